@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ament_python package: builds with colcon on a robot and installs with pip elsewhere."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = "disam_ros"
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Relocalization prior for ROS 2 that survives seasons, weather and night.",
+    license="Apache-2.0",
+    maintainer="disam_ros maintainers",
+    maintainer_email="maintainers@disam-ros.example",
+    python_requires=">=3.10",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["domains.yaml"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
+        (f"share/{PACKAGE}/config", glob("config/*.yaml") + glob("config/*.rviz")),
+    ],
+    install_requires=[
+        "setuptools",
+        "torch>=2.2",
+        "numpy>=1.24,<2.3",  # cv-bridge 1.13 does not load on numpy 2.3
+        "opencv-python>=4.8,<5",  # cv-bridge 1.13 does not load on OpenCV 5
+        "faiss-cpu>=1.8",
+        "safetensors>=0.4",
+        "pyyaml>=6.0",
+        "scipy>=1.11",
+        "astral>=3.2",
+        "rosbags>=0.10.5",
+        "rich>=13.0",
+        "tqdm>=4.65",
+    ],
+    extras_require={
+        # The Jazzy client library for machines without a ROS installation.
+        "ros": [
+            "cv-bridge==1.13.0.post0",
+            "ros-jazzy-rclpy",
+            "ros-jazzy-rmw-fastrtps-cpp",
+            "ros-jazzy-sensor-msgs",
+            "ros-jazzy-geometry-msgs",
+            "ros-jazzy-nav-msgs",
+            "ros-jazzy-diagnostic-msgs",
+            "ros-jazzy-visualization-msgs",
+            "ros-jazzy-std-srvs",
+            "ros-jazzy-rosgraph-msgs",
+        ],
+        "synth": ["moderngl>=5.10"],
+        "demo": ["matplotlib>=3.7"],
+        "train": ["tensorboard>=2.14"],
+        "dev": [
+            "colcon-common-extensions",
+            "hypothesis>=6.90",
+            "pre-commit>=3.5",
+            "pytest>=8.0",
+            "pytest-timeout>=2.2",
+            "ruff>=0.6",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "disam = disam_ros.cli:main",
+            "localizer_node = disam_ros.nodes.localizer_node:main",
+            "map_builder_node = disam_ros.nodes.map_builder_node:main",
+            "replay_node = disam_ros.nodes.replay_node:main",
+        ],
+    },
+    zip_safe=True,
+)
