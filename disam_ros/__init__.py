@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Relocalization prior for ROS 2 that survives seasons, weather and night."""
+
+from disam_ros.checkpoint import Model, load_model, save_model
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.errors import DisamError
+from disam_ros.localizer import Localization, Localizer
+from disam_ros.place_map import PlaceMap
+
+__all__ = [
+    "DisamError",
+    "Localization",
+    "Localizer",
+    "LocalizerConfig",
+    "MapBuilderConfig",
+    "Model",
+    "PlaceMap",
+    "load_model",
+    "save_model",
+]
+__version__ = "0.1.0"

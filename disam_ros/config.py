@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting as a dataclass field with its help, unit and range; YAML that rejects unknown keys.
+
+ROS parameters are declared from these same fields (nodes/parameters.py), one to one; a field that
+is itself a dataclass becomes a dotted prefix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from disam_ros.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field with a description and the range its value must lie in."""
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DescriptorConfig:
+    """How features become what a map stores (descriptor.py). Part of a map's identity."""
+
+    coarse_grid: int = setting(
+        8, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
+    )
+    fine_grid: int = setting(
+        16, "cells along the longer side that fine features are pooled to", minimum=1, maximum=256
+    )
+    centered: bool = setting(
+        False, "subtract each channel's mean before the metric (not in the paper)"
+    )
+    storage: str = setting(
+        "float16", "number format of stored descriptors", choices=("float16", "float32")
+    )
+
+
+@dataclass
+class MapBuilderConfig:
+    """Settings of map building (map_builder.py)."""
+
+    keyframe_distance: float = setting(
+        0.5, "metres between kept images of one camera; 0 keeps all", minimum=0.0
+    )
+    keyframe_angle: float = setting(
+        10.0, "degrees of turn after which an image is kept although it is near", minimum=0.0
+    )
+    batch_size: int = setting(8, "images encoded at once", minimum=1, maximum=1024)
+    checkpoint_every: int = setting(
+        64, "images between two points a killed build resumes from", minimum=1
+    )
+    domain: str = setting(
+        "", "domain of all images; empty: the dataset's own names, else chosen by clock and sun"
+    )
+    descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
+
+
+@dataclass
+class DomainConfig:
+    """What the choice of the domain starts from (domain.py)."""
+
+    override: str = setting("", "always use this domain; empty: choose")
+    weather: str = setting("", "weather word, such as 'snow' or 'light rain'; empty: unknown")
+    latitude: float = setting(
+        float("nan"), "degrees north; nan: from fix or map", minimum=-90.0, maximum=90.0
+    )
+    longitude: float = setting(
+        float("nan"), "degrees east; nan: from fix or map", minimum=-180.0, maximum=180.0
+    )
+
+
+@dataclass
+class LocalizerConfig:
+    """Settings of one localization (localizer.py)."""
+
+    device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
+    candidates: int = setting(
+        3,
+        "images the coarse search hands to the fine stage (paper: N = 3)",
+        minimum=1,
+        maximum=1000,
+    )
+    score_threshold: float = setting(
+        -1.0,
+        "fine similarity below which the place is unknown; -1: always answer",
+        minimum=-1.0,
+        maximum=1.0,
+    )
+    domain: DomainConfig = field(default_factory=DomainConfig)
+
+
+@dataclass
+class LocalizerNodeConfig:
+    """Parameters of the localizer node."""
+
+    map: str = setting("", "map directory")
+    model: str = setting("", "model directory the map was built with")
+    cameras: list[str] = setting(
+        ["front"],
+        "camera names as in the map; with one camera topics are image, camera_info, "
+        "with several NAME/image, NAME/camera_info",
+    )
+    image_transport: str = setting(
+        "raw", "which image topic to read", choices=("raw", "compressed")
+    )
+    reliability: str = setting(
+        "best_effort", "QoS of image subscriptions", choices=("best_effort", "reliable")
+    )
+    base_frame: str = setting("base_link", "vehicle frame whose pose is published")
+    base_from_camera: list[float] = setting(
+        [0.0] * 6,
+        "x y z (m) roll pitch yaw (rad) per camera, one after the other, of the OPTICAL frame "
+        "in the base frame; used where TF cannot be asked",
+    )
+    use_tf: bool = setting(True, "take extrinsics from TF where tf2_ros is installed")
+    publish_markers: bool = setting(True, "publish ~/candidates and ~/markers")
+    stale_after: float = setting(
+        2.0, "seconds without an image before diagnostics turn to WARN", minimum=0.1
+    )
+    relocalize_timeout: float = setting(
+        5.0, "seconds ~/relocalize waits for a fresh image", minimum=0.1
+    )
+    localizer: LocalizerConfig = field(default_factory=LocalizerConfig)
+
+
+@dataclass
+class MapBuilderNodeConfig:
+    """Parameters of the live map builder node."""
+
+    output: str = setting("", "map directory to write")
+    model: str = setting("", "model directory")
+    camera: str = setting("front", "camera name to store in the map")
+    image_transport: str = setting(
+        "raw", "which image topic to read", choices=("raw", "compressed")
+    )
+    reliability: str = setting(
+        "best_effort", "QoS of the image subscription", choices=("best_effort", "reliable")
+    )
+    pose_source: str = setting(
+        "pose", "topic that carries the vehicle's pose", choices=("pose", "odom")
+    )
+    max_pose_gap: float = setting(
+        0.5, "seconds between two poses beyond which none is interpolated", minimum=0.001
+    )
+    base_from_camera: list[float] = setting(
+        [0.0] * 6, "x y z (m) roll pitch yaw (rad) of the OPTICAL camera frame in the base frame"
+    )
+    builder: MapBuilderConfig = field(default_factory=MapBuilderConfig)
+
+
+@dataclass
+class ReplayNodeConfig:
+    """Parameters of the replay node."""
+
+    bag: str = setting("", "rosbag2 directory, or one .mcap or .db3 file")
+    rate: float = setting(1.0, "speed relative to the recording", minimum=0.001)
+    start_delay: float = setting(
+        1.0, "seconds to wait for subscribers before the first message", minimum=0.0
+    )
+    loop: bool = setting(False, "start again when the bag ends")
+    topics: list[str] = setting([""], "topics to play; one empty string: all")
+    prefix: str = setting("", "put before every topic name")
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Build a config dataclass; unknown keys, wrong types and values out of range are errors.
+
+    Raises ConfigError naming the key, what was expected and what came.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where or cls.__name__}: expected key: value pairs, got {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        name = f"{where}.{key}" if where else key
+        if key not in fields:
+            near = get_close_matches(key, fields, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(fields)}"
+            raise ConfigError(f"unknown setting '{name}'; {hint}")
+        if dataclasses.is_dataclass(hints[key]):
+            arguments[key] = from_dict(hints[key], value, name)
+        else:
+            arguments[key] = _checked(value, hints[key], fields[key].metadata, name)
+    return cls(**arguments)
+
+
+def from_yaml(cls: type[T], path: Path | str) -> T:
+    """Read a YAML file into a config dataclass. Raises ConfigError, naming the file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+        return from_dict(cls, values)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"'{name}' expects a list, got {value!r}")
+        return [_checked(v, item, metadata, name) for v in value]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"'{name}' expects {kind.__name__}, got {value!r}")
+    low, high, choices = (metadata.get(k) for k in ("minimum", "maximum", "choices"))
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ConfigError(f"'{name}' must lie in [{low}, {high}], got {value!r}")
+    if choices and value not in choices:
+        raise ConfigError(f"'{name}' must be one of {', '.join(choices)}, got {value!r}")
+    return value

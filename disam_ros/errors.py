@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error a user can meet. A message says what was expected, what came and what to do."""
+
+
+class DisamError(Exception):
+    """Root of all errors raised by this package."""
+
+
+class ConfigError(DisamError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class ImageError(DisamError):
+    """An image cannot be decoded or has the wrong shape or type."""
+
+
+class GeometryError(DisamError):
+    """A pose is not a finite rigid transform."""
+
+
+class DomainError(DisamError):
+    """A domain, weather word or domain rule is unknown or contradictory."""
+
+
+class ModelError(DisamError):
+    """A model directory or checkpoint is missing, damaged or does not fit."""
+
+
+class MapError(DisamError):
+    """A map is missing, damaged, half-written or belongs to another model."""
+
+
+class DatasetError(DisamError):
+    """A dataset directory is missing, damaged or inconsistent."""
+
+
+class BagError(DisamError):
+    """A bag cannot be read or lacks what was asked of it."""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rigid transforms, always named `target_from_source`; metres; quaternions x y z w."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
+
+from disam_ros.errors import GeometryError
+
+# Optical camera axes (x right, y down, z forward) seen from body axes (x forward, y left, z up).
+BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A rigid transform `a_from_b`: maps coordinates of a point in frame b to frame a.
+
+    translation: float64 [3], metres, origin of b in a.
+    quaternion: float64 [4], unit, x y z w.
+
+    Raises GeometryError unless both are finite and the quaternion has a length.
+    """
+
+    translation: np.ndarray
+    quaternion: np.ndarray
+
+    def __post_init__(self) -> None:
+        translation = np.asarray(self.translation, dtype=np.float64)
+        quaternion = np.asarray(self.quaternion, dtype=np.float64)
+        if translation.shape != (3,) or quaternion.shape != (4,):
+            raise GeometryError(
+                f"expected translation [3] and quaternion [4], got {list(translation.shape)} "
+                f"and {list(quaternion.shape)}"
+            )
+        norm = np.linalg.norm(quaternion)
+        if not (np.isfinite(translation).all() and np.isfinite(norm)) or abs(norm - 1.0) > 1e-2:
+            raise GeometryError(
+                f"expected finite metres and a unit quaternion x y z w, got translation "
+                f"{translation.tolist()} and quaternion {quaternion.tolist()}; check its source"
+            )
+        object.__setattr__(self, "translation", translation)
+        object.__setattr__(self, "quaternion", quaternion / norm)
+
+    @classmethod
+    def identity(cls) -> Transform:
+        return cls(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+
+    @classmethod
+    def from_rotation(cls, translation: np.ndarray, rotation: np.ndarray) -> Transform:
+        """From metres [3] and a rotation matrix [3, 3]."""
+        return cls(translation, Rotation.from_matrix(rotation).as_quat())
+
+    @classmethod
+    def from_xyz_rpy(cls, values: list[float] | np.ndarray) -> Transform:
+        """From x y z (metres) and roll pitch yaw (radians, fixed axes, as in URDF)."""
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape != (6,):
+            raise GeometryError(f"expected x y z roll pitch yaw (6 numbers), got {values.tolist()}")
+        return cls(values[:3], Rotation.from_euler("xyz", values[3:]).as_quat())
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """Rotation matrix [3, 3]."""
+        return Rotation.from_quat(self.quaternion).as_matrix()
+
+    def __matmul__(self, other: Transform) -> Transform:
+        """`a_from_b @ b_from_c` is `a_from_c`."""
+        rotation = Rotation.from_quat(self.quaternion)
+        return Transform(
+            self.translation + rotation.apply(other.translation),
+            (rotation * Rotation.from_quat(other.quaternion)).as_quat(),
+        )
+
+    def inverse(self) -> Transform:
+        """`b_from_a`."""
+        rotation = Rotation.from_quat(self.quaternion).inv()
+        return Transform(-rotation.apply(self.translation), rotation.as_quat())
+
+
+def distance(a: Transform, b: Transform) -> tuple[float, float]:
+    """Translation distance (metres) and rotation angle (degrees) between two poses of one frame."""
+    metres = float(np.linalg.norm(a.translation - b.translation))
+    relative = Rotation.from_quat(a.quaternion).inv() * Rotation.from_quat(b.quaternion)
+    return metres, float(np.degrees(relative.magnitude()))
+
+
+def interpolate(
+    stamps_ns: np.ndarray, poses: list[Transform], stamp_ns: int, max_gap_ns: int
+) -> Transform | None:
+    """Pose at `stamp_ns`: linear in translation, slerp in rotation.
+
+    stamps_ns: int64 [N], strictly increasing. None outside the track or where the two
+    neighbouring poses lie more than `max_gap_ns` apart.
+    """
+    after = int(np.searchsorted(stamps_ns, stamp_ns))
+    if after < len(stamps_ns) and stamps_ns[after] == stamp_ns:
+        return poses[after]
+    if after == 0 or after == len(stamps_ns):
+        return None
+    before = after - 1
+    gap_ns = int(stamps_ns[after] - stamps_ns[before])
+    if gap_ns > max_gap_ns:
+        return None
+    share = (stamp_ns - int(stamps_ns[before])) / gap_ns
+    a, b = poses[before], poses[after]
+    turn = Slerp([0.0, 1.0], Rotation.from_quat(np.stack([a.quaternion, b.quaternion])))
+    return Transform((1 - share) * a.translation + share * b.translation, turn(share).as_quat())

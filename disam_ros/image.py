@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""uint8 RGB [H, W, 3] → network input, identical for training, mapping and robot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from disam_ros.errors import ImageError
+
+
+def to_tensor(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Resize to `size` (height, width) and scale to [−1, 1].
+
+    image: uint8 RGB [H, W, 3]. Returns float32 [3, height, width]. Raises ImageError.
+    """
+    check_image(image)
+    height, width = size
+    if image.shape[:2] != (height, width):
+        shrinking = image.shape[0] > height or image.shape[1] > width
+        method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+        image = cv2.resize(image, (width, height), interpolation=method)
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return tensor.float().div_(127.5).sub_(1.0)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise ImageError unless `image` is uint8 RGB [H, W, 3] with pixels in it."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
+        shape = getattr(image, "shape", None)
+        raise ImageError(f"expected an RGB image [H, W, 3], got shape {shape}")
+    if image.dtype != np.uint8:
+        raise ImageError(f"expected uint8 pixels, got {image.dtype}; scale to 0…255 first")
+    if image.size == 0:
+        raise ImageError(f"expected an image with pixels, got {image.shape[1]}x{image.shape[0]}")
+
+
+def decode(data: bytes | np.ndarray, what: str = "image") -> np.ndarray:
+    """Decode JPEG or PNG bytes to uint8 RGB [H, W, 3].
+
+    Raises ImageError for bytes that are no image or a JPEG that ends too early.
+    """
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if buffer.size == 0:
+        raise ImageError(f"{what} is empty (0 bytes)")
+    if buffer[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in buffer[-64:].tobytes():
+        raise ImageError(f"{what} is a truncated JPEG ({buffer.size} bytes, no end marker)")
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{what} cannot be decoded: {error.err}") from error
+    if image is None:
+        raise ImageError(f"{what} is neither JPEG nor PNG ({buffer.size} bytes)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read(path: Path | str) -> np.ndarray:
+    """Read an image file as uint8 RGB [H, W, 3]. Raises ImageError naming the file."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+    return decode(data, str(path))

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from disam_ros.errors import GeometryError
+from disam_ros.geometry import Transform, distance, interpolate
+
+numbers = st.lists(st.floats(-3, 3), min_size=6, max_size=6)
+
+
+@given(numbers, numbers)
+def test_composition_equals_the_product_of_matrices(a, b):
+    one, two = Transform.from_xyz_rpy(a), Transform.from_xyz_rpy(b)
+    product = one @ two
+    assert np.allclose(product.rotation, one.rotation @ two.rotation, atol=1e-9)
+    expected = one.rotation @ two.translation + one.translation
+    assert np.allclose(product.translation, expected, atol=1e-9)
+
+
+@given(numbers)
+def test_a_transform_times_its_inverse_is_the_identity(values):
+    pose = Transform.from_xyz_rpy(values)
+    metres, degrees = distance(pose @ pose.inverse(), Transform.identity())
+    assert metres < 1e-9
+    assert degrees < 1e-5
+
+
+def test_interpolation_hits_both_ends_and_the_middle():
+    a = Transform.from_xyz_rpy([0, 0, 0, 0, 0, 0])
+    b = Transform.from_xyz_rpy([2, 0, 0, 0, 0, 1.0])
+    stamps = np.array([0, 100])
+    middle = interpolate(stamps, [a, b], 50, 1000)
+    assert interpolate(stamps, [a, b], 0, 1000) is a
+    assert interpolate(stamps, [a, b], 100, 1000) is b
+    assert np.allclose(middle.translation, [1, 0, 0])
+    assert Rotation.from_quat(middle.quaternion).as_euler("xyz")[2] == pytest.approx(0.5)
+
+
+def test_no_pose_is_invented_outside_the_track_or_across_a_gap():
+    poses = [Transform.identity()] * 2
+    stamps = np.array([0, 100])
+    assert interpolate(stamps, poses, -1, 1000) is None
+    assert interpolate(stamps, poses, 101, 1000) is None
+    assert interpolate(stamps, poses, 50, 99) is None
+
+
+@pytest.mark.parametrize(
+    ("translation", "quaternion"),
+    [([0, 0, np.nan], [0, 0, 0, 1]), ([0, 0, 0], [0, 0, 0, 0]), ([0, 0], [0, 0, 0, 1])],
+)
+def test_what_is_no_rigid_transform_is_refused(translation, quaternion):
+    with pytest.raises(GeometryError):
+        Transform(np.array(translation), np.array(quaternion))
