@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features → compact descriptors whose inner product is the coarse or fine similarity.
+
+Features are pooled to a grid, then normalized as the metric asks (Eq. 16 or cosine). With a grid
+as large as the feature map this is the paper's metric exactly; what pooling costs in ranking is
+written in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from disam_ros.checkpoint import Model
+from disam_ros.config import DescriptorConfig
+from disam_ros.networks import NetworkConfig
+from disam_ros.similarity import channel_normalize, normalize
+
+
+@torch.inference_mode()
+def describe(
+    model: Model, domain: str, images: Tensor, config: DescriptorConfig
+) -> tuple[Tensor, Tensor]:
+    """Descriptors [B, D_coarse], [B, D_fine] of images [B, 3, H, W] of one domain."""
+    coarse = coarse_descriptor(model.coarse[domain](images), config)
+    return coarse, fine_descriptor(model.fine[domain](images), config)
+
+
+def coarse_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
+    """Coarse features [B, C, h, w] → descriptors [B, D]; inner product = Eq. 16, norm ≤ 1."""
+    pooled = pool(z, config.coarse_grid, config.centered)
+    return channel_normalize(pooled).flatten(1) / math.sqrt(z.shape[1])
+
+
+def fine_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
+    """Fine features [B, C, h, w] → descriptors [B, D]; inner product = cosine, norm 1."""
+    return normalize(pool(z, config.fine_grid, config.centered)).flatten(1)
+
+
+def pool(z: Tensor, grid: int, centered: bool) -> Tensor:
+    """Average features [B, C, h, w] over `grid` cells along the longer side."""
+    pooled = functional.adaptive_avg_pool2d(z, grid_shape(*z.shape[-2:], grid))
+    return pooled - pooled.mean((-2, -1), keepdim=True) if centered else pooled
+
+
+def grid_shape(height: int, width: int, grid: int) -> tuple[int, int]:
+    """Rows and columns of a grid with `grid` cells along the longer side of a feature map.
+
+    Cells are square as nearly as can be; there are never more cells than features.
+    """
+    scale = min(1.0, grid / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def descriptor_shapes(
+    network: NetworkConfig, config: DescriptorConfig
+) -> dict[str, tuple[int, int, int]]:
+    """Shape (C, rows, columns) of one coarse and one fine descriptor before flattening."""
+    height, width = (side // 4 for side in network.image_size)
+    return {
+        stage: (network.channels, *grid_shape(height, width, grid))
+        for stage, grid in (("coarse", config.coarse_grid), ("fine", config.fine_grid))
+    }

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DISAM's similarities and activation maps (Eq. 16–18) as pure functions.
+
+Latent features z are [..., C, h, w]; leading dimensions broadcast, so single images [C, h, w] and
+batches [B, C, h, w] use the same functions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+
+
+def coarse_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
+    """Mean over channels of the spatial cosine, Y of Eq. 16.
+
+    z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]. A channel that is zero counts as cosine 0.
+    """
+    return (channel_normalize(z_a) * channel_normalize(z_b)).sum((-3, -2, -1)) / z_a.shape[-3]
+
+
+def fine_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
+    """Cosine of the flattened features. z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]."""
+    return (normalize(z_a) * normalize(z_b)).sum((-3, -2, -1))
+
+
+def channel_normalize(z: Tensor) -> Tensor:
+    """Divide each channel by its spatial norm. z: [..., C, h, w] → same shape.
+
+    Flattened and divided by √C, an inner product of two results is Eq. 16.
+    """
+    return z / z.flatten(-2).norm(dim=-1).clamp_min(EPSILON)[..., None, None]
+
+
+def normalize(z: Tensor) -> Tensor:
+    """Divide by the norm of all features. z: [..., C, h, w] → same shape."""
+    return z / z.flatten(-3).norm(dim=-1).clamp_min(EPSILON)[..., None, None, None]
+
+
+def sam_weights(z: Tensor, z_other: Tensor) -> Tensor:
+    """Weights ω_k = Σ_pq ∂Y/∂z_k^pq of Eq. 17 in closed form: no second backward pass.
+
+    ω_k = ( S'_k / (N_k N'_k) − c_k S_k / N_k² ) / C with sums S, norms N and channel cosines c.
+    z, z_other: [..., C, h, w]. Returns [..., C], the gradient with respect to `z`.
+    """
+    a, b = z.flatten(-2), z_other.flatten(-2)
+    norm_a = a.norm(dim=-1).clamp_min(EPSILON)
+    norm_b = b.norm(dim=-1).clamp_min(EPSILON)
+    cosine = (a * b).sum(-1) / (norm_a * norm_b)
+    gradient = b.sum(-1) / (norm_a * norm_b) - cosine * a.sum(-1) / norm_a**2
+    return gradient / z.shape[-3]
+
+
+def activation_map(z_query: Tensor, z_reference: Tensor) -> Tensor:
+    """Similarity activation map of the query, Eq. 18: where it looks like the reference.
+
+    z_query, z_reference: [..., C, h, w]. Returns ReLU(Σ_k ω_k z_k) [..., h, w], ≥ 0.
+    """
+    weights = sam_weights(z_query, z_reference)
+    return torch.relu((weights[..., None, None] * z_query).sum(-3))
