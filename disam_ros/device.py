@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choice of the compute device."""
+
+from __future__ import annotations
+
+import torch
+
+from disam_ros.errors import ConfigError
+
+
+def select_device(name: str) -> torch.device:
+    """'auto' is CUDA where present, else CPU. Raises ConfigError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device '{name}' is unknown; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device '{name}' was asked for, but torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu', or install CUDA torch"
+        )
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for diagnostics."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where is this image on the map? Domain, coarse candidates, fine choice, pose."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from disam_ros.checkpoint import Model, load_model
+from disam_ros.config import LocalizerConfig
+from disam_ros.covariance import candidate_covariance
+from disam_ros.dataset import ImageRecord
+from disam_ros.descriptor import describe, descriptor_shapes
+from disam_ros.device import select_device
+from disam_ros.domain import DomainChoice, DomainChooser
+from disam_ros.errors import DomainError, MapError
+from disam_ros.geometry import Transform
+from disam_ros.image import to_tensor
+from disam_ros.index import CoarseIndex, build_index
+from disam_ros.place_map import PlaceMap
+from disam_ros.similarity import activation_map
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A map image that resembles the query. Scores lie in [−1, 1]."""
+
+    record: ImageRecord
+    coarse_score: float
+    fine_score: float
+
+
+@dataclass(frozen=True)
+class Localization:
+    """The answer for one image.
+
+    candidates: best fine score first. known: whether the best reaches the score threshold.
+    timings_ms: milliseconds by stage. features: the query's fine descriptor [C, g, g].
+    """
+
+    camera: str
+    domain: DomainChoice
+    candidates: list[Candidate]
+    known: bool
+    spacing: float  # metres between map images
+    timings_ms: dict[str, float]
+    features: Tensor = field(repr=False)
+
+    @property
+    def best(self) -> Candidate:
+        return self.candidates[0]
+
+    @property
+    def map_from_camera(self) -> Transform | None:
+        """Pose of the best map image; None where the place is unknown."""
+        return self.best.record.map_from_camera if self.known else None
+
+    def covariance(self, base_from_camera: Transform) -> np.ndarray:
+        """Covariance [6, 6] of map_from_base from the candidates' spread (see covariance.py)."""
+        camera_from_base = base_from_camera.inverse()
+        poses = [c.record.map_from_camera @ camera_from_base for c in self.candidates]
+        scores = np.array([c.fine_score for c in self.candidates])
+        return candidate_covariance(poses, scores, self.spacing)
+
+
+class Localizer:
+    """Coarse-to-fine retrieval against one map.
+
+    Raises MapError where the map was built with another model, ConfigError for a missing device.
+    """
+
+    def __init__(self, model: Model, place_map: PlaceMap, config: LocalizerConfig) -> None:
+        place_map.require_model(model.identity, model.name)
+        self.config = config
+        self.device = select_device(config.device)
+        self.model = model.to(self.device)
+        self.map = place_map
+        self._domains = DomainChooser(model.domains)
+        self._fine_shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
+        self._spacing = place_map.spacing()
+        self._rows: dict[str, np.ndarray] = {}
+        self._index: dict[str, CoarseIndex] = {}
+        for camera in place_map.cameras():
+            rows = place_map.rows_of(camera)
+            self._rows[camera] = rows
+            self._index[camera] = build_index(_select(place_map.coarse, rows), self.device)
+        if config.domain.override and config.domain.override not in model.domain_names():
+            raise DomainError(
+                f"domain '{config.domain.override}' is not in model '{model.name}', which has "
+                f"{', '.join(model.domain_names())}"
+            )
+
+    @classmethod
+    def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:
+        """Load a model and a map from disk."""
+        return cls(load_model(model_dir), PlaceMap(map_dir), config)
+
+    def localize(
+        self,
+        image: np.ndarray,
+        stamp_ns: int | None = None,
+        camera: str | None = None,
+        weather: str | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        domain: str | None = None,
+    ) -> Localization:
+        """Find the place of an image (uint8 RGB [H, W, 3]).
+
+        stamp_ns: UTC nanoseconds, for the choice of the domain. camera: whose map images to
+        search; may be left out where the map has one camera. weather, latitude, longitude, domain:
+        override the configuration. Raises ImageError, MapError or DomainError.
+        """
+        watch = _Stopwatch()
+        camera = camera or self._only_camera()
+        rows = self._rows[camera] if camera in self._rows else self.map.rows_of(camera)
+        choice = self.choose_domain(stamp_ns, weather, latitude, longitude, domain)
+        tensor = to_tensor(image, self.model.network.image_size)[None].to(self.device)
+        watch.lap("preprocess")
+        coarse, fine = describe(self.model, choice.name, tensor, self.map.header.descriptor)
+        watch.lap("encode", self.device)
+        found, coarse_scores = self._index[camera].search(coarse[0], self.config.candidates)
+        watch.lap("coarse")
+        fine_scores = self._fine_scores(fine[0], rows[found])
+        watch.lap("fine")
+        candidates = [
+            Candidate(self.map.records[rows[row]], float(coarse_score), float(fine_score))
+            for row, coarse_score, fine_score in zip(found, coarse_scores, fine_scores, strict=True)
+        ]
+        candidates.sort(key=lambda c: -c.fine_score)
+        return Localization(
+            camera=camera,
+            domain=choice,
+            candidates=candidates,
+            known=candidates[0].fine_score >= self.config.score_threshold,
+            spacing=self._spacing,
+            timings_ms=watch.finish(),
+            features=fine[0].reshape(self._fine_shape).cpu(),
+        )
+
+    def choose_domain(
+        self,
+        stamp_ns: int | None,
+        weather: str | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        domain: str | None = None,
+    ) -> DomainChoice:
+        """The domain for a moment; what is None comes from the configuration, then the map."""
+        config = self.config.domain
+        return self._domains.choose(
+            stamp_ns,
+            _first_number(latitude, config.latitude, self.map.header.latitude),
+            _first_number(longitude, config.longitude, self.map.header.longitude),
+            weather=config.weather if weather is None else weather,
+            override=domain or config.override,
+        )
+
+    def activation_map(self, localization: Localization) -> np.ndarray:
+        """Where the query looks like its best match (Eq. 18): float32 [g, g], scaled to [0, 1]."""
+        reference = torch.from_numpy(np.array(self.map.fine[localization.best.record.id]))
+        looks = activation_map(localization.features, reference.float().reshape(self._fine_shape))
+        return (looks / looks.max().clamp_min(1e-12)).numpy()
+
+    def _fine_scores(self, query: Tensor, rows: np.ndarray) -> np.ndarray:
+        """Fine similarity of the query [D] with map images, float32 [n]."""
+        references = torch.from_numpy(np.array(self.map.fine[rows])).to(self.device)
+        return (references.float() @ query).cpu().numpy()
+
+    def _only_camera(self) -> str:
+        if len(self._rows) > 1:
+            raise MapError(f"several cameras in the map: say which of {', '.join(self._rows)}")
+        return next(iter(self._rows))
+
+
+class _Stopwatch:
+    """Milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str, device: torch.device | None = None) -> None:
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        self._laps[stage] = 1e3 * (now - self._last)
+        self._last = now
+
+    def finish(self) -> dict[str, float]:
+        return {**self._laps, "total": 1e3 * (time.perf_counter() - self._start)}
+
+
+def _select(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The array itself where all rows are wanted (it stays memory-mapped), else a copy."""
+    return array if len(rows) == len(array) else array[rows]
+
+
+def _first_number(*values: float | None) -> float:
+    """The first value that is neither None nor nan; nan if there is none."""
+    return next((v for v in values if v is not None and not np.isnan(v)), float("nan"))

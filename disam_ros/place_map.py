@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map on disk.
+
+    map.json     format version, model identity, frame, cameras, settings, counts, checksums
+    images.csv   one row per map image (dataset.IMAGE_COLUMNS); row number = descriptor row
+    coarse.npy   coarse descriptors [N, D_coarse]
+    fine.npy     fine descriptors [N, D_fine]
+
+A map is written to `<name>.part` and renamed when complete, so what carries the name is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.config import DescriptorConfig, from_dict
+from disam_ros.dataset import Camera, ImageRecord, read_records
+from disam_ros.errors import DisamError, MapError
+
+FORMAT_VERSION = 1
+DATA_FILES = ("images.csv", "coarse.npy", "fine.npy")
+
+
+@dataclass(frozen=True)
+class MapHeader:
+    """What map.json says besides counts and checksums."""
+
+    model_identity: str
+    model_name: str
+    map_frame: str
+    cameras: dict[str, Camera]
+    descriptor: DescriptorConfig
+    latitude: float | None = None
+    longitude: float | None = None
+
+    def to_json(self) -> dict:
+        values = asdict(self)
+        values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
+        return {"format_version": FORMAT_VERSION, **values}
+
+    @classmethod
+    def from_json(cls, values: dict) -> MapHeader:
+        rest = {k: values[k] for k in ("model_identity", "model_name", "map_frame")}
+        return cls(
+            **rest,
+            cameras={n: Camera.from_json(c) for n, c in values["cameras"].items()},
+            descriptor=from_dict(DescriptorConfig, values["descriptor"]),
+            latitude=values["latitude"],
+            longitude=values["longitude"],
+        )
+
+
+class PlaceMap:
+    """A complete map, opened for reading; descriptors stay on disk (memory-mapped).
+
+    records: rows of images.csv. coarse, fine: descriptor arrays [N, D].
+    Raises MapError when the directory is missing, half-written, damaged or of another version.
+    `verify=False` skips the checksums (sizes are still checked).
+    """
+
+    def __init__(self, directory: Path | str, verify: bool = True) -> None:
+        self.directory = Path(directory)
+        values = _read_json(self.directory)
+        try:
+            self.header = MapHeader.from_json(values)
+            count, checksums = values["images"], values["sha256"]
+        except (KeyError, TypeError, ValueError, AttributeError, DisamError) as error:
+            raise MapError(f"{self.directory / 'map.json'} is malformed: {error}") from error
+        for name in DATA_FILES:
+            self._check_file(name, checksums.get(name) if verify else None)
+        self.records: list[ImageRecord] = read_records(self.directory / "images.csv")
+        self.coarse = self._load_array("coarse.npy")
+        self.fine = self._load_array("fine.npy")
+        lengths = {"images.csv": len(self.records), "coarse": len(self.coarse)}
+        lengths["fine"] = len(self.fine)
+        if set(lengths.values()) != {count}:
+            raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
+        if not count:
+            raise MapError(f"{self.directory} holds no images; build it again")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def require_model(self, identity: str, name: str) -> None:
+        """Raise MapError unless the map was built with the model of this identity."""
+        if identity != self.header.model_identity:
+            raise MapError(
+                f"{self.directory} was built with model '{self.header.model_name}' "
+                f"({self.header.model_identity[:12]}), not with '{name}' ({identity[:12]}); "
+                f"load that model or rebuild the map"
+            )
+
+    def rows_of(self, camera: str) -> np.ndarray:
+        """Descriptor rows (int64) of one camera. Raises MapError for a camera not in the map."""
+        rows = [i for i, record in enumerate(self.records) if record.camera == camera]
+        if not rows:
+            raise MapError(f"map has no camera '{camera}'; it has {self.cameras()}")
+        return np.array(rows)
+
+    def cameras(self) -> list[str]:
+        return sorted({record.camera for record in self.records})
+
+    def spacing(self) -> float:
+        """Median distance (metres) between consecutive map images of one camera."""
+        steps = [0.0]
+        for camera in self.cameras():
+            track = [self.records[i].map_from_camera.translation for i in self.rows_of(camera)]
+            steps += np.linalg.norm(np.diff(track, axis=0), axis=1).tolist()
+        return float(np.median(steps[1:])) if len(steps) > 1 else 0.0
+
+    def _check_file(self, name: str, sha256: str | None) -> None:
+        path = self.directory / name
+        if not path.is_file():
+            raise MapError(f"{path} is missing: the map is incomplete; build it again")
+        if sha256 is not None and file_sha256(path) != sha256:
+            raise MapError(f"{path} is damaged: its SHA-256 is not the one in map.json")
+
+    def _load_array(self, name: str) -> np.ndarray:
+        try:
+            return np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise MapError(f"{self.directory / name} is damaged: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_json(directory: Path) -> dict:
+    path = directory / "map.json"
+    if not path.is_file():
+        part = directory.with_name(directory.name + ".part")
+        hint = "build one with 'disam build-map'"
+        if part.exists():
+            hint = f"{part} holds a half-built map: run the same build again to finish it"
+        raise MapError(f"{path} not found: {directory} is not a map; {hint}")
+    try:
+        values = json.loads(path.read_text())
+        version = values["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MapError(f"{path} is malformed: {error}") from error
+    if version != FORMAT_VERSION:
+        raise MapError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+    return values
