@@ -6,64 +6,44 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from disam_ros import geometry, image
+from disam_ros import image
 from disam_ros.checkpoint import Model
 from disam_ros.config import MapBuilderConfig
-from disam_ros.dataset import Dataset, DatasetInfo, ImageRecord
+from disam_ros.dataset import DatasetInfo, ImageRecord
 from disam_ros.descriptor import describe, descriptor_shapes
 from disam_ros.domain import DomainChooser
 from disam_ros.errors import ImageError, MapError
-from disam_ros.geometry import Transform
+from disam_ros.keyframes import KeyframeSelector
 from disam_ros.map_writer import MapWriter
 from disam_ros.place_map import MapHeader, PlaceMap
+from disam_ros.sources import ImageSource, PosedImage
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PosedImage:
-    """An image that is read only when needed. load: returns uint8 RGB [H, W, 3]."""
-
-    record: ImageRecord
-    load: Callable[[], np.ndarray]
-
-
-def dataset_images(dataset: Dataset) -> Iterator[PosedImage]:
-    """The images of a dataset directory in file order."""
-    for record in dataset.records:
-        path = dataset.path(record)
-        source = record.source or str(record.path)
-        yield PosedImage(replace(record, source=source), lambda path=path: image.read(path))
-
-
 def build_map(
-    images: Iterable[PosedImage],
-    info: DatasetInfo,
+    source: ImageSource,
     model: Model,
     output: Path | str,
     config: MapBuilderConfig,
     device: torch.device | str = "cpu",
-    source: str = "",
-    total: int | None = None,
     show_progress: bool = True,
 ) -> PlaceMap:
     """Build a map, or finish one that was killed.
 
-    images: in a fixed order (a second run must yield the same); source: what they are, so that a
-    half-built map of other images is not continued; total: their number, for the progress bar.
     Images without a pose or unreadable ones are left out and counted in map.json.
     Raises MapError (output exists, disk full, nothing usable, unknown domain).
     """
-    with MapBuilder(info, model, output, config, device, source) as builder:
-        for item in tqdm(images, total=total, desc="map", unit="img", disable=not show_progress):
+    bar = {"total": source.total, "desc": "map", "unit": "img", "disable": not show_progress}
+    with MapBuilder(source.info, model, output, config, device, source.identity) as builder:
+        for item in tqdm(source.images, **bar):
             builder.add(item)
         return builder.finish()
 
@@ -107,7 +87,7 @@ class MapBuilder:
         )
         self._seen = self._writer.position if live else 0
         self._skipped = self._writer.skipped
-        self._last_kept: dict[str, Transform] = {}
+        self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
         self._batch: list[tuple[ImageRecord, torch.Tensor]] = []
         self._since_commit = 0
 
@@ -130,10 +110,7 @@ class MapBuilder:
         if pose is None:
             self._skipped += not resumed
             return False
-        if not self._is_keyframe(item.record.camera, pose):
-            return False
-        self._last_kept[item.record.camera] = pose
-        if resumed:
+        if not self._keyframes.keeps(item.record.camera, pose) or resumed:
             return False
         try:
             tensor = image.to_tensor(item.load(), self._model.network.image_size)
@@ -166,13 +143,6 @@ class MapBuilder:
                 f"unreadable): a map needs at least one; see the warnings above"
             )
         return PlaceMap(self._writer.finish({"skipped": self._skipped}), verify=False)
-
-    def _is_keyframe(self, camera: str, pose: Transform) -> bool:
-        last = self._last_kept.get(camera)
-        if last is None or not self._config.keyframe_distance:
-            return True
-        metres, degrees = geometry.distance(last, pose)
-        return metres >= self._config.keyframe_distance or degrees >= self._config.keyframe_angle
 
     def _domain_of(self, record: ImageRecord) -> str:
         names = self._model.domain_names()

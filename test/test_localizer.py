@@ -12,17 +12,17 @@ from disam_ros.covariance import candidate_covariance
 from disam_ros.errors import ConfigError, DomainError, ImageError, MapError
 from disam_ros.geometry import Transform, distance
 from disam_ros.localizer import Localizer
-from disam_ros.map_builder import build_map, dataset_images
+from disam_ros.map_builder import build_map
 from disam_ros.similarity import fine_similarity
+from disam_ros.sources import open_dataset
 
 CONFIG = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
 
 
 @pytest.fixture
 def place_map(dataset, model, tmp_path, builder_config):
-    images = dataset_images(dataset)
-    output = tmp_path / "map"
-    return build_map(images, dataset.info, model, output, builder_config, show_progress=False)
+    source = open_dataset(dataset.directory)
+    return build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
 
 
 @pytest.fixture
@@ -75,10 +75,8 @@ def test_the_encoder_of_the_chosen_domain_is_used(place_map, model):
 
 def test_cameras_are_searched_separately(tmp_path, model, builder_config):
     data = write_dataset(tmp_path / "two", 5, cameras=("left", "right"))
-    place_map = build_map(
-        dataset_images(data), data.info, model, tmp_path / "map2", builder_config,
-        show_progress=False,
-    )  # fmt: skip
+    source = open_dataset(data.directory)
+    place_map = build_map(source, model, tmp_path / "map2", builder_config, show_progress=False)
     localizer = Localizer(model, place_map, CONFIG)
     assert localizer.localize(texture(1002), camera="right").best.record.source == "image 2"
     candidates = localizer.localize(texture(1002), camera="left").candidates

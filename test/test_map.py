@@ -15,8 +15,9 @@ from conftest import DESCRIPTOR, camera_pose, save_tiny_model, write_dataset
 
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import MapError
-from disam_ros.map_builder import MapBuilder, build_map, dataset_images
+from disam_ros.map_builder import MapBuilder, build_map
 from disam_ros.place_map import DATA_FILES, PlaceMap
+from disam_ros.sources import open_dataset
 
 BUILD = """
 import sys
@@ -24,9 +25,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1])))
 from conftest import DESCRIPTOR
 from disam_ros.checkpoint import load_model
-from disam_ros.dataset import Dataset
 from disam_ros.config import MapBuilderConfig
-from disam_ros.map_builder import build_map, dataset_images
+from disam_ros.map_builder import build_map
+from disam_ros.sources import open_dataset
 import resource
 limit = int(sys.argv[3])
 if limit:
@@ -34,16 +35,15 @@ if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 root = Path(sys.argv[2])
-data = Dataset(root / "dataset")
 config = MapBuilderConfig(batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
 print("ready", flush=True)
-build_map(dataset_images(data), data.info, load_model(root / "model"), root / "map", config)
+build_map(open_dataset(root / "dataset"), load_model(root / "model"), root / "map", config)
 """
 
 
-def build(dataset, model, output, config, **options):
-    images = dataset_images(dataset)
-    return build_map(images, dataset.info, model, output, config, show_progress=False, **options)
+def build(dataset, model, output, config):
+    source = open_dataset(dataset.directory)
+    return build_map(source, model, output, config, show_progress=False)
 
 
 def same_map(a: PlaceMap, b: PlaceMap) -> bool:
@@ -73,9 +73,10 @@ def test_a_resumed_build_equals_one_that_was_never_stopped(
     dataset, model, tmp_path, builder_config
 ):
     whole = build(dataset, model, tmp_path / "whole", builder_config)
-    images = list(dataset_images(dataset))
-    with MapBuilder(dataset.info, model, tmp_path / "map", builder_config) as builder:
-        for item in images[:7]:
+    source = open_dataset(dataset.directory)
+    output = tmp_path / "map"
+    with MapBuilder(source.info, model, output, builder_config, "cpu", source.identity) as builder:
+        for item in list(source.images)[:7]:
             builder.add(item)
     with pytest.raises(MapError, match="half-built"):
         PlaceMap(tmp_path / "map")
@@ -125,13 +126,15 @@ def test_a_full_disk_is_told_and_the_build_goes_on_later(tmp_path):
 def test_a_half_built_map_of_other_settings_is_not_continued(
     dataset, model, tmp_path, builder_config
 ):
-    with MapBuilder(dataset.info, model, tmp_path / "map", builder_config) as builder:
-        builder.add(next(dataset_images(dataset)))
+    source = open_dataset(dataset.directory)
+    output = tmp_path / "map"
+    with MapBuilder(source.info, model, output, builder_config, "cpu", source.identity) as builder:
+        builder.add(next(source.images))
         builder.commit()
     with pytest.raises(MapError, match="another model, source or settings"):
         build(dataset, model, tmp_path / "map", replace(builder_config, keyframe_distance=3.0))
     with pytest.raises(MapError, match="another model, source or settings"):
-        build(dataset, model, tmp_path / "map", builder_config, source="other images")
+        build(write_dataset(tmp_path / "other", 3), model, tmp_path / "map", builder_config)
 
 
 def test_an_existing_map_is_never_overwritten(dataset, model, tmp_path, builder_config):

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where posed images come from: a dataset directory or a bag."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros import image
+from disam_ros.dataset import Dataset, DatasetInfo, ImageRecord
+
+
+@dataclass(frozen=True)
+class PosedImage:
+    """An image that is read only when needed. load: returns uint8 RGB [H, W, 3]."""
+
+    record: ImageRecord
+    load: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Posed images in a fixed order. identity: names them, so that a build can be resumed."""
+
+    images: Iterable[PosedImage]
+    info: DatasetInfo
+    identity: str
+    total: int
+
+
+def open_dataset(directory: Path | str) -> ImageSource:
+    """The images of a dataset directory in file order. Raises DatasetError."""
+    dataset = Dataset(directory)
+    table = (dataset.directory / "images.csv").read_bytes()
+    identity = f"{dataset.info.name} {hashlib.sha256(table).hexdigest()}"
+    return ImageSource(_dataset_images(dataset), dataset.info, identity, len(dataset))
+
+
+def _dataset_images(dataset: Dataset) -> Iterator[PosedImage]:
+    for record in dataset.records:
+        path = dataset.path(record)
+        named = replace(record, source=record.source or record.path)
+        yield PosedImage(named, lambda path=path: image.read(path))
