@@ -129,6 +129,7 @@ def extract_command(arguments: argparse.Namespace) -> None:
         arguments.domain,
         pose_topic=arguments.pose_topic or None,
         keyframe_distance=arguments.keyframe_distance,
+        keyframe_angle=arguments.keyframe_angle,
     )
     print(f"{counts} → {arguments.output}")
 
@@ -138,7 +139,11 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
     from disam_ros.dataset import Dataset
 
     dataset_to_bag(
-        Dataset(arguments.dataset), arguments.output, arguments.storage, weather=arguments.weather
+        Dataset(arguments.dataset),
+        arguments.output,
+        arguments.storage,
+        domain=arguments.domain,
+        weather=arguments.weather,
     )
     print(f"{arguments.dataset} → {arguments.output}")
 
@@ -247,11 +252,13 @@ def _add_data_commands(command: object) -> None:
     extract.add_argument("--domain", required=True, help="domain of all images")
     extract.add_argument("--pose-topic", default="", help="default: the best there is")
     extract.add_argument("--keyframe-distance", type=float, default=0.0, help="metres; 0: all")
+    extract.add_argument("--keyframe-angle", type=float, default=0.0, help="degrees; 0: ignore")
 
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
     to_bag.add_argument("--dataset", required=True, help="dataset directory")
     to_bag.add_argument("--output", required=True, help="bag directory to write")
     to_bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="format")
+    to_bag.add_argument("--domain", default=None, help="which drive, if there are several")
     to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")

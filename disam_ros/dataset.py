@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -111,7 +112,8 @@ class Dataset:
 class DatasetWriter:
     """Writes a dataset directory. Use as a context manager: only a clean exit makes it loadable.
 
-    `images.csv` grows in a `.part` file and is renamed when all is written.
+    `images.csv` grows in a `.part` file and is renamed when all is written; what a killed writer
+    left behind is replaced.
     Raises DatasetError when the directory already holds a dataset.
     """
 
@@ -121,9 +123,11 @@ class DatasetWriter:
             raise DatasetError(
                 f"{self.directory} already holds a dataset; choose a new directory or remove it"
             )
+        self._part = self.directory / "images.csv.part"
+        if self._part.exists():  # left by a writer that was killed
+            shutil.rmtree(self.directory / "images", ignore_errors=True)
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "dataset.json").write_text(json.dumps(info.to_json(), indent=2) + "\n")
-        self._part = self.directory / "images.csv.part"
         self._file = self._part.open("w", newline="")
         self._csv = records_writer(self._file)
         self._count = 0

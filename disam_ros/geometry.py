@@ -14,7 +14,7 @@ from disam_ros.errors import GeometryError
 BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transform:
     """A rigid transform `a_from_b`: maps coordinates of a point in frame b to frame a.
 
@@ -43,6 +43,15 @@ class Transform:
             )
         object.__setattr__(self, "translation", translation)
         object.__setattr__(self, "quaternion", quaternion / norm)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Transform):
+            return NotImplemented
+        same = np.array_equal(self.translation, other.translation)
+        return same and np.array_equal(self.quaternion, other.quaternion)
+
+    def __hash__(self) -> int:
+        return hash((self.translation.tobytes(), self.quaternion.tobytes()))
 
     @classmethod
     def identity(cls) -> Transform:

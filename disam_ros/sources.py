@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from disam_ros import image
+from disam_ros.bags.images import BagImages
 from disam_ros.dataset import Dataset, DatasetInfo, ImageRecord
+from disam_ros.image_messages import decode_image
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,18 @@ def _dataset_images(dataset: Dataset) -> Iterator[PosedImage]:
         path = dataset.path(record)
         named = replace(record, source=record.source or record.path)
         yield PosedImage(named, lambda path=path: image.read(path))
+
+
+def open_bag(bag: Path | str, pose_topic: str = "") -> ImageSource:
+    """The images of a rosbag2 with poses interpolated to their stamps. Raises BagError."""
+    images = BagImages(bag, pose_topic=pose_topic or None)
+    path = Path(bag).resolve()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    identity = " ".join(f"{file.name} {file.stat().st_size}" for file in files)
+    return ImageSource(_bag_images(images), images.info, f"{identity} {pose_topic}", len(images))
+
+
+def _bag_images(images: BagImages) -> Iterator[PosedImage]:
+    for number, (camera, topic, stamp_ns, message, pose) in enumerate(images):
+        record = ImageRecord(number, stamp_ns, camera, "", topic, pose)
+        yield PosedImage(record, lambda message=message: decode_image(message))
