@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The season town: rendered drives with exact poses under several conditions.
+
+Needs moderngl (`pip install 'disam_ros[synth]'`) and an OpenGL driver; software rendering will do.
+"""
+
+from disam_ros.synthetic.conditions import CONDITIONS, Condition
+from disam_ros.synthetic.drive import Drive, DriveConfig, Frame, simulate_drive
+from disam_ros.synthetic.gl import RenderError
+from disam_ros.synthetic.renderer import Renderer
+from disam_ros.synthetic.town import Town
+from disam_ros.synthetic.writer import write_drive
+
+__all__ = [
+    "CONDITIONS",
+    "Condition",
+    "Drive",
+    "DriveConfig",
+    "Frame",
+    "RenderError",
+    "Renderer",
+    "Town",
+    "simulate_drive",
+    "write_drive",
+]

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A drive through the season town: frames with exact poses, odometry and GNSS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from disam_ros.dataset import Camera
+from disam_ros.errors import ConfigError
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.synthetic.conditions import CONDITIONS, Condition
+from disam_ros.synthetic.renderer import Renderer, pinhole
+from disam_ros.synthetic.sensors import gnss_fixes, wheel_odometry
+from disam_ros.synthetic.town import Town
+from disam_ros.synthetic.trajectory import Trajectory, drive_route
+
+# The camera sits behind the windscreen, 1.5 m above the ground, looking straight ahead.
+BASE_FROM_CAMERA = Transform.from_rotation(np.array([0.8, 0.0, 1.5]), BODY_FROM_OPTICAL)
+DRIVE_GAP_NS = 180_000_000_000  # drives of neighbouring seeds start this far apart
+
+
+@dataclass(frozen=True)
+class DriveConfig:
+    """What to drive. Same values, same pixels (on one machine).
+
+    Give `spacing_m` for images evenly spaced along the lane, as for a map; else time decides.
+    Amplitudes bound slowly varying random offsets; 0 keeps to the lane centre.
+    """
+
+    condition: str = "summer_day"
+    town_seed: int = 1
+    drive_seed: int = 0
+    width: int = 320  # pixels
+    height: int = 240
+    fov_deg: float = 80.0  # horizontal
+    rate_hz: float = 5.0  # images a second
+    spacing_m: float | None = None  # metres between images; overrides rate_hz
+    length_m: float | None = None  # metres to drive; None: the whole loop
+    lateral_m: float = 0.6  # amplitude to the sides of the lane centre
+    yaw_deg: float = 3.0  # amplitude about the direction of travel
+    speed_m_s: tuple[float, float] = (4.0, 9.0)  # slowest, fastest
+    depth: bool = False  # render metric depth too
+
+    def __post_init__(self) -> None:
+        if self.condition not in CONDITIONS:
+            raise ConfigError(
+                f"unknown condition {self.condition!r}; choose one of {', '.join(CONDITIONS)}"
+            )
+        for name in ("width", "height", "rate_hz", "spacing_m", "length_m"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} is {value}; it must be greater than 0")
+        if not 0 < self.speed_m_s[0] <= self.speed_m_s[1]:
+            raise ConfigError(f"speed_m_s is {self.speed_m_s}; expected 0 < slowest <= fastest")
+        if not 10 <= self.fov_deg <= 140:
+            raise ConfigError(f"fov_deg is {self.fov_deg}; expected 10 to 140 degrees")
+        for name in ("lateral_m", "yaw_deg", "town_seed", "drive_seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the vehicle knows at one image."""
+
+    stamp_ns: int
+    image: np.ndarray  # uint8 RGB [H, W, 3]
+    depth: np.ndarray | None  # float32 [H, W], metres along the optical axis, inf in the sky
+    map_from_base: Transform  # exact
+    map_from_camera: Transform  # exact, optical axes
+    odom_from_base: Transform  # wheel odometry, drifting
+    twist: tuple[float, float]  # forward speed m/s, yaw rate rad/s; exact
+    fix: tuple[float, float, float]  # GNSS: latitude, longitude in degrees, altitude in metres
+
+
+class Drive:
+    """An iterable of frames whose number is known beforehand; each pass renders anew."""
+
+    def __init__(self, config: DriveConfig) -> None:
+        self.config = config
+        self.condition: Condition = CONDITIONS[config.condition]
+        self.town = Town.from_seed(config.town_seed)
+        self.trajectory: Trajectory = drive_route(
+            self.town.route,
+            config.drive_seed,
+            rate_hz=config.rate_hz,
+            spacing_m=config.spacing_m,
+            length_m=config.length_m,
+            lateral_m=config.lateral_m,
+            yaw_deg=config.yaw_deg,
+            speed_m_s=config.speed_m_s,
+        )
+
+    def __len__(self) -> int:
+        return len(self.trajectory.poses)
+
+    @property
+    def camera(self) -> Camera:
+        pinhole_camera = pinhole(self.config.width, self.config.height, self.config.fov_deg)
+        return replace(pinhole_camera, base_from_camera=BASE_FROM_CAMERA)
+
+    def __iter__(self) -> Iterator[Frame]:
+        config, track = self.config, self.trajectory
+        odometry = wheel_odometry(track, config.drive_seed)
+        fixes = gnss_fixes(track, config.drive_seed)
+        start_ns = self.condition.start_ns + config.drive_seed % 5 * DRIVE_GAP_NS
+        renderer = Renderer(
+            self.town,
+            self.condition,
+            config.drive_seed,
+            config.width,
+            config.height,
+            config.fov_deg,
+        )
+        try:
+            for i, map_from_base in enumerate(track.poses):
+                map_from_camera = map_from_base @ BASE_FROM_CAMERA
+                time = float(track.time[i])
+                image, depth = renderer.render(map_from_camera, time, config.depth)
+                yield Frame(
+                    start_ns + round(time * 1e9),
+                    image,
+                    depth,
+                    map_from_base,
+                    map_from_camera,
+                    odometry[i],
+                    (float(track.twist[i, 0]), float(track.twist[i, 1])),
+                    tuple(fixes[i].tolist()),
+                )
+        finally:
+            renderer.close()
+
+
+def simulate_drive(config: DriveConfig) -> Drive:
+    """The drive as an iterable of frames; `len()` gives their number.
+
+    Iterating raises RenderError where no OpenGL context can be had.
+    """
+    return Drive(config)

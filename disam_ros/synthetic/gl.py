@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An off-screen OpenGL context, and small helpers around moderngl."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from disam_ros.errors import DisamError
+
+if TYPE_CHECKING:
+    import moderngl
+
+
+class RenderError(DisamError):
+    """Nothing can be rendered on this machine as it is set up."""
+
+
+def create_context() -> moderngl.Context:
+    """A context without a window; software rendering will do.
+
+    Raises RenderError where moderngl or the OpenGL driver is missing.
+    """
+    try:
+        import moderngl
+    except ImportError as error:
+        raise RenderError(
+            "rendering the season town needs moderngl; install it with "
+            "`pip install 'disam_ros[synth]'`"
+        ) from error
+    try:
+        return moderngl.create_context(standalone=True, backend="egl", require=330)
+    except Exception as error:  # moderngl raises bare Exception
+        raise RenderError(
+            f"no OpenGL 3.3 context through EGL ({error}); on Debian and Ubuntu install the "
+            "packages libegl1 and libgl1-mesa-dri (`apt install libegl1 libgl1-mesa-dri`)"
+        ) from error
+
+
+def set_uniforms(program: moderngl.Program, values: dict[str, object]) -> None:
+    """Set those of `values` the program uses; matrices are given row-major."""
+    for name, value in values.items():
+        if name not in program:
+            continue
+        if isinstance(value, np.ndarray) and value.shape == (4, 4):
+            program[name].write(np.ascontiguousarray(value.T, np.float32).tobytes())
+        elif isinstance(value, np.ndarray):
+            program[name].value = tuple(float(v) for v in value)
+        else:
+            program[name].value = value
+
+
+def projection(
+    width: int, height: int, focal: float, near: float = 0.15, far: float = 900.0
+) -> np.ndarray:
+    """Clip from camera (optical axes), [4, 4], principal point in the middle; y points up."""
+    matrix = np.zeros((4, 4))
+    matrix[0, 0] = 2 * focal / width
+    matrix[1, 1] = -2 * focal / height
+    matrix[2, 2] = (far + near) / (far - near)
+    matrix[2, 3] = -2 * far * near / (far - near)
+    matrix[3, 2] = 1.0
+    return matrix
+
+
+def metric_depth(raw: np.ndarray, near: float = 0.15, far: float = 900.0) -> np.ndarray:
+    """Distance along the optical axis from a depth buffer in 0..1; infinity where it is empty."""
+    ndc = 2.0 * raw.astype(np.float64) - 1.0
+    depth = 2 * far * near / (far + near - ndc * (far - near))
+    return np.where(raw >= 1.0, np.inf, depth)
+
+
+def sun_projection(direction: np.ndarray, reach: float) -> np.ndarray:
+    """Clip from map for parallel light from `direction`, covering `reach` metres around."""
+    side = np.cross([0.0, 0.0, 1.0], direction)
+    side /= np.linalg.norm(side)
+    up = np.cross(direction, side)
+    matrix = np.eye(4)
+    matrix[0, :3], matrix[1, :3] = side / reach, up / reach
+    matrix[2, :3] = -direction / (1.5 * reach)
+    return matrix

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives on disk: a dataset directory with odom.csv and fix.csv beside images.csv.
+
+odom.csv   ODOM_COLUMNS: odom_from_base (metres, quaternion), vx m/s, wz rad/s
+fix.csv    FIX_COLUMNS: degrees, metres above the ellipsoid
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from disam_ros.dataset import POSE_COLUMNS, DatasetInfo, DatasetWriter
+from disam_ros.synthetic.conditions import LATITUDE, LONGITUDE
+from disam_ros.synthetic.drive import DriveConfig, Frame, simulate_drive
+
+CAMERA = "front"
+ODOM_COLUMNS = ("stamp_ns", *POSE_COLUMNS, "vx", "wz")
+FIX_COLUMNS = ("stamp_ns", "latitude", "longitude", "altitude")
+
+
+def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 85) -> int:
+    """Render a drive into a dataset directory; gives the number of images.
+
+    Raises DatasetError when the directory already holds a dataset, RenderError without OpenGL.
+    """
+    directory = Path(directory)
+    drive = simulate_drive(config)
+    info = DatasetInfo(
+        name=f"season_town_{config.town_seed}_{config.condition}_{config.drive_seed}",
+        cameras={CAMERA: drive.camera},
+        latitude=LATITUDE,
+        longitude=LONGITUDE,
+        origin=f"rendered by disam_ros.synthetic: {config}",
+    )
+    odometry, fixes = [], []
+    with DatasetWriter(directory, info) as writer:
+        for frame in tqdm(drive, desc=config.condition, unit="image"):
+            writer.add(
+                _jpeg(frame, jpeg_quality),
+                frame.stamp_ns,
+                CAMERA,
+                config.condition,
+                frame.map_from_camera,
+                source="season_town",
+            )
+            odometry.append(_odom_row(frame))
+            fixes.append((frame.stamp_ns, *(f"{v:.9f}" for v in frame.fix)))
+        _write_csv(directory / "odom.csv", ODOM_COLUMNS, odometry)
+        _write_csv(directory / "fix.csv", FIX_COLUMNS, fixes)
+    return len(odometry)
+
+
+def _jpeg(frame: Frame, quality: int) -> bytes:
+    _, data = cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def _odom_row(frame: Frame) -> tuple[object, ...]:
+    pose = frame.odom_from_base
+    values = (*pose.translation, *pose.quaternion, *frame.twist)
+    return (frame.stamp_ns, *(f"{v:.9g}" for v in values))
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
