@@ -9,7 +9,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools<80' wheel
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,demo,train,dev]'
 	touch $@
 

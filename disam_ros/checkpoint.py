@@ -72,9 +72,10 @@ def create_model(
     return Model(network, domains, *stages, name=name, training={"losses": [], "seed": seed})
 
 
-def save_model(model: Model, directory: Path | str) -> Path:
+def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
     """Write a model directory: to a temporary name first, then renamed.
 
+    half: store weights as float16 (half the size; they are used as float32 all the same).
     Raises ModelError when the directory exists and is not empty.
     """
     directory = Path(directory)
@@ -83,11 +84,12 @@ def save_model(model: Model, directory: Path | str) -> Path:
     part = directory.with_name(directory.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    dtype = torch.float16 if half else torch.float32
     hashes = {}
     for stage in STAGES:
         encoders: Mapping[str, nn.Module] = getattr(model, stage)
         weights = {
-            f"{name}/{key}": value.detach().cpu().contiguous()
+            f"{name}/{key}": value.detach().to("cpu", dtype).contiguous()
             for name, encoder in encoders.items()
             for key, value in encoder.state_dict().items()
         }

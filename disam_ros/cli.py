@@ -103,11 +103,12 @@ def synth_command(arguments: argparse.Namespace) -> None:
     from disam_ros.dataset import Dataset
     from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
 
+    numbers = {condition: number for number, condition in enumerate(CONDITIONS)}
     for condition in arguments.conditions or list(CONDITIONS):
         directory = Path(arguments.output) / condition
         config = DriveConfig(
             town_seed=arguments.seed,
-            drive_seed=arguments.drive_seed,
+            drive_seed=arguments.drive_seed + numbers.get(condition, 0),
             condition=condition,
             width=arguments.width,
             height=arguments.height,
@@ -240,7 +241,12 @@ def _add_data_commands(command: object) -> None:
     synth.add_argument("--output", required=True, help="directory to write, one folder a drive")
     synth.add_argument("--conditions", nargs="*", help="default: all")
     synth.add_argument("--seed", type=int, default=1, help="of the town")
-    synth.add_argument("--drive-seed", type=int, default=1, help="of offset, cars, pedestrians")
+    synth.add_argument(
+        "--drive-seed",
+        type=int,
+        default=1,
+        help="of the first condition's offset, cars and pedestrians; the next have the next seeds",
+    )
     synth.add_argument("--spacing", type=float, help="metres between frames; default: by speed")
     synth.add_argument("--width", type=int, default=320, help="pixels")
     synth.add_argument("--height", type=int, default=240, help="pixels")

@@ -35,6 +35,18 @@ def test_models_of_other_weights_have_another_identity(tmp_path):
     assert one.identity != two.identity
 
 
+def test_half_precision_weights_take_half_the_space_and_give_nearly_the_same(tmp_path):
+    model = create_model(NETWORK, DOMAINS, seed=5)
+    save_model(model, tmp_path / "whole")
+    save_model(model, tmp_path / "half", half=True)
+    sizes = [(tmp_path / n / "fine.safetensors").stat().st_size for n in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    image = torch.rand(1, 3, 48, 64) * 2 - 1
+    z = load_model(tmp_path / "half").fine["day"](image)
+    assert z.dtype == torch.float32
+    assert torch.allclose(z, model.fine["day"](image), atol=0.05)
+
+
 def test_a_changed_weight_file_is_refused(tmp_path):
     save_tiny_model(tmp_path / "model")
     path = tmp_path / "model" / "fine.safetensors"
