@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+import csv
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import camera_pose, save_tiny_model, texture, write_dataset
+
+from disam_ros.bags import dataset_to_bag
+from disam_ros.checkpoint import load_model
+from disam_ros.cli import main
+from disam_ros.networks import Encoder
+from disam_ros.place_map import PlaceMap
+
+SETTINGS = "batch_size: 4\ndescriptor:\n  coarse_grid: 4\n  fine_grid: 8\n"
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_dataset(tmp_path / "data", 8)
+    save_tiny_model(tmp_path / "model")
+    (tmp_path / "builder.yaml").write_text(SETTINGS)
+    return tmp_path
+
+
+def build(root, *source):
+    model, config = str(root / "model"), str(root / "builder.yaml")
+    return main(
+        ["build-map", *source, "--model", model, "--output", str(root / "map"), "--config", config]
+    )
+
+
+def read_answers(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_dataset_becomes_a_map_that_localizes_it(root):
+    assert build(root, "--dataset", str(root / "data")) == 0
+    answers = root / "answers.csv"
+    status = main(
+        ["localize", "--dataset", str(root / "data"), "--map", str(root / "map")]
+        + ["--model", str(root / "model"), "--output", str(answers), "--domain", "day"]
+    )
+    assert status == 0
+    rows = read_answers(answers)
+    assert [int(row["matched_id"]) for row in rows] == list(range(8))
+    assert [row["matched_source"] for row in rows] == [f"image {i}" for i in range(8)]
+    for index, row in enumerate(rows):
+        place = [float(row[f"map_from_camera_t{axis}"]) for axis in "xyz"]
+        assert np.allclose(place, camera_pose(index).translation)
+        assert row["domain"] == "day" and int(row["stamp_ns"]) == (index + 1) * 1_000_000_000
+
+
+def test_an_unknown_place_leaves_the_match_empty(root):
+    build(root, "--dataset", str(root / "data"))
+    answers = root / "answers.csv"
+    image = root / "elsewhere.png"
+    cv2.imwrite(str(image), texture(99))
+    arguments = ["localize", str(image), "--map", str(root / "map"), "--model", str(root / "model")]
+    main([*arguments, "--output", str(answers), "--score-threshold", "0.99"])
+    (row,) = read_answers(answers)
+    assert row["path"] == str(image) and row["matched_id"] == "" and row["stamp_ns"] == ""
+
+
+def test_a_bag_gives_the_same_map_as_the_dataset_it_was_made_of(root):
+    dataset_to_bag(root / "data", root / "bag", show_progress=False)
+    (root / "builder.yaml").write_text("domain: day\n" + SETTINGS)
+    assert build(root, "--bag", str(root / "bag")) == 0
+    from_bag = PlaceMap(root / "map")
+    (root / "map").rename(root / "bag_map")
+    assert build(root, "--dataset", str(root / "data")) == 0
+    from_dataset = PlaceMap(root / "map")
+    assert np.allclose(from_bag.coarse, from_dataset.coarse, atol=1e-3)
+    for one, two in zip(from_bag.records, from_dataset.records, strict=True):
+        a, b = one.map_from_camera, two.map_from_camera
+        assert np.allclose(a.translation, b.translation, atol=1e-6)
+        assert np.allclose(a.rotation, b.rotation, atol=1e-6)
+
+
+def test_a_public_checkpoint_is_imported(tmp_path):
+    encoder = Encoder(2, 1)
+    torch.save(encoder.state_dict(), tmp_path / "300_net_G0.pth")
+    status = main(
+        ["import-checkpoint", "--coarse", str(tmp_path / "300_net_G"), "--domains", "summer_day"]
+        + ["--output", str(tmp_path / "model")]
+    )
+    assert status == 0
+    image = torch.zeros(1, 3, 64, 64)
+    features = load_model(tmp_path / "model").coarse["summer_day"](image)
+    assert torch.allclose(features, encoder(image), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build-map", "--dataset", "nowhere"], "nowhere/dataset.json not found"),
+        (["build-map", "--bag", "nowhere"], "nowhere does not exist"),
+        (["localize", "x.jpg", "--map", "nowhere"], "nowhere is not a map"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_status_one(root, capsys, arguments, message):
+    arguments += ["--model", str(root / "model")]
+    if arguments[0] == "build-map":
+        arguments += ["--output", str(root / "map")]
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_misspelt_domain_is_answered_with_the_nearest_names(tmp_path, capsys):
+    output = str(tmp_path / "model")
+    assert main(["create-model", "--domains", "sumer_day", "--output", output]) == 1
+    assert "summer_day" in capsys.readouterr().err
