@@ -9,7 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, from_yaml
+from disam_ros.config import (
+    DomainConfig,
+    LocalizerConfig,
+    LocalizerNodeConfig,
+    MapBuilderConfig,
+    MapBuilderNodeConfig,
+    ReplayNodeConfig,
+    from_yaml,
+    markdown_table,
+)
 from disam_ros.errors import DisamError
 
 
@@ -150,7 +159,6 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
 
 
 def replay_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.config import ReplayNodeConfig
     from disam_ros.nodes.replay_node import replay
 
     replay(
@@ -163,6 +171,15 @@ def replay_command(arguments: argparse.Namespace) -> None:
             prefix=arguments.prefix,
         )
     )
+
+
+def parameters_command(arguments: argparse.Namespace) -> None:
+    configs = {
+        "localizer": LocalizerNodeConfig,
+        "map_builder": MapBuilderNodeConfig,
+        "replay": ReplayNodeConfig,
+    }
+    print(f"| name | default | |\n|---|---|---|\n{markdown_table(configs[arguments.node])}")
 
 
 def _domains(arguments: argparse.Namespace) -> list:
@@ -266,6 +283,9 @@ def _add_data_commands(command: object) -> None:
     to_bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="format")
     to_bag.add_argument("--domain", default=None, help="which drive, if there are several")
     to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
+
+    parameters = command("parameters", parameters_command, "print a node's parameters as a table")
+    parameters.add_argument("node", choices=("localizer", "map_builder", "replay"), help="which")
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")

@@ -111,6 +111,9 @@ class LocalizerConfig:
 class LocalizerNodeConfig:
     """Parameters of the localizer node."""
 
+    autostart: bool = setting(
+        True, "configure and activate at start; false: leave it to a lifecycle manager"
+    )
     map: str = setting("", "map directory")
     model: str = setting("", "model directory the map was built with")
     cameras: list[str] = setting(
@@ -128,7 +131,7 @@ class LocalizerNodeConfig:
     base_from_camera: list[float] = setting(
         [0.0] * 6,
         "x y z (m) roll pitch yaw (rad) per camera, one after the other, of the OPTICAL frame "
-        "in the base frame; used where TF cannot be asked",
+        "in the base frame; used where TF cannot be asked; all zero: as recorded in the map",
     )
     use_tf: bool = setting(True, "take extrinsics from TF where tf2_ros is installed")
     publish_markers: bool = setting(True, "publish ~/candidates and ~/markers")
@@ -160,9 +163,23 @@ class MapBuilderNodeConfig:
     max_pose_gap: float = setting(
         0.5, "seconds between two poses beyond which none is interpolated", minimum=0.001
     )
+    base_frame: str = setting("base_link", "vehicle frame that the poses are of")
     base_from_camera: list[float] = setting(
         [0.0] * 6, "x y z (m) roll pitch yaw (rad) of the OPTICAL camera frame in the base frame"
     )
+    use_tf: bool = setting(
+        True, "take extrinsics from TF where tf2_ros is installed and the parameter is all zero"
+    )
+    camera_info_timeout: float = setting(
+        2.0, "seconds to wait for camera_info before a map without intrinsics begins", minimum=0.0
+    )
+    latitude: float = setting(
+        float("nan"), "degrees north of the map; nan: unknown", minimum=-90.0, maximum=90.0
+    )
+    longitude: float = setting(
+        float("nan"), "degrees east of the map; nan: unknown", minimum=-180.0, maximum=180.0
+    )
+    device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     builder: MapBuilderConfig = field(default_factory=MapBuilderConfig)
 
 
@@ -214,6 +231,21 @@ def from_yaml(cls: type[T], path: Path | str) -> T:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def markdown_table(cls: type, prefix: str = "") -> str:
+    """Every setting of a config dataclass as rows `| name | default | help |`."""
+    config, rows = cls(), []
+    for item in dataclasses.fields(cls):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            rows.append(markdown_table(type(value), f"{prefix}{item.name}."))
+            continue
+        choices = item.metadata["choices"]
+        shown = "" if value == "" else f"`{str(value).lower()}`"
+        text = item.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
+        rows.append(f"| `{prefix}{item.name}` | {shown} | {text} |")
+    return "\n".join(rows)
 
 
 def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:

@@ -89,9 +89,9 @@ def table(title: str, rows: Mapping[str, Metrics]) -> Table:
     """A terminal table, one row per method or condition."""
     thresholds = [f"{m:g} m {d:g}°" for m, d in THRESHOLDS]
     result = Table(title=title, title_justify="left")
-    result.add_column("")
+    result.add_column("", no_wrap=True)
     for name in ("queries", "answered", *thresholds, f"R@1 {RECALL_DISTANCE:g} m", "median error"):
-        result.add_column(name, justify="right")
+        result.add_column(name, justify="right", no_wrap=True)
     for name, m in rows.items():
         shares = [m.answered, *(m.within[t] for t in thresholds), m.recall_at_1]
         cells = [f"{100 * share:.1f}" for share in shares]

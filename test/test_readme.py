@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+from pathlib import Path
+
+import pytest
+
+from disam_ros.cli import main
+from disam_ros.config import LocalizerNodeConfig, markdown_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_parameter_table_is_the_one_the_command_prints():
+    assert markdown_table(LocalizerNodeConfig) in README
+
+
+def test_every_command_in_the_readme_exists(capsys):
+    for name in set(re.findall(r"`?(?:\.venv/bin/)?disam ([a-z-]+)", README)):
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0, name
+
+
+def test_every_file_the_readme_links_to_exists():
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
