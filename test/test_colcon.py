@@ -28,9 +28,9 @@ def workspace(tmp_path_factory):
     for name in ("package.xml", "setup.py", "setup.cfg"):
         shutil.copy(ROOT / name, source / name)
     path = f"{COLCON.parent}{os.pathsep}{os.environ['PATH']}"
-    built = subprocess.run(
-        [COLCON, "build"], cwd=root, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
+    environment = {**os.environ, "PATH": path}
+    command = [COLCON, "build"]
+    built = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
     return root
 

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What topics tell about the conditions: weather, domain, place on Earth, odometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import NavSatFix
+from std_msgs.msg import String
+
+from disam_ros.domain import parse_weather
+from disam_ros.errors import DomainError, GeometryError
+from disam_ros.nodes import conversions
+from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.images import sensor_qos, subscribe
+
+
+class Conditions:
+    """The newest valid word of each topic; None: not told, the configuration decides.
+
+    latitude, longitude: degrees. domain: override by topic; an empty message releases it. A word
+    that is not understood is told once and leaves things as they are.
+    """
+
+    def __init__(self, node: Node, monitor: Monitor, domain_names: Sequence[str]) -> None:
+        self.weather: str | None = None
+        self.domain: str | None = None
+        self.latitude: float | None = None
+        self.longitude: float | None = None
+        self._node, self._monitor = node, monitor
+        self._domain_names = domain_names
+        reliable = QoSProfile(depth=10)
+        self._subscriptions = [
+            subscribe(node, String, "weather", self._on_weather, monitor, reliable),
+            subscribe(node, String, "domain", self._on_domain, monitor, reliable),
+            subscribe(node, NavSatFix, "fix", self._on_fix, monitor, sensor_qos()),
+            subscribe(node, Odometry, "odom", self._on_odometry, monitor, sensor_qos()),
+        ]
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_weather(self, message: String) -> None:
+        try:
+            parse_weather(message.data)
+        except DomainError as error:
+            self._tell("weather", f"ignored {error}", hold=None)
+            return
+        self._monitor.solved("weather")
+        self.weather = message.data or None
+
+    def _on_domain(self, message: String) -> None:
+        if message.data and message.data not in self._domain_names:
+            known = ", ".join(self._domain_names)
+            self._tell("domain", f"domain '{message.data}' ignored: known are {known}", hold=None)
+            return
+        self._monitor.solved("domain")
+        self.domain = message.data or None
+
+    def _on_fix(self, message: NavSatFix) -> None:
+        place = conversions.place_of(message)
+        if place is not None:
+            self.latitude, self.longitude = place
+
+    def _on_odometry(self, message: Odometry) -> None:
+        try:
+            conversions.check_odometry(message)
+        except GeometryError as error:
+            self._monitor.count("odometry refused")
+            self._tell("odom", f"odometry ignored: {error}")
+
+    def _tell(self, key: str, text: str, **hold: None) -> None:
+        if self._monitor.problem(key, text, **hold):
+            self._node.get_logger().warning(text)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages ↔ core types. Nothing else in nodes/ knows the layout of a message."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+from cv_bridge import CvBridge
+from geometry_msgs.msg import (
+    Point,
+    Pose,
+    PoseArray,
+    PoseStamped,
+    PoseWithCovarianceStamped,
+    Quaternion,
+)
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, NavSatFix
+from std_msgs.msg import Header
+
+from disam_ros import image_messages
+from disam_ros.dataset import Camera
+from disam_ros.errors import GeometryError, ImageError
+from disam_ros.geometry import Transform
+
+MAX_VARIANCE = 1e9  # nav2 refuses a covariance element above
+MIN_EIGENVALUE = 0.01  # of the published correlation matrix
+
+# What every cv_bridge converts to rgb8; pixel for pixel the same as image_messages.to_rgb.
+_CV_BRIDGE_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+_bridge = CvBridge()
+
+
+def image_from_message(message: Image | CompressedImage) -> np.ndarray:
+    """The pixels of a message as uint8 RGB [H, W, 3].
+
+    Raises ImageError for an unknown encoding (naming the known ones), a size or step that does not
+    fit the data, zero pixels, and for compressed bytes that cannot be decoded.
+    """
+    if isinstance(message, CompressedImage):
+        return image_messages.decode_image(message)
+    pixel_bytes = _CV_BRIDGE_BYTES.get(message.encoding)
+    if pixel_bytes is None:
+        return image_messages.decode_image(message)
+    return _bridge.imgmsg_to_cv2(_without_padding(message, pixel_bytes), "rgb8")
+
+
+def _without_padding(message: Image, pixel_bytes: int) -> SimpleNamespace:
+    """An 8-bit image whose rows follow each other directly: cv_bridge 1.13 ignores `step`."""
+    height, width, step = message.height, message.width, message.step
+    row_bytes = width * pixel_bytes
+    if not height or not width:
+        raise ImageError(f"expected an image with pixels, got {width}x{height}")
+    if step < row_bytes or height * step != len(message.data):
+        raise ImageError(
+            f"a {width}x{height} {message.encoding} image needs a step of at least {row_bytes} "
+            f"bytes and height * step bytes of data, got step {step} and {len(message.data)} "
+            "bytes; the camera driver fills in height, step or data wrongly"
+        )
+    data = message.data
+    if step != row_bytes:
+        rows = np.frombuffer(data, dtype=np.uint8).reshape(height, step)
+        data = np.ascontiguousarray(rows[:, :row_bytes]).data
+    return SimpleNamespace(
+        height=height,
+        width=width,
+        encoding=message.encoding,
+        step=row_bytes,
+        is_bigendian=0,
+        data=data,
+    )
+
+
+def image_to_message(image: np.ndarray, header: Header) -> Image:
+    """uint8 RGB [H, W, 3] → an rgb8 message."""
+    message = Image(header=header, height=image.shape[0], width=image.shape[1], encoding="rgb8")
+    message.step = 3 * message.width
+    message.data = image.tobytes()
+    return message
+
+
+def stamp_to_ns(header: Header) -> int:
+    """The stamp of a header in nanoseconds."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def header_of(stamp: Header, frame_id: str) -> Header:
+    """A header with the stamp of another and its own frame."""
+    return Header(stamp=stamp.stamp, frame_id=frame_id)
+
+
+def transform_to_pose(transform: Transform) -> Pose:
+    """`map_from_base` → the pose of base in map."""
+    x, y, z = transform.translation.tolist()
+    qx, qy, qz, qw = transform.quaternion.tolist()
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
+def pose_to_transform(pose: Pose) -> Transform:
+    """The pose of base in map → `map_from_base`. Raises GeometryError unless it is finite."""
+    at, turn = pose.position, pose.orientation
+    return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
+
+
+def pose_stamped(map_from_base: Transform, header: Header) -> PoseStamped:
+    """The pose of the vehicle at the header's stamp in the header's frame."""
+    return PoseStamped(header=header, pose=transform_to_pose(map_from_base))
+
+
+def pose_array(poses: list[Transform], header: Header) -> PoseArray:
+    """Poses in their order."""
+    return PoseArray(header=header, poses=[transform_to_pose(pose) for pose in poses])
+
+
+def pose_with_covariance(
+    map_from_base: Transform, covariance: np.ndarray, header: Header
+) -> PoseWithCovarianceStamped:
+    """Pose with a covariance [6, 6] (x y z rotX rotY rotZ) that every known consumer accepts."""
+    message = PoseWithCovarianceStamped(header=header)
+    message.pose.pose = transform_to_pose(map_from_base)
+    message.pose.covariance = publishable_covariance(covariance).ravel().tolist()
+    return message
+
+
+def publishable_covariance(covariance: np.ndarray) -> np.ndarray:
+    """A covariance [6, 6] without a negative element, positive definite, no element above 1e9.
+
+    nav2 refuses a message with any negative element, even off the diagonal. Variances are kept
+    (those above 1e9 m² become 1e9). Negative correlations become 0, which claims no more than was
+    known of each axis. Should the rest no longer be positive definite, all correlations shrink by
+    one factor until the smallest eigenvalue of the correlation matrix is 0.01.
+    Raises GeometryError unless all elements are finite and the variances positive.
+    """
+    covariance = np.asarray(covariance, dtype=np.float64)
+    variances = np.diag(covariance)
+    if not np.isfinite(covariance).all() or (variances <= 0).any():
+        raise GeometryError(
+            f"expected a finite covariance with positive variances, got {covariance.tolist()}"
+        )
+    deviations = np.sqrt(variances)
+    correlation = np.clip(covariance / np.outer(deviations, deviations), 0.0, 1.0)
+    correlation = (correlation + correlation.T) / 2
+    np.fill_diagonal(correlation, 0.0)
+    smallest = np.linalg.eigvalsh(correlation)[0]  # ≤ 0, as the trace is 0
+    if 1.0 + smallest < MIN_EIGENVALUE:
+        correlation *= (1.0 - MIN_EIGENVALUE) / -smallest
+    np.fill_diagonal(correlation, 1.0)
+    deviations = np.minimum(deviations, np.sqrt(MAX_VARIANCE))
+    return correlation * np.outer(deviations, deviations)
+
+
+def place_of(fix: NavSatFix) -> tuple[float, float] | None:
+    """Latitude and longitude in degrees; None without a fix or where they are no place."""
+    finite = np.isfinite(fix.latitude) and np.isfinite(fix.longitude)
+    if fix.status.status < 0 or not finite or abs(fix.latitude) > 90 or abs(fix.longitude) > 180:
+        return None
+    return fix.latitude, fix.longitude
+
+
+def check_odometry(message: Odometry) -> Transform:
+    """`odom_from_base` of an Odometry. Raises GeometryError unless pose and twist are finite."""
+    twist = message.twist.twist
+    speeds = [getattr(v, axis) for v in (twist.linear, twist.angular) for axis in "xyz"]
+    if not np.isfinite(speeds).all():
+        raise GeometryError(f"expected a finite twist, got {speeds}; check the odometry source")
+    return pose_to_transform(message.pose.pose)
+
+
+def camera_from_info(info: CameraInfo, base_from_camera: Transform) -> Camera:
+    """The pinhole camera a CameraInfo describes; fx = fy = 0 where it is not calibrated."""
+    fx, _, cx, _, fy, cy = info.k[:6].tolist()
+    return Camera(info.width, info.height, fx, fy, cx, cy, tuple(info.d), base_from_camera)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the cameras sit on the vehicle: from TF where it is installed, else from parameters."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.time import Time
+
+from disam_ros.errors import ConfigError
+from disam_ros.geometry import Transform
+from disam_ros.nodes.diagnostics import Monitor
+
+
+class Extrinsics:
+    """`base_from_camera` by camera name.
+
+    fixed: what is used without TF. A transform found in TF is kept: extrinsics do not move.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        monitor: Monitor,
+        base_frame: str,
+        fixed: dict[str, Transform],
+        use_tf: bool,
+    ) -> None:
+        self._node, self._monitor, self._base_frame = node, monitor, base_frame
+        self._fixed = fixed
+        self._found: dict[str, Transform] = {}  # by frame id
+        self._tf: ModuleType | None = _import_tf() if use_tf else None
+        if self._tf is not None:
+            self._buffer: Any = self._tf.Buffer()
+            self._listener: Any = self._tf.TransformListener(self._buffer, node)
+        elif use_tf:
+            node.get_logger().info("tf2_ros is not installed: extrinsics come from parameters")
+
+    def base_from_camera(self, camera: str, frame_id: str) -> Transform:
+        """Pose of a camera's optical frame in the base frame."""
+        if self._tf is None or not frame_id:
+            return self._fixed[camera]
+        if frame_id not in self._found:
+            found = self._look_up(frame_id)
+            if found is None:
+                return self._fixed[camera]
+            self._found[frame_id] = found
+        return self._found[frame_id]
+
+    def destroy(self) -> None:
+        """Stop listening to TF."""
+        if self._tf is not None:
+            self._listener.unregister()
+
+    def _look_up(self, frame_id: str) -> Transform | None:
+        try:
+            found = self._buffer.lookup_transform(self._base_frame, frame_id, Time()).transform
+        except self._tf.TransformException as error:
+            text = f"no TF {self._base_frame} ← {frame_id} yet, using fixed extrinsics: {error}"
+            if self._monitor.problem(f"tf {frame_id}", text):
+                self._node.get_logger().warning(text)
+            return None
+        at, turn = found.translation, found.rotation
+        self._node.get_logger().info(f"extrinsics of {frame_id} taken from TF")
+        return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
+
+
+def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transform] | None:
+    """`base_from_camera` by camera from six numbers each; None where all are zero (not given).
+
+    Raises ConfigError for a wrong number of values.
+    """
+    if not any(values):
+        return None
+    if len(values) != 6 * len(cameras):
+        raise ConfigError(
+            f"'base_from_camera' expects x y z roll pitch yaw for each of {', '.join(cameras)}: "
+            f"{6 * len(cameras)} numbers, got {len(values)}"
+        )
+    table = np.array(values).reshape(-1, 6)
+    return {name: Transform.from_xyz_rpy(row) for name, row in zip(cameras, table, strict=True)}
+
+
+def _import_tf() -> ModuleType | None:
+    try:
+        return importlib.import_module("tf2_ros")
+    except ImportError:
+        return None

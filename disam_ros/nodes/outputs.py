@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the localizer publishes, all with the IMAGE's stamp and in the map's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from disam_ros.geometry import Transform
+from disam_ros.localizer import Localization
+from disam_ros.nodes import conversions
+from disam_ros.nodes.markers import candidate_markers, overlay_heat
+
+DEPTH = 5  # messages kept for reliable subscribers that lag
+
+
+class Outputs:
+    """The publishers. map_frame: frame of all poses. candidates: publish those too."""
+
+    def __init__(self, node: LifecycleNode, map_frame: str, candidates: bool) -> None:
+        self._node, self._map_frame, self._with_candidates = node, map_frame, candidates
+        self._publishers: list[LifecyclePublisher] = []
+        self._pose = self._create(PoseStamped, "~/pose")
+        self._pose_with_covariance = self._create(
+            PoseWithCovarianceStamped, "~/pose_with_covariance"
+        )
+        self._candidates = self._create(PoseArray, "~/candidates")
+        self._markers = self._create(MarkerArray, "~/markers")
+        self._activation = self._create(Image, "~/activation_map")
+
+    def publish(self, found: Localization, stamp: Header, base_from_camera: Transform) -> None:
+        """Publish a localization; no pose where the place is unknown. stamp: the image's header."""
+        header = conversions.header_of(stamp, self._map_frame)
+        camera_from_base = base_from_camera.inverse()
+        if found.map_from_camera is not None:
+            map_from_base = found.map_from_camera @ camera_from_base
+            self._pose.publish(conversions.pose_stamped(map_from_base, header))
+            covariance = found.covariance(base_from_camera)
+            self._pose_with_covariance.publish(
+                conversions.pose_with_covariance(map_from_base, covariance, header)
+            )
+        if not self._with_candidates:
+            return
+        poses = [c.record.map_from_camera @ camera_from_base for c in found.candidates]
+        self._candidates.publish(conversions.pose_array(poses, header))
+        if self._markers.get_subscription_count():
+            scores = [candidate.fine_score for candidate in found.candidates]
+            self._markers.publish(candidate_markers(poses, scores, found.known, header))
+
+    def publish_activation(
+        self, image: np.ndarray, heat: Callable[[], np.ndarray], stamp: Header
+    ) -> None:
+        """Publish an image with heat over it, which is computed only if somebody listens.
+
+        It stays in the camera's frame.
+        """
+        if self._activation.get_subscription_count():
+            picture = overlay_heat(image, heat())
+            self._activation.publish(conversions.image_to_message(picture, stamp))
+
+    def destroy(self) -> None:
+        """Take the publishers down."""
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def _create(self, kind: type, topic: str) -> LifecyclePublisher:
+        publisher = self._node.create_lifecycle_publisher(kind, topic, DEPTH)
+        self._publishers.append(publisher)
+        return publisher

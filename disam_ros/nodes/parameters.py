@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS parameters declared one to one from a config dataclass, checked by the rules of its YAML.
+
+A nested dataclass becomes a dotted prefix: `localizer.domain.weather`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from disam_ros.config import from_dict
+
+T = TypeVar("T")
+
+QOS_PREFIX = "qos_overrides."  # declared by rclpy when a subscription is made
+LARGEST_INTEGER = 2**63 - 1
+LARGEST_FLOAT = sys.float_info.max
+
+
+def declare(node: Node, cls: type[T], changeable: bool = False) -> T:
+    """Declare every field of a config dataclass and return the values given at start.
+
+    changeable: parameters may be set at run time; the node adds its own callback for that.
+    Otherwise all are read-only. Raises ConfigError for a parameter that is unknown (naming the
+    nearest), of the wrong type or out of range.
+    """
+    given = {
+        name: parameter.value
+        for name, parameter in node._parameter_overrides.items()
+        if not node.has_parameter(name) and not name.startswith(QOS_PREFIX)
+    }
+    config = from_dict(cls, _nested(given))
+    for name, field, value in _leaves(config):
+        descriptor = _descriptor(field, value, read_only=not changeable)
+        node.declare_parameter(name, value, descriptor, ignore_override=True)
+    return config
+
+
+def with_changes(config: T, parameters: Iterable[Parameter]) -> T:
+    """A copy of a config with parameters set; names that are no setting are passed over.
+
+    Raises ConfigError for a value of the wrong type or out of range.
+    """
+    values = {name: value for name, _, value in _leaves(config)}
+    values |= {p.name: p.value for p in parameters if p.name in values}
+    return from_dict(type(config), _nested(values))
+
+
+def names(config: Any) -> list[str]:
+    """Dotted names of all settings."""
+    return [name for name, _, _ in _leaves(config)]
+
+
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """(dotted name, field, value) of every setting that is not itself a dataclass."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field, value
+
+
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
+    """{'a.b': 1} → {'a': {'b': 1}}."""
+    tree: dict[str, Any] = {}
+    for name, value in sorted(values.items()):
+        *path, last = name.split(".")
+        branch = tree
+        for part in path:
+            below = branch.setdefault(part, {})
+            if not isinstance(below, dict):  # 'a' and 'a.b' were given: the error names 'a'
+                break
+            branch = below
+        else:
+            branch[last] = list(value) if isinstance(value, (array, tuple, list)) else value
+    return tree
+
+
+def _descriptor(field: dataclasses.Field, value: Any, read_only: bool) -> ParameterDescriptor:
+    meta = field.metadata
+    descriptor = ParameterDescriptor(description=meta.get("help", ""), read_only=read_only)
+    if meta.get("choices"):
+        descriptor.additional_constraints = f"one of: {', '.join(meta['choices'])}"
+    low, high = meta.get("minimum"), meta.get("maximum")
+    if low is None and high is None:
+        return descriptor
+    default = field.default
+    if isinstance(default, float) and math.isnan(default):  # rclpy finds nan outside any range
+        descriptor.additional_constraints = f"nan or within [{low}, {high}]"
+    elif isinstance(value, float):
+        low = -LARGEST_FLOAT if low is None else float(low)
+        high = LARGEST_FLOAT if high is None else float(high)
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    elif isinstance(value, int):
+        low = -LARGEST_INTEGER if low is None else int(low)
+        high = LARGEST_INTEGER if high is None else int(high)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    return descriptor

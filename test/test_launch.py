@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameter files fit the nodes; launch files start them where launch_ros is installed."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from disam_ros.config import (
+    LocalizerNodeConfig,
+    MapBuilderNodeConfig,
+    from_dict,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = {
+    "cpu_robot": LocalizerNodeConfig,
+    "gpu_vehicle": LocalizerNodeConfig,
+    "two_cameras": LocalizerNodeConfig,
+    "map_builder": MapBuilderNodeConfig,
+}
+LAUNCHES = {
+    "relocalization": {"map", "model"},
+    "build_map": {"output", "model"},
+    "replay_evaluation": {"bag", "map", "model"},
+}
+
+
+def test_every_parameter_file_is_known_to_these_tests():
+    found = {path.stem for path in (ROOT / "config").glob("*.yaml")}
+    assert {name for name in found if not name.startswith("train_")} == set(CONFIGS)
+
+
+@pytest.mark.parametrize(("name", "cls"), CONFIGS.items())
+def test_a_parameter_file_fits_its_node_and_explains_every_value(name, cls):
+    text = (ROOT / "config" / f"{name}.yaml").read_text()
+    values = yaml.safe_load(text)["/**"]["ros__parameters"]
+    from_dict(cls, values)
+    lines = [line.strip() for line in text.splitlines()]
+    settings = [line for line in lines if ": " in line and not line.startswith("#")]
+    unexplained = [line for line in settings if "#" not in line and "base_from" not in line]
+    assert not unexplained
+
+
+@pytest.mark.parametrize(("name", "cls"), CONFIGS.items())
+def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
+    pytest.importorskip("rclpy")
+    import rclpy
+    import ros_support
+    from rclpy.context import Context
+
+    from disam_ros.nodes.parameters import declare
+
+    path = ROOT / "config" / f"{name}.yaml"
+    context = Context()
+    rclpy.init(context=context, domain_id=ros_support.DOMAIN_ID)
+    cli = ["--ros-args", "--params-file", str(path)]
+    node = rclpy.create_node("probe", context=context, cli_args=cli)
+    values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
+    assert str(declare(node, cls)) == str(from_dict(cls, values))  # text: nan differs from itself
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def test_the_rviz_layout_is_yaml_with_displays_of_our_topics():
+    layout = yaml.safe_load((ROOT / "config" / "relocalization.rviz").read_text())
+    displays = layout["Visualization Manager"]["Displays"]
+    topics = {d["Topic"]["Value"] for d in displays if "Topic" in d}
+    assert topics == {
+        "localizer/pose_with_covariance",
+        "localizer/markers",
+        "localizer/activation_map",
+    }
+
+
+@pytest.mark.parametrize(("name", "required"), LAUNCHES.items())
+def test_a_launch_file_describes_its_arguments(name, required):
+    pytest.importorskip("launch_ros")
+    from launch.actions import DeclareLaunchArgument
+
+    found = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
+    entities = found["generate_launch_description"]().entities
+    arguments = [e for e in entities if isinstance(e, DeclareLaunchArgument)]
+    assert {a.name for a in arguments if a.default_value is None} == required
+    assert all(a.description for a in arguments)
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """An install prefix that holds this working tree, and the environment that finds it."""
+    prefix = tmp_path / "install"
+    share = prefix / "share"
+    (share / "ament_index" / "resource_index" / "packages").mkdir(parents=True)
+    (share / "ament_index" / "resource_index" / "packages" / "disam_ros").touch()
+    (share / "disam_ros").mkdir()
+    for name in ("launch", "config", "package.xml"):
+        (share / "disam_ros" / name).symlink_to(ROOT / name)
+    scripts = prefix / "lib" / "disam_ros"
+    scripts.mkdir(parents=True)
+    for name in ("localizer_node", "map_builder_node", "replay_node"):
+        script = scripts / name
+        module = f"disam_ros.nodes.{name}"
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        script.chmod(0o755)
+    import ros_support
+
+    paths = [str(prefix), *filter(None, [os.environ.get("AMENT_PREFIX_PATH")])]
+    python = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **ros_support.ENVIRONMENT,
+        "AMENT_PREFIX_PATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join(python),
+    }
+
+
+def test_the_localizer_comes_up_active_from_its_launch_file(installed, tmp_path):
+    pytest.importorskip("launch_ros")
+    from geometry_msgs.msg import PoseStamped
+    from ros_support import Client, image_message, save_tiny_map, save_tiny_model, texture, values
+
+    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
+    arguments = {
+        "map": str(tmp_path / "map"),
+        "model": str(tmp_path / "model"),
+        "image": "/camera/front/image_raw",
+        "namespace": "robot",
+    }
+    with launched("relocalization", arguments, installed, tmp_path / "log") as process:
+        client = Client()
+        poses = client.collect(PoseStamped, "/robot/localizer/pose")
+        client.diagnosis(lambda s: values(s)["state"] == "active", "active", 60.0)
+        message = image_message(texture(2))
+        client.ask("/camera/front/image_raw", message, lambda: poses, "a pose")
+        client.close()
+        process.send_signal(2)
+        assert process.wait(30) == 0
+
+
+def test_a_replay_is_answered_and_ends_with_its_bag(installed, tmp_path):
+    pytest.importorskip("launch_ros")
+    from geometry_msgs.msg import PoseStamped
+    from ros_support import START_S, Client, save_tiny_map, save_tiny_model, texture
+
+    from disam_ros.bags.writer import BagWriter
+
+    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
+    with BagWriter(tmp_path / "bag") as bag:
+        for index in range(6):
+            bag.raw_image("front", (START_S + index) * 10**9, texture(index))
+    arguments = {name: str(tmp_path / name) for name in ("bag", "map", "model")}
+    arguments |= {"image_transport": "raw", "rate": "5"}
+    client = Client()
+    poses = client.collect(PoseStamped, "/localizer/pose")
+    with launched("replay_evaluation", arguments, installed, tmp_path / "log") as process:
+        client.until(lambda: process.poll() is not None, "the end of the launch", 60.0)
+        assert process.returncode == 0, (tmp_path / "log").read_text()
+    client.close()
+    assert len(poses) >= 5  # best effort: one may be lost
+    assert all(pose.header.frame_id == "town" for pose in poses)
+
+
+def launched(name, arguments, environment, log):
+    """A launch file run by LaunchService in its own process."""
+    code = (
+        "import sys; from launch import LaunchService;"
+        "from launch.launch_description_sources import get_launch_description_from_any_launch_file;"
+        "from launch.actions import IncludeLaunchDescription;"
+        "from launch import LaunchDescription;"
+        "include = IncludeLaunchDescription(sys.argv[1],"
+        "launch_arguments=[tuple(a.split('=', 1)) for a in sys.argv[2:]]);"
+        "service = LaunchService();"
+        "service.include_launch_description(LaunchDescription([include]));"
+        "sys.exit(service.run())"
+    )
+    path = ROOT / "launch" / f"{name}.launch.py"
+    given = [f"{key}={value}" for key, value in arguments.items()]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path), *given],
+        env=environment,
+        stdout=log.open("wb"),
+        stderr=subprocess.STDOUT,
+    )
