@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.machine import circumstances
+from benchmark.node_latency import node_figures
 from benchmark.ranking import COMPACT, bytes_per_image, coarse_to_fine, describe_all
 from benchmark.speed import LOOP_IMAGES, MAP_IMAGES, query_times
 from demo.run_demo import CONDITIONS, DATA, MODEL, read_drive
@@ -30,12 +31,26 @@ def main() -> None:
     sections = [
         "# Performance\n\nWritten by `make bench`; figures of one run on one machine.\n",
         f"Measured under: {circumstances()}.\n",
+        _node_section(),
         _speed_section(),
         _ranking_section(f"demo model ({label})", model, stride=1),
         _ranking_section("full size, untrained", full, stride=FULL_STRIDE),
     ]
     OUTPUT.write_text("\n".join(sections))
     print(OUTPUT.read_text())
+
+
+def _node_section() -> str:
+    rows = {reliability: node_figures(reliability) for reliability in ("reliable", "best_effort")}
+    names = list(rows["reliable"])
+    lines = [
+        "## The node, raw 640×480 images at 5 Hz over DDS\n",
+        "Times in ms, told by the node. Best effort loses raw images inside Fast DDS (README).\n",
+        f"| reliability | {' | '.join(names)} |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    lines += [f"| {name} | {' | '.join(row.values())} |" for name, row in rows.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _speed_section() -> str:

@@ -38,17 +38,18 @@ def run_node_on_bag(
     camera: str = "front",
     parameters: Mapping[str, object] | None = None,
 ) -> NodeRun:
-    """Answers of the localizer node to the compressed images of a bag.
+    """Answers of the localizer node to the images of a bag.
 
-    rate: speed relative to the recording. parameters: further ones of the node.
+    rate: speed relative to the recording. parameters: further ones of the node, such as
+    `image_transport` for a bag of raw images.
     Raises DisamError when the node does not start or the replay fails; both say why on stderr.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     given = {"map": map_dir, "model": model_dir, "image_transport": "compressed"}
     given |= {"use_sim_time": "true", **(parameters or {})}
     topic = f"/camera/{camera}"
-    remapped = {"image/compressed": f"{topic}/image_raw/compressed"}
-    remapped |= {"camera_info": f"{topic}/camera_info"}
+    remapped = {"image": f"{topic}/image_raw", "camera_info": f"{topic}/camera_info"}
+    remapped |= {"image/compressed": f"{topic}/image_raw/compressed"}
     remapped |= {name: f"/{name}" for name in ("fix", "weather", "odom")}
     with AnswerRecorder() as recorder, _localizer_node(given, remapped):
         if not recorder.wait_until_active(START_TIMEOUT):
