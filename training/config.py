@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of training as a dataclass field; YAML that rejects unknown keys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from disam_ros.config import DescriptorConfig, from_dict, setting
+from disam_ros.errors import ConfigError
+from disam_ros.networks import NetworkConfig
+
+STAGE_NAMES = ("translation", "coarse", "fine")
+TRANSLATING = ("gan", "cycle", "fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
+ALIGNED = ("aligned_triplet", "contrastive")
+
+
+@dataclass
+class LossWeights:
+    """λ of each loss; 0 turns it off. In brackets the paper's."""
+
+    gan: float = setting(0.0, "least-squares GAN (1)", minimum=0.0)
+    cycle: float = setting(0.0, "L1 of the image translated there and back (10)", minimum=0.0)
+    fcl: float = setting(0.0, "feature consistency, Eq. 12 (0.1)", minimum=0.0)
+    fcl_cosine: float = setting(0.0, "its cosine term, fine model only (0.1)", minimum=0.0)
+    triplet_fcl: float = setting(0.0, "triplet of features, Eq. 22 (1)", minimum=0.0)
+    sam: float = setting(0.0, "equal activation maps, Eq. 19, fine model (1000)", minimum=0.0)
+    triplet_sam: float = setting(0.0, "triplet of maps, Eq. 23, fine model (1)", minimum=0.0)
+    aligned_triplet: float = setting(0.0, "Eq. 22 on true pairs (not in the paper)", minimum=0.0)
+    contrastive: float = setting(0.0, "InfoNCE on true pairs (not in the paper)", minimum=0.0)
+
+    def on(self, names: tuple[str, ...] = (*TRANSLATING, *ALIGNED)) -> dict[str, float]:
+        """The losses among `names` that are on, and their λ."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
+
+
+@dataclass
+class StageConfig:
+    """One stage. Its networks start from another stage's, its optimizer anew."""
+
+    name: str = setting("", "what the stage trains", choices=STAGE_NAMES)
+    steps: int = setting(1000, "optimizer steps", minimum=1)
+    start_from: str = setting(
+        "",
+        "earlier stage to start from; empty: translation where the recipe has it, else untrained",
+    )
+    losses: LossWeights = field(default_factory=LossWeights)
+    batch_size: int = setting(1, "images of each of the two domains per step", minimum=1)
+    aligned_batch: int = setting(24, "true pairs per step", minimum=2)
+    constant: float = setting(
+        0.5,
+        "share of the steps at full learning rate; then linearly to 0",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    ramp: float = setting(
+        1.0,
+        "share of the steps over which λ of fcl, fcl_cosine, triplet_fcl and sam grow from 0",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    hard_from: float = setting(
+        1.0,
+        "share of the steps after which negatives are the hardest of a group; 1: never",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    adaptive: bool = setting(True, "adaptive margin; false: constant (the paper's ablation)")
+
+
+@dataclass
+class TripletConfig:
+    """Constants of Eq. 20–23."""
+
+    form: str = setting(
+        "released",
+        "distances: mean squared error (released code, fits the default λ, m, α) or norm (paper)",
+        choices=("released", "paper"),
+    )
+    margin_fcl: float = setting(5.0, "m_f", minimum=0.0)
+    alpha_fcl: float = setting(2.0, "α_f", minimum=0.0)
+    margin_sam: float = setting(0.1, "m_s", minimum=0.0)
+    alpha_sam: float = setting(1000.0, "α_s", minimum=0.0)
+    group: int = setting(10, "negatives the hardest is taken from", minimum=1)
+    cached: bool = setting(
+        True, "the group's others are features of recent steps; false: encoded anew in every step"
+    )
+
+
+@dataclass
+class AlignedConfig:
+    """True pairs: images of one place in two domains (losses aligned_triplet, contrastive)."""
+
+    radius: float = setting(2.0, "metres within which the nearest image is a pair", minimum=0.0)
+    angle: float = setting(15.0, "degrees between optical axes of a pair at most", minimum=0.0)
+    negative_radius: float = setting(15.0, "metres beyond which places differ", minimum=0.0)
+    jitter: float = setting(0.06, "random shift and zoom of the partner, in crops", minimum=0.0)
+    same_domain: float = setting(
+        0.25, "share of steps whose pairs are of one domain", minimum=0.0, maximum=1.0
+    )
+    margin: float = setting(0.5, "m of aligned_triplet", minimum=0.0)
+    alpha: float = setting(2.0, "α of aligned_triplet", minimum=0.0)
+    temperature: float = setting(0.07, "of contrastive", minimum=0.001)
+
+
+@dataclass
+class CropConfig:
+    """Which part of an image is seen. Zoom 1: the largest box of the networks' shape."""
+
+    zoom: list[float] = setting([286 / 256, 286 / 256], "least and most zoom of a random crop")
+    tile_zoom: list[float] = setting(
+        [1.2, 2.4], "the same for fixed webcams, whose crops are places"
+    )
+    cache_scale: float = setting(1.3, "size of images in memory, in crops", minimum=1.0)
+    tile_cache_scale: float = setting(2.4, "the same for fixed webcams", minimum=1.0)
+    cache_limit_mb: float = setting(8192.0, "memory for decoded images at most", minimum=1.0)
+
+
+@dataclass
+class NetworkSettings:
+    """Size of the networks (disam_ros.networks.NetworkConfig)."""
+
+    width: int = setting(24, "channels of the first layer; 64 in the paper", minimum=1)
+    encoder_blocks: int = setting(4, "residual blocks of an encoder", minimum=0)
+    decoder_blocks: int = setting(5, "residual blocks of a decoder", minimum=0)
+    image_size: list[int] = setting([96, 128], "height and width in pixels, multiples of 4")
+
+    def build(self) -> NetworkConfig:
+        height, width = _two(self.image_size, "network.image_size")
+        return NetworkConfig(self.width, self.encoder_blocks, self.decoder_blocks, (height, width))
+
+
+@dataclass
+class ValidationConfig:
+    """Recall of the best candidate, measured while training."""
+
+    data: list[str] = setting([], "like `data`; empty: no validation, the last weights are kept")
+    reference: str = setting("", "domain of the map; empty: the first")
+    radius: float = setting(5.0, "metres within which an answer is right", minimum=0.0)
+    angle: float = setting(10.0, "degrees within which an answer is right", minimum=0.0)
+    images: int = setting(300, "images per domain (fixed webcams: per camera) at most", minimum=1)
+
+
+@dataclass
+class TrainConfig:
+    """A whole recipe."""
+
+    name: str = setting("model", "name of the model")
+    output: str = setting("", "run directory; empty: runs/NAME")
+    data: list[str] = setting(
+        [], "dataset directories, folders with one folder per domain, or webcams:FOLDER"
+    )
+    domains: list[str] = setting([], "domains to train, in this order; empty: all found")
+    rules: str = setting("", "YAML file with tags of own domains (disam_ros/domains.yaml)")
+    seed: int = setting(0, "of weights and of every random choice", minimum=0)
+    device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
+    threads: int = setting(
+        0, "CPU threads; 0: torch's choice. Small networks are no faster with several", minimum=0
+    )
+    learning_rate: float = setting(2e-4, "of Adam", minimum=0.0)
+    beta1: float = setting(0.5, "of Adam", minimum=0.0, maximum=1.0)
+    pool: int = setting(50, "past translations per domain that discriminators see", minimum=0)
+    precision: str = setting(
+        "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
+    )
+    channels_last: bool = setting(False, "memory format; faster on GPUs with half precision")
+    compile: bool = setting(False, "torch.compile the networks")
+    prefetch: int = setting(2, "batches prepared ahead in a thread; 0: none", minimum=0)
+    log_every: int = setting(20, "steps between two looks at the losses", minimum=1)
+    grid_every: int = setting(500, "steps between pictures of translations; 0: none", minimum=0)
+    validate_every: int = setting(500, "steps between two validations", minimum=1)
+    checkpoint_every: int = setting(500, "steps between two points to resume from", minimum=1)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    crops: CropConfig = field(default_factory=CropConfig)
+    triplets: TripletConfig = field(default_factory=TripletConfig)
+    aligned: AlignedConfig = field(default_factory=AlignedConfig)
+    descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    stages: list[StageConfig] = field(default_factory=list)
+
+    def stage(self, name: str) -> StageConfig | None:
+        return next((s for s in self.stages if s.name == name), None)
+
+    def start_of(self, stage: StageConfig) -> str:
+        """Name of the stage whose networks this one starts from; '': untrained."""
+        default = (
+            "" if stage.name == "translation" or not self.stage("translation") else "translation"
+        )
+        return stage.start_from or default
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def parse_config(values: dict[str, Any]) -> TrainConfig:
+    """Build and check a recipe. Raises ConfigError naming the key."""
+    values = dict(values) if isinstance(values, dict) else values
+    stages = values.pop("stages", []) if isinstance(values, dict) else []
+    config = from_dict(TrainConfig, values)
+    if not isinstance(stages, list) or not stages:
+        raise ConfigError(f"'stages' expects a list with at least one stage, got {stages!r}")
+    config.stages = [from_dict(StageConfig, s, f"stages.{k}") for k, s in enumerate(stages)]
+    _check(config)
+    return config
+
+
+def load_config(path: Path | str) -> TrainConfig:
+    """Read a recipe. Raises ConfigError naming the file and the key."""
+    try:
+        return parse_config(yaml.safe_load(Path(path).read_text()) or {})
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _check(config: TrainConfig) -> None:
+    config.network.build()
+    for name in ("zoom", "tile_zoom"):
+        low, high = _two(getattr(config.crops, name), f"crops.{name}")
+        if not 1.0 <= low <= high:
+            raise ConfigError(f"'crops.{name}' expects 1 ≤ least ≤ most, got {[low, high]}")
+    earlier: list[str] = []
+    for k, stage in enumerate(config.stages):
+        where = f"stages.{k}"
+        if stage.name not in STAGE_NAMES:
+            raise ConfigError(f"'{where}.name' must be one of {', '.join(STAGE_NAMES)}")
+        if stage.name in earlier:
+            raise ConfigError(f"'{where}.name': there is a stage '{stage.name}' already")
+        if not stage.losses.on():
+            known = ", ".join(f.name for f in fields(LossWeights))
+            raise ConfigError(f"'{where}.losses' are all off; give a weight to some of {known}")
+        if config.start_of(stage) and config.start_of(stage) not in earlier:
+            raise ConfigError(
+                f"'{where}.start_from' must be an earlier stage ({', '.join(earlier) or 'none'}), "
+                f"got '{config.start_of(stage)}'"
+            )
+        earlier.append(stage.name)
+
+
+def _two(values: list, name: str) -> tuple:
+    if len(values) != 2:
+        raise ConfigError(f"'{name}' expects two numbers, got {values!r}")
+    return values[0], values[1]
