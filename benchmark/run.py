@@ -27,13 +27,12 @@ def main() -> None:
     """Run all measurements and write the page."""
     model = load_model(MODEL)
     full = create_model(PRESETS["full"], model.domains, "full, UNTRAINED")
-    label = model.training.get("label", model.name)
     sections = [
         "# Performance\n\nWritten by `make bench`; figures of one run on one machine.\n",
         f"Measured under: {circumstances()}.\n",
         _node_section(),
         _speed_section(),
-        _ranking_section(f"demo model ({label})", model, stride=1),
+        _ranking_section(f"demo model, {model.label}", model, stride=1),
         _ranking_section("full size, untrained", full, stride=FULL_STRIDE),
     ]
     OUTPUT.write_text("\n".join(sections))

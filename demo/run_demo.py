@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reference = Dataset(DATA / "reference")
     place_map = make_map(output / "map")
     model = load_model(MODEL)
-    label = model.training.get("label", model.name)
+    label = model.label
     console.print(f"[bold]Model:[/bold] {label}\n[bold]Map:[/bold] {len(place_map)} images")
 
     references = [image.read(reference.path(r)) for r in reference.records]

@@ -51,6 +51,15 @@ class Model:
             encoder.to(device)
         return self
 
+    @property
+    def label(self) -> str:
+        """Name and training in a few words, for people."""
+        steps, losses = (self.training.get(key) or {} for key in ("steps", "losses"))
+        stages = [f"{stage} {n} steps of {', '.join(losses[stage])}" for stage, n in steps.items()]
+        source = self.training.get("imported_from")
+        told = "; ".join(stages) or (f"imported from {source}" if source else "UNTRAINED")
+        return f"{self.name} ({told})"
+
     def domain_names(self) -> list[str]:
         return [domain.name for domain in self.domains]
 
@@ -69,7 +78,7 @@ def create_model(
                 torch.manual_seed(seed + offset)
                 encoders[domain.name] = Encoder(network.width, network.encoder_blocks).eval()
         stages.append(encoders)
-    return Model(network, domains, *stages, name=name, training={"losses": [], "seed": seed})
+    return Model(network, domains, *stages, name=name, training={"losses": {}, "seed": seed})
 
 
 def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:

@@ -166,6 +166,7 @@ class TrainConfig:
     precision: str = setting(
         "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
     )
+    half: bool = setting(False, "store the finished model's weights as float16")
     channels_last: bool = setting(False, "memory format; faster on GPUs with half precision")
     compile: bool = setting(False, "torch.compile the networks")
     prefetch: int = setting(2, "batches prepared ahead in a thread; 0: none", minimum=0)

@@ -45,7 +45,7 @@ def export_model(
     model = Model(network, list(domains), **stages, name=config.name, training=training)
     target = directory / "model"
     shutil.rmtree(target, ignore_errors=True)
-    return save_model(model, target)
+    return save_model(model, target, half=config.half)
 
 
 def provenance(config: TrainConfig, progress: Progress, images: Mapping[str, int]) -> dict:

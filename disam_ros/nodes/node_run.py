@@ -57,7 +57,7 @@ def run_node_on_bag(
         with BagReader(bag) as reader:
             topics = [topic for topic in remapped.values() if topic in reader.topics()]
         replay = [sys.executable, "-m", "disam_ros.cli", "replay", str(bag), "--rate", str(rate)]
-        replay += ["--topics", *topics]
+        replay += ["--start-delay", "10", "--topics", *topics]
         if subprocess.run(replay).returncode:
             raise DisamError(f"replay of {bag} failed; its log says why")
         recorder.wait_until_idle(DRAIN_TIMEOUT)
