@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from disam_ros import image
 from disam_ros.dataset import POSE_COLUMNS, Dataset, ImageRecord
+from disam_ros.errors import ImageError
 from disam_ros.localizer import Localization, Localizer
+
+logger = logging.getLogger(__name__)
 
 ANSWER_COLUMNS = (
     *("path", "stamp_ns", "domain", "matched_id", "matched_source", "score"),
@@ -40,19 +44,23 @@ def dataset_queries(dataset: Dataset, use_domains: bool) -> list[Query]:
 
 def localize_all(
     localizer: Localizer, queries: Iterable[Query]
-) -> Iterator[tuple[Query, Localization]]:
-    """Localize images one after the other. Raises ImageError for one that cannot be read."""
+) -> Iterator[tuple[Query, Localization | None]]:
+    """Localize images one after the other; None for one that cannot be read, which is logged."""
     for query in queries:
-        answer = localizer.localize(
-            image.read(query.path), query.stamp_ns, query.camera, domain=query.domain
-        )
+        answer = None
+        try:
+            picture = image.read(query.path)
+            answer = localizer.localize(picture, query.stamp_ns, query.camera, domain=query.domain)
+        except ImageError as error:
+            logger.warning("not localized: %s", error)
         yield query, answer
 
 
-def write_answers(path: Path | str, answers: Iterable[tuple[Query, Localization]]) -> int:
+def write_answers(path: Path | str, answers: Iterable[tuple[Query, Localization | None]]) -> int:
     """Write answers.csv (ANSWER_COLUMNS), one row per image; returns the number answered.
 
-    An unknown place has empty match, score and pose. The file appears when it is complete.
+    An unknown place has empty match, score and pose; an unreadable image has no domain, too.
+    The file appears when it is complete.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -61,16 +69,17 @@ def write_answers(path: Path | str, answers: Iterable[tuple[Query, Localization]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(ANSWER_COLUMNS)
         for query, answer in answers:
-            row = [query.path, "" if query.stamp_ns is None else query.stamp_ns, answer.domain.name]
-            writer.writerow(row + _match_cells(answer))
-            known += answer.known
+            stamp = "" if query.stamp_ns is None else query.stamp_ns
+            domain = "" if answer is None else answer.domain.name
+            writer.writerow([query.path, stamp, domain, *_match_cells(answer)])
+            known += answer is not None and answer.known
     part.replace(path)
     return known
 
 
-def _match_cells(answer: Localization) -> list[object]:
-    pose = answer.map_from_camera
-    if pose is None:
+def _match_cells(answer: Localization | None) -> list[object]:
+    pose = None if answer is None else answer.map_from_camera
+    if answer is None or pose is None:
         return [""] * (3 + len(POSE_COLUMNS))
     best = answer.best
     values = [f"{v:.9g}" for v in (*pose.translation, *pose.quaternion)]

@@ -65,7 +65,7 @@ class ImageRecord:
     stamp_ns: int
     camera: str
     domain: str
-    source: str  # where the image came from: a file or bag topic
+    source: str  # where the image came from; in a map: path in the dataset, or topic of the bag
     map_from_camera: Transform | None  # optical camera frame; None: no pose known
     path: str = ""  # relative to the dataset directory; empty in a map
 

@@ -35,7 +35,10 @@ class ImageSource:
 
 
 def open_dataset(directory: Path | str) -> ImageSource:
-    """The images of a dataset directory in file order. Raises DatasetError."""
+    """The images of a dataset directory in file order, their paths as source.
+
+    Raises DatasetError.
+    """
     dataset = Dataset(directory)
     table = (dataset.directory / "images.csv").read_bytes()
     identity = f"{dataset.info.name} {hashlib.sha256(table).hexdigest()}"
@@ -45,8 +48,7 @@ def open_dataset(directory: Path | str) -> ImageSource:
 def _dataset_images(dataset: Dataset) -> Iterator[PosedImage]:
     for record in dataset.records:
         path = dataset.path(record)
-        named = replace(record, source=record.source or record.path)
-        yield PosedImage(named, lambda path=path: image.read(path))
+        yield PosedImage(replace(record, source=record.path), lambda path=path: image.read(path))
 
 
 def open_bag(bag: Path | str, pose_topic: str = "") -> ImageSource:

@@ -58,7 +58,7 @@ def test_a_map_holds_every_image_with_its_pose(dataset, model, tmp_path, builder
     assert place_map.coarse.dtype == np.float16
     for index, record in enumerate(place_map.records):
         assert np.allclose(record.map_from_camera.translation, camera_pose(index).translation)
-        assert record.source == f"image {index}"
+        assert record.source == dataset.records[index].path
     assert place_map.spacing() == pytest.approx(1.0)
 
 
