@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Networks this small are fastest on one thread, and two spin against each other on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and faiss are loaded
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from disam_ros.checkpoint import Model, create_model, load_model, save_model
 from disam_ros.config import DescriptorConfig, MapBuilderConfig
@@ -16,8 +19,6 @@ from disam_ros.dataset import Camera, Dataset, DatasetInfo, DatasetWriter
 from disam_ros.domain import Domain
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.networks import NetworkConfig
-
-torch.set_num_threads(2)
 
 NETWORK = NetworkConfig(width=4, encoder_blocks=1, image_size=(48, 64))
 CAMERA = Camera(64, 48, 50.0, 50.0, 32.0, 24.0)
