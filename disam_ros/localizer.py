@@ -125,6 +125,7 @@ class Localizer:
         coarse, fine = describe(self.model, choice.name, tensor, self.map.header.descriptor)
         watch.lap("encode", self.device)
         found, coarse_scores = self._index[camera].search(coarse[0], self.config.candidates)
+        coarse_scores = coarse_scores.clip(-1.0, 1.0)
         watch.lap("coarse")
         fine_scores = self._fine_scores(fine[0], rows[found])
         watch.lap("fine")
@@ -170,7 +171,9 @@ class Localizer:
     def _fine_scores(self, query: Tensor, rows: np.ndarray) -> np.ndarray:
         """Fine similarity of the query [D] with map images, float32 [n]."""
         references = torch.from_numpy(np.array(self.map.fine[rows])).to(self.device)
-        return (references.float() @ query).cpu().numpy()
+        return (
+            (references.float() @ query).cpu().numpy().clip(-1.0, 1.0)
+        )  # rounding, half precision
 
     def _only_camera(self) -> str:
         if len(self._rows) > 1:
