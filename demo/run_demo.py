@@ -36,7 +36,7 @@ from disam_ros.place_map import PlaceMap
 from disam_ros.sources import open_dataset
 
 HERE = Path(__file__).parent
-DATA, MODEL = HERE / "data", HERE / "model"
+DATA, MODEL = HERE / "data", HERE.parent / "models" / "town-lite"
 CONDITIONS = ("winter_snow", "night")
 BAG_HZ = 2.5  # images a second in the bags
 IMAGES = "/camera/front/image_raw/compressed"
