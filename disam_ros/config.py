@@ -125,7 +125,9 @@ class LocalizerNodeConfig:
         "raw", "which image topic to read", choices=("raw", "compressed")
     )
     reliability: str = setting(
-        "best_effort", "QoS of image subscriptions", choices=("best_effort", "reliable")
+        "auto",
+        "QoS of image subscriptions; auto: reliable, else what the publisher offers",
+        choices=("auto", "best_effort", "reliable"),
     )
     base_frame: str = setting("base_link", "vehicle frame whose pose is published")
     base_from_camera: list[float] = setting(
@@ -155,7 +157,9 @@ class MapBuilderNodeConfig:
         "raw", "which image topic to read", choices=("raw", "compressed")
     )
     reliability: str = setting(
-        "best_effort", "QoS of the image subscription", choices=("best_effort", "reliable")
+        "auto",
+        "QoS of the image subscription; auto: reliable, else what the publisher offers",
+        choices=("auto", "best_effort", "reliable"),
     )
     pose_source: str = setting(
         "pose", "topic that carries the vehicle's pose", choices=("pose", "odom")

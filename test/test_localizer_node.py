@@ -470,6 +470,15 @@ def test_an_unknown_parameter_ends_the_node_with_a_clear_message(world, name, wo
     assert "Traceback" not in process.log
 
 
+def test_images_of_a_best_effort_publisher_are_taken_by_default(world, client):
+    with node_process("localizer_node", world / "auto.log", options(world)) as process:
+        poses = client.collect(PoseStamped, f"{NODE}/pose")
+        client.publisher(Image, "image", reliable=False)
+        client.ask("image", image_message(texture(2)), lambda: poses, "a pose")
+        assert same_place(poses[0].pose, 2)
+        assert "/image is offered as best effort" in process.log
+
+
 @pytest.mark.parametrize("name", ["reliability", "qos_overrides./image.subscription.reliability"])
 def test_a_reliability_that_does_not_fit_is_told_with_the_remedy(world, client, name):
     publisher = client.node.create_publisher(Image, "image", qos_profile_sensor_data)

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
     HistoryPolicy,
+    QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
     qos_policy_name_from_kind,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -77,35 +81,94 @@ def subscribe(
     callback: Callable[[Any], None],
     monitor: Monitor,
     qos: QoSProfile,
+    overriding: QoSOverridingOptions | None = None,
+    on_mismatch: Callable[[Any], None] | None = None,
 ) -> Subscription:
-    """Subscribe so that incompatible publishers are told and `qos_overrides` are honoured."""
+    """Subscribe so that incompatible publishers are told and `qos_overrides` are honoured.
+
+    overriding: policies that may be overridden; None: history, depth and reliability.
+    on_mismatch: takes the event of an incompatible publisher in place of telling it.
+    """
+
+    def tell(event: Any) -> None:
+        _tell_mismatch(node, topic, monitor, event)
+
     return node.create_subscription(
         kind,
         topic,
         callback,
         qos,
         event_callbacks=SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: _tell_mismatch(node, topic, monitor, event),
+            incompatible_qos=on_mismatch or tell,
             message_lost=lambda event: _tell_loss(node, topic, monitor, event),
         ),
-        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        qos_overriding_options=overriding or QoSOverridingOptions.with_default_policies(),
     )
 
 
-def subscribe_images(
-    node: Node,
-    camera_topic: str,
-    transport: str,
-    reliability: str,
-    callback: Callable[[Image | CompressedImage], None],
-    monitor: Monitor,
-) -> Subscription:
-    """Subscribe to an image topic or, with transport 'compressed', to its `/compressed`."""
-    qos = sensor_qos(reliability)
-    if transport == "compressed":
-        topic = f"{camera_topic}/compressed"
-        return subscribe(node, CompressedImage, topic, callback, monitor, qos)
-    return subscribe(node, Image, camera_topic, callback, monitor, qos)
+class ImageInput:
+    """A subscription to an image topic or, with transport 'compressed', to its `/compressed`.
+
+    reliability: 'reliable', 'best_effort', or 'auto', which begins reliable (large images arrive
+    whole) and turns to best effort when a publisher offers no more.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        camera_topic: str,
+        transport: str,
+        reliability: str,
+        callback: Callable[[Image | CompressedImage], None],
+        monitor: Monitor,
+    ) -> None:
+        compressed = transport == "compressed"
+        self._node, self._monitor, self._callback = node, monitor, callback
+        self._kind = CompressedImage if compressed else Image
+        self._topic = f"{camera_topic}/compressed" if compressed else camera_topic
+        self._fallback: Timer | None = None
+        automatic = reliability == "auto" and not self._is_overridden()
+        self._subscription = self._subscribe(
+            "reliable" if reliability == "auto" else reliability,
+            QoSOverridingOptions.with_default_policies(),
+            self._plan_fallback if automatic else None,
+        )
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        if self._fallback is not None:
+            self._node.destroy_timer(self._fallback)
+        self._node.destroy_subscription(self._subscription)
+
+    def _is_overridden(self) -> bool:
+        """Whether the user set the reliability of this very subscription."""
+        name = self._node.resolve_topic_name(self._topic)
+        return f"qos_overrides.{name}.subscription.reliability" in self._node._parameter_overrides
+
+    def _subscribe(
+        self,
+        reliability: str,
+        overriding: QoSOverridingOptions,
+        on_mismatch: Callable[[Any], None] | None = None,
+    ) -> Subscription:
+        qos = sensor_qos(reliability)
+        what = (self._node, self._kind, self._topic, self._callback, self._monitor, qos)
+        return subscribe(*what, overriding, on_mismatch)
+
+    def _plan_fallback(self, event: Any) -> None:
+        if qos_policy_name_from_kind(event.last_policy_kind) != "RELIABILITY":
+            _tell_mismatch(self._node, self._topic, self._monitor, event)
+        elif self._fallback is None:  # not here: the event belongs to the subscription
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self._fallback = self._node.create_timer(0.0, self._fall_back, clock=steady)
+
+    def _fall_back(self) -> None:
+        self._fallback.cancel()
+        self._node.destroy_subscription(self._subscription)
+        others = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
+        self._subscription = self._subscribe("best_effort", others)
+        name = self._node.resolve_topic_name(self._topic)
+        self._node.get_logger().info(f"{name} is offered as best effort: listening that way")
 
 
 def _tell_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> None:

@@ -22,7 +22,7 @@ from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions, parameters, process
 from disam_ros.nodes.diagnostics import DiagnosticsPublisher, Monitor
 from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
-from disam_ros.nodes.images import StampChecker, sensor_qos, subscribe, subscribe_images
+from disam_ros.nodes.images import ImageInput, StampChecker, sensor_qos, subscribe
 from disam_ros.nodes.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.pose_track import PoseTrack
 
@@ -70,7 +70,8 @@ class MapBuilderNode(Node):
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
         transport, reliability = config.image_transport, config.reliability
-        subscribe_images(self, "image", transport, reliability, self._on_image, monitor)
+        on_image = self._on_image
+        self._input = ImageInput(self, "image", transport, reliability, on_image, monitor)
         subscribe(self, CameraInfo, "camera_info", self._on_camera_info, monitor, sensor_qos())
         qos = QoSProfile(depth=POSE_DEPTH, reliability=sensor_qos().reliability)
         if config.pose_source == "odom":

@@ -21,7 +21,7 @@ from disam_ros.nodes import conversions
 from disam_ros.nodes.conditions import Conditions
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
-from disam_ros.nodes.images import Frame, StampChecker, sensor_qos, subscribe, subscribe_images
+from disam_ros.nodes.images import Frame, ImageInput, StampChecker, sensor_qos, subscribe
 from disam_ros.nodes.outputs import Outputs
 from disam_ros.nodes.relocalize import Relocalize
 from disam_ros.nodes.worker import Worker
@@ -51,17 +51,16 @@ class Session:
         self._outputs = Outputs(node, header.map_frame, config.publish_markers)
         self._conditions = Conditions(node, monitor, self.localizer.model.domain_names())
         self._relocalize = Relocalize(node, config.relocalize_timeout)
-        self._subscriptions = []
+        self._inputs = []
+        self._infos = []
         for camera in config.cameras:
             prefix = f"{camera}/" if len(config.cameras) > 1 else ""
             transport, reliability = config.image_transport, config.reliability
             on_image = functools.partial(self._on_image, camera)
             on_info = functools.partial(self._on_camera_info, camera)
-            info = f"{prefix}camera_info"
-            self._subscriptions += [
-                subscribe_images(node, f"{prefix}image", transport, reliability, on_image, monitor),
-                subscribe(node, CameraInfo, info, on_info, monitor, sensor_qos()),
-            ]
+            image, info = f"{prefix}image", f"{prefix}camera_info"
+            self._inputs.append(ImageInput(node, image, transport, reliability, on_image, monitor))
+            self._infos.append(subscribe(node, CameraInfo, info, on_info, monitor, sensor_qos()))
 
     def start(self) -> None:
         """Begin to localize."""
@@ -79,9 +78,15 @@ class Session:
     def destroy(self) -> None:
         """Give back topics and services."""
         self.stop()
-        for subscription in self._subscriptions:
+        for subscription in self._infos:
             self._node.destroy_subscription(subscription)
-        for part in (self._conditions, self._outputs, self._relocalize, self._extrinsics):
+        for part in (
+            *self._inputs,
+            self._conditions,
+            self._outputs,
+            self._relocalize,
+            self._extrinsics,
+        ):
             part.destroy()
 
     def check_age(self) -> None:
