@@ -83,7 +83,7 @@ def test_whole_numbers_are_taken_for_floats(make_node):
         ("localizer.candidates:=0", r"must lie in \[1, 1000\]"),
         ("localizer:=3", "expected key: value pairs"),
         ("map:=3", "expects str, got 3"),
-        ("reliability:=sure", "one of best_effort, reliable"),
+        ("reliability:=sure", "one of auto, best_effort, reliable"),
     ],
 )
 def test_wrong_parameters_are_refused_with_what_was_expected(make_node, argument, match):
