@@ -55,13 +55,13 @@ def test_every_setting_becomes_a_parameter_with_a_description(make_node, cls):
 
 def test_given_values_reach_the_dataclass_under_dotted_names(make_node):
     node = make_node(
-        "map:=/tmp/m",
+        "map:=/maps/m",
         "localizer.candidates:=7",
         "localizer.domain.weather:=snow",
         "cameras:=[a, b]",
     )
     config = parameters.declare(node, LocalizerNodeConfig)
-    assert config.map == "/tmp/m"
+    assert config.map == "/maps/m"
     assert config.cameras == ["a", "b"]
     assert config.localizer.candidates == 7
     assert config.localizer.domain.weather == "snow"
