@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from disam_ros.domain import Domain
 from disam_ros.errors import DisamError, ModelError
+from disam_ros.hashing import file_sha256
 from disam_ros.networks import Encoder, NetworkConfig
 
 FORMAT_VERSION = 1
@@ -103,7 +104,7 @@ def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
             for key, value in encoder.state_dict().items()
         }
         save_file(weights, part / f"{stage}.safetensors")
-        hashes[stage] = _sha256(part / f"{stage}.safetensors")
+        hashes[stage] = file_sha256(part / f"{stage}.safetensors")
     header = {
         "format_version": FORMAT_VERSION,
         "name": model.name or directory.name,
@@ -174,7 +175,7 @@ def _load_stage(
     path = directory / f"{stage}.safetensors"
     if not path.is_file():
         raise ModelError(f"{path} not found: the model directory is incomplete")
-    if _sha256(path) != sha256:
+    if file_sha256(path) != sha256:
         raise ModelError(f"{path} is damaged: its SHA-256 is not the one in model.json")
     try:
         weights = load_file(path)
@@ -202,11 +203,3 @@ def _encoder(network: NetworkConfig, weights: dict[str, Tensor], what: str) -> E
 
 def _identity(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(hashes[s] for s in STAGES).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

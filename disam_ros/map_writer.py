@@ -19,7 +19,8 @@ import numpy as np
 
 from disam_ros.dataset import ImageRecord, record_row, records_writer
 from disam_ros.errors import MapError
-from disam_ros.place_map import DATA_FILES, MapHeader, file_sha256
+from disam_ros.hashing import file_sha256
+from disam_ros.place_map import DATA_FILES, MapHeader
 
 NPY_HEADER_BYTES = 128  # what numpy writes for a two-dimensional array, with room to grow
 

@@ -11,7 +11,6 @@ A map is written to `<name>.part` and renamed when complete, so what carries the
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from disam_ros.config import DescriptorConfig, from_dict
 from disam_ros.dataset import Camera, ImageRecord, read_records
 from disam_ros.errors import DisamError, MapError
+from disam_ros.hashing import file_sha256
 
 FORMAT_VERSION = 1
 DATA_FILES = ("images.csv", "coarse.npy", "fine.npy")
@@ -125,15 +125,6 @@ class PlaceMap:
             return np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError) as error:
             raise MapError(f"{self.directory / name} is damaged: {error}") from error
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_json(directory: Path) -> dict:
