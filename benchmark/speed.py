@@ -14,7 +14,7 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.descriptor import coarse_descriptor, descriptor_shapes, fine_descriptor
 from disam_ros.image import to_tensor
 from disam_ros.index import FaissIndex
-from disam_ros.networks import PRESETS, Encoder, NetworkConfig
+from disam_ros.networks import PRESETS, NetworkConfig, build_encoder
 from disam_ros.similarity import coarse_similarity
 
 MAP_IMAGES = 10_000
@@ -28,7 +28,7 @@ def query_times(preset: str, repeats: int = 7) -> dict[str, float]:
     other, exact features.
     """
     network, config = PRESETS[preset], DescriptorConfig()
-    encoder = Encoder(network.width, network.encoder_blocks).eval()
+    encoder = build_encoder(network).eval()
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     with torch.inference_mode():
         tensor = to_tensor(image, network.image_size)[None]

@@ -236,7 +236,9 @@ def _add_map_commands(command: object) -> None:
 
 def _add_model_commands(command: object) -> None:
     create = command("create-model", create_model_command, "write an UNTRAINED model directory")
-    create.add_argument("--preset", choices=("full", "lite"), default="lite", help="network size")
+    create.add_argument(
+        "--preset", choices=("full", "lite", "mobile"), default="lite", help="network size"
+    )
     create.add_argument("--seed", type=int, default=0, help="of the random weights")
 
     imported = command(

@@ -59,8 +59,7 @@ def descriptor_shapes(
     network: NetworkConfig, config: DescriptorConfig
 ) -> dict[str, tuple[int, int, int]]:
     """Shape (C, rows, columns) of one coarse and one fine descriptor before flattening."""
-    height, width = (side // 4 for side in network.image_size)
     return {
-        stage: (network.channels, *grid_shape(height, width, grid))
+        stage: (network.channels, *grid_shape(*network.feature_size, grid))
         for stage, grid in (("coarse", config.coarse_grid), ("fine", config.fine_grid))
     }

@@ -14,35 +14,74 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from disam_ros import mobile
 from disam_ros.errors import ModelError
+
+ENCODERS = ("disam", "mobile")
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Size of the networks. Latent features are [4·width, height/4, width_px/4]."""
+    """Kind and size of the networks. Latent features are [4·width, height/s, width_px/s].
+
+    encoder: "disam", the paper's (stride s = 4), or "mobile", the trunk of EfficientNet-Lite0
+    (s = 16, disam_ros.mobile), whose width is 28 and whose blocks are its own.
+    """
 
     width: int = 64  # channels of the first layer
     encoder_blocks: int = 4
     decoder_blocks: int = 5
-    image_size: tuple[int, int] = (256, 256)  # height, width in pixels; multiples of 4
+    image_size: tuple[int, int] = (256, 256)  # height, width in pixels; multiples of s
+    encoder: str = "disam"
 
     def __post_init__(self) -> None:
         height, width = self.image_size
+        if self.encoder not in ENCODERS:
+            raise ModelError(f"encoder must be one of {', '.join(ENCODERS)}, got '{self.encoder}'")
+        if self.encoder == "mobile" and self.channels != mobile.CHANNELS:
+            raise ModelError(
+                f"the mobile encoder has width {mobile.CHANNELS // 4}, got {self.width}"
+            )
         if self.width < 1 or self.encoder_blocks < 0 or self.decoder_blocks < 0:
             raise ModelError(f"width must be ≥ 1 and blocks ≥ 0, got {self}")
-        if height < 16 or width < 16 or height % 4 or width % 4:
-            raise ModelError(f"image size must be multiples of 4 and ≥ 16, got {height}x{width}")
+        if min(height, width) < 16 or height % self.stride or width % self.stride:
+            raise ModelError(
+                f"image size must be multiples of {self.stride} and ≥ 16, got {height}x{width}"
+            )
 
     @property
     def channels(self) -> int:
         """Latent channels n."""
         return 4 * self.width
 
+    @property
+    def stride(self) -> int:
+        """Pixels from one latent feature to the next."""
+        return mobile.STRIDE if self.encoder == "mobile" else 4
+
+    @property
+    def feature_size(self) -> tuple[int, int]:
+        """Rows and columns of the latent features."""
+        return self.image_size[0] // self.stride, self.image_size[1] // self.stride
+
 
 PRESETS = {
     "full": NetworkConfig(),  # the paper's
     "lite": NetworkConfig(width=24, image_size=(96, 128)),  # two CPU cores; docs/performance.md
+    "mobile": NetworkConfig(width=28, image_size=(192, 256), encoder="mobile"),  # the same
 }
+
+
+def build_encoder(config: NetworkConfig) -> nn.Module:
+    """An untrained encoder: images [B, 3, H, W] in [−1, 1] → z [B, C, H/s, W/s]."""
+    if config.encoder == "mobile":
+        return mobile.MobileEncoder()
+    return Encoder(config.width, config.encoder_blocks)
+
+
+def build_decoder(config: NetworkConfig) -> Decoder:
+    """An untrained decoder from the latent features of that encoder."""
+    return Decoder(config.width, config.decoder_blocks, config.stride.bit_length() - 1)
 
 
 class ResidualBlock(nn.Module):
@@ -84,15 +123,20 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent features z [B, 4·width, h, w] → image [B, 3, 4h, 4w] in (−1, 1)."""
+    """Latent features z [B, 4·width, h, w] → image [B, 3, 2^d·h, 2^d·w] in (−1, 1).
 
-    def __init__(self, width: int = 64, blocks: int = 5) -> None:
+    doublings d: 2 in the paper; the channels are halved each time.
+    """
+
+    def __init__(self, width: int = 64, blocks: int = 5, doublings: int = 2) -> None:
         super().__init__()
-        layers: list[nn.Module] = [ResidualBlock(4 * width) for _ in range(blocks)]
-        for channels in (4 * width, 2 * width):
+        channels = 4 * width
+        layers: list[nn.Module] = [ResidualBlock(channels) for _ in range(blocks)]
+        for _ in range(doublings):
             layers += [nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1)]
-            layers += [nn.InstanceNorm2d(channels // 2), nn.PReLU()]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh()]
+            channels //= 2
+            layers += [nn.InstanceNorm2d(channels), nn.PReLU()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(channels, 3, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
         self.apply(_initialize)
 

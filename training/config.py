@@ -11,7 +11,7 @@ import yaml
 
 from disam_ros.config import DescriptorConfig, from_dict, setting
 from disam_ros.errors import ConfigError
-from disam_ros.networks import NetworkConfig
+from disam_ros.networks import ENCODERS, NetworkConfig
 
 STAGE_NAMES = ("translation", "coarse", "fine")
 TRANSLATING = ("gan", "cycle", "fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
@@ -111,6 +111,12 @@ class CropConfig:
     """Which part of an image is seen. Zoom 1: the largest box of the networks' shape."""
 
     zoom: list[float] = setting([286 / 256, 286 / 256], "least and most zoom of a random crop")
+    photometric: float = setting(
+        0.0,
+        "strength of random gamma, contrast, noise and grey on true pairs (not in the paper)",
+        minimum=0.0,
+        maximum=1.0,
+    )
     tile_zoom: list[float] = setting(
         [1.2, 2.4], "the same for fixed webcams, whose crops are places"
     )
@@ -121,16 +127,23 @@ class CropConfig:
 
 @dataclass
 class NetworkSettings:
-    """Size of the networks (disam_ros.networks.NetworkConfig)."""
+    """Kind and size of the networks (disam_ros.networks.NetworkConfig)."""
 
+    encoder: str = setting(
+        "disam", "the paper's, or EfficientNet-Lite0's trunk (width 28)", choices=ENCODERS
+    )
     width: int = setting(24, "channels of the first layer; 64 in the paper", minimum=1)
     encoder_blocks: int = setting(4, "residual blocks of an encoder", minimum=0)
     decoder_blocks: int = setting(5, "residual blocks of a decoder", minimum=0)
-    image_size: list[int] = setting([96, 128], "height and width in pixels, multiples of 4")
+    image_size: list[int] = setting(
+        [96, 128], "height and width in pixels, multiples of 4 (mobile: 16)"
+    )
 
     def build(self) -> NetworkConfig:
         height, width = _two(self.image_size, "network.image_size")
-        return NetworkConfig(self.width, self.encoder_blocks, self.decoder_blocks, (height, width))
+        return NetworkConfig(
+            *(self.width, self.encoder_blocks, self.decoder_blocks, (height, width), self.encoder)
+        )
 
 
 @dataclass
@@ -141,6 +154,12 @@ class ValidationConfig:
     reference: str = setting("", "domain of the map; empty: the first")
     radius: float = setting(5.0, "metres within which an answer is right", minimum=0.0)
     angle: float = setting(10.0, "degrees within which an answer is right", minimum=0.0)
+    shift: float = setting(
+        0.0,
+        "fixed webcams: queries' tiles lie that share of a tile aside, as from another lane",
+        minimum=0.0,
+        maximum=0.4,
+    )
     images: int = setting(300, "images per domain (fixed webcams: per camera) at most", minimum=1)
 
 
@@ -155,6 +174,11 @@ class TrainConfig:
     )
     domains: list[str] = setting([], "domains to train, in this order; empty: all found")
     rules: str = setting("", "YAML file with tags of own domains (disam_ros/domains.yaml)")
+    initial: str = setting(
+        "",
+        "weights to start from: a stage file of another run (.safetensors), or for the mobile "
+        "encoder an EfficientNet-Lite0 state dictionary (.pth)",
+    )
     seed: int = setting(0, "of weights and of every random choice", minimum=0)
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     threads: int = setting(
@@ -167,7 +191,9 @@ class TrainConfig:
         "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
     )
     half: bool = setting(False, "store the finished model's weights as float16")
-    channels_last: bool = setting(False, "memory format; faster on GPUs with half precision")
+    channels_last: bool = setting(
+        False, "memory format; faster for the mobile encoder and on GPUs with half precision"
+    )
     compile: bool = setting(False, "torch.compile the networks")
     prefetch: int = setting(2, "batches prepared ahead in a thread; 0: none", minimum=0)
     log_every: int = setting(20, "steps between two looks at the losses", minimum=1)

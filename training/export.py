@@ -13,7 +13,7 @@ import torch
 
 from disam_ros.checkpoint import Model, save_model
 from disam_ros.domain import Domain
-from disam_ros.networks import Encoder
+from disam_ros.networks import build_encoder
 from training.checkpoints import Progress, best_encoders
 from training.config import TrainConfig
 from training.networks import Networks
@@ -36,9 +36,7 @@ def export_model(
     stages, sources = {}, {}
     for part, candidates in FALLBACKS.items():
         source = next(name for name in candidates if config.stage(name))
-        encoders = Networks(
-            {d.name: Encoder(network.width, network.encoder_blocks) for d in domains}
-        )
+        encoders = Networks({d.name: build_encoder(network) for d in domains})
         encoders.load(best_encoders(directory, source))
         stages[part], sources[part] = encoders.encoders, source
     training = provenance(config, progress, images) | {"stages_used": sources}
@@ -53,6 +51,7 @@ def provenance(config: TrainConfig, progress: Progress, images: Mapping[str, int
     return {
         "losses": {stage.name: stage.losses.on() for stage in config.stages},
         "steps": {stage.name: stage.steps for stage in config.stages},
+        "initial": Path(config.initial).name,
         "data": config.data,
         "images": dict(images),
         "seed": config.seed,

@@ -26,13 +26,14 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 def out_of_memory(run: StageRun) -> TrainingError:
     """The error to raise when a step ran out of memory, with sizes that were tried and fit."""
-    stage, size = run.stage, run.config.network.build().image_size
+    stage, network = run.stage, run.config.network.build()
+    size = network.image_size
     key = "batch_size" if stage.losses.on(TRANSLATING) else "aligned_batch"
     batch = getattr(stage, key)
     run.bank.load({}, run.device)
     for optimizer in run.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
-    found = largest_that_fits(lambda b, s: probe(run, key, b, s), batch, size)
+    found = largest_that_fits(lambda b, s: probe(run, key, b, s), batch, size, network.stride)
     advice = "no smaller size fits either; lower network.width"
     if found is not None:
         advice = f"{key} {found[0]} at image_size [{found[1][0]}, {found[1][1]}] fits"
@@ -43,10 +44,10 @@ def out_of_memory(run: StageRun) -> TrainingError:
 
 
 def largest_that_fits(
-    attempt: Callable[[int, Size], None], batch: int, size: Size
+    attempt: Callable[[int, Size], None], batch: int, size: Size, stride: int = 4
 ) -> tuple[int, Size] | None:
     """The first of `smaller_sizes` with which `attempt` does not run out of memory."""
-    for smaller in smaller_sizes(batch, size):
+    for smaller in smaller_sizes(batch, size, stride):
         try:
             attempt(*smaller)
         except RuntimeError as error:
@@ -57,13 +58,13 @@ def largest_that_fits(
     return None
 
 
-def smaller_sizes(batch: int, size: Size) -> Iterator[tuple[int, Size]]:
+def smaller_sizes(batch: int, size: Size, stride: int = 4) -> Iterator[tuple[int, Size]]:
     """Half the batch down to 1, then crops of 3/4 of the sides, not below 32 pixels."""
     while batch > 1:
         batch //= 2
         yield batch, size
     while min(size) * 3 // 4 >= 32:
-        size = (size[0] * 3 // 16 * 4, size[1] * 3 // 16 * 4)
+        size = tuple(side * 3 // (4 * stride) * stride for side in size)
         yield batch, size
 
 

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from disam_ros.networks import Decoder, Discriminator, Encoder, NetworkConfig
+from disam_ros.errors import ModelError
+from disam_ros.mobile import read_backbone
+from disam_ros.networks import Discriminator, NetworkConfig, build_decoder, build_encoder
 
 State = dict[str, Tensor]
 
@@ -55,24 +61,45 @@ class Networks:
             if found:
                 module.load_state_dict(found)
 
+    def start_from(self, path: Path) -> None:
+        """Take over weights of a file: a stage of another run, or an encoder's pretrained trunk.
+
+        The trunk goes to the encoders of all domains. Raises ModelError for another file.
+        """
+        if path.suffix != ".safetensors":
+            backbone = read_backbone(path)
+            state = {f"encoders/{d}/{k}": v for d in self.encoders for k, v in backbone.items()}
+        else:
+            try:
+                state = load_file(path)
+            except (OSError, SafetensorError) as error:
+                raise ModelError(f"initial weights {path} cannot be read: {error}") from error
+        known = {name for name, _ in self.modules()}
+        if not any("/".join(key.split("/")[:2]) in known for key in state):
+            raise ModelError(f"{path} holds none of {', '.join(sorted(known))}")
+        try:
+            self.load(state)
+        except RuntimeError as error:
+            raise ModelError(f"initial weights {path} do not fit the networks: {error}") from error
+
 
 def create_networks(
     config: NetworkConfig, domains: Sequence[str], translating: bool, seed: int
 ) -> Networks:
     """Untrained networks drawn from `seed`; those of one kind start equal in all domains."""
 
-    def make(kind: type[nn.Module], *sizes: int) -> dict[str, nn.Module]:
+    def make(build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
         modules = {}
         for domain in domains:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                modules[domain] = kind(*sizes)
+                modules[domain] = build()
         return modules
 
-    networks = Networks(make(Encoder, config.width, config.encoder_blocks))
+    networks = Networks(make(partial(build_encoder, config)))
     if translating:
-        networks.decoders = make(Decoder, config.width, config.decoder_blocks)
-        networks.discriminators = make(Discriminator, config.width)
+        networks.decoders = make(partial(build_decoder, config))
+        networks.discriminators = make(partial(Discriminator, config.width))
     return networks
 
 
@@ -101,7 +128,9 @@ class TranslationPool:
 
     def state(self) -> State:
         return {
-            f"pool/{d}": torch.stack(images).cpu() for d, images in self._images.items() if images
+            f"pool/{d}": torch.stack(images).cpu().contiguous()
+            for d, images in self._images.items()
+            if images
         }
 
     def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
@@ -133,7 +162,7 @@ class NegativeBank:
         return self._stored.get(f"bank/{kind}/{domain}")
 
     def state(self) -> State:
-        return {key: values.cpu() for key, values in self._stored.items()}
+        return {key: values.cpu().contiguous() for key, values in self._stored.items()}
 
     def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
         self._stored = {k: v.to(device) for k, v in state.items() if k.startswith("bank/")}

@@ -140,7 +140,7 @@ class StageRun:
     def optimizer_state(self) -> State:
         """Adam's moments by parameter number, and the scalers' numbers."""
         state = {
-            f"{name}/{number}/{key}": value.cpu()
+            f"{name}/{number}/{key}": value.cpu().contiguous()
             for name, optimizer in self.optimizers.items()
             for number, values in optimizer.state_dict()["state"].items()
             for key, value in values.items()

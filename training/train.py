@@ -127,6 +127,8 @@ class Training:
         start = config.start_of(config.stages[index])
         if start:
             networks.load(checkpoints.load_stage(self.directory, start))
+        elif config.initial:
+            networks.start_from(Path(config.initial))
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         for _, module in networks.modules():
             module.to(self.device, memory_format=layout)
@@ -209,13 +211,14 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[TrainConfig, bo
     parser.add_argument("--config", required=True, help="recipe, config/train_*.yaml")
     parser.add_argument("--data", nargs="+", help="replaces the recipe's data")
     parser.add_argument("--validation", nargs="*", help="replaces the recipe's validation data")
+    parser.add_argument("--initial", help="weights to start from, as in the recipe")
     parser.add_argument("--output", help="run directory")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     given = parser.parse_args(arguments)
     config = load_config(given.config)
-    for key in ("data", "output", "device", "seed"):
+    for key in ("data", "initial", "output", "device", "seed"):
         if getattr(given, key) is not None:
             setattr(config, key, getattr(given, key))
     if given.validation is not None:
