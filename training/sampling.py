@@ -16,6 +16,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from training.augment import photometric
 from training.config import AlignedConfig, CropConfig
 from training.datasets import ImageStore
 from training.errors import TrainingError
@@ -125,7 +126,11 @@ class Sampler:
             angle=180.0,
             overlap=SAME_VIEW,
         )
-        x, y = (torch.stack([self.store.crop(*crop) for crop in c]) for c in (crops_a, crops_b))
+        strength = self.store.crops.photometric
+        x, y = (
+            torch.stack([photometric(self.store.crop(*crop), strength, own) for crop in c])
+            for c in (crops_a, crops_b)
+        )
         return Aligned((a, b), x, y, torch.from_numpy(different))
 
     def _generators(self, stage: int, step: int) -> tuple[np.random.Generator, ...]:

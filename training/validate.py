@@ -51,7 +51,7 @@ def load_validation(
         )
     images, places = {}, {}
     for domain, found in rows.items():
-        views = _views(store, found, config.images)
+        views = _views(store, found, config.images, 0.0 if domain == reference else config.shift)
         if views:
             images[domain] = torch.stack([store.crop(row, box) for row, box in views])
             places[domain] = np.stack([store.place(row, box) for row, box in views])
@@ -89,8 +89,11 @@ def recall(
     return {**found, "mean": float(np.mean(list(found.values())))}
 
 
-def _views(store: ImageStore, rows: list[int], count: int) -> list[tuple[int, Box]]:
-    """Evenly chosen images of one domain: whole, or as tiles where the camera is fixed."""
+def _views(store: ImageStore, rows: list[int], count: int, shift: float) -> list[tuple[int, Box]]:
+    """Evenly chosen images of one domain: whole, or as tiles where the camera is fixed.
+
+    shift: share of a tile by which tiles lie to the right (the last of a row: to the left).
+    """
     groups: dict[str, list[int]] = {}
     for row in rows:
         tiled = store.photos[row].tiled
@@ -99,12 +102,18 @@ def _views(store: ImageStore, rows: list[int], count: int) -> list[tuple[int, Bo
     for found in groups.values():
         chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
         for row in (found[k] for k in chosen):
-            views += [(row, box) for box in _boxes(store, row)]
+            views += [(row, box) for box in _boxes(store, row, shift)]
     return views
 
 
-def _boxes(store: ImageStore, row: int) -> list[Box]:
+def _boxes(store: ImageStore, row: int, shift: float) -> list[Box]:
     if not store.photos[row].tiled:
         return [WHOLE]
     shape = store.images[row].shape[:2]
-    return [fit_box(shape, store.size, TILE_ZOOM, x, y) for y in TILE_ROW for x in TILE_ROW]
+    boxes = [fit_box(shape, store.size, TILE_ZOOM, x, y) for y in TILE_ROW for x in TILE_ROW]
+    return [_moved(box, shift) for box in boxes]
+
+
+def _moved(box: Box, shift: float) -> Box:
+    step = shift * (box.right - box.left) * (1 if box.right < 1 - 1e-9 else -1)
+    return Box(box.left + step, box.top, box.right + step, box.bottom)
