@@ -85,6 +85,11 @@ class DomainConfig:
     longitude: float = setting(
         float("nan"), "degrees east; nan: from fix or map", minimum=-180.0, maximum=180.0
     )
+    from_image: bool = setting(
+        False,
+        "choose the domain by the image where clock, sun and weather do not confirm one; "
+        "needs a model with a domain classifier",
+    )
 
 
 @dataclass

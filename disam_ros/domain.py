@@ -44,6 +44,7 @@ __all__ = [
 LIGHT_COST = 20.0 / 12.0  # per degree outside the range, between ±FULL_LIGHT
 FULL_LIGHT = 18.0  # degrees: higher is all day, lower (astronomical night) is all night
 SHADOW_LENGTH_COST = 0.02  # per degree outside the range
+OTHER_LIGHT = 5.0  # cost from which on the light is another: 3° outside the range
 RISING_COST = 1.0  # dawn instead of dusk
 UNKNOWN_LIGHT = 0.5  # share of the light's cost while daylight is only assumed
 SEASON_COST = 0.15  # per month
@@ -242,6 +243,12 @@ class DomainChooser:
             season=conditions.season,
             weather=conditions.weather,
         )
+
+    def of_this_light(self, stamp_ns: int | None, latitude: float, longitude: float) -> list[str]:
+        """Domains whose light the sun does not contradict; all where it is unknown or fits none."""
+        now = observe(stamp_ns, latitude, longitude, "")
+        costs = {name: _light_cost(domain, now) for name, domain in self._domains.items()}
+        return [name for name, cost in costs.items() if (cost or 0.0) < OTHER_LIGHT] or list(costs)
 
 
 def _reason(name: str, gap: Distance, now: Conditions, override: bool) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from disam_ros.dataset import ImageRecord
 from disam_ros.descriptor import describe, descriptor_shapes
 from disam_ros.device import select_device
 from disam_ros.domain import DomainChoice, DomainChooser
-from disam_ros.errors import DomainError, MapError
+from disam_ros.errors import ConfigError, DomainError, MapError
 from disam_ros.geometry import Transform
 from disam_ros.image import to_tensor
 from disam_ros.index import CoarseIndex, build_index
@@ -71,7 +71,8 @@ class Localization:
 class Localizer:
     """Coarse-to-fine retrieval against one map.
 
-    Raises MapError where the map was built with another model, ConfigError for a missing device.
+    Raises MapError where the map was built with another model, ConfigError for a missing device or
+    domain classifier.
     """
 
     def __init__(self, model: Model, place_map: PlaceMap, config: LocalizerConfig) -> None:
@@ -93,6 +94,12 @@ class Localizer:
             raise DomainError(
                 f"domain '{config.domain.override}' is not in model '{model.name}', which has "
                 f"{', '.join(model.domain_names())}"
+            )
+        if config.domain.from_image and model.classifier is None:
+            raise ConfigError(
+                f"domain.from_image needs a domain classifier, model '{model.name}' has none: set "
+                f"it to false, or train one with 'python -m training.domain_classifier --model "
+                f"MODELDIR --data DIR'"
             )
 
     @classmethod
@@ -119,7 +126,7 @@ class Localizer:
         watch = _Stopwatch()
         camera = camera or self._only_camera()
         rows = self._rows[camera] if camera in self._rows else self.map.rows_of(camera)
-        choice = self.choose_domain(stamp_ns, weather, latitude, longitude, domain)
+        choice = self.choose_domain(stamp_ns, weather, latitude, longitude, domain, image)
         tensor = to_tensor(image, self.model.network.image_size)[None].to(self.device)
         watch.lap("preprocess")
         coarse, fine = describe(self.model, choice.name, tensor, self.map.header.descriptor)
@@ -151,22 +158,42 @@ class Localizer:
         latitude: float | None = None,
         longitude: float | None = None,
         domain: str | None = None,
+        image: np.ndarray | None = None,
     ) -> DomainChoice:
-        """The domain for a moment; what is None comes from the configuration, then the map."""
+        """The domain for a moment; what is None comes from the configuration, then the map.
+
+        image: uint8 RGB [H, W, 3], looked at if configured and nothing else settles the domain.
+        """
         config = self.config.domain
-        return self._domains.choose(
+        override = domain or config.override
+        latitude = _first_number(latitude, config.latitude, self.map.header.latitude)
+        longitude = _first_number(longitude, config.longitude, self.map.header.longitude)
+        choice = self._domains.choose(
             stamp_ns,
-            _first_number(latitude, config.latitude, self.map.header.latitude),
-            _first_number(longitude, config.longitude, self.map.header.longitude),
+            latitude,
+            longitude,
             weather=config.weather if weather is None else weather,
-            override=domain or config.override,
+            override=override,
         )
+        if not config.from_image or image is None or override or choice.exact:
+            return choice
+        among = self._domains.of_this_light(stamp_ns, latitude, longitude)
+        return self._by_image(image, among, choice)
 
     def activation_map(self, localization: Localization) -> np.ndarray:
         """Where the query looks like its best match (Eq. 18): float32 [g, g], scaled to [0, 1]."""
         reference = torch.from_numpy(np.array(self.map.fine[localization.best.record.id]))
         looks = activation_map(localization.features, reference.float().reshape(self._fine_shape))
         return (looks / looks.max().clamp_min(1e-12)).numpy()
+
+    def _by_image(
+        self, image: np.ndarray, among: list[str], by_clock: DomainChoice
+    ) -> DomainChoice:
+        """The domain among some that the classifier sees, and what the clock alone would say."""
+        name, probability = self.model.classifier.classify(image, among)
+        share = f"{100 * probability:.0f} %"
+        reason = f"{name}: by the image ({share}); clock alone: {by_clock.reason}"
+        return replace(by_clock, name=name, reason=reason, exact=False)
 
     def _fine_scores(self, query: Tensor, rows: np.ndarray) -> np.ndarray:
         """Fine similarity of the query [D] with map images, float32 [n]."""

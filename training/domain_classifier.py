@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a model's domain classifier and put it into the model directory:
+
+`python -m training.domain_classifier --model MODELDIR --data DIR ... [--validation DIR ...]`
+
+Data entries are those of training.train. Crops, flips and random brightness, contrast and gamma
+keep the classifier from looking at exposure alone; every domain is seen equally often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from disam_ros import image
+from disam_ros.checkpoint import add_classifier, load_model
+from disam_ros.domain_classifier import (
+    INPUT_SIZE,
+    Confusion,
+    DomainClassifier,
+    accuracy,
+    confusion,
+)
+from disam_ros.errors import DisamError
+from training.augment import photometric
+from training.config import CropConfig
+from training.datasets import ImageStore
+from training.errors import TrainingError
+from training.export import git_commit
+from training.places import fit_box
+from training.sources import find_photos
+
+log = logging.getLogger(__name__)
+
+STEPS = 1500
+BATCH = 48
+LEARNING_RATE = 2e-3
+ZOOM = (1.0, 1.6)  # least and most zoom of a crop
+CROPS = CropConfig(cache_scale=ZOOM[1], tile_cache_scale=ZOOM[1])
+PHOTOMETRIC = 0.4  # gamma and contrast vary by up to e^0.4 = 1.5 either way
+BRIGHTNESS = 0.3  # most that is added or taken away, of the range [−1, 1]
+
+
+def train(
+    model: Path, data: Sequence[str], validation: Sequence[str], steps: int = STEPS, seed: int = 0
+) -> Confusion:
+    """Train a classifier of the model's domains and add it to the directory.
+
+    Returns what the validation images are named; empty without validation data.
+    Raises DisamError where the model, the data or the settings do not fit.
+    """
+    if steps < 1:
+        raise TrainingError(f"steps must be at least 1, got {steps}")
+    domains = load_model(model).domain_names()
+    store = open_store(data, domains)
+    rows = store.rows()
+    if missing := [domain for domain in domains if domain not in rows]:
+        raise TrainingError(
+            f"no images of {', '.join(missing)} in the data, found {_counts(store)}; the "
+            f"classifier needs images of all domains of the model: add them with --data"
+        )
+    held_out = open_store(validation, domains) if validation else None
+    if held_out is None:
+        log.warning("no validation data (--validation): the accuracy stays unknown")
+    began = time.monotonic()
+    classifier = fit(store, domains, steps, seed)
+    provenance = {
+        "data": list(data),
+        "images": {domain: len(rows[domain]) for domain in domains},
+        "steps": steps,
+        "seed": seed,
+        "seconds": round(time.monotonic() - began, 1),
+        "commit": git_commit(),
+        "validation": None,
+    }
+    table: Confusion = {}
+    if held_out is not None:
+        table = confusion(classifier, samples(held_out, domains))
+        provenance["validation"] = {
+            "data": list(validation),
+            "accuracy": round(accuracy(table), 4),
+            "confusion": table,
+        }
+    add_classifier(model, classifier, provenance)
+    return table
+
+
+def open_store(entries: Sequence[str], domains: Sequence[str]) -> ImageStore:
+    """Images of these domains. Raises TrainingError where there are none."""
+    photos = [p for p in find_photos(entries) if p.domain in ("", *domains)]
+    store = ImageStore(photos, INPUT_SIZE, CROPS) if photos else None
+    if store is None or not set(domains) & set(store.rows()):
+        found = _counts(store) if store else "other domains only"
+        raise TrainingError(
+            f"no images of {', '.join(domains)} in {', '.join(entries)}: found {found}"
+        )
+    return store
+
+
+def samples(store: ImageStore, domains: Sequence[str]) -> Iterator[tuple[np.ndarray, str]]:
+    """Whole images of these domains as a camera gives them, and their domains."""
+    return ((image.read(p.path), p.domain) for p in store.photos if p.domain in domains)
+
+
+def fit(store: ImageStore, domains: Sequence[str], steps: int, seed: int) -> DomainClassifier:
+    """A classifier trained on the images, reproducible from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = DomainClassifier(domains)
+    rows = store.rows()
+    rows_by_label = [rows[domain] for domain in domains]
+    random = np.random.default_rng(seed)
+    optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    pause = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(range(steps), desc="domain classifier", mininterval=pause) as bar:
+        for _ in bar:
+            images, labels = draw_batch(store, rows_by_label, random)
+            loss = functional.cross_entropy(classifier(images), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.set_postfix({"loss": f"{loss.item():.3f}"}, refresh=False)
+    return classifier.eval().requires_grad_(False)
+
+
+def draw_batch(
+    store: ImageStore, rows_by_label: Sequence[Sequence[int]], random: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Augmented crops [B, 3, 48, 64] in [−1, 1] and labels [B], all labels equally often."""
+    labels = np.resize(random.permutation(len(rows_by_label)), BATCH)
+    images = [_crop(store, int(random.choice(rows_by_label[k])), random) for k in labels]
+    return torch.stack(images), torch.from_numpy(labels)
+
+
+def _crop(store: ImageStore, row: int, random: np.random.Generator) -> Tensor:
+    zoom, across, down = random.uniform(ZOOM[0], ZOOM[1]), random.random(), random.random()
+    box = fit_box(store.images[row].shape[:2], INPUT_SIZE, zoom, across, down)
+    crop = photometric(store.crop(row, box, flip=random.random() < 0.5), PHOTOMETRIC, random)
+    return (crop + random.uniform(-BRIGHTNESS, BRIGHTNESS)).clamp(-1, 1)
+
+
+def _counts(store: ImageStore) -> str:
+    return ", ".join(f"{len(rows)} of {domain}" for domain, rows in store.rows().items())
+
+
+def show(table: Confusion) -> None:
+    """Print accuracy and confusion in percent of each true domain."""
+    images = sum(sum(row.values()) for row in table.values())
+    title = f"validation: {100 * accuracy(table):.1f} % of {images} images are named right"
+    result = Table(title=title, title_justify="left")
+    for name in ("true \\ named, percent", "images", *next(iter(table.values()))):
+        result.add_column(name)
+    for domain, row in table.items():
+        count = sum(row.values())
+        result.add_row(domain, str(count), *(f"{100 * n / count:.1f}" for n in row.values()))
+    Console().print(result)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 an error a user can act on, 130 stopped with nothing written."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    parser = argparse.ArgumentParser(
+        prog="training.domain_classifier",
+        description="Train a domain classifier and put it into a model directory.",
+    )
+    parser.add_argument("--model", type=Path, required=True, help="model directory")
+    parser.add_argument("--data", nargs="+", required=True, help="as of training.train")
+    parser.add_argument("--validation", nargs="*", default=[], help="the same, never trained on")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    try:
+        table = train(given.model, given.data, given.validation, given.steps, given.seed)
+    except KeyboardInterrupt:
+        log.info("stopped; the model directory is as it was")
+        return 130
+    except DisamError as error:
+        log.error("%s", error)
+        return 1
+    if table:
+        show(table)
+    log.info("domain classifier written to %s", given.model)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
