@@ -6,14 +6,16 @@ import pytest
 import torch
 from conftest import camera_pose, save_tiny_model, texture, write_dataset
 
-from disam_ros import image
-from disam_ros.config import DomainConfig, LocalizerConfig
+from disam_ros import cli, image
+from disam_ros.checkpoint import load_model
+from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.covariance import candidate_covariance
 from disam_ros.errors import ConfigError, DomainError, ImageError, MapError
 from disam_ros.geometry import Transform, distance
 from disam_ros.localizer import Localizer
 from disam_ros.map_builder import build_map
-from disam_ros.similarity import fine_similarity
+from disam_ros.networks import Decoder, Encoder
+from disam_ros.similarity import coarse_similarity, fine_similarity
 from disam_ros.sources import open_dataset
 
 CONFIG = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
@@ -137,3 +139,39 @@ def test_candidates_that_disagree_widen_the_covariance_along_their_difference():
     assert covariance[1, 1] == pytest.approx(0.25)
     assert covariance[5, 5] > 0.6
     assert np.linalg.eigvalsh(covariance).min() > 0
+
+
+def test_an_imported_public_checkpoint_maps_and_localizes_with_the_papers_metric(tmp_path):
+    encoders = [[Encoder(8, 4) for _ in range(2)] for _ in range(2)]
+    for name, stage in zip(("coarse", "fine"), encoders, strict=True):
+        for index, network in enumerate([*stage, Decoder(8, 5), Decoder(8, 5)]):
+            torch.save(network.state_dict(), tmp_path / f"{name}_net_G{index}.pth")
+    command = [
+        *("import-checkpoint", "--output", str(tmp_path / "model"), "--image-size", "64", "64"),
+        *("--coarse", str(tmp_path / "coarse_net_G"), "--fine", str(tmp_path / "fine_net_G")),
+        *("--domains", "summer_day,night"),
+    ]
+    assert cli.main(command) == 0
+    model = load_model(tmp_path / "model")
+    exact = MapBuilderConfig(
+        keyframe_distance=0.0,
+        domain="summer_day",
+        descriptor=DescriptorConfig(coarse_grid=256, fine_grid=256, storage="float32"),
+    )
+    source = open_dataset(write_dataset(tmp_path / "data", 4).directory)
+    place_map = build_map(source, model, tmp_path / "map", exact, show_progress=False)
+    localizer = Localizer(model, place_map, LocalizerConfig(device="cpu", candidates=4))
+    own = localizer.localize(texture(2), domain="summer_day")
+    assert own.best.record.id == 2 and own.best.fine_score == pytest.approx(1.0, abs=1e-5)
+    tensors = [image.to_tensor(texture(k), (64, 64))[None] for k in (*range(4), 99)]
+    with torch.inference_mode():
+        coarse, fine = (
+            [*(stage[0](x) for x in tensors[:4]), stage[1](tensors[4])] for stage in encoders
+        )
+        expected = {
+            k: (coarse_similarity(coarse[4], coarse[k]), fine_similarity(fine[4], fine[k]))
+            for k in range(4)
+        }
+    for candidate in localizer.localize(texture(99), domain="night").candidates:
+        scores = (candidate.coarse_score, candidate.fine_score)
+        assert scores == pytest.approx([float(s) for s in expected[candidate.record.id]], abs=1e-5)
