@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark import training_step
 from benchmark.machine import circumstances
 from benchmark.node_latency import node_figures
 from benchmark.ranking import COMPACT, bytes_per_image, coarse_to_fine, describe_all
@@ -32,6 +33,7 @@ def main() -> None:
         f"Measured under: {circumstances()}.\n",
         _node_section(),
         _speed_section(),
+        training_step.render(training_step.measure()),
         _ranking_section(f"demo model, {model.label}", model, stride=1),
         _ranking_section("full size, untrained", full, stride=FULL_STRIDE),
     ]

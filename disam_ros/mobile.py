@@ -2,10 +2,9 @@
 """A second encoder: the trunk of EfficientNet-Lite0, small and with pretrained weights to be had.
 
 Tan & Le, EfficientNet (ICML 2019); the Lite variant has neither squeeze-and-excitation nor swish.
-The trunk ends after block 10 of 15, at 1/16 of the input's size. Batch normalization is folded into
-the convolutions when a weight file is read, so that an encoder is convolutions and biases alone; an
-instance normalization at the end takes the image-wide offset and contrast of every channel away,
-as those inside the paper's encoder do.
+The trunk ends after block 10 of 15, at 1/16 of the input's size, where features are linear. Batch
+normalization is folded into the convolutions when a weight file is read, so that an encoder is
+convolutions and biases alone.
 """
 
 from __future__ import annotations
@@ -47,13 +46,12 @@ class MobileEncoder(nn.Module):
                 )
                 channels = out
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.InstanceNorm2d(CHANNELS)
 
     def forward(self, image: Tensor) -> Tensor:
         x = functional.relu6(self.stem(image))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        return x
 
 
 class InvertedResidual(nn.Module):

@@ -82,14 +82,14 @@ def weight_file(tmp_path):
     return network, tmp_path / "lite0.pth"
 
 
-def test_a_pretrained_trunk_gives_its_own_features_with_each_channel_normalized(weight_file):
+def test_a_pretrained_trunk_gives_the_features_it_had_with_batch_normalization(weight_file):
     network, path = weight_file
     encoder = MobileEncoder()
     encoder.load_state_dict(read_backbone(path))
     image = torch.rand(2, 3, 64, 96) * 2 - 1
-    expected = nn.functional.instance_norm(network(image))
+    expected = network(image)
     assert expected.shape == (2, CHANNELS, 4, 6)
-    assert torch.allclose(encoder(image), expected, atol=1e-3)
+    assert torch.allclose(encoder(image), expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
 
 
 @pytest.mark.parametrize("content", [{"a": torch.zeros(1)}, [1], b"no weights"])
