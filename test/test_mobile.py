@@ -89,7 +89,9 @@ def test_a_pretrained_trunk_gives_the_features_it_had_with_batch_normalization(w
     image = torch.rand(2, 3, 64, 96) * 2 - 1
     expected = network(image)
     assert expected.shape == (2, CHANNELS, 4, 6)
-    assert torch.allclose(encoder(image), expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
+    assert torch.allclose(
+        encoder(image), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
+    )
 
 
 @pytest.mark.parametrize("content", [{"a": torch.zeros(1)}, [1], b"no weights"])
