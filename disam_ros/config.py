@@ -103,6 +103,13 @@ class LocalizerConfig:
         minimum=1,
         maximum=1000,
     )
+    fine_shift: int = setting(
+        0,
+        "cells by which the fine stage may move a candidate sideways, half as many up and down, to "
+        "match a view from another lane; take more candidates with it, such as 2 and 10",
+        minimum=0,
+        maximum=8,
+    )
     score_threshold: float = setting(
         -1.0,
         "fine similarity below which the place is unknown; -1: always answer",

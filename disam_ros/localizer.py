@@ -23,7 +23,7 @@ from disam_ros.geometry import Transform
 from disam_ros.image import to_tensor
 from disam_ros.index import CoarseIndex, build_index
 from disam_ros.place_map import PlaceMap
-from disam_ros.similarity import activation_map
+from disam_ros.similarity import activation_map, shifted_similarity
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,16 @@ class Localizer:
 
     def _fine_scores(self, query: Tensor, rows: np.ndarray) -> np.ndarray:
         """Fine similarity of the query [D] with map images, float32 [n]."""
-        references = torch.from_numpy(np.array(self.map.fine[rows])).to(self.device)
-        return (
-            (references.float() @ query).cpu().numpy().clip(-1.0, 1.0)
-        )  # rounding, half precision
+        references = torch.from_numpy(np.array(self.map.fine[rows])).to(self.device).float()
+        columns = self.config.fine_shift
+        if columns:
+            shape = self._fine_shape
+            columns, lines = min(columns, shape[2] - 1), min(columns // 2, shape[1] - 1)
+            query, references = query.reshape(shape), references.reshape(-1, *shape)
+            scores = shifted_similarity(query, references, columns, lines)
+        else:
+            scores = references @ query
+        return scores.cpu().numpy().clip(-1.0, 1.0)  # rounding, half precision
 
     def _only_camera(self) -> str:
         if len(self._rows) > 1:

@@ -26,6 +26,27 @@ def fine_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
     return (normalize(z_a) * normalize(z_b)).sum((-3, -2, -1))
 
 
+def shifted_similarity(z_a: Tensor, z_b: Tensor, columns: int, rows: int) -> Tensor:
+    """Best fine similarity over shifts of z_a by up to ± `columns` and ± `rows` cells.
+
+    Both are cut to what they share, so that a view from another lane may match (not in the paper).
+    z_a, z_b: [..., C, h, w], h > rows, w > columns. Returns [...] in [−1, 1].
+    """
+    found = [
+        fine_similarity(
+            _overlap(_overlap(z_a, dx, -1), dy, -2), _overlap(_overlap(z_b, -dx, -1), -dy, -2)
+        )
+        for dy in range(-rows, rows + 1)
+        for dx in range(-columns, columns + 1)
+    ]
+    return torch.stack(found).amax(0)
+
+
+def _overlap(z: Tensor, shift: int, axis: int) -> Tensor:
+    """What is left along an axis after moving by `shift`: its end, or for < 0 its beginning."""
+    return z.narrow(axis, max(shift, 0), z.shape[axis] - abs(shift))
+
+
 def channel_normalize(z: Tensor) -> Tensor:
     """Divide each channel by its spatial norm. z: [..., C, h, w] → same shape.
 

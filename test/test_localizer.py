@@ -175,3 +175,14 @@ def test_an_imported_public_checkpoint_maps_and_localizes_with_the_papers_metric
     for candidate in localizer.localize(texture(99), domain="night").candidates:
         scores = (candidate.coarse_score, candidate.fine_score)
         assert scores == pytest.approx([float(s) for s in expected[candidate.record.id]], abs=1e-5)
+
+
+def test_the_fine_shift_only_raises_scores_and_keeps_map_images_at_their_place(model, place_map):
+    shifting = Localizer(model, place_map, replace(CONFIG, fine_shift=2, candidates=12))
+    plain = Localizer(model, place_map, replace(CONFIG, candidates=12))
+    one, other = (
+        {c.record.id: c.fine_score for c in localizer.localize(texture(99)).candidates}
+        for localizer in (plain, shifting)
+    )
+    assert all(other[k] >= one[k] - 1e-5 for k in one) and other != one
+    assert shifting.localize(texture(5)).best.record.id == 5

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from disam_ros.similarity import (
     coarse_similarity,
     fine_similarity,
     sam_weights,
+    shifted_similarity,
 )
 
 
@@ -112,3 +114,22 @@ def test_the_grid_keeps_the_shape_of_the_feature_map():
     assert grid_shape(24, 32, 8) == (6, 8)
     assert grid_shape(64, 64, 16) == (16, 16)
     assert grid_shape(24, 32, 100) == (24, 32)
+
+
+def test_shifted_similarity_without_a_shift_is_the_fine_similarity():
+    a, b = features(1, 4, 3, 5, 6), features(2, 4, 3, 5, 6)
+    assert torch.allclose(shifted_similarity(a, b, 0, 0), fine_similarity(a, b), atol=1e-12)
+
+
+def test_a_wider_shift_never_lowers_the_similarity_and_it_is_symmetric():
+    a, b = features(1, 4, 3, 5, 6), features(2, 4, 3, 5, 6)
+    scores = [shifted_similarity(a, b, *s) for s in ((0, 0), (1, 0), (2, 1), (3, 2))]
+    assert all((wide >= narrow).all() for narrow, wide in pairwise(scores))
+    assert torch.allclose(shifted_similarity(b, a, 2, 1), scores[2], atol=1e-12)
+
+
+def test_a_view_moved_sideways_and_up_is_recognized():
+    wide = features(3, 3, 8, 10)
+    a, b = wide[:, 1:6, 2:8], wide[:, 0:5, 0:6]  # b sees two columns and a row further
+    assert shifted_similarity(a, b, 2, 1).item() == pytest.approx(1.0)
+    assert shifted_similarity(a, b, 1, 1).item() < 0.9
