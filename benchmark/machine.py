@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from pathlib import Path
 
 import torch
+
+from disam_ros.device import processor_name
 
 
 def circumstances() -> str:
@@ -18,14 +19,7 @@ def circumstances() -> str:
     ).stdout.strip()
     load = os.getloadavg()[0]
     return (
-        f"commit {commit or 'unknown'}, {_processor()}, {torch.get_num_threads()} threads of "
+        f"commit {commit or 'unknown'}, {processor_name()}, {torch.get_num_threads()} threads of "
         f"{os.cpu_count()}, load {load:.1f}, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

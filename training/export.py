@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from disam_ros.checkpoint import Model, save_model
+from disam_ros.device import processor_name
 from disam_ros.domain import Domain
 from disam_ros.networks import build_encoder
 from training.checkpoints import Progress, best_encoders
@@ -57,7 +57,8 @@ def provenance(config: TrainConfig, progress: Progress, images: Mapping[str, int
         "seed": config.seed,
         "seconds": round(progress.seconds, 1),
         "commit": git_commit(),
-        "machine": f"{platform.machine()} {platform.processor()}".strip(),
+        "machine": processor_name(),
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "validation": {"data": config.validation.data, "history": progress.history},
         "best_recall": progress.best,
