@@ -45,6 +45,7 @@ class Progress:
     stage: int = 0
     step: int = 0
     seconds: float = 0.0
+    began_at: str = ""  # commit
     best: dict[str, float] = field(default_factory=dict)  # by stage: mean recall, percent
     history: list[dict] = field(default_factory=list)  # validations in order
 

@@ -56,7 +56,7 @@ def provenance(config: TrainConfig, progress: Progress, images: Mapping[str, int
         "images": dict(images),
         "seed": config.seed,
         "seconds": round(progress.seconds, 1),
-        "commit": git_commit(),
+        "commit": progress.began_at,
         "machine": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

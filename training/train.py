@@ -24,7 +24,7 @@ from training import checkpoints, parallel
 from training.config import ALIGNED, TRANSLATING, TrainConfig, load_config
 from training.datasets import ImageStore, prefetched
 from training.errors import TrainingError
-from training.export import export_model
+from training.export import export_model, git_commit
 from training.networks import Networks, create_networks
 from training.reporting import LossLog, Reporter, translation_grid
 from training.sampling import Batch, Sampler
@@ -87,7 +87,7 @@ class Training:
         if newest is None:
             if self.processes.first:
                 checkpoints.forget_stages(self.directory)
-            return checkpoints.Progress()
+            return checkpoints.Progress(began_at=git_commit())
         if not resume:
             raise TrainingError(
                 f"{self.directory} holds a run already; go on with --resume, or choose another "
