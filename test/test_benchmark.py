@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 pytest.importorskip("matplotlib", reason="not installed: pip install -e '.[demo]'")
 
-from benchmark import accuracy, gardens_point, town
+from benchmark import ablation, accuracy, gardens_point, models, remedies, town
 from benchmark.peers import PEERS
 from benchmark.peers.cosine import centred_cosine
 from benchmark.peers.efficientnet import network
@@ -25,6 +26,8 @@ from disam_ros.errors import DatasetError, ModelError
 from disam_ros.evaluation import score
 from disam_ros.geometry import Transform
 from disam_ros.networks import NetworkConfig
+from training.config import load_config
+from training.validate import ValidationSet
 
 ROOT = Path(__file__).parent.parent
 HAVE_EFFICIENTNET = importlib.util.find_spec("efficientnet_lite_pytorch") is not None
@@ -191,3 +194,50 @@ def test_an_unknown_section_is_refused_with_the_names_of_all(files, capsys):
     with pytest.raises(SystemExit):
         accuracy.main(["towm"])
     assert "towm" in (told := capsys.readouterr().err) and "gardens_point" in told
+
+
+def test_the_models_page_tells_what_the_shipped_models_tell():
+    assert models.PAGE.read_text() == models.page()
+
+
+def test_every_shipped_model_names_its_data_losses_seconds_and_commit():
+    for header in Path("models").glob("*/model.json"):
+        training = json.loads(header.read_text())["training"]
+        assert all(training[key] for key in ("data", "losses", "seconds", "commit", "machine"))
+        assert training["validation"]["history"]
+
+
+def test_the_ablation_changes_the_losses_alone():
+    recipe = load_config(ablation.RECIPES["the paper's encoder"])
+    configs = [ablation.row_config(recipe, row, Path("x/model")) for row in ablation.ROWS.values()]
+    for config, row in zip(configs, ablation.ROWS.values(), strict=True):
+        assert config.stages[0].losses.on() == row.losses
+        config.stages = []
+    assert all(config == configs[0] for config in configs)
+
+
+def test_the_ablation_section_contains_every_figure():
+    pose = Transform(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+    figures = dict.fromkeys(CONDITIONS, score([pose], [pose]).to_json())
+    table = {"translation_steps": 12, "seed": 3, "rows": {"+ FCL": figures}}
+    results = {"steps": 45, "tables": {"one": table}, "shipped": "M", "shipped rows": {}}
+    page = ablation.render(results)
+    assert all(text in page for text in ("12 steps", "45 steps", "seed (3)", "+ FCL | 100.0"))
+
+
+def test_the_remedies_section_contains_every_figure():
+    page = remedies.render({"shifts": [0.0, 0.15], "queries": 7, "rows": {"a": [0.5, 0.25]}})
+    assert all(text in page for text in ("7 night tiles", "15 % aside", "50.0", "25.0"))
+
+
+def test_remedies_of_identical_features_find_every_tile_whatever_the_setting():
+    images = torch.randn(6, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    places = np.zeros((6, 11))
+    places[:, 0] = range(6)
+    places[:, 9:] = 1.0
+    places[:, 6] = 1.0
+    views = ValidationSet({"day": images.repeat(2, 1, 1, 1), "night": images}, {}, "day", 1.0, 1.0)
+    views.places.update(day=np.concatenate([places, places]), night=places)
+    encoders = dict.fromkeys(("day", "night"), torch.nn.Identity())
+    found = remedies.recalls(encoders, encoders, views)
+    assert set(found.values()) == {1.0}
