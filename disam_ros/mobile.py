@@ -99,7 +99,9 @@ def read_backbone(path: Path | str) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         return _fold(weights)
     except (OSError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
-        raise ModelError(f"backbone {path} cannot be read: {error}") from error
+        raise ModelError(
+            f"backbone {path} cannot be read: {error}; docs/training.md says where to get one"
+        ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"backbone {path} is not an EfficientNet-Lite0 state dictionary: {error} is missing"
