@@ -144,6 +144,24 @@ def extract_command(arguments: argparse.Namespace) -> None:
     print(f"{counts} → {arguments.output}")
 
 
+def convert_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.adapters import FORMATS, write_dataset
+
+    settings = {name: getattr(arguments, name) for name in arguments.settings}
+    foreign = FORMATS[arguments.format](arguments.input, **settings)
+    counts = write_dataset(foreign, arguments.output, arguments.domains)
+    print(f"{counts} → {arguments.output}")
+
+
+def submission_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.adapters import answered_poses, write_submission
+    from disam_ros.dataset import Dataset
+
+    poses = answered_poses(arguments.answers, Dataset(arguments.dataset), arguments.benchmark)
+    write_submission(arguments.output, poses)
+    print(f"{len(poses)} poses → {arguments.output}")
+
+
 def to_bag_command(arguments: argparse.Namespace) -> None:
     from disam_ros.bags import dataset_to_bag
     from disam_ros.dataset import Dataset
@@ -201,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_map_commands(command)
     _add_model_commands(command)
     _add_data_commands(command)
+    _add_benchmark_commands(command)
     return parser
 
 
@@ -296,6 +315,60 @@ def _add_data_commands(command: object) -> None:
     replay.add_argument("--loop", action="store_true", help="start again at the end")
     replay.add_argument("--topics", nargs="*", help="default: all")
     replay.add_argument("--prefix", default="", help="put before every topic name")
+
+
+def _add_benchmark_commands(command: object) -> None:
+    convert = command("convert", convert_command, "public data set → dataset directory")
+    formats = convert.add_subparsers(required=True, dest="format", metavar="format")
+
+    def add_format(name: str, text: str, **settings: dict) -> None:
+        style = argparse.ArgumentDefaultsHelpFormatter
+        sub = formats.add_parser(name, help=text, description=text, formatter_class=style)
+        sub.add_argument("--input", required=True, help="directory of the data set, unpacked")
+        sub.add_argument("--output", required=True, help="dataset directory to write")
+        if "domain" not in settings:
+            sub.add_argument("--domains", nargs="+", help="keep only these; default: all")
+        for setting, details in settings.items():
+            option = setting.removesuffix("_number").replace("_", "-")
+            sub.add_argument(f"--{option}", dest=setting, **details)
+        sub.set_defaults(settings=tuple(settings), domains=())
+
+    intrinsics = {"type": float, "nargs": "+", "default": [], "metavar": "PIXELS"}
+    intrinsics["help"] = "fx fy cx cy [k1 k2 p1 p2 [k3]]"
+    domain = {"required": True, "help": "domain of all images"}
+    add_format("aligned", "a folder per condition, image i shows place i", intrinsics=intrinsics)
+    add_format(
+        "cmu-seasons",
+        "a slice of CMU-Seasons or Extended CMU-Seasons",
+        slice_number={"type": int, "required": True, "help": "slice, such as 2"},
+    )
+    add_format(
+        "kitti-odometry",
+        "a sequence of KITTI odometry",
+        sequence={"required": True, "help": "sequence, such as 00"},
+        domain=domain,
+        camera_number={"type": int, "choices": range(4), "default": 2, "help": "2: left colour"},
+    )
+    add_format("robotcar-seasons", "RobotCar-Seasons, all conditions that are unpacked")
+    add_format(
+        "tum",
+        "images beside a TUM trajectory",
+        domain=domain,
+        trajectory={"default": "groundtruth.txt", "help": "file in the input directory"},
+        images={"default": "", "help": "list or folder; default: rgb.txt, else the folder rgb"},
+        intrinsics=intrinsics | {"help": f"{intrinsics['help']}; default: calibration.txt"},
+        max_gap={"type": float, "default": 0.5, "help": "longest seconds between two poses"},
+    )
+
+    submission = command(
+        "submission", submission_command, "answers → file for the visual localization benchmark"
+    )
+    submission.add_argument(
+        "--benchmark", required=True, choices=("cmu-seasons", "robotcar-seasons"), help="which"
+    )
+    submission.add_argument("--answers", required=True, help="table of disam localize --dataset")
+    submission.add_argument("--dataset", required=True, help="dataset directory of the queries")
+    submission.add_argument("--output", required=True, help="file, such as CMU_eval_disam.txt")
 
 
 if __name__ == "__main__":
