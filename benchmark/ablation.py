@@ -22,7 +22,8 @@ from disam_ros import image
 from disam_ros.checkpoint import Model, load_model
 from disam_ros.config import DescriptorConfig
 from disam_ros.dataset import Dataset
-from disam_ros.domain import Domain, domains_named, load_rules
+from disam_ros.domain import Domain
+from disam_ros.domain_rules import domains_named, load_rules
 from disam_ros.evaluation import THRESHOLDS, score
 from training.config import TrainConfig, load_config, parse_config
 from training.networks import create_networks

@@ -201,7 +201,7 @@ def parameters_command(arguments: argparse.Namespace) -> None:
 
 
 def _domains(arguments: argparse.Namespace) -> list:
-    from disam_ros.domain import domains_named, load_rules
+    from disam_ros.domain_rules import domains_named, load_rules
 
     return domains_named(arguments.domains.split(","), load_rules(arguments.rules or None))
 

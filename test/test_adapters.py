@@ -17,7 +17,7 @@ from disam_ros.adapters import FORMATS, answered_poses, cmu_seasons, robotcar_se
 from disam_ros.answers import ANSWER_COLUMNS
 from disam_ros.cli import main
 from disam_ros.dataset import Dataset
-from disam_ros.domain import load_rules
+from disam_ros.domain_rules import load_rules
 from disam_ros.errors import DatasetError
 from disam_ros.image import read as read_image
 

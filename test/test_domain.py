@@ -15,10 +15,9 @@ from disam_ros.domain import (
     Domain,
     DomainChooser,
     distance,
-    domains_named,
-    load_rules,
     parse_weather,
 )
+from disam_ros.domain_rules import domains_named, load_rules
 from disam_ros.errors import DomainError
 from disam_ros.sun import WEATHER_WORDS, Conditions, light_class, observe, sun_elevation
 

@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 
 import torch
 
-from disam_ros.domain import domains_named, load_rules
+from disam_ros.domain_rules import domains_named, load_rules
 from disam_ros.errors import DisamError
 from training import checkpoints, parallel
 from training.config import ALIGNED, TRANSLATING, TrainConfig, load_config
