@@ -84,7 +84,8 @@ def weight_file(tmp_path):
 
 def test_a_pretrained_trunk_gives_the_features_it_had_with_batch_normalization(weight_file):
     network, path = weight_file
-    encoder = MobileEncoder()
+    network.requires_grad_(False)
+    encoder = MobileEncoder().requires_grad_(False)
     encoder.load_state_dict(read_backbone(path))
     image = torch.rand(2, 3, 64, 96) * 2 - 1
     expected = network(image)
