@@ -3,6 +3,7 @@
 
 A section is a module with `measure() -> dict` of figures (empty: nothing to measure) and
 `render(figures) -> str`. Figures are kept in docs/accuracy.json; the page is made of them alone.
+The section `ablation` trains what is missing in runs/ablation: one to two hours on two cores.
 """
 
 from __future__ import annotations

@@ -18,13 +18,15 @@ ABOUT = {  # what model.json cannot know: the data's terms, and what the model i
     "town-lite": (
         "own rendering of this repository, Apache-2.0",
         "Not the paper's recipe: no translation, no GAN, no SAM losses; true pairs instead, the "
-        "same place driven in two conditions. Real photographs it knows from ImageNet alone.",
+        "same place driven in two conditions. Real photographs it knows from ImageNet alone. "
+        "Trained beside other work on its machine.",
     ),
     "daynight-lite": (
         "DNIM and TILDE, webcam images published for research without a licence to redistribute; "
         "none is in this repository",
         "Not the paper's recipe: true pairs of fixed webcams, the same crop by day and by night. "
-        "Day and night are told apart by the brightness of the sky.",
+        "Day and night are told apart by the brightness of the sky. Trained beside other work "
+        "on its machine.",
     ),
 }
 HEAD = """# Models
@@ -96,7 +98,7 @@ def section(name: str) -> str:
         "validation": f"`{', '.join(training['validation']['data'])}`, R@1 in percent: "
         f"{_curve(training)}",
         "cost": f"{training['seconds'] / 60:.0f} min, {training['threads']} CPU thread(s) of "
-        f"{training['machine']} beside other work, torch {training['torch']}",
+        f"{training['machine']}, torch {training['torch']}",
         "commit": f"`{training['commit'][:12] or 'unknown'}`"
         f"{' with changes' if training['commit'].endswith('-dirty') else ''}",
     }

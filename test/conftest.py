@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Networks this small are fastest on one thread, and two spin against each other on a busy machine.
@@ -12,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and faiss are load
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from disam_ros.checkpoint import Model, create_model, load_model, save_model
 from disam_ros.config import DescriptorConfig, MapBuilderConfig
@@ -69,3 +71,12 @@ def model(tmp_path: Path) -> Model:
 @pytest.fixture
 def builder_config() -> MapBuilderConfig:
     return MapBuilderConfig(batch_size=2, checkpoint_every=3, descriptor=DESCRIPTOR)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Put the number of threads back that a test's training changes; begin with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

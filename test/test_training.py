@@ -27,6 +27,7 @@ from training.steps import descriptor_of, generator_terms, margins, weights_at
 from training.train import Interrupted, Training, main
 from training.validate import recall
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]
 PAPER = {"gan": 1, "cycle": 10, "fcl": 0.1, "fcl_cosine": 0.1, "triplet_fcl": 1, "sam": 1000}
 PAPER["triplet_sam"] = 1
@@ -57,15 +58,6 @@ def drives(tmp_path):
     for domain in ("day", "night"):
         write_drive(tmp_path / "data" / domain, domain, 5)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """These networks are so small that a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Recipes

@@ -15,6 +15,7 @@ from training.sampling import Batch, Unpaired
 from training.stage import StageRun
 from training.steps import discriminator_terms, total, weights_at
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = NetworkConfig(2, 1, 1, (32, 32))
 MOBILE = NetworkConfig(28, image_size=(32, 32), encoder="mobile")
 PLAIN, OURS = Form("plain", TINY, 1, naive=True), Form("ours", TINY, 2)
@@ -22,15 +23,6 @@ FRESH = {
     "stages": [{"name": "fine", "ramp": 0.0, "hard_from": 0.0, "losses": FINE}],
     "triplets": {"group": 4, "cached": False},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """These networks are so small that a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
