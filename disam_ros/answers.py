@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Localizing many images offline, and answers.csv."""
+"""What a localizer answers to many images, and answers.csv."""
 
 from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from disam_ros import image
-from disam_ros.dataset import POSE_COLUMNS, Dataset, ImageRecord
+import numpy as np
+
+from disam_ros.dataset import POSE_COLUMNS, ImageRecord
 from disam_ros.errors import ImageError
+from disam_ros.geometry import Transform
 from disam_ros.localizer import Localization, Localizer
+from disam_ros.sources import ImageSource, PosedImage
 
 logger = logging.getLogger(__name__)
+
+KNOWN = "known"  # a place was named
+UNKNOWN = "unknown"  # the best score is below the threshold
+UNREADABLE = "unreadable"  # the image could not be decoded
+MISSING = "missing"  # the running node said nothing: the image was lost or dropped
 
 ANSWER_COLUMNS = (
     *("path", "stamp_ns", "domain", "matched_id", "matched_source", "score"),
@@ -23,40 +31,90 @@ ANSWER_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Query:
-    """An image to localize. domain: a fixed domain, or None to choose by clock and sun."""
+class Answer:
+    """What was said of one image. The best match is told also where the place is unknown.
 
-    path: Path
-    stamp_ns: int | None = None
-    camera: str | None = None
-    domain: str | None = None
+    record: the image; its `map_from_camera` is the true pose, its `domain` the condition it was
+    taken in. ranking: map images, best first: the candidates by fine score, then further ones by
+    coarse score. covariance: [6, 6] of map_from_base, see covariance.py.
+    """
 
+    record: ImageRecord
+    outcome: str  # KNOWN, UNKNOWN, UNREADABLE or MISSING
+    domain: str = ""  # whose encoders were used
+    domain_reason: str = ""
+    score: float = float("nan")  # fine similarity of the best
+    ranking: tuple[ImageRecord, ...] = ()
+    covariance: np.ndarray | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
 
-def dataset_queries(dataset: Dataset, use_domains: bool) -> list[Query]:
-    """The images of a dataset directory; use_domains: believe its domain names."""
+    @property
+    def best(self) -> ImageRecord | None:
+        """The best match, known or not."""
+        return self.ranking[0] if self.ranking else None
 
-    def query(record: ImageRecord) -> Query:
-        domain = record.domain if use_domains else None
-        return Query(dataset.path(record), record.stamp_ns, record.camera, domain)
-
-    return [query(record) for record in dataset.records]
+    @property
+    def map_from_camera(self) -> Transform | None:
+        """The answered pose; None unless the place is known."""
+        known = self.outcome == KNOWN and self.best is not None
+        return self.best.map_from_camera if known else None
 
 
 def localize_all(
-    localizer: Localizer, queries: Iterable[Query]
-) -> Iterator[tuple[Query, Localization | None]]:
-    """Localize images one after the other; None for one that cannot be read, which is logged."""
-    for query in queries:
-        answer = None
+    localizer: Localizer,
+    source: ImageSource,
+    images: Iterable[PosedImage] | None = None,
+    believe_domains: bool = False,
+    ranks: int = 1,
+) -> Iterator[Answer]:
+    """Localize images one after the other; those that cannot be read are logged.
+
+    images: those of the source by default, or the same wrapped for display. believe_domains: use
+    the domain names of the images instead of clock, sun and weather. ranks: length of the ranking,
+    at least the number of candidates.
+    """
+    for item in source.images if images is None else images:
+        record = item.record
+        latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
         try:
-            picture = image.read(query.path)
-            answer = localizer.localize(picture, query.stamp_ns, query.camera, domain=query.domain)
+            found = localizer.localize(
+                item.load(),
+                record.stamp_ns or None,
+                record.camera or None,
+                weather=item.weather,
+                latitude=latitude,
+                longitude=longitude,
+                domain=record.domain if believe_domains else None,
+            )
         except ImageError as error:
             logger.warning("not localized: %s", error)
-        yield query, answer
+            yield Answer(record, UNREADABLE)
+            continue
+        camera = source.info.cameras.get(record.camera)
+        base_from_camera = camera.base_from_camera if camera else Transform.identity()
+        yield answer_of(record, found, localizer.ranking(found, ranks), base_from_camera)
 
 
-def write_answers(path: Path | str, answers: Iterable[tuple[Query, Localization | None]]) -> int:
+def answer_of(
+    record: ImageRecord,
+    found: Localization,
+    ranking: Iterable[ImageRecord],
+    base_from_camera: Transform,
+) -> Answer:
+    """A localization as an answer."""
+    return Answer(
+        record=record,
+        outcome=KNOWN if found.known else UNKNOWN,
+        domain=found.domain.name,
+        domain_reason=found.domain.reason,
+        score=found.best.fine_score,
+        ranking=tuple(ranking),
+        covariance=found.covariance(base_from_camera),
+        timings_ms=found.timings_ms,
+    )
+
+
+def write_answers(path: Path | str, answers: Iterable[Answer]) -> int:
     """Write answers.csv (ANSWER_COLUMNS), one row per image; returns the number answered.
 
     An unknown place has empty match, score and pose; an unreadable image has no domain, too.
@@ -68,19 +126,18 @@ def write_answers(path: Path | str, answers: Iterable[tuple[Query, Localization 
     with part.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(ANSWER_COLUMNS)
-        for query, answer in answers:
-            stamp = "" if query.stamp_ns is None else query.stamp_ns
-            domain = "" if answer is None else answer.domain.name
-            writer.writerow([query.path, stamp, domain, *_match_cells(answer)])
-            known += answer is not None and answer.known
+        for answer in answers:
+            record = answer.record
+            cells = [record.source, record.stamp_ns or "", answer.domain, *_match_cells(answer)]
+            writer.writerow(cells)
+            known += answer.outcome == KNOWN
     part.replace(path)
     return known
 
 
-def _match_cells(answer: Localization | None) -> list[object]:
-    pose = None if answer is None else answer.map_from_camera
-    if answer is None or pose is None:
+def _match_cells(answer: Answer) -> list[object]:
+    pose, best = answer.map_from_camera, answer.best
+    if pose is None or best is None:
         return [""] * (3 + len(POSE_COLUMNS))
-    best = answer.best
     values = [f"{v:.9g}" for v in (*pose.translation, *pose.quaternion)]
-    return [best.record.id, best.record.source, f"{best.fine_score:.6f}", *values]
+    return [best.id, best.source, f"{answer.score:.6f}", *values]

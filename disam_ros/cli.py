@@ -87,9 +87,9 @@ def build_map_command(arguments: argparse.Namespace) -> None:
 def localize_command(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from disam_ros.answers import Query, dataset_queries, localize_all, write_answers
-    from disam_ros.dataset import Dataset
+    from disam_ros.answers import localize_all, write_answers
     from disam_ros.localizer import Localizer
+    from disam_ros.sources import open_dataset, open_files
 
     config = LocalizerConfig(
         device=arguments.device,
@@ -99,12 +99,13 @@ def localize_command(arguments: argparse.Namespace) -> None:
     )
     localizer = Localizer.open(arguments.map, arguments.model, config)
     if arguments.dataset:
-        queries = dataset_queries(Dataset(arguments.dataset), arguments.dataset_domains)
+        source = open_dataset(arguments.dataset)
     else:
-        queries = [Query(Path(path), camera=arguments.camera or None) for path in arguments.images]
-    answers = localize_all(localizer, tqdm(queries, desc="localize", unit="img"))
+        source = open_files(arguments.images, arguments.camera)
+    images = tqdm(source.images, total=source.total, desc="localize", unit="img")
+    answers = localize_all(localizer, source, images, arguments.dataset_domains)
     known = write_answers(arguments.output, answers)
-    print(f"{known} of {len(queries)} images localized → {arguments.output}")
+    print(f"{known} of {source.total} images localized → {arguments.output}")
 
 
 def synth_command(arguments: argparse.Namespace) -> None:

@@ -40,7 +40,8 @@ class Localization:
     """The answer for one image.
 
     candidates: best fine score first. known: whether the best reaches the score threshold.
-    timings_ms: milliseconds by stage. features: the query's fine descriptor [C, g, g].
+    timings_ms: milliseconds by stage. features: the query's fine descriptor [C, g, g]. coarse: its
+    coarse descriptor [D].
     """
 
     camera: str
@@ -50,6 +51,7 @@ class Localization:
     spacing: float  # metres between map images
     timings_ms: dict[str, float]
     features: Tensor = field(repr=False)
+    coarse: Tensor = field(repr=False)
 
     @property
     def best(self) -> Candidate:
@@ -149,6 +151,7 @@ class Localizer:
             spacing=self._spacing,
             timings_ms=watch.finish(),
             features=fine[0].reshape(self._fine_shape).cpu(),
+            coarse=coarse[0],
         )
 
     def choose_domain(
@@ -179,6 +182,20 @@ class Localizer:
             return choice
         among = self._domains.of_this_light(stamp_ns, latitude, longitude)
         return self._by_image(image, among, choice)
+
+    def ranking(self, localization: Localization, count: int) -> list[ImageRecord]:
+        """Map images, best first: the candidates by fine score, then others by coarse score.
+
+        count: how many, at least the candidates; fewer where the map holds no more.
+        """
+        records = [candidate.record for candidate in localization.candidates]
+        if count <= len(records):
+            return records
+        rows = self._rows[localization.camera]
+        found, _ = self._index[localization.camera].search(localization.coarse, count)
+        seen = {record.id for record in records}
+        others = [self.map.records[row] for row in rows[found]]
+        return (records + [record for record in others if record.id not in seen])[:count]
 
     def activation_map(self, localization: Localization) -> np.ndarray:
         """Where the query looks like its best match (Eq. 18): float32 [g, g], scaled to [0, 1]."""

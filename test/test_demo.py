@@ -20,6 +20,6 @@ def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
         assert result["node"]["domain"] == condition
         assert result["node"]["poses_published"] > 0
         assert result["node"]["latency_p50_ms"] > 0
-        assert result["disam_ros"]["recall_at_1"] > 5 * result["chance"]["recall_at_1"]
+        assert result["disam_ros"]["recall"]["R@1"] > 5 * result["chance"]["recall"]["R@1"]
         assert set(result["disam_ros"]["within"]) == {"0.25 m 2°", "0.5 m 5°", "5 m 10°"}
-        assert result["nearest map image"]["recall_at_1"] == 1.0
+        assert result["nearest map image"]["recall"]["R@1"] == 1.0

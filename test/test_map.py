@@ -129,7 +129,7 @@ def test_a_half_built_map_of_other_settings_is_not_continued(
     source = open_dataset(dataset.directory)
     output = tmp_path / "map"
     with MapBuilder(source.info, model, output, builder_config, "cpu", source.identity) as builder:
-        builder.add(next(source.images))
+        builder.add(next(iter(source.images)))
         builder.commit()
     with pytest.raises(MapError, match="another model, source or settings"):
         build(dataset, model, tmp_path / "map", replace(builder_config, keyframe_distance=3.0))

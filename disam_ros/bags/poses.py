@@ -26,6 +26,7 @@ def read_poses(
     map_frame: str = "map",
     base_frame: str = "base_link",
     max_gap_ns: int = 10**9,
+    any_frame: bool = True,
 ) -> tuple[np.ndarray, list[Transform]]:
     """Stamps (int64 [N], strictly increasing) and `map_from_base` of a drive.
 
@@ -33,9 +34,10 @@ def read_poses(
     from `base_frame` up to `map_frame`. None chooses, in this order: /ground_truth/pose, the
     PoseStamped (then the PoseWithCovarianceStamped) topic with most messages, /tf where it leads
     to the map, Odometry, which drifts. Poses that are not finite are skipped and counted in the
-    log. max_gap_ns: longest gap over which an edge of the tf chain is interpolated.
+    log. max_gap_ns: longest gap over which an edge of the tf chain is interpolated. any_frame:
+    take poses whose frame is not `map_frame` as if it were, with a warning.
 
-    Raises BagError where there is no such topic or fewer than two poses.
+    Raises BagError where there is no such topic, fewer than two poses, or another frame than asked.
     """
     if topic is None:
         topic = choose_pose_topic(reader, map_frame, base_frame)
@@ -43,7 +45,7 @@ def read_poses(
     if topic in tf.TF_TOPICS:
         stamps, poses, skipped = _from_tf(reader, map_frame, base_frame, max_gap_ns)
     else:
-        stamps, poses, skipped = _from_topic(reader, topic, map_frame)
+        stamps, poses, skipped = _from_topic(reader, topic, map_frame, any_frame)
     if skipped:
         logger.warning(
             "%s: skipped %d poses of %s that cannot be used", reader.path, skipped, topic
@@ -107,7 +109,7 @@ def _from_tf(
 
 
 def _from_topic(
-    reader: BagReader, topic: str, map_frame: str
+    reader: BagReader, topic: str, map_frame: str, any_frame: bool
 ) -> tuple[np.ndarray, list[Transform], int]:
     held = reader.topics().get(topic)
     if held is not None and held.type not in POSE_TYPES:
@@ -125,6 +127,11 @@ def _from_topic(
             skipped += 1
         else:
             stamps.append(messages.stamp_ns(message))
+    if other_frames and not any_frame:
+        raise BagError(
+            f"bag {reader.path}: poses of {topic} are given in frame {sorted(other_frames)}, "
+            f"expected '{map_frame}'; name a topic with poses in that frame"
+        )
     if other_frames:
         logger.warning(
             "%s: poses of %s are given in frame %s and are taken as '%s'; odometry drifts",

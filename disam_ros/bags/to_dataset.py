@@ -69,7 +69,7 @@ def _copy(
 ) -> BagConversion:
     counts: Counter[str] = Counter()
     written: set[tuple[str, int]] = set()
-    for camera, topic, stamp_ns, message, pose in images:
+    for camera, topic, stamp_ns, message, pose, *_ in images:
         counts["images"] += 1
         if pose is None:
             counts["without_pose"] += 1

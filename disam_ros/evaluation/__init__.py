@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good answers are: figures by condition, a report, and two evaluations beside each other."""
+
+from disam_ros.evaluation.drive import Drive, collect, localize_drive
+from disam_ros.evaluation.judge import Condition, Evaluation, Judged, judge
+from disam_ros.evaluation.metrics import (
+    DEFAULTS,
+    RECALL_DISTANCE,
+    THRESHOLDS,
+    Criteria,
+    Metrics,
+    chance,
+    errors,
+    score,
+    upper_bound,
+)
+from disam_ros.evaluation.results import read_results, write_results
+from disam_ros.evaluation.tables import table, tables
+
+__all__ = [
+    "DEFAULTS",
+    "RECALL_DISTANCE",
+    "THRESHOLDS",
+    "Condition",
+    "Criteria",
+    "Drive",
+    "Evaluation",
+    "Judged",
+    "Metrics",
+    "chance",
+    "collect",
+    "errors",
+    "judge",
+    "localize_drive",
+    "read_results",
+    "score",
+    "table",
+    "tables",
+    "upper_bound",
+    "write_results",
+]

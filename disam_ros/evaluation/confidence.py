@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a high score mean a right answer, and does the covariance mean what it says?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+from scipy.stats import chi2
+
+from disam_ros.geometry import Transform
+
+CONFIDENCE = 0.95  # probability content of the ellipsoid whose coverage is told
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """What a threshold on the score would do, from the strictest to none.
+
+    At `thresholds[i]` all queries with at least that score are answered: `precision[i]` of the
+    answers are right, `recall[i]` of the queries that show a mapped place are answered rightly.
+    """
+
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """Area under the curve (average precision: right answers' mean precision)."""
+        steps = np.diff(self.recall, prepend=0.0)
+        return float((steps * self.precision).sum())
+
+    @property
+    def recall_at_full_precision(self) -> float:
+        """Highest recall at which no answer is wrong."""
+        return float(self.recall[self.precision == 1.0].max(initial=0.0))
+
+    def to_json(self) -> dict:
+        curve = np.stack([self.thresholds, self.precision, self.recall], axis=1)
+        return {
+            "area": self.area,
+            "recall_at_full_precision": self.recall_at_full_precision,
+            "curve": curve.round(6).tolist(),
+        }
+
+
+def precision_recall(scores: np.ndarray, right: np.ndarray, possible: int) -> PrecisionRecall:
+    """The curve of scores [N] whose answers are right or wrong (bool [N]).
+
+    possible: queries that could be answered rightly, because the map shows their place. Queries of
+    one score are answered together.
+    """
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], right[order]
+    last = np.append(scores[1:] != scores[:-1], True) if len(scores) else np.zeros(0, bool)
+    hits = np.cumsum(right)[last]
+    answered = np.flatnonzero(last) + 1
+    recall = hits / possible if possible else np.zeros(len(hits))
+    return PrecisionRecall(scores[last], hits / answered, recall)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How true errors compare with the covariances told. Of a right covariance all are 1.
+
+    position, pose: normalized error squared, eᵀ Σ⁻¹ e, of the position (3) and the pose (6 degrees
+    of freedom), mean divided by its expectation; median alike. Above 1: the covariance is too
+    small, told too confidently. covered: share of positions inside the ellipsoid that should hold
+    95 %.
+    """
+
+    answers: int
+    position_mean: float
+    position_median: float
+    pose_mean: float
+    pose_median: float
+    covered: float
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def calibration(
+    truth: Sequence[Transform], answers: Sequence[Transform], covariances: Sequence[np.ndarray]
+) -> Calibration | None:
+    """Of `map_from_base` and covariances [6, 6] about the map's axes; None without any."""
+    if not len(answers):
+        return None
+    gaps = np.stack([_error(a, b) for a, b in zip(truth, answers, strict=True)])
+    every = np.stack(covariances)
+    position = _normalized(gaps[:, :3], every[:, :3, :3])
+    pose = _normalized(gaps, every)
+    return Calibration(
+        answers=len(gaps),
+        position_mean=float(position.mean() / 3),
+        position_median=float(np.median(position) / chi2.median(3)),
+        pose_mean=float(pose.mean() / 6),
+        pose_median=float(np.median(pose) / chi2.median(6)),
+        covered=float((position <= chi2.ppf(CONFIDENCE, 3)).mean()),
+    )
+
+
+def _error(truth: Transform, answer: Transform) -> np.ndarray:
+    """Translation and rotation vector [6] from the answer to the truth, about the map's axes."""
+    turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
+    return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
+
+
+def _normalized(gaps: np.ndarray, covariances: np.ndarray) -> np.ndarray:
+    """Errors [N, D] and covariances [N, D, D] → eᵀ Σ⁻¹ e [N]."""
+    return np.einsum("nd,nd->n", gaps, np.linalg.solve(covariances, gaps[..., None])[..., 0])

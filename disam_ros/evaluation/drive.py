@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers to a whole drive, collected offline or from the running node."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from tqdm import tqdm
+
+from disam_ros.answers import MISSING, UNREADABLE, Answer, localize_all
+from disam_ros.dataset import ImageRecord
+from disam_ros.errors import DatasetError, MapError
+from disam_ros.evaluation.metrics import RANKS
+from disam_ros.geometry import Transform
+from disam_ros.localizer import Localizer
+from disam_ros.place_map import PlaceMap
+from disam_ros.sources import ImageSource, PosedImage
+
+Answers = Callable[[ImageSource], Iterable[Answer]]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Answers to the images of one drive, in its order.
+
+    notes: what a reader of the figures must know. run: what the run tells of itself, such as rates
+    and counts. seconds: how long it took.
+    """
+
+    name: str
+    source: ImageSource
+    answers: list[Answer]
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+    run: dict[str, object] = field(default_factory=dict)
+    interrupted: bool = False
+
+    def map_from_base(self, record: ImageRecord, pose: Transform | None) -> Transform | None:
+        """The vehicle's pose for a pose of a record's camera; the same if no mount is known."""
+        camera = self.source.info.cameras.get(record.camera)
+        if pose is None or camera is None:
+            return pose
+        return pose @ camera.base_from_camera.inverse()
+
+    def conditions(self) -> dict[str, list[Answer]]:
+        """Answers by the condition they were taken in; the drive's name where none is told."""
+        found: dict[str, list[Answer]] = {}
+        for answer in self.answers:
+            found.setdefault(answer.record.domain or self.name, []).append(answer)
+        return found
+
+
+def localize_drive(
+    localizer: Localizer,
+    source: ImageSource,
+    name: str,
+    believe_domains: bool = False,
+    show_progress: bool = True,
+) -> Drive:
+    """Localize a drive offline. Ctrl-C ends it early: the answers so far are kept and noted."""
+
+    def answers(prepared: ImageSource) -> Iterator[Answer]:
+        bar = {"total": prepared.total, "desc": name, "unit": "img", "disable": not show_progress}
+        images = tqdm(prepared.images, **bar)
+        return localize_all(localizer, prepared, images, believe_domains, max(RANKS))
+
+    return collect(localizer.map, source, name, answers)
+
+
+def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answers) -> Drive:
+    """Take the answers to a prepared source: cameras as in the map, no image twice.
+
+    Raises DatasetError for a drive without images, MapError for a camera that the map lacks.
+    """
+    prepared, notes = _as_mapped(place_map, source)
+    unique = _Unique(prepared.images)
+    prepared = replace(prepared, images=unique)
+    found: list[Answer] = []
+    interrupted = False
+    begin = time.perf_counter()
+    try:
+        for answer in answers(prepared):
+            found.append(answer)
+    except KeyboardInterrupt:
+        interrupted = True
+        notes.append(f"interrupted after {len(found)} of {source.total} images: figures of these")
+    seconds = time.perf_counter() - begin
+    if not found:
+        raise DatasetError(f"{name} holds no images; is it the right directory or bag?")
+    if unique.repeated:
+        notes.append(f"{unique.repeated} images repeat the stamp of another and were left out")
+    notes += _faults(source, found)
+    return Drive(name, prepared, found, seconds, notes, interrupted=interrupted)
+
+
+class _Unique:
+    """Images without those that repeat a stamp of their camera. Stamp 0 is no stamp."""
+
+    def __init__(self, images: Iterable[PosedImage]) -> None:
+        self._images = images
+        self.repeated = 0
+
+    def __iter__(self) -> Iterator[PosedImage]:
+        seen: set[tuple[str, int]] = set()
+        self.repeated = 0
+        for item in self._images:
+            key = (item.record.camera, item.record.stamp_ns)
+            if key in seen and item.record.stamp_ns:
+                self.repeated += 1
+                continue
+            seen.add(key)
+            yield item
+
+
+class _Renamed:
+    """Images of one camera under another name."""
+
+    def __init__(self, images: Iterable[PosedImage], camera: str) -> None:
+        self._images, self._camera = images, camera
+
+    def __iter__(self) -> Iterator[PosedImage]:
+        for item in self._images:
+            yield replace(item, record=replace(item.record, camera=self._camera))
+
+
+def _as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, list[str]]:
+    """The source with the camera names of the map."""
+    mapped, given = place_map.cameras(), sorted(source.info.cameras)
+    if not set(given) - set(mapped):
+        return source, []
+    if len(mapped) > 1 or len(given) > 1:
+        raise MapError(
+            f"the drive has the cameras {given}, the map {mapped}: record or convert it with the "
+            f"names of the map"
+        )
+    only = mapped[0]
+    info = replace(source.info, cameras={only: source.info.cameras[given[0]]})
+    note = f"camera '{given[0]}' is compared with '{only}', the only camera of the map"
+    return replace(source, info=info, images=_Renamed(source.images, only)), [note]
+
+
+def _faults(source: ImageSource, answers: list[Answer]) -> list[str]:
+    """What is missing, in sentences."""
+    notes = []
+    unposed = [a.record for a in answers if a.record.map_from_camera is None]
+    if source.fault:
+        notes.append(f"no errors are told, for no true pose is known: {source.fault}")
+    elif len(unposed) == len(answers):
+        notes.append(f"no errors are told, for no image has a true pose{_apart(source, unposed)}")
+    elif unposed:
+        notes.append(f"{len(unposed)} of {len(answers)} images have no true pose near their stamp")
+    outcomes = Counter(answer.outcome for answer in answers)
+    if outcomes[UNREADABLE]:
+        notes.append(f"{outcomes[UNREADABLE]} images could not be decoded and count as unanswered")
+    if outcomes[MISSING]:
+        notes.append(f"{outcomes[MISSING]} images were lost or dropped and count as unanswered")
+    return notes
+
+
+def _apart(source: ImageSource, records: list[ImageRecord]) -> str:
+    """How far the clocks of images and poses are apart, if they are."""
+    if source.track is None or not len(source.track[0]):
+        return ""
+    first, last = (int(source.track[0][i]) for i in (0, -1))
+    stamps = [record.stamp_ns for record in records]
+    gap = max(first - max(stamps), min(stamps) - last)
+    if gap <= 0:
+        return ": the poses are too far apart in time"
+    return (
+        f": images span {min(stamps) / 1e9:.3f} to {max(stamps) / 1e9:.3f} s, poses "
+        f"{first / 1e9:.3f} to {last / 1e9:.3f} s; do their clocks differ?"
+    )

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers of drives against true poses: figures by condition and overall."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from disam_ros.answers import KNOWN, Answer
+from disam_ros.evaluation.clock import clock_offset
+from disam_ros.evaluation.confidence import (
+    Calibration,
+    PrecisionRecall,
+    calibration,
+    precision_recall,
+)
+from disam_ros.evaluation.drive import Drive
+from disam_ros.evaluation.metrics import (
+    DEFAULTS,
+    Criteria,
+    Metrics,
+    errors,
+    nearest,
+    score,
+)
+from disam_ros.geometry import Transform
+from disam_ros.place_map import PlaceMap
+
+OVERALL = "overall"
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer beside the truth; poses are map_from_base. error_m, error_deg: of the best match.
+
+    best: what is answered if the place counts as known. bound: nearest map image of the camera.
+    """
+
+    drive: Drive
+    answer: Answer
+    truth: Transform | None
+    best: Transform | None
+    ranking: tuple[Transform, ...]
+    bound: Transform | None
+    on_map: bool  # a map image lies within the recall distance
+    error_m: float  # infinite: no match, or the truth is unknown
+    error_deg: float
+
+    @property
+    def given(self) -> Transform | None:
+        """The answer; None unless the place is known."""
+        return self.best if self.answer.outcome == KNOWN else None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Judged answers of one condition, in order, and their figures. None: cannot be told."""
+
+    frames: list[Judged]
+    metrics: Metrics
+    bound: Metrics  # of the nearest map image
+    on_map: float  # share of queries that a map image shows within the recall distance
+    curve: PrecisionRecall | None
+    calibration: Calibration | None
+    latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
+    images_per_second: float  # one image after the other, decoding not included
+    domains: dict[str, int]  # images by the domain that was chosen
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures. setup: what was evaluated and under what circumstances."""
+
+    setup: dict[str, object]
+    criteria: Criteria
+    conditions: dict[str, Condition]
+    overall: Condition
+    notes: list[str]
+
+
+def judge(
+    place_map: PlaceMap,
+    drives: Sequence[Drive],
+    setup: Mapping[str, object],
+    criteria: Criteria = DEFAULTS,
+) -> Evaluation:
+    """Compare the answers of drives with their true poses."""
+    groups: dict[str, list[Judged]] = {}
+    notes = []
+    names = Counter(name for drive in drives for name in drive.conditions())
+    for drive in drives:
+        told = list(drive.notes)
+        frames = _judge(place_map, drive, criteria)
+        told += _places(frames, criteria) + _clock(drive, frames)
+        notes += [f"{drive.name}: {note}" for note in told]
+        for frame in frames:
+            name = frame.answer.record.domain or drive.name
+            key = f"{drive.name}, {name}" if names[name] > 1 else name
+            groups.setdefault(key, []).append(frame)
+    return Evaluation(
+        setup=dict(setup),
+        criteria=criteria,
+        conditions={name: figures(frames, criteria) for name, frames in groups.items()},
+        overall=figures([f for frames in groups.values() for f in frames], criteria),
+        notes=notes,
+    )
+
+
+def figures(frames: list[Judged], criteria: Criteria = DEFAULTS) -> Condition:
+    """The figures of some frames."""
+    truth = [frame.truth for frame in frames]
+    rankings = [f.ranking if f.answer.outcome == KNOWN else () for f in frames]
+    posed = [frame for frame in frames if frame.truth is not None]
+    answered = [f for f in posed if f.given is not None and f.answer.covariance is not None]
+    totals = [f.answer.timings_ms["total"] for f in frames if "total" in f.answer.timings_ms]
+    return Condition(
+        frames=frames,
+        metrics=score(truth, [frame.given for frame in frames], criteria, rankings),
+        bound=score(truth, [frame.bound for frame in frames], criteria),
+        on_map=float(np.mean([frame.on_map for frame in posed])) if posed else float("nan"),
+        curve=_curve(posed, criteria),
+        calibration=calibration(
+            [frame.truth for frame in answered],
+            [frame.given for frame in answered],
+            [frame.answer.covariance for frame in answered],
+        ),
+        latency_ms=latencies([frame.answer.timings_ms for frame in frames]),
+        images_per_second=1e3 / float(np.mean(totals)) if totals else float("nan"),
+        domains=dict(Counter(f.answer.domain for f in frames if f.answer.domain)),
+    )
+
+
+def latencies(timings_ms: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Percentiles by stage, in the order of the stages."""
+    stages = dict.fromkeys(stage for timing in timings_ms for stage in timing)
+    columns = {stage: [t[stage] for t in timings_ms if stage in t] for stage in stages}
+    return {
+        stage: {f"p{p}": float(np.percentile(column, p)) for p in PERCENTILES}
+        for stage, column in columns.items()
+    }
+
+
+def _curve(posed: Sequence[Judged], criteria: Criteria) -> PrecisionRecall | None:
+    matched = [frame for frame in posed if frame.best is not None]
+    possible = sum(frame.on_map for frame in posed)
+    if not matched or not possible:
+        return None
+    scores = np.array([frame.answer.score for frame in matched])
+    right = np.array([frame.error_m <= criteria.recall_distance for frame in matched])
+    return precision_recall(scores, right, possible)
+
+
+def _judge(place_map: PlaceMap, drive: Drive, criteria: Criteria) -> list[Judged]:
+    """Every answer of a drive beside the truth."""
+    records = [answer.record for answer in drive.answers]
+    truth = [drive.map_from_base(r, r.map_from_camera) for r in records]
+    rankings = [
+        tuple(drive.map_from_base(answer.record, r.map_from_camera) for r in answer.ranking)
+        for answer in drive.answers
+    ]
+    best = [ranking[0] if ranking else None for ranking in rankings]
+    bound = _nearest(place_map, drive, truth)
+    limits, _ = errors(truth, bound)
+    columns = (drive.answers, truth, best, rankings, bound, limits, *errors(truth, best))
+    return [
+        Judged(
+            drive=drive,
+            answer=answer,
+            truth=true,
+            best=one,
+            ranking=ranking,
+            bound=near,
+            on_map=bool(limit <= criteria.recall_distance),
+            error_m=float(metres),
+            error_deg=float(degrees),
+        )
+        for answer, true, one, ranking, near, limit, metres, degrees in zip(*columns, strict=True)
+    ]
+
+
+def _nearest(
+    place_map: PlaceMap, drive: Drive, truth: Sequence[Transform | None]
+) -> list[Transform | None]:
+    """map_from_base at the nearest map image of each answer's own camera."""
+    result: list[Transform | None] = [None] * len(truth)
+    for camera in place_map.cameras():
+        rows = [i for i, a in enumerate(drive.answers) if a.record.camera in (camera, "")]
+        mapped = [place_map.records[row] for row in place_map.rows_of(camera)]
+        poses = [drive.map_from_base(record, record.map_from_camera) for record in mapped]
+        for row, pose in zip(rows, nearest([truth[row] for row in rows], poses), strict=True):
+            result[row] = pose
+    return result
+
+
+def _places(frames: Sequence[Judged], criteria: Criteria) -> list[str]:
+    """How far drive and map overlap, where not wholly."""
+    posed = [frame for frame in frames if frame.truth is not None]
+    off = sum(not frame.on_map for frame in posed)
+    if not off:
+        return []
+    limit = f"more than {criteria.recall_distance:g} m from any map image"
+    if off == len(posed):
+        return [f"every image was taken {limit}: is the drive of another place or frame?"]
+    return [f"{off} of {len(posed)} images were taken {limit}"]
+
+
+def _clock(drive: Drive, frames: Sequence[Judged]) -> list[str]:
+    """An offset between the clocks of images and true poses, if it explains the errors."""
+    answered = [f for f in frames if f.given is not None and f.answer.record.stamp_ns]
+    if drive.source.track is not None and len(drive.source.track[0]):
+        track_ns, track = drive.source.track
+    else:
+        known = {f.answer.record.stamp_ns: f.truth for f in frames if f.truth is not None}
+        track_ns, track = np.array(sorted(known)), [known[s] for s in sorted(known)]
+    stamps = np.array([frame.answer.record.stamp_ns for frame in answered])
+    found = clock_offset(stamps, [frame.given for frame in answered], track_ns, track)
+    if found is None:
+        return []
+    return [
+        f"images and true poses seem to be {abs(found.seconds):.2f} s apart: with "
+        f"{found.seconds:+.2f} s on the images' stamps the median error would be "
+        f"{found.median_error_m:.2f} instead of {found.median_error_before_m:.2f} m"
+    ]

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good answers are: shares within pose thresholds, recall, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from disam_ros.geometry import Transform
+
+THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # metres, degrees (visuallocalization.net)
+RECALL_DISTANCE = 5.0  # metres within which a map image shows the right place
+DISTANCES = (5.0, 10.0, 15.0)  # metres of accuracy@distance
+RANKS = (1, 5, 10)  # N of recall@N
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What counts as right. Metres and degrees."""
+
+    thresholds: tuple[tuple[float, float], ...] = THRESHOLDS
+    recall_distance: float = RECALL_DISTANCE
+    distances: tuple[float, ...] = DISTANCES
+
+    def names(self) -> list[str]:
+        """Of the pose thresholds: '0.25 m 2°' …"""
+        return [f"{m:g} m {d:g}°" for m, d in self.thresholds]
+
+
+DEFAULTS = Criteria()
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one condition. Shares lie in 0…1; nan: there is nothing they could be of.
+
+    Shares but `answered` are of the queries whose true pose is known, answered or not. Errors are
+    of answered ones.
+    """
+
+    queries: int
+    answered: float  # share of queries with an answer
+    judged: int  # queries whose true pose is known
+    within: dict[str, float]  # share within each pose threshold: "0.25 m 2°" → 0…1
+    recall: dict[str, float]  # share with a right place among the first N: "R@1" → 0…1
+    accuracy: dict[str, float]  # share whose error is at most a distance: "5 m" → 0…1
+    median_error_m: float
+    median_error_deg: float
+    p90_error_m: float
+    p90_error_deg: float
+
+    @property
+    def recall_at_1(self) -> float:
+        return self.recall["R@1"]
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def errors(
+    truth: Sequence[Transform | None], answers: Sequence[Transform | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Translation (metres) and rotation (degrees) errors [N] of the same frames, in order.
+
+    Infinite where there is no answer or no true pose.
+    """
+    metres, degrees = np.full((2, len(truth)), np.inf)
+    pairs = [
+        (i, a, b)
+        for i, (a, b) in enumerate(zip(truth, answers, strict=True))
+        if a is not None and b is not None
+    ]
+    if pairs:
+        known, one, two = (list(column) for column in zip(*pairs, strict=True))
+        gaps = np.stack([t.translation for t in one]) - np.stack([t.translation for t in two])
+        metres[known] = np.linalg.norm(gaps, axis=1)
+        turns = [Rotation.from_quat(np.stack([t.quaternion for t in ts])) for ts in (one, two)]
+        degrees[known] = np.degrees((turns[0].inv() * turns[1]).magnitude())
+    return metres, degrees
+
+
+def score(
+    truth: Sequence[Transform | None],
+    answers: Sequence[Transform | None],
+    criteria: Criteria = DEFAULTS,
+    rankings: Sequence[Sequence[Transform]] | None = None,
+) -> Metrics:
+    """Metrics of answers against true poses of the same frames.
+
+    rankings: poses of the map images found for each frame, best first, for recall@N with N > 1;
+    empty where there is no answer.
+    """
+    judged = np.array([pose is not None for pose in truth], dtype=bool)
+    metres, degrees = (column[judged] for column in errors(truth, answers))
+    known = np.isfinite(metres)
+    if rankings is None:
+        recall = {"R@1": _mean(metres <= criteria.recall_distance)}
+    else:
+        recall = recalls(truth, rankings, criteria.recall_distance)
+    return Metrics(
+        queries=len(truth),
+        answered=_mean([answer is not None for answer in answers]),
+        judged=len(metres),
+        within={
+            name: _mean((metres <= m) & (degrees <= d))
+            for name, (m, d) in zip(criteria.names(), criteria.thresholds, strict=True)
+        },
+        recall=recall,
+        accuracy={f"{limit:g} m": _mean(metres <= limit) for limit in criteria.distances},
+        median_error_m=_quantile(metres[known], 0.5),
+        median_error_deg=_quantile(degrees[known], 0.5),
+        p90_error_m=_quantile(metres[known], 0.9),
+        p90_error_deg=_quantile(degrees[known], 0.9),
+    )
+
+
+def recalls(
+    truth: Sequence[Transform | None], rankings: Sequence[Sequence[Transform]], distance: float
+) -> dict[str, float]:
+    """Share of frames with a map image within `distance` metres among the first N, for RANKS.
+
+    An N beyond the longest ranking is left out: it could not be told from a shorter one.
+    """
+    rights = []
+    for pose, ranking in zip(truth, rankings, strict=True):
+        if pose is not None:
+            gaps = [np.linalg.norm(r.translation - pose.translation) for r in ranking]
+            first = next((n for n, gap in enumerate(gaps) if gap <= distance), np.inf)
+            rights.append(first)
+    longest = max((len(ranking) for ranking in rankings), default=0)
+    return {f"R@{n}": _mean(np.array(rights) < n) for n in RANKS if n == 1 or n <= longest}
+
+
+def chance(
+    truth: Sequence[Transform], references: Sequence[Transform], criteria: Criteria = DEFAULTS
+) -> Metrics:
+    """What answering with a map image drawn at random scores on average."""
+    every = [score([pose] * len(references), references, criteria) for pose in truth]
+
+    def mean(of: str) -> dict[str, float]:
+        return {key: _mean([getattr(m, of)[key] for m in every]) for key in getattr(every[0], of)}
+
+    def median(of: str) -> float:
+        return float(np.median([getattr(m, of) for m in every]))
+
+    return Metrics(
+        queries=len(truth),
+        answered=1.0,
+        judged=len(truth),
+        within=mean("within"),
+        recall=mean("recall"),
+        accuracy=mean("accuracy"),
+        median_error_m=median("median_error_m"),
+        median_error_deg=median("median_error_deg"),
+        p90_error_m=median("p90_error_m"),
+        p90_error_deg=median("p90_error_deg"),
+    )
+
+
+def nearest(
+    truth: Sequence[Transform | None], references: Sequence[Transform]
+) -> list[Transform | None]:
+    """The reference nearest to each true pose; None where that is unknown."""
+    tree = cKDTree(np.stack([pose.translation for pose in references]))
+    return [
+        None if pose is None else references[int(tree.query(pose.translation)[1])] for pose in truth
+    ]
+
+
+def upper_bound(
+    truth: Sequence[Transform | None],
+    references: Sequence[Transform],
+    criteria: Criteria = DEFAULTS,
+) -> Metrics:
+    """What answering with the nearest map image scores: retrieval can hardly do better."""
+    return score(truth, nearest(truth, references), criteria)
+
+
+def _quantile(values: np.ndarray, share: float) -> float:
+    return float(np.quantile(values, share)) if len(values) else float("nan")
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""results.json: all figures of an evaluation and, frame by frame, what they were made of."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+from disam_ros.errors import DatasetError
+from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
+
+FORMAT_VERSION = 1
+FRAME_COLUMNS = (
+    *("condition", "stamp_ns", "camera", "outcome", "domain", "score", "matched_id"),
+    *("error_m", "error_deg", "on_map"),
+)
+
+
+def to_json(evaluation: Evaluation) -> dict:
+    """Plain values; what is not finite becomes None."""
+    values = {
+        "format_version": FORMAT_VERSION,
+        "setup": evaluation.setup,
+        "criteria": asdict(evaluation.criteria),
+        "notes": evaluation.notes,
+        "conditions": {name: _figures(c) for name, c in evaluation.conditions.items()},
+        OVERALL: _figures(evaluation.overall),
+        "frames": _frames(evaluation),
+    }
+    return _finite(values)
+
+
+def write_results(path: Path, evaluation: Evaluation) -> None:
+    """Write results.json."""
+    text = json.dumps(to_json(evaluation), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n")
+
+
+def read_results(path: Path | str) -> dict:
+    """The values of a results.json, or of the directory that holds it. Raises DatasetError."""
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    if not path.is_file():
+        raise DatasetError(f"{path} not found: expected what `disam evaluate` wrote")
+    try:
+        values = json.loads(path.read_text())
+        version = values["format_version"]
+        columns = values["frames"]
+        if set(columns) != set(FRAME_COLUMNS) or "metrics" not in values[OVERALL]:
+            raise ValueError("it lacks figures")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} is not a results.json of `disam evaluate`: {error}") from error
+    if version != FORMAT_VERSION:
+        raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+    return values
+
+
+def _figures(condition: Condition) -> dict:
+    curve, calibration = condition.curve, condition.calibration
+    return {
+        "metrics": condition.metrics.to_json(),
+        "nearest_map_image": condition.bound.to_json(),
+        "on_map": condition.on_map,
+        "precision_recall": None if curve is None else curve.to_json(),
+        "calibration": None if calibration is None else calibration.to_json(),
+        "latency_ms": condition.latency_ms,
+        "images_per_second": condition.images_per_second,
+        "domains": condition.domains,
+    }
+
+
+def _frames(evaluation: Evaluation) -> dict[str, list]:
+    rows = [
+        (
+            *(name, f.answer.record.stamp_ns, f.answer.record.camera, f.answer.outcome),
+            *(f.answer.domain, f.answer.score),
+            None if f.answer.best is None else f.answer.best.id,
+            *(f.error_m, f.error_deg, f.on_map),
+        )
+        for name, condition in evaluation.conditions.items()
+        for f in condition.frames
+    ]
+    return {column: [row[i] for row in rows] for i, column in enumerate(FRAME_COLUMNS)}
+
+
+def _finite(value: object) -> object:
+    """The same with None in place of numbers that JSON cannot tell."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
