@@ -73,12 +73,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures. setup: what was evaluated and under what circumstances."""
+    """All figures.
+
+    setup: what was evaluated and under what circumstances. runs: what each drive's run tells of
+    itself.
+    """
 
     setup: dict[str, object]
     criteria: Criteria
     conditions: dict[str, Condition]
     overall: Condition
+    runs: dict[str, dict[str, object]]
     notes: list[str]
 
 
@@ -106,6 +111,7 @@ def judge(
         criteria=criteria,
         conditions={name: figures(frames, criteria) for name, frames in groups.items()},
         overall=figures([f for frames in groups.values() for f in frames], criteria),
+        runs={drive.name: dict(drive.run) for drive in drives},
         notes=notes,
     )
 

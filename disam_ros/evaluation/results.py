@@ -14,7 +14,7 @@ from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
 FORMAT_VERSION = 1
 FRAME_COLUMNS = (
     *("condition", "stamp_ns", "camera", "outcome", "domain", "score", "matched_id"),
-    *("error_m", "error_deg", "on_map"),
+    *("error_m", "error_deg", "judged", "on_map"),
 )
 
 
@@ -24,6 +24,7 @@ def to_json(evaluation: Evaluation) -> dict:
         "format_version": FORMAT_VERSION,
         "setup": evaluation.setup,
         "criteria": asdict(evaluation.criteria),
+        "runs": evaluation.runs,
         "notes": evaluation.notes,
         "conditions": {name: _figures(c) for name, c in evaluation.conditions.items()},
         OVERALL: _figures(evaluation.overall),
@@ -77,7 +78,7 @@ def _frames(evaluation: Evaluation) -> dict[str, list]:
             *(name, f.answer.record.stamp_ns, f.answer.record.camera, f.answer.outcome),
             *(f.answer.domain, f.answer.score),
             None if f.answer.best is None else f.answer.best.id,
-            *(f.error_m, f.error_deg, f.on_map),
+            *(f.error_m, f.error_deg, f.truth is not None, f.on_map),
         )
         for name, condition in evaluation.conditions.items()
         for f in condition.frames

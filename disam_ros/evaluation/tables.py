@@ -33,7 +33,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found = [_poses(conditions, evaluation.criteria)]
     if any(c.metrics.judged for c in conditions.values()):
         found += [_places(conditions, evaluation.criteria), _confidence(conditions)]
-    return [*found, _speed(conditions)]
+    return [*found, _speed(conditions), _runs(evaluation)]
 
 
 def percent(share: float | None) -> str:
@@ -103,6 +103,15 @@ def _speed(conditions: Mapping[str, Condition]) -> Table:
         cells = ["/".join(f"{v:.0f}" for v in latency.get(s, {}).values()) for s in stages]
         chosen = ", ".join(f"{domain} {n}" for domain, n in condition.domains.items())
         result.add_row(name, *cells, number(condition.images_per_second, 1), chosen)
+    return result
+
+
+def _runs(evaluation: Evaluation) -> Table:
+    result = _table("runs")
+    for key in dict.fromkeys(key for run in evaluation.runs.values() for key in run):
+        result.add_column(key, justify="right")
+    for name, run in evaluation.runs.items():
+        result.add_row(name, *map(str, run.values()))
     return result
 
 

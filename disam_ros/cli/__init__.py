@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`disam <command>`: each command a few lines over an importable function."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from disam_ros.cli import bags, data, evaluation, maps, models
+from disam_ros.errors import DisamError
+
+ROOMS = (maps, evaluation, models, bags, data)  # in the order of the help
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, 1 for an error told, 130 when interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except DisamError as error:
+        print(f"disam: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("disam: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="disam", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        style = argparse.ArgumentDefaultsHelpFormatter
+        sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
+        sub.set_defaults(run=run)
+        return sub
+
+    for room in ROOMS:
+        room.add_commands(command)
+    return parser

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags and running nodes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from disam_ros.config import (
+    LocalizerNodeConfig,
+    MapBuilderNodeConfig,
+    ReplayNodeConfig,
+    markdown_table,
+)
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Bags in, out and played."""
+    extract = command("extract", extract_command, "bag → dataset directory of posed images")
+    extract.add_argument("--bag", required=True, help="rosbag2 directory or .mcap/.db3 file")
+    extract.add_argument("--output", required=True, help="dataset directory to write")
+    extract.add_argument("--domain", required=True, help="domain of all images")
+    extract.add_argument("--pose-topic", default="", help="default: the best there is")
+    extract.add_argument("--keyframe-distance", type=float, default=0.0, help="metres; 0: all")
+    extract.add_argument("--keyframe-angle", type=float, default=0.0, help="degrees; 0: ignore")
+
+    to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
+    to_bag.add_argument("--dataset", required=True, help="dataset directory")
+    to_bag.add_argument("--output", required=True, help="bag directory to write")
+    to_bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="format")
+    to_bag.add_argument("--domain", default=None, help="which drive, if there are several")
+    to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
+
+    parameters = command("parameters", parameters_command, "print a node's parameters as a table")
+    parameters.add_argument("node", choices=("localizer", "map_builder", "replay"), help="which")
+
+    replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
+    replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
+    replay.add_argument("--rate", type=float, default=1.0, help="speed relative to the recording")
+    replay.add_argument("--start-delay", type=float, default=1.0, help="seconds for subscribers")
+    replay.add_argument("--loop", action="store_true", help="start again at the end")
+    replay.add_argument("--topics", nargs="*", help="default: all")
+    replay.add_argument("--prefix", default="", help="put before every topic name")
+
+
+def extract_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.bags import bag_to_dataset
+
+    counts = bag_to_dataset(
+        arguments.bag,
+        arguments.output,
+        arguments.domain,
+        pose_topic=arguments.pose_topic or None,
+        keyframe_distance=arguments.keyframe_distance,
+        keyframe_angle=arguments.keyframe_angle,
+    )
+    print(f"{counts} → {arguments.output}")
+
+
+def to_bag_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.bags import dataset_to_bag
+    from disam_ros.dataset import Dataset
+
+    dataset_to_bag(
+        Dataset(arguments.dataset),
+        arguments.output,
+        arguments.storage,
+        domain=arguments.domain,
+        weather=arguments.weather,
+    )
+    print(f"{arguments.dataset} → {arguments.output}")
+
+
+def replay_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.nodes.replay_node import replay
+
+    replay(
+        ReplayNodeConfig(
+            bag=arguments.bag,
+            rate=arguments.rate,
+            start_delay=arguments.start_delay,
+            loop=arguments.loop,
+            topics=arguments.topics or [""],
+            prefix=arguments.prefix,
+        )
+    )
+
+
+def parameters_command(arguments: argparse.Namespace) -> None:
+    configs = {
+        "localizer": LocalizerNodeConfig,
+        "map_builder": MapBuilderNodeConfig,
+        "replay": ReplayNodeConfig,
+    }
+    print(f"| name | default | |\n|---|---|---|\n{markdown_table(configs[arguments.node])}")

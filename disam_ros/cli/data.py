@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets: rendered, converted, handed in."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Data sets."""
+    synth = command("synth", synth_command, "render drives of the season town")
+    synth.add_argument("--output", required=True, help="directory to write, one folder a drive")
+    synth.add_argument("--conditions", nargs="*", help="default: all")
+    synth.add_argument("--seed", type=int, default=1, help="of the town")
+    synth.add_argument(
+        "--drive-seed",
+        type=int,
+        default=1,
+        help="of the first condition's offset, cars and pedestrians; the next have the next seeds",
+    )
+    synth.add_argument("--spacing", type=float, help="metres between frames; default: by speed")
+    synth.add_argument("--width", type=int, default=320, help="pixels")
+    synth.add_argument("--height", type=int, default=240, help="pixels")
+    synth.add_argument("--bag", action="store_true", help="write a bag beside each dataset")
+
+    convert = command("convert", convert_command, "public data set → dataset directory")
+    formats = convert.add_subparsers(required=True, dest="format", metavar="format")
+
+    def add_format(name: str, text: str, **settings: dict) -> None:
+        style = argparse.ArgumentDefaultsHelpFormatter
+        sub = formats.add_parser(name, help=text, description=text, formatter_class=style)
+        sub.add_argument("--input", required=True, help="directory of the data set, unpacked")
+        sub.add_argument("--output", required=True, help="dataset directory to write")
+        if "domain" not in settings:
+            sub.add_argument("--domains", nargs="+", help="keep only these; default: all")
+        for setting, details in settings.items():
+            option = setting.removesuffix("_number").replace("_", "-")
+            sub.add_argument(f"--{option}", dest=setting, **details)
+        sub.set_defaults(settings=tuple(settings), domains=())
+
+    intrinsics = {"type": float, "nargs": "+", "default": [], "metavar": "PIXELS"}
+    intrinsics["help"] = "fx fy cx cy [k1 k2 p1 p2 [k3]]"
+    domain = {"required": True, "help": "domain of all images"}
+    add_format("aligned", "a folder per condition, image i shows place i", intrinsics=intrinsics)
+    add_format(
+        "cmu-seasons",
+        "a slice of CMU-Seasons or Extended CMU-Seasons",
+        slice_number={"type": int, "required": True, "help": "slice, such as 2"},
+    )
+    add_format(
+        "kitti-odometry",
+        "a sequence of KITTI odometry",
+        sequence={"required": True, "help": "sequence, such as 00"},
+        domain=domain,
+        camera_number={"type": int, "choices": range(4), "default": 2, "help": "2: left colour"},
+    )
+    add_format("robotcar-seasons", "RobotCar-Seasons, all conditions that are unpacked")
+    add_format(
+        "tum",
+        "images beside a TUM trajectory",
+        domain=domain,
+        trajectory={"default": "groundtruth.txt", "help": "file in the input directory"},
+        images={"default": "", "help": "list or folder; default: rgb.txt, else the folder rgb"},
+        intrinsics=intrinsics | {"help": f"{intrinsics['help']}; default: calibration.txt"},
+        max_gap={"type": float, "default": 0.5, "help": "longest seconds between two poses"},
+    )
+
+    submission = command(
+        "submission", submission_command, "answers → file for the visual localization benchmark"
+    )
+    submission.add_argument(
+        "--benchmark", required=True, choices=("cmu-seasons", "robotcar-seasons"), help="which"
+    )
+    submission.add_argument("--answers", required=True, help="table of disam localize --dataset")
+    submission.add_argument("--dataset", required=True, help="dataset directory of the queries")
+    submission.add_argument("--output", required=True, help="file, such as CMU_eval_disam.txt")
+
+
+def synth_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.bags import dataset_to_bag
+    from disam_ros.dataset import Dataset
+    from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
+
+    numbers = {condition: number for number, condition in enumerate(CONDITIONS)}
+    for condition in arguments.conditions or list(CONDITIONS):
+        directory = Path(arguments.output) / condition
+        config = DriveConfig(
+            town_seed=arguments.seed,
+            drive_seed=arguments.drive_seed + numbers.get(condition, 0),
+            condition=condition,
+            width=arguments.width,
+            height=arguments.height,
+            spacing_m=arguments.spacing,
+        )
+        write_drive(config, directory)
+        if arguments.bag:
+            bag = directory.with_name(f"{condition}_bag")
+            dataset_to_bag(Dataset(directory), bag, weather=CONDITIONS[condition].weather)
+        print(f"{condition} → {directory}")
+
+
+def convert_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.adapters import FORMATS, write_dataset
+
+    settings = {name: getattr(arguments, name) for name in arguments.settings}
+    foreign = FORMATS[arguments.format](arguments.input, **settings)
+    counts = write_dataset(foreign, arguments.output, arguments.domains)
+    print(f"{counts} → {arguments.output}")
+
+
+def submission_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.adapters import answered_poses, write_submission
+    from disam_ros.dataset import Dataset
+
+    poses = answered_poses(arguments.answers, Dataset(arguments.dataset), arguments.benchmark)
+    write_submission(arguments.output, poses)
+    print(f"{len(poses)} poses → {arguments.output}")

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building maps and localizing against them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, from_yaml
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Maps and answers."""
+    build = command("build-map", build_map_command, "build a map, or finish one that was killed")
+    source = build.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", help="dataset directory")
+    source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
+    build.add_argument("--model", required=True, help="model directory")
+    build.add_argument("--output", required=True, help="map directory to write")
+    build.add_argument("--config", default="", help="YAML of map builder settings")
+    build.add_argument("--domain", default="", help="domain of all images")
+    build.add_argument("--pose-topic", default="", help="topic in the bag that carries poses")
+    build.add_argument("--keyframe-distance", type=float, help="metres between map images")
+    build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+    localize = command("localize", localize_command, "localize images against a map, offline")
+    localize.add_argument("images", nargs="*", help="image files")
+    localize.add_argument("--dataset", help="dataset directory instead of image files")
+    localize.add_argument("--map", required=True, help="map directory")
+    localize.add_argument("--model", required=True, help="model directory")
+    localize.add_argument("--output", default="answers.csv", help="table to write")
+    localize.add_argument("--camera", default="", help="camera whose map images to search")
+    localize.add_argument("--domain", default="", help="fixed domain instead of clock and sun")
+    localize.add_argument(
+        "--dataset-domains", action="store_true", help="believe the dataset's domain names"
+    )
+    localize.add_argument("--weather", default="", help="weather word")
+    localize.add_argument("--candidates", type=int, default=3, help="coarse candidates")
+    localize.add_argument("--score-threshold", type=float, default=-1.0, help="unknown below")
+    localize.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def build_map_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.checkpoint import load_model
+    from disam_ros.device import select_device
+    from disam_ros.map_builder import build_map
+    from disam_ros.sources import open_bag, open_dataset
+
+    config = MapBuilderConfig()
+    if arguments.config:
+        config = from_yaml(MapBuilderConfig, arguments.config)
+    if arguments.keyframe_distance is not None:
+        config.keyframe_distance = arguments.keyframe_distance
+    if arguments.domain:
+        config.domain = arguments.domain
+    if arguments.dataset:
+        source = open_dataset(arguments.dataset)
+    else:
+        source = open_bag(arguments.bag, arguments.pose_topic)
+    place_map = build_map(
+        source,
+        load_model(arguments.model),
+        arguments.output,
+        config,
+        select_device(arguments.device),
+    )
+    print(f"{len(place_map)} images → {arguments.output}")
+
+
+def localize_command(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from disam_ros.answers import localize_all, write_answers
+    from disam_ros.localizer import Localizer
+    from disam_ros.sources import open_dataset, open_files
+
+    config = LocalizerConfig(
+        device=arguments.device,
+        candidates=arguments.candidates,
+        score_threshold=arguments.score_threshold,
+        domain=DomainConfig(override=arguments.domain, weather=arguments.weather),
+    )
+    localizer = Localizer.open(arguments.map, arguments.model, config)
+    if arguments.dataset:
+        source = open_dataset(arguments.dataset)
+    else:
+        source = open_files(arguments.images, arguments.camera)
+    images = tqdm(source.images, total=source.total, desc="localize", unit="img")
+    answers = localize_all(localizer, source, images, arguments.dataset_domains)
+    known = write_answers(arguments.output, answers)
+    print(f"{known} of {source.total} images localized → {arguments.output}")
