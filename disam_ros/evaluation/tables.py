@@ -17,7 +17,7 @@ def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS
     result = _table(title)
     recall = f"R@1 {criteria.recall_distance:g} m"
     for name in ("queries", "answered", *criteria.names(), recall, "median error"):
-        result.add_column(name, justify="right", no_wrap=True)
+        result.add_column(name, justify="right")
     for name, m in rows.items():
         shares = [m.answered, *m.within.values(), m.recall["R@1"]]
         error = f"{m.median_error_m:.2f} m {m.median_error_deg:.1f}°"
@@ -49,7 +49,7 @@ def number(value: float | None, digits: int = 2) -> str:
 def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
     result = _table("poses: percent of the queries, the nearest map image's in brackets")
     for name in ("queries", "answered", *criteria.names(), "median error", "90 % below"):
-        result.add_column(name, justify="right", no_wrap=True)
+        result.add_column(name, justify="right")
     for name, condition in conditions.items():
         m, bound = condition.metrics, condition.bound
         shares = [f"{percent(m.within[k])} ({percent(bound.within[k])})" for k in m.within]
@@ -66,7 +66,7 @@ def _places(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
     first = next(iter(conditions.values())).metrics
     ranks = list(dict.fromkeys(k for c in conditions.values() for k in c.metrics.recall))
     for name in ("on the map", *ranks, *first.accuracy):
-        result.add_column(name, justify="right", no_wrap=True)
+        result.add_column(name, justify="right")
     for name, condition in conditions.items():
         m, bound = condition.metrics, condition.bound
         recall = [percent(m.recall.get(rank)) for rank in ranks]
@@ -117,5 +117,5 @@ def _runs(evaluation: Evaluation) -> Table:
 
 def _table(title: str) -> Table:
     result = Table(title=title, title_justify="left")
-    result.add_column("", no_wrap=True)
+    result.add_column("")
     return result

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from disam_ros.answers import write_answers
 from disam_ros.errors import DatasetError
-from disam_ros.evaluation.examples import choose, load
 from disam_ros.evaluation.judge import Evaluation
-from disam_ros.evaluation.report import write_report
+from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.trajectories import write_trajectories
 from disam_ros.localizer import Localizer

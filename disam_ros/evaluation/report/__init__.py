@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.html: figures, plots and pictures of an evaluation in one file."""
+
+from disam_ros.evaluation.report.examples import Example, choose, load
+from disam_ros.evaluation.report.page import write_report
+
+__all__ = ["Example", "choose", "load", "write_report"]

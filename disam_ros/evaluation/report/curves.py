@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scores and covariances are worth: precision and recall, histograms, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.stats import chi2
+
+from disam_ros.evaluation.confidence import normalized
+from disam_ros.evaluation.judge import Condition
+from disam_ros.evaluation.metrics import Criteria
+from disam_ros.evaluation.report.svg import (
+    COLOURS,
+    FULL,
+    HALF,
+    label_of,
+    named_style,
+    new_figure,
+    styled,
+    to_svg,
+)
+
+MOST_POINTS = 800  # of a curve
+BINS = 30  # of a histogram
+COLUMNS = 3  # histograms beside each other
+LEGEND_ROW = 19  # pixels
+
+
+@styled
+def precision_recall_plot(conditions: Mapping[str, Condition]) -> Markup:
+    """Precision over recall of all conditions that have a curve."""
+    figure = new_figure(HALF, 400 + LEGEND_ROW * len(conditions))
+    axes = figure.add_subplot()
+    for index, (name, condition) in enumerate(conditions.items()):
+        curve = condition.curve
+        if curve is None:
+            continue
+        recall, precision = _thinned(curve.recall, curve.precision)
+        label = f"{label_of(name)}: area {100 * curve.area:.1f} %"
+        axes.plot(recall, precision, lw=2, label=label, clip_on=False, **named_style(index))
+    lowest = min(line.get_ydata().min() for line in axes.lines)
+    axes.set(xlim=(0, 1), ylim=(min(0.9, np.floor(10 * lowest) / 10), 1.0))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set(xlabel="recall: right answers of all possible", ylabel="precision: right of answered")
+    _percent(axes)
+    figure.legend(loc="outside lower left")
+    return to_svg(figure, "Precision over recall")
+
+
+@styled
+def calibration_plot(conditions: Mapping[str, Condition]) -> Markup:
+    """Share of position errors inside the ellipsoid that should hold a share of them."""
+    figure = new_figure(HALF, 400 + LEGEND_ROW * len(conditions))
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
+    for index, (name, condition) in enumerate(conditions.items()):
+        told = np.sort(chi2.cdf(normalized_errors(condition), 3))
+        if len(told):
+            found = (np.arange(len(told)) + 0.5) / len(told)
+            x, y = _thinned(np.concatenate([[0], told, [1]]), np.concatenate([[0], found, [1]]))
+            style = {"lw": 2, "clip_on": False, **named_style(index)}
+            axes.plot(x, y, label=label_of(name), **style)
+    axes.text(0.04, 0.95, "too cautious", color=COLOURS["muted"], va="top")
+    axes.text(0.96, 0.05, "overconfident", color=COLOURS["muted"], ha="right")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="share told by the covariance", ylabel="share of true errors inside")
+    _percent(axes)
+    figure.legend(loc="outside lower left")
+    return to_svg(figure, "Calibration of the position's covariance")
+
+
+@styled
+def score_histograms(conditions: Mapping[str, Condition], criteria: Criteria) -> Markup:
+    """Scores of best matches, right and wrong ones on top of each other, by condition."""
+    groups = {}
+    for name, condition in conditions.items():
+        frames = [f for f in condition.frames if f.truth is not None and f.best is not None]
+        if not frames:
+            continue
+        right = np.array([f.error_m <= criteria.recall_distance for f in frames], bool)
+        scores = np.array([f.answer.score for f in frames])
+        groups[name] = (scores[~right], scores[right])
+    every = np.concatenate([part for parts in groups.values() for part in parts])
+    edges = np.histogram_bin_edges(every, BINS)
+    columns = min(COLUMNS, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = new_figure(FULL, 190 * rows + 50)
+    figure.get_layout_engine().set(hspace=0.06, wspace=0.03)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    colours = [COLOURS["wrong"], COLOURS["right"]]
+    for axes, (name, parts) in zip(grid.flat, groups.items(), strict=False):
+        bars = {"stacked": True, "color": colours, "rwidth": 0.9}
+        axes.hist(parts, edges, **bars, label=("wrong", "right"))
+        axes.set_title(label_of(name))
+        axes.grid(False, axis="x")
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.tick_params(labelbottom=True)
+    for axes in grid.flat[len(groups) :]:
+        axes.remove()
+    figure.supxlabel("score", fontsize=12, color=COLOURS["muted"])
+    figure.supylabel("images", fontsize=12, color=COLOURS["muted"])
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, handlelength=1)
+    return to_svg(figure, "Scores of right and wrong best matches")
+
+
+def normalized_errors(condition: Condition) -> np.ndarray:
+    """Normalized position errors squared, eᵀ Σ⁻¹ e [N], of answers with truth and covariance."""
+    frames = [
+        f
+        for f in condition.frames
+        if f.truth is not None and f.given is not None and f.answer.covariance is not None
+    ]
+    if not frames:
+        return np.zeros(0)
+    gaps = np.stack([f.truth.translation - f.given.translation for f in frames])
+    covariances = np.stack([f.answer.covariance[:3, :3] for f in frames])
+    return normalized(gaps, covariances)
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most MOST_POINTS points of a curve, its ends among them."""
+    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).astype(int))
+    return x[rows], y[rows]
+
+
+def _percent(axes: Axes) -> None:
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))

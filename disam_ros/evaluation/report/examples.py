@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames worth looking at: queries, where they look, and what they were taken for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from disam_ros.dataset import ImageRecord
+from disam_ros.errors import DisamError, ImageError
+from disam_ros.evaluation.judge import Condition, Evaluation, Judged
+from disam_ros.evaluation.metrics import Criteria
+from disam_ros.evaluation.report.verdict import RIGHT, WRONG, has_truth, verdict
+from disam_ros.localizer import Localizer
+from disam_ros.sources import ImageSource
+
+BEST = "best"
+WORST = "worst"
+COUNTS = {BEST: 3, WORST: 4}  # frames shown per condition
+HEAT_LEAST, HEAT_MOST = 0.1, 0.75  # share of the heat's colour where it is cold and hot
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A frame to show. kind: BEST or WORST."""
+
+    frame: Judged
+    condition: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Example(Choice):
+    """A chosen frame with its pictures, uint8 RGB [H, W, 3].
+
+    heat: float32 [g, g] in [0, 1], where the query looks like the match; None where that cannot be
+    told. match: the map's image; None where it is not at hand.
+    """
+
+    query: np.ndarray
+    heat: np.ndarray | None
+    match: np.ndarray | None
+
+
+def choose(evaluation: Evaluation) -> list[Choice]:
+    """The frames to show of each condition, the best first.
+
+    Best: right answers of high score, spread along the route. Worst: wrong answers of the highest
+    scores, the most dangerous. Without true poses: the highest and the lowest scores.
+    """
+    chosen = []
+    for name, condition in evaluation.conditions.items():
+        if has_truth(condition.frames):
+            best, worst = _by_truth(condition, evaluation.criteria)
+        else:
+            best, worst = _by_score(condition)
+        chosen += [Choice(frame, name, BEST) for frame in best]
+        chosen += [Choice(frame, name, WORST) for frame in worst]
+    return chosen
+
+
+def load(
+    chosen: Sequence[Choice], localizer: Localizer, references: ImageSource | None
+) -> list[Example]:
+    """The pictures of chosen frames, in their order; without those that cannot be read.
+
+    references: the drive that the map was made from, if it is at hand.
+    """
+    queries = _queries(chosen)
+    matches = {} if references is None else _matches(chosen, localizer, references)
+    return [
+        Example(
+            frame=choice.frame,
+            condition=choice.condition,
+            kind=choice.kind,
+            query=query,
+            heat=_heat(choice.frame, query, localizer),
+            match=matches.get(choice.frame.answer.best.id),
+        )
+        for choice in chosen
+        if (query := queries.get(_key(choice.frame))) is not None
+    ]
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Heat [g, g] in [0, 1] over an image (uint8 RGB [H, W, 3]), which loses its own colours."""
+    size = (image.shape[1], image.shape[0])
+    heat = cv2.resize(heat.astype(np.float32), size, interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    share = HEAT_LEAST + (HEAT_MOST - HEAT_LEAST) * heat[..., None]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    return ((1 - share) * grey + share * colours).astype(np.uint8)
+
+
+def _by_truth(condition: Condition, criteria: Criteria) -> tuple[list[Judged], list[Judged]]:
+    right = [f for f in condition.frames if verdict(f, criteria) == RIGHT]
+    wrong = [f for f in condition.frames if verdict(f, criteria) == WRONG]
+    worst = sorted(wrong, key=lambda f: -f.answer.score)
+    return _spread(right), _apart(worst, criteria.recall_distance)[: COUNTS[WORST]]
+
+
+def _by_score(condition: Condition) -> tuple[list[Judged], list[Judged]]:
+    matched = [frame for frame in condition.frames if frame.best is not None]
+    best = _spread(matched)
+    shown = set(map(id, best))
+    worst = sorted((f for f in matched if id(f) not in shown), key=lambda f: f.answer.score)
+    return best, worst[: COUNTS[WORST]]
+
+
+def _spread(frames: Sequence[Judged]) -> list[Judged]:
+    """The highest score of each of several parts of equal length."""
+    parts = np.array_split(np.arange(len(frames)), COUNTS[BEST])
+    return [max((frames[i] for i in p), key=lambda f: f.answer.score) for p in parts if len(p)]
+
+
+def _apart(frames: Sequence[Judged], distance: float) -> list[Judged]:
+    """The same frames; those taken near (metres) an earlier one come last."""
+    first: list[Judged] = []
+    later: list[Judged] = []
+    for frame in frames:
+        gaps = [np.linalg.norm(frame.truth.translation - f.truth.translation) for f in first]
+        (later if min(gaps, default=np.inf) <= distance else first).append(frame)
+        if len(first) == COUNTS[WORST]:
+            break
+    return first + later
+
+
+def _key(frame: Judged) -> tuple[int, int]:
+    """Names an image: its drive and its number in there."""
+    return id(frame.drive), frame.answer.record.id
+
+
+def _queries(chosen: Sequence[Choice]) -> dict[tuple[int, int], np.ndarray]:
+    """Images of chosen frames by key; each drive is read once, up to the last one wanted."""
+    found = {}
+    drives = {id(choice.frame.drive): choice.frame.drive for choice in chosen}
+    for key, drive in drives.items():
+        wanted = {c.frame.answer.record.id for c in chosen if c.frame.drive is drive}
+        for item in drive.source.images:
+            if item.record.id not in wanted:
+                continue
+            wanted.remove(item.record.id)
+            image = _read(item.load)
+            if image is not None:
+                found[key, item.record.id] = image
+            if not wanted:
+                break
+    return found
+
+
+def _matches(
+    chosen: Sequence[Choice], localizer: Localizer, references: ImageSource
+) -> dict[int, np.ndarray]:
+    """Map images of the best matches by their number in the map.
+
+    An image of the map's drive is known by camera and stamp, else by a source that is its alone.
+    """
+    best = {choice.frame.answer.best.id: choice.frame.answer.best for choice in chosen}
+    sources = Counter(record.source for record in localizer.map.records)
+    by_stamp = {(r.camera, r.stamp_ns): r.id for r in best.values() if r.stamp_ns}
+    by_source = {r.source: r.id for r in best.values() if sources[r.source] == 1}
+    found: dict[int, np.ndarray] = {}
+    for item in references.images:
+        row = _row(item.record, by_stamp, by_source)
+        if row is None or row in found:
+            continue
+        image = _read(item.load)
+        if image is not None:
+            found[row] = image
+        if len(found) == len(best):
+            break
+    return found
+
+
+def _row(
+    record: ImageRecord, by_stamp: dict[tuple[str, int], int], by_source: dict[str, int]
+) -> int | None:
+    return by_stamp.get((record.camera, record.stamp_ns), by_source.get(record.source))
+
+
+def _heat(frame: Judged, query: np.ndarray, localizer: Localizer) -> np.ndarray | None:
+    """The activation map against the match that was answered; None if it is not found again."""
+    answer = frame.answer
+    try:
+        found = localizer.localize(
+            query,
+            answer.record.stamp_ns or None,
+            answer.record.camera or None,
+            domain=answer.domain or None,
+        )
+    except DisamError:
+        return None
+    same = [c for c in found.candidates if c.record.id == answer.best.id]
+    return localizer.activation_map(replace(found, candidates=same)) if same else None
+
+
+def _read(decode: Callable[[], np.ndarray]) -> np.ndarray | None:
+    try:
+        return decode()
+    except ImageError:
+        return None

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.html: one file for people, which opens without network."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from disam_ros.evaluation.drive import Drive
+from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
+from disam_ros.evaluation.metrics import Criteria
+from disam_ros.evaluation.report.curves import (
+    calibration_plot,
+    precision_recall_plot,
+    score_histograms,
+)
+from disam_ros.evaluation.report.examples import BEST, WORST, Example, overlay
+from disam_ros.evaluation.report.plots import along_route, ground, plan
+from disam_ros.evaluation.report.svg import COLOURS
+from disam_ros.evaluation.report.tables import (
+    HtmlTable,
+    confidence_table,
+    latency_table,
+    places_table,
+    plain,
+    poses_table,
+    runs_table,
+)
+from disam_ros.evaluation.report.timeline import (
+    changes,
+    domain_colours,
+    known_domains,
+    moment,
+    strip,
+    told_domains,
+)
+from disam_ros.evaluation.report.verdict import has_truth, verdict
+from disam_ros.evaluation.tables import number, percent
+from disam_ros.place_map import PlaceMap
+
+WIDEST = 480  # pixels of a picture
+QUALITY = 80  # of its JPEG
+COMMAND = "command"  # key of the setup that is told at the foot
+
+
+def write_report(
+    path: Path, evaluation: Evaluation, examples: Sequence[Example], place_map: PlaceMap
+) -> None:
+    """Write report.html. The file appears when it is complete."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("disam_ros.evaluation.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.j2")
+    text = page.render(_contents(evaluation, examples, place_map))
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _contents(
+    evaluation: Evaluation, examples: Sequence[Example], place_map: PlaceMap
+) -> dict[str, object]:
+    """What the template names."""
+    conditions, criteria = evaluation.conditions, evaluation.criteria
+    frames = evaluation.overall.frames
+    area = ground(place_map, frames)
+    drives = list({id(frame.drive): frame.drive for frame in frames}.values())
+    return {
+        "colours": COLOURS,
+        "names": list(conditions),
+        "lead": _lead(evaluation, place_map),
+        "setup": {k: plain(v) for k, v in evaluation.setup.items() if k != COMMAND},
+        "command": plain(evaluation.setup.get(COMMAND, "")),
+        "notes": evaluation.notes,
+        "known": has_truth(frames),
+        "unposed": [name for name, c in conditions.items() if not has_truth(c.frames)],
+        "near": f"{criteria.recall_distance:g} m",
+        "cards": [_card(name, evaluation) for name in conditions],
+        "tables": _tables(evaluation),
+        "plans": {name: plan(name, c, area, criteria) for name, c in conditions.items()},
+        "routes": {name: _route(name, c, criteria) for name, c in conditions.items()},
+        **_confidence(evaluation),
+        "drives": _timelines(drives, place_map),
+        "examples": _examples(evaluation, examples),
+    }
+
+
+def _route(name: str, condition: Condition, criteria: Criteria) -> Markup | None:
+    matched = any(frame.best is not None for frame in condition.frames)
+    return along_route(name, condition, criteria) if matched else None
+
+
+def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
+    """The result in a sentence."""
+    metrics = evaluation.overall.metrics
+    queries = metrics.queries
+    what = f"{queries} image{'s' * (queries != 1)}"
+    if len(evaluation.conditions) > 1:
+        what += f" in {len(evaluation.conditions)} conditions"
+    what += f" against a map of {len(place_map)}"
+    if not metrics.judged:
+        return f"{what}: {percent(metrics.answered)} % were answered. No true pose is known."
+    name, share = _widest(evaluation.overall, evaluation)
+    whose = "" if metrics.judged == queries else f" of the {metrics.judged} with a true pose"
+    return f"{what}: {percent(share)} %{whose} are placed within {name} of the true pose."
+
+
+def _widest(condition: Condition, evaluation: Evaluation) -> tuple[str, float]:
+    """The widest pose threshold and the share within it."""
+    criteria = evaluation.criteria
+    pairs = zip(criteria.thresholds, criteria.names(), strict=True)
+    name = max(pairs, default=((), ""))[1]
+    return name, condition.metrics.within.get(name, math.nan)
+
+
+def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
+    """The headline figures of a condition."""
+    condition = evaluation.conditions[name]
+    m = condition.metrics
+    threshold, share = _widest(condition, evaluation)
+    latency = condition.latency_ms.get("total", {}).get("p50")
+    known = m.judged > 0
+    return {
+        "name": name,
+        "queries": m.queries,
+        "headline": percent(share if known else m.answered),
+        "what": f"within {threshold}" if known else "answered",
+        "bound": percent(condition.bound.within.get(threshold)) if known else "",
+        "figures": {
+            "recall@1": f"{percent(m.recall_at_1)} %" if known else "–",
+            "median error": _metres(m.median_error_m),
+            "latency p50": f"{number(latency, 0)} ms" if latency is not None else "–",
+        },
+    }
+
+
+def _tables(evaluation: Evaluation) -> list[HtmlTable]:
+    conditions = dict(evaluation.conditions)
+    if len(conditions) > 1:
+        conditions[OVERALL] = evaluation.overall
+    found = []
+    if evaluation.overall.metrics.judged:
+        found.append(poses_table(conditions, evaluation.criteria))
+        found.append(places_table(conditions, evaluation.criteria))
+        found.append(confidence_table(conditions))
+    if any(condition.latency_ms for condition in conditions.values()):
+        found.append(latency_table(conditions))
+    if any(evaluation.runs.values()):
+        found.append(runs_table(evaluation.runs))
+    return found
+
+
+def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
+    """Plots of scores and covariances; None where they cannot be told."""
+    conditions, criteria = evaluation.conditions, evaluation.criteria
+    judged = [f for f in evaluation.overall.frames if f.truth is not None and f.best is not None]
+    curves = any(condition.curve is not None for condition in conditions.values())
+    told = evaluation.overall.calibration is not None
+    return {
+        "curves": precision_recall_plot(conditions) if curves else None,
+        "calibration": calibration_plot(conditions) if told else None,
+        "histograms": score_histograms(conditions, criteria) if judged else None,
+    }
+
+
+def _timelines(drives: Sequence[Drive], place_map: PlaceMap) -> list[dict[str, object]]:
+    known = known_domains(drives, place_map)
+    colours = domain_colours(drives, known)
+    found = []
+    for drive in drives:
+        rows, left_out = changes(drive)
+        told = told_domains(drive, known)
+        plot = strip(drive, told, colours) if rows else None
+        start = moment(drive.answers[0].record.stamp_ns)
+        found.append(
+            {"name": drive.name, "start": start, "plot": plot, "rows": rows, "left_out": left_out}
+        )
+    return found
+
+
+def _examples(
+    evaluation: Evaluation, examples: Sequence[Example]
+) -> dict[str, list[tuple[str, list[dict[str, object]]]]]:
+    """Rows of pictures under a heading, by condition."""
+    found: dict[str, list] = {}
+    for name, condition in evaluation.conditions.items():
+        known = has_truth(condition.frames)
+        headings = {
+            BEST: "Right, with high scores" if known else "Highest scores",
+            WORST: "Wrong, with the highest scores: most dangerous" if known else "Lowest scores",
+        }
+        for kind, heading in headings.items():
+            rows = [e for e in examples if e.condition == name and e.kind == kind]
+            if rows:
+                shown = [_example(row, evaluation) for row in rows]
+                found.setdefault(name, []).append((heading, shown))
+    return found
+
+
+def _example(example: Example, evaluation: Evaluation) -> dict[str, object]:
+    frame = example.frame
+    answer, best = frame.answer, frame.answer.best
+    x, y, _ = frame.best.translation
+    heat = None if example.heat is None else overlay(example.query, example.heat)
+    told = [f"score {number(answer.score, 3)}", f"domain {answer.domain}"]
+    told += [part for part in (moment(answer.record.stamp_ns), answer.record.camera) if part]
+    if math.isfinite(frame.error_m):
+        told.insert(0, f"{_metres(frame.error_m)}, {number(frame.error_deg, 1)}° off")
+    return {
+        "verdict": verdict(frame, evaluation.criteria),
+        "number": answer.record.id,
+        "told": told,
+        "match": f"map image {best.id} at x {x:.1f} m, y {y:.1f} m".replace("-", "−"),
+        "pictures": [_picture(p) for p in (example.query, heat, example.match)],
+    }
+
+
+def _picture(image: np.ndarray | None) -> str | None:
+    """An image (uint8 RGB [H, W, 3]) as a data URI of a JPEG."""
+    if image is None:
+        return None
+    height, width = image.shape[:2]
+    if width > WIDEST:
+        size = (WIDEST, max(1, round(height * WIDEST / width)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def _metres(value: float) -> str:
+    """A distance with as many digits as it deserves; a dash where there is none."""
+    return f"{number(value, 2 if value < 10 else 1)} m" if math.isfinite(value) else "–"

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where and how far off: the plan of a condition, and its errors along the route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from disam_ros.evaluation.judge import Condition, Judged
+from disam_ros.evaluation.metrics import Criteria, errors
+from disam_ros.evaluation.report.svg import (
+    COLOURS,
+    FULL,
+    HALF,
+    MOST_TITLES,
+    MOST_VECTORS,
+    new_figure,
+    styled,
+    to_svg,
+)
+from disam_ros.evaluation.report.verdict import RIGHT, UNANSWERED, UNTOLD, WRONG, has_truth, verdict
+from disam_ros.place_map import PlaceMap
+
+Titles = dict[str, Sequence[str]]  # what markers tell, see to_svg
+
+MOST_LINES = 200  # from wrong answers to where they should be
+MOST_ROUTE = 4000  # points of the map's route
+SMALLEST_ERROR = 0.01  # metres; smaller ones are drawn there
+FULL_SIZE = 500  # markers in a group; more are drawn smaller
+FLATTEST, TALLEST = 0.4, 1.2  # height of a plan by its width
+GAP = 10.0  # map spacings at which the route is interrupted
+
+STYLES = {  # by verdict
+    **dict.fromkeys(
+        (RIGHT, UNTOLD),
+        {"color": COLOURS["right"], "marker": "o", "markersize": 4.5, "markeredgewidth": 0}
+        | {"alpha": 0.8},
+    ),
+    UNANSWERED: {
+        **{"color": COLOURS["unanswered"], "marker": "o", "markersize": 5},
+        **{"markerfacecolor": "none", "markeredgewidth": 1.2},
+    },
+    WRONG: {"color": COLOURS["wrong"], "marker": "D", "markersize": 5},
+}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all plans share. route: [K, 2] metres, nan between pieces. low, high: corners [2]."""
+
+    route: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def ground(place_map: PlaceMap, frames: Sequence[Judged]) -> Ground:
+    """The map's route and the area that route, truth and answers take up."""
+    pieces = []
+    step = 1 + len(place_map) // MOST_ROUTE
+    for camera in place_map.cameras():
+        records = [place_map.records[row] for row in place_map.rows_of(camera)[::step]]
+        poses = [frames[0].drive.map_from_base(r, r.map_from_camera) for r in records]
+        pieces.append(_interrupted(_flat(poses), GAP * step * place_map.spacing()))
+        pieces.append(np.full((1, 2), np.nan))
+    route = np.concatenate(pieces)
+    told = [pose for f in frames for pose in (f.truth, f.given) if pose is not None]
+    every = np.concatenate([route, _flat(told)])
+    low, high = np.nanmin(every, axis=0), np.nanmax(every, axis=0)
+    size = 1.1 * np.maximum(high - low, 1.0)
+    size = np.maximum(size, (size[1] / TALLEST, size[0] * FLATTEST))
+    corners = (low + high - size) / 2, (low + high + size) / 2
+    return Ground(route, *corners)
+
+
+@styled
+def plan(name: str, condition: Condition, area: Ground, criteria: Criteria) -> Markup:
+    """The map's route and where queries were taken; without truth, where the answers lie."""
+    known = has_truth(condition.frames)
+    shown = [f for f in condition.frames if (f.truth if known else f.given) is not None]
+    size = area.high - area.low
+    figure = new_figure(HALF, (HALF - 64) * size[1] / size[0] + 76)
+    axes = figure.add_subplot()
+    axes.plot(*area.route.T, color=COLOURS["route"], lw=7, solid_capstyle="round", zorder=1)
+    axes.plot([], [], color=COLOURS["route"], lw=7, label="map")
+    titles: Titles = {}
+    for kind, group in _by_verdict(shown, criteria):
+        if kind == WRONG:
+            _lines(axes, group)
+        places = _flat([f.truth if known else f.given for f in group])
+        _scatter(axes, *places.T, kind, group, titles, f"{kind}: {len(group)}")
+    axes.set(xlim=(area.low[0], area.high[0]), ylim=(area.low[1], area.high[1]))
+    axes.set_aspect("equal", adjustable="box")
+    axes.set(xlabel="x (m)", ylabel="y (m)")
+    figure.legend(loc="outside upper left", ncols=4, columnspacing=1.4, handlelength=1.2)
+    return to_svg(figure, f"Plan of {name}", titles)
+
+
+@styled
+def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
+    """Errors above scores over the travelled distance; without truth scores over the images."""
+    known = has_truth(condition.frames)
+    figure = new_figure(FULL, 380 if known else 200)
+    rows, heights = (2, (2, 1)) if known else (1, (1,))
+    panels = figure.subplots(rows, sharex=True, squeeze=False, height_ratios=heights)
+    top, bottom = panels[0, 0], panels[-1, 0]
+    places = travelled(condition.frames)
+    along = dict(zip(map(id, condition.frames), places, strict=True))
+    titles: Titles = {}
+    matched = [frame for frame in condition.frames if frame.best is not None]
+    for kind, group in _by_verdict(matched, criteria):
+        x, scores = np.array([(along[id(f)], f.answer.score) for f in group]).T
+        _scatter(bottom, x, scores, kind, group, titles)
+        judged = [f for f in group if f.truth is not None]
+        x, metres = np.array([(along[id(f)], f.error_m) for f in judged]).reshape(-1, 2).T
+        if judged:
+            _scatter(top, x, metres.clip(SMALLEST_ERROR), kind, judged, titles, kind)
+    bottom.set(ylabel="score", xlabel="distance travelled (m)" if known else "image number")
+    bottom.yaxis.set_major_locator(MaxNLocator(4))
+    bottom.margins(x=0.01, y=0.1)
+    if known:
+        _error_axis(top, condition, places, criteria)
+        figure.legend(loc="outside upper left", ncols=6, columnspacing=1.4, handlelength=1.2)
+    margin = max(0.01 * np.ptp(places), 0.5)
+    bottom.set_xlim(places.min() - margin, places.max() + margin)
+    figure.align_ylabels()
+    return to_svg(figure, f"Errors and scores of {name} along the route", titles)
+
+
+def travelled(frames: Sequence[Judged]) -> np.ndarray:
+    """Metres driven until each frame [N]; the number of the image where no true pose is known."""
+    rows = [i for i, frame in enumerate(frames) if frame.truth is not None]
+    if not rows:
+        return np.array([frame.answer.record.id for frame in frames], float)
+    places = np.stack([frames[row].truth.translation for row in rows])
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    return np.interp(np.arange(len(frames)), rows, np.concatenate([[0.0], np.cumsum(steps)]))
+
+
+def about(frame: Judged) -> str:
+    """A frame in a line."""
+    told = [f"image {frame.answer.record.id}"]
+    if np.isfinite(frame.error_m):
+        told.append(f"{frame.error_m:.2f} m {frame.error_deg:.1f}° off")
+    if frame.best is not None:
+        told.append(f"score {frame.answer.score:.3f}")
+    return ", ".join(told)
+
+
+def _by_verdict(frames: Sequence[Judged], criteria: Criteria) -> Iterator[tuple[str, list[Judged]]]:
+    """Verdicts that occur and their frames; what matters most is drawn last, on top."""
+    for kind in (RIGHT, UNTOLD, UNANSWERED, WRONG):
+        group = [frame for frame in frames if verdict(frame, criteria) == kind]
+        if group:
+            yield kind, group
+
+
+def _error_axis(axes: Axes, condition: Condition, places: np.ndarray, criteria: Criteria) -> None:
+    """Log scale in metres, with the best possible answer and the limit of what is right."""
+    metres, _ = errors([f.truth for f in condition.frames], [f.bound for f in condition.frames])
+    rows = np.flatnonzero(np.isfinite(metres))
+    rows = rows[:: 1 + len(rows) // MOST_ROUTE]
+    line = {"color": COLOURS["route"], "lw": 1.5, "zorder": 1.5}
+    axes.plot(places[rows], metres[rows].clip(SMALLEST_ERROR), label="nearest map image", **line)
+    limit = f"{criteria.recall_distance:g} m limit"
+    axes.axhline(criteria.recall_distance, color=COLOURS["ink"], lw=1, ls=(0, (4, 3)), label=limit)
+    axes.set(yscale="log", ylabel="error (m)")
+    axes.yaxis.set_major_locator(LogLocator(10))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _scatter(
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    kind: str,
+    frames: Sequence[Judged],
+    titles: Titles,
+    label: str = "_",
+) -> None:
+    """Markers of a verdict; few enough tell what they are, too many become pixels."""
+    many = len(frames) > MOST_VECTORS
+    (artist,) = axes.plot(x, y, ls="none", label=label, rasterized=many, zorder=2, **STYLES[kind])
+    artist.set_markersize(artist.get_markersize() * min(1.0, (FULL_SIZE / len(frames)) ** 0.2))
+    if not many and len(frames) <= MOST_TITLES:
+        artist.set_gid(f"points{len(titles)}")
+        titles[f"points{len(titles)}"] = [about(frame) for frame in frames]
+
+
+def _lines(axes: Axes, wrong: Sequence[Judged]) -> None:
+    """From wrong answers to where they should be."""
+    some = wrong[:: 1 + len(wrong) // MOST_LINES]
+    ends = np.full((len(some), 3, 2), np.nan)
+    ends[:, 0] = _flat([frame.given for frame in some])
+    ends[:, 1] = _flat([frame.truth for frame in some])
+    axes.plot(*ends.reshape(-1, 2).T, color=COLOURS["wrong"], lw=0.8, alpha=0.6, zorder=1.5)
+
+
+def _flat(poses: Sequence) -> np.ndarray:
+    """x and y [N, 2] of poses."""
+    return np.array([pose.translation[:2] for pose in poses], float).reshape(-1, 2)
+
+
+def _interrupted(track: np.ndarray, gap: float) -> np.ndarray:
+    """A track [N, 2] with nan where neighbours lie farther apart than a gap (metres)."""
+    far = np.flatnonzero(np.linalg.norm(np.diff(track, axis=0), axis=1) > max(gap, 1.0))
+    return np.insert(track, far + 1, np.nan, axis=0)

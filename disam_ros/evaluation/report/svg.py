@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures as inline SVG of one style, whose colours follow the page's light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from cycler import cycler
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+FULL = 1080  # width across the page, in pixels of the page (points of the figure)
+HALF = 530  # two beside each other
+MOST_VECTORS = 5000  # points in one scatter; more are drawn as pixels
+MOST_TITLES = 2000  # points that tell what they are under the mouse
+PIXELS_PER_INCH = 144  # of what is drawn as pixels, twice the page's
+
+# CSS variables and their values in the light; in print `var(--ink, …)` falls back on them.
+COLOURS = {
+    "ink": "#1f2430",
+    "muted": "#6a7280",
+    "grid": "#e4e7ec",
+    "route": "#cfd4dc",
+    "right": "#0b6fb0",  # blue and vermilion: told apart whatever the colour vision
+    "wrong": "#d9541a",
+    "unanswered": "#8c95a3",
+}
+# Names of conditions and domains (after Paul Tol's "muted"); dashes tell more than these apart.
+NAMED = ("#3b3393", "#3aa394", "#b8902f", "#8a2a5c", "#58a9d6", "#c4606f", "#2d7d46", "#a45aa5")
+COLOURS |= {f"named{i}": colour for i, colour in enumerate(NAMED)}
+DASHES = ("-", "--", ":")
+
+STYLE = {
+    "font.family": ["DejaVu Sans"],  # wider than most: what fits here fits the page's font, too
+    "font.size": 12,
+    "text.color": COLOURS["ink"],
+    "text.parse_math": False,  # names may hold a $
+    "axes.edgecolor": COLOURS["route"],
+    "axes.labelcolor": COLOURS["muted"],
+    "axes.labelsize": 12,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": COLOURS["ink"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "axes.prop_cycle": cycler(color=NAMED),
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 1.0,
+    "xtick.color": COLOURS["route"],
+    "ytick.color": COLOURS["route"],
+    "xtick.labelcolor": COLOURS["muted"],
+    "ytick.labelcolor": COLOURS["muted"],
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "legend.frameon": False,
+    "legend.fontsize": 12,
+    "legend.handletextpad": 0.5,
+    "legend.borderpad": 0.2,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "disam_ros",
+    "svg.image_inline": True,
+}
+styled = matplotlib.rc_context(STYLE)  # decorates every function that draws
+
+
+def new_figure(width: int, height: float) -> Figure:
+    """An empty figure of so many pixels of the page."""
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+    figure.get_layout_engine().set(w_pad=2 / 72, h_pad=4 / 72)
+    return figure
+
+
+def named_style(index: int) -> dict[str, str]:
+    """Colour and dashes of the index-th name."""
+    return {
+        "color": NAMED[index % len(NAMED)],
+        "linestyle": DASHES[index // len(NAMED) % len(DASHES)],
+    }
+
+
+def label_of(name: str, most: int = 34) -> str:
+    """A name as a label: not too long, and not hidden for a leading underscore."""
+    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    return f" {short}" if short.startswith("_") else short
+
+
+def to_svg(figure: Figure, about: str, titles: Mapping[str, Sequence[str]] | None = None) -> Markup:
+    """A figure as an <svg> element without fixed size.
+
+    about: what it shows, for those who do not see it. titles: by the gid of an artist made of
+    markers, what each of them tells under the mouse.
+    """
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the page's font has more letters
+        figure.savefig(buffer, format="svg", dpi=PIXELS_PER_INCH, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    for gid, told in (titles or {}).items():
+        text = _with_titles(text, gid, told)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = text.replace("<svg", f'<svg role="img" aria-label="{escape(about)}"', 1)
+    for name, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    return Markup(re.sub(r"\s*\n\s*", "\n", _own_ids(text)))
+
+
+def _with_titles(svg: str, gid: str, titles: Sequence[str]) -> str:
+    """The markers of a group with what they tell under the mouse."""
+    start = svg.index(f'id="{gid}"')
+    told = iter(titles)
+    marked = re.sub(
+        r"<use ([^>]*)/>",
+        lambda use: f"<use {use[1]}><title>{escape(next(told))}</title></use>",
+        svg[start:],
+        count=len(titles),
+    )
+    return svg[:start] + marked
+
+
+def _own_ids(svg: str) -> str:
+    """Only ids that are referred to, and none that another figure of the page has."""
+    prefix = f"f{zlib.crc32(svg.encode()):08x}"
+    used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg))
+    svg = re.sub(r'(url\(|href=")#([\w.-]+)', rf"\1#{prefix}\2", svg)
+    return re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)
