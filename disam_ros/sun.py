@@ -168,7 +168,7 @@ def _calendar(
     date = f"{time.day} {MONTHS[time.month - 1]}"
     if abs(latitude) < TROPIC:
         return None, "tropics", f"{date} (tropics)"
-    month = time.month + (time.day - 1) / 31
+    month = time.month + (time.day - 0.5) / 31  # the middle of the day: never a whole number
     south = latitude < 0
     if south:
         month = (month + 5) % 12 + 1

@@ -248,6 +248,15 @@ def test_snow_cover_outweighs_half_a_year():
     assert distance(right_cover, now).rank < distance(right_season, now).rank
 
 
+@pytest.mark.parametrize("month", range(1, 13))
+def test_the_first_day_of_a_month_is_not_of_the_month_before(month):
+    chooser = DomainChooser([Domain("before", months=((month - 2) % 12 + 1,))])
+    assert not chooser.choose(ns(f"2025-{month:02}-01 12:00"), 48.0, 9.0).exact
+    own = DomainChooser([Domain("own", months=(month,))])
+    for day in (1, 28):
+        assert own.choose(ns(f"2025-{month:02}-{day:02} 12:00"), 48.0, 9.0).exact
+
+
 @given(st.integers(1, 12), st.floats(1, 12.99))
 def test_season_distance_is_circular_and_at_most_half_a_year(month, moment):
     def cost(month: int, moment: float) -> float:
