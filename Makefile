@@ -4,13 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint bench accuracy
+.PHONY: install demo test lint bench bench-accuracy
 install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools<80' wheel
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,demo,train,dev,bench]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,train,dev,bench]'
 	touch $@
 
 demo: install
@@ -26,5 +26,5 @@ lint: install
 bench: install
 	$(BIN)/python -m benchmark.run
 
-accuracy: install
+bench-accuracy: install
 	$(BIN)/python -m benchmark.accuracy

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmark.peers.table import markdown
 from benchmark.ranking import coarse_to_fine, describe_all
-from demo.run_demo import CONDITIONS, DATA, MODEL, read_drive
+from demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros import image
 from disam_ros.checkpoint import Model, load_model
 from disam_ros.config import DescriptorConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.run_demo import CONDITIONS, DATA, read_drive
+from demo.drives import CONDITIONS, DATA, read_drive
 from disam_ros import image
 from disam_ros.checkpoint import load_model
 from disam_ros.dataset import Dataset

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.peers import PEERS, Peer
+from benchmark.peers import peer_similarities
 from benchmark.peers.table import markdown, percent
 from disam_ros import image
 from disam_ros.bags import dataset_to_bag
@@ -64,7 +64,7 @@ def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
     methods: dict[str, dict[str, Recalls]] = {}
     for map_drive, query_drives in QUERIES.items():
         drives = [_files(data / name) for name in (map_drive, *query_drives)]
-        peers = {name: peer_recalls(peer, *drives) for name, peer in PEERS.items()}
+        peers = peer_recalls(*drives)
         peers["chance"] = [chance(len(drives[0]), len(files)) for files in drives[1:]]
         ours = {
             f"{model.name}{name}": found
@@ -86,7 +86,7 @@ def render(results: dict) -> str:
     methods: dict[str, dict[str, Recalls]] = results["methods"]
     pairs = list(next(iter(methods.values())))
     rows = [
-        [name, *(_cell(row[pair], [m[pair] for m in methods.values()]) for pair in pairs)]
+        [name, *(recalls_cell(row[pair], [m[pair] for m in methods.values()]) for pair in pairs)]
         for name, row in methods.items()
     ]
     return (
@@ -146,25 +146,31 @@ def candidates(queries: Dataset, domain: str, localizer: Localizer) -> list[list
 
 
 def peer_recalls(
-    peer: Peer, map_files: Sequence[Path], *query_files: Sequence[Path]
-) -> list[Recalls]:
-    """R@1 and R@5 of a peer, per drive of queries."""
-    queries = [image.read(file) for files in query_files for file in files]
-    similarities = peer([image.read(file) for file in map_files], queries)
-    ends = np.cumsum([len(files) for files in query_files])[:-1]
-    ranked = [np.argsort(-rows, axis=1) for rows in np.split(similarities, ends)]
-    return [{f"R@{n}": recall(rows[:, :n]) for n in (1, FIRST)} for rows in ranked]
+    map_files: Sequence[Path], *query_files: Sequence[Path]
+) -> dict[str, list[Recalls]]:
+    """R@1 and R@5 of every peer, per drive of queries."""
+    map_images, *drives = ([image.read(f) for f in files] for files in (map_files, *query_files))
+    return {
+        name: [ranked_recalls(similarities) for similarities in every]
+        for name, every in peer_similarities(map_images, drives)
+    }
 
 
-def recall(found: Sequence[Sequence[float]] | np.ndarray) -> float:
+def ranked_recalls(similarities: np.ndarray, tolerance: int = TOLERANCE) -> Recalls:
+    """R@1 and R@5 of similarities [Q, M]; query i is of frame i."""
+    ranked = np.argsort(-similarities, axis=1, kind="stable")
+    return {f"R@{n}": recall(ranked[:, :n], tolerance) for n in (1, FIRST)}
+
+
+def recall(found: Sequence[Sequence[float]] | np.ndarray, tolerance: int = TOLERANCE) -> float:
     """Share of queries that have a right frame among those found [Q, N]; query i is of frame i."""
     truth = np.arange(len(found))[:, None]
-    return float((np.abs(np.asarray(found) - truth) <= TOLERANCE + 1e-6).any(1).mean())
+    return float((np.abs(np.asarray(found) - truth) <= tolerance + 1e-6).any(1).mean())
 
 
-def chance(places: int, queries: int) -> Recalls:
+def chance(places: int, queries: int, tolerance: int = TOLERANCE) -> Recalls:
     """What drawing different map images at random scores on average."""
-    near = np.abs(np.arange(queries)[:, None] - np.arange(places)) <= TOLERANCE
+    near = np.abs(np.arange(queries)[:, None] - np.arange(places)) <= tolerance
     wrong = places - near.sum(1)  # [Q]
     miss = np.cumprod([(wrong - n) / (places - n) for n in range(FIRST)], axis=0)  # [FIRST, Q]
     return {f"R@{n}": float(1 - miss[n - 1].mean()) for n in (1, FIRST)}
@@ -191,15 +197,16 @@ def aligned_dataset(folder: Path, directory: Path, domain: str) -> Dataset:
     return Dataset(directory)
 
 
+def recalls_cell(recalls: Recalls, every: Sequence[Recalls]) -> str:
+    """R@1 / R@5 in percent, each bold where it is the best of every method's."""
+    return " / ".join(percent(v, [other[k] for other in every]) for k, v in recalls.items())
+
+
 def _files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.jpg"))
     if not files:
         raise DatasetError(f"no .jpg images in {folder}: name the folder of the three drives")
     return files
-
-
-def _cell(recalls: Recalls, every: Sequence[Recalls]) -> str:
-    return " / ".join(percent(v, [other[k] for other in every]) for k, v in recalls.items())
 
 
 if __name__ == "__main__":

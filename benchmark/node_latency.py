@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from demo.run_demo import DATA, MODEL, make_map
+from demo.drives import DATA, MODEL, make_map
 from disam_ros import image
 from disam_ros.bags import dataset_to_bag
 from disam_ros.dataset import Dataset, DatasetInfo, DatasetWriter

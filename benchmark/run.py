@@ -12,7 +12,7 @@ from benchmark.machine import circumstances
 from benchmark.node_latency import node_figures
 from benchmark.ranking import COMPACT, bytes_per_image, coarse_to_fine, describe_all
 from benchmark.speed import LOOP_IMAGES, MAP_IMAGES, query_times
-from demo.run_demo import CONDITIONS, DATA, MODEL, read_drive
+from demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros import image
 from disam_ros.checkpoint import Model, create_model, load_model
 from disam_ros.dataset import Dataset

@@ -10,12 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from benchmark.peers import PEERS
+from benchmark.peers import peer_similarities
 from benchmark.peers.table import markdown, percent
-from demo.make_data import TOWN_SEED
-from demo.run_demo import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
+from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
+from demo.make_data import QUERIES, REFERENCE, TOWN_SEED
 from disam_ros import image
 from disam_ros.checkpoint import load_model
 from disam_ros.dataset import Dataset
@@ -31,6 +29,9 @@ from disam_ros.geometry import Transform
 from disam_ros.nodes.node_run import run_node_on_bag
 
 RATE_HZ = 5.0  # images a second sent to the node
+SLOWEST, FASTEST = QUERIES[0].speed_m_s  # of every drive
+MAP_PACE = BAG_HZ * REFERENCE.spacing_m  # m/s at which images are as far apart as the map's
+VELOCITIES = (SLOWEST / MAP_PACE, FASTEST / MAP_PACE)  # map images per query
 OURS, BOUND = "disam_ros", "nearest map image"
 
 
@@ -62,11 +63,10 @@ def render(results: dict) -> str:
     header = ["condition", "method", "queries", "answered", *thresholds, recall, "median error"]
     rows, wrong = [], []
     for condition, methods in results["conditions"].items():
-        metrics = {method: Metrics(**figures) for method, figures in methods.items()}
-        rivals = [m for method, m in metrics.items() if method != BOUND]
-        rows += [[condition, method, *_cells(m, rivals)] for method, m in metrics.items()]
-        ours = metrics[OURS]
-        wrong.append(f"{percent(ours.answered - ours.recall_at_1)} % ({condition})")
+        rivals = [figures for method, figures in methods.items() if method != BOUND]
+        rows += [[condition, method, *_cells(f, rivals)] for method, f in methods.items()]
+        ours = methods[OURS]
+        wrong.append(f"{percent(ours['answered'] - ours['recall']['R@1'])} % ({condition})")
     return (
         "## Season town, through the running node\n\n"
         f"`python -m benchmark.accuracy town`: summer map of {results['map_images']} images one "
@@ -98,25 +98,23 @@ def peer_metrics(
 ) -> dict[str, list[Metrics]]:
     """Every peer's per condition. bases: map_from_base of the reference's images."""
     map_images = [image.read(reference.path(record)) for record in reference.records]
-    queries = [picture for drive in drives for picture in drive.images]
-    ends = np.cumsum([len(drive.images) for drive in drives])[:-1]
-    best = {name: peer(map_images, queries).argmax(1) for name, peer in PEERS.items()}
+    queries = [drive.images for drive in drives]
     return {
         name: [
-            score(drive.truth, [bases[i] for i in found])
-            for drive, found in zip(drives, np.split(rows, ends), strict=True)
+            score(drive.truth, [bases[i] for i in similarities.argmax(1)])
+            for drive, similarities in zip(drives, every, strict=True)
         ]
-        for name, rows in best.items()
+        for name, every in peer_similarities(map_images, queries, VELOCITIES)
     }
 
 
-def _cells(metrics: Metrics, rivals: Sequence[Metrics]) -> list[str]:
+def _cells(figures: dict, rivals: Sequence[dict]) -> list[str]:
     """Queries, answered, shares within thresholds, recall and error."""
     columns = zip(*(_shares(rival) for rival in rivals), strict=True)
-    shares = [percent(s, column) for s, column in zip(_shares(metrics), columns, strict=True)]
-    error = f"{metrics.median_error_m:.2f} m {metrics.median_error_deg:.1f}°"
-    return [str(metrics.queries), percent(metrics.answered), *shares, error]
+    shares = [percent(s, column) for s, column in zip(_shares(figures), columns, strict=True)]
+    error = f"{figures['median_error_m']:.2f} m {figures['median_error_deg']:.1f}°"
+    return [str(figures["queries"]), percent(figures["answered"]), *shares, error]
 
 
-def _shares(metrics: Metrics) -> list[float]:
-    return [*metrics.within.values(), metrics.recall_at_1]
+def _shares(figures: dict) -> list[float]:
+    return [*figures["within"].values(), figures["recall"]["R@1"]]

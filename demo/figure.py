@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's picture: queries, where they look, what they match, and the drive on a plan."""
+"""The demo's picture: queries, where they look, what they match, and the drives on a plan."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import matplotlib
 import numpy as np
 
@@ -15,39 +13,26 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
 
-from disam_ros.evaluation import errors
-from disam_ros.geometry import Transform
+from disam_ros.evaluation import Condition, Evaluation
+from disam_ros.evaluation.report.examples import overlay
 from disam_ros.localizer import Localizer
 
-EXAMPLES = 3  # frames shown per condition
-RIGHT = 5.0  # metres within which a match is framed green
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A drive and the node's answers by stamp."""
-
-    stamps_ns: list[int]
-    images: list[np.ndarray]
-    truth: list[Transform]
-    answers: dict[int, Transform]
+EXAMPLES = 3  # images shown per condition
 
 
 def draw(
-    path: Path,
-    localizer: Localizer,
-    references: list[np.ndarray],
-    drives: dict[str, Shown],
-    label: str,
+    path: Path, localizer: Localizer, references: list[np.ndarray], evaluation: Evaluation
 ) -> None:
     """Write the picture. references: the map's images in row order."""
-    figure = pyplot.figure(figsize=(15, 5.6 * len(drives)), layout="constrained")
+    conditions = evaluation.conditions
+    figure = pyplot.figure(figsize=(15, 5.6 * len(conditions)), layout="constrained")
+    label = localizer.model.label
     figure.suptitle(f"disam_ros on a summer map — model: {label}", fontsize=14)
-    rows = figure.add_gridspec(len(drives), 2, width_ratios=(1.6, 1))
-    for row, (condition, drive) in enumerate(drives.items()):
-        _draw_examples(rows[row, 0], localizer, references, condition, drive)
-        axes = figure.add_subplot(rows[row, 1])
-        _draw_plan(axes, localizer, condition, drive)
+    rows = figure.add_gridspec(len(conditions), 2, width_ratios=(1.6, 1))
+    limit = evaluation.criteria.recall_distance
+    for row, (name, condition) in enumerate(conditions.items()):
+        _draw_examples(rows[row, 0], localizer, references, name, condition, limit)
+        _draw_plan(figure.add_subplot(rows[row, 1]), localizer, name, condition, limit)
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
@@ -56,22 +41,24 @@ def _draw_examples(
     place: SubplotSpec,
     localizer: Localizer,
     references: list[np.ndarray],
-    condition: str,
-    drive: Shown,
+    name: str,
+    condition: Condition,
+    limit: float,
 ) -> None:
     grid = GridSpecFromSubplotSpec(EXAMPLES, 3, place)
     figure = place.get_gridspec().figure
-    metres, _ = errors(drive.truth, [drive.answers.get(s) for s in drive.stamps_ns])
-    chosen = np.linspace(0, len(drive.images) - 1, EXAMPLES + 2).astype(int)[1:-1]
+    images = {item.record.id: item for item in condition.frames[0].drive.source.images}
+    chosen = np.linspace(0, len(condition.frames) - 1, EXAMPLES + 2).astype(int)[1:-1]
     for row, index in enumerate(chosen):
-        query = drive.images[index]
-        answer = localizer.localize(query, drive.stamps_ns[index], domain=condition)
+        frame = condition.frames[index]
+        query = images[frame.answer.record.id].load()
+        answer = localizer.localize(query, domain=name)
         match = references[answer.best.record.id]
-        heat = _overlay(query, localizer.activation_map(answer))
+        heat = overlay(query, localizer.activation_map(answer))
         titles = (
-            f"{condition}, frame {index}",
+            f"{name}, frame {index}",
             "where it looks (activation map)",
-            f"match, {metres[index]:.1f} m off" if np.isfinite(metres[index]) else "no answer",
+            f"match, {frame.error_m:.1f} m off" if frame.given is not None else "no answer",
         )
         for column, (picture, title) in enumerate(zip((query, heat, match), titles, strict=True)):
             axes = figure.add_subplot(grid[row, column])
@@ -81,31 +68,27 @@ def _draw_examples(
             axes.set_yticks([])
             if column == 2:
                 for side in axes.spines.values():
-                    side.set(color="tab:green" if metres[index] <= RIGHT else "tab:red", lw=3)
+                    side.set(color="tab:green" if frame.error_m <= limit else "tab:red", lw=3)
 
 
-def _draw_plan(axes: Axes, localizer: Localizer, condition: str, drive: Shown) -> None:
-    truth = np.stack([pose.translation[:2] for pose in drive.truth])
+def _draw_plan(
+    axes: Axes, localizer: Localizer, name: str, condition: Condition, limit: float
+) -> None:
     route = np.stack([r.map_from_camera.translation[:2] for r in localizer.map.records])
     axes.plot(*route.T, color="0.8", lw=6, label="mapped in summer", zorder=0)
-    metres, _ = errors(drive.truth, [drive.answers.get(s) for s in drive.stamps_ns])
-    for stamp, position, error in zip(drive.stamps_ns, truth, metres, strict=True):
-        if RIGHT < error < np.inf:
-            wrong = drive.answers[stamp].translation[:2]
-            axes.plot(*np.stack([position, wrong]).T, color="tab:red", lw=0.4, alpha=0.5)
-    for name, color, chosen in (
-        ("within 5 m", "tab:green", metres <= RIGHT),
-        ("wrong (line: where it answered)", "tab:red", (metres > RIGHT) & np.isfinite(metres)),
-        ("no answer", "tab:gray", ~np.isfinite(metres)),
-    ):
-        axes.scatter(*truth[chosen].T, s=12, color=color, label=f"{name}: {chosen.sum()}")
-    axes.set(aspect="equal", xlabel="east (m)", ylabel="north (m)", title=condition)
+    groups = {"within 5 m": "tab:green", "wrong (line: where it answered)": "tab:red"}
+    places: dict[str, list[np.ndarray]] = {key: [] for key in (*groups, "no answer")}
+    for frame in condition.frames:
+        position = frame.truth.translation[:2]
+        kind = "no answer"
+        if frame.given is not None:
+            kind = list(groups)[frame.error_m > limit]
+        places[kind].append(position)
+        if frame.given is not None and frame.error_m > limit:
+            ends = np.stack([position, frame.given.translation[:2]])
+            axes.plot(*ends.T, color="tab:red", lw=0.4, alpha=0.5)
+    for kind, color in (groups | {"no answer": "tab:gray"}).items():
+        spots = np.array(places[kind]).reshape(-1, 2)
+        axes.scatter(*spots.T, s=12, color=color, label=f"{kind}: {len(spots)}")
+    axes.set(aspect="equal", xlabel="east (m)", ylabel="north (m)", title=name)
     axes.legend(fontsize=8, loc="best")
-
-
-def _overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """RGB picture [H, W, 3] with a heat map in [0, 1] over it."""
-    size = (picture.shape[1], picture.shape[0])
-    heat = cv2.resize((255 * heat).astype(np.uint8), size, interpolation=cv2.INTER_CUBIC)
-    colours = cv2.cvtColor(cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    return cv2.addWeighted(picture, 0.5, colours, 0.5, 0)

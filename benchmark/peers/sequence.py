@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SeqSLAM's search for sequences (Milford & Wyeth, ICRA 2012) in the similarities of one drive.
+
+Online: a query looks back at the frames before it, never ahead; the first ones use what they have.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+FRAMES = 10  # of a sequence, the query's own the last (paper: d_s = 10)
+WINDOW = 10  # map images around one that its contrast is enhanced by (paper: R_window = 10)
+SAME_PACE = (0.8, 1.2)  # slowest, fastest, in map images per query (paper)
+STEP = 0.1  # between two velocities
+
+
+def sequence_similarity(
+    similarity: np.ndarray, velocities: tuple[float, float] = SAME_PACE
+) -> np.ndarray:
+    """Similarities [Q, M] of one drive's images in order → of the sequences that end there [Q, M].
+
+    The mean along the best straight line; what would lie before the map's first image counts 0,
+    which is neither for nor against. velocities: slowest, fastest, in map images per query.
+    """
+    enhanced = enhance_contrast(similarity)
+    slowest, fastest = velocities
+    best = np.full_like(enhanced, -np.inf)
+    for velocity in np.linspace(slowest, fastest, round((fastest - slowest) / STEP) + 1):
+        np.maximum(best, sum_along(enhanced, velocity), out=best)
+    frames = np.arange(1, len(best) + 1, dtype=best.dtype).clip(max=FRAMES)
+    return best / frames[:, None]
+
+
+def enhance_contrast(similarity: np.ndarray) -> np.ndarray:
+    """Each value [Q, M] less the mean, by the deviation, of its neighbourhood on the map."""
+    places = np.arange(similarity.shape[1])
+    first, end = (places - WINDOW // 2).clip(0), (places + WINDOW // 2 + 1).clip(max=len(places))
+    centred = similarity - similarity.mean(1, keepdims=True, dtype=np.float64)
+    mean, square = (_window_sums(x, first, end) / (end - first) for x in (centred, centred**2))
+    deviation = np.sqrt((square - mean**2).clip(0))
+    return ((centred - mean) / deviation.clip(1e-6)).astype(np.float32)
+
+
+def sum_along(enhanced: np.ndarray, velocity: float) -> np.ndarray:
+    """Sums [Q, M] of values [Q, M] along lines of one velocity that end at each of them."""
+    queries, places = enhanced.shape
+    total = np.zeros_like(enhanced)
+    for back in range(min(FRAMES, queries)):
+        shift = min(round(velocity * back), places)
+        total[back:, shift:] += enhanced[: queries - back, : places - shift]
+    return total
+
+
+def _window_sums(values: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Sums [Q, M] of values [Q, M] over the columns first…end − 1 of each column."""
+    sums = np.pad(values.cumsum(1), ((0, 0), (1, 0)))
+    return sums[:, end] - sums[:, first]

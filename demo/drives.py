@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped drives: a summer one to map, a winter and a night one to localize."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.bags import BagReader, decode_image, read_poses
+from disam_ros.checkpoint import load_model
+from disam_ros.config import MapBuilderConfig
+from disam_ros.geometry import Transform
+from disam_ros.map_builder import build_map
+from disam_ros.place_map import PlaceMap
+from disam_ros.sources import open_dataset
+
+HERE = Path(__file__).parent
+DATA, MODEL = HERE / "data", HERE.parent / "models" / "town-lite"
+REFERENCE = DATA / "reference"
+CONDITIONS = ("winter_snow", "night")
+BAG_HZ = 2.5  # images a second in the bags
+IMAGES = "/camera/front/image_raw/compressed"
+
+
+@dataclass(frozen=True)
+class Drive:
+    """The frames of a bag: stamps, images and true poses."""
+
+    stamps_ns: list[int]
+    images: list[np.ndarray]
+    truth: list[Transform]  # map_from_base
+
+
+def make_map(output: Path) -> PlaceMap:
+    """Build the map of the summer drive."""
+    config = MapBuilderConfig(keyframe_distance=0.0)
+    return build_map(open_dataset(REFERENCE), load_model(MODEL), output, config)
+
+
+def read_drive(bag: Path) -> Drive:
+    """Frames of a bag that have a true pose."""
+    with BagReader(bag) as reader:
+        stamps, poses = read_poses(reader)
+        truth = dict(zip(stamps.tolist(), poses, strict=True))
+        frames = [(raw.stamp_ns, decode_image(m)) for raw, m in reader.messages([IMAGES])]
+    frames = [frame for frame in frames if frame[0] in truth]
+    return Drive([s for s, _ in frames], [i for _, i in frames], [truth[s] for s, _ in frames])
