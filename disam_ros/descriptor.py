@@ -25,8 +25,15 @@ def describe(
     model: Model, domain: str, images: Tensor, config: DescriptorConfig
 ) -> tuple[Tensor, Tensor]:
     """Descriptors [B, D_coarse], [B, D_fine] of images [B, 3, H, W] of one domain."""
-    coarse = coarse_descriptor(model.coarse[domain](images), config)
-    return coarse, fine_descriptor(model.fine[domain](images), config)
+    return descriptors(model.coarse[domain](images), model.fine[domain](images), config)
+
+
+@torch.inference_mode()
+def descriptors(
+    z_coarse: Tensor, z_fine: Tensor, config: DescriptorConfig
+) -> tuple[Tensor, Tensor]:
+    """Coarse and fine features [B, C, h, w] → descriptors [B, D_coarse], [B, D_fine]."""
+    return coarse_descriptor(z_coarse, config), fine_descriptor(z_fine, config)
 
 
 def coarse_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disam_ros.backend import select_backend
 from disam_ros.checkpoint import Model, load_model
 from disam_ros.config import LocalizerConfig
 from disam_ros.covariance import candidate_covariance
 from disam_ros.dataset import ImageRecord
-from disam_ros.descriptor import describe, descriptor_shapes
+from disam_ros.descriptor import descriptor_shapes, descriptors
 from disam_ros.device import select_device
 from disam_ros.domain import DomainChoice, DomainChooser
 from disam_ros.errors import ConfigError, DomainError, MapError
@@ -73,15 +74,23 @@ class Localization:
 class Localizer:
     """Coarse-to-fine retrieval against one map.
 
-    Raises MapError where the map was built with another model, ConfigError for a missing device or
-    domain classifier.
+    model_dir: where the model was loaded from, which is where exported encoders are looked for.
+    Raises MapError where the map was built with another model, ConfigError for a missing device,
+    backend or domain classifier, ModelError for exported encoders that do not fit.
     """
 
-    def __init__(self, model: Model, place_map: PlaceMap, config: LocalizerConfig) -> None:
+    def __init__(
+        self,
+        model: Model,
+        place_map: PlaceMap,
+        config: LocalizerConfig,
+        model_dir: Path | None = None,
+    ) -> None:
         place_map.require_model(model.identity, model.name)
         self.config = config
         self.device = select_device(config.device)
         self.model = model.to(self.device)
+        self.backend = select_backend(config.backend, model, self.device, model_dir)
         self.map = place_map
         self._domains = DomainChooser(model.domains)
         self._fine_shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
@@ -107,7 +116,7 @@ class Localizer:
     @classmethod
     def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:
         """Load a model and a map from disk."""
-        return cls(load_model(model_dir), PlaceMap(map_dir), config)
+        return cls(load_model(model_dir), PlaceMap(map_dir), config, Path(model_dir))
 
     def localize(
         self,
@@ -131,7 +140,8 @@ class Localizer:
         choice = self.choose_domain(stamp_ns, weather, latitude, longitude, domain, image)
         tensor = to_tensor(image, self.model.network.image_size)[None].to(self.device)
         watch.lap("preprocess")
-        coarse, fine = describe(self.model, choice.name, tensor, self.map.header.descriptor)
+        features = self.backend.encode(choice.name, tensor)
+        coarse, fine = descriptors(*features, self.map.header.descriptor)
         watch.lap("encode", self.device)
         found, coarse_scores = self._index[camera].search(coarse[0], self.config.candidates)
         coarse_scores = coarse_scores.clip(-1.0, 1.0)

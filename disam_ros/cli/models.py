@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -28,6 +29,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         sub.add_argument("--rules", default="", help="YAML of domain rules beside the packaged")
         sub.add_argument("--output", required=True, help="model directory to write")
 
+    export = command("export", export_command, "write a model's encoders as ONNX files")
+    export.add_argument("--model", required=True, help="model directory")
+    export.add_argument(
+        "--output", help="directory to write; default: MODEL/onnx, where localizers look"
+    )
+    export.add_argument("--domain", nargs="+", metavar="NAME", help="only these; default: all")
+    export.add_argument("--onnx", action="store_true", help="the format; so far the only one")
+
 
 def create_model_command(arguments: argparse.Namespace) -> None:
     from disam_ros.checkpoint import create_model, save_model
@@ -47,6 +56,17 @@ def import_checkpoint_command(arguments: argparse.Namespace) -> None:
     save_model(model, arguments.output)
     network = model.network
     print(f"width {network.width}, {network.encoder_blocks} blocks → {arguments.output}")
+
+
+def export_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.backend import EXPORT_FOLDER
+    from disam_ros.checkpoint import load_model
+    from disam_ros.export import export_onnx
+
+    output = Path(arguments.output or Path(arguments.model) / EXPORT_FOLDER)
+    errors = export_onnx(load_model(arguments.model), output, arguments.domain or ())
+    for domain, error in errors.items():
+        print(f"{output / domain}.onnx: differs from torch by {error:.1e} of the largest feature")
 
 
 def _domains(arguments: argparse.Namespace) -> list:
