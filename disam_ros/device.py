@@ -42,3 +42,16 @@ def processor_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def memory_peak_mib() -> float:
+    """Largest resident memory of this process so far; nan where the system does not tell it.
+
+    getrusage would tell the parent's peak, too, which survives the start of a child.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    kibibytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(kibibytes[0]) / 1024 if kibibytes else float("nan")

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag to the localizer, records its answers if asked and ends with the bag."""
+"""Plays a bag to the localizer, judges its answers, writes the results and ends."""
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, ExecuteProcess, RegisterEventHandler
-from launch.conditions import IfCondition
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-RECORDED = ("/localizer/pose", "/localizer/pose_with_covariance", "/diagnostics")
+from disam_ros.nodes.bag_topics import find_topics
+from disam_ros.place_map import PlaceMap
 
 
 def text(name: str) -> ParameterValue:
@@ -19,48 +19,55 @@ def text(name: str) -> ParameterValue:
     return ParameterValue(LaunchConfiguration(name), value_type=str)
 
 
-def generate_launch_description() -> LaunchDescription:
-    config = PathJoinSubstitution([FindPackageShare("disam_ros"), "config", "cpu_robot.yaml"])
-    arguments = [
-        DeclareLaunchArgument("bag", description="rosbag2 directory, .mcap or .db3 file"),
-        DeclareLaunchArgument("map", description="map directory"),
-        DeclareLaunchArgument("model", description="model directory the map was built with"),
-        DeclareLaunchArgument("config", default_value=config, description="localizer parameters"),
-        DeclareLaunchArgument("camera", default_value="front", description="camera in the bag"),
-        DeclareLaunchArgument(
-            "image_transport", default_value="compressed", description="images in the bag"
-        ),
-        DeclareLaunchArgument("rate", default_value="1.0", description="speed of the replay"),
-        DeclareLaunchArgument(
-            "record", default_value="", description="bag to write the answers to; empty: none"
-        ),
-    ]
-    topic = ["/camera/", LaunchConfiguration("camera")]
-    own = {name: text(name) for name in ("map", "model", "image_transport")}
-    own["cameras"] = ParameterValue(["[", LaunchConfiguration("camera"), "]"])
+def value(name: str, kind: type) -> ParameterValue:
+    """An argument of another type."""
+    return ParameterValue(LaunchConfiguration(name), value_type=kind)
+
+
+def start(context: LaunchContext) -> list:
+    """The localizer, which listens to the topics of the bag, and what plays it."""
+    names = ("bag", "map", "camera")
+    bag, map_dir, camera = (LaunchConfiguration(name).perform(context) for name in names)
+    topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), camera)
     localizer = Node(
         package="disam_ros",
         executable="localizer_node",
         name="localizer",
         output="screen",
-        parameters=[LaunchConfiguration("config"), {**own, "use_sim_time": True}],
-        remappings=[
-            ("image", [*topic, "/image_raw"]),
-            ("image/compressed", [*topic, "/image_raw/compressed"]),
-            ("camera_info", [*topic, "/camera_info"]),
+        parameters=[
+            LaunchConfiguration("config"),
+            {**topics.parameters, "map": text("map"), "model": text("model")},
         ],
+        remappings=list(topics.remappings.items()),
     )
-    rate = ParameterValue(LaunchConfiguration("rate"), value_type=float)
+    own = {name: text(name) for name in ("bag", "map", "model", "camera", "output", "record")}
+    own["rate"], own["record_images"] = value("rate", float), value("record_images", bool)
     replay = Node(
         package="disam_ros",
-        executable="replay_node",
+        executable="replay_evaluation",
         output="screen",
-        parameters=[{"bag": text("bag"), "rate": rate, "start_delay": 10.0}],  # seconds to load
+        parameters=[{**own, "start_node": False}],
     )
-    record = ExecuteProcess(
-        cmd=["ros2", "bag", "record", "-o", LaunchConfiguration("record"), *RECORDED],
-        condition=IfCondition(NotEqualsSubstitution(LaunchConfiguration("record"), "")),
-    )
-    end = EmitEvent(event=Shutdown(reason="the bag ended"))
+    end = EmitEvent(event=Shutdown(reason="the evaluation ended"))
     at_end = RegisterEventHandler(OnProcessExit(target_action=replay, on_exit=[end]))
-    return LaunchDescription([*arguments, localizer, record, replay, at_end])
+    return [localizer, replay, at_end]
+
+
+def generate_launch_description() -> LaunchDescription:
+    config = PathJoinSubstitution([FindPackageShare("disam_ros"), "config", "cpu_robot.yaml"])
+    arguments = {
+        "bag": (None, "rosbag2 directory, .mcap or .db3 file"),
+        "map": (None, "map directory"),
+        "model": (None, "model directory the map was built with"),
+        "config": (config, "localizer parameters"),
+        "camera": ("", "camera of the bag, or its image topic; empty: its only camera"),
+        "rate": ("0.0", "speed of the replay; 0: every image once the last was answered"),
+        "output": ("replay_evaluation", "directory for the results"),
+        "record": ("", "bag to write with answers and true poses; empty: none"),
+        "record_images": ("true", "write the images to that bag, too"),
+    }
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in arguments.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameter files fit the nodes; launch files start them where launch_ros is installed."""
 
+import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -66,15 +68,56 @@ def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
     context.try_shutdown()
 
 
+# What the localizer publishes, and what a recorded replay evaluation holds besides.
+PUBLISHED = {"pose", "pose_with_covariance", "candidates", "markers", "activation_map", "answer"}
+RECORDED = {"/ground_truth/pose", "/map/route", "/camera/front/image_raw/compressed"}
+KNOWN_TOPICS = {f"/localizer/{name}" for name in PUBLISHED} | RECORDED | {"/diagnostics"}
+
+
 def test_the_rviz_layout_is_yaml_with_displays_of_our_topics():
     layout = yaml.safe_load((ROOT / "config" / "relocalization.rviz").read_text())
     displays = layout["Visualization Manager"]["Displays"]
     topics = {d["Topic"]["Value"] for d in displays if "Topic" in d}
-    assert topics == {
-        "localizer/pose_with_covariance",
-        "localizer/markers",
-        "localizer/activation_map",
-    }
+    assert {f"/{topic.lstrip('/')}" for topic in topics} <= KNOWN_TOPICS
+    assert topics >= RECORDED
+    assert {"localizer/pose_with_covariance", "localizer/markers"} <= topics  # of any namespace
+
+
+def test_the_foxglove_layout_is_json_with_panels_of_our_topics():
+    layout = json.loads((ROOT / "config" / "replay_evaluation.foxglove.json").read_text())
+    panels = layout["configById"]
+    assert set(leaves(layout["layout"])) == set(panels)
+    assert {name.split("!")[0] for name in panels} >= {"3D", "Image", "Plot"}
+    topics = set(re.findall(r'"(/[\w/]+)', json.dumps(panels)))
+    assert topics <= KNOWN_TOPICS
+    assert topics >= RECORDED | {"/localizer/pose", "/localizer/answer", "/diagnostics"}
+
+
+def leaves(tree) -> list[str]:
+    """Names of the panels in a tree of splits."""
+    if isinstance(tree, str):
+        return [tree]
+    return leaves(tree["first"]) + leaves(tree["second"])
+
+
+def test_the_keys_that_the_foxglove_layout_plots_are_those_of_an_answer():
+    pytest.importorskip("rclpy")
+    from types import SimpleNamespace as Fake
+
+    from disam_ros.nodes import answer_status
+
+    best = Fake(record=Fake(id=1), fine_score=0.5, coarse_score=0.5)
+    stages = {"encode": 1.0}
+    domain = Fake(name="day", reason="")
+    found = Fake(
+        best=best, known=True, domain=domain, candidates=[best], timings_ms=stages, camera="front"
+    )
+    status = answer_status.localized(found, 2.0)
+    text = (ROOT / "config" / "replay_evaluation.foxglove.json").read_text()
+    plotted = set(re.findall(r'key==\\"([^\\]+)', text))
+    assert plotted and plotted <= {pair.key for pair in status.values}
+    answer = json.loads(text)["configById"]["DiagnosticStatusPanel!answer"]
+    assert answer["selectedName"] == status.name
 
 
 @pytest.mark.parametrize(("name", "required"), LAUNCHES.items())
@@ -101,7 +144,7 @@ def installed(tmp_path):
         (share / "disam_ros" / name).symlink_to(ROOT / name)
     scripts = prefix / "lib" / "disam_ros"
     scripts.mkdir(parents=True)
-    for name in ("localizer_node", "map_builder_node", "replay_node"):
+    for name in ("localizer_node", "map_builder_node", "replay_evaluation", "replay_node"):
         script = scripts / name
         module = f"disam_ros.nodes.{name}"
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
@@ -140,27 +183,27 @@ def test_the_localizer_comes_up_active_from_its_launch_file(installed, tmp_path)
         assert process.wait(30) == 0
 
 
-def test_a_replay_is_answered_and_ends_with_its_bag(installed, tmp_path):
+def test_a_replay_is_answered_judged_and_recorded_and_ends_the_launch(installed, tmp_path):
     pytest.importorskip("launch_ros")
-    from geometry_msgs.msg import PoseStamped
-    from ros_support import START_S, Client, save_tiny_map, save_tiny_model, texture
+    from ros_support import START_S, base_pose, save_tiny_map, save_tiny_model, texture
 
+    from disam_ros.bags import BagReader
     from disam_ros.bags.writer import BagWriter
+    from disam_ros.evaluation import read_results
 
     save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
-    with BagWriter(tmp_path / "bag") as bag:
+    with BagWriter(tmp_path / "bag", map_frame="town") as bag:
         for index in range(6):
-            bag.raw_image("front", (START_S + index) * 10**9, texture(index))
-    arguments = {name: str(tmp_path / name) for name in ("bag", "map", "model")}
-    arguments |= {"image_transport": "raw", "rate": "5"}
-    client = Client()
-    poses = client.collect(PoseStamped, "/localizer/pose")
+            stamp_ns = (START_S + index) * 10**9
+            bag.raw_image("front", stamp_ns, texture(index))
+            bag.ground_truth(stamp_ns, base_pose(index))
+    arguments = {name: str(tmp_path / name) for name in ("bag", "map", "model", "output", "record")}
     with launched("replay_evaluation", arguments, installed, tmp_path / "log") as process:
-        client.until(lambda: process.poll() is not None, "the end of the launch", 60.0)
-        assert process.returncode == 0, (tmp_path / "log").read_text()
-    client.close()
-    assert len(poses) >= 5  # best effort: one may be lost
-    assert all(pose.header.frame_id == "town" for pose in poses)
+        assert process.wait(120) == 0, (tmp_path / "log").read_text()
+    results = read_results(tmp_path / "output")
+    assert results["overall"]["metrics"]["answered"] == 1.0
+    with BagReader(tmp_path / "record") as reader:
+        assert reader.topics()["/localizer/pose"].count == 6
 
 
 def launched(name, arguments, environment, log):

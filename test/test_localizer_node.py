@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -74,6 +74,7 @@ class Robot:
             PoseWithCovarianceStamped, f"{NODE}/pose_with_covariance"
         )
         self.candidates = self.client.collect(PoseArray, f"{NODE}/candidates")
+        self.answers = self.client.collect(DiagnosticArray, f"{NODE}/answer")
         self.second = 0
 
     def send(self, message):
@@ -143,6 +144,29 @@ def test_pose_with_covariance_and_candidates_belong_to_the_same_image(robot):
     assert len(candidates.poses) == 3
 
 
+def told(answer: DiagnosticArray) -> tuple[DiagnosticStatus, dict[str, str]]:
+    """The only status of an answer and its key-values."""
+    (status,) = answer.status
+    return status, values(status)
+
+
+def test_an_answer_says_with_the_stamp_of_the_image_what_was_found_and_how_long_it_took(robot):
+    pose = robot.localize(3)
+    answer = robot.wait_for(robot.answers, pose)
+    assert answer.header == pose.header
+    status, said = told(answer)
+    assert (status.name, status.hardware_id) == ("localizer: answer", "front")
+    assert (status.level, said["outcome"]) == (DiagnosticStatus.OK, "known")
+    assert status.message == "known: map image 3, score 1.000"
+    assert (said["domain"], said["map image"]) == ("day", "3")
+    assert "day" in said["domain reason"]
+    assert said["candidates"].split(",")[0] == "3" and len(said["candidates"].split(",")) == 3
+    assert float(said["score"]) == pytest.approx(1.0, abs=1e-3)
+    assert -1 <= float(said["coarse score"]) <= 1
+    total, published = float(said["total (ms)"]), float(said["callback to published (ms)"])
+    assert 0 < float(said["encode (ms)"]) < total < published
+
+
 def test_markers_and_activation_map_come_when_somebody_listens(robot):
     markers = robot.client.collect(MarkerArray, f"{NODE}/markers")
     heat = robot.client.collect(Image, f"{NODE}/activation_map")
@@ -183,8 +207,11 @@ def wrong_step():
     ],
 )
 def test_a_broken_image_is_told_and_the_next_good_one_is_answered(robot, broken, words):
-    robot.send(broken())
+    sent = robot.send(broken())
     assert robot.client.told(words).level == DiagnosticStatus.WARN
+    status, said = told(robot.wait_for(robot.answers, sent))
+    assert (status.level, said["outcome"]) == (DiagnosticStatus.ERROR, "unreadable")
+    assert words in status.message and words in said["reason"]
     assert same_place(robot.localize(4).pose, 4)
 
 
@@ -267,6 +294,9 @@ def test_below_the_threshold_no_pose_comes_but_diagnostics_tell(robot):
         robot.client.told("unknown place, score")
         robot.wait_for(robot.candidates, sent)
         assert not robot.poses
+        status, said = told(robot.wait_for(robot.answers, sent))
+        assert (status.level, said["outcome"]) == (DiagnosticStatus.WARN, "unknown")
+        assert float(said["score"]) < 0.99 and said["map image"] == said["candidates"][0]
         assert same_place(robot.localize(3).pose, 3)  # an image of the map is known all the same
         robot.client.diagnosis(lambda s: "unknown place" not in s.message, "known again")
     finally:
@@ -319,15 +349,17 @@ def test_missing_images_are_told(robot):
 
 def test_diagnostics_name_rates_latencies_device_map_and_model(robot):
     robot.localize(1)
-    told = values(robot.client.diagnosis(lambda s: True, "anything"))
-    assert float(told["images in (Hz)"]) > 0
-    assert float(told["callback to published p99 (ms)"]) > 0
-    assert float(told["localize encode p50 (ms)"]) > 0
-    assert told["device"].startswith(("cpu", "cuda"))
-    assert told["map"].endswith("map, 6 images")
-    assert told["model"].startswith("model ")
-    assert int(told["places known"]) > 0
-    assert int(told["images undecodable"]) > 0
+    last = values(robot.client.diagnosis(lambda s: True, "anything"))
+    assert float(last["images in (Hz)"]) > 0
+    assert float(last["callback to published p99 (ms)"]) > 0
+    assert float(last["localize encode p50 (ms)"]) > 0
+    assert last["device"].startswith(("cpu", "cuda"))
+    assert last["map"].endswith("map, 6 images")
+    assert last["model"].startswith("model ")
+    assert int(last["places known"]) > 0
+    assert int(last["images undecodable"]) > 0
+    assert (last["image publishers"], last["answer subscribers"]) == ("1", "1")
+    assert 50 < float(last["memory peak (MiB)"]) < 2000
 
 
 def test_deactivate_stops_publishing_and_activate_resumes(robot):

@@ -15,7 +15,7 @@ import pytest
 from disam_ros.bags import BagReader, BagWriter
 from disam_ros.config import ReplayNodeConfig
 from disam_ros.dataset import Camera
-from disam_ros.errors import BagError
+from disam_ros.errors import BagError, DisamError
 from disam_ros.geometry import Transform
 from disam_ros.image_messages import encode_jpeg
 
@@ -30,6 +30,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
+from disam_ros.nodes import player  # noqa: E402
 from disam_ros.nodes.replay_node import replay  # noqa: E402
 
 SECOND = 10**9
@@ -218,6 +219,58 @@ def test_only_chosen_topics_are_played_under_a_prefix_and_a_high_rate_does_not_w
     assert len(odometry) == 50
     assert "published 50" in output
     assert odometry[-1][1] - odometry[0][1] < 4.0  # of 4.9 s recorded
+
+
+def test_at_rate_0_nothing_is_waited_for(tmp_path, listener, play):
+    bag = write_drive(tmp_path / "bag", count=50)
+    odometry = listener.subscribe(Odometry, "/odom", RELIABLE)
+    output = finished(listener, play(bag, rate=0, topics=["/odom"]))
+    assert "published 50" in output
+    assert odometry[-1][1] - odometry[0][1] < 4.0  # of 4.9 s recorded
+
+
+def test_at_rate_0_the_next_message_waits_until_the_image_was_answered(tmp_path, listener):
+    bag = write_drive(tmp_path / "bag", count=4)
+    published, asked = [], []
+    with BagReader(bag) as reader:
+        config = ReplayNodeConfig(bag=str(bag), rate=0.0, start_delay=0.0)
+
+        def answers(stamp: int) -> int:
+            asked.append(stamp)
+            published.append(replaying.published)
+            return asked.count(stamp) // 3  # the third time it is asked
+
+        replaying = player.Player(listener.node, reader, config, answers)
+        replaying.play()
+        replaying.close()
+    stamps = [START + i * SECOND // 10 for i in range(4)]
+    assert replaying.sent == stamps
+    assert asked == [stamp for stamp in stamps for _ in range(3)]
+    # Asked before and twice after each image; odometry comes only then.
+    assert published == [2, 3, 3, 4, 5, 5, 6, 7, 7, 8, 9, 9]
+    assert replaying.unanswered == 0
+
+
+def test_an_image_without_an_answer_is_given_up_and_counted(tmp_path, listener, monkeypatch, capfd):
+    monkeypatch.setattr(player, "ANSWER_TIMEOUT", 0.1)
+    bag = write_drive(tmp_path / "bag", count=2)
+    with BagReader(bag) as reader:
+        config = ReplayNodeConfig(bag=str(bag), rate=0.0, start_delay=0.0)
+        replaying = player.Player(listener.node, reader, config, lambda stamp: 0)
+        replaying.play()
+        replaying.close()
+    assert (replaying.published, replaying.unanswered) == (6, 2)
+    assert f"no answer within 0.1 s to image {START} ns" in "".join(capfd.readouterr())
+
+
+def test_playing_needs_somebody_who_is_ready_if_that_is_asked_for(tmp_path, listener):
+    bag = write_drive(tmp_path / "bag", count=2)
+    with BagReader(bag) as reader:
+        config = ReplayNodeConfig(bag=str(bag), start_delay=0.1, topics=["/odom"])
+        replaying = player.Player(listener.node, reader, config, ready=lambda: True)
+        with pytest.raises(DisamError, match="topics without a subscriber: /odom"):
+            replaying.play()
+        replaying.close()
 
 
 def test_interrupting_replay_ends_it_cleanly(tmp_path, listener, play):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ FIX = "sensor_msgs/msg/NavSatFix"
 STRING = "std_msgs/msg/String"
 POSE = "geometry_msgs/msg/PoseStamped"
 POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
+PATH = "nav_msgs/msg/Path"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 TF = "tf2_msgs/msg/TFMessage"
 CLOCK = "rosgraph_msgs/msg/Clock"
 
@@ -73,6 +77,13 @@ def stamp_ns(message: Any) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
 
 
+def serialized_stamp_ns(data: bytes | memoryview) -> int:
+    """Header stamp in nanoseconds of a serialized message that begins with its header."""
+    little = data[1] & 1  # CDR: four bytes that tell the byte order, then the fields
+    seconds, nanoseconds = struct.unpack_from("<iI" if little else ">iI", data, 4)
+    return seconds * 10**9 + nanoseconds
+
+
 def pose(transform: Transform) -> Any:
     """geometry_msgs/Pose."""
     x, y, z, w = (float(v) for v in transform.quaternion)
@@ -86,6 +97,12 @@ def pose(transform: Transform) -> Any:
 def pose_stamped(stamp: int, frame: str, frame_from_body: Transform) -> Any:
     """geometry_msgs/PoseStamped."""
     return make(POSE, header=header(stamp, frame), pose=pose(frame_from_body))
+
+
+def path(stamp: int, frame: str, frame_from_body: Sequence[Transform]) -> Any:
+    """nav_msgs/Path."""
+    poses = [pose_stamped(stamp, frame, each) for each in frame_from_body]
+    return make(PATH, header=header(stamp, frame), poses=poses)
 
 
 def transform_stamped(stamp: int, parent: str, child: str, parent_from_child: Transform) -> Any:

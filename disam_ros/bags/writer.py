@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,11 @@ class BagWriter:
         message = messages.pose_stamped(stamp_ns, self._map_frame, map_from_base)
         self.write("/ground_truth/pose", message, stamp_ns, messages.RELIABLE_QOS)
 
+    def route(self, stamp_ns: int, map_from_base: Sequence[Transform]) -> None:
+        """The way along which a map was made, on /map/route, latched."""
+        message = messages.path(stamp_ns, self._map_frame, map_from_base)
+        self.write("/map/route", message, stamp_ns, messages.LATCHED_QOS)
+
     def tf_static(self, stamp_ns: int, base_from_cameras: Mapping[str, Transform]) -> None:
         """Where the optical camera frames sit on the vehicle, on /tf_static, latched."""
         transforms = [
@@ -153,14 +158,20 @@ class BagWriter:
 
     def write(self, topic: str, message: Any, stamp_ns: int, qos: Qos) -> None:
         """Any rosbags message on any topic; `qos` is recorded with a topic's first message."""
+        kind = message.__msgtype__
+        data = messages.TYPESTORE.serialize_cdr(message, kind)
+        self.write_serialized(topic, kind, data, stamp_ns, qos)
+
+    def write_serialized(
+        self, topic: str, kind: str, data: bytes | memoryview, stamp_ns: int, qos: Qos
+    ) -> None:
+        """A message of type `kind` as it travels between ROS nodes (CDR)."""
         if self._writer is None:
             raise BagError(f"bag {self.path} is not open for writing; use `with BagWriter(…)`")
-        kind = message.__msgtype__
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(
                 topic, kind, typestore=messages.TYPESTORE, offered_qos_profiles=[qos]
             )
-        data = messages.TYPESTORE.serialize_cdr(message, kind)
         try:
             self._writer.write(self._connections[topic], int(stamp_ns), data)
         except (OSError, sqlite3.Error) as error:

@@ -9,9 +9,17 @@ from collections.abc import Callable
 from disam_ros.config import (
     LocalizerNodeConfig,
     MapBuilderNodeConfig,
+    ReplayEvaluationConfig,
     ReplayNodeConfig,
     markdown_table,
 )
+
+NODES = {
+    "localizer": LocalizerNodeConfig,
+    "map_builder": MapBuilderNodeConfig,
+    "replay": ReplayNodeConfig,
+    "replay_evaluation": ReplayEvaluationConfig,
+}
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -32,7 +40,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
 
     parameters = command("parameters", parameters_command, "print a node's parameters as a table")
-    parameters.add_argument("node", choices=("localizer", "map_builder", "replay"), help="which")
+    parameters.add_argument(
+        "node", choices=("localizer", "map_builder", "replay", "replay_evaluation"), help="which"
+    )
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
@@ -87,9 +97,4 @@ def replay_command(arguments: argparse.Namespace) -> None:
 
 
 def parameters_command(arguments: argparse.Namespace) -> None:
-    configs = {
-        "localizer": LocalizerNodeConfig,
-        "map_builder": MapBuilderNodeConfig,
-        "replay": ReplayNodeConfig,
-    }
-    print(f"| name | default | |\n|---|---|---|\n{markdown_table(configs[arguments.node])}")
+    print(f"| name | default | |\n|---|---|---|\n{markdown_table(NODES[arguments.node])}")

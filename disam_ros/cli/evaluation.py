@@ -4,23 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from disam_ros.config import LocalizerConfig, from_yaml
 from disam_ros.errors import ConfigError
 
-WIDTH = 140  # characters of a table that is not shown on a terminal
-
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from disam_ros.evaluation import Criteria, Drive
     from disam_ros.localizer import Localizer
 
@@ -70,8 +62,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.evaluation import judge, tables
-    from disam_ros.evaluation.write import REPORT, refuse_foreign, write_evaluation
+    from disam_ros.evaluation.finish import describe_setup, finish, mode_of_node
+    from disam_ros.evaluation.write import refuse_foreign
     from disam_ros.localizer import Localizer
     from disam_ros.sources import open_images
 
@@ -84,30 +76,18 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         drives.append(_drive(arguments, localizer, path))
         if drives[-1].interrupted:
             break
-    evaluation = judge(localizer.map, drives, _setup(arguments, localizer), _criteria(arguments))
-    write_evaluation(arguments.output, evaluation, localizer, references)
-    console = _console()
-    for table in tables(evaluation):
-        console.print(table)
-    for note in evaluation.notes:
-        console.print(f"[yellow]mind:[/yellow] {note}", highlight=False)
-    console.print(f"report: {Path(arguments.output) / REPORT}")
+    mode = mode_of_node(arguments.rate) if arguments.through_node else "offline"
+    setup = describe_setup(localizer, arguments.drives, mode)
+    finish(arguments.output, drives, localizer, setup, _criteria(arguments), references)
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation import read_results
     from disam_ros.evaluation.compare import comparison_table
+    from disam_ros.evaluation.finish import wide_console
 
     a, b = (read_results(path) for path in arguments.evaluations)
-    _console().print(comparison_table(a, b, tuple(arguments.evaluations)))
-
-
-def _console() -> Console:
-    """The terminal; wide enough for the tables where the output is a file or a pipe."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    wide_console().print(comparison_table(a, b, tuple(arguments.evaluations)))
 
 
 def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Drive:
@@ -153,28 +133,6 @@ def _criteria(arguments: argparse.Namespace) -> Criteria:
 
     thresholds = tuple((m, d) for m, d in arguments.threshold or THRESHOLDS)
     return Criteria(thresholds, arguments.recall_distance, tuple(arguments.distances))
-
-
-def _setup(arguments: argparse.Namespace, localizer: Localizer) -> dict[str, object]:
-    """What is evaluated and under what circumstances, for the report."""
-    import torch
-
-    from disam_ros.device import describe_device, processor_name
-
-    speed = f"{arguments.rate:g} times" if arguments.rate else "as fast as the node answers"
-    return {
-        "model": localizer.model.label,
-        "map": str(arguments.map),
-        "map_images": len(localizer.map),
-        "drives": [str(path) for path in arguments.drives],
-        "mode": f"through the running node, {speed}" if arguments.through_node else "offline",
-        "settings": asdict(localizer.config),
-        "device": describe_device(localizer.device),
-        "processor": f"{processor_name()}, {torch.get_num_threads()} threads",
-        "version": f"disam_ros {version('disam_ros')}, torch {torch.__version__}",
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["disam", *sys.argv[1:]]),
-    }
 
 
 def _changed(values: dict, defaults: dict, prefix: str = "localizer.") -> dict[str, object]:

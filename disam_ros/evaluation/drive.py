@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from disam_ros.answers import MISSING, UNREADABLE, Answer, localize_all
 from disam_ros.dataset import ImageRecord
+from disam_ros.device import memory_peak_mib
 from disam_ros.errors import DatasetError, MapError
 from disam_ros.evaluation.metrics import RANKS
 from disam_ros.geometry import Transform
@@ -72,11 +72,6 @@ def localize_drive(
     per_second = len(drive.answers) / drive.seconds
     run = {"images per second, decoding included": round(per_second, 1)}
     return replace(drive, run={**run, "memory peak (MiB)": round(memory_peak_mib())})
-
-
-def memory_peak_mib() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
 
 
 def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answers) -> Drive:

@@ -33,7 +33,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found = [_poses(conditions, evaluation.criteria)]
     if any(c.metrics.judged for c in conditions.values()):
         found += [_places(conditions, evaluation.criteria), _confidence(conditions)]
-    return [*found, _speed(conditions), _runs(evaluation)]
+    return [*found, _speed(conditions), runs_table(evaluation)]
 
 
 def percent(share: float | None) -> str:
@@ -106,12 +106,14 @@ def _speed(conditions: Mapping[str, Condition]) -> Table:
     return result
 
 
-def _runs(evaluation: Evaluation) -> Table:
+def runs_table(evaluation: Evaluation) -> Table:
+    """What the runs tell of themselves, one column per drive."""
     result = _table("runs")
-    for key in dict.fromkeys(key for run in evaluation.runs.values() for key in run):
-        result.add_column(key, justify="right")
-    for name, run in evaluation.runs.items():
-        result.add_row(name, *map(str, run.values()))
+    runs = evaluation.runs
+    for name in runs:
+        result.add_column(name, justify="right")
+    for key in dict.fromkeys(key for run in runs.values() for key in run):
+        result.add_row(key, *(str(run.get(key, "–")) for run in runs.values()))
     return result
 
 

@@ -123,6 +123,11 @@ def pose_with_covariance(
     return message
 
 
+def covariance_of(message: PoseWithCovarianceStamped) -> np.ndarray:
+    """The covariance [6, 6] of a message."""
+    return np.array(message.pose.covariance).reshape(6, 6)
+
+
 def publishable_covariance(covariance: np.ndarray) -> np.ndarray:
     """A covariance [6, 6] without a negative element, positive definite, no element above 1e9.
 

@@ -18,6 +18,8 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
+from disam_ros.device import memory_peak_mib
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 HOLD = 3.0  # seconds that a passing problem stays visible
@@ -102,7 +104,7 @@ class Monitor:
             now = time.monotonic()
             problems = [p for p in self._problems.values() if p.until is None or p.until >= now]
             problems.sort(key=lambda p: p.level, reverse=True)
-            values = [*self._facts.items()]
+            values = [*self._facts.items(), ("memory peak (MiB)", f"{memory_peak_mib():.0f}")]
             values += [(f"{key} (Hz)", f"{_rate(m, now):.2f}") for key, m in self._marks.items()]
             values += [(key, str(number)) for key, number in self._counts.items()]
             for stage, durations in self._latencies.items():

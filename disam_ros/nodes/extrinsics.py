@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
+from disam_ros.config import LocalizerNodeConfig
+from disam_ros.dataset import Camera
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.nodes.diagnostics import Monitor
@@ -83,6 +86,22 @@ def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transfo
         )
     table = np.array(values).reshape(-1, 6)
     return {name: Transform.from_xyz_rpy(row) for name, row in zip(cameras, table, strict=True)}
+
+
+def fixed_extrinsics(
+    node: Node, config: LocalizerNodeConfig, mapped: Mapping[str, Camera]
+) -> dict[str, Transform]:
+    """From the parameter or, where it is all zero, those of the vehicle that made the map."""
+    given = from_parameter(config.base_from_camera, config.cameras)
+    if given is not None:
+        return given
+    node.get_logger().info("base_from_camera is all zero: using the extrinsics stored in the map")
+    return {name: mapped_extrinsics(mapped, name) for name in config.cameras}
+
+
+def mapped_extrinsics(mapped: Mapping[str, Camera], camera: str) -> Transform:
+    """`base_from_camera` as stored in a map; identity where it stores none."""
+    return mapped[camera].base_from_camera if camera in mapped else Transform.identity()
 
 
 def _import_tf() -> ModuleType | None:

@@ -134,6 +134,10 @@ class ImageInput:
             self._plan_fallback if automatic else None,
         )
 
+    def publisher_count(self) -> int:
+        """How many publishers this subscription is connected with."""
+        return self._subscription.get_publisher_count()
+
     def destroy(self) -> None:
         """Unsubscribe."""
         if self._fallback is not None:

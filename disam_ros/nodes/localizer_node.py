@@ -117,6 +117,7 @@ class LocalizerNode(LifecycleNode):
     def _status(self) -> DiagnosticStatus:
         if self._session is not None:
             self._session.check_age()
+            self._session.check_links()
         state = self._state_machine.current_state[1]  # rclpy has no public accessor
         self._monitor.fact("state", state)
         return self._monitor.status(state)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import Image
@@ -17,7 +18,8 @@ from disam_ros.localizer import Localization
 from disam_ros.nodes import conversions
 from disam_ros.nodes.markers import candidate_markers, overlay_heat
 
-DEPTH = 5  # messages kept for reliable subscribers that lag
+DEPTH = 100  # messages kept for reliable subscribers that lag
+LARGE_DEPTH = 5  # of those that are large
 
 
 class Outputs:
@@ -31,8 +33,9 @@ class Outputs:
             PoseWithCovarianceStamped, "~/pose_with_covariance"
         )
         self._candidates = self._create(PoseArray, "~/candidates")
-        self._markers = self._create(MarkerArray, "~/markers")
-        self._activation = self._create(Image, "~/activation_map")
+        self._markers = self._create(MarkerArray, "~/markers", LARGE_DEPTH)
+        self._activation = self._create(Image, "~/activation_map", LARGE_DEPTH)
+        self._answer = self._create(DiagnosticArray, "~/answer")
 
     def publish(self, found: Localization, stamp: Header, base_from_camera: Transform) -> None:
         """Publish a localization; no pose where the place is unknown. stamp: the image's header."""
@@ -53,6 +56,15 @@ class Outputs:
             scores = [candidate.fine_score for candidate in found.candidates]
             self._markers.publish(candidate_markers(poses, scores, found.known, header))
 
+    def answer(self, status: DiagnosticStatus, stamp: Header) -> None:
+        """Publish what became of an image. stamp: the image's header."""
+        header = conversions.header_of(stamp, self._map_frame)
+        self._answer.publish(DiagnosticArray(header=header, status=[status]))
+
+    def listener_count(self) -> int:
+        """How many subscribers of the answers are connected."""
+        return self._answer.get_subscription_count()
+
     def publish_activation(
         self, image: np.ndarray, heat: Callable[[], np.ndarray], stamp: Header
     ) -> None:
@@ -69,7 +81,7 @@ class Outputs:
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def _create(self, kind: type, topic: str) -> LifecyclePublisher:
-        publisher = self._node.create_lifecycle_publisher(kind, topic, DEPTH)
+    def _create(self, kind: type, topic: str, depth: int = DEPTH) -> LifecyclePublisher:
+        publisher = self._node.create_lifecycle_publisher(kind, topic, depth)
         self._publishers.append(publisher)
         return publisher

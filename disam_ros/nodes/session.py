@@ -15,12 +15,11 @@ from disam_ros.config import LocalizerNodeConfig
 from disam_ros.device import describe_device
 from disam_ros.domain import parse_weather
 from disam_ros.errors import ConfigError, ImageError
-from disam_ros.geometry import Transform
 from disam_ros.localizer import Localization, Localizer
-from disam_ros.nodes import conversions
+from disam_ros.nodes import answer_status, conversions
 from disam_ros.nodes.conditions import Conditions
 from disam_ros.nodes.diagnostics import ERROR, Monitor
-from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
+from disam_ros.nodes.extrinsics import Extrinsics, fixed_extrinsics
 from disam_ros.nodes.images import Frame, ImageInput, StampChecker, sensor_qos, subscribe
 from disam_ros.nodes.outputs import Outputs
 from disam_ros.nodes.relocalize import Relocalize
@@ -41,7 +40,7 @@ class Session:
         self._node, self._config, self._monitor = node, config, monitor
         self.localizer = open_localizer(config)
         header = self.localizer.map.header
-        fixed = _fixed_extrinsics(node, config, self.localizer)
+        fixed = fixed_extrinsics(node, config, header.cameras)
         self._worker: Worker[Frame] | None = None
         self._newest = 0
         self._last_image: dict[str, float] = {}  # monotonic seconds by camera
@@ -65,7 +64,7 @@ class Session:
     def start(self) -> None:
         """Begin to localize."""
         self._last_image = dict.fromkeys(self._config.cameras, time.monotonic())
-        self._worker = Worker(self._localize, self._failed)
+        self._worker = Worker(self._work, self._failed)
         self._relocalize.active = True
 
     def stop(self) -> None:
@@ -88,6 +87,12 @@ class Session:
             self._extrinsics,
         ):
             part.destroy()
+        self._tell_links(0, 0)
+
+    def check_links(self) -> None:
+        """Tell how many publishers of images and listeners to the answers are connected."""
+        publishers = min(camera.publisher_count() for camera in self._inputs)
+        self._tell_links(publishers, self._outputs.listener_count())
 
     def check_age(self) -> None:
         """Tell cameras from which no image came for long."""
@@ -127,8 +132,17 @@ class Session:
         if self._monitor.problem(key, text, hold=None):
             self._node.get_logger().warning(text)
 
+    def _work(self, frame: Frame) -> None:
+        """Answer an image. On the worker thread."""
+        try:
+            self._localize(frame)
+        except Exception as error:
+            status = answer_status.refused(frame.camera, error)
+            self._outputs.answer(status, frame.message.header)
+            raise
+
     def _localize(self, frame: Frame) -> None:
-        """Convert, localize, publish. On the worker thread."""
+        """Convert, localize, publish."""
         image = conversions.image_from_message(frame.message)
         told = self._conditions
         found = self.localizer.localize(
@@ -143,13 +157,15 @@ class Session:
         header = frame.message.header
         base_from_camera = self._extrinsics.base_from_camera(frame.camera, header.frame_id)
         self._outputs.publish(found, header, base_from_camera)
-        self._report(frame, found)
+        latency = 1e3 * (time.perf_counter() - frame.received)
+        self._outputs.answer(answer_status.localized(found, latency), header)
+        self._report(frame, found, latency)
         heat = functools.partial(self.localizer.activation_map, found)
         self._outputs.publish_activation(image, heat, header)
 
-    def _report(self, frame: Frame, found: Localization) -> None:
+    def _report(self, frame: Frame, found: Localization, latency: float) -> None:
         monitor, score = self._monitor, found.best.fine_score
-        monitor.latency("callback to published", 1e3 * (time.perf_counter() - frame.received))
+        monitor.latency("callback to published", latency)
         for stage, milliseconds in found.timings_ms.items():
             monitor.latency(f"localize {stage}", milliseconds)
         monitor.mark("images out")
@@ -183,6 +199,10 @@ class Session:
                 log.error(f"{text}\n{''.join(traceback.format_exception(error))}")
         self._relocalize.hindered(text)
 
+    def _tell_links(self, publishers: int, listeners: int) -> None:
+        self._monitor.fact("image publishers", publishers)
+        self._monitor.fact("answer subscribers", listeners)
+
     def _tell_identity(self) -> None:
         localizer, monitor = self.localizer, self._monitor
         place_map, model = localizer.map, localizer.model
@@ -211,21 +231,6 @@ def open_localizer(config: LocalizerNodeConfig) -> Localizer:
     for camera in cameras:
         localizer.map.rows_of(camera)  # raises MapError for a camera the map does not have
     return localizer
-
-
-def _fixed_extrinsics(
-    node: LifecycleNode, config: LocalizerNodeConfig, localizer: Localizer
-) -> dict[str, Transform]:
-    """From the parameter or, where it is all zero, those of the vehicle that made the map."""
-    given = from_parameter(config.base_from_camera, config.cameras)
-    if given is not None:
-        return given
-    mapped = localizer.map.header.cameras
-    node.get_logger().info("base_from_camera is all zero: using the extrinsics stored in the map")
-    return {
-        name: mapped[name].base_from_camera if name in mapped else Transform.identity()
-        for name in config.cameras
-    }
 
 
 def _view(width: int, focal: float) -> float:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the answers to drives to what people see: figures, files, tables."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from disam_ros.device import describe_device, processor_name
+from disam_ros.evaluation.drive import Drive
+from disam_ros.evaluation.judge import Evaluation, judge
+from disam_ros.evaluation.metrics import DEFAULTS, Criteria
+from disam_ros.evaluation.tables import tables
+from disam_ros.evaluation.write import REPORT, write_evaluation
+from disam_ros.localizer import Localizer
+from disam_ros.sources import ImageSource
+
+WIDTH = 140  # characters of a table that is not shown on a terminal
+
+
+def finish(
+    output: Path | str,
+    drives: Sequence[Drive],
+    localizer: Localizer,
+    setup: Mapping[str, object],
+    criteria: Criteria = DEFAULTS,
+    references: ImageSource | None = None,
+) -> Evaluation:
+    """Judge the drives, write all files, print tables and notes. See `write_evaluation`."""
+    evaluation = judge(localizer.map, drives, setup, criteria)
+    write_evaluation(output, evaluation, localizer, references)
+    console = wide_console()
+    for table in tables(evaluation):
+        console.print(table)
+    for note in evaluation.notes:
+        console.print(f"mind: {note}", style="yellow", markup=False, highlight=False)
+    console.print(f"report: {Path(output) / REPORT}", markup=False)
+    return evaluation
+
+
+def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) -> dict[str, object]:
+    """What is evaluated and under what circumstances, for the report."""
+    return {
+        "model": localizer.model.label,
+        "map": str(localizer.map.directory),
+        "map_images": len(localizer.map),
+        "drives": [str(path) for path in drives],
+        "mode": mode,
+        "settings": asdict(localizer.config),
+        "backend": localizer.backend.name,
+        "device": describe_device(localizer.device),
+        "processor": f"{processor_name()}, {torch.get_num_threads()} threads",
+        "version": f"disam_ros {version('disam_ros')}, torch {torch.__version__}",
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def mode_of_node(rate: float) -> str:
+    """How the running node was evaluated."""
+    speed = f"{rate:g} times as recorded" if rate else "as fast as the node answers"
+    return f"through the running node, {speed}"
+
+
+def wide_console() -> Console:
+    """The terminal; wide enough for the tables where the output is a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
