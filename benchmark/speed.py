@@ -13,7 +13,6 @@ import torch
 from disam_ros.config import DescriptorConfig
 from disam_ros.descriptor import coarse_descriptor, descriptor_shapes, fine_descriptor
 from disam_ros.image import to_tensor
-from disam_ros.index import FaissIndex
 from disam_ros.networks import PRESETS, NetworkConfig, build_encoder
 from disam_ros.similarity import coarse_similarity
 

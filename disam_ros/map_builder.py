@@ -20,6 +20,7 @@ from disam_ros.dataset import DatasetInfo, ImageRecord
 from disam_ros.descriptor import describe, descriptor_shapes
 from disam_ros.domain import DomainChooser
 from disam_ros.errors import ImageError, MapError
+from disam_ros.index import FLAT, write_cells
 from disam_ros.keyframes import KeyframeSelector
 from disam_ros.map_writer import MapWriter
 from disam_ros.place_map import MapHeader, PlaceMap
@@ -46,6 +47,17 @@ def build_map(
         for item in tqdm(source.images, **bar):
             builder.add(item)
         return builder.finish()
+
+
+def write_indices(place_map: PlaceMap) -> list[Path]:
+    """Write the index of every camera with so many images that it is worth one; returns them."""
+    written = []
+    for camera in place_map.cameras():
+        rows = place_map.rows_of(camera)
+        if len(rows) > FLAT:
+            write_cells(place_map.index_path(camera), place_map.coarse[rows], place_map.projection)
+            written.append(place_map.index_path(camera))
+    return written
 
 
 class MapBuilder:
@@ -142,7 +154,9 @@ class MapBuilder:
                 f"none of {self._seen} images could be used ({self._skipped} without a pose or "
                 f"unreadable): a map needs at least one; see the warnings above"
             )
-        return PlaceMap(self._writer.finish({"skipped": self._skipped}), verify=False)
+        place_map = PlaceMap(self._writer.finish({"skipped": self._skipped}), verify=False)
+        write_indices(place_map)
+        return place_map
 
     def _domain_of(self, record: ImageRecord) -> str:
         names = self._model.domain_names()

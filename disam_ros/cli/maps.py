@@ -23,6 +23,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--keyframe-distance", type=float, help="metres between map images")
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
+    index = command("index", index_command, "check a map wholly and make its indices anew")
+    index.add_argument("map", help="map directory")
+
     localize = command("localize", localize_command, "localize images against a map, offline")
     localize.add_argument("images", nargs="*", help="image files")
     localize.add_argument("--dataset", help="dataset directory instead of image files")
@@ -65,6 +68,17 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         select_device(arguments.device),
     )
     print(f"{len(place_map)} images → {arguments.output}")
+
+
+def index_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.index import FLAT
+    from disam_ros.map_builder import write_indices
+    from disam_ros.place_map import PlaceMap
+
+    place_map = PlaceMap(arguments.map, verify=True)
+    written = [path.name for path in write_indices(place_map)]
+    what = ", ".join(written) or f"no index needed up to {FLAT} images a camera"
+    print(f"{arguments.map}: {len(place_map)} images, checksums right; {what}")
 
 
 def localize_command(arguments: argparse.Namespace) -> None:
