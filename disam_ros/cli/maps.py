@@ -23,6 +23,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--keyframe-distance", type=float, help="metres between map images")
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
+    build.add_argument(
+        "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
+    )
+
     index = command("index", index_command, "check a map wholly and make its indices anew")
     index.add_argument("map", help="map directory")
 
@@ -60,13 +64,13 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         source = open_dataset(arguments.dataset)
     else:
         source = open_bag(arguments.bag, arguments.pose_topic)
-    place_map = build_map(
-        source,
-        load_model(arguments.model),
-        arguments.output,
-        config,
-        select_device(arguments.device),
-    )
+    model, encoder = load_model(arguments.model), None
+    if arguments.ray:
+        from disam_ros.distributed import RayEncoder
+
+        encoder = RayEncoder(model, config.descriptor, arguments.ray)
+    device = select_device(arguments.device)
+    place_map = build_map(source, model, arguments.output, config, device, encoder=encoder)
     print(f"{len(place_map)} images → {arguments.output}")
 
 
