@@ -64,6 +64,7 @@ setup(
             "onnxruntime>=1.18",
             "onnxscript>=0.5",
         ],
+        "ray": ["ray>=2.40"],  # map building on several machines
         "dev": [
             "colcon-common-extensions",
             "evo>=1.30",  # reads the trajectories of an evaluation

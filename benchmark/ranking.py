@@ -15,13 +15,12 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.descriptor import coarse_descriptor, fine_descriptor
 from disam_ros.image import to_tensor
 
-EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256, storage="float32")
+EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256)
 COMPACT = {
     "exact features, float32": EXACT,
     "16 / 32 cells, float16": DescriptorConfig(coarse_grid=16, fine_grid=32),
-    "8 / 16 cells, float32": DescriptorConfig(coarse_grid=8, fine_grid=16, storage="float32"),
-    "8 / 16 cells, float16 (default)": DescriptorConfig(),
-    "8 / 16 cells, float16, centered": DescriptorConfig(centered=True),
+    "8 / 16 cells, float16": DescriptorConfig(coarse_grid=8),
+    "8 / 16 cells, float16, centered": DescriptorConfig(coarse_grid=8, centered=True),
     "4 / 8 cells, float16": DescriptorConfig(coarse_grid=4, fine_grid=8),
 }
 
@@ -39,8 +38,8 @@ def describe_all(
         for config, kept in zip(configs, rows, strict=True):
             kept.append(
                 (
-                    _stored(coarse_descriptor(z_coarse, config), config),
-                    _stored(fine_descriptor(z_fine, config), config),
+                    _stored(coarse_descriptor(z_coarse, config)),
+                    _stored(fine_descriptor(z_fine, config)),
                 )
             )
     return [tuple(np.stack(part) for part in zip(*kept, strict=True)) for kept in rows]
@@ -66,5 +65,5 @@ def bytes_per_image(descriptors: tuple[np.ndarray, np.ndarray]) -> int:
     return sum(part[0].nbytes for part in descriptors)
 
 
-def _stored(descriptor: Tensor, config: DescriptorConfig) -> np.ndarray:
-    return descriptor[0].numpy().astype(config.storage)
+def _stored(descriptor: Tensor) -> np.ndarray:
+    return descriptor[0].numpy().astype(np.float16)

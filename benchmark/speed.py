@@ -10,10 +10,11 @@ from statistics import median
 import numpy as np
 import torch
 
+from disam_ros.compression import learn
 from disam_ros.config import DescriptorConfig
 from disam_ros.descriptor import coarse_descriptor, descriptor_shapes, fine_descriptor
 from disam_ros.image import to_tensor
-from disam_ros.index import FaissIndex
+from disam_ros.index import FlatIndex
 from disam_ros.networks import PRESETS, NetworkConfig, build_encoder
 from disam_ros.similarity import coarse_similarity
 
@@ -40,7 +41,7 @@ def query_times(preset: str, repeats: int = 7) -> dict[str, float]:
         times = {
             "preprocess": _time(lambda: to_tensor(image, network.image_size), repeats),
             "two encoders": 2 * _time(lambda: encoder(tensor), repeats),
-            "coarse": _time(lambda: index.search(query, 3), repeats),
+            "coarse": _time(lambda: index.search(query.numpy()[: config.coarse_size], 3), repeats),
             "fine": _time(lambda: fine[[5, 500, 5000]].astype(np.float32) @ fine_query, repeats),
         }
     times["total"] = sum(times.values())
@@ -48,13 +49,14 @@ def query_times(preset: str, repeats: int = 7) -> dict[str, float]:
     return times
 
 
-def _random_map(network: NetworkConfig, config: DescriptorConfig) -> tuple[FaissIndex, np.ndarray]:
+def _random_map(network: NetworkConfig, config: DescriptorConfig) -> tuple[FlatIndex, np.ndarray]:
     """Descriptors of noise: search time does not depend on their values."""
     shapes = descriptor_shapes(network, config)
     rng = np.random.default_rng(1)
     coarse = rng.standard_normal((MAP_IMAGES, int(np.prod(shapes["coarse"]))), np.float32)
     fine = np.zeros((MAP_IMAGES, int(np.prod(shapes["fine"]))), np.float16)
-    return FaissIndex(coarse.astype(np.float16)), fine
+    projection = learn(coarse[:1000], config.coarse_size)
+    return FlatIndex(projection.encode(coarse), projection), fine
 
 
 def _time(function: Callable[[], object], repeats: int) -> float:

@@ -42,16 +42,16 @@ class DescriptorConfig:
     """How features become what a map stores (descriptor.py). Part of a map's identity."""
 
     coarse_grid: int = setting(
-        8, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
+        16, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
+    )
+    coarse_size: int = setting(
+        512, "bytes of a coarse descriptor in the map (compression.py)", minimum=1, maximum=4096
     )
     fine_grid: int = setting(
         16, "cells along the longer side that fine features are pooled to", minimum=1, maximum=256
     )
     centered: bool = setting(
         False, "subtract each channel's mean before the metric (not in the paper)"
-    )
-    storage: str = setting(
-        "float16", "number format of stored descriptors", choices=("float16", "float32")
     )
 
 

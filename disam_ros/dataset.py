@@ -11,9 +11,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, overload
 
 import numpy as np
 
@@ -24,6 +25,7 @@ FORMAT_VERSION = 1
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
 POSE_COLUMNS = ("tx", "ty", "tz", "qx", "qy", "qz", "qw")
 IMAGE_COLUMNS = (*RECORD_COLUMNS, "path", *POSE_COLUMNS)
+TABLE_CHUNK = 2**24  # bytes looked through for line ends at once
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,44 @@ def read_records(path: Path) -> list[ImageRecord]:
         if missing:
             raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
         return [_parse_row(row, path, reader.line_num) for row in reader]
+
+
+class RecordTable(Sequence[ImageRecord]):
+    """The rows of an images.csv, each parsed when it is asked for; the file stays on disk.
+
+    Raises DatasetError for a missing file or columns at once, for a malformed row when it is read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.is_file():
+            raise DatasetError(f"{path} not found: not a complete dataset or map directory")
+        with path.open(newline="") as file:
+            self._columns = next(csv.reader(file), [])
+        missing = set(IMAGE_COLUMNS) - set(self._columns)
+        if missing:
+            raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
+        self._bytes = np.memmap(path, np.uint8, "r")
+        parts = range(0, len(self._bytes), TABLE_CHUNK)
+        ends = [np.flatnonzero(self._bytes[p : p + TABLE_CHUNK] == ord("\n")) + p for p in parts]
+        self._ends = np.concatenate(ends)  # the first is the header's
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageRecord]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageRecord | list[ImageRecord]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = range(len(self))[index]  # raises IndexError; counts negative ones from the end
+        line = self._bytes[self._ends[row] + 1 : self._ends[row + 1]].tobytes().decode()
+        cells = dict(zip(self._columns, next(csv.reader([line]), []), strict=False))
+        return _parse_row(cells, self._path, row + 2)
 
 
 def _parse_row(row: dict[str, str], path: Path, line: int) -> ImageRecord:

@@ -1,63 +1,155 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coarse search: the N map images with the largest inner product.
+"""Coarse search: map images whose codes have the largest inner products with a query.
 
-CPU: a faiss inner-product index in the map's number format. GPU: an exact matrix product with the
-map's descriptors resident. Both are exact up to the format the map stores.
+Up to FLAT images every code is compared. A larger map is divided into cells of similar codes, and
+only the cells nearest to the query are searched (IndexIVF of faiss); this index is a file of the
+map, which is memory-mapped. Where a place is given, only the images around it are compared.
 """
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Protocol
 
 import faiss
 import numpy as np
 import torch
-from torch import Tensor
+from scipy.spatial import cKDTree
 
-CHUNK = 4096  # rows converted to float32 at once while an index is filled
+from disam_ros.compression import LEVELS, Projection
+
+logger = logging.getLogger(__name__)
+
+FLAT = 20_000  # images up to which all are compared
+CHUNK = 8192  # codes added at once
+LEARNING = 64  # images per cell that cells are learned from, if there are so many
+FEWEST = 2  # images per cell, on average
+CELLS_PER_ROOT = 4.0  # cells: so many times the square root of the number of images
+PROBED = 1 / 64  # share of the cells that are searched
+SEED = 0
 
 
 class CoarseIndex(Protocol):
-    def search(self, query: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and scores of the best `count` (or all, if fewer), best first.
+    """Rows with the largest inner products."""
 
-        query: [D]. Returns int64 [n] and float32 [n].
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and scores of the `count` best images, best first; fewer if there are no more.
+
+        query: coordinates float32 [d] (compression.py). Returns int64 [n] and float32 [n].
         """
 
 
-class FaissIndex:
-    """Descriptors [N, D] (float16 or float32, possibly memory-mapped) in a flat faiss index."""
+class FlatIndex:
+    """Compares every code [N, d] on the CPU."""
 
-    def __init__(self, descriptors: np.ndarray) -> None:
-        count, size = descriptors.shape
-        if descriptors.dtype == np.float16:
-            kind = faiss.ScalarQuantizer.QT_fp16
-            self._index = faiss.IndexScalarQuantizer(size, kind, faiss.METRIC_INNER_PRODUCT)
-        else:
-            self._index = faiss.IndexFlatIP(size)
-        for start in range(0, count, CHUNK):
-            self._index.add(np.ascontiguousarray(descriptors[start : start + CHUNK], np.float32))
+    def __init__(self, codes: np.ndarray, projection: Projection) -> None:
+        kind = faiss.ScalarQuantizer.QT_8bit
+        self._index = faiss.IndexScalarQuantizer(codes.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        _add(self._index, codes, projection)
 
-    def search(self, query: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
-        count = min(count, self._index.ntotal)
-        scores, rows = self._index.search(query.float().cpu().numpy()[None], count)
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        scores, rows = self._index.search(query[None], min(count, self._index.ntotal))
         return rows[0], scores[0]
 
 
+class CellIndex:
+    """Compares the codes of the cells nearest to the query; read from a file."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        """Raises ValueError where the file is not an index of `count` images."""
+        try:
+            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+            self._cells = faiss.extract_index_ivf(self._index)
+        except RuntimeError as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        if self._index.ntotal != count:
+            raise ValueError(f"{path} is of {self._index.ntotal} images, expected {count}")
+        self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
+
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        scores, rows = self._index.search(query[None], min(count, self._index.ntotal))
+        found = rows[0] >= 0
+        return rows[0][found], scores[0][found]
+
+
 class TorchIndex:
-    """Descriptors [N, D] resident on a device; search is one matrix–vector product."""
+    """Compares every code on a device; search is one matrix–vector product."""
 
-    def __init__(self, descriptors: np.ndarray, device: torch.device | str) -> None:
-        self._descriptors = torch.from_numpy(np.array(descriptors)).to(device)
+    def __init__(
+        self, codes: np.ndarray, projection: Projection, device: torch.device | str
+    ) -> None:
+        parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
+        rows = [torch.from_numpy(projection.decode(part)).half().to(device) for part in parts]
+        self._rows = torch.cat(rows)
 
-    def search(self, query: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
-        scores = self._descriptors @ query.to(self._descriptors)
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        scores = self._rows @ torch.from_numpy(query).to(self._rows)
         best = scores.float().topk(min(count, len(scores)))
         return best.indices.cpu().numpy(), best.values.cpu().numpy()
 
 
-def build_index(descriptors: np.ndarray, device: torch.device) -> CoarseIndex:
-    """The index that fits the device."""
-    if device.type == "cpu":
-        return FaissIndex(descriptors)
-    return TorchIndex(descriptors, device)
+class PlaceIndex:
+    """Compares the codes [N, d] of the images around a place. positions: metres [N, 3]."""
+
+    def __init__(self, codes: np.ndarray, projection: Projection, positions: np.ndarray) -> None:
+        self._codes, self._projection = codes, projection
+        self._tree = cKDTree(positions[:, :2])
+
+    def search(
+        self, query: np.ndarray, count: int, x: float, y: float, radius: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As CoarseIndex, among the images within `radius` metres of (x, y); empty if none is."""
+        rows = np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
+        scores = self._projection.decode(self._codes[rows]) @ query
+        best = np.argsort(-scores)[:count]
+        return rows[best], scores[best]
+
+
+def open_index(
+    codes: np.ndarray, projection: Projection, device: torch.device, path: Path | None = None
+) -> CoarseIndex:
+    """The index that fits the device and the size. path: where a file of cells may lie."""
+    if device.type != "cpu":
+        return TorchIndex(codes, projection, device)
+    if len(codes) > FLAT and path is not None:
+        try:
+            return CellIndex(path, len(codes))
+        except ValueError as error:
+            logger.warning("%s; comparing all codes, which is slower: run 'disam index'", error)
+    return FlatIndex(codes, projection)
+
+
+def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
+    """Divide codes [N, d] into cells and write the index that CellIndex reads.
+
+    The file appears when it is complete.
+    """
+    size = codes.shape[1]
+    count = max(1, min(round(CELLS_PER_ROOT * len(codes) ** 0.5), len(codes) // FEWEST))
+    rng = np.random.default_rng(SEED)
+    chosen = np.sort(rng.permutation(len(codes))[: LEARNING * count])
+    kmeans = faiss.Kmeans(size, count, niter=10, seed=SEED, spherical=False)
+    kmeans.train(projection.decode(codes[chosen]))
+    centres = faiss.IndexFlatL2(size)
+    centres.add(kmeans.centroids)
+    index = faiss.IndexIVFScalarQuantizer(
+        centres, size, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    )
+    _add(index, codes, projection)
+    part = path.with_name(path.name + ".part")
+    faiss.write_index(index, str(part))
+    part.replace(path)
+
+
+def _add(index: faiss.Index, codes: np.ndarray, projection: Projection) -> None:
+    """Add codes [N, d] to an index with an 8 bit quantizer, whose levels become those of the codes.
+
+    So none is rounded twice: a level is half a unit from the ends of its interval.
+    """
+    ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
+    levels = np.concatenate([end * projection.steps for end in ends]).astype(np.float32)
+    faiss.copy_array_to_vector(levels, index.sq.trained)
+    index.is_trained = True
+    for start in range(0, len(codes), CHUNK):
+        index.add(projection.decode(codes[start : start + CHUNK]))

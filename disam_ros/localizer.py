@@ -22,9 +22,18 @@ from disam_ros.domain import DomainChoice, DomainChooser
 from disam_ros.errors import ConfigError, DomainError, MapError
 from disam_ros.geometry import Transform
 from disam_ros.image import to_tensor
-from disam_ros.index import CoarseIndex, build_index
+from disam_ros.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.place_map import PlaceMap
 from disam_ros.similarity import activation_map, shifted_similarity
+
+
+@dataclass(frozen=True)
+class Disc:
+    """A place to search in: metres on the map."""
+
+    x: float
+    y: float
+    radius: float
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Localization:
 
     candidates: best fine score first. known: whether the best reaches the score threshold.
     timings_ms: milliseconds by stage. features: the query's fine descriptor [C, g, g]. coarse: its
-    coarse descriptor [D].
+    coarse coordinates [d].
     """
 
     camera: str
@@ -52,7 +61,7 @@ class Localization:
     spacing: float  # metres between map images
     timings_ms: dict[str, float]
     features: Tensor = field(repr=False)
-    coarse: Tensor = field(repr=False)
+    coarse: np.ndarray = field(repr=False)
 
     @property
     def best(self) -> Candidate:
@@ -95,12 +104,15 @@ class Localizer:
         self._domains = DomainChooser(model.domains)
         self._fine_shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
         self._spacing = place_map.spacing()
+        self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
         self._rows: dict[str, np.ndarray] = {}
         self._index: dict[str, CoarseIndex] = {}
+        self._places: dict[str, PlaceIndex] = {}
         for camera in place_map.cameras():
             rows = place_map.rows_of(camera)
             self._rows[camera] = rows
-            self._index[camera] = build_index(_select(place_map.coarse, rows), self.device)
+            codes, path = _select(place_map.coarse, rows), place_map.index_path(camera)
+            self._index[camera] = open_index(codes, place_map.projection, self.device, path)
         if config.domain.override and config.domain.override not in model.domain_names():
             raise DomainError(
                 f"domain '{config.domain.override}' is not in model '{model.name}', which has "
@@ -127,12 +139,14 @@ class Localizer:
         latitude: float | None = None,
         longitude: float | None = None,
         domain: str | None = None,
+        near: Disc | None = None,
     ) -> Localization:
         """Find the place of an image (uint8 RGB [H, W, 3]).
 
         stamp_ns: UTC nanoseconds, for the choice of the domain. camera: whose map images to
         search; may be left out where the map has one camera. weather, latitude, longitude, domain:
-        override the configuration. Raises ImageError, MapError or DomainError.
+        override the configuration. near: search only there. Raises ImageError, MapError (no map
+        image is near, unknown camera) or DomainError.
         """
         watch = _Stopwatch()
         camera = camera or self._only_camera()
@@ -143,7 +157,8 @@ class Localizer:
         features = self.backend.encode(choice.name, tensor)
         coarse, fine = descriptors(*features, self.map.header.descriptor)
         watch.lap("encode", self.device)
-        found, coarse_scores = self._index[camera].search(coarse[0], self.config.candidates)
+        query = (self._directions @ coarse[0]).cpu().numpy()
+        found, coarse_scores = self._search(camera, query, near)
         coarse_scores = coarse_scores.clip(-1.0, 1.0)
         watch.lap("coarse")
         fine_scores = self._fine_scores(fine[0], rows[found])
@@ -161,8 +176,27 @@ class Localizer:
             spacing=self._spacing,
             timings_ms=watch.finish(),
             features=fine[0].reshape(self._fine_shape).cpu(),
-            coarse=coarse[0],
+            coarse=query,
         )
+
+    def _search(
+        self, camera: str, query: np.ndarray, near: Disc | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows among the camera's, and coarse scores."""
+        if near is None:
+            return self._index[camera].search(query, self.config.candidates)
+        if camera not in self._places:
+            rows = self._rows[camera]
+            codes, positions = _select(self.map.coarse, rows), self.map.poses[rows, :3]
+            self._places[camera] = PlaceIndex(codes, self.map.projection, positions)
+        place = (near.x, near.y, near.radius)
+        found, scores = self._places[camera].search(query, self.config.candidates, *place)
+        if not len(found):
+            raise MapError(
+                f"no map image of camera '{camera}' lies within {near.radius:g} m of "
+                f"({near.x:.1f}, {near.y:.1f}): search a larger place or none"
+            )
+        return found, scores
 
     def choose_domain(
         self,
@@ -225,6 +259,7 @@ class Localizer:
     def _fine_scores(self, query: Tensor, rows: np.ndarray) -> np.ndarray:
         """Fine similarity of the query [D] with map images, float32 [n]."""
         references = torch.from_numpy(np.array(self.map.fine[rows])).to(self.device).float()
+        references /= references.norm(dim=1, keepdim=True).clamp_min(1e-12)
         columns = self.config.fine_shift
         if columns:
             shape = self._fine_shape

@@ -6,20 +6,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, replace
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from disam_ros import image
 from disam_ros.checkpoint import Model
 from disam_ros.config import MapBuilderConfig
 from disam_ros.dataset import DatasetInfo, ImageRecord
-from disam_ros.descriptor import describe, descriptor_shapes
+from disam_ros.descriptor import descriptor_shapes
 from disam_ros.domain import DomainChooser
-from disam_ros.errors import ImageError, MapError
+from disam_ros.encoding import BatchEncoder, Encoded, LocalEncoder
+from disam_ros.errors import MapError
+from disam_ros.index import FLAT, write_cells
 from disam_ros.keyframes import KeyframeSelector
 from disam_ros.map_writer import MapWriter
 from disam_ros.place_map import MapHeader, PlaceMap
@@ -35,24 +38,48 @@ def build_map(
     config: MapBuilderConfig,
     device: torch.device | str = "cpu",
     show_progress: bool = True,
+    encoder: BatchEncoder | None = None,
 ) -> PlaceMap:
     """Build a map, or finish one that was killed.
 
-    Images without a pose or unreadable ones are left out and counted in map.json.
-    Raises MapError (output exists, disk full, nothing usable, unknown domain).
+    encoder: None encodes in this process. Images without a pose or unreadable ones are left out
+    and counted in map.json. Raises MapError (output exists, disk full, nothing usable, unknown
+    domain).
     """
     bar = {"total": source.total, "desc": "map", "unit": "img", "disable": not show_progress}
-    with MapBuilder(source.info, model, output, config, device, source.identity) as builder:
+    identity = source.identity
+    with MapBuilder(source.info, model, output, config, device, identity, encoder) as builder:
         for item in tqdm(source.images, **bar):
             builder.add(item)
         return builder.finish()
 
 
+def write_indices(place_map: PlaceMap) -> list[Path]:
+    """Write the index of every camera with so many images that it is worth one; returns them."""
+    written = []
+    for camera in place_map.cameras():
+        rows = place_map.rows_of(camera)
+        if len(rows) > FLAT:
+            write_cells(place_map.index_path(camera), place_map.coarse[rows], place_map.projection)
+            written.append(place_map.index_path(camera))
+    return written
+
+
+@dataclass
+class _Batch:
+    """Images under way, and how far the input was consumed when the last of them came."""
+
+    records: list[ImageRecord]
+    seen: int
+    unposed: int
+    rows: Callable[[], Encoded]
+
+
 class MapBuilder:
     """Takes posed images one by one and writes a map. Use as a context manager.
 
-    live: images come from a sensor, so a resumed build continues with new ones instead of being
-    given the old ones again.
+    encoder: None encodes in this process. live: images come from a sensor, so a resumed build
+    continues with new ones instead of being given the old ones again.
     """
 
     def __init__(
@@ -63,11 +90,12 @@ class MapBuilder:
         config: MapBuilderConfig,
         device: torch.device | str = "cpu",
         source: str = "",
+        encoder: BatchEncoder | None = None,
         live: bool = False,
     ) -> None:
         if not model.identity:
             raise MapError("the model was never saved: a map needs a model directory to refer to")
-        self._model, self._config, self._device = model.to(device), config, device
+        self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
         self._info = info
         header = MapHeader(
@@ -86,63 +114,66 @@ class MapBuilder:
             output, header, dimensions, hashlib.sha256(source.encode()).hexdigest()
         )
         self._seen = self._writer.position if live else 0
-        self._skipped = self._writer.skipped
+        self._unposed = self._writer.skipped  # with those that could not be read before a kill
+        self._unreadable = 0
         self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
-        self._batch: list[tuple[ImageRecord, torch.Tensor]] = []
+        self._encoder = encoder or LocalEncoder(model, config.descriptor, device)
+        self._gathered: list[PosedImage] = []
+        self._under_way: deque[_Batch] = deque()
         self._since_commit = 0
 
     def __enter__(self) -> MapBuilder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._encoder.close()
         self._writer.close()
 
     @property
     def count(self) -> int:
         """Images in the map so far."""
-        return self._writer.count + len(self._batch)
+        under_way = sum(len(batch.records) for batch in self._under_way)
+        return self._writer.count + len(self._gathered) + under_way
 
     def add(self, item: PosedImage) -> bool:
         """Offer an image; True if it was kept as a keyframe."""
-        self._seen += 1
-        resumed = self._seen <= self._writer.position  # was dealt with before the kill
+        resumed = self._seen < self._writer.position  # was dealt with before the kill
         pose = item.record.map_from_camera
         if pose is None:
-            self._skipped += not resumed
+            self._seen += 1
+            self._unposed += not resumed
             return False
-        if not self._keyframes.keeps(item.record.camera, pose) or resumed:
-            return False
-        try:
-            tensor = image.to_tensor(item.load(), self._model.network.image_size)
-        except ImageError as error:
-            logger.warning("left out of the map: %s", error)
-            self._skipped += 1
-            return False
-        record = replace(item.record, domain=self._domain_of(item.record))
-        if self._batch and self._batch[-1][0].domain != record.domain:
-            self._encode_batch()
-        self._batch.append((record, tensor))
-        if len(self._batch) >= self._config.batch_size:
-            self._encode_batch()
-        if self._since_commit >= self._config.checkpoint_every:
-            self.commit()
-        return True
+        kept = self._keyframes.keeps(item.record.camera, pose) and not resumed
+        if kept:
+            record = replace(item.record, domain=self._domain_of(item.record))
+            if self._gathered and self._gathered[-1].record.domain != record.domain:
+                self._submit()
+            self._gathered.append(replace(item, record=record))
+        self._seen += 1
+        if len(self._gathered) >= self._config.batch_size:
+            self._submit()
+        return kept
 
     def commit(self) -> None:
         """Encode what waits and make it survive a kill."""
-        self._encode_batch()
-        self._writer.commit(self._seen, self._skipped)
+        self._submit()
+        while self._under_way:
+            self._write(self._under_way.popleft())
+        self._writer.commit(self._seen, self._unposed + self._unreadable)
         self._since_commit = 0
 
     def finish(self) -> PlaceMap:
         """Write the rest and open the finished map."""
         self.commit()
+        skipped = self._unposed + self._unreadable
         if not self._writer.count:
             raise MapError(
-                f"none of {self._seen} images could be used ({self._skipped} without a pose or "
+                f"none of {self._seen} images could be used ({skipped} without a pose or "
                 f"unreadable): a map needs at least one; see the warnings above"
             )
-        return PlaceMap(self._writer.finish({"skipped": self._skipped}), verify=False)
+        place_map = PlaceMap(self._writer.finish({"skipped": skipped}), verify=False)
+        write_indices(place_map)
+        return place_map
 
     def _domain_of(self, record: ImageRecord) -> str:
         names = self._model.domain_names()
@@ -158,14 +189,25 @@ class MapBuilder:
         latitude, longitude = (float("nan") if v is None else v for v in place)
         return self._domains.choose(record.stamp_ns, latitude, longitude).name
 
-    def _encode_batch(self) -> None:
-        if not self._batch:
-            return
-        tensors = torch.stack([tensor for _, tensor in self._batch]).to(self._device)
-        domain = self._batch[0][0].domain
-        coarse, fine = describe(self._model, domain, tensors, self._config.descriptor)
-        rows = zip(self._batch, coarse.cpu().numpy(), fine.cpu().numpy(), strict=True)
-        for (record, _), coarse_row, fine_row in rows:
-            self._writer.add(record, coarse_row, fine_row)
-        self._since_commit += len(self._batch)
-        self._batch.clear()
+    def _submit(self) -> None:
+        """Send what was gathered off; write what comes back."""
+        if self._gathered:
+            records = [item.record for item in self._gathered]
+            rows = self._encoder.submit(records[0].domain, self._gathered)
+            self._under_way.append(_Batch(records, self._seen, self._unposed, rows))
+            self._gathered = []
+        while len(self._under_way) > self._encoder.ahead:
+            self._write(self._under_way.popleft())
+
+    def _write(self, batch: _Batch) -> None:
+        """Append a batch; from time to time make all up to it survive a kill."""
+        for record, row in zip(batch.records, batch.rows(), strict=True):
+            if isinstance(row, str):
+                logger.warning("left out of the map: %s", row)
+                self._unreadable += 1
+            else:
+                self._writer.add(record, *row)
+        self._since_commit += len(batch.records)
+        if self._since_commit >= self._config.checkpoint_every:
+            self._writer.commit(batch.seen, batch.unposed + self._unreadable)
+            self._since_commit = 0

@@ -3,7 +3,8 @@
 
 Rows are appended to plain files; every commit flushes them to disk and then replaces
 `progress.json`, which says how many rows count. Opening again cuts the files back to that number
-and goes on. `finish` writes map.json and renames the directory.
+and goes on. `finish` compresses the coarse descriptors, which wait in full in a file of their own,
+writes map.json and renames the directory.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from disam_ros.dataset import ImageRecord, record_row, records_writer
+from disam_ros.compression import CHUNK, learn, to_int8
+from disam_ros.dataset import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
 from disam_ros.hashing import file_sha256
 from disam_ros.place_map import DATA_FILES, MapHeader
 
 NPY_HEADER_BYTES = 128  # what numpy writes for a two-dimensional array, with room to grow
+WHOLE = "coarse_whole.npy"  # coarse descriptors until they are compressed
+DTYPES = {WHOLE: np.dtype(np.float16), "fine.npy": np.dtype(np.int8)}
 
 
 class MapWriter:
@@ -45,19 +49,26 @@ class MapWriter:
         self.position = 0
         self.skipped = 0
         self._header = header
-        self._dtype = np.dtype(header.descriptor.storage)
-        self._dimensions = dimensions
+        self._dimensions = {WHOLE: dimensions["coarse"], "fine.npy": dimensions["fine"]}
         self._identity = {"header": header.to_json(), "dimensions": dimensions, "source": source}
         with self._reporting_disk_errors():
             self._open()
 
     def add(self, record: ImageRecord, coarse: np.ndarray, fine: np.ndarray) -> None:
-        """Append one image. `record.id` and `.path` are replaced; coarse, fine: [D] each."""
+        """Append one image. `record.id` and `.path` are replaced; coarse, fine: [D] each.
+
+        Raises MapError where the descriptors are not finite.
+        """
+        if not (np.isfinite(coarse).all() and np.isfinite(fine).all()):
+            raise MapError(
+                f"the model makes descriptors that are not finite of {record.source or record.id}: "
+                f"its weights are damaged or its training went astray"
+            )
         with self._reporting_disk_errors():
             row = record_row(record) | {"id": self.count, "path": ""}
             self._csv.writerow(row)
-            self._files["coarse.npy"].write(np.asarray(coarse, self._dtype).tobytes())
-            self._files["fine.npy"].write(np.asarray(fine, self._dtype).tobytes())
+            self._files[WHOLE].write(coarse.astype(DTYPES[WHOLE]).tobytes())
+            self._files["fine.npy"].write(to_int8(fine).tobytes())
         self.count += 1
 
     def commit(self, position: int, skipped: int = 0) -> None:
@@ -76,17 +87,48 @@ class MapWriter:
         if not self.count:
             raise MapError("no image was added: a map needs at least one")
         with self._reporting_disk_errors():
-            for name in ("coarse.npy", "fine.npy"):
+            for name in DTYPES:
                 self._files[name].seek(0)
                 self._files[name].write(self._npy_header(name, self.count))
             self.close()
+            self._compress()
+            cameras = self._tabulate()
             values = self._header.to_json() | {"images": self.count, **(extra or {})}
+            values["camera_names"] = cameras
             values["sha256"] = {name: file_sha256(self.part / name) for name in DATA_FILES}
             _replace(self.part / "map.json", json.dumps(values, indent=2) + "\n")
             os.rename(self.part, self.directory)
-            (self.directory / "progress.json").unlink(missing_ok=True)
+            for name in ("progress.json", WHOLE):
+                (self.directory / name).unlink(missing_ok=True)
             _sync_directory(self.directory.parent)
         return self.directory
+
+    def _compress(self) -> None:
+        """Write coarse.npy and its projection from the whole descriptors."""
+        whole = np.load(self.part / WHOLE, mmap_mode="r")
+        projection = learn(whole, self._header.descriptor.coarse_size)
+        np.save(self.part / "directions.npy", projection.directions)
+        np.save(self.part / "steps.npy", projection.steps)
+        shape = (len(whole), projection.size)
+        path = self.part / "coarse.npy"
+        codes = np.lib.format.open_memmap(path, "w+", np.int8, shape)
+        for start in range(0, len(whole), CHUNK):
+            codes[start : start + CHUNK] = projection.encode(whole[start : start + CHUNK])
+        codes.flush()
+
+    def _tabulate(self) -> list[str]:
+        """Write poses.npy and cameras.npy from images.csv; returns the names of the cameras."""
+        records = RecordTable(self.part / "images.csv")
+        poses = np.zeros((len(records), 7))
+        cameras = np.zeros(len(records), np.int16)
+        names: dict[str, int] = {}
+        for row, record in enumerate(records):
+            pose = record.map_from_camera
+            poses[row] = *pose.translation, *pose.quaternion
+            cameras[row] = names.setdefault(record.camera, len(names))
+        np.save(self.part / "poses.npy", poses)
+        np.save(self.part / "cameras.npy", cameras)
+        return list(names)
 
     def close(self) -> None:
         """Flush and close; what was committed can be resumed."""
@@ -105,12 +147,12 @@ class MapWriter:
         mode = "w" if progress is None else "r+"
         self._files = {
             "images.csv": (self.part / "images.csv").open(mode, newline=""),
-            **{name: (self.part / name).open(mode + "b") for name in ("coarse.npy", "fine.npy")},
+            **{name: (self.part / name).open(mode + "b") for name in DTYPES},
         }
-        for name in ("coarse.npy", "fine.npy"):
+        for name, kind in DTYPES.items():
             file = self._files[name]
             file.write(self._npy_header(name, 0))
-            row_bytes = self._dimensions[name.removesuffix(".npy")] * self._dtype.itemsize
+            row_bytes = self._dimensions[name] * kind.itemsize
             file.truncate(NPY_HEADER_BYTES + self.count * row_bytes)
             file.seek(0, os.SEEK_END)
         table = self._files["images.csv"]
@@ -134,9 +176,9 @@ class MapWriter:
         return progress
 
     def _npy_header(self, name: str, rows: int) -> bytes:
-        size = self._dimensions[name.removesuffix(".npy")]
         buffer = BytesIO()
-        values = {"descr": self._dtype.str, "fortran_order": False, "shape": (rows, size)}
+        shape = (rows, self._dimensions[name])
+        values = {"descr": DTYPES[name].str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(buffer, values)
         header = buffer.getvalue()
         if len(header) != NPY_HEADER_BYTES:

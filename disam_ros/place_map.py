@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map on disk.
 
-    map.json     format version, model identity, frame, cameras, settings, counts, checksums
-    images.csv   one row per map image (dataset.IMAGE_COLUMNS); row number = descriptor row
-    coarse.npy   coarse descriptors [N, D_coarse]
-    fine.npy     fine descriptors [N, D_fine]
+    map.json         format version, model identity, frame, cameras, settings, counts, checksums
+    images.csv       one row per map image (dataset.IMAGE_COLUMNS); row number = descriptor row
+    poses.npy        the same map_from_camera, float64 [N, 7]: tx ty tz qx qy qz qw
+    cameras.npy      int16 [N]: which of map.json's camera_names each is of
+    coarse.npy       coarse descriptors, int8 [N, d] (compression.py)
+    directions.npy   what projects to them, float16 [d, D]
+    steps.npy        value of one unit of them, float32 [d]
+    index_K.faiss    of a large map: cells of camera K's coarse descriptors (index.py)
+    fine.npy         fine descriptors up to their norm, int8 [N, D_fine]
 
 A map is written to `<name>.part` and renamed when complete, so what carries the name is whole.
 """
@@ -12,18 +17,23 @@ A map is written to `<name>.part` and renamed when complete, so what carries the
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from disam_ros.compression import Projection
 from disam_ros.config import DescriptorConfig, from_dict
-from disam_ros.dataset import Camera, ImageRecord, read_records
+from disam_ros.dataset import Camera, ImageRecord, RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.hashing import file_sha256
 
-FORMAT_VERSION = 1
-DATA_FILES = ("images.csv", "coarse.npy", "fine.npy")
+FORMAT_VERSION = 2
+PROJECTION = ("directions.npy", "steps.npy")
+ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *PROJECTION, "fine.npy")
+DATA_FILES = ("images.csv", *ARRAYS)
+CHECKED = 2**28  # bytes of a file up to which its checksum is verified at opening
 
 
 @dataclass(frozen=True)
@@ -56,28 +66,32 @@ class MapHeader:
 
 
 class PlaceMap:
-    """A complete map, opened for reading; descriptors stay on disk (memory-mapped).
+    """A complete map, opened for reading; arrays stay on disk, memory-mapped, rows are read lazily.
 
-    records: rows of images.csv. coarse, fine: descriptor arrays [N, D].
-    Raises MapError when the directory is missing, half-written, damaged or of another version.
-    `verify=False` skips the checksums (sizes are still checked).
+    records: rows of images.csv. poses, coarse, fine: the arrays. projection: makes `coarse`.
+    verify: compare checksums; None does so for files up to CHECKED bytes, False for none. Sizes
+    are always compared. Raises MapError when the directory is missing, half-written, damaged or of
+    another version.
     """
 
-    def __init__(self, directory: Path | str, verify: bool = True) -> None:
+    def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
         self.directory = Path(directory)
         values = _read_json(self.directory)
         try:
             self.header = MapHeader.from_json(values)
             count, checksums = values["images"], values["sha256"]
+            self._camera_names: list[str] = values["camera_names"]
         except (KeyError, TypeError, ValueError, AttributeError, DisamError) as error:
             raise MapError(f"{self.directory / 'map.json'} is malformed: {error}") from error
         for name in DATA_FILES:
-            self._check_file(name, checksums.get(name) if verify else None)
-        self.records: list[ImageRecord] = read_records(self.directory / "images.csv")
-        self.coarse = self._load_array("coarse.npy")
-        self.fine = self._load_array("fine.npy")
-        lengths = {"images.csv": len(self.records), "coarse": len(self.coarse)}
-        lengths["fine"] = len(self.fine)
+            self._check_file(name, checksums.get(name), verify)
+        self.records: Sequence[ImageRecord] = RecordTable(self.directory / "images.csv")
+        arrays = {name: self._load_array(name) for name in ARRAYS}
+        self.poses, self.coarse = arrays["poses.npy"], arrays["coarse.npy"]
+        self.fine, self._camera_of = arrays["fine.npy"], arrays["cameras.npy"]
+        self.projection = Projection(np.array(arrays["directions.npy"]), arrays["steps.npy"])
+        lengths = {name: len(array) for name, array in arrays.items() if name not in PROJECTION}
+        lengths["images.csv"] = len(self.records)
         if set(lengths.values()) != {count}:
             raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
         if not count:
@@ -97,27 +111,32 @@ class PlaceMap:
 
     def rows_of(self, camera: str) -> np.ndarray:
         """Descriptor rows (int64) of one camera. Raises MapError for a camera not in the map."""
-        rows = [i for i, record in enumerate(self.records) if record.camera == camera]
-        if not rows:
+        if camera not in self._camera_names:
             raise MapError(f"map has no camera '{camera}'; it has {self.cameras()}")
-        return np.array(rows)
+        return np.flatnonzero(self._camera_of == self._camera_names.index(camera))
 
     def cameras(self) -> list[str]:
-        return sorted({record.camera for record in self.records})
+        return sorted(self._camera_names)
+
+    def index_path(self, camera: str) -> Path:
+        """Where the index of a large map lies (index.py); it can be made anew at any time."""
+        return self.directory / f"index_{self._camera_names.index(camera)}.faiss"
 
     def spacing(self) -> float:
         """Median distance (metres) between consecutive map images of one camera."""
         steps = [0.0]
         for camera in self.cameras():
-            track = [self.records[i].map_from_camera.translation for i in self.rows_of(camera)]
+            track = self.poses[self.rows_of(camera), :3]
             steps += np.linalg.norm(np.diff(track, axis=0), axis=1).tolist()
         return float(np.median(steps[1:])) if len(steps) > 1 else 0.0
 
-    def _check_file(self, name: str, sha256: str | None) -> None:
+    def _check_file(self, name: str, sha256: str | None, verify: bool | None) -> None:
         path = self.directory / name
         if not path.is_file():
             raise MapError(f"{path} is missing: the map is incomplete; build it again")
-        if sha256 is not None and file_sha256(path) != sha256:
+        if verify is None:
+            verify = path.stat().st_size <= CHECKED
+        if verify and file_sha256(path) != sha256:
             raise MapError(f"{path} is damaged: its SHA-256 is not the one in map.json")
 
     def _load_array(self, name: str) -> np.ndarray:

@@ -124,3 +124,13 @@ def test_a_misspelt_domain_is_answered_with_the_nearest_names(tmp_path, capsys):
     output = str(tmp_path / "model")
     assert main(["create-model", "--domains", "sumer_day", "--output", output]) == 1
     assert "summer_day" in capsys.readouterr().err
+
+
+def test_a_map_is_checked_and_indexed_on_request(root, capsys, monkeypatch):
+    build(root, "--dataset", str(root / "data"))
+    for module in ("map_builder", "index"):
+        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 3)
+    assert main(["index", str(root / "map")]) == 0
+    assert "8 images, checksums right; index_0.faiss" in capsys.readouterr().out
+    (root / "map" / "coarse.npy").write_bytes(b"damaged")
+    assert main(["index", str(root / "map")]) == 1

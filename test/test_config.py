@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from disam_ros.config import LocalizerConfig, MapBuilderConfig, from_dict, from_yaml
+from disam_ros.config import (
+    LocalizerConfig,
+    LocalizerNodeConfig,
+    MapBuilderConfig,
+    from_dict,
+    from_yaml,
+)
 from disam_ros.errors import ConfigError
 
 
@@ -36,8 +42,8 @@ def test_a_wrong_setting_is_named_with_what_was_expected(values, message):
 
 
 def test_a_choice_outside_the_list_is_refused():
-    with pytest.raises(ConfigError, match="float16, float32"):
-        from_dict(MapBuilderConfig, {"descriptor": {"storage": "int7"}})
+    with pytest.raises(ConfigError, match="raw, compressed"):
+        from_dict(LocalizerNodeConfig, {"image_transport": "telepathy"})
 
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path):

@@ -11,11 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DESCRIPTOR, camera_pose, save_tiny_model, write_dataset
+import torch
+from conftest import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
 
-from disam_ros.config import MapBuilderConfig
+from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.descriptor import descriptor_shapes
 from disam_ros.errors import MapError
+from disam_ros.index import CellIndex
+from disam_ros.localizer import Localizer
 from disam_ros.map_builder import MapBuilder, build_map
+from disam_ros.networks import PRESETS
 from disam_ros.place_map import DATA_FILES, PlaceMap
 from disam_ros.sources import open_dataset
 
@@ -53,9 +58,10 @@ def same_map(a: PlaceMap, b: PlaceMap) -> bool:
 def test_a_map_holds_every_image_with_its_pose(dataset, model, tmp_path, builder_config):
     place_map = build(dataset, model, tmp_path / "map", builder_config)
     assert len(place_map) == 12
-    assert place_map.coarse.shape == (12, 16 * 3 * 4)
+    assert place_map.coarse.shape == (12, place_map.projection.size)
+    assert place_map.projection.directions.shape[1] == 16 * 3 * 4
     assert place_map.fine.shape == (12, 16 * 6 * 8)
-    assert place_map.coarse.dtype == np.float16
+    assert place_map.coarse.dtype == place_map.fine.dtype == np.int8
     for index, record in enumerate(place_map.records):
         assert np.allclose(record.map_from_camera.translation, camera_pose(index).translation)
         assert record.source == dataset.records[index].path
@@ -176,7 +182,7 @@ def test_a_map_of_another_version_is_refused(dataset, model, tmp_path, builder_c
     build(dataset, model, tmp_path / "map", builder_config)
     path = tmp_path / "map" / "map.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 7}))
-    with pytest.raises(MapError, match="version 7, expected 1"):
+    with pytest.raises(MapError, match="version 7, expected 2"):
         PlaceMap(tmp_path / "map")
 
 
@@ -204,10 +210,45 @@ def test_a_missing_map_says_how_to_build_one(tmp_path):
         PlaceMap(tmp_path / "nowhere")
 
 
-def test_a_full_size_map_of_ten_thousand_images_fits_in_four_gigabytes():
-    from disam_ros.config import DescriptorConfig
-    from disam_ros.descriptor import descriptor_shapes
-    from disam_ros.networks import PRESETS
+def test_the_array_of_poses_is_that_of_the_table(dataset, model, tmp_path, builder_config):
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    for record, pose in zip(place_map.records, place_map.poses, strict=True):
+        known = record.map_from_camera
+        assert np.array_equal(pose, [*known.translation, *known.quaternion])
 
-    shapes = descriptor_shapes(PRESETS["full"], DescriptorConfig()).values()
-    assert 10_000 * 2 * sum(np.prod(shape) for shape in shapes) < 4e9
+
+def test_rows_belong_to_their_camera(model, tmp_path, builder_config):
+    data = write_dataset(tmp_path / "data", 4, cameras=("left", "front"))
+    place_map = build(data, model, tmp_path / "map", builder_config)
+    assert place_map.cameras() == ["front", "left"]
+    for camera in place_map.cameras():
+        rows = place_map.rows_of(camera)
+        assert len(rows) == 4 and {place_map.records[r].camera for r in rows} == {camera}
+
+
+def test_descriptors_that_are_not_finite_are_refused(dataset, model, tmp_path, builder_config):
+    with torch.no_grad():
+        next(iter(model.coarse["day"].parameters())).fill_(float("nan"))
+    with pytest.raises(MapError, match="not finite"):
+        build(dataset, model, tmp_path / "map", builder_config)
+
+
+def test_a_large_map_gets_an_index_that_finds_its_images(
+    dataset, model, tmp_path, builder_config, monkeypatch
+):
+    for module in ("map_builder", "index"):
+        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 5)
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    assert place_map.index_path("front").exists()
+    config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+    localizer = Localizer(model, place_map, config)
+    assert isinstance(localizer._index["front"], CellIndex)
+    localizer._index["front"]._cells.nprobe = 100
+    assert [localizer.localize(texture(i)).best.record.id for i in range(12)] == list(range(12))
+
+
+@pytest.mark.parametrize(("preset", "kib"), [("mobile", 32), ("lite", 32), ("full", 65)])
+def test_an_image_takes_few_kibibytes_in_a_map(preset, kib):
+    config = DescriptorConfig()
+    shapes = descriptor_shapes(PRESETS[preset], config)
+    assert config.coarse_size + np.prod(shapes["fine"]) <= kib * 1024

@@ -23,6 +23,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--keyframe-distance", type=float, help="metres between map images")
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
+    build.add_argument(
+        "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
+    )
+
+    index = command("index", index_command, "check a map wholly and make its indices anew")
+    index.add_argument("map", help="map directory")
+
     localize = command("localize", localize_command, "localize images against a map, offline")
     localize.add_argument("images", nargs="*", help="image files")
     localize.add_argument("--dataset", help="dataset directory instead of image files")
@@ -57,14 +64,25 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         source = open_dataset(arguments.dataset)
     else:
         source = open_bag(arguments.bag, arguments.pose_topic)
-    place_map = build_map(
-        source,
-        load_model(arguments.model),
-        arguments.output,
-        config,
-        select_device(arguments.device),
-    )
+    model, encoder = load_model(arguments.model), None
+    if arguments.ray:
+        from disam_ros.distributed import RayEncoder
+
+        encoder = RayEncoder(model, config.descriptor, arguments.ray)
+    device = select_device(arguments.device)
+    place_map = build_map(source, model, arguments.output, config, device, encoder=encoder)
     print(f"{len(place_map)} images → {arguments.output}")
+
+
+def index_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.index import FLAT
+    from disam_ros.map_builder import write_indices
+    from disam_ros.place_map import PlaceMap
+
+    place_map = PlaceMap(arguments.map, verify=True)
+    written = [path.name for path in write_indices(place_map)]
+    what = ", ".join(written) or f"no index needed up to {FLAT} images a camera"
+    print(f"{arguments.map}: {len(place_map)} images, checksums right; {what}")
 
 
 def localize_command(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coarse descriptors → a few hundred bytes whose inner products are theirs, learned on the map.
+
+A map's descriptors lie near a low subspace. Its principal directions, about the origin so that
+inner products keep their meaning, take a descriptor [D] to coordinates [d]; a query is projected
+alike. Coordinates are stored as int8, each with its own step. Fine descriptors are stored as int8
+whole, since their cells are needed for shifts and activation maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE_FLOATS = 2**26  # descriptors to learn from hold so many numbers at most (256 MiB)
+MARGIN = 1.1  # largest coordinate told apart from larger ones, over the largest one seen
+LEVELS = 127
+NEGLIGIBLE = 1e-7  # share of the largest variance below which a direction is noise
+CHUNK = 256  # descriptors projected at once
+
+
+@dataclass(frozen=True)
+class Projection:
+    """directions: orthonormal rows, float16 [d, D]. steps: value of one unit of a code [d]."""
+
+    directions: np.ndarray
+    steps: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Bytes of one code."""
+        return len(self.steps)
+
+    def project(self, rows: np.ndarray) -> np.ndarray:
+        """Descriptors [..., D] → coordinates float32 [..., d]."""
+        return np.asarray(rows, np.float32) @ self.directions.astype(np.float32).T
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """Descriptors [..., D] → codes int8 [..., d]."""
+        units = np.rint(self.project(rows) / self.steps)
+        return units.clip(-LEVELS, LEVELS).astype(np.int8)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [..., d] → coordinates float32 [..., d]."""
+        return codes.astype(np.float32) * self.steps
+
+
+def learn(rows: np.ndarray, size: int) -> Projection:
+    """The projection of descriptors [N, D], possibly memory-mapped, to at most `size` coordinates.
+
+    There are no more than descriptors and than directions in which these vary. A long array is
+    learned from evenly spaced rows.
+    """
+    count = max(1, min(len(rows), SAMPLE_FLOATS // rows.shape[1]))
+    chosen = np.linspace(0, len(rows) - 1, count).astype(int)
+    sample = np.asarray(rows[chosen], np.float32)
+    variances, mixtures = np.linalg.eigh((sample @ sample.T).astype(np.float64))
+    order = np.argsort(-variances)[:size]
+    order = order[variances[order] > NEGLIGIBLE * variances[order[0]]]
+    if not len(order):
+        order = np.argsort(-variances)[:1]
+    directions = (mixtures[:, order] / np.sqrt(variances[order].clip(1e-30))).T @ sample
+    directions = directions.astype(np.float16)
+    reach = np.abs(sample @ directions.astype(np.float32).T).max(0)
+    steps = (MARGIN * reach / LEVELS).clip(1e-12).astype(np.float32)
+    return Projection(directions, steps)
+
+
+def to_int8(rows: np.ndarray) -> np.ndarray:
+    """Descriptors [..., D] → int8 codes of the same directions; zeros stay zeros."""
+    rows = np.asarray(rows, np.float32)
+    scale = np.abs(rows).max(-1, keepdims=True).clip(1e-30) / LEVELS
+    return np.rint(rows / scale).astype(np.int8)
