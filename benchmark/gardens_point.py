@@ -94,10 +94,10 @@ def render(results: dict) -> str:
         "`python -m benchmark.accuracy gardens_point --gardens-point DIR`: real images, "
         f"{results['images']} a drive, map → queries; the viewpoint steps sideways between left "
         f"and right. R@1 / R@{FIRST}: share of queries with a right frame, within ±{TOLERANCE}, "
-        "among so many answers. Of models, R@1 is that of the poses the node published to a bag at "
-        f"{1e9 / PERIOD_NS:g} Hz, R@{FIRST} that of its first candidates offline. *fine_shift 2 of "
-        "10*: the fine stage may move each of 10 candidates by two cells of sixteen sideways and "
-        "one up or down (off by default). Bold: the best. One run.\n\n"
+        "among so many answers. Of models, R@1 is that of the poses the node published to a bag, "
+        f"each image sent once the last was answered, R@{FIRST} that of its first candidates "
+        "offline. *fine_shift 2 of 10*: the fine stage may move each of 10 candidates by two cells "
+        "of sixteen sideways and one up or down (off by default). Bold: the best. One run.\n\n"
         f"{markdown(['method', *pairs], rows)}\n"
         f"Models: {'; '.join(results['models'])}.\n"
     )
@@ -121,11 +121,11 @@ def node_recalls(
             for setting, values in SETTINGS.items():
                 parameters = {f"localizer.{key}": value for key, value in values.items()}
                 parameters["localizer.domain.override"] = domain
-                poses = run_node_on_bag(bag, root / "map", directory, parameters=parameters).poses
+                run = run_node_on_bag(bag, root / "map", directory, 0.0, parameters=parameters)
                 wide = {**values, "candidates": max(FIRST, values["candidates"])}
                 localizer = Localizer(model, place_map, LocalizerConfig(**wide))
                 several = candidates(queries, domain, localizer)
-                first = published(queries, poses)
+                first = published(queries, run.poses)
                 found[setting].append({"R@1": recall(first), f"R@{FIRST}": recall(several)})
     return found
 

@@ -51,7 +51,7 @@ def images(batch, network):
 
 
 def features_agree(model, directory, batch):
-    backends = TorchBackend(model), OnnxBackend(model, directory)
+    backends = TorchBackend(model, CPU), OnnxBackend(model, directory)
     tensor = images(batch, model.network)
     for domain in model.domain_names():
         features = [backend.encode(domain, tensor) for backend in backends]
