@@ -266,7 +266,7 @@ def test_the_town_section_contains_every_figure():
         c: {m: metrics(7 * k + n) for n, m in enumerate(METHODS)} for k, c in enumerate(CONDITIONS)
     }
     text = town.render({"model": "a model", "map_images": 4321, "conditions": conditions})
-    assert "4321 images" in text and "a model" in text and " 5 Hz" in text
+    assert "4321 images" in text and "a model" in text
     for condition, methods in conditions.items():
         for method, figures in methods.items():
             (line,) = (t for t in text.splitlines() if t.startswith(f"| {condition} | {method} |"))
