@@ -6,6 +6,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 
@@ -17,9 +21,28 @@ def circumstances() -> str:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
     ).stdout.strip()
-    load = os.getloadavg()[0]
     return (
         f"commit {commit or 'unknown'}, {processor_name()}, {torch.get_num_threads()} threads of "
-        f"{os.cpu_count()}, load {load:.1f}, torch {torch.__version__}, "
+        f"{os.cpu_count()}, load {load():.1f}, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
+
+
+def load() -> float:
+    """Processes that ran or waited to run in the last minute, on average."""
+    return os.getloadavg()[0]
+
+
+def resident(field: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM at its peak, RssAnon without mapped files.
+
+    Not getrusage: its peak begins at that of the parent process.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def fresh(function: Callable, *arguments: object) -> object:
+    """The function's result in a process of its own, where nothing else has left its peak."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 
 import torch
 
-from benchmark.machine import circumstances
+from benchmark.machine import circumstances, resident
 from benchmark.naive_training import NaiveTraining
 from disam_ros.networks import PRESETS, NetworkConfig
 from training.config import TrainConfig, parse_config
@@ -222,17 +221,11 @@ def _in_fresh_process(form: Form, device_name: str) -> float:
 
 
 def _allocated(device: torch.device) -> int:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else resident("VmRSS")
 
 
 def _peak(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
-
-
-def _resident(field: str) -> int:
-    """Bytes of this process. Not getrusage: its peak begins at that of the parent process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident("VmHWM")
 
 
 if __name__ == "__main__":

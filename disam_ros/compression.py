@@ -55,12 +55,16 @@ def learn(rows: np.ndarray, size: int) -> Projection:
     count = max(1, min(len(rows), SAMPLE_FLOATS // rows.shape[1]))
     chosen = np.linspace(0, len(rows) - 1, count).astype(int)
     sample = np.asarray(rows[chosen], np.float32)
-    variances, mixtures = np.linalg.eigh((sample @ sample.T).astype(np.float64))
+    few = len(sample) <= sample.shape[1]  # then their inner products tell the same for less
+    products = sample @ sample.T if few else sample.T @ sample
+    variances, mixtures = np.linalg.eigh(products.astype(np.float64))
     order = np.argsort(-variances)[:size]
     order = order[variances[order] > NEGLIGIBLE * variances[order[0]]]
     if not len(order):
         order = np.argsort(-variances)[:1]
-    directions = (mixtures[:, order] / np.sqrt(variances[order].clip(1e-30))).T @ sample
+    directions = mixtures[:, order].T
+    if few:
+        directions = directions / np.sqrt(variances[order].clip(1e-30))[:, None] @ sample
     directions = directions.astype(np.float16)
     reach = np.abs(sample @ directions.astype(np.float32).T).max(0)
     steps = (MARGIN * reach / LEVELS).clip(1e-12).astype(np.float32)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coarse search: map images whose codes have the largest inner products with a query.
 
-Up to FLAT images every code is compared. A larger map is divided into cells of similar codes, and
-only the cells nearest to the query are searched (IndexIVF of faiss); this index is a file of the
-map, which is memory-mapped. Where a place is given, only the images around it are compared.
+Up to FLAT images every code is compared. A larger map is divided into cells of similar codes; the
+cells that resemble the query are searched by the leading coordinates of their codes (IndexIVF of
+faiss), and a shortlist is compared in full. This index is a file of the map, which is memory-mapped
+as the codes are. Where a place is given, only the images around it are compared.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ FLAT = 20_000  # images up to which all are compared
 CHUNK = 8192  # codes added at once
 LEARNING = 64  # images per cell that cells are learned from, if there are so many
 FEWEST = 2  # images per cell, on average
-CELLS_PER_ROOT = 4.0  # cells: so many times the square root of the number of images
-PROBED = 1 / 64  # share of the cells that are searched
+CELLS_PER_ROOT = 2.0  # cells: so many times the square root of the number of images
+PROBED = 1 / 6  # share of the cells that are searched
+LEADING = 96  # coordinates, those of most variance, that cells are made of and searched by
+SHORTLIST = 500  # images compared in full
 SEED = 0
 
 
@@ -49,28 +52,32 @@ class FlatIndex:
         _add(self._index, codes, projection)
 
     def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        scores, rows = self._index.search(query[None], min(count, self._index.ntotal))
-        return rows[0], scores[0]
+        return _nearest(self._index, query, count)
 
 
 class CellIndex:
-    """Compares the codes of the cells nearest to the query; read from a file."""
+    """Compares codes [N, d] of the cells that resemble the query; cells are read from a file."""
 
-    def __init__(self, path: Path, count: int) -> None:
-        """Raises ValueError where the file is not an index of `count` images."""
+    def __init__(self, path: Path, codes: np.ndarray, projection: Projection) -> None:
+        """Raises ValueError where the file is not an index of so many images."""
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
             self._cells = faiss.extract_index_ivf(self._index)
+            # its 32 threads that read ahead take longer than the search
+            faiss.downcast_InvertedLists(self._cells.invlists).prefetch_nthread = 0
         except RuntimeError as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
-        if self._index.ntotal != count:
-            raise ValueError(f"{path} is of {self._index.ntotal} images, expected {count}")
+        expected = (len(codes), min(LEADING, projection.size))
+        if (self._index.ntotal, self._index.d) != expected:
+            found = f"{self._index.ntotal} images by {self._index.d} coordinates"
+            raise ValueError(f"{path} is of {found}, expected {expected[0]} by {expected[1]}")
         self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
+        self._codes, self._projection = np.asarray(codes), projection
 
     def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        scores, rows = self._index.search(query[None], min(count, self._index.ntotal))
-        found = rows[0] >= 0
-        return rows[0][found], scores[0][found]
+        leading = np.ascontiguousarray(query[: self._index.d])
+        rows, _ = _nearest(self._index, leading, max(count, SHORTLIST))
+        return _best(self._codes, self._projection, rows[rows >= 0], query, count)
 
 
 class TorchIndex:
@@ -93,7 +100,7 @@ class PlaceIndex:
     """Compares the codes [N, d] of the images around a place. positions: metres [N, 3]."""
 
     def __init__(self, codes: np.ndarray, projection: Projection, positions: np.ndarray) -> None:
-        self._codes, self._projection = codes, projection
+        self._codes, self._projection = np.asarray(codes), projection
         self._tree = cKDTree(positions[:, :2])
 
     def search(
@@ -101,9 +108,7 @@ class PlaceIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """As CoarseIndex, among the images within `radius` metres of (x, y); empty if none is."""
         rows = np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
-        scores = self._projection.decode(self._codes[rows]) @ query
-        best = np.argsort(-scores)[:count]
-        return rows[best], scores[best]
+        return _best(self._codes, self._projection, rows, query, count)
 
 
 def open_index(
@@ -114,7 +119,7 @@ def open_index(
         return TorchIndex(codes, projection, device)
     if len(codes) > FLAT and path is not None:
         try:
-            return CellIndex(path, len(codes))
+            return CellIndex(path, codes, projection)
         except ValueError as error:
             logger.warning("%s; comparing all codes, which is slower: run 'disam index'", error)
     return FlatIndex(codes, projection)
@@ -125,21 +130,44 @@ def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
 
     The file appears when it is complete.
     """
-    size = codes.shape[1]
+    leading = Projection(projection.directions[:LEADING], projection.steps[:LEADING])
+    codes, size = codes[:, :LEADING], leading.size
     count = max(1, min(round(CELLS_PER_ROOT * len(codes) ** 0.5), len(codes) // FEWEST))
     rng = np.random.default_rng(SEED)
     chosen = np.sort(rng.permutation(len(codes))[: LEARNING * count])
-    kmeans = faiss.Kmeans(size, count, niter=10, seed=SEED, spherical=False)
-    kmeans.train(projection.decode(codes[chosen]))
-    centres = faiss.IndexFlatL2(size)
+    settings = {"niter": 10, "seed": SEED, "spherical": True, "min_points_per_centroid": 1}
+    kmeans = faiss.Kmeans(size, count, **settings)
+    kmeans.train(leading.decode(codes[chosen]))
+    centres = faiss.IndexFlatIP(size)
     centres.add(kmeans.centroids)
     index = faiss.IndexIVFScalarQuantizer(
         centres, size, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
     )
-    _add(index, codes, projection)
+    _add(index, codes, leading)
     part = path.with_name(path.name + ".part")
     faiss.write_index(index, str(part))
     part.replace(path)
+
+
+def _nearest(index: faiss.Index, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores that faiss finds, on one thread: more only wait for each other."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        scores, rows = index.search(query[None], min(count, index.ntotal))
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return rows[0], scores[0]
+
+
+def _best(
+    codes: np.ndarray, projection: Projection, rows: np.ndarray, query: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` rows of largest inner product among some, and their scores, best first."""
+    # no matrix product: its threads cost more than so few rows
+    scores = np.einsum("nd,d->n", codes[rows].astype(np.float32), query * projection.steps)
+    best = np.argsort(-scores)[:count]
+    return rows[best], scores[best]
 
 
 def _add(index: faiss.Index, codes: np.ndarray, projection: Projection) -> None:

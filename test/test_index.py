@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -31,7 +32,7 @@ def codes(descriptors, projection):
 
 def cells(codes, projection, path):
     write_cells(path, codes, projection)
-    index = CellIndex(path, len(codes))
+    index = CellIndex(path, codes, projection)
     index._cells.nprobe = index._cells.nlist  # all cells: then it must be exact
     return index
 
@@ -97,6 +98,14 @@ def test_search_finds_the_largest_inner_products_of_a_plain_loop(codes, projecti
         assert np.allclose(scores, products[rows], atol=2e-3)
 
 
+def test_a_search_leaves_the_number_of_threads_as_it_was(codes, projection):
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    FlatIndex(codes, projection).search(projection.decode(codes[0]), 3)
+    assert faiss.omp_get_max_threads() == 2
+    faiss.omp_set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_images_than_asked_for_are_all_returned(codes, projection, tmp_path, kind):
     index = KINDS[kind](codes[:2], projection, tmp_path / "cells")
@@ -107,12 +116,41 @@ def test_fewer_images_than_asked_for_are_all_returned(codes, projection, tmp_pat
 
 def test_few_cells_find_nearly_all_that_all_cells_find(codes, projection, tmp_path):
     write_cells(tmp_path / "cells", codes, projection)
-    index = CellIndex(tmp_path / "cells", len(codes))
+    index = CellIndex(tmp_path / "cells", codes, projection)
     index._cells.nprobe = index._cells.nlist // 4
     exact = FlatIndex(codes, projection)
     queries = projection.decode(codes)
     same = [set(index.search(q, 3)[0]) & set(exact.search(q, 3)[0]) for q in queries]
     assert np.mean([len(s) for s in same]) > 2.5
+
+
+def test_cells_of_leading_coordinates_and_a_full_comparison_find_what_all_coordinates_find(
+    codes, projection, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("disam_ros.index.LEADING", 12)
+    monkeypatch.setattr("disam_ros.index.SHORTLIST", 60)
+    index, exact = cells(codes, projection, tmp_path / "cells"), FlatIndex(codes, projection)
+    for query in projection.decode(codes[:20]):
+        (rows, scores), (expected, _) = index.search(query, 3), exact.search(query, 3)
+        assert rows.tolist() == expected.tolist()
+        assert np.allclose(scores, projection.decode(codes[rows]) @ query, atol=1e-5)
+    assert len(index.search(query, 70)[0]) == 70
+
+
+def test_an_index_takes_the_bytes_of_its_leading_coordinates(
+    codes, projection, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("disam_ros.index.LEADING", 12)
+    write_cells(tmp_path / "cells", codes, projection)
+    few = (tmp_path / "cells").stat().st_size
+    monkeypatch.undo()
+    write_cells(tmp_path / "cells", codes, projection)
+    assert (tmp_path / "cells").stat().st_size - few > len(codes) * (40 - 12)
+
+
+def test_directions_are_the_same_for_few_and_for_many_descriptors(descriptors):
+    many, few = learn(descriptors, 10), learn(np.pad(descriptors, ((0, 0), (0, 300))), 10)
+    assert np.allclose(np.abs(many.directions @ few.directions[:, :64].T), np.eye(10), atol=5e-3)
 
 
 def test_a_disc_holds_the_best_of_its_images_and_no_others(codes, projection):
@@ -145,6 +183,6 @@ def test_the_index_of_another_map_is_not_used(codes, projection, tmp_path, caplo
     monkeypatch.setattr("disam_ros.index.FLAT", 10)
     write_cells(tmp_path / "cells", codes[:200], projection)
     assert isinstance(open_index(codes, projection, CPU, tmp_path / "cells"), FlatIndex)
-    assert "of 200 images, expected 300" in caplog.text
+    assert "of 200 images by 40 coordinates, expected 300 by 40" in caplog.text
     write_cells(tmp_path / "cells", codes, projection)
     assert isinstance(open_index(codes, projection, CPU, tmp_path / "cells"), CellIndex)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coarse descriptors of maps larger than any at hand, with the statistics of real ones.
+
+Real are the descriptors that a model makes of a map and of queries in another season or by night,
+in principal coordinates of the maps. A `World` takes from them the mean, the covariance and, along
+each of its axes, the correlation of an image with the next on the route; a synthetic route is a
+stationary Gaussian process with these, its images scaled to the real ones' length. A query is a
+linear regression on its image, as real queries are on theirs axis by axis, plus noise with the
+mean and covariance of what that leaves. (The mere difference of query and image will not do: it
+depends on the image.) The noise is stretched until as many queries find their image or a neighbour
+in a synthetic map of the real one's size as really do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+ROUTE = 1000  # images of a route, at most
+AT_ONCE = 2**14  # images made at once
+NEGLIGIBLE = 1e-3  # spread below which an axis says nothing about a query, over the largest
+STRETCHES = np.linspace(1.0, 3.0, 21)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How queries follow from their images, along the axes of a world."""
+
+    mean: np.ndarray  # coordinates [d]
+    gain: np.ndarray  # of the image's offset in the query's [d]
+    noise: np.ndarray  # what the regression left of n real queries [n, d]
+    stretch: float = 1.0
+
+
+@dataclass(frozen=True)
+class World:
+    """Statistics of a map [d] and of queries on it. axes: orthonormal rows [d, d]."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+    spread: np.ndarray  # standard deviations along the axes
+    memory: np.ndarray  # correlations of neighbouring images along the axes
+    length: float
+    conditions: tuple[Condition, ...] = ()
+
+
+def world(images: np.ndarray, queries: Sequence[tuple[np.ndarray, np.ndarray]]) -> World:
+    """Statistics of map coordinates [N, d] and of queries [Q, d] with the rows [Q] they show."""
+    mean = images.mean(0)
+    _, lengths, axes = np.linalg.svd(images - mean, full_matrices=True)
+    spread = np.zeros(len(axes), np.float32)
+    spread[: len(lengths)] = lengths / len(images) ** 0.5
+    along = (images - mean) @ axes.T
+    memory = (along[1:] * along[:-1]).mean(0) / (along**2).mean(0).clip(1e-12)
+    length = float(np.linalg.norm(images, axis=1).mean())
+    plain = World(mean, axes, spread, memory.clip(0.0, 0.999).astype(np.float32), length)
+    conditions = [
+        _stretched(plain, _condition(plain, images, query, rows), images, query, rows)
+        for query, rows in queries
+    ]
+    return replace(plain, conditions=tuple(conditions))
+
+
+def routes(worlds: Sequence[World], count: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Coordinates of `count` images in parts [n, d], routes of the worlds in turn."""
+    rng = np.random.default_rng(seed)
+    share = -(-count // len(worlds))
+    length = min(ROUTE, share)
+    number = min(AT_ONCE // length, -(-share // length))
+    done = turn = 0
+    while done < count:
+        part = walk(worlds[turn % len(worlds)], number, length, rng)[: count - done]
+        yield part
+        done, turn = done + len(part), turn + 1
+
+
+def walk(kind: World, number: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Routes one after the other, float32 [number · length, d]."""
+    steps = rng.standard_normal((length, number, len(kind.mean)), np.float32)
+    fresh = np.sqrt(1 - kind.memory**2)
+    for last, here in pairwise(steps):
+        here *= fresh
+        here += kind.memory * last
+    steps *= kind.spread
+    along = steps.transpose(1, 0, 2).reshape(number * length, -1)
+    rows = along @ kind.axes + kind.mean
+    return rows * (kind.length / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def seen_again(
+    kind: World, condition: Condition, images: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """A query for each image [n, d]."""
+    along = (images - kind.mean) @ kind.axes.T
+    noise = rng.standard_normal((len(images), len(condition.noise)), np.float32) @ condition.noise
+    noise *= condition.stretch / len(condition.noise) ** 0.5
+    return (condition.mean + (along * condition.gain + noise) @ kind.axes).astype(np.float32)
+
+
+def likeness(images: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    """How queries [Q, d] of the rows [Q] find these among images [N, d].
+
+    margin: score of the image less the best one's from more than five images away.
+    """
+    scores = queries @ images.T
+    off = np.abs(np.arange(len(images)) - rows[:, None])
+    true = scores[np.arange(len(rows)), rows]
+    margin = true - np.where(off > 5, scores, -np.inf).max(1)
+    return {
+        "R@1 ±1": float((off[np.arange(len(rows)), scores.argmax(1)] <= 1).mean()),
+        "score": float(true.mean()),
+        "margin, median": float(np.median(margin)),
+        "margin, 10th percentile": float(np.percentile(margin, 10)),
+        "others' score, median": float(np.median(scores[off > 5])),
+        "others' score, 99th percentile": float(np.percentile(scores[off > 5], 99)),
+    }
+
+
+def imitation(
+    kind: World, condition: Condition, images: int, queries: int, seed: int = 1
+) -> dict[str, float]:
+    """`likeness` of a synthetic map of this size."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, images, queries)
+    made = walk(kind, 1, images, rng)
+    return likeness(made, seen_again(kind, condition, made[rows], rng), rows)
+
+
+def _condition(kind: World, images: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> Condition:
+    mean = queries.mean(0)
+    offsets = (queries - mean) @ kind.axes.T
+    sources = (images[rows] - images[rows].mean(0)) @ kind.axes.T
+    gain = (offsets * sources).mean(0) / (sources**2).mean(0).clip(1e-12)
+    gain[kind.spread < NEGLIGIBLE * kind.spread[0]] = 0.0
+    noise = offsets - sources * gain
+    # the image's mean offset is part of the query's mean
+    mean = mean - ((images[rows].mean(0) - kind.mean) @ kind.axes.T * gain) @ kind.axes
+    return Condition(mean, gain, noise.astype(np.float32))
+
+
+def _stretched(
+    kind: World, condition: Condition, images: np.ndarray, queries: np.ndarray, rows: np.ndarray
+) -> Condition:
+    """The condition with the noise that makes its queries as hard as the real ones."""
+    real = likeness(images, queries, rows)["R@1 ±1"]
+    tried = [replace(condition, stretch=float(stretch)) for stretch in STRETCHES]
+    return min(
+        tried,
+        key=lambda c: abs(imitation(kind, c, len(images), 2 * len(queries))["R@1 ±1"] - real),
+    )
