@@ -73,6 +73,20 @@ def test_exported_mobile_encoders_give_torchs_features(packages, tmp_path):
     features_agree(model, tmp_path / "files", 2)
 
 
+def test_torch_in_the_form_for_a_cpu_gives_the_networks_own_features():
+    model = create_model(MOBILE, [Domain("day")])
+    tensor = images(2, MOBILE)
+    with torch.inference_mode():
+        expected = model.coarse["day"](tensor), model.fine["day"](tensor)
+    for z, known in zip(TorchBackend(model, CPU).encode("day", tensor), expected, strict=True):
+        assert z.shape == known.shape and relative_error(z, known) < TOLERANCE
+
+
+def test_a_c_library_that_cannot_keep_memory_is_left_alone(model, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert TorchBackend(model, CPU).encode("day", images(1, model.network))
+
+
 def test_coarse_and_fine_features_are_not_mistaken_for_each_other(exported):
     model, directory = exported
     tensor = images(1, model.network)

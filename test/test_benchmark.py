@@ -11,7 +11,7 @@ import pytest
 import torch
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
-pytest.importorskip("matplotlib", reason="not installed: pip install -e '.[demo]'")
+pytest.importorskip("matplotlib", reason="not installed: pip install matplotlib")
 
 from benchmark import ablation, accuracy, gardens_point, models, nordland, remedies, town
 from benchmark.peers import PEERS, SEQUENCE_PEERS, peer_similarities

@@ -39,7 +39,7 @@ moments = st.builds(
 @pytest.fixture
 def wrong_domain():
     pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
-    pytest.importorskip("matplotlib", reason="not installed: pip install -e '.[demo]'")
+    pytest.importorskip("matplotlib", reason="not installed: pip install matplotlib")
     from benchmark import wrong_domain
 
     return wrong_domain

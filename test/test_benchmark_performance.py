@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
-pytest.importorskip("matplotlib", reason="not installed: pip install -e '.[demo]'")
+pytest.importorskip("matplotlib", reason="not installed: pip install matplotlib")
 
 from benchmark import map_building, opening, ranking, run, scale, speed
 from benchmark.peers.table import verdict

@@ -340,7 +340,7 @@ def test_errors_end_the_command_with_status_1_and_no_traceback(tmp_path, caplog)
 
 def test_the_benchmark_leaves_out_what_is_missing(tmp_path):
     pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
-    pytest.importorskip("matplotlib", reason="not installed: pip install -e '.[demo]'")
+    pytest.importorskip("matplotlib", reason="not installed: pip install matplotlib")
     from benchmark.domains import measure, render
 
     assert measure(tmp_path / "no_webcams", models=tmp_path) == {}
