@@ -24,4 +24,5 @@ def verdict(what: str, value: float, target: float, unit: str, at_least: bool = 
     met = value >= target if at_least else value <= target
     sign = "≥" if at_least else "≤"
     told = "met" if met else f"missed by {abs(value - target):.3g} {unit}".rstrip()
-    return f"{what} {value:.3g} {unit} {sign} {target:g}: {told}"
+    found = f"{what} {value:.3g} {unit}".rstrip()
+    return f"{found} {sign} {target:g}: {told}"
