@@ -13,11 +13,10 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Protocol
 
 from benchmark.machine import circumstances
+from benchmark.pages import render_page, section
 from benchmark.peers import ABOUT
 from disam_ros.errors import DatasetError, ModelError
 from training.errors import TrainingError
@@ -40,12 +39,6 @@ Percent unless a unit is given. Every table names the command that makes it. Not
 tuned or chosen on the data below, but where a section says so.
 """
 MISSING = (DatasetError, ModelError, TrainingError, FileNotFoundError, ModuleNotFoundError)
-
-
-class Section(Protocol):
-    def measure(self, *arguments: object) -> dict: ...
-
-    def render(self, results: dict) -> str: ...
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -83,17 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def page(figures: dict) -> str:
     """The page of all sections that have figures."""
-    parts = [HEAD]
-    for name in SECTIONS:
-        if name in figures:
-            parts.append(section(name).render(figures[name]["results"]))
-            parts.append(f"Measured under: {figures[name]['measured_under']}.\n")
-    return "\n".join([*parts, ABOUT])
-
-
-def section(name: str) -> Section:
-    """The module of a section."""
-    return import_module(f"benchmark.{name}")
+    return render_page(HEAD, SECTIONS, figures, section, ABOUT)
 
 
 if __name__ == "__main__":

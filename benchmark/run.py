@@ -11,11 +11,10 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Protocol
 
 from benchmark.machine import circumstances
+from benchmark.pages import render_page, section
 
 SECTIONS = (
     "node_latency",
@@ -33,12 +32,6 @@ HEAD = """# Performance
 Written by `make bench`; figures of one run on one machine, whose circumstances stand below each
 section. Targets are told with what became of them.
 """
-
-
-class Section(Protocol):
-    def measure(self) -> dict: ...
-
-    def render(self, results: dict) -> str: ...
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,17 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def page(figures: dict) -> str:
     """The page of all sections that have figures."""
-    parts = [HEAD]
-    for name in SECTIONS:
-        if name in figures:
-            parts.append(section(name).render(figures[name]["results"]))
-            parts.append(f"Measured under: {figures[name]['measured_under']}.\n")
-    return "\n".join(parts)
-
-
-def section(name: str) -> Section:
-    """The module of a section."""
-    return import_module(f"benchmark.{name}")
+    return render_page(HEAD, SECTIONS, figures, section)
 
 
 if __name__ == "__main__":

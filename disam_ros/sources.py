@@ -14,6 +14,7 @@ import numpy as np
 from disam_ros import image
 from disam_ros.bags.images import BagImages
 from disam_ros.dataset import Dataset, DatasetInfo, ImageRecord
+from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.image_messages import decode_image
 
@@ -53,6 +54,8 @@ def open_images(path: Path | str, map_frame: str, pose_topic: str = "") -> Image
 
     Poses in another frame than `map_frame` count as unknown. Raises DatasetError or BagError.
     """
+    if not Path(path).exists():
+        raise DatasetError(f"{path} not found: expected a dataset directory or a rosbag2")
     if (Path(path) / "dataset.json").exists():
         source = open_dataset(path)
         given = source.info.map_frame

@@ -134,3 +134,22 @@ def test_a_map_is_checked_and_indexed_on_request(root, capsys, monkeypatch):
     assert "8 images, checksums right; index_0.faiss" in capsys.readouterr().out
     (root / "map" / "coarse.npy").write_bytes(b"damaged")
     assert main(["index", str(root / "map")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere not found: expected a dataset directory or a rosbag2"),
+        (["data", "--record", "answers"], "add --through-node"),
+        (["data", "--through-node"], "disam to-bag"),
+        (["data", "--output", "data"], "holds no evaluation"),
+    ],
+)
+def test_an_evaluation_that_cannot_begin_says_what_to_do(
+    root, capsys, monkeypatch, arguments, message
+):
+    build(root, "--dataset", str(root / "data"))
+    monkeypatch.chdir(root)
+    assert main(["evaluate", *arguments, "--map", "map", "--model", "model"]) == 1
+    assert message in capsys.readouterr().err
+    assert not (root / "evaluation").exists()

@@ -68,6 +68,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.sources import open_images
 
     refuse_foreign(arguments.output)
+    if arguments.record and not arguments.through_node:
+        raise ConfigError("--record keeps the running node's answers: add --through-node")
     localizer = Localizer.open(arguments.map, arguments.model, _config(arguments))
     frame = localizer.map.header.map_frame
     references = open_images(arguments.map_images, frame) if arguments.map_images else None
