@@ -2,8 +2,8 @@
 """How long a localizer takes to open a map of 100 000 images: `python -m benchmark.run opening`.
 
 The map is written by MapWriter from synthetic descriptors: coarse ones of the usual 512 bytes, made
-of no more numbers than that; fine ones of 112 bytes in place of 21 504, which are never read at
-opening where they take more than 256 MiB.
+of features of 2×3 cells; fine ones of 112 bytes in place of 21 504, which are never read at opening
+where they take more than 256 MiB.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from demo.drives import MODEL
 from disam_ros.checkpoint import load_model
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig
 from disam_ros.dataset import Camera, ImageRecord
+from disam_ros.descriptor import descriptor_shapes
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.localizer import Localizer
 from disam_ros.map_builder import write_indices
@@ -27,7 +28,6 @@ from disam_ros.map_writer import MapWriter
 from disam_ros.place_map import MapHeader, PlaceMap
 
 IMAGES = 100_000
-COARSE = 512
 REPEATS = 5
 TARGET_S = 3.0
 
@@ -64,20 +64,21 @@ def render(results: dict) -> str:
 def write_map(directory: Path, images: int) -> None:
     """A map of descriptors of noise, one metre apart on routes of a thousand."""
     model, rng = load_model(MODEL), np.random.default_rng(0)
-    config = DescriptorConfig(fine_grid=1)
+    config = DescriptorConfig(coarse_grid=3, fine_grid=1)
     camera = Camera(640, 480, 500.0, 500.0, 320.0, 240.0)
     header = MapHeader(model.identity, model.name, "map", {"front": camera}, config)
-    fine = model.network.channels
-    spectrum = 1.0 / np.sqrt(1.0 + np.arange(COARSE, dtype=np.float32))
-    writer = MapWriter(directory, header, {"coarse": COARSE, "fine": fine}, "noise")
+    shapes = descriptor_shapes(model.network, config)
+    sizes = {stage: int(np.prod(shape)) for stage, shape in shapes.items()}
+    spectrum = 1.0 / np.sqrt(1.0 + np.arange(sizes["coarse"], dtype=np.float32))
+    writer = MapWriter(directory, header, sizes, "noise")
     for index in range(images):
         place = np.array([index % 1000, 20.0 * (index // 1000), 1.5])
         pose = Transform.from_rotation(place, BODY_FROM_OPTICAL)
         source = f"images/summer_day/front/{index:09d}.jpg"
         record = ImageRecord(index, index * 10**8, "front", "summer_day", source, pose)
-        coarse = spectrum * rng.standard_normal(COARSE, np.float32)
+        coarse = spectrum * rng.standard_normal(sizes["coarse"], np.float32)
         coarse /= np.linalg.norm(coarse)
-        writer.add(record, coarse, rng.standard_normal(fine, np.float32))
+        writer.add(record, coarse, rng.standard_normal(sizes["fine"], np.float32))
     writer.commit(images)
     writer.finish()
 

@@ -28,11 +28,22 @@ from disam_ros.descriptor import coarse_descriptor, descriptor_shapes, fine_desc
 from disam_ros.evaluation import score
 from disam_ros.image import to_tensor
 from disam_ros.networks import PRESETS
+from training.config import CropConfig, ValidationConfig
+from training.places import same_place
+from training.validate import SAME_TILE, load_validation
 
 EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256)
-GRIDS = (EXACT, DescriptorConfig(coarse_grid=8, fine_grid=8), DescriptorConfig(coarse_grid=4))
+GRIDS = (
+    EXACT,
+    DescriptorConfig(coarse_grid=8, fine_grid=8),
+    DescriptorConfig(coarse_grid=4),
+    DescriptorConfig(coarse_grid=12),
+)
 NORDLAND = Path("data/nordland_64x32.npz")
 NORDLAND_STRIDE, TOLERANCE = 3, 1  # frames: every third; right if so near
+WEBCAMS, WEBCAM_MODEL = "webcams:data/dnim/test", Path("models/daynight-lite")
+WEBCAM_IMAGES = 12  # of a camera, by day and by night, cut into 16 tiles each
+ASIDE = {"dnim": 0.0, "dnim aside": 0.15}  # share of a tile by which queries' tiles lie aside
 TARGET = 0.5  # points that a map's descriptors may cost
 KIB = {"mobile": 32, "lite": 32, "full": 64}  # of an image on disk
 
@@ -72,7 +83,7 @@ def measure() -> dict:
     """Shares by means and column, the share of unchanged answers and the bytes of each means."""
     rows: dict[str, dict] = {name: {"shares": {}} for name in MEANS}
     same: dict[str, list[np.ndarray]] = {name: [] for name in MEANS}
-    places = town_and_nordland()
+    places = all_places()
     for place in places:
         for condition, queries in place.queries.items():
             exact = answers(MEANS[EXACT_ROW], queries, place.references)
@@ -86,7 +97,8 @@ def measure() -> dict:
         rows[name]["coarse_bytes"] = means.bytes(coarse)
         rows[name]["fine_bytes"] = fine * np.dtype(means.fine).itemsize
         rows[name]["same"] = float(np.concatenate(same[name]).mean())
-    return {"rows": rows, "images": {p.name: len(p.references[0][0]) for p in places}}
+    images = {p.name: len(p.references[0][0]) for p in places if p.name not in list(ASIDE)[1:]}
+    return {"rows": rows, "images": images}
 
 
 def render(results: dict) -> str:
@@ -108,7 +120,9 @@ def render(results: dict) -> str:
         "## Ranking cost of compact descriptors\n\n"
         f"`python -m benchmark.run ranking`: percent; model town-lite, map images: {images}; "
         "town: R@1 within 5 m and shares within the pose thresholds; Nordland: every third frame "
-        "of 64×32 pixels, winter in a summer map, right within one frame. Three candidates. Fine "
+        "of 64×32 pixels, winter in a summer map, right within one frame; dnim: model "
+        "daynight-lite, tiles of the test webcams by night in a map of their tiles by day, the "
+        f"same or {100 * ASIDE['dnim aside']:.0f} % of a tile aside. Three candidates. Fine "
         "descriptors are float32 with exact features, float16 with pooled ones and where said, "
         "else int8. *Same answer*: as with exact features. Bold: what a map stores. There are no "
         "more directions than images they are learned from: 280 and 140 of every 2nd and 4th in "
@@ -170,6 +184,30 @@ def _town(model: Model) -> Place:
     return Place("town", references, queries, nearest, judge)
 
 
+@cache
+def all_places() -> list[Place]:
+    """Those and webcams by day and night."""
+    model = load_model(WEBCAM_MODEL)
+    return [*town_and_nordland(), *(_webcams(model, name, ASIDE[name]) for name in ASIDE)]
+
+
+def _webcams(model: Model, name: str, aside: float) -> Place:
+    """Tiles of fixed cameras, day → night; those of the queries lie aside."""
+    config = ValidationConfig(
+        data=[WEBCAMS], reference="day", shift=aside, images=WEBCAM_IMAGES, radius=1.0
+    )
+    found = load_validation(config, model.network.image_size, CropConfig(), ["day", "night"])
+    references = describe_all(model, "day", found.images["day"], GRIDS)
+    queries = {"night": describe_all(model, "night", found.images["night"], GRIDS)}
+    right = same_place(found.places["night"], found.places["day"], 1.0, 10.0, SAME_TILE)
+    rows = np.arange(len(right))
+
+    def judge(_: str, found: np.ndarray) -> dict[str, float]:
+        return {name: float(right[rows, found].mean())}
+
+    return Place(name, references, queries, {"night": right.argmax(1)}, judge)
+
+
 def _nordland(model: Model) -> Place:
     with np.load(NORDLAND) as file:
         grey = [file[season][::NORDLAND_STRIDE] for season in ("summer", "winter")]
@@ -185,13 +223,20 @@ def _nordland(model: Model) -> Place:
 
 
 def describe_all(
-    model: Model, domain: str, images: Iterable[np.ndarray], configs: Iterable[DescriptorConfig]
+    model: Model,
+    domain: str,
+    images: Iterable[np.ndarray | Tensor],
+    configs: Iterable[DescriptorConfig],
 ) -> list[Descriptors]:
-    """Coarse and fine descriptors [N, D] of RGB images by configuration, each encoded once."""
+    """Coarse and fine descriptors [N, D] by configuration, each image encoded once.
+
+    images: uint8 RGB, or network inputs [3, H, W].
+    """
     configs = list(configs)
     rows: list[list[Descriptors]] = [[] for _ in configs]
     for picture in tqdm(images, desc=domain, unit="img", leave=False):
-        tensor = to_tensor(picture, model.network.image_size)[None]
+        ready = isinstance(picture, Tensor)
+        tensor = (picture if ready else to_tensor(picture, model.network.image_size))[None]
         with torch.inference_mode():
             z_coarse, z_fine = model.coarse[domain](tensor), model.fine[domain](tensor)
         for config, kept in zip(configs, rows, strict=True):
@@ -270,6 +315,8 @@ MEANS = {
     "512, learned from the first 140 images": _principal(512, sample=slice(140)),
     "512, of 8 cells": _principal(512, grid=1),
     "256, of 8 cells": _principal(256, grid=1),
+    "512, of 12 cells": _principal(512, grid=3),
+    "512, of 4 cells": _principal(512, grid=2),
     "512; fine of 8 cells": _principal(512, fine_grid=1),
     "random projection to 512, int8": Means(partial(_random, 512), lambda _: 512),
     "product quantization, 256 bytes": Means(partial(_product, 256), lambda _: 256),

@@ -10,6 +10,7 @@ as the codes are. Where a place is given, only the images around it are compared
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from disam_ros.compression import LEVELS, Projection
+from disam_ros.errors import MapError
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +109,20 @@ class PlaceIndex:
         self, query: np.ndarray, count: int, x: float, y: float, radius: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """As CoarseIndex, among the images within `radius` metres of (x, y); empty if none is."""
-        rows = np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
-        return _best(self._codes, self._projection, rows, query, count)
+        return self.best(query, count, self.near(x, y, radius))
+
+    def near(self, x: float, y: float, radius: float) -> np.ndarray:
+        """Rows (int64) of the images within `radius` metres of (x, y)."""
+        return np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
+
+    def best(
+        self, query: np.ndarray, count: int, rows: np.ndarray, bonus: np.ndarray | float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As CoarseIndex, among some rows [n].
+
+        bonus: [n], is added to their scores for the choice, not in what is returned.
+        """
+        return _best(self._codes, self._projection, rows, query, count, bonus)
 
 
 def open_index(
@@ -128,7 +142,7 @@ def open_index(
 def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
     """Divide codes [N, d] into cells and write the index that CellIndex reads.
 
-    The file appears when it is complete.
+    The file appears when it is complete. Raises MapError where the disk is full or read-only.
     """
     leading = Projection(projection.directions[:LEADING], projection.steps[:LEADING])
     codes, size = codes[:, :LEADING], leading.size
@@ -145,8 +159,16 @@ def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
     )
     _add(index, codes, leading)
     part = path.with_name(path.name + ".part")
-    faiss.write_index(index, str(part))
-    part.replace(path)
+    try:
+        faiss.write_index(index, str(part))
+        part.replace(path)
+    except (RuntimeError, OSError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise MapError(
+            f"the index {path} cannot be written: {error}; the map is whole without it, only slower "
+            f"to search: free space or make it writable, then run 'disam index'"
+        ) from error
 
 
 def _nearest(index: faiss.Index, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -161,12 +183,17 @@ def _nearest(index: faiss.Index, query: np.ndarray, count: int) -> tuple[np.ndar
 
 
 def _best(
-    codes: np.ndarray, projection: Projection, rows: np.ndarray, query: np.ndarray, count: int
+    codes: np.ndarray,
+    projection: Projection,
+    rows: np.ndarray,
+    query: np.ndarray,
+    count: int,
+    bonus: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` rows of largest inner product among some, and their scores, best first."""
+    """The `count` rows of largest inner product (plus bonus) among some, and their scores."""
     # no matrix product: its threads cost more than so few rows
     scores = np.einsum("nd,d->n", codes[rows].astype(np.float32), query * projection.steps)
-    best = np.argsort(-scores)[:count]
+    best = np.argsort(-(scores + bonus))[:count]
     return rows[best], scores[best]
 
 

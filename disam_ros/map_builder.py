@@ -172,7 +172,10 @@ class MapBuilder:
                 f"unreadable): a map needs at least one; see the warnings above"
             )
         place_map = PlaceMap(self._writer.finish({"skipped": skipped}), verify=False)
-        write_indices(place_map)
+        try:
+            write_indices(place_map)
+        except MapError as error:
+            logger.warning("%s", error)
         return place_map
 
     def _domain_of(self, record: ImageRecord) -> str:

@@ -131,7 +131,7 @@ def _four_bits(width, size, _, original=faiss.ProductQuantizer):
 
 
 def test_exact_rows_and_their_shares_stand_in_the_ranking_section(place, monkeypatch):
-    monkeypatch.setattr(ranking, "town_and_nordland", lambda: [place])
+    monkeypatch.setattr(ranking, "all_places", lambda: [place])
     kept = {name: ranking.MEANS[name] for name in (ranking.EXACT_ROW, ranking.SHIPPED)}
     monkeypatch.setattr(ranking, "MEANS", kept)
     results = ranking.measure()
@@ -153,11 +153,15 @@ def test_a_map_for_the_opening_is_a_map(tmp_path):
 
 def test_a_query_of_the_speed_section_goes_through_a_map(monkeypatch):
     monkeypatch.setattr(speed, "LOOP_IMAGES", 2)
-    row = speed.query_times("lite", 2, images=5) | {"load": 0.0}
-    assert row["loop"] > 0 and row["queries"] == 2
-    results = {"images": 5, "threads": 1, "rows": {"lite": row, "mobile": row}}
-    text = speed.render(results)
-    assert "| lite |" in text and "both encoders of `mobile`" in text
+    rows = [
+        {"preset": preset, "backend": backend, "load": 0.0}
+        | speed.query_times("lite", backend, 2, images=5, threads=1)
+        for preset, backend in (("lite", "torch"), ("mobile", "onnx"))
+    ]
+    assert all(row["loop"] > 0 and row["queries"] == 2 for row in rows)
+    reference = speed.reference_times(1, images=5, preset="lite")
+    text = speed.render({"images": 5, "threads": 1, "reference": reference, "rows": rows})
+    assert "| lite | torch |" in text and "both encoders of `mobile`" in text
 
 
 def test_the_map_building_section_contains_its_figures():

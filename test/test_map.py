@@ -19,7 +19,7 @@ from disam_ros.descriptor import descriptor_shapes
 from disam_ros.errors import MapError
 from disam_ros.index import CellIndex
 from disam_ros.localizer import Localizer
-from disam_ros.map_builder import MapBuilder, build_map
+from disam_ros.map_builder import MapBuilder, build_map, write_indices
 from disam_ros.networks import PRESETS
 from disam_ros.place_map import DATA_FILES, PlaceMap
 from disam_ros.sources import open_dataset
@@ -242,8 +242,8 @@ def test_a_large_map_gets_an_index_that_finds_its_images(
     assert place_map.index_path("front").exists()
     config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
     localizer = Localizer(model, place_map, config)
-    assert isinstance(localizer._index["front"], CellIndex)
-    localizer._index["front"]._cells.nprobe = 100
+    assert isinstance(localizer._search._index["front"], CellIndex)
+    localizer._search._index["front"]._cells.nprobe = 100
     assert [localizer.localize(texture(i)).best.record.id for i in range(12)] == list(range(12))
 
 
@@ -252,3 +252,37 @@ def test_an_image_takes_few_kibibytes_in_a_map(preset, kib):
     config = DescriptorConfig()
     shapes = descriptor_shapes(PRESETS[preset], config)
     assert config.coarse_size + np.prod(shapes["fine"]) <= kib * 1024
+
+
+def test_a_disk_that_takes_no_index_costs_the_index_but_not_the_map(
+    dataset, model, tmp_path, builder_config, monkeypatch, caplog
+):
+    for module in ("map_builder", "index"):
+        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 5)
+    (tmp_path / "map.part" / "index_0.faiss.part").mkdir(parents=True)  # no file can be put there
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    assert "cannot be written" in caplog.text and "disam index" in caplog.text
+    assert len(PlaceMap(tmp_path / "map")) == len(place_map) == 12
+    with pytest.raises(MapError, match="the map is whole without it"):
+        write_indices(place_map)
+
+
+def test_a_map_is_opened_and_searched_without_reading_its_fine_descriptors(
+    dataset, model, tmp_path, builder_config
+):
+    settings = replace(builder_config, descriptor=replace(builder_config.descriptor, fine_grid=1))
+    build(dataset, model, tmp_path / "map", settings)
+    fine = np.lib.format.open_memmap(  # a file of holes, far larger than what is read of it
+        tmp_path / "map" / "fine.npy", "w+", np.int8, (12, 2**28)
+    )
+    del fine
+    before = resident()
+    place_map = PlaceMap(tmp_path / "map")
+    Localizer(model, place_map, LocalizerConfig(device="cpu"))
+    assert place_map.fine.nbytes == 3 * 2**30
+    assert resident() - before < 2**28
+
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
