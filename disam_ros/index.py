@@ -166,8 +166,8 @@ def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise MapError(
-            f"the index {path} cannot be written: {error}; the map is whole without it, only slower "
-            f"to search: free space or make it writable, then run 'disam index'"
+            f"the index {path} cannot be written: {error}; the map is whole without it, only slower"
+            f" to search: free space or make it writable, then run 'disam index'"
         ) from error
 
 
