@@ -10,7 +10,7 @@ install: $(INSTALLED)
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools<80' wheel
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,descriptors,train,dev,bench,onnx,ray]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,train,dev,bench,onnx,ray]'
 	touch $@
 
 demo: install

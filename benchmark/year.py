@@ -58,7 +58,7 @@ PLACES = (
     Place("0° 37° E", 0, 37, 20, 0, (0.25, 0.4, 0.15, 0.03, 0.17), (0.25, 0.4, 0.15, 0.03, 0.17)),
     Place("34° S 151° E", -34, 151, 18, 5, (0.45, 0.3, 0.1, 0.02, 0.13), (0.4, 0.3, 0.1, 0, 0.2)),
 )
-RULES = load_rules()
+RULES = {name: domain for name, domain in load_rules().items() if domain.view == "ground"}
 PACKAGED = "all packaged domains"
 MODELS = {
     "town-lite": ("summer_day", "winter_snow", "autumn_rain", "night"),

@@ -38,7 +38,7 @@ KEPT_BYTES, LARGEST_KEPT = 128 << 20, 32 << 20
 
 
 class Backend(Protocol):
-    """Runs the two encoders of a domain."""
+    """Runs the two encoders of a domain; once where they are one, as in a global model."""
 
     name: str
 
@@ -56,13 +56,13 @@ class TorchBackend:
         self._model = model
         if device.type == "cpu":
             keep_freed_memory()
-            if model.network.encoder == "mobile":  # the paper's encoder is faster without
+            if model.network.depthwise:  # the paper's encoder is faster without
                 for encoder in (*model.coarse.values(), *model.fine.values()):
                     encoder.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._model.coarse[domain](images), self._model.fine[domain](images)
+        return self._model.encode(domain, images)
 
 
 class OnnxBackend:

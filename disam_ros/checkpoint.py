@@ -1,36 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model directory: one coarse and one fine encoder per domain.
+"""Model directory: DISAM's coarse and fine encoder per domain, or a global model's branches.
 
-model.json            format version, network size, domains with their tags, provenance, hashes
-coarse.safetensors    encoder weights, keys `<domain>/<parameter>`
-fine.safetensors      the same for the fine stage
-domain.safetensors    optional: weights of the domain classifier; no part of the model's identity
+model.json              format version, network, domains with their tags, provenance, hashes
+coarse.safetensors      encoder weights, keys `<domain>/<parameter>`
+fine.safetensors        the same for the fine stage
+descriptor.safetensors  instead of these two in a global model, keys `<branch>/<parameter>`
+domain.safetensors      optional: weights of the domain classifier; no part of the model's identity
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
+from disam_ros import model_files
 from disam_ros.domain import Domain
 from disam_ros.domain_classifier import DomainClassifier
 from disam_ros.errors import DisamError, ModelError
-from disam_ros.hashing import file_sha256
+from disam_ros.global_descriptors import GlobalConfig, GlobalNetwork
 from disam_ros.networks import NetworkConfig, build_encoder
 
-FORMAT_VERSION = 1
 STAGES = ("coarse", "fine")
+DESCRIPTOR = "descriptor"  # a global model's file
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256
 
 
@@ -39,17 +38,33 @@ class Model:
     """Encoders by stage and domain name.
 
     `.coarse[domain]` and `.fine[domain]` map images [B, 3, H, W] in [−1, 1] to features
-    [B, C, H/s, W/s].
+    [B, C, h, w]. In a global model both are the network of the domain's branch, which domains may
+    share, and features are one cell. Raises ModelError where branches and network do not fit.
     """
 
-    network: NetworkConfig
+    network: NetworkConfig | GlobalConfig
     domains: list[Domain]
     coarse: Mapping[str, nn.Module]
     fine: Mapping[str, nn.Module]
     name: str = ""
     training: dict = field(default_factory=dict)  # provenance: losses, data, commit, steps
-    identity: str = ""  # SHA-256 over both encoder files; empty until saved or loaded
+    identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
     classifier: DomainClassifier | None = None  # names the domain of an image
+    branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
+
+    def __post_init__(self) -> None:
+        names = self.domain_names() if isinstance(self.network, GlobalConfig) else []
+        if sorted(self.branches) != sorted(names):
+            raise ModelError(
+                f"expected branches for the domains {', '.join(names) or 'of a global model only'},"
+                f" got {dict(self.branches)}"
+            )
+
+    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Coarse and fine features of images [B, 3, H, W]; once where both encoders are one."""
+        coarse, fine = self.coarse[domain], self.fine[domain]
+        z = coarse(images)
+        return z, z if fine is coarse else fine(images)
 
     def to(self, device: torch.device | str) -> Model:
         """Move all networks to a device."""
@@ -61,14 +76,15 @@ class Model:
 
     @property
     def label(self) -> str:
-        """Name and training in a few words, for people."""
+        """Name, kind and training in a few words, for people."""
         steps, losses = (self.training.get(key) or {} for key in ("steps", "losses"))
         stages = [f"{stage} {n} steps of {', '.join(losses[stage])}" for stage, n in steps.items()]
         source = self.training.get("imported_from")
         told = "; ".join(stages) or (f"imported from {source}" if source else "UNTRAINED")
         if self.training.get("initial"):
             told += f"; from {self.training['initial']}"
-        return f"{self.name} ({told})"
+        kinds = sorted({net.kind for net in self.coarse.values() if isinstance(net, GlobalNetwork)})
+        return f"{self.name} ({'; '.join([*kinds, told])})"
 
     def domain_names(self) -> list[str]:
         return [domain.name for domain in self.domains]
@@ -82,13 +98,41 @@ def create_model(
         raise ModelError("a model needs at least one domain, got none")
     stages = []
     for offset in range(len(STAGES)):
-        encoders = {}
-        for domain in domains:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + offset)
-                encoders[domain.name] = build_encoder(network).eval()
-        stages.append(encoders)
+        stages.append({d.name: _draw(network, seed + offset) for d in domains})
     return Model(network, domains, *stages, name=name, training={"losses": {}, "seed": seed})
+
+
+def create_global_model(
+    config: GlobalConfig,
+    domains: list[Domain],
+    branches: Mapping[str, str] | None = None,
+    name: str = "",
+    seed: int = 0,
+) -> Model:
+    """An UNTRAINED global model with weights drawn from `seed`. All branches start equal.
+
+    branches: domain → name of its branch; None: one branch for the camera's domains, "ground", and
+    one for those from above, "aerial". Raises ModelError.
+    """
+    if not domains:
+        raise ModelError("a model needs at least one domain, got none")
+    if branches is None:
+        branches = {domain.name: domain.view for domain in domains}
+    networks = {branch: _draw(config, seed) for branch in _branch_names(branches)}
+    training = {"losses": {}, "seed": seed}
+    return global_model(config, domains, branches, networks, name=name, training=training)
+
+
+def global_model(
+    config: GlobalConfig,
+    domains: list[Domain],
+    branches: Mapping[str, str],
+    networks: Mapping[str, nn.Module],
+    **rest: Any,
+) -> Model:
+    """A global model of networks by branch. rest: other fields of `Model`. Raises ModelError."""
+    encoders = {domain: networks[branch] for domain, branch in branches.items()}
+    return Model(config, domains, encoders, encoders, branches=dict(branches), **rest)
 
 
 def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
@@ -106,31 +150,29 @@ def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     dtype = torch.float16 if half else torch.float32
-    hashes = {}
-    for stage in STAGES:
-        encoders: Mapping[str, nn.Module] = getattr(model, stage)
-        weights = {
-            f"{name}/{key}": value.detach().to("cpu", dtype).contiguous()
-            for name, encoder in encoders.items()
-            for key, value in encoder.state_dict().items()
-        }
-        save_file(weights, part / f"{stage}.safetensors")
-        hashes[stage] = file_sha256(part / f"{stage}.safetensors")
+    networks = _networks_by_file(model)
+    hashes = {
+        file: model_files.write_networks(part / f"{file}.safetensors", named, dtype)
+        for file, named in networks.items()
+    }
     if model.classifier is not None:
-        hashes[CLASSIFIER] = _write_classifier(model.classifier, part)
+        path = part / f"{CLASSIFIER}.safetensors"
+        hashes[CLASSIFIER] = model_files.write_network(path, model.classifier)
     header = {
-        "format_version": FORMAT_VERSION,
+        "format_version": model_files.FORMAT_VERSION,
         "name": model.name or directory.name,
-        "network": asdict(model.network),
+        "network": asdict(model.network) | {"encoder": model.network.encoder},
         "domains": [domain.to_json() for domain in model.domains],
         "training": model.training,
         "sha256": hashes,
     }
-    _write_header(part, header)
+    if model.branches:
+        header["branches"] = dict(model.branches)
+    model_files.write_header(part, header)
     if directory.exists():
         directory.rmdir()
     os.rename(part, directory)
-    model.identity = _identity(hashes)
+    model.identity = model_files.identity(hashes, networks)
     return directory
 
 
@@ -144,16 +186,17 @@ def add_classifier(
     the file only while it is the right one. Raises ModelError.
     """
     directory = Path(directory)
-    header = _read_header(directory)
+    header = model_files.read_header(directory)
     try:
         hashes, training = header["sha256"], header.setdefault("training", {})
         _require_domains(classifier, [domain["name"] for domain in header["domains"]])
         if hashes.pop(CLASSIFIER, None) is not None:
             training.pop("domain_classifier", None)
-            _write_header(directory, header)
-        hashes[CLASSIFIER] = _write_classifier(classifier, directory)
+            model_files.write_header(directory, header)
+        path = directory / f"{CLASSIFIER}.safetensors"
+        hashes[CLASSIFIER] = model_files.write_network(path, classifier)
         training["domain_classifier"] = dict(provenance)
-        _write_header(directory, header)
+        model_files.write_header(directory, header)
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
     except OSError as error:
@@ -166,98 +209,69 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
     Raises ModelError when a file is missing, damaged (its SHA-256 differs) or does not fit.
     """
     directory = Path(directory)
-    header = _read_header(directory)
+    header = model_files.read_header(directory)
     try:
-        network = NetworkConfig(
-            **{**header["network"], "image_size": tuple(header["network"]["image_size"])}
-        )
+        network = _parse_network(header["network"])
         domains = [Domain.from_json(entry) for entry in header["domains"]]
-        hashes = {stage: header["sha256"][stage] for stage in STAGES}
+        model = _blank(network, domains, header.get("branches", {}))
+        networks = _networks_by_file(model)
+        hashes = {file: header["sha256"][file] for file in networks}
         classifier_hash = header["sha256"].get(CLASSIFIER)
     except (KeyError, TypeError, AttributeError, ValueError, DisamError) as error:
         raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
-    stages = [_load_stage(directory, s, network, domains, hashes[s], device) for s in STAGES]
-    return Model(
-        network,
-        domains,
-        *stages,
-        name=header.get("name", directory.name),
-        training=header.get("training", {}),
-        identity=_identity(hashes),
-        classifier=_load_classifier(directory, domains, classifier_hash, device),
-    )
+    for file, named in networks.items():
+        model_files.read_networks(directory / f"{file}.safetensors", hashes[file], named)
+    model.name = header.get("name", directory.name)
+    model.training = header.get("training", {})
+    model.identity = model_files.identity(hashes, networks)
+    if classifier_hash is not None:
+        model.classifier = DomainClassifier(model.domain_names())
+        path = directory / f"{CLASSIFIER}.safetensors"
+        model_files.read_network(path, classifier_hash, model.classifier)
+    return model.to(device)
 
 
-def _read_header(directory: Path) -> dict:
-    path = directory / "model.json"
-    if not path.is_file():
-        raise ModelError(
-            f"{path} not found: {directory} is not a model directory; make one with "
-            f"'disam import-checkpoint' or training/train.py"
-        )
-    try:
-        header = json.loads(path.read_text())
-        version = header["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is malformed: {error}") from error
-    if version != FORMAT_VERSION:
-        raise ModelError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
-    return header
+def _parse_network(values: Mapping[str, Any]) -> NetworkConfig | GlobalConfig:
+    values = {**values, "image_size": tuple(values["image_size"])}
+    if values.get("encoder") != "global":
+        return NetworkConfig(**values)
+    del values["encoder"]
+    return GlobalConfig(**values)
 
 
-def _load_stage(
-    directory: Path,
-    stage: str,
-    network: NetworkConfig,
-    domains: list[Domain],
-    sha256: str,
-    device: torch.device | str,
-) -> dict[str, nn.Module]:
-    path = directory / f"{stage}.safetensors"
-    weights = _read_weights(path, sha256)
-    encoders: dict[str, nn.Module] = {}
-    for domain in domains:
-        own = {
-            key.removeprefix(f"{domain.name}/"): value
-            for key, value in weights.items()
-            if key.startswith(f"{domain.name}/")
-        }
-        encoder = build_encoder(network)
-        _fill(encoder, own, f"{path}, domain {domain.name}")
-        encoders[domain.name] = encoder.to(device)
-    return encoders
+def _blank(
+    network: NetworkConfig | GlobalConfig, domains: list[Domain], branches: Mapping[str, str]
+) -> Model:
+    """A model whose weights are still to be read."""
+    if isinstance(network, GlobalConfig):
+        networks = {branch: GlobalNetwork(network) for branch in _branch_names(branches)}
+        return global_model(network, domains, branches, networks)
+    coarse, fine = ({d.name: build_encoder(network) for d in domains} for _ in STAGES)
+    return Model(network, domains, coarse, fine, branches=branches)
 
 
-def _load_classifier(
-    directory: Path, domains: list[Domain], sha256: str | None, device: torch.device | str
-) -> DomainClassifier | None:
-    """None where model.json lists none."""
-    if sha256 is None:
-        return None
-    path = directory / f"{CLASSIFIER}.safetensors"
-    classifier = DomainClassifier([domain.name for domain in domains])
-    _fill(classifier, _read_weights(path, sha256), str(path))
-    return classifier.to(device)
+def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
+    """A network with random weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = GlobalNetwork if isinstance(network, GlobalConfig) else build_encoder
+        return built(network).eval()
 
 
-def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ModelError(f"{path} not found: the model directory is incomplete")
-    if file_sha256(path) != sha256:
-        raise ModelError(f"{path} is damaged: its SHA-256 is not the one in model.json")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ModelError(f"{path} is not a safetensors file: {error}") from error
+def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:
+    """Files of weights, in the order of the identity, and the networks in each by name."""
+    if model.branches:
+        return {DESCRIPTOR: {model.branches[domain]: net for domain, net in model.coarse.items()}}
+    return {stage: dict(getattr(model, stage)) for stage in STAGES}
 
 
-def _fill(network: nn.Module, weights: dict[str, Tensor], what: str) -> None:
-    """Load weights into a network that is to be used, not trained."""
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError(f"{what}: weights do not fit the network: {error}") from error
-    network.eval().requires_grad_(False)
+def _branch_names(branches: Mapping[str, str]) -> Iterable[str]:
+    """Each once. Raises ModelError."""
+    names = dict.fromkeys(branches.values())
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+            raise ModelError(f"a branch is named by letters, digits, '_', '-', '.', got '{name}'")
+    return names
 
 
 def _require_domains(classifier: DomainClassifier, names: Sequence[str]) -> None:
@@ -266,29 +280,3 @@ def _require_domains(classifier: DomainClassifier, names: Sequence[str]) -> None
             f"the classifier is for the domains {', '.join(classifier.domains)}, expected the "
             f"model's in their order: {', '.join(names)}"
         )
-
-
-def _write_classifier(classifier: DomainClassifier, directory: Path) -> str:
-    """Write domain.safetensors. Returns its SHA-256."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in classifier.state_dict().items()}
-    path = directory / f"{CLASSIFIER}.safetensors"
-    _replace(path, save(weights))
-    return file_sha256(path)
-
-
-def _write_header(directory: Path, header: Mapping[str, Any]) -> None:
-    _replace(directory / "model.json", (json.dumps(header, indent=2) + "\n").encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old one or the new one, whole."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def _identity(hashes: Mapping[str, str]) -> str:
-    return hashlib.sha256("".join(hashes[s] for s in STAGES).encode()).hexdigest()

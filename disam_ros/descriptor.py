@@ -4,6 +4,9 @@
 Features are pooled to a grid, then normalized as the metric asks (Eq. 16 or cosine). With a grid
 as large as the feature map this is the paper's metric exactly; what pooling costs in ranking is
 written in docs/performance.md.
+
+A global model's features are one cell [B, C, 1, 1]. Both similarities are then the cosine of the C
+numbers: Eq. 16 compares each channel's layout, of which one cell has none but the sign.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from torch.nn import functional
 
 from disam_ros.checkpoint import Model
 from disam_ros.config import DescriptorConfig
+from disam_ros.global_descriptors import GlobalConfig
 from disam_ros.networks import NetworkConfig
 from disam_ros.similarity import channel_normalize, normalize
 
@@ -25,7 +29,7 @@ def describe(
     model: Model, domain: str, images: Tensor, config: DescriptorConfig
 ) -> tuple[Tensor, Tensor]:
     """Descriptors [B, D_coarse], [B, D_fine] of images [B, 3, H, W] of one domain."""
-    return descriptors(model.coarse[domain](images), model.fine[domain](images), config)
+    return descriptors(*model.encode(domain, images), config)
 
 
 @torch.inference_mode()
@@ -37,7 +41,12 @@ def descriptors(
 
 
 def coarse_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
-    """Coarse features [B, C, h, w] → descriptors [B, D]; inner product = Eq. 16, norm ≤ 1."""
+    """Coarse features [B, C, h, w] → descriptors [B, D]; inner product = Eq. 16, norm ≤ 1.
+
+    Features of one cell: inner product = cosine, norm 1.
+    """
+    if is_one_cell(z):
+        return fine_descriptor(z, config)
     pooled = pool(z, config.coarse_grid, config.centered)
     return channel_normalize(pooled).flatten(1) / math.sqrt(z.shape[1])
 
@@ -48,9 +57,16 @@ def fine_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
 
 
 def pool(z: Tensor, grid: int, centered: bool) -> Tensor:
-    """Average features [B, C, h, w] over `grid` cells along the longer side."""
+    """Average features [B, C, h, w] over `grid` cells along the longer side; one cell stays."""
+    if is_one_cell(z):
+        return z
     pooled = functional.adaptive_avg_pool2d(z, grid_shape(*z.shape[-2:], grid))
     return pooled - pooled.mean((-2, -1), keepdim=True) if centered else pooled
+
+
+def is_one_cell(z: Tensor) -> bool:
+    """Whether features [..., h, w] are a global descriptor."""
+    return tuple(z.shape[-2:]) == (1, 1)
 
 
 def grid_shape(height: int, width: int, grid: int) -> tuple[int, int]:
@@ -63,7 +79,7 @@ def grid_shape(height: int, width: int, grid: int) -> tuple[int, int]:
 
 
 def descriptor_shapes(
-    network: NetworkConfig, config: DescriptorConfig
+    network: NetworkConfig | GlobalConfig, config: DescriptorConfig
 ) -> dict[str, tuple[int, int, int]]:
     """Shape (C, rows, columns) of one coarse and one fine descriptor before flattening."""
     return {

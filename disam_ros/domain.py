@@ -34,6 +34,7 @@ __all__ = [
     "parse_weather",
 ]
 
+VIEWS = ("ground", "aerial")
 LIGHT_COST = 20.0 / 12.0  # per degree outside the range, between ±FULL_LIGHT
 FULL_LIGHT = 18.0  # degrees: higher is all day, lower (astronomical night) is all night
 SHADOW_LENGTH_COST = 0.02  # per degree outside the range
@@ -60,6 +61,7 @@ class Domain:
     months: tuple[int, ...] = ()  # 1–12 as in the NORTHERN hemisphere
     weather: tuple[str, ...] = ()  # words of WEATHER_WORDS
     sun_rising: bool | None = None  # True: only dawn, False: only dusk; needs sun_elevation
+    view: str = "ground"  # or "aerial": seen from above, so never chosen for a camera image
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
@@ -76,6 +78,9 @@ class Domain:
             self._refuse("sun_rising", "true or false", self.sun_rising)
         if self.sun_rising is not None and self.sun_elevation is None:
             self._refuse("sun_rising", "a sun_elevation beside it", self.sun_rising)
+
+        if self.view not in VIEWS:
+            self._refuse("view", " or ".join(VIEWS), self.view)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, all tags included; `from_json` reads them back."""
@@ -216,15 +221,15 @@ class DomainChooser:
         """The domain nearest to a moment (UTC ns) and a place (degrees; nan: unknown).
 
         A weather word that is not understood counts as unknown and is named in the reason: check
-        words with `parse_weather` where they come in. Raises DomainError only for an `override`
-        that is not among the domains.
+        words with `parse_weather` where they come in. Raises DomainError for an `override` that is
+        not among the domains, or without one where all domains are aerial.
         """
         if override and override not in self._domains:
             raise DomainError(
                 f"domain '{override}' is not available; available: {', '.join(self._domains)}"
             )
         conditions = observe(stamp_ns, latitude, longitude, weather)
-        asked = [self._domains[override]] if override else self._domains.values()
+        asked = [self._domains[override]] if override else self._of_cameras()
         found = [(distance(domain, conditions), domain.name) for domain in asked]
         gap, name = min(found, key=lambda pair: pair[0].rank)  # of equals, the first
         return DomainChoice(
@@ -240,8 +245,17 @@ class DomainChooser:
     def of_this_light(self, stamp_ns: int | None, latitude: float, longitude: float) -> list[str]:
         """Domains whose light the sun does not contradict; all where it is unknown or fits none."""
         now = observe(stamp_ns, latitude, longitude, "")
-        costs = {name: _light_cost(domain, now) for name, domain in self._domains.items()}
+        costs = {domain.name: _light_cost(domain, now) for domain in self._of_cameras()}
         return [name for name, cost in costs.items() if (cost or 0.0) < OTHER_LIGHT] or list(costs)
+
+    def _of_cameras(self) -> list[Domain]:
+        found = [domain for domain in self._domains.values() if domain.view == "ground"]
+        if not found:
+            raise DomainError(
+                f"all domains are aerial ({', '.join(self._domains)}): name the one to use, or "
+                f"take a model with a domain for camera images"
+            )
+        return found
 
 
 def _reason(name: str, gap: Distance, now: Conditions, override: bool) -> str:

@@ -34,5 +34,9 @@ class DatasetError(DisamError):
     """A dataset directory is missing, damaged or inconsistent."""
 
 
+class PriorError(DisamError):
+    """What is known of a place beforehand is not finite, has no covariance or lies elsewhere."""
+
+
 class BagError(DisamError):
     """A bag cannot be read or lacks what was asked of it."""

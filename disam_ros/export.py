@@ -41,7 +41,8 @@ class EncoderPair(nn.Module):
         self.coarse, self.fine = coarse, fine
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return self.coarse(image), self.fine(image)
+        z = self.coarse(image)
+        return z, z.clone() if self.fine is self.coarse else self.fine(image)
 
 
 def export_onnx(

@@ -17,6 +17,7 @@ def coarse_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
     """Mean over channels of the spatial cosine, Y of Eq. 16.
 
     z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]. A channel that is zero counts as cosine 0.
+    Of one cell only the signs count: a global descriptor is compared by `fine_similarity`.
     """
     return (channel_normalize(z_a) * channel_normalize(z_b)).sum((-3, -2, -1)) / z_a.shape[-3]
 

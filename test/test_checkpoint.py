@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -11,6 +12,7 @@ from disam_ros.checkpoint import create_model, load_model, save_model
 from disam_ros.checkpoint_import import import_checkpoint
 from disam_ros.domain import Domain
 from disam_ros.errors import ModelError
+from disam_ros.hashing import file_sha256
 from disam_ros.networks import Decoder, Encoder
 
 DOMAINS = [Domain("day"), Domain("night")]
@@ -72,6 +74,21 @@ def test_a_header_that_does_not_fit_is_refused(tmp_path, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError):
         load_model(tmp_path / "model")
+
+
+def test_a_directory_from_before_encoders_views_and_branches_were_told_loads_the_same(tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    header = json.loads(path.read_text())
+    assert "branches" not in header and header["network"].pop("encoder") == "disam"
+    for domain in header["domains"]:
+        del domain["view"]
+    path.write_text(json.dumps(header))
+    loaded = load_model(tmp_path / "model")
+    assert loaded.network == model.network and loaded.domains == model.domains
+    hashes = [file_sha256(tmp_path / "model" / f"{s}.safetensors") for s in ("coarse", "fine")]
+    expected = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    assert loaded.identity == model.identity == expected
 
 
 def test_saving_never_overwrites_a_model(tmp_path):

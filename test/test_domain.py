@@ -49,7 +49,8 @@ stamps = st.integers(ns("1990-01-02 00:00"), ns("2100-01-01 00:00"))
 latitudes = st.floats(-90, 90)
 longitudes = st.floats(-180, 180)
 words = st.sampled_from(("", *WEATHER_WORDS))
-some_domains = st.lists(st.sampled_from(sorted(RULES)), min_size=1, max_size=8, unique=True)
+CAMERAS = [name for name, domain in RULES.items() if domain.view == "ground"]
+some_domains = st.lists(st.sampled_from(sorted(CAMERAS)), min_size=1, max_size=8, unique=True)
 
 
 # --- Sun ---
@@ -504,6 +505,31 @@ def test_packaged_rules_hold_the_promised_names():
     assert light | seasons | weather <= set(RULES)
     assert len(CMU) == 12
     assert sum(name.startswith("robotcar_") for name in RULES) == 10
+
+
+@given(some_domains, stamps, latitudes, longitudes, words)
+def test_an_aerial_domain_is_never_chosen_for_a_camera_image(
+    names, stamp, latitude, longitude, word
+):
+    without, both = chooser(*names), chooser("aerial", *names)
+    choice = both.choose(stamp, latitude, longitude, word)
+    assert choice == without.choose(stamp, latitude, longitude, word)
+    assert "aerial" not in both.of_this_light(stamp, latitude, longitude)
+
+
+def test_an_aerial_domain_may_be_named():
+    assert chooser("aerial", "day").choose(None, *DRESDEN, override="aerial").name == "aerial"
+
+
+def test_a_model_with_aerial_domains_alone_chooses_none():
+    with pytest.raises(DomainError, match=r"all domains are aerial \(aerial\)"):
+        chooser("aerial").choose(None, *DRESDEN)
+
+
+def test_a_view_is_ground_where_it_is_not_told_and_nothing_unknown():
+    assert Domain.from_json({"name": "day"}).view == "ground"
+    with pytest.raises(DomainError, match="view expects ground or aerial, got 'side'"):
+        Domain("day", view="side")
 
 
 def test_rules_survive_json():
