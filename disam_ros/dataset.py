@@ -4,28 +4,24 @@
 dataset.json   format version, name, map frame, place on Earth, cameras
 images.csv     one row per image, in time order (columns: IMAGE_COLUMNS)
 images/<domain>/<camera>/<stamp_ns>.jpg
+depth/<domain>/<camera>/<stamp_ns>.png   optional: depth maps (disam_ros.depth), in `depth_unit`
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO, overload
 
 import numpy as np
 
-from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.depth import decode_depth, encode_depth, same_view
+from disam_ros.errors import DatasetError, GeometryError, ImageError
 from disam_ros.geometry import Transform
+from disam_ros.records import ImageRecord, read_records, record_row, records_writer
 
 FORMAT_VERSION = 1
-RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
-POSE_COLUMNS = ("tx", "ty", "tz", "qx", "qy", "qz", "qw")
-IMAGE_COLUMNS = (*RECORD_COLUMNS, "path", *POSE_COLUMNS)
-TABLE_CHUNK = 2**24  # bytes looked through for line ends at once
 
 
 @dataclass(frozen=True)
@@ -60,19 +56,6 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class ImageRecord:
-    """One posed image; a row of images.csv."""
-
-    id: int  # position in the file, from 0
-    stamp_ns: int
-    camera: str
-    domain: str
-    source: str  # where the image came from; in a map: path in the dataset, or topic of the bag
-    map_from_camera: Transform | None  # optical camera frame; None: no pose known
-    path: str = ""  # relative to the dataset directory; empty in a map
-
-
-@dataclass(frozen=True)
 class DatasetInfo:
     """Contents of dataset.json."""
 
@@ -82,10 +65,13 @@ class DatasetInfo:
     latitude: float | None = None  # degrees north of the map origin
     longitude: float | None = None  # degrees east of the map origin
     origin: str = ""  # how the data was made, for people
+    depth_unit: float | None = None  # metres of one step in depth maps; None: there are none
 
     def to_json(self) -> dict:
         values = asdict(self)
         values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
+        if self.depth_unit is None:
+            del values["depth_unit"]
         return {"format_version": FORMAT_VERSION, **values}
 
 
@@ -105,6 +91,31 @@ class Dataset:
 
     def path(self, record: ImageRecord) -> Path:
         return self.directory / record.path
+
+    def depth(self, record: ImageRecord) -> np.ndarray | None:
+        """Depth of an image: float32 [H, W] metres along the optical axis, None where none is kept.
+
+        NaN: unknown; infinite: farther than can be said. May be smaller or larger than the image
+        but covers the same view. Raises DatasetError for a damaged map, one of another aspect
+        ratio than the camera's, and where dataset.json does not say the unit.
+        """
+        path = _depth_path(self.directory, record)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        if self.info.depth_unit is None:
+            raise DatasetError(
+                f"{path} has no unit; say the metres of one step as depth_unit in dataset.json"
+            )
+        try:
+            depth = decode_depth(data, self.info.depth_unit, str(path))
+        except ImageError as error:
+            raise DatasetError(str(error)) from error
+        _check_depth(depth, self.info, record.camera, path)
+        return depth
 
     def domains(self) -> list[str]:
         """Domain names in order of first appearance."""
@@ -128,6 +139,8 @@ class DatasetWriter:
         self._part = self.directory / "images.csv.part"
         if self._part.exists():  # left by a writer that was killed
             shutil.rmtree(self.directory / "images", ignore_errors=True)
+            shutil.rmtree(self.directory / "depth", ignore_errors=True)
+        self.info = info
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "dataset.json").write_text(json.dumps(info.to_json(), indent=2) + "\n")
         self._file = self._part.open("w", newline="")
@@ -142,8 +155,12 @@ class DatasetWriter:
         domain: str,
         map_from_camera: Transform | None,
         source: str = "",
+        depth: np.ndarray | None = None,
     ) -> ImageRecord:
-        """Store one encoded image and its row."""
+        """Store one encoded image, its row and its depth map, if any (see `add_depth`).
+
+        Raises DatasetError for a second image of a camera at one stamp.
+        """
         path = f"images/{domain}/{camera}/{stamp_ns}.jpg"
         target = self.directory / path
         if target.exists():
@@ -151,9 +168,28 @@ class DatasetWriter:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(jpeg)
         record = ImageRecord(self._count, stamp_ns, camera, domain, source, map_from_camera, path)
+        if depth is not None:
+            self.add_depth(record, depth)
         self._csv.writerow(record_row(record))
         self._count += 1
         return record
+
+    def add_depth(self, record: ImageRecord, depth: np.ndarray) -> None:
+        """Store the depth map of an image added before: float32 [H, W] metres, see `Dataset.depth`.
+
+        Raises DatasetError for another aspect ratio than the camera's, for an array that is no
+        depth map and without `DatasetInfo.depth_unit`.
+        """
+        path = _depth_path(self.directory, record)
+        if self.info.depth_unit is None:
+            raise DatasetError(f"{path}: depth needs a DatasetInfo.depth_unit, in metres")
+        try:
+            data = encode_depth(depth, self.info.depth_unit)
+        except ImageError as error:
+            raise DatasetError(f"{path}: {error}") from error
+        _check_depth(depth, self.info, record.camera, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -164,91 +200,20 @@ class DatasetWriter:
             self._part.rename(self.directory / "images.csv")
 
 
-def records_writer(file: TextIO, header: bool = True) -> csv.DictWriter:
-    """A csv writer for record rows; writes the column names first unless told not to."""
-    writer = csv.DictWriter(file, IMAGE_COLUMNS, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    return writer
+def _depth_path(directory: Path, record: ImageRecord) -> Path:
+    return directory / "depth" / record.domain / record.camera / f"{record.stamp_ns}.png"
 
 
-def record_row(record: ImageRecord) -> dict[str, object]:
-    """The csv row of a record; an unknown pose is seven empty fields."""
-    row = {name: getattr(record, name) for name in (*RECORD_COLUMNS, "path")}
-    pose = record.map_from_camera
-    values = [""] * 7
-    if pose is not None:
-        values = [f"{v:.9g}" for v in (*pose.translation, *pose.quaternion)]
-    return {**row, **dict(zip(POSE_COLUMNS, values, strict=True))}
-
-
-def read_records(path: Path) -> list[ImageRecord]:
-    """Read images.csv. Raises DatasetError naming the file and line at fault."""
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: not a complete dataset or map directory")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = set(IMAGE_COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
-        return [_parse_row(row, path, reader.line_num) for row in reader]
-
-
-class RecordTable(Sequence[ImageRecord]):
-    """The rows of an images.csv, each parsed when it is asked for; the file stays on disk.
-
-    Raises DatasetError for a missing file or columns at once, for a malformed row when it is read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        if not path.is_file():
-            raise DatasetError(f"{path} not found: not a complete dataset or map directory")
-        with path.open(newline="") as file:
-            self._columns = next(csv.reader(file), [])
-        missing = set(IMAGE_COLUMNS) - set(self._columns)
-        if missing:
-            raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
-        self._bytes = np.memmap(path, np.uint8, "r")
-        parts = range(0, len(self._bytes), TABLE_CHUNK)
-        ends = [np.flatnonzero(self._bytes[p : p + TABLE_CHUNK] == ord("\n")) + p for p in parts]
-        self._ends = np.concatenate(ends)  # the first is the header's
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> ImageRecord: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[ImageRecord]: ...
-
-    def __getitem__(self, index: int | slice) -> ImageRecord | list[ImageRecord]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = range(len(self))[index]  # raises IndexError; counts negative ones from the end
-        line = self._bytes[self._ends[row] + 1 : self._ends[row + 1]].tobytes().decode()
-        cells = dict(zip(self._columns, next(csv.reader([line]), []), strict=False))
-        return _parse_row(cells, self._path, row + 2)
-
-
-def _parse_row(row: dict[str, str], path: Path, line: int) -> ImageRecord:
-    try:
-        pose = None
-        if row["tx"] != "":
-            values = np.array([float(row[name]) for name in POSE_COLUMNS])
-            pose = Transform(values[:3], values[3:])
-        return ImageRecord(
-            id=int(row["id"]),
-            stamp_ns=int(row["stamp_ns"]),
-            camera=row["camera"],
-            domain=row["domain"],
-            source=row["source"],
-            map_from_camera=pose,
-            path=row["path"],
+def _check_depth(depth: np.ndarray, info: DatasetInfo, camera: str, path: Path) -> None:
+    """Raise DatasetError unless the depth map covers the view of the camera."""
+    if camera not in info.cameras:
+        raise DatasetError(f"{path}: dataset.json lacks the camera '{camera}'")
+    width, height = info.cameras[camera].width, info.cameras[camera].height
+    if not same_view(depth, width, height):
+        raise DatasetError(
+            f"{path} is {depth.shape[1]}x{depth.shape[0]}, which does not fit camera '{camera}' of "
+            f"{width}x{height}; a depth map covers the view of its image"
         )
-    except (ValueError, TypeError, KeyError, GeometryError) as error:
-        raise DatasetError(f"{path} line {line} is malformed: {error}") from error
 
 
 def _read_info(directory: Path) -> DatasetInfo:
@@ -261,6 +226,9 @@ def _read_info(directory: Path) -> DatasetInfo:
         if version != FORMAT_VERSION:
             raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
         values["cameras"] = {n: Camera.from_json(c) for n, c in values["cameras"].items()}
+        unit = values.get("depth_unit")
+        if unit is not None and not (isinstance(unit, int | float) and 0 < unit < np.inf):
+            raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
         return DatasetInfo(**values)
     except (ValueError, TypeError, KeyError, AttributeError, GeometryError) as error:
         raise DatasetError(f"{path} is malformed: {error}") from error

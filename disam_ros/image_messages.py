@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sensor_msgs Image and CompressedImage → uint8 RGB [H, W, 3], without ROS.
+"""sensor_msgs Image and CompressedImage → uint8 RGB [H, W, 3] or depth in metres, without ROS.
 
 Takes the plain fields of a message, so that bags and nodes decode with one and the same code.
 """
@@ -36,6 +36,7 @@ _CODES: dict[str, tuple[int, int, int | None]] = {
     **{f"{name}16": (1, 2, code) for name, code in _BAYER.items()},
 }
 KNOWN_ENCODINGS = tuple(_CODES)
+DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres, metres (REP 118)
 
 
 def to_rgb(
@@ -84,6 +85,43 @@ def decode_image(message: Any) -> np.ndarray:
     if "compresseddepth" in message.format.lower():
         raise ImageError("a compressedDepth image holds no colours; choose the colour image topic")
     return decode(memoryview(message.data), f"compressed image (format '{message.format}')")
+
+
+def to_metres(
+    height: int, width: int, encoding: str, step: int, is_bigendian: bool, data: Any
+) -> np.ndarray:
+    """The depth of a sensor_msgs/Image as float32 [height, width] metres along the optical axis.
+
+    16UC1 counts millimetres, 32FC1 metres; as REP 118 has it, 0, NaN and −∞ (too near) become NaN,
+    unknown, and +∞ stays: out of range. Raises ImageError for another encoding and for sizes that
+    do not fit each other.
+    """
+    if encoding not in DEPTH_ENCODINGS:
+        raise ImageError(
+            f"image encoding '{encoding}' is no depth; expected {' or '.join(DEPTH_ENCODINGS)}"
+        )
+    kind = np.dtype((">" if is_bigendian else "<") + ("u2" if encoding == "16UC1" else "f4"))
+    rows = _rows(height, width, encoding, step, kind.itemsize, data)
+    values = np.ascontiguousarray(rows).view(kind).astype(np.float32)
+    if encoding == "16UC1":
+        values /= 1000.0
+    with np.errstate(invalid="ignore"):
+        return np.where(values > 0, values, np.float32(np.nan))
+
+
+def decode_depth_image(message: Any) -> np.ndarray:
+    """A sensor_msgs/Image of depth, of rosbags or rclpy, as float32 [H, W] metres.
+
+    See `to_metres`. Raises ImageError where it holds no depth.
+    """
+    return to_metres(
+        message.height,
+        message.width,
+        message.encoding,
+        message.step,
+        bool(message.is_bigendian),
+        message.data,
+    )
 
 
 def is_jpeg(data: bytes | memoryview) -> bool:

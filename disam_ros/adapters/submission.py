@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from disam_ros.answers import ANSWER_COLUMNS
-from disam_ros.dataset import POSE_COLUMNS, Dataset
+from disam_ros.dataset import Dataset
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import Transform
+from disam_ros.records import POSE_COLUMNS
 
 # How many of the last parts of an image's original path make up its name
 NAME_PARTS = {"cmu-seasons": 1, "robotcar-seasons": 2}

@@ -46,7 +46,7 @@ def dataset_to_bag(
     with ODOM_COLUMNS (odom_from_base, m/s, rad/s) and FIX_COLUMNS (degrees, metres, m² which may
     be missing); None takes odom.csv and fix.csv from the dataset directory where they exist.
     weather: word sent once a second. raw: images as sensor_msgs/Image rather than as the stored
-    JPEGs.
+    JPEGs. Depth maps go into the bag, in metres, where the dataset holds them.
 
     Raises BagError (bag exists, several domains, nothing to write), DatasetError (damaged file).
     """
@@ -98,12 +98,15 @@ def _image_events(
             jpeg = path.read_bytes()
         except OSError as error:
             raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        depth = dataset.depth(record)
         camera = dataset.info.cameras[record.camera]
         writer.camera_info(record.camera, record.stamp_ns, camera)
         if raw:
             writer.raw_image(record.camera, record.stamp_ns, decode(jpeg, str(path)))
         else:
             writer.compressed_image(record.camera, record.stamp_ns, jpeg)
+        if depth is not None:
+            writer.depth_image(record.camera, record.stamp_ns, depth)
 
     for record in records:
         yield record.stamp_ns, lambda record=record: write(record)

@@ -206,6 +206,22 @@ def raw_image(stamp: int, frame: str, image: np.ndarray) -> Any:
     )
 
 
+def depth_image(stamp: int, frame: str, depth: np.ndarray) -> Any:
+    """sensor_msgs/Image, 32FC1, little-endian. depth: float [H, W], metres."""
+    height, width = depth.shape
+    pixels = np.ascontiguousarray(depth, dtype="<f4")
+    return make(
+        IMAGE,
+        header=header(stamp, frame),
+        height=height,
+        width=width,
+        encoding="32FC1",
+        is_bigendian=0,
+        step=4 * width,
+        data=pixels.reshape(-1).view(np.uint8),
+    )
+
+
 def _xyz(kind: str, values: Any) -> Any:
     x, y, z = (float(v) for v in values)
     return make(kind, x=x, y=y, z=z)

@@ -101,6 +101,11 @@ class BagWriter:
         message = messages.raw_image(stamp_ns, optical_frame(camera), image)
         self.write(f"/camera/{camera}/image_raw", message, stamp_ns, messages.SENSOR_QOS)
 
+    def depth_image(self, camera: str, stamp_ns: int, depth: np.ndarray) -> None:
+        """Metres, float [H, W], NaN unknown, as 32FC1 on /camera/NAME/depth/image_raw."""
+        message = messages.depth_image(stamp_ns, optical_frame(camera), depth)
+        self.write(f"/camera/{camera}/depth/image_raw", message, stamp_ns, messages.SENSOR_QOS)
+
     def camera_info(self, camera: str, stamp_ns: int, intrinsics: Camera) -> None:
         """Intrinsics on /camera/NAME/camera_info."""
         message = messages.camera_info(stamp_ns, optical_frame(camera), intrinsics)

@@ -13,6 +13,7 @@ from disam_ros.config import (
     ReplayNodeConfig,
     markdown_table,
 )
+from disam_ros.errors import ConfigError
 
 NODES = {
     "localizer": LocalizerNodeConfig,
@@ -31,6 +32,16 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     extract.add_argument("--pose-topic", default="", help="default: the best there is")
     extract.add_argument("--keyframe-distance", type=float, default=0.0, help="metres; 0: all")
     extract.add_argument("--keyframe-angle", type=float, default=0.0, help="degrees; 0: ignore")
+
+    extract.add_argument(
+        "--depth-topic",
+        nargs="*",
+        metavar="CAMERA=TOPIC",
+        help="default: …/CAMERA/depth/image_raw where recorded; nothing after it: no depth",
+    )
+    extract.add_argument(
+        "--depth-gap", type=float, default=0.02, help="longest seconds between image and depth"
+    )
 
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
     to_bag.add_argument("--dataset", required=True, help="dataset directory")
@@ -63,8 +74,20 @@ def extract_command(arguments: argparse.Namespace) -> None:
         pose_topic=arguments.pose_topic or None,
         keyframe_distance=arguments.keyframe_distance,
         keyframe_angle=arguments.keyframe_angle,
+        depth_topics=_depth_topics(arguments.depth_topic),
+        max_depth_gap=arguments.depth_gap,
     )
     print(f"{counts} → {arguments.output}")
+
+
+def _depth_topics(pairs: list[str] | None) -> dict[str, str] | None:
+    """CAMERA=TOPIC pairs as a mapping; None stays None."""
+    if pairs is None:
+        return None
+    for pair in pairs:
+        if "=" not in pair:
+            raise ConfigError(f"--depth-topic {pair}: expected CAMERA=TOPIC")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def to_bag_command(arguments: argparse.Namespace) -> None:

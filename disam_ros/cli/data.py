@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+
+from disam_ros.errors import ConfigError
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -23,7 +26,28 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     synth.add_argument("--spacing", type=float, help="metres between frames; default: by speed")
     synth.add_argument("--width", type=int, default=320, help="pixels")
     synth.add_argument("--height", type=int, default=240, help="pixels")
+    synth.add_argument("--depth", action="store_true", help="keep a depth map of each image, too")
     synth.add_argument("--bag", action="store_true", help="write a bag beside each dataset")
+
+    synth.add_argument(
+        "--aerial",
+        action="store_true",
+        help="no drive: tiles of the town from above, under one condition (summer_day)",
+    )
+    synth.add_argument("--resolution", type=float, default=0.2, help="metres a pixel of --aerial")
+
+    aerial = command("aerial", aerial_command, "aerial tiles and poses → dataset of polar pictures")
+    aerial.add_argument("--tiles", required=True, help="tile directory")
+    aerial.add_argument("--poses", required=True, help="dataset whose poses to take")
+    aerial.add_argument("--output", required=True, help="dataset directory to write")
+    aerial.add_argument("--domain", default="aerial", help="domain of the pictures")
+    aerial.add_argument("--camera", default="", help="whose poses; default: the only one's")
+    aerial.add_argument("--pose-domain", default="", help="which drive's poses; default: all")
+    aerial.add_argument("--metres", type=float, default=80.0, help="side of the square in view")
+    aerial.add_argument("--fov", type=float, help="degrees; default: the camera's own columns")
+    aerial.add_argument("--width", type=int, default=0, help="pixels; 0: by camera or --fov")
+    aerial.add_argument("--height", type=int, default=0, help="pixels; 0: by camera or --fov")
+    aerial.add_argument("--spacing", type=float, help="metres along the track; default: each pose")
 
     convert = command("convert", convert_command, "public data set → dataset directory")
     formats = convert.add_subparsers(required=True, dest="format", metavar="format")
@@ -83,6 +107,8 @@ def synth_command(arguments: argparse.Namespace) -> None:
     from disam_ros.dataset import Dataset
     from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
 
+    if arguments.aerial:
+        return _synth_aerial(arguments)
     numbers = {condition: number for number, condition in enumerate(CONDITIONS)}
     for condition in arguments.conditions or list(CONDITIONS):
         directory = Path(arguments.output) / condition
@@ -93,12 +119,38 @@ def synth_command(arguments: argparse.Namespace) -> None:
             width=arguments.width,
             height=arguments.height,
             spacing_m=arguments.spacing,
+            depth=arguments.depth,
         )
         write_drive(config, directory)
         if arguments.bag:
             bag = directory.with_name(f"{condition}_bag")
             dataset_to_bag(Dataset(directory), bag, weather=CONDITIONS[condition].weather)
         print(f"{condition} → {directory}")
+
+
+def _synth_aerial(arguments: argparse.Namespace) -> None:
+    from disam_ros.synthetic.aerial import TownAerialConfig, write_tiles
+
+    conditions = arguments.conditions or ["summer_day"]
+    if len(conditions) > 1:
+        raise ConfigError(f"--aerial takes one condition, got {', '.join(conditions)}")
+    config = TownAerialConfig(
+        condition=conditions[0],
+        town_seed=arguments.seed,
+        drive_seed=arguments.drive_seed,
+        metres_per_pixel=arguments.resolution,
+    )
+    print(f"{write_tiles(config, arguments.output)} tiles → {arguments.output}")
+
+
+def aerial_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.aerial import AerialConfig, write_aerial_dataset
+    from disam_ros.dataset import Dataset
+    from disam_ros.tiles import TileSet
+
+    config = AerialConfig(**{f.name: getattr(arguments, f.name) for f in fields(AerialConfig)})
+    tiles, poses = TileSet(arguments.tiles), Dataset(arguments.poses)
+    print(f"{write_aerial_dataset(tiles, poses, arguments.output, config)} → {arguments.output}")
 
 
 def convert_command(arguments: argparse.Namespace) -> None:

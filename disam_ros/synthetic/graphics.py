@@ -77,6 +77,7 @@ class Graphics:
             "u_exposure": c.exposure * gain,
             "u_blur": c.blur,
             "u_bloom": 0.05 + 0.07 * min(c.lamps, 1.0) + 0.03 * c.snow,
+            "u_vignette": 0.55,
             "u_aspect": self.size[0] / self.size[1],
         }
         for program in (self.object, self.ground, self.sky, self.flake, self.post):

@@ -62,7 +62,7 @@ POST_FRAGMENT = (
 uniform sampler2D u_hdr;
 uniform vec3 u_drops[24];
 uniform int u_drop_count;
-uniform float u_exposure, u_blur, u_bloom, u_aspect;
+uniform float u_exposure, u_blur, u_bloom, u_vignette, u_aspect;
 in vec2 v_uv;
 out vec4 f_colour;
 
@@ -88,7 +88,7 @@ void main() {
     for (int i = 3; i < 6; ++i) bloom += textureLod(u_hdr, uv, float(i)).rgb;
     colour = mix(colour, bloom / 3.0, u_bloom);
     vec2 q = v_uv - 0.5;
-    colour *= u_exposure * (1.0 - 0.55 * dot(q, q));
+    colour *= u_exposure * (1.0 - u_vignette * dot(q, q));
     f_colour = vec4(film(colour), 1.0);
 }
 """

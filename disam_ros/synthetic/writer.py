@@ -13,7 +13,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from disam_ros.dataset import POSE_COLUMNS, DatasetInfo, DatasetWriter
+from disam_ros.dataset import DatasetInfo, DatasetWriter
+from disam_ros.depth import DEPTH_UNIT
+from disam_ros.records import POSE_COLUMNS
 from disam_ros.synthetic.conditions import LATITUDE, LONGITUDE
 from disam_ros.synthetic.drive import DriveConfig, Frame, simulate_drive
 
@@ -35,6 +37,7 @@ def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 
         latitude=LATITUDE,
         longitude=LONGITUDE,
         origin=f"rendered by disam_ros.synthetic: {config}",
+        depth_unit=DEPTH_UNIT if config.depth else None,
     )
     odometry, fixes = [], []
     with DatasetWriter(directory, info) as writer:
@@ -46,6 +49,7 @@ def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 
                 config.condition,
                 frame.map_from_camera,
                 source="season_town",
+                depth=frame.depth,
             )
             odometry.append(_odom_row(frame))
             fixes.append((frame.stamp_ns, *(f"{v:.9f}" for v in frame.fix)))
