@@ -22,9 +22,10 @@ from disam_ros.descriptor import coarse_descriptor, pool
 from disam_ros.errors import ModelError
 from disam_ros.networks import NetworkConfig, build_encoder
 from disam_ros.similarity import shifted_similarity
-from training.config import CropConfig, load_config
+from training.config import load_config
 from training.networks import Networks
 from training.places import same_place
+from training.settings import CropConfig
 from training.sources import WEBCAMS
 from training.validate import SAME_TILE, ValidationSet, load_validation
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from disam_ros.dataset import POSE_COLUMNS, ImageRecord
-from disam_ros.errors import ImageError
+from disam_ros.errors import ConfigError, ImageError
 from disam_ros.geometry import Transform
-from disam_ros.localizer import Localization, Localizer
+from disam_ros.localization import Localization
+from disam_ros.localizer import Localizer
+from disam_ros.prior_trials import Trial, check_noises, trials
+from disam_ros.records import POSE_COLUMNS, ImageRecord
 from disam_ros.sources import ImageSource, PosedImage
 
 logger = logging.getLogger(__name__)
@@ -35,8 +37,9 @@ class Answer:
     """What was said of one image. The best match is told also where the place is unknown.
 
     record: the image; its `map_from_camera` is the true pose, its `domain` the condition it was
-    taken in. ranking: map images, best first: the candidates by fine score, then further ones by
-    coarse score. covariance: [6, 6] of map_from_base, see covariance.py.
+    taken in. ranking: map images, best first: the candidates in their order, then further ones by
+    coarse score. covariance: [6, 6] of map_from_base, see covariance.py. prior: what a prior of the
+    place did (prior.py); empty without one. trials: what made-up priors would have done.
     """
 
     record: ImageRecord
@@ -47,6 +50,8 @@ class Answer:
     ranking: tuple[ImageRecord, ...] = ()
     covariance: np.ndarray | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    prior: str = ""
+    trials: tuple[Trial, ...] = ()
 
     @property
     def best(self) -> ImageRecord | None:
@@ -66,13 +71,21 @@ def localize_all(
     images: Iterable[PosedImage] | None = None,
     believe_domains: bool = False,
     ranks: int = 1,
+    prior_noises: Sequence[float] = (),
 ) -> Iterator[Answer]:
     """Localize images one after the other; those that cannot be read are logged.
 
     images: those of the source by default, or the same wrapped for display. believe_domains: use
     the domain names of the images instead of clock, sun and weather. ranks: length of the ranking,
-    at least the number of candidates.
+    at least the number of candidates. prior_noises: metres of error of made-up priors to try.
+    Raises ConfigError where the configuration wants a prior: only the node hears of one.
     """
+    check_noises(prior_noises)
+    if (source_of_prior := localizer.config.prior.source) != "none":
+        raise ConfigError(
+            f"prior.source is '{source_of_prior}', but only the running node hears topics: set it "
+            f"to none, or evaluate bags with --through-node"
+        )
     for item in source.images if images is None else images:
         record = item.record
         latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
@@ -92,7 +105,8 @@ def localize_all(
             continue
         camera = source.info.cameras.get(record.camera)
         base_from_camera = camera.base_from_camera if camera else Transform.identity()
-        yield answer_of(record, found, localizer.ranking(found, ranks), base_from_camera)
+        answer = answer_of(record, found, localizer.ranking(found, ranks), base_from_camera)
+        yield replace(answer, trials=trials(localizer, found, record, prior_noises))
 
 
 def answer_of(
@@ -111,6 +125,7 @@ def answer_of(
         ranking=tuple(ranking),
         covariance=found.covariance(base_from_camera),
         timings_ms=found.timings_ms,
+        prior=found.prior,
     )
 
 

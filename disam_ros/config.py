@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 BACKENDS = ("auto", "torch", "onnx")  # what can run the encoders of a query (backend.py)
 
+LOCAL_FEATURES = ("sift", "orb", "xfeat")  # what finds points to verify a place by
+
 
 def setting(
     default: Any,
@@ -95,6 +97,61 @@ class DomainConfig:
 
 
 @dataclass
+class PriorConfig:
+    """What is known of the place before the image, and how far it is believed (prior.py)."""
+
+    source: str = setting(
+        "none",
+        "what tells the node roughly where it is; fix: satellite fixes of the topic fix; odom: the "
+        "last answer, moved by the topic odom; topic: poses with covariance of the topic prior",
+        choices=("none", "fix", "odom", "topic"),
+    )
+    outlier_share: float = setting(
+        0.05,
+        "probability that a prior is wrong altogether; 1: priors have no say",
+        minimum=1e-9,
+        maximum=1.0,
+    )
+    temperature: float = setting(
+        0.05,
+        "difference of fine similarity that makes up for a place e times less likely; a prior is "
+        "overruled by temperature * log(1 / outlier_share)",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    slack: float = setting(
+        2.0,
+        "metres (1 sigma), besides half the map's spacing, between a map image and where the prior "
+        "is of: another lane, the antenna's place on the vehicle",
+        minimum=0.0,
+    )
+    max_age: float = setting(
+        1.0,
+        "seconds between an image and what tells its prior beyond which it has none",
+        minimum=0.0,
+    )
+    odometry_growth: float = setting(
+        0.1, "metres (1 sigma) by which the last answer is off per metre driven since", minimum=0.0
+    )
+    origin_latitude: float = setting(
+        float("nan"),
+        "degrees north of the map frame's origin, for fixes; nan: the map's own place, which is "
+        "that of the first fix for a map made from a bag",
+        minimum=-90.0,
+        maximum=90.0,
+    )
+    origin_longitude: float = setting(
+        float("nan"),
+        "degrees east of the map frame's origin, for fixes; nan: the map's own place",
+        minimum=-180.0,
+        maximum=180.0,
+    )
+    origin_yaw: float = setting(
+        0.0, "radians, counter-clockwise, from east to the map's x axis, for fixes"
+    )
+
+
+@dataclass
 class LocalizerConfig:
     """Settings of one localization (localizer.py)."""
 
@@ -125,6 +182,101 @@ class LocalizerConfig:
         maximum=1.0,
     )
     domain: DomainConfig = field(default_factory=DomainConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+
+
+@dataclass
+class FilterConfig:
+    """The sequence filter (filter.py)."""
+
+    max_speed: float = setting(
+        20.0, "metres a second at most, where no odometry tells the motion", minimum=0.0
+    )
+    odometry_noise: float = setting(
+        0.1, "standard deviation of odometry, metres per metre", minimum=0.0, maximum=1.0
+    )
+    step: float = setting(
+        0.5,
+        "metres after which an image counts as new evidence, where odometry tells the motion",
+        minimum=0.0,
+    )
+    evidence: float = setting(
+        0.6,
+        "weight of an image's evidence; below 1, since images of one place err alike",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    jump: float = setting(
+        0.01, "chance that the vehicle is anywhere else after a step", minimum=0.0, maximum=0.4
+    )
+    leave: float = setting(0.01, "chance to leave the map in a step", minimum=0.0, maximum=0.4)
+    back: float = setting(0.1, "chance to come back to it in a step", minimum=0.0, maximum=1.0)
+    off_map: float = setting(
+        0.5, "chance to be off the map before the first image", minimum=0.001, maximum=0.999
+    )
+    radius: float = setting(5.0, "metres within which images show one place", minimum=0.0)
+
+
+@dataclass
+class LoopClosureConfig:
+    """When the vehicle is told to be where it was before (loop_closure.py)."""
+
+    keyframe_distance: float = setting(
+        3.0, "metres between kept images of the drive", minimum=0.1, maximum=100.0
+    )
+    keyframe_angle: float = setting(
+        30.0, "degrees of turn after which an image is kept although it is near", minimum=1.0
+    )
+    max_keyframes: int = setting(
+        2000,
+        "kept images at most; then every other one is forgotten, and the next are kept twice as "
+        "far apart",
+        minimum=16,
+    )
+    min_age: float = setting(30.0, "seconds after which an image may be met again", minimum=0.0)
+    min_path: float = setting(
+        50.0, "metres driven after which an image may be met again", minimum=0.0
+    )
+    candidates: int = setting(
+        5, "kept images from the coarse comparison that are compared finely", minimum=1
+    )
+    score_threshold: float = setting(
+        0.65, "fine similarity below which a place is another", minimum=-1.0, maximum=1.0
+    )
+    agreeing: int = setting(
+        3,
+        "keyframes in a row whose matches must be as far apart as odometry says, before a hint; "
+        "1: none need agree",
+        minimum=1,
+        maximum=100,
+    )
+    slack: float = setting(
+        2.0, "metres, besides the distance of keyframes, by which they may disagree", minimum=0.0
+    )
+    slack_angle: float = setting(
+        15.0, "degrees by which they may disagree", minimum=0.0, maximum=180.0
+    )
+    max_drift: float = setting(
+        0.2,
+        "metres of odometry's error per metre driven, beyond which a match is not believed",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    place_distance: float = setting(
+        10.0, "metres to drive after a hint before the next: one hint per place", minimum=0.0
+    )
+    max_speed: float = setting(
+        40.0, "metres a second beyond which odometry has jumped", minimum=0.1
+    )
+    position_deviation: float = setting(
+        1.5,
+        "metres (1 sigma), besides the distance of keyframes, between vehicle and keyframe, of a "
+        "hint not verified",
+        minimum=0.01,
+    )
+    angle_deviation: float = setting(
+        5.0, "degrees (1 sigma) between their headings, of a hint not verified", minimum=0.1
+    )
 
 
 @dataclass

@@ -38,5 +38,9 @@ class PriorError(DisamError):
     """What is known of a place beforehand is not finite, has no covariance or lies elsewhere."""
 
 
+class LoopClosureError(DisamError):
+    """A keyframe comes out of order, or a loop closure is malformed."""
+
+
 class BagError(DisamError):
     """A bag cannot be read or lacks what was asked of it."""

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,72 +11,22 @@ import torch
 from torch import Tensor
 
 from disam_ros.backend import select_backend
+from disam_ros.candidates import CandidateSearch, Shortlist
 from disam_ros.checkpoint import Model, load_model
 from disam_ros.config import LocalizerConfig
-from disam_ros.covariance import candidate_covariance
-from disam_ros.dataset import ImageRecord
 from disam_ros.descriptor import descriptor_shapes, descriptors
 from disam_ros.device import select_device
 from disam_ros.domain import DomainChoice, DomainChooser
-from disam_ros.errors import ConfigError, DomainError, MapError
-from disam_ros.geometry import Transform
+from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.image import to_tensor
-from disam_ros.index import CoarseIndex, PlaceIndex, open_index
+from disam_ros.localization import Candidate, Localization
 from disam_ros.place_map import PlaceMap
+from disam_ros.prior import Disc, PositionPrior
+from disam_ros.records import ImageRecord
 from disam_ros.similarity import activation_map, shifted_similarity
+from disam_ros.stopwatch import Stopwatch
 
-
-@dataclass(frozen=True)
-class Disc:
-    """A place to search in: metres on the map."""
-
-    x: float
-    y: float
-    radius: float
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A map image that resembles the query. Scores lie in [−1, 1]."""
-
-    record: ImageRecord
-    coarse_score: float
-    fine_score: float
-
-
-@dataclass(frozen=True)
-class Localization:
-    """The answer for one image.
-
-    candidates: best fine score first. known: whether the best reaches the score threshold.
-    timings_ms: milliseconds by stage. features: the query's fine descriptor [C, g, g]. coarse: its
-    coarse coordinates [d].
-    """
-
-    camera: str
-    domain: DomainChoice
-    candidates: list[Candidate]
-    known: bool
-    spacing: float  # metres between map images
-    timings_ms: dict[str, float]
-    features: Tensor = field(repr=False)
-    coarse: np.ndarray = field(repr=False)
-
-    @property
-    def best(self) -> Candidate:
-        return self.candidates[0]
-
-    @property
-    def map_from_camera(self) -> Transform | None:
-        """Pose of the best map image; None where the place is unknown."""
-        return self.best.record.map_from_camera if self.known else None
-
-    def covariance(self, base_from_camera: Transform) -> np.ndarray:
-        """Covariance [6, 6] of map_from_base from the candidates' spread (see covariance.py)."""
-        camera_from_base = base_from_camera.inverse()
-        poses = [c.record.map_from_camera @ camera_from_base for c in self.candidates]
-        scores = np.array([c.fine_score for c in self.candidates])
-        return candidate_covariance(poses, scores, self.spacing)
+Near = Disc | PositionPrior | None  # where to search
 
 
 class Localizer:
@@ -105,14 +54,7 @@ class Localizer:
         self._fine_shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
         self._spacing = place_map.spacing()
         self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
-        self._rows: dict[str, np.ndarray] = {}
-        self._index: dict[str, CoarseIndex] = {}
-        self._places: dict[str, PlaceIndex] = {}
-        for camera in place_map.cameras():
-            rows = place_map.rows_of(camera)
-            self._rows[camera] = rows
-            codes, path = _select(place_map.coarse, rows), place_map.index_path(camera)
-            self._index[camera] = open_index(codes, place_map.projection, self.device, path)
+        self._search = CandidateSearch(place_map, self.device)
         if config.domain.override and config.domain.override not in model.domain_names():
             raise DomainError(
                 f"domain '{config.domain.override}' is not in model '{model.name}', which has "
@@ -139,18 +81,19 @@ class Localizer:
         latitude: float | None = None,
         longitude: float | None = None,
         domain: str | None = None,
-        near: Disc | None = None,
+        near: Near = None,
     ) -> Localization:
         """Find the place of an image (uint8 RGB [H, W, 3]).
 
         stamp_ns: UTC nanoseconds, for the choice of the domain. camera: whose map images to
         search; may be left out where the map has one camera. weather, latitude, longitude, domain:
-        override the configuration. near: search only there. Raises ImageError, MapError (no map
-        image is near, unknown camera) or DomainError.
+        override the configuration. near: a disc is searched alone; a prior is weighed against what
+        is seen (prior.py). Raises ImageError, MapError (no map image in the disc, unknown camera)
+        or DomainError.
         """
-        watch = _Stopwatch()
+        watch = Stopwatch()
         camera = camera or self._only_camera()
-        rows = self._rows[camera] if camera in self._rows else self.map.rows_of(camera)
+        self._search.rows_of(camera)  # raises MapError before the work
         choice = self.choose_domain(stamp_ns, weather, latitude, longitude, domain, image)
         tensor = to_tensor(image, self.model.network.image_size)[None].to(self.device)
         watch.lap("preprocess")
@@ -158,45 +101,55 @@ class Localizer:
         coarse, fine = descriptors(*features, self.map.header.descriptor)
         watch.lap("encode", self.device)
         query = (self._directions @ coarse[0]).cpu().numpy()
-        found, coarse_scores = self._search(camera, query, near)
-        coarse_scores = coarse_scores.clip(-1.0, 1.0)
+        return self._locate(camera, choice, query, fine[0], near, watch)
+
+    def search_again(self, localization: Localization, near: Near) -> Localization:
+        """What `localize` would have answered with another `near`; nothing is encoded anew."""
+        features = localization.features.flatten().to(self.device)
+        watch, query = Stopwatch(), localization.coarse
+        return self._locate(localization.camera, localization.domain, query, features, near, watch)
+
+    def _locate(
+        self,
+        camera: str,
+        choice: DomainChoice,
+        query: np.ndarray,
+        fine: Tensor,
+        near: Near,
+        watch: Stopwatch,
+    ) -> Localization:
+        """From descriptors to the answer. query: coarse coordinates [d]. fine: [D]."""
+        shortlist = self._shortlist(camera, query, near)
+        coarse_scores = shortlist.coarse.clip(-1.0, 1.0)
         watch.lap("coarse")
-        fine_scores = self._fine_scores(fine[0], rows[found])
+        fine_scores = self._fine_scores(fine, shortlist.rows)
         watch.lap("fine")
+        columns = (shortlist.rows, coarse_scores, fine_scores, shortlist.prior)
         candidates = [
-            Candidate(self.map.records[rows[row]], float(coarse_score), float(fine_score))
-            for row, coarse_score, fine_score in zip(found, coarse_scores, fine_scores, strict=True)
+            Candidate(self.map.records[row], *map(float, scores))
+            for row, *scores in zip(*columns, strict=True)
         ]
-        candidates.sort(key=lambda c: -c.fine_score)
+        order = sorted(range(len(candidates)), key=lambda i: -candidates[i].score)
+        best = candidates[order[0]]
         return Localization(
             camera=camera,
             domain=choice,
-            candidates=candidates,
-            known=candidates[0].fine_score >= self.config.score_threshold,
+            candidates=[candidates[i] for i in order],
+            known=best.fine_score >= self.config.score_threshold,
             spacing=self._spacing,
             timings_ms=watch.finish(),
-            features=fine[0].reshape(self._fine_shape).cpu(),
+            features=fine.reshape(self._fine_shape).cpu(),
             coarse=query,
+            prior=shortlist.effects[order[0]],
         )
 
-    def _search(
-        self, camera: str, query: np.ndarray, near: Disc | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows among the camera's, and coarse scores."""
+    def _shortlist(self, camera: str, query: np.ndarray, near: Near) -> Shortlist:
+        count = self.config.candidates
         if near is None:
-            return self._index[camera].search(query, self.config.candidates)
-        if camera not in self._places:
-            rows = self._rows[camera]
-            codes, positions = _select(self.map.coarse, rows), self.map.poses[rows, :3]
-            self._places[camera] = PlaceIndex(codes, self.map.projection, positions)
-        place = (near.x, near.y, near.radius)
-        found, scores = self._places[camera].search(query, self.config.candidates, *place)
-        if not len(found):
-            raise MapError(
-                f"no map image of camera '{camera}' lies within {near.radius:g} m of "
-                f"({near.x:.1f}, {near.y:.1f}): search a larger place or none"
-            )
-        return found, scores
+            return self._search.everywhere(camera, query, count)
+        if isinstance(near, Disc):
+            return self._search.within(camera, query, count, near)
+        return self._search.with_prior(camera, query, count, near, self.config.prior)
 
     def choose_domain(
         self,
@@ -228,21 +181,33 @@ class Localizer:
         return self._by_image(image, among, choice)
 
     def ranking(self, localization: Localization, count: int) -> list[ImageRecord]:
-        """Map images, best first: the candidates by fine score, then others by coarse score.
+        """Map images, best first: the candidates in their order, then others by coarse score.
 
         count: how many, at least the candidates; fewer where the map holds no more.
         """
         records = [candidate.record for candidate in localization.candidates]
         if count <= len(records):
             return records
-        rows = self._rows[localization.camera]
-        found, _ = self._index[localization.camera].search(localization.coarse, count)
+        more = self._search.everywhere(localization.camera, localization.coarse, count)
         seen = {record.id for record in records}
-        others = [self.map.records[row] for row in rows[found]]
+        others = [self.map.records[row] for row in more.rows]
         return (records + [record for record in others if record.id not in seen])[:count]
 
+    @property
+    def has_activation_maps(self) -> bool:
+        """Whether descriptors tell parts of an image apart, as those of a global model do not."""
+        return self._fine_shape[1:] != (1, 1)
+
     def activation_map(self, localization: Localization) -> np.ndarray:
-        """Where the query looks like its best match (Eq. 18): float32 [g, g], scaled to [0, 1]."""
+        """Where the query looks like its best match (Eq. 18): float32 [g, g], scaled to [0, 1].
+
+        Raises ModelError where images are described as a whole.
+        """
+        if not self.has_activation_maps:
+            raise ModelError(
+                f"with model '{self.model.name}' this map describes an image as a whole, which "
+                f"does not tell where it looks like another: activation maps need features"
+            )
         reference = torch.from_numpy(np.array(self.map.fine[localization.best.record.id]))
         looks = activation_map(localization.features, reference.float().reshape(self._fine_shape))
         return (looks / looks.max().clamp_min(1e-12)).numpy()
@@ -271,32 +236,10 @@ class Localizer:
         return scores.cpu().numpy().clip(-1.0, 1.0)  # rounding, half precision
 
     def _only_camera(self) -> str:
-        if len(self._rows) > 1:
-            raise MapError(f"several cameras in the map: say which of {', '.join(self._rows)}")
-        return next(iter(self._rows))
-
-
-class _Stopwatch:
-    """Milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, stage: str, device: torch.device | None = None) -> None:
-        if device is not None and device.type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        self._laps[stage] = 1e3 * (now - self._last)
-        self._last = now
-
-    def finish(self) -> dict[str, float]:
-        return {**self._laps, "total": 1e3 * (time.perf_counter() - self._start)}
-
-
-def _select(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The array itself where all rows are wanted (it stays memory-mapped), else a copy."""
-    return array if len(rows) == len(array) else array[rows]
+        cameras = self.map.cameras()
+        if len(cameras) > 1:
+            raise MapError(f"several cameras in the map: say which of {', '.join(cameras)}")
+        return cameras[0]
 
 
 def _first_number(*values: float | None) -> float:

@@ -73,9 +73,16 @@ def save_tiny_model(directory: Path, seed: int = 0) -> Model:
 
 
 def save_tiny_map(
-    directory: Path, model: Model, count: int = 6, cameras: tuple[str, ...] = ("front",)
+    directory: Path,
+    model: Model,
+    count: int = 6,
+    cameras: tuple[str, ...] = ("front",),
+    cells: int = 8,
 ) -> None:
-    """A map of textures; camera number c shows texture 100 * c + index at `base_pose(index)`."""
+    """A map of textures; camera number c shows texture 100 * c + index at `base_pose(index)`.
+
+    cells: of the fine descriptors, along the longer side.
+    """
     camera = Camera(WIDTH, HEIGHT, 50.0, 50.0, 32.0, 24.0, base_from_camera=BASE_FROM_CAMERA)
     info = DatasetInfo("textures", dict.fromkeys(cameras, camera), map_frame="town")
     images = [
@@ -86,7 +93,7 @@ def save_tiny_map(
         for i in range(count)
         for c, name in enumerate(cameras)
     ]
-    config = MapBuilderConfig(descriptor=DescriptorConfig(coarse_grid=4, fine_grid=8))
+    config = MapBuilderConfig(descriptor=DescriptorConfig(coarse_grid=4, fine_grid=cells))
     with MapBuilder(info, model, directory, config) as builder:
         for item in images:
             builder.add(item)

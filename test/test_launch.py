@@ -110,7 +110,13 @@ def test_the_keys_that_the_foxglove_layout_plots_are_those_of_an_answer():
     stages = {"encode": 1.0}
     domain = Fake(name="day", reason="")
     found = Fake(
-        best=best, known=True, domain=domain, candidates=[best], timings_ms=stages, camera="front"
+        best=best,
+        known=True,
+        domain=domain,
+        candidates=[best],
+        timings_ms=stages,
+        camera="front",
+        prior="",
     )
     status = answer_status.localized(found, 2.0)
     text = (ROOT / "config" / "replay_evaluation.foxglove.json").read_text()

@@ -10,7 +10,7 @@ from disam_ros import cli, image
 from disam_ros.checkpoint import load_model
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.covariance import candidate_covariance
-from disam_ros.errors import ConfigError, DomainError, ImageError, MapError
+from disam_ros.errors import ConfigError, DomainError, ImageError, MapError, ModelError
 from disam_ros.geometry import Transform, distance
 from disam_ros.localizer import Disc, Localizer
 from disam_ros.map_builder import build_map
@@ -118,6 +118,16 @@ def test_an_activation_map_lies_between_zero_and_one(localizer):
     heat = localizer.activation_map(localizer.localize(texture(77)))
     assert heat.shape == (6, 8)
     assert heat.min() >= 0 and heat.max() == pytest.approx(1.0)
+
+
+def test_images_described_as_a_whole_have_no_activation_map(dataset, model, tmp_path):
+    whole = MapBuilderConfig(descriptor=DescriptorConfig(coarse_grid=1, fine_grid=1))
+    source = open_dataset(dataset.directory)
+    place_map = build_map(source, model, tmp_path / "whole", whole, show_progress=False)
+    localizer = Localizer(model, place_map, CONFIG)
+    assert not localizer.has_activation_maps
+    with pytest.raises(ModelError, match="describes an image as a whole"):
+        localizer.activation_map(localizer.localize(texture(3)))
 
 
 def test_the_same_image_gives_the_same_answer_at_any_size_it_is_read(localizer, dataset):

@@ -451,6 +451,21 @@ def test_each_of_two_cameras_is_searched_in_its_own_map_images(world, client):
         assert process.stop(signum=15) == 0
 
 
+def test_without_activation_maps_images_are_answered_all_the_same_and_that_is_told(world, client):
+    save_tiny_map(world / "map_whole", save_tiny_model(world / "model_whole"), cells=1)
+    parameters = options(world, map=str(world / "map_whole"), model=str(world / "model_whole"))
+    with node_process("localizer_node", world / "whole.log", parameters) as process:
+        heat = client.collect(Image, f"{NODE}/activation_map")
+        poses = client.collect(PoseStamped, f"{NODE}/pose")
+        for second in range(2):
+            poses.clear()
+            client.ask("image", image_message(texture(1), second), lambda: poses, "a pose")
+        status = client.diagnosis(lambda s: "activation map" in values(s), "no activation map")
+        assert values(status)["activation map"] == "none: images are described as a whole"
+        assert (status.level, values(status)["inference errors"]) == (DiagnosticStatus.OK, "0")
+        assert not heat and process.log.count("described as a whole") == 1
+
+
 def test_without_autostart_a_manager_leads_through_the_states(world, client):
     with node_process("localizer_node", world / "manual.log", options(world, autostart=False)):
         client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured", 60.0)

@@ -49,6 +49,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--distances", type=float, nargs="+", default=[5.0, 10.0, 15.0], help="of accuracy, metres"
     )
+    evaluate.add_argument(
+        "--prior-noise",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="SIGMA",
+        help="also try priors of the place that are off by so many metres (1 sigma in x and y)",
+    )
     node = evaluate.add_argument_group("through the running node (bags only)")
     node.add_argument("--through-node", action="store_true", help="replay to the node over DDS")
     node.add_argument(
@@ -65,11 +73,18 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation.finish import describe_setup, finish, mode_of_node
     from disam_ros.evaluation.write import refuse_foreign
     from disam_ros.localizer import Localizer
+    from disam_ros.prior_trials import check_noises
     from disam_ros.sources import open_images
 
     refuse_foreign(arguments.output)
+    check_noises(arguments.prior_noise)
     if arguments.record and not arguments.through_node:
         raise ConfigError("--record keeps the running node's answers: add --through-node")
+    if arguments.prior_noise and arguments.through_node:
+        raise ConfigError(
+            "--prior-noise tries made-up priors offline: leave --through-node out; the node takes "
+            "its prior from the bag with prior.source in the settings (--config)"
+        )
     localizer = Localizer.open(arguments.map, arguments.model, _config(arguments))
     frame = localizer.map.header.map_frame
     references = open_images(arguments.map_images, frame) if arguments.map_images else None
@@ -99,7 +114,13 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     name = Path(path).resolve().stem
     source = open_images(path, localizer.map.header.map_frame, arguments.pose_topic)
     if not arguments.through_node:
-        return localize_drive(localizer, source, name, arguments.dataset_domains)
+        return localize_drive(
+            localizer,
+            source,
+            name,
+            arguments.dataset_domains,
+            prior_noises=arguments.prior_noise,
+        )
     if (Path(path) / "dataset.json").exists():
         raise ConfigError(f"{path} is a dataset directory: make a bag of it with 'disam to-bag'")
     try:

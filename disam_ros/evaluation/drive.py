@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
@@ -60,13 +60,18 @@ def localize_drive(
     name: str,
     believe_domains: bool = False,
     show_progress: bool = True,
+    prior_noises: Sequence[float] = (),
 ) -> Drive:
-    """Localize a drive offline. Ctrl-C ends it early: the answers so far are kept and noted."""
+    """Localize a drive offline. Ctrl-C ends it early: the answers so far are kept and noted.
+
+    prior_noises: metres of error of made-up priors to try, see prior_trials.py.
+    """
 
     def answers(prepared: ImageSource) -> Iterator[Answer]:
         bar = {"total": prepared.total, "desc": name, "unit": "img", "disable": not show_progress}
         images = tqdm(prepared.images, **bar)
-        return localize_all(localizer, prepared, images, believe_domains, max(RANKS))
+        ranks = max(RANKS)
+        return localize_all(localizer, prepared, images, believe_domains, ranks, prior_noises)
 
     drive = collect(localizer.map, source, name, answers)
     per_second = len(drive.answers) / drive.seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from disam_ros.evaluation.metrics import (
     nearest,
     score,
 )
+from disam_ros.evaluation.priors import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
 from disam_ros.place_map import PlaceMap
 
@@ -69,6 +70,7 @@ class Condition:
     latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
     images_per_second: float  # one image after the other, decoding not included
     domains: dict[str, int]  # images by the domain that was chosen
+    priors: list[PriorFigures] = field(default_factory=list)  # empty: none were tried
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def figures(frames: list[Judged], criteria: Criteria = DEFAULTS) -> Condition:
         latency_ms=latencies([frame.answer.timings_ms for frame in frames]),
         images_per_second=1e3 / float(np.mean(totals)) if totals else float("nan"),
         domains=dict(Counter(f.answer.domain for f in frames if f.answer.domain)),
+        priors=prior_figures(frames, criteria),
     )
 
 

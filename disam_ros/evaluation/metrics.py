@@ -47,7 +47,7 @@ class Metrics:
     judged: int  # queries whose true pose is known
     within: dict[str, float]  # share within each pose threshold: "0.25 m 2°" → 0…1
     recall: dict[str, float]  # share with a right place among the first N: "R@1" → 0…1
-    accuracy: dict[str, float]  # share whose error is at most a distance: "5 m" → 0…1
+    accuracy: dict[str, float]  # share whose error is less than a distance: "5 m" → 0…1
     median_error_m: float
     median_error_deg: float
     p90_error_m: float
@@ -110,7 +110,7 @@ def score(
             for name, (m, d) in zip(criteria.names(), criteria.thresholds, strict=True)
         },
         recall=recall,
-        accuracy={f"{limit:g} m": _mean(metres <= limit) for limit in criteria.distances},
+        accuracy={f"{limit:g} m": _mean(metres < limit) for limit in criteria.distances},
         median_error_m=_quantile(metres[known], 0.5),
         median_error_deg=_quantile(degrees[known], 0.5),
         p90_error_m=_quantile(metres[known], 0.9),

@@ -69,6 +69,7 @@ def _figures(condition: Condition) -> dict:
         "latency_ms": condition.latency_ms,
         "images_per_second": condition.images_per_second,
         "domains": condition.domains,
+        "priors": [figures.to_json() for figures in condition.priors],
     }
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics
+from disam_ros.prior_trials import LOCAL_RADIUS
 
 
 def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS) -> Table:
@@ -33,6 +34,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found = [_poses(conditions, evaluation.criteria)]
     if any(c.metrics.judged for c in conditions.values()):
         found += [_places(conditions, evaluation.criteria), _confidence(conditions)]
+    if any(c.priors for c in conditions.values()):
+        found.append(_priors(conditions, evaluation.criteria))
     return [*found, _speed(conditions), runs_table(evaluation)]
 
 
@@ -61,7 +64,8 @@ def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
 
 def _places(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
     result = _table(
-        f"places: percent; R@N within {criteria.recall_distance:g} m, accuracy at a distance"
+        f"places: percent; R@N within {criteria.recall_distance:g} m; answers nearer than a "
+        "distance, the nearest map image's (upper bound) in brackets"
     )
     first = next(iter(conditions.values())).metrics
     ranks = list(dict.fromkeys(k for c in conditions.values() for k in c.metrics.recall))
@@ -90,6 +94,21 @@ def _confidence(conditions: Mapping[str, Condition]) -> Table:
             cells = [number(told.position_mean), number(told.position_median)]
             cells += [percent(told.covered)]
         result.add_row(name, *scores, *cells)
+    return result
+
+
+def _priors(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
+    near = f"{criteria.recall_distance:g} m"
+    result = _table(f"priors of the place, by their error (1 σ); local: within {LOCAL_RADIUS:g} m")
+    names = ("prior", f"R@1 {near}", "median error", f"local R@1 {near}", "overruled")
+    for name in (*names, "off the map"):
+        result.add_column(name, justify="right")
+    for name, condition in conditions.items():
+        for p in condition.priors:
+            median = f"{number(p.median_error_m)} m"
+            shares = (p.local_recall_at_1, p.overruled, p.off_map)
+            cells = [percent(p.recall_at_1), median, *map(percent, shares)]
+            result.add_row(name if p.noise_m is None else "", p.name, *cells)
     return result
 
 

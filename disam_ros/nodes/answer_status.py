@@ -10,10 +10,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from disam_ros.answers import KNOWN, UNKNOWN, UNREADABLE
 from disam_ros.errors import ImageError
-from disam_ros.localizer import Localization
+from disam_ros.localization import Localization
 from disam_ros.nodes.diagnostics import ERROR, OK, WARN
 
 NAME = "localizer: answer"
+NO_PRIOR = "none"  # what a prior of the place did, where there was none
 FAILED = "failed"  # the localizer raised an error; the image is not to blame
 
 PUBLISHED = "callback to published"  # the stage from the image's arrival to its pose
@@ -31,6 +32,7 @@ def localized(found: Localization, published_ms: float) -> DiagnosticStatus:
         "coarse score": f"{best.coarse_score:.6f}",
         "map image": str(best.record.id),
         "candidates": ",".join(str(c.record.id) for c in found.candidates),
+        "prior": found.prior or NO_PRIOR,
     }
     stages = {**found.timings_ms, PUBLISHED: published_ms}
     values |= {f"{stage}{MILLISECONDS}": f"{ms:.3f}" for stage, ms in stages.items()}
@@ -54,6 +56,11 @@ def values_of(message: DiagnosticArray) -> dict[str, str]:
 def candidate_ids(values: Mapping[str, str]) -> list[int]:
     """Ids of the map images taken into consideration, best first."""
     return [int(word) for word in values.get("candidates", "").split(",") if word]
+
+
+def prior_effect(values: Mapping[str, str]) -> str:
+    """What a prior of the place did (prior.py); empty without one."""
+    return "" if (effect := values.get("prior", NO_PRIOR)) == NO_PRIOR else effect
 
 
 def timings_ms(values: Mapping[str, str]) -> dict[str, float]:

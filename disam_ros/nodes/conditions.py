@@ -3,35 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import NavSatFix
 from std_msgs.msg import String
 
+from disam_ros.checkpoint import Model
 from disam_ros.domain import parse_weather
 from disam_ros.errors import DomainError, GeometryError
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.images import sensor_qos, subscribe
+from disam_ros.nodes.priors import Priors
 
 
 class Conditions:
     """The newest valid word of each topic; None: not told, the configuration decides.
 
     latitude, longitude: degrees. domain: override by topic; an empty message releases it. A word
-    that is not understood is told once and leaves things as they are.
+    that is not understood is told once and leaves things as they are. priors: hear of fixes and
+    odometry, too.
     """
 
-    def __init__(self, node: Node, monitor: Monitor, domain_names: Sequence[str]) -> None:
+    def __init__(self, node: Node, monitor: Monitor, model: Model, priors: Priors) -> None:
         self.weather: str | None = None
         self.domain: str | None = None
         self.latitude: float | None = None
         self.longitude: float | None = None
         self._node, self._monitor = node, monitor
-        self._domain_names = domain_names
+        self._domain_names, self._priors = model.domain_names(), priors
         reliable = QoSProfile(depth=10)
         self._subscriptions = [
             subscribe(node, String, "weather", self._on_weather, monitor, reliable),
@@ -66,13 +67,16 @@ class Conditions:
         place = conversions.place_of(message)
         if place is not None:
             self.latitude, self.longitude = place
+        self._priors.on_fix(message)
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
-            conversions.check_odometry(message)
+            odom_from_base = conversions.check_odometry(message)
         except GeometryError as error:
             self._monitor.count("odometry refused")
             self._tell("odom", f"odometry ignored: {error}")
+            return
+        self._priors.on_odometry(conversions.stamp_to_ns(message.header), odom_from_base)
 
     def _tell(self, key: str, text: str, **hold: None) -> None:
         if self._monitor.problem(key, text, **hold):

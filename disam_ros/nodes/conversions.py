@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from disam_ros import image_messages
 from disam_ros.dataset import Camera
-from disam_ros.errors import GeometryError, ImageError
+from disam_ros.errors import GeometryError, ImageError, PriorError
 from disam_ros.geometry import Transform
 
 MAX_VARIANCE = 1e9  # nav2 refuses a covariance element above
@@ -161,6 +161,13 @@ def place_of(fix: NavSatFix) -> tuple[float, float] | None:
     if fix.status.status < 0 or not finite or abs(fix.latitude) > 90 or abs(fix.longitude) > 180:
         return None
     return fix.latitude, fix.longitude
+
+
+def fix_covariance(fix: NavSatFix) -> np.ndarray:
+    """Covariance [2, 2] of east and north, m². Raises PriorError where the fix tells none."""
+    if fix.position_covariance_type == NavSatFix.COVARIANCE_TYPE_UNKNOWN:
+        raise PriorError("its position_covariance_type is unknown; let the receiver fill it in")
+    return np.array(fix.position_covariance).reshape(3, 3)[:2, :2]
 
 
 def check_odometry(message: Odometry) -> Transform:

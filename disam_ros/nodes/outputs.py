@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from disam_ros.geometry import Transform
-from disam_ros.localizer import Localization
+from disam_ros.localization import Localization
 from disam_ros.nodes import conversions
 from disam_ros.nodes.markers import candidate_markers, overlay_heat
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -99,6 +100,7 @@ def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
         ranking=tuple(place_map.records[i] for i in answer_status.candidate_ids(values)),
         covariance=run.covariances.get(stamp_ns),
         timings_ms=answer_status.timings_ms(values),
+        prior=answer_status.prior_effect(values),
     )
 
 
@@ -152,6 +154,8 @@ def _figures(run: NodeRun, rate: float) -> dict[str, object]:
         "lost in transport": len(run.sent) - counts["images received"],
         "wall seconds": round(run.seconds, 2),
     }
+    effects = Counter(map(answer_status.prior_effect, run.answers.values()))
+    figures |= {f"priors {effect}": count for effect, count in effects.items() if effect}
     if run.seconds:
         figures["images per second"] = round(answered / run.seconds, 1)
     for percentile in ("p50", "p99"):

@@ -15,17 +15,20 @@ from disam_ros.config import LocalizerNodeConfig
 from disam_ros.device import describe_device
 from disam_ros.domain import parse_weather
 from disam_ros.errors import ConfigError, ImageError
-from disam_ros.localizer import Localization, Localizer
+from disam_ros.localization import Localization
+from disam_ros.localizer import Localizer
 from disam_ros.nodes import answer_status, conversions
 from disam_ros.nodes.conditions import Conditions
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.extrinsics import Extrinsics, fixed_extrinsics
 from disam_ros.nodes.images import Frame, ImageInput, StampChecker, sensor_qos, subscribe
 from disam_ros.nodes.outputs import Outputs
+from disam_ros.nodes.priors import Priors
 from disam_ros.nodes.relocalize import Relocalize
 from disam_ros.nodes.worker import Worker
 
 VIEW_TOLERANCE = 5.0  # degrees that the field of view may differ from the mapping camera's
+NO_ACTIVATION = "none: images are described as a whole"
 COUNTERS = ("images received", "images dropped", "images undecodable", "stamps refused")
 COUNTERS += ("places known", "places unknown", "inference errors")
 
@@ -41,6 +44,7 @@ class Session:
         self.localizer = open_localizer(config)
         header = self.localizer.map.header
         fixed = fixed_extrinsics(node, config, header.cameras)
+        self._priors = Priors(node, monitor, config.localizer.prior, header)
         self._worker: Worker[Frame] | None = None
         self._newest = 0
         self._last_image: dict[str, float] = {}  # monotonic seconds by camera
@@ -48,7 +52,7 @@ class Session:
         self._tell_identity()
         self._extrinsics = Extrinsics(node, monitor, config.base_frame, fixed, config.use_tf)
         self._outputs = Outputs(node, header.map_frame, config.publish_markers)
-        self._conditions = Conditions(node, monitor, self.localizer.model.domain_names())
+        self._conditions = Conditions(node, monitor, self.localizer.model, self._priors)
         self._relocalize = Relocalize(node, config.relocalize_timeout)
         self._inputs = []
         self._infos = []
@@ -82,6 +86,7 @@ class Session:
         for part in (
             *self._inputs,
             self._conditions,
+            self._priors,
             self._outputs,
             self._relocalize,
             self._extrinsics,
@@ -144,7 +149,7 @@ class Session:
     def _localize(self, frame: Frame) -> None:
         """Convert, localize, publish."""
         image = conversions.image_from_message(frame.message)
-        told = self._conditions
+        told, prior = self._conditions, self._priors.at(frame.stamp_ns)
         found = self.localizer.localize(
             image,
             frame.stamp_ns,
@@ -153,15 +158,18 @@ class Session:
             latitude=told.latitude,
             longitude=told.longitude,
             domain=told.domain,
+            near=prior,
         )
         header = frame.message.header
         base_from_camera = self._extrinsics.base_from_camera(frame.camera, header.frame_id)
         self._outputs.publish(found, header, base_from_camera)
+        self._priors.answered(frame.stamp_ns, found, prior, base_from_camera)
         latency = 1e3 * (time.perf_counter() - frame.received)
         self._outputs.answer(answer_status.localized(found, latency), header)
         self._report(frame, found, latency)
-        heat = functools.partial(self.localizer.activation_map, found)
-        self._outputs.publish_activation(image, heat, header)
+        if self.localizer.has_activation_maps:
+            heat = functools.partial(self.localizer.activation_map, found)
+            self._outputs.publish_activation(image, heat, header)
 
     def _report(self, frame: Frame, found: Localization, latency: float) -> None:
         monitor, score = self._monitor, found.best.fine_score
@@ -212,6 +220,9 @@ class Session:
         monitor.fact("map", f"{place_map.directory}, {len(place_map)} images")
         monitor.fact("map frame", place_map.header.map_frame)
         monitor.start_counts(*COUNTERS)
+        if not localizer.has_activation_maps:
+            monitor.fact("activation map", NO_ACTIVATION)
+            self._node.get_logger().info(f"~/activation_map: {NO_ACTIVATION}")
         self._node.get_logger().info(
             f"map {place_map.directory} ({len(place_map)} images, cameras "
             f"{', '.join(place_map.cameras())}), model {model.name} on {device}"

@@ -183,8 +183,13 @@ def _row(
 
 
 def _heat(frame: Judged, query: np.ndarray, localizer: Localizer) -> np.ndarray | None:
-    """The activation map against the match that was answered; None if it is not found again."""
+    """The activation map against the match that was answered; None if it is not found again.
+
+    None, too, where images are described as a whole.
+    """
     answer = frame.answer
+    if not localizer.has_activation_maps:
+        return None
     try:
         found = localizer.localize(
             query,

@@ -31,6 +31,7 @@ from disam_ros.evaluation.report.tables import (
     places_table,
     plain,
     poses_table,
+    priors_table,
     runs_table,
 )
 from disam_ros.evaluation.report.timeline import (
@@ -154,6 +155,8 @@ def _tables(evaluation: Evaluation) -> list[HtmlTable]:
         found.append(poses_table(conditions, evaluation.criteria))
         found.append(places_table(conditions, evaluation.criteria))
         found.append(confidence_table(conditions))
+    if any(condition.priors for condition in conditions.values()):
+        found.append(priors_table(conditions, evaluation.criteria))
     if any(condition.latency_ms for condition in conditions.values()):
         found.append(latency_table(conditions))
     if any(evaluation.runs.values()):

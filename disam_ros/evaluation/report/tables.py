@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from disam_ros.evaluation.judge import PERCENTILES, Condition
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.evaluation.tables import number, percent
+from disam_ros.prior_trials import LOCAL_RADIUS
 
 BOUND = "bound"  # part of a column: what the nearest map image scores
 SHARE = ("%",)
@@ -87,10 +88,32 @@ def places_table(conditions: Mapping[str, Condition], criteria: Criteria) -> Htm
         "of the others.",
         "R@N": f"Share of queries with a map image within {near} of the true place among the "
         "first N found.",
-        "within a distance": "Share of queries whose answer lies that near the true place, "
-        "whichever way it looks.",
+        "within a distance": "Share of queries whose answer lies nearer than that to the true "
+        "place, whichever way it looks.",
     }
     return HtmlTable("Places", columns, rows, terms)
+
+
+def priors_table(conditions: Mapping[str, Condition], criteria: Criteria) -> HtmlTable:
+    """What priors of the place would be worth."""
+    near = f"{criteria.recall_distance:g} m"
+    columns = [Column("prior"), Column("R@1", SHARE), Column("median error", ("m",))]
+    columns += [Column(name, SHARE) for name in ("local R@1", "overruled", "off the map")]
+    rows = []
+    for name, condition in conditions.items():
+        for p in condition.priors:
+            shares = (p.local_recall_at_1, p.overruled, p.off_map)
+            cells = [p.name, percent(p.recall_at_1), number(p.median_error_m)]
+            rows.append((name, [*cells, *map(percent, shares)]))
+    terms = {
+        "prior": "The true place, moved at random by so many metres (1 σ) in x and in y, and given "
+        "with that uncertainty; each image with the same draw.",
+        "local R@1": f"Share of queries whose best map image within {LOCAL_RADIUS:g} m of the "
+        f"prior's place lies within {near} of the true one; without a prior, of the whole map.",
+        "overruled": "The answer lies elsewhere, although the map has images at the prior's place.",
+        "off the map": "The map has no image at the prior's place: it was not used.",
+    }
+    return HtmlTable("Priors of the place", columns, rows, terms)
 
 
 def confidence_table(conditions: Mapping[str, Condition]) -> HtmlTable:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What priors of the place would be worth, by their error: figures of trials (prior_trials.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from disam_ros.evaluation.metrics import Criteria, errors
+from disam_ros.prior import OFF_MAP, OVERRULED
+from disam_ros.records import ImageRecord
+
+if TYPE_CHECKING:
+    from disam_ros.evaluation.judge import Judged
+
+
+@dataclass(frozen=True)
+class PriorFigures:
+    """Figures of one condition with priors of one error. Shares are of queries with a true pose.
+
+    noise_m: metres (1 σ) in x and y; None: no prior. recall_at_1, median_error_m: of the answers,
+    as in Metrics. local_recall_at_1: the best map image around the prior's place lies within the
+    recall distance: it beats every other there; without a prior, of the whole map. overruled,
+    off_map: share of the priors that were.
+    """
+
+    noise_m: float | None
+    queries: int
+    recall_at_1: float
+    median_error_m: float
+    local_recall_at_1: float
+    overruled: float
+    off_map: float
+
+    @property
+    def name(self) -> str:
+        return "none" if self.noise_m is None else f"{self.noise_m:g} m"
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def prior_figures(frames: Sequence[Judged], criteria: Criteria) -> list[PriorFigures]:
+    """Without a prior and by noise, in the order of the trials; empty where none were made."""
+    posed = [frame for frame in frames if frame.truth is not None]
+    noises = list(dict.fromkeys(t.noise for frame in posed for t in frame.answer.trials))
+    if not noises:
+        return []
+    distance = criteria.recall_distance
+    given = np.array([np.inf if frame.given is None else frame.error_m for frame in posed])
+    recall, median = float(np.mean(given <= distance)), _median(given)
+    found = [PriorFigures(None, len(posed), recall, median, recall, 0.0, 0.0)]
+    for noise in noises:
+        made = [next((t for t in f.answer.trials if t.noise == noise), None) for f in posed]
+        best = _errors(posed, [t and t.best for t in made])
+        local = _errors(posed, [t and t.local for t in made])
+        effects = [t.effect if t else "" for t in made]
+        found.append(
+            PriorFigures(
+                noise_m=noise,
+                queries=len(posed),
+                recall_at_1=float(np.mean(best <= distance)),
+                median_error_m=_median(best),
+                local_recall_at_1=float(np.mean(local <= distance)),
+                overruled=effects.count(OVERRULED) / len(posed),
+                off_map=effects.count(OFF_MAP) / len(posed),
+            )
+        )
+    return found
+
+
+def _errors(frames: Sequence[Judged], records: Sequence[ImageRecord | None]) -> np.ndarray:
+    """Metres [N] between true and given poses of the vehicle; infinite where none is given."""
+    given = [
+        record and frame.drive.map_from_base(frame.answer.record, record.map_from_camera)
+        for frame, record in zip(frames, records, strict=True)
+    ]
+    return errors([frame.truth for frame in frames], given)[0]
+
+
+def _median(metres: np.ndarray) -> float:
+    """Of those that were answered."""
+    known = metres[np.isfinite(metres)]
+    return float(np.median(known)) if len(known) else float("nan")

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer of a localizer for one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from disam_ros.covariance import candidate_covariance
+from disam_ros.domain import DomainChoice
+from disam_ros.geometry import Transform
+from disam_ros.records import ImageRecord
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A map image that resembles the query. Scores lie in [−1, 1].
+
+    prior_score: what a prior of the place adds to the fine score, ≤ 0 (prior.py); 0 without one.
+    """
+
+    record: ImageRecord
+    coarse_score: float
+    fine_score: float
+    prior_score: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """What candidates are ordered by."""
+        return self.fine_score + self.prior_score
+
+
+@dataclass(frozen=True)
+class Localization:
+    """The answer for one image.
+
+    candidates: best score first. known: whether the fine score of the best reaches the threshold.
+    timings_ms: milliseconds by stage. features: the query's fine descriptor [C, g, g]. coarse: its
+    coarse coordinates [d]. prior: what a prior of the place did (USED, OVERRULED or OFF_MAP of
+    prior.py); empty where there was none.
+    """
+
+    camera: str
+    domain: DomainChoice
+    candidates: list[Candidate]
+    known: bool
+    spacing: float  # metres between map images
+    timings_ms: dict[str, float]
+    features: Tensor = field(repr=False)
+    coarse: np.ndarray = field(repr=False)
+    prior: str = ""
+
+    @property
+    def best(self) -> Candidate:
+        return self.candidates[0]
+
+    @property
+    def map_from_camera(self) -> Transform | None:
+        """Pose of the best map image; None where the place is unknown."""
+        return self.best.record.map_from_camera if self.known else None
+
+    def covariance(self, base_from_camera: Transform) -> np.ndarray:
+        """Covariance [6, 6] of map_from_base from the candidates' spread (see covariance.py)."""
+        camera_from_base = base_from_camera.inverse()
+        poses = [c.record.map_from_camera @ camera_from_base for c in self.candidates]
+        scores = np.array([c.score for c in self.candidates])
+        return candidate_covariance(poses, scores, self.spacing)
