@@ -28,8 +28,8 @@ from disam_ros.descriptor import coarse_descriptor, descriptor_shapes, fine_desc
 from disam_ros.evaluation import score
 from disam_ros.image import to_tensor
 from disam_ros.networks import PRESETS
-from training.config import CropConfig, ValidationConfig
 from training.places import same_place
+from training.settings import CropConfig, ValidationConfig
 from training.validate import SAME_TILE, load_validation
 
 EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256)

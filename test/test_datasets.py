@@ -9,11 +9,12 @@ import torch
 from conftest import CAMERA, camera_pose, texture
 
 from disam_ros.dataset import DatasetInfo, DatasetWriter
-from training.config import AlignedConfig, CropConfig, ValidationConfig
+from training.config import AlignedConfig
 from training.datasets import ImageStore, prefetched
 from training.errors import TrainingError
 from training.places import Box, fit_box, jittered, same_place
 from training.sampling import Sampler
+from training.settings import CropConfig, ValidationConfig
 from training.sources import day_or_night, find_photos
 from training.validate import load_validation, recall
 

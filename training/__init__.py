@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of DISAM models: `python -m training.train --config config/train_town_lite.yaml`.
+"""Training of models: `python -m training.train --config config/train_town_lite.yaml`.
 
-config.py    every setting                       losses.py       Eq. 12, 16–23, pure functions
-sources.py   which images, domains and places    steps.py        the loss terms of one step
-places.py    do two crops show one place?        networks.py     what is trained and remembered
-datasets.py  decoded images, crops               stage.py        optimizers and one step
-sampling.py  random batches                      train.py        the run, command line
-validate.py  recall while training               checkpoints.py  save and resume
-parallel.py  several processes                   export.py       the finished model directory
-memory.py    advice when memory runs out         reporting.py    progress, TensorBoard, NaN guard
+settings.py      what every recipe has           loop.py          the run, whatever the method
+config.py        DISAM's recipes, `load_config`  optimization.py  optimizers and a guarded step
+sources.py       which images and places         train.py         DISAM's run, command line
+places.py        do two crops show one place?    stage.py         DISAM's step and memory
+datasets.py      decoded images, crops           steps.py         the loss terms of one step
+sampling.py      random batches                  losses.py        Eq. 12, 16–23, pure functions
+validate.py      recall while training           networks.py      what is trained and remembered
+parallel.py      several processes               checkpoints.py   save and resume
+memory.py        advice when memory runs out     export.py        the finished model directory
+augment.py       photometry of a crop            reporting.py     progress, TensorBoard, NaN guard
+domain_classifier.py                             names the domain of an image
+global_descriptors/                              the method `global`: one vector per image
 """

@@ -21,11 +21,11 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from training.config import TrainConfig
 from training.errors import TrainingError
 from training.networks import State
+from training.optimization import StageBase
 from training.parallel import Processes
-from training.stage import StageRun
+from training.settings import RunConfig
 
 FREE_KEYS = (  # settings that may differ when a run is resumed: they do not change what is computed
     "output",
@@ -52,10 +52,10 @@ class Progress:
 
 def save_checkpoint(
     directory: Path,
-    config: TrainConfig,
+    config: RunConfig,
     images: Mapping[str, int],
     progress: Progress,
-    run: StageRun,
+    run: StageBase,
     processes: Processes,
 ) -> Path:
     """Write a point to resume from and remove the older ones.
@@ -102,7 +102,7 @@ def find_checkpoint(directory: Path) -> Path | None:
 
 
 def load_progress(
-    checkpoint: Path, config: TrainConfig, images: Mapping[str, int], processes: Processes
+    checkpoint: Path, config: RunConfig, images: Mapping[str, int], processes: Processes
 ) -> Progress:
     """Read how far a run was. Raises TrainingError naming every setting that differs now."""
     try:
@@ -125,7 +125,7 @@ def load_progress(
     return progress
 
 
-def restore(checkpoint: Path, run: StageRun, processes: Processes) -> None:
+def restore(checkpoint: Path, run: StageBase, processes: Processes) -> None:
     """Put networks, optimizers and memory of a stage back. Raises TrainingError if damaged."""
     try:
         run.networks.load(load_file(checkpoint / "networks.safetensors"))

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of training as a dataclass field; YAML that rejects unknown keys."""
+"""Every setting of DISAM's own method as a dataclass field, and recipes of any method."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from disam_ros.config import DescriptorConfig, from_dict, setting
+from disam_ros.config import DescriptorConfig, setting
 from disam_ros.errors import ConfigError
 from disam_ros.networks import ENCODERS, NetworkConfig
+from training.global_descriptors.config import GlobalTrainConfig, parse_global_config
+from training.settings import RunConfig, check_run, check_stages, pair_of, read_recipe
 
 STAGE_NAMES = ("translation", "coarse", "fine")
 TRANSLATING = ("gan", "cycle", "fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
@@ -107,25 +109,6 @@ class AlignedConfig:
 
 
 @dataclass
-class CropConfig:
-    """Which part of an image is seen. Zoom 1: the largest box of the networks' shape."""
-
-    zoom: list[float] = setting([286 / 256, 286 / 256], "least and most zoom of a random crop")
-    photometric: float = setting(
-        0.0,
-        "strength of random gamma, contrast, noise and grey on true pairs (not in the paper)",
-        minimum=0.0,
-        maximum=1.0,
-    )
-    tile_zoom: list[float] = setting(
-        [1.2, 2.4], "the same for fixed webcams, whose crops are places"
-    )
-    cache_scale: float = setting(1.3, "size of images in memory, in crops", minimum=1.0)
-    tile_cache_scale: float = setting(2.4, "the same for fixed webcams", minimum=1.0)
-    cache_limit_mb: float = setting(8192.0, "memory for decoded images at most", minimum=1.0)
-
-
-@dataclass
 class NetworkSettings:
     """Kind and size of the networks (disam_ros.networks.NetworkConfig)."""
 
@@ -140,76 +123,28 @@ class NetworkSettings:
     )
 
     def build(self) -> NetworkConfig:
-        height, width = _two(self.image_size, "network.image_size")
+        height, width = pair_of(self.image_size, "network.image_size")
         return NetworkConfig(
             *(self.width, self.encoder_blocks, self.decoder_blocks, (height, width), self.encoder)
         )
 
 
 @dataclass
-class ValidationConfig:
-    """Recall of the best candidate, measured while training."""
+class TrainConfig(RunConfig):
+    """A whole recipe of DISAM's own method."""
 
-    data: list[str] = setting([], "like `data`; empty: no validation, the last weights are kept")
-    reference: str = setting("", "domain of the map; empty: the first")
-    radius: float = setting(5.0, "metres within which an answer is right", minimum=0.0)
-    angle: float = setting(10.0, "degrees within which an answer is right", minimum=0.0)
-    shift: float = setting(
-        0.0,
-        "fixed webcams: queries' tiles lie that share of a tile aside, as from another lane",
-        minimum=0.0,
-        maximum=0.4,
-    )
-    images: int = setting(300, "images per domain (fixed webcams: per camera) at most", minimum=1)
-
-
-@dataclass
-class TrainConfig:
-    """A whole recipe."""
-
-    name: str = setting("model", "name of the model")
-    output: str = setting("", "run directory; empty: runs/NAME")
-    data: list[str] = setting(
-        [], "dataset directories, folders with one folder per domain, or webcams:FOLDER"
-    )
-    domains: list[str] = setting([], "domains to train, in this order; empty: all found")
-    rules: str = setting("", "YAML file with tags of own domains (disam_ros/domains.yaml)")
-    initial: str = setting(
-        "",
-        "weights to start from: a stage file of another run (.safetensors), or for the mobile "
-        "encoder an EfficientNet-Lite0 state dictionary (.pth)",
-    )
-    seed: int = setting(0, "of weights and of every random choice", minimum=0)
-    device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
-    threads: int = setting(
-        0, "CPU threads; 0: torch's choice. Small networks are no faster with several", minimum=0
-    )
-    learning_rate: float = setting(2e-4, "of Adam", minimum=0.0)
     beta1: float = setting(0.5, "of Adam", minimum=0.0, maximum=1.0)
     pool: int = setting(50, "past translations per domain that discriminators see", minimum=0)
     precision: str = setting(
         "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
     )
-    half: bool = setting(False, "store the finished model's weights as float16")
-    channels_last: bool = setting(
-        False, "memory format; faster for the mobile encoder and on GPUs with half precision"
-    )
     compile: bool = setting(False, "torch.compile the networks")
-    prefetch: int = setting(2, "batches prepared ahead in a thread; 0: none", minimum=0)
-    log_every: int = setting(20, "steps between two looks at the losses", minimum=1)
     grid_every: int = setting(500, "steps between pictures of translations; 0: none", minimum=0)
-    validate_every: int = setting(500, "steps between two validations", minimum=1)
-    checkpoint_every: int = setting(500, "steps between two points to resume from", minimum=1)
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    crops: CropConfig = field(default_factory=CropConfig)
     triplets: TripletConfig = field(default_factory=TripletConfig)
     aligned: AlignedConfig = field(default_factory=AlignedConfig)
     descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
     stages: list[StageConfig] = field(default_factory=list)
-
-    def stage(self, name: str) -> StageConfig | None:
-        return next((s for s in self.stages if s.name == name), None)
 
     def start_of(self, stage: StageConfig) -> str:
         """Name of the stage whose networks this one starts from; '': untrained."""
@@ -218,23 +153,24 @@ class TrainConfig:
         )
         return stage.start_from or default
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+
+METHODS = {"disam": TrainConfig, "global": GlobalTrainConfig}
 
 
-def parse_config(values: dict[str, Any]) -> TrainConfig:
-    """Build and check a recipe. Raises ConfigError naming the key."""
+def parse_config(values: dict[str, Any]) -> TrainConfig | GlobalTrainConfig:
+    """Build and check a recipe of its `method` (disam). Raises ConfigError naming the key."""
     values = dict(values) if isinstance(values, dict) else values
-    stages = values.pop("stages", []) if isinstance(values, dict) else []
-    config = from_dict(TrainConfig, values)
-    if not isinstance(stages, list) or not stages:
-        raise ConfigError(f"'stages' expects a list with at least one stage, got {stages!r}")
-    config.stages = [from_dict(StageConfig, s, f"stages.{k}") for k, s in enumerate(stages)]
+    method = values.pop("method", "disam") if isinstance(values, dict) else "disam"
+    if method not in METHODS:
+        raise ConfigError(f"'method' must be one of {', '.join(METHODS)}, got {method!r}")
+    if method == "global":
+        return parse_global_config(values)
+    config = read_recipe(TrainConfig, StageConfig, values)
     _check(config)
     return config
 
 
-def load_config(path: Path | str) -> TrainConfig:
+def load_config(path: Path | str) -> TrainConfig | GlobalTrainConfig:
     """Read a recipe. Raises ConfigError naming the file and the key."""
     try:
         return parse_config(yaml.safe_load(Path(path).read_text()) or {})
@@ -248,29 +184,9 @@ def load_config(path: Path | str) -> TrainConfig:
 
 def _check(config: TrainConfig) -> None:
     config.network.build()
-    for name in ("zoom", "tile_zoom"):
-        low, high = _two(getattr(config.crops, name), f"crops.{name}")
-        if not 1.0 <= low <= high:
-            raise ConfigError(f"'crops.{name}' expects 1 ≤ least ≤ most, got {[low, high]}")
-    earlier: list[str] = []
+    check_run(config)
     for k, stage in enumerate(config.stages):
-        where = f"stages.{k}"
-        if stage.name not in STAGE_NAMES:
-            raise ConfigError(f"'{where}.name' must be one of {', '.join(STAGE_NAMES)}")
-        if stage.name in earlier:
-            raise ConfigError(f"'{where}.name': there is a stage '{stage.name}' already")
         if not stage.losses.on():
             known = ", ".join(f.name for f in fields(LossWeights))
-            raise ConfigError(f"'{where}.losses' are all off; give a weight to some of {known}")
-        if config.start_of(stage) and config.start_of(stage) not in earlier:
-            raise ConfigError(
-                f"'{where}.start_from' must be an earlier stage ({', '.join(earlier) or 'none'}), "
-                f"got '{config.start_of(stage)}'"
-            )
-        earlier.append(stage.name)
-
-
-def _two(values: list, name: str) -> tuple:
-    if len(values) != 2:
-        raise ConfigError(f"'{name}' expects two numbers, got {values!r}")
-    return values[0], values[1]
+            raise ConfigError(f"'stages.{k}.losses' are all off; give a weight to some of {known}")
+    check_stages(config, STAGE_NAMES)

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from disam_ros.errors import ImageError
 from disam_ros.image import read, to_tensor
-from training.config import CropConfig
 from training.errors import TrainingError
 from training.places import Box
+from training.settings import CropConfig
 from training.sources import Photo, day_or_night
 
 log = logging.getLogger(__name__)

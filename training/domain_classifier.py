@@ -35,11 +35,11 @@ from disam_ros.domain_classifier import (
 )
 from disam_ros.errors import DisamError
 from training.augment import photometric
-from training.config import CropConfig
 from training.datasets import ImageStore
 from training.errors import TrainingError
 from training.export import git_commit
 from training.places import fit_box
+from training.settings import CropConfig
 from training.sources import find_photos
 
 log = logging.getLogger(__name__)

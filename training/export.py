@@ -17,6 +17,7 @@ from disam_ros.networks import build_encoder
 from training.checkpoints import Progress, best_encoders
 from training.config import TrainConfig
 from training.networks import Networks
+from training.settings import RunConfig
 
 FALLBACKS = {  # whose encoders stand in where the recipe lacks the stage
     "coarse": ("coarse", "translation", "fine"),
@@ -46,7 +47,7 @@ def export_model(
     return save_model(model, target, half=config.half)
 
 
-def provenance(config: TrainConfig, progress: Progress, images: Mapping[str, int]) -> dict:
+def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int]) -> dict:
     """How the model came about: losses, data, seed, steps, commit, time, machine, recall."""
     return {
         "losses": {stage.name: stage.losses.on() for stage in config.stages},

@@ -88,19 +88,24 @@ def create_networks(
 ) -> Networks:
     """Untrained networks drawn from `seed`; those of one kind start equal in all domains."""
 
-    def make(build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
-        modules = {}
-        for domain in domains:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                modules[domain] = build()
-        return modules
-
+    make = partial(drawn_from_seed, domains, seed=seed)
     networks = Networks(make(partial(build_encoder, config)))
     if translating:
         networks.decoders = make(partial(build_decoder, config))
         networks.discriminators = make(partial(Discriminator, config.width))
     return networks
+
+
+def drawn_from_seed(
+    names: Sequence[str], build: Callable[[], nn.Module], seed: int
+) -> dict[str, nn.Module]:
+    """A module for every name, all of them equal; other random numbers are left as they were."""
+    modules = {}
+    for name in names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            modules[name] = build()
+    return modules
 
 
 class TranslationPool:

@@ -17,10 +17,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from training.augment import photometric
-from training.config import AlignedConfig, CropConfig
+from training.config import AlignedConfig
 from training.datasets import ImageStore
 from training.errors import TrainingError
 from training.places import Box, fit_box, jittered, same_place
+from training.settings import CropConfig
 
 SAME_VIEW = 0.25  # crops that share more than this of the smaller one are no negatives
 
@@ -116,7 +117,7 @@ class Sampler:
         crops_a, crops_b = [], []
         for row in rows:
             flip = bool(own.random() < 0.5)
-            box = self._random_box(row, own)
+            box = random_box(self.store, row, own)
             crops_a.append((row, box, flip))
             partner = int(own.choice(partners[row]))
             crops_b.append((partner, jittered(box, config.jitter, own), flip))
@@ -142,13 +143,15 @@ class Sampler:
     def _random_crop(self, domain: str, flip: bool, random: np.random.Generator) -> Tensor:
         rows = self.rows[domain]
         row = rows[random.integers(len(rows))]
-        return self.store.crop(row, self._random_box(row, random), flip)
+        return self.store.crop(row, random_box(self.store, row, random), flip)
 
-    def _random_box(self, row: int, random: np.random.Generator) -> Box:
-        zoom, across, down = random.random(3)
-        low, high = zoom_range(self.store.crops, self.store.photos[row].tiled)
-        shape = self.store.images[row].shape[:2]
-        return fit_box(shape, self.store.size, low + zoom * (high - low), across, down)
+
+def random_box(store: ImageStore, row: int, random: np.random.Generator) -> Box:
+    """A crop of random place and zoom of an image."""
+    zoom, across, down = random.random(3)
+    low, high = zoom_range(store.crops, store.photos[row].tiled)
+    shape = store.images[row].shape[:2]
+    return fit_box(shape, store.size, low + zoom * (high - low), across, down)
 
 
 def zoom_range(crops: CropConfig, tiled: bool) -> list[float]:

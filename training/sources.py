@@ -4,6 +4,8 @@
 DATASET         a dataset directory (disam_ros.dataset), domains and poses from its records
 FOLDER          of dataset directories: drives of one route that share a map frame, so that images
                 of different drives can be true pairs
+A + B           datasets or folders of drives that share a map frame, such as drives and the aerial
+                pictures of their town
 FOLDER          with one folder of images per domain, named like the domain; no places known
 webcams:FOLDER  with one folder of images per fixed camera (AMOS, dnim, tilde): each folder is a
                 view; day and night are told apart by brightness once the images are decoded
@@ -11,8 +13,9 @@ webcams:FOLDER  with one folder of images per fixed camera (AMOS, dnim, tilde): 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from training.errors import TrainingError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 WEBCAMS = "webcams:"
+TOGETHER = " + "
 TEST_ONLY = ("gardens_point",)  # folders that must never be trained or tuned on
 FORWARD = (0.0, 0.0, 1.0)  # optical axis in the camera frame
 
@@ -33,6 +37,7 @@ class Photo:
     group: what its position is relative to (a route, a fixed camera); empty: place unknown.
     position: metres in the group's frame. axis: optical axis there, unit length.
     tiled: a fixed camera's; its crops are different places.
+    depth: reads its depth map, float32 [H, W] metres or None where there is none.
     """
 
     path: Path
@@ -41,6 +46,7 @@ class Photo:
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     axis: tuple[float, float, float] = FORWARD
     tiled: bool = False
+    depth: Callable[[], np.ndarray | None] | None = field(default=None, compare=False, repr=False)
 
 
 def find_photos(entries: Sequence[str]) -> list[Photo]:
@@ -53,11 +59,20 @@ def find_photos(entries: Sequence[str]) -> list[Photo]:
         raise TrainingError("no data: name directories under 'data' in the config or with --data")
     photos = []
     for entry in entries:
-        found = _find(entry)
-        if not found:
-            raise TrainingError(f"no images ({', '.join(SUFFIXES)}) in '{entry}'")
-        photos += found
+        parts = entry.split(TOGETHER)
+        for part in parts:
+            found = _find(part.strip())
+            if not found:
+                raise TrainingError(f"no images ({', '.join(SUFFIXES)}) in '{part}'")
+            photos += found if len(parts) == 1 else [_regrouped(p, entry) for p in found]
     return photos
+
+
+def _regrouped(photo: Photo, group: str) -> Photo:
+    """The photo with its position in a frame that other entries share."""
+    if photo.group and not photo.tiled:
+        return replace(photo, group=group)
+    return photo
 
 
 def _find(entry: str) -> list[Photo]:
@@ -87,14 +102,14 @@ def _drive(folder: Path, group: str) -> list[Photo]:
     dataset = Dataset(folder)
     photos = []
     for record in dataset.records:
-        pose = record.map_from_camera
+        pose, path = record.map_from_camera, dataset.path(record)
+        depth = partial(dataset.depth, record) if dataset.info.depth_unit is not None else None
         if pose is None:
-            photos.append(Photo(dataset.path(record), record.domain))
+            photos.append(Photo(path, record.domain, depth=depth))
             continue
         axis = pose.rotation @ np.array(FORWARD)
-        position = tuple(pose.translation.tolist())
-        path = dataset.path(record)
-        photos.append(Photo(path, record.domain, group, position, tuple(axis.tolist())))
+        place = group, tuple(pose.translation.tolist()), tuple(axis.tolist())
+        photos.append(Photo(path, record.domain, *place, depth=depth))
     return photos
 
 

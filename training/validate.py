@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.config import CropConfig, ValidationConfig
 from training.datasets import ImageStore
 from training.errors import TrainingError
 from training.places import Box, fit_box, same_place
+from training.settings import CropConfig, ValidationConfig
 from training.sources import find_photos
 
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
@@ -24,13 +24,17 @@ SAME_TILE = 0.55  # neighbours share 0.5
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Views by domain: images [N, 3, H, W] in [−1, 1] and places [N, PLACE_SIZE]."""
+    """Views by domain: images [N, 3, H, W] in [−1, 1] and places [N, PLACE_SIZE].
+
+    disc: metres around the true position that candidates lie in; 0: all are candidates.
+    """
 
     images: dict[str, Tensor]
     places: dict[str, np.ndarray]
     reference: str
     radius: float
     angle: float
+    disc: float = 0.0
 
 
 def load_validation(
@@ -55,12 +59,12 @@ def load_validation(
         if views:
             images[domain] = torch.stack([store.crop(row, box) for row, box in views])
             places[domain] = np.stack([store.place(row, box) for row, box in views])
-    return ValidationSet(images, places, reference, config.radius, config.angle)
+    return ValidationSet(images, places, reference, config.radius, config.angle, config.disc)
 
 
 @torch.inference_mode()
 def recall(
-    encoders: Mapping[str, nn.Module],
+    encoders: Mapping[str, Callable[[Tensor], Tensor]],
     describe: Callable[[Tensor], Tensor],
     validation: ValidationSet,
     device: torch.device,
@@ -77,16 +81,20 @@ def recall(
     found = {}
     reference = table.pop(validation.reference)
     for domain, queries in table.items():
-        best = (queries @ reference.T).argmax(1).cpu().numpy()
-        right = same_place(
-            validation.places[domain],
-            validation.places[validation.reference],
-            validation.radius,
-            validation.angle,
-            SAME_TILE,
-        )
+        places = validation.places[domain], validation.places[validation.reference]
+        scores = (queries @ reference.T).cpu().numpy()
+        if validation.disc:
+            scores[~_within(*places, validation.disc)] = -np.inf
+        best = scores.argmax(1)
+        right = same_place(*places, validation.radius, validation.angle, SAME_TILE)
         found[domain] = 100.0 * float(right[np.arange(len(best)), best].mean())
     return {**found, "mean": float(np.mean(list(found.values())))}
+
+
+def _within(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
+    """Whether places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] lie within `radius` m, bool [A, B]."""
+    gaps = np.linalg.norm(a[:, None, 1:4] - b[None, :, 1:4], axis=-1)
+    return (gaps <= radius) & (a[:, None, 0] == b[None, :, 0])
 
 
 def _views(store: ImageStore, rows: list[int], count: int, shift: float) -> list[tuple[int, Box]]:

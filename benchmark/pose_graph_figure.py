@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figure of the pose graph: what odometry made of the drive, and what hints make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from disam_ros.geometry import Transform
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+BOTH_SPOILED = "both, wrong ones injected"
+PANELS = {  # title: label of each track
+    "odometry": {"odometry": "odometry"},
+    "with hints": {"own drive": "of its own drive", "both": "and of the map"},
+    "with hints, three in ten more of them wrong": {
+        f"{BOTH_SPOILED}, plain least squares": "plain least squares",
+        BOTH_SPOILED: "robust",
+    },
+}
+COLOURS = ("#d9822b", "#1f6fb2")
+
+
+def draw(path: Path, truth: Sequence[Transform], tracks: Mapping[str, list[Transform]]) -> None:
+    """One panel a question, over the true track."""
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(12, 4.3), sharex=True, sharey=True)
+    for panel, (title, labels) in zip(axes, PANELS.items(), strict=True):
+        panel.plot(*_flat(truth), color="0.75", linewidth=4, label="truth")
+        for (name, label), colour in zip(labels.items(), COLOURS, strict=False):
+            panel.plot(*_flat(tracks[name]), color=colour, linewidth=1, label=label)
+        panel.set_title(title)
+        panel.set_aspect("equal")
+        panel.set_xlabel("x, m")
+        panel.legend(fontsize=8, loc="upper right")
+    axes[0].set_ylabel("y, m")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _flat(track: Sequence[Transform]) -> np.ndarray:
+    return np.array([pose.translation[:2] for pose in track]).T

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of a recipe: one per branch, each for the domains that share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from disam_ros.domain import Domain
+from disam_ros.global_descriptors import GlobalNetwork, Parts, read_backbone_weights
+from training.global_descriptors.config import GlobalTrainConfig
+from training.global_descriptors.views import Viewer
+from training.networks import Networks, drawn_from_seed
+
+STAGE_FILE = "encoders/"  # its keys begin so
+BATCH = 32  # images described at once
+
+
+def branches_of(config: GlobalTrainConfig, domains: Sequence[Domain]) -> dict[str, str]:
+    """Domain → branch: as the recipe says, else one for cameras and one for pictures from above."""
+    return {d.name: config.branches.get(d.name, d.view) for d in domains}
+
+
+def create_branches(config: GlobalTrainConfig, branches: Mapping[str, str]) -> Networks:
+    """Untrained networks by branch, as `encoders`; all start equal, drawn from the seed."""
+    build = partial(GlobalNetwork, config.network.build())
+    return Networks(drawn_from_seed(list(dict.fromkeys(branches.values())), build, config.seed))
+
+
+def start_from(networks: Networks, config: GlobalTrainConfig) -> bool:
+    """Take over the weights of the file `initial`, if any: a stage of another run or a backbone's.
+
+    Returns whether only backbones were read, so that heads are still to be prepared. Raises
+    ModelError for a file of other networks.
+    """
+    path = Path(config.initial)
+    if not config.initial:
+        return True
+    if path.suffix == ".safetensors" and _is_stage(path):
+        networks.start_from(path)
+        return False
+    for branch, network in networks.encoders.items():
+        weights = read_backbone_weights(path, config.network.build(), branch)
+        network.backbone.load_state_dict(weights)
+    return True
+
+
+def describe_parts(
+    networks: Networks, branches: Mapping[str, str], images: Tensor, domains: Sequence[str]
+) -> Parts:
+    """Parts of images [K, 3, H, W], each by the network of its domain, in their order."""
+    owners = [branches[domain] for domain in domains]
+    names = list(dict.fromkeys(owners))
+    if len(names) == 1:
+        return networks.encoders[names[0]].parts(images)
+    rows = {n: [k for k, owner in enumerate(owners) if owner == n] for n in names}
+    order = torch.tensor([k for n in names for k in rows[n]], device=images.device).argsort()
+    found = [networks.encoders[n].parts(images[rows[n]]) for n in names]
+
+    def joined(part: str) -> Tensor | None:
+        values = [getattr(parts, part) for parts in found]
+        return None if values[0] is None else torch.cat(values)[order]
+
+    return Parts(*(joined(part) for part in ("image", "depth", "fused", "depth_map")))
+
+
+@torch.no_grad()
+def describe_rows(
+    networks: Networks,
+    branches: Mapping[str, str],
+    viewer: Viewer,
+    rows: np.ndarray,
+    move: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Descriptors [K, plain] of whole images before whitening, on the CPU.
+
+    move: brings images to the networks' device.
+    """
+    found = []
+    for part in (rows[k : k + BATCH] for k in range(0, len(rows), BATCH)):
+        domains = [viewer.store.photos[row].domain for row in part.tolist()]
+        images = move(viewer.plain(part))
+        found.append(describe_parts(networks, branches, images, domains).fused.float().cpu())
+    return torch.cat(found)
+
+
+def _is_stage(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt") as file:
+            return any(key.startswith(STAGE_FILE) for key in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False  # the reader of backbones says what is wrong

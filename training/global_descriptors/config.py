@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of a recipe with `method: global`; in brackets what the papers use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from disam_ros.config import setting
+from disam_ros.errors import ConfigError, ModelError
+from disam_ros.global_descriptors import BACKBONES, HEADS, GlobalConfig
+from training.global_descriptors.losses import FORMS, INFLUENCES
+from training.settings import RunConfig, check_run, check_stages, pair_of, read_recipe
+
+STAGE_NAMES = ("descriptors", "decoder")
+TUPLE_LOSSES = ("soft_contrastive", "multi_similarity", "triplet", "lazy_quadruplet")
+PAIR_LOSSES = ("local_triplet",)
+DEPTH_LOSSES = ("depth",)
+
+
+@dataclass
+class GlobalLossWeights:
+    """Weight of each loss; 0 turns it off."""
+
+    soft_contrastive: float = setting(0.0, "on tuples, Thoma et al. 2020 (1)", minimum=0.0)
+    multi_similarity: float = setting(0.0, "on tuples, its strongest baseline", minimum=0.0)
+    triplet: float = setting(0.0, "on tuples; image, depth and both, Piasco 2019 (1)", minimum=0.0)
+    lazy_quadruplet: float = setting(0.0, "on tuples, Uy and Lee 2018", minimum=0.0)
+    local_triplet: float = setting(0.0, "on neighbourhoods, Xia et al. 2021 (1)", minimum=0.0)
+    depth: float = setting(0.0, "L1 of the decoded depth, Piasco et al. 2019 (1)", minimum=0.0)
+
+    def on(
+        self, names: tuple[str, ...] = (*TUPLE_LOSSES, *PAIR_LOSSES, *DEPTH_LOSSES)
+    ) -> dict[str, float]:
+        """The losses among `names` that are on, and their weights."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
+
+
+@dataclass
+class GlobalStageConfig:
+    """One stage. It starts from the best networks of the one before, its optimizer anew."""
+
+    name: str = setting(
+        "descriptors", "what it trains; decoder: the depth decoder alone", choices=STAGE_NAMES
+    )
+    steps: int = setting(300, "optimizer steps", minimum=1)
+    start_from: str = setting("", "earlier stage to start from; empty: the one before")
+    losses: GlobalLossWeights = field(default_factory=GlobalLossWeights)
+    domains: list[str] = setting([], "domains whose images this stage sees; empty: all")
+    depth_batch: int = setting(
+        0, "images per step for the depth loss alone, whose places need not be known", minimum=0
+    )
+    constant: float = setting(
+        0.5,
+        "share of the steps at full learning rate; then linearly to 0",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclass
+class GlobalNetworkSettings:
+    """Kind and size of the network of a branch (disam_ros.global_descriptors.GlobalConfig)."""
+
+    backbone: str = setting("mobile", "features (vgg16; alexnet, resnet18)", choices=BACKBONES)
+    head: str = setting("netvlad", "features → a vector (netvlad; safa; mac)", choices=HEADS)
+    clusters: int = setting(16, "of netvlad (64)", minimum=1)
+    heads: int = setting(8, "position maps of safa (8)", minimum=1)
+    size: int = setting(
+        0, "numbers of a descriptor after whitening (256); 0: no whitening", minimum=0
+    )
+    depth: bool = setting(False, "a second descriptor, of the depth decoded from the image")
+    width: int = setting(24, "channels of the disam backbone's first layer", minimum=1)
+    encoder_blocks: int = setting(4, "residual blocks of the disam backbone", minimum=0)
+    image_size: list[int] = setting(
+        [144, 192], "height and width in pixels, multiples of 16 (disam: 4)"
+    )
+
+    def build(self) -> GlobalConfig:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        size = pair_of(self.image_size, "network.image_size")
+        try:
+            return GlobalConfig(**values | {"image_size": size})
+        except ModelError as error:
+            raise ConfigError(f"'network': {error}") from error
+
+
+@dataclass
+class TupleConfig:
+    """Anchor, near and far images (tuples.py)."""
+
+    tuples: int = setting(1, "tuples per step (1)", minimum=1)
+    near: int = setting(6, "near images of a tuple (12)", minimum=1)
+    far: int = setting(6, "far images of a tuple (12)", minimum=2)
+    near_radius: float = setting(15.0, "metres within which images are near (15)", minimum=0.1)
+    yaw: float = setting(
+        30.0, "degrees a near image may be turned by, either way (30)", minimum=0.0, maximum=180.0
+    )
+    far_radius: float = setting(
+        15.0,
+        "metres beyond which images are far, of the anchor and of each other (15)",
+        minimum=0.0,
+    )
+    anchor_spacing: float = setting(
+        1.0, "metres of route per anchor of an epoch (1); 0: every image", minimum=0.0
+    )
+    hard: float = setting(
+        0.5, "share of the far images that are mined (0.5)", minimum=0.0, maximum=1.0
+    )
+    cache: int = setting(200, "images negatives are mined from (1000); 0: no mining", minimum=0)
+    refresh: int = setting(
+        100, "anchors after which these are drawn and described anew (250)", minimum=1
+    )
+
+
+@dataclass
+class NeighbourhoodConfig:
+    """Batches of one neighbourhood (neighbourhoods.py)."""
+
+    batch: int = setting(16, "pairs per step (64)", minimum=2)
+    radius: float = setting(50.0, "metres around the centre that fill the batch (50)", minimum=0.1)
+    positive_radius: float = setting(5.0, "metres between the two of a pair (5)", minimum=0.0)
+    yaw: float = setting(
+        30.0, "degrees between the two of a pair at most", minimum=0.0, maximum=180.0
+    )
+    references: list[str] = setting(
+        [], "domains of the map's side; empty: those from above where there are any, else all"
+    )
+
+
+@dataclass
+class SoftContrastiveConfig:
+    """Constants of the soft contrastive loss."""
+
+    form: str = setting("released", "of the authors' code, or the paper's Eq. 5", choices=FORMS)
+    influence: str = setting("sigmoid", "g of Definition 4.1", choices=INFLUENCES)
+    gamma: float = setting(0.8, "steepness of the sigmoid, 1/m (0.8)", minimum=0.001)
+    tau: float = setting(15.0, "metres at which an image is half near (15)", minimum=0.1)
+    eta: float = setting(2.0, "η, of the near images (2)", minimum=0.001)
+    nu: float = setting(
+        50.0,
+        "ν, of the far images (50); Eq. 5 pushes them apart to a distance of about μ/ν: take less "
+        "for the paper's form, such as 3",
+        minimum=0.001,
+    )
+    mu: float = setting(1.0, "μ of Eq. 5; the released form has none")
+
+
+@dataclass
+class BaselineConfig:
+    """Constants of the other losses on tuples."""
+
+    margin: float = setting(0.1, "of triplet (0.1)", minimum=0.0)
+    smooth: bool = setting(False, "softplus in place of the triplet's hinge")
+    positives: int = setting(
+        1, "farthest near images that make triplets (1 of 4); 0: all", minimum=0
+    )
+    negatives: int = setting(
+        10,
+        "nearest far images that make triplets (10 of 20); 0 or more than there are: all",
+        minimum=0,
+    )
+    alpha: float = setting(2.0, "α of multi_similarity, near images", minimum=0.001)
+    beta: float = setting(50.0, "β of multi_similarity, far images", minimum=0.001)
+    base: float = setting(0.5, "λ of multi_similarity")
+    quadruplet_margins: list[float] = setting([0.5, 0.2], "α, β of lazy_quadruplet (0.5, 0.2)")
+
+
+@dataclass
+class LocalTripletConfig:
+    """Constants of the local triplet loss."""
+
+    scale: float = setting(10.0, "α (10)", minimum=0.001)
+    sigma: float = setting(
+        10.0, "metres over which the weight of a negative grows (10)", minimum=0.001
+    )
+    nearest: float = setting(5.0, "metres a negative is farther away than (5)", minimum=0.0)
+    farthest: float = setting(50.0, "metres a negative is away at most (50)", minimum=0.1)
+
+
+@dataclass
+class GlobalTrainConfig(RunConfig):
+    """A whole recipe for a model of global descriptors."""
+
+    learning_rate: float = setting(1e-4, "of Adam (1e-6; 5e-5; 1e-4)", minimum=0.0)
+    depth_learning_rate: float = setting(2e-4, "of the depth decoder (2e-4)", minimum=0.0)
+    weight_decay: float = setting(0.0, "of Adam (0; 0; 1e-3)", minimum=0.0)
+    mirror: bool = setting(True, "mirror half of the batches")
+    sample: int = setting(
+        1000, "images that cluster centres and whitening are learned from at most", minimum=1
+    )
+    branches: dict[str, str] = field(default_factory=dict)  # domain → network's name; others: view
+    network: GlobalNetworkSettings = field(default_factory=GlobalNetworkSettings)
+    tuples: TupleConfig = field(default_factory=TupleConfig)
+    neighbourhoods: NeighbourhoodConfig = field(default_factory=NeighbourhoodConfig)
+    soft: SoftContrastiveConfig = field(default_factory=SoftContrastiveConfig)
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
+    local: LocalTripletConfig = field(default_factory=LocalTripletConfig)
+    stages: list[GlobalStageConfig] = field(default_factory=list)
+
+    def start_of(self, stage: GlobalStageConfig) -> str:
+        """The stage before this one, unless it names another; '': untrained."""
+        place = next(k for k, other in enumerate(self.stages) if other is stage)
+        return stage.start_from or (self.stages[place - 1].name if place else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"method": "global", **super().to_json()}
+
+
+def parse_global_config(values: dict[str, Any]) -> GlobalTrainConfig:
+    """Build and check a recipe, its `method` left out. Raises ConfigError naming the key."""
+    values = dict(values) if isinstance(values, dict) else values
+    branches = values.pop("branches", {}) if isinstance(values, dict) else {}
+    if not isinstance(branches, dict) or not all(isinstance(v, str) for v in branches.values()):
+        raise ConfigError(f"'branches' expects 'domain: branch' pairs, got {branches!r}")
+    config = read_recipe(GlobalTrainConfig, GlobalStageConfig, values)
+    config.branches = {str(domain): branch for domain, branch in branches.items()}
+    config.network.build()
+    check_run(config)
+    pair_of(config.baselines.quadruplet_margins, "baselines.quadruplet_margins")
+    check_stages(config, STAGE_NAMES)
+    for k, stage in enumerate(config.stages):
+        _check_stage(config, stage, f"stages.{k}")
+    return config
+
+
+def _check_stage(config: GlobalTrainConfig, stage: GlobalStageConfig, where: str) -> None:
+    others = stage.losses.on((*TUPLE_LOSSES, *PAIR_LOSSES))
+    if stage.losses.depth and not config.network.depth:
+        raise ConfigError(f"'{where}.losses.depth' needs 'network.depth: true'")
+    if stage.name == "decoder":
+        if others or not stage.losses.depth or not stage.depth_batch:
+            raise ConfigError(
+                f"'{where}' trains the decoder alone: it needs losses.depth, a depth_batch and no "
+                f"other loss, got {', '.join(others) or 'none'}"
+            )
+        return
+    if not others:
+        known = ", ".join((*TUPLE_LOSSES, *PAIR_LOSSES))
+        raise ConfigError(
+            f"'{where}.losses' has none for descriptors; give a weight to some of {known}"
+        )
+    if stage.depth_batch and not stage.losses.depth:
+        raise ConfigError(f"'{where}.depth_batch' is without use: losses.depth is off")

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one step of a stage sees: tuples, pairs of a neighbourhood, images for depth alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from disam_ros.domain import Domain
+from training.errors import TrainingError
+from training.global_descriptors.config import PAIR_LOSSES, TUPLE_LOSSES, GlobalTrainConfig
+from training.global_descriptors.neighbourhoods import NeighbourhoodSampler
+from training.global_descriptors.routes import Routes
+from training.global_descriptors.tuples import Memory, TupleSampler
+from training.global_descriptors.views import Viewer, Views, require_depth
+from training.parallel import Processes
+
+LOOKS, MINED, DEPTH = 2**25, 2**26, 2**27  # tell the streams of random numbers apart
+
+
+@dataclass(frozen=True)
+class Look:
+    """Images of a step, one after the other: T tuples, B queries, their B partners, the rest.
+
+    rows: int [K]. tuples: int [T, S], which rows they are; empty without tuples. pairs: B.
+    """
+
+    rows: np.ndarray
+    views: Views
+    flip: bool
+    tuples: np.ndarray
+    pairs: int
+
+
+class StageData:
+    """Draws the batches of a stage. Raises TrainingError for data that does not serve it."""
+
+    def __init__(
+        self,
+        config: GlobalTrainConfig,
+        index: int,
+        viewer: Viewer,
+        routes: Routes,
+        domains: Sequence[Domain],
+        processes: Processes,
+    ) -> None:
+        self.config, self.index, self.viewer, self.routes = config, index, viewer, routes
+        self.processes, self.stage = processes, config.stages[index]
+        found = viewer.store.rows()
+        wanted = self.stage.domains or [domain.name for domain in domains]
+        if lacking := [name for name in wanted if name not in found]:
+            raise TrainingError(
+                f"stage '{self.stage.name}' wants images of {', '.join(lacking)}; there are "
+                f"{', '.join(f'{len(r)} of {d}' for d, r in found.items())}"
+            )
+        self.rows = np.sort(np.concatenate([found[name] for name in wanted]))
+        seed = (config.seed, index)
+        self.tuples = self.pairs = None
+        if self.stage.losses.on(TUPLE_LOSSES):
+            ranks = processes.rank, processes.count
+            self.tuples = TupleSampler(routes, self.rows, config.tuples, seed, *ranks)
+        if self.stage.losses.on(PAIR_LOSSES):
+            sides = self._sides({d.name: d for d in domains if d.name in wanted}, found)
+            self.pairs = NeighbourhoodSampler(
+                routes, *sides, config.neighbourhoods, seed, processes.rank
+            )
+        if self.stage.losses.depth:
+            self.with_depth = require_depth(self.rows, viewer.depths, ", ".join(wanted))
+
+    def domains_of(self, rows: np.ndarray) -> list[str]:
+        return [self.viewer.store.photos[row].domain for row in rows.tolist()]
+
+    def draw(self, step: int) -> Look:
+        """The look of a step, its far images all random; the same whenever it is asked for."""
+        random = self._random(step, LOOKS)
+        tuples, parts, pairs = np.zeros((0, 0), dtype=int), [], 0
+        if self.tuples is not None:
+            tuples = self.tuples.draw(step)
+            parts.append(tuples.flatten())
+        if self.pairs is not None:
+            queries, partners = self.pairs.draw(step)
+            pairs = len(queries)
+            parts += [queries, partners]
+        if self.stage.depth_batch:
+            count = self.stage.depth_batch
+            few = count > len(self.with_depth)
+            parts.append(self._random(step, DEPTH).choice(self.with_depth, count, replace=few))
+        rows = np.concatenate(parts)
+        flip = bool(self.config.mirror and random.random() < 0.5)
+        return Look(rows, self.viewer.look(rows, random, flip), flip, tuples, pairs)
+
+    def mine(self, look: Look, step: int, descriptors: np.ndarray, memory: Memory) -> Look:
+        """The look with some far images replaced by those of the memory most like their anchor.
+
+        descriptors: of the anchors [T, D].
+        """
+        tuples = self.tuples.mine(look.tuples, descriptors, memory)
+        places = np.flatnonzero(tuples.flatten() != look.tuples.flatten())
+        if not len(places):
+            return look
+        rows = look.rows.copy()
+        rows[places] = tuples.flatten()[places]
+        views = self.viewer.look(rows[places], self._random(step, MINED), look.flip)
+        images = look.views.images.clone()
+        images[places] = views.images
+        depth = look.views.depth
+        if depth is not None:
+            depth = depth.clone()
+            depth[places] = views.depth
+        return replace(look, rows=rows, views=Views(images, depth), tuples=tuples)
+
+    def tuple_metres(self, look: Look) -> Tensor:
+        """Distances [T, S, S] within tuples."""
+        return torch.from_numpy(self.routes.metres(look.tuples, look.tuples)).float()
+
+    def pair_metres(self, look: Look) -> Tensor:
+        """Distances [B, B] from queries to partners."""
+        begin = look.tuples.size
+        queries, partners = (look.rows[begin + k * look.pairs :][: look.pairs] for k in (0, 1))
+        return torch.from_numpy(self.routes.metres(queries, partners)).float()
+
+    def _sides(
+        self, domains: dict[str, Domain], found: dict[str, list[int]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of queries and of references; the same where no domain is the map's own."""
+        named = self.config.neighbourhoods.references
+        side = [d for d in named or domains if named or domains[d].view == "aerial"]
+        if unknown := set(side) - set(domains):
+            raise TrainingError(
+                f"neighbourhoods.references: no images of {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(domains)}"
+            )
+        if not side:
+            return self.rows, self.rows
+        queries = [row for d in domains if d not in side for row in found[d]]
+        if not queries:
+            raise TrainingError(f"all domains ({', '.join(side)}) are the map's: no queries")
+        return np.sort(queries), np.sort([row for d in side for row in found[d]])
+
+    def _random(self, step: int, stream: int) -> np.random.Generator:
+        seeds = [self.config.seed, self.index, step, stream + self.processes.rank]
+        return np.random.default_rng(seeds)

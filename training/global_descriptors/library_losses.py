@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Baseline losses from pytorch-metric-learning, fed with geographic tuples."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from training.errors import TrainingError
+
+
+def triplet(
+    tuples: Tensor, indices: tuple[Tensor, Tensor, Tensor], margin: float, smooth: bool
+) -> Tensor:
+    """[d(a, p) − min(d(a, n), d(p, n)) + margin]₊, mean over triplets (the swap of Piasco et al.).
+
+    tuples: [T, K, D]. indices: triplets as `hardest_triplets` gives them. smooth: softplus in place
+    of the hinge.
+    """
+    losses, reducers = _library()
+    loss = losses.TripletMarginLoss(
+        margin, swap=True, smooth_loss=smooth, reducer=reducers.MeanReducer()
+    )
+    return loss(tuples.flatten(0, 1), indices_tuple=indices)
+
+
+def multi_similarity(tuples: Tensor, near: int, alpha: float, beta: float, base: float) -> Tensor:
+    """log(1 + Σ exp(−α(S − λ)))/α over near and log(1 + Σ exp(β(S − λ)))/β over far images.
+
+    Anchored on the first image, mean over tuples; S is the cosine. tuples: [T, 1 + near + N, D].
+    """
+    losses, reducers = _library()
+    loss = losses.MultiSimilarityLoss(alpha, beta, base, reducer=reducers.MeanReducer())
+    count, others = tuples.shape[0], tuples.shape[1] - 1
+    anchors = torch.arange(count, device=tuples.device)[:, None].expand(-1, others)
+    numbers = torch.arange(count * others, device=tuples.device).view(count, others)
+    parts = (
+        x[:, cut].flatten() for cut in (slice(near), slice(near, None)) for x in (anchors, numbers)
+    )
+    return loss(tuples[:, 0], indices_tuple=tuple(parts), ref_emb=tuples[:, 1:].flatten(0, 1))
+
+
+def _library() -> tuple[ModuleType, ModuleType]:
+    """Its modules `losses` and `reducers`. Raises TrainingError where it is not installed."""
+    try:
+        from pytorch_metric_learning import losses, reducers
+    except ImportError as error:
+        raise TrainingError(
+            "the losses triplet and multi_similarity need pytorch-metric-learning, which is not "
+            "installed: pip install 'disam_ros[train]'"
+        ) from error
+    return losses, reducers

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses of global descriptors as pure functions.
+
+Descriptors are L2 normalised. A tuple is [T, 1 + P + N, D]: its anchor, P near and N far images.
+Geographic distances are metres, infinite between places that share no map frame.
+Which paper: soft contrastive (Thoma et al., NeurIPS 2020), local triplet (Xia et al., RA-L 2021),
+triplet on parts and depth (Piasco et al., ICRA 2019), lazy quadruplet (Uy and Lee, CVPR 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+INFLUENCES = ("sigmoid", "linear", "tanh")
+FORMS = ("released", "paper")
+PAIRS_EPSILON = 1e-3  # beside the number of pairs, as in the paper
+SMALLEST = 1e-12  # of a squared distance: keeps the gradient of the norm finite
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How much an image counts as near, g⁺, and as far, g⁻ = 1 − g⁺ (Definition 4.1).
+
+    g⁺ falls from about 1 at 0 m through ½ at `tau` metres to 0, g⁻ grows. `gamma` (1/m) is the
+    steepness of the sigmoid. Eq. 4 prints the sigmoid's two signs the other way round, against the
+    definition; here they follow the definition.
+    """
+
+    kind: str = "sigmoid"
+    gamma: float = 0.8
+    tau: float = 15.0
+
+    def near(self, metres: Tensor) -> Tensor:
+        """g⁺ in [0, 1], any shape."""
+        return 1.0 - self.far(metres)
+
+    def far(self, metres: Tensor) -> Tensor:
+        """g⁻ in [0, 1], any shape."""
+        if self.kind == "sigmoid":
+            return torch.sigmoid(self.gamma * (metres - self.tau))
+        if self.kind == "linear":
+            return (metres / (2.0 * self.tau)).clamp(0.0, 1.0)
+        return torch.tanh(metres * (math.atanh(0.5) / self.tau))
+
+
+def soft_contrastive_paper(
+    tuples: Tensor, metres: Tensor, influence: Influence, eta: float, nu: float, mu: float
+) -> Tensor:
+    """Eq. 5: log(1 + Σ exp(η s⁺ − μ))/η + log(1 + Σ exp(μ − ν s⁻))/ν, mean over tuples.
+
+    s± = g±(d)·‖f_i − f_a‖ between the anchor, the first image, and every other one.
+    tuples: [T, K, D]. metres: [T, K, K].
+    """
+    gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]  # [T, K − 1]
+    d = metres[:, 0, 1:]
+    near = _log_one_plus(eta * influence.near(d) * gaps - mu)
+    far = _log_one_plus(mu - nu * influence.far(d) * gaps)
+    return (near / eta + far / nu).mean()
+
+
+def soft_contrastive_released(
+    tuples: Tensor, metres: Tensor, influence: Influence, eta: float, nu: float
+) -> Tensor:
+    """The authors' own form: log(1 + Σ_j exp(−η(g⁺S − 1)))/η + log(1 + Σ_j exp(ν(g⁻S − 1)))/ν.
+
+    S = max(0, f_i·f_j), every image of the tuple is an anchor, itself excluded; mean over anchors
+    and tuples. A far image adds the constant e^η to the first sum, and so damps it without a
+    gradient. tuples: [T, K, D]. metres: [T, K, K].
+    """
+    similar = (tuples @ tuples.mT).clamp_min(0.0)
+    others = ~torch.eye(tuples.shape[1], dtype=torch.bool, device=tuples.device)
+    near = -eta * (influence.near(metres) * similar - 1.0)
+    far = nu * (influence.far(metres) * similar - 1.0)
+    near, far = (x.masked_fill(~others, -torch.inf) for x in (near, far))
+    return (_log_one_plus(near) / eta + _log_one_plus(far) / nu).mean()
+
+
+def lazy_quadruplet(tuples: Tensor, near: int, margin: float, second_margin: float) -> Tensor:
+    """max_j [α + δ⁺ − δ⁻_j]₊ + max_k [β + δ⁺ − δ*_k]₊, mean over tuples.
+
+    δ⁺: anchor to the nearest of the `near` near images, δ⁻: to the far ones but the last, δ*: from
+    those to the last, which lies far from all of them. tuples: [T, 1 + near + N, D], N ≥ 2.
+    """
+    gaps = _distances(tuples, tuples)
+    positive = gaps[:, 0, 1 : 1 + near].amin(1, keepdim=True)
+    away = gaps[:, 0, 1 + near : -1]
+    other = gaps[:, -1, 1 + near : -1]
+    first = torch.relu(margin + positive - away).amax(1)
+    return (first + torch.relu(second_margin + positive - other).amax(1)).mean()
+
+
+def hardest_triplets(
+    tuples: Tensor, near: int, positives: int, negatives: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers (anchor, near, far) of triplets among the flattened images [T·K].
+
+    Of each tuple the `positives` farthest near images with the `negatives` nearest far ones, in the
+    space of descriptors; 0: all of them. tuples: [T, 1 + near + N, D]; needs no gradient.
+    """
+    count, size = tuples.shape[:2]
+    with torch.no_grad():
+        gaps = _distances(tuples[:, :1], tuples)[:, 0]
+        p = gaps[:, 1 : 1 + near].topk(positives or near, 1).indices + 1
+        n = gaps[:, 1 + near :].topk(negatives or size - 1 - near, 1, largest=False).indices
+        start = size * torch.arange(count, device=tuples.device)[:, None]
+        p, n = p + start, n + start + 1 + near
+        shape = (count, p.shape[1], n.shape[1])
+        grids = (start[:, :, None], p[:, :, None], n[:, None])
+        return tuple(grid.expand(shape).flatten() for grid in grids)
+
+
+def local_triplet(
+    a: Tensor,
+    b: Tensor,
+    metres: Tensor,
+    scale: float,
+    sigma: float,
+    nearest: float,
+    farthest: float,
+) -> Tensor:
+    """Σ w(d)·log(1 + exp(α(d_pos − d_neg))) / (pairs + 0.001), half from a to b, half back.
+
+    d = 2 − 2·aᵀb; image k of `a` and of `b` show one place, a negative lies more than `nearest`
+    and at most `farthest` metres away; what lies nearer or beyond is left out.
+    w(d) = 1 − exp(−d²/2σ²) of the geographic distance.
+    a, b: descriptors [B, D]. metres: [B, B], from a_i to b_j. scale: α. sigma: metres.
+    """
+    gaps = 2.0 - 2.0 * a @ b.T
+    positive = gaps.diagonal()[:, None]
+    mask = (metres > nearest) & (metres <= farthest)
+    mask &= ~torch.eye(len(a), dtype=torch.bool, device=a.device)
+    weight = mask * (1.0 - torch.exp(-metres.square() / (2.0 * sigma**2)))
+    total = a.new_zeros(())
+    for rows, weights in ((gaps, weight), (gaps.T, weight.T)):
+        total = total + (weights * functional.softplus(scale * (positive - rows))).sum()
+    return 0.5 * total / (mask.sum().to(total.dtype) + PAIRS_EPSILON)
+
+
+def depth_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """L1 between depths as shares of the limit, over pixels whose depth is known.
+
+    predicted: [B, 1, h, w] in (0, 1). truth: the same shape, nan where unknown; what lies beyond
+    the limit counts as 1. Zero, with a gradient of zero, where nothing is known.
+    """
+    known = truth.isfinite() | truth.isposinf()
+    gaps = (predicted - truth.nan_to_num(0.0, posinf=1.0).clamp(0.0, 1.0)).abs()
+    return (gaps * known).sum() / known.sum().clamp_min(1)
+
+
+def _log_one_plus(exponents: Tensor) -> Tensor:
+    """log(1 + Σ exp(x)) over the last dimension, without overflow."""
+    zero = torch.zeros_like(exponents[..., :1])
+    return torch.logsumexp(torch.cat([zero, exponents], -1), -1)
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances [..., A, B] of rows; the gradient is finite where two rows are equal."""
+    return (a[..., :, None, :] - b[..., None, :, :]).square().sum(-1).clamp_min(SMALLEST).sqrt()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of one neighbourhood: pairs of one place, and negatives a spatial prior leaves.
+
+Xia et al., RA-L 2021: where a prior tells the position to some 50 m, features need only tell
+neighbours apart. A random centre and images around it fill the batch; each comes with a partner of
+the same place, drawn anew every time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from training.errors import TrainingError
+from training.global_descriptors.config import NeighbourhoodConfig
+from training.global_descriptors.routes import Routes
+
+log = logging.getLogger(__name__)
+
+STREAM = 2**24  # tells the random numbers from those of tuples
+
+
+class NeighbourhoodSampler:
+    """Draws the batches of one stage. Logs how many images have no partner, and where.
+
+    queries, references: photos on either side of a pair; they may be the same ones. Raises
+    TrainingError where fewer than two pairs exist.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        queries: Sequence[int] | np.ndarray,
+        references: Sequence[int] | np.ndarray,
+        config: NeighbourhoodConfig,
+        seed: tuple[int, int],
+        process: int = 0,
+    ) -> None:
+        self.routes, self.config, self.seed, self.process = routes, config, seed, process
+        self._is_reference = np.zeros(len(routes.route), dtype=bool)
+        self._is_reference[routes.posed(references)] = True
+        rows = routes.posed(queries)
+        has = np.array([len(self._partners(row)) > 0 for row in rows.tolist()], dtype=bool)
+        self.rows, alone = rows[has], rows[~has]
+        where = f"within {config.positive_radius} m and {config.yaw}°"
+        if len(self.rows) < 2:
+            raise TrainingError(
+                f"no neighbourhoods: {len(self.rows)} of {len(rows)} posed images have a partner "
+                f"{where}; raise neighbourhoods.positive_radius, or give both sides in one map "
+                f"frame ('GROUND + AERIAL' as one entry of data)"
+            )
+        if len(alone):
+            log.warning(
+                "%d of %d posed images have no partner %s and are left out, first at %s",
+                *(len(alone), len(rows), where, routes.tell(int(alone[0]))),
+            )
+        self._is_query = np.zeros(len(routes.route), dtype=bool)
+        self._is_query[self.rows] = True
+
+    def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [B] of queries of one neighbourhood and of their partners [B].
+
+        Smaller than `batch` only where the route holds fewer images.
+        """
+        random = np.random.default_rng([*self.seed, step, STREAM + self.process])
+        centre = int(random.choice(self.rows))
+        around = self.routes.within(centre, self.config.radius)
+        around = random.permutation(around[self._is_query[around] & (around != centre)])
+        missing = self.config.batch - 1 - len(around)
+        if missing > 0:
+            others = self.rows[self.routes.route[self.rows] == self.routes.route[centre]]
+            others = np.setdiff1d(others, [*around, centre])
+            gaps = self.routes.metres(others, np.array([centre]))[:, 0]
+            around = np.concatenate([around, others[np.argsort(gaps, kind="stable")[:missing]]])
+        queries = np.concatenate([[centre], around[: self.config.batch - 1]])
+        partners = [random.choice(self._partners(row)) for row in queries.tolist()]
+        return queries, np.array(partners, dtype=int)
+
+    def _partners(self, row: int) -> np.ndarray:
+        near = self.routes.near(row, self.config.positive_radius, self.config.yaw)
+        return near[self._is_reference[near]]

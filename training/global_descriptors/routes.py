@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where images were taken: route, position and heading, and which of them lie near each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from training.errors import TrainingError
+from training.sources import Photo
+
+UNKNOWN = -1  # route of an image without a pose
+LEVEL = 0.1  # horizontal share of a heading's axis below which it has no yaw
+
+
+def wrapped(angle: np.ndarray) -> np.ndarray:
+    """Angles in radians → the same in [−π, π)."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+class Routes:
+    """Positions of photos. `rows` are numbers of photos; those of unknown place have no neighbours.
+
+    route: int [N], photos of one number share a map frame. position: float64 [N, 3] metres.
+    yaw: float64 [N] radians of the optical axis about the map's z axis.
+
+    Raises TrainingError for a posed photo whose optical axis points straight up or down: it has no
+    yaw, as positions without an orientation do.
+    """
+
+    def __init__(self, photos: Sequence[Photo]) -> None:
+        names = list(dict.fromkeys(p.group for p in photos if p.group and not p.tiled))
+        numbers = {name: k for k, name in enumerate(names)}
+        self.names = names
+        self.route = np.array([UNKNOWN if p.tiled else numbers.get(p.group, -1) for p in photos])
+        self.position = np.array([p.position for p in photos], dtype=np.float64).reshape(-1, 3)
+        axis = np.array([p.axis for p in photos], dtype=np.float64).reshape(-1, 3)
+        steep = (np.linalg.norm(axis[:, :2], axis=1) < LEVEL) & (self.route != UNKNOWN)
+        if steep.any():
+            first = photos[int(steep.argmax())]
+            raise TrainingError(
+                f"{steep.sum()} posed images have no yaw: their optical axis points straight up or "
+                f"down, first {first.path}. Near places are told by position and heading: give "
+                f"poses with an orientation (map_from_camera of the optical frame)"
+            )
+        self.yaw = np.arctan2(axis[:, 1], axis[:, 0])
+        self._trees = {}
+        for number in range(len(names)):
+            rows = np.flatnonzero(self.route == number)
+            self._trees[number] = (rows, cKDTree(self.position[rows]))
+
+    def posed(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Those of the rows whose place is known."""
+        rows = np.asarray(rows, dtype=int)
+        return rows[self.route[rows] != UNKNOWN]
+
+    def within(self, row: int, radius: float) -> np.ndarray:
+        """Sorted rows of the same route at most `radius` metres away, itself among them."""
+        if self.route[row] == UNKNOWN:
+            return np.zeros(0, dtype=int)
+        rows, tree = self._trees[int(self.route[row])]
+        return rows[sorted(tree.query_ball_point(self.position[row], radius))]
+
+    def near(self, row: int, radius: float, angle: float) -> np.ndarray:
+        """Sorted rows of other images of the same place.
+
+        At most `radius` metres away and turned by at most `angle` degrees.
+        """
+        rows = self.within(row, radius)
+        turn = np.abs(wrapped(self.yaw[rows] - self.yaw[row]))
+        return rows[(turn <= np.radians(angle) + 1e-9) & (rows != row)]
+
+    def metres(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Distances float64 [..., A, B] between rows a [..., A] and b [..., B].
+
+        Infinite between routes and where a place is unknown; 0 from an image to itself.
+        """
+        a, b = np.asarray(a)[..., :, None], np.asarray(b)[..., None, :]
+        gaps = np.linalg.norm(self.position[a] - self.position[b], axis=-1)
+        apart = (self.route[a] != self.route[b]) | (self.route[a] == UNKNOWN)
+        return np.where(apart & (a != b), np.inf, gaps)
+
+    def tell(self, row: int) -> str:
+        """Route and position of a row, for people."""
+        x, y, _ = self.position[row]
+        return f"x {x:.0f} y {y:.0f} m of {self.names[self.route[row]]}"
+
+
+def thinned(
+    routes: Routes, rows: np.ndarray, spacing: float, angle: float, random: np.random.Generator
+) -> np.ndarray:
+    """A random maximal choice of rows, no two of which are near; in random order.
+
+    Near: less than `spacing` metres away and turned by at most `angle` degrees. Spacing 0: all.
+    """
+    ordered = random.permutation(rows)
+    if spacing <= 0:
+        return ordered
+    left = set(ordered.tolist())
+    chosen = []
+    for row in ordered.tolist():
+        if row in left:
+            chosen.append(row)
+            left.difference_update(routes.near(row, spacing * (1 - 1e-9), angle).tolist())
+    return np.array(chosen, dtype=int)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run of a recipe with `method: global`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from disam_ros.checkpoint import global_model, save_model
+from training import checkpoints
+from training.datasets import ImageStore
+from training.errors import TrainingError
+from training.export import provenance
+from training.global_descriptors.branches import (
+    branches_of,
+    create_branches,
+    describe_rows,
+    start_from,
+)
+from training.global_descriptors.data import StageData
+from training.global_descriptors.routes import Routes
+from training.global_descriptors.stage import GlobalStage
+from training.global_descriptors.views import DepthStore, Viewer
+from training.loop import Loop
+from training.networks import Networks
+from training.validate import recall
+
+PREPARED = 200  # images of a branch that cluster centres are found from, at most
+
+
+class GlobalTraining(Loop):
+    """Trains one network per branch; the model's descriptors may be whitened at the end."""
+
+    def image_size(self) -> tuple[int, int]:
+        return self.config.network.build().image_size
+
+    def prepare(self, store: ImageStore) -> None:
+        config = self.config
+        unknown = set(config.branches) - set(self.domains)
+        if unknown:
+            raise TrainingError(
+                f"branches: no domain {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(self.domains)}"
+            )
+        self.branches = branches_of(config, self.tags)
+        depths = None
+        if any(stage.losses.depth for stage in config.stages):
+            height, width = self.image_size()
+            depths = DepthStore(store.photos, (height // 2, width // 2), config.crops.cache_scale)
+        self.viewer = Viewer(store, depths)
+        found = store.rows()
+        self.rows = {d: found[d] for d in self.domains if d in found}
+        enough = min(config.sample, sum(len(rows) for rows in self.rows.values()))
+        if enough <= config.network.size:
+            raise TrainingError(
+                f"whitening to network.size {config.network.size} numbers needs more images than "
+                f"that, got {enough} (all there are, or 'sample'): lower network.size"
+            )
+        routes = Routes(store.photos)
+        self.data = [
+            StageData(config, k, self.viewer, routes, self.tags, self.processes)
+            for k in range(len(config.stages))
+        ]
+
+    def stage_run(self, index: int) -> GlobalStage:
+        networks = self._networks(index)
+        data = self.data[index]
+        return GlobalStage(self.config, data, networks, self.branches, self.device, self.processes)
+
+    def metric(self, run: GlobalStage) -> tuple[Mapping, Callable[[Tensor], Tensor]]:
+        networks = run.networks.encoders
+        return {d: networks[b].describe for d, b in self.branches.items()}, _same
+
+    def export(self) -> Path:
+        """Write <directory>/model from the last stage, whitened if the recipe says so."""
+        config, last = self.config, self.config.stages[-1].name
+        networks = create_branches(config, self.branches)
+        networks.load(checkpoints.best_encoders(self.directory, last))
+        self.place(networks)
+        training = provenance(config, self.progress, self.images) | {"stages_used": last}
+        if config.network.size:
+            self._whiten(networks)
+            if self.validation is not None:
+                encoders = {d: networks.encoders[b] for d, b in self.branches.items()}
+                found = recall(encoders, _flat, self.validation, self.device)
+                training["whitened_recall"] = found
+        for network in networks.encoders.values():
+            network.cpu().to(memory_format=torch.contiguous_format)
+        model = global_model(
+            *(config.network.build(), list(self.tags), self.branches, networks.encoders),
+            name=config.name,
+            training=training,
+        )
+        target = self.directory / "model"
+        shutil.rmtree(target, ignore_errors=True)
+        return save_model(model, target, half=config.half)
+
+    def _networks(self, index: int) -> Networks:
+        """New networks, or the best of the stage this one starts from."""
+        config = self.config
+        networks = create_branches(config, self.branches)
+        start = config.start_of(config.stages[index])
+        if start:
+            networks.load(checkpoints.best_encoders(self.directory, start))
+        elif not self.progress.step and start_from(networks, config):
+            self._prepare_heads(networks)
+        self.place(networks)
+        return networks
+
+    def _prepare_heads(self, networks: Networks) -> None:
+        """Cluster centres of NetVLAD from a sample of each branch's images."""
+        if self.config.network.head != "netvlad":
+            return
+        for branch, network in networks.encoders.items():
+            domains = [d for d in self.rows if self.branches[d] == branch]
+            network.prepare(self.viewer.plain(self._sample(domains, PREPARED)))
+
+    def _sample(self, domains: list[str], count: int) -> np.ndarray:
+        """Rows of up to `count` images, spread evenly over those of the domains."""
+        rows = np.concatenate([self.rows[d] for d in domains])
+        return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
+
+    def _whiten(self, networks: Networks) -> None:
+        """Learn one whitening from images of all branches: they share a space of descriptors."""
+        rows = self._sample(list(self.rows), self.config.sample)
+        data = self.viewer, rows, lambda images: images.to(self.device)
+        descriptors = describe_rows(networks, self.branches, *data)
+        for network in networks.encoders.values():
+            network.learn_whitening(descriptors)
+
+
+def _same(descriptors: Tensor) -> Tensor:
+    return descriptors
+
+
+def _flat(z: Tensor) -> Tensor:
+    return z.flatten(1)

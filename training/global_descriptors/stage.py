@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stage of a global recipe: its optimizers, the cache of mined negatives, and one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from training.errors import TrainingError
+from training.global_descriptors.branches import describe_parts, describe_rows
+from training.global_descriptors.config import GlobalTrainConfig
+from training.global_descriptors.data import Look, StageData
+from training.global_descriptors.terms import Geometry, loss_terms
+from training.global_descriptors.tuples import Memory
+from training.networks import Networks, State
+from training.optimization import StageBase
+from training.parallel import Processes
+from training.steps import Terms, total
+
+
+class GlobalStage(StageBase):
+    """Trains networks by branch (`networks.encoders`). Descriptors and depth learn apart."""
+
+    def __init__(
+        self,
+        config: GlobalTrainConfig,
+        data: StageData,
+        networks: Networks,
+        branches: Mapping[str, str],
+        device: torch.device,
+        processes: Processes | None = None,
+    ) -> None:
+        self.data, self.branches = data, branches
+        self.memory: Memory | None = None
+        super().__init__(config, data.index, networks, device, processes)
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        config, networks = self.config, self.networks.encoders.values()
+        descriptors = [p for network in networks for p in network.descriptor_parameters()]
+        decoders = [p for network in networks for p in network.depth_parameters()]
+        decay = {"weight_decay": config.weight_decay}
+        optimizers: dict[str, Optimizer] = {}
+        if self.stage.name == "decoder":
+            _freeze(descriptors)
+        else:
+            optimizers["descriptors"] = Adam(descriptors, config.learning_rate, **decay)
+        if self.stage.losses.depth:
+            optimizers["decoders"] = Adam(decoders, config.depth_learning_rate, **decay)
+        else:
+            _freeze(decoders)
+        return optimizers
+
+    def batch(self, step: int) -> Look:
+        """What a step sees, its mined negatives still to come; see `update`."""
+        return self.data.draw(step)
+
+    def update(self, step: int, batch: Look) -> Terms:
+        look = self._mined(step, batch)
+        terms = self.terms(look)
+        weights = self.stage.losses.on()
+        for name in self.optimizers:
+            own = {k: v for k, v in terms.items() if (k == "depth") == (name == "decoders")}
+            if self.processes.count > 1:
+                self._fill_gradients(name)
+            self.descend(name, total(own, weights))
+        return terms
+
+    def terms(self, look: Look) -> Terms:
+        """The unweighted loss terms of a look."""
+        images = self.move(look.views.images)
+        domains = self.data.domains_of(look.rows)
+        parts = describe_parts(self.networks, self.branches, images, domains)
+        metres = self.data.tuple_metres(look), self.data.pair_metres(look)
+        depth = look.views.depth
+        given = [None if x is None else x.to(self.device) for x in (*metres, depth)]
+        return loss_terms(parts, Geometry(*given), self.stage.losses, self.config)
+
+    def out_of_memory(self) -> TrainingError:
+        size = self.config.network.image_size
+        return TrainingError(
+            f"out of memory in stage '{self.stage.name}' at image_size {list(size)}: lower "
+            f"tuples.tuples, tuples.near, tuples.far, neighbourhoods.batch, depth_batch or "
+            f"network.image_size"
+        )
+
+    def memory_state(self) -> State:
+        if self.memory is None:
+            return {}
+        rows, descriptors = self.memory.rows, self.memory.descriptors
+        return {
+            "memory/rows": torch.from_numpy(rows),
+            "memory/descriptors": torch.from_numpy(descriptors),
+        }
+
+    def load_memory_state(self, state: State) -> None:
+        self.memory = None
+        if "memory/rows" in state:
+            rows, descriptors = state["memory/rows"], state["memory/descriptors"]
+            self.memory = Memory(rows.numpy(), descriptors.numpy())
+
+    def _mined(self, step: int, look: Look) -> Look:
+        """The look with its mined negatives, the memory renewed where it is due."""
+        sampler = self.data.tuples
+        if sampler is None or not sampler.mined:
+            return look
+        if self.memory is None or sampler.renews(step):
+            rows = sampler.cache_rows(step)
+            self.memory = Memory(rows, self._describe(rows))
+        anchors = self._describe(look.tuples[:, 0])
+        return self.data.mine(look, step, anchors, self.memory)
+
+    def _describe(self, rows: np.ndarray) -> np.ndarray:
+        data = self.data.viewer, rows, self.move
+        return describe_rows(self.networks, self.branches, *data).numpy()
+
+    def _fill_gradients(self, name: str) -> None:
+        """Zeros for branches without images in this process: all average the same gradients."""
+        for parameter in self.optimizers[name].param_groups[0]["params"]:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+
+def _freeze(parameters: list[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(False)

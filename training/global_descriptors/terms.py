@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss terms of one step, from descriptors and where the images were taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from disam_ros.global_descriptors import Parts
+from training.global_descriptors import library_losses, losses
+from training.global_descriptors.config import (
+    PAIR_LOSSES,
+    TUPLE_LOSSES,
+    GlobalLossWeights,
+    GlobalTrainConfig,
+)
+from training.steps import Terms
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which images of a batch are what: T tuples of `size` come first, then twice `pairs`.
+
+    tuple_metres: [T, S, S]. pair_metres: [B, B]. depth: truth [K, 1, h, w], or None.
+    """
+
+    tuple_metres: Tensor
+    pair_metres: Tensor
+    depth: Tensor | None
+
+    @property
+    def tuple_images(self) -> int:
+        return self.tuple_metres.shape[0] * self.tuple_metres.shape[1]
+
+
+def loss_terms(
+    parts: Parts, geometry: Geometry, weights: GlobalLossWeights, config: GlobalTrainConfig
+) -> Terms:
+    """Unweighted terms of the losses that are on.
+
+    With depth the losses of descriptors act on the image's, on the depth's and on both together,
+    added up; the hardest triplets are those of both together.
+    """
+    terms: Terms = {}
+    chosen = None
+    for space in _spaces(parts):
+        if weights.on(TUPLE_LOSSES):
+            shape = *geometry.tuple_metres.shape[:2], -1
+            tuples = space[: geometry.tuple_images].view(shape)
+            if weights.triplet and chosen is None:  # the first space is the fused one
+                base = config.baselines
+                found = min(base.negatives, config.tuples.far), config.tuples.near
+                positives = min(base.positives, found[1])
+                chosen = losses.hardest_triplets(tuples, found[1], positives, found[0])
+            for name, value in _tuple_terms(tuples, geometry, weights, config, chosen):
+                terms[name] = terms[name] + value if name in terms else value
+        if weights.on(PAIR_LOSSES):
+            value = _local(space, geometry, config)
+            old = terms.get("local_triplet")
+            terms["local_triplet"] = value if old is None else old + value
+    if weights.depth:
+        terms["depth"] = losses.depth_loss(parts.depth_map, geometry.depth)
+    return terms
+
+
+def _spaces(parts: Parts) -> list[Tensor]:
+    return [parts.fused] if parts.depth is None else [parts.fused, parts.image, parts.depth]
+
+
+def _tuple_terms(
+    tuples: Tensor,
+    geometry: Geometry,
+    weights: GlobalLossWeights,
+    config: GlobalTrainConfig,
+    chosen: tuple[Tensor, Tensor, Tensor] | None,
+) -> Iterator[tuple[str, Tensor]]:
+    near, base, soft = config.tuples.near, config.baselines, config.soft
+    if weights.soft_contrastive:
+        influence = losses.Influence(soft.influence, soft.gamma, soft.tau)
+        given = tuples, geometry.tuple_metres, influence, soft.eta, soft.nu
+        if soft.form == "paper":
+            yield "soft_contrastive", losses.soft_contrastive_paper(*given, soft.mu)
+        else:
+            yield "soft_contrastive", losses.soft_contrastive_released(*given)
+    if weights.multi_similarity:
+        constants = base.alpha, base.beta, base.base
+        yield "multi_similarity", library_losses.multi_similarity(tuples, near, *constants)
+    if weights.triplet:
+        yield "triplet", library_losses.triplet(tuples, chosen, base.margin, base.smooth)
+    if weights.lazy_quadruplet:
+        margins = base.quadruplet_margins
+        yield "lazy_quadruplet", losses.lazy_quadruplet(tuples, near, *margins)
+
+
+def _local(space: Tensor, geometry: Geometry, config: GlobalTrainConfig) -> Tensor:
+    local, begin, count = config.local, geometry.tuple_images, len(geometry.pair_metres)
+    a, b = space[begin : begin + count], space[begin + count : begin + 2 * count]
+    limits = local.scale, local.sigma, local.nearest, local.farthest
+    return losses.local_triplet(a, b, geometry.pair_metres, *limits)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Geographic tuples: an anchor, near images of its place, far ones that lie apart from each other.
+
+Thoma et al., NeurIPS 2020. Near: within a radius and a yaw window that wraps at ±180°. Far: beyond
+another radius of the anchor and of each other; those of another map frame are always far. Some of
+the far ones are mined: the most similar of a cache of descriptors that is renewed now and then.
+Random choices come from (seed, stage, step, process), as in training.sampling.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.errors import TrainingError
+from training.global_descriptors.config import TupleConfig
+from training.global_descriptors.routes import Routes, thinned
+
+log = logging.getLogger(__name__)
+
+ANCHORS, DRAWS, CACHE = 2**21, 2**22, 2**23  # tell the streams of random numbers apart
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Images far negatives are mined from: rows [M], and descriptors [M, D] of some step."""
+
+    rows: np.ndarray
+    descriptors: np.ndarray
+
+
+class TupleSampler:
+    """Draws tuples of one stage. Logs how many images cannot be anchors, and where.
+
+    rows: photos to draw from. Raises TrainingError where none can be an anchor.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        rows: Sequence[int] | np.ndarray,
+        config: TupleConfig,
+        seed: tuple[int, int],
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.routes, self.config, self.seed = routes, config, seed
+        self.process, self.processes = process, processes
+        self.rows = routes.posed(rows)
+        self._member = np.zeros(len(routes.route), dtype=bool)
+        self._member[self.rows] = True
+        net = self._apart([], self.rows, len(self.rows))  # rows that lie apart from each other
+        self._net, self._spread = net, np.concatenate([net, self.rows])
+        self.anchors = self._find_anchors()
+        self._epochs: dict[int, np.ndarray] = {}
+        self._length = len(self.epoch(0))
+
+    def epoch(self, number: int) -> np.ndarray:
+        """Anchors of an epoch in their order: about one per `anchor_spacing` metres of route."""
+        if number not in self._epochs:
+            random = np.random.default_rng([*self.seed, number, ANCHORS])
+            chosen = thinned(
+                self.routes, self.anchors, self.config.anchor_spacing, self.config.yaw, random
+            )
+            self._epochs = {number: chosen}
+        return self._epochs[number]
+
+    def draw(self, step: int) -> np.ndarray:
+        """Rows int [T, 1 + near + far] of the tuples of a step; all far ones chosen at random."""
+        random = np.random.default_rng([*self.seed, step, DRAWS + self.process])
+        return np.stack([self._tuple(anchor, random) for anchor in self._anchors_of(step)])
+
+    def cache_rows(self, step: int) -> np.ndarray:
+        """Images whose descriptors negatives are mined from, drawn anew at a step."""
+        random = np.random.default_rng([*self.seed, step, CACHE + self.process])
+        size = min(self.config.cache, len(self.rows))
+        return np.sort(random.choice(self.rows, size, replace=False))
+
+    def renews(self, step: int) -> bool:
+        """Whether the cache is to be drawn and described anew before a step."""
+        per_step = self.config.tuples * self.processes
+        every = max(1, self.config.refresh // per_step)
+        return self.mined > 0 and step % every == 0
+
+    @property
+    def mined(self) -> int:
+        """How many far images of a tuple are mined."""
+        return round(self.config.hard * self.config.far) if self.config.cache else 0
+
+    def mine(self, rows: np.ndarray, descriptors: np.ndarray, memory: Memory) -> np.ndarray:
+        """The tuples with their last far images replaced by the most similar of the memory.
+
+        rows: as from `draw`. descriptors: of the anchors, [T, D]. A tuple for which the memory does
+        not hold enough that lie apart keeps random ones in their place.
+        """
+        return np.stack([self._mine(*pair, memory) for pair in zip(rows, descriptors, strict=True)])
+
+    def _mine(self, row: np.ndarray, anchor: np.ndarray, memory: Memory) -> np.ndarray:
+        wanted = self.mined
+        fixed, spare = row[: len(row) - wanted], row[len(row) - wanted :]
+        taken = [fixed[0], *fixed[1 + self.config.near :]]
+        order = memory.rows[np.argsort(-(memory.descriptors @ anchor), kind="stable")]
+        chosen = self._apart(taken, np.concatenate([order, spare]), wanted)
+        return row if len(chosen) < wanted else np.concatenate([fixed, chosen])
+
+    def _anchors_of(self, step: int) -> list[int]:
+        """Anchors of this process in a step; one epoch follows the other."""
+        count = self.config.tuples
+        begin = (step * self.processes + self.process) * count
+        return [self._anchor(begin + k) for k in range(count)]
+
+    def _anchor(self, number: int) -> int:
+        """The number-th anchor of all epochs; every epoch counts as long as the first."""
+        chosen = self.epoch(number // self._length)
+        return int(chosen[number % self._length % len(chosen)])
+
+    def _near(self, anchor: int) -> np.ndarray:
+        near = self.routes.near(anchor, self.config.near_radius, self.config.yaw)
+        return near[self._member[near]]
+
+    def _tuple(self, anchor: int, random: np.random.Generator) -> np.ndarray:
+        count = self.config.far
+        near = random.choice(self._near(anchor), self.config.near, replace=False)
+        far = self._apart([anchor], random.permutation(self.rows), count)
+        if len(far) < count:
+            far = self._apart([anchor], self._spread, count)  # known to suffice
+        return np.concatenate([[anchor], near, far])
+
+    def _apart(self, taken: Sequence[int], ordered: np.ndarray, count: int) -> np.ndarray:
+        """The first `count` rows of an order that lie apart from those taken and each other."""
+        chosen: list[int] = []
+        gaps = self.routes.metres(ordered, np.asarray(taken, dtype=int))
+        left = ordered[(gaps > self.config.far_radius).all(1)]
+        while len(chosen) < count and len(left):
+            chosen.append(int(left[0]))
+            left = left[self.routes.metres(left, left[:1])[:, 0] > self.config.far_radius]
+        return np.array(chosen, dtype=int)
+
+    def _has_far(self, anchor: int) -> bool:
+        gaps = self.routes.metres(self._net, np.array([anchor]))[:, 0]
+        enough = int((gaps > self.config.far_radius).sum()) >= self.config.far
+        return (
+            enough or len(self._apart([anchor], self._spread, self.config.far)) == self.config.far
+        )
+
+    def _find_anchors(self) -> np.ndarray:
+        config = self.config
+        lonely = [r for r in self.rows.tolist() if len(self._near(r)) < config.near]
+        left = np.setdiff1d(self.rows, lonely)
+        crowded = [row for row in left.tolist() if not self._has_far(row)]
+        left = np.setdiff1d(left, crowded)
+        told = []
+        for found, what in (
+            (
+                lonely,
+                f"fewer than {config.near} near images ({config.near_radius} m, {config.yaw}°)",
+            ),
+            (crowded, f"fewer than {config.far} far ones (more than {config.far_radius} m apart)"),
+        ):
+            if found:
+                told.append(f"{len(found)} have {what}, first at {self.routes.tell(found[0])}")
+        if told:
+            log.warning(
+                "%d of %d posed images cannot be anchors of tuples: %s",
+                *(len(self.rows) - len(left), len(self.rows), "; ".join(told)),
+            )
+        if not len(left):
+            raise TrainingError(
+                f"no tuples: {'; '.join(told) or 'there are no posed images'}. Raise "
+                f"tuples.near_radius, lower tuples.near, tuples.far or tuples.far_radius, or give "
+                f"data with more drives of one route"
+            )
+        return left
