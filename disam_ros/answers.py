@@ -15,8 +15,10 @@ from disam_ros.errors import ConfigError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.localization import Localization
 from disam_ros.localizer import Localizer
+from disam_ros.odometry import OdometryTrack
 from disam_ros.prior_trials import Trial, check_noises, trials
 from disam_ros.records import POSE_COLUMNS, ImageRecord
+from disam_ros.sequence import Tracker
 from disam_ros.sources import ImageSource, PosedImage
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ KNOWN = "known"  # a place was named
 UNKNOWN = "unknown"  # the best score is below the threshold
 UNREADABLE = "unreadable"  # the image could not be decoded
 MISSING = "missing"  # the running node said nothing: the image was lost or dropped
+
+MAX_AGE_NS = 1_000_000_000  # farthest that odometry may be from an image
 
 ANSWER_COLUMNS = (
     *("path", "stamp_ns", "domain", "matched_id", "matched_source", "score"),
@@ -38,7 +42,8 @@ class Answer:
 
     record: the image; its `map_from_camera` is the true pose, its `domain` the condition it was
     taken in. ranking: map images, best first: the candidates in their order, then further ones by
-    coarse score. covariance: [6, 6] of map_from_base, see covariance.py. prior: what a prior of the
+    coarse score; the nearest to the estimate first, where a sequence is followed. pose: the answer,
+    map_from_camera, known or not. covariance: [6, 6] of map_from_base. prior: what a prior of the
     place did (prior.py); empty without one. trials: what made-up priors would have done.
     """
 
@@ -46,8 +51,9 @@ class Answer:
     outcome: str  # KNOWN, UNKNOWN, UNREADABLE or MISSING
     domain: str = ""  # whose encoders were used
     domain_reason: str = ""
-    score: float = float("nan")  # fine similarity of the best
+    score: float = float("nan")  # fine similarity of the best, or the estimate's probability
     ranking: tuple[ImageRecord, ...] = ()
+    pose: Transform | None = None
     covariance: np.ndarray | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     prior: str = ""
@@ -61,8 +67,7 @@ class Answer:
     @property
     def map_from_camera(self) -> Transform | None:
         """The answered pose; None unless the place is known."""
-        known = self.outcome == KNOWN and self.best is not None
-        return self.best.map_from_camera if known else None
+        return self.pose if self.outcome == KNOWN else None
 
 
 def localize_all(
@@ -77,7 +82,8 @@ def localize_all(
 
     images: those of the source by default, or the same wrapped for display. believe_domains: use
     the domain names of the images instead of clock, sun and weather. ranks: length of the ranking,
-    at least the number of candidates. prior_noises: metres of error of made-up priors to try.
+    at least the number of candidates. Sequences are followed where the configuration says so, with
+    the source's odometry. prior_noises: metres of error of made-up priors to try.
     Raises ConfigError where the configuration wants a prior: only the node hears of one.
     """
     check_noises(prior_noises)
@@ -86,6 +92,8 @@ def localize_all(
             f"prior.source is '{source_of_prior}', but only the running node hears topics: set it "
             f"to none, or evaluate bags with --through-node"
         )
+    tracker = Tracker(localizer) if localizer.config.sequence.enabled else None
+    track = OdometryTrack.of(*source.odometry, MAX_AGE_NS) if source.odometry else None
     for item in source.images if images is None else images:
         record = item.record
         latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
@@ -103,6 +111,9 @@ def localize_all(
             logger.warning("not localized: %s", error)
             yield Answer(record, UNREADABLE)
             continue
+        if tracker is not None:
+            at = track.at(record.stamp_ns) if track else None
+            found = tracker.follow(found, record.stamp_ns or None, at and at[0])
         camera = source.info.cameras.get(record.camera)
         base_from_camera = camera.base_from_camera if camera else Transform.identity()
         answer = answer_of(record, found, localizer.ranking(found, ranks), base_from_camera)
@@ -121,8 +132,9 @@ def answer_of(
         outcome=KNOWN if found.known else UNKNOWN,
         domain=found.domain.name,
         domain_reason=found.domain.reason,
-        score=found.best.fine_score,
+        score=found.confidence,
         ranking=tuple(ranking),
+        pose=found.map_from_base(base_from_camera) @ base_from_camera,
         covariance=found.covariance(base_from_camera),
         timings_ms=found.timings_ms,
         prior=found.prior,

@@ -58,6 +58,16 @@ class CandidateSearch:
         rows = self.rows_of(camera)
         return _plain(rows, *self._index[camera].search(query, count))
 
+    def scores(
+        self, camera: str, query: np.ndarray, rows: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Coarse scores of some images and of the `count` best: rows among the camera's, scores."""
+        found, scores = self._index[camera].search(query, count)
+        more = np.setdiff1d(rows, found)
+        codes = self._map.coarse[self._rows[camera][more]].astype(np.float32)
+        others = np.einsum("nd,d->n", codes, query * self._map.projection.steps)
+        return np.concatenate([found, more]), np.concatenate([scores, others])
+
     def within(self, camera: str, query: np.ndarray, count: int, disc: Disc) -> Shortlist:
         """The `count` best within a disc. Raises MapError where it holds none."""
         rows, places = self.rows_of(camera), self._place_index(camera)

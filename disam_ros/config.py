@@ -74,6 +74,14 @@ class MapBuilderConfig:
     domain: str = setting(
         "", "domain of all images; empty: the dataset's own names, else chosen by clock and sun"
     )
+    keypoints: int = setting(
+        0,
+        "points kept of an image to verify places by (verify.py), such as 512; 0: none",
+        minimum=0,
+        maximum=4096,
+    )
+    local_features: str = setting("sift", "what finds these points", choices=LOCAL_FEATURES)
+    xfeat: str = setting("", "ONNX file that finds them, of xfeat")
     descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
 
 
@@ -152,6 +160,44 @@ class PriorConfig:
 
 
 @dataclass
+class FilterConfig:
+    """Answers from a sequence of images (sequence.py, filter.py)."""
+
+    enabled: bool = setting(
+        False, "answer from all images so far and odometry instead of from each image alone"
+    )
+    least_probability: float = setting(
+        0.8, "probability of a place below which it is unknown", minimum=0.0, maximum=1.0
+    )
+    max_speed: float = setting(
+        20.0, "metres a second at most, where no odometry tells the motion", minimum=0.0
+    )
+    odometry_noise: float = setting(
+        0.1, "standard deviation of odometry, metres per metre", minimum=0.0, maximum=1.0
+    )
+    step: float = setting(
+        0.5,
+        "metres after which an image counts as new evidence, where odometry tells the motion",
+        minimum=0.0,
+    )
+    evidence: float = setting(
+        0.6,
+        "weight of an image's evidence; below 1, since images of one place err alike",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    jump: float = setting(
+        0.01, "chance that the vehicle is anywhere else after a step", minimum=0.0, maximum=0.4
+    )
+    leave: float = setting(0.01, "chance to leave the map in a step", minimum=0.0, maximum=0.4)
+    back: float = setting(0.1, "chance to come back to it in a step", minimum=0.0, maximum=1.0)
+    off_map: float = setting(
+        0.5, "chance to be off the map before the first image", minimum=0.001, maximum=0.999
+    )
+    radius: float = setting(5.0, "metres within which images show one place", minimum=0.0)
+
+
+@dataclass
 class LocalizerConfig:
     """Settings of one localization (localizer.py)."""
 
@@ -183,38 +229,39 @@ class LocalizerConfig:
     )
     domain: DomainConfig = field(default_factory=DomainConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
+    sequence: FilterConfig = field(default_factory=FilterConfig)
 
 
 @dataclass
-class FilterConfig:
-    """The sequence filter (filter.py)."""
+class VerifyConfig:
+    """Verification of places by points (verify.py)."""
 
-    max_speed: float = setting(
-        20.0, "metres a second at most, where no odometry tells the motion", minimum=0.0
+    when: str = setting(
+        "unsure",
+        "when to verify; unsure: where it can change the answer",
+        choices=("never", "unsure", "always"),
     )
-    odometry_noise: float = setting(
-        0.1, "standard deviation of odometry, metres per metre", minimum=0.0, maximum=1.0
+    sure: float = setting(
+        0.99, "probability from which a place needs no verification", minimum=0.0, maximum=1.0
     )
-    step: float = setting(
-        0.5,
-        "metres after which an image counts as new evidence, where odometry tells the motion",
-        minimum=0.0,
-    )
-    evidence: float = setting(
-        0.6,
-        "weight of an image's evidence; below 1, since images of one place err alike",
+    clear: float = setting(
+        0.9,
+        "lead over the second likeliest place, in probability, from which it needs none",
         minimum=0.0,
         maximum=1.0,
     )
-    jump: float = setting(
-        0.01, "chance that the vehicle is anywhere else after a step", minimum=0.0, maximum=0.4
+    budget_ms: float = setting(
+        100.0, "milliseconds after which no further candidate is begun", minimum=0.0
     )
-    leave: float = setting(0.01, "chance to leave the map in a step", minimum=0.0, maximum=0.4)
-    back: float = setting(0.1, "chance to come back to it in a step", minimum=0.0, maximum=1.0)
-    off_map: float = setting(
-        0.5, "chance to be off the map before the first image", minimum=0.001, maximum=0.999
+    points: int = setting(512, "points sought in a query", minimum=8, maximum=4096)
+    xfeat: str = setting("", "ONNX file that finds them, for a map made with xfeat")
+    noise: float = setting(
+        1.0, "pixels (1 sigma) by which a point is seen off its place", minimum=0.01
     )
-    radius: float = setting(5.0, "metres within which images show one place", minimum=0.0)
+    tolerance: float = setting(3.0, "pixels within which a point agrees with a pose", minimum=0.1)
+    least_inliers: int = setting(
+        12, "points that must agree before a pose is believed", minimum=6, maximum=4096
+    )
 
 
 @dataclass
@@ -241,10 +288,10 @@ class LoopClosureConfig:
         5, "kept images from the coarse comparison that are compared finely", minimum=1
     )
     score_threshold: float = setting(
-        0.65, "fine similarity below which a place is another", minimum=-1.0, maximum=1.0
+        0.6, "fine similarity below which a place is another", minimum=-1.0, maximum=1.0
     )
     agreeing: int = setting(
-        3,
+        5,
         "keyframes in a row whose matches must be as far apart as odometry says, before a hint; "
         "1: none need agree",
         minimum=1,

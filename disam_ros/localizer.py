@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from disam_ros.backend import select_backend
+from disam_ros.calibration import load_calibration
 from disam_ros.candidates import CandidateSearch, Shortlist
 from disam_ros.checkpoint import Model, load_model
 from disam_ros.config import LocalizerConfig
@@ -50,6 +51,7 @@ class Localizer:
         self.model = model.to(self.device)
         self.backend = select_backend(config.backend, model, self.device, model_dir)
         self.map = place_map
+        self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
         self._fine_shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
         self._spacing = place_map.spacing()
@@ -135,7 +137,7 @@ class Localizer:
             camera=camera,
             domain=choice,
             candidates=[candidates[i] for i in order],
-            known=best.fine_score >= self.config.score_threshold,
+            likely=best.fine_score >= self.config.score_threshold,
             spacing=self._spacing,
             timings_ms=watch.finish(),
             features=fine.reshape(self._fine_shape).cpu(),
@@ -186,12 +188,25 @@ class Localizer:
         count: how many, at least the candidates; fewer where the map holds no more.
         """
         records = [candidate.record for candidate in localization.candidates]
+        if localization.estimate is not None:
+            first = localization.record
+            records = [first, *(record for record in records if record.id != first.id)]
         if count <= len(records):
             return records
         more = self._search.everywhere(localization.camera, localization.coarse, count)
         seen = {record.id for record in records}
         others = [self.map.records[row] for row in more.rows]
         return (records + [record for record in others if record.id not in seen])[:count]
+
+    def scores(
+        self, localization: Localization, rows: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Coarse scores of some map images and of the `count` best; rows are of the camera's."""
+        return self._search.scores(localization.camera, localization.coarse, rows, count)
+
+    def fine_scores(self, localization: Localization, rows: np.ndarray) -> np.ndarray:
+        """Fine similarity of the query with images of the map, float32 [n]."""
+        return self._fine_scores(localization.features.flatten().to(self.device), rows)
 
     @property
     def has_activation_maps(self) -> bool:
@@ -208,7 +223,7 @@ class Localizer:
                 f"with model '{self.model.name}' this map describes an image as a whole, which "
                 f"does not tell where it looks like another: activation maps need features"
             )
-        reference = torch.from_numpy(np.array(self.map.fine[localization.best.record.id]))
+        reference = torch.from_numpy(np.array(self.map.fine[localization.record.id]))
         looks = activation_map(localization.features, reference.float().reshape(self._fine_shape))
         return (looks / looks.max().clamp_min(1e-12)).numpy()
 

@@ -17,6 +17,7 @@ from disam_ros.dataset import Dataset, DatasetInfo, ImageRecord
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.image_messages import decode_image
+from disam_ros.sensor_tables import read_odometry
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class PosedImage:
     """An image that is read only when needed. load: returns uint8 RGB [H, W, 3].
 
     weather, place (latitude, longitude in degrees): what the drive told before it, if anything.
+    depth: returns its depth map as Dataset.depth does; None where there is none of any image.
     """
 
     record: ImageRecord
     load: Callable[[], np.ndarray]
     weather: str | None = None
     place: tuple[float, float] | None = None
+    depth: Callable[[], np.ndarray | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class ImageSource:
 
     identity: names them, so that a build can be resumed. track: stamps (int64 [N], strictly
     increasing) and `map_from_base` of the drive, where they are known besides the images'.
+    odometry: the same of `odom_from_base`.
     fault: why no pose is known; empty where they are.
     """
 
@@ -47,6 +51,7 @@ class ImageSource:
     total: int
     track: tuple[np.ndarray, list[Transform]] | None = None
     fault: str = ""
+    odometry: tuple[np.ndarray, list[Transform]] | None = None
 
 
 def open_images(path: Path | str, map_frame: str, pose_topic: str = "") -> ImageSource:
@@ -85,10 +90,15 @@ def open_dataset(directory: Path | str) -> ImageSource:
     table = (dataset.directory / "images.csv").read_bytes()
     identity = f"{dataset.info.name} {hashlib.sha256(table).hexdigest()}"
     images = [
-        PosedImage(replace(record, source=record.path), partial(image.read, dataset.path(record)))
+        PosedImage(
+            replace(record, source=record.path),
+            partial(image.read, dataset.path(record)),
+            depth=partial(dataset.depth, record),
+        )
         for record in dataset.records
     ]
-    return ImageSource(images, dataset.info, identity, len(dataset))
+    odometry = read_odometry(dataset.directory)
+    return ImageSource(images, dataset.info, identity, len(dataset), odometry=odometry)
 
 
 def open_bag(bag: Path | str, pose_topic: str = "") -> ImageSource:
@@ -107,6 +117,7 @@ def _bag_source(bag: Path | str, images: BagImages, pose_topic: str) -> ImageSou
         len(images),
         (images.stamps_ns, images.poses),
         images.pose_fault,
+        images.odometry,
     )
 
 

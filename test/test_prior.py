@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from disam_ros.errors import PriorError
 from disam_ros.geometry import Transform
 from disam_ros.nodes.odometry_prior import OdometryPrior
+from disam_ros.odometry import OdometryTrack
 from disam_ros.prior import (
     Origin,
     PositionPrior,
@@ -152,10 +153,11 @@ def test_odometry_moves_a_pose_in_its_own_axes_and_widens_it_by_the_way():
 
 
 def test_the_last_answer_moves_with_odometry_interpolated_at_the_stamps():
-    odometry = OdometryPrior(growth=0.1, max_age_ns=SECOND)
+    track = OdometryTrack(max_age_ns=SECOND)
+    odometry = OdometryPrior(growth=0.1, track=track)
     assert odometry.at(0) is None
     for second in range(4):
-        odometry.move(second * SECOND, base(100.0, 2.0 * second, np.pi / 2))
+        track.move(second * SECOND, base(100.0, 2.0 * second, np.pi / 2))
     odometry.answered(SECOND // 2, base(0, 0, 0), np.eye(2))
     found = odometry.at(5 * SECOND // 2)  # four metres ahead
     assert found.mean == pytest.approx([4.0, 0.0])
@@ -163,19 +165,21 @@ def test_the_last_answer_moves_with_odometry_interpolated_at_the_stamps():
 
 
 def test_a_loop_brings_the_place_back_but_not_the_certainty():
-    odometry = OdometryPrior(growth=0.1, max_age_ns=SECOND)
-    odometry.move(0, base(0.0))
+    track = OdometryTrack(max_age_ns=SECOND)
+    odometry = OdometryPrior(growth=0.1, track=track)
+    track.move(0, base(0.0))
     odometry.answered(0, base(7.0), np.eye(2))
     for second, (x, y) in enumerate([(10, 0), (10, 10), (0, 10), (0, 0)], 1):
-        odometry.move(second * SECOND, base(x, y))
+        track.move(second * SECOND, base(x, y))
     found = odometry.at(4 * SECOND)
     assert found.mean == pytest.approx([7.0, 0.0])
     assert found.covariance[0, 0] == pytest.approx(1 + 4.0**2)
 
 
 def test_without_odometry_near_the_image_there_is_no_prior():
-    odometry = OdometryPrior(growth=0.1, max_age_ns=SECOND)
-    odometry.move(0, base(0.0))
+    track = OdometryTrack(max_age_ns=SECOND)
+    odometry = OdometryPrior(growth=0.1, track=track)
+    track.move(0, base(0.0))
     odometry.answered(0, base(7.0), np.eye(2))
     assert odometry.at(SECOND) is not None
     assert odometry.at(SECOND + 1) is None and odometry.at(-1) is None
@@ -184,8 +188,9 @@ def test_without_odometry_near_the_image_there_is_no_prior():
 
 
 def test_odometry_that_begins_anew_forgets_the_answer():
-    odometry = OdometryPrior(growth=0.1, max_age_ns=SECOND)
-    odometry.move(5 * SECOND, base(3.0))
+    track = OdometryTrack(max_age_ns=SECOND)
+    odometry = OdometryPrior(growth=0.1, track=track)
+    track.move(5 * SECOND, base(3.0))
     odometry.answered(5 * SECOND, base(7.0), np.eye(2))
-    odometry.move(SECOND, base(0.0))
+    track.move(SECOND, base(0.0))
     assert not odometry.anchored and odometry.at(SECOND) is None

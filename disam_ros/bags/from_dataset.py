@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,12 +15,10 @@ from disam_ros.dataset import Dataset, ImageRecord
 from disam_ros.errors import BagError, DatasetError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.image import decode
+from disam_ros.sensor_tables import FIX_COLUMNS, FIX_FILE, ODOM_COLUMNS, ODOM_FILE, read_table
 
 logger = logging.getLogger(__name__)
 
-ODOM_COLUMNS = ("stamp_ns", "tx", "ty", "tz", "qx", "qy", "qz", "qw", "vx", "wz")
-FIX_COLUMNS = ("stamp_ns", "latitude", "longitude", "altitude", "variance")
-OPTIONAL = ("variance",)  # read as nan where a file lacks the column
 MARGIN_NS = 10**9  # odometry and fixes this long before and after the images are kept
 WEATHER_PERIOD_NS = 10**9
 
@@ -54,8 +51,8 @@ def dataset_to_bag(
     records = _one_domain(dataset, domain)
     first, last = records[0].stamp_ns, records[-1].stamp_ns
     span = (first - MARGIN_NS, last + MARGIN_NS)
-    odom = _table(dataset, odom_csv, "odom.csv", ODOM_COLUMNS, span)
-    fixes = _table(dataset, fix_csv, "fix.csv", FIX_COLUMNS, span)
+    odom = _table(dataset, odom_csv, ODOM_FILE, ODOM_COLUMNS, span)
+    fixes = _table(dataset, fix_csv, FIX_FILE, FIX_COLUMNS, span)
     cameras = dataset.info.cameras
     with BagWriter(bag, storage, map_frame=dataset.info.map_frame) as writer:
         start = min([first, *(stamps[0] for stamps, _ in (odom, fixes) if len(stamps))])
@@ -156,25 +153,10 @@ def _table(
     columns: Sequence[str],
     span: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stamps int64 [N] inside `span`, in order, and the other columns float64 [N, C−1].
-
-    Empty where no file is named and the dataset has none. Raises DatasetError on a malformed one.
-    """
+    """As `read_table`, inside `span`; empty where no file is named and the dataset has none."""
     file = Path(path) if path is not None else dataset.directory / default
     if path is None and not file.exists():
         return np.zeros(0, dtype=np.int64), np.zeros((0, len(columns) - 1))
-    try:
-        with file.open(newline="") as opened:
-            rows = [
-                [row.get(name, "nan") if name in OPTIONAL else row[name] for name in columns]
-                for row in csv.DictReader(opened)
-            ]
-        stamps = np.array([int(row[0]) for row in rows], dtype=np.int64)
-        values = np.array([[float(v) for v in row[1:]] for row in rows], dtype=np.float64)
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise DatasetError(f"{file} is malformed ({error}); expected columns {columns}") from error
-    order = np.argsort(stamps, kind="stable")
-    order = order[(stamps[order] >= span[0]) & (stamps[order] <= span[1])]
-    return stamps[order], values.reshape(-1, len(columns) - 1)[order]
+    stamps, values = read_table(file, columns)
+    inside = (stamps >= span[0]) & (stamps <= span[1])
+    return stamps[inside], values[inside]

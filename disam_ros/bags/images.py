@@ -12,7 +12,7 @@ import numpy as np
 from disam_ros import geometry
 from disam_ros.bags import messages
 from disam_ros.bags.cameras import find_image_topics, read_camera
-from disam_ros.bags.poses import read_poses
+from disam_ros.bags.poses import read_odometry_topic, read_poses
 from disam_ros.bags.reader import BagReader
 from disam_ros.dataset import DatasetInfo
 from disam_ros.domain import parse_weather
@@ -80,6 +80,7 @@ class BagImages:
                     raise
                 self.stamps_ns, self.poses = np.zeros(0, np.int64), []
                 self.pose_fault = str(error)
+            self.odometry = read_odometry_topic(reader)
             held = reader.topics()
             self._total = sum(held[topic].count for topic in self.topics.values())
         self.info = DatasetInfo(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,20 @@ def choose_pose_topic(reader: BagReader, map_frame: str, base_frame: str) -> str
         f"bag {reader.path} holds no poses: no PoseStamped, PoseWithCovarianceStamped or Odometry, "
         f"and no /tf from {base_frame} to {map_frame}. It holds: {held or 'nothing'}"
     )
+
+
+def read_odometry_topic(reader: BagReader) -> tuple[np.ndarray, list[Transform]] | None:
+    """Stamps (int64 [N], strictly increasing) and odom_from_base of the first Odometry topic."""
+    topics = reader.topics_of(messages.ODOMETRY)
+    if not topics:
+        return None
+    stamps: list[int] = []
+    poses: list[Transform] = []
+    for _, message in reader.messages(["/odom" if "/odom" in topics else topics[0]]):
+        with suppress(GeometryError):
+            poses.append(_pose_of(message))
+            stamps.append(messages.stamp_ns(message))
+    return tf.sort_by_stamp(stamps, poses) if len(poses) > 1 else None
 
 
 def read_base_from_camera(

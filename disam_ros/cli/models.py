@@ -37,6 +37,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument("--domain", nargs="+", metavar="NAME", help="only these; default: all")
     export.add_argument("--onnx", action="store_true", help="the format; so far the only one")
 
+    calibrate = command(
+        "calibrate", calibrate_command, "learn how sure answers may be, from drives with poses"
+    )
+    calibrate.add_argument("drives", nargs="+", help="datasets or bags that nothing was trained on")
+    calibrate.add_argument("--map", required=True, help="map directory")
+    calibrate.add_argument("--model", required=True, help="model directory; gets calibration.json")
+
 
 def create_model_command(arguments: argparse.Namespace) -> None:
     from disam_ros.checkpoint import create_model, save_model
@@ -73,3 +80,21 @@ def _domains(arguments: argparse.Namespace) -> list:
     from disam_ros.domain_rules import domains_named, load_rules
 
     return domains_named(arguments.domains.split(","), load_rules(arguments.rules or None))
+
+
+def calibrate_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.calibrate import calibrate
+    from disam_ros.calibration import save_calibration
+    from disam_ros.config import LocalizerConfig
+    from disam_ros.localizer import Localizer
+    from disam_ros.sources import open_images
+
+    localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
+    frame = localizer.map.header.map_frame
+    found = calibrate(localizer, [open_images(path, frame) for path in arguments.drives])
+    path = save_calibration(found, arguments.model)
+    print(
+        f"log ratio {found.intercept:.2f} + {found.slope:.2f} z, at most {found.high:.2f}; right "
+        f"answers are off by {found.horizontal:.2f} m, {found.vertical:.2f} m up, "
+        f"{found.tilt:.2f}° tilt, {found.yaw:.2f}° yaw (1 sigma) → {path}"
+    )

@@ -171,7 +171,7 @@ def _judge(place_map: PlaceMap, drive: Drive, criteria: Criteria) -> list[Judged
         tuple(drive.map_from_base(answer.record, r.map_from_camera) for r in answer.ranking)
         for answer in drive.answers
     ]
-    best = [ranking[0] if ranking else None for ranking in rankings]
+    best = [drive.map_from_base(answer.record, answer.pose) for answer in drive.answers]
     bound = _nearest(place_map, drive, truth)
     limits, _ = errors(truth, bound)
     columns = (drive.answers, truth, best, rankings, bound, limits, *errors(truth, best))

@@ -30,14 +30,24 @@ def localized(found: Localization, published_ms: float) -> DiagnosticStatus:
         "domain reason": found.domain.reason,
         "score": f"{best.fine_score:.6f}",
         "coarse score": f"{best.coarse_score:.6f}",
-        "map image": str(best.record.id),
+        "map image": str(found.record.id),
         "candidates": ",".join(str(c.record.id) for c in found.candidates),
         "prior": found.prior or NO_PRIOR,
     }
+    if found.estimate is not None:
+        values["probability"] = f"{found.estimate.probability:.6f}"
+        values["on map"] = f"{found.estimate.on_map:.6f}"
     stages = {**found.timings_ms, PUBLISHED: published_ms}
     values |= {f"{stage}{MILLISECONDS}": f"{ms:.3f}" for stage, ms in stages.items()}
-    text = f"{values['outcome']}: map image {best.record.id}, score {best.fine_score:.3f}"
+    text = f"{values['outcome']}: map image {found.record.id}, {sure(found)}"
     return _status(found.camera, OK if found.known else WARN, text, values)
+
+
+def sure(found: Localization) -> str:
+    """How sure an answer is, in words."""
+    if found.estimate is None:
+        return f"score {found.confidence:.3f}"
+    return f"probability {found.confidence:.3f}"
 
 
 def refused(camera: str, error: Exception) -> DiagnosticStatus:
@@ -61,6 +71,12 @@ def candidate_ids(values: Mapping[str, str]) -> list[int]:
 def prior_effect(values: Mapping[str, str]) -> str:
     """What a prior of the place did (prior.py); empty without one."""
     return "" if (effect := values.get("prior", NO_PRIOR)) == NO_PRIOR else effect
+
+
+def ranked_ids(values: Mapping[str, str]) -> list[int]:
+    """The same after the map image that is the answer."""
+    first = int(values["map image"])
+    return [first, *(i for i in candidate_ids(values) if i != first)]
 
 
 def timings_ms(values: Mapping[str, str]) -> dict[str, float]:

@@ -16,23 +16,27 @@ from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.images import sensor_qos, subscribe
 from disam_ros.nodes.priors import Priors
+from disam_ros.odometry import OdometryTrack
 
 
 class Conditions:
     """The newest valid word of each topic; None: not told, the configuration decides.
 
     latitude, longitude: degrees. domain: override by topic; an empty message releases it. A word
-    that is not understood is told once and leaves things as they are. priors: hear of fixes and
-    odometry, too.
+    that is not understood is told once and leaves things as they are. priors: hear of fixes, too;
+    odometry: gets what valid messages tell.
     """
 
-    def __init__(self, node: Node, monitor: Monitor, model: Model, priors: Priors) -> None:
+    def __init__(
+        self, node: Node, monitor: Monitor, model: Model, priors: Priors, odometry: OdometryTrack
+    ) -> None:
         self.weather: str | None = None
         self.domain: str | None = None
         self.latitude: float | None = None
         self.longitude: float | None = None
         self._node, self._monitor = node, monitor
         self._domain_names, self._priors = model.domain_names(), priors
+        self._odometry = odometry
         reliable = QoSProfile(depth=10)
         self._subscriptions = [
             subscribe(node, String, "weather", self._on_weather, monitor, reliable),
@@ -76,7 +80,7 @@ class Conditions:
             self._monitor.count("odometry refused")
             self._tell("odom", f"odometry ignored: {error}")
             return
-        self._priors.on_odometry(conversions.stamp_to_ns(message.header), odom_from_base)
+        self._odometry.move(conversions.stamp_to_ns(message.header), odom_from_base)
 
     def _tell(self, key: str, text: str, **hold: None) -> None:
         if self._monitor.problem(key, text, **hold):

@@ -41,8 +41,8 @@ class Outputs:
         """Publish a localization; no pose where the place is unknown. stamp: the image's header."""
         header = conversions.header_of(stamp, self._map_frame)
         camera_from_base = base_from_camera.inverse()
-        if found.map_from_camera is not None:
-            map_from_base = found.map_from_camera @ camera_from_base
+        if found.known:
+            map_from_base = found.map_from_base(base_from_camera)
             self._pose.publish(conversions.pose_stamped(map_from_base, header))
             covariance = found.covariance(base_from_camera)
             self._pose_with_covariance.publish(

@@ -17,6 +17,7 @@ from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.images import sensor_qos, subscribe
 from disam_ros.nodes.odometry_prior import OdometryPrior
+from disam_ros.odometry import OdometryTrack
 from disam_ros.place_map import MapHeader
 from disam_ros.prior import OFF_MAP, OVERRULED, USED, Origin, PositionPrior, gnss_prior
 
@@ -31,12 +32,17 @@ class Priors:
     """
 
     def __init__(
-        self, node: Node, monitor: Monitor, config: PriorConfig, header: MapHeader
+        self,
+        node: Node,
+        monitor: Monitor,
+        config: PriorConfig,
+        header: MapHeader,
+        odometry: OdometryTrack,
     ) -> None:
         self._node, self._monitor, self._source = node, monitor, config.source
         self._max_age, self._map_frame = config.max_age, header.map_frame
         self._newest: tuple[int, PositionPrior] | None = None  # stamp (ns), of fix or topic
-        self._odometry = OdometryPrior(config.odometry_growth, round(NS * config.max_age))
+        self._odometry = OdometryPrior(config.odometry_growth, odometry)
         self._origin = map_origin(config, header) if self._source == "fix" else None
         self._subscriptions = []
         if self._source == "topic":
@@ -71,8 +77,8 @@ class Priors:
         base_from_camera: Transform,
     ) -> None:
         """Take note of an answer, and tell what the prior did to it."""
-        if self._source == "odom" and stamp_ns is not None and found.map_from_camera is not None:
-            map_from_base = found.map_from_camera @ base_from_camera.inverse()
+        if self._source == "odom" and stamp_ns is not None and found.known:
+            map_from_base = found.map_from_base(base_from_camera)
             covariance = found.covariance(base_from_camera)[:2, :2]
             self._odometry.answered(stamp_ns, map_from_base, covariance)
         if prior is None:
@@ -100,11 +106,6 @@ class Priors:
             self._refuse(f"fix not used as a prior: {error}")
             return
         self._take(message, prior)
-
-    def on_odometry(self, stamp_ns: int, odom_from_base: Transform) -> None:
-        """A pose of odometry."""
-        if self._source == "odom":
-            self._odometry.move(stamp_ns, odom_from_base)
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         frame, at = message.header.frame_id, message.pose.pose.position

@@ -91,13 +91,17 @@ def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
     outcome = values.get("outcome", MISSING)
     if outcome not in (KNOWN, UNKNOWN):
         return Answer(item.record, UNREADABLE if outcome == UNREADABLE else MISSING)
+    ranking = tuple(place_map.records[i] for i in answer_status.ranked_ids(values))
+    given = run.poses.get(stamp_ns)
+    base_from_camera = mapped_extrinsics(place_map.header.cameras, ranking[0].camera)
     return Answer(
         record=item.record,
         outcome=outcome,
         domain=values["domain"],
         domain_reason=values["domain reason"],
-        score=float(values["score"]),
-        ranking=tuple(place_map.records[i] for i in answer_status.candidate_ids(values)),
+        score=float(values.get("probability", values["score"])),
+        ranking=ranking,
+        pose=ranking[0].map_from_camera if given is None else given @ base_from_camera,
         covariance=run.covariances.get(stamp_ns),
         timings_ms=answer_status.timings_ms(values),
         prior=answer_status.prior_effect(values),
@@ -107,7 +111,7 @@ def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
 def _check_poses(place_map: PlaceMap, run: NodeRun, base_from_camera: Transform) -> None:
     """Raise DisamError unless the node published the poses of the map images it named."""
     for stamp_ns, values in run.answers.items():
-        if values["outcome"] != KNOWN or stamp_ns not in run.poses:
+        if values["outcome"] != KNOWN or stamp_ns not in run.poses or "probability" in values:
             continue
         best = place_map.records[int(values["map image"])]
         metres, degrees = distance(run.poses[stamp_ns] @ base_from_camera, best.map_from_camera)

@@ -26,7 +26,10 @@ from disam_ros.nodes.outputs import Outputs
 from disam_ros.nodes.priors import Priors
 from disam_ros.nodes.relocalize import Relocalize
 from disam_ros.nodes.worker import Worker
+from disam_ros.odometry import OdometryTrack
+from disam_ros.sequence import Tracker
 
+NS = 1_000_000_000
 VIEW_TOLERANCE = 5.0  # degrees that the field of view may differ from the mapping camera's
 NO_ACTIVATION = "none: images are described as a whole"
 COUNTERS = ("images received", "images dropped", "images undecodable", "stamps refused")
@@ -44,7 +47,10 @@ class Session:
         self.localizer = open_localizer(config)
         header = self.localizer.map.header
         fixed = fixed_extrinsics(node, config, header.cameras)
-        self._priors = Priors(node, monitor, config.localizer.prior, header)
+        self._odometry = OdometryTrack(round(NS * config.localizer.prior.max_age))
+        self._priors = Priors(node, monitor, config.localizer.prior, header, self._odometry)
+        sequence = config.localizer.sequence.enabled
+        self._tracker = Tracker(self.localizer) if sequence else None
         self._worker: Worker[Frame] | None = None
         self._newest = 0
         self._last_image: dict[str, float] = {}  # monotonic seconds by camera
@@ -52,7 +58,8 @@ class Session:
         self._tell_identity()
         self._extrinsics = Extrinsics(node, monitor, config.base_frame, fixed, config.use_tf)
         self._outputs = Outputs(node, header.map_frame, config.publish_markers)
-        self._conditions = Conditions(node, monitor, self.localizer.model, self._priors)
+        model = self.localizer.model
+        self._conditions = Conditions(node, monitor, model, self._priors, self._odometry)
         self._relocalize = Relocalize(node, config.relocalize_timeout)
         self._inputs = []
         self._infos = []
@@ -160,6 +167,9 @@ class Session:
             domain=told.domain,
             near=prior,
         )
+        if self._tracker is not None:
+            at = self._odometry.at(frame.stamp_ns) if frame.stamp_ns is not None else None
+            found = self._tracker.follow(found, frame.stamp_ns, at and at[0])
         header = frame.message.header
         base_from_camera = self._extrinsics.base_from_camera(frame.camera, header.frame_id)
         self._outputs.publish(found, header, base_from_camera)
@@ -172,24 +182,32 @@ class Session:
             self._outputs.publish_activation(image, heat, header)
 
     def _report(self, frame: Frame, found: Localization, latency: float) -> None:
-        monitor, score = self._monitor, found.best.fine_score
+        monitor, sure = self._monitor, answer_status.sure(found)
         monitor.latency("callback to published", latency)
         for stage, milliseconds in found.timings_ms.items():
             monitor.latency(f"localize {stage}", milliseconds)
         monitor.mark("images out")
         monitor.fact("domain", found.domain.name)
         monitor.fact("domain reason", found.domain.reason)
-        monitor.fact("last score", f"{score:.3f}")
-        text = f"camera {found.camera}: map image {found.best.record.id}, score {score:.3f}"
+        monitor.fact("last score", f"{found.best.fine_score:.3f}")
+        if found.estimate is not None:
+            monitor.fact("probability", f"{found.estimate.probability:.3f}")
+            monitor.fact("probability of the map", f"{found.estimate.on_map:.3f}")
+        text = f"camera {found.camera}: map image {found.record.id}, {sure}"
         key = f"place of {found.camera}"
         if found.known:
             monitor.count("places known")
             monitor.solved(key)
         else:
             monitor.count("places unknown")
-            text = f"unknown place, score {score:.3f} < {self.localizer.config.score_threshold:g}"
+            text = f"unknown place, {sure} < {self._threshold():g}"
             monitor.problem(key, text, hold=None)
         self._relocalize.answer(frame.number, found.known, text)
+
+    def _threshold(self) -> float:
+        config = self.localizer.config
+        following = self._tracker is not None
+        return config.sequence.least_probability if following else config.score_threshold
 
     def _failed(self, error: Exception) -> None:
         if not self._node.context.ok():  # shut down in the middle of an image

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives on disk: a dataset directory with odom.csv and fix.csv beside images.csv.
-
-odom.csv   ODOM_COLUMNS: odom_from_base (metres, quaternion), vx m/s, wz rad/s
-fix.csv    FIX_COLUMNS: degrees, metres above the ellipsoid
-"""
+"""Drives on disk: a dataset directory with odom.csv and fix.csv (sensor_tables.py)."""
 
 from __future__ import annotations
 
@@ -15,13 +11,13 @@ from tqdm import tqdm
 
 from disam_ros.dataset import DatasetInfo, DatasetWriter
 from disam_ros.depth import DEPTH_UNIT
-from disam_ros.records import POSE_COLUMNS
+from disam_ros.sensor_tables import FIX_COLUMNS, FIX_FILE, ODOM_COLUMNS, ODOM_FILE
 from disam_ros.synthetic.conditions import LATITUDE, LONGITUDE
 from disam_ros.synthetic.drive import DriveConfig, Frame, simulate_drive
+from disam_ros.synthetic.sensors import GNSS_SIGMA
 
 CAMERA = "front"
-ODOM_COLUMNS = ("stamp_ns", *POSE_COLUMNS, "vx", "wz")
-FIX_COLUMNS = ("stamp_ns", "latitude", "longitude", "altitude")
+VARIANCE = GNSS_SIGMA**2 / 2  # of one of two axes
 
 
 def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 85) -> int:
@@ -52,9 +48,9 @@ def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 
                 depth=frame.depth,
             )
             odometry.append(_odom_row(frame))
-            fixes.append((frame.stamp_ns, *(f"{v:.9f}" for v in frame.fix)))
-        _write_csv(directory / "odom.csv", ODOM_COLUMNS, odometry)
-        _write_csv(directory / "fix.csv", FIX_COLUMNS, fixes)
+            fixes.append((frame.stamp_ns, *(f"{v:.9f}" for v in frame.fix), VARIANCE))
+        _write_csv(directory / ODOM_FILE, ODOM_COLUMNS, odometry)
+        _write_csv(directory / FIX_FILE, FIX_COLUMNS, fixes)
     return len(odometry)
 
 

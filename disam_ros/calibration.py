@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From scores to probabilities and from candidates to errors, as learned on validation drives.
+
+A coarse score tells little by itself: a dark or empty image is somewhat like everything. So it is
+taken in standard deviations of the query's scores over the whole map, z, and a logistic regression
+on drives with known poses tells how much likelier such a z is at the image's own place than
+elsewhere. How far an answer is off when it is right, is learned on the same drives.
+
+`<model directory>/calibration.json` holds it; it is no part of the model's identity. A model
+without one uses DEFAULT.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.special import expit
+
+from disam_ros.errors import ModelError
+
+FILE = "calibration.json"
+FORMAT_VERSION = 1
+LEAST = 20  # matches that a calibration is learned from, at least
+LEAST_M, LEAST_DEG = 0.05, 0.25  # nothing is surer, however flat the drives' world is
+LOW = -3.0  # log ratio of the least alike: e³ times likelier elsewhere
+STEPS, RIDGE = 50, 1e-9
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """log p(z | this place) / p(z | elsewhere) = clip(intercept + slope · z, low, high).
+
+    horizontal, vertical: metres, tilt, yaw: degrees, standard deviations of a right answer.
+    learned_on: drives, for people.
+    """
+
+    intercept: float
+    slope: float
+    low: float
+    high: float
+    horizontal: float
+    vertical: float
+    tilt: float
+    yaw: float
+    learned_on: list[str] = field(default_factory=list)
+
+    def log_ratio(self, z: np.ndarray) -> np.ndarray:
+        """z [...] → log likelihood ratios [...]."""
+        return np.clip(self.intercept + self.slope * np.asarray(z), self.low, self.high)
+
+    def floor(self) -> np.ndarray:
+        """Covariance [6, 6] of a right answer, order x y z rotX rotY rotZ, metres and radians."""
+        turn = np.radians([self.tilt, self.tilt, self.yaw])
+        return np.diag([self.horizontal, self.horizontal, self.vertical, *turn]) ** 2
+
+
+DEFAULT = Calibration(-5.1, 3.1, LOW, 7.5, 0.5, 0.1, 1.0, 2.0, ["town-lite on the town of seed 50"])
+
+
+class ScoreScale:
+    """Mean and standard deviation of a query's scores over a map, without computing them all.
+
+    coordinates: of the map images, float32 [N, d] (compression.py): their principal directions are
+    uncorrelated, so that means and second moments of each are enough.
+    """
+
+    def __init__(self, means: np.ndarray, squares: np.ndarray) -> None:
+        self._means, self._squares = means, squares
+
+    @classmethod
+    def of_codes(cls, codes: np.ndarray, steps: np.ndarray, chunk: int = 8192) -> ScoreScale:
+        """codes: int8 [N, d]; steps: value of one unit [d]."""
+        sums, squares = np.zeros((2, codes.shape[1]))
+        for start in range(0, len(codes), chunk):
+            part = codes[start : start + chunk].astype(np.float32)
+            sums += part.sum(0)
+            squares += np.square(part).sum(0)
+        return cls(sums * steps / len(codes), squares * steps**2 / len(codes))
+
+    def z(self, query: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Scores [n] of a query [d] in standard deviations from their mean over the map."""
+        mean = float(query @ self._means)
+        variance = float(np.square(query) @ self._squares) - mean**2
+        return (scores - mean) / np.sqrt(max(variance, 1e-12))
+
+
+def fit_ratio(matches: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
+    """Logistic regression of both classes, equally weighted: intercept, slope, high.
+
+    matches: z at the query's place [M]; others: z elsewhere [K]. high: what the median match says:
+    beyond it the tails are too thin to be believed. Raises ModelError for too few or useless ones.
+    """
+    if min(len(matches), len(others)) < LEAST:
+        raise ModelError(
+            f"a calibration needs {LEAST} images that the map shows and {LEAST} pairs that it does "
+            f"not, got {len(matches)} and {len(others)}: give longer drives"
+        )
+    z = np.concatenate([matches, others]).astype(float)
+    label = np.repeat([1.0, 0.0], [len(matches), len(others)])
+    weight = np.repeat([0.5 / len(matches), 0.5 / len(others)], [len(matches), len(others)])
+    columns = np.stack([np.ones_like(z), z], 1)
+    theta = np.zeros(2)
+    for _ in range(STEPS):
+        p = expit(columns @ theta)
+        gradient = columns.T @ (weight * (label - p))
+        curvature = (columns * (weight * p * (1 - p))[:, None]).T @ columns + RIDGE * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        theta += np.clip(step, -1.0, 1.0)
+    if not (np.isfinite(theta).all() and theta[1] > 0):
+        raise ModelError(
+            "scores at the right places are not higher than elsewhere: the model, the map or the "
+            "poses of the drives do not fit together"
+        )
+    intercept, slope = theta.tolist()
+    return intercept, slope, max(1.0, intercept + slope * float(np.median(matches)))
+
+
+def fit_errors(offsets: np.ndarray, told: np.ndarray) -> tuple[float, float, float, float]:
+    """Standard deviations: metres horizontal and vertical, degrees tilt and yaw.
+
+    None is below LEAST_M or LEAST_DEG. offsets: of right answers from the truth, [N, 6] x y z rotX
+    rotY rotZ, metres and radians. told: variances [N, 6] that the answers tell by themselves: what
+    is learned comes on top.
+    """
+    squares = (np.square(offsets) - told).mean(0).clip(0.0)
+    tilt, yaw = np.degrees(np.sqrt([squares[3:5].mean(), squares[5]]))
+    metres = np.sqrt([squares[:2].mean(), squares[2]])
+    found = (*np.maximum(metres, LEAST_M), *np.maximum([tilt, yaw], LEAST_DEG))
+    return tuple(float(value) for value in found)
+
+
+def load_calibration(model_dir: Path | str | None) -> Calibration:
+    """A model's calibration, DEFAULT where it has none. Raises ModelError for a malformed file."""
+    path = Path(model_dir or "") / FILE
+    if model_dir is None or not path.is_file():
+        return DEFAULT
+    try:
+        values = json.loads(path.read_text())
+        version = values.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format version {version}, expected {FORMAT_VERSION}")
+        found = Calibration(**values)
+        numbers = [v for v in asdict(found).values() if not isinstance(v, list)]
+        if not np.isfinite(np.array(numbers, float)).all() or found.slope <= 0:
+            raise ValueError("a number is not finite or the slope not positive")
+        return found
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{path} is malformed: {error}; remove it or run 'disam calibrate' again"
+        ) from error
+
+
+def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
+    """Write calibration.json; it appears when it is complete."""
+    path = Path(model_dir) / FILE
+    part = path.with_name(path.name + ".part")
+    values = {"format_version": FORMAT_VERSION, **asdict(calibration)}
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.replace(path)
+    return path

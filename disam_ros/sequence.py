@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers that agree with the images before: evidence of each image, motion, belief (filter.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from disam_ros.calibration import ScoreScale
+from disam_ros.covariance import TEMPERATURE
+from disam_ros.filter import SequenceFilter
+from disam_ros.geometry import Transform
+from disam_ros.localization import Estimate, Localization
+from disam_ros.localizer import Localizer
+from disam_ros.place_map import PlaceMap
+
+CANDIDATES = 50  # map images whose score is looked at besides those that the belief follows
+SPREAD = 0.25  # weight of the images' spread in the covariance: most of it is the map's spacing
+NS = 1e-9
+LONGEST = 10.0  # seconds between images after which a sequence begins anew
+
+
+@dataclass
+class _Track:
+    """The filter of one camera and what it saw last."""
+
+    filter: SequenceFilter
+    scale: ScoreScale
+    stamp_ns: int = 0
+    odom_from_base: Transform | None = None
+
+
+class Tracker:
+    """Follows one vehicle. Images of each camera make a sequence of their own."""
+
+    def __init__(self, localizer: Localizer) -> None:
+        self._localizer, self._calibration = localizer, localizer.calibration
+        self._config = localizer.config.sequence
+        self._tracks: dict[str, _Track] = {}
+
+    def reset(self) -> None:
+        """Forget all sequences."""
+        self._tracks.clear()
+
+    def follow(
+        self,
+        found: Localization,
+        stamp_ns: int | None,
+        odom_from_base: Transform | None = None,
+    ) -> Localization:
+        """The localization with an estimate from the whole sequence.
+
+        stamp_ns: None: unknown; the image then stands alone. odom_from_base: odometry at the
+        image's time; None where there is none. A stamp before the last one, or one long after it,
+        begins a sequence anew.
+        """
+        track = self._track(found.camera)
+        seconds = NS * ((stamp_ns or 0) - track.stamp_ns)
+        if stamp_ns is None or not track.stamp_ns or not 0.0 <= seconds <= LONGEST:
+            track.filter.reset()
+            moved = track.filter.predict(None, 0.0)
+        else:
+            moved = track.filter.predict(_motion(track.odom_from_base, odom_from_base), seconds)
+        track.stamp_ns, track.odom_from_base = stamp_ns or 0, odom_from_base
+        if moved:
+            track.filter.update(*self._evidence(found, track))
+        estimate = self._estimate(track.filter, found)
+        return replace(found, estimate=estimate)
+
+    def _track(self, camera: str) -> _Track:
+        if camera not in self._tracks:
+            place_map = self._localizer.map
+            rows = place_map.rows_of(camera)
+            poses = poses_of_base(place_map, camera, rows)
+            spacing = place_map.spacing()
+            self._tracks[camera] = _Track(
+                SequenceFilter(poses, spacing, self._config),
+                ScoreScale.of_codes(place_map.coarse[rows], place_map.projection.steps),
+            )
+        return self._tracks[camera]
+
+    def _evidence(self, found: Localization, track: _Track) -> tuple[np.ndarray, np.ndarray, float]:
+        """Rows among the camera's, their log ratios, and the ratio of all others."""
+        rows, scores = self._localizer.scores(found, track.filter.followed, CANDIDATES)
+        ratios = self._calibration.log_ratio(track.scale.z(found.coarse, scores))
+        return rows, ratios, self._calibration.low
+
+    def _estimate(self, belief_filter: SequenceFilter, found: Localization) -> Estimate:
+        rows = self._localizer.map.rows_of(found.camera)
+
+        def detail(some: np.ndarray) -> np.ndarray:
+            return self._localizer.fine_scores(found, rows[some]) / TEMPERATURE
+
+        belief = belief_filter.belief(detail)
+        return Estimate(
+            map_from_base=belief.map_from_base,
+            covariance=SPREAD * belief.covariance + self._calibration.floor(),
+            spread=belief.covariance,
+            probability=belief.probability,
+            on_map=belief.on_map,
+            record=self._localizer.map.records[rows[belief.row]],
+            known=belief.probability >= self._config.least_probability,
+        )
+
+
+def poses_of_base(place_map: PlaceMap, camera: str, rows: np.ndarray) -> np.ndarray:
+    """map_from_base of a camera's images, [N, 7] tx ty tz qx qy qz qw."""
+    mount = place_map.header.cameras.get(camera)
+    camera_from_base = mount.base_from_camera.inverse() if mount else Transform.identity()
+    rotations = Rotation.from_quat(place_map.poses[rows, 3:])
+    positions = place_map.poses[rows, :3] + rotations.apply(camera_from_base.translation)
+    turned = rotations * Rotation.from_quat(camera_from_base.quaternion)
+    return np.hstack([positions, turned.as_quat()])
+
+
+def _motion(before: Transform | None, now: Transform | None) -> Transform | None:
+    return None if before is None or now is None else before.inverse() @ now

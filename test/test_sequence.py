@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers that follow a sequence, on a small map."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import texture
+
+from disam_ros.answers import localize_all
+from disam_ros.calibrate import calibrate
+from disam_ros.config import DomainConfig, FilterConfig, LocalizerConfig
+from disam_ros.errors import ModelError
+from disam_ros.geometry import Transform
+from disam_ros.localizer import Localizer
+from disam_ros.map_builder import build_map
+from disam_ros.odometry import OdometryTrack
+from disam_ros.sequence import Tracker
+from disam_ros.sources import open_dataset
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def localizer(dataset, model, tmp_path, builder_config):
+    source = open_dataset(dataset.directory)
+    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    config = LocalizerConfig(
+        device="cpu",
+        domain=DomainConfig(override="day"),
+        sequence=FilterConfig(enabled=True, radius=0.5, least_probability=0.5),
+    )
+    return Localizer(model, place_map, config)
+
+
+def poses_of(dataset):
+    mount = dataset.info.cameras["front"].base_from_camera.inverse()
+    return [record.map_from_camera @ mount for record in dataset.records]
+
+
+def test_a_sequence_along_the_map_is_followed_and_grows_surer(localizer, dataset):
+    tracker, poses = Tracker(localizer), poses_of(dataset)
+    sure = []
+    for index, pose in enumerate(poses):
+        found = localizer.localize(texture(index))
+        found = tracker.follow(found, (index + 1) * SECOND // 10, poses[0].inverse() @ pose)
+        sure.append(found.estimate.probability)
+    assert found.known and found.record.id == len(poses) - 1
+    assert max(sure[-3:]) > sure[0]
+    gap = found.estimate.map_from_base.translation - poses[-1].translation
+    assert np.linalg.norm(gap) < 1.0
+
+
+def test_an_image_without_stamp_or_long_after_the_last_stands_alone(localizer):
+    tracker = Tracker(localizer)
+    found = localizer.localize(texture(3))
+    alone = tracker.follow(found, None).estimate.probability
+    for stamp in (5 * SECOND, 50 * SECOND, 40 * SECOND, None):
+        assert tracker.follow(found, stamp).estimate.probability == pytest.approx(alone)
+
+
+def test_a_covariance_of_an_estimate_is_positive_definite(localizer):
+    estimate = Tracker(localizer).follow(localizer.localize(texture(2)), SECOND).estimate
+    assert np.linalg.eigvalsh(estimate.covariance).min() > 0
+
+
+def test_offline_answers_follow_the_sequence_where_it_is_configured(localizer, dataset):
+    source = open_dataset(dataset.directory)
+    stamps = np.array([record.stamp_ns for record in dataset.records])
+    source = replace(source, odometry=(stamps, poses_of(dataset)))
+    answers = list(localize_all(localizer, source, believe_domains=True))
+    assert [a.score for a in answers] != [a.best for a in answers]
+    assert all(0.0 <= a.score <= 1.0 for a in answers)  # probabilities
+    mount = dataset.info.cameras["front"].base_from_camera
+    assert answers[-1].pose is not None and mount is not None
+
+
+def test_a_calibration_is_learned_from_drives_and_refused_without_poses(localizer, dataset):
+    source = open_dataset(dataset.directory)
+    stripped = [
+        replace(item, record=replace(item.record, map_from_camera=None)) for item in source.images
+    ]
+    with pytest.raises(ModelError, match="true pose"):
+        calibrate(localizer, [replace(source, images=stripped)], show_progress=False)
+
+
+def test_odometry_is_interpolated_and_begins_anew_when_stamps_go_back():
+    track = OdometryTrack(SECOND)
+    for second in range(3):
+        track.move(second * SECOND, Transform.from_xyz_rpy([2.0 * second, 0, 0, 0, 0, 0]))
+    pose, travelled = track.at(3 * SECOND // 2)
+    assert (pose.translation[0], travelled) == pytest.approx((3.0, 3.0))
+    assert track.at(3 * SECOND)[0].translation[0] == 4.0  # the newest, if it is recent
+    assert track.at(3 * SECOND + 1) is None and track.at(-1) is None
+    track.move(0, Transform.identity())
+    assert track.restarts == 1 and track.at(2 * SECOND) is None
