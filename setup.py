@@ -22,6 +22,7 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
         (f"share/{PACKAGE}/config", glob("config/*.*")),
+        (f"share/{PACKAGE}/config/consumers", glob("config/consumers/*.yaml")),
     ],
     install_requires=[
         "setuptools",
@@ -64,6 +65,7 @@ setup(
             "onnxruntime>=1.18",
             "onnxscript>=0.5",
         ],
+        "graph": ["gtsam>=4.2"],  # the pose graph example: docs/slam.md
         "ray": ["ray>=2.40"],  # map building on several machines
         "dev": [
             "colcon-common-extensions",

@@ -18,7 +18,7 @@ BOTH_SPOILED = "both, wrong ones injected"
 PANELS = {  # title: label of each track
     "odometry": {"odometry": "odometry"},
     "with hints": {"own drive": "of its own drive", "both": "and of the map"},
-    "with hints, three in ten more of them wrong": {
+    "with wrong hints injected": {
         f"{BOTH_SPOILED}, plain least squares": "plain least squares",
         BOTH_SPOILED: "robust",
     },
