@@ -3,8 +3,9 @@
 
 A section is a module with `measure() -> dict` of figures (empty: nothing to measure) and
 `render(figures) -> str`. Figures are kept in docs/accuracy.json; the page is made of them alone.
-The section `ablation` trains what is missing in runs/ablation, one to two hours on two cores; where
-that folder is missing it is skipped unless it is named. Sections without their data are skipped.
+The sections `ablation` and `companions` train what is missing in runs/, one to two hours each on
+two cores; where their folder is missing they are skipped unless they are named. Sections without
+their data are skipped.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ SECTIONS = (  # in the page's order
     "town",
     "gardens_point",
     "nordland",
+    "sequences",
+    "companions",
     "ablation",
     "remedies",
     "wrong_domain",
     "domains",
     "year",
 )
-TRAINED = {"ablation": Path("runs/ablation")}  # sections that train for hours, and where
+TRAINED = {  # sections that train for hours, and where
+    "ablation": Path("runs/ablation"),
+    "companions": Path("runs/companions"),
+}
 FIGURES, PAGE = Path("docs/accuracy.json"), Path("docs/accuracy.md")
 HEAD = """# Accuracy
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ class _Track:
     scale: ScoreScale
     stamp_ns: int = 0
     odom_from_base: Transform | None = None
+    drive: int = 0
 
 
 class Tracker:
@@ -37,7 +39,6 @@ class Tracker:
 
     def __init__(self, localizer: Localizer) -> None:
         self._localizer, self._calibration = localizer, localizer.calibration
-        self._config = localizer.config.sequence
         self._tracks: dict[str, _Track] = {}
 
     def reset(self) -> None:
@@ -49,36 +50,46 @@ class Tracker:
         found: Localization,
         stamp_ns: int | None,
         odom_from_base: Transform | None = None,
+        drive: int = 0,
+        believe: bool = True,
     ) -> Localization:
         """The localization with an estimate from the whole sequence.
 
         stamp_ns: None: unknown; the image then stands alone. odom_from_base: odometry at the
-        image's time; None where there is none. A stamp before the last one, or one long after it,
-        begins a sequence anew.
+        image's time; None where there is none. drive: number of odometry's frame: between different
+        ones the motion is unknown. believe: whether the image is evidence. A stamp before the last
+        one, or one long after it, begins a sequence anew.
         """
+        began = time.perf_counter()
         track = self._track(found.camera)
         seconds = NS * ((stamp_ns or 0) - track.stamp_ns)
         if stamp_ns is None or not track.stamp_ns or not 0.0 <= seconds <= LONGEST:
             track.filter.reset()
             moved = track.filter.predict(None, 0.0)
         else:
-            moved = track.filter.predict(_motion(track.odom_from_base, odom_from_base), seconds)
-        track.stamp_ns, track.odom_from_base = stamp_ns or 0, odom_from_base
-        if moved:
+            before = track.odom_from_base if drive == track.drive else None
+            moved = track.filter.predict(_motion(before, odom_from_base), seconds)
+        track.stamp_ns, track.odom_from_base, track.drive = stamp_ns or 0, odom_from_base, drive
+        if moved and believe:
             track.filter.update(*self._evidence(found, track))
         estimate = self._estimate(track.filter, found)
-        return replace(found, estimate=estimate)
+        spent = 1e3 * (time.perf_counter() - began)
+        laps = found.timings_ms | {"sequence": spent}
+        laps["total"] = laps.get("total", 0.0) + spent
+        return replace(found, estimate=estimate, timings_ms=laps)
 
     def _track(self, camera: str) -> _Track:
+        config = self._localizer.config.sequence
         if camera not in self._tracks:
             place_map = self._localizer.map
             rows = place_map.rows_of(camera)
             poses = poses_of_base(place_map, camera, rows)
             spacing = place_map.spacing()
             self._tracks[camera] = _Track(
-                SequenceFilter(poses, spacing, self._config),
+                SequenceFilter(poses, spacing, config),
                 ScoreScale.of_codes(place_map.coarse[rows], place_map.projection.steps),
             )
+        self._tracks[camera].filter.config = config  # it may change on the way
         return self._tracks[camera]
 
     def _evidence(self, found: Localization, track: _Track) -> tuple[np.ndarray, np.ndarray, float]:
@@ -101,7 +112,7 @@ class Tracker:
             probability=belief.probability,
             on_map=belief.on_map,
             record=self._localizer.map.records[rows[belief.row]],
-            known=belief.probability >= self._config.least_probability,
+            known=belief.probability >= self._localizer.config.sequence.least_probability,
         )
 
 
