@@ -50,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"[bold]Model:[/bold] {label}\n[bold]Map:[/bold] {len(place_map)} images")
     frame, speed = place_map.header.map_frame, arguments.rate / BAG_HZ
     drives = [
-        replay_drive(place_map, MODEL, DATA / name, open_images(DATA / name, frame), name, speed)
+        replay_drive(
+            *(place_map, MODEL, DATA / name, open_images(DATA / name, frame), name, speed),
+            parameters={"localizer.sequence.enabled": True},
+        )
         for name in CONDITIONS
     ]
     setup = {"model": label, "map_images": len(place_map)}

@@ -54,7 +54,7 @@ class SequenceFilter:
     def __init__(self, poses: np.ndarray, spacing: float, config: FilterConfig) -> None:
         self._positions, self._rotations = poses[:, :3], Rotation.from_quat(poses[:, 3:])
         self._matrices = self._rotations.as_matrix()
-        self._config, self._spacing = config, spacing
+        self.config, self._spacing = config, spacing
         self._tree = cKDTree(_embedding(self._positions, self._matrices))
         self.reset()
 
@@ -63,8 +63,8 @@ class SequenceFilter:
 
     def reset(self) -> None:
         """Forget everything: all places are equally likely."""
-        on_map = 1.0 - self._config.off_map
-        self._belief, self._off = np.full(len(self), on_map / len(self)), self._config.off_map
+        on_map = 1.0 - self.config.off_map
+        self._belief, self._off = np.full(len(self), on_map / len(self)), self.config.off_map
         self._pending, self._counted = Transform.identity(), False
 
     @property
@@ -91,7 +91,7 @@ class SequenceFilter:
 
     def _far(self, motion: Transform) -> bool:
         turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
-        return float(np.linalg.norm(motion.translation)) + turn >= self._config.step
+        return float(np.linalg.norm(motion.translation)) + turn >= self.config.step
 
     def _follow(self, base_from_next: Transform | None, seconds: float) -> None:
         rows = self.followed
@@ -111,7 +111,7 @@ class SequenceFilter:
     def update(self, rows: np.ndarray, ratios: np.ndarray, floor: float) -> None:
         """What an image says. ratios: log likelihood ratios of map images `rows` [n]; floor: of all
         others. Values that are not finite say nothing."""
-        weight = self._config.evidence
+        weight = self.config.evidence
         logs = np.full(len(self), floor)
         logs[rows] = np.nan_to_num(ratios, nan=floor, posinf=floor, neginf=floor)
         self._belief *= np.exp(weight * logs)
@@ -126,9 +126,7 @@ class SequenceFilter:
         that place; it does not change how sure the place is.
         """
         row = int(self._belief.argmax())
-        near = np.linalg.norm(self._positions - self._positions[row], axis=1)
-        ahead = self._matrices[:, :, 0] @ self._matrices[row, :, 0]
-        around = np.flatnonzero((near <= self._config.radius) & (ahead > np.cos(SAME_HEADING)))
+        around = self._around(row)
         mass = float(self._belief[around].sum())
         if detail is not None:
             around = around[np.argsort(-self._belief[around])[:LOOKED_AT]]
@@ -155,20 +153,28 @@ class SequenceFilter:
             covariance=spread,
         )
 
+    def _around(self, row: int) -> np.ndarray:
+        """Rows of the images that show one place with it."""
+        reach = np.hypot(self.config.radius, METRES_PER_RADIAN * 2 * np.sin(SAME_HEADING / 2))
+        rows = np.array(self._tree.query_ball_point(self._tree.data[row], reach + 1e-6), dtype=int)
+        near = np.linalg.norm(self._positions[rows] - self._positions[row], axis=1)
+        ahead = self._matrices[rows, :, 0] @ self._matrices[row, :, 0]
+        return rows[(near <= self.config.radius) & (ahead > np.cos(SAME_HEADING))]
+
     def _moved(self, rows: np.ndarray, motion: Transform) -> tuple[np.ndarray, np.ndarray]:
         """Map images near to where each would have gone, [n, k], and their weights."""
         positions = self._positions[rows] + self._matrices[rows] @ motion.translation
         targets = _embedding(positions, self._matrices[rows] @ motion.rotation)
         travelled = float(np.linalg.norm(motion.translation))
         deviation = np.hypot(
-            max(self._spacing / 2, LEAST_DEVIATION), self._config.odometry_noise * travelled
+            max(self._spacing / 2, LEAST_DEVIATION), self.config.odometry_noise * travelled
         )
         gaps, found = self._query(targets, NEIGHBOURS, REACH * deviation)
         return found, np.exp(-0.5 * (gaps / deviation) ** 2)
 
     def _reachable(self, rows: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
         """Map images within reach of each, [n, k], and their weights: all alike."""
-        reach = self._config.max_speed * max(0.0, seconds) + self._spacing / 2
+        reach = self.config.max_speed * max(0.0, seconds) + self._spacing / 2
         steps = reach / max(self._spacing, 1e-3)
         count = int(np.clip(2 * steps + 3, NEIGHBOURS, FOLLOWED))
         gaps, found = self._query(self._tree.data[rows], count, max(reach, 1e-3))
@@ -180,7 +186,7 @@ class SequenceFilter:
 
     def _mix(self, belief: np.ndarray, others: float, left: float) -> None:
         """Add what jumps: anywhere on the map, off it and back."""
-        config = self._config
+        config = self.config
         on_map = float(belief.sum())
         anywhere = others + config.jump * on_map + config.back * self._off
         self._belief = belief * (1.0 - config.jump - config.leave) + anywhere / len(self)
