@@ -14,8 +14,9 @@ import torch
 
 from disam_ros.checkpoint import Model
 from disam_ros.config import DescriptorConfig
-from disam_ros.encoding import Encoded, encode, read_tensors
+from disam_ros.encoding import Encoded, encode, read_images
 from disam_ros.errors import ConfigError
+from disam_ros.keypoints import KeypointMaker
 from disam_ros.sources import PosedImage
 
 if TYPE_CHECKING:
@@ -32,7 +33,13 @@ class RayEncoder:
     this machine. Raises ConfigError where Ray is absent or there is no such cluster.
     """
 
-    def __init__(self, model: Model, config: DescriptorConfig, address: str) -> None:
+    def __init__(
+        self,
+        model: Model,
+        config: DescriptorConfig,
+        address: str,
+        keypoints: KeypointMaker | None = None,
+    ) -> None:
         self._ray = _import_ray()
         self._own = not self._ray.is_initialized()
         try:
@@ -44,11 +51,14 @@ class RayEncoder:
                 f"name 'local'"
             ) from error
         self._model, self._config = self._ray.put(model.to("cpu")), config
+        self._keypoints = keypoints
         self._encode = self._ray.remote(max_retries=RETRIES)(_encode)
         self.ahead = PER_CPU * int(self._ray.cluster_resources().get("CPU", 1))
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
-        result = self._encode.remote(self._model, domain, list(items), self._config)
+        result = self._encode.remote(
+            self._model, domain, list(items), self._config, self._keypoints
+        )
         return lambda: self._ray.get(result)
 
     def close(self) -> None:
@@ -57,12 +67,15 @@ class RayEncoder:
 
 
 def _encode(
-    model: Model, domain: str, items: Sequence[PosedImage], config: DescriptorConfig
+    model: Model,
+    domain: str,
+    items: Sequence[PosedImage],
+    config: DescriptorConfig,
+    keypoints: KeypointMaker | None,
 ) -> Encoded:
     """On a worker, which has one core."""
     torch.set_num_threads(1)
-    tensors = read_tensors(items, model.network.image_size)
-    return encode(model, domain, tensors, config)
+    return encode(model, domain, read_images(items, model.network.image_size, keypoints), config)
 
 
 def _import_ray() -> ray | Any:

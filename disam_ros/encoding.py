@@ -16,10 +16,14 @@ from disam_ros.checkpoint import Model
 from disam_ros.config import DescriptorConfig
 from disam_ros.descriptor import describe
 from disam_ros.errors import ImageError
+from disam_ros.keypoints import KeypointMaker
 from disam_ros.sources import PosedImage
 
-# Coarse and fine descriptor float32 [D] of each image, or why it cannot be read
-Encoded = list[tuple[np.ndarray, np.ndarray] | str]
+# Of each image its coarse and fine descriptor float32 [D] and, if asked for, its row of keypoints
+# uint8 [B]; or why it cannot be read
+Encoded = list[tuple[np.ndarray, ...] | str]
+# Of each image its network input [3, H, W] and row of keypoints, if any; or why it cannot be read
+Read = list[tuple[Tensor, tuple[np.ndarray, ...]] | str]
 
 
 class BatchEncoder(Protocol):
@@ -43,27 +47,40 @@ class LocalEncoder:
     ahead = 2
 
     def __init__(
-        self, model: Model, config: DescriptorConfig, device: torch.device | str = "cpu"
+        self,
+        model: Model,
+        config: DescriptorConfig,
+        device: torch.device | str = "cpu",
+        keypoints: KeypointMaker | None = None,
     ) -> None:
         self._model, self._config, self._device = model.to(device), config, device
+        self._keypoints = keypoints
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
-        read = self._reader.submit(read_tensors, items, self._model.network.image_size)
+        size = self._model.network.image_size
+        read = self._reader.submit(read_images, items, size, self._keypoints)
         return lambda: encode(self._model, domain, read.result(), self._config, self._device)
 
     def close(self) -> None:
         self._reader.shutdown(cancel_futures=True)
 
 
-def read_tensors(items: Sequence[PosedImage], size: tuple[int, int]) -> list[Tensor | str]:
-    """Network input [3, H, W] of each image, or why it cannot be read."""
+def read_images(
+    items: Sequence[PosedImage], size: tuple[int, int], keypoints: KeypointMaker | None = None
+) -> Read:
+    """Images as a network of that input size (height, width) takes them, with their keypoints.
 
-    def read(item: PosedImage) -> Tensor | str:
+    Raises DatasetError for a damaged depth map.
+    """
+
+    def read(item: PosedImage) -> tuple[Tensor, tuple[np.ndarray, ...]] | str:
         try:
-            return image.to_tensor(item.load(), size)
+            pixels = item.load()
+            tensor = image.to_tensor(pixels, size)
         except ImageError as error:
             return str(error)
+        return tensor, (keypoints.row(item, pixels),) if keypoints else ()
 
     return [read(item) for item in items]
 
@@ -71,14 +88,14 @@ def read_tensors(items: Sequence[PosedImage], size: tuple[int, int]) -> list[Ten
 def encode(
     model: Model,
     domain: str,
-    tensors: Sequence[Tensor | str],
+    read: Read,
     config: DescriptorConfig,
     device: torch.device | str = "cpu",
 ) -> Encoded:
     """Descriptors of the images that could be read, in their places."""
-    readable = [tensor for tensor in tensors if not isinstance(tensor, str)]
-    if not readable:
-        return list(tensors)
-    coarse, fine = describe(model, domain, torch.stack(readable).to(device), config)
+    tensors = [item[0] for item in read if not isinstance(item, str)]
+    if not tensors:
+        return [item for item in read if isinstance(item, str)]
+    coarse, fine = describe(model, domain, torch.stack(tensors).to(device), config)
     rows = zip(coarse.cpu().numpy(), fine.cpu().numpy(), strict=True)
-    return [tensor if isinstance(tensor, str) else next(rows) for tensor in tensors]
+    return [item if isinstance(item, str) else (*next(rows), *item[1]) for item in read]

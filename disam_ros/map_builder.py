@@ -24,6 +24,7 @@ from disam_ros.encoding import BatchEncoder, Encoded, LocalEncoder
 from disam_ros.errors import MapError
 from disam_ros.index import FLAT, write_cells
 from disam_ros.keyframes import KeyframeSelector
+from disam_ros.keypoints import keypoint_maker
 from disam_ros.map_writer import MapWriter
 from disam_ros.place_map import MapHeader, PlaceMap
 from disam_ros.sources import ImageSource, PosedImage
@@ -98,6 +99,7 @@ class MapBuilder:
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
         self._info = info
+        keypoints = keypoint_maker(config, info.cameras)
         header = MapHeader(
             model_identity=model.identity,
             model_name=model.name,
@@ -106,6 +108,7 @@ class MapBuilder:
             descriptor=config.descriptor,
             latitude=info.latitude,
             longitude=info.longitude,
+            keypoints=keypoints.header if keypoints else None,
         )
         shapes = descriptor_shapes(model.network, config.descriptor)
         dimensions = {stage: int(np.prod(shape)) for stage, shape in shapes.items()}
@@ -117,7 +120,7 @@ class MapBuilder:
         self._unposed = self._writer.skipped  # with those that could not be read before a kill
         self._unreadable = 0
         self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
-        self._encoder = encoder or LocalEncoder(model, config.descriptor, device)
+        self._encoder = encoder or LocalEncoder(model, config.descriptor, device, keypoints)
         self._gathered: list[PosedImage] = []
         self._under_way: deque[_Batch] = deque()
         self._since_commit = 0

@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from disam_ros.compression import CHUNK, learn, to_int8
-from disam_ros.dataset import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
 from disam_ros.hashing import file_sha256
-from disam_ros.place_map import DATA_FILES, MapHeader
+from disam_ros.keypoints import FILE, intrinsics
+from disam_ros.place_map import MapHeader
+from disam_ros.records import ImageRecord, RecordTable, record_row, records_writer
+from disam_ros.triangulation import fill_depths
 
 NPY_HEADER_BYTES = 128  # what numpy writes for a two-dimensional array, with room to grow
 WHOLE = "coarse_whole.npy"  # coarse descriptors until they are compressed
@@ -50,12 +52,23 @@ class MapWriter:
         self.skipped = 0
         self._header = header
         self._dimensions = {WHOLE: dimensions["coarse"], "fine.npy": dimensions["fine"]}
+        self._kinds = dict(DTYPES)
+        if header.keypoints:
+            self._dimensions[FILE] = header.keypoints.row_type.itemsize
+            self._kinds[FILE] = np.dtype(np.uint8)
         self._identity = {"header": header.to_json(), "dimensions": dimensions, "source": source}
         with self._reporting_disk_errors():
             self._open()
 
-    def add(self, record: ImageRecord, coarse: np.ndarray, fine: np.ndarray) -> None:
-        """Append one image. `record.id` and `.path` are replaced; coarse, fine: [D] each.
+    def add(
+        self,
+        record: ImageRecord,
+        coarse: np.ndarray,
+        fine: np.ndarray,
+        keypoints: np.ndarray | None = None,
+    ) -> None:
+        """Append one image. `record.id` and `.path` are replaced; coarse, fine: [D] each;
+        keypoints: uint8 [B], of a map that has them.
 
         Raises MapError where the descriptors are not finite.
         """
@@ -64,11 +77,15 @@ class MapWriter:
                 f"the model makes descriptors that are not finite of {record.source or record.id}: "
                 f"its weights are damaged or its training went astray"
             )
+        if (keypoints is None) != (self._header.keypoints is None):
+            raise MapError("keypoints expected of all images of a map, or of none")
         with self._reporting_disk_errors():
             row = record_row(record) | {"id": self.count, "path": ""}
             self._csv.writerow(row)
             self._files[WHOLE].write(coarse.astype(DTYPES[WHOLE]).tobytes())
             self._files["fine.npy"].write(to_int8(fine).tobytes())
+            if keypoints is not None:
+                self._files[FILE].write(keypoints.tobytes())
         self.count += 1
 
     def commit(self, position: int, skipped: int = 0) -> None:
@@ -87,15 +104,17 @@ class MapWriter:
         if not self.count:
             raise MapError("no image was added: a map needs at least one")
         with self._reporting_disk_errors():
-            for name in DTYPES:
+            for name in self._kinds:
                 self._files[name].seek(0)
                 self._files[name].write(self._npy_header(name, self.count))
             self.close()
             self._compress()
             cameras = self._tabulate()
+            self._triangulate(cameras)
             values = self._header.to_json() | {"images": self.count, **(extra or {})}
             values["camera_names"] = cameras
-            values["sha256"] = {name: file_sha256(self.part / name) for name in DATA_FILES}
+            files = self._header.data_files
+            values["sha256"] = {name: file_sha256(self.part / name) for name in files}
             _replace(self.part / "map.json", json.dumps(values, indent=2) + "\n")
             os.rename(self.part, self.directory)
             for name in ("progress.json", WHOLE):
@@ -130,6 +149,20 @@ class MapWriter:
         np.save(self.part / "cameras.npy", cameras)
         return list(names)
 
+    def _triangulate(self, cameras: list[str]) -> None:
+        """Give depths to keypoints that have none; after a kill in between it does the same."""
+        header = self._header.keypoints
+        if header is None:
+            return
+        stored = np.load(self.part / FILE, mmap_mode="r+")
+        table = stored.view(header.row_type)[:, 0]
+        poses, camera_of = np.load(self.part / "poses.npy"), np.load(self.part / "cameras.npy")
+        for number, name in enumerate(cameras):
+            rows = np.flatnonzero(camera_of == number)
+            camera = intrinsics(self._header.cameras, name)
+            fill_depths(table, rows, header.features, poses[rows], camera)
+        stored.flush()
+
     def close(self) -> None:
         """Flush and close; what was committed can be resumed."""
         for file in self._files.values():
@@ -147,9 +180,9 @@ class MapWriter:
         mode = "w" if progress is None else "r+"
         self._files = {
             "images.csv": (self.part / "images.csv").open(mode, newline=""),
-            **{name: (self.part / name).open(mode + "b") for name in DTYPES},
+            **{name: (self.part / name).open(mode + "b") for name in self._kinds},
         }
-        for name, kind in DTYPES.items():
+        for name, kind in self._kinds.items():
             file = self._files[name]
             file.write(self._npy_header(name, 0))
             row_bytes = self._dimensions[name] * kind.itemsize
@@ -178,7 +211,7 @@ class MapWriter:
     def _npy_header(self, name: str, rows: int) -> bytes:
         buffer = BytesIO()
         shape = (rows, self._dimensions[name])
-        values = {"descr": DTYPES[name].str, "fortran_order": False, "shape": shape}
+        values = {"descr": self._kinds[name].str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(buffer, values)
         header = buffer.getvalue()
         if len(header) != NPY_HEADER_BYTES:

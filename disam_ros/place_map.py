@@ -10,6 +10,7 @@
     steps.npy        value of one unit of them, float32 [d]
     index_K.faiss    of a large map: cells of camera K's coarse descriptors (index.py)
     fine.npy         fine descriptors up to their norm, int8 [N, D_fine]
+    keypoints.npy    optional, named in map.json: points to verify a place by (keypoints.py)
 
 A map is written to `<name>.part` and renamed when complete, so what carries the name is whole.
 """
@@ -25,9 +26,11 @@ import numpy as np
 
 from disam_ros.compression import Projection
 from disam_ros.config import DescriptorConfig, from_dict
-from disam_ros.dataset import Camera, ImageRecord, RecordTable
+from disam_ros.dataset import Camera
 from disam_ros.errors import DisamError, MapError
 from disam_ros.hashing import file_sha256
+from disam_ros.keypoints import FILE, KeypointHeader, MapKeypoints
+from disam_ros.records import ImageRecord, RecordTable
 
 FORMAT_VERSION = 2
 PROJECTION = ("directions.npy", "steps.npy")
@@ -47,9 +50,17 @@ class MapHeader:
     descriptor: DescriptorConfig
     latitude: float | None = None
     longitude: float | None = None
+    keypoints: KeypointHeader | None = None
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """Files of the map besides map.json and indices."""
+        return (*DATA_FILES, FILE) if self.keypoints else DATA_FILES
 
     def to_json(self) -> dict:
         values = asdict(self)
+        if self.keypoints is None:
+            del values["keypoints"]
         values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
         return {"format_version": FORMAT_VERSION, **values}
 
@@ -62,6 +73,7 @@ class MapHeader:
             descriptor=from_dict(DescriptorConfig, values["descriptor"]),
             latitude=values["latitude"],
             longitude=values["longitude"],
+            keypoints=KeypointHeader(**values["keypoints"]) if "keypoints" in values else None,
         )
 
 
@@ -83,15 +95,18 @@ class PlaceMap:
             self._camera_names: list[str] = values["camera_names"]
         except (KeyError, TypeError, ValueError, AttributeError, DisamError) as error:
             raise MapError(f"{self.directory / 'map.json'} is malformed: {error}") from error
-        for name in DATA_FILES:
+        for name in self.header.data_files:
             self._check_file(name, checksums.get(name), verify)
         self.records: Sequence[ImageRecord] = RecordTable(self.directory / "images.csv")
         arrays = {name: self._load_array(name) for name in ARRAYS}
         self.poses, self.coarse = arrays["poses.npy"], arrays["coarse.npy"]
         self.fine, self._camera_of = arrays["fine.npy"], arrays["cameras.npy"]
         self.projection = Projection(np.array(arrays["directions.npy"]), arrays["steps.npy"])
+        self._keypoints = self._load_keypoints()
         lengths = {name: len(array) for name, array in arrays.items() if name not in PROJECTION}
         lengths["images.csv"] = len(self.records)
+        if self._keypoints is not None:
+            lengths[FILE] = len(self._keypoints)
         if set(lengths.values()) != {count}:
             raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
         if not count:
@@ -122,6 +137,15 @@ class PlaceMap:
         """Where the index of a large map lies (index.py); it can be made anew at any time."""
         return self.directory / f"index_{self._camera_names.index(camera)}.faiss"
 
+    def keypoints(self, row: int) -> MapKeypoints:
+        """Points of a map image. Raises MapError where the map has none."""
+        if self._keypoints is None:
+            raise MapError(
+                f"{self.directory} has no keypoints to verify places by; build it again with the "
+                f"setting keypoints, such as 512"
+            )
+        return MapKeypoints.of_row(self._keypoints[row])
+
     def spacing(self) -> float:
         """Median distance (metres) between consecutive map images of one camera."""
         steps = [0.0]
@@ -138,6 +162,18 @@ class PlaceMap:
             verify = path.stat().st_size <= CHECKED
         if verify and file_sha256(path) != sha256:
             raise MapError(f"{path} is damaged: its SHA-256 is not the one in map.json")
+
+    def _load_keypoints(self) -> np.ndarray | None:
+        """Rows [N] of KeypointHeader.row_type; None where there are none."""
+        if self.header.keypoints is None:
+            return None
+        rows, kind = self._load_array(FILE), self.header.keypoints.row_type
+        if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != kind.itemsize:
+            raise MapError(
+                f"{self.directory / FILE} is damaged: expected {kind.itemsize} bytes an image, got "
+                f"shape {list(rows.shape)}"
+            )
+        return rows.view(kind)[:, 0]
 
     def _load_array(self, name: str) -> np.ndarray:
         try:

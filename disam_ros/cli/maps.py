@@ -21,8 +21,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--domain", default="", help="domain of all images")
     build.add_argument("--pose-topic", default="", help="topic in the bag that carries poses")
     build.add_argument("--keyframe-distance", type=float, help="metres between map images")
+    build.add_argument(
+        "--keypoints", type=int, help="points kept of an image to verify places by, such as 512"
+    )
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-
     build.add_argument(
         "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
     )
@@ -58,6 +60,8 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         config = from_yaml(MapBuilderConfig, arguments.config)
     if arguments.keyframe_distance is not None:
         config.keyframe_distance = arguments.keyframe_distance
+    if arguments.keypoints is not None:
+        config.keypoints = arguments.keypoints
     if arguments.domain:
         config.domain = arguments.domain
     if arguments.dataset:
@@ -67,8 +71,10 @@ def build_map_command(arguments: argparse.Namespace) -> None:
     model, encoder = load_model(arguments.model), None
     if arguments.ray:
         from disam_ros.distributed import RayEncoder
+        from disam_ros.keypoints import keypoint_maker
 
-        encoder = RayEncoder(model, config.descriptor, arguments.ray)
+        keypoints = keypoint_maker(config, source.info.cameras)
+        encoder = RayEncoder(model, config.descriptor, arguments.ray, keypoints)
     device = select_device(arguments.device)
     place_map = build_map(source, model, arguments.output, config, device, encoder=encoder)
     print(f"{len(place_map)} images → {arguments.output}")
