@@ -176,8 +176,43 @@ def render(results: dict) -> str:
         f"prior.\n\n{_prior_table(rows)}\n"
         "**Scene geometry.** Trained by day alone (summer_day, autumn_rain); R@1 within 5 m and 15 "
         "m. Tuned by night: the depth decoder alone saw images of night drives with their depth, "
-        f"of the other towns.\n\n{_depth_table(rows)}"
+        f"of the other towns.\n\n{_depth_table(rows)}\n"
+        f"The papers' claims, here: {'; '.join(_claims(rows))}.\n"
     )
+
+
+def _claims(rows: dict) -> list[str]:
+    """What became of each claim: the difference of two rows' means beside their seeds' spread."""
+
+    def accuracy(name: str) -> list[float]:
+        return [100 * _over(c["accuracy"]["5 m"] for c in s.values()) for s in rows[name].values()]
+
+    def local(name: str) -> list[float]:
+        found = rows[name].values()
+        return [100 * _over(c["priors"][1]["local_recall_at_1"] for c in s.values()) for s in found]
+
+    def by_night(name: str) -> list[float]:
+        return [100 * seed["night"]["accuracy"]["5 m"] for seed in rows[name].values()]
+
+    soft, similarity = "soft contrastive, released form", "multi-similarity"
+    everywhere, near = list(PRIORS)[:2]
+    rgb, depth, tuned = DEPTHS
+    pairs = {
+        "soft contrastive above multi-similarity (5 m)": (accuracy(soft), accuracy(similarity)),
+        "soft contrastive above triplet (5 m)": (accuracy(soft), accuracy("triplet")),
+        "local negatives better near a 10 m prior": (local(near), local(everywhere)),
+        "depth helps at night (5 m)": (by_night(depth), by_night(rgb)),
+        "tuning the decoder helps at night (5 m)": (by_night(tuned), by_night(depth)),
+    }
+    return [f"{claim}: {_verdict(*both)}" for claim, both in pairs.items()]
+
+
+def _verdict(better: list[float], other: list[float]) -> str:
+    gain = np.mean(better) - np.mean(other)
+    told = f"{gain:+.1f} points"
+    if min(better) > max(other):
+        return f"{told}, holds"
+    return f"{told}, the opposite" if max(better) < min(other) else f"{told}, within the seeds"
 
 
 def _accuracies(rows: dict) -> list[list[str]]:

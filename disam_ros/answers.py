@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 KNOWN = "known"  # a place was named
 UNKNOWN = "unknown"  # the best score is below the threshold
-UNREADABLE = "unreadable"  # the image could not be decoded
+UNREADABLE = "unreadable"  # the image could not be decoded, or the node saw nothing in it
 MISSING = "missing"  # the running node said nothing: the image was lost or dropped
 
 MAX_AGE_NS = 1_000_000_000  # farthest that odometry may be from an image
@@ -98,8 +98,9 @@ def localize_all(
         record = item.record
         latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
         try:
+            picture = item.load()
             found = localizer.localize(
-                item.load(),
+                picture,
                 record.stamp_ns or None,
                 record.camera or None,
                 weather=item.weather,
@@ -113,7 +114,8 @@ def localize_all(
             continue
         if tracker is not None:
             at = track.at(record.stamp_ns) if track else None
-            found = tracker.follow(found, record.stamp_ns or None, at and at[0])
+            stamp_ns = record.stamp_ns or None
+            found = tracker.follow(found, stamp_ns, at and at[0], image=picture)
         camera = source.info.cameras.get(record.camera)
         base_from_camera = camera.base_from_camera if camera else Transform.identity()
         answer = answer_of(record, found, localizer.ranking(found, ranks), base_from_camera)

@@ -73,6 +73,11 @@ class SequenceFilter:
         count = min(FOLLOWED, len(self))
         return np.argpartition(-self._belief, count - 1)[:count]
 
+    def likeliest(self, count: int) -> np.ndarray:
+        """Rows of the likeliest map images, best first, int64 [≤ count]."""
+        rows = self.followed
+        return rows[np.argsort(-self._belief[rows])[:count]]
+
     def predict(self, base_from_next: Transform | None, seconds: float) -> bool:
         """The vehicle moved. base_from_next: its motion by odometry, None: unknown.
 

@@ -16,10 +16,12 @@ from disam_ros.geometry import Transform
 from disam_ros.localization import Estimate, Localization
 from disam_ros.localizer import Localizer
 from disam_ros.place_map import PlaceMap
+from disam_ros.verify import Verifier, worth_verifying
 
 CANDIDATES = 50  # map images whose score is looked at besides those that the belief follows
 SPREAD = 0.25  # weight of the images' spread in the covariance: most of it is the map's spacing
 NS = 1e-9
+VERIFIED = 6  # map images that are looked at for points, as long as there is time
 LONGEST = 10.0  # seconds between images after which a sequence begins anew
 
 
@@ -40,6 +42,11 @@ class Tracker:
     def __init__(self, localizer: Localizer) -> None:
         self._localizer, self._calibration = localizer, localizer.calibration
         self._tracks: dict[str, _Track] = {}
+        wanted = localizer.config.verify.when != "never"
+        kept = localizer.map.header.keypoints is not None
+        self._verifier = (
+            Verifier(localizer.map, localizer.config.verify) if wanted and kept else None
+        )
 
     def reset(self) -> None:
         """Forget all sequences."""
@@ -52,12 +59,14 @@ class Tracker:
         odom_from_base: Transform | None = None,
         drive: int = 0,
         believe: bool = True,
+        image: np.ndarray | None = None,
     ) -> Localization:
         """The localization with an estimate from the whole sequence.
 
         stamp_ns: None: unknown; the image then stands alone. odom_from_base: odometry at the
         image's time; None where there is none. drive: number of odometry's frame: between different
-        ones the motion is unknown. believe: whether the image is evidence. A stamp before the last
+        ones the motion is unknown. believe: whether the image is evidence. image: uint8 RGB, for
+        verification where the map keeps points (verify.py). A stamp before the last
         one, or one long after it, begins a sequence anew.
         """
         began = time.perf_counter()
@@ -73,6 +82,8 @@ class Tracker:
         if moved and believe:
             track.filter.update(*self._evidence(found, track))
         estimate = self._estimate(track.filter, found)
+        if image is not None and believe and self._verifier is not None:
+            estimate = self._verified(image, found, track.filter, estimate, moved)
         spent = 1e3 * (time.perf_counter() - began)
         laps = found.timings_ms | {"sequence": spent}
         laps["total"] = laps.get("total", 0.0) + spent
@@ -114,6 +125,40 @@ class Tracker:
             record=self._localizer.map.records[rows[belief.row]],
             known=belief.probability >= self._localizer.config.sequence.least_probability,
         )
+
+    def _verified(
+        self,
+        image: np.ndarray,
+        found: Localization,
+        belief_filter: SequenceFilter,
+        estimate: Estimate,
+        moved: bool,
+    ) -> Estimate:
+        """The estimate after a look at points, where it can change.
+
+        Points weigh in the belief, and a pose that they give in the likeliest place, in metres, is
+        the answer.
+        """
+        config = self._localizer.config.verify
+        if not worth_verifying(estimate.probability, 2 * estimate.probability - 1, config):
+            return estimate
+        rows = self._localizer.map.rows_of(found.camera)
+        likeliest = belief_filter.likeliest(VERIFIED)
+        seen = self._verifier.verify(image, found.camera, rows[likeliest])
+        if not seen:
+            return estimate
+        if moved:
+            likeliest = likeliest[: len(seen)]
+            belief_filter.update(likeliest, self._verifier.log_ratios(seen), 0.0)
+            estimate = self._estimate(belief_filter, found)
+        mount = self._localizer.map.header.cameras[found.camera].base_from_camera
+        posed = [item for item in seen if item.metric]
+        for item in sorted(posed, key=lambda item: -item.inliers):
+            map_from_base, covariance = item.of_base(mount)
+            gap = map_from_base.translation - estimate.map_from_base.translation
+            if np.linalg.norm(gap) <= self._localizer.config.sequence.radius:
+                return replace(estimate, map_from_base=map_from_base, covariance=covariance)
+        return estimate
 
 
 def poses_of_base(place_map: PlaceMap, camera: str, rows: np.ndarray) -> np.ndarray:
