@@ -86,11 +86,11 @@ def render(results: dict) -> str:
         "elsewhere. Odometry of the town is that of wheels (1 % scale error, drifting); Gardens "
         "Point and Nordland have none: there it is one frame an image, which is how both sets were "
         "aligned, so these rows are the best case. Points: the map keeps "
-        f"{KEYPOINTS} of an image (SIFT, triangulated), the likeliest images are matched, "
-        "and where enough agree the pose is theirs; Gardens Point has no metric poses to triangulate with, "
+        f"{KEYPOINTS} of an image (SIFT, triangulated), the likeliest images are matched, and the "
+        "pose is theirs where enough agree; Gardens Point has no metric poses to triangulate with, "
         "Nordland at 64×32 pixels no points. NEES: normalized error squared of answered poses over "
         "its expectation, 1 for a right covariance, of the town alone. ms: what following adds to "
-        "an image, load in the line below.\n\n" + markdown(header, rows)
+        "an image.\n\n" + markdown(header, rows)
     )
 
 
