@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 BACKENDS = ("auto", "torch", "onnx")  # what can run the encoders of a query (backend.py)
 
+CONSUMERS = ("amcl", "robot_localization", "rtabmap", "autoware", "slam_toolbox")  # (consumers.py)
+
 LOCAL_FEATURES = ("sift", "orb", "xfeat")  # what finds points to verify a place by
 
 
@@ -198,6 +200,58 @@ class FilterConfig:
 
 
 @dataclass
+class VerifyConfig:
+    """Verification of a sequence's places by points, where the map keeps them (verify.py)."""
+
+    when: str = setting(
+        "unsure",
+        "when to verify; unsure: where it can change the answer",
+        choices=("never", "unsure", "always"),
+    )
+    sure: float = setting(
+        0.99, "probability from which a place needs no verification", minimum=0.0, maximum=1.0
+    )
+    clear: float = setting(
+        0.9,
+        "lead over the second likeliest place, in probability, from which it needs none",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    budget_ms: float = setting(
+        100.0, "milliseconds after which no further candidate is begun", minimum=0.0
+    )
+    points: int = setting(512, "points sought in a query", minimum=8, maximum=4096)
+    xfeat: str = setting("", "ONNX file that finds them, for a map made with xfeat")
+    noise: float = setting(
+        1.0, "pixels (1 sigma) by which a point is seen off its place", minimum=0.01
+    )
+    tolerance: float = setting(3.0, "pixels within which a point agrees with a pose", minimum=0.1)
+    least_inliers: int = setting(
+        12, "points that must agree before a pose is believed", minimum=6, maximum=4096
+    )
+    floor_metres: float = setting(
+        0.2, "1 sigma of a pose's place besides what its points leave open", minimum=0.0
+    )
+    floor_degrees: float = setting(
+        1.0, "1 sigma of its rotation besides what its points leave open", minimum=0.0
+    )
+    radius: float = setting(
+        10.0, "metres beyond which two candidates are different places", minimum=0.0
+    )
+    ratio_per_inlier: float = setting(
+        0.2, "log likelihood ratio of a point more than in any other place", minimum=0.0
+    )
+    lowest_ratio: float = setting(-3.0, "log likelihood ratio at least", minimum=-20.0, maximum=0.0)
+    highest_ratio: float = setting(3.0, "log likelihood ratio at most", minimum=0.0, maximum=20.0)
+    highest_alone: float = setting(
+        0.8,
+        "log likelihood ratio at most where no other place was verified: houses may be alike",
+        minimum=0.0,
+        maximum=20.0,
+    )
+
+
+@dataclass
 class LocalizerConfig:
     """Settings of one localization (localizer.py)."""
 
@@ -230,44 +284,16 @@ class LocalizerConfig:
     domain: DomainConfig = field(default_factory=DomainConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     sequence: FilterConfig = field(default_factory=FilterConfig)
-
-
-@dataclass
-class VerifyConfig:
-    """Verification of places by points (verify.py)."""
-
-    when: str = setting(
-        "unsure",
-        "when to verify; unsure: where it can change the answer",
-        choices=("never", "unsure", "always"),
-    )
-    sure: float = setting(
-        0.99, "probability from which a place needs no verification", minimum=0.0, maximum=1.0
-    )
-    clear: float = setting(
-        0.9,
-        "lead over the second likeliest place, in probability, from which it needs none",
-        minimum=0.0,
-        maximum=1.0,
-    )
-    budget_ms: float = setting(
-        100.0, "milliseconds after which no further candidate is begun", minimum=0.0
-    )
-    points: int = setting(512, "points sought in a query", minimum=8, maximum=4096)
-    xfeat: str = setting("", "ONNX file that finds them, for a map made with xfeat")
-    noise: float = setting(
-        1.0, "pixels (1 sigma) by which a point is seen off its place", minimum=0.01
-    )
-    tolerance: float = setting(3.0, "pixels within which a point agrees with a pose", minimum=0.1)
-    least_inliers: int = setting(
-        12, "points that must agree before a pose is believed", minimum=6, maximum=4096
-    )
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
 
 
 @dataclass
 class LoopClosureConfig:
     """When the vehicle is told to be where it was before (loop_closure.py)."""
 
+    enabled: bool = setting(
+        False, "publish ~/loop_closure: places of this drive and of the map met again; needs odom"
+    )
     keyframe_distance: float = setting(
         3.0, "metres between kept images of the drive", minimum=0.1, maximum=100.0
     )
@@ -362,7 +388,27 @@ class LocalizerNodeConfig:
     relocalize_timeout: float = setting(
         5.0, "seconds ~/relocalize waits for a fresh image", minimum=0.1
     )
+    odometry_max_speed: float = setting(
+        40.0,
+        "metres a second beyond which the topic odom has jumped: the motion is then unknown",
+        minimum=0.1,
+    )
+    publish_tf: bool = setting(
+        False,
+        "broadcast TF map → odom with every pose; leave it false where another node does; needs "
+        "odom and tf2_msgs",
+    )
+    tf_tolerance: float = setting(
+        1.0, "seconds after the image for which that TF is said to hold", minimum=0.0
+    )
+    consumer: str = setting(
+        "none",
+        "what takes the poses: diagnostics tell which of its rules they break (docs/slam.md)",
+        choices=("none", *CONSUMERS),
+    )
+    consumer_map_frame: str = setting("map", "its name of the map's frame")
     localizer: LocalizerConfig = field(default_factory=LocalizerConfig)
+    loop_closure: LoopClosureConfig = field(default_factory=LoopClosureConfig)
 
 
 @dataclass

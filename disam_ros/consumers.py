@@ -139,6 +139,19 @@ def map_from_odom(map_from_base: Transform, odom_from_base: Transform) -> Transf
     return map_from_base @ odom_from_base.inverse()
 
 
+def set_up(consumer: str, map_frame: str) -> dict[str, Any]:
+    """Its parameters as they should be, with its name of the map's frame: only a pose can then be
+    at fault."""
+    fused = [i in NEEDED for i in range(15)]
+    ekf = {"map_frame": map_frame, "world_frame": map_frame, "pose0_config": fused}
+    return {
+        "amcl": {"global_frame_id": map_frame},
+        "robot_localization": ekf,
+        "rtabmap": {"map_frame_id": map_frame, "Optimizer/PriorsIgnored": "false"},
+        "slam_toolbox": {"map_frame": map_frame, "mode": "localization"},
+    }.get(consumer, {})
+
+
 CONSUMERS: dict[str, Rule] = {
     "amcl": amcl,
     "robot_localization": robot_localization,

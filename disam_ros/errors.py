@@ -14,6 +14,10 @@ class ImageError(DisamError):
     """An image cannot be decoded or has the wrong shape or type."""
 
 
+class BlindError(ImageError):
+    """An image shows nothing of the place: the camera is covered, blinded or frozen."""
+
+
 class GeometryError(DisamError):
     """A pose is not a finite rigid transform."""
 

@@ -21,8 +21,7 @@ from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform, distance
 from disam_ros.keyframes import KeyframeSelector
 from disam_ros.loop_hint import MAP, OWN, Hint, Relation
-
-JUMP_SLACK = 1.0  # metres that odometry may step at once, however short the time
+from disam_ros.odometry import JUMP_SLACK
 
 # From what was kept with a keyframe and what comes with the image now: where the one lies in the
 # other, or None where they do not show the same place.
@@ -55,7 +54,7 @@ class LoopCloser:
             for kind in (OWN, MAP)
         }
         self._runs = {kind: AgreeingRun(config) for kind in (OWN, MAP)}
-        self._last: tuple[int, Transform] | None = None  # stamp and odometry
+        self._last: tuple[int, Transform | None] | None = None  # stamp and odometry
         self._drive_from_base, self._travelled = Transform.identity(), 0.0
 
     def __len__(self) -> int:
@@ -106,6 +105,13 @@ class LoopCloser:
         relation = match.relation or self._wide(match.spacing)
         return [Hint(stamp_ns, match.stamp_ns, relation, match.score, MAP, match.map_from_base)]
 
+    def lose_odometry(self) -> None:
+        """Odometry begins anew in another frame; the vehicle is taken to have stood still."""
+        if self._last is not None:
+            self._last = (self._last[0], None)
+        for run in self._runs.values():
+            run.clear()
+
     def _own_hint(self, here: Keyframe, coarse: np.ndarray, fine: np.ndarray) -> Hint | None:
         config, run, spacing = self._config, self._runs[OWN], self._selectors[OWN].distance
         latest = replace(
@@ -150,15 +156,17 @@ class LoopCloser:
                     f"expected images in order of time, got {stamp_ns} ns after {before} ns; start "
                     "a new drive where the clock was set back"
                 )
-            motion = odometry.inverse() @ odom_from_base
-            metres = float(np.linalg.norm(motion.translation))
-            if metres > self._config.max_speed * (stamp_ns - before) / 1e9 + JUMP_SLACK:
-                for run in self._runs.values():
-                    run.clear()
-            else:
-                self._drive_from_base = self._drive_from_base @ motion
-                self._travelled += metres
+            if odometry is not None:
+                self._advance(odometry.inverse() @ odom_from_base, (stamp_ns - before) / 1e9)
         self._last = (stamp_ns, odom_from_base)
+
+    def _advance(self, motion: Transform, seconds: float) -> None:
+        metres = float(np.linalg.norm(motion.translation))
+        if metres > self._config.max_speed * seconds + JUMP_SLACK:
+            self.lose_odometry()
+            return
+        self._drive_from_base = self._drive_from_base @ motion
+        self._travelled += metres
 
 
 class AgreeingRun:

@@ -19,6 +19,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import ParameterValue, SetParametersResult
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
@@ -78,16 +79,18 @@ def save_tiny_map(
     count: int = 6,
     cameras: tuple[str, ...] = ("front",),
     cells: int = 8,
+    pose: Callable[[int], Transform] = base_pose,
+    frame: str = "town",
 ) -> None:
-    """A map of textures; camera number c shows texture 100 * c + index at `base_pose(index)`.
+    """A map of textures; camera number c shows texture 100 * c + index at `pose(index)`.
 
-    cells: of the fine descriptors, along the longer side.
+    cells: of the fine descriptors, along the longer side. frame: the map's.
     """
     camera = Camera(WIDTH, HEIGHT, 50.0, 50.0, 32.0, 24.0, base_from_camera=BASE_FROM_CAMERA)
-    info = DatasetInfo("textures", dict.fromkeys(cameras, camera), map_frame="town")
+    info = DatasetInfo("textures", dict.fromkeys(cameras, camera), map_frame=frame)
     images = [
         PosedImage(
-            ImageRecord(0, (START_S + i) * 10**9, name, "day", "", base_pose(i) @ BASE_FROM_CAMERA),
+            ImageRecord(0, (START_S + i) * 10**9, name, "day", "", pose(i) @ BASE_FROM_CAMERA),
             lambda seed=100 * c + i: texture(seed),
         )
         for i in range(count)
@@ -173,6 +176,10 @@ class Client:
         self.node.create_subscription(
             DiagnosticArray, "/diagnostics", lambda m: self._statuses.extend(m.status), 50
         )
+
+    def add(self, node: Any) -> None:
+        """Spin another node of this process, too."""
+        self._executor.add_node(node)
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -295,6 +302,17 @@ def compressed_message(image: np.ndarray, second: int = 0, form: str = ".png") -
     message = CompressedImage(format=form.removeprefix("."))
     message.data = cv2.imencode(form, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     message.header.stamp.sec = START_S + second
+    return message
+
+
+def odometry_message(odom_from_base: Transform, second: int = 0) -> Odometry:
+    """Odometry in the frame odom, stamped START_S + second."""
+    at, turn = odom_from_base.translation.tolist(), odom_from_base.quaternion.tolist()
+    message = Odometry(child_frame_id="base_link")
+    message.header.frame_id, message.header.stamp.sec = "odom", START_S + second
+    pose = message.pose.pose
+    pose.position.x, pose.position.y, pose.position.z = at
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = turn
     return message
 
 

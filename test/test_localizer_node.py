@@ -309,7 +309,7 @@ def test_parameters_are_checked_when_they_change(robot):
         return "" if result.successful else result.reason
 
     assert "out of range" in reason("localizer.score_threshold", 3.0)
-    assert "deactivate and clean it up first" in reason("map", "/elsewhere")
+    assert "deactivate and clean it up first" in reason("localizer.device", "cpu")
     assert "not a known weather word" in reason("localizer.domain.weather", "raspberry")
     assert "available: day, night" in reason("localizer.domain.override", "noon")
     assert not reason("localizer.domain.weather", "fog")

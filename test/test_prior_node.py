@@ -191,6 +191,26 @@ def test_odometry_carries_the_last_answer_to_the_twin(robot):
     robot.told("nothing on 'odom' within 1 s of the image")
 
 
+@with_source("none")
+def test_the_source_of_priors_changes_while_the_node_runs(robot):
+    def change(name, value):
+        return robot.client.set_parameter(NODE, f"localizer.prior.{name}", value)
+
+    assert robot.localize(ORIGINAL)["prior"] == "none"
+    assert change("source", "topic").successful
+    robot.send("prior", pose(TWIN))
+    answer = robot.localize(ORIGINAL)
+    assert (answer["map image"], answer["prior"]) == (str(TWIN), "used")
+    assert change("origin_latitude", 3.0).successful  # of no effect without fixes
+    refused = change("source", "fix")
+    assert not refused.successful and "got only one" in refused.reason
+    assert change("outlier_share", 1.0).successful  # priors have no say
+    robot.send("prior", pose(TWIN))
+    assert robot.localize(7)["map image"] == "7"
+    assert change("source", "none").successful
+    assert robot.localize(8)["prior"] == "none"
+
+
 def header(latitude=None, longitude=None):
     return MapHeader("", "", "town", {}, DescriptorConfig(), latitude, longitude)
 

@@ -163,7 +163,9 @@ def _faults(source: ImageSource, answers: list[Answer]) -> list[str]:
         notes.append(f"{len(unposed)} of {len(answers)} images have no true pose near their stamp")
     outcomes = Counter(answer.outcome for answer in answers)
     if outcomes[UNREADABLE]:
-        notes.append(f"{outcomes[UNREADABLE]} images could not be decoded and count as unanswered")
+        notes.append(
+            f"{outcomes[UNREADABLE]} images could not be decoded or show nothing: unanswered"
+        )
     if outcomes[MISSING]:
         notes.append(f"{outcomes[MISSING]} images were lost or dropped and count as unanswered")
     return notes

@@ -21,8 +21,11 @@ PUBLISHED = "callback to published"  # the stage from the image's arrival to its
 MILLISECONDS = " (ms)"
 
 
-def localized(found: Localization, published_ms: float) -> DiagnosticStatus:
-    """The answer, known or unknown. published_ms: from the image's arrival to its pose."""
+def localized(found: Localization, published_ms: float, evidence: bool = True) -> DiagnosticStatus:
+    """The answer, known or unknown. published_ms: from the image's arrival to its pose.
+
+    evidence: whether the image told anything new of the place.
+    """
     best = found.best
     values = {
         "outcome": KNOWN if found.known else UNKNOWN,
@@ -34,6 +37,8 @@ def localized(found: Localization, published_ms: float) -> DiagnosticStatus:
         "candidates": ",".join(str(c.record.id) for c in found.candidates),
         "prior": found.prior or NO_PRIOR,
     }
+    if not evidence:
+        values["image"] = "repeated: it is no evidence"
     if found.estimate is not None:
         values["probability"] = f"{found.estimate.probability:.6f}"
         values["on map"] = f"{found.estimate.on_map:.6f}"

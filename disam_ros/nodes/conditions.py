@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What topics tell about the conditions: weather, domain, place on Earth, odometry."""
+"""What topics tell about the conditions: weather, domain, place on Earth."""
 
 from __future__ import annotations
 
-from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import NavSatFix
@@ -11,39 +10,39 @@ from std_msgs.msg import String
 
 from disam_ros.checkpoint import Model
 from disam_ros.domain import parse_weather
-from disam_ros.errors import DomainError, GeometryError
+from disam_ros.errors import DomainError
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.images import sensor_qos, subscribe
 from disam_ros.nodes.priors import Priors
-from disam_ros.odometry import OdometryTrack
 
 
 class Conditions:
     """The newest valid word of each topic; None: not told, the configuration decides.
 
     latitude, longitude: degrees. domain: override by topic; an empty message releases it. A word
-    that is not understood is told once and leaves things as they are. priors: hear of fixes, too;
-    odometry: gets what valid messages tell.
+    that is not understood is told once and leaves things as they are. priors: hear of fixes, too.
     """
 
-    def __init__(
-        self, node: Node, monitor: Monitor, model: Model, priors: Priors, odometry: OdometryTrack
-    ) -> None:
+    def __init__(self, node: Node, monitor: Monitor, model: Model, priors: Priors) -> None:
         self.weather: str | None = None
         self.domain: str | None = None
         self.latitude: float | None = None
         self.longitude: float | None = None
         self._node, self._monitor = node, monitor
         self._domain_names, self._priors = model.domain_names(), priors
-        self._odometry = odometry
         reliable = QoSProfile(depth=10)
         self._subscriptions = [
             subscribe(node, String, "weather", self._on_weather, monitor, reliable),
             subscribe(node, String, "domain", self._on_domain, monitor, reliable),
             subscribe(node, NavSatFix, "fix", self._on_fix, monitor, sensor_qos()),
-            subscribe(node, Odometry, "odom", self._on_odometry, monitor, sensor_qos()),
         ]
+
+    def adopt(self, model: Model) -> None:
+        """Go on with another model. A domain that it does not have is forgotten."""
+        self._domain_names = model.domain_names()
+        if self.domain not in self._domain_names:
+            self.domain = None
 
     def destroy(self) -> None:
         """Unsubscribe."""
@@ -72,15 +71,6 @@ class Conditions:
         if place is not None:
             self.latitude, self.longitude = place
         self._priors.on_fix(message)
-
-    def _on_odometry(self, message: Odometry) -> None:
-        try:
-            odom_from_base = conversions.check_odometry(message)
-        except GeometryError as error:
-            self._monitor.count("odometry refused")
-            self._tell("odom", f"odometry ignored: {error}")
-            return
-        self._odometry.move(conversions.stamp_to_ns(message.header), odom_from_base)
 
     def _tell(self, key: str, text: str, **hold: None) -> None:
         if self._monitor.problem(key, text, **hold):

@@ -30,11 +30,11 @@ class Extrinsics:
         node: Node,
         monitor: Monitor,
         base_frame: str,
-        fixed: dict[str, Transform],
+        fixed: Mapping[str, Transform],
         use_tf: bool,
     ) -> None:
         self._node, self._monitor, self._base_frame = node, monitor, base_frame
-        self._fixed = fixed
+        self.fixed = fixed
         self._found: dict[str, Transform] = {}  # by frame id
         self._tf: ModuleType | None = _import_tf() if use_tf else None
         if self._tf is not None:
@@ -46,11 +46,11 @@ class Extrinsics:
     def base_from_camera(self, camera: str, frame_id: str) -> Transform:
         """Pose of a camera's optical frame in the base frame."""
         if self._tf is None or not frame_id:
-            return self._fixed[camera]
+            return self.fixed[camera]
         if frame_id not in self._found:
             found = self._look_up(frame_id)
             if found is None:
-                return self._fixed[camera]
+                return self.fixed[camera]
             self._found[frame_id] = found
         return self._found[frame_id]
 

@@ -24,12 +24,19 @@ from disam_ros.domain import parse_weather
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.nodes import parameters, process
 from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor
+from disam_ros.nodes.loaded import Loaded, load
+from disam_ros.nodes.reload import Reload
+from disam_ros.nodes.relocalize import Relocalize
 from disam_ros.nodes.session import Session
 
 NAME = "localizer"
 
-# May be set at any time; the other parameters only while the node is unconfigured.
-LIVE = ("localizer.score_threshold", "localizer.domain.override", "localizer.domain.weather")
+# May be set at any time; the other parameters only while the node is unconfigured. A new map or
+# model is taken by ~/reload.
+LIVE = ("map", "model", "stale_after", "relocalize_timeout", "odometry_max_speed")
+LIVE += ("consumer", "consumer_map_frame")
+NOT_LIVE = ("localizer.device", "localizer.backend", "localizer.domain.from_image")
+NOT_LIVE += ("localizer.verify.",)
 
 
 class LocalizerNode(LifecycleNode):
@@ -42,6 +49,8 @@ class LocalizerNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
         self._monitor = Monitor(f"{NAME}: relocalization")
+        self._relocalize = Relocalize(self, self._config.relocalize_timeout)
+        Reload(self, self._monitor, self._load, self._adopt)
         self._diagnostics = DiagnosticsPublisher(self, self._status)
         self._answer_change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
@@ -61,7 +70,7 @@ class LocalizerNode(LifecycleNode):
         """Load model and map and subscribe."""
         self._monitor.forget_problems()
         try:
-            self._session = Session(self, self._config, self._monitor)
+            self._session = Session(self, self._config, self._monitor, self._relocalize)
         except Exception as error:
             text = str(error) or type(error).__name__
             self._monitor.problem("configuration", f"cannot configure: {text}", ERROR, hold=None)
@@ -116,8 +125,7 @@ class LocalizerNode(LifecycleNode):
 
     def _status(self) -> DiagnosticStatus:
         if self._session is not None:
-            self._session.check_age()
-            self._session.check_links()
+            self._session.look()
         state = self._state_machine.current_state[1]  # rclpy has no public accessor
         self._monitor.fact("state", state)
         return self._monitor.status(state)
@@ -142,7 +150,7 @@ class LocalizerNode(LifecycleNode):
             config = parameters.with_changes(self._config, changes)
             self._check_live(config)
             known = parameters.names(self._config)
-            fixed = [p.name for p in changes if p.name in known and p.name not in LIVE]
+            fixed = [p.name for p in changes if p.name in known and not is_live(p.name)]
             if fixed and self._session is not None:
                 raise ConfigError(
                     f"'{fixed[0]}' is read when the node is configured: deactivate and clean it up "
@@ -153,16 +161,33 @@ class LocalizerNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _check_live(self, config: LocalizerNodeConfig) -> None:
-        """Raise DomainError for words that the model or this package does not know."""
-        domain = config.localizer.domain
-        parse_weather(domain.weather)
-        if self._session is not None and domain.override:
-            self._session.localizer.choose_domain(None, domain=domain.override)
+        """Raise DisamError for settings that the model, the map or this package does not know."""
+        parse_weather(config.localizer.domain.weather)
+        if self._session is not None:
+            self._session.check(config)
 
     def _take_parameters(self, changes: list[Parameter]) -> None:
         self._config = parameters.with_changes(self._config, changes)
+        self._relocalize.timeout = self._config.relocalize_timeout
         if self._session is not None:
-            self._session.localizer.config = self._config.localizer
+            self._session.configure(self._config)
+
+    def _load(self) -> tuple[Session, Loaded]:
+        """What the parameters name, for the session that runs now. Raises DisamError."""
+        if self._session is None:
+            raise ConfigError("the node is not configured: configure it to load map and model")
+        return self._session, load(self, self._config)
+
+    def _adopt(self, new: tuple[Session, Loaded]) -> str:
+        session, loaded = new
+        if session is not self._session:
+            raise ConfigError("the node was cleaned up meanwhile")
+        return session.adopt(loaded)
+
+
+def is_live(name: str) -> bool:
+    """Whether a parameter may be set while the node is configured."""
+    return name in LIVE or (name.startswith("localizer.") and not name.startswith(NOT_LIVE))
 
 
 def create() -> LocalizerNode:

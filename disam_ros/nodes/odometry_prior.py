@@ -28,7 +28,7 @@ class OdometryPrior:
     """growth: see `propagate`."""
 
     def __init__(self, growth: float, track: OdometryTrack) -> None:
-        self._growth, self._track = growth, track
+        self.growth, self._track = growth, track
         self._anchor: Anchor | None = None
 
     @property
@@ -52,4 +52,4 @@ class OdometryPrior:
         odom_from_base, travelled = now
         motion = anchor.odom_from_base.inverse() @ odom_from_base
         metres = travelled - anchor.travelled
-        return propagate(anchor.map_from_base, anchor.covariance, motion, metres, self._growth)
+        return propagate(anchor.map_from_base, anchor.covariance, motion, metres, self.growth)

@@ -39,22 +39,30 @@ class Priors:
         header: MapHeader,
         odometry: OdometryTrack,
     ) -> None:
-        self._node, self._monitor, self._source = node, monitor, config.source
-        self._max_age, self._map_frame = config.max_age, header.map_frame
-        self._newest: tuple[int, PositionPrior] | None = None  # stamp (ns), of fix or topic
-        self._odometry = OdometryPrior(config.odometry_growth, odometry)
-        self._origin = map_origin(config, header) if self._source == "fix" else None
-        self._subscriptions = []
-        if self._source == "topic":
-            kind, qos = PoseWithCovarianceStamped, sensor_qos()
-            self._subscriptions = [subscribe(node, kind, "prior", self._on_pose, monitor, qos)]
+        self._node, self._monitor, self._track = node, monitor, odometry
+        self._source, self._header = "none", None
+        self.adopt(config, header)
+        kind, qos = PoseWithCovarianceStamped, sensor_qos()
+        self._subscription = subscribe(node, kind, "prior", self._on_pose, monitor, qos)
+
+    def adopt(self, config: PriorConfig, header: MapHeader) -> None:
+        """Go on with other settings or another map; of another source or map nothing is known yet.
+
+        Raises ConfigError or PriorError as above; then nothing has changed.
+        """
+        origin = map_origin(config, header) if config.source == "fix" else None
+        if config.source != self._source or header is not self._header:
+            self._newest: tuple[int, PositionPrior] | None = None  # stamp (ns), of fix or topic
+            self._odometry = OdometryPrior(config.odometry_growth, self._track)
+        self._odometry.growth, self._max_age = config.odometry_growth, config.max_age
+        self._origin, self._header, self._source = origin, header, config.source
         if self._source != "none":
-            monitor.start_counts(*(f"priors {effect}" for effect in (USED, OVERRULED, OFF_MAP)))
+            effects = (USED, OVERRULED, OFF_MAP)
+            self._monitor.start_counts(*(f"priors {effect}" for effect in effects))
 
     def destroy(self) -> None:
         """Unsubscribe."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        self._node.destroy_subscription(self._subscription)
 
     def at(self, stamp_ns: int | None) -> PositionPrior | None:
         """The prior of an image with this stamp; None where there is none, which is told."""
@@ -108,9 +116,12 @@ class Priors:
         self._take(message, prior)
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
+        if self._source != "topic":
+            return
         frame, at = message.header.frame_id, message.pose.pose.position
-        if frame != self._map_frame:
-            self._refuse(f"prior in frame '{frame}' ignored: expected '{self._map_frame}'")
+        expected = self._header.map_frame
+        if frame != expected:
+            self._refuse(f"prior in frame '{frame}' ignored: expected '{expected}'")
             return
         try:
             covariance = conversions.covariance_of(message)[:2, :2]

@@ -16,17 +16,18 @@ from std_srvs.srv import Trigger
 class Relocalize:
     """The service ~/relocalize: answers once an image that came AFTER the request was localized.
 
-    A timeout in real seconds; an image that cannot be decoded does not answer, it is noted.
+    A timeout in real seconds; an image that cannot be decoded does not answer, it is noted. The
+    service stays as long as the node: rclpy ends a node whose service is gone when it answers.
     """
 
     def __init__(self, node: LifecycleNode, timeout: float) -> None:
-        self._node, self._timeout = node, timeout
+        self._node, self.timeout = node, timeout
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, Future]] = []  # (newest image at request, answer)
         self._newest = 0
         self._hindrance = ""
         self.active = False
-        self._service = node.create_service(
+        node.create_service(
             Trigger, "~/relocalize", self._on_request, callback_group=ReentrantCallbackGroup()
         )
 
@@ -34,6 +35,11 @@ class Relocalize:
         """An image arrived; only later ones answer requests made from now on."""
         with self._lock:
             self._newest = number
+
+    def waits_for(self, number: int) -> bool:
+        """Whether somebody asked before image `number` came."""
+        with self._lock:
+            return any(newest < number for newest, _ in self._waiting)
 
     def answer(self, number: int, success: bool, message: str) -> None:
         """Image `number` was localized: answer all that asked before it came."""
@@ -54,10 +60,6 @@ class Relocalize:
             number = self._newest + 1
         self.answer(number, False, reason)
 
-    def destroy(self) -> None:
-        """Take the service down."""
-        self._node.destroy_service(self._service)
-
     async def _on_request(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self.active:
             response.success, response.message = False, "the localizer is not active"
@@ -68,7 +70,7 @@ class Relocalize:
         with self._lock:
             self._waiting.append((self._newest, future))
         clock = Clock(clock_type=ClockType.STEADY_TIME)
-        timer = self._node.create_timer(self._timeout, lambda: self._expire(future), clock=clock)
+        timer = self._node.create_timer(self.timeout, lambda: self._expire(future), clock=clock)
         response.success, response.message = await future
         self._node.destroy_timer(timer)
         return response
@@ -80,4 +82,4 @@ class Relocalize:
             self._waiting = kept
         if expired:
             reason = self._hindrance or "no image arrived; check the image topic and its QoS"
-            future.set_result((False, f"timeout after {self._timeout:g} s: {reason}"))
+            future.set_result((False, f"timeout after {self.timeout:g} s: {reason}"))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service ~/reload: another map or model while the node goes on."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecycleNode
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from disam_ros.errors import DisamError
+from disam_ros.nodes.diagnostics import ERROR, Monitor
+
+T = TypeVar("T")
+KEY = "reload"
+
+
+class Reload(Generic[T]):
+    """Opens what the parameters name on a thread of its own, then hands it over on the executor's.
+
+    open_new: what takes long; raises DisamError. adopt: swaps it in and says what runs now; raises
+    DisamError where it does not fit, having changed nothing. A fault is told and answered.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        monitor: Monitor,
+        open_new: Callable[[], T],
+        adopt: Callable[[T], str],
+    ) -> None:
+        self._node, self._monitor = node, monitor
+        self._open_new, self._adopt = open_new, adopt
+        self._under_way = False
+        node.create_service(
+            Trigger, "~/reload", self._on_request, callback_group=ReentrantCallbackGroup()
+        )
+
+    async def _on_request(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._under_way:
+            response.success, response.message = False, "a reload is under way: wait for its answer"
+            return response
+        self._under_way = True
+        opened = Future(executor=self._node.executor)
+        opened.add_done_callback(lambda _: None)  # wakes the executor
+        threading.Thread(
+            target=self._open, args=(opened,), name="disam_reload", daemon=True
+        ).start()
+        new = await opened
+        self._under_way = False
+        try:
+            if isinstance(new, Exception):
+                raise new
+            response.message = self._adopt(new)
+        except Exception as error:
+            response.success, response.message = False, self._refuse(error)
+            return response
+        response.success = True
+        self._monitor.solved(KEY)
+        self._node.get_logger().info(response.message)
+        return response
+
+    def _open(self, opened: Future) -> None:
+        try:
+            new = self._open_new()
+        except Exception as error:
+            new = error
+        opened.set_result(new)
+
+    def _refuse(self, error: Exception) -> str:
+        text = f"reload failed, all goes on as before: {error or type(error).__name__}"
+        detail = ""
+        if not isinstance(error, DisamError):
+            detail = "\n" + "".join(traceback.format_exception(error))
+        self._monitor.problem(KEY, text, ERROR, hold=None)
+        self._node.get_logger().error(text + detail)
+        return text
