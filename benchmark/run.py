@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench`: measures and writes docs/performance.md, whole or section by section.
 
-A section is a module with `measure() -> dict` of figures and `render(figures) -> str`. Figures are
-kept in docs/performance.json; the page is made of them alone.
+A section is a module with `measure() -> dict` of figures, `render(figures) -> str` and perhaps
+`draw(figures)`, which writes a picture. Figures are kept in docs/performance.json; the page is made
+of them alone.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         figures[name] = {"measured_under": measured_under, "results": results}
         FIGURES.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
         PAGE.write_text(page(figures))
+        if (draw := getattr(section(name), "draw", None)) is not None:
+            draw(results)
     if arguments.page_only:
         PAGE.write_text(page(figures))
 

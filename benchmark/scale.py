@@ -19,6 +19,7 @@ import numpy as np
 from benchmark.machine import fresh, load, resident
 from benchmark.peers.table import markdown, verdict
 from benchmark.ranking import town_and_nordland
+from benchmark.scale_figure import draw as draw_curves
 from benchmark.synthetic_map import World, imitation, likeness, routes, seen_again, world
 from disam_ros.compression import LEVELS, MARGIN, Projection, learn
 from disam_ros.index import FLAT, CellIndex, FlatIndex, PlaceIndex, write_cells
@@ -52,6 +53,11 @@ def measure(sizes: tuple[int, ...] = SIZES) -> dict:
                 rows.append(row)
         disc = fresh(_discs, folder, projection, queries)
     return {"rows": rows, "disc": disc | {"images": sizes[-1]}, "likeness": likenesses}
+
+
+def draw(results: dict) -> None:
+    """Curves of the figures, docs/images/scale.png."""
+    draw_curves(results)
 
 
 def render(results: dict) -> str:
@@ -93,6 +99,7 @@ def render(results: dict) -> str:
         "pages included. Of a core: processor time a query, mean, which other processes hardly "
         "change. A search uses one thread whatever it is given. Found: share of the "
         f"{BEST} largest inner products.\n\n"
+        "![The same as curves](images/scale.png)\n\n"
         f"{markdown(header, rows)}\n"
         f"Among the {disc['images']:,} images those within {RADIUS:g} m of a place, "
         f"{disc['inside']:.0f} of them (routes of 1 m steps, {STREETS:g} m apart), two threads:\n\n"

@@ -89,7 +89,8 @@ class SequenceFilter:
             self._pending = self._pending @ base_from_next
             if self._counted and not self._far(self._pending):
                 return False
-            base_from_next, self._pending = self._pending, Transform.identity()
+            base_from_next = self._pending
+        self._pending = Transform.identity()
         self._counted = True
         self._follow(base_from_next, seconds)
         return True

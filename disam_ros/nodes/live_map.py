@@ -83,7 +83,7 @@ class LiveMap:
             self._builder = MapBuilder(
                 info, self._model, config.output, config.builder, self._device, source, live=True
             )
-        except MapError as error:
+        except DisamError as error:
             self._break(error)
             return 0
         return self._builder.count
