@@ -9,10 +9,20 @@ from disam_ros.config import LocalizerNodeConfig, markdown_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PARAMETERS = (ROOT / "docs/parameters.md").read_text()
 
 
 def test_the_parameter_table_is_the_one_the_command_prints():
-    assert markdown_table(LocalizerNodeConfig) in README
+    assert markdown_table(LocalizerNodeConfig) in PARAMETERS
+
+
+def test_the_parameters_that_the_readme_names_first_exist_with_these_defaults():
+    section = README[README.index("### Parameters") : README.index("**Raw images")]
+    told = re.findall(r"^\| (`[a-z].*?) \| (.*?) \|", section, re.MULTILINE)
+    assert len(told) > 4
+    for names, defaults in told:
+        for name, default in zip(names.split(", "), defaults.split(", "), strict=True):
+            assert f"| {name} | {default.strip()} |" in PARAMETERS
 
 
 def test_every_command_in_the_readme_exists(capsys):
