@@ -361,6 +361,11 @@ class LocalizerNodeConfig:
     )
     map: str = setting("", "map directory")
     model: str = setting("", "model directory the map was built with")
+    areas: list[str] = setting(
+        [""],
+        "map directories to choose from by the topic fix while driving, all built with the model; "
+        "one empty string: only `map`",
+    )
     cameras: list[str] = setting(
         ["front"],
         "camera names as in the map; with one camera topics are image, camera_info, "

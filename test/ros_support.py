@@ -81,13 +81,15 @@ def save_tiny_map(
     cells: int = 8,
     pose: Callable[[int], Transform] = base_pose,
     frame: str = "town",
+    place: tuple[float | None, float | None] = (None, None),
 ) -> None:
     """A map of textures; camera number c shows texture 100 * c + index at `pose(index)`.
 
-    cells: of the fine descriptors, along the longer side. frame: the map's.
+    cells: of the fine descriptors, along the longer side. frame: the map's. place: latitude and
+    longitude of its origin.
     """
     camera = Camera(WIDTH, HEIGHT, 50.0, 50.0, 32.0, 24.0, base_from_camera=BASE_FROM_CAMERA)
-    info = DatasetInfo("textures", dict.fromkeys(cameras, camera), map_frame=frame)
+    info = DatasetInfo("textures", dict.fromkeys(cameras, camera), frame, *place)
     images = [
         PosedImage(
             ImageRecord(0, (START_S + i) * 10**9, name, "day", "", pose(i) @ BASE_FROM_CAMERA),

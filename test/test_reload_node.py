@@ -19,8 +19,10 @@ from ros_support import (
     texture,
     values,
 )
+from sensor_msgs.msg import NavSatFix, NavSatStatus
 from std_srvs.srv import Trigger
 
+from disam_ros.checkpoint import load_model
 from disam_ros.errors import MapError
 from disam_ros.geometry import Transform, distance
 from disam_ros.nodes.conversions import pose_to_transform
@@ -122,6 +124,42 @@ def test_a_node_that_is_cleaned_up_while_it_reloads_survives(robot):
     robot.client.spin(0.5)
     robot.at(robot.localize(4), shifted(4), "village")
     assert robot.process.alive and "Traceback" not in robot.process.log
+
+
+def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(world, tmp_path):
+    model = load_model(world / "model")
+    here, there = tmp_path / "here", tmp_path / "there"
+    save_tiny_map(here, model, place=(48.0, 9.0))
+    save_tiny_map(there, model, place=(48.1, 9.0), pose=shifted, frame="village")
+    parameters = {
+        "map": str(here),
+        "model": str(world / "model"),
+        "areas": [str(here), str(there)],
+        "localizer.domain.override": "day",
+    }
+    client = Client()
+
+    def fix(latitude):
+        status = NavSatStatus(status=NavSatStatus.STATUS_FIX)
+        return NavSatFix(status=status, latitude=latitude, longitude=9.0)
+
+    with node_process("localizer_node", world / "areas.log", parameters) as process:
+        robot = Robot(world, process, client)
+        robot.at(robot.localize(3), base_pose(3), "town")
+        client.publisher(NavSatFix, "fix", reliable=False)
+        client.spin(1.0)
+        for _ in range(5):
+            client.publish("fix", fix(60.0))
+            client.spin(0.1)
+        robot.at(robot.localize(3), base_pose(3), "town")
+        village = 48.1 + 500.0 / 111_200.0  # its images lie 500 m north of its origin
+        for _ in range(5):
+            client.publish("fix", fix(village))
+            client.spin(0.1)
+        client.diagnosis(lambda s: values(s).get("map frame") == "village", "the other map")
+        robot.at(robot.localize(4), shifted(4), "village")
+        assert "Traceback" not in process.log
+    client.close()
 
 
 class Gate:

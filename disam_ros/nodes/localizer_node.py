@@ -50,7 +50,7 @@ class LocalizerNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._take_parameters)
         self._monitor = Monitor(f"{NAME}: relocalization")
         self._relocalize = Relocalize(self, self._config.relocalize_timeout)
-        Reload(self, self._monitor, self._load, self._adopt)
+        self._reload = Reload(self, self._monitor, self._load, self._adopt)
         self._diagnostics = DiagnosticsPublisher(self, self._status)
         self._answer_change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
@@ -70,7 +70,9 @@ class LocalizerNode(LifecycleNode):
         """Load model and map and subscribe."""
         self._monitor.forget_problems()
         try:
-            self._session = Session(self, self._config, self._monitor, self._relocalize)
+            self._session = Session(
+                *(self, self._config, self._monitor, self._relocalize, self._switch)
+            )
         except Exception as error:
             text = str(error) or type(error).__name__
             self._monitor.problem("configuration", f"cannot configure: {text}", ERROR, hold=None)
@@ -171,6 +173,11 @@ class LocalizerNode(LifecycleNode):
         self._relocalize.timeout = self._config.relocalize_timeout
         if self._session is not None:
             self._session.configure(self._config)
+
+    def _switch(self, directory: str) -> None:
+        """Take another map with the same model, as ~/reload does."""
+        self.set_parameters([Parameter("map", value=directory)])
+        self._reload.begin()
 
     def _load(self) -> tuple[Session, Loaded]:
         """What the parameters name, for the session that runs now. Raises DisamError."""

@@ -41,28 +41,40 @@ class Reload(Generic[T]):
             Trigger, "~/reload", self._on_request, callback_group=ReentrantCallbackGroup()
         )
 
-    async def _on_request(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def begin(self) -> None:
+        """Without a request: what becomes of it is told, unless one is under way."""
         if self._under_way:
-            response.success, response.message = False, "a reload is under way: wait for its answer"
-            return response
+            return
         self._under_way = True
+        self._start().add_done_callback(lambda opened: self._finish(opened.result()))
+
+    def _start(self) -> Future:
         opened = Future(executor=self._node.executor)
         opened.add_done_callback(lambda _: None)  # wakes the executor
         threading.Thread(
             target=self._open, args=(opened,), name="disam_reload", daemon=True
         ).start()
-        new = await opened
+        return opened
+
+    def _finish(self, new: T | Exception) -> tuple[bool, str]:
+        """Swap in what was opened: whether it worked, and what runs now or why not."""
         self._under_way = False
         try:
             if isinstance(new, Exception):
                 raise new
-            response.message = self._adopt(new)
+            text = self._adopt(new)
         except Exception as error:
-            response.success, response.message = False, self._refuse(error)
-            return response
-        response.success = True
+            return False, self._refuse(error)
         self._monitor.solved(KEY)
-        self._node.get_logger().info(response.message)
+        self._node.get_logger().info(text)
+        return True, text
+
+    async def _on_request(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._under_way:
+            response.success, response.message = False, "a reload is under way: wait for its answer"
+            return response
+        self._under_way = True
+        response.success, response.message = self._finish(await self._start())
         return response
 
     def _open(self, opened: Future) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.config import LocalizerNodeConfig
 from disam_ros.nodes import answer_status, conversions
+from disam_ros.nodes.area_watch import AreaWatch
 from disam_ros.nodes.camera_checks import ImageCheck, ViewCheck
 from disam_ros.nodes.conditions import Conditions
 from disam_ros.nodes.consumer_check import ConsumerCheck
@@ -32,6 +34,7 @@ from disam_ros.nodes.worker import Worker
 class Session:
     """Loads model and map, then subscribes and publishes; localizes between `start` and `stop`.
 
+    switch: called with the map directory that the vehicle has driven onto.
     Raises DisamError where the configuration, the model or the map is at fault.
     """
 
@@ -41,6 +44,7 @@ class Session:
         config: LocalizerNodeConfig,
         monitor: Monitor,
         relocalize: Relocalize,
+        switch: Callable[[str], None],
     ) -> None:
         self._node, self._config, self._monitor = node, config, monitor
         self._relocalize = relocalize
@@ -71,6 +75,7 @@ class Session:
             on_image = functools.partial(self._on_image, camera)
             topic, infos[camera] = f"{prefix}image", f"{prefix}camera_info"
             self._inputs.append(ImageInput(node, topic, transport, reliability, on_image, monitor))
+        self._area = AreaWatch(node, monitor, config.areas, lambda: self._config.map, switch)
         self._views = ViewCheck(node, monitor, infos, header.cameras)
 
     def start(self) -> None:
@@ -91,7 +96,7 @@ class Session:
         """Give back topics and services."""
         self.stop()
         parts = (self._conditions, self._odometry, self._priors, self._outputs, self._views)
-        parts += (self._extrinsics, self._map_odom, self._loops)
+        parts += (self._extrinsics, self._map_odom, self._loops, self._area)
         for part in (*self._inputs, *parts):
             part.destroy()
         self._reports.links(0, 0)
