@@ -27,6 +27,7 @@ SECTIONS = (  # in the page's order
     "gardens_point",
     "nordland",
     "sequences",
+    "trust",
     "companions",
     "ablation",
     "remedies",
