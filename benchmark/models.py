@@ -55,12 +55,12 @@ python -m training.domain_classifier --model runs/daynight-lite/model \\
     --data webcams:data/dnim/train webcams:data/tilde --validation webcams:data/dnim/test
 ```
 
-`models/town-lite/calibration.json` (how sure answers of a sequence may be; daynight-lite has none and takes
-the defaults), learned on the drives that also chose the model's weights:
+`models/town-lite/calibration.json` (how sure answers of a sequence may be; daynight-lite has none
+and takes the defaults), learned on the drives that also chose the model's weights:
 
 ```bash
-disam build-map --dataset runs/validation/reference --model models/town-lite --keyframe-distance 0 \\
-    --output MAP
+disam build-map --dataset runs/validation/reference --model models/town-lite \\
+    --keyframe-distance 0 --output MAP
 disam calibrate runs/validation/autumn_rain runs/validation/night runs/validation/winter_snow \\
     --map MAP --model models/town-lite
 ```
