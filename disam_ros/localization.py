@@ -39,6 +39,7 @@ class Estimate:
     covariance: [6, 6] of map_from_base. spread: [6, 6], how far apart the images lie that share the
     probability of that place. probability: that it is there. on_map: that it is anywhere
     on the map. record: the likeliest map image. known: whether the probability suffices.
+    inliers: points that agree with the pose, where points gave it.
     """
 
     map_from_base: Transform
@@ -48,6 +49,7 @@ class Estimate:
     on_map: float
     record: ImageRecord
     known: bool
+    inliers: int = 0
 
 
 @dataclass(frozen=True)

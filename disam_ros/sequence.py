@@ -157,7 +157,8 @@ class Tracker:
             map_from_base, covariance = item.of_base(mount)
             gap = map_from_base.translation - estimate.map_from_base.translation
             if np.linalg.norm(gap) <= self._localizer.config.sequence.radius:
-                return replace(estimate, map_from_base=map_from_base, covariance=covariance)
+                pose = {"map_from_base": map_from_base, "covariance": covariance}
+                return replace(estimate, **pose, inliers=item.inliers)
         return estimate
 
 

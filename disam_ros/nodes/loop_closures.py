@@ -11,10 +11,10 @@ from std_msgs.msg import Header
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform
-from disam_ros.localization import Localization
+from disam_ros.localization import Estimate, Localization
 from disam_ros.localizer import Localizer
 from disam_ros.loop_closure import LoopCloser, MapMatch
-from disam_ros.loop_hint import MAP, NAME, OWN, Hint, summary, to_values
+from disam_ros.loop_hint import MAP, NAME, OWN, Hint, Relation, summary, to_values
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.odometry import Reading
 
@@ -102,11 +102,23 @@ def map_match(
     if not found.known:
         return None
     record = found.record
+    map_from_base = record.map_from_camera @ base_from_camera.inverse()
     return MapMatch(
         stamp_ns=record.stamp_ns,
-        map_from_base=record.map_from_camera @ base_from_camera.inverse(),
+        map_from_base=map_from_base,
         score=float(localizer.fine_scores(found, np.array([record.id]))[0]),
         spacing=found.spacing,
+        relation=None if found.estimate is None else relation_to(map_from_base, found.estimate),
+    )
+
+
+def relation_to(map_from_keyframe: Transform, estimate: Estimate) -> Relation:
+    """Where the estimate is, seen from a map image's base, with its covariance in those axes."""
+    turn = np.kron(np.eye(2), map_from_keyframe.rotation.T)
+    return Relation(
+        map_from_keyframe.inverse() @ estimate.map_from_base,
+        turn @ estimate.covariance @ turn.T,
+        estimate.inliers,
     )
 
 
