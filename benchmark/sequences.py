@@ -71,7 +71,9 @@ def render(results: dict) -> str:
             cells = [percent(values["right"]), percent(values["half"]), f"{values['median']:.2f}"]
             told = row != ALONE
             cells += [percent(values["answered"]), percent(values["wrong"])] if told else ["", ""]
-            cells += [f"{values['pose']:.2f}", f"{values['ms']:.1f}"] if told else ["", ""]
+            calibrated = name.startswith("town") and np.isfinite(values["pose"])
+            cells.append(f"{values['pose']:.2f}" if told and calibrated else "")
+            cells.append(f"{values['ms']:.1f}" if told else "")
             rows.append([name if row == ALONE else "", row, *cells])
     header = ["queries", "answer", "right", "within 0.5", "median error", "answered"]
     header += ["wrong of these", "NEES", "ms"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -51,7 +52,7 @@ class ValidationConfig:
 
 
 @dataclass
-class RunConfig:
+class RunConfig(ABC):
     """What a recipe says whatever its method; `stages` of the method's own kind complete it."""
 
     name: str = setting("model", "name of the model")
@@ -89,9 +90,9 @@ class RunConfig:
     def stage(self, name: str) -> Any | None:
         return next((s for s in self.stages if s.name == name), None)
 
+    @abstractmethod
     def start_of(self, stage: Any) -> str:
         """Name of the stage whose networks this one starts from; '': untrained."""
-        raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -153,7 +153,7 @@ class LiveMap:
         if self._monitor.problem("build", text, ERROR):
             self._log_error(text)
 
-    def _break(self, error: MapError) -> None:
+    def _break(self, error: DisamError) -> None:
         self._end = str(error)
         self._monitor.problem("map", f"no more images are taken: {error}", ERROR, hold=None)
         self._log_error(f"no more images are taken: {error}")
