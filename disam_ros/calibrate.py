@@ -97,7 +97,8 @@ def _follow(
         _scores(localizer, found, record.map_from_camera, sample, rng, scales)
         camera = drive.info.cameras.get(record.camera)
         mount = camera.base_from_camera if camera else Transform.identity()
-        offset = _offset(record.map_from_camera @ mount.inverse(), found.estimate.map_from_base)
+        truth = record.map_from_camera @ mount.inverse()
+        offset = _offset(truth, found.map_from_base(mount))
         if found.estimate.known and np.linalg.norm(offset[:3]) <= RIGHT_M:
             sample.offsets.append(offset)
             sample.spreads.append(found.estimate.spread.diagonal())

@@ -36,6 +36,7 @@ class Candidate:
 class Estimate:
     """Where the vehicle is by all images so far (sequence.py).
 
+    map_from_base: of the vehicle that made the map, whose mount of the camera is base_from_camera.
     covariance: [6, 6] of map_from_base. spread: [6, 6], how far apart the images lie that share the
     probability of that place. probability: that it is there. on_map: that it is anywhere
     on the map. record: the likeliest map image. known: whether the probability suffices.
@@ -49,6 +50,7 @@ class Estimate:
     on_map: float
     record: ImageRecord
     known: bool
+    base_from_camera: Transform
     inliers: int = 0
 
 
@@ -101,7 +103,8 @@ class Localization:
     def map_from_base(self, base_from_camera: Transform) -> Transform:
         """The pose, that of the best map image or the estimate's, known or not."""
         if self.estimate is not None:
-            return self.estimate.map_from_base
+            map_from_camera = self.estimate.map_from_base @ self.estimate.base_from_camera
+            return map_from_camera @ base_from_camera.inverse()
         return self.best.record.map_from_camera @ base_from_camera.inverse()
 
     def covariance(self, base_from_camera: Transform) -> np.ndarray:

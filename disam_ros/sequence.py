@@ -124,6 +124,7 @@ class Tracker:
             on_map=belief.on_map,
             record=self._localizer.map.records[rows[belief.row]],
             known=belief.probability >= self._localizer.config.sequence.least_probability,
+            base_from_camera=mount_of(self._localizer.map, found.camera),
         )
 
     def _verified(
@@ -151,10 +152,9 @@ class Tracker:
             likeliest = likeliest[: len(seen)]
             belief_filter.update(likeliest, self._verifier.log_ratios(seen), 0.0)
             estimate = self._estimate(belief_filter, found)
-        mount = self._localizer.map.header.cameras[found.camera].base_from_camera
         posed = [item for item in seen if item.metric]
         for item in sorted(posed, key=lambda item: -item.inliers):
-            map_from_base, covariance = item.of_base(mount)
+            map_from_base, covariance = item.of_base(estimate.base_from_camera)
             gap = map_from_base.translation - estimate.map_from_base.translation
             if np.linalg.norm(gap) <= self._localizer.config.sequence.radius:
                 pose = {"map_from_base": map_from_base, "covariance": covariance}
@@ -162,10 +162,15 @@ class Tracker:
         return estimate
 
 
+def mount_of(place_map: PlaceMap, camera: str) -> Transform:
+    """base_from_camera of the vehicle that made the map; identity where it tells none."""
+    known = place_map.header.cameras.get(camera)
+    return known.base_from_camera if known else Transform.identity()
+
+
 def poses_of_base(place_map: PlaceMap, camera: str, rows: np.ndarray) -> np.ndarray:
     """map_from_base of a camera's images, [N, 7] tx ty tz qx qy qz qw."""
-    mount = place_map.header.cameras.get(camera)
-    camera_from_base = mount.base_from_camera.inverse() if mount else Transform.identity()
+    camera_from_base = mount_of(place_map, camera).inverse()
     rotations = Rotation.from_quat(place_map.poses[rows, 3:])
     positions = place_map.poses[rows, :3] + rotations.apply(camera_from_base.translation)
     turned = rotations * Rotation.from_quat(camera_from_base.quaternion)

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform
-from disam_ros.localization import Estimate, Localization
+from disam_ros.localization import Localization
 from disam_ros.localizer import Localizer
 from disam_ros.loop_closure import LoopCloser, MapMatch
 from disam_ros.loop_hint import MAP, NAME, OWN, Hint, Relation, summary, to_values
@@ -108,15 +108,20 @@ def map_match(
         map_from_base=map_from_base,
         score=float(localizer.fine_scores(found, np.array([record.id]))[0]),
         spacing=found.spacing,
-        relation=None if found.estimate is None else relation_to(map_from_base, found.estimate),
+        relation=relation_to(map_from_base, found, base_from_camera),
     )
 
 
-def relation_to(map_from_keyframe: Transform, estimate: Estimate) -> Relation:
-    """Where the estimate is, seen from a map image's base, with its covariance in those axes."""
+def relation_to(
+    map_from_keyframe: Transform, found: Localization, base_from_camera: Transform
+) -> Relation | None:
+    """Where a sequence's estimate is, seen from a map image's base; covariance in those axes."""
+    estimate = found.estimate
+    if estimate is None:
+        return None
     turn = np.kron(np.eye(2), map_from_keyframe.rotation.T)
     return Relation(
-        map_from_keyframe.inverse() @ estimate.map_from_base,
+        map_from_keyframe.inverse() @ found.map_from_base(base_from_camera),
         turn @ estimate.covariance @ turn.T,
         estimate.inliers,
     )
