@@ -28,8 +28,8 @@ class Transform:
     quaternion: np.ndarray
 
     def __post_init__(self) -> None:
-        translation = np.asarray(self.translation, dtype=np.float64)
-        quaternion = np.asarray(self.quaternion, dtype=np.float64)
+        translation = np.array(self.translation, dtype=np.float64)  # copies: none changes later
+        quaternion = np.array(self.quaternion, dtype=np.float64)
         if translation.shape != (3,) or quaternion.shape != (4,):
             raise GeometryError(
                 f"expected translation [3] and quaternion [4], got {list(translation.shape)} "

@@ -28,6 +28,17 @@ def test_a_transform_times_its_inverse_is_the_identity(values):
     assert degrees < 1e-5
 
 
+def test_a_transform_of_a_read_only_array_can_be_used_and_keeps_its_values():
+    values = np.array([1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 1.0])
+    source = values.copy()
+    source.flags.writeable = False
+    pose = Transform(source[:3], source[3:])
+    assert np.allclose((pose.inverse() @ pose).translation, 0)
+    shared = Transform(values[:3], values[3:])
+    values[:] = 9.0
+    assert shared.translation.tolist() == [1.0, 2.0, 3.0]
+
+
 def test_interpolation_hits_both_ends_and_the_middle():
     a = Transform.from_xyz_rpy([0, 0, 0, 0, 0, 0])
     b = Transform.from_xyz_rpy([2, 0, 0, 0, 0, 1.0])
