@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark import year
+from benchmark import year_observer as observer
 from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localizer import Localizer
@@ -22,12 +23,12 @@ from disam_ros.sun import WEATHER_WORDS
 from disam_ros.sun import sun_elevation as packaged_sun
 from disam_ros.synthetic import CONDITIONS, RenderError
 
-POLAR, TEMPERATE, EQUATOR, SOUTHERN = year.PLACES
+POLAR, TEMPERATE, EQUATOR, SOUTHERN = observer.PLACES
 NOON_NS = int(datetime(2025, 7, 14, 11, tzinfo=timezone.utc).timestamp()) * 10**9
 heights = st.floats(-90, 90)
 words = st.sampled_from(WEATHER_WORDS)
 moments = st.builds(
-    year.Moment,
+    observer.Moment,
     st.just("somewhere"),
     heights,
     st.booleans(),
@@ -52,37 +53,37 @@ def wrong_domain():
 def test_the_observers_sun_agrees_with_the_packaged_one(seconds, latitude, longitude):
     time = datetime.fromtimestamp(seconds, timezone.utc)
     expected = packaged_sun(time, latitude, longitude)
-    assert year.sun_elevation(seconds, latitude, longitude) == pytest.approx(expected, abs=0.05)
+    assert observer.sun_elevation(seconds, latitude, longitude) == pytest.approx(expected, abs=0.05)
 
 
-@pytest.mark.parametrize("place", year.PLACES, ids=lambda place: place.name)
+@pytest.mark.parametrize("place", observer.PLACES, ids=lambda place: place.name)
 def test_the_weather_is_the_same_for_the_same_seed_only(place):
-    assert year.weather(place, 3) == year.weather(place, 3)
-    assert year.weather(place, 3) != year.weather(place, 4)
+    assert observer.weather(place, 3) == observer.weather(place, 3)
+    assert observer.weather(place, 3) != observer.weather(place, 4)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_snow_falls_or_lies_at_the_equator(seed):
-    words, lies = year.weather(EQUATOR, seed)
+    words, lies = observer.weather(EQUATOR, seed)
     assert "snow" not in words and not any(lies)
 
 
 def test_near_the_polar_circle_snow_lies_in_january_and_not_in_august():
-    _, lies = year.weather(POLAR)
+    _, lies = observer.weather(POLAR)
     assert all(lies[: 31 * 24]) and not any(lies[212 * 24 : 243 * 24])
 
 
-@pytest.mark.parametrize("place", year.PLACES, ids=lambda place: place.name)
+@pytest.mark.parametrize("place", observer.PLACES, ids=lambda place: place.name)
 def test_the_weather_persists(place):
-    words, _ = year.weather(place)
-    assert len(words) == year.HOURS
+    words, _ = observer.weather(place)
+    assert len(words) == observer.HOURS
     assert 0.8 < np.mean([a == b for a, b in pairwise(words)]) < 0.97
 
 
-@pytest.mark.parametrize("place", year.PLACES, ids=lambda place: place.name)
+@pytest.mark.parametrize("place", observer.PLACES, ids=lambda place: place.name)
 def test_the_shares_of_the_sky_are_whole(place):
     for shares in (place.winter, place.summer):
-        assert len(shares) == len(year.SKY) and sum(shares) == pytest.approx(1)
+        assert len(shares) == len(observer.SKY) and sum(shares) == pytest.approx(1)
 
 
 def test_every_minute_of_the_day_is_asked_equally_often():
@@ -95,25 +96,25 @@ def test_every_minute_of_the_day_is_asked_equally_often():
 @given(st.integers(1, 31), words)
 def test_noon_in_july_at_48_north_is_never_night(day, word):
     noon = datetime(2025, 7, day, 17, tzinfo=timezone.utc).timestamp()
-    sun = float(year.sun_elevation(noon, TEMPERATE.latitude, TEMPERATE.longitude))
-    for model in year.MODELS:
-        names, vague = year.accepted(model, year.Moment("", sun, True, 7, word))
+    sun = float(observer.sun_elevation(noon, TEMPERATE.latitude, TEMPERATE.longitude))
+    for model in observer.MODELS:
+        names, vague = observer.accepted(model, observer.Moment("", sun, True, 7, word))
         assert not any("night" in name for name in names | vague)
 
 
 @given(moments)
 def test_an_observer_accepts_at_least_one_domain_and_only_the_models_own(moment):
-    for model, domains in year.MODELS.items():
-        names, vague = year.accepted(model, moment)
+    for model, domains in observer.MODELS.items():
+        names, vague = observer.accepted(model, moment)
         assert names and not names & vague and names | vague <= set(domains)
 
 
 @given(moments)
 def test_in_the_dark_only_night_is_accepted_and_in_the_sun_never(moment):
     for model in ("town-lite", "daynight-lite"):
-        names, _ = year.accepted(model, moment)
-        assert (names == {"night"}) == (moment.sun < year.DARK)
-        assert ("night" in names) == (moment.sun < year.SUNRISE)
+        names, _ = observer.accepted(model, moment)
+        assert (names == {"night"}) == (moment.sun < observer.DARK)
+        assert ("night" in names) == (moment.sun < observer.SUNRISE)
 
 
 @pytest.mark.parametrize(
@@ -128,17 +129,22 @@ def test_in_the_dark_only_night_is_accepted_and_in_the_sun_never(moment):
     ],
 )
 def test_the_ground_decides_and_then_the_leaves(month, word, names):
-    assert year.accepted("town-lite", year.Moment("", 30.0, True, month, word)) == (names, set())
+    assert observer.accepted("town-lite", observer.Moment("", 30.0, True, month, word)) == (
+        names,
+        set(),
+    )
 
 
 def test_of_all_domains_the_most_specific_true_ones_are_right():
-    names, vague = year.accepted(year.PACKAGED, year.Moment("", 30.0, True, 7, "clear"))
+    names, vague = observer.accepted(observer.PACKAGED, observer.Moment("", 30.0, True, 7, "clear"))
     assert names == {"summer_day"}
     assert vague == {"day", "robotcar_sun"}
 
 
 def test_coloured_leaves_are_never_right_in_the_tropics():
-    names, vague = year.accepted(year.PACKAGED, year.Moment("", 30.0, True, None, "rain"))
+    names, vague = observer.accepted(
+        observer.PACKAGED, observer.Moment("", 30.0, True, None, "rain")
+    )
     assert "rain" in names and "autumn_rain" not in names | vague
 
 
@@ -163,7 +169,7 @@ def test_day_for_night_is_counted_outside_twilight_only(name, sun, confused):
 def test_a_choice_is_right_vague_or_an_error():
     suns = (30.0, 40.0, -20.0, 50.0)
     labels = [({"summer_day"}, {"day"})] * 2 + [({"night"}, set()), ({"summer_day"}, {"day"})]
-    here = [year.Moment(p, s, True, 7, "clear") for p, s in zip("aabb", suns, strict=True)]
+    here = [observer.Moment(p, s, True, 7, "clear") for p, s in zip("aabb", suns, strict=True)]
     figures = year.figures(here, labels, ["summer_day", "day", "summer_day", "night"])
     assert figures["right"] == 0.25 and figures["vague"] == 0.25
     assert figures["by_place"] == {"a": 0.5, "b": 0.0}
