@@ -21,7 +21,7 @@ from demo.drives import CONDITIONS as SHIPPED
 from demo.drives import DATA, MODEL, REFERENCE
 from disam_ros.checkpoint import load_model
 from disam_ros.config import FilterConfig, LocalizerConfig, MapBuilderConfig
-from disam_ros.evaluation.confidence import calibration
+from disam_ros.evaluation.confidence import consistency
 from disam_ros.geometry import Transform
 from disam_ros.localizer import Localizer
 from disam_ros.map_builder import build_map
@@ -130,7 +130,7 @@ def figures(localizer: Localizer, ride: Ride, row: str) -> dict[str, float]:
     return {
         "right": float((far <= ride.right).mean()),
         "half": float((far <= 0.5).mean()),
-        "pose": calibration(*zip(*gaps, strict=True)).pose_mean if gaps else float("nan"),
+        "pose": consistency(*zip(*gaps, strict=True)).pose_mean if gaps else float("nan"),
         "median": float(np.median(far)),
         "answered": float(answered.mean()),
         "wrong": float((far[answered] > ride.right).mean()) if answered.any() else 0.0,

@@ -77,8 +77,8 @@ def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict
         "full_precision": judged.curve.recall_at_full_precision,
         "within": list(judged.metrics.within.values()),
         "median_m": judged.metrics.median_error_m,
-        "nees": judged.calibration.pose_mean,
-        "covered": judged.calibration.covered,
+        "nees": judged.consistency.pose_mean,
+        "covered": judged.consistency.covered,
         "latency": drive.run.get("latency p50 (ms)", float("nan")),
     }
 

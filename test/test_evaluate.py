@@ -126,7 +126,7 @@ def test_weather_and_place_told_by_a_bag_choose_the_domain(localizer, model, tmp
 def test_without_true_poses_everything_but_errors_is_told(evaluate, tmp_path):
     found = evaluate(write_bag(tmp_path / "bag", poses=False))
     assert found.overall.metrics.answered == 1.0 and found.overall.metrics.judged == 0
-    assert found.overall.curve is None and found.overall.calibration is None
+    assert found.overall.curve is None and found.overall.consistency is None
     assert found.overall.latency_ms["total"]["p50"] > 0
     assert math.isnan(found.overall.metrics.recall_at_1)
     (note,) = (n for n in found.notes if "no true pose" in n)

@@ -11,7 +11,7 @@ from disam_ros.errors import DatasetError
 from disam_ros.evaluation import Criteria, chance, errors, score, table, upper_bound
 from disam_ros.evaluation.clock import clock_offset
 from disam_ros.evaluation.compare import compare, comparison_table
-from disam_ros.evaluation.confidence import calibration, precision_recall
+from disam_ros.evaluation.confidence import consistency, precision_recall
 from disam_ros.geometry import Transform, distance
 
 
@@ -129,7 +129,7 @@ def test_a_wrong_answer_on_top_leaves_no_recall_at_full_precision():
     assert curve.recall_at_full_precision == 0.0
 
 
-def test_errors_drawn_from_the_covariance_are_calibrated():
+def test_errors_drawn_from_the_covariance_are_consistent_with_it():
     rng = np.random.default_rng(0)
     root = rng.normal(size=(6, 6)) * np.array([1, 1, 1, 0.01, 0.01, 0.01])[:, None]
     covariance = root @ root.T + 1e-9 * np.eye(6)
@@ -138,7 +138,7 @@ def test_errors_drawn_from_the_covariance_are_calibrated():
     for gap in rng.multivariate_normal(np.zeros(6), covariance, 4000):
         turn = Rotation.from_rotvec(gap[3:]) * Rotation.from_quat(answer.quaternion)
         truth.append(Transform(answer.translation + gap[:3], turn.as_quat()))
-    told = calibration(truth, [answer] * 4000, [covariance] * 4000)
+    told = consistency(truth, [answer] * 4000, [covariance] * 4000)
     assert told.position_mean == pytest.approx(1.0, abs=0.06)
     assert told.position_median == pytest.approx(1.0, abs=0.06)
     assert told.pose_mean == pytest.approx(1.0, abs=0.06)
@@ -147,7 +147,7 @@ def test_errors_drawn_from_the_covariance_are_calibrated():
 
 def test_a_covariance_told_too_small_shows_as_overconfidence():
     truth = [pose(x) for x in np.linspace(-2, 2, 50)]
-    told = calibration(truth, [pose(0.0)] * 50, [np.eye(6) / 100] * 50)
+    told = consistency(truth, [pose(0.0)] * 50, [np.eye(6) / 100] * 50)
     assert told.position_mean > 10 and told.covered < 0.5
 
 
@@ -178,7 +178,7 @@ def results(outcomes, name="night", **more):
     """The values of a results.json of which compare reads."""
     count = len(outcomes)
     metrics = {"answered": 1.0, "median_error_m": 1.0, "p90_error_m": 2.0}
-    condition = {"metrics": metrics, "precision_recall": None, "calibration": None}
+    condition = {"metrics": metrics, "precision_recall": None, "consistency": None}
     condition["latency_ms"] = {"total": {"p50": 20.0, "p99": 30.0}}
     frames = {
         "condition": [name] * count,

@@ -135,7 +135,7 @@ def test_without_true_poses_there_is_a_report_without_errors(tmp_path, localizer
     blind = evaluate(localizer, drive(localizer, source, "bag", posed=False))
     text = written(tmp_path, localizer, blind, source)
     assert "errors cannot be told" in text and "100.0" in text
-    assert "Calibration." not in text and "error (m)" not in text and "wrong" not in body(text)
+    assert "Consistency." not in text and "error (m)" not in text and "wrong" not in body(text)
     assert text.count("<svg") == 3  # where answers lie, scores, domains
 
 
@@ -287,10 +287,10 @@ def test_colours_follow_the_page(tmp_path, localizer, evaluation):
     assert set(re.findall(r"var\(--([\w]+)\)", drawn)) <= set(svg.COLOURS)
 
 
-def test_the_calibration_plot_shows_the_errors_that_are_averaged(evaluation):
+def test_the_consistency_plot_shows_the_errors_that_are_averaged(evaluation):
     for condition in evaluation.conditions.values():
         mean = normalized_errors(condition).mean() / 3
-        assert mean == pytest.approx(condition.calibration.position_mean)
+        assert mean == pytest.approx(condition.consistency.position_mean)
 
 
 # --- in a browser -----------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def _others(name: str, a: dict, b: dict) -> list[Difference]:
         "90 % of errors below, m": ("metrics", "p90_error_m"),
         "recall at 100 % precision, %": ("precision_recall", "recall_at_full_precision"),
         "area under PR, %": ("precision_recall", "area"),
-        "position NEES, mean": ("calibration", "position_mean"),
+        "position NEES, mean": ("consistency", "position_mean"),
         "latency p50, ms": ("latency_ms", "total", "p50"),
         "latency p99, ms": ("latency_ms", "total", "p99"),
     }

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
+from disam_ros.covariance import offset
 from disam_ros.geometry import Transform
 
 CONFIDENCE = 0.95  # probability content of the ellipsoid whose coverage is told
@@ -63,13 +63,14 @@ def precision_recall(scores: np.ndarray, right: np.ndarray, possible: int) -> Pr
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """How true errors compare with the covariances told. Of a right covariance all are 1.
+class Consistency:
+    """How true errors compare with the covariances told. Of a consistent covariance all are 1.
 
-    position, pose: normalized error squared, eᵀ Σ⁻¹ e, of the position (3) and the pose (6 degrees
-    of freedom), mean divided by its expectation; median alike. Above 1: the covariance is too
-    small, told too confidently. covered: share of positions inside the ellipsoid that should hold
-    95 %.
+    position, pose: normalized estimation error squared (NEES), eᵀ Σ⁻¹ e, of the position (3) and
+    the pose (6 degrees of freedom), mean divided by its expectation; median alike. Above 1: the
+    covariance is too small, told too confidently. covered: share of positions inside the ellipsoid
+    that should hold 95 %. Bar-Shalom, Li and Kirubarajan, Estimation with Applications to Tracking
+    and Navigation (2001), 5.4.
     """
 
     answers: int
@@ -83,17 +84,17 @@ class Calibration:
         return asdict(self)
 
 
-def calibration(
+def consistency(
     truth: Sequence[Transform], answers: Sequence[Transform], covariances: Sequence[np.ndarray]
-) -> Calibration | None:
+) -> Consistency | None:
     """Of `map_from_base` and covariances [6, 6] about the map's axes; None without any."""
     if not len(answers):
         return None
-    gaps = np.stack([_error(a, b) for a, b in zip(truth, answers, strict=True)])
+    gaps = np.stack([offset(a, b) for a, b in zip(truth, answers, strict=True)])
     every = np.stack(covariances)
     position = normalized(gaps[:, :3], every[:, :3, :3])
     pose = normalized(gaps, every)
-    return Calibration(
+    return Consistency(
         answers=len(gaps),
         position_mean=float(position.mean() / 3),
         position_median=float(np.median(position) / chi2.median(3)),
@@ -101,12 +102,6 @@ def calibration(
         pose_median=float(np.median(pose) / chi2.median(6)),
         covered=float((position <= chi2.ppf(CONFIDENCE, 3)).mean()),
     )
-
-
-def _error(truth: Transform, answer: Transform) -> np.ndarray:
-    """Translation and rotation vector [6] from the answer to the truth, about the map's axes."""
-    turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
-    return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
 
 
 def normalized(gaps: np.ndarray, covariances: np.ndarray) -> np.ndarray:

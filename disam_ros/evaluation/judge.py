@@ -12,9 +12,9 @@ import numpy as np
 from disam_ros.answers import KNOWN, Answer
 from disam_ros.evaluation.clock import clock_offset
 from disam_ros.evaluation.confidence import (
-    Calibration,
+    Consistency,
     PrecisionRecall,
-    calibration,
+    consistency,
     precision_recall,
 )
 from disam_ros.evaluation.drive import Drive
@@ -66,7 +66,7 @@ class Condition:
     bound: Metrics  # of the nearest map image
     on_map: float  # share of queries that a map image shows within the recall distance
     curve: PrecisionRecall | None
-    calibration: Calibration | None
+    consistency: Consistency | None
     latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
     images_per_second: float  # one image after the other, decoding not included
     domains: dict[str, int]  # images by the domain that was chosen
@@ -131,7 +131,7 @@ def figures(frames: list[Judged], criteria: Criteria = DEFAULTS) -> Condition:
         bound=score(truth, [frame.bound for frame in frames], criteria),
         on_map=float(np.mean([frame.on_map for frame in posed])) if posed else float("nan"),
         curve=_curve(posed, criteria),
-        calibration=calibration(
+        consistency=consistency(
             [frame.truth for frame in answered],
             [frame.given for frame in answered],
             [frame.answer.covariance for frame in answered],

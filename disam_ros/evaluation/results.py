@@ -59,13 +59,13 @@ def read_results(path: Path | str) -> dict:
 
 
 def _figures(condition: Condition) -> dict:
-    curve, calibration = condition.curve, condition.calibration
+    curve, told = condition.curve, condition.consistency
     return {
         "metrics": condition.metrics.to_json(),
         "nearest_map_image": condition.bound.to_json(),
         "on_map": condition.on_map,
         "precision_recall": None if curve is None else curve.to_json(),
-        "calibration": None if calibration is None else calibration.to_json(),
+        "consistency": None if told is None else told.to_json(),
         "latency_ms": condition.latency_ms,
         "images_per_second": condition.images_per_second,
         "domains": condition.domains,

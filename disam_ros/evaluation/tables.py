@@ -85,7 +85,7 @@ def _confidence(conditions: Mapping[str, Condition]) -> Table:
     for name in (*names, "inside the 95 % ellipsoid"):
         result.add_column(name, justify="right")
     for name, condition in conditions.items():
-        curve, told = condition.curve, condition.calibration
+        curve, told = condition.curve, condition.consistency
         scores = ["–"] * 2
         if curve is not None:
             scores = [percent(curve.recall_at_full_precision), percent(curve.area)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scores and covariances are worth: precision and recall, histograms, calibration."""
+"""What scores and covariances are worth: precision and recall, histograms, consistency."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def precision_recall_plot(conditions: Mapping[str, Condition]) -> Markup:
 
 
 @styled
-def calibration_plot(conditions: Mapping[str, Condition]) -> Markup:
+def consistency_plot(conditions: Mapping[str, Condition]) -> Markup:
     """Share of position errors inside the ellipsoid that should hold a share of them."""
     figure = new_figure(HALF, 400 + LEGEND_ROW * len(conditions))
     axes = figure.add_subplot()
@@ -71,7 +71,7 @@ def calibration_plot(conditions: Mapping[str, Condition]) -> Markup:
     axes.set(xlabel="share told by the covariance", ylabel="share of true errors inside")
     _percent(axes)
     figure.legend(loc="outside lower left")
-    return to_svg(figure, "Calibration of the position's covariance")
+    return to_svg(figure, "Consistency of the position's covariance")
 
 
 @styled

@@ -17,7 +17,7 @@ from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.evaluation.report.curves import (
-    calibration_plot,
+    consistency_plot,
     precision_recall_plot,
     score_histograms,
 )
@@ -169,10 +169,10 @@ def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
     conditions, criteria = evaluation.conditions, evaluation.criteria
     judged = [f for f in evaluation.overall.frames if f.truth is not None and f.best is not None]
     curves = any(condition.curve is not None for condition in conditions.values())
-    told = evaluation.overall.calibration is not None
+    told = evaluation.overall.consistency is not None
     return {
         "curves": precision_recall_plot(conditions) if curves else None,
-        "calibration": calibration_plot(conditions) if told else None,
+        "consistency": consistency_plot(conditions) if told else None,
         "histograms": score_histograms(conditions, criteria) if judged else None,
     }
 

@@ -125,7 +125,7 @@ def confidence_table(conditions: Mapping[str, Condition]) -> HtmlTable:
     ]
     rows = []
     for name, condition in conditions.items():
-        curve, told = condition.curve, condition.calibration
+        curve, told = condition.curve, condition.consistency
         cells = ["–"] * 7
         if curve is not None:
             cells[:2] = [percent(curve.recall_at_full_precision), percent(curve.area)]
