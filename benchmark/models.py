@@ -55,14 +55,20 @@ python -m training.domain_classifier --model runs/daynight-lite/model \\
     --data webcams:data/dnim/train webcams:data/tilde --validation webcams:data/dnim/test
 ```
 
-`models/town-lite/calibration.json` (how sure answers of a sequence may be; daynight-lite has none
-and takes the defaults), learned on the drives that also chose the model's weights:
+`models/*/calibration.json` (how sure answers of a sequence may be), learned on the drives that also
+chose town-lite's weights. To daynight-lite rendered images are new: its map is built by day, and
+for the drives the clock chooses day or night:
 
 ```bash
-disam build-map --dataset runs/validation/reference --model models/town-lite \\
+V=runs/validation
+disam build-map --dataset $V/reference --model models/town-lite \\
     --keyframe-distance 0 --output MAP
-disam calibrate runs/validation/autumn_rain runs/validation/night runs/validation/winter_snow \\
+disam calibrate $V/summer_day $V/winter_snow $V/autumn_rain $V/night \\
     --map MAP --model models/town-lite
+disam build-map --dataset $V/reference --model models/daynight-lite --domain day \\
+    --keyframe-distance 0 --output MAP_DAY
+disam calibrate $V/summer_day $V/winter_snow $V/autumn_rain $V/night \\
+    --map MAP_DAY --model models/daynight-lite
 ```
 
 ## Demo data — `demo/data` (15.5 MB)

@@ -70,6 +70,53 @@ class Answer:
         return self.pose if self.outcome == KNOWN else None
 
 
+def localizations(
+    localizer: Localizer,
+    source: ImageSource,
+    images: Iterable[PosedImage],
+    tracker: Tracker | None = None,
+    believe_domains: bool = False,
+    points: bool = True,
+) -> Iterator[tuple[ImageRecord, Localization | None]]:
+    """Localize images in order, by all that the drive tells; None for those that cannot be read.
+
+    images: those of the source, or the same wrapped for display. tracker: follows the sequence,
+    with the source's odometry; None: each image alone. believe_domains: use the domain names of the
+    images instead of clock, sun and weather. points: whether the tracker may verify by them. What
+    cannot be read is logged.
+    """
+    track = OdometryTrack.of(*source.odometry, MAX_AGE_NS) if source.odometry else None
+    for item in images:
+        record, stamp_ns = item.record, item.record.stamp_ns or None
+        latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
+        try:
+            picture = item.load()
+            found = localizer.localize(
+                picture,
+                stamp_ns,
+                record.camera or None,
+                weather=item.weather,
+                latitude=latitude,
+                longitude=longitude,
+                domain=record.domain if believe_domains else None,
+            )
+        except ImageError as error:
+            logger.warning("not localized: %s", error)
+            yield record, None
+            continue
+        if tracker is not None:
+            at = track.at(record.stamp_ns) if track else None
+            shown = picture if points else None
+            found = tracker.follow(found, stamp_ns, at and at[0], image=shown)
+        yield record, found
+
+
+def camera_mount(source: ImageSource, record: ImageRecord) -> Transform:
+    """base_from_camera of an image's camera; identity where the source tells none."""
+    camera = source.info.cameras.get(record.camera)
+    return camera.base_from_camera if camera else Transform.identity()
+
+
 def localize_all(
     localizer: Localizer,
     source: ImageSource,
@@ -80,10 +127,9 @@ def localize_all(
 ) -> Iterator[Answer]:
     """Localize images one after the other; those that cannot be read are logged.
 
-    images: those of the source by default, or the same wrapped for display. believe_domains: use
-    the domain names of the images instead of clock, sun and weather. ranks: length of the ranking,
-    at least the number of candidates. Sequences are followed where the configuration says so, with
-    the source's odometry. prior_noises: metres of error of made-up priors to try.
+    images, believe_domains: as `localizations` takes them; all of the source by default. ranks:
+    length of the ranking, at least the number of candidates. Sequences are followed where the
+    configuration says so. prior_noises: metres of error of made-up priors to try.
     Raises ConfigError where the configuration wants a prior: only the node hears of one.
     """
     check_noises(prior_noises)
@@ -93,32 +139,13 @@ def localize_all(
             f"to none, or evaluate bags with --through-node"
         )
     tracker = Tracker(localizer) if localizer.config.sequence.enabled else None
-    track = OdometryTrack.of(*source.odometry, MAX_AGE_NS) if source.odometry else None
-    for item in source.images if images is None else images:
-        record = item.record
-        latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
-        try:
-            picture = item.load()
-            found = localizer.localize(
-                picture,
-                record.stamp_ns or None,
-                record.camera or None,
-                weather=item.weather,
-                latitude=latitude,
-                longitude=longitude,
-                domain=record.domain if believe_domains else None,
-            )
-        except ImageError as error:
-            logger.warning("not localized: %s", error)
+    images = source.images if images is None else images
+    for record, found in localizations(localizer, source, images, tracker, believe_domains):
+        if found is None:
             yield Answer(record, UNREADABLE)
             continue
-        if tracker is not None:
-            at = track.at(record.stamp_ns) if track else None
-            stamp_ns = record.stamp_ns or None
-            found = tracker.follow(found, stamp_ns, at and at[0], image=picture)
-        camera = source.info.cameras.get(record.camera)
-        base_from_camera = camera.base_from_camera if camera else Transform.identity()
-        answer = answer_of(record, found, localizer.ranking(found, ranks), base_from_camera)
+        ranking = localizer.ranking(found, ranks)
+        answer = answer_of(record, found, ranking, camera_mount(source, record))
         yield replace(answer, trials=trials(localizer, found, record, prior_noises))
 
 

@@ -3,20 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from disam_ros.answers import MAX_AGE_NS
-from disam_ros.calibration import Calibration, ScoreScale, fit_errors, fit_ratio
-from disam_ros.errors import ImageError, ModelError
+from disam_ros.answers import camera_mount, localizations
+from disam_ros.calibration import (
+    LOW,
+    Calibration,
+    ScoreScale,
+    fit_errors,
+    fit_ratio,
+    highest_ratio,
+)
+from disam_ros.covariance import offset
+from disam_ros.errors import ModelError
 from disam_ros.geometry import Transform
 from disam_ros.localization import Localization
 from disam_ros.localizer import Localizer
-from disam_ros.odometry import OdometryTrack
+from disam_ros.records import ImageRecord
 from disam_ros.sequence import SPREAD, Tracker
 from disam_ros.sources import ImageSource
 
@@ -26,93 +35,92 @@ RIGHT_M = 5.0  # answers farther off are wrong: their error is no matter of the 
 OTHERS = 200  # other places taken of an image
 
 
-@dataclass
-class _Sample:
-    """What the images of the drives taught."""
-
-    matches: list[np.ndarray] = field(default_factory=list)
-    others: list[np.ndarray] = field(default_factory=list)
-    offsets: list[np.ndarray] = field(default_factory=list)
-    spreads: list[np.ndarray] = field(default_factory=list)
-
-
 def calibrate(
     localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool = True
 ) -> Calibration:
     """Ratio of scores and errors of right answers, over drives in the order of their images.
 
-    Give drives that nothing was trained on, under the conditions that are expected. Raises
-    ModelError where they teach too little.
+    The drives are followed twice: for the ratio, and with it for the errors; what the localizer was
+    calibrated with before does not matter. Give drives that nothing was trained on, under the
+    conditions that are expected. Raises ModelError where they teach too little.
     """
-    sample = _Sample()
+    matches, others = _all_scores(localizer, drives, show_progress)
+    intercept, slope = fit_ratio(np.concatenate(matches), np.concatenate(others))
+    high = highest_ratio(len(matches))
+    ratio = {"intercept": intercept, "slope": slope, "low": LOW, "high": high}
+    localizer = copy(localizer)
+    localizer.calibration = replace(localizer.calibration, **ratio)
+    offsets, spreads = _all_errors(localizer, drives, show_progress)
+    horizontal, vertical, tilt, yaw = fit_errors(offsets, SPREAD * spreads)
+    errors = {"horizontal": horizontal, "vertical": vertical, "tilt": tilt, "yaw": yaw}
+    return Calibration(**ratio, **errors, learned_on=[drive.info.name for drive in drives])
+
+
+def _all_scores(
+    localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """z of map images at the true place, image by image, and of some elsewhere."""
+    matches: list[np.ndarray] = []
+    others: list[np.ndarray] = []
     for number, drive in enumerate(drives):
-        _follow(localizer, drive, sample, np.random.default_rng(number), show_progress)
-    if not sample.matches or not sample.offsets:
+        rng, scales = np.random.default_rng(number), {}
+        for record, found in _posed(localizer, drive, "scores", show_progress):
+            pair = _scores(localizer, found, record.map_from_camera, rng, scales)
+            if pair is not None:
+                matches.append(pair[0])
+                others.append(pair[1])
+    if not matches:
         raise ModelError(
             "no image of the drives has a true pose on the map: are they of its frame and place?"
         )
-    intercept, slope, high = fit_ratio(
-        np.concatenate(sample.matches), np.concatenate(sample.others)
-    )
-    horizontal, vertical, tilt, yaw = fit_errors(
-        np.stack(sample.offsets), SPREAD * np.stack(sample.spreads)
-    )
-    return Calibration(
-        intercept=intercept,
-        slope=slope,
-        low=localizer.calibration.low,
-        high=high,
-        horizontal=horizontal,
-        vertical=vertical,
-        tilt=tilt,
-        yaw=yaw,
-        learned_on=[drive.info.name for drive in drives],
-    )
+    return matches, others
 
 
-def _follow(
+def _all_errors(
+    localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of right answers: offset from the truth [N, 6] and spread of the images [N, 6, 6]."""
+    offsets, spreads = [], []
+    for drive in drives:
+        tracker = Tracker(localizer)
+        for record, found in _posed(localizer, drive, "errors", show_progress, tracker):
+            mount = camera_mount(drive, record)
+            truth = record.map_from_camera @ mount.inverse()
+            error = offset(truth, found.map_from_base(mount))
+            if found.estimate.known and np.linalg.norm(error[:3]) <= RIGHT_M:
+                offsets.append(error)
+                spreads.append(found.estimate.spread)
+    if not offsets:
+        raise ModelError(
+            f"no answer to the drives is sure and within {RIGHT_M:g} m of its true pose: are they "
+            f"of the map's place, and is the model trained for them?"
+        )
+    return np.stack(offsets), np.stack(spreads)
+
+
+def _posed(
     localizer: Localizer,
     drive: ImageSource,
-    sample: _Sample,
-    rng: np.random.Generator,
+    what: str,
     show_progress: bool,
-) -> None:
-    tracker = Tracker(localizer)
-    track = OdometryTrack.of(*drive.odometry, MAX_AGE_NS) if drive.odometry else None
-    bar = {"total": drive.total, "desc": drive.info.name, "disable": not show_progress}
-    scales: dict[str, ScoreScale] = {}
-    for item in tqdm(drive.images, unit="img", **bar):
-        record = item.record
-        try:
-            picture = item.load()
-        except ImageError:
-            continue
-        latitude, longitude = item.place or (drive.info.latitude, drive.info.longitude)
-        told = {"weather": item.weather, "latitude": latitude, "longitude": longitude}
-        found = localizer.localize(picture, record.stamp_ns, record.camera or None, **told)
-        at = track.at(record.stamp_ns) if track else None
-        found = tracker.follow(found, record.stamp_ns or None, at and at[0])
-        if record.map_from_camera is None:
-            continue
-        _scores(localizer, found, record.map_from_camera, sample, rng, scales)
-        camera = drive.info.cameras.get(record.camera)
-        mount = camera.base_from_camera if camera else Transform.identity()
-        truth = record.map_from_camera @ mount.inverse()
-        offset = _offset(truth, found.map_from_base(mount))
-        if found.estimate.known and np.linalg.norm(offset[:3]) <= RIGHT_M:
-            sample.offsets.append(offset)
-            sample.spreads.append(found.estimate.spread.diagonal())
+    tracker: Tracker | None = None,
+) -> Iterator[tuple[ImageRecord, Localization]]:
+    """Localizations of the images whose true pose is known; points do not help."""
+    bar = {"total": drive.total, "desc": f"{drive.info.name}: {what}", "disable": not show_progress}
+    images = tqdm(drive.images, unit="img", **bar)
+    for record, found in localizations(localizer, drive, images, tracker, points=False):
+        if found is not None and record.map_from_camera is not None:
+            yield record, found
 
 
 def _scores(
     localizer: Localizer,
     found: Localization,
     truth: Transform,
-    sample: _Sample,
     rng: np.random.Generator,
     scales: dict[str, ScoreScale],
-) -> None:
-    """z of the map images at the true place, and of some elsewhere."""
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """z of the map images at the true place, and of some elsewhere; None where either is empty."""
     place_map = localizer.map
     rows = place_map.rows_of(found.camera)
     if found.camera not in scales:
@@ -125,15 +133,11 @@ def _scores(
     near = np.flatnonzero((gaps <= NEAR_M) & (np.degrees(turns.magnitude()) <= NEAR_DEG))
     far = np.flatnonzero(gaps > FAR_M)
     if not len(near) or not len(far):
-        return
+        return None
     far = rng.choice(far, min(OTHERS, len(far)), replace=False)
-    for some, kept in ((near, sample.matches), (far, sample.others)):
+    pair = []
+    for some in (near, far):
         found_rows, scores = localizer.scores(found, some, 1)
         wanted = np.isin(found_rows, some)
-        kept.append(scales[found.camera].z(found.coarse, scores[wanted]))
-
-
-def _offset(truth: Transform, answer: Transform) -> np.ndarray:
-    """Translation and rotation vector [6] from the answer to the truth, about the map's axes."""
-    turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
-    return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
+        pair.append(scales[found.camera].z(found.coarse, scores[wanted]))
+    return pair[0], pair[1]

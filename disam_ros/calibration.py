@@ -13,10 +13,12 @@ without one uses DEFAULT.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from disam_ros.errors import ModelError
@@ -31,8 +33,10 @@ STEPS, RIDGE = 50, 1e-9
 
 @dataclass(frozen=True)
 class Calibration:
-    """log p(z | this place) / p(z | elsewhere) = clip(intercept + slope · z, low, high).
+    """log p(z | this place) / p(z | elsewhere) = intercept + slope · z, at least `low`.
 
+    What lies above `high` counts by its logarithm: the drives do not reach there, but of two such
+    scores the higher is still the likelier.
     horizontal, vertical: metres, tilt, yaw: degrees, standard deviations of a right answer.
     learned_on: drives, for people.
     """
@@ -49,7 +53,9 @@ class Calibration:
 
     def log_ratio(self, z: np.ndarray) -> np.ndarray:
         """z [...] → log likelihood ratios [...]."""
-        return np.clip(self.intercept + self.slope * np.asarray(z), self.low, self.high)
+        ratios = self.intercept + self.slope * np.asarray(z)
+        beyond = np.log1p(np.maximum(ratios - self.high, 0.0))
+        return np.clip(ratios, self.low, self.high) + beyond
 
     def floor(self) -> np.ndarray:
         """Covariance [6, 6] of a right answer, order x y z rotX rotY rotZ, metres and radians."""
@@ -57,7 +63,7 @@ class Calibration:
         return np.diag([self.horizontal, self.horizontal, self.vertical, *turn]) ** 2
 
 
-DEFAULT = Calibration(-5.1, 3.1, LOW, 7.5, 0.5, 0.1, 1.0, 2.0, ["town-lite on the town of seed 50"])
+DEFAULT = Calibration(-5.2, 3.1, LOW, 6.0, 0.5, 0.1, 1.0, 2.5, ["town-lite on the town of seed 50"])
 
 
 class ScoreScale:
@@ -87,11 +93,11 @@ class ScoreScale:
         return (scores - mean) / np.sqrt(max(variance, 1e-12))
 
 
-def fit_ratio(matches: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
-    """Logistic regression of both classes, equally weighted: intercept, slope, high.
+def fit_ratio(matches: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """Logistic regression of both classes, equally weighted: intercept, slope.
 
-    matches: z at the query's place [M]; others: z elsewhere [K]. high: what the median match says:
-    beyond it the tails are too thin to be believed. Raises ModelError for too few or useless ones.
+    matches: z at the query's place [M]; others: z elsewhere [K]. Raises ModelError for too few or
+    useless ones.
     """
     if min(len(matches), len(others)) < LEAST:
         raise ModelError(
@@ -114,22 +120,45 @@ def fit_ratio(matches: np.ndarray, others: np.ndarray) -> tuple[float, float, fl
             "scores at the right places are not higher than elsewhere: the model, the map or the "
             "poses of the drives do not fit together"
         )
-    intercept, slope = theta.tolist()
-    return intercept, slope, max(1.0, intercept + slope * float(np.median(matches)))
+    return float(theta[0]), float(theta[1])
+
+
+def highest_ratio(images: int) -> float:
+    """Log ratio up to which so many images can teach one.
+
+    From n images nobody knows whether fewer than one in n misleads: log n. A larger one would be
+    extrapolated (Vergeer et al., Science & Justice 56, 2016).
+    """
+    return max(1.0, math.log(images))
 
 
 def fit_errors(offsets: np.ndarray, told: np.ndarray) -> tuple[float, float, float, float]:
     """Standard deviations: metres horizontal and vertical, degrees tilt and yaw.
 
-    None is below LEAST_M or LEAST_DEG. offsets: of right answers from the truth, [N, 6] x y z rotX
-    rotY rotZ, metres and radians. told: variances [N, 6] that the answers tell by themselves: what
-    is learned comes on top.
+    On top of what the answers tell by themselves they make the drives consistent: eᵀ Σ⁻¹ e of each
+    is on average its degrees of freedom. None is below LEAST_M or LEAST_DEG. offsets: of right
+    answers from the truth, [N, 6] x y z rotX rotY rotZ, metres and radians. told: the covariances
+    that the answers tell [N, 6, 6].
     """
-    squares = (np.square(offsets) - told).mean(0).clip(0.0)
-    tilt, yaw = np.degrees(np.sqrt([squares[3:5].mean(), squares[5]]))
-    metres = np.sqrt([squares[:2].mean(), squares[2]])
-    found = (*np.maximum(metres, LEAST_M), *np.maximum([tilt, yaw], LEAST_DEG))
-    return tuple(float(value) for value in found)
+    turn = float(np.radians(LEAST_DEG))
+    parts = (((0, 1), LEAST_M), ((2,), LEAST_M), ((3, 4), turn), ((5,), turn))
+    horizontal, vertical, tilt, yaw = (
+        _deviation(offsets[:, axes], told[:, axes][:, :, axes], least) for axes, least in parts
+    )
+    return horizontal, vertical, float(np.degrees(tilt)), float(np.degrees(yaw))
+
+
+def _deviation(errors: np.ndarray, told: np.ndarray, least: float) -> float:
+    """s at which eᵀ (T + s² 1)⁻¹ e is D on average, at least `least`. errors: [N, D]; told: T."""
+    variances, axes = np.linalg.eigh(told)
+    squares = np.square(np.einsum("nij,ni->nj", axes, errors))  # along T's principal axes
+
+    def excess(deviation: float) -> float:
+        return float((squares / (variances.clip(0.0) + deviation**2)).mean()) - 1.0
+
+    if excess(least) <= 0.0:
+        return least
+    return float(brentq(excess, least, 1.01 * np.sqrt(squares.mean())))
 
 
 def load_calibration(model_dir: Path | str | None) -> Calibration:

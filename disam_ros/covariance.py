@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A first honest covariance of a retrieved pose: how far apart the candidates lie."""
+"""Errors of poses, and a first honest covariance of a retrieved one: its candidates' spread."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ TEMPERATURE = 0.05  # fine-similarity difference that makes a candidate e times 
 ROTATION_FLOOR = np.radians(2.0)  # standard deviation, between a map image and its query
 
 
+def offset(truth: Transform, answer: Transform) -> np.ndarray:
+    """What a covariance [6, 6] is of: truth less answer, [6], both poses of one frame in the map.
+
+    Order x y z rotX rotY rotZ: metres, and the rotation vector that turns the answer into the truth
+    about the map's axes (REP-103), radians.
+    """
+    turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
+    return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
+
+
 def candidate_covariance(poses: list[Transform], scores: np.ndarray, spacing: float) -> np.ndarray:
     """Second moment of the candidates about the best one, plus the map's own coarseness.
 
@@ -22,11 +32,24 @@ def candidate_covariance(poses: list[Transform], scores: np.ndarray, spacing: fl
     """
     weights = np.exp((np.asarray(scores, float) - scores[0]) / TEMPERATURE)
     weights /= weights.sum()
-    best = poses[0]
-    best_rotation = Rotation.from_quat(best.quaternion)
-    offsets = np.zeros((len(poses), 6))
-    for offset, pose in zip(offsets, poses, strict=True):
-        offset[:3] = pose.translation - best.translation
-        offset[3:] = (Rotation.from_quat(pose.quaternion) * best_rotation.inv()).as_rotvec()
+    offsets = np.stack([offset(pose, poses[0]) for pose in poses])
     floor = np.diag([max(spacing / 2, 0.05) ** 2] * 3 + [ROTATION_FLOOR**2] * 3)
     return (weights[:, None] * offsets).T @ offsets + floor
+
+
+def fused(
+    pose: Transform, covariance: np.ndarray, other: Transform, other_covariance: np.ndarray
+) -> tuple[Transform, np.ndarray, float]:
+    """Two independent estimates of one pose, weighed by their covariances [6, 6].
+
+    Returns the pose, its covariance, and how far the two are apart: the squared Mahalanobis
+    distance, about 6 where both covariances are true (a Kalman filter's update and its normalized
+    innovation squared; Bar-Shalom et al., Estimation with Applications to Tracking, 2001).
+    """
+    innovation, both = offset(other, pose), covariance + other_covariance
+    step = covariance @ np.linalg.solve(both, innovation)
+    remaining = covariance - covariance @ np.linalg.solve(both, covariance)
+    turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
+    moved = Transform(pose.translation + step[:3], turned.as_quat())
+    distance = float(innovation @ np.linalg.solve(both, innovation))
+    return moved, (remaining + remaining.T) / 2, distance
