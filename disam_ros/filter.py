@@ -4,7 +4,7 @@
 The state is one of the map images, or none of them (off the map). A step takes the vehicle's motion
 since the last one, from odometry where there is any, and then what the image says of each map
 image: the logarithm of how much likelier its score is at the place of that image than elsewhere
-(confidence.py). Off the map every score is as likely as elsewhere. Several places stay in the
+(calibration.py). Off the map every score is as likely as elsewhere. Several places stay in the
 belief as long as the images do not tell them apart; a small share jumps anywhere, which is how the
 filter recovers when the vehicle was carried away or the belief was wrong.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -65,7 +66,7 @@ class SequenceFilter:
         """Forget everything: all places are equally likely."""
         on_map = 1.0 - self.config.off_map
         self._belief, self._off = np.full(len(self), on_map / len(self)), self.config.off_map
-        self._pending, self._counted = Transform.identity(), False
+        self._pending, self._uniform = Transform.identity(), True
 
     @property
     def followed(self) -> np.ndarray:
@@ -74,9 +75,24 @@ class SequenceFilter:
         return np.argpartition(-self._belief, count - 1)[:count]
 
     def likeliest(self, count: int) -> np.ndarray:
-        """Rows of the likeliest map images, best first, int64 [≤ count]."""
+        """Rows of map images to look at more closely, int64 [≤ count].
+
+        In turns the likeliest left and the likeliest of a place that none was taken of: few rows
+        then tell places apart and what is best within the likeliest one.
+        """
         rows = self.followed
-        return rows[np.argsort(-self._belief[rows])[:count]]
+        rows = rows[np.argsort(-self._belief[rows])]
+        in_turns = chain.from_iterable(zip_longest(rows, self._heads(rows, count)))
+        return np.array(list(dict.fromkeys(r for r in in_turns if r is not None))[:count])
+
+    def _heads(self, rows: np.ndarray, count: int) -> list[int]:
+        """Of rows, best first, those farther than twice the radius from all better ones."""
+        heads: list[int] = []
+        while len(rows) and len(heads) < count:
+            heads.append(rows[0])
+            gaps = np.linalg.norm(self._tree.data[rows] - self._tree.data[rows[0]], axis=1)
+            rows = rows[gaps > 2 * self.config.radius]
+        return heads
 
     def predict(self, base_from_next: Transform | None, seconds: float) -> bool:
         """The vehicle moved. base_from_next: its motion by odometry, None: unknown.
@@ -85,13 +101,14 @@ class SequenceFilter:
         largest speed allows, forth or back. Returns whether the image is to be believed: one from
         where the last one was says nothing new, so short motions are added up until they count.
         """
+        if self._uniform:  # no motion changes what is equally likely
+            return True
         if base_from_next is not None:
             self._pending = self._pending @ base_from_next
-            if self._counted and not self._far(self._pending):
+            if not self._far(self._pending):
                 return False
             base_from_next = self._pending
         self._pending = Transform.identity()
-        self._counted = True
         self._follow(base_from_next, seconds)
         return True
 
@@ -114,10 +131,12 @@ class SequenceFilter:
         left = float(shares[~arrives].sum())  # drove where the map has no image
         self._mix(belief, others, left)
 
-    def update(self, rows: np.ndarray, ratios: np.ndarray, floor: float) -> None:
+    def update(self, rows: np.ndarray, ratios: np.ndarray, floor: float, new: float = 1.0) -> None:
         """What an image says. ratios: log likelihood ratios of map images `rows` [n]; floor: of all
-        others. Values that are not finite say nothing."""
-        weight = self.config.evidence
+        others; new: the share of it that no image before has said. Values that are not finite say
+        nothing."""
+        self._uniform = False
+        weight = self.config.evidence * new
         logs = np.full(len(self), floor)
         logs[rows] = np.nan_to_num(ratios, nan=floor, posinf=floor, neginf=floor)
         self._belief *= np.exp(weight * logs)

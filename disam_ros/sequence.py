@@ -4,24 +4,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from disam_ros.calibration import ScoreScale
-from disam_ros.covariance import TEMPERATURE
+from disam_ros.covariance import TEMPERATURE, fused
 from disam_ros.filter import SequenceFilter
 from disam_ros.geometry import Transform
 from disam_ros.localization import Estimate, Localization
 from disam_ros.localizer import Localizer
 from disam_ros.place_map import PlaceMap
-from disam_ros.verify import Verifier, worth_verifying
+from disam_ros.verify import RATIO_PER_INLIER, Verification, Verifier, worth_verifying
 
 CANDIDATES = 50  # map images whose score is looked at besides those that the belief follows
 SPREAD = 0.25  # weight of the images' spread in the covariance: most of it is the map's spacing
 NS = 1e-9
-VERIFIED = 6  # map images that are looked at for points, as long as there is time
+CONFLICT = 22.5  # squared Mahalanobis distance that true covariances leave in one of 1000 cases
+NEIGHBOURS = 2000  # pairs of map images whose likeness is looked at, at most
 LONGEST = 10.0  # seconds between images after which a sequence begins anew
 
 
@@ -31,9 +33,20 @@ class _Track:
 
     filter: SequenceFilter
     scale: ScoreScale
+    alike: float  # cosine of the coarse descriptors of neighbouring map images
+    coarse: np.ndarray | None = None
     stamp_ns: int = 0
     odom_from_base: Transform | None = None
     drive: int = 0
+
+    def novelty(self, coarse: np.ndarray) -> float:
+        """What share of an image's evidence its predecessor has not given, 0…1: none of an image
+        like it, as where the vehicle stands, all of one as different as neighbours of the map."""
+        before, self.coarse = self.coarse, coarse
+        if before is None:
+            return 1.0
+        cosine = before @ coarse / max(np.linalg.norm(before) * np.linalg.norm(coarse), 1e-12)
+        return float(np.clip((1.0 - cosine) / max(1.0 - self.alike, 1e-6), 0.0, 1.0))
 
 
 class Tracker:
@@ -72,18 +85,21 @@ class Tracker:
         began = time.perf_counter()
         track = self._track(found.camera)
         seconds = NS * ((stamp_ns or 0) - track.stamp_ns)
+        motion = None
         if stamp_ns is None or not track.stamp_ns or not 0.0 <= seconds <= LONGEST:
             track.filter.reset()
-            moved = track.filter.predict(None, 0.0)
-        else:
-            before = track.odom_from_base if drive == track.drive else None
-            moved = track.filter.predict(_motion(before, odom_from_base), seconds)
+            track.coarse = None
+        elif drive == track.drive:
+            motion = _motion(track.odom_from_base, odom_from_base)
+        new = float(track.filter.predict(motion, max(0.0, seconds)))
         track.stamp_ns, track.odom_from_base, track.drive = stamp_ns or 0, odom_from_base, drive
-        if moved and believe:
-            track.filter.update(*self._evidence(found, track))
+        if believe:
+            novelty = track.novelty(found.coarse)
+            new *= novelty if motion is None else 1.0
+            track.filter.update(*self._evidence(found, track), new)
         estimate = self._estimate(track.filter, found)
         if image is not None and believe and self._verifier is not None:
-            estimate = self._verified(image, found, track.filter, estimate, moved)
+            estimate = self._verified(image, found, track.filter, estimate, new)
         spent = 1e3 * (time.perf_counter() - began)
         laps = found.timings_ms | {"sequence": spent}
         laps["total"] = laps.get("total", 0.0) + spent
@@ -99,6 +115,7 @@ class Tracker:
             self._tracks[camera] = _Track(
                 SequenceFilter(poses, spacing, config),
                 ScoreScale.of_codes(place_map.coarse[rows], place_map.projection.steps),
+                likeness(place_map.coarse[rows], place_map.projection.steps),
             )
         self._tracks[camera].filter.config = config  # it may change on the way
         return self._tracks[camera]
@@ -109,11 +126,19 @@ class Tracker:
         ratios = self._calibration.log_ratio(track.scale.z(found.coarse, scores))
         return rows, ratios, self._calibration.low
 
-    def _estimate(self, belief_filter: SequenceFilter, found: Localization) -> Estimate:
+    def _estimate(
+        self,
+        belief_filter: SequenceFilter,
+        found: Localization,
+        seen: Sequence[Verification] = (),
+    ) -> Estimate:
         rows = self._localizer.map.rows_of(found.camera)
+        inliers = {item.row: item.inliers for item in seen}
 
         def detail(some: np.ndarray) -> np.ndarray:
-            return self._localizer.fine_scores(found, rows[some]) / TEMPERATURE
+            alike = self._localizer.fine_scores(found, rows[some]) / TEMPERATURE
+            agreeing = np.array([inliers.get(int(row), 0) for row in rows[some]])
+            return alike + RATIO_PER_INLIER * agreeing
 
         belief = belief_filter.belief(detail)
         return Estimate(
@@ -133,33 +158,33 @@ class Tracker:
         found: Localization,
         belief_filter: SequenceFilter,
         estimate: Estimate,
-        moved: bool,
+        new: float,
     ) -> Estimate:
-        """The estimate after a look at points, where it can change.
-
-        Points weigh in the belief, and a pose that they give in the likeliest place, in metres, is
-        the answer.
-        """
+        """The estimate after a look at points, where it can change: they weigh in the belief, and
+        a pose that they give in the likeliest place, in metres, in the answer."""
         config = self._localizer.config.verify
-        if not worth_verifying(estimate.probability, 2 * estimate.probability - 1, config):
+        if not worth_verifying(estimate.probability, config):
             return estimate
         rows = self._localizer.map.rows_of(found.camera)
-        likeliest = belief_filter.likeliest(VERIFIED)
+        likeliest = belief_filter.likeliest(config.candidates)
         seen = self._verifier.verify(image, found.camera, rows[likeliest])
-        if not seen:
-            return estimate
-        if moved:
+        if seen:
             likeliest = likeliest[: len(seen)]
-            belief_filter.update(likeliest, self._verifier.log_ratios(seen), 0.0)
-            estimate = self._estimate(belief_filter, found)
-        posed = [item for item in seen if item.metric]
-        for item in sorted(posed, key=lambda item: -item.inliers):
-            map_from_base, covariance = item.of_base(estimate.base_from_camera)
-            gap = map_from_base.translation - estimate.map_from_base.translation
-            if np.linalg.norm(gap) <= self._localizer.config.sequence.radius:
-                pose = {"map_from_base": map_from_base, "covariance": covariance}
-                return replace(estimate, **pose, inliers=item.inliers)
-        return estimate
+            belief_filter.update(likeliest, self._verifier.log_ratios(seen), 0.0, new)
+        return with_points(self._estimate(belief_filter, found, seen), seen)
+
+
+def with_points(estimate: Estimate, seen: Sequence[Verification]) -> Estimate:
+    """The estimate and the metric pose of most inliers among those that do not contradict it."""
+    posed = [item for item in seen if item.metric]
+    for item in sorted(posed, key=lambda item: -item.inliers):
+        told = item.of_base(estimate.base_from_camera)
+        pose, covariance, gap = fused(estimate.map_from_base, estimate.covariance, *told)
+        if gap <= CONFLICT:
+            return replace(
+                estimate, map_from_base=pose, covariance=covariance, inliers=item.inliers
+            )
+    return estimate
 
 
 def mount_of(place_map: PlaceMap, camera: str) -> Transform:
@@ -175,6 +200,19 @@ def poses_of_base(place_map: PlaceMap, camera: str, rows: np.ndarray) -> np.ndar
     positions = place_map.poses[rows, :3] + rotations.apply(camera_from_base.translation)
     turned = rotations * Rotation.from_quat(camera_from_base.quaternion)
     return np.hstack([positions, turned.as_quat()])
+
+
+def likeness(codes: np.ndarray, steps: np.ndarray) -> float:
+    """Cosine that one in ten pairs of neighbours along the drive exceeds; 0 for one image.
+
+    codes: int8 [N, d]; steps: value of one unit [d]; NEIGHBOURS of them, evenly taken.
+    """
+    first = np.unique(np.linspace(0, max(0, len(codes) - 2), NEIGHBOURS).astype(int))
+    if len(codes) < 2:
+        return 0.0
+    pairs = np.stack([codes[first], codes[first + 1]]) * steps
+    unit = pairs / np.maximum(np.linalg.norm(pairs, axis=2, keepdims=True), 1e-12)
+    return float(np.quantile((unit[0] * unit[1]).sum(1), 0.9))
 
 
 def _motion(before: Transform | None, now: Transform | None) -> Transform | None:

@@ -155,11 +155,39 @@ def test_a_belief_is_a_probability_after_any_steps():
         assert np.linalg.eigvalsh(belief.covariance).min() > -1e-9
 
 
+def test_a_closer_look_is_given_to_several_places_and_to_the_best_of_one(road):
+    road.update(np.array([50, 51, 52, 120, 250]), np.array([9.0, 8.9, 8.8, 5.0, 4.0]), FLOOR)
+    assert road.likeliest(5).tolist() == [50, 51, 120, 52, 250]
+    assert road.likeliest(1).tolist() == [50]
+    assert len(set(road.likeliest(40).tolist())) == 40
+
+
+def test_an_image_that_says_nothing_new_changes_nothing(road):
+    look(road, [50])
+    before = road._belief.copy()
+    road.update(*evidence(300, [50]), FLOOR, new=0.0)
+    assert np.allclose(road._belief, before)
+
+
+def seen(belief, off, logs):
+    """Belief and the share off the map after evidence."""
+    belief = belief * np.exp(logs)
+    return belief / (belief.sum() + off), off / (belief.sum() + off)
+
+
+def test_motion_alone_leaves_all_places_equally_likely(road):
+    for _ in range(5):
+        assert road.predict(forward(3.0), 0.2) and road.predict(None, 0.5)
+    assert np.ptp(road._belief) == 0.0
+
+
 def test_it_does_what_the_sums_over_all_pairs_of_images_do():
     config, poses = FilterConfig(step=0.0), line(12)
     estimator = SequenceFilter(poses, 1.0, config)
     motion, ratios = 1.2, np.random.default_rng(1).normal(0, 2, 12)
     belief, off = np.full(12, (1 - config.off_map) / 12), config.off_map
+    estimator.update(np.arange(12), ratios, FLOOR)
+    belief, off = seen(belief, off, config.evidence * ratios)
     for _ in range(4):
         estimator.predict(forward(motion), 0.1)
         estimator.update(np.arange(12), ratios, FLOOR)
@@ -174,7 +202,5 @@ def test_it_does_what_the_sums_over_all_pairs_of_images_do():
         new_off = off * (1 - config.back) + left + config.leave * moved.sum()
         belief = moved * (1 - config.jump - config.leave) + anywhere / 12
         belief, off = belief / (belief.sum() + new_off), new_off / (belief.sum() + new_off)
-        belief = belief * np.exp(config.evidence * ratios)
-        total = belief.sum() + off
-        belief, off = belief / total, off / total
+        belief, off = seen(belief, off, config.evidence * ratios)
     assert np.allclose(estimator._belief, belief, atol=1e-12)

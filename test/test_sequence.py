@@ -59,6 +59,16 @@ def test_an_image_without_stamp_or_long_after_the_last_stands_alone(localizer):
         assert tracker.follow(found, stamp).estimate.probability == pytest.approx(alone)
 
 
+def test_standing_without_odometry_makes_it_no_surer(localizer):
+    tracker, found = Tracker(localizer), localizer.localize(texture(3))
+    first = tracker.follow(found, SECOND).estimate.probability
+    for step in range(1, 10):
+        again = tracker.follow(found, SECOND + step * SECOND // 10).estimate.probability
+        assert again <= first + 1e-6
+    other = localizer.localize(texture(4))
+    assert tracker.follow(other, 2 * SECOND).estimate.probability != pytest.approx(again)
+
+
 def test_a_covariance_of_an_estimate_is_positive_definite(localizer):
     estimate = Tracker(localizer).follow(localizer.localize(texture(2)), SECOND).estimate
     assert np.linalg.eigvalsh(estimate.covariance).min() > 0
