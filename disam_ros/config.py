@@ -211,43 +211,16 @@ class VerifyConfig:
     sure: float = setting(
         0.99, "probability from which a place needs no verification", minimum=0.0, maximum=1.0
     )
-    clear: float = setting(
-        0.9,
-        "lead over the second likeliest place, in probability, from which it needs none",
-        minimum=0.0,
-        maximum=1.0,
+    candidates: int = setting(
+        10, "map images that are looked at, as long as there is time", minimum=1, maximum=100
     )
     budget_ms: float = setting(
         100.0, "milliseconds after which no further candidate is begun", minimum=0.0
     )
     points: int = setting(512, "points sought in a query", minimum=8, maximum=4096)
     xfeat: str = setting("", "ONNX file that finds them, for a map made with xfeat")
-    noise: float = setting(
-        1.0, "pixels (1 sigma) by which a point is seen off its place", minimum=0.01
-    )
-    tolerance: float = setting(3.0, "pixels within which a point agrees with a pose", minimum=0.1)
-    least_inliers: int = setting(
-        12, "points that must agree before a pose is believed", minimum=6, maximum=4096
-    )
-    floor_metres: float = setting(
-        0.2, "1 sigma of a pose's place besides what its points leave open", minimum=0.0
-    )
-    floor_degrees: float = setting(
-        1.0, "1 sigma of its rotation besides what its points leave open", minimum=0.0
-    )
     radius: float = setting(
         10.0, "metres beyond which two candidates are different places", minimum=0.0
-    )
-    ratio_per_inlier: float = setting(
-        0.2, "log likelihood ratio of a point more than in any other place", minimum=0.0
-    )
-    lowest_ratio: float = setting(-3.0, "log likelihood ratio at least", minimum=-20.0, maximum=0.0)
-    highest_ratio: float = setting(3.0, "log likelihood ratio at most", minimum=0.0, maximum=20.0)
-    highest_alone: float = setting(
-        0.8,
-        "log likelihood ratio at most where no other place was verified: houses may be alike",
-        minimum=0.0,
-        maximum=20.0,
     )
 
 

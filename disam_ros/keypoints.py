@@ -8,6 +8,7 @@ images that see the same points (triangulation.py).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from disam_ros.errors import MapError
 from disam_ros.hashing import file_sha256
 from disam_ros.local_features import SIZES, open_features
 from disam_ros.sources import PosedImage
+
+logger = logging.getLogger(__name__)
 
 FILE = "keypoints.npy"
 
@@ -38,8 +41,9 @@ class KeypointHeader:
 
     @property
     def row_type(self) -> np.dtype:
-        """count; of each point x y in pixels of the map's camera, depth in metres along the optical
-        axis (nan: unknown, infinite: farther than can be said) and descriptor."""
+        """count; of each point x y in pixels of the map's camera (of the image, if it has none),
+        depth in metres along the optical axis (nan: unknown, infinite: farther than can be said)
+        and descriptor."""
         return np.dtype(
             [
                 ("count", np.uint32),
@@ -82,9 +86,10 @@ class KeypointMaker:
         depth = item.depth() if item.depth else None
         row = np.zeros((), self.header.row_type)
         count = row["count"] = len(found)
-        camera = intrinsics(self.cameras, item.record.camera)
+        camera = self.cameras.get(item.record.camera)
         size = np.array(pixels.shape[1::-1])
-        row["points"][:count] = scaled(found.points, size, np.array([camera.width, camera.height]))
+        target = np.array([camera.width, camera.height]) if camera else size
+        row["points"][:count] = scaled(found.points, size, target)
         row["depths"] = np.nan
         if depth is not None:
             row["depths"][:count] = _depths_at(depth, found.points, size)
@@ -95,12 +100,17 @@ class KeypointMaker:
 def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> KeypointMaker | None:
     """What makes the keypoints of a map, None where it is to have none.
 
-    Raises ConfigError or ModelError (see open_features), MapError for a camera without intrinsics.
+    Raises ConfigError or ModelError (see open_features).
     """
     if not config.keypoints:
         return None
     for name in cameras:
-        intrinsics(cameras, name)
+        if intrinsics(cameras, name) is None:
+            logger.warning(
+                "camera '%s' has no intrinsics: its keypoints tell places apart, but give no poses "
+                "between map images",
+                name,
+            )
     weights = config.xfeat if config.local_features == "xfeat" else ""
     open_features(config.local_features, weights)
     sha256 = file_sha256(Path(weights)) if weights else ""
@@ -108,15 +118,10 @@ def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> Keyp
     return KeypointMaker(header, cameras, weights)
 
 
-def intrinsics(cameras: dict[str, Camera], name: str) -> Camera:
-    """The camera of that name. Raises MapError where its intrinsics are not known."""
+def intrinsics(cameras: dict[str, Camera], name: str) -> Camera | None:
+    """The camera of that name; None where its intrinsics are not known."""
     camera = cameras.get(name)
-    if camera is None or not (camera.fx > 0 and camera.fy > 0):
-        raise MapError(
-            f"keypoints need the intrinsics of camera '{name}', which are not known; give them "
-            f"with the images, or set keypoints to 0"
-        )
-    return camera
+    return camera if camera is not None and camera.fx > 0 and camera.fy > 0 else None
 
 
 def scaled(points: np.ndarray, size: np.ndarray, target: np.ndarray) -> np.ndarray:

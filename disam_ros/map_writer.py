@@ -160,7 +160,8 @@ class MapWriter:
         for number, name in enumerate(cameras):
             rows = np.flatnonzero(camera_of == number)
             camera = intrinsics(self._header.cameras, name)
-            fill_depths(table, rows, header.features, poses[rows], camera)
+            if camera is not None:
+                fill_depths(table, rows, header.features, poses[rows], camera)
         stored.flush()
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ ROUNDS = 10  # of refinement
 LEAST_STEP = 1e-9  # metres and radians, below which it ends
 LARGEST_CONDITION = 1e12  # of its normal equations: beyond, the points do not settle the pose
 SAMPLES = 300  # random samples tried at most
+VIEW_SAMPLES = 1000  # likewise, where no depth is known
 CONFIDENCE = 0.999  # of having drawn a sample without outliers, after which no more are tried
 
 
@@ -151,3 +152,22 @@ def turn_from_views(
     if count < LEAST_VIEWS:
         return None
     return Transform.from_rotation(shift[:, 0], rotation), mask[:, 0] > 0
+
+
+def agreeing_points(here: np.ndarray, there: np.ndarray, tolerance: float) -> np.ndarray:
+    """Which pixels [M, 2] of two images may be of the same points of one rigid scene, bool [M].
+
+    tolerance: pixels off the epipolar line. Of cameras whose intrinsics are not known: by the
+    fundamental matrix (MAGSAC++). None is where fewer than LEAST_VIEWS agree.
+    """
+    none = np.zeros(len(here), bool)
+    if len(here) < LEAST_VIEWS:
+        return none
+    try:
+        _, mask = cv2.findFundamentalMat(
+            here, there, cv2.USAC_MAGSAC, tolerance, CONFIDENCE, VIEW_SAMPLES
+        )
+    except cv2.error:  # points that lie in one place or line
+        return none
+    inliers = none if mask is None else mask[:, 0] > 0
+    return inliers if inliers.sum() >= LEAST_VIEWS else none

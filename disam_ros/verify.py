@@ -3,8 +3,9 @@
 
 Points of the query are matched with those that the map keeps of a candidate. Where the map knows
 their depths, the query's pose follows in metres, also between map images; else only how it is
-turned and in which direction it lies. Defaults of VerifyConfig were measured on validation drives
-through the season town.
+turned and in which direction it lies. Without intrinsics no pose follows, but how many points agree
+with one rigid scene tells places apart all the same. The constants were measured on validation
+drives through the season town.
 """
 
 from __future__ import annotations
@@ -25,12 +26,25 @@ from disam_ros.keypoints import MapKeypoints, intrinsics
 from disam_ros.local_features import LONGEST, match, open_features
 from disam_ros.perspective import (
     LEAST_POINTS,
+    agreeing_points,
     cross_matrices,
     directions,
     pose_from_points,
     turn_from_views,
 )
 from disam_ros.place_map import PlaceMap
+
+NOISE = 0.5  # pixels, standard deviation of a point at least
+TOLERANCE = 3.0  # pixels within which a point agrees with a pose
+EPIPOLAR = 1.5  # pixels off the epipolar line, likewise, of cameras without intrinsics
+LEAST_INLIERS = 12  # points that must agree before a pose is believed
+# Metres, standard deviation of a pose besides what its points leave open, over the square of their
+# number: wrong matches and depths that err alike count the less, the more points agree.
+FLOORS = {"sift": 60.0, "orb": 1500.0, "xfeat": 600.0}
+DEG_PER_M = 3.0  # and of its rotation
+RATIO_PER_INLIER = 0.2  # log likelihood ratio of a point more than in any other place
+LOWEST_RATIO, HIGHEST_RATIO = -3.0, 3.0
+HIGHEST_ALONE = 0.8  # where no other place was verified: houses may be alike
 
 
 @dataclass(frozen=True)
@@ -69,19 +83,20 @@ class Verification:
 
 @dataclass(frozen=True)
 class _Query:
-    """Points of a query: descriptors [K, D] and view directions [K, 2]; `pixel`: the angle of one
-    at which they were sought."""
+    """Points of a query: descriptors [K, D], pixels [K, 2], and, where intrinsics are known, view
+    directions [K, 2] and `pixel`, the angle of one at which they were sought."""
 
     descriptors: np.ndarray
-    views: np.ndarray
-    pixel: float
+    points: np.ndarray
+    views: np.ndarray | None = None
+    pixel: float = 0.0
 
 
 class Verifier:
     """Verifies candidates of one map. clock: seconds, for the budget.
 
-    Raises MapError where the map has no keypoints or lacks intrinsics, ConfigError where what found
-    them is missing or another.
+    Raises MapError where the map has no keypoints, ConfigError where what found them is missing or
+    another.
     """
 
     def __init__(
@@ -132,27 +147,29 @@ class Verifier:
         All candidates of one image belong in here. Rows of houses repeat, so that many points agree
         with wrong places, too: what counts is how many more than in the best of the other places.
         """
-        config = self._config
         inliers = np.array([item.inliers for item in found], float)
         places = self._map.poses[[item.row for item in found], :3]
         gaps = np.linalg.norm(places[:, None] - places[None], axis=2)
-        elsewhere = gaps > config.radius
+        elsewhere = gaps > self._config.radius
         others = np.where(elsewhere, inliers, 0.0).max(1, initial=0.0)
-        highest = np.where(elsewhere.any(1), config.highest_ratio, config.highest_alone)
-        ratios = config.ratio_per_inlier * (inliers - others)
-        return np.clip(ratios, config.lowest_ratio, highest)
+        highest = np.where(elsewhere.any(1), HIGHEST_RATIO, HIGHEST_ALONE)
+        return np.clip(RATIO_PER_INLIER * (inliers - others), LOWEST_RATIO, highest)
 
-    def _seen(self, image: np.ndarray, camera: Camera) -> _Query:
+    def _seen(self, image: np.ndarray, camera: Camera | None) -> _Query:
         found = self._features.extract(image, self._config.points)
+        if camera is None:
+            return _Query(found.descriptors, found.points)
         camera = resized(camera, image.shape[1], image.shape[0])
         shrunk = max(1.0, max(image.shape[:2]) / LONGEST)
-        return _Query(
-            found.descriptors, directions(camera, found.points), shrunk / min(camera.fx, camera.fy)
-        )
+        views = directions(camera, found.points)
+        return _Query(found.descriptors, found.points, views, shrunk / min(camera.fx, camera.fy))
 
-    def _compare(self, query: _Query, row: int, camera: Camera) -> Verification:
+    def _compare(self, query: _Query, row: int, camera: Camera | None) -> Verification:
         known = self._map.keypoints(row)
         pairs = match(self._kind, query.descriptors, known.descriptors)
+        if query.views is None or camera is None:
+            here, there = query.points[pairs[:, 0]], known.points[pairs[:, 1]]
+            return Verification(row, len(pairs), int(agreeing_points(here, there, EPIPOLAR).sum()))
         metric = np.isfinite(known.depths[pairs[:, 1]])
         if metric.sum() >= LEAST_POINTS:
             return self._pose(query, row, known, pairs[metric], camera)
@@ -164,10 +181,10 @@ class Verifier:
         views = directions(camera, known.points[pairs[:, 1]])
         depths = known.depths[pairs[:, 1], None].astype(np.float64)
         points = np.column_stack([views * depths, depths])
-        noise, tolerance = query.pixel * self._config.noise, query.pixel * self._config.tolerance
+        noise, tolerance = query.pixel * NOISE, query.pixel * TOLERANCE
         found = pose_from_points(points, query.views[pairs[:, 0]], tolerance, noise)
         inliers = 0 if found is None else int(found.inliers.sum())
-        if found is None or inliers < self._config.least_inliers:
+        if found is None or inliers < LEAST_INLIERS:
             return Verification(row, len(pairs), inliers)
         map_from_row = self._map_from_row(row)
         axes = np.kron(np.eye(2), map_from_row.rotation)
@@ -177,17 +194,17 @@ class Verifier:
             inliers,
             map_from_camera=map_from_row @ found.world_from_camera,
             metric=True,
-            covariance=axes @ found.covariance @ axes.T + self._floor(),
+            covariance=axes @ found.covariance @ axes.T + self._floor(inliers),
         )
 
     def _turn(
         self, query: _Query, row: int, known: MapKeypoints, pairs: np.ndarray, camera: Camera
     ) -> Verification:
         views = directions(camera, known.points[pairs[:, 1]])
-        tolerance = query.pixel * self._config.tolerance
+        tolerance = query.pixel * TOLERANCE
         found = turn_from_views(query.views[pairs[:, 0]], views, tolerance)
         inliers = 0 if found is None else int(found[1].sum())
-        if found is None or inliers < self._config.least_inliers:
+        if found is None or inliers < LEAST_INLIERS:
             return Verification(row, len(pairs), inliers)
         map_from_row, row_from_query = self._map_from_row(row), found[0]
         turned = map_from_row.rotation @ row_from_query.rotation
@@ -199,9 +216,9 @@ class Verifier:
             direction=map_from_row.rotation @ row_from_query.translation,
         )
 
-    def _floor(self) -> np.ndarray:
-        metres, degrees = self._config.floor_metres, self._config.floor_degrees
-        return np.diag([metres] * 3 + [np.radians(degrees)] * 3) ** 2
+    def _floor(self, inliers: int) -> np.ndarray:
+        metres = FLOORS[self._kind] / inliers**2
+        return np.diag([metres] * 3 + [np.radians(DEG_PER_M * metres)] * 3) ** 2
 
     def _map_from_row(self, row: int) -> Transform:
         pose = self._map.poses[row]
@@ -215,14 +232,11 @@ class Verifier:
             )
 
 
-def worth_verifying(probability: float, margin: float, config: VerifyConfig) -> bool:
-    """Whether points can change what is answered.
-
-    probability: of the likeliest place; margin: what it is ahead of the second likeliest.
-    """
+def worth_verifying(probability: float, config: VerifyConfig) -> bool:
+    """Whether points can change what is answered. probability: of the likeliest place."""
     if config.when != "unsure":
         return config.when == "always"
-    return probability < config.sure or margin < config.clear
+    return probability < config.sure
 
 
 def resized(camera: Camera, width: int, height: int) -> Camera:

@@ -6,7 +6,7 @@ import pytest
 from scene import pose, render
 
 from disam_ros.errors import ConfigError, ImageError, ModelError
-from disam_ros.local_features import SIZES, _peaks, _sample, match, open_features
+from disam_ros.local_features import RATIOS, SIZES, _peaks, _sample, match, open_features
 
 KINDS = ("sift", "orb")
 
@@ -27,7 +27,7 @@ def test_points_of_an_image_are_found_again_in_a_shifted_one(name):
     pairs = match(name, a.descriptors, b.descriptors)
     gaps = a.points[pairs[:, 0]] - b.points[pairs[:, 1]]
     assert len(pairs) > 50
-    assert np.mean(np.linalg.norm(gaps - [20, 0], axis=1) < 2.5) > 0.9
+    assert np.mean(np.linalg.norm(gaps - [20, 0], axis=1) < 2.5) > (0.8 if name == "xfeat" else 0.9)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -73,9 +73,9 @@ def test_matches_are_those_of_plain_loops(name):
     expected = [
         [i, j]
         for i, j in enumerate(gaps.argmin(1))
-        if gaps[:, j].argmin() == i and gaps[i, j] <= 0.85 * np.sort(gaps[i])[1]
+        if gaps[:, j].argmin() == i and gaps[i, j] <= RATIOS[name] * np.sort(gaps[i])[1]
     ]
-    assert 15 < len(expected) < 30
+    assert 15 < len(expected) <= 30
     assert match(name, a, b).tolist() == expected
 
 

@@ -22,7 +22,16 @@ from disam_ros.perspective import directions, pose_from_points, turn_from_views
 from disam_ros.place_map import DATA_FILES, PlaceMap
 from disam_ros.sources import open_dataset
 from disam_ros.triangulation import fused_depths, inverse_depths
-from disam_ros.verify import Verification, Verifier, resized, worth_verifying
+from disam_ros.verify import (
+    FLOORS,
+    HIGHEST_ALONE,
+    HIGHEST_RATIO,
+    LOWEST_RATIO,
+    Verification,
+    Verifier,
+    resized,
+    worth_verifying,
+)
 
 NOISE = 1.0 / 300.0
 CONFIG = MapBuilderConfig(
@@ -198,7 +207,7 @@ def test_the_size_of_the_query_does_not_matter(world):
     assert same.map_from_camera == told.map_from_camera
 
 
-def test_a_pose_is_told_about_the_axes_of_the_map(tmp_path, world):
+def test_a_pose_is_told_about_the_axes_of_the_map(tmp_path, world, monkeypatch):
     map_from_world = Transform.from_xyz_rpy([50.0, -20.0, 3.0, -1.6, 0.1, 2.0])
     data = write_scene(tmp_path / "data", [ROUTE[2]], depth=True)
     table = data.directory / "images.csv"
@@ -206,7 +215,8 @@ def test_a_pose_is_told_about_the_axes_of_the_map(tmp_path, world):
     moved = map_from_world @ ROUTE[2]
     values = ",".join(map(str, [*moved.translation, *moved.quaternion]))
     table.write_text(f"{lines[0]}\n{','.join(lines[1].split(',')[:-7])},{values}\n")
-    config = VerifyConfig(budget_ms=1e6, floor_metres=0.0, floor_degrees=0.0)
+    config = VerifyConfig(budget_ms=1e6)
+    monkeypatch.setitem(FLOORS, "sift", 0.0)  # it is alike along all axes
     image = render(QUERY)[0]
     turned = Verifier(build(data, world[1], tmp_path / "map"), config)
     here = Verifier(world[2]["measured"], config).verify(image, "front", [2])[0]
@@ -261,7 +271,7 @@ def test_evidence_grows_with_the_lead_over_other_places_and_is_bounded(world):
     verifier = Verifier(world[2]["measured"], FAR)
     ratios = [verified(verifier, (0, n), (4, 20))[0] for n in range(0, 200, 5)]
     assert (np.diff(ratios) >= 0).all()
-    assert ratios[0] == FAR.lowest_ratio and ratios[-1] == FAR.highest_ratio
+    assert ratios[0] == LOWEST_RATIO and ratios[-1] == HIGHEST_RATIO
     assert verified(verifier, (0, 20), (4, 20)).tolist() == [0.0, 0.0]
     assert verified(verifier, (0, 0), (4, 0)).tolist() == [0.0, 0.0]
     assert verified(verifier).shape == (0,)
@@ -269,15 +279,14 @@ def test_evidence_grows_with_the_lead_over_other_places_and_is_bounded(world):
 
 def test_a_place_that_was_compared_with_no_other_is_little_evidence(world):
     verifier = Verifier(world[2]["measured"], VerifyConfig(radius=10.0))  # the route is one place
-    assert verified(verifier, (0, 100), (1, 90)).tolist() == [VerifyConfig().highest_alone] * 2
+    assert verified(verifier, (0, 100), (1, 90)).tolist() == [HIGHEST_ALONE] * 2
 
 
 def test_verification_is_done_only_where_it_can_change_the_answer():
     unsure = VerifyConfig()
-    assert not worth_verifying(0.999, 0.99, unsure)
-    assert worth_verifying(0.6, 0.3, unsure) and worth_verifying(0.995, 0.1, unsure)
-    assert not worth_verifying(0.5, 0.0, VerifyConfig(when="never"))
-    assert worth_verifying(1.0, 1.0, VerifyConfig(when="always"))
+    assert not worth_verifying(0.999, unsure) and worth_verifying(0.6, unsure)
+    assert not worth_verifying(0.5, VerifyConfig(when="never"))
+    assert worth_verifying(1.0, VerifyConfig(when="always"))
 
 
 def test_keypoints_are_kept_as_they_were_found(world):
@@ -331,13 +340,25 @@ def test_damaged_keypoints_are_refused(tmp_path, world):
         PlaceMap(directory)
 
 
-def test_keypoints_need_intrinsics_and_what_finds_them(tmp_path, world):
-    data = write_scene(tmp_path / "data", ROUTE[:2], depth=False)
+def test_without_intrinsics_points_tell_places_apart_but_give_no_pose(tmp_path, world, caplog):
+    data = write_scene(tmp_path / "data", ROUTE, depth=False)
     source = open_dataset(data.directory)
     unknown = Camera(320, 240, 0.0, 0.0, 0.0, 0.0)
     blind = replace(source, info=replace(source.info, cameras={"front": unknown}))
-    with pytest.raises(MapError, match="need the intrinsics of camera 'front'"):
-        build_map(blind, world[1], tmp_path / "map", CONFIG, show_progress=False)
+    place_map = build_map(blind, world[1], tmp_path / "map", CONFIG, show_progress=False)
+    assert "camera 'front' has no intrinsics" in caplog.text
+    assert np.isnan(place_map.keypoints(2).depths).all()
+    verifier = Verifier(place_map, VerifyConfig(budget_ms=1e6))
+    found = verifier.verify(render(QUERY)[0], "front", range(5))
+    assert all(item.map_from_camera is None and not item.metric for item in found)
+    inliers = [item.inliers for item in found]
+    assert min(inliers[2:4]) > 40 and inliers[0] < max(inliers[2:4])
+    other = verifier.verify(render(QUERY, seed=7)[0], "front", range(5))
+    assert max(item.inliers for item in other) < 20
+
+
+def test_keypoints_need_what_finds_them(tmp_path, world):
+    data = write_scene(tmp_path / "data", ROUTE[:2], depth=False)
     with pytest.raises(ConfigError, match="need the setting 'xfeat'"):
         build(data, world[1], tmp_path / "map", replace(CONFIG, local_features="xfeat"))
     assert not list(tmp_path.glob("map*"))
