@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A drifting odometry corrected by hints, in a pose graph: `python -m benchmark.pose_graph`.
 
-Two laps of the test town at night, and a map of seven tenths of the lap, in summer. Drive, map and
-descriptors are kept in runs/pose_graph: the first run takes minutes, later ones about one. Needs
-the extras [synth] and [graph]; an example, no part of what runs on a vehicle.
+Two laps of the test town at night, and a map of seven tenths of the lap, in summer. Hints of the
+own drive are given twice: verified by points and not. Drive, map and descriptors are kept in
+runs/pose_graph: the first run takes minutes, later ones some, too. Needs the extras [synth] and
+[graph]; an example, no part of what runs on a vehicle.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.machine import circumstances
+from benchmark.own_hints import accuracy, costs
 from benchmark.peers.table import markdown
 from benchmark.pose_graph_figure import draw
 from benchmark.pose_graph_solver import solve
@@ -26,6 +28,7 @@ from disam_ros import image
 from disam_ros.checkpoint import load_model
 from disam_ros.config import LocalizerConfig, LoopClosureConfig, MapBuilderConfig
 from disam_ros.dataset import Dataset
+from disam_ros.drive_points import View
 from disam_ros.geometry import Transform
 from disam_ros.localizer import Localizer
 from disam_ros.loop_closure import LoopCloser, MapMatch
@@ -45,24 +48,30 @@ ODOMETRY_SEEDS = range(5)  # drifts that the one drive is measured with
 WRONG_SHARE = 0.3  # wrong hints injected, as a share of the given ones
 WRONG_DISTANCE = 30.0  # metres at least between the places of a wrong hint
 RIGHT_DISTANCE = 5.0  # metres within which a hint is right
+CREDULOUS = LoopClosureConfig(agreeing=1, score_threshold=0.3)  # so that points alone decide
 
 Hints = Sequence[Hint]
-USES: dict[str, Callable[[Hint], bool]] = {
-    "own drive": lambda hint: hint.kind == OWN,
-    "map": lambda hint: hint.kind == MAP,
-    "both": lambda hint: True,
+UNVERIFIED = "own drive, not verified"
+USES: dict[str, tuple[bool, Callable[[Hint], bool]]] = {  # whether verified, and which
+    UNVERIFIED: (False, lambda hint: hint.kind == OWN),
+    "own drive": (True, lambda hint: hint.kind == OWN),
+    "map": (True, lambda hint: hint.kind == MAP),
+    "both, own not verified": (False, lambda hint: True),
+    "both": (True, lambda hint: True),
 }
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Per image: stamp, descriptors, the map image it was matched with, the true map_from_base."""
+    """Per image: stamp, descriptors, the map image it was matched with, the true map_from_base, and
+    what verifies it."""
 
     stamps_ns: list[int]
     coarse: np.ndarray
     fine: np.ndarray
     matches: list[MapMatch]
     truth: list[Transform]
+    views: Sequence[View] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,18 +83,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = [measure(seen, seed) for seed in ODOMETRY_SEEDS]
     draw(arguments.figure, seen.truth, results[0].tracks)
     print(render(results))
+    odometry = wheel_odometry(simulate_drive(DRIVE).trajectory, ODOMETRY_SEEDS[0])
+    print(costs(seen, odometry, results[0].own))
+    for verified in (False, True):
+        hints = give_hints(seen, odometry, verified, CREDULOUS)
+        wrong = [is_wrong(seen, hint) for hint in hints if hint.kind == OWN]
+        print(f"credulous, {verified=}: {len(wrong)} of the own drive, {sum(wrong)} wrong")
     print(f"Measured under: {circumstances()}.")
 
 
 @dataclass(frozen=True)
 class Measured:
     """One drift. errors: absolute trajectory error (metres) by row of the table; tracks: some of
-    the trajectories; hints, wrong: how many were given by kind, how many of them were wrong."""
+    the trajectories; hints, wrong: how many were given by kind, how many of them were wrong;
+    own: the verified ones of the own drive; relations: how good relations are, by row."""
 
     errors: dict[str, float]
     tracks: dict[str, list[Transform]]
     hints: dict[str, int]
     wrong: dict[str, int]
+    own: list[Hint]
+    relations: dict[str, dict[str, float]]
 
 
 def look() -> Seen:
@@ -96,7 +114,8 @@ def look() -> Seen:
         config = MapBuilderConfig(keyframe_distance=MAP_SPACING)
         build_map(open_dataset(REFERENCE), load_model(MODEL), KEPT / "map", config)
     drive, place_map = Dataset(KEPT / "drive"), PlaceMap(KEPT / "map")
-    camera_from_base = drive.info.cameras["front"].base_from_camera.inverse()
+    camera = drive.info.cameras["front"]
+    camera_from_base = camera.base_from_camera.inverse()
     if not (KEPT / "seen.npz").exists():
         localizer = Localizer.open(KEPT / "map", MODEL, LocalizerConfig(device="cpu"))
         found = [
@@ -122,38 +141,55 @@ def look() -> Seen:
             for r, score in zip(records, scores, strict=True)
         ],
         truth=[record.map_from_camera @ camera_from_base for record in drive.records],
+        views=[
+            View(image.read(drive.path(record)), camera, camera.base_from_camera)
+            for record in drive.records
+        ],
     )
 
 
 def measure(seen: Seen, seed: int) -> Measured:
     """Trajectories and their errors with the odometry of one seed."""
     odometry = wheel_odometry(simulate_drive(DRIVE).trajectory, seed)
-    hints = give_hints(seen, odometry)
-    bad = wrong_hints(seen, hints, np.random.default_rng(seed))
+    given = {verified: give_hints(seen, odometry, verified) for verified in (False, True)}
+    rng = np.random.default_rng(seed)
+    bad = {verified: wrong_hints(seen, hints, rng) for verified, hints in given.items()}
     start = seen.truth[0]
     tracks = {"odometry": [start @ odometry[0].inverse() @ pose for pose in odometry]}
-    for use, chosen in USES.items():
-        good, all_of_them = filter(chosen, hints), filter(chosen, [*hints, *bad])
-        given, spoiled = list(good), list(all_of_them)
-        tracks[use] = solve(start, odometry, seen.stamps_ns, given)
+    for use, (verified, chosen) in USES.items():
+        good = list(filter(chosen, given[verified]))
+        spoiled = [*good, *filter(chosen, bad[verified])]
+        tracks[use] = solve(start, odometry, seen.stamps_ns, good)
         tracks[f"{use}, wrong ones injected"] = solve(start, odometry, seen.stamps_ns, spoiled)
         tracks[f"{use}, wrong ones injected, plain least squares"] = solve(
             start, odometry, seen.stamps_ns, spoiled, robust=False
         )
-    by_kind = {kind: [h for h in hints if h.kind == kind] for kind in (OWN, MAP)}
+    kinds = {
+        UNVERIFIED: [hint for hint in given[False] if hint.kind == OWN],
+        "own drive": [hint for hint in given[True] if hint.kind == OWN],
+        "map": [hint for hint in given[True] if hint.kind == MAP],
+    }
     return Measured(
         errors={name: trajectory_error(seen.truth, track) for name, track in tracks.items()},
         tracks=tracks,
-        hints={kind: len(some) for kind, some in by_kind.items()},
-        wrong={kind: sum(is_wrong(seen, h) for h in some) for kind, some in by_kind.items()},
+        hints={kind: len(some) for kind, some in kinds.items()},
+        wrong={kind: sum(is_wrong(seen, h) for h in some) for kind, some in kinds.items()},
+        own=kinds["own drive"],
+        relations={kind: accuracy(seen, kinds[kind]) for kind in (UNVERIFIED, "own drive")},
     )
 
 
-def give_hints(seen: Seen, odometry: Sequence[Transform]) -> list[Hint]:
-    """Those of the whole drive, at default settings."""
-    closer, hints = LoopCloser(LoopClosureConfig()), []
+def give_hints(
+    seen: Seen,
+    odometry: Sequence[Transform],
+    verified: bool,
+    config: LoopClosureConfig = LoopClosureConfig(),  # noqa: B008
+) -> list[Hint]:
+    """Those of the whole drive; verified: those of the own drive are."""
+    closer, hints = LoopCloser(config), []
     for i, (stamp_ns, pose) in enumerate(zip(seen.stamps_ns, odometry, strict=True)):
-        hints += closer.add(stamp_ns, pose, seen.coarse[i], seen.fine[i])
+        view = seen.views[i] if verified else None
+        hints += closer.add(stamp_ns, pose, seen.coarse[i], seen.fine[i], view)
         hints += closer.map_hint(stamp_ns, pose, seen.matches[i])
     return hints
 
@@ -195,12 +231,21 @@ def render(results: Sequence[Measured]) -> str:
     for name in results[0].errors:
         errors = [result.errors[name] for result in results]
         rows.append([name, f"{np.median(errors):.2f} m", f"{min(errors):.2f}–{max(errors):.2f} m"])
-    count, wrong = (
-        {kind: [getattr(r, field)[kind] for r in results] for kind in (OWN, MAP)}
-        for field in ("hints", "wrong")
-    )
-    given = json.dumps({"given": count, "of them wrong": wrong})
-    return f"{markdown(['hints', 'median error', 'smallest–largest'], rows)}\n{given}"
+    given = {
+        kind: {
+            "given": [result.hints[kind] for result in results],
+            "of them wrong": [result.wrong[kind] for result in results],
+        }
+        for kind in results[0].hints
+    }
+    lines = [markdown(["hints", "median error", "smallest–largest"], rows), json.dumps(given)]
+    kinds = results[0].relations
+    told = list(kinds[UNVERIFIED])
+    rows = [
+        [kind, *(f"{np.median([r.relations[kind][name] for r in results]):.2f}" for name in told)]
+        for kind in kinds
+    ]
+    return "\n".join([*lines, markdown(["relation (median of the drifts)", *told], rows)])
 
 
 def _gap(seen: Seen, hint: Hint) -> float:

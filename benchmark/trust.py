@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.peers.table import markdown, percent
-from benchmark.sequences import KEYPOINTS
+from benchmark.rides import KEYPOINTS
 from benchmark.wrong_domain import RENDERED, drive_of
 from demo.drives import CONDITIONS as SHIPPED
 from demo.drives import DATA, MODEL, REFERENCE

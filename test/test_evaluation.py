@@ -142,6 +142,7 @@ def test_errors_drawn_from_the_covariance_are_consistent_with_it():
     assert told.position_mean == pytest.approx(1.0, abs=0.06)
     assert told.position_median == pytest.approx(1.0, abs=0.06)
     assert told.pose_mean == pytest.approx(1.0, abs=0.06)
+    assert told.plane_mean == pytest.approx(1.0, abs=0.06)
     assert told.covered == pytest.approx(0.95, abs=0.015)
 
 

@@ -12,6 +12,7 @@ from scipy.stats import chi2
 from disam_ros.covariance import offset
 from disam_ros.geometry import Transform
 
+PLANE = np.ix_([0, 1, 5], [0, 1, 5])  # x, y and yaw of a covariance [6, 6]
 CONFIDENCE = 0.95  # probability content of the ellipsoid whose coverage is told
 
 
@@ -68,7 +69,8 @@ class Consistency:
 
     position, pose: normalized estimation error squared (NEES), eᵀ Σ⁻¹ e, of the position (3) and
     the pose (6 degrees of freedom), mean divided by its expectation; median alike. Above 1: the
-    covariance is too small, told too confidently. covered: share of positions inside the ellipsoid
+    covariance is too small, told too confidently. plane_mean: that of x, y and yaw, which alone say
+    something where the ground is flat: no height is ever wrong there. covered: share of positions inside the ellipsoid
     that should hold 95 %. Bar-Shalom, Li and Kirubarajan, Estimation with Applications to Tracking
     and Navigation (2001), 5.4.
     """
@@ -78,6 +80,7 @@ class Consistency:
     position_median: float
     pose_mean: float
     pose_median: float
+    plane_mean: float
     covered: float
 
     def to_json(self) -> dict:
@@ -94,12 +97,14 @@ def consistency(
     every = np.stack(covariances)
     position = normalized(gaps[:, :3], every[:, :3, :3])
     pose = normalized(gaps, every)
+    plane = normalized(gaps[:, PLANE[1][0]], every[:, PLANE[0], PLANE[1]])
     return Consistency(
         answers=len(gaps),
         position_mean=float(position.mean() / 3),
         position_median=float(np.median(position) / chi2.median(3)),
         pose_mean=float(pose.mean() / 6),
         pose_median=float(np.median(pose) / chi2.median(6)),
+        plane_mean=float(plane.mean() / 3),
         covered=float((position <= chi2.ppf(CONFIDENCE, 3)).mean()),
     )
 
