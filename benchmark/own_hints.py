@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from benchmark.peers.table import markdown
 from disam_ros.config import LoopClosureConfig
 from disam_ros.drive_points import DrivePoints, PointTrail, relate
 from disam_ros.geometry import Transform
@@ -53,6 +54,15 @@ def error(relation: Relation, truth: Transform) -> np.ndarray:
     found = relation.keyframe_from_base
     turn = Rotation.from_quat(found.quaternion) * Rotation.from_quat(truth.quaternion).inv()
     return np.concatenate([found.translation - truth.translation, turn.as_rotvec()])
+
+
+def relations(of_drifts: Sequence[dict[str, dict[str, float]]]) -> str:
+    """The table of `accuracy`, by kind of hint; medians over the drifts."""
+    rows = []
+    for kind, first in of_drifts[0].items():
+        cells = [np.median([drift[kind][name] for drift in of_drifts]) for name in first]
+        rows.append([kind, *(f"{cell:.2f}" for cell in cells)])
+    return markdown(["relation", *first], rows)
 
 
 def costs(seen: Seen, odometry: Sequence[Transform], hints: Sequence[Hint]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.machine import circumstances
-from benchmark.own_hints import accuracy, costs
+from benchmark.own_hints import accuracy, costs, relations
 from benchmark.peers.table import markdown
 from benchmark.pose_graph_figure import draw
 from benchmark.pose_graph_solver import solve
@@ -183,7 +183,7 @@ def give_hints(
     seen: Seen,
     odometry: Sequence[Transform],
     verified: bool,
-    config: LoopClosureConfig = LoopClosureConfig(),  # noqa: B008
+    config: LoopClosureConfig = LoopClosureConfig(),
 ) -> list[Hint]:
     """Those of the whole drive; verified: those of the own drive are."""
     closer, hints = LoopCloser(config), []
@@ -231,21 +231,10 @@ def render(results: Sequence[Measured]) -> str:
     for name in results[0].errors:
         errors = [result.errors[name] for result in results]
         rows.append([name, f"{np.median(errors):.2f} m", f"{min(errors):.2f}–{max(errors):.2f} m"])
-    given = {
-        kind: {
-            "given": [result.hints[kind] for result in results],
-            "of them wrong": [result.wrong[kind] for result in results],
-        }
-        for kind in results[0].hints
-    }
-    lines = [markdown(["hints", "median error", "smallest–largest"], rows), json.dumps(given)]
-    kinds = results[0].relations
-    told = list(kinds[UNVERIFIED])
-    rows = [
-        [kind, *(f"{np.median([r.relations[kind][name] for r in results]):.2f}" for name in told)]
-        for kind in kinds
-    ]
-    return "\n".join([*lines, markdown(["relation (median of the drifts)", *told], rows)])
+    kinds = results[0].hints
+    given = {k: [f"{r.hints[k]}, {r.wrong[k]} wrong" for r in results] for k in kinds}
+    table = markdown(["hints", "median error", "smallest–largest"], rows)
+    return "\n".join([table, json.dumps(given), relations([r.relations for r in results])])
 
 
 def _gap(seen: Seen, hint: Hint) -> float:

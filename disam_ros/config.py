@@ -270,21 +270,22 @@ class LoopClosureConfig:
     keyframe_distance: float = setting(
         3.0, "metres between kept images of the drive", minimum=0.1, maximum=100.0
     )
-    keyframe_angle: float = setting(
-        30.0, "degrees of turn after which an image is kept although it is near", minimum=1.0
-    )
     max_keyframes: int = setting(
         2000,
         "kept images at most; then every other one is forgotten, and the next are kept twice as "
         "far apart",
         minimum=16,
     )
+    points: int = setting(
+        256,
+        "points kept of such an image, 144 bytes each, to verify that it is met again, and to tell "
+        "where the vehicle is from there; 0: none",
+        minimum=0,
+        maximum=4096,
+    )
     min_age: float = setting(30.0, "seconds after which an image may be met again", minimum=0.0)
     min_path: float = setting(
         50.0, "metres driven after which an image may be met again", minimum=0.0
-    )
-    candidates: int = setting(
-        5, "kept images from the coarse comparison that are compared finely", minimum=1
     )
     score_threshold: float = setting(
         0.6, "fine similarity below which a place is another", minimum=-1.0, maximum=1.0
@@ -296,12 +297,6 @@ class LoopClosureConfig:
         minimum=1,
         maximum=100,
     )
-    slack: float = setting(
-        2.0, "metres, besides the distance of keyframes, by which they may disagree", minimum=0.0
-    )
-    slack_angle: float = setting(
-        15.0, "degrees by which they may disagree", minimum=0.0, maximum=180.0
-    )
     max_drift: float = setting(
         0.2,
         "metres of odometry's error per metre driven, beyond which a match is not believed",
@@ -310,18 +305,6 @@ class LoopClosureConfig:
     )
     place_distance: float = setting(
         10.0, "metres to drive after a hint before the next: one hint per place", minimum=0.0
-    )
-    max_speed: float = setting(
-        40.0, "metres a second beyond which odometry has jumped", minimum=0.1
-    )
-    position_deviation: float = setting(
-        1.5,
-        "metres (1 sigma), besides the distance of keyframes, between vehicle and keyframe, of a "
-        "hint not verified",
-        minimum=0.01,
-    )
-    angle_deviation: float = setting(
-        5.0, "degrees (1 sigma) between their headings, of a hint not verified", minimum=0.1
     )
 
 

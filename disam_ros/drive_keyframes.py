@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from disam_ros.compression import to_int8
+from disam_ros.drive_points import DrivePoints
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """An image of the drive. travelled: metres since its start. content: what verifies it."""
+    """An image of the drive. travelled: metres since its start. points: what verifies it."""
 
     stamp_ns: int
     drive_from_base: Transform
     travelled: float
-    content: object = None
+    points: DrivePoints | None = None
 
 
 class DriveKeyframes:

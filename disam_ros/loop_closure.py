@@ -5,27 +5,32 @@ The drive's own keyframes are kept with their descriptors and odometry. A new ke
 with those that are old enough and lie far enough back along the path, coarse, then fine, as a query
 is with the map (localizer.py). One match is not believed alone: matches of keyframes in a row must
 lie as far apart as odometry says that the vehicle drove meanwhile, and the loop must not need more
-drift than odometry is capable of. Only then is a hint given, one per place.
+drift than odometry is capable of. Last, points of the two images must agree on how they lie to each
+other (drive_points.py). Only then is a hint given, one per place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.drive_keyframes import DriveKeyframes, Keyframe, unit
+from disam_ros.drive_points import PointTrail, View, relate
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform, distance
 from disam_ros.keyframes import KeyframeSelector
 from disam_ros.loop_hint import MAP, OWN, Hint, Relation
 from disam_ros.odometry import JUMP_SLACK
 
-# From what was kept with a keyframe and what comes with the image now: where the one lies in the
-# other, or None where they do not show the same place.
-Relate = Callable[[object, object], Relation | None]
+KEYFRAME_ANGLE = 30.0  # degrees of turn after which an image is kept although it is near
+CANDIDATES = 5  # kept images from the coarse comparison that are compared finely
+SLACK = 2.0  # metres, besides the distance of keyframes, by which matches in a row may disagree
+SLACK_ANGLE = 15.0  # degrees by which they may
+POSITION_DEVIATION = 1.5  # metres (1 sigma) from a keyframe, besides their distance, not verified
+ANGLE_DEVIATION = 5.0  # degrees (1 sigma) between the headings, not verified
+MAX_SPEED = 100.0  # metres a second: odometry that is faster has jumped
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,16 @@ class MapMatch:
 
 
 class LoopCloser:
-    """Fed with every image of a drive, in order. relate: verifies own matches (verify.py)."""
+    """Fed with every image of a drive, in order.
 
-    def __init__(self, config: LoopClosureConfig, relate: Relate | None = None) -> None:
-        self._config, self._relate = config, relate
+    A keyframe takes its descriptors and 144 bytes a point: 23 + 37 kB with `town-lite` and 256.
+    """
+
+    def __init__(self, config: LoopClosureConfig) -> None:
+        self._config, self._trail = config, PointTrail(config.points)
         self._keyframes = DriveKeyframes(config.max_keyframes)
         self._selectors = {
-            kind: KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
-            for kind in (OWN, MAP)
+            kind: KeyframeSelector(config.keyframe_distance, KEYFRAME_ANGLE) for kind in (OWN, MAP)
         }
         self._runs = {kind: AgreeingRun(config) for kind in (OWN, MAP)}
         self._last: tuple[int, Transform | None] | None = None  # stamp and odometry
@@ -67,21 +74,27 @@ class LoopCloser:
         odom_from_base: Transform,
         coarse: np.ndarray,
         fine: np.ndarray,
-        content: object = None,
+        view: View | None = None,
     ) -> list[Hint]:
-        """An image of the drive. coarse: [d], fine: [D]; content: what `relate` needs of it.
+        """An image of the drive. coarse: [d], fine: [D]. view: what verifies it; None: nothing.
 
         Gives the hints it is worth, most often none. Raises LoopClosureError for a stamp before
-        the last one, or descriptors of another length, not finite or all 0.
+        the last one, or descriptors of another length, not finite or all 0; ImageError.
         """
         coarse, fine = unit(coarse), unit(fine)
         self._move(stamp_ns, odom_from_base)
-        if not self._selectors[OWN].keeps("", self._drive_from_base):
+        if not self._config.points:
+            view = None
+        selector = self._selectors[OWN]
+        if not selector.keeps("", self._drive_from_base):
+            if view is not None:
+                self._trail.pass_by(view, self._drive_from_base, selector.distance / 2)
             return []
-        here = Keyframe(stamp_ns, self._drive_from_base, self._travelled, content)
+        points = view and self._trail.take(view, self._drive_from_base)
+        here = Keyframe(stamp_ns, self._drive_from_base, self._travelled, points)
         hint = self._own_hint(here, coarse, fine)
         if self._keyframes.append(here, coarse, fine):
-            self._selectors[OWN].distance *= 2
+            selector.distance *= 2
         return [hint] if hint else []
 
     def map_hint(
@@ -109,6 +122,7 @@ class LoopCloser:
         """Odometry begins anew in another frame; the vehicle is taken to have stood still."""
         if self._last is not None:
             self._last = (self._last[0], None)
+        self._trail.break_off()
         for run in self._runs.values():
             run.clear()
 
@@ -119,7 +133,7 @@ class LoopCloser:
             stamp_ns=here.stamp_ns - round(config.min_age * 1e9),
             travelled=here.travelled - config.min_path,
         )
-        found = self._keyframes.best(coarse, fine, latest, config.candidates)
+        found = self._keyframes.best(coarse, fine, latest, CANDIDATES)
         if found is None or found[1] < config.score_threshold or self._drifts(found[0], here):
             run.clear()
             return None
@@ -128,8 +142,8 @@ class LoopCloser:
         if not run.believed(here.travelled):
             return None
         relation = self._wide(spacing)
-        if self._relate is not None:
-            relation = self._relate(then.content, here.content)
+        if then.points is not None and here.points is not None:
+            relation = relate(then.points, here.points, relation)
         if relation is None:
             return None
         run.told(here.travelled)
@@ -139,12 +153,12 @@ class LoopCloser:
         """Whether odometry would have to be worse than it can be, if these were one place."""
         gap, _ = distance(then.drive_from_base, here.drive_from_base)
         allowed = self._config.max_drift * (here.travelled - then.travelled)
-        return gap > allowed + self._config.slack + self._selectors[OWN].distance
+        return gap > allowed + SLACK + self._selectors[OWN].distance
 
     def _wide(self, spacing: float) -> Relation:
         """The same place, as far as an image tells that is not verified."""
-        position = self._config.position_deviation**2 + spacing**2 / 12  # evenly between keyframes
-        angle = np.radians(self._config.angle_deviation) ** 2
+        position = POSITION_DEVIATION**2 + spacing**2 / 12  # evenly between keyframes
+        angle = np.radians(ANGLE_DEVIATION) ** 2
         return Relation(Transform.identity(), np.diag([position] * 3 + [angle] * 3))
 
     def _move(self, stamp_ns: int, odom_from_base: Transform) -> None:
@@ -162,7 +176,7 @@ class LoopCloser:
 
     def _advance(self, motion: Transform, seconds: float) -> None:
         metres = float(np.linalg.norm(motion.translation))
-        if metres > self._config.max_speed * seconds + JUMP_SLACK:
+        if metres > MAX_SPEED * seconds + JUMP_SLACK:
             self.lose_odometry()
             return
         self._drive_from_base = self._drive_from_base @ motion
@@ -183,10 +197,10 @@ class AgreeingRun:
 
     def extend(self, matched: Transform, here: Transform, spacing: float) -> None:
         """Pose of the match, in any frame that all share, and of the vehicle, by odometry."""
-        reach = self._config.slack + spacing
+        reach = SLACK + spacing
         for other, there in self._matches:
             gap, turn = distance(other.inverse() @ matched, there.inverse() @ here)
-            if gap > reach or turn > self._config.slack_angle:
+            if gap > reach or turn > SLACK_ANGLE:
                 self.clear()
                 break
         self._matches = [*self._matches, (matched, here)][-self._config.agreeing :]

@@ -61,6 +61,13 @@ def texture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def detailed(seed: int) -> np.ndarray:
+    """The same at 320×240, and fine enough to have points, uint8 RGB [240, 320, 3]."""
+    noise = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    fine = cv2.resize(noise, (320, 240), interpolation=cv2.INTER_CUBIC)
+    return texture(seed, 240, 320) // 2 + fine // 2
+
+
 def base_pose(index: int) -> Transform:
     """`map_from_base` of the index-th map image."""
     return Transform.from_xyz_rpy([2.0 * index, 1.0, 0.0, 0.0, 0.0, 0.1 * index])

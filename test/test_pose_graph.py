@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from benchmark import pose_graph
+from benchmark import own_hints, pose_graph
 from benchmark.pose_graph_solver import solve
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
@@ -65,6 +65,18 @@ def test_hints_correct_a_drift_and_wrong_ones_do_no_harm(kind):
     assert before > 5.0 and after < before / 4
     assert error([*good, *bad]) < 1.5 * after
     assert error([*good, *bad], robust=False) > 4 * after
+
+
+def test_the_error_of_a_relation_is_measured_and_compared_with_what_it_claims():
+    true = TRUTH[0].inverse() @ TRUTH[LAP + 1]
+    off = Transform.from_xyz_rpy([*true.translation + [0.3, 0.0, 0.4], 0.0, 0.0, 0.1])
+    off = Transform(off.translation, (off @ Transform(np.zeros(3), true.quaternion)).quaternion)
+    spread = np.diag([0.25] * 3 + [0.01] * 3)
+    given = [Hint(STAMPS[LAP + 1], STAMPS[0], Relation(off, spread, 20), 0.9)]
+    found = own_hints.accuracy(seen(), given)
+    assert found["error, m"] == pytest.approx(0.5)
+    assert found["error, °"] == pytest.approx(np.degrees(0.1))
+    assert found["NEES, mean"] == pytest.approx(0.5**2 / 0.25 + 0.1**2 / 0.01)
 
 
 def test_a_relation_holds_in_the_axes_of_the_keyframe():

@@ -14,6 +14,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from ros_support import (
     START_S,
     Client,
+    detailed,
     image_message,
     node_process,
     odometry_message,
@@ -102,7 +103,7 @@ def robot(tmp_path_factory):
 def test_places_of_the_drive_and_of_the_map_met_again_are_told_with_both_stamps(robot):
     messages = robot.client.collect(DiagnosticArray, f"{NODE}/loop_closure")
     for index in range(2 * LAP):
-        robot.drive(index)
+        robot.drive(index, detailed(index % LAP))
     robot.client.spin(0.3)
     hints = [from_values(values(m.status[0])) for m in messages]
     own = [h for h in hints if h.kind == OWN]
@@ -110,7 +111,10 @@ def test_places_of_the_drive_and_of_the_map_met_again_are_told_with_both_stamps(
     assert len(own) >= 3 and len(on_map) >= 8
     for hint in own:
         assert hint.stamp_ns - hint.keyframe_stamp_ns == LAP * 10**9
-        assert hint.score > 0.99 and hint.relation.inliers == 0
+        assert hint.score > 0.99 and hint.relation.inliers >= 12
+        metres, degrees = distance(hint.relation.keyframe_from_base, Transform.identity())
+        assert metres < 0.1 and degrees < 0.5
+        assert np.trace(hint.relation.covariance[:3, :3]) < 1.0  # not verified: 7
     for hint in on_map:
         index = hint.stamp_ns // 10**9 - START_S - 1
         assert distance(hint.map_from_keyframe, ring(index))[0] < 1e-6
@@ -122,6 +126,7 @@ def test_places_of_the_drive_and_of_the_map_met_again_are_told_with_both_stamps(
         assert (message.status[0].name, message.status[0].hardware_id) == (NAME, "front")
     told = robot.counts()
     assert int(told["loop closures own"]) == len(own)
+    assert int(told["loop closures own verified by points"]) == len(own)
     assert int(told["loop closures map"]) == len(on_map)
     assert int(told["keyframes of this drive"]) == 2 * LAP
 

@@ -9,8 +9,10 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from disam_ros.config import LoopClosureConfig
+from disam_ros.drive_points import View
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform
+from disam_ros.keypoints import intrinsics
 from disam_ros.localization import Localization
 from disam_ros.localizer import Localizer
 from disam_ros.loop_closure import LoopCloser, MapMatch
@@ -20,6 +22,7 @@ from disam_ros.odometry import Reading
 
 DEPTH = 100  # messages kept for reliable subscribers that lag
 NEW_DRIVES, REFUSED = "drives begun anew", "keyframes refused"
+VERIFIED = "loop closures own verified by points"
 
 
 class LoopClosures:
@@ -36,16 +39,18 @@ class LoopClosures:
         self._closers: dict[str, LoopCloser] = {}
         self._last_ns: dict[str, int] = {}
         self._drives: dict[str, int] = {}  # number of odometry's frame
+        self._blind: set[str] = set()  # cameras whose intrinsics are not known
         self._publisher = None
         if config.enabled:
             topic = "~/loop_closure"
             self._publisher = node.create_lifecycle_publisher(DiagnosticArray, topic, DEPTH)
             counts = (f"loop closures {kind}" for kind in (OWN, MAP))
-            monitor.start_counts(*counts, NEW_DRIVES, REFUSED)
+            monitor.start_counts(*counts, VERIFIED, NEW_DRIVES, REFUSED)
 
     def begin_anew(self) -> None:
         """Forget the drive: descriptors or the map are others from now on."""
         self._closers.clear()
+        self._blind.clear()
 
     def destroy(self) -> None:
         """Take the publisher down."""
@@ -60,8 +65,10 @@ class LoopClosures:
         reading: Reading | None,
         base_from_camera: Transform,
         stamp: Header,
+        image: np.ndarray,
     ) -> None:
-        """An image and its answer. reading: odometry then; without one nothing can be told."""
+        """An image (uint8 RGB [H, W, 3]) and its answer. reading: odometry then; without one
+        nothing can be told."""
         if self._publisher is None or stamp_ns is None or reading is None:
             return
         closer = self._closer(found.camera, stamp_ns)
@@ -70,8 +77,9 @@ class LoopClosures:
             self._drives[found.camera] = reading.drive
         odometry, fine = reading.odom_from_base, found.features.flatten().numpy()
         match = map_match(localizer, found, base_from_camera)
+        view = self._view(localizer, found.camera, image, base_from_camera)
         try:
-            hints = closer.add(stamp_ns, odometry, found.coarse, fine)
+            hints = closer.add(stamp_ns, odometry, found.coarse, fine, view)
             hints += closer.map_hint(stamp_ns, odometry, match)
         except LoopClosureError as error:
             self._monitor.count(REFUSED)
@@ -80,7 +88,26 @@ class LoopClosures:
         self._monitor.fact("keyframes of this drive", sum(map(len, self._closers.values())))
         for hint in hints:
             self._monitor.count(f"loop closures {hint.kind}")
+            self._monitor.count(VERIFIED, int(hint.kind == OWN and hint.relation.inliers > 0))
             self._publisher.publish(message_of(hint, found.camera, stamp, self._base_frame))
+
+    def _view(
+        self, localizer: Localizer, camera: str, image: np.ndarray, base_from_camera: Transform
+    ) -> View | None:
+        """What verifies hints of the drive: the image, with the intrinsics of the map's camera."""
+        if not self._config.points:
+            return None
+        known = intrinsics(localizer.map.header.cameras, camera)
+        if known is None:
+            if camera not in self._blind:
+                self._blind.add(camera)
+                self._tell(
+                    f"the map lacks the intrinsics of camera '{camera}': loop closures of the "
+                    f"drive are not verified by points; build the map with camera_info, or set "
+                    f"loop_closure.points to 0"
+                )
+            return None
+        return View(image, known, base_from_camera)
 
     def _closer(self, camera: str, stamp_ns: int) -> LoopCloser:
         """That of a camera; a new one where the clock was set back."""

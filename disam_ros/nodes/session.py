@@ -186,7 +186,7 @@ class Session:
         self._outputs.answer(answer_status.localized(found, latency, evidence), header)
         text = self._reports.answered(found, latency, self._least())
         self._relocalize.answer(frame.number, found.known, text)
-        self._loops.look(localizer, found, stamp_ns, reading, base_from_camera, header)
+        self._loops.look(localizer, found, stamp_ns, reading, base_from_camera, header, image)
         if localizer.has_activation_maps:
             heat = functools.partial(localizer.activation_map, found)
             self._outputs.publish_activation(image, heat, header)
