@@ -106,8 +106,8 @@ def localizations(
             continue
         if tracker is not None:
             at = track.at(record.stamp_ns) if track else None
-            shown = picture if points else None
-            found = tracker.follow(found, stamp_ns, at and at[0], image=shown)
+            shown, camera = picture if points else None, source.info.cameras.get(record.camera)
+            found = tracker.follow(found, stamp_ns, at and at[0], image=shown, camera=camera)
         yield record, found
 
 

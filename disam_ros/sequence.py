@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from disam_ros.calibration import ScoreScale
 from disam_ros.covariance import TEMPERATURE, fused
+from disam_ros.dataset import Camera
 from disam_ros.filter import SequenceFilter
 from disam_ros.geometry import Transform
 from disam_ros.localization import Estimate, Localization
@@ -73,17 +74,21 @@ class Tracker:
         drive: int = 0,
         believe: bool = True,
         image: np.ndarray | None = None,
+        camera: Camera | None = None,
     ) -> Localization:
         """The localization with an estimate from the whole sequence.
 
         stamp_ns: None: unknown; the image then stands alone. odom_from_base: odometry at the
         image's time; None where there is none. drive: number of odometry's frame: between different
         ones the motion is unknown. believe: whether the image is evidence. image: uint8 RGB, for
-        verification where the map keeps points (verify.py). A stamp before the last
-        one, or one long after it, begins a sequence anew.
+        verification where the map keeps points (verify.py). camera: this vehicle's, where its mount
+        or lens may be another than the mapping vehicle's. A stamp before the last one, or one long
+        after it, begins a sequence anew.
         """
         began = time.perf_counter()
         track = self._track(found.camera)
+        mount = mount_of(self._localizer.map, found.camera)
+        odom_from_base = _of_mapping_base(odom_from_base, camera, mount)
         seconds = NS * ((stamp_ns or 0) - track.stamp_ns)
         motion = None
         if stamp_ns is None or not track.stamp_ns or not 0.0 <= seconds <= LONGEST:
@@ -99,7 +104,7 @@ class Tracker:
             track.filter.update(*self._evidence(found, track), new)
         estimate = self._estimate(track.filter, found)
         if image is not None and believe and self._verifier is not None:
-            estimate = self._verified(image, found, track.filter, estimate, new)
+            estimate = self._verified(image, camera, found, track.filter, estimate, new)
         spent = 1e3 * (time.perf_counter() - began)
         laps = found.timings_ms | {"sequence": spent}
         laps["total"] = laps.get("total", 0.0) + spent
@@ -155,6 +160,7 @@ class Tracker:
     def _verified(
         self,
         image: np.ndarray,
+        camera: Camera | None,
         found: Localization,
         belief_filter: SequenceFilter,
         estimate: Estimate,
@@ -167,7 +173,8 @@ class Tracker:
             return estimate
         rows = self._localizer.map.rows_of(found.camera)
         likeliest = belief_filter.likeliest(config.candidates)
-        seen = self._verifier.verify(image, found.camera, rows[likeliest])
+        lens = camera if camera is not None and camera.fx > 0 else None
+        seen = self._verifier.verify(image, found.camera, rows[likeliest], lens)
         if seen:
             likeliest = likeliest[: len(seen)]
             belief_filter.update(likeliest, self._verifier.log_ratios(seen), 0.0, new)
@@ -213,6 +220,16 @@ def likeness(codes: np.ndarray, steps: np.ndarray) -> float:
     pairs = np.stack([codes[first], codes[first + 1]]) * steps
     unit = pairs / np.maximum(np.linalg.norm(pairs, axis=2, keepdims=True), 1e-12)
     return float(np.quantile((unit[0] * unit[1]).sum(1), 0.9))
+
+
+def _of_mapping_base(
+    odom_from_base: Transform | None, camera: Camera | None, mount: Transform
+) -> Transform | None:
+    """Odometry of the base that the mapping vehicle had, were its camera this one: it turns about
+    another point. An identity as this camera's mount says that it is not known."""
+    if odom_from_base is None or camera is None or camera.base_from_camera == Transform.identity():
+        return odom_from_base
+    return odom_from_base @ camera.base_from_camera @ mount.inverse()
 
 
 def _motion(before: Transform | None, now: Transform | None) -> Transform | None:

@@ -10,12 +10,13 @@ from conftest import texture
 from disam_ros.answers import localize_all
 from disam_ros.calibrate import calibrate
 from disam_ros.config import DomainConfig, FilterConfig, LocalizerConfig
+from disam_ros.dataset import Camera
 from disam_ros.errors import ModelError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, distance
 from disam_ros.localizer import Localizer
 from disam_ros.map_builder import build_map
 from disam_ros.odometry import OdometryTrack
-from disam_ros.sequence import Tracker
+from disam_ros.sequence import Tracker, _of_mapping_base
 from disam_ros.sources import open_dataset
 
 SECOND = 1_000_000_000
@@ -72,6 +73,22 @@ def test_standing_without_odometry_makes_it_no_surer(localizer):
 def test_a_covariance_of_an_estimate_is_positive_definite(localizer):
     estimate = Tracker(localizer).follow(localizer.localize(texture(2)), SECOND).estimate
     assert np.linalg.eigvalsh(estimate.covariance).min() > 0
+
+
+def test_odometry_of_another_mount_moves_the_camera_alike():
+    mapping = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -1.57, 0.0, -1.57])
+    own = Transform.from_xyz_rpy([-0.4, 0.3, 2.0, -1.5, 0.1, -1.3])
+    camera = Camera(64, 48, 50.0, 50.0, 32.0, 24.0, (), own)
+    before = Transform.from_xyz_rpy([5.0, 1.0, 0.0, 0.0, 0.0, 0.3])
+    after = Transform.from_xyz_rpy([5.5, 1.2, 0.1, 0.02, 0.0, 1.1])
+    told = [_of_mapping_base(pose, camera, mapping) for pose in (before, after)]
+    seen = [pose @ mapping for pose in told]
+    true = [pose @ own for pose in (before, after)]
+    gap = distance(seen[0].inverse() @ seen[1], true[0].inverse() @ true[1])
+    assert gap == pytest.approx((0, 0), abs=1e-5)
+    unknown = replace(camera, base_from_camera=Transform.identity())
+    assert _of_mapping_base(before, unknown, mapping) == before
+    assert _of_mapping_base(None, camera, mapping) is None
 
 
 def test_offline_answers_follow_the_sequence_where_it_is_configured(localizer, dataset):
