@@ -141,10 +141,7 @@ def look() -> Seen:
             for r, score in zip(records, scores, strict=True)
         ],
         truth=[record.map_from_camera @ camera_from_base for record in drive.records],
-        views=[
-            View(image.read(drive.path(record)), camera, camera.base_from_camera)
-            for record in drive.records
-        ],
+        views=[View(image.read(drive.path(record)), camera) for record in drive.records],
     )
 
 

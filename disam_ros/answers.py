@@ -13,6 +13,7 @@ import numpy as np
 
 from disam_ros.errors import ConfigError, ImageError
 from disam_ros.geometry import Transform
+from disam_ros.keypoints import intrinsics
 from disam_ros.localization import Localization
 from disam_ros.localizer import Localizer
 from disam_ros.odometry import OdometryTrack
@@ -106,8 +107,9 @@ def localizations(
             continue
         if tracker is not None:
             at = track.at(record.stamp_ns) if track else None
-            shown, camera = picture if points else None, source.info.cameras.get(record.camera)
-            found = tracker.follow(found, stamp_ns, at and at[0], image=shown, camera=camera)
+            shown = picture if points else None
+            lens = intrinsics(source.info.cameras, record.camera)
+            found = tracker.follow(found, stamp_ns, at and at[0], image=shown, camera=lens)
         yield record, found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,24 @@ class Camera:
     cy: float
     distortion: tuple[float, ...] = ()  # OpenCV plumb_bob order; empty: none
     base_from_camera: Transform = field(default_factory=Transform.identity)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its intrinsics are known."""
+        return self.fx > 0 and self.fy > 0
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same camera with images of another size."""
+        x, y = width / self.width, height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * x,
+            fy=self.fy * y,
+            cx=(self.cx + 0.5) * x - 0.5,
+            cy=(self.cy + 0.5) * y - 0.5,
+        )
 
     def to_json(self) -> dict:
         values = asdict(self)

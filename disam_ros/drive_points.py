@@ -16,10 +16,9 @@ from disam_ros.dataset import Camera
 from disam_ros.geometry import Transform, distance
 from disam_ros.local_features import LONGEST, match, open_features
 from disam_ros.loop_hint import Relation
-from disam_ros.perspective import cross_matrices, directions
+from disam_ros.perspective import carried, directions
 from disam_ros.relative_pose import Pairs, relative_pose
 from disam_ros.triangulation import NOISE, TOLERANCE, inverse_depths
-from disam_ros.verify import resized
 
 FEATURES = "sift"
 REACH = 2  # keyframes before this one that depths are sought in
@@ -31,11 +30,11 @@ FLOOR_METRES, FLOOR_DEGREES = 0.05, 0.2  # 1 sigma of what all points of an imag
 
 @dataclass(frozen=True)
 class View:
-    """What a camera of the vehicle sees. image: uint8 RGB [H, W, 3]; camera: of any image size."""
+    """What a camera of the vehicle sees. image: uint8 RGB [H, W, 3]; camera: calibrated, of any
+    image size."""
 
     image: np.ndarray
     camera: Camera
-    base_from_camera: Transform
 
 
 @dataclass
@@ -59,7 +58,7 @@ class DrivePoints:
         """The `count` best points of an image, none with a depth. Raises ImageError."""
         found = open_features(FEATURES).extract(view.image, count)
         height, width = view.image.shape[:2]
-        camera = resized(view.camera, width, height)
+        camera = view.camera.resized(width, height)
         pixel = max(1.0, max(height, width) / LONGEST) / min(camera.fx, camera.fy)
         return cls(
             views=directions(camera, found.points).astype(np.float32),
@@ -67,7 +66,7 @@ class DrivePoints:
             inverse=np.zeros(len(found), np.float32),
             precision=np.zeros(len(found), np.float32),
             noise=NOISE * pixel,
-            base_from_camera=view.base_from_camera,
+            base_from_camera=view.camera.base_from_camera,
         )
 
     def learn(self, rows: np.ndarray, inverse: np.ndarray, precision: np.ndarray) -> None:
@@ -100,14 +99,14 @@ class PointTrail:
     def pass_by(self, view: View, drive_from_base: Transform, apart: float) -> None:
         """An image that is no keyframe; kept if it is the first so many metres past the last."""
         if self._last and self._between is None:
-            drive_from_camera = drive_from_base @ view.base_from_camera
+            drive_from_camera = drive_from_base @ view.camera.base_from_camera
             if distance(self._last[-1][0], drive_from_camera)[0] >= apart:
                 self._between = drive_from_camera, view
 
     def take(self, view: View, drive_from_base: Transform) -> DrivePoints:
         """Points of the next keyframe, where odometry says that it is. Raises ImageError."""
         points = DrivePoints.of(view, self._count)
-        drive_from_camera = drive_from_base @ view.base_from_camera
+        drive_from_camera = drive_from_base @ view.camera.base_from_camera
         others = list(self._last)
         if self._between is not None:
             drive_from_between, between = self._between
@@ -170,9 +169,6 @@ def base_relation(
     inliers: int,
 ) -> Relation:
     """The relation of the vehicle from that of its camera; covariance: about the axes of then's."""
-    base_from_now = then.base_from_camera @ then_from_now
-    camera_from_base = now.base_from_camera.inverse()
-    arm = base_from_now.rotation @ camera_from_base.translation
-    moved = np.kron(np.eye(2), then.base_from_camera.rotation)
-    moved[:3] -= cross_matrices(arm[None])[0] @ moved[3:]  # a turn by e moves the base by e × arm
-    return Relation(base_from_now @ camera_from_base, moved @ covariance @ moved.T, inliers)
+    axes = np.kron(np.eye(2), then.base_from_camera.rotation)
+    told = then.base_from_camera @ then_from_now, axes @ covariance @ axes.T
+    return Relation(*carried(*told, now.base_from_camera.inverse()), inliers)

@@ -121,7 +121,7 @@ def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> Keyp
 def intrinsics(cameras: dict[str, Camera], name: str) -> Camera | None:
     """The camera of that name; None where its intrinsics are not known."""
     camera = cameras.get(name)
-    return camera if camera is not None and camera.fx > 0 and camera.fy > 0 else None
+    return camera if camera is not None and camera.calibrated else None
 
 
 def scaled(points: np.ndarray, size: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -154,6 +154,17 @@ def turn_from_views(
     return Transform.from_rotation(shift[:, 0], rotation), mask[:, 0] > 0
 
 
+def carried(
+    a_from_b: Transform, covariance: np.ndarray, b_from_c: Transform
+) -> tuple[Transform, np.ndarray]:
+    """a_from_c and its covariance, where c is fixed to b. Covariances: [6, 6], about the axes of a:
+    a turn by e moves the origin of c by e × arm."""
+    arm = a_from_b.rotation @ b_from_c.translation
+    moved = np.eye(6)
+    moved[:3, 3:] = -cross_matrices(arm[None])[0]
+    return a_from_b @ b_from_c, moved @ covariance @ moved.T
+
+
 def agreeing_points(here: np.ndarray, there: np.ndarray, tolerance: float) -> np.ndarray:
     """Which pixels [M, 2] of two images may be of the same points of one rigid scene, bool [M].
 

@@ -81,9 +81,9 @@ class Tracker:
         stamp_ns: None: unknown; the image then stands alone. odom_from_base: odometry at the
         image's time; None where there is none. drive: number of odometry's frame: between different
         ones the motion is unknown. believe: whether the image is evidence. image: uint8 RGB, for
-        verification where the map keeps points (verify.py). camera: this vehicle's, where its mount
-        or lens may be another than the mapping vehicle's. A stamp before the last one, or one long
-        after it, begins a sequence anew.
+        verification where the map keeps points (verify.py). camera: this vehicle's, None: mounted
+        and calibrated as the mapping vehicle's. A stamp before the last one, or one long after it,
+        begins a sequence anew.
         """
         began = time.perf_counter()
         track = self._track(found.camera)
@@ -173,8 +173,7 @@ class Tracker:
             return estimate
         rows = self._localizer.map.rows_of(found.camera)
         likeliest = belief_filter.likeliest(config.candidates)
-        lens = camera if camera is not None and camera.fx > 0 else None
-        seen = self._verifier.verify(image, found.camera, rows[likeliest], lens)
+        seen = self._verifier.verify(image, found.camera, rows[likeliest], camera)
         if seen:
             likeliest = likeliest[: len(seen)]
             belief_filter.update(likeliest, self._verifier.log_ratios(seen), 0.0, new)

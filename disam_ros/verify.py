@@ -27,7 +27,7 @@ from disam_ros.local_features import LONGEST, match, open_features
 from disam_ros.perspective import (
     LEAST_POINTS,
     agreeing_points,
-    cross_matrices,
+    carried,
     directions,
     pose_from_points,
     turn_from_views,
@@ -74,11 +74,7 @@ class Verification:
 
     def of_base(self, base_from_camera: Transform) -> tuple[Transform, np.ndarray]:
         """map_from_base of a metric pose and its covariance [6, 6], of the base's origin."""
-        camera_from_base = base_from_camera.inverse()
-        arm = self.map_from_camera.rotation @ camera_from_base.translation
-        moved = np.eye(6)
-        moved[:3, 3:] = -cross_matrices(arm[None])[0]  # a turn by e moves the base by e × arm
-        return self.map_from_camera @ camera_from_base, moved @ self.covariance @ moved.T
+        return carried(self.map_from_camera, self.covariance, base_from_camera.inverse())
 
 
 @dataclass(frozen=True)
@@ -121,14 +117,15 @@ class Verifier:
     ) -> list[Verification]:
         """Compare an image (uint8 RGB [H, W, 3]) with map images, in the order of `rows`.
 
-        camera: whose map images they are. query_camera: that of the image; None: the same camera,
-        whatever the image's size. budget_ms: None: as configured; no candidate is begun that would
-        end later if it took as long as the slowest before it. Raises ImageError, MapError.
+        camera: whose map images they are. query_camera: that of the image, whatever its size; None:
+        the same camera; one that is not calibrated gives no poses. budget_ms: None: as configured;
+        no candidate is begun that would end later if it took as long as the slowest before it.
+        Raises ImageError, MapError.
         """
         start = self._clock()
         budget = self._config.budget_ms if budget_ms is None else budget_ms
         of_map = intrinsics(self._map.header.cameras, camera)
-        query = self._seen(image, query_camera or of_map)
+        query = self._seen(image, of_map if query_camera is None else query_camera)
         done: list[Verification] = []
         slowest = 0.0
         for row in rows:
@@ -157,9 +154,9 @@ class Verifier:
 
     def _seen(self, image: np.ndarray, camera: Camera | None) -> _Query:
         found = self._features.extract(image, self._config.points)
-        if camera is None:
+        if camera is None or not camera.calibrated:
             return _Query(found.descriptors, found.points)
-        camera = resized(camera, image.shape[1], image.shape[0])
+        camera = camera.resized(image.shape[1], image.shape[0])
         shrunk = max(1.0, max(image.shape[:2]) / LONGEST)
         views = directions(camera, found.points)
         return _Query(found.descriptors, found.points, views, shrunk / min(camera.fx, camera.fy))
@@ -237,19 +234,3 @@ def worth_verifying(probability: float, config: VerifyConfig) -> bool:
     if config.when != "unsure":
         return config.when == "always"
     return probability < config.sure
-
-
-def resized(camera: Camera, width: int, height: int) -> Camera:
-    """The same camera with images of another size."""
-    if (camera.width, camera.height) == (width, height):
-        return camera
-    x, y = width / camera.width, height / camera.height
-    return replace(
-        camera,
-        width=width,
-        height=height,
-        fx=camera.fx * x,
-        fy=camera.fy * y,
-        cx=(camera.cx + 0.5) * x - 0.5,
-        cy=(camera.cy + 0.5) * y - 0.5,
-    )

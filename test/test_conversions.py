@@ -15,6 +15,7 @@ from ros_support import compressed_message, image_message, texture
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import Header
 
+from disam_ros.dataset import Camera
 from disam_ros.errors import GeometryError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
@@ -202,6 +203,20 @@ def test_camera_info_becomes_a_pinhole_camera():
     assert (camera.width, camera.height) == (64, 48)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (50.0, 51.0, 32.0, 24.0)
     assert camera.distortion == (0.1, 0.2)
+
+
+def test_a_vehicles_camera_is_calibrated_by_its_camera_info_else_as_the_maps():
+    mount = Transform.from_xyz_rpy([0.5, 0.0, 1.0, 0.0, 0.0, 0.3])
+    mapped = Camera(64, 48, 60.0, 60.0, 32.0, 24.0)
+    info = CameraInfo(width=64, height=48, distortion_model="plumb_bob")
+    assert conversions.vehicle_camera(info, mapped, mount).fx == 60.0  # it tells nothing
+    info.k = [50.0, 0.0, 32.0, 0.0, 51.0, 24.0, 0.0, 0.0, 1.0]
+    for told, focal in ((None, 60.0), (info, 50.0)):
+        camera = conversions.vehicle_camera(told, mapped, mount)
+        assert camera.fx == focal and camera.base_from_camera == mount
+    info.distortion_model = "equidistant"
+    assert not conversions.vehicle_camera(info, mapped, mount).calibrated
+    assert not conversions.vehicle_camera(None, None, mount).calibrated
 
 
 def test_markers_begin_by_removing_the_old_ones_and_show_every_score():

@@ -5,6 +5,7 @@ A camera that looks to the side drives along a textured wall; what it sees is re
 """
 
 import weakref
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -27,6 +28,7 @@ from disam_ros.loop_closure import LoopCloser
 from disam_ros.loop_hint import Relation
 
 MOUNT = Transform.from_xyz_rpy([0.5, -0.3, 1.2, -np.pi / 2, 0.0, -np.pi])  # optical, to the right
+CAMERA = replace(scene.CAMERA, base_from_camera=MOUNT)
 WIDE = Relation(Transform.identity(), np.diag([3.0] * 3 + [0.0076] * 3))
 COUNT = 256
 SECOND = 10**9
@@ -43,7 +45,7 @@ def picture(x, z=0.0, turn=0.0, seed=0):
 
 
 def view(x, z=0.0, turn=0.0, seed=0):
-    return View(picture(x, z, turn, seed)[0], scene.CAMERA, MOUNT)
+    return View(picture(x, z, turn, seed)[0], CAMERA)
 
 
 def vehicle(x, z=0.0, turn=0.0):
@@ -150,7 +152,7 @@ def test_without_any_depth_the_distance_stays_as_doubtful_as_it_was():
 
 
 def test_an_image_that_shows_nothing_leaves_the_relation_as_wide_as_it_is():
-    grey = View(np.full((240, 320, 3), 90, np.uint8), scene.CAMERA, MOUNT)
+    grey = View(np.full((240, 320, 3), 90, np.uint8), CAMERA)
     nothing = DrivePoints.of(grey, COUNT)
     (then,) = along(0.0)
     assert relate(then, nothing, WIDE) is WIDE and relate(nothing, then, WIDE) is WIDE

@@ -17,6 +17,7 @@ from disam_ros.dataset import Camera
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization import Estimate, Localization
 from disam_ros.loop_hint import OWN, from_values
+from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.loop_closures import VERIFIED, LoopClosures, relation_to
 from disam_ros.odometry import Reading
@@ -70,8 +71,7 @@ class Vehicle:
         self.published, self.warnings = [], []
         self.monitor = Monitor("loops")
         self._loops = LoopClosures(self, self.monitor, config, "base_link")
-        header = SimpleNamespace(cameras={"front": camera} if camera else {})
-        self._localizer = SimpleNamespace(map=SimpleNamespace(header=header))
+        self._camera = camera
 
     def create_lifecycle_publisher(self, kind, topic, depth):
         return SimpleNamespace(publish=self.published.append)
@@ -89,9 +89,7 @@ class Vehicle:
             reading = Reading(Transform.from_xyz_rpy([x, y, 0.0, 0.0, 0.0, angle]), 0.0, 0)
             found = Localization("front", None, [], False, 1.0, {}, fine, coarse)
             shown = detailed(i % LAP)
-            self._loops.look(
-                self._localizer, found, (i + 1) * 10**9, reading, MOUNT, Header(), shown
-            )
+            self._loops.look(None, found, (i + 1) * 10**9, reading, self._camera, Header(), shown)
         statuses = [message.status[0] for message in self.published]
         return [from_values({v.key: v.value for v in status.values}) for status in statuses]
 
@@ -101,7 +99,7 @@ class Vehicle:
 
 
 def test_without_intrinsics_hints_of_the_drive_are_as_wide_as_ever_and_it_is_told_once():
-    vehicle = Vehicle(None)
+    vehicle = Vehicle(UNKNOWN)
     hints = vehicle.drive(2 * LAP)
     assert len(hints) >= 3 and all(h.kind == OWN and h.relation.inliers == 0 for h in hints)
     assert all(np.trace(h.relation.covariance[:3, :3]) > 6.0 for h in hints)
@@ -112,7 +110,7 @@ def test_without_intrinsics_hints_of_the_drive_are_as_wide_as_ever_and_it_is_tol
 
 
 def test_with_intrinsics_they_are_verified_and_nothing_is_told():
-    vehicle = Vehicle(Camera(64, 48, 50.0, 50.0, 31.5, 23.5))
+    vehicle = Vehicle(Camera(64, 48, 50.0, 50.0, 31.5, 23.5, (), MOUNT))
     hints = vehicle.drive(2 * LAP)
     assert len(hints) >= 3 and all(h.relation.inliers >= 12 for h in hints)
     assert vehicle.warnings == [] and vehicle.count(VERIFIED) == len(hints)
@@ -120,5 +118,5 @@ def test_with_intrinsics_they_are_verified_and_nothing_is_told():
 
 def test_who_wants_no_points_is_told_nothing_of_intrinsics():
     config = LoopClosureConfig(**{**vars(CONFIG), "points": 0})
-    vehicle = Vehicle(None, config)
+    vehicle = Vehicle(UNKNOWN, config)
     assert vehicle.drive(2 * LAP) and vehicle.warnings == []

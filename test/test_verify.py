@@ -29,7 +29,6 @@ from disam_ros.verify import (
     LOWEST_RATIO,
     Verification,
     Verifier,
-    resized,
     worth_verifying,
 )
 
@@ -202,7 +201,7 @@ def test_the_size_of_the_query_does_not_matter(world):
     verifier = Verifier(world[2]["measured"], VerifyConfig(budget_ms=1e6))
     image = cv2.resize(render(QUERY)[0], (480, 360), interpolation=cv2.INTER_CUBIC)
     same = verifier.verify(image, "front", [2])[0]
-    told = verifier.verify(image, "front", [2], resized(CAMERA, 480, 360))[0]
+    told = verifier.verify(image, "front", [2], CAMERA.resized(480, 360))[0]
     assert distance(same.map_from_camera, QUERY)[0] < 0.05
     assert same.map_from_camera == told.map_from_camera
 

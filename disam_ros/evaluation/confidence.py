@@ -70,9 +70,9 @@ class Consistency:
     position, pose: normalized estimation error squared (NEES), eᵀ Σ⁻¹ e, of the position (3) and
     the pose (6 degrees of freedom), mean divided by its expectation; median alike. Above 1: the
     covariance is too small, told too confidently. plane_mean: that of x, y and yaw, which alone say
-    something where the ground is flat: no height is ever wrong there. covered: share of positions inside the ellipsoid
-    that should hold 95 %. Bar-Shalom, Li and Kirubarajan, Estimation with Applications to Tracking
-    and Navigation (2001), 5.4.
+    something where the ground is flat: no height is ever wrong there. covered: share of positions
+    inside the ellipsoid that should hold 95 %. Bar-Shalom, Li and Kirubarajan, Estimation with
+    Applications to Tracking and Navigation (2001), 5.4.
     """
 
     answers: int

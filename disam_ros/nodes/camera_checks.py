@@ -13,7 +13,9 @@ from sensor_msgs.msg import CameraInfo
 
 from disam_ros.dataset import Camera
 from disam_ros.errors import BlindError
+from disam_ros.geometry import Transform
 from disam_ros.image_checks import FROZEN, REPEATED, FrozenWatch, blank
+from disam_ros.nodes.conversions import vehicle_camera
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.images import sensor_qos, subscribe
 from disam_ros.odometry import Reading
@@ -62,6 +64,7 @@ class ViewCheck:
         self, node: Node, monitor: Monitor, topics: Mapping[str, str], mapped: Mapping[str, Camera]
     ) -> None:
         self._node, self._monitor, self.mapped = node, monitor, mapped
+        self._infos: dict[str, CameraInfo] = {}
         self._subscriptions = [
             subscribe(
                 *(node, CameraInfo, topic, functools.partial(self._on_camera_info, camera)),
@@ -75,7 +78,12 @@ class ViewCheck:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
+    def camera(self, name: str, base_from_camera: Transform) -> Camera:
+        """The vehicle's camera, where it is mounted (see conversions.vehicle_camera)."""
+        return vehicle_camera(self._infos.get(name), self.mapped.get(name), base_from_camera)
+
     def _on_camera_info(self, camera: str, info: CameraInfo) -> None:
+        self._infos[camera] = info
         mapped = self.mapped.get(camera)
         if mapped is None or min(mapped.fx, mapped.width, info.k[0], info.width) <= 0:
             return

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,8 @@ from disam_ros.errors import GeometryError, ImageError, PriorError
 from disam_ros.geometry import Transform
 
 MAX_VARIANCE = 1e9  # nav2 refuses a covariance element above
+PINHOLES = ("", "plumb_bob", "rational_polynomial")  # distortion that can be undone
+UNKNOWN = Camera(0, 0, 0.0, 0.0, 0.0, 0.0)
 MIN_EIGENVALUE = 0.01  # of the published correlation matrix
 
 # What every cv_bridge converts to rgb8; pixel for pixel the same as image_messages.to_rgb.
@@ -183,3 +186,17 @@ def camera_from_info(info: CameraInfo, base_from_camera: Transform) -> Camera:
     """The pinhole camera a CameraInfo describes; fx = fy = 0 where it is not calibrated."""
     fx, _, cx, _, fy, cy = info.k[:6].tolist()
     return Camera(info.width, info.height, fx, fy, cx, cy, tuple(info.d), base_from_camera)
+
+
+def vehicle_camera(
+    info: CameraInfo | None, mapped: Camera | None, base_from_camera: Transform
+) -> Camera:
+    """The camera of the vehicle: calibrated as its CameraInfo tells, else as the map's.
+
+    It is not calibrated where neither is, or where its lens is none of PINHOLES.
+    """
+    camera = mapped or UNKNOWN
+    if info is not None and min(info.k[0], info.k[4], info.width, info.height) > 0:
+        pinhole = info.distortion_model in PINHOLES
+        camera = camera_from_info(info, base_from_camera) if pinhole else UNKNOWN
+    return replace(camera, base_from_camera=base_from_camera)

@@ -9,10 +9,10 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from disam_ros.config import LoopClosureConfig
+from disam_ros.dataset import Camera
 from disam_ros.drive_points import View
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform
-from disam_ros.keypoints import intrinsics
 from disam_ros.localization import Localization
 from disam_ros.localizer import Localizer
 from disam_ros.loop_closure import LoopCloser, MapMatch
@@ -63,12 +63,12 @@ class LoopClosures:
         found: Localization,
         stamp_ns: int | None,
         reading: Reading | None,
-        base_from_camera: Transform,
+        camera: Camera,
         stamp: Header,
         image: np.ndarray,
     ) -> None:
-        """An image (uint8 RGB [H, W, 3]) and its answer. reading: odometry then; without one
-        nothing can be told."""
+        """An image (uint8 RGB [H, W, 3]), its answer and the camera. reading: odometry then;
+        without one nothing can be told."""
         if self._publisher is None or stamp_ns is None or reading is None:
             return
         closer = self._closer(found.camera, stamp_ns)
@@ -76,8 +76,8 @@ class LoopClosures:
             closer.lose_odometry()
             self._drives[found.camera] = reading.drive
         odometry, fine = reading.odom_from_base, found.features.flatten().numpy()
-        match = map_match(localizer, found, base_from_camera)
-        view = self._view(localizer, found.camera, image, base_from_camera)
+        match = map_match(localizer, found, camera.base_from_camera)
+        view = self._view(found.camera, image, camera)
         try:
             hints = closer.add(stamp_ns, odometry, found.coarse, fine, view)
             hints += closer.map_hint(stamp_ns, odometry, match)
@@ -91,23 +91,20 @@ class LoopClosures:
             self._monitor.count(VERIFIED, int(hint.kind == OWN and hint.relation.inliers > 0))
             self._publisher.publish(message_of(hint, found.camera, stamp, self._base_frame))
 
-    def _view(
-        self, localizer: Localizer, camera: str, image: np.ndarray, base_from_camera: Transform
-    ) -> View | None:
-        """What verifies hints of the drive: the image, with the intrinsics of the map's camera."""
+    def _view(self, name: str, image: np.ndarray, camera: Camera) -> View | None:
+        """What verifies hints of the drive; None without intrinsics, which is told once."""
         if not self._config.points:
             return None
-        known = intrinsics(localizer.map.header.cameras, camera)
-        if known is None:
-            if camera not in self._blind:
-                self._blind.add(camera)
-                self._tell(
-                    f"the map lacks the intrinsics of camera '{camera}': loop closures of the "
-                    f"drive are not verified by points; build the map with camera_info, or set "
-                    f"loop_closure.points to 0"
-                )
-            return None
-        return View(image, known, base_from_camera)
+        if camera.calibrated:
+            return View(image, camera)
+        if name not in self._blind:
+            self._blind.add(name)
+            self._tell(
+                f"neither camera_info nor the map tells intrinsics of camera '{name}': loop "
+                f"closures of the drive are not verified by points; publish camera_info, or set "
+                f"loop_closure.points to 0"
+            )
+        return None
 
     def _closer(self, camera: str, stamp_ns: int) -> LoopCloser:
         """That of a camera; a new one where the clock was set back."""

@@ -168,12 +168,13 @@ class Session:
         place = {"latitude": told.latitude, "longitude": told.longitude}
         conditions = {"weather": told.weather, "domain": told.domain, **place}
         found = localizer.localize(image, stamp_ns, frame.camera, **conditions, near=prior)
+        base_from_camera = self._extrinsics.base_from_camera(frame.camera, header.frame_id)
+        camera = self._views.camera(frame.camera, base_from_camera)
         if localizer.config.sequence.enabled:
             motion = (reading.odom_from_base, reading.drive) if reading else (None, 0)
             found = self._loaded.tracker.follow(
-                found, stamp_ns, *motion, believe=evidence, image=image
+                found, stamp_ns, *motion, believe=evidence, image=image, camera=camera
             )
-        base_from_camera = self._extrinsics.base_from_camera(frame.camera, header.frame_id)
         poses = self._outputs.publish(found, header, base_from_camera)
         if poses is not None:
             frames = self._outputs.map_frame, self._odometry.frame_id
@@ -186,7 +187,7 @@ class Session:
         self._outputs.answer(answer_status.localized(found, latency, evidence), header)
         text = self._reports.answered(found, latency, self._least())
         self._relocalize.answer(frame.number, found.known, text)
-        self._loops.look(localizer, found, stamp_ns, reading, base_from_camera, header, image)
+        self._loops.look(localizer, found, stamp_ns, reading, camera, header, image)
         if localizer.has_activation_maps:
             heat = functools.partial(localizer.activation_map, found)
             self._outputs.publish_activation(image, heat, header)
