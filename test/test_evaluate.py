@@ -11,6 +11,8 @@ from conftest import CAMERA, camera_pose, texture, write_dataset
 
 from disam_ros.answers import MISSING, Answer
 from disam_ros.bags import BagWriter, dataset_to_bag
+from disam_ros.checkpoint import save_model
+from disam_ros.cli import main
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.dataset import DatasetInfo, DatasetWriter
 from disam_ros.errors import BagError, DatasetError, MapError
@@ -291,3 +293,15 @@ def test_evo_reads_the_trajectories_and_measures_the_same_error(localizer, tmp_p
     mine = [frame.error_m for frame in found.overall.frames if frame.given is not None]
     assert ape.get_statistic(metrics.StatisticsType.mean) == pytest.approx(np.mean(mine), abs=1e-6)
     assert np.mean(mine) > 0.1
+
+
+def test_a_sequence_is_followed_where_it_is_asked_for(localizer, dataset, tmp_path):
+    places = ["--map", str(localizer.map.directory), "--model", str(tmp_path / "saved")]
+    save_model(localizer.model, tmp_path / "saved")
+    probable = []
+    for option in ([], ["--sequence"]):
+        output = tmp_path / f"evaluation{len(option)}"
+        command = ["evaluate", str(dataset.directory), *places, "--dataset-domains", *option]
+        assert main([*command, "--output", str(output), "--device", "cpu"]) == 0
+        probable.append(json.loads((output / "results.json").read_text())["frames"]["score"])
+    assert probable[0] != probable[1] and all(0 <= p <= 1 for p in probable[1])

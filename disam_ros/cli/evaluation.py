@@ -28,6 +28,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--map-images", default="", help="dataset or bag of the map, to show matches in the report"
     )
     evaluate.add_argument("--config", default="", help="YAML of localizer settings")
+    evaluate.add_argument(
+        "--sequence",
+        action="store_true",
+        help="answer from all images so far and odometry, as a vehicle does, not from each alone",
+    )
     evaluate.add_argument("--domain", default="", help="fixed domain instead of clock and sun")
     evaluate.add_argument("--weather", default="", help="weather word where a bag tells none")
     evaluate.add_argument(
@@ -146,6 +151,7 @@ def _config(arguments: argparse.Namespace) -> LocalizerConfig:
     if arguments.config:
         config = from_yaml(LocalizerConfig, arguments.config)
     config.device = arguments.device or config.device
+    config.sequence.enabled |= arguments.sequence
     config.domain.override = arguments.domain or config.domain.override
     config.domain.weather = arguments.weather or config.domain.weather
     return config
