@@ -28,6 +28,7 @@ SECTIONS = (  # in the page's order
     "nordland",
     "sequences",
     "trust",
+    "kidnap",
     "companions",
     "ablation",
     "remedies",

@@ -44,9 +44,11 @@ class Ride:
     max_speed: float
 
 
-def town(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
+def town(
+    scratch: Path, kinds: Sequence[str] = (NOTHING, SIFT, XFEAT)
+) -> Iterator[tuple[Maps, Ride]]:
     """The demo's town under every condition that can be had."""
-    maps = maps_of(open_dataset(REFERENCE), MODEL, scratch / "town")
+    maps = maps_of(open_dataset(REFERENCE), MODEL, scratch / "town", kinds)
     for condition in CONDITIONS:
         path = DATA / condition if condition in SHIPPED else RENDERED / condition
         if drive_of(condition, RENDERED) is None:
