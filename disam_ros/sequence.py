@@ -169,7 +169,7 @@ class Tracker:
         """The estimate after a look at points, where it can change: they weigh in the belief, and
         a pose that they give in the likeliest place, in metres, in the answer."""
         config = self._localizer.config.verify
-        if not worth_verifying(estimate.probability, config):
+        if not worth_verifying(estimate.probability, new, config):
             return estimate
         rows = self._localizer.map.rows_of(found.camera)
         likeliest = belief_filter.likeliest(config.candidates)

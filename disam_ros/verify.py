@@ -44,6 +44,7 @@ FLOORS = {"sift": 60.0, "orb": 1500.0, "xfeat": 600.0}
 DEG_PER_M = 3.0  # and of its rotation
 RATIO_PER_INLIER = 0.2  # log likelihood ratio of a point more than in any other place
 LOWEST_RATIO, HIGHEST_RATIO = -3.0, 3.0
+LEAST_NEW = 0.1  # share of an image's evidence below which points would count for next to nothing
 HIGHEST_ALONE = 0.8  # where no other place was verified: houses may be alike
 
 
@@ -229,8 +230,9 @@ class Verifier:
             )
 
 
-def worth_verifying(probability: float, config: VerifyConfig) -> bool:
-    """Whether points can change what is answered. probability: of the likeliest place."""
+def worth_verifying(probability: float, new: float, config: VerifyConfig) -> bool:
+    """Whether points can change what is answered. probability: of the likeliest place; new: share
+    of the image's evidence that no image before has given."""
     if config.when != "unsure":
         return config.when == "always"
-    return probability < config.sure
+    return probability < config.sure and new >= LEAST_NEW

@@ -283,9 +283,10 @@ def test_a_place_that_was_compared_with_no_other_is_little_evidence(world):
 
 def test_verification_is_done_only_where_it_can_change_the_answer():
     unsure = VerifyConfig()
-    assert not worth_verifying(0.999, unsure) and worth_verifying(0.6, unsure)
-    assert not worth_verifying(0.5, VerifyConfig(when="never"))
-    assert worth_verifying(1.0, VerifyConfig(when="always"))
+    assert not worth_verifying(0.999, 1.0, unsure) and worth_verifying(0.6, 1.0, unsure)
+    assert not worth_verifying(0.6, 0.0, unsure)  # the vehicle stands
+    assert not worth_verifying(0.5, 1.0, VerifyConfig(when="never"))
+    assert worth_verifying(1.0, 0.0, VerifyConfig(when="always"))
 
 
 def test_keypoints_are_kept_as_they_were_found(world):
