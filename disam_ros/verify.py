@@ -38,10 +38,12 @@ NOISE = 0.5  # pixels, standard deviation of a point at least
 TOLERANCE = 3.0  # pixels within which a point agrees with a pose
 EPIPOLAR = 1.5  # pixels off the epipolar line, likewise, of cameras without intrinsics
 LEAST_INLIERS = 12  # points that must agree before a pose is believed
-# Metres, standard deviation of a pose besides what its points leave open, over the square of their
-# number: wrong matches and depths that err alike count the less, the more points agree.
+# Standard deviations of a pose besides what its points leave open: metres of a map's own poses, and
+# metres over the square of the points' number, as the more agree, the less wrong matches and depths
+# that err alike count.
+FLOOR_M = 0.1
 FLOORS = {"sift": 60.0, "orb": 1500.0, "xfeat": 600.0}
-DEG_PER_M = 3.0  # and of its rotation
+DEG_PER_M = 3.0  # of its rotation, for each of these metres
 RATIO_PER_INLIER = 0.2  # log likelihood ratio of a point more than in any other place
 LOWEST_RATIO, HIGHEST_RATIO = -3.0, 3.0
 LEAST_NEW = 0.1  # share of an image's evidence below which points would count for next to nothing
@@ -215,7 +217,7 @@ class Verifier:
         )
 
     def _floor(self, inliers: int) -> np.ndarray:
-        metres = FLOORS[self._kind] / inliers**2
+        metres = np.hypot(FLOOR_M, FLOORS[self._kind] / inliers**2)
         return np.diag([metres] * 3 + [np.radians(DEG_PER_M * metres)] * 3) ** 2
 
     def _map_from_row(self, row: int) -> Transform:

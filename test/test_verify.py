@@ -12,6 +12,7 @@ from conftest import DESCRIPTOR, save_tiny_model
 from scene import CAMERA, pose, render, write_scene
 from scipy.spatial.transform import Rotation
 
+from disam_ros import verify
 from disam_ros.config import MapBuilderConfig, VerifyConfig
 from disam_ros.dataset import Camera
 from disam_ros.errors import ConfigError, MapError
@@ -23,7 +24,6 @@ from disam_ros.place_map import DATA_FILES, PlaceMap
 from disam_ros.sources import open_dataset
 from disam_ros.triangulation import fused_depths, inverse_depths
 from disam_ros.verify import (
-    FLOORS,
     HIGHEST_ALONE,
     HIGHEST_RATIO,
     LOWEST_RATIO,
@@ -215,7 +215,8 @@ def test_a_pose_is_told_about_the_axes_of_the_map(tmp_path, world, monkeypatch):
     values = ",".join(map(str, [*moved.translation, *moved.quaternion]))
     table.write_text(f"{lines[0]}\n{','.join(lines[1].split(',')[:-7])},{values}\n")
     config = VerifyConfig(budget_ms=1e6)
-    monkeypatch.setitem(FLOORS, "sift", 0.0)  # it is alike along all axes
+    monkeypatch.setattr(verify, "FLOOR_M", 0.0)  # it is alike along all axes
+    monkeypatch.setitem(verify.FLOORS, "sift", 0.0)
     image = render(QUERY)[0]
     turned = Verifier(build(data, world[1], tmp_path / "map"), config)
     here = Verifier(world[2]["measured"], config).verify(image, "front", [2])[0]
