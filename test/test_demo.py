@@ -19,7 +19,8 @@ def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
     assert set(results["conditions"]) == {"winter_snow", "night"}
     for condition, result in results["conditions"].items():
         run = results["runs"][condition]
-        assert run["answered"] + run["dropped"] == run["images sent"] > 200
+        missing = run["dropped"] + run["lost in transport"]  # fast as it is sent here
+        assert run["answered"] + missing == run["images sent"] > 200
         assert result["domains"] == {condition: run["answered"]}
         assert result["metrics"]["recall"]["R@1"] > 0.5 * result["metrics"]["answered"]
         assert set(result["metrics"]["within"]) == {"0.25 m 2°", "0.5 m 5°", "5 m 10°"}
