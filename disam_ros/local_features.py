@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIZES = {"sift": 128, "orb": 32, "xfeat": 64}  # bytes of a descriptor
 LONGEST = 640  # pixels of an image's longer side up to which points are sought
 # Distance of the best match over that of the second, at most. Between day and night the second of
-# XFeat's is hardly farther than the right one: it finds four times as many without this test.
+# XFeat's is hardly farther than the right one: most right ones would fail this test.
 RATIOS = {"sift": 0.85, "orb": 0.85, "xfeat": 1.0}
 TEXTURE = 2.0  # standard deviation of grey levels below which an image shows nothing
 CONTRAST = 0.01  # of SIFT; OpenCV's own 0.04 leaves few points at night
