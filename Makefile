@@ -24,7 +24,7 @@ lint: install
 	$(BIN)/ruff format --check .
 
 bench: install
-	$(BIN)/python -m benchmark.run
+	$(BIN)/python -m benchmark.performance
 
 bench-accuracy: install
 	$(BIN)/python -m benchmark.accuracy

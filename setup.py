@@ -16,7 +16,7 @@ setup(
     maintainer_email="maintainers@disam-ros.example",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["domains.yaml", "evaluation/report/page.html.j2"]},
+    package_data={PACKAGE: ["domains/domains.yaml", "evaluation/report/page.html.j2", "py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -80,10 +80,10 @@ setup(
     entry_points={
         "console_scripts": [
             "disam = disam_ros.cli:main",
-            "localizer_node = disam_ros.nodes.localizer_node:main",
-            "map_builder_node = disam_ros.nodes.map_builder_node:main",
-            "replay_evaluation = disam_ros.nodes.replay_evaluation:main",
-            "replay_node = disam_ros.nodes.replay_node:main",
+            "localizer_node = disam_ros.nodes.localizer.node:main",
+            "map_builder_node = disam_ros.nodes.map_builder.node:main",
+            "replay_evaluation = disam_ros.nodes.replay.evaluation:main",
+            "replay_node = disam_ros.nodes.replay.node:main",
         ],
     },
     zip_safe=True,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from disam_ros.bags import BagReader, decode_image, read_poses
-from disam_ros.checkpoint import load_model
 from disam_ros.config import MapBuilderConfig
+from disam_ros.datasets.bags import BagReader, decode_image, read_poses
+from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform
-from disam_ros.map_builder import build_map
-from disam_ros.place_map import PlaceMap
-from disam_ros.sources import open_dataset
+from disam_ros.mapping.builder import build_map
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.model import load_model
 
 HERE = Path(__file__).parent
 DATA, MODEL = HERE / "data", HERE.parent / "models" / "town-lite"

@@ -15,7 +15,7 @@ from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
 
 from disam_ros.evaluation import Condition, Evaluation
 from disam_ros.evaluation.report.examples import overlay
-from disam_ros.localizer import Localizer
+from disam_ros.localization.localizer import Localizer
 
 EXAMPLES = 3  # images shown per condition
 

@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from disam_ros.bags import dataset_to_bag
-from disam_ros.dataset import Dataset
+from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.dataset import Dataset
 from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
 
 DATA = Path(__file__).parent / "data"

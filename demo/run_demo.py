@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from benchmark.peers.hog import hog_descriptors, hog_matches
 from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, REFERENCE, make_map
 from demo.figure import draw
 from disam_ros import image
 from disam_ros.config import LocalizerConfig
-from disam_ros.dataset import Dataset
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.sources import open_dataset, open_images
 from disam_ros.evaluation import Condition, Metrics, chance, judge, score, table
+from disam_ros.evaluation.baselines import hog_descriptors, hog_matches
 from disam_ros.evaluation.tables import runs_table
 from disam_ros.evaluation.write import REPORT, write_evaluation
-from disam_ros.localizer import Localizer
-from disam_ros.nodes.replay_drive import replay_drive
-from disam_ros.sources import open_dataset, open_images
+from disam_ros.localization.localizer import Localizer
+from disam_ros.nodes.replay.replay_drive import replay_drive
 
 
 def main(argv: Sequence[str] | None = None) -> int:

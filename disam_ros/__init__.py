@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Relocalization prior for ROS 2 that survives seasons, weather and night."""
 
-from disam_ros.checkpoint import Model, load_model, save_model
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import DisamError
-from disam_ros.localizer import Localization, Localizer
-from disam_ros.place_map import PlaceMap
+from disam_ros.localization.localizer import Localization, Localizer
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.model import Model, load_model, save_model
 
 __all__ = [
     "DisamError",

@@ -64,3 +64,17 @@ def read(path: Path | str) -> np.ndarray:
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     return decode(data, str(path))
+
+
+def is_jpeg(data: bytes | memoryview) -> bool:
+    """Whether the bytes begin as a JPEG does."""
+    return bytes(data[:3]) == b"\xff\xd8\xff"
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """uint8 RGB [H, W, 3] → JPEG bytes."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    ok, buffer = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not ok:
+        raise ImageError(f"an image of shape {list(image.shape)} cannot be encoded as JPEG")
+    return buffer.tobytes()

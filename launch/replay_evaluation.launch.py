@@ -10,8 +10,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from disam_ros.nodes.bag_topics import find_topics
-from disam_ros.place_map import PlaceMap
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes.replay.bag_topics import find_topics
 
 
 def text(name: str) -> ParameterValue:

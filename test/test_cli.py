@@ -5,13 +5,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import camera_pose, save_tiny_model, texture, write_dataset
+from support.data import camera_pose, save_tiny_model, texture, write_dataset
 
-from disam_ros.bags import dataset_to_bag
-from disam_ros.checkpoint import load_model
 from disam_ros.cli import main
-from disam_ros.networks import Encoder
-from disam_ros.place_map import PlaceMap
+from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.model import load_model
+from disam_ros.models.networks import Encoder
 
 SETTINGS = "batch_size: 4\ndescriptor:\n  coarse_grid: 4\n  fine_grid: 8\n"
 

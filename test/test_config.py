@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from disam_ros.config import (
-    LocalizerConfig,
-    LocalizerNodeConfig,
-    MapBuilderConfig,
-    from_dict,
-    from_yaml,
-)
+from disam_ros.config import LocalizerConfig, LocalizerNodeConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
+from disam_ros.settings import from_dict, from_yaml
 
 
 def test_defaults_come_from_an_empty_file(tmp_path):

@@ -18,5 +18,5 @@ def test_every_core_module_imports_where_ros_is_missing():
         f"import sys\nsys.modules.update(dict.fromkeys({BLOCKED}))\n"
         f"import importlib\n[importlib.import_module(m) for m in {modules}]"
     )
-    assert "disam_ros.localizer" in modules
+    assert "disam_ros.localization.localizer" in modules
     subprocess.run([sys.executable, "-c", script], check=True)

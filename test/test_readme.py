@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from disam_ros.cli import main
-from disam_ros.config import LocalizerNodeConfig, markdown_table
+from disam_ros.config import LocalizerNodeConfig
+from disam_ros.settings import markdown_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -25,8 +25,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from disam_ros import image
-from disam_ros.checkpoint import add_classifier, load_model
-from disam_ros.domain_classifier import (
+from disam_ros.domains.classifier import (
     INPUT_SIZE,
     Confusion,
     DomainClassifier,
@@ -34,13 +33,14 @@ from disam_ros.domain_classifier import (
     confusion,
 )
 from disam_ros.errors import DisamError
-from training.augment import photometric
-from training.datasets import ImageStore
+from disam_ros.models.model import add_classifier, load_model
+from training.data.augment import photometric
+from training.data.image_store import ImageStore
+from training.data.places import fit_box
+from training.data.sources import find_photos
+from training.engine.export import git_commit
 from training.errors import TrainingError
-from training.export import git_commit
-from training.places import fit_box
 from training.settings import CropConfig
-from training.sources import find_photos
 
 log = logging.getLogger(__name__)
 

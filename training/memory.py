@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from training.config import TRANSLATING
+from training.disam.config import TRANSLATING
+from training.disam.sampling import Aligned, Batch, Unpaired
+from training.engine.stage_base import is_out_of_memory
 from training.errors import TrainingError
-from training.sampling import Aligned, Batch, Unpaired
 
 if TYPE_CHECKING:
-    from training.stage import StageRun
+    from training.disam.stage import StageRun
 
 Size = tuple[int, int]
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA's error, or that of the allocator on a CPU."""
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in words
 
 
 def out_of_memory(run: StageRun) -> TrainingError:

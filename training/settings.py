@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from disam_ros.config import from_dict, setting
 from disam_ros.errors import ConfigError
+from disam_ros.settings import from_dict, setting
 
 
 @dataclass
@@ -63,7 +63,7 @@ class RunConfig(ABC):
         "'A + B' as one entry: A and B share a map frame",
     )
     domains: list[str] = setting([], "domains to train, in this order; empty: all found")
-    rules: str = setting("", "YAML file with tags of own domains (disam_ros/domains.yaml)")
+    rules: str = setting("", "YAML file with tags of own domains (disam_ros/domains/domains.yaml)")
     initial: str = setting(
         "",
         "weights to start from: a stage file of another run (.safetensors), or a backbone's file "

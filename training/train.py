@@ -11,71 +11,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
-from torch import Tensor
 
 from disam_ros.errors import DisamError
-from training import checkpoints, parallel
-from training.config import ALIGNED, TRANSLATING, load_config
-from training.datasets import ImageStore
-from training.export import export_model
+from training.disam.run import Training
+from training.engine import parallel
+from training.engine.loop import Interrupted, Loop
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.run import GlobalTraining
-from training.loop import Interrupted, Loop
-from training.networks import Networks, create_networks
-from training.reporting import Reporter, translation_grid
-from training.sampling import Batch, Sampler
+from training.recipes import load_config
 from training.settings import RunConfig
-from training.stage import StageRun
-from training.steps import descriptor_of
 
 log = logging.getLogger(__name__)
-
-
-class Training(Loop):
-    """A run of DISAM's own method: encoders per domain, from translation or from true pairs."""
-
-    def image_size(self) -> tuple[int, int]:
-        return self.config.network.build().image_size
-
-    def prepare(self, store: ImageStore) -> None:
-        self.sampler = Sampler(store, self.domains, self.config.seed, self.processes.rank)
-        if any(stage.losses.on(ALIGNED) for stage in self.config.stages):
-            self.sampler.prepare_pairs(self.config.aligned)
-
-    def stage_run(self, index: int) -> StageRun:
-        networks = self._networks(index)
-        return StageRun(self.config, index, networks, self.device, self.processes, self.sampler)
-
-    def metric(self, run: StageRun) -> tuple[Mapping, Callable[[Tensor], Tensor]]:
-        return run.networks.encoders, descriptor_of(run.stage.name, self.config.descriptor)
-
-    def export(self) -> Path:
-        return export_model(self.config, self.tags, self.directory, self.progress, self.images)
-
-    def picture(self, run: StageRun, batch: Batch, reporter: Reporter, step: int) -> None:
-        every = self.config.grid_every
-        if every and step % every == 0 and batch.unpaired is not None:
-            unpaired = run.to_device(batch).unpaired
-            reporter.grid(step, translation_grid(run.networks, unpaired))
-
-    def _networks(self, index: int) -> Networks:
-        """New networks, or those of the stage this one starts from."""
-        config = self.config
-        translating = any(stage.losses.on(TRANSLATING) for stage in config.stages)
-        networks = create_networks(config.network.build(), self.domains, translating, config.seed)
-        start = config.start_of(config.stages[index])
-        if start:
-            networks.load(checkpoints.load_stage(self.directory, start))
-        elif config.initial:
-            networks.start_from(Path(config.initial))
-        self.place(networks)
-        if config.compile:
-            for _, module in networks.modules():
-                module.compile()
-        return networks
 
 
 def open_run(config: RunConfig, resume: bool = False) -> Loop:

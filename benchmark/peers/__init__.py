@@ -18,11 +18,11 @@ from benchmark.peers.efficientnet import (
     gem_similarity,
     grid_similarity,
 )
-from benchmark.peers.hog import hog_similarity
 from benchmark.peers.orb_words import orb_words_similarity
 from benchmark.peers.sad import sad_similarity
 from benchmark.peers.sequence import SAME_PACE, sequence_similarity
 from benchmark.peers.vlad import vlad_similarity
+from disam_ros.evaluation.baselines import hog_similarity
 
 Images = Sequence[np.ndarray]
 Peer = Callable[[Images, Images], np.ndarray]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmark.peers.cosine import centred_cosine, cosine
 from disam_ros.errors import ModelError
+from disam_ros.evaluation.baselines import centred_cosine, cosine
 
 LONGEST = 320  # pixels of an image's longer side
 MULTIPLE = 32  # both sides are the nearest multiple of it

@@ -14,7 +14,7 @@ import cv2
 import faiss
 import numpy as np
 
-from benchmark.peers.cosine import cosine, unit
+from disam_ros.evaluation.baselines import cosine, unit
 
 LONGEST = 640  # pixels; larger images are shrunk to it
 PATCHES = (16, 24, 32, 40)  # sides in pixels

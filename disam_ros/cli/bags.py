@@ -11,9 +11,9 @@ from disam_ros.config import (
     MapBuilderNodeConfig,
     ReplayEvaluationConfig,
     ReplayNodeConfig,
-    markdown_table,
 )
 from disam_ros.errors import ConfigError
+from disam_ros.settings import markdown_table
 
 NODES = {
     "localizer": LocalizerNodeConfig,
@@ -65,7 +65,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def extract_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.bags import bag_to_dataset
+    from disam_ros.datasets.bags import bag_to_dataset
 
     counts = bag_to_dataset(
         arguments.bag,
@@ -91,8 +91,8 @@ def _depth_topics(pairs: list[str] | None) -> dict[str, str] | None:
 
 
 def to_bag_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.bags import dataset_to_bag
-    from disam_ros.dataset import Dataset
+    from disam_ros.datasets.bags import dataset_to_bag
+    from disam_ros.datasets.dataset import Dataset
 
     dataset_to_bag(
         Dataset(arguments.dataset),
@@ -105,7 +105,7 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
 
 
 def replay_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.nodes.replay_node import replay
+    from disam_ros.nodes.replay.node import replay
 
     replay(
         ReplayNodeConfig(

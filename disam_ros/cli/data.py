@@ -103,8 +103,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def synth_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.bags import dataset_to_bag
-    from disam_ros.dataset import Dataset
+    from disam_ros.datasets.bags import dataset_to_bag
+    from disam_ros.datasets.dataset import Dataset
     from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
 
     if arguments.aerial:
@@ -144,9 +144,9 @@ def _synth_aerial(arguments: argparse.Namespace) -> None:
 
 
 def aerial_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.aerial import AerialConfig, write_aerial_dataset
-    from disam_ros.dataset import Dataset
-    from disam_ros.tiles import TileSet
+    from disam_ros.datasets.aerial.polar import AerialConfig, write_aerial_dataset
+    from disam_ros.datasets.aerial.tiles import TileSet
+    from disam_ros.datasets.dataset import Dataset
 
     config = AerialConfig(**{f.name: getattr(arguments, f.name) for f in fields(AerialConfig)})
     tiles, poses = TileSet(arguments.tiles), Dataset(arguments.poses)
@@ -154,7 +154,7 @@ def aerial_command(arguments: argparse.Namespace) -> None:
 
 
 def convert_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.adapters import FORMATS, write_dataset
+    from disam_ros.datasets.formats import FORMATS, write_dataset
 
     settings = {name: getattr(arguments, name) for name in arguments.settings}
     foreign = FORMATS[arguments.format](arguments.input, **settings)
@@ -163,8 +163,8 @@ def convert_command(arguments: argparse.Namespace) -> None:
 
 
 def submission_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.adapters import answered_poses, write_submission
-    from disam_ros.dataset import Dataset
+    from disam_ros.datasets.dataset import Dataset
+    from disam_ros.evaluation.submission import answered_poses, write_submission
 
     poses = answered_poses(arguments.answers, Dataset(arguments.dataset), arguments.benchmark)
     write_submission(arguments.output, poses)

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from disam_ros.config import LocalizerConfig, from_yaml
+from disam_ros.config import LocalizerConfig
 from disam_ros.errors import ConfigError
+from disam_ros.settings import from_yaml
 
 if TYPE_CHECKING:
     from disam_ros.evaluation import Criteria, Drive
-    from disam_ros.localizer import Localizer
+    from disam_ros.localization.localizer import Localizer
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -75,11 +76,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation.finish import describe_setup, finish, mode_of_node
+    from disam_ros.evaluation.prior_trials import check_noises
     from disam_ros.evaluation.write import refuse_foreign
-    from disam_ros.localizer import Localizer
-    from disam_ros.prior_trials import check_noises
-    from disam_ros.sources import open_images
+    from disam_ros.localization.localizer import Localizer
 
     refuse_foreign(arguments.output)
     check_noises(arguments.prior_noise)
@@ -113,8 +114,8 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
 
 def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Drive:
+    from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation import localize_drive
-    from disam_ros.sources import open_images
 
     name = Path(path).resolve().stem
     source = open_images(path, localizer.map.header.map_frame, arguments.pose_topic)
@@ -129,7 +130,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     if (Path(path) / "dataset.json").exists():
         raise ConfigError(f"{path} is a dataset directory: make a bag of it with 'disam to-bag'")
     try:
-        from disam_ros.nodes.replay_evaluation import replay_drive
+        from disam_ros.nodes.replay.evaluation import replay_drive
     except ImportError as error:
         raise ConfigError(f"--through-node needs ROS 2, which is not installed: {error}") from error
     return replay_drive(

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, from_yaml
+from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.settings import from_yaml
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -50,10 +51,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def build_map_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.checkpoint import load_model
+    from disam_ros.datasets.sources import open_bag, open_dataset
     from disam_ros.device import select_device
-    from disam_ros.map_builder import build_map
-    from disam_ros.sources import open_bag, open_dataset
+    from disam_ros.mapping.builder import build_map
+    from disam_ros.models.model import load_model
 
     config = MapBuilderConfig()
     if arguments.config:
@@ -70,8 +71,8 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         source = open_bag(arguments.bag, arguments.pose_topic)
     model, encoder = load_model(arguments.model), None
     if arguments.ray:
-        from disam_ros.distributed import RayEncoder
-        from disam_ros.keypoints import keypoint_maker
+        from disam_ros.mapping.keypoints import keypoint_maker
+        from disam_ros.mapping.ray_encoder import RayEncoder
 
         keypoints = keypoint_maker(config, source.info.cameras)
         encoder = RayEncoder(model, config.descriptor, arguments.ray, keypoints)
@@ -81,9 +82,9 @@ def build_map_command(arguments: argparse.Namespace) -> None:
 
 
 def index_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.index import FLAT
-    from disam_ros.map_builder import write_indices
-    from disam_ros.place_map import PlaceMap
+    from disam_ros.mapping.builder import write_indices
+    from disam_ros.mapping.index import FLAT
+    from disam_ros.mapping.place_map import PlaceMap
 
     place_map = PlaceMap(arguments.map, verify=True)
     written = [path.name for path in write_indices(place_map)]
@@ -94,9 +95,9 @@ def index_command(arguments: argparse.Namespace) -> None:
 def localize_command(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from disam_ros.answers import localize_all, write_answers
-    from disam_ros.localizer import Localizer
-    from disam_ros.sources import open_dataset, open_files
+    from disam_ros.datasets.sources import open_dataset, open_files
+    from disam_ros.evaluation.answers import localize_all, write_answers
+    from disam_ros.localization.localizer import Localizer
 
     config = LocalizerConfig(
         device=arguments.device,

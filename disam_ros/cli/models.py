@@ -46,8 +46,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def create_model_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.checkpoint import create_model, save_model
-    from disam_ros.networks import PRESETS
+    from disam_ros.models.model import create_model, save_model
+    from disam_ros.models.networks import PRESETS
 
     domains = _domains(arguments)
     model = create_model(PRESETS[arguments.preset], domains, seed=arguments.seed)
@@ -55,8 +55,8 @@ def create_model_command(arguments: argparse.Namespace) -> None:
 
 
 def import_checkpoint_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.checkpoint import save_model
-    from disam_ros.checkpoint_import import import_checkpoint
+    from disam_ros.models.import_checkpoint import import_checkpoint
+    from disam_ros.models.model import save_model
 
     size = (arguments.image_size[0], arguments.image_size[1])
     model = import_checkpoint(arguments.coarse, _domains(arguments), arguments.fine, size)
@@ -66,9 +66,9 @@ def import_checkpoint_command(arguments: argparse.Namespace) -> None:
 
 
 def export_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.backend import EXPORT_FOLDER
-    from disam_ros.checkpoint import load_model
-    from disam_ros.export import export_onnx
+    from disam_ros.models.backend import EXPORT_FOLDER
+    from disam_ros.models.export import export_onnx
+    from disam_ros.models.model import load_model
 
     output = Path(arguments.output or Path(arguments.model) / EXPORT_FOLDER)
     errors = export_onnx(load_model(arguments.model), output, arguments.domain or ())
@@ -77,17 +77,17 @@ def export_command(arguments: argparse.Namespace) -> None:
 
 
 def _domains(arguments: argparse.Namespace) -> list:
-    from disam_ros.domain_rules import domains_named, load_rules
+    from disam_ros.domains.rules import domains_named, load_rules
 
     return domains_named(arguments.domains.split(","), load_rules(arguments.rules or None))
 
 
 def calibrate_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.calibrate import calibrate
-    from disam_ros.calibration import save_calibration
     from disam_ros.config import LocalizerConfig
-    from disam_ros.localizer import Localizer
-    from disam_ros.sources import open_images
+    from disam_ros.datasets.sources import open_images
+    from disam_ros.localization.calibrate import calibrate
+    from disam_ros.localization.calibration import save_calibration
+    from disam_ros.localization.localizer import Localizer
 
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
     frame = localizer.map.header.map_frame

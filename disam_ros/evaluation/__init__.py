@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How good answers are: figures by condition, a report, and two evaluations beside each other."""
 
+from disam_ros.evaluation.baselines import chance, upper_bound
 from disam_ros.evaluation.drive import Drive, collect, localize_drive
-from disam_ros.evaluation.judge import Condition, Evaluation, Judged, judge
+from disam_ros.evaluation.judge import Condition, Evaluation, judge
+from disam_ros.evaluation.judged import Judged
 from disam_ros.evaluation.metrics import (
     DEFAULTS,
     RECALL_DISTANCE,
     THRESHOLDS,
     Criteria,
     Metrics,
-    chance,
     errors,
     score,
-    upper_bound,
 )
 from disam_ros.evaluation.results import read_results, write_results
 from disam_ros.evaluation.tables import table, tables

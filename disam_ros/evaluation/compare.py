@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from disam_ros.answers import KNOWN
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
+from disam_ros.localization.result import KNOWN
 
 BLOCK = 10  # consecutive frames drawn together: neighbours in time are no independent witnesses
 DRAWS = 2000

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import chi2
 
-from disam_ros.covariance import offset
 from disam_ros.geometry import Transform
+from disam_ros.uncertainty import offset
 
 PLANE = np.ix_([0, 1, 5], [0, 1, 5])  # x, y and yaw of a covariance [6, 6]
 CONFIDENCE = 0.95  # probability content of the ellipsoid whose coverage is told

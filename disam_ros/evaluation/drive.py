@@ -10,15 +10,16 @@ from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
-from disam_ros.answers import MISSING, UNREADABLE, Answer, localize_all
-from disam_ros.dataset import ImageRecord
+from disam_ros.datasets.dataset import ImageRecord
+from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.device import memory_peak_mib
 from disam_ros.errors import DatasetError, MapError
+from disam_ros.evaluation.answers import Answer, localize_all
 from disam_ros.evaluation.metrics import RANKS
 from disam_ros.geometry import Transform
-from disam_ros.localizer import Localizer
-from disam_ros.place_map import PlaceMap
-from disam_ros.sources import ImageSource, PosedImage
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.result import MISSING, UNREADABLE
+from disam_ros.mapping.place_map import PlaceMap
 
 Answers = Callable[[ImageSource], Iterable[Answer]]
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from disam_ros.datasets.sources import ImageSource
 from disam_ros.device import describe_device, processor_name
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.judge import Evaluation, judge
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria
 from disam_ros.evaluation.tables import tables
 from disam_ros.evaluation.write import REPORT, write_evaluation
-from disam_ros.localizer import Localizer
-from disam_ros.sources import ImageSource
+from disam_ros.localization.localizer import Localizer
 
 WIDTH = 140  # characters of a table that is not shown on a terminal
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from disam_ros.answers import KNOWN, Answer
+from disam_ros.evaluation.baselines import nearest
 from disam_ros.evaluation.clock import clock_offset
 from disam_ros.evaluation.confidence import (
     Consistency,
@@ -18,43 +18,15 @@ from disam_ros.evaluation.confidence import (
     precision_recall,
 )
 from disam_ros.evaluation.drive import Drive
-from disam_ros.evaluation.metrics import (
-    DEFAULTS,
-    Criteria,
-    Metrics,
-    errors,
-    nearest,
-    score,
-)
+from disam_ros.evaluation.judged import Judged
+from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
 from disam_ros.evaluation.priors import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
-from disam_ros.place_map import PlaceMap
+from disam_ros.localization.result import KNOWN
+from disam_ros.mapping.place_map import PlaceMap
 
 OVERALL = "overall"
 PERCENTILES = (50, 90, 99)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An answer beside the truth; poses are map_from_base. error_m, error_deg: of the best match.
-
-    best: what is answered if the place counts as known. bound: nearest map image of the camera.
-    """
-
-    drive: Drive
-    answer: Answer
-    truth: Transform | None
-    best: Transform | None
-    ranking: tuple[Transform, ...]
-    bound: Transform | None
-    on_map: bool  # a map image lies within the recall distance
-    error_m: float  # infinite: no match, or the truth is unknown
-    error_deg: float
-
-    @property
-    def given(self) -> Transform | None:
-        """The answer; None unless the place is known."""
-        return self.best if self.answer.outcome == KNOWN else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
@@ -98,19 +97,19 @@ def score(
     metres, degrees = (column[judged] for column in errors(truth, answers))
     known = np.isfinite(metres)
     if rankings is None:
-        recall = {"R@1": _mean(metres <= criteria.recall_distance)}
+        recall = {"R@1": mean(metres <= criteria.recall_distance)}
     else:
         recall = recalls(truth, rankings, criteria.recall_distance)
     return Metrics(
         queries=len(truth),
-        answered=_mean([answer is not None for answer in answers]),
+        answered=mean([answer is not None for answer in answers]),
         judged=len(metres),
         within={
-            name: _mean((metres <= m) & (degrees <= d))
+            name: mean((metres <= m) & (degrees <= d))
             for name, (m, d) in zip(criteria.names(), criteria.thresholds, strict=True)
         },
         recall=recall,
-        accuracy={f"{limit:g} m": _mean(metres < limit) for limit in criteria.distances},
+        accuracy={f"{limit:g} m": mean(metres < limit) for limit in criteria.distances},
         median_error_m=_quantile(metres[known], 0.5),
         median_error_deg=_quantile(degrees[known], 0.5),
         p90_error_m=_quantile(metres[known], 0.9),
@@ -132,57 +131,12 @@ def recalls(
             first = next((n for n, gap in enumerate(gaps) if gap <= distance), np.inf)
             rights.append(first)
     longest = max((len(ranking) for ranking in rankings), default=0)
-    return {f"R@{n}": _mean(np.array(rights) < n) for n in RANKS if n == 1 or n <= longest}
-
-
-def chance(
-    truth: Sequence[Transform], references: Sequence[Transform], criteria: Criteria = DEFAULTS
-) -> Metrics:
-    """What answering with a map image drawn at random scores on average."""
-    every = [score([pose] * len(references), references, criteria) for pose in truth]
-
-    def mean(of: str) -> dict[str, float]:
-        return {key: _mean([getattr(m, of)[key] for m in every]) for key in getattr(every[0], of)}
-
-    def median(of: str) -> float:
-        return float(np.median([getattr(m, of) for m in every]))
-
-    return Metrics(
-        queries=len(truth),
-        answered=1.0,
-        judged=len(truth),
-        within=mean("within"),
-        recall=mean("recall"),
-        accuracy=mean("accuracy"),
-        median_error_m=median("median_error_m"),
-        median_error_deg=median("median_error_deg"),
-        p90_error_m=median("p90_error_m"),
-        p90_error_deg=median("p90_error_deg"),
-    )
-
-
-def nearest(
-    truth: Sequence[Transform | None], references: Sequence[Transform]
-) -> list[Transform | None]:
-    """The reference nearest to each true pose; None where that is unknown."""
-    tree = cKDTree(np.stack([pose.translation for pose in references]))
-    return [
-        None if pose is None else references[int(tree.query(pose.translation)[1])] for pose in truth
-    ]
-
-
-def upper_bound(
-    truth: Sequence[Transform | None],
-    references: Sequence[Transform],
-    criteria: Criteria = DEFAULTS,
-) -> Metrics:
-    """What answering with the nearest map image scores: retrieval can hardly do better."""
-    return score(truth, nearest(truth, references), criteria)
+    return {f"R@{n}": mean(np.array(rights) < n) for n in RANKS if n == 1 or n <= longest}
 
 
 def _quantile(values: np.ndarray, share: float) -> float:
     return float(np.quantile(values, share)) if len(values) else float("nan")
 
 
-def _mean(values: Sequence[float] | np.ndarray) -> float:
+def mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else float("nan")

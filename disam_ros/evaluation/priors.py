@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.evaluation.metrics import Criteria, errors
-from disam_ros.prior import OFF_MAP, OVERRULED
-from disam_ros.records import ImageRecord
+from disam_ros.localization.prior import OFF_MAP, OVERRULED
 
 if TYPE_CHECKING:
-    from disam_ros.evaluation.judge import Judged
+    from disam_ros.evaluation.judged import Judged
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics
-from disam_ros.prior_trials import LOCAL_RADIUS
+from disam_ros.evaluation.prior_trials import LOCAL_RADIUS
 
 
 def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS) -> Table:

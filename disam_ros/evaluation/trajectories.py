@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from disam_ros.evaluation.judge import Evaluation, Judged
+from disam_ros.evaluation.judge import Evaluation
+from disam_ros.evaluation.judged import Judged
 from disam_ros.geometry import Transform
 
 NS = 10**9

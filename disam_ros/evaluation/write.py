@@ -6,14 +6,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from disam_ros.answers import write_answers
+from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import DatasetError
+from disam_ros.evaluation.answers import write_answers
 from disam_ros.evaluation.judge import Evaluation
 from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.trajectories import write_trajectories
-from disam_ros.localizer import Localizer
-from disam_ros.sources import ImageSource
+from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"
 ANSWERS, TRAJECTORIES = "answers.csv", "trajectories"

@@ -20,8 +20,8 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, NavSatFix
 from std_msgs.msg import Header
 
-from disam_ros import image_messages
-from disam_ros.dataset import Camera
+from disam_ros.camera import Camera
+from disam_ros.datasets.bags import image_messages
 from disam_ros.errors import GeometryError, ImageError, PriorError
 from disam_ros.geometry import Transform
 

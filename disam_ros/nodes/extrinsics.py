@@ -12,8 +12,8 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
+from disam_ros.camera import Camera
 from disam_ros.config import LocalizerNodeConfig
-from disam_ros.dataset import Camera
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.nodes.diagnostics import Monitor

@@ -17,7 +17,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from disam_ros.config import from_dict
+from disam_ros.settings import from_dict
 
 T = TypeVar("T")
 

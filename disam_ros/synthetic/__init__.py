@@ -6,9 +6,10 @@ Needs moderngl (`pip install 'disam_ros[synth]'`) and an OpenGL driver; software
 
 from disam_ros.synthetic.conditions import CONDITIONS, Condition
 from disam_ros.synthetic.drive import Drive, DriveConfig, Frame, simulate_drive
-from disam_ros.synthetic.gl import RenderError
-from disam_ros.synthetic.renderer import Renderer
-from disam_ros.synthetic.town import Town
+from disam_ros.synthetic.rendering.gl import RenderError
+from disam_ros.synthetic.rendering.renderer import Renderer
+from disam_ros.synthetic.town.build import build_town
+from disam_ros.synthetic.town.layout import Town
 from disam_ros.synthetic.writer import write_drive
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "RenderError",
     "Renderer",
     "Town",
+    "build_town",
     "simulate_drive",
     "write_drive",
 ]

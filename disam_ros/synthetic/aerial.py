@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
 from disam_ros.errors import ConfigError
-from disam_ros.synthetic import gl
 from disam_ros.synthetic.conditions import CONDITIONS
-from disam_ros.synthetic.graphics import Graphics
-from disam_ros.synthetic.renderer import SUPERSAMPLE
-from disam_ros.synthetic.scene import build_scene
-from disam_ros.synthetic.town import Town
-from disam_ros.tiles import TileInfo, TileWriter
+from disam_ros.synthetic.rendering import gl
+from disam_ros.synthetic.rendering.graphics import Graphics
+from disam_ros.synthetic.rendering.renderer import SUPERSAMPLE
+from disam_ros.synthetic.town.build import build_town
+from disam_ros.synthetic.town.layout import Town
+from disam_ros.synthetic.town.scene import build_scene
 
 TOP, BOTTOM = 110.0, -10.0  # metres; heights between which something can stand
 EYE = 300.0  # metres above the ground, for reflections and headlights
@@ -101,7 +102,7 @@ def write_tiles(config: TownAerialConfig, directory: Path | str) -> int:
 
     Raises DatasetError when the directory already holds tiles, RenderError without OpenGL.
     """
-    town = Town.from_seed(config.town_seed)
+    town = build_town(config.town_seed)
     side = config.tile_pixels * config.metres_per_pixel
     reach = config.reach_m + MARGIN
     origin = np.round(np.floor((town.route.min(0) - reach) / side) * side, 6)

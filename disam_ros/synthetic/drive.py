@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from disam_ros.dataset import Camera
+from disam_ros.camera import Camera
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.synthetic.conditions import CONDITIONS, Condition
-from disam_ros.synthetic.renderer import Renderer, pinhole
+from disam_ros.synthetic.rendering.renderer import Renderer, pinhole
 from disam_ros.synthetic.sensors import gnss_fixes, wheel_odometry
-from disam_ros.synthetic.town import Town
+from disam_ros.synthetic.town.build import build_town
 from disam_ros.synthetic.trajectory import Trajectory, drive_route
 
 # The camera sits behind the windscreen, 1.5 m above the ground, looking straight ahead.
@@ -82,7 +82,7 @@ class Drive:
     def __init__(self, config: DriveConfig) -> None:
         self.config = config
         self.condition: Condition = CONDITIONS[config.condition]
-        self.town = Town.from_seed(config.town_seed)
+        self.town = build_town(config.town_seed)
         self.trajectory: Trajectory = drive_route(
             self.town.route,
             config.drive_seed,

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from disam_ros.dataset import DatasetInfo, DatasetWriter
-from disam_ros.depth import DEPTH_UNIT
-from disam_ros.sensor_tables import FIX_COLUMNS, FIX_FILE, ODOM_COLUMNS, ODOM_FILE
+from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
+from disam_ros.datasets.depth import DEPTH_UNIT
+from disam_ros.datasets.sensor_tables import FIX_COLUMNS, FIX_FILE, ODOM_COLUMNS, ODOM_FILE
 from disam_ros.synthetic.conditions import LATITUDE, LONGITUDE
 from disam_ros.synthetic.drive import DriveConfig, Frame, simulate_drive
 from disam_ros.synthetic.sensors import GNSS_SIGMA

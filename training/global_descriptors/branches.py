@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from disam_ros.domain import Domain
-from disam_ros.global_descriptors import GlobalNetwork, Parts, read_backbone_weights
+from disam_ros.domains.domain import Domain
+from disam_ros.models.global_descriptors import GlobalNetwork, Parts, read_backbone_weights
+from training.engine.networks import Networks, drawn_from_seed
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.views import Viewer
-from training.networks import Networks, drawn_from_seed
 
 STAGE_FILE = "encoders/"  # its keys begin so
 BATCH = 32  # images described at once

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from disam_ros.domain import Domain
+from disam_ros.domains.domain import Domain
+from training.engine.parallel import Processes
 from training.errors import TrainingError
 from training.global_descriptors.config import PAIR_LOSSES, TUPLE_LOSSES, GlobalTrainConfig
 from training.global_descriptors.neighbourhoods import NeighbourhoodSampler
 from training.global_descriptors.routes import Routes
 from training.global_descriptors.tuples import Memory, TupleSampler
 from training.global_descriptors.views import Viewer, Views, require_depth
-from training.parallel import Processes
 
 LOOKS, MINED, DEPTH = 2**25, 2**26, 2**27  # tell the streams of random numbers apart
 

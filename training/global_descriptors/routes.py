@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
+from training.data.sources import Photo
 from training.errors import TrainingError
-from training.sources import Photo
 
 UNKNOWN = -1  # route of an image without a pose
 LEVEL = 0.1  # horizontal share of a heading's axis below which it has no yaw

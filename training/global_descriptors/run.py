@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from disam_ros.checkpoint import global_model, save_model
-from training import checkpoints
-from training.datasets import ImageStore
+from disam_ros.models.model import global_model, save_model
+from training.data.image_store import ImageStore
+from training.engine import checkpoints
+from training.engine.export import provenance
+from training.engine.loop import Loop
+from training.engine.networks import Networks
+from training.engine.validate import recall
 from training.errors import TrainingError
-from training.export import provenance
 from training.global_descriptors.branches import (
     branches_of,
     create_branches,
@@ -26,9 +29,6 @@ from training.global_descriptors.data import StageData
 from training.global_descriptors.routes import Routes
 from training.global_descriptors.stage import GlobalStage
 from training.global_descriptors.views import DepthStore, Viewer
-from training.loop import Loop
-from training.networks import Networks
-from training.validate import recall
 
 PREPARED = 200  # images of a branch that cluster centres are found from, at most
 

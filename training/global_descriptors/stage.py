@@ -10,16 +10,15 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
+from training.engine.networks import Networks, State, Terms, total
+from training.engine.parallel import Processes
+from training.engine.stage_base import StageBase
 from training.errors import TrainingError
 from training.global_descriptors.branches import describe_parts, describe_rows
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.data import Look, StageData
 from training.global_descriptors.terms import Geometry, loss_terms
 from training.global_descriptors.tuples import Memory
-from training.networks import Networks, State
-from training.optimization import StageBase
-from training.parallel import Processes
-from training.steps import Terms, total
 
 
 class GlobalStage(StageBase):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from disam_ros.global_descriptors import Parts
+from disam_ros.models.global_descriptors import Parts
+from training.engine.networks import Terms
 from training.global_descriptors import library_losses, losses
 from training.global_descriptors.config import (
     PAIR_LOSSES,
@@ -16,7 +17,6 @@ from training.global_descriptors.config import (
     GlobalLossWeights,
     GlobalTrainConfig,
 )
-from training.steps import Terms
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from disam_ros.global_descriptors import DEPTH_LIMIT
-from training.augment import photometric
-from training.datasets import ImageStore
+from disam_ros.models.global_descriptors import DEPTH_LIMIT
+from training.data.augment import photometric
+from training.data.image_store import ImageStore, random_box, zoom_range
+from training.data.places import Box, fit_box
+from training.data.sources import Photo
 from training.errors import TrainingError
-from training.places import Box, fit_box
-from training.sampling import random_box, zoom_range
-from training.sources import Photo
 
 
 class DepthStore:

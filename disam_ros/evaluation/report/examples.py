@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from disam_ros.dataset import ImageRecord
+from disam_ros.datasets.dataset import ImageRecord
+from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import DisamError, ImageError
-from disam_ros.evaluation.judge import Condition, Evaluation, Judged
+from disam_ros.evaluation.judge import Condition, Evaluation
+from disam_ros.evaluation.judged import RIGHT, WRONG, Judged, has_truth, verdict
 from disam_ros.evaluation.metrics import Criteria
-from disam_ros.evaluation.report.verdict import RIGHT, WRONG, has_truth, verdict
-from disam_ros.localizer import Localizer
-from disam_ros.sources import ImageSource
+from disam_ros.localization.localizer import Localizer
 
 BEST = "best"
 WORST = "worst"

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
+from disam_ros.evaluation.judged import has_truth, verdict
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.evaluation.report.curves import (
     consistency_plot,
@@ -42,9 +43,8 @@ from disam_ros.evaluation.report.timeline import (
     strip,
     told_domains,
 )
-from disam_ros.evaluation.report.verdict import has_truth, verdict
 from disam_ros.evaluation.tables import number, percent
-from disam_ros.place_map import PlaceMap
+from disam_ros.mapping.place_map import PlaceMap
 
 WIDEST = 480  # pixels of a picture
 QUALITY = 80  # of its JPEG

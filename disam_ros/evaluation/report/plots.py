@@ -11,7 +11,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from disam_ros.evaluation.judge import Condition, Judged
+from disam_ros.evaluation.judge import Condition
+from disam_ros.evaluation.judged import RIGHT, UNANSWERED, UNTOLD, WRONG, Judged, has_truth, verdict
 from disam_ros.evaluation.metrics import Criteria, errors
 from disam_ros.evaluation.report.svg import (
     COLOURS,
@@ -23,8 +24,7 @@ from disam_ros.evaluation.report.svg import (
     styled,
     to_svg,
 )
-from disam_ros.evaluation.report.verdict import RIGHT, UNANSWERED, UNTOLD, WRONG, has_truth, verdict
-from disam_ros.place_map import PlaceMap
+from disam_ros.mapping.place_map import PlaceMap
 
 Titles = dict[str, Sequence[str]]  # what markers tell, see to_svg
 

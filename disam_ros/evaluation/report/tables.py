@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from disam_ros.evaluation.judge import PERCENTILES, Condition
 from disam_ros.evaluation.metrics import Criteria
+from disam_ros.evaluation.prior_trials import LOCAL_RADIUS
 from disam_ros.evaluation.tables import number, percent
-from disam_ros.prior_trials import LOCAL_RADIUS
 
 BOUND = "bound"  # part of a column: what the nearest map image scores
 SHARE = ("%",)

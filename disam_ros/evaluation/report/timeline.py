@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 import numpy as np
 from markupsafe import Markup
 
-from disam_ros.answers import Answer
+from disam_ros.evaluation.answers import Answer
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.report.svg import FULL, NAMED, label_of, new_figure, styled, to_svg
-from disam_ros.place_map import PlaceMap
+from disam_ros.mapping.place_map import PlaceMap
 
 MOST_ROWS = 20  # of the list of reasons
 MOST_PIECES = 2000  # of a strip; more become pixels

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gardens Point through the running node: python -m benchmark.accuracy.gardens_point --data DIR --model DIR
+
+DIR holds day_left, day_right and night_right, one image per place; frame i is place i. Maps and
+bags are made by the package's own tools. An answer is right within ±2 frames. This set is for
+testing only: nothing is trained, tuned or chosen on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.peers import peer_similarities
+from benchmark.peers.table import markdown, percent
+from disam_ros import image
+from disam_ros.camera import Camera
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.errors import DatasetError
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import Model, load_model
+from disam_ros.nodes.replay.node_run import run_node_on_bag
+
+DATA = Path("data/gardens_point")
+SHIPPED = Path(__file__).parents[2] / "models"
+QUERIES = {"day_left": ("day_right", "night_right"), "day_right": ("night_right",)}  # by map
+TOLERANCE = 2  # frames
+FIRST = 5  # answers that R@5 looks at
+SETTINGS = {  # of the localizer, beside the defaults
+    "": {"candidates": 3},
+    ", fine_shift 2 of 10": {"fine_shift": 2, "candidates": 10},
+}
+PERIOD_NS = 200_000_000  # 5 Hz
+START_NS = 1_000_000_000
+BASE_FROM_CAMERA = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
+
+Recalls = dict[str, float]  # "R@1", "R@5" → share of queries, 0…1
+
+
+def main() -> None:
+    """Print the section for the given models."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the three drives")
+    parser.add_argument(
+        "--model", type=Path, action="append", help="model directory; may be repeated"
+    )
+    arguments = parser.parse_args()
+    print(render(measure(arguments.data, arguments.model)))
+
+
+def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
+    """Recalls by method and pair of drives. models: directories; None: every shipped one."""
+    if models is None:
+        models = sorted(path.parent for path in SHIPPED.glob("*/model.json"))
+    loaded = {directory: load_model(directory) for directory in models}
+    methods: dict[str, dict[str, Recalls]] = {}
+    for map_drive, query_drives in QUERIES.items():
+        drives = [_files(data / name) for name in (map_drive, *query_drives)]
+        peers = peer_recalls(*drives)
+        peers["chance"] = [chance(len(drives[0]), len(files)) for files in drives[1:]]
+        ours = {
+            f"{model.name}{name}": found
+            for directory, model in loaded.items()
+            for name, found in node_recalls(model, directory, data, map_drive).items()
+        }
+        for method, recalls in {**ours, **peers}.items():
+            pairs = (f"{map_drive} → {name}" for name in query_drives)
+            methods.setdefault(method, {}).update(zip(pairs, recalls, strict=True))
+    return {
+        "images": len(_files(data / "day_left")),
+        "models": [model.label for model in loaded.values()],
+        "methods": methods,
+    }
+
+
+def render(results: dict) -> str:
+    """The figures as a section of a page."""
+    methods: dict[str, dict[str, Recalls]] = results["methods"]
+    pairs = list(next(iter(methods.values())))
+    rows = [
+        [name, *(recalls_cell(row[pair], [m[pair] for m in methods.values()]) for pair in pairs)]
+        for name, row in methods.items()
+    ]
+    return (
+        "## Gardens Point, through the running node\n\n"
+        "`python -m benchmark.accuracy gardens_point --gardens-point DIR`: real images, "
+        f"{results['images']} a drive, map → queries; the viewpoint steps sideways between left "
+        f"and right. R@1 / R@{FIRST}: share of queries with a right frame, within ±{TOLERANCE}, "
+        "among so many answers. Of models, R@1 is that of the poses the node published to a bag, "
+        f"each image sent once the last was answered, R@{FIRST} that of its first candidates "
+        "offline. *fine_shift 2 of 10*: the fine stage may move each of 10 candidates by two cells "
+        "of sixteen sideways and one up or down (off by default). Bold: the best. One run.\n\n"
+        f"{markdown(['method', *pairs], rows)}\n"
+        f"Models: {'; '.join(results['models'])}.\n"
+    )
+
+
+def node_recalls(
+    model: Model, directory: Path, data: Path, map_drive: str
+) -> dict[str, list[Recalls]]:
+    """R@1 of the running node and R@5 of its candidates, by settings, per drive of queries."""
+    everything = MapBuilderConfig(keyframe_distance=0.0)
+    found: dict[str, list[Recalls]] = {name: [] for name in SETTINGS}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        reference = aligned_dataset(data / map_drive, root / map_drive, domain_of(model, map_drive))
+        place_map = build_map(open_dataset(reference.directory), model, root / "map", everything)
+        for name in QUERIES[map_drive]:
+            domain = domain_of(model, name)
+            queries = aligned_dataset(data / name, root / name, domain)
+            bag = root / f"{name}_bag"
+            dataset_to_bag(queries, bag, show_progress=False)
+            for setting, values in SETTINGS.items():
+                parameters = {f"localizer.{key}": value for key, value in values.items()}
+                parameters["localizer.domain.override"] = domain
+                run = run_node_on_bag(bag, root / "map", directory, 0.0, parameters=parameters)
+                wide = {**values, "candidates": max(FIRST, values["candidates"])}
+                localizer = Localizer(model, place_map, LocalizerConfig(**wide))
+                several = candidates(queries, domain, localizer)
+                first = published(queries, run.poses)
+                found[setting].append({"R@1": recall(first), f"R@{FIRST}": recall(several)})
+    return found
+
+
+def published(queries: Dataset, poses: Mapping[int, Transform]) -> list[list[float]]:
+    """Frames the running node answered with [Q, 1]; infinite where it did not answer."""
+    answers = [poses.get(record.stamp_ns) for record in queries.records]
+    return [[np.inf if pose is None else pose.translation[0]] for pose in answers]
+
+
+def candidates(queries: Dataset, domain: str, localizer: Localizer) -> list[list[float]]:
+    """Frames that the localizer takes into consideration [Q, FIRST]."""
+    images = (image.read(queries.path(record)) for record in queries.records)
+    answers = (localizer.localize(picture, domain=domain) for picture in images)
+    return [
+        [c.record.map_from_camera.translation[0] for c in a.candidates[:FIRST]] for a in answers
+    ]
+
+
+def peer_recalls(
+    map_files: Sequence[Path], *query_files: Sequence[Path]
+) -> dict[str, list[Recalls]]:
+    """R@1 and R@5 of every peer, per drive of queries."""
+    map_images, *drives = ([image.read(f) for f in files] for files in (map_files, *query_files))
+    return {
+        name: [ranked_recalls(similarities) for similarities in every]
+        for name, every in peer_similarities(map_images, drives)
+    }
+
+
+def ranked_recalls(similarities: np.ndarray, tolerance: int = TOLERANCE) -> Recalls:
+    """R@1 and R@5 of similarities [Q, M]; query i is of frame i."""
+    ranked = np.argsort(-similarities, axis=1, kind="stable")
+    return {f"R@{n}": recall(ranked[:, :n], tolerance) for n in (1, FIRST)}
+
+
+def recall(found: Sequence[Sequence[float]] | np.ndarray, tolerance: int = TOLERANCE) -> float:
+    """Share of queries that have a right frame among those found [Q, N]; query i is of frame i."""
+    truth = np.arange(len(found))[:, None]
+    return float((np.abs(np.asarray(found) - truth) <= tolerance + 1e-6).any(1).mean())
+
+
+def chance(places: int, queries: int, tolerance: int = TOLERANCE) -> Recalls:
+    """What drawing different map images at random scores on average."""
+    near = np.abs(np.arange(queries)[:, None] - np.arange(places)) <= tolerance
+    wrong = places - near.sum(1)  # [Q]
+    miss = np.cumprod([(wrong - n) / (places - n) for n in range(FIRST)], axis=0)  # [FIRST, Q]
+    return {f"R@{n}": float(1 - miss[n - 1].mean()) for n in (1, FIRST)}
+
+
+def domain_of(model: Model, drive: str) -> str:
+    """The model's name for the drive's light: day (the season models: summer_day) or night."""
+    light = drive.split("_")[0]
+    return "summer_day" if light not in model.domain_names() and light == "day" else light
+
+
+def aligned_dataset(folder: Path, directory: Path, domain: str) -> Dataset:
+    """A folder of images in order → dataset directory with frame i at x = i metres."""
+    files = _files(folder)
+    height, width = image.read(files[0]).shape[:2]
+    camera = Camera(width, height, width, width, width / 2, height / 2, (), BASE_FROM_CAMERA)
+    with DatasetWriter(directory, DatasetInfo(folder.name, {"front": camera})) as writer:
+        for index, file in enumerate(files):
+            base = Transform(np.array([index, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]))
+            stamp_ns = START_NS + index * PERIOD_NS
+            writer.add(
+                file.read_bytes(), stamp_ns, "front", domain, base @ BASE_FROM_CAMERA, file.name
+            )
+    return Dataset(directory)
+
+
+def recalls_cell(recalls: Recalls, every: Sequence[Recalls]) -> str:
+    """R@1 / R@5 in percent, each bold where it is the best of every method's."""
+    return " / ".join(percent(v, [other[k] for other in every]) for k, v in recalls.items())
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.jpg"))
+    if not files:
+        raise DatasetError(f"no .jpg images in {folder}: name the folder of the three drives")
+    return files
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives with known places and the maps they are sought on: town, Gardens Point, Nordland."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.accuracy import gardens_point, nordland
+from benchmark.accuracy.wrong_domain import RENDERED, drive_of
+from demo.drives import CONDITIONS as SHIPPED
+from demo.drives import DATA, MODEL, REFERENCE
+from disam_ros.config import FilterConfig, MapBuilderConfig
+from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
+from disam_ros.geometry import Transform
+from disam_ros.localization.odometry import OdometryTrack
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import load_model
+from disam_ros.synthetic import CONDITIONS
+
+SECOND = 1_000_000_000
+RIGHT_M = 5.0  # in the town
+PACE = 2.0  # largest speed without odometry, in frames an image
+KEYPOINTS = 512  # of a map image
+WEIGHTS = Path("data/weights/xfeat_640x640.onnx")  # of XFeat; its rows are left out without it
+NOTHING, SIFT, XFEAT = "–", "sift", "xfeat"
+
+Maps = dict[str, tuple[Path, Path]]  # by points: directories of map and model
+
+
+@dataclass(frozen=True)
+class Ride:
+    """Queries in order, how each may be told, and how far off an answer may be (metres)."""
+
+    name: str
+    items: Sequence[PosedImage]
+    truth: list[Transform]  # map_from_base
+    odometry: OdometryTrack
+    domain: str | None
+    right: float
+    max_speed: float
+
+
+def town(
+    scratch: Path, kinds: Sequence[str] = (NOTHING, SIFT, XFEAT)
+) -> Iterator[tuple[Maps, Ride]]:
+    """The demo's town under every condition that can be had."""
+    maps = maps_of(open_dataset(REFERENCE), MODEL, scratch / "town", kinds)
+    for condition in CONDITIONS:
+        path = DATA / condition if condition in SHIPPED else RENDERED / condition
+        if drive_of(condition, RENDERED) is None:
+            continue
+        source = open_images(path, "map")
+        items = [_told(item, source) for item in source.images if item.record.map_from_camera]
+        weather = CONDITIONS[condition].weather
+        items = [item if item.weather else replace(item, weather=weather) for item in items]
+        mount = source.info.cameras["front"].base_from_camera.inverse()
+        truth = [item.record.map_from_camera @ mount for item in items]
+        track = OdometryTrack.of(*source.odometry, SECOND)
+        speed = FilterConfig().max_speed
+        yield maps, Ride(f"town, {condition}", items, truth, track, None, RIGHT_M, speed)
+
+
+def gardens(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
+    """Gardens Point, daynight-lite."""
+    directory = gardens_point.SHIPPED / "daynight-lite"
+    model = load_model(directory)
+    for map_drive, names in gardens_point.QUERIES.items():
+        domain = gardens_point.domain_of(model, map_drive)
+        files = gardens_point.DATA / map_drive
+        reference = gardens_point.aligned_dataset(files, scratch / map_drive, domain)
+        source = _without_intrinsics(open_dataset(reference.directory))
+        maps = maps_of(source, directory, scratch / f"map_{map_drive}")
+        for name in names:
+            domain = gardens_point.domain_of(model, name)
+            folder = scratch / f"{map_drive}_{name}"
+            queries = gardens_point.aligned_dataset(gardens_point.DATA / name, folder, domain)
+            items = list(open_dataset(queries.directory).images)
+            pair = f"Gardens Point, {map_drive} → {name}"
+            yield maps, _aligned(pair, items, domain, gardens_point.TOLERANCE)
+
+
+def train(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
+    """Nordland, town-lite."""
+    summer, winter = nordland.read(nordland.DATA)
+    there, here = nordland.DOMAINS["town-lite"]
+    source = _without_intrinsics(nordland.source(summer, there))
+    maps = maps_of(source, MODEL, scratch / "nordland", (NOTHING, SIFT))
+    items = list(nordland.source(winter, here).images)
+    yield maps, _aligned("Nordland, summer → winter", items, here, nordland.TOLERANCE)
+
+
+def maps_of(
+    source: ImageSource,
+    model_dir: Path,
+    directory: Path,
+    kinds: Sequence[str] = (NOTHING, SIFT, XFEAT),
+) -> Maps:
+    """Maps of all images, by the points that they keep; XFeat's only where its file is."""
+    maps, model = {}, load_model(model_dir)
+    for kind in kinds:
+        if kind == XFEAT and not WEIGHTS.is_file():
+            continue
+        settings = MapBuilderConfig(keyframe_distance=0.0)
+        if kind != NOTHING:
+            xfeat = str(WEIGHTS) if kind == XFEAT else ""
+            settings = replace(settings, keypoints=KEYPOINTS, local_features=kind, xfeat=xfeat)
+        build_map(source, model, directory / kind, settings)
+        maps[kind] = (directory / kind, model_dir)
+    return maps
+
+
+def _without_intrinsics(source: ImageSource) -> ImageSource:
+    cameras = {
+        name: replace(camera, fx=0.0, fy=0.0) for name, camera in source.info.cameras.items()
+    }
+    return replace(source, info=replace(source.info, cameras=cameras))
+
+
+def _aligned(name: str, items: Iterable[PosedImage], domain: str, tolerance: int) -> Ride:
+    """Image i at x = i metres, one a second."""
+    timed = [
+        replace(item, record=replace(item.record, stamp_ns=(i + 1) * SECOND))
+        for i, item in enumerate(items)
+    ]
+    truth = [Transform.from_xyz_rpy([float(i), 0, 0, 0, 0, 0]) for i in range(len(timed))]
+    stamps = np.array([item.record.stamp_ns for item in timed])
+    track = OdometryTrack.of(stamps, truth, SECOND)
+    return Ride(name, timed, truth, track, domain, tolerance + 0.5, PACE)
+
+
+def _told(item: PosedImage, source: ImageSource) -> PosedImage:
+    return replace(item, place=item.place or (source.info.latitude, source.info.longitude))

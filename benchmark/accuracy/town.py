@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's town through the running node, beside every peer: where an image was taken.
+
+The town is for testing only: nothing is trained, tuned or chosen on it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.peers import peer_similarities
+from benchmark.peers.table import markdown, percent
+from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
+from demo.make_data import QUERIES, REFERENCE, TOWN_SEED
+from disam_ros import image
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.evaluation import (
+    RECALL_DISTANCE,
+    THRESHOLDS,
+    Metrics,
+    chance,
+    score,
+    upper_bound,
+)
+from disam_ros.geometry import Transform
+from disam_ros.models.model import load_model
+from disam_ros.nodes.replay.node_run import run_node_on_bag
+
+SLOWEST, FASTEST = QUERIES[0].speed_m_s  # of every drive
+MAP_PACE = BAG_HZ * REFERENCE.spacing_m  # m/s at which images are as far apart as the map's
+VELOCITIES = (SLOWEST / MAP_PACE, FASTEST / MAP_PACE)  # map images per query
+OURS, BOUND = "disam_ros", "nearest map image"
+
+
+def measure() -> dict:
+    """Metrics by condition and method: the node, the peers, chance and the bound."""
+    drives = [read_drive(DATA / condition) for condition in CONDITIONS]
+    model, reference = load_model(MODEL), Dataset(DATA / "reference")
+    camera_from_base = reference.info.cameras["front"].base_from_camera.inverse()
+    bases = [record.map_from_camera @ camera_from_base for record in reference.records]
+    peers = peer_metrics(reference, bases, drives)
+    figures = {OURS: node_metrics(drives), **peers}
+    figures["chance"] = [chance(drive.truth, bases) for drive in drives]
+    figures[BOUND] = [upper_bound(drive.truth, bases) for drive in drives]
+    return {
+        "model": model.label,
+        "map_images": len(reference),
+        "conditions": {
+            condition: {method: every[k].to_json() for method, every in figures.items()}
+            for k, condition in enumerate(CONDITIONS)
+        },
+    }
+
+
+def render(results: dict) -> str:
+    """The figures as a section of a page."""
+    thresholds = [f"{m:g} m {d:g}°" for m, d in THRESHOLDS]
+    recall = f"R@1 {RECALL_DISTANCE:g} m"
+    header = ["condition", "method", "queries", "answered", *thresholds, recall, "median error"]
+    rows, wrong = [], []
+    for condition, methods in results["conditions"].items():
+        rivals = [figures for method, figures in methods.items() if method != BOUND]
+        rows += [[condition, method, *_cells(f, rivals)] for method, f in methods.items()]
+        ours = methods[OURS]
+        wrong.append(f"{percent(ours['answered'] - ours['recall']['R@1'])} % ({condition})")
+    return (
+        "## Season town, through the running node\n\n"
+        f"`python -m benchmark.accuracy town`: summer map of {results['map_images']} images one "
+        "metre apart, queries replayed over DDS, each once the last was answered; town seed "
+        f"{TOWN_SEED}. Bold: the best. One run. Model: {results['model']}.\n\n"
+        f"{markdown(header, rows)}\n"
+        "*Nearest map image* is the bound for any method that answers with a map image's pose. "
+        "Share of frames to which the node published a pose more than "
+        f"{RECALL_DISTANCE:g} m off: {', '.join(wrong)}.\n"
+    )
+
+
+def node_metrics(drives: Sequence[Drive]) -> list[Metrics]:
+    """The running node's, per condition."""
+    with tempfile.TemporaryDirectory() as scratch:
+        make_map(Path(scratch) / "map")
+        runs = [
+            run_node_on_bag(DATA / condition, Path(scratch) / "map", MODEL, rate=0.0)
+            for condition in CONDITIONS
+        ]
+    return [
+        score(drive.truth, [run.poses.get(stamp) for stamp in drive.stamps_ns])
+        for drive, run in zip(drives, runs, strict=True)
+    ]
+
+
+def peer_metrics(
+    reference: Dataset, bases: Sequence[Transform], drives: Sequence[Drive]
+) -> dict[str, list[Metrics]]:
+    """Every peer's per condition. bases: map_from_base of the reference's images."""
+    map_images = [image.read(reference.path(record)) for record in reference.records]
+    queries = [drive.images for drive in drives]
+    return {
+        name: [
+            score(drive.truth, [bases[i] for i in similarities.argmax(1)])
+            for drive, similarities in zip(drives, every, strict=True)
+        ]
+        for name, every in peer_similarities(map_images, queries, VELOCITIES)
+    }
+
+
+def _cells(figures: dict, rivals: Sequence[dict]) -> list[str]:
+    """Queries, answered, shares within thresholds, recall and error."""
+    columns = zip(*(_shares(rival) for rival in rivals), strict=True)
+    shares = [percent(s, column) for s, column in zip(_shares(figures), columns, strict=True)]
+    error = f"{figures['median_error_m']:.2f} m {figures['median_error_deg']:.1f}°"
+    return [str(figures["queries"]), percent(figures["answered"]), *shares, error]
+
+
+def _shares(figures: dict) -> list[float]:
+    return [*figures["within"].values(), figures["recall"]["R@1"]]

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs the encoders of a query on a CPU, side by side: `python -m benchmark.performance.backends`.
+
+Forms take turns in bursts, since each has threads of its own that take a call or two to wake; on a
+machine that does other work, too, CPU time says more than the clock.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.machine import circumstances
+from disam_ros.models.backend import INPUT, OUTPUTS, keep_freed_memory, open_session
+from disam_ros.models.export import PACKAGES, EncoderPair, relative_error, to_onnx
+from disam_ros.models.model import load_model
+from disam_ros.models.networks import PRESETS, build_encoder
+
+Run = Callable[[], Sequence[Tensor]]
+Times = list[tuple[float, float]]  # seconds by the clock and of CPU time
+
+MODEL = Path(__file__).parents[2] / "models" / "town-lite"
+BURST, WARM_UP = 5, 2  # calls that are timed in one turn, after calls that are not
+MOBILE, FULL = "two mobile encoders", "one full encoder, untrained"
+ROUNDS = {MOBILE: 20, FULL: 6}
+PLAIN = "torch as it comes"
+SHIPPED = {MOBILE: "torch, memory kept, channels_last", FULL: "torch, memory kept"}
+
+
+def measure(rounds: Mapping[str, int] = ROUNDS) -> dict:
+    """Time, CPU time and difference of every form that can run here, with one thread and all.
+
+    Returns {"missing": [form], "rows": [{"network", "size", "threads", "form", "backend",
+    "ready_s", "median_ms", "p99_ms", "cpu_ms", "ratio", "difference"}]}. backend: the value of
+    localizer.backend that runs this form, or "". ready_s: from a torch network to the first answer.
+    ratio: of medians, plain torch's to this one's. difference: of the features, as in
+    `relative_error`.
+    """
+    keep_freed_memory()
+    rows, missing = [], set()
+    before = torch.get_num_threads()
+    for label, count in rounds.items():
+        for threads in sorted({1, before}):
+            torch.set_num_threads(threads)
+            with tempfile.TemporaryDirectory() as folder:
+                found, absent = _compare(label, count, Path(folder))
+            rows += [{"network": label, "threads": threads} | row for row in found]
+            missing |= set(absent)
+    torch.set_num_threads(before)
+    return {"missing": sorted(missing), "rows": rows}
+
+
+def render(results: dict) -> str:
+    """The results of `measure` as a section of docs/performance.md."""
+    lines = [
+        "## What runs the encoders, CPU\n",
+        "Milliseconds from one image to its features, all forms in turn. In brackets the value of "
+        "`localizer.backend` for it; forms without are measured only. CPU: processor time of all "
+        "threads. Faster: by medians. Difference: largest of any feature, relative to the largest "
+        "feature. Ready: seconds from the loaded model to the first features, without the export. "
+        "Memory kept: freed memory stays with the process (`disam_ros/models/backend.py`).\n",
+    ]
+    if results["missing"]:
+        lines.append(f"Cannot run here: {', '.join(results['missing'])}.\n")
+    for network, threads in dict.fromkeys((r["network"], r["threads"]) for r in results["rows"]):
+        rows = [r for r in results["rows"] if (r["network"], r["threads"]) == (network, threads)]
+        lines += _table(rows)
+    return "\n".join(lines)
+
+
+def _table(rows: list[dict]) -> list[str]:
+    (height, width), threads = rows[0]["size"], rows[0]["threads"]
+    many = f"{threads} thread{'s' if threads > 1 else ''}"
+    lines = [
+        f"{rows[0]['network'].capitalize()}, {height}×{width}, {many}:\n",
+        "| | median | p99 | CPU | faster | difference | ready |\n|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = f"{row['form']} (`{row['backend']}`)" if row["backend"] else row["form"]
+        times = " | ".join(f"{row[key]:.1f}" for key in ("median_ms", "p99_ms", "cpu_ms"))
+        ready = "" if row["ready_s"] is None else f"{row['ready_s']:.1f}"
+        lines.append(
+            f"| {name} | {times} | {row['ratio']:.2f}× | {row['difference']:.0e} | {ready} |"
+        )
+    return [*lines, ""]
+
+
+@cache
+def _network(label: str) -> tuple[nn.Module, Tensor]:
+    """A network in use and a noise image [1, 3, H, W] for it."""
+    if label == MOBILE:
+        model = load_model(MODEL)
+        name, size = model.domain_names()[0], model.network.image_size
+        network: nn.Module = EncoderPair(model.coarse[name], model.fine[name])
+    else:
+        size = PRESETS["full"].image_size
+        network = build_encoder(PRESETS["full"])
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return network.eval().requires_grad_(False), image
+
+
+def _compare(label: str, rounds: int, folder: Path) -> tuple[list[dict], list[str]]:
+    """All forms in turn. Returns rows and the names of the forms that cannot run here."""
+    network, image = _network(label)
+    forms: dict[str, Run] = {}
+    ready: dict[str, float] = {}
+    missing = []
+    for name, build in _forms(label, folder):
+        start = time.perf_counter()
+        form = build()
+        if form is None:
+            missing.append(name)
+            continue
+        with torch.inference_mode():
+            form()
+        ready[name] = time.perf_counter() - start
+        forms[name] = form
+    with torch.inference_mode():
+        expected = _as_list(network(image))
+        differences = {name: _difference(form(), expected) for name, form in forms.items()}
+    times = _take_turns(label, forms, rounds)
+    plain = np.median(times[PLAIN][:, 0])
+    backends = {SHIPPED[label]: "torch", "ONNX Runtime": "onnx"}
+    rows = []
+    for name, (clock, cpu) in ((name, found.T) for name, found in times.items()):
+        row = {"form": name, "backend": backends.get(name, ""), "size": list(image.shape[2:])}
+        row |= {"ready_s": ready.get(name), "difference": differences.get(name, 0.0)}
+        row |= {"median_ms": float(np.median(clock)), "cpu_ms": float(np.median(cpu))}
+        row |= {"p99_ms": float(np.percentile(clock, 99)), "ratio": float(plain / np.median(clock))}
+        rows.append(row)
+    return rows, missing
+
+
+def _difference(features: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    return max(relative_error(z, known) for z, known in zip(features, expected, strict=True))
+
+
+def _take_turns(label: str, forms: Mapping[str, Run], rounds: int) -> dict[str, np.ndarray]:
+    """Milliseconds by the clock and of CPU time [rounds · BURST, 2] of every form.
+
+    Plain torch is in a process of its own, since how memory is kept holds for a whole process.
+    """
+    times: dict[str, Times] = {name: [] for name in (PLAIN, *forms)}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        for _ in range(rounds):
+            plain = process.submit(_plain_burst, label, torch.get_num_threads())
+            times[PLAIN] += plain.result()
+            for name, form in forms.items():
+                times[name] += _burst(form)
+    return {name: 1e3 * np.array(values) for name, values in times.items()}
+
+
+def _plain_burst(label: str, threads: int) -> Times:
+    torch.set_num_threads(threads)
+    network, image = _network(label)
+    return _burst(lambda: _as_list(network(image)))
+
+
+@torch.inference_mode()
+def _burst(form: Run) -> Times:
+    times = []
+    for call in range(WARM_UP + BURST):
+        start, cpu = time.perf_counter(), time.process_time()
+        form()
+        took = time.perf_counter() - start, time.process_time() - cpu
+        if call >= WARM_UP:
+            times.append(took)
+    return times
+
+
+def _forms(label: str, folder: Path) -> Iterator[tuple[str, Callable[[], Run | None]]]:
+    """Name and builder of every form; a builder gives None where the form cannot run here."""
+    network, image = _network(label)
+    yield "torch, memory kept", lambda: lambda: _as_list(network(image))
+    yield "torch, memory kept, channels_last", lambda: _channels_last(network, image)
+    yield "torch.compile, memory kept", lambda: _compiled(network, image)
+    path = folder / "network.onnx"
+    if all(find_spec(name) for name in PACKAGES):
+        outputs = OUTPUTS if label == MOBILE else OUTPUTS[:1]
+        proto = to_onnx(network, tuple(image.shape[2:]), outputs)
+        path.write_bytes(proto.SerializeToString())
+    yield "ONNX Runtime", lambda: _onnx_runtime(path, image)
+    yield "OpenVINO", lambda: _openvino(path, image)
+
+
+def _channels_last(network: nn.Module, image: Tensor) -> Run:
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    return lambda: _as_list(network(image))
+
+
+def _compiled(network: nn.Module, image: Tensor) -> Run | None:
+    if not shutil.which("g++"):
+        return None
+    torch.compiler.reset()  # the number of threads is compiled in
+    compiled = torch.compile(network)
+    return lambda: _as_list(compiled(image))
+
+
+def _onnx_runtime(path: Path, image: Tensor) -> Run | None:
+    if not path.exists():
+        return None
+    session = open_session(path)
+    return lambda: [torch.from_numpy(z) for z in session.run(None, {INPUT: image.numpy()})]
+
+
+def _openvino(path: Path, image: Tensor) -> Run | None:
+    if not path.exists() or find_spec("openvino") is None:
+        return None
+    import openvino
+
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    options["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+    compiled = openvino.Core().compile_model(path, "CPU", options)
+    return lambda: [torch.from_numpy(z) for z in compiled(image.numpy()).values()]
+
+
+def _as_list(features: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [features] if isinstance(features, Tensor) else features
+
+
+if __name__ == "__main__":
+    print(f"Measured under: {circumstances()}.\n\n{render(measure())}")

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images a second of `build_map` beside the encoders' own limit: batches that lie ready.
+
+`python -m benchmark.performance map_building`. The town's mapping drive, enlarged to 640×480 JPEGs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import cv2
+import torch
+
+from benchmark.machine import fresh, load, resident
+from benchmark.peers.table import markdown, verdict
+from demo.drives import DATA, MODEL
+from disam_ros import image
+from disam_ros.config import MapBuilderConfig
+from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.descriptor import describe
+from disam_ros.models.model import Model, load_model
+
+IMAGES = 240
+SIZE = (640, 480)
+ROUNDS = 3
+PROBED = 32  # images that the parts are timed on
+TARGET = 0.9
+CONFIG = MapBuilderConfig(keyframe_distance=0.0)
+
+
+def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict:
+    """Images a second of both, in turn; milliseconds of an image's parts; memory by map size."""
+    model = load_model(MODEL)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        dataset = enlarged(root / "data", images)
+        small = enlarged(root / "small", images // 4)
+        encode_ready(model, CONFIG.batch_size)
+        built, limit, shares = [], [], []
+        for turn in range(rounds):
+            ready, ready_cpu = spent(lambda: encode_ready(model, images))
+            output = root / f"map{turn}"
+            building, building_cpu = spent(lambda o=output: build(dataset, model, o))
+            limit.append(images / ready)
+            built.append(images / building)
+            shares.append(ready_cpu / building_cpu)
+        memory = {
+            str(len(data)): fresh(peak, data.directory, root / f"peak{len(data)}")
+            for data in (small, dataset)
+        }
+        parts = times_of_parts(model, dataset)
+    return {
+        "images": images,
+        "threads": torch.get_num_threads(),
+        "load": load(),
+        "images_per_s": median(built),
+        "limit_per_s": median(limit),
+        "ratio": median(b / m for b, m in zip(built, limit, strict=True)),
+        "cpu_ratio": median(shares),
+        "parts_ms": parts,
+        "memory_mib": memory,
+    }
+
+
+def render(results: dict) -> str:
+    """The figures as a section of docs/performance.md."""
+    told = verdict("ratio", results["ratio"], TARGET, "", at_least=True)
+    parts = [[name, f"{ms:.2f}"] for name, ms in results["parts_ms"].items()]
+    memory = ", ".join(f"{mib:.0f} MiB for {n} images" for n, mib in results["memory_mib"].items())
+    rows = [
+        ["`build_map`", f"{results['images_per_s']:.1f}"],
+        ["encoders alone, batches ready", f"{results['limit_per_s']:.1f}"],
+    ]
+    return (
+        "## Map building\n\n"
+        f"`python -m benchmark.performance map_building`: {results['images']} JPEGs of "
+        f"{SIZE[0]}×{SIZE[1]}, model town-lite, batches of {CONFIG.batch_size}, "
+        f"{results['threads']} threads, load {results['load']:.1f}; medians of {ROUNDS} rounds in "
+        f"turn.\n\n{markdown(['', 'images/s'], rows)}\n"
+        f"Target: {told}; of processor time {results['cpu_ratio']:.2f}, which other processes "
+        "hardly change: on one thread nothing overlaps, so this is the ratio of an idle machine. "
+        f"Parts, ms of processor time an image:\n\n{markdown(['part', 'ms'], parts)}\n"
+        f"Growth to the peak of memory, in fresh processes: {memory}. What grows are the "
+        "descriptors that principal directions are learned from, 86 KB an image up to 256 MiB.\n"
+    )
+
+
+def enlarged(directory: Path, images: int) -> Dataset:
+    """The mapping drive's first frames at 640×480."""
+    reference = Dataset(DATA / "reference")
+    with DatasetWriter(directory, DatasetInfo("enlarged", reference.info.cameras)) as writer:
+        for record in reference.records[:images]:
+            large = cv2.resize(image.read(reference.path(record)), SIZE)
+            jpeg = cv2.imencode(".jpg", cv2.cvtColor(large, cv2.COLOR_RGB2BGR))[1].tobytes()
+            pose = record.map_from_camera
+            writer.add(jpeg, record.stamp_ns, record.camera, record.domain, pose)
+    return Dataset(directory)
+
+
+def build(dataset: Dataset, model: Model, output: Path) -> None:
+    """A map of all images."""
+    build_map(open_dataset(dataset.directory), model, output, CONFIG, show_progress=False)
+
+
+@torch.inference_mode()
+def encode_ready(model: Model, images: int) -> None:
+    """Both encoders on noise, as many images and as large batches."""
+    batch = torch.rand(CONFIG.batch_size, 3, *model.network.image_size) * 2 - 1
+    domain = model.domain_names()[0]
+    for _ in range(images // CONFIG.batch_size):
+        model.coarse[domain](batch)
+        model.fine[domain](batch)
+
+
+def times_of_parts(model: Model, dataset: Dataset) -> dict[str, float]:
+    """Milliseconds of processor time of an image by part."""
+    records, size = dataset.records[:PROBED], model.network.image_size
+    pictures = [image.read(dataset.path(record)) for record in records]
+    tensors = [image.to_tensor(picture, size) for picture in pictures]
+    domain = records[0].domain
+
+    def described() -> None:
+        for start in range(0, len(tensors), CONFIG.batch_size):
+            batch = torch.stack(tensors[start : start + CONFIG.batch_size])
+            describe(model, domain, batch, CONFIG.descriptor)
+
+    parts: dict[str, Callable[[], object]] = {
+        "read and decode": lambda: [image.read(dataset.path(record)) for record in records],
+        "to tensor": lambda: [image.to_tensor(picture, size) for picture in pictures],
+        "both encoders": lambda: encode_ready(model, len(records)),
+        "encoders and descriptors": described,
+    }
+    for part in parts.values():
+        part()
+    return {
+        name: 1e3 * median(spent(part)[1] for _ in range(ROUNDS)) / len(records)
+        for name, part in parts.items()
+    }
+
+
+def peak(directory: Path, output: Path) -> float:
+    """MiB by which a build raises the peak of memory above what one batch needs."""
+    model = load_model(MODEL)
+    encode_ready(model, 2 * CONFIG.batch_size)
+    before = resident("VmHWM")
+    build(Dataset(directory), model, output)
+    return (resident("VmHWM") - before) / 2**20
+
+
+def spent(function: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one call, and of processor time."""
+    start, cpu = time.perf_counter(), time.process_time()
+    function()
+    return time.perf_counter() - start, time.process_time() - cpu

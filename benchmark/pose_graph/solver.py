@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pose graph of odometry and hints, solved by GTSAM.
+
+Hints are told from wrong ones by graduated non-convexity with truncated least squares (Yang,
+Antonante, Tzoumas, Carlone: Graduated Non-Convexity for Robust Spatial Perception, RA-L 2020);
+odometry is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from types import ModuleType
+
+import numpy as np
+
+from disam_ros.errors import ConfigError
+from disam_ros.geometry import Transform
+from disam_ros.slam.loop_hint import MAP, Hint
+
+START = np.array([0.01] * 3 + [0.05] * 3)  # rad, metres: the first pose is known
+TURN = 5e-3  # rad per square root of a metre driven; drift is systematic, so larger than its noise
+SLIP = 0.05  # metres per square root of a metre driven
+FLAT = 0.02  # rad, metres: roll, pitch and height from one image to the next
+LEAST = 0.1  # metres driven at least, for the noise of a step
+
+
+def solve(
+    start: Transform,
+    odometry: Sequence[Transform],
+    stamps_ns: Sequence[int],
+    hints: Sequence[Hint],
+    robust: bool = True,
+) -> list[Transform]:
+    """map_from_base of every stamp. start: of the first. odometry: odom_from_base of each.
+
+    robust: sort wrong hints out; else plain least squares. Raises ConfigError without GTSAM.
+    """
+    gtsam = _gtsam()
+    number = {stamp: i for i, stamp in enumerate(stamps_ns)}
+    graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
+    noise = gtsam.noiseModel.Diagonal.Sigmas(START)
+    graph.add(gtsam.PriorFactorPose3(0, _pose(gtsam, start), noise))
+    for i, (before, after) in enumerate(pairwise(odometry)):
+        step = before.inverse() @ after
+        metres = np.sqrt(max(LEAST, float(np.linalg.norm(step.translation))))
+        sigmas = [FLAT, FLAT, TURN * metres, SLIP * metres, SLIP * metres, FLAT]
+        noise = gtsam.noiseModel.Diagonal.Sigmas(np.array(sigmas))
+        graph.add(gtsam.BetweenFactorPose3(i, i + 1, _pose(gtsam, step), noise))
+    trusted = list(range(graph.size()))
+    for hint in hints:
+        graph.add(_factor(gtsam, hint, number))
+    for i, pose in enumerate(odometry):
+        values.insert(i, _pose(gtsam, start @ odometry[0].inverse() @ pose))
+    if robust:
+        params = gtsam.GncLMParams()
+        params.setLossType(gtsam.GncLossType.TLS)
+        params.setKnownInliers(trusted)
+        found = gtsam.GncLMOptimizer(graph, values, params).optimize()
+    else:
+        found = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
+    matrices = [found.atPose3(i).matrix() for i in range(len(odometry))]
+    return [Transform.from_rotation(matrix[:3, 3], matrix[:3, :3]) for matrix in matrices]
+
+
+def _factor(gtsam: ModuleType, hint: Hint, number: dict[int, int]) -> object:
+    """A hint as a factor. GTSAM's errors are rotation first, in the axes of the second pose; a
+    hint's covariance is translation first, in the axes of the first."""
+    relation = hint.relation
+    turn = relation.keyframe_from_base.rotation.T
+    swap = np.block([[np.zeros((3, 3)), turn], [turn, np.zeros((3, 3))]])
+    noise = gtsam.noiseModel.Gaussian.Covariance(swap @ relation.covariance @ swap.T)
+    now = number[hint.stamp_ns]
+    if hint.kind == MAP:
+        pose = hint.map_from_keyframe @ relation.keyframe_from_base
+        return gtsam.PriorFactorPose3(now, _pose(gtsam, pose), noise)
+    then = number[hint.keyframe_stamp_ns]
+    return gtsam.BetweenFactorPose3(then, now, _pose(gtsam, relation.keyframe_from_base), noise)
+
+
+def _pose(gtsam: ModuleType, pose: Transform) -> object:
+    return gtsam.Pose3(gtsam.Rot3(pose.rotation), pose.translation)
+
+
+def _gtsam() -> ModuleType:
+    try:
+        import gtsam
+    except ImportError as error:
+        raise ConfigError(f"no GTSAM ({error}): pip install 'disam_ros[graph]'") from error
+    return gtsam

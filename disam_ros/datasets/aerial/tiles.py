@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aerial pictures as tiles on a grid: a directory of images, and what ties them to the map.
+
+tiles.json   format version, map frame, metres per pixel, tile pixels, origin, list of tiles
+tiles/…      the images, uint8 RGB; their names stand in tiles.json
+
+Tile (column, row) covers the square whose south-western corner is `origin + side · (column, row)`,
+side = metres_per_pixel · tile_pixels. Up in a tile is the map's +y (north), right its +x (east).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros import image
+from disam_ros.errors import DatasetError, ImageError
+from disam_ros.image import encode_jpeg
+
+FORMAT_VERSION = 1
+CACHED_TILES = 64
+NAMED = 6  # tiles an error names at most
+
+
+@dataclass(frozen=True)
+class TileInfo:
+    """What all tiles share. Raises DatasetError for numbers that cannot be."""
+
+    metres_per_pixel: float
+    tile_pixels: int  # width and height of each
+    origin: tuple[float, float] = (0.0, 0.0)  # metres, south-western corner of tile (0, 0)
+    map_frame: str = "map"
+    source: str = ""  # where the pictures come from, for people
+
+    def __post_init__(self) -> None:
+        pixels = self.tile_pixels
+        if not (0 < self.metres_per_pixel < np.inf and isinstance(pixels, int) and pixels > 0):
+            raise DatasetError(
+                f"tiles of {pixels} pixels at {self.metres_per_pixel} metres per pixel; "
+                "expected numbers greater than 0, the pixels whole"
+            )
+        if len(self.origin) != 2 or not np.isfinite(self.origin).all():
+            raise DatasetError(f"the origin of tiles is {self.origin}; expected x, y in metres")
+
+
+class TileSet:
+    """A tile directory opened for reading.
+
+    Raises DatasetError where tiles.json is missing, malformed or of another format version.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self.info, self._paths = _read(self.directory)
+        self._cache: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def tile(self, column: int, row: int) -> np.ndarray:
+        """One tile, uint8 RGB [T, T, 3]. Raises DatasetError where it is absent or damaged."""
+        key = column, row
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        if key not in self._paths:
+            raise DatasetError(_missing(self.directory, [key]))
+        path, size = self.directory / self._paths[key], self.info.tile_pixels
+        try:
+            pixels = image.read(path)
+        except ImageError as error:
+            raise DatasetError(f"tile {key}: {error}") from error
+        if pixels.shape[:2] != (size, size):
+            raise DatasetError(
+                f"{path} is {pixels.shape[1]}x{pixels.shape[0]}; tiles.json says {size}x{size}"
+            )
+        self._cache[key] = pixels
+        if len(self._cache) > CACHED_TILES:
+            self._cache.popitem(last=False)
+        return pixels
+
+    def crop(self, x: float, y: float, metres: float) -> np.ndarray:
+        """The square of `metres` around a point of the map, uint8 RGB [S, S, 3], north up.
+
+        S = metres / metres_per_pixel, rounded. Sampled bilinearly, so that (x, y) lies exactly in
+        the middle. Raises DatasetError naming the tiles that are missing or damaged.
+        """
+        size, left, low, right, up = self._place(x, y, metres)
+        columns, rows = (size + (part > 0) for part in (right, up))
+        window = self._window(left, low, columns, rows).astype(np.float32)
+        if columns > size:
+            window = (1 - right) * window[:, :-1] + right * window[:, 1:]
+        if rows > size:  # the first row is the northernmost
+            window = (1 - up) * window[1:] + up * window[:-1]
+        return np.rint(window).astype(np.uint8)
+
+    def covers(self, x: float, y: float, metres: float) -> bool:
+        """Whether all tiles that such a crop needs are listed."""
+        size, left, low, right, up = self._place(x, y, metres)
+        needed = self._needed(left, low, size + (right > 0), size + (up > 0))
+        return all(key in self._paths for key in needed)
+
+    def _place(self, x: float, y: float, metres: float) -> tuple[int, int, int, float, float]:
+        """Pixels of a crop; its western and southern border, whole and remaining part.
+
+        Borders are counted in pixels from the origin; a remainder below a millionth counts as 0.
+        """
+        if not (np.isfinite([x, y]).all() and 0 < metres < np.inf):
+            raise DatasetError(f"cannot crop {metres} m around ({x}, {y}): expected finite metres")
+        scale, (east, north) = self.info.metres_per_pixel, self.info.origin
+        size = max(round(metres / scale), 1)
+        border = np.array([(x - east) / scale, (y - north) / scale]) - size / 2
+        whole = np.floor(border + 1e-6)
+        rest = np.where(border - whole > 1e-6, border - whole, 0.0)
+        return size, int(whole[0]), int(whole[1]), float(rest[0]), float(rest[1])
+
+    def _needed(self, left: int, low: int, columns: int, rows: int) -> list[tuple[int, int]]:
+        size = self.info.tile_pixels
+        return [
+            (column, row)
+            for row in range(low // size, (low + rows - 1) // size + 1)
+            for column in range(left // size, (left + columns - 1) // size + 1)
+        ]
+
+    def _window(self, left: int, low: int, columns: int, rows: int) -> np.ndarray:
+        """Pixels left … left + columns, low … low + rows from the origin, [rows, columns, 3]."""
+        size, needed = self.info.tile_pixels, self._needed(left, low, columns, rows)
+        if absent := [key for key in needed if key not in self._paths]:
+            raise DatasetError(_missing(self.directory, absent))
+        window = np.empty((rows, columns, 3), np.uint8)
+        for column, row in needed:
+            x, y = column * size - left, row * size - low  # of the tile in the window, from south
+            x0, x1, y0, y1 = max(x, 0), min(x + size, columns), max(y, 0), min(y + size, rows)
+            part = self.tile(column, row)[size - (y1 - y) : size - (y0 - y), x0 - x : x1 - x]
+            window[rows - y1 : rows - y0, x0:x1] = part
+        return window
+
+
+class TileWriter:
+    """Writes a tile directory. Use as a context manager: only a clean exit makes it loadable.
+
+    Raises DatasetError when the directory already holds tiles.
+    """
+
+    def __init__(self, directory: Path | str, info: TileInfo) -> None:
+        self.directory, self.info = Path(directory), info
+        if (self.directory / "tiles.json").exists():
+            raise DatasetError(
+                f"{self.directory} already holds tiles; choose a new directory or remove it"
+            )
+        shutil.rmtree(self.directory / "tiles", ignore_errors=True)  # left by a killed writer
+        (self.directory / "tiles").mkdir(parents=True)
+        self._tiles: list[dict[str, object]] = []
+
+    def add(self, column: int, row: int, pixels: np.ndarray) -> None:
+        """Store one tile: uint8 RGB [T, T, 3], north up."""
+        size = self.info.tile_pixels
+        if pixels.shape != (size, size, 3):
+            raise DatasetError(f"expected a tile [{size}, {size}, 3], got {list(pixels.shape)}")
+        path = f"tiles/{column}_{row}.jpg"
+        (self.directory / path).write_bytes(encode_jpeg(pixels))
+        self._tiles.append({"column": column, "row": row, "path": path})
+
+    def __enter__(self) -> TileWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            values = {"format_version": FORMAT_VERSION, **asdict(self.info), "tiles": self._tiles}
+            part = self.directory / "tiles.json.part"
+            part.write_text(json.dumps(values, indent=1) + "\n")
+            part.rename(self.directory / "tiles.json")
+
+
+def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
+    path = directory / "tiles.json"
+    if not path.is_file():
+        raise DatasetError(f"{path} not found: {directory} is not a tile directory")
+    try:
+        values = json.loads(path.read_text())
+        version = values.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+        tiles = {(int(t["column"]), int(t["row"])): str(t["path"]) for t in values.pop("tiles")}
+        return TileInfo(**{**values, "origin": tuple(values["origin"])}), tiles
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DatasetError(f"{path} is malformed: {error}") from error
+
+
+def _missing(directory: Path, keys: list[tuple[int, int]]) -> str:
+    named = ", ".join(f"({column}, {row})" for column, row in keys[:NAMED])
+    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+    return (
+        f"{directory} lacks the tiles (column, row) {named}{more}; add them, crop less or stay "
+        "inside the pictures"
+    )

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the cameras of a bag: their image topics, intrinsics and place on the vehicle."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from disam_ros.camera import Camera
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.errors import BagError
+from disam_ros.geometry import Transform
+
+logger = logging.getLogger(__name__)
+IMAGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE)
+
+
+def find_image_topics(reader: BagReader) -> dict[str, str]:
+    """Camera name → image topic of every camera in a bag.
+
+    A camera recorded raw and compressed is read from the raw topic. Depth images are left out.
+    Raises BagError where there is no image topic, or where two cameras would share a name.
+    """
+    found: dict[str, str] = {}
+    for topic in sorted(reader.topics_of(*IMAGE_TYPES)):  # X before X/compressed
+        if "depth" in topic.lower():
+            continue
+        name = camera_name(topic)
+        if name not in found:
+            found[name] = topic
+        elif topic != f"{found[name]}/compressed":
+            raise BagError(
+                f"bag {reader.path}: {found[name]} and {topic} would both be camera '{name}'; "
+                "name the image topics to use"
+            )
+    if not found:
+        held = ", ".join(f"{topic} ({s.type})" for topic, s in reader.topics().items())
+        raise BagError(f"bag {reader.path} holds no colour images; it holds: {held or 'nothing'}")
+    return found
+
+
+def camera_name(topic: str) -> str:
+    """The path element before `image…`: /camera/front/image_raw/compressed → front."""
+    parts = [p for p in topic.split("/") if p]
+    at = next((i for i, p in enumerate(parts) if p.startswith("image")), len(parts))
+    return parts[at - 1] if at else "camera"
+
+
+def info_topic(topic: str) -> str:
+    """The camera_info topic beside an image topic (the convention of image_transport)."""
+    base = topic.removesuffix("/compressed")
+    return base.rsplit("/", 1)[0] + "/camera_info"
+
+
+def read_camera(
+    reader: BagReader, topic: str, base_frame: str, fallback: Transform | None
+) -> Camera:
+    """Intrinsics and extrinsics of the camera behind an image topic.
+
+    Extrinsics come from /tf_static, else from `fallback`, else the camera is taken to sit at the
+    base's origin and to look ahead; intrinsics come from camera_info, else a field of view of 53°
+    is assumed. What is assumed is logged as a warning.
+    """
+    image = _first(reader, topic)
+    if image is None:
+        raise BagError(f"bag {reader.path}: {topic} holds no images")
+    pose = read_base_from_camera(reader, image.header.frame_id, base_frame) or fallback
+    if pose is None:
+        pose = forward_camera()
+        logger.warning(
+            "%s: neither /tf_static nor the settings place frame '%s' of %s on '%s'; "
+            "assuming a camera at its origin that looks ahead",
+            *(reader.path, image.header.frame_id, topic, base_frame),
+        )
+    beside = info_topic(topic)
+    info = _first(reader, beside) if beside in reader.topics() else None
+    if info is not None and info.k[0] > 0:
+        return _from_info(info, pose)
+    height, width = decode_image(image).shape[:2]
+    logger.warning(
+        "%s: no calibration on %s; assuming a focal length of %d pixels", reader.path, beside, width
+    )
+    return Camera(width, height, width, width, width / 2, height / 2, (), pose)
+
+
+def _from_info(info: Any, base_from_camera: Transform) -> Camera:
+    return Camera(
+        width=int(info.width),
+        height=int(info.height),
+        fx=float(info.k[0]),
+        fy=float(info.k[4]),
+        cx=float(info.k[2]),
+        cy=float(info.k[5]),
+        distortion=tuple(float(v) for v in info.d) if any(info.d) else (),
+        base_from_camera=base_from_camera,
+    )
+
+
+def _first(reader: BagReader, topic: str) -> Any | None:
+    return next((message for _, message in reader.messages([topic])), None)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The depth images of a bag, each given to the colour image nearest in time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.image_messages import DEPTH_ENCODINGS, decode_depth_image
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.depth import DEPTH_UNIT
+from disam_ros.datasets.records import ImageRecord
+from disam_ros.errors import BagError, ImageError
+
+logger = logging.getLogger(__name__)
+MILLIMETRE = 0.001
+
+
+def depth_topic(image_topic: str) -> str:
+    """Depth topic beside an image topic: …/front/image_raw → …/front/depth/image_raw."""
+    parent, name = image_topic.removesuffix("/compressed").rsplit("/", 1)
+    return f"{parent}/depth/{name}"
+
+
+class DepthImages:
+    """The depth images of a bag by camera; false where it holds none.
+
+    image_topics: camera → colour image topic. topics: camera → depth topic; None takes those that
+    `depth_topic` names where the bag has them. max_gap: seconds between the stamps of a colour and
+    a depth image beyond which they do not belong together.
+
+    Raises BagError for topics that the bag lacks or whose first image is no depth.
+    """
+
+    def __init__(
+        self,
+        reader: BagReader,
+        image_topics: Mapping[str, str],
+        topics: Mapping[str, str] | None = None,
+        max_gap: float = 0.02,
+    ) -> None:
+        self._reader, self._max_gap_ns = reader, round(max_gap * 1e9)
+        held = reader.topics_of(messages.IMAGE)
+        beside = {camera: depth_topic(topic) for camera, topic in image_topics.items()}
+        found = {camera: topic for camera, topic in beside.items() if topic in held}
+        self.topics = dict(found if topics is None else topics)
+        if strange := set(self.topics) - set(image_topics):
+            raise BagError(
+                f"depth topics name the cameras {sorted(strange)}; there are {sorted(image_topics)}"
+            )
+        encodings = {self._encoding(topic) for topic in self.topics.values()}
+        self.unit = MILLIMETRE if encodings == {"16UC1"} else DEPTH_UNIT  # metres of one step kept
+
+    def __bool__(self) -> bool:
+        return bool(self.topics)
+
+    def of(
+        self, camera: str, records: Sequence[ImageRecord]
+    ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
+        """Each image with its depth, float32 [H, W] metres; images without any are left out.
+
+        Damaged depth images are left out and counted in the log.
+        """
+        if camera not in self.topics:
+            return
+        topic, damaged = self.topics[camera], 0
+        stamps = [messages.serialized_stamp_ns(raw.data) for raw in self._reader.raw([topic])]
+        wanted = nearest(np.array(stamps, np.int64), records, self._max_gap_ns)
+        for index, raw in enumerate(self._reader.raw([topic])):
+            if index not in wanted:
+                continue
+            try:
+                depth = decode_depth_image(self._reader.decode(raw))
+            except ImageError as error:
+                if not damaged:
+                    logger.warning("%s at %d ns: %s", topic, raw.stamp_ns, error)
+                damaged += 1
+                continue
+            for record in wanted[index]:
+                yield record, depth
+        if damaged:
+            logger.warning("%s: %d damaged depth images left out", topic, damaged)
+
+    def _encoding(self, topic: str) -> str:
+        """Encoding of a topic's first image. Raises BagError unless it is one of depth."""
+        kind = self._reader.topics().get(topic)
+        if kind is not None and kind.type != messages.IMAGE:
+            raise BagError(
+                f"bag {self._reader.path}: {topic} is {kind.type}; depth is read from "
+                f"{messages.IMAGE}"
+            )
+        _, first = next(self._reader.messages([topic]), (None, None))
+        if first is None:
+            raise BagError(f"bag {self._reader.path}: {topic} holds no depth images")
+        if first.encoding not in DEPTH_ENCODINGS:
+            raise BagError(
+                f"bag {self._reader.path}: {topic} has encoding '{first.encoding}'; depth images "
+                f"are {' or '.join(DEPTH_ENCODINGS)}. Name another depth topic, or take none"
+            )
+        return first.encoding
+
+
+def nearest(
+    stamps: np.ndarray, records: Sequence[ImageRecord], max_gap_ns: int
+) -> dict[int, list[ImageRecord]]:
+    """Position in `stamps` → the images to which that stamp is the nearest, within the gap.
+
+    stamps: int64 [N] nanoseconds in any order.
+    """
+    chosen: dict[int, list[ImageRecord]] = {}
+    order = np.argsort(stamps, kind="stable")
+    ordered = stamps[order]
+    for record in records:
+        after = int(np.searchsorted(ordered, record.stamp_ns))
+        around = ordered[max(after - 1, 0) : after + 1]
+        if not len(around):
+            continue
+        best = max(after - 1, 0) + int(np.argmin(np.abs(around - record.stamp_ns)))
+        if abs(int(ordered[best]) - record.stamp_ns) <= max_gap_ns:
+            chosen.setdefault(int(order[best]), []).append(record)
+    return chosen

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dataset directory → bag, as if a vehicle had recorded the drive."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from disam_ros.datasets.bags.writer import BagWriter
+from disam_ros.datasets.dataset import Dataset, ImageRecord
+from disam_ros.datasets.sensor_tables import (
+    FIX_COLUMNS,
+    FIX_FILE,
+    ODOM_COLUMNS,
+    ODOM_FILE,
+    read_table,
+)
+from disam_ros.errors import BagError, DatasetError, GeometryError
+from disam_ros.geometry import Transform
+from disam_ros.image import decode
+
+logger = logging.getLogger(__name__)
+
+MARGIN_NS = 10**9  # odometry and fixes this long before and after the images are kept
+WEATHER_PERIOD_NS = 10**9
+
+Event = tuple[int, Callable[[], None]]  # stamp and what writes the messages that carry it
+
+
+def dataset_to_bag(
+    dataset: Dataset | Path | str,
+    bag: Path | str,
+    storage: str = "mcap",
+    *,
+    domain: str | None = None,
+    odom_csv: Path | str | None = None,
+    fix_csv: Path | str | None = None,
+    weather: str | None = None,
+    raw: bool = False,
+    show_progress: bool = True,
+) -> int:
+    """Write a dataset as a rosbag2 recording; returns the number of images in it.
+
+    domain: the drive to take; needed where the dataset holds several. odom_csv, fix_csv: files
+    with ODOM_COLUMNS (odom_from_base, m/s, rad/s) and FIX_COLUMNS (degrees, metres, m² which may
+    be missing); None takes odom.csv and fix.csv from the dataset directory where they exist.
+    weather: word sent once a second. raw: images as sensor_msgs/Image rather than as the stored
+    JPEGs. Depth maps go into the bag, in metres, where the dataset holds them.
+
+    Raises BagError (bag exists, several domains, nothing to write), DatasetError (damaged file).
+    """
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    records = _one_domain(dataset, domain)
+    first, last = records[0].stamp_ns, records[-1].stamp_ns
+    span = (first - MARGIN_NS, last + MARGIN_NS)
+    odom = _table(dataset, odom_csv, ODOM_FILE, ODOM_COLUMNS, span)
+    fixes = _table(dataset, fix_csv, FIX_FILE, FIX_COLUMNS, span)
+    cameras = dataset.info.cameras
+    with BagWriter(bag, storage, map_frame=dataset.info.map_frame) as writer:
+        start = min([first, *(stamps[0] for stamps, _ in (odom, fixes) if len(stamps))])
+        writer.tf_static(int(start), {n: c.base_from_camera for n, c in cameras.items()})
+        events = [
+            *_odom_events(writer, *odom),
+            *_fix_events(writer, *fixes),
+            *_weather_events(writer, weather, first, last),
+            *_pose_events(writer, dataset, records),
+            *_image_events(writer, dataset, records, raw),
+        ]
+        events.sort(key=lambda event: event[0])
+        for _, write in tqdm(events, desc="bag", unit="msg", disable=not show_progress):
+            write()
+    return len(records)
+
+
+def _one_domain(dataset: Dataset, domain: str | None) -> list[ImageRecord]:
+    """The records of one domain in time order."""
+    names = dataset.domains()
+    if domain is None and len(names) > 1:
+        raise BagError(f"{dataset.directory} holds several drives; choose one of {names}")
+    if domain is not None and domain not in names:
+        raise BagError(f"{dataset.directory} has no domain '{domain}'; it holds {names}")
+    records = [r for r in dataset.records if domain in (None, r.domain)]
+    if not records:
+        raise BagError(f"{dataset.directory} holds no images")
+    unknown = {r.camera for r in records} - set(dataset.info.cameras)
+    if unknown:
+        raise DatasetError(f"{dataset.directory}: dataset.json lacks the cameras {sorted(unknown)}")
+    return sorted(records, key=lambda r: r.stamp_ns)
+
+
+def _image_events(
+    writer: BagWriter, dataset: Dataset, records: list[ImageRecord], raw: bool
+) -> Iterator[Event]:
+    def write(record: ImageRecord) -> None:
+        path = dataset.path(record)
+        try:
+            jpeg = path.read_bytes()
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        depth = dataset.depth(record)
+        camera = dataset.info.cameras[record.camera]
+        writer.camera_info(record.camera, record.stamp_ns, camera)
+        if raw:
+            writer.raw_image(record.camera, record.stamp_ns, decode(jpeg, str(path)))
+        else:
+            writer.compressed_image(record.camera, record.stamp_ns, jpeg)
+        if depth is not None:
+            writer.depth_image(record.camera, record.stamp_ns, depth)
+
+    for record in records:
+        yield record.stamp_ns, lambda record=record: write(record)
+
+
+def _pose_events(
+    writer: BagWriter, dataset: Dataset, records: list[ImageRecord]
+) -> Iterator[Event]:
+    """map_from_base, once per stamp; cameras that fire together tell the same pose."""
+    done: set[int] = set()
+    for record in records:
+        if record.map_from_camera is None or record.stamp_ns in done:
+            continue
+        done.add(record.stamp_ns)
+        base_from_camera = dataset.info.cameras[record.camera].base_from_camera
+        map_from_base = record.map_from_camera @ base_from_camera.inverse()
+        stamp = record.stamp_ns
+        yield stamp, lambda s=stamp, p=map_from_base: writer.ground_truth(s, p)
+
+
+def _odom_events(writer: BagWriter, stamps: np.ndarray, values: np.ndarray) -> Iterator[Event]:
+    for stamp, row in zip(stamps.tolist(), values, strict=True):
+        try:
+            odom_from_base = Transform(row[:3], row[3:7])
+        except GeometryError as error:
+            raise DatasetError(f"odometry at {stamp} ns: {error}") from error
+        yield stamp, lambda s=stamp, p=odom_from_base, v=row[7:]: writer.odom(s, p, *v)
+
+
+def _fix_events(writer: BagWriter, stamps: np.ndarray, values: np.ndarray) -> Iterator[Event]:
+    for stamp, row in zip(stamps.tolist(), values, strict=True):
+        yield stamp, lambda s=stamp, v=row: writer.fix(s, *v)
+
+
+def _weather_events(
+    writer: BagWriter, weather: str | None, first: int, last: int
+) -> Iterator[Event]:
+    if weather:
+        for stamp in range(first, last + 1, WEATHER_PERIOD_NS):
+            yield stamp, lambda s=stamp: writer.weather(s, weather)
+
+
+def _table(
+    dataset: Dataset,
+    path: Path | str | None,
+    default: str,
+    columns: Sequence[str],
+    span: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `read_table`, inside `span`; empty where no file is named and the dataset has none."""
+    file = Path(path) if path is not None else dataset.directory / default
+    if path is None and not file.exists():
+        return np.zeros(0, dtype=np.int64), np.zeros((0, len(columns) - 1))
+    stamps, values = read_table(file, columns)
+    inside = (stamps >= span[0]) & (stamps <= span[1])
+    return stamps[inside], values[inside]

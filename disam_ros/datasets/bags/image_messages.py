@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sensor_msgs Image and CompressedImage → uint8 RGB [H, W, 3] or depth in metres, without ROS.
+
+Takes the plain fields of a message, so that bags and nodes decode with one and the same code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from disam_ros.errors import ImageError
+from disam_ros.image import decode
+
+# encoding → (channels, bytes per channel, conversion of [H, W(, channels)] uint8 to RGB)
+_BAYER = {
+    "bayer_rggb": cv2.COLOR_BayerRGGB2RGB,
+    "bayer_bggr": cv2.COLOR_BayerBGGR2RGB,
+    "bayer_gbrg": cv2.COLOR_BayerGBRG2RGB,
+    "bayer_grbg": cv2.COLOR_BayerGRBG2RGB,
+}
+_CODES: dict[str, tuple[int, int, int | None]] = {
+    "rgb8": (3, 1, None),
+    "bgr8": (3, 1, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, 1, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, 1, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, 1, cv2.COLOR_GRAY2RGB),
+    "mono16": (1, 2, cv2.COLOR_GRAY2RGB),
+    "yuv422": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+    **{f"{name}8": (1, 1, code) for name, code in _BAYER.items()},
+    **{f"{name}16": (1, 2, code) for name, code in _BAYER.items()},
+}
+KNOWN_ENCODINGS = tuple(_CODES)
+DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres, metres (REP 118)
+
+
+def to_rgb(
+    height: int, width: int, encoding: str, step: int, is_bigendian: bool, data: Any
+) -> np.ndarray:
+    """The pixels of a sensor_msgs/Image as uint8 RGB [height, width, 3].
+
+    step: bytes per row, padding included. data: a bytes-like object of `height * step` bytes.
+    Colour alpha is dropped; 16-bit values are scaled to 8 bit (65535 → 255, rounded); Bayer images
+    are demosaiced (bilinear). An rgb8 image is a view of `data`, without copy: read-only where
+    `data` is. Raises ImageError for an unknown encoding and for sizes that do not fit each other.
+    """
+    if encoding not in _CODES:
+        raise ImageError(
+            f"image encoding '{encoding}' is unknown; known: {', '.join(KNOWN_ENCODINGS)}. "
+            "Convert on the robot (image_proc) or choose another image topic"
+        )
+    channels, depth, code = _CODES[encoding]
+    rows = _rows(height, width, encoding, step, channels * depth, data)
+    if depth == 2:
+        rows = _to_8_bit(rows.view(">u2" if is_bigendian else "<u2"))
+    pixels = rows.reshape(height, width, channels) if channels > 1 else rows
+    if code is None:
+        return pixels
+    if code in (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2) and width % 2:
+        raise ImageError(f"a {encoding} image needs an even width, got {width}")
+    if encoding.startswith("bayer") and (height < 3 or width < 3):
+        raise ImageError(f"a Bayer image needs at least 3x3 pixels, got {width}x{height}")
+    return cv2.cvtColor(np.ascontiguousarray(pixels), code)
+
+
+def decode_image(message: Any) -> np.ndarray:
+    """A sensor_msgs Image or CompressedImage, of rosbags or rclpy, as uint8 RGB [H, W, 3].
+
+    Raises ImageError where it cannot be decoded.
+    """
+    if hasattr(message, "encoding"):
+        return to_rgb(
+            message.height,
+            message.width,
+            message.encoding,
+            message.step,
+            bool(message.is_bigendian),
+            message.data,
+        )
+    if "compresseddepth" in message.format.lower():
+        raise ImageError("a compressedDepth image holds no colours; choose the colour image topic")
+    return decode(memoryview(message.data), f"compressed image (format '{message.format}')")
+
+
+def to_metres(
+    height: int, width: int, encoding: str, step: int, is_bigendian: bool, data: Any
+) -> np.ndarray:
+    """The depth of a sensor_msgs/Image as float32 [height, width] metres along the optical axis.
+
+    16UC1 counts millimetres, 32FC1 metres; as REP 118 has it, 0, NaN and −∞ (too near) become NaN,
+    unknown, and +∞ stays: out of range. Raises ImageError for another encoding and for sizes that
+    do not fit each other.
+    """
+    if encoding not in DEPTH_ENCODINGS:
+        raise ImageError(
+            f"image encoding '{encoding}' is no depth; expected {' or '.join(DEPTH_ENCODINGS)}"
+        )
+    kind = np.dtype((">" if is_bigendian else "<") + ("u2" if encoding == "16UC1" else "f4"))
+    rows = _rows(height, width, encoding, step, kind.itemsize, data)
+    values = np.ascontiguousarray(rows).view(kind).astype(np.float32)
+    if encoding == "16UC1":
+        values /= 1000.0
+    with np.errstate(invalid="ignore"):
+        return np.where(values > 0, values, np.float32(np.nan))
+
+
+def decode_depth_image(message: Any) -> np.ndarray:
+    """A sensor_msgs/Image of depth, of rosbags or rclpy, as float32 [H, W] metres.
+
+    See `to_metres`. Raises ImageError where it holds no depth.
+    """
+    return to_metres(
+        message.height,
+        message.width,
+        message.encoding,
+        message.step,
+        bool(message.is_bigendian),
+        message.data,
+    )
+
+
+def _rows(
+    height: int, width: int, encoding: str, step: int, pixel_bytes: int, data: Any
+) -> np.ndarray:
+    """View of `data` as uint8 [height, width * pixel_bytes], the padding of each row cut off."""
+    if height <= 0 or width <= 0:
+        raise ImageError(f"expected an image with pixels, got {width}x{height}")
+    row_bytes = width * pixel_bytes
+    if step < row_bytes:
+        raise ImageError(
+            f"step {step} is too small: a row of {width} {encoding} pixels has {row_bytes} bytes"
+        )
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if buffer.size != height * step:
+        raise ImageError(
+            f"expected {height} rows of {step} bytes = {height * step} bytes, got {buffer.size}; "
+            "the camera driver fills in height, step or data wrongly"
+        )
+    return buffer.reshape(height, step)[:, :row_bytes]
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    """uint16 0…65535 → uint8 0…255, rounded."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of a bag, each with the pose of its camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from disam_ros import geometry
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
+from disam_ros.datasets.bags.poses import read_odometry_topic, read_poses
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.domains.domain import parse_weather
+from disam_ros.errors import BagError, DomainError
+from disam_ros.geometry import Transform
+
+
+class BagImage(NamedTuple):
+    """One image message. map_from_camera: None where no pose is known at its stamp.
+
+    weather: the last valid word on a topic `…/weather` before it. place: latitude and longitude
+    (degrees) of the last valid fix before it. None: none yet.
+    """
+
+    camera: str
+    topic: str
+    stamp_ns: int
+    message: Any  # sensor_msgs Image or CompressedImage
+    map_from_camera: Transform | None
+    weather: str | None
+    place: tuple[float, float] | None
+
+
+class BagImages:
+    """Iterates over the images of a bag in the order of their log times; each pass reads anew.
+
+    image_topics: camera name → topic; None takes all image topics, named by the path element
+    before `image…`. pose_topic: see `read_poses`. base_from_camera: used for cameras that
+    /tf_static does not place. max_pose_gap: seconds between two poses beyond which none is
+    interpolated. require_poses: False takes a bag whose poses are absent or in another frame than
+    `map_frame`, too; `pose_fault` then says why none is known. Raises BagError where the bag lacks
+    images or poses.
+    """
+
+    def __init__(
+        self,
+        bag: Path | str,
+        *,
+        image_topics: Mapping[str, str] | None = None,
+        pose_topic: str | None = None,
+        base_from_camera: Mapping[str, Transform] | None = None,
+        map_frame: str = "map",
+        base_frame: str = "base_link",
+        max_pose_gap: float = 0.5,
+        require_poses: bool = True,
+    ) -> None:
+        self.bag = Path(bag)
+        self.pose_fault = ""
+        self._max_gap_ns = round(max_pose_gap * 1e9)
+        with BagReader(bag) as reader:
+            self.topics = dict(image_topics or find_image_topics(reader))
+            placed = dict(base_from_camera or {})
+            cameras = {
+                name: read_camera(reader, topic, base_frame, placed.get(name))
+                for name, topic in self.topics.items()
+            }
+            latitude, longitude = first_fix(reader)
+            frames = {"map_frame": map_frame, "base_frame": base_frame}
+            try:
+                self.stamps_ns, self.poses = read_poses(
+                    reader, pose_topic, **frames, any_frame=require_poses
+                )
+            except BagError as error:
+                if require_poses or (pose_topic and pose_topic not in reader.topics()):
+                    raise
+                self.stamps_ns, self.poses = np.zeros(0, np.int64), []
+                self.pose_fault = str(error)
+            self.odometry = read_odometry_topic(reader)
+            held = reader.topics()
+            self._total = sum(held[topic].count for topic in self.topics.values())
+        self.info = DatasetInfo(
+            name=self.bag.stem,
+            cameras=cameras,
+            map_frame=map_frame,
+            latitude=latitude,
+            longitude=longitude,
+            origin=f"bag {self.bag.name}",
+        )
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __iter__(self) -> Iterator[BagImage]:
+        camera_of = {topic: camera for camera, topic in self.topics.items()}
+        weather: str | None = None
+        place: tuple[float, float] | None = None
+        with BagReader(self.bag) as reader:
+            told = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
+            told += reader.topics_of(messages.FIX)
+            for raw, message in reader.messages([*camera_of, *told]):
+                if raw.topic in camera_of:
+                    camera = camera_of[raw.topic]
+                    stamp_ns = messages.stamp_ns(message)
+                    pose = self._map_from_camera(camera, stamp_ns)
+                    yield BagImage(camera, raw.topic, stamp_ns, message, pose, weather, place)
+                elif raw.type == messages.FIX:
+                    place = place_of(message) or place
+                elif is_weather(message.data):
+                    weather = message.data or None
+
+    def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
+        base = geometry.interpolate(self.stamps_ns, self.poses, stamp_ns, self._max_gap_ns)
+        return None if base is None else base @ self.info.cameras[camera].base_from_camera
+
+
+def first_fix(reader: BagReader) -> tuple[float | None, float | None]:
+    """Latitude and longitude (degrees) of the first valid satellite fix; None, None without."""
+    for topic in reader.topics_of(messages.FIX):
+        for _, fix in reader.messages([topic]):
+            if (place := place_of(fix)) is not None:
+                return place
+    return None, None
+
+
+def place_of(fix: Any) -> tuple[float, float] | None:
+    """Latitude and longitude (degrees) of a NavSatFix; None where it is not valid."""
+    valid = fix.status.status >= 0 and abs(fix.latitude) <= 90 and abs(fix.longitude) <= 180
+    return (fix.latitude, fix.longitude) if valid else None  # a comparison with nan is false
+
+
+def is_weather(word: str) -> bool:
+    """Whether a weather word is understood."""
+    try:
+        parse_weather(word)
+    except DomainError:
+        return False
+    return True

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the ROS messages that a bag holds, and the QoS recorded with them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.typesys import Stores, get_typestore
+
+from disam_ros.camera import Camera
+from disam_ros.geometry import Transform
+
+TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+ODOMETRY = "nav_msgs/msg/Odometry"
+FIX = "sensor_msgs/msg/NavSatFix"
+STRING = "std_msgs/msg/String"
+POSE = "geometry_msgs/msg/PoseStamped"
+POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
+PATH = "nav_msgs/msg/Path"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
+TF = "tf2_msgs/msg/TFMessage"
+CLOCK = "rosgraph_msgs/msg/Clock"
+
+_FOREVER = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE, as rosbag2 records it
+
+
+def make(kind: str, **fields: Any) -> Any:
+    """A message of type `kind`, all fields given."""
+    return TYPESTORE.types[kind](**fields)
+
+
+def qos(reliable: bool, latched: bool = False, depth: int = 10) -> Qos:
+    """The quality of service a recorder would have seen on a topic; latched: transient_local."""
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=depth,
+        reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=_FOREVER,
+        lifespan=_FOREVER,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_FOREVER,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+SENSOR_QOS = qos(reliable=False)
+RELIABLE_QOS = qos(reliable=True)
+LATCHED_QOS = qos(reliable=True, latched=True, depth=1)
+
+
+def header(stamp_ns: int, frame: str) -> Any:
+    """std_msgs/Header."""
+    seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
+    stamp = make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
+    return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame)
+
+
+def stamp_ns(message: Any) -> int:
+    """Header stamp of a message in nanoseconds."""
+    stamp = message.header.stamp
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def serialized_stamp_ns(data: bytes | memoryview) -> int:
+    """Header stamp in nanoseconds of a serialized message that begins with its header."""
+    little = data[1] & 1  # CDR: four bytes that tell the byte order, then the fields
+    seconds, nanoseconds = struct.unpack_from("<iI" if little else ">iI", data, 4)
+    return seconds * 10**9 + nanoseconds
+
+
+def pose(transform: Transform) -> Any:
+    """geometry_msgs/Pose."""
+    x, y, z, w = (float(v) for v in transform.quaternion)
+    return make(
+        "geometry_msgs/msg/Pose",
+        position=_xyz("geometry_msgs/msg/Point", transform.translation),
+        orientation=make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+    )
+
+
+def pose_stamped(stamp: int, frame: str, frame_from_body: Transform) -> Any:
+    """geometry_msgs/PoseStamped."""
+    return make(POSE, header=header(stamp, frame), pose=pose(frame_from_body))
+
+
+def path(stamp: int, frame: str, frame_from_body: Sequence[Transform]) -> Any:
+    """nav_msgs/Path."""
+    poses = [pose_stamped(stamp, frame, each) for each in frame_from_body]
+    return make(PATH, header=header(stamp, frame), poses=poses)
+
+
+def transform_stamped(stamp: int, parent: str, child: str, parent_from_child: Transform) -> Any:
+    """geometry_msgs/TransformStamped."""
+    return make(
+        "geometry_msgs/msg/TransformStamped",
+        header=header(stamp, parent),
+        child_frame_id=child,
+        transform=make(
+            "geometry_msgs/msg/Transform",
+            translation=_xyz("geometry_msgs/msg/Vector3", parent_from_child.translation),
+            rotation=pose(parent_from_child).orientation,
+        ),
+    )
+
+
+def odometry(
+    stamp: int, frame: str, child: str, frame_from_child: Transform, speed: float, turn_rate: float
+) -> Any:
+    """nav_msgs/Odometry. speed: m/s along x of the child frame; turn_rate: rad/s about its z."""
+    vector = "geometry_msgs/msg/Vector3"
+    twist = make(
+        "geometry_msgs/msg/Twist",
+        linear=_xyz(vector, (speed, 0.0, 0.0)),
+        angular=_xyz(vector, (0.0, 0.0, turn_rate)),
+    )
+    unknown = np.zeros(36)
+    return make(
+        ODOMETRY,
+        header=header(stamp, frame),
+        child_frame_id=child,
+        pose=make(
+            "geometry_msgs/msg/PoseWithCovariance",
+            pose=pose(frame_from_child),
+            covariance=unknown,
+        ),
+        twist=make("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=unknown),
+    )
+
+
+def nav_sat_fix(
+    stamp: int, frame: str, latitude: float, longitude: float, altitude: float, variance: float
+) -> Any:
+    """sensor_msgs/NavSatFix. Degrees, metres; variance: m² east and north, four times that up.
+
+    A variance of nan means unknown.
+    """
+    known = np.isfinite(variance)
+    return make(
+        FIX,
+        header=header(stamp, frame),
+        status=make("sensor_msgs/msg/NavSatStatus", status=0, service=1),  # fix, GPS
+        latitude=float(latitude),
+        longitude=float(longitude),
+        altitude=float(altitude),
+        position_covariance=np.diag([1.0, 1.0, 4.0]).ravel() * (variance if known else 0.0),
+        position_covariance_type=2 if known else 0,  # diagonal known, or unknown
+    )
+
+
+def camera_info(stamp: int, frame: str, camera: Camera) -> Any:
+    """sensor_msgs/CameraInfo with plumb_bob distortion (rational_polynomial from 6 values on)."""
+    distortion = np.zeros(max(5, len(camera.distortion)))
+    distortion[: len(camera.distortion)] = camera.distortion
+    intrinsics = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
+    region = {"x_offset": 0, "y_offset": 0, "height": 0, "width": 0, "do_rectify": False}
+    return make(
+        CAMERA_INFO,
+        header=header(stamp, frame),
+        height=camera.height,
+        width=camera.width,
+        distortion_model="plumb_bob" if len(distortion) == 5 else "rational_polynomial",
+        d=distortion,
+        k=intrinsics.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.hstack([intrinsics, np.zeros((3, 1))]).ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=make("sensor_msgs/msg/RegionOfInterest", **region),
+    )
+
+
+def compressed_image(stamp: int, frame: str, jpeg: bytes) -> Any:
+    """sensor_msgs/CompressedImage."""
+    pixels = np.frombuffer(jpeg, dtype=np.uint8)
+    return make(COMPRESSED_IMAGE, header=header(stamp, frame), format="jpeg", data=pixels)
+
+
+def raw_image(stamp: int, frame: str, image: np.ndarray) -> Any:
+    """sensor_msgs/Image, rgb8. image: uint8 RGB [H, W, 3]."""
+    height, width = image.shape[:2]
+    return make(
+        IMAGE,
+        header=header(stamp, frame),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=np.ascontiguousarray(image).reshape(-1),
+    )
+
+
+def depth_image(stamp: int, frame: str, depth: np.ndarray) -> Any:
+    """sensor_msgs/Image, 32FC1, little-endian. depth: float [H, W], metres."""
+    height, width = depth.shape
+    pixels = np.ascontiguousarray(depth, dtype="<f4")
+    return make(
+        IMAGE,
+        header=header(stamp, frame),
+        height=height,
+        width=width,
+        encoding="32FC1",
+        is_bigendian=0,
+        step=4 * width,
+        data=pixels.reshape(-1).view(np.uint8),
+    )
+
+
+def _xyz(kind: str, values: Any) -> Any:
+    x, y, z = (float(v) for v in values)
+    return make(kind, x=x, y=y, z=z)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a rosbag2 recording (mcap or sqlite3) without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection, Qos
+
+from disam_ros.datasets.bags.messages import TYPESTORE
+from disam_ros.errors import BagError, DisamError
+
+
+class TopicSummary(NamedTuple):
+    """What a bag holds of one topic."""
+
+    type: str  # such as sensor_msgs/msg/Image
+    count: int
+
+
+class RawMessage(NamedTuple):
+    """A message as it was recorded."""
+
+    topic: str
+    type: str
+    stamp_ns: int  # log time
+    data: bytes  # CDR, as it travels between ROS nodes
+
+
+class BagReader:
+    """An open bag: a rosbag2 directory, or one .mcap or .db3 file. Use as a context manager.
+
+    Messages come in the order of their log times. The files of a split bag are read one after the
+    other, as they were recorded. Bags without type definitions are read with those of ROS 2 Jazzy.
+
+    Raises BagError for a bag that is absent, damaged or from ROS 1, and for topics it lacks.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        _check_path(self.path)
+        with _explained(self.path):
+            self._reader = AnyReader([self.path], default_typestore=TYPESTORE)
+            self._reader.open()
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files. Closing twice does no harm."""
+        if self._reader.stack is not None:
+            self._reader.close()
+
+    @property
+    def start_ns(self) -> int:
+        """Log time of the first message."""
+        return self._reader.start_time
+
+    @property
+    def end_ns(self) -> int:
+        """Log time of the last message."""
+        return self._reader.end_time - 1
+
+    def topics(self) -> dict[str, TopicSummary]:
+        """Topic name → type and number of messages, by name."""
+        found: dict[str, TopicSummary] = {}
+        for connection in sorted(self._reader.connections, key=lambda c: c.topic):
+            before = found[connection.topic].count if connection.topic in found else 0
+            count = before + connection.msgcount
+            found[connection.topic] = TopicSummary(connection.msgtype, count)
+        return found
+
+    def topics_of(self, *types: str) -> list[str]:
+        """Names of the non-empty topics of these message types, those with most messages first."""
+        found = [(t, s) for t, s in self.topics().items() if s.type in types and s.count]
+        return [topic for topic, _ in sorted(found, key=lambda item: -item[1].count)]
+
+    def qos(self, topic: str) -> list[Qos]:
+        """Quality of service the recorded publishers offered; empty where it was not recorded."""
+        return [q for c in self._selected([topic]) for q in c.ext.offered_qos_profiles]
+
+    def raw(self, topics: Sequence[str] | None = None) -> Iterator[RawMessage]:
+        """Serialized messages of the named topics (None: all) in time order."""
+        connections = self._selected(topics)
+        if not connections:
+            return
+        with _explained(self.path):
+            for connection, stamp_ns, data in self._reader.messages(connections):
+                yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
+
+    def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[RawMessage, Any]]:
+        """Messages of the named topics (None: all) in time order, serialized and decoded."""
+        for raw in self.raw(topics):
+            yield raw, self.decode(raw)
+
+    def decode(self, raw: RawMessage) -> Any:
+        """A serialized message as an object with the fields of its ROS type."""
+        with _explained(self.path, f"a message of {raw.topic} at {raw.stamp_ns} ns"):
+            return self._reader.deserialize(raw.data, raw.type)
+
+    def _selected(self, topics: Sequence[str] | None) -> list[Connection]:
+        if topics is None:
+            return list(self._reader.connections)
+        known = self.topics()
+        for topic in topics:
+            if topic not in known:
+                raise BagError(_unknown_topic(self.path, topic, known))
+        return [c for c in self._reader.connections if c.topic in set(topics)]
+
+
+def _check_path(path: Path) -> None:
+    """Raise BagError with what to do about a path that can be no rosbag2."""
+    if not path.exists():
+        raise BagError(f"bag {path} does not exist")
+    if path.is_dir() and not (path / "metadata.yaml").exists():
+        files = sorted(f.name for f in path.iterdir() if f.suffix in (".mcap", ".db3"))
+        hint = f"open {path / files[0]} itself, or " if files else "is it a bag? If so, "
+        raise BagError(f"{path} has no metadata.yaml; {hint}run `ros2 bag reindex {path}`")
+    if path.suffix == ".bag":
+        raise BagError(
+            f"{path} is a ROS 1 bag; convert it: rosbags-convert --src {path} --dst NEW_BAG"
+        )
+    if path.is_file() and path.suffix not in (".mcap", ".db3"):
+        raise BagError(f"{path}: expected a rosbag2 directory, a .mcap or a .db3 file")
+
+
+def _unknown_topic(path: Path, topic: str, known: dict[str, TopicSummary]) -> str:
+    near = get_close_matches(topic, known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    held = ", ".join(f"{name} ({s.type}, {s.count})" for name, s in known.items())
+    return f"bag {path} has no topic {topic}; {hint}it holds: {held or 'nothing'}"
+
+
+@contextmanager
+def _explained(path: Path, what: str = "") -> Iterator[None]:
+    """Turn what the library raises on damaged bytes into a BagError.
+
+    Broken records surface there as TypeError, struct.error, KeyError, zstd or sqlite errors and
+    more, so every exception is caught. Only library code may run inside.
+    """
+    try:
+        yield
+    except DisamError:
+        raise
+    except OSError as error:
+        raise BagError(f"bag {path} cannot be read: {error}") from error
+    except Exception as error:
+        raise BagError(
+            f"{what + ' in ' if what else ''}bag {path} cannot be read ({error}); the file is "
+            "damaged or its recording was cut off. Try `ros2 bag reindex` for a directory or "
+            "`mcap recover` for an .mcap file, or record it again"
+        ) from error

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transform tree recorded in a bag (/tf and /tf_static)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.errors import GeometryError
+from disam_ros.geometry import Transform, interpolate
+
+logger = logging.getLogger(__name__)
+TF_TOPICS = ("/tf", "/tf_static")
+
+
+@dataclass
+class Edge:
+    """parent_from_child over time; a static edge holds one transform that is always valid."""
+
+    parent: str
+    static: bool
+    stamps_ns: list[int] = field(default_factory=list)
+    transforms: list[Transform] = field(default_factory=list)
+
+    def sorted(self) -> tuple[np.ndarray, list[Transform]]:
+        """Stamps int64 [N], strictly increasing, and their transforms."""
+        return sort_by_stamp(self.stamps_ns, self.transforms)
+
+
+def read_tree(reader: BagReader, static_only: bool = False) -> dict[str, Edge]:
+    """Child frame → edge to its parent. Transforms that are not finite are left out and counted."""
+    wanted = TF_TOPICS[1:] if static_only else TF_TOPICS
+    present = [t for t, s in reader.topics().items() if t in wanted and s.type == messages.TF]
+    tree: dict[str, Edge] = {}
+    skipped = 0
+    for raw, message in reader.messages(present):
+        for transform in message.transforms:
+            try:
+                _add(tree, transform, static=raw.topic == "/tf_static")
+            except GeometryError:
+                skipped += 1
+    if skipped:
+        logger.warning("%s: skipped %d transforms that are not finite", reader.path, skipped)
+    return tree
+
+
+def chain(tree: dict[str, Edge], target: str, source: str) -> list[Edge] | None:
+    """Edges from `source` up to its ancestor `target`, lowest first; None if it is no ancestor."""
+    edges: list[Edge] = []
+    frame = source
+    while frame != target:
+        if frame not in tree or len(edges) > len(tree):
+            return None
+        edges.append(tree[frame])
+        frame = tree[frame].parent
+    return edges
+
+
+def static_transform(tree: dict[str, Edge], target: str, source: str) -> Transform | None:
+    """`target_from_source` where the frames are joined by static edges, through any ancestor."""
+    for ancestor in [target, *(e.parent for e in _static_ancestors(tree, target))]:
+        edges = chain(tree, ancestor, source)
+        down = chain(tree, ancestor, target)
+        if edges is not None and down is not None and all(e.static for e in [*edges, *down]):
+            return _product(down).inverse() @ _product(edges)
+    return None
+
+
+def track(edges: list[Edge], max_gap_ns: int) -> tuple[np.ndarray, list[Transform], int]:
+    """The chain's transform at each stamp of its lowest moving edge, and how many stamps failed.
+
+    The other moving edges are interpolated; a stamp they do not cover within `max_gap_ns` fails.
+    """
+    moving = {id(edge): edge.sorted() for edge in edges if not edge.static}
+    lowest = next(edge for edge in edges if not edge.static)
+    stamps: list[int] = []
+    poses: list[Transform] = []
+    for stamp in moving[id(lowest)][0].tolist():
+        pose = Transform.identity()
+        for edge in edges:
+            step = (
+                edge.transforms[-1]
+                if edge.static
+                else interpolate(*moving[id(edge)], stamp, max_gap_ns)
+            )
+            if step is None:
+                break
+            pose = step @ pose
+        else:
+            stamps.append(stamp)
+            poses.append(pose)
+    return np.array(stamps, dtype=np.int64), poses, len(moving[id(lowest)][0]) - len(stamps)
+
+
+def sort_by_stamp(
+    stamps_ns: list[int], poses: list[Transform]
+) -> tuple[np.ndarray, list[Transform]]:
+    """Stamps int64 [N], strictly increasing (of equal ones the first stays), and their poses."""
+    stamps, first = np.unique(np.array(stamps_ns, dtype=np.int64), return_index=True)
+    return stamps, [poses[i] for i in first]
+
+
+def _add(tree: dict[str, Edge], stamped: Any, static: bool) -> None:
+    move, turn = stamped.transform.translation, stamped.transform.rotation
+    parent_from_child = Transform(
+        np.array([move.x, move.y, move.z]), np.array([turn.x, turn.y, turn.z, turn.w])
+    )
+    parent = stamped.header.frame_id.lstrip("/")
+    child = stamped.child_frame_id.lstrip("/")
+    if child not in tree or tree[child].parent != parent or tree[child].static != static:
+        tree[child] = Edge(parent, static)
+    tree[child].stamps_ns.append(messages.stamp_ns(stamped))
+    tree[child].transforms.append(parent_from_child)
+
+
+def _static_ancestors(tree: dict[str, Edge], frame: str) -> list[Edge]:
+    edges: list[Edge] = []
+    while frame in tree and tree[frame].static and len(edges) <= len(tree):
+        edges.append(tree[frame])
+        frame = tree[frame].parent
+    return edges
+
+
+def _product(edges: list[Edge]) -> Transform:
+    """`ancestor_from_lowest` of static edges, lowest first."""
+    pose = Transform.identity()
+    for edge in edges:
+        pose = edge.transforms[-1] @ pose
+    return pose

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a rosbag2 recording with the topics of this package, without ROS."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+
+from disam_ros.camera import Camera
+from disam_ros.datasets.bags import messages
+from disam_ros.errors import BagError
+from disam_ros.geometry import Transform
+from disam_ros.image import check_image
+
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+METADATA_VERSION = 9  # what ROS 2 Jazzy writes
+
+
+def optical_frame(camera: str) -> str:
+    """Name of a camera's optical frame."""
+    return f"camera_{camera}_optical_frame"
+
+
+class BagWriter:
+    """A rosbag2 directory being written. Use as a context manager.
+
+    The bag appears under its name only after a clean exit; until then it grows in a hidden
+    directory `.NAME.*.part` beside it, which a killed process leaves behind. A message's log time
+    is its stamp. The chunks of an mcap are not compressed: JPEGs would not shrink.
+
+    Raises BagError when `path` exists, the storage is unknown or the disk refuses.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        storage: str = "mcap",
+        *,
+        map_frame: str = "map",
+        odom_frame: str = "odom",
+        base_frame: str = "base_link",
+    ) -> None:
+        self.path = Path(path)
+        self._map_frame, self._odom_frame, self._base_frame = map_frame, odom_frame, base_frame
+        if storage not in STORAGES:
+            raise BagError(f"unknown bag storage '{storage}'; known: {', '.join(STORAGES)}")
+        self._storage = STORAGES[storage]
+        self._connections: dict[str, Connection] = {}
+        self._part: Path | None = None
+        self._writer: Writer | None = None
+        self._refuse_existing()
+
+    def __enter__(self) -> BagWriter:
+        self._refuse_existing()
+        parent = self.path.absolute().parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            part = tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=parent)
+            self._part = Path(part)
+            # The files inside take the directory's name, so it already bears the final one.
+            self._writer = Writer(
+                self._part / self.path.name, version=METADATA_VERSION, storage_plugin=self._storage
+            )
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            self._discard()
+            raise BagError(f"bag {self.path} cannot be created: {error}") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            self._finish()
+        except (OSError, sqlite3.Error) as error:
+            raise BagError(f"bag {self.path} cannot be finished: {error}") from error
+        finally:
+            self._discard()
+
+    def compressed_image(self, camera: str, stamp_ns: int, jpeg: bytes) -> None:
+        """JPEG bytes on /camera/NAME/image_raw/compressed."""
+        message = messages.compressed_image(stamp_ns, optical_frame(camera), jpeg)
+        topic = f"/camera/{camera}/image_raw/compressed"
+        self.write(topic, message, stamp_ns, messages.SENSOR_QOS)
+
+    def raw_image(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
+        """uint8 RGB [H, W, 3] as rgb8 on /camera/NAME/image_raw."""
+        check_image(image)
+        message = messages.raw_image(stamp_ns, optical_frame(camera), image)
+        self.write(f"/camera/{camera}/image_raw", message, stamp_ns, messages.SENSOR_QOS)
+
+    def depth_image(self, camera: str, stamp_ns: int, depth: np.ndarray) -> None:
+        """Metres, float [H, W], NaN unknown, as 32FC1 on /camera/NAME/depth/image_raw."""
+        message = messages.depth_image(stamp_ns, optical_frame(camera), depth)
+        self.write(f"/camera/{camera}/depth/image_raw", message, stamp_ns, messages.SENSOR_QOS)
+
+    def camera_info(self, camera: str, stamp_ns: int, intrinsics: Camera) -> None:
+        """Intrinsics on /camera/NAME/camera_info."""
+        message = messages.camera_info(stamp_ns, optical_frame(camera), intrinsics)
+        self.write(f"/camera/{camera}/camera_info", message, stamp_ns, messages.SENSOR_QOS)
+
+    def odom(
+        self,
+        stamp_ns: int,
+        odom_from_base: Transform,
+        speed: float = 0.0,
+        turn_rate: float = 0.0,
+    ) -> None:
+        """Wheel odometry on /odom. speed: m/s forward; turn_rate: rad/s to the left."""
+        message = messages.odometry(
+            stamp_ns, self._odom_frame, self._base_frame, odom_from_base, speed, turn_rate
+        )
+        self.write("/odom", message, stamp_ns, messages.RELIABLE_QOS)
+
+    def fix(
+        self,
+        stamp_ns: int,
+        latitude: float,
+        longitude: float,
+        altitude: float = 0.0,
+        variance: float = math.nan,
+    ) -> None:
+        """Satellite fix on /fix. Degrees, metres, m² (horizontal; nan: unknown)."""
+        frame = self._base_frame
+        message = messages.nav_sat_fix(stamp_ns, frame, latitude, longitude, altitude, variance)
+        self.write("/fix", message, stamp_ns, messages.SENSOR_QOS)
+
+    def weather(self, stamp_ns: int, word: str) -> None:
+        """A weather word such as 'snow' on /weather, latched."""
+        message = messages.make(messages.STRING, data=word)
+        self.write("/weather", message, stamp_ns, messages.LATCHED_QOS)
+
+    def ground_truth(self, stamp_ns: int, map_from_base: Transform) -> None:
+        """The vehicle's true pose on /ground_truth/pose."""
+        message = messages.pose_stamped(stamp_ns, self._map_frame, map_from_base)
+        self.write("/ground_truth/pose", message, stamp_ns, messages.RELIABLE_QOS)
+
+    def route(self, stamp_ns: int, map_from_base: Sequence[Transform]) -> None:
+        """The way along which a map was made, on /map/route, latched."""
+        message = messages.path(stamp_ns, self._map_frame, map_from_base)
+        self.write("/map/route", message, stamp_ns, messages.LATCHED_QOS)
+
+    def tf_static(self, stamp_ns: int, base_from_cameras: Mapping[str, Transform]) -> None:
+        """Where the optical camera frames sit on the vehicle, on /tf_static, latched."""
+        transforms = [
+            messages.transform_stamped(stamp_ns, self._base_frame, optical_frame(camera), pose)
+            for camera, pose in base_from_cameras.items()
+        ]
+        message = messages.make(messages.TF, transforms=transforms)
+        self.write("/tf_static", message, stamp_ns, messages.LATCHED_QOS)
+
+    def write(self, topic: str, message: Any, stamp_ns: int, qos: Qos) -> None:
+        """Any rosbags message on any topic; `qos` is recorded with a topic's first message."""
+        kind = message.__msgtype__
+        data = messages.TYPESTORE.serialize_cdr(message, kind)
+        self.write_serialized(topic, kind, data, stamp_ns, qos)
+
+    def write_serialized(
+        self, topic: str, kind: str, data: bytes | memoryview, stamp_ns: int, qos: Qos
+    ) -> None:
+        """A message of type `kind` as it travels between ROS nodes (CDR)."""
+        if self._writer is None:
+            raise BagError(f"bag {self.path} is not open for writing; use `with BagWriter(…)`")
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=messages.TYPESTORE, offered_qos_profiles=[qos]
+            )
+        try:
+            self._writer.write(self._connections[topic], int(stamp_ns), data)
+        except (OSError, sqlite3.Error) as error:
+            raise BagError(f"bag {self.path} cannot be written: {error}") from error
+
+    def _refuse_existing(self) -> None:
+        if self.path.exists():
+            raise BagError(f"{self.path} exists; choose another name or remove it first")
+
+    def _finish(self) -> None:
+        """Complete the bag, force it to the disk and give it its name."""
+        assert self._writer is not None and self._part is not None
+        self._writer.close()
+        self._writer = None
+        for file in (self._part / self.path.name).iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        self._refuse_existing()
+        (self._part / self.path.name).chmod(0o755)
+        (self._part / self.path.name).rename(self.path)
+
+    def _discard(self) -> None:
+        """Remove what is unfinished; does nothing after a clean end but remove the empty folder."""
+        if self._writer is not None and self._writer.storage is not None:
+            with suppress(OSError, ValueError, sqlite3.Error):
+                self._writer.abort()
+        self._writer = None
+        if self._part is not None:
+            shutil.rmtree(self._part, ignore_errors=True)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dataset directory: posed images on disk.
+
+dataset.json   format version, name, map frame, place on Earth, cameras
+images.csv     one row per image, in time order (columns: IMAGE_COLUMNS)
+images/<domain>/<camera>/<stamp_ns>.jpg
+depth/<domain>/<camera>/<stamp_ns>.png   optional: depth maps (disam_ros.depth), in `depth_unit`
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.camera import Camera
+from disam_ros.datasets.depth import decode_depth, encode_depth, same_view
+from disam_ros.datasets.records import ImageRecord, read_records, record_row, records_writer
+from disam_ros.errors import DatasetError, GeometryError, ImageError
+from disam_ros.geometry import Transform
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Contents of dataset.json."""
+
+    name: str
+    cameras: dict[str, Camera]
+    map_frame: str = "map"
+    latitude: float | None = None  # degrees north of the map origin
+    longitude: float | None = None  # degrees east of the map origin
+    origin: str = ""  # how the data was made, for people
+    depth_unit: float | None = None  # metres of one step in depth maps; None: there are none
+
+    def to_json(self) -> dict:
+        values = asdict(self)
+        values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
+        if self.depth_unit is None:
+            del values["depth_unit"]
+        return {"format_version": FORMAT_VERSION, **values}
+
+
+class Dataset:
+    """A dataset directory opened for reading.
+
+    Raises DatasetError where files are missing, malformed or of another format version.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self.info = _read_info(self.directory)
+        self.records = read_records(self.directory / "images.csv")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def path(self, record: ImageRecord) -> Path:
+        return self.directory / record.path
+
+    def depth(self, record: ImageRecord) -> np.ndarray | None:
+        """Depth of an image: float32 [H, W] metres along the optical axis, None where none is kept.
+
+        NaN: unknown; infinite: farther than can be said. May be smaller or larger than the image
+        but covers the same view. Raises DatasetError for a damaged map, one of another aspect
+        ratio than the camera's, and where dataset.json does not say the unit.
+        """
+        path = _depth_path(self.directory, record)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        if self.info.depth_unit is None:
+            raise DatasetError(
+                f"{path} has no unit; say the metres of one step as depth_unit in dataset.json"
+            )
+        try:
+            depth = decode_depth(data, self.info.depth_unit, str(path))
+        except ImageError as error:
+            raise DatasetError(str(error)) from error
+        _check_depth(depth, self.info, record.camera, path)
+        return depth
+
+    def domains(self) -> list[str]:
+        """Domain names in order of first appearance."""
+        return list(dict.fromkeys(record.domain for record in self.records))
+
+
+class DatasetWriter:
+    """Writes a dataset directory. Use as a context manager: only a clean exit makes it loadable.
+
+    `images.csv` grows in a `.part` file and is renamed when all is written; what a killed writer
+    left behind is replaced.
+    Raises DatasetError when the directory already holds a dataset.
+    """
+
+    def __init__(self, directory: Path | str, info: DatasetInfo) -> None:
+        self.directory = Path(directory)
+        if (self.directory / "images.csv").exists():
+            raise DatasetError(
+                f"{self.directory} already holds a dataset; choose a new directory or remove it"
+            )
+        self._part = self.directory / "images.csv.part"
+        if self._part.exists():  # left by a writer that was killed
+            shutil.rmtree(self.directory / "images", ignore_errors=True)
+            shutil.rmtree(self.directory / "depth", ignore_errors=True)
+        self.info = info
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "dataset.json").write_text(json.dumps(info.to_json(), indent=2) + "\n")
+        self._file = self._part.open("w", newline="")
+        self._csv = records_writer(self._file)
+        self._count = 0
+
+    def add(
+        self,
+        jpeg: bytes,
+        stamp_ns: int,
+        camera: str,
+        domain: str,
+        map_from_camera: Transform | None,
+        source: str = "",
+        depth: np.ndarray | None = None,
+    ) -> ImageRecord:
+        """Store one encoded image, its row and its depth map, if any (see `add_depth`).
+
+        Raises DatasetError for a second image of a camera at one stamp.
+        """
+        path = f"images/{domain}/{camera}/{stamp_ns}.jpg"
+        target = self.directory / path
+        if target.exists():
+            raise DatasetError(f"{target} exists: two images of {camera} carry stamp {stamp_ns}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(jpeg)
+        record = ImageRecord(self._count, stamp_ns, camera, domain, source, map_from_camera, path)
+        if depth is not None:
+            self.add_depth(record, depth)
+        self._csv.writerow(record_row(record))
+        self._count += 1
+        return record
+
+    def add_depth(self, record: ImageRecord, depth: np.ndarray) -> None:
+        """Store the depth map of an image added before: float32 [H, W] metres, see `Dataset.depth`.
+
+        Raises DatasetError for another aspect ratio than the camera's, for an array that is no
+        depth map and without `DatasetInfo.depth_unit`.
+        """
+        path = _depth_path(self.directory, record)
+        if self.info.depth_unit is None:
+            raise DatasetError(f"{path}: depth needs a DatasetInfo.depth_unit, in metres")
+        try:
+            data = encode_depth(depth, self.info.depth_unit)
+        except ImageError as error:
+            raise DatasetError(f"{path}: {error}") from error
+        _check_depth(depth, self.info, record.camera, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if kind is None:
+            self._part.rename(self.directory / "images.csv")
+
+
+def _depth_path(directory: Path, record: ImageRecord) -> Path:
+    return directory / "depth" / record.domain / record.camera / f"{record.stamp_ns}.png"
+
+
+def _check_depth(depth: np.ndarray, info: DatasetInfo, camera: str, path: Path) -> None:
+    """Raise DatasetError unless the depth map covers the view of the camera."""
+    if camera not in info.cameras:
+        raise DatasetError(f"{path}: dataset.json lacks the camera '{camera}'")
+    width, height = info.cameras[camera].width, info.cameras[camera].height
+    if not same_view(depth, width, height):
+        raise DatasetError(
+            f"{path} is {depth.shape[1]}x{depth.shape[0]}, which does not fit camera '{camera}' of "
+            f"{width}x{height}; a depth map covers the view of its image"
+        )
+
+
+def _read_info(directory: Path) -> DatasetInfo:
+    path = directory / "dataset.json"
+    if not path.is_file():
+        raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
+    try:
+        values = json.loads(path.read_text())
+        version = values.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+        values["cameras"] = {n: Camera.from_json(c) for n, c in values["cameras"].items()}
+        unit = values.get("depth_unit")
+        if unit is not None and not (isinstance(unit, int | float) and 0 < unit < np.inf):
+            raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
+        return DatasetInfo(**values)
+    except (ValueError, TypeError, KeyError, AttributeError, GeometryError) as error:
+        raise DatasetError(f"{path} is malformed: {error}") from error

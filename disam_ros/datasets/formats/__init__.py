@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public place-recognition data sets → dataset directories.
+
+Every adapter is `read(directory, *, …settings of the format) -> ForeignDataset`; a new one needs a
+module beside these and a line in FORMATS.
+"""
+
+from collections.abc import Callable
+
+from disam_ros.datasets.formats import aligned, cmu_seasons, kitti_odometry, robotcar_seasons, tum
+from disam_ros.datasets.formats.conversion import Conversion, write_dataset
+from disam_ros.datasets.formats.foreign import ForeignDataset
+
+FORMATS: dict[str, Callable[..., ForeignDataset]] = {
+    "aligned": aligned.read,
+    "cmu-seasons": cmu_seasons.read,
+    "kitti-odometry": kitti_odometry.read,
+    "robotcar-seasons": robotcar_seasons.read,
+    "tum": tum.read,
+}
+
+__all__ = [
+    "FORMATS",
+    "Conversion",
+    "ForeignDataset",
+    "write_dataset",
+]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A foreign data set → dataset directory."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from disam_ros import image
+from disam_ros.camera import Camera
+from disam_ros.datasets.dataset import DatasetWriter, ImageRecord
+from disam_ros.datasets.formats.foreign import ForeignDataset
+from disam_ros.errors import DatasetError, ImageError
+from disam_ros.image import encode_jpeg, is_jpeg
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of the images; the first number is the sum of the next two."""
+
+    images: int
+    kept: int
+    damaged: int  # could not be read or decoded
+    without_pose: int  # among those kept
+
+
+def write_dataset(
+    foreign: ForeignDataset,
+    directory: Path | str,
+    domains: Sequence[str] = (),
+    *,
+    show_progress: bool = True,
+) -> Conversion:
+    """Write a foreign data set as a dataset directory, JPEGs as they are, others as JPEG.
+
+    domains: keep only these; empty: all. Images without a pose are kept without one.
+
+    Raises DatasetError where a domain is unknown, where an image is not of its camera's size, where
+    no image can be kept, and where `directory` already holds a dataset.
+    """
+    unknown = set(domains) - set(foreign.domains())
+    if unknown:
+        raise DatasetError(
+            f"{foreign.directory} holds no images of {', '.join(sorted(unknown))}, only of "
+            f"{', '.join(foreign.domains())}"
+        )
+    records = [record for record in foreign.records if not domains or record.domain in domains]
+    counts: Counter[str] = Counter(images=len(records))
+    with DatasetWriter(directory, foreign.info) as writer:
+        for record in tqdm(records, desc="convert", unit="img", disable=not show_progress):
+            jpeg = _read_jpeg(
+                foreign.directory / record.source, foreign.info.cameras[record.camera]
+            )
+            counts["kept" if jpeg else "damaged"] += 1
+            if jpeg:
+                counts["without_pose"] += record.map_from_camera is None
+                _add(writer, jpeg, record)
+        if not counts["kept"]:
+            raise DatasetError(f"{foreign.directory}: not one of {len(records)} images can be kept")
+    result = replace(Conversion(0, 0, 0, 0), **counts)
+    logger.info("%s → %s: %s", foreign.directory, directory, result)
+    return result
+
+
+def _add(writer: DatasetWriter, jpeg: bytes, record: ImageRecord) -> None:
+    writer.add(
+        jpeg, record.stamp_ns, record.camera, record.domain, record.map_from_camera, record.source
+    )
+
+
+def _read_jpeg(path: Path, camera: Camera) -> bytes | None:
+    """The image file as JPEG bytes; None, and a warning, where it is damaged."""
+    try:
+        data = path.read_bytes()
+        picture = image.decode(data, str(path))
+    except (OSError, ImageError) as error:
+        logger.warning("left out: %s", error)
+        return None
+    height, width = picture.shape[:2]
+    if (width, height) != (camera.width, camera.height):
+        raise DatasetError(
+            f"{path} has {width}x{height} pixels, its camera {camera.width}x{camera.height}; "
+            "intrinsics hold for one size: use the images as published"
+        )
+    return data if is_jpeg(data) else encode_jpeg(picture)

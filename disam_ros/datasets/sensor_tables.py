@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Odometry and satellite fixes beside a dataset's images, as tables.
+
+odom.csv   ODOM_COLUMNS: odom_from_base (metres, quaternion), vx m/s, wz rad/s
+fix.csv    FIX_COLUMNS: degrees, metres above the ellipsoid, m² of east and of north
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.datasets.records import POSE_COLUMNS
+from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.geometry import Transform
+
+ODOM_FILE, FIX_FILE = "odom.csv", "fix.csv"
+ODOM_COLUMNS = ("stamp_ns", *POSE_COLUMNS, "vx", "wz")
+FIX_COLUMNS = ("stamp_ns", "latitude", "longitude", "altitude", "variance")
+OPTIONAL = ("variance",)  # read as nan where a file lacks the column
+
+
+def read_table(file: Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Stamps int64 [N] in order and the other columns float64 [N, C−1]. Raises DatasetError."""
+    try:
+        with file.open(newline="") as opened:
+            rows = [
+                [row.get(name, "nan") if name in OPTIONAL else row[name] for name in columns]
+                for row in csv.DictReader(opened)
+            ]
+        stamps = np.array([int(row[0]) for row in rows], dtype=np.int64)
+        values = np.array([[float(v) for v in row[1:]] for row in rows], dtype=np.float64)
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise DatasetError(f"{file} is malformed ({error}); expected columns {columns}") from error
+    order = np.argsort(stamps, kind="stable")
+    return stamps[order], values.reshape(-1, len(columns) - 1)[order]
+
+
+def read_odometry(directory: Path) -> tuple[np.ndarray, list[Transform]] | None:
+    """Stamps (int64 [N], strictly increasing) and odom_from_base; None where there is no table.
+
+    Raises DatasetError for a malformed one.
+    """
+    file = directory / ODOM_FILE
+    if not file.is_file():
+        return None
+    stamps, values = read_table(file, ODOM_COLUMNS)
+    stamps, first = np.unique(stamps, return_index=True)
+    try:
+        return stamps, [Transform(row[:3], row[3:7]) for row in values[first]]
+    except GeometryError as error:
+        raise DatasetError(f"{file} is malformed: {error}") from error

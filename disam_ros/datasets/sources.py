@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where posed images come from: a dataset directory or a bag."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros import image
+from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.images import BagImages
+from disam_ros.datasets.dataset import Dataset, DatasetInfo, ImageRecord
+from disam_ros.datasets.sensor_tables import read_odometry
+from disam_ros.errors import DatasetError
+from disam_ros.geometry import Transform
+
+
+@dataclass(frozen=True)
+class PosedImage:
+    """An image that is read only when needed. load: returns uint8 RGB [H, W, 3].
+
+    weather, place (latitude, longitude in degrees): what the drive told before it, if anything.
+    depth: returns its depth map as Dataset.depth does; None where there is none of any image.
+    """
+
+    record: ImageRecord
+    load: Callable[[], np.ndarray]
+    weather: str | None = None
+    place: tuple[float, float] | None = None
+    depth: Callable[[], np.ndarray | None] | None = None
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Posed images in a fixed order, which may be iterated again.
+
+    identity: names them, so that a build can be resumed. track: stamps (int64 [N], strictly
+    increasing) and `map_from_base` of the drive, where they are known besides the images'.
+    odometry: the same of `odom_from_base`.
+    fault: why no pose is known; empty where they are.
+    """
+
+    images: Iterable[PosedImage]
+    info: DatasetInfo
+    identity: str
+    total: int
+    track: tuple[np.ndarray, list[Transform]] | None = None
+    fault: str = ""
+    odometry: tuple[np.ndarray, list[Transform]] | None = None
+
+
+def open_images(path: Path | str, map_frame: str, pose_topic: str = "") -> ImageSource:
+    """The images of a dataset directory or a rosbag2, whatever lies there, posed or not.
+
+    Poses in another frame than `map_frame` count as unknown. Raises DatasetError or BagError.
+    """
+    if not Path(path).exists():
+        raise DatasetError(f"{path} not found: expected a dataset directory or a rosbag2")
+    if (Path(path) / "dataset.json").exists():
+        source = open_dataset(path)
+        given = source.info.map_frame
+        if given == map_frame:
+            return source
+        fault = f"{path}: poses are given in frame '{given}', expected '{map_frame}'"
+        return replace(source, images=_Unposed(source.images), fault=fault)
+    images = BagImages(
+        path, pose_topic=pose_topic or None, map_frame=map_frame, require_poses=False
+    )
+    return _bag_source(path, images, pose_topic)
+
+
+def open_files(paths: Sequence[Path | str], camera: str = "") -> ImageSource:
+    """Image files without stamp (0: unknown) and pose."""
+    records = [ImageRecord(i, 0, camera, "", str(p), None, str(p)) for i, p in enumerate(paths)]
+    images = [PosedImage(record, partial(image.read, record.path)) for record in records]
+    return ImageSource(images, DatasetInfo("files", {}), "", len(images))
+
+
+def open_dataset(directory: Path | str) -> ImageSource:
+    """The images of a dataset directory in file order, their paths as source.
+
+    Raises DatasetError.
+    """
+    dataset = Dataset(directory)
+    table = (dataset.directory / "images.csv").read_bytes()
+    identity = f"{dataset.info.name} {hashlib.sha256(table).hexdigest()}"
+    images = [
+        PosedImage(
+            replace(record, source=record.path),
+            partial(image.read, dataset.path(record)),
+            depth=partial(dataset.depth, record),
+        )
+        for record in dataset.records
+    ]
+    odometry = read_odometry(dataset.directory)
+    return ImageSource(images, dataset.info, identity, len(dataset), odometry=odometry)
+
+
+def open_bag(bag: Path | str, pose_topic: str = "") -> ImageSource:
+    """The images of a rosbag2 with poses interpolated to their stamps. Raises BagError."""
+    return _bag_source(bag, BagImages(bag, pose_topic=pose_topic or None), pose_topic)
+
+
+def _bag_source(bag: Path | str, images: BagImages, pose_topic: str) -> ImageSource:
+    path = Path(bag).resolve()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    identity = " ".join(f"{file.name} {file.stat().st_size}" for file in files)
+    return ImageSource(
+        _BagSequence(images),
+        images.info,
+        f"{identity} {pose_topic}",
+        len(images),
+        (images.stamps_ns, images.poses),
+        images.pose_fault,
+        images.odometry,
+    )
+
+
+class _BagSequence:
+    """Reads the bag anew in every iteration."""
+
+    def __init__(self, images: BagImages) -> None:
+        self._images = images
+
+    def __iter__(self) -> Iterator[PosedImage]:
+        for number, found in enumerate(self._images):
+            record = ImageRecord(
+                number, found.stamp_ns, found.camera, "", found.topic, found.map_from_camera
+            )
+            yield PosedImage(
+                record, partial(decode_image, found.message), found.weather, found.place
+            )
+
+
+class _Unposed:
+    """The same images without their poses."""
+
+    def __init__(self, images: Iterable[PosedImage]) -> None:
+        self._images = images
+
+    def __iter__(self) -> Iterator[PosedImage]:
+        for item in self._images:
+            yield replace(item, record=replace(item.record, map_from_camera=None))

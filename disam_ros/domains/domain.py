@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clock, sun and weather → the domain (season, weather, light) whose encoders see an image best.
+
+A domain's tags say for which conditions its encoders were trained. The distance from the present
+conditions to a domain adds up, over what is known (the numbers are the constants below):
+
+light    20 per 12° that the sun stands outside the domain's range (elevations beyond ±18° look
+         alike): day↔night 20 to 40, day↔dusk up to 20, where all else adds up to 8.9 at most;
+         0.02 per degree for the length of shadows; 1 for dawn instead of dusk
+weather  what differs on the picture: snow cover 6, wet ground 2, haze 2, cast shadows 1
+season   0.15 per month between the date and the nearest month of the domain, at most 0.9
+
+What is not known costs nothing, but among equally near domains those that ask for less that is
+unknown come first, then those that match more, then the common weather, then their order. Only
+daylight is preferred while the light is unknown (half the light's cost), and the reason says so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from disam_ros.domains.sun import UNKNOWN, WEATHER_WORDS, Conditions, observe, parse_weather
+from disam_ros.errors import DomainError
+
+__all__ = [
+    "Domain",
+    "DomainChoice",
+    "DomainChooser",
+    "distance",
+    "parse_weather",
+]
+
+VIEWS = ("ground", "aerial")
+LIGHT_COST = 20.0 / 12.0  # per degree outside the range, between ±FULL_LIGHT
+FULL_LIGHT = 18.0  # degrees: higher is all day, lower (astronomical night) is all night
+SHADOW_LENGTH_COST = 0.02  # per degree outside the range
+OTHER_LIGHT = 5.0  # cost from which on the light is another: 3° outside the range
+RISING_COST = 1.0  # dawn instead of dusk
+UNKNOWN_LIGHT = 0.5  # share of the light's cost while daylight is only assumed
+SEASON_COST = 0.15  # per month
+LOOKS = {  # costs of (cast shadows, haze, wet ground, snow cover) on the picture
+    "clear": (1.0, 0.0, 0.0, 0.0),
+    "cloudy": (0.5, 0.0, 0.0, 0.0),
+    "overcast": (0.0, 0.0, 0.0, 0.0),
+    "fog": (0.0, 2.0, 0.0, 0.0),
+    "rain": (0.0, 0.0, 2.0, 0.0),
+    "snow": (0.0, 0.0, 0.0, 6.0),
+}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A named condition and its tags; a tag left out fits everything. Raises DomainError."""
+
+    name: str  # also a folder name: letters, digits, '_', '-', '.'
+    sun_elevation: tuple[float, float] | None = None  # lowest, highest; degrees, no refraction
+    months: tuple[int, ...] = ()  # 1–12 as in the NORTHERN hemisphere
+    weather: tuple[str, ...] = ()  # words of WEATHER_WORDS
+    sun_rising: bool | None = None  # True: only dawn, False: only dusk; needs sun_elevation
+    view: str = "ground"  # or "aerial": seen from above, so never chosen for a camera image
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
+            self._refuse("name", "letters, digits, '_', '-', '.'", self.name)
+        if not _is_range(self.sun_elevation):
+            self._refuse(
+                "sun_elevation", "[lowest, highest] within ±90 degrees", self.sun_elevation
+            )
+        if not _is_list(self.months, range(1, 13)):
+            self._refuse("months", "a list of numbers 1 to 12", self.months)
+        if not _is_list(self.weather, WEATHER_WORDS):
+            self._refuse("weather", f"a list of {', '.join(WEATHER_WORDS)}", self.weather)
+        if self.sun_rising is not None and type(self.sun_rising) is not bool:
+            self._refuse("sun_rising", "true or false", self.sun_rising)
+        if self.sun_rising is not None and self.sun_elevation is None:
+            self._refuse("sun_rising", "a sun_elevation beside it", self.sun_rising)
+
+        if self.view not in VIEWS:
+            self._refuse("view", " or ".join(VIEWS), self.view)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, all tags included; `from_json` reads them back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Domain:
+        """Raises DomainError for an unknown key or a tag that does not fit."""
+        if not isinstance(values, Mapping) or "name" not in values:
+            raise DomainError(f"expected a domain with a name and tags, got {values!r}")
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise DomainError(
+                    f"domain '{values['name']}': unknown key '{key}'; expected {', '.join(known)}"
+                )
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def _refuse(self, tag: str, expected: str, came: Any) -> None:
+        raise DomainError(f"domain '{self.name}': {tag} expects {expected}, got {came!r}")
+
+
+def _is_list(value: Any, known: Container[Any]) -> bool:
+    return isinstance(value, tuple) and all(type(v) in (int, str) and v in known for v in value)
+
+
+def _is_range(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
+        return False
+    return -90 <= value[0] <= value[1] <= 90  # nan fails
+
+
+@dataclass(frozen=True)
+class DomainChoice:
+    """The domain in use and why."""
+
+    name: str
+    reason: str  # one sentence for people
+    exact: bool  # every tag of the domain is known to be fulfilled
+    sun_elevation: float | None  # degrees, no refraction; None: unknown
+    light: str  # day, dawn, dusk, night or unknown
+    season: str  # spring, summer, autumn, winter (of the place), tropics or unknown
+    weather: str  # one of WEATHER_WORDS or unknown
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far conditions are from a domain; smaller in `rank` is nearer."""
+
+    differs: tuple[tuple[str, float], ...]  # known mismatches and their costs
+    unconfirmed: tuple[str, ...]  # tags that ask for something unknown
+    matched: int  # tags known to be fulfilled
+    assumed: float  # cost of a domain that is not for daylight while the light is unknown
+    rarity: float  # how far the domain's weather is from the common one while it is unknown
+
+    @property
+    def rank(self) -> tuple[float, int, int, float]:
+        """Sort key."""
+        cost = self.assumed + sum(cost for _, cost in self.differs)
+        return round(cost, 9), len(self.unconfirmed), -self.matched, self.rarity
+
+
+def distance(domain: Domain, conditions: Conditions) -> Distance:
+    """How far `conditions` are from the tags of `domain` (see the module's head)."""
+    costs: dict[str, float | None] = {}  # per tag that counts; None: unknown
+    assumed, rarity = 0.0, 0.0
+    if domain.sun_elevation is not None:
+        costs["light"] = _light_cost(domain, conditions)
+        if costs["light"] is None:
+            darkness = FULL_LIGHT - min(domain.sun_elevation[1], FULL_LIGHT)
+            assumed = UNKNOWN_LIGHT * LIGHT_COST * darkness
+    if domain.weather:
+        costs["weather"] = None
+        if conditions.weather == UNKNOWN:
+            rarity = _weather_cost(domain.weather, "cloudy")
+        else:
+            costs["weather"] = _weather_cost(domain.weather, conditions.weather)
+    if domain.months and conditions.season != "tropics":
+        costs["season"] = _season_cost(domain.months, conditions.month)
+    return Distance(
+        differs=tuple((tag, cost) for tag, cost in costs.items() if cost),
+        unconfirmed=tuple(tag for tag, cost in costs.items() if cost is None),
+        matched=sum(cost == 0.0 for cost in costs.values()),
+        assumed=assumed,
+        rarity=rarity,
+    )
+
+
+def _light_cost(domain: Domain, conditions: Conditions) -> float | None:
+    height = conditions.sun_elevation
+    if height is None or domain.sun_elevation is None:
+        return None
+    low, high = domain.sun_elevation
+    cost = SHADOW_LENGTH_COST * max(low - height, height - high, 0.0)
+    low, high, height = (max(-FULL_LIGHT, min(FULL_LIGHT, v)) for v in (low, high, height))
+    cost += LIGHT_COST * max(low - height, height - high, 0.0)
+    if domain.sun_rising is not None and domain.sun_rising != conditions.rising:
+        cost += RISING_COST
+    return cost
+
+
+def _weather_cost(words: Iterable[str], weather: str) -> float:
+    def gap(word: str) -> float:
+        return sum(abs(a - b) for a, b in zip(LOOKS[word], LOOKS[weather], strict=True))
+
+    return min(gap(word) for word in words)
+
+
+def _season_cost(months: Iterable[int], month: float | None) -> float | None:
+    if month is None:
+        return None
+    if math.floor(month) in months:
+        return 0.0
+    return SEASON_COST * min(min((m - month) % 12, (month - m - 1) % 12) for m in months)
+
+
+class DomainChooser:
+    """Chooses among the domains a model has. Raises DomainError if there are none or twins."""
+
+    def __init__(self, domains: Sequence[Domain]) -> None:
+        self._domains = {domain.name: domain for domain in domains}
+        if not domains or len(self._domains) != len(domains):
+            names = [domain.name for domain in domains]
+            raise DomainError(f"expected one or more domains with different names, got {names}")
+
+    def choose(
+        self,
+        stamp_ns: int | None,
+        latitude: float,
+        longitude: float,
+        weather: str = "",
+        override: str = "",
+    ) -> DomainChoice:
+        """The domain nearest to a moment (UTC ns) and a place (degrees; nan: unknown).
+
+        A weather word that is not understood counts as unknown and is named in the reason: check
+        words with `parse_weather` where they come in. Raises DomainError for an `override` that is
+        not among the domains, or without one where all domains are aerial.
+        """
+        if override and override not in self._domains:
+            raise DomainError(
+                f"domain '{override}' is not available; available: {', '.join(self._domains)}"
+            )
+        conditions = observe(stamp_ns, latitude, longitude, weather)
+        asked = [self._domains[override]] if override else self._of_cameras()
+        found = [(distance(domain, conditions), domain.name) for domain in asked]
+        gap, name = min(found, key=lambda pair: pair[0].rank)  # of equals, the first
+        return DomainChoice(
+            name=name,
+            reason=_reason(name, gap, conditions, bool(override)),
+            exact=not gap.differs and not gap.unconfirmed,
+            sun_elevation=conditions.sun_elevation,
+            light=conditions.light,
+            season=conditions.season,
+            weather=conditions.weather,
+        )
+
+    def of_this_light(self, stamp_ns: int | None, latitude: float, longitude: float) -> list[str]:
+        """Domains whose light the sun does not contradict; all where it is unknown or fits none."""
+        now = observe(stamp_ns, latitude, longitude, "")
+        costs = {domain.name: _light_cost(domain, now) for domain in self._of_cameras()}
+        return [name for name, cost in costs.items() if (cost or 0.0) < OTHER_LIGHT] or list(costs)
+
+    def _of_cameras(self) -> list[Domain]:
+        found = [domain for domain in self._domains.values() if domain.view == "ground"]
+        if not found:
+            raise DomainError(
+                f"all domains are aerial ({', '.join(self._domains)}): name the one to use, or "
+                f"take a model with a domain for camera images"
+            )
+        return found
+
+
+def _reason(name: str, gap: Distance, now: Conditions, override: bool) -> str:
+    sun = "sun unknown" if now.sun_elevation is None else f"sun {now.sun_elevation:.1f}°"
+    weather = "weather unknown" if now.weather == UNKNOWN else now.weather
+    facts = f"{sun.replace('-', '−')}, {now.date}, {weather}"
+    differs = [f"differs in {', '.join(tag for tag, _ in gap.differs)}"] if gap.differs else []
+    doubts = [f"{', '.join(gap.unconfirmed)} unconfirmed"] if gap.unconfirmed else []
+    if override:
+        head = f"{name}: set by override; {facts}"
+    elif differs or doubts:
+        light, season = (
+            f"{what} unknown" if value == UNKNOWN else value
+            for what, value in (("light", now.light), ("season", now.season))
+        )
+        head = f"nearest to ({light}, {season}, {weather}): {name}; {facts}"
+    else:
+        head = f"{name}: {facts}"
+    return "; ".join([head, *differs, *doubts, *now.notes])

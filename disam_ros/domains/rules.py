@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tags of domains by name: the packaged domains.yaml and a user's own file beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from disam_ros.domains.domain import Domain
+from disam_ros.errors import DomainError
+
+
+def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
+    """The packaged rules by name; a user's YAML file adds to them or replaces entries.
+
+    Raises DomainError naming the file, the entry and what was expected.
+    """
+    packaged = (
+        resources.files("disam_ros.domains").joinpath("domains.yaml").read_text(encoding="utf-8")
+    )
+    rules = _parse_rules(packaged, "domains.yaml")
+    if path is not None:
+        try:
+            rules |= _parse_rules(Path(path).read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DomainError(f"{path} cannot be read: {error}") from error
+    return rules
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Safe YAML in which no key may stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(key.value) for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(
+                problem=f"'{min(twice)}' stands twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _parse_rules(text: str, where: str) -> dict[str, Domain]:
+    try:
+        entries = yaml.load(text, Loader=_OnceLoader)
+    except yaml.YAMLError as error:
+        raise DomainError(f"{where} is not valid YAML: {error}") from error
+    if not isinstance(entries, dict):
+        raise DomainError(f"{where}: expected 'name: {{tags}}' entries, got {entries!r}")
+    rules = {}
+    for name, tags in entries.items():
+        if not isinstance(tags, dict) or "name" in tags:
+            raise DomainError(f"{where}: '{name}' expects tags ({{}}: none), got {tags!r}")
+        try:
+            rules[name] = Domain.from_json({**tags, "name": name})
+        except DomainError as error:
+            raise DomainError(f"{where}: {error}") from error
+    return rules
+
+
+def domains_named(names: Iterable[str], rules: Mapping[str, Domain]) -> list[Domain]:
+    """The rules of these names in this order. Raises DomainError for a name without a rule."""
+    names = list(names)
+    for name in names:
+        if name not in rules:
+            near = get_close_matches(name, rules, 3, 0.5)
+            raise DomainError(
+                f"no rule for domain '{name}'; nearest: {', '.join(near) or 'none'}. To add one, "
+                f"write into a rules file '{name}: {{sun_elevation: [6, 90], months: [6, 7, 8], "
+                "weather: [clear, cloudy]}', or with {} as tags to fit everything"
+            )
+    return [rules[name] for name in names]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What priors of a known quality would do: the true place, moved by noise, as the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from disam_ros.datasets.records import ImageRecord
+from disam_ros.errors import ConfigError, MapError
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.prior import Disc, PositionPrior
+from disam_ros.localization.result import Localization
+
+LOCAL_RADIUS = 50.0  # metres (Xia et al., RA-L 2021)
+LEAST = 0.01  # metres of noise that a prior tells of, where there is none
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One image, asked for again with a prior.
+
+    noise: metres (1 σ) in x and y by which the prior is off, and says so. best: the answer with
+    that prior; None where the place is unknown. effect: what the prior did (prior.py). local: the
+    best map image within LOCAL_RADIUS of the moved place; None where there is none.
+    """
+
+    noise: float
+    best: ImageRecord | None
+    effect: str
+    local: ImageRecord | None
+
+
+def check_noises(noises: Sequence[float]) -> None:
+    """Raise ConfigError for one that is negative or not finite."""
+    if not all(np.isfinite(noise) and noise >= 0 for noise in noises):
+        raise ConfigError(f"noises of a prior expect metres from 0, got {list(noises)}")
+
+
+def trials(
+    localizer: Localizer, found: Localization, record: ImageRecord, noises: Sequence[float]
+) -> tuple[Trial, ...]:
+    """Trials of one image, a noise each; empty without a true pose.
+
+    found: the image's answer. The error is drawn once per image and scaled by the noise, so that
+    noises are compared on the same draws; it depends on the record's number alone.
+    """
+    if record.map_from_camera is None:
+        return ()
+    error = np.random.default_rng([SEED, record.id]).standard_normal(2)
+    truth = record.map_from_camera.translation[:2]
+    return tuple(_trial(localizer, found, truth + noise * error, noise) for noise in noises)
+
+
+def _trial(localizer: Localizer, found: Localization, place: np.ndarray, noise: float) -> Trial:
+    prior = PositionPrior(place, max(noise, LEAST) ** 2 * np.eye(2))
+    answer = localizer.search_again(found, prior)
+    try:
+        local = localizer.search_again(found, Disc(*place, LOCAL_RADIUS)).best.record
+    except MapError:
+        local = None
+    return Trial(noise, answer.best.record if answer.known else None, answer.prior, local)

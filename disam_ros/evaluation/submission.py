@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers → submission file of the long-term visual localization benchmark.
+
+From the READMEs of CMU-Seasons and RobotCar-Seasons: a line `name qw qx qy qz tx ty tz` for each
+image that was localized, with the rotation world→camera and the camera's TRANSLATION, which is not
+its centre, in the reference model's frame. CMU: bare file names, in CMU_eval_<method>.txt, all
+slices in one file; RobotCar: `camera/<µs>.jpg`, in RobotCar_eval_<method>.txt.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.records import POSE_COLUMNS
+from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.evaluation.answers import ANSWER_COLUMNS
+from disam_ros.geometry import Transform
+
+# How many of the last parts of an image's original path make up its name
+NAME_PARTS = {"cmu-seasons": 1, "robotcar-seasons": 2}
+
+
+def submission_line(name: str, map_from_camera: Transform) -> str:
+    """`name qw qx qy qz tx ty tz` of camera_from_map, with 15 digits."""
+    pose = map_from_camera.inverse()
+    x, y, z, w = pose.quaternion
+    return " ".join([name, *(f"{v + 0.0:.15g}" for v in (w, x, y, z, *pose.translation))])
+
+
+def write_submission(path: Path | str, poses: Mapping[str, Transform]) -> None:
+    """Write map_from_camera by image name; the file appears when it is complete."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(f"{submission_line(*item)}\n" for item in poses.items()))
+    part.replace(path)
+
+
+def answered_poses(answers: Path | str, dataset: Dataset, benchmark: str) -> dict[str, Transform]:
+    """map_from_camera by the benchmark's image names from an answers.csv.
+
+    dataset: the queries, as converted, whose `source` column holds the original names. Images that
+    were not localized are left out. benchmark: a key of NAME_PARTS. Raises DatasetError where the
+    answers are malformed or of other images.
+    """
+    sources = {record.path: record.source for record in dataset.records}
+    parts = NAME_PARTS[benchmark]
+    poses: dict[str, Transform] = {}
+    for where, row in _rows(Path(answers)):
+        stored = "/".join(PurePosixPath(row["path"]).parts[-4:])  # images/domain/camera/stamp.jpg
+        if stored not in sources:
+            raise DatasetError(f"{where}: {row['path']} is no image of {dataset.directory}")
+        name = "/".join(PurePosixPath(sources[stored]).parts[-parts:])
+        if name in poses:
+            raise DatasetError(f"{where}: {name} is answered twice")
+        fields = [row[f"map_from_camera_{column}"] for column in POSE_COLUMNS]
+        if fields[0]:
+            poses[name] = _pose(where, fields)
+    return poses
+
+
+def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
+    if not path.is_file():
+        raise DatasetError(f"{path} not found: expected the table `disam localize` writes")
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(ANSWER_COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise DatasetError(
+                f"{path} lacks the columns {sorted(missing)}; expected the table `disam localize` "
+                "writes"
+            )
+        return [(f"{path} line {reader.line_num}", row) for row in reader]
+
+
+def _pose(where: str, fields: list[str]) -> Transform:
+    try:
+        values = np.array([float(field) for field in fields])
+        return Transform(values[:3], values[3:])
+    except (ValueError, TypeError, GeometryError) as error:
+        raise DatasetError(f"{where} is malformed: {error}") from error

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images that say nothing of the place: of a covered or blinded camera, or of one that is stuck."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from disam_ros.geometry import distance
+from disam_ros.localization.odometry import Reading
+
+BLACK, WHITE, UNIFORM = "black", "white", "of one colour"
+FROZEN = "frozen"  # the same pixels, although odometry says that the vehicle moved
+REPEATED = "repeated"  # the same pixels for long, and nothing tells whether it moved
+
+LEAST_CONTRAST = 10.0  # levels of 255; the least of 1892 images by day and night had 86
+OUTLIERS = 0.5  # percent of the pixels at either end, such as stuck ones, that do not count
+DARK, BRIGHT = 64.0, 192.0  # levels below and above which an image of one colour has a name
+LOOKED_AT = 5_000  # pixels, about
+MOVED_M, MOVED_DEG = 0.5, 5.0  # what odometry must say before the same pixels are a fault
+REPEATS, REPEATED_NS = 4, 2_000_000_000  # images and time with the same pixels that are told
+
+
+def blank(image: np.ndarray) -> str:
+    """BLACK, WHITE or UNIFORM where nothing can be seen, else empty. image: uint8 [H, W, 3]."""
+    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / LOOKED_AT)))
+    pixels = image[::step, ::step].reshape(-1, image.shape[-1])
+    low, high = np.percentile(pixels, (OUTLIERS, 100.0 - OUTLIERS), axis=0)
+    if (high - low).max() >= LEAST_CONTRAST:
+        return ""
+    level = float(pixels.mean())
+    if level < DARK:
+        return BLACK
+    return WHITE if level > BRIGHT else UNIFORM
+
+
+@dataclass
+class _Run:
+    """Images with the same pixels. repeats: how many after the first."""
+
+    image: np.ndarray
+    first_ns: int
+    last_ns: int
+    reading: Reading | None
+    repeats: int = 0
+
+
+class FrozenWatch:
+    """Watches the images of one camera."""
+
+    def __init__(self) -> None:
+        self._run: _Run | None = None
+
+    def look(self, image: np.ndarray, stamp_ns: int | None, reading: Reading | None) -> str:
+        """FROZEN, REPEATED or empty.
+
+        image: uint8 [H, W, 3]; it is kept until the next one. stamp_ns, reading: its time and the
+        odometry then; None: unknown. The same image with the same stamp says nothing.
+        """
+        run, stamp_ns = self._run, stamp_ns or 0
+        if run is None or stamp_ns < run.last_ns or not np.array_equal(image, run.image):
+            self._run = _Run(image, stamp_ns, stamp_ns, reading)
+            return ""
+        if stamp_ns > run.last_ns:
+            run.last_ns, run.repeats = stamp_ns, run.repeats + 1
+        run.reading = run.reading or reading
+        moved = _moved(run.reading, reading)
+        if moved:
+            return FROZEN if run.repeats else ""
+        long = run.repeats >= REPEATS and run.last_ns - run.first_ns >= REPEATED_NS
+        return REPEATED if moved is None and long else ""
+
+
+def _moved(before: Reading | None, now: Reading | None) -> bool | None:
+    """None: unknown."""
+    if before is None or now is None or before.drive != now.drive:
+        return None
+    metres, degrees = distance(before.odom_from_base, now.odom_from_base)
+    return metres >= MOVED_M or degrees >= MOVED_DEG

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Posed images → map: choose keyframes, encode, write. Progress is shown and survives a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from disam_ros.config import MapBuilderConfig
+from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.keyframes import KeyframeSelector
+from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.domains.domain import DomainChooser
+from disam_ros.errors import MapError
+from disam_ros.mapping.encoding import BatchEncoder, Encoded, LocalEncoder
+from disam_ros.mapping.index import FLAT, write_cells
+from disam_ros.mapping.keypoints import keypoint_maker
+from disam_ros.mapping.place_map import MapHeader, PlaceMap
+from disam_ros.mapping.writer import MapWriter
+from disam_ros.models.descriptor import descriptor_shapes
+from disam_ros.models.model import Model
+
+logger = logging.getLogger(__name__)
+
+
+def build_map(
+    source: ImageSource,
+    model: Model,
+    output: Path | str,
+    config: MapBuilderConfig,
+    device: torch.device | str = "cpu",
+    show_progress: bool = True,
+    encoder: BatchEncoder | None = None,
+) -> PlaceMap:
+    """Build a map, or finish one that was killed.
+
+    encoder: None encodes in this process. Images without a pose or unreadable ones are left out
+    and counted in map.json. Raises MapError (output exists, disk full, nothing usable, unknown
+    domain).
+    """
+    bar = {"total": source.total, "desc": "map", "unit": "img", "disable": not show_progress}
+    identity = source.identity
+    with MapBuilder(source.info, model, output, config, device, identity, encoder) as builder:
+        for item in tqdm(source.images, **bar):
+            builder.add(item)
+        return builder.finish()
+
+
+def write_indices(place_map: PlaceMap) -> list[Path]:
+    """Write the index of every camera with so many images that it is worth one; returns them."""
+    written = []
+    for camera in place_map.cameras():
+        rows = place_map.rows_of(camera)
+        if len(rows) > FLAT:
+            write_cells(place_map.index_path(camera), place_map.coarse[rows], place_map.projection)
+            written.append(place_map.index_path(camera))
+    return written
+
+
+@dataclass
+class _Batch:
+    """Images under way, and how far the input was consumed when the last of them came."""
+
+    records: list[ImageRecord]
+    seen: int
+    unposed: int
+    rows: Callable[[], Encoded]
+
+
+class MapBuilder:
+    """Takes posed images one by one and writes a map. Use as a context manager.
+
+    encoder: None encodes in this process. live: images come from a sensor, so a resumed build
+    continues with new ones instead of being given the old ones again.
+    """
+
+    def __init__(
+        self,
+        info: DatasetInfo,
+        model: Model,
+        output: Path | str,
+        config: MapBuilderConfig,
+        device: torch.device | str = "cpu",
+        source: str = "",
+        encoder: BatchEncoder | None = None,
+        live: bool = False,
+    ) -> None:
+        if not model.identity:
+            raise MapError("the model was never saved: a map needs a model directory to refer to")
+        self._model, self._config = model, config
+        self._domains = DomainChooser(model.domains)
+        self._info = info
+        keypoints = keypoint_maker(config, info.cameras)
+        header = MapHeader(
+            model_identity=model.identity,
+            model_name=model.name,
+            map_frame=info.map_frame,
+            cameras=info.cameras,
+            descriptor=config.descriptor,
+            latitude=info.latitude,
+            longitude=info.longitude,
+            keypoints=keypoints.header if keypoints else None,
+        )
+        shapes = descriptor_shapes(model.network, config.descriptor)
+        dimensions = {stage: int(np.prod(shape)) for stage, shape in shapes.items()}
+        source = json.dumps([source or info.name, asdict(config)], sort_keys=True)
+        self._writer = MapWriter(
+            output, header, dimensions, hashlib.sha256(source.encode()).hexdigest()
+        )
+        self._seen = self._writer.position if live else 0
+        self._unposed = self._writer.skipped  # with those that could not be read before a kill
+        self._unreadable = 0
+        self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
+        self._encoder = encoder or LocalEncoder(model, config.descriptor, device, keypoints)
+        self._gathered: list[PosedImage] = []
+        self._under_way: deque[_Batch] = deque()
+        self._since_commit = 0
+
+    def __enter__(self) -> MapBuilder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._encoder.close()
+        self._writer.close()
+
+    @property
+    def count(self) -> int:
+        """Images in the map so far."""
+        under_way = sum(len(batch.records) for batch in self._under_way)
+        return self._writer.count + len(self._gathered) + under_way
+
+    def add(self, item: PosedImage) -> bool:
+        """Offer an image; True if it was kept as a keyframe."""
+        resumed = self._seen < self._writer.position  # was dealt with before the kill
+        pose = item.record.map_from_camera
+        if pose is None:
+            self._seen += 1
+            self._unposed += not resumed
+            return False
+        kept = self._keyframes.keeps(item.record.camera, pose) and not resumed
+        if kept:
+            record = replace(item.record, domain=self._domain_of(item.record))
+            if self._gathered and self._gathered[-1].record.domain != record.domain:
+                self._submit()
+            self._gathered.append(replace(item, record=record))
+        self._seen += 1
+        if len(self._gathered) >= self._config.batch_size:
+            self._submit()
+        return kept
+
+    def commit(self) -> None:
+        """Encode what waits and make it survive a kill."""
+        self._submit()
+        while self._under_way:
+            self._write(self._under_way.popleft())
+        self._writer.commit(self._seen, self._unposed + self._unreadable)
+        self._since_commit = 0
+
+    def finish(self) -> PlaceMap:
+        """Write the rest and open the finished map."""
+        self.commit()
+        skipped = self._unposed + self._unreadable
+        if not self._writer.count:
+            raise MapError(
+                f"none of {self._seen} images could be used ({skipped} without a pose or "
+                f"unreadable): a map needs at least one; see the warnings above"
+            )
+        place_map = PlaceMap(self._writer.finish({"skipped": skipped}), verify=False)
+        try:
+            write_indices(place_map)
+        except MapError as error:
+            logger.warning("%s", error)
+        return place_map
+
+    def _domain_of(self, record: ImageRecord) -> str:
+        names = self._model.domain_names()
+        name = self._config.domain or record.domain
+        if name in names:
+            return name
+        if name:
+            raise MapError(
+                f"model '{self._model.name}' has no encoder for domain '{name}', only for "
+                f"{', '.join(names)}; choose one with --domain"
+            )
+        place = (self._info.latitude, self._info.longitude)
+        latitude, longitude = (float("nan") if v is None else v for v in place)
+        return self._domains.choose(record.stamp_ns, latitude, longitude).name
+
+    def _submit(self) -> None:
+        """Send what was gathered off; write what comes back."""
+        if self._gathered:
+            records = [item.record for item in self._gathered]
+            rows = self._encoder.submit(records[0].domain, self._gathered)
+            self._under_way.append(_Batch(records, self._seen, self._unposed, rows))
+            self._gathered = []
+        while len(self._under_way) > self._encoder.ahead:
+            self._write(self._under_way.popleft())
+
+    def _write(self, batch: _Batch) -> None:
+        """Append a batch; from time to time make all up to it survive a kill."""
+        for record, row in zip(batch.records, batch.rows(), strict=True):
+            if isinstance(row, str):
+                logger.warning("left out of the map: %s", row)
+                self._unreadable += 1
+            else:
+                self._writer.add(record, *row)
+        self._since_commit += len(batch.records)
+        if self._since_commit >= self._config.checkpoint_every:
+            self._writer.commit(batch.seen, batch.unposed + self._unreadable)
+            self._since_commit = 0

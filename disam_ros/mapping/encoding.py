@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of images → descriptors: reading ahead on a thread, encoding on the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from disam_ros import image
+from disam_ros.config import DescriptorConfig
+from disam_ros.datasets.sources import PosedImage
+from disam_ros.errors import ImageError
+from disam_ros.mapping.keypoints import KeypointMaker
+from disam_ros.models.descriptor import describe
+from disam_ros.models.model import Model
+
+# Of each image its coarse and fine descriptor float32 [D] and, if asked for, its row of keypoints
+# uint8 [B]; or why it cannot be read
+Encoded = list[tuple[np.ndarray, ...] | str]
+# Of each image its network input [3, H, W] and row of keypoints, if any; or why it cannot be read
+Read = list[tuple[Tensor, tuple[np.ndarray, ...]] | str]
+
+
+class BatchEncoder(Protocol):
+    """Takes batches and gives their descriptors back in any order they are asked for.
+
+    ahead: batches that may be under way before the first is asked for.
+    """
+
+    ahead: int
+
+    def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
+        """Begin with a batch of one domain; calling the result waits for its descriptors."""
+
+    def close(self) -> None:
+        """Let go of what is still under way."""
+
+
+class LocalEncoder:
+    """Encodes in this process, while a thread reads and decodes the next batches."""
+
+    ahead = 2
+
+    def __init__(
+        self,
+        model: Model,
+        config: DescriptorConfig,
+        device: torch.device | str = "cpu",
+        keypoints: KeypointMaker | None = None,
+    ) -> None:
+        self._model, self._config, self._device = model.to(device), config, device
+        self._keypoints = keypoints
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+
+    def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
+        size = self._model.network.image_size
+        read = self._reader.submit(read_images, items, size, self._keypoints)
+        return lambda: encode(self._model, domain, read.result(), self._config, self._device)
+
+    def close(self) -> None:
+        self._reader.shutdown(cancel_futures=True)
+
+
+def read_images(
+    items: Sequence[PosedImage], size: tuple[int, int], keypoints: KeypointMaker | None = None
+) -> Read:
+    """Images as a network of that input size (height, width) takes them, with their keypoints.
+
+    Raises DatasetError for a damaged depth map.
+    """
+
+    def read(item: PosedImage) -> tuple[Tensor, tuple[np.ndarray, ...]] | str:
+        try:
+            pixels = item.load()
+            tensor = image.to_tensor(pixels, size)
+        except ImageError as error:
+            return str(error)
+        return tensor, (keypoints.row(item, pixels),) if keypoints else ()
+
+    return [read(item) for item in items]
+
+
+def encode(
+    model: Model,
+    domain: str,
+    read: Read,
+    config: DescriptorConfig,
+    device: torch.device | str = "cpu",
+) -> Encoded:
+    """Descriptors of the images that could be read, in their places."""
+    tensors = [item[0] for item in read if not isinstance(item, str)]
+    if not tensors:
+        return [item for item in read if isinstance(item, str)]
+    coarse, fine = describe(model, domain, torch.stack(tensors).to(device), config)
+    rows = zip(coarse.cpu().numpy(), fine.cpu().numpy(), strict=True)
+    return [item if isinstance(item, str) else (*next(rows), *item[1]) for item in read]

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coarse search: map images whose codes have the largest inner products with a query.
+
+Up to FLAT images every code is compared. A larger map is divided into cells of similar codes; the
+cells that resemble the query are searched by the leading coordinates of their codes (IndexIVF of
+faiss), and a shortlist is compared in full. This index is a file of the map, which is memory-mapped
+as the codes are. Where a place is given, only the images around it are compared.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import faiss
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from disam_ros.errors import MapError
+from disam_ros.mapping.compression import LEVELS, Projection
+
+logger = logging.getLogger(__name__)
+
+FLAT = 20_000  # images up to which all are compared
+CHUNK = 8192  # codes added at once
+LEARNING = 64  # images per cell that cells are learned from, if there are so many
+FEWEST = 2  # images per cell, on average
+CELLS_PER_ROOT = 2.0  # cells: so many times the square root of the number of images
+PROBED = 1 / 6  # share of the cells that are searched
+LEADING = 96  # coordinates, those of most variance, that cells are made of and searched by
+SHORTLIST = 500  # images compared in full
+SEED = 0
+
+
+class CoarseIndex(Protocol):
+    """Rows with the largest inner products."""
+
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and scores of the `count` best images, best first; fewer if there are no more.
+
+        query: coordinates float32 [d] (compression.py). Returns int64 [n] and float32 [n].
+        """
+
+
+class FlatIndex:
+    """Compares every code [N, d] on the CPU."""
+
+    def __init__(self, codes: np.ndarray, projection: Projection) -> None:
+        kind = faiss.ScalarQuantizer.QT_8bit
+        self._index = faiss.IndexScalarQuantizer(codes.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        _add(self._index, codes, projection)
+
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        return _nearest(self._index, query, count)
+
+
+class CellIndex:
+    """Compares codes [N, d] of the cells that resemble the query; cells are read from a file."""
+
+    def __init__(self, path: Path, codes: np.ndarray, projection: Projection) -> None:
+        """Raises ValueError where the file is not an index of so many images."""
+        try:
+            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+            self._cells = faiss.extract_index_ivf(self._index)
+            # its 32 threads that read ahead take longer than the search
+            faiss.downcast_InvertedLists(self._cells.invlists).prefetch_nthread = 0
+        except RuntimeError as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        expected = (len(codes), min(LEADING, projection.size))
+        if (self._index.ntotal, self._index.d) != expected:
+            found = f"{self._index.ntotal} images by {self._index.d} coordinates"
+            raise ValueError(f"{path} is of {found}, expected {expected[0]} by {expected[1]}")
+        self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
+        self._codes, self._projection = np.asarray(codes), projection
+
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        leading = np.ascontiguousarray(query[: self._index.d])
+        rows, _ = _nearest(self._index, leading, max(count, SHORTLIST))
+        return _best(self._codes, self._projection, rows[rows >= 0], query, count)
+
+
+class TorchIndex:
+    """Compares every code on a device; search is one matrix–vector product."""
+
+    def __init__(
+        self, codes: np.ndarray, projection: Projection, device: torch.device | str
+    ) -> None:
+        parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
+        rows = [torch.from_numpy(projection.decode(part)).half().to(device) for part in parts]
+        self._rows = torch.cat(rows)
+
+    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        scores = self._rows @ torch.from_numpy(query).to(self._rows)
+        best = scores.float().topk(min(count, len(scores)))
+        return best.indices.cpu().numpy(), best.values.cpu().numpy()
+
+
+class PlaceIndex:
+    """Compares the codes [N, d] of the images around a place. positions: metres [N, 3]."""
+
+    def __init__(self, codes: np.ndarray, projection: Projection, positions: np.ndarray) -> None:
+        self._codes, self._projection = np.asarray(codes), projection
+        self._tree = cKDTree(positions[:, :2])
+
+    def search(
+        self, query: np.ndarray, count: int, x: float, y: float, radius: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As CoarseIndex, among the images within `radius` metres of (x, y); empty if none is."""
+        return self.best(query, count, self.near(x, y, radius))
+
+    def near(self, x: float, y: float, radius: float) -> np.ndarray:
+        """Rows (int64) of the images within `radius` metres of (x, y)."""
+        return np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
+
+    def best(
+        self, query: np.ndarray, count: int, rows: np.ndarray, bonus: np.ndarray | float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As CoarseIndex, among some rows [n].
+
+        bonus: [n], is added to their scores for the choice, not in what is returned.
+        """
+        return _best(self._codes, self._projection, rows, query, count, bonus)
+
+
+def open_index(
+    codes: np.ndarray, projection: Projection, device: torch.device, path: Path | None = None
+) -> CoarseIndex:
+    """The index that fits the device and the size. path: where a file of cells may lie."""
+    if device.type != "cpu":
+        return TorchIndex(codes, projection, device)
+    if len(codes) > FLAT and path is not None:
+        try:
+            return CellIndex(path, codes, projection)
+        except ValueError as error:
+            logger.warning("%s; comparing all codes, which is slower: run 'disam index'", error)
+    return FlatIndex(codes, projection)
+
+
+def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
+    """Divide codes [N, d] into cells and write the index that CellIndex reads.
+
+    The file appears when it is complete. Raises MapError where the disk is full or read-only.
+    """
+    leading = Projection(projection.directions[:LEADING], projection.steps[:LEADING])
+    codes, size = codes[:, :LEADING], leading.size
+    count = max(1, min(round(CELLS_PER_ROOT * len(codes) ** 0.5), len(codes) // FEWEST))
+    rng = np.random.default_rng(SEED)
+    chosen = np.sort(rng.permutation(len(codes))[: LEARNING * count])
+    settings = {"niter": 10, "seed": SEED, "spherical": True, "min_points_per_centroid": 1}
+    kmeans = faiss.Kmeans(size, count, **settings)
+    kmeans.train(leading.decode(codes[chosen]))
+    centres = faiss.IndexFlatIP(size)
+    centres.add(kmeans.centroids)
+    index = faiss.IndexIVFScalarQuantizer(
+        centres, size, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    )
+    _add(index, codes, leading)
+    part = path.with_name(path.name + ".part")
+    try:
+        faiss.write_index(index, str(part))
+        part.replace(path)
+    except (RuntimeError, OSError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise MapError(
+            f"the index {path} cannot be written: {error}; the map is whole without it, only slower"
+            f" to search: free space or make it writable, then run 'disam index'"
+        ) from error
+
+
+def _nearest(index: faiss.Index, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores that faiss finds, on one thread: more only wait for each other."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        scores, rows = index.search(query[None], min(count, index.ntotal))
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return rows[0], scores[0]
+
+
+def _best(
+    codes: np.ndarray,
+    projection: Projection,
+    rows: np.ndarray,
+    query: np.ndarray,
+    count: int,
+    bonus: np.ndarray | float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` rows of largest inner product (plus bonus) among some, and their scores."""
+    # no matrix product: its threads cost more than so few rows
+    scores = np.einsum("nd,d->n", codes[rows].astype(np.float32), query * projection.steps)
+    best = np.argsort(-(scores + bonus))[:count]
+    return rows[best], scores[best]
+
+
+def _add(index: faiss.Index, codes: np.ndarray, projection: Projection) -> None:
+    """Add codes [N, d] to an index with an 8 bit quantizer, whose levels become those of the codes.
+
+    So none is rounded twice: a level is half a unit from the ends of its interval.
+    """
+    ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
+    levels = np.concatenate([end * projection.steps for end in ends]).astype(np.float32)
+    faiss.copy_array_to_vector(levels, index.sq.trained)
+    index.is_trained = True
+    for start in range(0, len(codes), CHUNK):
+        index.add(projection.decode(codes[start : start + CHUNK]))

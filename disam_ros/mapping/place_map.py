@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map on disk.
+
+    map.json         format version, model identity, frame, cameras, settings, counts, checksums
+    images.csv       one row per map image (dataset.IMAGE_COLUMNS); row number = descriptor row
+    poses.npy        the same map_from_camera, float64 [N, 7]: tx ty tz qx qy qz qw
+    cameras.npy      int16 [N]: which of map.json's camera_names each is of
+    coarse.npy       coarse descriptors, int8 [N, d] (compression.py)
+    directions.npy   what projects to them, float16 [d, D]
+    steps.npy        value of one unit of them, float32 [d]
+    index_K.faiss    of a large map: cells of camera K's coarse descriptors (index.py)
+    fine.npy         fine descriptors up to their norm, int8 [N, D_fine]
+    keypoints.npy    optional, named in map.json: points to verify a place by (keypoints.py)
+
+A map is written to `<name>.part` and renamed when complete, so what carries the name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.camera import Camera
+from disam_ros.config import DescriptorConfig
+from disam_ros.datasets.records import ImageRecord, RecordTable
+from disam_ros.errors import DisamError, MapError
+from disam_ros.files import file_sha256
+from disam_ros.mapping.compression import Projection
+from disam_ros.mapping.keypoints import FILE, KeypointHeader, MapKeypoints
+from disam_ros.settings import from_dict
+
+FORMAT_VERSION = 2
+PROJECTION = ("directions.npy", "steps.npy")
+ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *PROJECTION, "fine.npy")
+DATA_FILES = ("images.csv", *ARRAYS)
+CHECKED = 2**28  # bytes of a file up to which its checksum is verified at opening
+
+
+@dataclass(frozen=True)
+class MapHeader:
+    """What map.json says besides counts and checksums."""
+
+    model_identity: str
+    model_name: str
+    map_frame: str
+    cameras: dict[str, Camera]
+    descriptor: DescriptorConfig
+    latitude: float | None = None
+    longitude: float | None = None
+    keypoints: KeypointHeader | None = None
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """Files of the map besides map.json and indices."""
+        return (*DATA_FILES, FILE) if self.keypoints else DATA_FILES
+
+    def to_json(self) -> dict:
+        values = asdict(self)
+        if self.keypoints is None:
+            del values["keypoints"]
+        values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
+        return {"format_version": FORMAT_VERSION, **values}
+
+    @classmethod
+    def from_json(cls, values: dict) -> MapHeader:
+        rest = {k: values[k] for k in ("model_identity", "model_name", "map_frame")}
+        return cls(
+            **rest,
+            cameras={n: Camera.from_json(c) for n, c in values["cameras"].items()},
+            descriptor=from_dict(DescriptorConfig, values["descriptor"]),
+            latitude=values["latitude"],
+            longitude=values["longitude"],
+            keypoints=KeypointHeader(**values["keypoints"]) if "keypoints" in values else None,
+        )
+
+
+class PlaceMap:
+    """A complete map, opened for reading; arrays stay on disk, memory-mapped, rows are read lazily.
+
+    records: rows of images.csv. poses, coarse, fine: the arrays. projection: makes `coarse`.
+    verify: compare checksums; None does so for files up to CHECKED bytes, False for none. Sizes
+    are always compared. Raises MapError when the directory is missing, half-written, damaged or of
+    another version.
+    """
+
+    def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
+        self.directory = Path(directory)
+        values = _read_json(self.directory)
+        try:
+            self.header = MapHeader.from_json(values)
+            count, checksums = values["images"], values["sha256"]
+            self._camera_names: list[str] = values["camera_names"]
+        except (KeyError, TypeError, ValueError, AttributeError, DisamError) as error:
+            raise MapError(f"{self.directory / 'map.json'} is malformed: {error}") from error
+        for name in self.header.data_files:
+            self._check_file(name, checksums.get(name), verify)
+        self.records: Sequence[ImageRecord] = RecordTable(self.directory / "images.csv")
+        arrays = {name: self._load_array(name) for name in ARRAYS}
+        self.poses, self.coarse = arrays["poses.npy"], arrays["coarse.npy"]
+        self.fine, self._camera_of = arrays["fine.npy"], arrays["cameras.npy"]
+        self.projection = Projection(np.array(arrays["directions.npy"]), arrays["steps.npy"])
+        self._keypoints = self._load_keypoints()
+        lengths = {name: len(array) for name, array in arrays.items() if name not in PROJECTION}
+        lengths["images.csv"] = len(self.records)
+        if self._keypoints is not None:
+            lengths[FILE] = len(self._keypoints)
+        if set(lengths.values()) != {count}:
+            raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
+        if not count:
+            raise MapError(f"{self.directory} holds no images; build it again")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def require_model(self, identity: str, name: str) -> None:
+        """Raise MapError unless the map was built with the model of this identity."""
+        if identity != self.header.model_identity:
+            raise MapError(
+                f"{self.directory} was built with model '{self.header.model_name}' "
+                f"({self.header.model_identity[:12]}), not with '{name}' ({identity[:12]}); "
+                f"load that model or rebuild the map"
+            )
+
+    def rows_of(self, camera: str) -> np.ndarray:
+        """Descriptor rows (int64) of one camera. Raises MapError for a camera not in the map."""
+        if camera not in self._camera_names:
+            raise MapError(f"map has no camera '{camera}'; it has {self.cameras()}")
+        return np.flatnonzero(self._camera_of == self._camera_names.index(camera))
+
+    def cameras(self) -> list[str]:
+        return sorted(self._camera_names)
+
+    def index_path(self, camera: str) -> Path:
+        """Where the index of a large map lies (index.py); it can be made anew at any time."""
+        return self.directory / f"index_{self._camera_names.index(camera)}.faiss"
+
+    def keypoints(self, row: int) -> MapKeypoints:
+        """Points of a map image. Raises MapError where the map has none."""
+        if self._keypoints is None:
+            raise MapError(
+                f"{self.directory} has no keypoints to verify places by; build it again with the "
+                f"setting keypoints, such as 512"
+            )
+        return MapKeypoints.of_row(self._keypoints[row])
+
+    def spacing(self) -> float:
+        """Median distance (metres) between consecutive map images of one camera."""
+        steps = [0.0]
+        for camera in self.cameras():
+            track = self.poses[self.rows_of(camera), :3]
+            steps += np.linalg.norm(np.diff(track, axis=0), axis=1).tolist()
+        return float(np.median(steps[1:])) if len(steps) > 1 else 0.0
+
+    def _check_file(self, name: str, sha256: str | None, verify: bool | None) -> None:
+        path = self.directory / name
+        if not path.is_file():
+            raise MapError(f"{path} is missing: the map is incomplete; build it again")
+        if verify is None:
+            verify = path.stat().st_size <= CHECKED
+        if verify and file_sha256(path) != sha256:
+            raise MapError(f"{path} is damaged: its SHA-256 is not the one in map.json")
+
+    def _load_keypoints(self) -> np.ndarray | None:
+        """Rows [N] of KeypointHeader.row_type; None where there are none."""
+        if self.header.keypoints is None:
+            return None
+        rows, kind = self._load_array(FILE), self.header.keypoints.row_type
+        if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != kind.itemsize:
+            raise MapError(
+                f"{self.directory / FILE} is damaged: expected {kind.itemsize} bytes an image, got "
+                f"shape {list(rows.shape)}"
+            )
+        return rows.view(kind)[:, 0]
+
+    def _load_array(self, name: str) -> np.ndarray:
+        try:
+            return np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise MapError(f"{self.directory / name} is damaged: {error}") from error
+
+
+def _read_json(directory: Path) -> dict:
+    path = directory / "map.json"
+    if not path.is_file():
+        part = directory.with_name(directory.name + ".part")
+        hint = "build one with 'disam build-map'"
+        if part.exists():
+            hint = f"{part} holds a half-built map: run the same build again to finish it"
+        raise MapError(f"{path} not found: {directory} is not a map; {hint}")
+    try:
+        values = json.loads(path.read_text())
+        version = values["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MapError(f"{path} is malformed: {error}") from error
+    if version != FORMAT_VERSION:
+        raise MapError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+    return values

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoding on a Ray cluster (`pip install 'disam_ros[ray]'`): the same map, from more machines.
+
+Images are read where they are encoded, so a dataset directory must lie at the same path on all
+machines. Work of a machine that dies is done again on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from disam_ros.config import DescriptorConfig
+from disam_ros.datasets.sources import PosedImage
+from disam_ros.errors import ConfigError
+from disam_ros.mapping.encoding import Encoded, encode, read_images
+from disam_ros.mapping.keypoints import KeypointMaker
+from disam_ros.models.model import Model
+
+if TYPE_CHECKING:
+    import ray
+
+PER_CPU = 2  # batches under way for each core of the cluster
+RETRIES = 5  # times that a batch is done again after its worker died
+
+
+class RayEncoder:
+    """Encodes on the cores of a cluster, one batch a core.
+
+    address: of the cluster, as ray.init takes it; 'auto' finds a running one, 'local' starts one on
+    this machine. Raises ConfigError where Ray is absent or there is no such cluster.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: DescriptorConfig,
+        address: str,
+        keypoints: KeypointMaker | None = None,
+    ) -> None:
+        self._ray = _import_ray()
+        self._own = not self._ray.is_initialized()
+        try:
+            if self._own:
+                self._ray.init(address, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"no Ray cluster at '{address}': {error}; start one with 'ray start --head', or "
+                f"name 'local'"
+            ) from error
+        self._model, self._config = self._ray.put(model.to("cpu")), config
+        self._keypoints = keypoints
+        self._encode = self._ray.remote(max_retries=RETRIES)(_encode)
+        self.ahead = PER_CPU * int(self._ray.cluster_resources().get("CPU", 1))
+
+    def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
+        result = self._encode.remote(
+            self._model, domain, list(items), self._config, self._keypoints
+        )
+        return lambda: self._ray.get(result)
+
+    def close(self) -> None:
+        if self._own:
+            self._ray.shutdown()
+
+
+def _encode(
+    model: Model,
+    domain: str,
+    items: Sequence[PosedImage],
+    config: DescriptorConfig,
+    keypoints: KeypointMaker | None,
+) -> Encoded:
+    """On a worker, which has one core."""
+    torch.set_num_threads(1)
+    return encode(model, domain, read_images(items, model.network.image_size, keypoints), config)
+
+
+def _import_ray() -> ray | Any:
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"Ray is not installed ({error}): pip install 'disam_ros[ray]', or build without --ray"
+        ) from error
+    return ray

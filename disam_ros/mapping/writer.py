@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Appends images and descriptors to `<map>.part`, safe against a kill at any moment.
+
+Rows are appended to plain files; every commit flushes them to disk and then replaces
+`progress.json`, which says how many rows count. Opening again cuts the files back to that number
+and goes on. `finish` compresses the coarse descriptors, which wait in full in a file of their own,
+writes map.json and renames the directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
+from disam_ros.errors import MapError
+from disam_ros.files import file_sha256
+from disam_ros.mapping.compression import CHUNK, learn, to_int8
+from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
+from disam_ros.mapping.place_map import MapHeader
+
+NPY_HEADER_BYTES = 128  # what numpy writes for a two-dimensional array, with room to grow
+WHOLE = "coarse_whole.npy"  # coarse descriptors until they are compressed
+DTYPES = {WHOLE: np.dtype(np.float16), "fine.npy": np.dtype(np.int8)}
+
+
+class MapWriter:
+    """An unfinished map.
+
+    header: what the map will say of itself. source: any text naming the input; a half-built map
+    of another header or source is refused. position, skipped: how far the input was consumed at
+    the last commit, and how many images of it were left out.
+    Raises MapError when the output exists, belongs to another build, or the disk is full.
+    """
+
+    def __init__(
+        self, directory: Path | str, header: MapHeader, dimensions: dict[str, int], source: str
+    ) -> None:
+        self.directory = Path(directory)
+        if self.directory.exists():
+            raise MapError(f"{self.directory} exists; choose a new directory or remove it")
+        self.part = self.directory.with_name(self.directory.name + ".part")
+        self.count = 0
+        self.position = 0
+        self.skipped = 0
+        self._header = header
+        self._dimensions = {WHOLE: dimensions["coarse"], "fine.npy": dimensions["fine"]}
+        self._kinds = dict(DTYPES)
+        if header.keypoints:
+            self._dimensions[FILE] = header.keypoints.row_type.itemsize
+            self._kinds[FILE] = np.dtype(np.uint8)
+        self._identity = {"header": header.to_json(), "dimensions": dimensions, "source": source}
+        with self._reporting_disk_errors():
+            self._open()
+
+    def add(
+        self,
+        record: ImageRecord,
+        coarse: np.ndarray,
+        fine: np.ndarray,
+        keypoints: np.ndarray | None = None,
+    ) -> None:
+        """Append one image. `record.id` and `.path` are replaced; coarse, fine: [D] each;
+        keypoints: uint8 [B], of a map that has them.
+
+        Raises MapError where the descriptors are not finite.
+        """
+        if not (np.isfinite(coarse).all() and np.isfinite(fine).all()):
+            raise MapError(
+                f"the model makes descriptors that are not finite of {record.source or record.id}: "
+                f"its weights are damaged or its training went astray"
+            )
+        if (keypoints is None) != (self._header.keypoints is None):
+            raise MapError("keypoints expected of all images of a map, or of none")
+        with self._reporting_disk_errors():
+            row = record_row(record) | {"id": self.count, "path": ""}
+            self._csv.writerow(row)
+            self._files[WHOLE].write(coarse.astype(DTYPES[WHOLE]).tobytes())
+            self._files["fine.npy"].write(to_int8(fine).tobytes())
+            if keypoints is not None:
+                self._files[FILE].write(keypoints.tobytes())
+        self.count += 1
+
+    def commit(self, position: int, skipped: int = 0) -> None:
+        """Make everything added so far survive a kill; the input is consumed up to `position`."""
+        with self._reporting_disk_errors():
+            for file in self._files.values():
+                _sync(file)
+            progress = {**self._identity, "count": self.count}
+            progress |= {"position": position, "skipped": skipped}
+            progress["csv_bytes"] = self._files["images.csv"].tell()
+            _replace(self.part / "progress.json", json.dumps(progress))
+        self.position, self.skipped = position, skipped
+
+    def finish(self, extra: dict | None = None) -> Path:
+        """Complete the map and give it its name. extra: further entries of map.json."""
+        if not self.count:
+            raise MapError("no image was added: a map needs at least one")
+        with self._reporting_disk_errors():
+            for name in self._kinds:
+                self._files[name].seek(0)
+                self._files[name].write(self._npy_header(name, self.count))
+            self.close()
+            self._compress()
+            cameras = self._tabulate()
+            self._triangulate(cameras)
+            values = self._header.to_json() | {"images": self.count, **(extra or {})}
+            values["camera_names"] = cameras
+            files = self._header.data_files
+            values["sha256"] = {name: file_sha256(self.part / name) for name in files}
+            _replace(self.part / "map.json", json.dumps(values, indent=2) + "\n")
+            os.rename(self.part, self.directory)
+            for name in ("progress.json", WHOLE):
+                (self.directory / name).unlink(missing_ok=True)
+            _sync_directory(self.directory.parent)
+        return self.directory
+
+    def _compress(self) -> None:
+        """Write coarse.npy and its projection from the whole descriptors."""
+        whole = np.load(self.part / WHOLE, mmap_mode="r")
+        projection = learn(whole, self._header.descriptor.coarse_size)
+        np.save(self.part / "directions.npy", projection.directions)
+        np.save(self.part / "steps.npy", projection.steps)
+        shape = (len(whole), projection.size)
+        path = self.part / "coarse.npy"
+        codes = np.lib.format.open_memmap(path, "w+", np.int8, shape)
+        for start in range(0, len(whole), CHUNK):
+            codes[start : start + CHUNK] = projection.encode(whole[start : start + CHUNK])
+        codes.flush()
+
+    def _tabulate(self) -> list[str]:
+        """Write poses.npy and cameras.npy from images.csv; returns the names of the cameras."""
+        records = RecordTable(self.part / "images.csv")
+        poses = np.zeros((len(records), 7))
+        cameras = np.zeros(len(records), np.int16)
+        names: dict[str, int] = {}
+        for row, record in enumerate(records):
+            pose = record.map_from_camera
+            poses[row] = *pose.translation, *pose.quaternion
+            cameras[row] = names.setdefault(record.camera, len(names))
+        np.save(self.part / "poses.npy", poses)
+        np.save(self.part / "cameras.npy", cameras)
+        return list(names)
+
+    def _triangulate(self, cameras: list[str]) -> None:
+        """Give depths to keypoints that have none; after a kill in between it does the same."""
+        header = self._header.keypoints
+        if header is None:
+            return
+        stored = np.load(self.part / FILE, mmap_mode="r+")
+        table = stored.view(header.row_type)[:, 0]
+        poses, camera_of = np.load(self.part / "poses.npy"), np.load(self.part / "cameras.npy")
+        for number, name in enumerate(cameras):
+            rows = np.flatnonzero(camera_of == number)
+            camera = intrinsics(self._header.cameras, name)
+            if camera is not None:
+                fill_depths(table, rows, header.features, poses[rows], camera)
+        stored.flush()
+
+    def close(self) -> None:
+        """Flush and close; what was committed can be resumed."""
+        for file in self._files.values():
+            if not file.closed:
+                _sync(file)
+                file.close()
+
+    def _open(self) -> None:
+        progress = self._read_progress()
+        if progress is None:
+            self.part.mkdir(parents=True, exist_ok=True)
+        else:
+            self.count, self.position = progress["count"], progress["position"]
+            self.skipped = progress["skipped"]
+        mode = "w" if progress is None else "r+"
+        self._files = {
+            "images.csv": (self.part / "images.csv").open(mode, newline=""),
+            **{name: (self.part / name).open(mode + "b") for name in self._kinds},
+        }
+        for name, kind in self._kinds.items():
+            file = self._files[name]
+            file.write(self._npy_header(name, 0))
+            row_bytes = self._dimensions[name] * kind.itemsize
+            file.truncate(NPY_HEADER_BYTES + self.count * row_bytes)
+            file.seek(0, os.SEEK_END)
+        table = self._files["images.csv"]
+        if progress is None:
+            self._csv = records_writer(table)
+        else:
+            table.truncate(progress["csv_bytes"])
+            table.seek(0, os.SEEK_END)
+            self._csv = records_writer(table, header=False)
+
+    def _read_progress(self) -> dict | None:
+        path = self.part / "progress.json"
+        if not path.exists():
+            return None  # killed before the first commit: nothing to keep
+        progress = json.loads(path.read_text())
+        if any(progress.get(k) != json.loads(json.dumps(v)) for k, v in self._identity.items()):
+            raise MapError(
+                f"{self.part} holds a half-built map of another model, source or settings; "
+                f"remove it to start afresh"
+            )
+        return progress
+
+    def _npy_header(self, name: str, rows: int) -> bytes:
+        buffer = BytesIO()
+        shape = (rows, self._dimensions[name])
+        values = {"descr": self._kinds[name].str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(buffer, values)
+        header = buffer.getvalue()
+        if len(header) != NPY_HEADER_BYTES:
+            raise MapError(f"npy header has {len(header)} bytes, expected {NPY_HEADER_BYTES}")
+        return header
+
+    @contextmanager
+    def _reporting_disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise MapError(
+                f"{self.part} cannot be written: {error.strerror}; {self.position} inputs are "
+                f"safe on disk: free space and run the same command again to go on from there"
+            ) from error
+
+
+def _sync(file: object) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that it is either the old one or the new one, whole."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w") as file:
+        file.write(text)
+        _sync(file)
+    os.replace(temporary, path)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs a query's encoders: torch, or ONNX Runtime over the files of `disam export`.
+
+Maps are always built with torch; the features of both agree to disam_ros.export.TOLERANCE.
+
+An exported file is `<model directory>/onnx/<domain>.onnx`: input `image` float32 [B, 3, H, W] in
+[−1, 1] as image.to_tensor gives it, outputs `z_coarse` and `z_fine` [B, C, h, w], and the metadata
+`format_version`, `model_identity`, `model_name`, `domain` and `input`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from disam_ros.config import BACKENDS
+from disam_ros.errors import ConfigError, ModelError
+from disam_ros.models.model import Model
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+logger = logging.getLogger(__name__)
+
+EXPORT_FORMAT = 1
+EXPORT_FOLDER = "onnx"  # inside a model directory
+INPUT = "image"
+OUTPUTS = ("z_coarse", "z_fine")
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+KEPT_BYTES, LARGEST_KEPT = 128 << 20, 32 << 20
+
+
+class Backend(Protocol):
+    """Runs the two encoders of a domain; once where they are one, as in a global model."""
+
+    name: str
+
+    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W] in [−1, 1] → coarse and fine features [B, C, h, w]."""
+        ...
+
+
+class TorchBackend:
+    """The model's own networks, on the device they are on; on a CPU in the form fastest there."""
+
+    name = "torch"
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        self._model = model
+        if device.type == "cpu":
+            keep_freed_memory()
+            if model.network.depthwise:  # the paper's encoder is faster without
+                for encoder in (*model.coarse.values(), *model.fine.values()):
+                    encoder.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self._model.encode(domain, images)
+
+
+class OnnxBackend:
+    """ONNX Runtime on the CPU, with as many threads as torch.
+
+    All domains are opened at once (some 25 ms each), so that a wrong file is told at the start and
+    not at dusk. Raises ConfigError without onnxruntime, ModelError for a file that is missing,
+    damaged or of another model.
+    """
+
+    name = "onnx"
+
+    def __init__(self, model: Model, directory: Path) -> None:
+        self._sessions = {
+            domain: _open_domain(directory, domain, model) for domain in model.domain_names()
+        }
+
+    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        return run_session(self._sessions[domain], images)
+
+
+def select_backend(
+    name: str, model: Model, device: torch.device, model_dir: Path | None = None
+) -> Backend:
+    """The backend of that name; 'auto' is onnx where it can run, which is only after an export.
+
+    auto: onnx on a CPU where onnxruntime is installed and the model directory holds a file for each
+    domain, else torch. Raises ConfigError where the one asked for cannot run, ModelError for files
+    that are no good.
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"backend '{name}' is unknown; use {', '.join(BACKENDS)}")
+    exported = model_dir / EXPORT_FOLDER if model_dir else None
+    if name == "auto":
+        name = "onnx" if device.type == "cpu" and _ready(exported, model) else "torch"
+    if name == "torch":
+        return TorchBackend(model, device)
+    if device.type != "cpu":
+        raise ConfigError(f"backend 'onnx' runs on the CPU, not on {device}: set device to 'cpu'")
+    if exported is None:
+        raise ConfigError("backend 'onnx' needs a model directory: open it with Localizer.open")
+    logger.info("ONNX Runtime runs the encoders, from %s", exported)
+    return OnnxBackend(model, exported)
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep up to 128 MiB that it freed, for the next layer and the next image.
+
+    Else glibc gives a layer's output, some MB, back to the kernel and gets it again zeroed, page by
+    page, which takes a third of the mobile encoders' time. Does nothing with another C library.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def open_session(path: Path) -> InferenceSession:
+    """An exported file, ready to run. Raises ConfigError without onnxruntime, ModelError."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            "backend 'onnx' needs the package onnxruntime: pip install onnxruntime, or set "
+            "backend to 'torch'"
+        ) from error
+    if not path.is_file():
+        raise ModelError(f"{path} not found: run 'disam export --model {path.parent.parent}'")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait by spinning take the cores that other nodes need, and gain nothing here.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no root of their own
+        raise ModelError(
+            f"{path} cannot be read: {error}; remove it and run 'disam export' again"
+        ) from error
+
+
+def run_session(session: InferenceSession, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images [B, 3, H, W] in [−1, 1] → coarse and fine features [B, C, h, w]."""
+    coarse, fine = session.run(list(OUTPUTS), {INPUT: images.numpy()})
+    return torch.from_numpy(coarse), torch.from_numpy(fine)
+
+
+def _ready(directory: Path | None, model: Model) -> bool:
+    """Whether the exported files can be used; logs what is in the way if there are any."""
+    if directory is None or not directory.is_dir():
+        return False
+    names = model.domain_names()
+    missing = [name for name in names if not (directory / f"{name}.onnx").is_file()]
+    if missing:
+        logger.warning("%s lacks %s: torch runs the encoders", directory, ", ".join(missing))
+        return False
+    if find_spec("onnxruntime") is None:
+        logger.warning("%s needs the package onnxruntime: torch runs the encoders", directory)
+        return False
+    return True
+
+
+def _open_domain(directory: Path, domain: str, model: Model) -> InferenceSession:
+    path = directory / f"{domain}.onnx"
+    session = open_session(path)
+    found = session.get_modelmeta().custom_metadata_map
+    expected = {
+        "format_version": str(EXPORT_FORMAT),
+        "model_identity": model.identity,
+        "domain": domain,
+    }
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise ModelError(
+                f"{path} has {key} '{found.get(key)}', expected '{value}': remove {directory} and "
+                f"run 'disam export --model {directory.parent}'"
+            )
+    return session

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features → compact descriptors whose inner product is the coarse or fine similarity.
+
+Features are pooled to a grid, then normalized as the metric asks (Eq. 16 or cosine). With a grid
+as large as the feature map this is the paper's metric exactly; what pooling costs in ranking is
+written in docs/performance.md.
+
+A global model's features are one cell [B, C, 1, 1]. Both similarities are then the cosine of the C
+numbers: Eq. 16 compares each channel's layout, of which one cell has none but the sign.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from disam_ros.config import DescriptorConfig
+from disam_ros.models.global_descriptors import GlobalConfig
+from disam_ros.models.model import Model
+from disam_ros.models.networks import NetworkConfig
+from disam_ros.models.similarity import channel_normalize, normalize
+
+
+@torch.inference_mode()
+def describe(
+    model: Model, domain: str, images: Tensor, config: DescriptorConfig
+) -> tuple[Tensor, Tensor]:
+    """Descriptors [B, D_coarse], [B, D_fine] of images [B, 3, H, W] of one domain."""
+    return descriptors(*model.encode(domain, images), config)
+
+
+@torch.inference_mode()
+def descriptors(
+    z_coarse: Tensor, z_fine: Tensor, config: DescriptorConfig
+) -> tuple[Tensor, Tensor]:
+    """Coarse and fine features [B, C, h, w] → descriptors [B, D_coarse], [B, D_fine]."""
+    return coarse_descriptor(z_coarse, config), fine_descriptor(z_fine, config)
+
+
+def coarse_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
+    """Coarse features [B, C, h, w] → descriptors [B, D]; inner product = Eq. 16, norm ≤ 1.
+
+    Features of one cell: inner product = cosine, norm 1.
+    """
+    if is_one_cell(z):
+        return fine_descriptor(z, config)
+    pooled = pool(z, config.coarse_grid, config.centered)
+    return channel_normalize(pooled).flatten(1) / math.sqrt(z.shape[1])
+
+
+def fine_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
+    """Fine features [B, C, h, w] → descriptors [B, D]; inner product = cosine, norm 1."""
+    return normalize(pool(z, config.fine_grid, config.centered)).flatten(1)
+
+
+def pool(z: Tensor, grid: int, centered: bool) -> Tensor:
+    """Average features [B, C, h, w] over `grid` cells along the longer side; one cell stays."""
+    if is_one_cell(z):
+        return z
+    pooled = functional.adaptive_avg_pool2d(z, grid_shape(*z.shape[-2:], grid))
+    return pooled - pooled.mean((-2, -1), keepdim=True) if centered else pooled
+
+
+def is_one_cell(z: Tensor) -> bool:
+    """Whether features [..., h, w] are a global descriptor."""
+    return tuple(z.shape[-2:]) == (1, 1)
+
+
+def grid_shape(height: int, width: int, grid: int) -> tuple[int, int]:
+    """Rows and columns of a grid with `grid` cells along the longer side of a feature map.
+
+    Cells are square as nearly as can be; there are never more cells than features.
+    """
+    scale = min(1.0, grid / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def descriptor_shapes(
+    network: NetworkConfig | GlobalConfig, config: DescriptorConfig
+) -> dict[str, tuple[int, int, int]]:
+    """Shape (C, rows, columns) of one coarse and one fine descriptor before flattening."""
+    return {
+        stage: (network.channels, *grid_shape(*network.feature_size, grid))
+        for stage, grid in (("coarse", config.coarse_grid), ("fine", config.fine_grid))
+    }

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network of global descriptors is made of. Goes to model.json under `network`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from disam_ros.errors import ModelError
+from disam_ros.models import mobile
+
+BACKBONES = ("vgg16", "resnet18", "alexnet", "mobile", "disam")
+HEADS = ("netvlad", "mac", "gem", "safa")
+SMALLEST = 32  # pixels of an image's side
+
+
+@dataclass(frozen=True)
+class GlobalConfig:
+    """Kind and size of the network. Images [B, 3, H, W] in [−1, 1] → z [B, channels, 1, 1].
+
+    Raises ModelError for what does not fit together.
+    """
+
+    backbone: str = "mobile"  # one of BACKBONES
+    head: str = "netvlad"  # one of HEADS
+    clusters: int = 64  # of netvlad
+    heads: int = 8  # position maps of safa
+    size: int = 0  # numbers of a descriptor after PCA whitening; 0: no whitening
+    depth: bool = False  # a second descriptor, of the depth map predicted from the image
+    width: int = 24  # of the disam backbone (disam_ros.networks)
+    encoder_blocks: int = 4  # of the disam backbone
+    image_size: tuple[int, int] = (192, 256)  # height, width in pixels; multiples of the stride
+
+    def __post_init__(self) -> None:
+        for what, known in (("backbone", BACKBONES), ("head", HEADS)):
+            value = getattr(self, what)
+            if value not in known:
+                raise ModelError(f"{what} must be one of {', '.join(known)}, got '{value}'")
+        for what, least in (("clusters", 1), ("heads", 1), ("width", 1), ("encoder_blocks", 0)):
+            if getattr(self, what) < least:
+                raise ModelError(f"{what} must be ≥ {least}, got {getattr(self, what)}")
+        height, width = self.image_size
+        if min(height, width) < SMALLEST or height % self.stride or width % self.stride:
+            raise ModelError(
+                f"image size must be multiples of {self.stride} and ≥ {SMALLEST} with backbone "
+                f"{self.backbone}, got {height}x{width}"
+            )
+        if not 0 <= self.size <= self.plain:
+            raise ModelError(
+                f"size must be 0 (no whitening) to {self.plain}, what {self.backbone} and "
+                f"{self.head} give, got {self.size}"
+            )
+
+    @property
+    def encoder(self) -> str:
+        """Tells this kind of network from the encoders of disam_ros.networks."""
+        return "global"
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one feature of the backbone to the next."""
+        return 4 if self.backbone == "disam" else 16
+
+    @property
+    def latent(self) -> int:
+        """Channels of the backbone's features."""
+        known = {"vgg16": 512, "resnet18": 256, "alexnet": 256, "mobile": mobile.CHANNELS}
+        return known.get(self.backbone, 4 * self.width)
+
+    @property
+    def depth_latent(self) -> int:
+        """Channels of the depth map's features: AlexNet's; half of it with a small backbone."""
+        return 128 if self.backbone in ("mobile", "disam") else 256
+
+    @property
+    def plain(self) -> int:
+        """Numbers of a descriptor before whitening."""
+        channels = self.latent + (self.depth_latent if self.depth else 0)
+        return channels * {"netvlad": self.clusters, "safa": self.heads}.get(self.head, 1)
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a descriptor."""
+        return self.size or self.plain
+
+    @property
+    def feature_size(self) -> tuple[int, int]:
+        """Rows and columns of z: one cell."""
+        return 1, 1
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether its convolutions are depthwise: a CPU runs those faster with channels last."""
+        return self.backbone == "mobile"

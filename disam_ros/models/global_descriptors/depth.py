@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A depth map decoded from the image's features, and features of that map.
+
+Depth is a modality of training alone (Piasco et al., ICRA 2019): the decoder learns it from depth
+maps, and a camera image is enough afterwards.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from disam_ros.models.global_descriptors.backbones import Features, skip_levels, start
+from disam_ros.models.global_descriptors.config import GlobalConfig
+
+DEPTH_LIMIT = 100.0  # metres; the decoder's output times this is depth
+OUTPUT_STRIDE = 2  # pixels of the image to one of the depth map
+LAST_CHANNELS = 16
+
+
+class DepthDecoder(nn.Module):
+    """Features → depth [B, 1, H/2, W/2] in (0, 1), of DEPTH_LIMIT; transposed convolutions."""
+
+    def __init__(self, config: GlobalConfig) -> None:
+        super().__init__()
+        (shallow, shallow_stride), (deep, deep_stride) = skip_levels(config)
+        self.rise_to_deep = _rise(config.latent, deep, config.stride // deep_stride)
+        self.join_deep = _rise(2 * deep, deep, 1)
+        self.rise_to_shallow = _rise(deep, shallow, deep_stride // shallow_stride)
+        self.join_shallow = _rise(2 * shallow, shallow, 1)
+        self.rise_to_output = _rise(shallow, LAST_CHANNELS, shallow_stride // OUTPUT_STRIDE)
+        self.last = nn.Conv2d(LAST_CHANNELS, 1, 3, padding=1)
+        self._size = tuple(side // OUTPUT_STRIDE for side in config.image_size)
+
+    def forward(self, features: Features) -> Tensor:
+        shallow, deep, latent = features
+        x = self.join_deep(torch.cat((_fit(self.rise_to_deep(latent), deep.shape[-2:]), deep), 1))
+        x = _fit(self.rise_to_shallow(x), shallow.shape[-2:])
+        x = self.join_shallow(torch.cat((x, shallow), 1))
+        return torch.sigmoid(_fit(self.last(self.rise_to_output(x)), self._size))
+
+
+class DepthEncoder(nn.Module):
+    """Depth map [B, 1, h, w] in [0, 1] → features [B, C, ~h/16, ~w/16]: an AlexNet of its colours.
+
+    No final ReLU. C = 256 as AlexNet has, or fewer, all layers in proportion.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        a, b, c = channels // 4, 3 * channels // 4, 3 * channels // 2
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, a, 11, stride=4, padding=5),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(a, b, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(b, c, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(c, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        start(self)
+
+    def forward(self, depth: Tensor) -> Tensor:
+        return self.layers(2 * jet(depth) - 1)
+
+    @staticmethod
+    def cells(config: GlobalConfig) -> tuple[int, int]:
+        """Rows and columns of the features: every stride of 2 rounds up."""
+        rows, columns = (-(-side // (16 * OUTPUT_STRIDE)) for side in config.image_size)
+        return rows, columns
+
+
+def jet(values: Tensor) -> Tensor:
+    """Values [B, 1, h, w] in [0, 1] → RGB [B, 3, h, w] in [0, 1]: blue, cyan, yellow, red.
+
+    Each colour is min(1, max(0, 1.5 − |4v − p|)) with its peak p = 3 (red), 2 (green), 1 (blue).
+    """
+    peaks = values.new_tensor([3.0, 2.0, 1.0]).view(1, 3, 1, 1)
+    return (1.5 - (4 * values - peaks).abs()).clamp(0, 1)
+
+
+def _rise(channels: int, out: int, factor: int) -> nn.Sequential:
+    """Convolution to a grid `factor` (1 or 2) times as fine."""
+    if factor == 2:
+        convolution: nn.Module = nn.ConvTranspose2d(channels, out, 4, stride=2, padding=1)
+    else:
+        convolution = nn.Conv2d(channels, out, 3, padding=1)
+    return nn.Sequential(convolution, nn.GroupNorm(1, out), nn.ReLU())
+
+
+def _fit(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """To that many rows and columns; AlexNet loses one at its border."""
+    if x.shape[-2:] == tuple(size):
+        return x
+    return functional.interpolate(x, tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network of a branch: backbone, head, depth beside the image, whitening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from disam_ros.models.global_descriptors.backbones import Features, build_backbone, latent_size
+from disam_ros.models.global_descriptors.config import GlobalConfig
+from disam_ros.models.global_descriptors.depth import DepthDecoder, DepthEncoder
+from disam_ros.models.global_descriptors.heads import NetVlad, build_head
+from disam_ros.models.global_descriptors.whitening import Whitening
+
+BATCH = 8  # images at once while heads are prepared
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Descriptors of norm 1 of a batch, before whitening. None: the network has no depth."""
+
+    image: Tensor  # [B, d1]
+    depth: Tensor | None  # [B, d2]
+    fused: Tensor  # [B, d1 + d2]: both, one after the other; `image` without depth
+    depth_map: Tensor | None  # [B, 1, H/2, W/2] in (0, 1), of DEPTH_LIMIT
+
+
+class GlobalNetwork(nn.Module):
+    """Images [B, 3, H, W] in [−1, 1] → z [B, D, 1, 1] of norm 1. Weights are random at first."""
+
+    def __init__(self, config: GlobalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = build_backbone(config)
+        self.head = build_head(config, config.latent, latent_size(config))
+        self.decoder = self.depth_encoder = self.depth_head = self.whitening = None
+        if config.depth:
+            self.decoder = DepthDecoder(config)
+            self.depth_encoder = DepthEncoder(config.depth_latent)
+            self.depth_head = build_head(config, config.depth_latent, DepthEncoder.cells(config))
+        if config.size:
+            self.whitening = Whitening(config.plain, config.size)
+
+    @property
+    def kind(self) -> str:
+        """What it is made of, in a few words for people."""
+        config, parts = self.config, [self.config.backbone]
+        counts = {"netvlad": f" of {config.clusters} clusters", "safa": f" of {config.heads} maps"}
+        parts.append(config.head + counts.get(config.head, ""))
+        if config.depth:
+            parts.append("depth")
+        size = f"{config.channels}-D"
+        if self.whitening is not None:
+            how = "PCA whitening" if self.whitening.learned else "random projection, NOT whitened"
+            size += f" by {how}"
+        return f"global descriptor: {', '.join([*parts, size])}"
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.describe(images)
+        if self.whitening is not None:
+            x = functional.normalize(self.whitening(x), dim=1)
+        return x[:, :, None, None]
+
+    def describe(self, images: Tensor) -> Tensor:
+        """The trained part: descriptors [B, plain] of norm 1, before whitening."""
+        return self.parts(images).fused
+
+    def parts(self, images: Tensor) -> Parts:
+        """Descriptors of image and depth, and the depth map between them.
+
+        Depth learns from depth alone and descriptors from descriptors alone: no gradient passes
+        from the descriptors to the decoder, nor from the depth map to the backbone.
+        """
+        features = self.backbone(images)
+        image = self.head(features[-1])
+        if self.decoder is None:
+            return Parts(image, None, image, None)
+        depth_map = self._depth_map(features)
+        depth = self.depth_head(self.depth_encoder(depth_map.detach()))
+        fused = functional.normalize(torch.cat((image, depth), 1), dim=1)
+        return Parts(image, depth, fused, depth_map)
+
+    def depth_parameters(self) -> list[nn.Parameter]:
+        """What a depth map teaches: the decoder's. Empty without depth."""
+        return [] if self.decoder is None else list(self.decoder.parameters())
+
+    def descriptor_parameters(self) -> list[nn.Parameter]:
+        """What descriptors teach: all others."""
+        depth = {id(parameter) for parameter in self.depth_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in depth]
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor) -> None:
+        """Start NetVLAD from cluster centres of a sample of images [B, 3, H, W]; else nothing.
+
+        Call it before training, with backbone weights read. Raises ModelError for too few images.
+        """
+        if not isinstance(self.head, NetVlad):
+            return
+        latent, depth = [], []
+        for batch in images.split(BATCH):
+            features = self.backbone(batch)
+            latent.append(features[-1].cpu())
+            if self.decoder is not None:
+                depth.append(self.depth_encoder(self._depth_map(features)).cpu())
+        self.head.prepare(torch.cat(latent))
+        if self.decoder is not None:
+            self.depth_head.prepare(torch.cat(depth))
+
+    def learn_whitening(self, descriptors: Tensor) -> None:
+        """From descriptors [N, plain] of `describe`; nothing where the size is 0.
+
+        Raises ModelError where they vary in fewer directions than the size; N > size at least.
+        """
+        if self.whitening is not None:
+            self.whitening.learn(descriptors)
+
+    def _depth_map(self, features: Features) -> Tensor:
+        shallow, deep, latent = (part.detach() for part in features)
+        return self.decoder((shallow, deep, latent))

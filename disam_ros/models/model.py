@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model directory: DISAM's coarse and fine encoder per domain, or a global model's branches.
+
+model.json              format version, network, domains with their tags, provenance, hashes
+coarse.safetensors      encoder weights, keys `<domain>/<parameter>`
+fine.safetensors        the same for the fine stage
+descriptor.safetensors  instead of these two in a global model, keys `<branch>/<parameter>`
+domain.safetensors      optional: weights of the domain classifier; no part of the model's identity
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from disam_ros.domains.classifier import DomainClassifier
+from disam_ros.domains.domain import Domain
+from disam_ros.errors import DisamError, ModelError
+from disam_ros.models import model_files
+from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
+from disam_ros.models.networks import NetworkConfig, build_encoder
+
+STAGES = ("coarse", "fine")
+DESCRIPTOR = "descriptor"  # a global model's file
+CLASSIFIER = "domain"  # the classifier's file and its key under sha256
+
+
+@dataclass
+class Model:
+    """Encoders by stage and domain name.
+
+    `.coarse[domain]` and `.fine[domain]` map images [B, 3, H, W] in [−1, 1] to features
+    [B, C, h, w]. In a global model both are the network of the domain's branch, which domains may
+    share, and features are one cell. Raises ModelError where branches and network do not fit.
+    """
+
+    network: NetworkConfig | GlobalConfig
+    domains: list[Domain]
+    coarse: Mapping[str, nn.Module]
+    fine: Mapping[str, nn.Module]
+    name: str = ""
+    training: dict = field(default_factory=dict)  # provenance: losses, data, commit, steps
+    identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
+    classifier: DomainClassifier | None = None  # names the domain of an image
+    branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
+
+    def __post_init__(self) -> None:
+        names = self.domain_names() if isinstance(self.network, GlobalConfig) else []
+        if sorted(self.branches) != sorted(names):
+            raise ModelError(
+                f"expected branches for the domains {', '.join(names) or 'of a global model only'},"
+                f" got {dict(self.branches)}"
+            )
+
+    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Coarse and fine features of images [B, 3, H, W]; once where both encoders are one."""
+        coarse, fine = self.coarse[domain], self.fine[domain]
+        z = coarse(images)
+        return z, z if fine is coarse else fine(images)
+
+    def to(self, device: torch.device | str) -> Model:
+        """Move all networks to a device."""
+        for encoder in (*self.coarse.values(), *self.fine.values()):
+            encoder.to(device)
+        if self.classifier is not None:
+            self.classifier.to(device)
+        return self
+
+    @property
+    def label(self) -> str:
+        """Name, kind and training in a few words, for people."""
+        steps, losses = (self.training.get(key) or {} for key in ("steps", "losses"))
+        stages = [f"{stage} {n} steps of {', '.join(losses[stage])}" for stage, n in steps.items()]
+        source = self.training.get("imported_from")
+        told = "; ".join(stages) or (f"imported from {source}" if source else "UNTRAINED")
+        if self.training.get("initial"):
+            told += f"; from {self.training['initial']}"
+        kinds = sorted({net.kind for net in self.coarse.values() if isinstance(net, GlobalNetwork)})
+        return f"{self.name} ({'; '.join([*kinds, told])})"
+
+    def domain_names(self) -> list[str]:
+        return [domain.name for domain in self.domains]
+
+
+def create_model(
+    network: NetworkConfig, domains: list[Domain], name: str = "", seed: int = 0
+) -> Model:
+    """An UNTRAINED model with weights drawn from `seed`. All encoders of one stage start equal."""
+    if not domains:
+        raise ModelError("a model needs at least one domain, got none")
+    stages = []
+    for offset in range(len(STAGES)):
+        stages.append({d.name: _draw(network, seed + offset) for d in domains})
+    return Model(network, domains, *stages, name=name, training={"losses": {}, "seed": seed})
+
+
+def create_global_model(
+    config: GlobalConfig,
+    domains: list[Domain],
+    branches: Mapping[str, str] | None = None,
+    name: str = "",
+    seed: int = 0,
+) -> Model:
+    """An UNTRAINED global model with weights drawn from `seed`. All branches start equal.
+
+    branches: domain → name of its branch; None: one branch for the camera's domains, "ground", and
+    one for those from above, "aerial". Raises ModelError.
+    """
+    if not domains:
+        raise ModelError("a model needs at least one domain, got none")
+    if branches is None:
+        branches = {domain.name: domain.view for domain in domains}
+    networks = {branch: _draw(config, seed) for branch in _branch_names(branches)}
+    training = {"losses": {}, "seed": seed}
+    return global_model(config, domains, branches, networks, name=name, training=training)
+
+
+def global_model(
+    config: GlobalConfig,
+    domains: list[Domain],
+    branches: Mapping[str, str],
+    networks: Mapping[str, nn.Module],
+    **rest: Any,
+) -> Model:
+    """A global model of networks by branch. rest: other fields of `Model`. Raises ModelError."""
+    encoders = {domain: networks[branch] for domain, branch in branches.items()}
+    return Model(config, domains, encoders, encoders, branches=dict(branches), **rest)
+
+
+def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
+    """Write a model directory: to a temporary name first, then renamed.
+
+    half: store encoders as float16 (half the size; they are used as float32 all the same).
+    Raises ModelError when the directory exists and is not empty.
+    """
+    directory = Path(directory)
+    if model.classifier is not None:
+        _require_domains(model.classifier, model.domain_names())
+    if directory.exists() and any(directory.iterdir()):
+        raise ModelError(f"{directory} is not empty; choose a new directory or remove it")
+    part = directory.with_name(directory.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    dtype = torch.float16 if half else torch.float32
+    networks = _networks_by_file(model)
+    hashes = {
+        file: model_files.write_networks(part / f"{file}.safetensors", named, dtype)
+        for file, named in networks.items()
+    }
+    if model.classifier is not None:
+        path = part / f"{CLASSIFIER}.safetensors"
+        hashes[CLASSIFIER] = model_files.write_network(path, model.classifier)
+    header = {
+        "format_version": model_files.FORMAT_VERSION,
+        "name": model.name or directory.name,
+        "network": asdict(model.network) | {"encoder": model.network.encoder},
+        "domains": [domain.to_json() for domain in model.domains],
+        "training": model.training,
+        "sha256": hashes,
+    }
+    if model.branches:
+        header["branches"] = dict(model.branches)
+    model_files.write_header(part, header)
+    if directory.exists():
+        directory.rmdir()
+    os.rename(part, directory)
+    model.identity = model_files.identity(hashes, networks)
+    return directory
+
+
+def add_classifier(
+    directory: Path | str, classifier: DomainClassifier, provenance: Mapping[str, Any]
+) -> None:
+    """Put a domain classifier into a model directory or replace the one that is there.
+
+    provenance: for model.json, under training["domain_classifier"]. The model's identity stays, so
+    its maps stay valid. Killed at any point this leaves a directory that loads: model.json names
+    the file only while it is the right one. Raises ModelError.
+    """
+    directory = Path(directory)
+    header = model_files.read_header(directory)
+    try:
+        hashes, training = header["sha256"], header.setdefault("training", {})
+        _require_domains(classifier, [domain["name"] for domain in header["domains"]])
+        if hashes.pop(CLASSIFIER, None) is not None:
+            training.pop("domain_classifier", None)
+            model_files.write_header(directory, header)
+        path = directory / f"{CLASSIFIER}.safetensors"
+        hashes[CLASSIFIER] = model_files.write_network(path, classifier)
+        training["domain_classifier"] = dict(provenance)
+        model_files.write_header(directory, header)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Model:
+    """Read a model directory; networks are in eval mode and need no gradient.
+
+    Raises ModelError when a file is missing, damaged (its SHA-256 differs) or does not fit.
+    """
+    directory = Path(directory)
+    header = model_files.read_header(directory)
+    try:
+        network = _parse_network(header["network"])
+        domains = [Domain.from_json(entry) for entry in header["domains"]]
+        model = _blank(network, domains, header.get("branches", {}))
+        networks = _networks_by_file(model)
+        hashes = {file: header["sha256"][file] for file in networks}
+        classifier_hash = header["sha256"].get(CLASSIFIER)
+    except (KeyError, TypeError, AttributeError, ValueError, DisamError) as error:
+        raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
+    for file, named in networks.items():
+        model_files.read_networks(directory / f"{file}.safetensors", hashes[file], named)
+    model.name = header.get("name", directory.name)
+    model.training = header.get("training", {})
+    model.identity = model_files.identity(hashes, networks)
+    if classifier_hash is not None:
+        model.classifier = DomainClassifier(model.domain_names())
+        path = directory / f"{CLASSIFIER}.safetensors"
+        model_files.read_network(path, classifier_hash, model.classifier)
+    return model.to(device)
+
+
+def _parse_network(values: Mapping[str, Any]) -> NetworkConfig | GlobalConfig:
+    values = {**values, "image_size": tuple(values["image_size"])}
+    if values.get("encoder") != "global":
+        return NetworkConfig(**values)
+    del values["encoder"]
+    return GlobalConfig(**values)
+
+
+def _blank(
+    network: NetworkConfig | GlobalConfig, domains: list[Domain], branches: Mapping[str, str]
+) -> Model:
+    """A model whose weights are still to be read."""
+    if isinstance(network, GlobalConfig):
+        networks = {branch: GlobalNetwork(network) for branch in _branch_names(branches)}
+        return global_model(network, domains, branches, networks)
+    coarse, fine = ({d.name: build_encoder(network) for d in domains} for _ in STAGES)
+    return Model(network, domains, coarse, fine, branches=branches)
+
+
+def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
+    """A network with random weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = GlobalNetwork if isinstance(network, GlobalConfig) else build_encoder
+        return built(network).eval()
+
+
+def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:
+    """Files of weights, in the order of the identity, and the networks in each by name."""
+    if model.branches:
+        return {DESCRIPTOR: {model.branches[domain]: net for domain, net in model.coarse.items()}}
+    return {stage: dict(getattr(model, stage)) for stage in STAGES}
+
+
+def _branch_names(branches: Mapping[str, str]) -> Iterable[str]:
+    """Each once. Raises ModelError."""
+    names = dict.fromkeys(branches.values())
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+            raise ModelError(f"a branch is named by letters, digits, '_', '-', '.', got '{name}'")
+    return names
+
+
+def _require_domains(classifier: DomainClassifier, names: Sequence[str]) -> None:
+    if list(classifier.domains) != list(names):
+        raise ModelError(
+            f"the classifier is for the domains {', '.join(classifier.domains)}, expected the "
+            f"model's in their order: {', '.join(names)}"
+        )

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a model directory: read with their checksums, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor, nn
+
+from disam_ros.errors import ModelError
+from disam_ros.files import file_sha256
+
+FORMAT_VERSION = 1
+
+
+def read_header(directory: Path) -> dict:
+    """model.json. Raises ModelError where it is missing, malformed or of another version."""
+    path = directory / "model.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{path} not found: {directory} is not a model directory; make one with "
+            f"'disam import-checkpoint' or training/train.py"
+        )
+    try:
+        header = json.loads(path.read_text())
+        version = header["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is malformed: {error}") from error
+    if version != FORMAT_VERSION:
+        raise ModelError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+    return header
+
+
+def write_header(directory: Path, header: Mapping[str, Any]) -> None:
+    """model.json: either the old one or the new one, whole."""
+    _replace(directory / "model.json", (json.dumps(header, indent=2) + "\n").encode())
+
+
+def write_networks(path: Path, networks: Mapping[str, nn.Module], dtype: torch.dtype) -> str:
+    """Weights of several networks, keys `<name>/<parameter>`. Returns the file's SHA-256."""
+    weights = {
+        f"{name}/{key}": value.detach().to("cpu", dtype).contiguous()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    save_file(weights, path)
+    return file_sha256(path)
+
+
+def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) -> None:
+    """Fill networks from such a file. Raises ModelError as `read_network`."""
+    weights = _read_weights(path, sha256)
+    for name, network in networks.items():
+        prefix = f"{name}/"
+        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        _fill(network, own, f"{path}, {name}")
+
+
+def write_network(path: Path, network: nn.Module) -> str:
+    """Weights of one network, old or new but whole. Returns the file's SHA-256."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    _replace(path, save(weights))
+    return file_sha256(path)
+
+
+def read_network(path: Path, sha256: str, network: nn.Module) -> None:
+    """Fill a network that is to be used, not trained: eval mode, no gradient.
+
+    Raises ModelError where the file is missing, damaged (its SHA-256 differs) or does not fit.
+    """
+    _fill(network, _read_weights(path, sha256), str(path))
+
+
+def identity(hashes: Mapping[str, str], files: Iterable[str]) -> str:
+    """What a map refers to: SHA-256 over the hashes of the files its descriptors come from."""
+    return hashlib.sha256("".join(hashes[name] for name in files).encode()).hexdigest()
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelError(f"{path} not found: the model directory is incomplete")
+    if file_sha256(path) != sha256:
+        raise ModelError(f"{path} is damaged: its SHA-256 is not the one in model.json")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _fill(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"{what}: weights do not fit the network: {error}") from error
+    network.eval().requires_grad_(False)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, whole."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

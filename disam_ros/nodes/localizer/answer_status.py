@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of one image, as the DiagnosticStatus of ~/answer: written by the localizer, read
+by whoever evaluates it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from disam_ros.errors import ImageError
+from disam_ros.localization.result import KNOWN, UNKNOWN, UNREADABLE, Localization
+from disam_ros.nodes.diagnostics import ERROR, OK, WARN
+
+NAME = "localizer: answer"
+NO_PRIOR = "none"  # what a prior of the place did, where there was none
+FAILED = "failed"  # the localizer raised an error; the image is not to blame
+
+PUBLISHED = "callback to published"  # the stage from the image's arrival to its pose
+MILLISECONDS = " (ms)"
+
+
+def localized(found: Localization, published_ms: float, evidence: bool = True) -> DiagnosticStatus:
+    """The answer, known or unknown. published_ms: from the image's arrival to its pose.
+
+    evidence: whether the image told anything new of the place.
+    """
+    best = found.best
+    values = {
+        "outcome": KNOWN if found.known else UNKNOWN,
+        "domain": found.domain.name,
+        "domain reason": found.domain.reason,
+        "score": f"{best.fine_score:.6f}",
+        "coarse score": f"{best.coarse_score:.6f}",
+        "map image": str(found.record.id),
+        "candidates": ",".join(str(c.record.id) for c in found.candidates),
+        "prior": found.prior or NO_PRIOR,
+    }
+    if not evidence:
+        values["image"] = "repeated: it is no evidence"
+    if found.estimate is not None:
+        values["probability"] = f"{found.estimate.probability:.6f}"
+        values["on map"] = f"{found.estimate.on_map:.6f}"
+    stages = {**found.timings_ms, PUBLISHED: published_ms}
+    values |= {f"{stage}{MILLISECONDS}": f"{ms:.3f}" for stage, ms in stages.items()}
+    text = f"{values['outcome']}: map image {found.record.id}, {sure(found)}"
+    return _status(found.camera, OK if found.known else WARN, text, values)
+
+
+def sure(found: Localization) -> str:
+    """How sure an answer is, in words."""
+    if found.estimate is None:
+        return f"score {found.confidence:.3f}"
+    return f"probability {found.confidence:.3f}"
+
+
+def refused(camera: str, error: Exception) -> DiagnosticStatus:
+    """No answer: the image cannot be decoded, or the localizer failed."""
+    outcome = UNREADABLE if isinstance(error, ImageError) else FAILED
+    reason = str(error) or type(error).__name__
+    values = {"outcome": outcome, "reason": reason}
+    return _status(camera, ERROR, f"{outcome}: {reason}", values)
+
+
+def values_of(message: DiagnosticArray) -> dict[str, str]:
+    """The key-values of a message's only status; empty where it has none."""
+    return {pair.key: pair.value for status in message.status[:1] for pair in status.values}
+
+
+def candidate_ids(values: Mapping[str, str]) -> list[int]:
+    """Ids of the map images taken into consideration, best first."""
+    return [int(word) for word in values.get("candidates", "").split(",") if word]
+
+
+def prior_effect(values: Mapping[str, str]) -> str:
+    """What a prior of the place did (prior.py); empty without one."""
+    return "" if (effect := values.get("prior", NO_PRIOR)) == NO_PRIOR else effect
+
+
+def ranked_ids(values: Mapping[str, str]) -> list[int]:
+    """The same after the map image that is the answer."""
+    first = int(values["map image"])
+    return [first, *(i for i in candidate_ids(values) if i != first)]
+
+
+def timings_ms(values: Mapping[str, str]) -> dict[str, float]:
+    """Milliseconds by stage."""
+    return {
+        key.removesuffix(MILLISECONDS): float(value)
+        for key, value in values.items()
+        if key.endswith(MILLISECONDS)
+    }
+
+
+def _status(camera: str, level: bytes, text: str, values: Mapping[str, str]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return DiagnosticStatus(name=NAME, hardware_id=camera, level=level, message=text, values=pairs)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TF map → odom, for stacks in which nobody else publishes it."""
+
+from __future__ import annotations
+
+import importlib
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
+from rclpy.lifecycle import LifecycleNode
+
+from disam_ros.geometry import Transform
+from disam_ros.localization.odometry import Reading
+from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.slam.consumers import map_from_odom
+
+NS = 1_000_000_000
+DEPTH = 100
+MISSING = "publish_tf needs the ROS package tf2_msgs, which is not installed: no TF is published"
+NO_ODOMETRY = "publish_tf needs odometry at the image's time on 'odom': no TF is published"
+
+
+class MapOdom:
+    """Broadcasts on /tf, if wanted. tolerance: seconds after the image for which it holds."""
+
+    def __init__(
+        self, node: LifecycleNode, monitor: Monitor, wanted: bool, tolerance: float
+    ) -> None:
+        self._node, self._monitor, self._tolerance_ns = node, monitor, round(NS * tolerance)
+        self._publisher = None
+        if not wanted:
+            return
+        try:
+            self._kind = importlib.import_module("tf2_msgs.msg").TFMessage
+        except ImportError:
+            self._tell("tf", MISSING, hold=None)
+            return
+        self._publisher = node.create_lifecycle_publisher(self._kind, "/tf", DEPTH)
+
+    def destroy(self) -> None:
+        """Take the publisher down."""
+        if self._publisher is not None:
+            self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def publish(
+        self,
+        map_from_base: Transform,
+        reading: Reading | None,
+        stamp_ns: int | None,
+        frames: tuple[str, str],
+    ) -> None:
+        """A pose was published. frames: names of map and odometry."""
+        if self._publisher is None:
+            return
+        if reading is None or stamp_ns is None:
+            self._tell("tf odometry", NO_ODOMETRY)
+            return
+        transform = map_from_odom(map_from_base, reading.odom_from_base)
+        message = transform_stamped(transform, stamp_ns + self._tolerance_ns, frames)
+        self._publisher.publish(self._kind(transforms=[message]))
+
+    def _tell(self, key: str, text: str, **hold: None) -> None:
+        if self._monitor.problem(key, text, **hold):
+            self._node.get_logger().warning(text)
+
+
+def transform_stamped(
+    transform: Transform, stamp_ns: int, frames: tuple[str, str]
+) -> TransformStamped:
+    """`a_from_b` as the TF a → b. frames: the names of a and b."""
+    message = TransformStamped(child_frame_id=frames[1])
+    message.header.frame_id = frames[0]
+    message.header.stamp = Time(sec=stamp_ns // NS, nanosec=stamp_ns % NS)
+    x, y, z = transform.translation.tolist()
+    message.transform.translation = Vector3(x=x, y=y, z=z)
+    qx, qy, qz, qw = transform.quaternion.tolist()
+    message.transform.rotation = Quaternion(x=qx, y=qy, z=qz, w=qw)
+    return message

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lifecycle node: camera images in, poses on a map out.
+
+configure loads model and map, activate starts the inference (on its own thread), deactivate stops
+it, cleanup frees the memory. A configure that fails leaves the node unconfigured with the reason
+on /diagnostics: mend the files or set parameters, then configure again.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from disam_ros.config import LocalizerNodeConfig
+from disam_ros.domains.domain import parse_weather
+from disam_ros.errors import ConfigError, DisamError
+from disam_ros.nodes import parameters, process
+from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor
+from disam_ros.nodes.localizer.loaded import Loaded, load
+from disam_ros.nodes.localizer.reload import Reload
+from disam_ros.nodes.localizer.relocalize import Relocalize
+from disam_ros.nodes.localizer.session import Session
+
+NAME = "localizer"
+
+# May be set at any time; the other parameters only while the node is unconfigured. A new map or
+# model is taken by ~/reload.
+LIVE = ("map", "model", "stale_after", "relocalize_timeout", "odometry_max_speed")
+LIVE += ("consumer", "consumer_map_frame")
+NOT_LIVE = ("localizer.device", "localizer.backend", "localizer.domain.from_image")
+NOT_LIVE += ("localizer.verify.",)
+
+
+class LocalizerNode(LifecycleNode):
+    """Parameters: LocalizerNodeConfig. Raises ConfigError for wrong ones."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+        self._session: Session | None = None
+        self._config = parameters.declare(self, LocalizerNodeConfig, changeable=True)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._take_parameters)
+        self._monitor = Monitor(f"{NAME}: relocalization")
+        self._relocalize = Relocalize(self, self._config.relocalize_timeout)
+        self._reload = Reload(self, self._monitor, self._load, self._adopt)
+        self._diagnostics = DiagnosticsPublisher(self, self._status)
+        self._answer_change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._on_change_state
+
+    def autostart(self) -> None:
+        """Configure and activate, unless the parameter says that somebody else does."""
+        if not self._config.autostart:
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def close(self) -> None:
+        """Stop the worker and free everything."""
+        self._free()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load model and map and subscribe."""
+        self._monitor.forget_problems()
+        try:
+            self._session = Session(
+                *(self, self._config, self._monitor, self._relocalize, self._switch)
+            )
+        except Exception as error:
+            text = str(error) or type(error).__name__
+            self._monitor.problem("configuration", f"cannot configure: {text}", ERROR, hold=None)
+            detail = "" if isinstance(error, DisamError) else f"\n{traceback.format_exc()}"
+            self.get_logger().error(
+                f"cannot configure: {text}; mend it or set the parameters, then configure again"
+                + detail
+            )
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Enable the publishers, then start localizing."""
+        result = super().on_activate(state)
+        if self._session is not None:
+            self._session.start()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop localizing, then silence the publishers."""
+        if self._session is not None:
+            self._session.stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free model, map and topics."""
+        result = super().on_cleanup(state)
+        self._free()
+        return result
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything for good."""
+        result = super().on_shutdown(state)
+        self._free()
+        return result
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything; the node can be configured again."""
+        result = super().on_error(state)
+        self._free()
+        return result
+
+    def _free(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.destroy()
+        del session
+        self._monitor.forget_problems()
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _status(self) -> DiagnosticStatus:
+        if self._session is not None:
+            self._session.look()
+        state = self._state_machine.current_state[1]  # rclpy has no public accessor
+        self._monitor.fact("state", state)
+        return self._monitor.status(state)
+
+    def _on_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """rclpy lets a transition that does not fit the state end the process; this refuses it."""
+        try:
+            return self._answer_change_state(request, response)
+        except rclpy_implementation.RCLError:
+            state = self._state_machine.current_state[1]
+            self.get_logger().warning(
+                f"transition {request.transition.id} refused: the node is {state}; a lifecycle "
+                "manager needs the parameter autostart set to false"
+            )
+            response.success = False
+            return response
+
+    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        try:
+            config = parameters.with_changes(self._config, changes)
+            self._check_live(config)
+            known = parameters.names(self._config)
+            fixed = [p.name for p in changes if p.name in known and not is_live(p.name)]
+            if fixed and self._session is not None:
+                raise ConfigError(
+                    f"'{fixed[0]}' is read when the node is configured: deactivate and clean it up "
+                    "first"
+                )
+        except DisamError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _check_live(self, config: LocalizerNodeConfig) -> None:
+        """Raise DisamError for settings that the model, the map or this package does not know."""
+        parse_weather(config.localizer.domain.weather)
+        if self._session is not None:
+            self._session.check(config)
+
+    def _take_parameters(self, changes: list[Parameter]) -> None:
+        self._config = parameters.with_changes(self._config, changes)
+        self._relocalize.timeout = self._config.relocalize_timeout
+        if self._session is not None:
+            self._session.configure(self._config)
+
+    def _switch(self, directory: str) -> None:
+        """Take another map with the same model, as ~/reload does."""
+        self.set_parameters([Parameter("map", value=directory)])
+        self._reload.begin()
+
+    def _load(self) -> tuple[Session, Loaded]:
+        """What the parameters name, for the session that runs now. Raises DisamError."""
+        if self._session is None:
+            raise ConfigError("the node is not configured: configure it to load map and model")
+        return self._session, load(self, self._config)
+
+    def _adopt(self, new: tuple[Session, Loaded]) -> str:
+        session, loaded = new
+        if session is not self._session:
+            raise ConfigError("the node was cleaned up meanwhile")
+        return session.adopt(loaded)
+
+
+def is_live(name: str) -> bool:
+    """Whether a parameter may be set while the node is configured."""
+    return name in LIVE or (name.startswith("localizer.") and not name.startswith(NOT_LIVE))
+
+
+def create() -> LocalizerNode:
+    """The node, started by itself where the parameters say so."""
+    node = LocalizerNode()
+    node.autostart()
+    return node
+
+
+def main(args: list[str] | None = None) -> int:
+    """The localizer_node executable."""
+    return process.run(NAME, create, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the localizer publishes, all with the IMAGE's stamp and in the map's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from disam_ros.geometry import Transform
+from disam_ros.localization.result import Localization
+from disam_ros.nodes import conversions
+from disam_ros.nodes.localizer.markers import candidate_markers, overlay_heat
+
+DEPTH = 100  # messages kept for reliable subscribers that lag
+LARGE_DEPTH = 5  # of those that are large
+
+
+@dataclass(frozen=True)
+class Poses:
+    """An answer as messages. global_pose: with the frame ON THE ROBOT that the pose is of."""
+
+    map_from_base: Transform
+    pose: PoseStamped
+    with_covariance: PoseWithCovarianceStamped
+    global_pose: PoseWithCovarianceStamped
+
+
+class Outputs:
+    """The publishers. map_frame: frame of all poses. base_frame: the vehicle's. candidates: publish
+    those too."""
+
+    def __init__(
+        self, node: LifecycleNode, map_frame: str, base_frame: str, candidates: bool
+    ) -> None:
+        self.map_frame = map_frame
+        self._node, self._base_frame, self._with_candidates = node, base_frame, candidates
+        self._publishers: list[LifecyclePublisher] = []
+        self._pose = self._create(PoseStamped, "~/pose")
+        self._pose_with_covariance = self._create(
+            PoseWithCovarianceStamped, "~/pose_with_covariance"
+        )
+        self._global_pose = self._create(PoseWithCovarianceStamped, "~/global_pose")
+        self._initial_pose = self._create(PoseWithCovarianceStamped, "~/initial_pose", 1)
+        self._candidates = self._create(PoseArray, "~/candidates")
+        self._markers = self._create(MarkerArray, "~/markers", LARGE_DEPTH)
+        self._activation = self._create(Image, "~/activation_map", LARGE_DEPTH)
+        self._answer = self._create(DiagnosticArray, "~/answer")
+
+    def publish(
+        self, found: Localization, stamp: Header, base_from_camera: Transform
+    ) -> Poses | None:
+        """Publish a localization. stamp: the image's header. No pose where the place is unknown."""
+        header = conversions.header_of(stamp, self.map_frame)
+        poses = None
+        if found.known:
+            poses = self._poses(found, header, base_from_camera)
+            self._pose.publish(poses.pose)
+            self._pose_with_covariance.publish(poses.with_covariance)
+            self._global_pose.publish(poses.global_pose)
+        if self._with_candidates:
+            self._publish_candidates(found, header, base_from_camera.inverse())
+        return poses
+
+    def start_from(self, poses: Poses) -> None:
+        """Publish where to start, once: what listens begins anew with each message."""
+        self._initial_pose.publish(poses.with_covariance)
+
+    def _poses(self, found: Localization, header: Header, base_from_camera: Transform) -> Poses:
+        map_from_base = found.map_from_base(base_from_camera)
+        covariance = found.covariance(base_from_camera)
+        pose = conversions.pose_with_covariance(map_from_base, covariance, header)
+        on_robot = conversions.header_of(header, self._base_frame)
+        return Poses(
+            map_from_base,
+            conversions.pose_stamped(map_from_base, header),
+            pose,
+            PoseWithCovarianceStamped(header=on_robot, pose=pose.pose),
+        )
+
+    def _publish_candidates(
+        self, found: Localization, header: Header, camera_from_base: Transform
+    ) -> None:
+        poses = [c.record.map_from_camera @ camera_from_base for c in found.candidates]
+        self._candidates.publish(conversions.pose_array(poses, header))
+        if self._markers.get_subscription_count():
+            scores = [candidate.fine_score for candidate in found.candidates]
+            self._markers.publish(candidate_markers(poses, scores, found.known, header))
+
+    def answer(self, status: DiagnosticStatus, stamp: Header) -> None:
+        """Publish what became of an image. stamp: the image's header."""
+        header = conversions.header_of(stamp, self.map_frame)
+        self._answer.publish(DiagnosticArray(header=header, status=[status]))
+
+    def listener_count(self) -> int:
+        """How many subscribers of the answers are connected."""
+        return self._answer.get_subscription_count()
+
+    def publish_activation(
+        self, image: np.ndarray, heat: Callable[[], np.ndarray], stamp: Header
+    ) -> None:
+        """Publish an image with heat over it, which is computed only if somebody listens.
+
+        It stays in the camera's frame.
+        """
+        if self._activation.get_subscription_count():
+            picture = overlay_heat(image, heat())
+            self._activation.publish(conversions.image_to_message(picture, stamp))
+
+    def destroy(self) -> None:
+        """Take the publishers down."""
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def _create(self, kind: type, topic: str, depth: int = DEPTH) -> LifecyclePublisher:
+        publisher = self._node.create_lifecycle_publisher(kind, topic, depth)
+        self._publishers.append(publisher)
+        return publisher

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map that grows on a worker thread while the vehicle drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.task import Future
+from sensor_msgs.msg import CompressedImage, Image
+
+from disam_ros.camera import Camera
+from disam_ros.config import MapBuilderNodeConfig
+from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.sources import PosedImage
+from disam_ros.device import describe_device, select_device
+from disam_ros.errors import ConfigError, DisamError, MapError
+from disam_ros.geometry import Transform
+from disam_ros.mapping.builder import MapBuilder
+from disam_ros.models.model import load_model
+from disam_ros.nodes.conversions import image_from_message
+from disam_ros.nodes.diagnostics import ERROR, Monitor
+from disam_ros.nodes.worker import Worker
+
+QUEUE = 16  # posed images that wait for the encoder; the oldest give way
+SLOT = "images"
+
+
+@dataclass(frozen=True)
+class PosedMessage:
+    """An image message and where the vehicle was."""
+
+    stamp_ns: int
+    message: Image | CompressedImage
+    map_from_base: Transform
+
+
+class LiveMap:
+    """Loads the model at once; `begin` opens the map, `add` hands it images, `finish` completes it.
+
+    Raises DisamError where the model or the output is at fault. After an error of the map itself
+    (disk full, half-built map of other settings) it takes no more images.
+    """
+
+    def __init__(
+        self, config: MapBuilderNodeConfig, monitor: Monitor, log_error: Callable[[str], None]
+    ) -> None:
+        for name in ("output", "model"):
+            if not getattr(config, name):
+                raise ConfigError(f"the parameter '{name}' is empty: set it to a directory")
+        if Path(config.output).exists():
+            raise MapError(f"{config.output} exists; choose a new directory or remove it")
+        self._config, self._monitor, self._log_error = config, monitor, log_error
+        self._device = select_device(config.device)
+        self._model = load_model(config.model)
+        monitor.fact("device", describe_device(self._device))
+        monitor.fact("model", f"{self._model.name} {self._model.identity[:12]}")
+        monitor.fact("output", config.output)
+        self._builder: MapBuilder | None = None
+        self._base_from_camera = Transform.identity()
+        self._end = ""  # why no more images are taken
+        self._complete = False
+        self._worker: Worker[PosedMessage | Future] = Worker(self._work, self._failed, QUEUE)
+
+    @property
+    def begun(self) -> bool:
+        """Whether images can be added or could have been."""
+        return self._builder is not None or bool(self._end)
+
+    def begin(self, camera: Camera, map_frame: str) -> int:
+        """Open the map, or the part a killed build left; returns how many images it holds."""
+        config = self._config
+        latitude, longitude = (
+            None if v != v else v
+            for v in (config.latitude, config.longitude)  # nan: unknown
+        )
+        info = DatasetInfo(
+            "live", {config.camera: camera}, map_frame, latitude, longitude, "map_builder node"
+        )
+        source = f"live {config.camera}"
+        self._base_from_camera = camera.base_from_camera
+        try:
+            self._builder = MapBuilder(
+                info, self._model, config.output, config.builder, self._device, source, live=True
+            )
+        except DisamError as error:
+            self._break(error)
+            return 0
+        return self._builder.count
+
+    def add(self, item: PosedMessage) -> None:
+        """Queue an image."""
+        if not self._end and self._worker.offer(SLOT, item):
+            self._monitor.count("images dropped")
+
+    def finish(self, answer: Future) -> None:
+        """Complete the map after what is queued; the answer is (success, message)."""
+        self._worker.offer(SLOT, answer)
+
+    def close(self) -> str:
+        """Make everything kept so far survive; returns what to tell the user."""
+        self._worker.stop()
+        if self._builder is None:
+            return self._end or "no image came: there is no map"
+        count = self._builder.count
+        with self._builder as builder:
+            if not self._end:
+                builder.commit()
+        return (
+            f"{count} images are safe in {self._config.output}.part, NOT yet a map: start again "
+            "with the same parameters to go on, call ~/finish to complete it"
+        )
+
+    def _work(self, item: PosedMessage | Future) -> None:
+        """On the worker thread."""
+        if isinstance(item, Future):
+            item.set_result(self._finish())
+            return
+        if self._end or self._builder is None:
+            return
+        record = ImageRecord(
+            id=0,
+            stamp_ns=item.stamp_ns,
+            camera=self._config.camera,
+            domain="",
+            source="live",
+            map_from_camera=item.map_from_base @ self._base_from_camera,
+        )
+        kept = self._builder.add(PosedImage(record, lambda: image_from_message(item.message)))
+        if kept:
+            self._monitor.mark("images kept")
+            self._monitor.fact("images in map", self._builder.count)
+
+    def _finish(self) -> tuple[bool, str]:
+        if self._end:
+            return self._complete, self._end
+        if self._builder is None:
+            return False, "no image with a pose came yet: nothing to complete"
+        try:
+            place_map = self._builder.finish()
+        except DisamError as error:
+            return False, str(error)
+        self._end = f"map complete: {place_map.directory}, {len(place_map)} images"
+        self._builder, self._complete = None, True
+        return True, self._end
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, MapError):
+            self._break(error)
+            return
+        self._monitor.count("build errors")
+        text = f"an image failed: {error or type(error).__name__}"
+        if self._monitor.problem("build", text, ERROR):
+            self._log_error(text)
+
+    def _break(self, error: DisamError) -> None:
+        self._end = str(error)
+        self._monitor.problem("map", f"no more images are taken: {error}", ERROR, hold=None)
+        self._log_error(f"no more images are taken: {error}")

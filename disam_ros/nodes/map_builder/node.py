@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node that builds a map while the vehicle drives: images and poses in, a map directory out."""
+
+from __future__ import annotations
+
+import time
+
+from geometry_msgs.msg import Pose, PoseStamped
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.task import Future
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from disam_ros.camera import Camera
+from disam_ros.config import MapBuilderNodeConfig
+from disam_ros.errors import DisamError, GeometryError
+from disam_ros.geometry import Transform
+from disam_ros.mapping.pose_track import PoseTrack
+from disam_ros.nodes import conversions, parameters, process
+from disam_ros.nodes.diagnostics import DiagnosticsPublisher, Monitor
+from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
+from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
+from disam_ros.nodes.subscriptions import ImageInput, StampChecker, sensor_qos, subscribe
+
+NAME = "map_builder"
+WAITING = 16  # images that wait for a later pose
+POSE_DEPTH = 50
+COUNTERS = ("images received", "images without pose", "images dropped", "stamps refused")
+COUNTERS += ("poses received", "poses refused", "build errors")
+
+
+class MapBuilderNode(Node):
+    """Parameters: MapBuilderNodeConfig. Raises DisamError where they, model or output are wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+        config = self._config = parameters.declare(self, MapBuilderNodeConfig)
+        monitor = self._monitor = Monitor(f"{NAME}: map building")
+        monitor.start_counts(*COUNTERS)
+        given = from_parameter(config.base_from_camera, [config.camera])
+        self._map = LiveMap(config, monitor, self._log_error)
+        self._stamps = StampChecker(self, monitor)
+        self._track: PoseTrack[Image | CompressedImage] = PoseTrack(
+            round(config.max_pose_gap * 1e9), WAITING
+        )
+        fixed = given or {config.camera: Transform.identity()}
+        use_tf = config.use_tf and given is None
+        self._extrinsics = Extrinsics(self, monitor, config.base_frame, fixed, use_tf)
+        self._info: CameraInfo | None = None
+        self._map_frame = ""
+        self._first_image: float | None = None  # monotonic seconds
+        self._diagnostics = DiagnosticsPublisher(self, lambda: monitor.status("building"))
+        self._subscribe()
+        self.create_service(
+            Trigger, "~/finish", self._on_finish, callback_group=ReentrantCallbackGroup()
+        )
+        self.get_logger().info(f"building {config.output}; call ~/finish to complete it")
+
+    def close(self) -> None:
+        """Keep what was built."""
+        try:
+            self.get_logger().info(self._map.close())
+        except DisamError as error:
+            self.get_logger().error(str(error))
+
+    def _subscribe(self) -> None:
+        config, monitor = self._config, self._monitor
+        transport, reliability = config.image_transport, config.reliability
+        on_image = self._on_image
+        self._input = ImageInput(self, "image", transport, reliability, on_image, monitor)
+        subscribe(self, CameraInfo, "camera_info", self._on_camera_info, monitor, sensor_qos())
+        qos = QoSProfile(depth=POSE_DEPTH, reliability=sensor_qos().reliability)
+        if config.pose_source == "odom":
+            subscribe(self, Odometry, "odom", self._on_odometry, monitor, qos)
+        else:
+            subscribe(self, PoseStamped, "pose", self._on_pose, monitor, qos)
+
+    def _on_camera_info(self, info: CameraInfo) -> None:
+        self._info = self._info or info
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        self._take_pose(message.header, message.pose)
+
+    def _on_odometry(self, message: Odometry) -> None:
+        self._take_pose(message.header, message.pose.pose)
+
+    def _take_pose(self, header: Header, pose: Pose) -> None:
+        self._monitor.count("poses received")
+        self._map_frame = self._map_frame or header.frame_id
+        try:
+            if not header.frame_id or header.frame_id != self._map_frame:
+                raise GeometryError(
+                    f"its frame is '{header.frame_id}', expected '{self._map_frame or 'map'}'"
+                )
+            map_from_base = conversions.pose_to_transform(pose)
+            if not self._track.add_pose(conversions.stamp_to_ns(header), map_from_base):
+                raise GeometryError("it is not newer than the last; check the clock of its source")
+        except GeometryError as error:
+            self._monitor.count("poses refused")
+            if self._monitor.problem("pose", f"a pose was refused: {error}"):
+                self.get_logger().warning(f"a pose was refused: {error}")
+            return
+        self._hand_over()
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._monitor.mark("images in")
+        self._monitor.count("images received")
+        stamp_ns = self._stamps.usable(self._config.camera, message.header)
+        if stamp_ns is None:
+            return
+        self._first_image = self._first_image or time.monotonic()
+        if self._track.add_image(stamp_ns, message):
+            self._monitor.count("images without pose")
+            what = "a camera_info" if self._info is None else "poses with later stamps"
+            text = f"images wait in vain for {what}"
+            if self._monitor.problem("poses", text):
+                self.get_logger().warning(text)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the map those images whose pose is known."""
+        waited = time.monotonic() - (self._first_image or time.monotonic())
+        if self._info is None and waited < self._config.camera_info_timeout:
+            return
+        for stamp_ns, message, map_from_base in self._track.matched():
+            if map_from_base is None:
+                self._monitor.count("images without pose")
+                continue
+            if not self._map.begun:
+                self._begin(message)
+            self._map.add(PosedMessage(stamp_ns, message, map_from_base))
+
+    def _begin(self, message: Image | CompressedImage) -> None:
+        name = self._config.camera
+        base_from_camera = self._extrinsics.base_from_camera(name, message.header.frame_id)
+        if self._info is not None:
+            camera = conversions.camera_from_info(self._info, base_from_camera)
+        else:
+            self.get_logger().warning("no camera_info came: the map will hold no intrinsics")
+            width, height = getattr(message, "width", 0), getattr(message, "height", 0)
+            camera = Camera(width, height, 0.0, 0.0, 0.0, 0.0, (), base_from_camera)
+        count = self._map.begin(camera, self._map_frame)
+        if count:
+            self.get_logger().info(f"going on with the {count} images of an interrupted build")
+
+    async def _on_finish(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        answer = Future(executor=self.executor)
+        answer.add_done_callback(lambda _: None)  # wakes the executor
+        self._map.finish(answer)
+        response.success, response.message = await answer
+        self.get_logger().info(response.message)
+        return response
+
+    def _log_error(self, text: str) -> None:
+        self.get_logger().error(text)
+
+
+def main(args: list[str] | None = None) -> int:
+    """The map_builder_node executable."""
+    return process.run(NAME, MapBuilderNode, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

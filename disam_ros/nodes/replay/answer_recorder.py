@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hears all that a running localizer answers, by image stamp."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+
+from disam_ros.datasets.bags import RawMessage, messages
+from disam_ros.geometry import Transform
+from disam_ros.nodes import conversions
+from disam_ros.nodes.localizer import answer_status
+
+DEPTH = 10_000  # messages that may wait to be heard
+DIAGNOSTICS = "/diagnostics"
+
+
+class AnswerRecorder:
+    """Listens from entering to leaving the context, while `wait` or another executor spins `node`.
+
+    domain_id: of ROS; None: that of the environment.
+
+    poses: `map_from_base` by image stamp (ns). covariances: [6, 6] as published. answers: the
+    key-values of ~/answer. outcomes: how many images had each outcome. diagnostics: the node's
+    last values by key. status: all it said last; None: not heard yet. messages: everything as it
+    came, with the stamps of the headers. last_answer: seconds of time.monotonic.
+    """
+
+    def __init__(self, node_name: str = "localizer", domain_id: int | None = None) -> None:
+        self._node_name, self._domain_id = node_name, domain_id
+        self.poses: dict[int, Transform] = {}
+        self.covariances: dict[int, np.ndarray] = {}
+        self.answers: dict[int, dict[str, str]] = {}
+        self.outcomes: Counter[str] = Counter()
+        self.diagnostics: dict[str, str] = {}
+        self.status: DiagnosticStatus | None = None
+        self.messages: list[RawMessage] = []
+        self.last_answer = 0.0
+        self._counts: Counter[int] = Counter()
+
+    def __enter__(self) -> AnswerRecorder:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=self._domain_id)
+        self.node: Node = rclpy.create_node(
+            "answer_recorder", context=self._context, enable_rosout=False
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        own = f"/{self._node_name}"
+        self._listen(PoseStamped, f"{own}/pose", messages.POSE, self._on_pose)
+        kind = messages.POSE_WITH_COVARIANCE
+        topic = f"{own}/pose_with_covariance"
+        self._listen(PoseWithCovarianceStamped, topic, kind, self._on_covariance)
+        kind = messages.DIAGNOSTICS
+        self._listen(DiagnosticArray, DIAGNOSTICS, kind, self._on_diagnostics)
+        self._listen(DiagnosticArray, f"{own}/answer", kind, self._on_answer)  # see Outputs
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def count(self, stamp_ns: int) -> int:
+        """How often an image with this stamp was answered."""
+        return self._counts[stamp_ns]
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Listen until a condition holds; False after `timeout` seconds."""
+        self._executor.add_node(self.node)  # a replay may have taken it
+        end = time.monotonic() + timeout
+        while not condition():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._executor.spin_once(timeout_sec=min(left, 0.1))
+        return True
+
+    def localizers(self) -> int:
+        """How many localizers of this name there are."""
+        return self.node.count_publishers(f"/{self._node_name}/answer")
+
+    def _listen(
+        self, message: type, topic: str, kind: str, heard: Callable[[int, Any], None]
+    ) -> None:
+        """Call `heard` with stamp (ns) and message of all that comes on a topic, and keep it."""
+
+        def on_bytes(data: bytes) -> None:
+            stamp_ns = messages.serialized_stamp_ns(data)
+            self.messages.append(RawMessage(topic, kind, stamp_ns, data))
+            heard(stamp_ns, deserialize_message(data, message))
+
+        self.node.create_subscription(message, topic, on_bytes, QoSProfile(depth=DEPTH), raw=True)
+
+    def _on_pose(self, stamp_ns: int, message: PoseStamped) -> None:
+        self.poses[stamp_ns] = conversions.pose_to_transform(message.pose)
+
+    def _on_covariance(self, stamp_ns: int, message: PoseWithCovarianceStamped) -> None:
+        self.covariances[stamp_ns] = conversions.covariance_of(message)
+
+    def _on_answer(self, stamp_ns: int, message: DiagnosticArray) -> None:
+        values = answer_status.values_of(message)
+        self.answers[stamp_ns] = values
+        self.outcomes[values.get("outcome", "")] += 1
+        self._counts[stamp_ns] += 1
+        self.last_answer = time.monotonic()
+
+    def _on_diagnostics(self, _: int, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith(f"{self._node_name}:"):
+                self.status = status
+                self.diagnostics = {item.key: item.value for item in status.values}

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates the running node: plays a bag to it and compares its answers with the true poses."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+
+from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
+from disam_ros.datasets.sources import open_images
+from disam_ros.errors import ConfigError, DisamError
+from disam_ros.evaluation.finish import describe_setup, finish, mode_of_node
+from disam_ros.evaluation.write import refuse_foreign
+from disam_ros.localization.localizer import Localizer
+from disam_ros.nodes.parameters import declare
+from disam_ros.nodes.replay.replay_drive import replay_drive
+
+
+def evaluate(config: ReplayEvaluationConfig) -> None:
+    """Play, judge and write as configured. Raises DisamError."""
+    for name in ("bag", "map", "model", "output"):
+        if not getattr(config, name):
+            raise ConfigError(f"the parameter '{name}' is empty")
+    refuse_foreign(config.output)
+    localizer = Localizer.open(config.map, config.model, LocalizerConfig(device="cpu"))
+    drive = replay_drive(
+        localizer.map,
+        config.model,
+        config.bag,
+        open_images(config.bag, localizer.map.header.map_frame),
+        Path(config.bag).stem,
+        config.rate,
+        config.camera,
+        record_to=config.record or None,
+        record_images=config.record_images,
+        start_node=config.start_node,
+    )
+    setup = describe_setup(localizer, [config.bag], mode_of_node(config.rate))
+    finish(config.output, [drive], localizer, setup)
+
+
+def main(args: list[str] | None = None) -> int:
+    """The replay_evaluation executable."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("replay_evaluation", enable_rosout=False)
+    log = node.get_logger()
+    try:
+        config = declare(node, ReplayEvaluationConfig)
+        evaluate(config)
+    except DisamError as error:
+        log.fatal(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

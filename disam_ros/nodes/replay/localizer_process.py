@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A localizer node in a process and a ROS domain of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from disam_ros.errors import DisamError
+
+STOP_TIMEOUT = 20.0  # seconds until a node that does not end is killed
+
+
+def own_domain() -> int | None:
+    """A ROS domain for this process alone; None: ROS_DOMAIN_ID names one."""
+    return None if os.environ.get("ROS_DOMAIN_ID") else 1 + os.getpid() % 100
+
+
+@contextmanager
+def localizer_process(
+    parameters: Mapping[str, object], remappings: Mapping[str, str], domain_id: int | None
+) -> Iterator[subprocess.Popen]:
+    """A localizer node that is stopped at the end; it logs warnings to stderr.
+
+    remappings: relative name → topic. domain_id: of ROS; None: that of the environment.
+    """
+    command = [sys.executable, "-m", "disam_ros.nodes.localizer.node", "--ros-args"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={_yaml(value)}"]
+    for name, topic in remappings.items():
+        command += ["-r", f"{name}:={topic}"]
+    environment = dict(os.environ)
+    if domain_id is not None:
+        environment["ROS_DOMAIN_ID"] = str(domain_id)
+    process = subprocess.Popen([*command, "--log-level", "warn"], env=environment)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.kill()
+            process.wait()
+
+
+def require_alive(process: subprocess.Popen | None) -> None:
+    """Raise DisamError where a node has ended by itself; None: it is not ours."""
+    if process is not None and process.poll() is not None:
+        raise DisamError(
+            f"the localizer node ended with status {process.returncode}; its log above says why"
+        )
+
+
+def _yaml(value: object) -> str:
+    """A parameter's value in one line, text in quotes where it could be taken for a number."""
+    value = str(value) if isinstance(value, Path) else value
+    return yaml.safe_dump([value], default_flow_style=True, width=float("inf")).strip()[1:-1]

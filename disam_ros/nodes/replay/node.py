@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a rosbag2 recording into ROS with /clock, where `ros2 bag play` is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+
+from disam_ros.config import ReplayNodeConfig
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.errors import BagError, DisamError
+from disam_ros.nodes.replay.player import Player
+
+
+def replay(config: ReplayNodeConfig, node: Node | None = None) -> int:
+    """Publish a bag's messages as serialized as they were recorded; returns how many.
+
+    Publishes /clock before every message and at least every 10 ms of wall time; rate 0 does not
+    wait at all. Ends with the bag (`loop`: never), or cleanly on Ctrl-C. Every publisher is
+    reliable, so that best-effort and reliable subscribers both match; latched (transient_local)
+    where the recording was. A recorded /clock and types that are not installed are left out, which
+    is logged.
+
+    node: publishes; None makes one. Raises BagError (bag unreadable, topic unknown, nothing to
+    play).
+    """
+    if not config.bag:
+        raise BagError("no bag given; set the parameter 'bag' to a rosbag2 directory or file")
+    with BagReader(config.bag) as reader, _given_or_own(node) as publisher_node:
+        player = Player(publisher_node, reader, config)
+        try:
+            player.play()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            publisher_node.get_logger().info(f"stopped after {player.published} messages")
+        except rclpy_implementation.RCLError:
+            if publisher_node.context.ok():  # otherwise: shut down in the middle of a call
+                raise
+        finally:
+            player.close()
+        return player.published
+
+
+def main(args: list[str] | None = None) -> int:
+    """The replay_node executable."""
+    from disam_ros.nodes.parameters import declare
+
+    rclpy.init(args=args)
+    node = rclpy.create_node("replay_node", enable_rosout=False)
+    try:
+        replay(declare(node, ReplayNodeConfig), node)
+    except DisamError as error:
+        node.get_logger().fatal(str(error))
+        return 1
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+@contextmanager
+def _given_or_own(node: Node | None) -> Iterator[Node]:
+    """The caller's node, or one of our own that is cleaned up."""
+    if node is not None:
+        yield node
+        return
+    started = not rclpy.ok()
+    if started:
+        rclpy.init()
+    own = rclpy.create_node("replay_node", enable_rosout=False)
+    try:
+        yield own
+    finally:
+        own.destroy_node()
+        if started:
+            rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

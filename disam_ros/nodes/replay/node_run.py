@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag to a localizer node in its own process and hears its answers over DDS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rclpy.executors import ExternalShutdownException
+
+from disam_ros.config import ReplayNodeConfig
+from disam_ros.datasets.bags import BagReader, RawMessage
+from disam_ros.errors import ConfigError, DisamError
+from disam_ros.geometry import Transform
+from disam_ros.localization.result import KNOWN
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes.diagnostics import ERROR
+from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
+from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
+from disam_ros.nodes.replay.localizer_process import localizer_process, own_domain, require_alive
+from disam_ros.nodes.replay.player import Player
+
+START_TIMEOUT = 60.0  # seconds until the node must be active
+CONNECT_TIMEOUT = 30.0  # seconds until it must be connected to what plays the bag
+DRAIN_TIMEOUT = 30.0  # seconds for the last images after the bag ended
+SETTLE = 2.0  # seconds for the last messages
+
+COUNTS = ("images received", "images dropped", "images undecodable", "inference errors")
+COUNTS += ("places known", "places unknown")
+HANDLED = COUNTS[1:]  # what becomes of a received image
+ANSWERED = COUNTS[2:]  # what ~/answer tells of
+
+
+@dataclass(frozen=True)
+class NodeRun:
+    """What the node answered, by image stamp (ns).
+
+    poses: `map_from_base`. diagnostics: the node's last values by key. covariances: [6, 6] as
+    published. answers: the key-values of ~/answer. outcomes: how many images had each outcome.
+    sent: stamps of the images sent, in order. counts: the node's counters (COUNTS) of this run.
+    messages: all that was heard and carries a stamp. seconds: from the first image to the last
+    answer. late: images that were not answered in time at rate 0. interrupted: by Ctrl-C; the rest
+    of the bag was not played.
+    """
+
+    poses: dict[int, Transform]
+    diagnostics: dict[str, str]
+    covariances: dict[int, np.ndarray]
+    answers: dict[int, dict[str, str]]
+    outcomes: Counter[str]
+    sent: list[int]
+    counts: dict[str, int]
+    messages: list[RawMessage]
+    seconds: float
+    late: int
+    interrupted: bool
+
+
+def run_node_on_bag(
+    bag: Path | str,
+    map_dir: Path | str,
+    model_dir: Path | str,
+    rate: float = 1.0,
+    camera: str = "front",
+    parameters: Mapping[str, object] | None = None,
+) -> NodeRun:
+    """Answers of a freshly started localizer node to the images of a bag.
+
+    rate: speed relative to the recording; 0: every image once the last was answered. camera: its
+    name in the bag, or its image topic. parameters: further ones of the node. It runs in a ROS
+    domain of its own unless ROS_DOMAIN_ID is set.
+    Raises DisamError when the bag lacks the camera, the node does not start or ends early; its log
+    on stderr says why.
+    """
+    topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), camera)
+    run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run
+
+
+def replay_to_node(
+    bag: Path | str,
+    topics: BagTopics,
+    rate: float,
+    map_dir: Path | str = "",
+    model_dir: Path | str = "",
+    parameters: Mapping[str, object] | None = None,
+    start_node: bool = True,
+) -> NodeRun:
+    """As `run_node_on_bag`, of known topics; Ctrl-C ends it early.
+
+    start_node: False plays to the localizer that runs in this ROS domain already and listens to
+    these topics; `map_dir`, `model_dir` and `parameters` then say nothing.
+    """
+    domain_id, node = None, nullcontext(None)
+    if start_node:
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        domain_id = own_domain()
+        given = {**topics.parameters, "map": map_dir, "model": model_dir, **(parameters or {})}
+        if given["image_transport"] != topics.transport:
+            raise ConfigError(
+                f"image_transport is '{given['image_transport']}', {topics.image} is "
+                f"{topics.transport}: leave the parameter out or name another image topic"
+            )
+        node = localizer_process(given, topics.remappings, domain_id)
+    with AnswerRecorder(domain_id=domain_id) as recorder, node as process:
+        _wait_until_active(recorder, process)
+        return _play(bag, topics, rate, recorder, process)
+
+
+def _play(
+    bag: Path | str,
+    topics: BagTopics,
+    rate: float,
+    recorder: AnswerRecorder,
+    process: subprocess.Popen | None,
+) -> NodeRun:
+    config = ReplayNodeConfig(
+        bag=str(bag), rate=rate, topics=topics.played, start_delay=CONNECT_TIMEOUT
+    )
+
+    def answers(stamp_ns: int) -> int:
+        _require_node(recorder, process)
+        return recorder.count(stamp_ns)
+
+    before = _counts(recorder)
+    interrupted = False
+    with BagReader(bag) as reader:
+        player = Player(recorder.node, reader, config, answers, _connected(recorder))
+        try:
+            with closing(player):
+                player.play()
+            drained = _drained(recorder, len(player.sent), before)
+            recorder.wait(lambda: _require_node(recorder, process) or drained(), DRAIN_TIMEOUT)
+            recorder.wait(lambda: _complete(recorder, before), SETTLE)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            interrupted = True
+    return NodeRun(
+        poses=recorder.poses,
+        diagnostics=recorder.diagnostics,
+        covariances=recorder.covariances,
+        answers=recorder.answers,
+        outcomes=recorder.outcomes,
+        sent=player.sent,
+        counts=_counts(recorder, before),
+        messages=[message for message in recorder.messages if message.stamp_ns],
+        seconds=max(0.0, recorder.last_answer - player.first_image),
+        late=player.unanswered,
+        interrupted=interrupted,
+    )
+
+
+def _wait_until_active(recorder: AnswerRecorder, process: subprocess.Popen | None) -> None:
+    def active() -> bool:
+        require_alive(process)
+        state = recorder.diagnostics.get("state")
+        if recorder.status is not None and recorder.status.level == ERROR and state != "active":
+            raise DisamError(f"the localizer node does not start: {recorder.status.message}")
+        return state == "active"
+
+    if not recorder.wait(active, START_TIMEOUT):
+        raise DisamError(f"no localizer node became active within {START_TIMEOUT:g} s")
+    if (count := recorder.localizers()) > 1:
+        raise DisamError(
+            f"{count} localizers answer in this ROS domain: stop the others, or set ROS_DOMAIN_ID "
+            "to a domain of its own"
+        )
+
+
+def _require_node(recorder: AnswerRecorder, process: subprocess.Popen | None) -> None:
+    """Raise DisamError where the localizer is gone."""
+    require_alive(process)
+    if not recorder.localizers():
+        raise DisamError("the localizer node ended; its log says why")
+
+
+def _connected(recorder: AnswerRecorder) -> Callable[[], bool]:
+    """Whether the node tells, from now on, that images reach it and answers leave it."""
+    old = recorder.status
+
+    def connected() -> bool:
+        told = recorder.diagnostics
+        links = [int(told.get(key, 0)) for key in ("image publishers", "answer subscribers")]
+        return recorder.status is not old and min(*links, recorder.localizers()) > 0
+
+    return connected
+
+
+def _drained(recorder: AnswerRecorder, sent: int, before: Mapping[str, int]) -> Callable[[], bool]:
+    """Whether the node tells that nothing is left to do.
+
+    Images may be lost on their way; then two messages must come that tell of no more.
+    """
+    heard = [recorder.status]
+
+    def drained() -> bool:
+        if recorder.status is not heard[-1]:
+            heard.append(recorder.status)
+        counts = _counts(recorder, before)
+        received, handled = counts["images received"], sum(counts[key] for key in HANDLED)
+        return handled >= received and (received >= sent or len(heard) > 2)
+
+    return drained
+
+
+def _complete(recorder: AnswerRecorder, before: Mapping[str, int]) -> bool:
+    """Whether all answers that the node tells of have come, and a pose of every known place."""
+    counts = _counts(recorder, before)
+    if recorder.outcomes.total() < sum(counts[key] for key in ANSWERED):
+        return False
+    known = [s for s, values in recorder.answers.items() if values.get("outcome") == KNOWN]
+    return all(s in recorder.poses and s in recorder.covariances for s in known)
+
+
+def _counts(recorder: AnswerRecorder, before: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The node's counters, less those of before."""
+    told, less = recorder.diagnostics, before or {}
+    return {key: int(told.get(key, 0)) - less.get(key, 0) for key in COUNTS}

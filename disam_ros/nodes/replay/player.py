@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes the messages of a bag with /clock, at the pace of the recording or of its consumer."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.type_support import NoTypeSupportImportedException
+from rosbags.interfaces import QosDurability
+from rosgraph_msgs.msg import Clock
+from tqdm import tqdm
+
+from disam_ros.config import ReplayNodeConfig
+from disam_ros.datasets.bags.cameras import IMAGE_TYPES
+from disam_ros.datasets.bags.messages import serialized_stamp_ns
+from disam_ros.datasets.bags.reader import BagReader, RawMessage
+from disam_ros.errors import BagError, DisamError
+
+CLOCK_PERIOD = 0.01  # seconds of wall time between two /clock messages, at most
+CLOCK_TOPIC = "/clock"
+IMAGE_DEPTH = 10  # messages kept for subscribers that lag behind
+DEPTH = 100
+MAX_LATCHED = 1000
+ACK_TIMEOUT = 5.0  # seconds that subscribers get for the last messages
+ANSWER_TIMEOUT = 30.0  # seconds that an image may take at rate 0
+
+
+class Player:
+    """Publishers for the topics of a bag, and what paces them.
+
+    answers: tells how often an image with this stamp (ns) was answered, and may raise an error to
+    end the replay. At rate 0 nothing is published after an image until that number rises,
+    ANSWER_TIMEOUT at most; without `answers` rate 0 does not wait at all. ready: must become true,
+    and every topic must have a subscriber, within `start_delay` if it is given; otherwise playing
+    begins then in any case. The node's callbacks run in between.
+
+    sent: stamps (ns) of the images published. first_image: when, in seconds of time.monotonic.
+    unanswered: images that took too long.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        reader: BagReader,
+        config: ReplayNodeConfig,
+        answers: Callable[[int], int] | None = None,
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
+        self.published = 0
+        self.sent: list[int] = []
+        self.first_image = 0.0
+        self.unanswered = 0
+        self._node, self._reader, self._config = node, reader, config
+        self._answers, self._ready = answers, ready
+        self._log = node.get_logger()
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+        self._clock = node.create_publisher(Clock, CLOCK_TOPIC, 10)
+        self._publishers = self._create_publishers()
+
+    def play(self) -> None:
+        """Wait for subscribers, then publish the bag (`loop`: again and again).
+
+        Raises DisamError where `ready` is given and nobody is.
+        """
+        self._wait_for_subscribers()
+        self._play_once()
+        while self._config.loop:
+            self._log.info("bag ended; starting again: stamps and /clock jump back")
+            self._play_once()
+        self._wait_for_acknowledgements()
+        self._log.info(f"bag ended: {self.published} messages published")
+
+    def close(self) -> None:
+        """Let go of the node; its publishers live as long as it does."""
+        self._executor.remove_node(self._node)
+        self._executor.shutdown()
+
+    def _create_publishers(self) -> dict[str, Publisher]:
+        """Recorded topic → publisher, for what is asked for and installed."""
+        held = self._reader.topics()
+        wanted = [topic for topic in self._config.topics if topic]
+        for topic in wanted:
+            self._reader.qos(topic)  # raises BagError that lists the topics
+        publishers: dict[str, Publisher] = {}
+        for topic in wanted or held:
+            if topic == CLOCK_TOPIC:
+                self._log.warning("the recorded /clock is not played: replay publishes its own")
+                continue
+            name = f"/{prefix}{topic}" if (prefix := self._config.prefix.strip("/")) else topic
+            try:
+                kind = _message_class(held[topic].type)
+                publishers[topic] = self._node.create_publisher(kind, name, self._qos(topic))
+            except (ImportError, AttributeError, NoTypeSupportImportedException):
+                self._log.info(f"{topic} is not played: {held[topic].type} is not installed")
+        if not any(held[topic].count for topic in publishers):
+            raise BagError(f"bag {self._reader.path}: no message to play among {list(held)}")
+        return publishers
+
+    def _qos(self, topic: str) -> QoSProfile:
+        held = self._reader.topics()[topic]
+        recorded = self._reader.qos(topic)
+        latched = topic == "/tf_static" or any(
+            q.durability is QosDurability.TRANSIENT_LOCAL for q in recorded
+        )
+        if latched:  # several recorded publishers may each have latched something: keep all
+            depth = max(1, min(held.count, MAX_LATCHED))
+        else:
+            depth = IMAGE_DEPTH if held.type in IMAGE_TYPES else DEPTH
+        return QoSProfile(
+            depth=depth,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        )
+
+    def _wait_for_subscribers(self) -> None:
+        """Until every topic has a subscriber, `start_delay` at most; the clock stands still."""
+        end = time.monotonic() + self._config.start_delay
+        while (left := end - time.monotonic()) > 0:
+            self._publish_clock(self._reader.start_ns)
+            if not self._lonely() and (self._ready is None or self._ready()):
+                return
+            self._executor.spin_once(timeout_sec=min(left, CLOCK_PERIOD))
+        if self._ready is not None:
+            raise DisamError(
+                f"after {self._config.start_delay:g} s nobody is connected to receive and answer "
+                f"images; topics without a subscriber: {', '.join(self._lonely()) or 'none'}"
+            )
+
+    def _lonely(self) -> list[str]:
+        """Topics without a subscriber."""
+        return [t for t, p in self._publishers.items() if not p.get_subscription_count()]
+
+    def _play_once(self) -> None:
+        held = self._reader.topics()
+        bar = tqdm(
+            self._reader.raw(list(self._publishers)),
+            total=sum(held[topic].count for topic in self._publishers),
+            desc="replay",
+            unit="msg",
+            disable=None,  # no bar where stderr is no terminal
+        )
+        pacer: _Pacer | None = None
+        for message in bar:
+            if not self._node.context.ok():
+                raise ExternalShutdownException
+            pacer = pacer or _Pacer(message.stamp_ns, self._config.rate)
+            self._wait_until(pacer, message.stamp_ns)
+            self._publish_clock(message.stamp_ns)
+            if message.type in IMAGE_TYPES:
+                self._publish_image(message)
+            else:
+                self._publish(message)
+
+    def _publish(self, message: RawMessage) -> None:
+        self._publishers[message.topic].publish(bytes(message.data))
+        self.published += 1
+
+    def _publish_image(self, message: RawMessage) -> None:
+        """Publish an image; at rate 0 wait until it is answered."""
+        stamp_ns = serialized_stamp_ns(message.data)
+        before = self._answers(stamp_ns) if self._answers else 0
+        self.first_image = self.first_image or time.monotonic()
+        self.sent.append(stamp_ns)
+        self._publish(message)
+        if self._answers is None or self._config.rate:
+            return
+        end = time.monotonic() + ANSWER_TIMEOUT
+        while self._answers(stamp_ns) == before:
+            left = end - time.monotonic()
+            if left <= 0:
+                self.unanswered += 1
+                self._log.warning(f"no answer within {ANSWER_TIMEOUT:g} s to image {stamp_ns} ns")
+                return
+            self._executor.spin_once(timeout_sec=min(left, 0.1))
+
+    def _wait_until(self, pacer: _Pacer, stamp_ns: int) -> None:
+        """Sleep until a message is due, with the clock running; at least run a callback."""
+        left = pacer.seconds_until(stamp_ns)
+        self._executor.spin_once(timeout_sec=max(0.0, min(left, CLOCK_PERIOD)))
+        while (left := pacer.seconds_until(stamp_ns)) > 0:
+            self._publish_clock(min(pacer.now_ns(), stamp_ns))
+            self._executor.spin_once(timeout_sec=min(left, CLOCK_PERIOD))
+
+    def _publish_clock(self, stamp_ns: int) -> None:
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(stamp_ns, 10**9)
+        self._clock.publish(message)
+
+    def _wait_for_acknowledgements(self) -> None:
+        """Let reliable subscribers receive the last messages before the publishers vanish."""
+        end = time.monotonic() + ACK_TIMEOUT
+        for publisher in [*self._publishers.values(), self._clock]:
+            left = max(0.0, end - time.monotonic())
+            publisher.wait_for_all_acked(Duration(seconds=left))
+
+
+class _Pacer:
+    """Maps stamps of the recording to moments of wall time; at rate 0 everything is due."""
+
+    def __init__(self, start_ns: int, rate: float) -> None:
+        self._start_ns, self._rate = start_ns, rate
+        self._wall_start = time.monotonic()
+
+    def seconds_until(self, stamp_ns: int) -> float:
+        """Wall time left until a stamp is due; negative when it is late."""
+        if not self._rate:
+            return 0.0
+        due = self._wall_start + (stamp_ns - self._start_ns) / 1e9 / self._rate
+        return due - time.monotonic()
+
+    def now_ns(self) -> int:
+        """The stamp that is due now."""
+        return self._start_ns + round((time.monotonic() - self._wall_start) * self._rate * 1e9)
+
+
+def _message_class(kind: str) -> type:
+    """'sensor_msgs/msg/Image' → the class. Raises ImportError or AttributeError."""
+    package, *folders, name = kind.split("/")
+    return getattr(importlib.import_module(".".join([package, *folders])), name)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answers of the running node to a drive, as those of the localizer offline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from disam_ros.datasets.bags import BagWriter
+from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.errors import DisamError
+from disam_ros.evaluation import Drive, collect
+from disam_ros.evaluation.answers import Answer
+from disam_ros.geometry import Transform, distance
+from disam_ros.localization.result import KNOWN, MISSING, UNKNOWN, UNREADABLE
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes.extrinsics import mapped_extrinsics
+from disam_ros.nodes.localizer import answer_status
+from disam_ros.nodes.localizer.answer_status import FAILED, PUBLISHED
+from disam_ros.nodes.replay.answer_bag import write_answer_bag
+from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
+from disam_ros.nodes.replay.node_run import NodeRun, replay_to_node
+
+TOLERANCE_M, TOLERANCE_DEG = 1e-3, 0.1  # between a published pose and that of its map image
+
+
+def replay_drive(
+    place_map: PlaceMap,
+    model_dir: Path | str,
+    bag: Path | str,
+    source: ImageSource,
+    name: str,
+    rate: float = 0.0,
+    camera: str = "",
+    parameters: Mapping[str, object] | None = None,
+    record_to: Path | str | None = None,
+    record_images: bool = True,
+    start_node: bool = True,
+) -> Drive:
+    """Answers of the localizer node, over DDS, to the images of a bag.
+
+    source: the same images, with true poses where they are known. rate: speed relative to the
+    recording; 0: every image once the last was answered, so that none is dropped. camera: its name
+    in the bag, or its image topic; empty: the bag's only one. parameters: of the node.
+    record_to: a bag to write, see `write_answer_bag`. start_node: see `replay_to_node`.
+
+    The answers carry covariances as published, and as many map images as the node has candidates.
+    Ctrl-C ends the drive early: the answers so far are kept and noted.
+    Raises BagError (no such camera, `record_to` exists), MapError, DisamError where the node does
+    not start, ends early, or publishes another pose than the map image's.
+    """
+    frame, map_dir = place_map.header.map_frame, place_map.directory
+    record = nullcontext() if record_to is None else BagWriter(record_to, map_frame=frame)
+    topics = find_topics(bag, place_map.cameras(), camera)
+    source = _of_camera(source, topics)
+    base_from_camera = mapped_extrinsics(place_map.header.cameras, topics.mapped)
+    with record as writer:  # opened first: a path that cannot be written is told before the run
+        run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters, start_node)
+        if run.interrupted and not run.answers:
+            raise KeyboardInterrupt
+        _check_poses(place_map, run, base_from_camera)
+        drive = collect(place_map, source, name, lambda images: _answers(place_map, run, images))
+        if writer is not None:
+            rows = place_map.rows_of(topics.mapped)
+            poses = [place_map.records[row].map_from_camera for row in rows]
+            route = [pose @ base_from_camera.inverse() for pose in poses]
+            images = (bag, topics) if record_images else None
+            write_answer_bag(writer, run, route, drive.source, images)
+    notes = drive.notes + _notes(run)
+    return replace(drive, seconds=run.seconds, run=_figures(run, rate), notes=notes)
+
+
+def _answers(place_map: PlaceMap, run: NodeRun, source: ImageSource) -> Iterator[Answer]:
+    """One answer per image; of an interrupted run up to the last that was answered."""
+    last = len(run.sent)
+    if run.interrupted:
+        last = 1 + max((i for i, stamp in enumerate(run.sent) if stamp in run.answers), default=-1)
+    heard = set(run.sent[:last])
+    for item in source.images:
+        if not run.interrupted or item.record.stamp_ns in heard:
+            yield _answer(place_map, run, item)
+    if run.interrupted:
+        raise KeyboardInterrupt  # `collect` notes it
+
+
+def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
+    stamp_ns = item.record.stamp_ns
+    values = run.answers.get(stamp_ns, {}) if stamp_ns else {}
+    outcome = values.get("outcome", MISSING)
+    if outcome not in (KNOWN, UNKNOWN):
+        return Answer(item.record, UNREADABLE if outcome == UNREADABLE else MISSING)
+    ranking = tuple(place_map.records[i] for i in answer_status.ranked_ids(values))
+    given = run.poses.get(stamp_ns)
+    base_from_camera = mapped_extrinsics(place_map.header.cameras, ranking[0].camera)
+    return Answer(
+        record=item.record,
+        outcome=outcome,
+        domain=values["domain"],
+        domain_reason=values["domain reason"],
+        score=float(values.get("probability", values["score"])),
+        ranking=ranking,
+        pose=ranking[0].map_from_camera if given is None else given @ base_from_camera,
+        covariance=run.covariances.get(stamp_ns),
+        timings_ms=answer_status.timings_ms(values),
+        prior=answer_status.prior_effect(values),
+    )
+
+
+def _check_poses(place_map: PlaceMap, run: NodeRun, base_from_camera: Transform) -> None:
+    """Raise DisamError unless the node published the poses of the map images it named."""
+    for stamp_ns, values in run.answers.items():
+        if values["outcome"] != KNOWN or stamp_ns not in run.poses or "probability" in values:
+            continue
+        best = place_map.records[int(values["map image"])]
+        metres, degrees = distance(run.poses[stamp_ns] @ base_from_camera, best.map_from_camera)
+        if metres > TOLERANCE_M or degrees > TOLERANCE_DEG:
+            raise DisamError(
+                f"the node's pose at {stamp_ns} ns is {metres:.3f} m, {degrees:.2f}° from that of "
+                f"map image {best.id}: it places the camera elsewhere on the vehicle than the map; "
+                "leave its base_from_camera at zero and use_tf false, or let it use the same map"
+            )
+
+
+class _OfCamera:
+    """The images of one camera."""
+
+    def __init__(self, images: Iterable[PosedImage], camera: str) -> None:
+        self._images, self._camera = images, camera
+
+    def __iter__(self) -> Iterator[PosedImage]:
+        return (item for item in self._images if item.record.camera == self._camera)
+
+
+def _of_camera(source: ImageSource, topics: BagTopics) -> ImageSource:
+    """The source without the cameras that are not played."""
+    cameras = source.info.cameras
+    if set(cameras) == {topics.camera}:
+        return source
+    only = {name: camera for name, camera in cameras.items() if name == topics.camera}
+    images = _OfCamera(source.images, topics.camera)
+    info = replace(source.info, cameras=only)
+    return replace(source, images=images, info=info, total=topics.images)
+
+
+def _figures(run: NodeRun, rate: float) -> dict[str, object]:
+    """What the run tells of itself; of the images sent, each is in one of the next counts."""
+    counts, told, outcomes = run.counts, run.diagnostics, run.outcomes
+    answered = outcomes[KNOWN] + outcomes[UNKNOWN]
+    figures: dict[str, object] = {
+        "rate": rate,
+        "images sent": len(run.sent),
+        "answered": answered,
+        "unreadable": outcomes[UNREADABLE],
+        "failed": outcomes[FAILED],
+        "dropped": counts["images dropped"],
+        "lost in transport": len(run.sent) - counts["images received"],
+        "wall seconds": round(run.seconds, 2),
+    }
+    effects = Counter(map(answer_status.prior_effect, run.answers.values()))
+    figures |= {f"priors {effect}": count for effect, count in effects.items() if effect}
+    if run.seconds:
+        figures["images per second"] = round(answered / run.seconds, 1)
+    for percentile in ("p50", "p99"):
+        if (key := f"{PUBLISHED} {percentile} (ms)") in told:
+            figures[f"latency {percentile} (ms)"] = float(told[key])
+    if "memory peak (MiB)" in told:
+        figures["memory peak (MiB)"] = float(told["memory peak (MiB)"])
+    return figures
+
+
+def _notes(run: NodeRun) -> list[str]:
+    notes = []
+    if 0 in run.sent:
+        notes.append(f"{run.sent.count(0)} images carry no stamp: their answers cannot be told")
+    if run.late:
+        notes.append(f"{run.late} images were not answered in time")
+    if run.outcomes[FAILED]:
+        reasons = [v["reason"] for v in run.answers.values() if v["outcome"] == FAILED]
+        notes.append(f"the localizer failed on {run.outcomes[FAILED]} images: {reasons[0]}")
+    return notes

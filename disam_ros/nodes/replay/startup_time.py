@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a localizer node takes from its start to its first pose."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from disam_ros.errors import DisamError
+from disam_ros.nodes import conversions
+from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
+from disam_ros.nodes.replay.localizer_process import localizer_process, own_domain, require_alive
+
+PERIOD = 0.05  # seconds between two images
+TOPIC = "camera/image_raw"
+
+
+def seconds_to_first_pose(
+    map_dir: Path | str, model_dir: Path | str, image: np.ndarray, timeout: float = 60.0
+) -> float:
+    """Start a node in a process of its own, show it an image (uint8 RGB) over and over, wait.
+
+    Raises DisamError where the node ends or no pose comes in time.
+    """
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    domain_id = own_domain()
+    parameters = {"map": map_dir, "model": model_dir, "image_transport": "raw"}
+    with AnswerRecorder(domain_id=domain_id) as recorder:
+        publisher = recorder.node.create_publisher(Image, TOPIC, QoSProfile(depth=1))
+        message = conversions.image_to_message(image, Header())
+        began = time.monotonic()
+        with localizer_process(parameters, {"image": TOPIC}, domain_id) as process:
+            while time.monotonic() - began < timeout:
+                require_alive(process)
+                message.header.stamp = recorder.node.get_clock().now().to_msg()
+                publisher.publish(message)
+                if recorder.wait(lambda: bool(recorder.poses), PERIOD):
+                    return time.monotonic() - began
+    raise DisamError(f"no pose came within {timeout:g} s of the node's start")

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings as dataclass fields with help, unit and range; YAML that rejects unknown keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from disam_ros.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field with a description and the range its value must lie in."""
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Build a config dataclass; unknown keys, wrong types and values out of range are errors.
+
+    Raises ConfigError naming the key, what was expected and what came.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where or cls.__name__}: expected key: value pairs, got {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        name = f"{where}.{key}" if where else key
+        if key not in fields:
+            near = get_close_matches(key, fields, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(fields)}"
+            raise ConfigError(f"unknown setting '{name}'; {hint}")
+        if dataclasses.is_dataclass(hints[key]):
+            arguments[key] = from_dict(hints[key], value, name)
+        else:
+            arguments[key] = _checked(value, hints[key], fields[key].metadata, name)
+    return cls(**arguments)
+
+
+def from_yaml(cls: type[T], path: Path | str) -> T:
+    """Read a YAML file into a config dataclass. Raises ConfigError, naming the file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+        return from_dict(cls, values)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def markdown_table(cls: type, prefix: str = "") -> str:
+    """Every setting of a config dataclass as rows `| name | default | help |`."""
+    config, rows = cls(), []
+    for item in dataclasses.fields(cls):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            rows.append(markdown_table(type(value), f"{prefix}{item.name}."))
+            continue
+        choices = item.metadata["choices"]
+        shown = "" if value == "" else f"`{str(value).lower()}`"
+        text = item.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
+        rows.append(f"| `{prefix}{item.name}` | {shown} | {text} |")
+    return "\n".join(rows)
+
+
+def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"'{name}' expects a list, got {value!r}")
+        return [_checked(v, item, metadata, name) for v in value]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"'{name}' expects {kind.__name__}, got {value!r}")
+    low, high, choices = (metadata.get(k) for k in ("minimum", "maximum", "choices"))
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ConfigError(f"'{name}' must lie in [{low}, {high}], got {value!r}")
+    if choices and value not in choices:
+        raise ConfigError(f"'{name}' must be one of {', '.join(choices)}, got {value!r}")
+    return value

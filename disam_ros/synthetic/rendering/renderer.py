@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures and depth of the town from a camera pose."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from disam_ros.camera import Camera
+from disam_ros.geometry import Transform
+from disam_ros.synthetic.conditions import Condition
+from disam_ros.synthetic.rendering import gl
+from disam_ros.synthetic.rendering.graphics import Graphics
+from disam_ros.synthetic.town.layout import Town
+from disam_ros.synthetic.town.scene import Scene, build_scene
+
+SIGHT = 230.0  # metres; cells farther away are not drawn
+SUPERSAMPLE = 2
+DROP_SECONDS = 2.5  # time between wipes of the lens
+
+
+def pinhole(width: int, height: int, fov: float) -> Camera:
+    """The renderer's camera; fov: horizontal field of view in degrees."""
+    focal = width / 2 / np.tan(np.radians(fov) / 2)
+    return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+
+class Renderer:
+    """Draws one town under one condition as one drive meets it.
+
+    fov: horizontal field of view in degrees. Raises RenderError where OpenGL is missing.
+    """
+
+    def __init__(
+        self,
+        town: Town,
+        condition: Condition,
+        drive_seed: int = 0,
+        width: int = 320,
+        height: int = 240,
+        fov: float = 80.0,
+    ) -> None:
+        self.condition = condition
+        self.drive_seed = drive_seed
+        self.camera = pinhole(width, height, fov)
+        self._scene = build_scene(town, condition, drive_seed)
+        size = (width, height)
+        self._gpu = Graphics(town, condition, drive_seed, self._scene, size, SUPERSAMPLE)
+
+    def close(self) -> None:
+        """Free what the graphics driver holds."""
+        self._gpu.ctx.release()
+
+    def render(
+        self, map_from_camera: Transform, time_s: float = 0.0, want_depth: bool = True
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Picture uint8 RGB [H, W, 3] and depth float32 [H, W].
+
+        Depth is metres along the optical axis, infinite in the sky, and None unless wanted.
+        time_s moves snow, rain and drops on the lens and draws new sensor noise.
+        """
+        view = _view(map_from_camera)
+        with self._gpu.ctx:  # several renderers may take turns
+            if self.condition.wet > 0:
+                self._draw_mirror(map_from_camera, view)
+            self._draw_scene(self._gpu.main, self._gpu.size, map_from_camera, view, ground=True)
+            depth = self._read_depth() if want_depth else None
+            self._draw_weather(view, map_from_camera, time_s)
+            return self._develop(time_s), depth
+
+    def _draw_mirror(self, map_from_camera: Transform, view: np.ndarray) -> None:
+        """The scene as wet ground mirrors it: seen through the plane z = 0."""
+        flip = np.diag([1.0, 1.0, -1.0, 1.0])
+        half = (self.camera.width, self.camera.height)
+        self._draw_scene(self._gpu.mirror, half, map_from_camera, view @ flip, ground=False)
+        self._gpu.mirror_texture.use(4)
+
+    def _draw_scene(
+        self,
+        target: object,
+        size: tuple[int, int],
+        map_from_camera: Transform,
+        view: np.ndarray,
+        ground: bool,
+    ) -> None:
+        ctx = self._gpu.ctx
+        target.use()
+        target.clear(0.0, 0.0, 0.0, depth=1.0)
+        focal = self.camera.fx * size[0] / self.camera.width
+        clip = gl.projection(*size, focal)
+        ahead = map_from_camera.rotation[:, 2]
+        shared = {
+            "u_camera": clip @ view,
+            "u_eye": map_from_camera.translation,
+            "u_ahead": ahead,
+            "u_ray": _rays(clip, view),
+        }
+        for program in (self._gpu.object, self._gpu.ground, self._gpu.sky):
+            gl.set_uniforms(program, shared)
+        ctx.enable(ctx.DEPTH_TEST)
+        ctx.depth_func = "<="
+        half_fov = float(np.arctan(self.camera.width / 2 / self.camera.fx))
+        for first, count in _visible(self._scene, map_from_camera, half_fov + 0.1):
+            self._gpu.objects.render(vertices=6 * count, first=6 * first)
+        if ground:
+            self._gpu.grounds.render(ctx.TRIANGLE_STRIP)
+        self._gpu.skies.render(ctx.TRIANGLE_STRIP)
+
+    def _draw_weather(self, view: np.ndarray, map_from_camera: Transform, time_s: float) -> None:
+        c, ctx = self.condition, self._gpu.ctx
+        if not c.flakes and not c.streaks:
+            return
+        streak = c.streaks > 0
+        values = {
+            "u_camera": gl.projection(*self._gpu.size, self.camera.fx * SUPERSAMPLE) @ view,
+            "u_eye": map_from_camera.translation,
+            "u_fall": (0.6, 0.2, -8.0) if streak else (0.7, 0.3, -1.3),
+            "u_time": float(time_s),
+            "u_scale": self.camera.fx * SUPERSAMPLE * 2,
+            "u_streak": 1.0 if streak else 0.0,
+            "u_flake": tuple(1.15 * v for v in c.horizon),
+        }
+        gl.set_uniforms(self._gpu.flake, values)
+        ctx.enable(ctx.BLEND | ctx.PROGRAM_POINT_SIZE)
+        ctx.depth_mask = False
+        self._gpu.flakes.render(ctx.LINES if streak else ctx.POINTS)
+        ctx.depth_mask = True
+        ctx.disable(ctx.BLEND)
+
+    def _develop(self, time_s: float) -> np.ndarray:
+        """Lens, exposure and sensor: uint8 RGB [H, W, 3]."""
+        ctx, c = self._gpu.ctx, self.condition
+        self._gpu.hdr.build_mipmaps()
+        self._gpu.hdr.use(5)
+        wipe = int(time_s / DROP_SECONDS)
+        rng = np.random.default_rng([self.drive_seed, wipe, 11])
+        drops = np.zeros((24, 3))
+        drops[:, :2] = rng.uniform(0, 1, (24, 2))
+        drops[:, 2] = rng.uniform(0.012, 0.05, 24)
+        self._gpu.post["u_drops"].value = [tuple(d) for d in drops]
+        self._gpu.post["u_drop_count"].value = c.lens_drops
+        self._gpu.out.use()
+        ctx.disable(ctx.DEPTH_TEST)
+        self._gpu.posts.render(ctx.TRIANGLE_STRIP)
+        shape = (self.camera.height, self.camera.width, 3)
+        data = self._gpu.out.read(components=3, alignment=1)
+        image = np.frombuffer(data, np.uint8).reshape(shape)
+        rng = np.random.default_rng([self.drive_seed, int(time_s * 1000), 13])
+        noise = rng.standard_normal(shape, np.float32) * (255 * c.noise)
+        return np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
+
+    def _read_depth(self) -> np.ndarray:
+        raw = np.frombuffer(self._gpu.depth.read(), np.float32).reshape(self._gpu.size[::-1])[::-1]
+        fine = gl.metric_depth(raw)
+        k = SUPERSAMPLE
+        blocks = fine.reshape(self.camera.height, k, self.camera.width, k).swapaxes(1, 2)
+        blocks = blocks.reshape(*blocks.shape[:2], k * k)
+        near, far = blocks.min(2), blocks.max(2)
+        # On a plane 1/z is linear in the picture: its mean is exact in the middle of the pixel.
+        smooth = 1.0 / np.maximum((1.0 / blocks).mean(2), 1e-12)
+        return np.where(far < 1.2 * near, smooth, near).astype(np.float32)
+
+
+def _view(map_from_camera: Transform) -> np.ndarray:
+    """Camera (optical axes) from map, [4, 4]."""
+    matrix = np.eye(4)
+    rotation = map_from_camera.rotation.T
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = -rotation @ map_from_camera.translation
+    return matrix
+
+
+def _rays(clip: np.ndarray, view: np.ndarray) -> np.ndarray:
+    """Map direction from clip position (x, y, 1, 1)."""
+    to_ray = np.diag([1 / clip[0, 0], 1 / clip[1, 1], 1.0, 1.0])
+    turn = np.eye(4)
+    turn[:3, :3] = view[:3, :3].T
+    return turn @ to_ray
+
+
+def _visible(scene: Scene, map_from_camera: Transform, half_fov: float) -> list[tuple[int, int]]:
+    """First quad and count of the cells in sight, near ones first; half_fov: radians."""
+    eye, ahead = map_from_camera.translation[:2], map_from_camera.rotation[:2, 2]
+    ahead = ahead / max(float(np.linalg.norm(ahead)), 1e-9)
+    to = scene.cells[:, 2:4] - eye
+    far = np.linalg.norm(to, axis=1)
+    radius = scene.cells[:, 4]
+    side = np.abs(to[:, 0] * ahead[1] - to[:, 1] * ahead[0])
+    front = to @ ahead
+    beside = side * np.cos(half_fov) - front * np.sin(half_fov)  # metres outside the wedge of view
+    seen = (beside < radius) & (far < SIGHT + radius)
+    order = np.flatnonzero(seen)[np.argsort(far[seen])]
+    return [(int(scene.cells[i, 0]), int(scene.cells[i, 1])) for i in order]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands in the town, and where it stands. Metres, map frame (ENU)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from disam_ros.synthetic.town.houses import HOUSE_TYPES
+
+
+@dataclass(frozen=True)
+class House:
+    position: np.ndarray  # [2], middle of the front
+    yaw: float  # direction the front faces
+    kind: int  # row of HOUSE_TYPES
+    tint: int
+    roof: int
+    fence: str
+    setback: float  # metres from the front to the sidewalk
+    lot: float  # metres of street front
+    seed: float
+
+
+@dataclass(frozen=True)
+class Prop:
+    """A tree, lamp, sign, parking slot or other small thing."""
+
+    kind: str
+    position: np.ndarray  # [2]
+    yaw: float = 0.0
+    scale: float = 1.0
+    seed: float = 0.0
+
+
+def footprint(house: House) -> np.ndarray:
+    """Corners and inner points of the ground a house stands on, [9, 2]."""
+    kind = HOUSE_TYPES[house.kind]
+    forward = np.array([np.cos(house.yaw), np.sin(house.yaw)])
+    left = np.array([-forward[1], forward[0]])
+    across = np.array([-0.5, 0.0, 0.5]) * kind.width
+    back = np.array([0.0, 0.5, 1.0]) * kind.depth
+    return np.array([house.position + x * left - y * forward for x in across for y in back])
+
+
+def covers(house: House, points: np.ndarray) -> bool:
+    corners = footprint(house)[[0, 2, 8, 6]]
+    return any(inside(corners, p) for p in points)
+
+
+def inside(polygon: np.ndarray, point: np.ndarray) -> bool:
+    edge = np.roll(polygon, -1, 0) - polygon
+    to = point - polygon
+    side = edge[:, 0] * to[:, 1] - edge[:, 1] * to[:, 0]
+    return bool((side > 0).all() or (side < 0).all())
+
+
+def distance_to_segment(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """Metres from the nearest of `points` [N, 2] to the segment from a to b."""
+    share = np.clip((points - a) @ (b - a) / np.dot(b - a, b - a), 0, 1)
+    away = points - a - share[:, None] * (b - a)
+    return float(np.sqrt((away**2).sum(1).min()))
+
+
+@dataclass
+class Town:
+    """What stands in a town and the route through it; `build_town` makes one."""
+
+    seed: int
+    nodes: np.ndarray  # [GRID, GRID, 2]
+    streets: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    houses: list[House] = field(default_factory=list)
+    props: list[Prop] = field(default_factory=list)
+    route: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # lane centre, every 0.25 m
+
+    @property
+    def lamps(self) -> np.ndarray:
+        """Feet of the street lamps, [L, 3]."""
+        feet = [[*prop.position, 0.0] for prop in self.props if prop.kind == "lamp"]
+        return np.array(feet).reshape(-1, 3)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of poses, and a first honest covariance of a retrieved one: its candidates' spread."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from disam_ros.geometry import Transform
+
+TEMPERATURE = 0.05  # fine-similarity difference that makes a candidate e times less likely
+ROTATION_FLOOR = np.radians(2.0)  # standard deviation, between a map image and its query
+
+
+def offset(truth: Transform, answer: Transform) -> np.ndarray:
+    """What a covariance [6, 6] is of: truth less answer, [6], both poses of one frame in the map.
+
+    Order x y z rotX rotY rotZ: metres, and the rotation vector that turns the answer into the truth
+    about the map's axes (REP-103), radians.
+    """
+    turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
+    return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
+
+
+def candidate_covariance(poses: list[Transform], scores: np.ndarray, spacing: float) -> np.ndarray:
+    """Second moment of the candidates about the best one, plus the map's own coarseness.
+
+    poses: `map_from_base` of the candidates, best first; scores: fine similarities [n]; spacing:
+    metres between map images. Returns float64 [6, 6], order x y z rotX rotY rotZ about the map's
+    axes (REP-103), positive definite: candidates that agree leave half the spacing (1 σ) and 2°.
+    It is NOT calibrated against true errors.
+    """
+    weights = np.exp((np.asarray(scores, float) - scores[0]) / TEMPERATURE)
+    weights /= weights.sum()
+    offsets = np.stack([offset(pose, poses[0]) for pose in poses])
+    floor = np.diag([max(spacing / 2, 0.05) ** 2] * 3 + [ROTATION_FLOOR**2] * 3)
+    return (weights[:, None] * offsets).T @ offsets + floor
+
+
+def fused(
+    pose: Transform, covariance: np.ndarray, other: Transform, other_covariance: np.ndarray
+) -> tuple[Transform, np.ndarray, float]:
+    """Two independent estimates of one pose, weighed by their covariances [6, 6].
+
+    Returns the pose, its covariance, and how far the two are apart: the squared Mahalanobis
+    distance, about 6 where both covariances are true (a Kalman filter's update and its normalized
+    innovation squared; Bar-Shalom et al., Estimation with Applications to Tracking, 2001).
+    """
+    innovation, both = offset(other, pose), covariance + other_covariance
+    step = covariance @ np.linalg.solve(both, innovation)
+    remaining = covariance - covariance @ np.linalg.solve(both, covariance)
+    turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
+    moved = Transform(pose.translation + step[:3], turned.as_quat())
+    distance = float(innovation @ np.linalg.solve(both, innovation))
+    return moved, (remaining + remaining.T) / 2, distance
+
+
+def cross_matrices(vectors: np.ndarray) -> np.ndarray:
+    """Matrices [M, 3, 3] of the cross product with each vector [M, 3]."""
+    matrices = np.zeros((len(vectors), 3, 3))
+    x, y, z = vectors.T
+    matrices[:, 0, 1], matrices[:, 0, 2], matrices[:, 1, 2] = -z, y, -x
+    return matrices - matrices.transpose(0, 2, 1)
+
+
+def carried(
+    a_from_b: Transform, covariance: np.ndarray, b_from_c: Transform
+) -> tuple[Transform, np.ndarray]:
+    """a_from_c and its covariance, where c is fixed to b. Covariances: [6, 6], about the axes of a:
+    a turn by e moves the origin of c by e × arm."""
+    arm = a_from_b.rotation @ b_from_c.translation
+    moved = np.eye(6)
+    moved[:3, 3:] = -cross_matrices(arm[None])[0]
+    return a_from_b @ b_from_c, moved @ covariance @ moved.T
+
+
+def is_covariance(matrix: np.ndarray) -> bool:
+    """Whether a matrix is [6, 6], finite, symmetric but for rounding, and positive definite."""
+    if matrix.shape != (6, 6) or not np.isfinite(matrix).all():
+        return False
+    if not np.allclose(matrix, matrix.T, rtol=1e-9, atol=1e-12):
+        return False
+    return bool(np.linalg.eigvalsh(matrix)[0] > 0)

@@ -1,0 +1,581 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of reading and writing bags, on small bags made here. No ROS needed."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from disam_ros.camera import Camera
+from disam_ros.datasets.bags import (
+    BagReader,
+    BagWriter,
+    bag_to_dataset,
+    dataset_to_bag,
+    decode_image,
+    messages,
+    read_base_from_camera,
+    read_poses,
+)
+from disam_ros.datasets.bags.cameras import camera_name, find_image_topics
+from disam_ros.datasets.bags.image_messages import KNOWN_ENCODINGS, to_rgb
+from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
+from disam_ros.datasets.keyframes import KeyframeSelector
+from disam_ros.errors import BagError, DatasetError, ImageError
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
+from disam_ros.image import encode_jpeg
+
+SECOND = 10**9
+START = 1_700_000_000 * SECOND
+STORAGES = ("mcap", "sqlite3")
+CAMERA = Camera(
+    32, 24, 30.0, 31.0, 16.0, 12.0, (0.1, -0.2, 0.0, 0.0, 0.3),
+    Transform.from_rotation(np.array([1.0, 0.2, 1.5]), BODY_FROM_OPTICAL),
+)  # fmt: skip
+
+
+def picture(seed: int = 0, height: int = 24, width: int = 32) -> np.ndarray:
+    """A smooth image that survives JPEG."""
+    small = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def pose_at(x: float, yaw: float = 0.0) -> Transform:
+    return Transform.from_xyz_rpy([x, 2 * x, 0.5, 0.0, 0.0, yaw])
+
+
+def write_drive(path: Path, storage: str = "mcap", count: int = 10, **frames) -> Path:
+    """A drive at 1 m/s: an image every 0.1 s, poses at the same stamps."""
+    with BagWriter(path, storage, **frames) as bag:
+        bag.tf_static(START, {"front": CAMERA.base_from_camera})
+        for i in range(count):
+            stamp = START + i * SECOND // 10
+            bag.camera_info("front", stamp, CAMERA)
+            bag.compressed_image("front", stamp, encode_jpeg(picture(i)))
+            bag.ground_truth(stamp, pose_at(i / 10))
+            bag.odom(stamp, pose_at(i / 10), speed=1.0, turn_rate=0.25)
+            bag.fix(stamp, 47.0, 8.5, 400.0, 2.0)
+            bag.weather(stamp, "snow")
+    return path
+
+
+def write_messages(path: Path, topic: str, found: list) -> Path:
+    """A bag of one topic; `found`: (stamp_ns, message)."""
+    with BagWriter(path) as bag:
+        for stamp, message in found:
+            bag.write(topic, message, stamp, messages.RELIABLE_QOS)
+    return path
+
+
+def write_dataset(directory: Path, count: int = 10, domain: str = "summer_day") -> Path:
+    info = DatasetInfo("test", {"front": CAMERA}, latitude=47.0, longitude=8.5)
+    with DatasetWriter(directory, info) as writer:
+        for i in range(count):
+            pose = pose_at(i, yaw=0.1 * i) @ CAMERA.base_from_camera
+            jpeg = encode_jpeg(picture(i))
+            writer.add(jpeg, START + i * SECOND // 10, "front", domain, pose)
+    return directory
+
+
+# --- Round trips -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_what_is_written_is_read_back(tmp_path, storage):
+    jpeg, raw = encode_jpeg(picture(3)), picture(4)
+    with BagWriter(tmp_path / "bag", storage) as bag:
+        bag.compressed_image("front", START, jpeg)
+        bag.raw_image("rear", START, raw)
+        bag.camera_info("front", START, CAMERA)
+        bag.odom(START, pose_at(3.0, 0.4), speed=1.5, turn_rate=-0.2)
+        bag.fix(START, 47.25, 8.5, 410.0, 2.0)
+        bag.weather(START, "light rain")
+        bag.ground_truth(START, pose_at(7.0))
+        bag.tf_static(START, {"front": CAMERA.base_from_camera})
+    with BagReader(tmp_path / "bag") as reader:
+        found = {raw.topic: (raw, message) for raw, message in reader.messages()}
+        assert {name: s.count for name, s in reader.topics().items()} == dict.fromkeys(found, 1)
+        assert len(found) == 8
+    got = {topic: message for topic, (_, message) in found.items()}
+    assert bytes(got["/camera/front/image_raw/compressed"].data) == jpeg
+    assert (decode_image(got["/camera/rear/image_raw"]) == raw).all()
+    assert got["/camera/front/camera_info"].k[4] == CAMERA.fy
+    assert tuple(got["/camera/front/camera_info"].d) == CAMERA.distortion
+    odom = got["/odom"]
+    assert (odom.header.frame_id, odom.child_frame_id) == ("odom", "base_link")
+    assert (odom.twist.twist.linear.x, odom.twist.twist.angular.z) == (1.5, -0.2)
+    assert odom.pose.pose.position.x == 3.0
+    assert got["/fix"].latitude == 47.25
+    assert got["/fix"].position_covariance[0] == 2.0
+    assert got["/weather"].data == "light rain"
+    assert got["/ground_truth/pose"].header.frame_id == "map"
+    assert all(raw.stamp_ns == START for raw, _ in found.values())
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_messages_come_in_time_order_however_written(tmp_path, storage):
+    stamps = [START + i * SECOND for i in (3, 1, 2, 0)]
+    with BagWriter(tmp_path / "bag", storage) as bag:
+        for stamp in stamps:
+            bag.weather(stamp, "snow")
+            bag.raw_image("front", stamp, picture(0, 500, 900))  # over 1 MB: one mcap chunk each
+    with BagReader(tmp_path / "bag") as reader:
+        found = [raw.stamp_ns for raw in reader.raw(["/weather"])]
+        everything = [raw.stamp_ns for raw in reader.raw()]
+    assert found == sorted(stamps)
+    assert everything == sorted(stamps * 2)
+
+
+@pytest.mark.parametrize(("storage", "suffix"), [("mcap", "*.mcap"), ("sqlite3", "*.db3")])
+def test_a_single_file_reads_like_its_directory(tmp_path, storage, suffix):
+    bag = write_drive(tmp_path / "bag", storage)
+    (file,) = bag.glob(suffix)
+    with BagReader(bag) as whole, BagReader(file) as alone:
+        assert whole.topics() == alone.topics()
+        assert list(whole.raw()) == list(alone.raw())
+
+
+def test_the_recorded_quality_of_service_latches_tf_static(tmp_path):
+    with BagReader(write_drive(tmp_path / "bag")) as reader:
+        (latched,) = reader.qos("/tf_static")
+        (sensor,) = reader.qos("/camera/front/image_raw/compressed")
+    assert latched.durability.name == "TRANSIENT_LOCAL"
+    assert (sensor.reliability.name, sensor.durability.name) == ("BEST_EFFORT", "VOLATILE")
+
+
+# --- What goes wrong -------------------------------------------------------------------------
+
+
+def test_an_unknown_topic_lists_what_there_is(tmp_path):
+    with (
+        BagReader(write_drive(tmp_path / "bag")) as reader,
+        pytest.raises(BagError, match=r"did you mean /odom\?.*/fix \(sensor_msgs/msg/NavSatFix"),
+    ):
+        list(reader.raw(["/odmo"]))
+
+
+def test_an_absent_bag_says_so(tmp_path):
+    with pytest.raises(BagError, match="does not exist"):
+        BagReader(tmp_path / "none")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BagError, match="ros2 bag reindex"):
+        BagReader(tmp_path / "folder")
+    (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0")
+    with pytest.raises(BagError, match="rosbags-convert"):
+        BagReader(tmp_path / "old.bag")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9])
+def test_a_truncated_bag_is_a_bag_error(tmp_path, storage, keep):
+    bag = write_drive(tmp_path / "bag", storage, count=40)
+    (file,) = (f for f in bag.iterdir() if f.suffix in (".mcap", ".db3"))
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
+    with pytest.raises(BagError, match="cannot be read"), BagReader(bag) as reader:
+        list(reader.messages())
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_damaged_bytes_are_a_bag_error_or_still_messages(tmp_path, storage):
+    bag = write_drive(tmp_path / "bag", storage)
+    (file,) = (f for f in bag.iterdir() if f.suffix in (".mcap", ".db3"))
+    whole = file.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        at = random.integers(0, damaged.size, 200)
+        damaged[at] = random.integers(0, 256, at.size)
+        file.write_bytes(damaged.tobytes())
+        try:
+            with BagReader(bag) as reader:
+                list(reader.messages())
+        except BagError:
+            pass
+
+
+def test_broken_metadata_is_a_bag_error(tmp_path):
+    bag = write_drive(tmp_path / "bag")
+    for text in ("", "{", "a: 1", "rosbag2_bagfile_information: 3"):
+        (bag / "metadata.yaml").write_text(text)
+        with pytest.raises(BagError, match="bag"):
+            BagReader(bag)
+
+
+def test_an_existing_bag_is_never_overwritten(tmp_path):
+    write_drive(tmp_path / "bag")
+    before = {f.name: f.read_bytes() for f in (tmp_path / "bag").iterdir()}
+    with pytest.raises(BagError, match="exists"):
+        write_drive(tmp_path / "bag")
+    assert {f.name: f.read_bytes() for f in (tmp_path / "bag").iterdir()} == before
+    with pytest.raises(BagError, match="mcap, sqlite3"):
+        BagWriter(tmp_path / "other", "rosbag1")
+
+
+def test_a_failed_writer_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="stop"), BagWriter(tmp_path / "bag") as bag:
+        bag.weather(START, "snow")
+        raise RuntimeError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_killed_writer_leaves_nothing_loadable(tmp_path, storage):
+    code = (
+        "import sys, time\nfrom disam_ros.datasets.bags import BagWriter\n"
+        "with BagWriter(sys.argv[1], sys.argv[2]) as bag:\n"
+        "    for i in range(100): bag.weather(i, 'snow' * 100)\n"
+        "    print('written', flush=True)\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "bag"), storage]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "written\n"
+        os.kill(writer.pid, signal.SIGKILL)
+    assert not (tmp_path / "bag").exists()
+    for left in tmp_path.glob(".bag.*.part/bag"):
+        with pytest.raises(BagError):
+            BagReader(left)
+    write_drive(tmp_path / "bag", storage)  # and the name is still free
+
+
+# --- Images ----------------------------------------------------------------------------------
+
+
+def yuv_of(rgb: np.ndarray, luma_first: bool) -> np.ndarray:
+    """Packed 4:2:2 of an image whose pixel pairs share a colour. uint8 [H, W, 2]."""
+    r, g, b = (rgb[..., i].astype(float) for i in range(3))
+    y = 16 + 0.257 * r + 0.504 * g + 0.098 * b
+    u = (128 - 0.148 * r - 0.291 * g + 0.439 * b)[:, ::2]
+    v = (128 + 0.439 * r - 0.368 * g - 0.071 * b)[:, ::2]
+    colour = np.stack([u, v], axis=-1).reshape(y.shape)
+    pair = (y, colour) if luma_first else (colour, y)
+    return np.stack(pair, axis=-1).round().astype(np.uint8)
+
+
+def bayer_of(rgb: np.ndarray, pattern: str) -> np.ndarray:
+    """What a sensor with this colour filter (such as 'rggb', row by row) sees. uint8 [H, W]."""
+    mosaic = np.zeros(rgb.shape[:2], np.uint8)
+    for i, colour in enumerate(pattern):
+        rows, columns = slice(i // 2, None, 2), slice(i % 2, None, 2)
+        mosaic[rows, columns] = rgb[rows, columns, "rgb".index(colour)]
+    return mosaic
+
+
+def encoded(rgb: np.ndarray, encoding: str, big_endian: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Message pixels as bytes [H, row bytes] and the RGB expected back, both from numpy alone."""
+    grey = np.repeat(rgb[..., :1], 3, axis=-1)
+    alpha = np.full((*rgb.shape[:2], 1), 77, np.uint8)
+    wide = ">u2" if big_endian else "<u2"
+    if encoding.startswith("bayer"):
+        pixels, expected = bayer_of(rgb, encoding[6:10]), rgb
+    elif encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv"):
+        pixels, expected = yuv_of(rgb, encoding in ("yuv422_yuy2", "yuyv")), rgb
+    else:
+        pixels, expected = {
+            "rgb8": (rgb, rgb),
+            "bgr8": (rgb[..., ::-1], rgb),
+            "rgba8": (np.concatenate([rgb, alpha], -1), rgb),
+            "bgra8": (np.concatenate([rgb[..., ::-1], alpha], -1), rgb),
+            "mono8": (rgb[..., 0], grey),
+            "mono16": (rgb[..., 0], grey),
+        }[encoding]
+    if encoding.endswith("16"):
+        pixels = (pixels.astype(np.uint16) * 257 + 100).clip(0, 65535).astype(wide)
+    return np.ascontiguousarray(pixels).reshape(len(rgb), -1).view(np.uint8), expected
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("encoding", KNOWN_ENCODINGS)
+def test_every_encoding_decodes_to_the_same_rgb(encoding, big_endian, padding):
+    # Halves of one colour each: exact under demosaicing and chroma sharing, away from the border.
+    rgb = np.zeros((8, 16, 3), np.uint8)
+    rgb[:, :8], rgb[:, 8:] = (200, 40, 90), (10, 160, 230)
+    rows, expected = encoded(rgb, encoding, big_endian)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=13)
+    got = to_rgb(8, 16, encoding, rows.shape[1], big_endian, rows.tobytes())
+    assert got.dtype == np.uint8 and got.shape == (8, 16, 3)
+    inside = (slice(2, -2), [2, 3, 4, 5, 10, 11, 12, 13])
+    tolerance = 3 if "y" in encoding[:2] else 0  # yuv422, uyvy, yuyv
+    assert np.abs(got[inside].astype(int) - expected[inside]).max() <= tolerance
+
+
+def test_rgb8_is_decoded_without_a_copy():
+    data = picture().tobytes()
+    got = to_rgb(24, 32, "rgb8", 96, False, data)
+    assert np.shares_memory(got, np.frombuffer(data, np.uint8))
+
+
+def test_mono16_fills_the_8_bit_range():
+    values = np.array([[0, 128, 129, 32768, 65535, 65407]], "<u2")
+    got = to_rgb(1, 6, "mono16", 12, False, values.tobytes())
+    assert got[0, :, 0].tolist() == [0, 0, 1, 128, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ((4, 4, "32FC1", 16, False, bytes(64)), "unknown; known: rgb8, bgr8"),
+        ((4, 4, "rgb8", 11, False, bytes(44)), "step 11 is too small"),
+        ((4, 4, "rgb8", 12, False, bytes(47)), "= 48 bytes, got 47"),
+        ((4, 4, "mono16", 4, False, bytes(16)), "a row of 4 mono16 pixels has 8 bytes"),
+        ((0, 4, "rgb8", 12, False, b""), "with pixels, got 4x0"),
+        ((4, 0, "rgb8", 0, False, b""), "with pixels, got 0x4"),
+        ((2, 3, "yuyv", 6, False, bytes(12)), "even width"),
+        ((2, 2, "bayer_rggb8", 2, False, bytes(4)), "at least 3x3"),
+    ],
+)
+def test_fields_that_do_not_fit_are_an_image_error(fields, message):
+    with pytest.raises(ImageError, match=message):
+        to_rgb(*fields)
+
+
+def test_a_truncated_or_empty_jpeg_is_an_image_error():
+    jpeg = encode_jpeg(picture())
+    for data in (jpeg[: len(jpeg) // 2], b"", b"no image"):
+        message = SimpleNamespace(format="jpeg", data=np.frombuffer(data, np.uint8))
+        with pytest.raises(ImageError):
+            decode_image(message)
+    with pytest.raises(ImageError, match="colour image topic"):
+        decode_image(SimpleNamespace(format="16UC1; compressedDepth png", data=b"x"))
+
+
+# --- Poses -----------------------------------------------------------------------------------
+
+
+def test_poses_are_sorted_and_repeated_and_non_finite_ones_are_dropped(tmp_path, caplog):
+    stamps = [START + i * SECOND for i in (2, 0, 1, 1, 3)]
+    found = [(s, messages.pose_stamped(s, "map", pose_at(i))) for i, s in enumerate(stamps)]
+    found[4][1].pose.position.x = float("nan")
+    bag = write_messages(tmp_path / "bag", "/pose", found)
+    with BagReader(bag) as reader, caplog.at_level(logging.WARNING):
+        got, poses = read_poses(reader)
+    assert got.tolist() == sorted(set(stamps[:4]))
+    assert [p.translation[0] for p in poses] == [1, 2, 0]
+    assert "skipped 1 poses" in caplog.text
+
+
+def test_the_true_pose_is_preferred_then_any_pose_then_tf_then_odometry(tmp_path):
+    def bag(name: str, topics: list[str]) -> Path:
+        with BagWriter(tmp_path / name) as writer:
+            for i in range(3):
+                stamp, marks = START + i * SECOND, {"/ground_truth/pose": 1, "/slam": 2}
+                for topic in topics:
+                    if topic == "/odom":
+                        writer.odom(stamp, pose_at(4))
+                    elif topic == "/tf":
+                        edge = messages.transform_stamped(stamp, "map", "base_link", pose_at(3))
+                        tree = messages.make(messages.TF, transforms=[edge])
+                        writer.write("/tf", tree, stamp, messages.RELIABLE_QOS)
+                    else:
+                        message = messages.pose_stamped(stamp, "map", pose_at(marks[topic]))
+                        writer.write(topic, message, stamp, messages.RELIABLE_QOS)
+        return tmp_path / name
+
+    topics = ["/odom", "/tf", "/slam", "/ground_truth/pose"]
+    for count, chosen in ((4, 1), (3, 2), (2, 3), (1, 4)):
+        with BagReader(bag(f"bag{count}", topics[:count])) as reader:
+            _, poses = read_poses(reader)
+        assert poses[0].translation[0] == chosen
+
+
+def test_tf_is_followed_from_the_base_through_odom_to_the_map(tmp_path):
+    map_from_odom, base_from_head = pose_at(5, 1.0), pose_at(0.2, 0.3)
+    with BagWriter(tmp_path / "bag") as bag:
+        for i in range(5):
+            stamp = START + i * SECOND // 10
+            edges = [messages.transform_stamped(stamp, "odom", "base_link", pose_at(i, 0.1 * i))]
+            if i in (0, 4):
+                edges.append(messages.transform_stamped(stamp, "map", "odom", map_from_odom))
+            tree = messages.make(messages.TF, transforms=edges)
+            bag.write("/tf", tree, stamp, messages.RELIABLE_QOS)
+        head = messages.transform_stamped(START, "base_link", "head", base_from_head)
+        eye = messages.transform_stamped(START, "head", "eye", CAMERA.base_from_camera)
+        tree = messages.make(messages.TF, transforms=[head, eye])
+        bag.write("/tf_static", tree, START, messages.LATCHED_QOS)
+    with BagReader(tmp_path / "bag") as reader:
+        stamps, poses = read_poses(reader, "/tf")
+        base_from_eye = read_base_from_camera(reader, "eye")
+        assert read_base_from_camera(reader, "unknown") is None
+        with pytest.raises(BagError, match=r"odom→base_link"):
+            read_poses(reader, "/tf", map_frame="world")
+    assert len(stamps) == 5
+    for i, pose in enumerate(poses):
+        assert distance(pose, map_from_odom @ pose_at(i, 0.1 * i)) == pytest.approx(
+            (0, 0), abs=1e-5
+        )
+    expected = base_from_head @ CAMERA.base_from_camera
+    assert distance(base_from_eye, expected) == pytest.approx((0, 0), abs=1e-5)
+
+
+def test_a_bag_without_poses_says_what_it_holds(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.weather(START, "snow")
+    with (
+        BagReader(tmp_path / "bag") as reader,
+        pytest.raises(BagError, match=r"holds no poses.*/weather \(std_msgs/msg/String\)"),
+    ):
+        read_poses(reader)
+
+
+# --- Bag ↔ dataset ---------------------------------------------------------------------------
+
+
+def test_poses_are_interpolated_to_the_image_stamps_and_never_over_a_gap(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.tf_static(START, {"front": CAMERA.base_from_camera})
+        for i in (0, 1, 3):
+            bag.ground_truth(START + i * SECOND, pose_at(10.0 * i))
+        for tenths in (5, 15, 25, 35):
+            bag.raw_image("front", START + tenths * SECOND // 10, picture())
+    counts = bag_to_dataset(
+        tmp_path / "bag", tmp_path / "data", "night", max_pose_gap=1.0, show_progress=False
+    )
+    (record,) = Dataset(tmp_path / "data").records
+    assert (counts.images, counts.kept, counts.without_pose) == (4, 1, 3)
+    expected = pose_at(5.0) @ CAMERA.base_from_camera
+    assert distance(record.map_from_camera, expected) == pytest.approx((0, 0), abs=1e-4)
+    assert record.stamp_ns == START + SECOND // 2
+
+
+@pytest.mark.parametrize("spacing", [0.25, 0.3])
+def test_kept_images_are_at_least_the_keyframe_distance_apart(tmp_path, spacing):
+    bag = write_drive(tmp_path / "bag", count=20)
+    step = np.linalg.norm(pose_at(0.1).translation - pose_at(0.0).translation)
+    counts = bag_to_dataset(
+        bag, tmp_path / "data", "x", keyframe_distance=spacing, show_progress=False
+    )
+    track = [r.map_from_camera for r in Dataset(tmp_path / "data").records]
+    gaps = [distance(a, b)[0] for a, b in pairwise(track)]
+    assert min(gaps) >= spacing and max(gaps) < spacing + step
+    assert counts.kept + counts.near_keyframe == counts.images == 20
+
+
+def test_a_turn_makes_a_keyframe_without_any_distance():
+    selector = KeyframeSelector(distance=1.0, angle=20.0)
+    assert selector.keeps("front", pose_at(0))
+    assert not selector.keeps("front", pose_at(0, np.radians(19)))
+    assert selector.keeps("front", pose_at(0, np.radians(21)))
+    assert selector.keeps("rear", pose_at(0, np.radians(21)))
+    flat = KeyframeSelector(distance=1.0)
+    assert flat.keeps("front", pose_at(0)) and not flat.keeps("front", pose_at(0, 3.0))
+
+
+def test_damaged_and_repeated_images_are_counted_not_kept(tmp_path, caplog):
+    with BagWriter(tmp_path / "bag") as bag:
+        for i in range(4):
+            bag.ground_truth(START + i * SECOND, pose_at(i))
+            jpeg = encode_jpeg(picture(i))
+            bag.compressed_image("front", START + i * SECOND, jpeg if i != 2 else jpeg[:100])
+        bag.compressed_image("front", START, encode_jpeg(picture()))
+    counts = bag_to_dataset(
+        tmp_path / "bag", tmp_path / "data", "x", max_pose_gap=1.0, show_progress=False
+    )
+    assert (counts.images, counts.kept, counts.damaged, counts.repeated) == (5, 3, 1, 1)
+    assert "assuming a camera at its origin" in caplog.text
+    assert "assuming a focal length of 32 pixels" in caplog.text
+    pose = Dataset(tmp_path / "data").info.cameras["front"].base_from_camera
+    assert np.allclose(pose.rotation, BODY_FROM_OPTICAL)
+
+
+def test_a_bag_no_image_of_which_can_be_kept_leaves_no_dataset(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        for i in range(2):
+            bag.ground_truth(START + i * SECOND, pose_at(i))
+        bag.raw_image("front", START + 100 * SECOND, picture())
+    with pytest.raises(BagError, match="not one image"):
+        bag_to_dataset(tmp_path / "bag", tmp_path / "data", "x", show_progress=False)
+    with pytest.raises(DatasetError):
+        Dataset(tmp_path / "data")
+
+
+def test_cameras_are_named_by_their_topics(tmp_path):
+    assert camera_name("/camera/front/image_raw/compressed") == "front"
+    assert camera_name("/left/image") == "left"
+    assert camera_name("/image_raw") == "camera"
+    with BagWriter(tmp_path / "bag") as bag:
+        for name in ("front", "rear", "depth"):
+            bag.raw_image(name, START, picture())
+        bag.compressed_image("front", START, encode_jpeg(picture()))
+    with BagReader(tmp_path / "bag") as reader:
+        assert find_image_topics(reader) == {
+            "front": "/camera/front/image_raw",
+            "rear": "/camera/rear/image_raw",
+        }
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_dataset_survives_the_way_through_a_bag(tmp_path, storage, raw):
+    before = Dataset(write_dataset(tmp_path / "before"))
+    dataset_to_bag(before, tmp_path / "bag", storage, raw=raw, show_progress=False)
+    bag_to_dataset(tmp_path / "bag", tmp_path / "after", "summer_day", show_progress=False)
+    after = Dataset(tmp_path / "after")
+    assert len(after) == len(before)
+    for a, b in zip(after.records, before.records, strict=True):
+        assert (a.stamp_ns, a.camera, a.domain, a.path) == (b.stamp_ns, b.camera, b.domain, b.path)
+        assert distance(a.map_from_camera, b.map_from_camera) == pytest.approx((0, 0), abs=1e-4)
+        same = after.path(a).read_bytes() == before.path(b).read_bytes()
+        assert same or raw
+        mine, theirs = (cv2.imread(str(d.path(r))) for d, r in ((after, a), (before, b)))
+        assert np.abs(mine.astype(int) - theirs).mean() < 3
+    camera = after.info.cameras["front"]
+    assert (camera.fx, camera.fy, camera.distortion) == (CAMERA.fx, CAMERA.fy, CAMERA.distortion)
+    assert distance(camera.base_from_camera, CAMERA.base_from_camera)[0] < 1e-9
+
+
+def test_odometry_and_fixes_beside_a_dataset_go_into_its_bag(tmp_path):
+    data = write_dataset(tmp_path / "data")
+    late = START + 1000 * SECOND
+    (data / "odom.csv").write_text(
+        "stamp_ns,tx,ty,tz,qx,qy,qz,qw,vx,wz\n"
+        f"{START + 5},1,2,0,0,0,0,1,3.5,0.25\n{late},1,2,0,0,0,0,1,0,0\n"
+    )
+    (data / "fix.csv").write_text(
+        f"stamp_ns,latitude,longitude,altitude,variance\n{START + 7},47.5,8.25,400,4\n"
+    )
+    dataset_to_bag(data, tmp_path / "bag", weather="fog", show_progress=False)
+    with BagReader(tmp_path / "bag") as reader:
+        ((odom_raw, odom),) = reader.messages(["/odom"])
+        ((_, fix),) = reader.messages(["/fix"])
+        ((_, weather),) = reader.messages(["/weather"])
+        assert reader.topics()["/ground_truth/pose"].count == 10
+        assert set(reader.topics()) == {
+            "/camera/front/image_raw/compressed", "/camera/front/camera_info", "/odom", "/fix",
+            "/weather", "/ground_truth/pose", "/tf_static",
+        }  # fmt: skip
+    assert odom_raw.stamp_ns == START + 5
+    assert (odom.pose.pose.position.y, odom.twist.twist.linear.x) == (2.0, 3.5)
+    assert (fix.latitude, fix.position_covariance[4]) == (47.5, 4.0)
+    assert weather.data == "fog"
+    bag_to_dataset(tmp_path / "bag", tmp_path / "again", "summer_day", show_progress=False)
+    info = Dataset(tmp_path / "again").info
+    assert (info.latitude, info.longitude) == (47.5, 8.25)
+
+
+def test_a_fix_without_a_variance_has_an_unknown_covariance(tmp_path):
+    data = write_dataset(tmp_path / "data")
+    row = f"{START},47.5,8.25,400"
+    (data / "fix.csv").write_text(f"stamp_ns,latitude,longitude,altitude\n{row}\n")
+    dataset_to_bag(data, tmp_path / "bag", show_progress=False)
+    with BagReader(tmp_path / "bag") as reader:
+        ((_, fix),) = reader.messages(["/fix"])
+    assert fix.position_covariance_type == fix.COVARIANCE_TYPE_UNKNOWN
+    assert not fix.position_covariance.any()
+
+
+def test_a_malformed_odometry_file_and_a_choice_of_drives_are_errors(tmp_path):
+    data = write_dataset(tmp_path / "data")
+    (data / "odom.csv").write_text("stamp_ns,tx\n1,2\n")
+    with pytest.raises(DatasetError, match=r"odom\.csv is malformed"):
+        dataset_to_bag(data, tmp_path / "bag", show_progress=False)
+    with pytest.raises(BagError, match="no domain 'winter'"):
+        dataset_to_bag(data, tmp_path / "bag", domain="winter", show_progress=False)
+    assert not (tmp_path / "bag").exists()

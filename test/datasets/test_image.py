@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+import cv2
+import numpy as np
+import pytest
+import torch
+from support.data import texture
+
+from disam_ros.errors import ImageError
+from disam_ros.image import decode, read, to_tensor
+
+
+def test_black_is_minus_one_and_white_is_one():
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[2:] = 255
+    tensor = to_tensor(image, (4, 4))
+    assert torch.equal(tensor[:, :2], -torch.ones(3, 2, 4))
+    assert torch.equal(tensor[:, 2:], torch.ones(3, 2, 4))
+
+
+def test_any_size_becomes_the_networks_size():
+    assert to_tensor(texture(0, 100, 300), (48, 64)).shape == (3, 48, 64)
+    assert to_tensor(texture(0, 10, 10), (48, 64)).shape == (3, 48, 64)
+
+
+def test_decoding_gives_rgb():
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    data = cv2.imencode(".png", cv2.cvtColor(red, cv2.COLOR_RGB2BGR))[1].tobytes()
+    assert np.array_equal(decode(data), red)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        None,
+    ],
+)
+def test_what_is_no_rgb_image_is_refused(image):
+    with pytest.raises(ImageError, match="expected"):
+        to_tensor(image, (4, 4))
+
+
+def test_a_truncated_jpeg_is_refused():
+    data = cv2.imencode(".jpg", texture(0, 200, 200))[1].tobytes()
+    with pytest.raises(ImageError, match="truncated JPEG"):
+        decode(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image"])
+def test_bytes_that_are_no_image_are_refused(data):
+    with pytest.raises(ImageError):
+        decode(data)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"gone\.jpg"):
+        read(tmp_path / "gone.jpg")

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of evaluating whole drives, good and bad ones, offline."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.data import CAMERA, camera_pose, texture, write_dataset
+
+from disam_ros.cli import main
+from disam_ros.config import DomainConfig, LocalizerConfig
+from disam_ros.datasets.bags import BagWriter, dataset_to_bag
+from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
+from disam_ros.datasets.sources import open_dataset, open_images
+from disam_ros.errors import BagError, DatasetError, MapError
+from disam_ros.evaluation import collect, judge, localize_drive, read_results, write_results
+from disam_ros.evaluation.answers import Answer
+from disam_ros.evaluation.results import to_json
+from disam_ros.evaluation.trajectories import write_trajectories
+from disam_ros.geometry import Transform
+from disam_ros.image import encode_jpeg
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.result import MISSING
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import save_model
+
+SECOND = 10**9
+COUNT = 40
+DAY = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_dataset(tmp_path / "dataset", COUNT)
+
+
+@pytest.fixture
+def localizer(dataset, model, tmp_path, builder_config):
+    builder_config.keyframe_distance = 0.0
+    source = open_dataset(dataset.directory)
+    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    return Localizer(model, place_map, DAY)
+
+
+@pytest.fixture
+def evaluate(localizer):
+    """Evaluate drives against the map of the route of textures."""
+
+    def run(*paths, pose_topic=""):
+        drives = [
+            localize_drive(
+                localizer, open_images(path, "map", pose_topic), path.name, show_progress=False
+            )
+            for path in paths
+        ]
+        return judge(localizer.map, drives, {"model": "tiny"})
+
+    return run
+
+
+def write_bag(path, *, late_ns=0, frame="map", poses=True, start=0, count=COUNT, broken=()):
+    """The route of textures at 1 m/s; images are stamped `late_ns` after they were taken."""
+    base_from_camera = camera_pose(0)
+    with BagWriter(path, map_frame=frame) as bag:
+        bag.tf_static(SECOND, {"front": base_from_camera})
+        for i in range(start, start + count):
+            stamp = (i + 1) * SECOND + late_ns
+            jpeg = b"\xff\xd8" if i in broken else encode_jpeg(texture(i))
+            bag.camera_info("front", stamp, CAMERA)
+            bag.compressed_image("front", stamp, jpeg)
+        if poses:
+            for tenth in range(0, 10 * (COUNT + 3)):
+                base = Transform.from_xyz_rpy([tenth / 10 - 1, 0, 0, 0, 0, 0])
+                bag.ground_truth(tenth * SECOND // 10, base)
+    return path
+
+
+def test_the_drive_a_map_was_made_of_is_right_everywhere(evaluate, dataset):
+    found = evaluate(dataset.directory).overall
+    assert found.metrics.queries == found.metrics.judged == COUNT
+    assert found.metrics.within == {"0.25 m 2°": 1.0, "0.5 m 5°": 1.0, "5 m 10°": 1.0}
+    assert found.metrics.recall == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}
+    assert found.bound.within == found.metrics.within and found.on_map == 1.0
+    assert found.curve.recall_at_full_precision == 1.0
+    assert found.domains == {"day": COUNT}
+    assert set(found.latency_ms["total"]) == {"p50", "p90", "p99"}
+
+
+def test_a_bag_and_the_dataset_it_was_made_of_are_answered_alike(evaluate, dataset, tmp_path):
+    dataset_to_bag(dataset, tmp_path / "bag", show_progress=False)
+    a, b = (evaluate(p).overall for p in (dataset.directory, tmp_path / "bag"))
+    assert a.metrics == b.metrics
+    for one, two in zip(a.frames, b.frames, strict=True):
+        assert one.answer.best == two.answer.best
+        assert one.answer.score == pytest.approx(two.answer.score, abs=1e-6)
+
+
+def test_conditions_are_those_of_the_dataset_or_the_name_of_the_bag(evaluate, dataset, tmp_path):
+    found = evaluate(dataset.directory, write_bag(tmp_path / "evening", count=4))
+    assert list(found.conditions) == ["day", "evening"]
+    assert found.overall.metrics.queries == COUNT + 4
+
+
+def test_conditions_of_one_name_in_two_drives_are_kept_apart(evaluate, dataset, tmp_path):
+    other = write_dataset(tmp_path / "again", 3)
+    found = evaluate(dataset.directory, other.directory)
+    assert list(found.conditions) == ["dataset, day", "again, day"]
+
+
+def test_weather_and_place_told_by_a_bag_choose_the_domain(localizer, model, tmp_path):
+    config = LocalizerConfig(device="cpu")
+    free = Localizer(model, localizer.map, config)
+    noon = 1_720_000_000 * SECOND  # 9:46 UTC on a day in July
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.fix(noon, 48.0, 9.0)
+        bag.compressed_image("front", noon + 1, encode_jpeg(texture(1)))
+        bag.fix(noon + 2, 48.0, -170.0)  # there it is night
+        bag.weather(noon + 2, "no such word")
+        bag.weather(noon + 2, "snow")
+        bag.compressed_image("front", noon + 3, encode_jpeg(texture(2)))
+    source = open_images(tmp_path / "bag", "map")
+    first, second = localize_drive(free, source, "bag", show_progress=False).answers
+    assert (first.domain, second.domain) == ("day", "night")
+    assert "snow" in second.domain_reason and "snow" not in first.domain_reason
+
+
+def test_without_true_poses_everything_but_errors_is_told(evaluate, tmp_path):
+    found = evaluate(write_bag(tmp_path / "bag", poses=False))
+    assert found.overall.metrics.answered == 1.0 and found.overall.metrics.judged == 0
+    assert found.overall.curve is None and found.overall.consistency is None
+    assert found.overall.latency_ms["total"]["p50"] > 0
+    assert math.isnan(found.overall.metrics.recall_at_1)
+    (note,) = (n for n in found.notes if "no true pose" in n)
+    assert "holds no poses" in note
+    json.dumps(to_json(found), allow_nan=False)
+
+
+def test_poses_in_another_frame_are_not_compared(evaluate, tmp_path):
+    found = evaluate(write_bag(tmp_path / "bag", frame="utm"))
+    assert found.overall.metrics.judged == 0
+    assert any("['utm'], expected 'map'" in note for note in found.notes)
+
+
+def test_a_dataset_in_another_frame_is_not_compared(localizer, dataset):
+    source = open_images(dataset.directory, "town")
+    drive = localize_drive(localizer, source, "drive", show_progress=False)
+    assert judge(localizer.map, [drive], {}).overall.metrics.judged == 0
+    assert any("frame 'map', expected 'town'" in note for note in drive.notes)
+
+
+def test_an_unknown_pose_topic_is_answered_with_what_the_bag_holds(tmp_path):
+    bag = write_bag(tmp_path / "bag", count=3)
+    with pytest.raises(BagError, match="/ground_truth/pose"):
+        open_images(bag, "map", "/ground_truth/pos")
+
+
+def test_an_offset_between_the_clocks_is_estimated(evaluate, tmp_path):
+    found = evaluate(write_bag(tmp_path / "bag", late_ns=2 * SECOND))
+    (note,) = (n for n in found.notes if "apart" in n)
+    assert "2.00 s apart: with -2.00 s" in note
+
+
+def test_clocks_that_never_meet_are_told_with_their_times(evaluate, tmp_path):
+    found = evaluate(write_bag(tmp_path / "bag", late_ns=1000 * SECOND))
+    assert found.overall.metrics.judged == 0
+    assert any("do their clocks differ?" in note and "1001.000" in note for note in found.notes)
+
+
+def test_images_off_the_map_are_counted_and_cannot_be_right(evaluate, tmp_path):
+    camera, world = camera_pose(0), DatasetInfo("far", {"front": CAMERA})
+    with DatasetWriter(tmp_path / "far", world) as writer:
+        for i, x in enumerate((0.0, 1000.0, 2000.0)):
+            place = Transform(camera.translation + [x, 0, 0], camera.quaternion)
+            writer.add(encode_jpeg(texture(i)), (i + 1) * SECOND, "front", "day", place)
+    found = evaluate(tmp_path / "far")
+    assert found.overall.on_map == pytest.approx(1 / 3)
+    assert found.overall.bound.recall_at_1 == pytest.approx(1 / 3)
+    assert any("2 of 3 images were taken more than 5 m" in note for note in found.notes)
+
+
+def test_a_drive_of_another_place_is_called_that(evaluate, tmp_path):
+    place = Transform(np.array([5000.0, 0, 0]), camera_pose(0).quaternion)
+    with DatasetWriter(tmp_path / "far", DatasetInfo("far", {"front": CAMERA})) as writer:
+        writer.add(encode_jpeg(texture(0)), SECOND, "front", "", place)
+    found = evaluate(tmp_path / "far")
+    assert any("another place or frame" in note for note in found.notes)
+    assert list(found.conditions) == ["far"]  # the dataset names none
+
+
+def test_repeated_stamps_are_left_out_and_counted(localizer, tmp_path):
+    source = open_images(write_bag(tmp_path / "bag", count=5), "map")
+    twice = replace(source, images=[*source.images, *source.images])
+    drive = localize_drive(localizer, twice, "drive", show_progress=False)
+    assert len(drive.answers) == 5
+    assert any("5 images repeat the stamp" in note for note in drive.notes)
+
+
+def test_images_without_a_stamp_are_all_kept(localizer, dataset):
+    source = open_dataset(dataset.directory)
+    images = [replace(i, record=replace(i.record, stamp_ns=0)) for i in source.images]
+    drive = localize_drive(localizer, replace(source, images=images), "d", show_progress=False)
+    assert len(drive.answers) == COUNT
+
+
+def test_damaged_images_count_as_unanswered(evaluate, tmp_path):
+    found = evaluate(write_bag(tmp_path / "bag", broken=(3, 7)))
+    assert found.overall.metrics.answered == pytest.approx(1 - 2 / COUNT)
+    assert found.overall.metrics.recall_at_1 == pytest.approx(1 - 2 / COUNT)
+    assert any("2 images could not be decoded" in note for note in found.notes)
+
+
+def test_lost_images_count_as_unanswered(localizer, dataset):
+    source = open_dataset(dataset.directory)
+    drive = collect(
+        localizer.map,
+        source,
+        "lossy",
+        lambda prepared: [Answer(item.record, MISSING) for item in prepared.images],
+    )
+    found = judge(localizer.map, [drive], {}).overall
+    assert found.metrics.answered == 0.0 and found.metrics.recall_at_1 == 0.0
+    assert any(f"{COUNT} images were lost or dropped" in note for note in drive.notes)
+
+
+def test_a_drive_without_images_is_refused(localizer, dataset):
+    source = replace(open_dataset(dataset.directory), images=[])
+    with pytest.raises(DatasetError, match="no images"):
+        localize_drive(localizer, source, "nothing", show_progress=False)
+
+
+def test_a_camera_of_another_name_is_compared_with_the_only_one_of_the_map(localizer, tmp_path):
+    other = write_dataset(tmp_path / "other", 3, cameras=("cam0",))
+    source = open_images(other.directory, "map")
+    drive = localize_drive(localizer, source, "other", show_progress=False)
+    assert judge(localizer.map, [drive], {}).overall.metrics.recall_at_1 == 1.0
+    assert any("'cam0' is compared with 'front'" in note for note in drive.notes)
+
+
+def test_cameras_that_the_map_lacks_are_refused(localizer, tmp_path):
+    other = write_dataset(tmp_path / "other", 3, cameras=("left", "right"))
+    with pytest.raises(MapError, match=r"left.*right.*front"):
+        localize_drive(localizer, open_images(other.directory, "map"), "o", show_progress=False)
+
+
+def test_an_interrupted_evaluation_tells_figures_of_what_was_answered(localizer, dataset):
+    def images():
+        for item in open_dataset(dataset.directory).images:
+            if item.record.id == 5:
+                raise KeyboardInterrupt
+            yield item
+
+    source = replace(open_dataset(dataset.directory), images=images())
+    drive = localize_drive(localizer, source, "drive", show_progress=False)
+    assert drive.interrupted and len(drive.answers) == 5
+    assert any(f"5 of {COUNT}" in note for note in drive.notes)
+
+
+def test_results_are_read_back_as_they_were_written(evaluate, dataset, tmp_path):
+    found = evaluate(dataset.directory)
+    write_results(tmp_path / "results.json", found)
+    values = read_results(tmp_path / "results.json")
+    assert values["conditions"]["day"]["metrics"]["within"] == found.overall.metrics.within
+    assert values["frames"]["matched_id"] == list(range(COUNT))
+    assert values["setup"] == {"model": "tiny"}
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"format_version": 99}', "[]"])
+def test_what_is_no_evaluation_is_refused(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(DatasetError, match="disam evaluate"):
+        read_results(tmp_path)
+    with pytest.raises(DatasetError, match="not found"):
+        read_results(tmp_path / "nowhere")
+
+
+def test_evo_reads_the_trajectories_and_measures_the_same_error(localizer, tmp_path):
+    core = pytest.importorskip("evo.core", reason="evo is not installed: pip install -e '.[dev]'")
+    assert core
+    from evo.core import metrics, sync
+    from evo.tools import file_interface
+
+    bag = write_bag(tmp_path / "bag", late_ns=SECOND // 4)
+    drive = localize_drive(localizer, open_images(bag, "map"), "bag", show_progress=False)
+    found = judge(localizer.map, [drive], {})
+    write_trajectories(tmp_path / "out", found)
+    answers, truth = (
+        file_interface.read_tum_trajectory_file(str(tmp_path / "out" / name))
+        for name in ("bag.txt", "bag_truth.txt")
+    )
+    ape = metrics.APE(metrics.PoseRelation.translation_part)
+    ape.process_data(sync.associate_trajectories(truth, answers))
+    mine = [frame.error_m for frame in found.overall.frames if frame.given is not None]
+    assert ape.get_statistic(metrics.StatisticsType.mean) == pytest.approx(np.mean(mine), abs=1e-6)
+    assert np.mean(mine) > 0.1
+
+
+def test_a_sequence_is_followed_where_it_is_asked_for(localizer, dataset, tmp_path):
+    places = ["--map", str(localizer.map.directory), "--model", str(tmp_path / "saved")]
+    save_model(localizer.model, tmp_path / "saved")
+    probable = []
+    for option in ([], ["--sequence"]):
+        output = tmp_path / f"evaluation{len(option)}"
+        command = ["evaluate", str(dataset.directory), *places, "--dataset-domains", *option]
+        assert main([*command, "--output", str(output), "--device", "cpu"]) == 0
+        probable.append(json.loads((output / "results.json").read_text())["frames"]["score"])
+    assert probable[0] != probable[1] and all(0 <= p <= 1 for p in probable[1])

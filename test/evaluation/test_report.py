@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
+
+from disam_ros import image
+from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.errors import ImageError
+from disam_ros.evaluation import Drive, judge
+from disam_ros.evaluation.answers import Answer, localize_all
+from disam_ros.evaluation.report import svg, write_report
+from disam_ros.evaluation.report.curves import normalized_errors
+from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, overlay
+from disam_ros.evaluation.report.plots import ground, plan
+from disam_ros.evaluation.report.timeline import MOST_ROWS, changes, told_domains
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.result import KNOWN, MISSING, UNKNOWN
+from disam_ros.mapping.builder import build_map
+
+AWKWARD = "<night & rain> $x$"
+SCREEN = (1200, 4000)  # pixels
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return open_dataset(write_dataset(tmp_path_factory.mktemp("drive") / "data", 12).directory)
+
+
+@pytest.fixture(scope="module")
+def localizer(source, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("map")
+    model = save_tiny_model(directory / "model")
+    config = MapBuilderConfig(descriptor=DESCRIPTOR)
+    place_map = build_map(source, model, directory / "map", config, show_progress=False)
+    config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+    return Localizer(model, place_map, config)
+
+
+def drive(localizer, source, name, moved=(), posed=True):
+    """Every image of the map asked for again; `moved` ones were in truth taken 100 m away."""
+    answers = []
+    for number, answer in enumerate(localize_all(localizer, source, ranks=10)):
+        truth = camera_pose(number + 100 * (number in moved)) if posed else None
+        record = replace(answer.record, domain="", map_from_camera=truth)
+        answers.append(replace(answer, record=record))
+    return Drive(name, source, answers, seconds=1.0)
+
+
+def evaluate(localizer, *drives, **setup):
+    return judge(localizer.map, drives, setup)
+
+
+def written(tmp_path, localizer, evaluation, references=None):
+    examples = load(choose(evaluation), localizer, references)
+    path = tmp_path / "report.html"
+    write_report(path, evaluation, examples, localizer.map)
+    return path.read_text()
+
+
+@pytest.fixture
+def evaluation(localizer, source):
+    drives = drive(localizer, source, "day", moved=(3, 7)), drive(localizer, source, AWKWARD)
+    return evaluate(localizer, *drives, model="tiny <m>", command="disam evaluate 'a b'")
+
+
+def test_the_report_holds_every_condition_its_figures_and_the_setup(
+    tmp_path, localizer, source, evaluation
+):
+    text = unescape(written(tmp_path, localizer, evaluation, source))
+    for name, condition in evaluation.conditions.items():
+        assert name in text
+        assert f"{100 * condition.metrics.within['5 m 10°']:.1f}" in text
+        assert f"{condition.metrics.median_error_m:.2f}" in text
+        assert f"{condition.latency_ms['total']['p99']:.1f}" in text
+    assert "tiny <m>" in text and "disam evaluate 'a b'" in text
+
+
+def test_the_report_names_what_to_mind(tmp_path, localizer, source):
+    noted = replace(drive(localizer, source, "day"), notes=["half the images <were> lost"])
+    text = written(tmp_path, localizer, evaluate(localizer, noted))
+    assert "half the images &lt;were&gt; lost" in text
+
+
+class Addresses(HTMLParser):
+    """What a page would load or lead to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.found = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        keys = ("src", "href", "xlink:href", "srcset", "poster", "data", "action")
+        self.found += [value for key, value in attrs if key in keys]
+
+
+def test_the_report_loads_nothing_from_elsewhere(tmp_path, localizer, source, evaluation):
+    text = written(tmp_path, localizer, evaluation, source)
+    page = Addresses(text)
+    assert all(address.startswith(("data:image/", "#")) for address in page.found)
+    assert not page.tags & {"script", "link", "iframe", "object", "base"}
+    namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"\w+://[^\"'<\s]*", text)) <= namespaces
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+
+
+def test_names_are_escaped(tmp_path, localizer, source, evaluation):
+    text = written(tmp_path, localizer, evaluation, source)
+    assert "<night" not in text and "&lt;night &amp; rain&gt;" in text
+
+
+def test_ids_are_unique_and_those_referred_to_exist(tmp_path, localizer, source, evaluation):
+    text = written(tmp_path, localizer, evaluation, source)
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]*)', text)) <= set(ids)
+
+
+def test_the_same_evaluation_gives_the_same_report(tmp_path, localizer, source, evaluation):
+    once = written(tmp_path, localizer, evaluation, source)
+    assert once == written(tmp_path, localizer, evaluation, source)
+
+
+def test_without_true_poses_there_is_a_report_without_errors(tmp_path, localizer, source):
+    blind = evaluate(localizer, drive(localizer, source, "bag", posed=False))
+    text = written(tmp_path, localizer, blind, source)
+    assert "errors cannot be told" in text and "100.0" in text
+    assert "Consistency." not in text and "error (m)" not in text and "wrong" not in body(text)
+    assert text.count("<svg") == 3  # where answers lie, scores, domains
+
+
+def body(text):
+    return text[text.index("<body>") :]
+
+
+@pytest.mark.parametrize("outcome", [KNOWN, UNKNOWN, MISSING])
+def test_one_image_is_enough(tmp_path, localizer, source, outcome):
+    whole = drive(localizer, source, "one")
+    answer = replace(whole.answers[5], outcome=outcome)
+    if outcome == MISSING:
+        answer = Answer(answer.record, MISSING)
+    text = written(tmp_path, localizer, evaluate(localizer, replace(whole, answers=[answer])))
+    assert "1 image against a map of 12" in text
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_old_one(
+    tmp_path, localizer, source, evaluation, monkeypatch
+):
+    path = tmp_path / "report.html"
+    write_report(path, evaluation, [], localizer.map)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    before = path.read_text()
+
+    def full(self, text, encoding=None):
+        self.write_bytes(text[:100].encode())
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(type(path), "write_text", full)
+    with pytest.raises(OSError):
+        write_report(path, evaluation, [], localizer.map)
+    assert path.read_bytes().decode() == before
+
+
+def test_the_best_are_right_and_spread_and_the_worst_are_wrong(evaluation):
+    chosen = choose(evaluation)
+    numbers = {
+        kind: [c.frame.answer.record.id for c in chosen if (c.condition, c.kind) == ("day", kind)]
+        for kind in (BEST, WORST)
+    }
+    assert len(numbers[BEST]) == 3 and not set(numbers[BEST]) & {3, 7}
+    assert np.diff(numbers[BEST]).min() > 0
+    scores = {f.answer.record.id: f.answer.score for f in evaluation.conditions["day"].frames}
+    assert numbers[WORST] == sorted([3, 7], key=lambda n: -scores[n])
+    assert not [c for c in chosen if (c.condition, c.kind) == (AWKWARD, WORST)]
+
+
+def test_without_true_poses_the_highest_and_the_lowest_scores_are_shown(localizer, source):
+    blind = evaluate(localizer, drive(localizer, source, "bag", posed=False))
+    kinds = [c.kind for c in choose(blind)]
+    assert kinds == [BEST] * 3 + [WORST] * 4
+    worst = [c.frame.answer.score for c in choose(blind)[3:]]
+    assert worst == sorted(worst)
+
+
+def test_examples_show_query_activation_and_match(localizer, source, evaluation):
+    for example in load(choose(evaluation), localizer, source):
+        number = example.frame.answer.record.id
+        assert np.array_equal(example.query, texture(number))
+        assert np.array_equal(example.match, texture(example.frame.answer.best.id))
+        assert example.heat.shape == (6, 8) and example.heat.max() == pytest.approx(1.0)
+
+
+def test_examples_without_the_images_of_the_map_have_no_match(localizer, evaluation):
+    assert {e.match is None for e in load(choose(evaluation), localizer, None)} == {True}
+
+
+def test_a_map_image_without_stamp_is_found_by_its_source(localizer, source, evaluation):
+    unstamped = [replace(i, record=replace(i.record, stamp_ns=0)) for i in source.images]
+    found = load(choose(evaluation), localizer, replace(source, images=unstamped))
+    assert all(np.array_equal(e.match, texture(e.frame.answer.best.id)) for e in found)
+    topic = [replace(i, record=replace(i.record, source="/image")) for i in unstamped]
+    found = load(choose(evaluation), localizer, replace(source, images=topic))
+    assert {e.match is None for e in found} == {True}
+
+
+def test_images_that_cannot_be_read_are_left_out(localizer, source):
+    def fail():
+        raise ImageError("truncated")
+
+    whole = drive(localizer, source, "day")
+    chosen = choose(evaluate(localizer, whole))
+    number = chosen[0].frame.answer.record.id
+    images = [replace(i, load=fail) if i.record.id == number else i for i in source.images]
+    broken = replace(whole, source=replace(source, images=images))
+    examples = load(choose(evaluate(localizer, broken)), localizer, broken.source)
+    assert [e.frame.answer.record.id for e in examples] == [
+        c.frame.answer.record.id for c in chosen[1:]
+    ]
+
+
+def test_heat_colours_only_where_it_is_hot():
+    picture = np.full((40, 60, 3), 100, np.uint8)
+    heat = np.zeros((4, 6), np.float32)
+    heat[:2, :3] = 1.0
+    shown = overlay(picture, heat).astype(int)
+    assert shown.shape == picture.shape
+    assert np.ptp(shown[5, 5]) > 60 and np.ptp(shown[35, 55]) < 10
+
+
+def test_reasons_are_told_as_they_change_and_are_not_too_many(localizer, source):
+    whole = drive(localizer, source, "day")
+
+    def told(domains, reasons):
+        pairs = zip(whole.answers * 5, domains, reasons, strict=False)
+        answers = [replace(a, domain=d, domain_reason=f"{d}: {r}") for a, d, r in pairs]
+        return changes(replace(whole, answers=answers))
+
+    rows, left_out = told(["day"] * 4 + ["night"] * 4, ["sun 5°"] * 2 + ["sun 4°"] * 6)
+    assert [(r.domain, r.reason) for r in rows] == [
+        *(("day", "sun 5°"), ("day", "sun 4°"), ("night", "sun 4°"))
+    ]
+    assert not left_out
+    rows, left_out = told(["day"] * 30 + ["night"] * 10, map(str, range(40)))
+    assert [r.domain for r in rows] == ["day", "night"] and "39 times" in left_out
+    rows, left_out = told(["day", "night"] * 30, map(str, range(60)))
+    assert len(rows) == MOST_ROWS and f"the first {MOST_ROWS} of 60" in left_out
+
+
+def test_a_drive_tells_a_domain_by_its_images_or_by_its_name(localizer, source):
+    whole = drive(localizer, source, "night")
+    assert told_domains(whole, {"day"}) is None
+    assert told_domains(whole, {"day", "night"}) == ["night"] * 12
+    answers = [replace(a, record=replace(a.record, domain="rain")) for a in whole.answers]
+    assert told_domains(replace(whole, answers=answers), set()) == ["rain"] * 12
+
+
+def test_every_mark_of_the_plan_tells_its_image(localizer, evaluation):
+    frames = evaluation.conditions["day"].frames
+    area = ground(localizer.map, frames)
+    drawn = plan("day", evaluation.conditions["day"], area, evaluation.criteria)
+    told = re.findall(r"<title>image (\d+), ([\d.]+) m", drawn)
+    assert sorted(int(number) for number, _ in told) == list(range(12))
+    assert {int(number) for number, metres in told if float(metres) > 5} == {3, 7}
+
+
+def test_many_marks_become_pixels(localizer, evaluation, monkeypatch):
+    condition, area = evaluation.conditions["day"], ground(localizer.map, evaluation.overall.frames)
+    assert "<image" not in plan("day", condition, area, evaluation.criteria)
+    monkeypatch.setattr("disam_ros.evaluation.report.plots.MOST_VECTORS", 5)
+    assert "<image" in plan("day", condition, area, evaluation.criteria)
+
+
+def test_colours_follow_the_page(tmp_path, localizer, evaluation):
+    text = written(tmp_path, localizer, evaluation)
+    drawn = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+    assert not [name for name, colour in svg.COLOURS.items() if colour in drawn]
+    assert set(re.findall(r"var\(--([\w]+)\)", drawn)) <= set(svg.COLOURS)
+
+
+def test_the_consistency_plot_shows_the_errors_that_are_averaged(evaluation):
+    for condition in evaluation.conditions.values():
+        mean = normalized_errors(condition).mean() / 3
+        assert mean == pytest.approx(condition.consistency.position_mean)
+
+
+# --- in a browser -----------------------------------------------------------------------------
+
+PROBE = """<script>addEventListener("load", () => {
+  const inside = (a, b) => a.left >= b.left - 1 && a.right <= b.right + 1
+    && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+  const clipped = [...document.querySelectorAll("svg")].flatMap(svg =>
+    [...svg.querySelectorAll("text")].filter(text =>
+      !inside(text.getBoundingClientRect(), svg.getBoundingClientRect())));
+  Object.assign(document.body.dataset, {
+    decoded: [...document.images].filter(i => i.complete && i.naturalWidth > 0).length,
+    clipped: clipped.map(text => text.textContent).join("|"),
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  });
+});</script></body>"""
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Runs a headless browser on a page and returns what it prints."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
+
+    def run(page, *options):
+        command = [
+            *(found, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--hide-scrollbars"),
+            *(f"--window-size={SCREEN[0]},{SCREEN[1]}", *options, page.as_uri()),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_browser_shows_tables_plots_and_pictures(
+    tmp_path, localizer, source, evaluation, browser
+):
+    text = written(tmp_path, localizer, evaluation, source)
+    page = tmp_path / "probed.html"
+    page.write_text(text.replace("</body>", PROBE))
+    dom = browser(page, "--dump-dom")
+    told = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
+    assert told == {"decoded": str(text.count("<img")), "clipped": "", "overflow": "0"}
+    assert text.count("<img") == 3 * len(choose(evaluation))
+    assert dom.count('<figure class="plan"') == len(evaluation.conditions)
+    assert len(re.findall(r'<figure class="plan">.*?<svg', dom, flags=re.DOTALL)) == 2
+    assert dom.count("<table") >= 4
+
+
+@pytest.mark.slow
+def test_a_browser_draws_the_report(tmp_path, localizer, source, evaluation, browser):
+    written(tmp_path, localizer, evaluation, source)
+    browser(tmp_path / "report.html", f"--screenshot={tmp_path / 'shot.png'}")
+    shot = image.read(tmp_path / "shot.png")
+    assert shot.shape[1::-1] == SCREEN
+    thirds = np.array_split(cv2.resize(shot, None, fx=0.5, fy=0.5), 3)
+    assert all(len(np.unique(third.reshape(-1, 3), axis=0)) > 50 for third in thirds)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+
+import numpy as np
+import pytest
+from support.scene import pose, render
+
+from disam_ros.errors import ConfigError, ImageError, ModelError
+from disam_ros.features.local_features import RATIOS, SIZES, _peaks, _sample, match, open_features
+
+KINDS = ("sift", "orb")
+
+
+def opened(name):
+    """The features of that name; XFeat's file is named by the environment."""
+    weights = os.environ.get("DISAM_XFEAT", "")
+    if name == "xfeat" and not weights:
+        pytest.skip("DISAM_XFEAT names no ONNX file of XFeat")
+    return open_features(name, weights if name == "xfeat" else "")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_points_of_an_image_are_found_again_in_a_shifted_one(name):
+    features = opened(name)
+    whole = render(pose(0))[0]
+    a, b = features.extract(whole[:, :300], 300), features.extract(whole[:, 20:], 300)
+    pairs = match(name, a.descriptors, b.descriptors)
+    gaps = a.points[pairs[:, 0]] - b.points[pairs[:, 1]]
+    assert len(pairs) > 50
+    assert np.mean(np.linalg.norm(gaps - [20, 0], axis=1) < 2.5) > (0.8 if name == "xfeat" else 0.9)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_points_are_rows_of_bytes_best_first_within_the_image_and_no_more_than_asked_for(name):
+    found = opened(name).extract(render(pose(0))[0], 100)
+    assert len(found) == 100
+    assert found.descriptors.shape == (100, SIZES[name]) and found.descriptors.dtype == np.uint8
+    assert (np.diff(found.scores) <= 0).all()
+    assert (found.points >= -0.5).all() and (found.points <= [319.5, 239.5]).all()
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_an_image_that_shows_nothing_has_no_points(name, level):
+    found = opened(name).extract(np.full((120, 160, 3), level, np.uint8), 100)
+    assert len(found) == 0 and found.descriptors.shape == (0, SIZES[name])
+    assert match(name, found.descriptors, found.descriptors).shape == (0, 2)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_points_of_a_larger_image_lie_where_they_do_in_a_smaller_one(name):
+    image = render(pose(0))[0]
+    large = np.repeat(np.repeat(image, 5, axis=0), 5, axis=1)
+    a, b = (open_features(name).extract(view, 300) for view in (image, large))
+    pairs = match(name, a.descriptors, b.descriptors)
+    expected = 5 * (a.points[pairs[:, 0]] + 0.5) - 0.5
+    assert np.median(np.linalg.norm(b.points[pairs[:, 1]] - expected, axis=1)) < 5
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_matches_are_those_of_plain_loops(name):
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (30, SIZES[name]), dtype=np.uint8)
+    b = np.vstack([a[:20] ^ (rng.random(a[:20].shape) < 0.05).astype(np.uint8), a[::-1][:5]])
+
+    def gap(x, y):
+        if name == "orb":
+            return np.sqrt(np.unpackbits(x ^ y).sum())
+        x, y = (v.astype(np.float64) - (128 if name == "xfeat" else 0) for v in (x, y))
+        return np.linalg.norm(x / np.linalg.norm(x) - y / np.linalg.norm(y))
+
+    gaps = np.array([[gap(x, y) for y in b] for x in a])
+    expected = [
+        [i, j]
+        for i, j in enumerate(gaps.argmin(1))
+        if gaps[:, j].argmin() == i and gaps[i, j] <= RATIOS[name] * np.sort(gaps[i])[1]
+    ]
+    assert 15 < len(expected) <= 30
+    assert match(name, a, b).tolist() == expected
+
+
+def test_the_place_of_a_point_in_its_cell_is_read_off_the_logits():
+    logits = np.zeros((3, 4, 65), np.float32)
+    logits[..., 64] = 20.0  # no point
+    logits[1, 2, :] = 0.0
+    logits[1, 2, 8 * 3 + 5] = 20.0
+    assert np.argwhere(_peaks(logits)).tolist() == [[8 + 3, 16 + 5]]
+
+
+def test_cells_are_sampled_bilinearly_between_their_centres():
+    y, x = np.mgrid[:6, :5].astype(np.float32)
+    points = np.array([[3.5, 3.5], [11.5, 3.5], [20.0, 30.25]], np.float32)
+    found = _sample(np.stack([8 * x + 3.5, 8 * y + 3.5], 2), points)
+    assert np.allclose(found, points)
+
+
+def test_what_is_missing_or_wrong_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="known: sift, orb, xfeat"):
+        open_features("surf")
+    with pytest.raises(ConfigError, match="need the setting 'xfeat'"):
+        open_features("xfeat")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    with pytest.raises(ConfigError, match="not found"):
+        open_features("xfeat", str(tmp_path / "nothing.onnx"))
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    with pytest.raises(ModelError, match="no ONNX file that can be run"):
+        open_features("xfeat", str(tmp_path / "bad.onnx"))
+    with pytest.raises(ImageError, match="uint8"):
+        open_features("sift").extract(np.zeros((20, 20, 3)), 10)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.data import camera_pose, save_tiny_model, texture, write_dataset
+
+from disam_ros import cli, image
+from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.errors import ConfigError, DomainError, ImageError, MapError, ModelError
+from disam_ros.geometry import Transform, distance
+from disam_ros.localization.localizer import Disc, Localizer
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import load_model
+from disam_ros.models.networks import Decoder, Encoder
+from disam_ros.models.similarity import coarse_similarity, fine_similarity
+from disam_ros.uncertainty import candidate_covariance
+
+CONFIG = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+
+
+@pytest.fixture
+def place_map(dataset, model, tmp_path, builder_config):
+    source = open_dataset(dataset.directory)
+    return build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+
+
+@pytest.fixture
+def localizer(model, place_map):
+    return Localizer(model, place_map, CONFIG)
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_a_map_image_is_found_at_its_own_pose(localizer, index):
+    answer = localizer.localize(texture(index))
+    metres, degrees = distance(answer.map_from_camera, camera_pose(index))
+    assert metres < 1e-6 and degrees < 1e-4
+    assert answer.best.fine_score == pytest.approx(1.0, abs=2e-3)
+    assert answer.best.coarse_score == pytest.approx(1.0, abs=1e-2)  # int8 in four directions
+
+
+def test_the_fine_stage_only_reorders_the_coarse_candidates(localizer):
+    answer = localizer.localize(texture(99))
+    wide = Localizer(localizer.model, localizer.map, replace(CONFIG, candidates=12))
+    everything = sorted(wide.localize(texture(99)).candidates, key=lambda c: -c.coarse_score)
+    assert {c.record.id for c in answer.candidates} == {c.record.id for c in everything[:3]}
+    fine = [c.fine_score for c in answer.candidates]
+    assert fine == sorted(fine, reverse=True)
+
+
+def test_fine_scores_are_the_cosine_of_pooled_features(localizer):
+    answer = localizer.localize(texture(99))
+    for candidate in answer.candidates:
+        reference = torch.from_numpy(np.array(localizer.map.fine[candidate.record.id])).float()
+        expected = fine_similarity(answer.features, reference.reshape(answer.features.shape))
+        assert candidate.fine_score == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_below_the_threshold_the_place_is_unknown(model, place_map):
+    strict = Localizer(model, place_map, replace(CONFIG, score_threshold=0.999))
+    answer = strict.localize(texture(99))
+    assert not answer.known and answer.map_from_camera is None
+    assert strict.localize(texture(3)).known
+
+
+def test_the_encoder_of_the_chosen_domain_is_used(place_map, model):
+    for parameter in model.fine["night"].parameters():
+        parameter.data += 0.1
+    localizer = Localizer(model, place_map, CONFIG)
+    day = localizer.localize(texture(5), domain="day")
+    night = localizer.localize(texture(5), domain="night")
+    assert day.domain.name == "day" and night.domain.name == "night"
+    assert day.best.fine_score > night.best.fine_score
+
+
+def test_cameras_are_searched_separately(tmp_path, model, builder_config):
+    data = write_dataset(tmp_path / "two", 5, cameras=("left", "right"))
+    source = open_dataset(data.directory)
+    place_map = build_map(source, model, tmp_path / "map2", builder_config, show_progress=False)
+    localizer = Localizer(model, place_map, CONFIG)
+    found = localizer.localize(texture(1002), camera="right").best.record
+    assert found.camera == "right" and found.stamp_ns == 3_000_000_000
+    candidates = localizer.localize(texture(1002), camera="left").candidates
+    assert {c.record.camera for c in candidates} == {"left"}
+    with pytest.raises(MapError, match="several cameras"):
+        localizer.localize(texture(0))
+    with pytest.raises(MapError, match="no camera 'rear'"):
+        localizer.localize(texture(0), camera="rear")
+
+
+def test_a_map_of_another_model_is_refused(place_map, tmp_path):
+    other = save_tiny_model(tmp_path / "other", seed=9)
+    with pytest.raises(MapError, match="was built with model 'model'"):
+        Localizer(other, place_map, CONFIG)
+
+
+def test_a_device_that_is_not_there_is_refused(model, place_map):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(ConfigError, match="sees 0 CUDA devices"):
+        Localizer(model, place_map, replace(CONFIG, device="cuda"))
+
+
+def test_an_unknown_domain_is_refused(model, place_map):
+    with pytest.raises(DomainError, match="fog"):
+        Localizer(model, place_map, replace(CONFIG, domain=DomainConfig(override="fog")))
+
+
+def test_a_broken_image_is_refused_and_the_next_one_answered(localizer):
+    with pytest.raises(ImageError):
+        localizer.localize(np.zeros((0, 0, 3), np.uint8))
+    assert localizer.localize(texture(1)).known
+
+
+def test_an_activation_map_lies_between_zero_and_one(localizer):
+    heat = localizer.activation_map(localizer.localize(texture(77)))
+    assert heat.shape == (6, 8)
+    assert heat.min() >= 0 and heat.max() == pytest.approx(1.0)
+
+
+def test_images_described_as_a_whole_have_no_activation_map(dataset, model, tmp_path):
+    whole = MapBuilderConfig(descriptor=DescriptorConfig(coarse_grid=1, fine_grid=1))
+    source = open_dataset(dataset.directory)
+    place_map = build_map(source, model, tmp_path / "whole", whole, show_progress=False)
+    localizer = Localizer(model, place_map, CONFIG)
+    assert not localizer.has_activation_maps
+    with pytest.raises(ModelError, match="describes an image as a whole"):
+        localizer.activation_map(localizer.localize(texture(3)))
+
+
+def test_the_same_image_gives_the_same_answer_at_any_size_it_is_read(localizer, dataset):
+    read = image.read(dataset.path(dataset.records[2]))
+    assert localizer.localize(read).best.record.id == 2
+
+
+def test_candidates_that_agree_give_half_the_maps_spacing():
+    pose = Transform.from_xyz_rpy([1, 2, 3, 0, 0, 1])
+    covariance = candidate_covariance([pose] * 3, np.array([0.9, 0.8, 0.7]), spacing=2.0)
+    assert np.allclose(np.diag(covariance)[:3], 1.0)
+    assert np.allclose(covariance, np.diag(np.diag(covariance)))
+
+
+def test_candidates_that_disagree_widen_the_covariance_along_their_difference():
+    poses = [Transform.from_xyz_rpy([x, 0, 0, 0, 0, x / 10]) for x in (0, 10, -10)]
+    covariance = candidate_covariance(poses, np.array([0.9, 0.9, 0.9]), spacing=1.0)
+    assert covariance[0, 0] == pytest.approx(200 / 3 + 0.25)
+    assert covariance[1, 1] == pytest.approx(0.25)
+    assert covariance[5, 5] > 0.6
+    assert np.linalg.eigvalsh(covariance).min() > 0
+
+
+def test_an_imported_public_checkpoint_maps_and_localizes_with_the_papers_metric(tmp_path):
+    encoders = [[Encoder(8, 4) for _ in range(2)] for _ in range(2)]
+    for name, stage in zip(("coarse", "fine"), encoders, strict=True):
+        for index, network in enumerate([*stage, Decoder(8, 5), Decoder(8, 5)]):
+            torch.save(network.state_dict(), tmp_path / f"{name}_net_G{index}.pth")
+    command = [
+        *("import-checkpoint", "--output", str(tmp_path / "model"), "--image-size", "64", "64"),
+        *("--coarse", str(tmp_path / "coarse_net_G"), "--fine", str(tmp_path / "fine_net_G")),
+        *("--domains", "summer_day,night"),
+    ]
+    assert cli.main(command) == 0
+    model = load_model(tmp_path / "model")
+    exact = MapBuilderConfig(
+        keyframe_distance=0.0,
+        domain="summer_day",
+        descriptor=DescriptorConfig(coarse_grid=256, fine_grid=256),
+    )
+    source = open_dataset(write_dataset(tmp_path / "data", 4).directory)
+    place_map = build_map(source, model, tmp_path / "map", exact, show_progress=False)
+    localizer = Localizer(model, place_map, LocalizerConfig(device="cpu", candidates=4))
+    own = localizer.localize(texture(2), domain="summer_day")
+    assert own.best.record.id == 2 and own.best.fine_score == pytest.approx(1.0, abs=1e-3)
+    tensors = [image.to_tensor(texture(k), (64, 64))[None] for k in (*range(4), 99)]
+    with torch.inference_mode():
+        coarse, fine = (
+            [*(stage[0](x) for x in tensors[:4]), stage[1](tensors[4])] for stage in encoders
+        )
+        expected = {
+            k: (coarse_similarity(coarse[4], coarse[k]), fine_similarity(fine[4], fine[k]))
+            for k in range(4)
+        }
+    for candidate in localizer.localize(texture(99), domain="night").candidates:
+        scores = (candidate.coarse_score, candidate.fine_score)
+        assert scores == pytest.approx([float(s) for s in expected[candidate.record.id]], abs=1e-2)
+
+
+def test_the_fine_shift_only_raises_scores_and_keeps_map_images_at_their_place(model, place_map):
+    shifting = Localizer(model, place_map, replace(CONFIG, fine_shift=2, candidates=12))
+    plain = Localizer(model, place_map, replace(CONFIG, candidates=12))
+    one, other = (
+        {c.record.id: c.fine_score for c in localizer.localize(texture(99)).candidates}
+        for localizer in (plain, shifting)
+    )
+    assert all(other[k] >= one[k] - 1e-5 for k in one) and other != one
+    assert shifting.localize(texture(5)).best.record.id == 5
+
+
+def test_a_place_to_search_in_leaves_out_all_others(model, place_map):
+    localizer = Localizer(model, place_map, replace(CONFIG, candidates=12))
+    answer = localizer.localize(texture(9), near=Disc(2.0, 0.0, 1.5))
+    assert {c.record.id for c in answer.candidates} == {1, 2, 3}
+    everywhere = localizer.localize(texture(9), near=Disc(0.0, 0.0, 1e6))
+    assert everywhere.best.record == localizer.localize(texture(9)).best.record
+    assert everywhere.best.record.id == 9
+
+
+def test_a_place_without_map_images_is_told(localizer):
+    with pytest.raises(MapError, match=r"within 1 m of \(50.0, 0.0\)"):
+        localizer.localize(texture(0), near=Disc(50.0, 0.0, 1.0))

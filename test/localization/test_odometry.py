@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of odometry that jumps, and of what a sequence makes of it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.data import texture
+
+from disam_ros.config import DomainConfig, FilterConfig, LocalizerConfig
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.geometry import Transform
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.odometry import BACK, JUMP, JUMP_SLACK, OdometryTrack
+from disam_ros.localization.tracker import Tracker
+from disam_ros.mapping.builder import build_map
+
+SECOND = 1_000_000_000
+
+
+def at(x):
+    return Transform.from_xyz_rpy([x, 0, 0, 0, 0, 0])
+
+
+@given(speed=st.floats(0.0, 100.0), limit=st.floats(1.0, 100.0), tenths=st.integers(1, 50))
+def test_odometry_has_jumped_exactly_when_nothing_drives_that_fast(speed, limit, tenths):
+    track = OdometryTrack(SECOND, max_speed=limit)
+    track.move(SECOND, at(5.0))
+    seconds = tenths / 10
+    metres = speed * seconds
+    fault = track.move(SECOND + tenths * SECOND // 10, at(5.0 + metres))
+    if abs(metres - limit * seconds - JUMP_SLACK) > 1e-6:
+        assert fault == (JUMP if metres > limit * seconds + JUMP_SLACK else "")
+    assert track.restarts == bool(fault)
+
+
+def test_after_a_jump_or_a_clock_set_back_odometry_is_of_another_drive():
+    track = OdometryTrack(SECOND, max_speed=20.0)
+    moves = [(1, 0.0, ""), (2, 10.0, ""), (3, 500.0, JUMP), (4, 510.0, ""), (1, 0.0, BACK)]
+    drives = []
+    for second, x, fault in moves:
+        assert track.move(second * SECOND, at(x)) == fault
+        drives.append(track.reading(second * SECOND).drive)
+    assert drives == [0, 0, 1, 1, 2]
+    assert track.reading(3 * SECOND) is None  # of an earlier drive
+
+
+def test_between_drives_of_odometry_the_motion_of_a_sequence_is_unknown(
+    dataset, model, tmp_path, builder_config
+):
+    source = open_dataset(dataset.directory)
+    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    config = LocalizerConfig(
+        device="cpu",
+        domain=DomainConfig(override="day"),
+        sequence=FilterConfig(enabled=True, radius=0.5),
+    )
+    localizer = Localizer(model, place_map, config)
+    images = [localizer.localize(texture(i)) for i in (2, 3)]
+
+    def second(*odometry):
+        tracker = Tracker(localizer)
+        tracker.follow(images[0], SECOND, at(0.0), 0)
+        return tracker.follow(images[1], 2 * SECOND, *odometry).estimate
+
+    jumped, unknown = second(at(300.0), 1), second(None)
+    assert jumped.probability == pytest.approx(unknown.probability)
+    assert second(at(1.0), 0).probability != pytest.approx(unknown.probability)
+    doubted = Tracker(localizer)
+    before = doubted.follow(images[0], SECOND).estimate
+    for number in range(5):
+        after = doubted.follow(images[0], (2 + number) * SECOND, believe=False).estimate
+    assert after.probability < before.probability  # no evidence: only doubt grows
+    assert np.isfinite(after.covariance).all()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of priors of the place in a localizer."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.data import CAMERA, DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
+
+from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, PriorConfig
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.records import ImageRecord
+from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
+from disam_ros.geometry import Transform
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, Disc, PositionPrior
+from disam_ros.mapping.builder import build_map
+
+COUNT = 60  # map images, one metre apart along x; image 50 looks like image 5
+TWIN, ORIGINAL = 50, 5
+SECOND = 10**9
+
+
+def prior(x, y=0.0, sigma=2.0):
+    return PositionPrior([x, y], sigma**2 * np.eye(2))
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    """A model and a map with two places that look the same."""
+    folder = tmp_path_factory.mktemp("prior")
+    model = save_tiny_model(folder / "model")
+    looks = [ORIGINAL if i == TWIN else i for i in range(COUNT)]
+    images = [
+        PosedImage(
+            ImageRecord(i, (i + 1) * SECOND, "front", "day", f"{i}", camera_pose(i)),
+            lambda seed=seed: texture(seed),
+        )
+        for i, seed in enumerate(looks)
+    ]
+    source = ImageSource(images, DatasetInfo("twins", {"front": CAMERA}), "twins", COUNT)
+    config = MapBuilderConfig(keyframe_distance=0.0, descriptor=DESCRIPTOR)
+    return model, build_map(source, model, folder / "map", config, show_progress=False)
+
+
+@pytest.fixture
+def localizer(town):
+    """Evidence of 0.03 in similarity overrules a prior: views of an untrained model are alike."""
+    settings = PriorConfig(outlier_share=0.05, temperature=0.01, slack=0.5)
+    domain = DomainConfig(override="day")
+    return Localizer(*town, LocalizerConfig(device="cpu", domain=domain, prior=settings))
+
+
+def best(found):
+    return found.best.record.id
+
+
+def same(one, other):
+    """Whether the same images were found, with the same scores but for rounding."""
+    one, other = ({c.record.id: c.score for c in found.candidates} for found in (one, other))
+    return one == pytest.approx(other, abs=1e-6)
+
+
+def test_a_right_prior_tells_two_places_apart_that_look_the_same(localizer):
+    for place in (ORIGINAL, TWIN):
+        found = localizer.localize(texture(ORIGINAL), near=prior(place + 1.0))
+        assert best(found) == place and found.prior == USED
+        others = [c.score for c in found.candidates if c.record.id in (ORIGINAL, TWIN)]
+        assert others[0] > others[1]
+
+
+def test_a_wrong_prior_gives_way_to_a_perfect_match_and_that_is_told(localizer):
+    found = localizer.localize(texture(30), near=prior(10.0))
+    assert best(found) == 30 and found.prior == OVERRULED
+    assert found.best.prior_score == pytest.approx(0.01 * np.log(0.05), abs=1e-6)
+
+
+def test_a_prior_off_the_map_is_told_and_changes_nothing(localizer):
+    for image in (texture(ORIGINAL), texture(99)):
+        found = localizer.localize(image, near=prior(20.0, 5000.0))
+        assert found.prior == OFF_MAP and same(found, localizer.localize(image))
+        assert all(c.prior_score == 0.0 for c in found.candidates)
+
+
+def test_an_endless_deviation_and_an_outlier_share_of_one_change_nothing(localizer):
+    for seed in (ORIGINAL, 17, 99, 100, 101):
+        plain = localizer.localize(texture(seed))
+        assert plain.prior == ""
+        assert same(localizer.localize(texture(seed), near=prior(20.0, sigma=1e7)), plain)
+        mute = replace(localizer.config.prior, outlier_share=1.0)
+        deaf = Localizer(localizer.model, localizer.map, replace(localizer.config, prior=mute))
+        assert best(deaf.localize(texture(17), near=prior(17.0))) == 17
+
+
+def test_a_prior_is_widened_by_the_slack_and_half_the_maps_spacing(localizer):
+    found = localizer.localize(texture(30), near=prior(30.0, 2.0, sigma=0.01))
+    assert found.prior == USED  # 200 deviations away, if the map were taken at its word
+    square = 2.0**2 / (0.5**2 + 0.5**2 + 0.01**2)
+    expected = 0.01 * np.log(0.95 * np.exp(-square / 2) + 0.05)
+    assert found.best.prior_score == pytest.approx(expected, abs=1e-6)
+
+
+def test_images_near_the_prior_are_candidates_even_where_the_map_has_better_ones(localizer):
+    plain = {c.record.id for c in localizer.localize(texture(99)).candidates}
+    near = localizer.localize(texture(99), near=prior(40.0, sigma=1.0))
+    ids = [c.record.id for c in near.candidates]
+    assert plain < set(ids) and len(ids) == len(set(ids))
+    assert all(abs(i - 40) <= 4 for i in set(ids) - plain)
+    assert [c.score for c in near.candidates] == sorted(c.score for c in near.candidates)[::-1]
+
+
+def test_the_covariance_counts_a_place_that_the_prior_excludes_for_less(localizer):
+    def spread(near):
+        return localizer.localize(texture(ORIGINAL), near=near).covariance(Transform.identity())
+
+    believing = replace(localizer.config.prior, outlier_share=1e-9, temperature=0.05)
+    localizer.config = replace(localizer.config, prior=believing)
+    assert spread(prior(ORIGINAL))[0, 0] < 0.1 * spread(None)[0, 0]
+
+
+def test_searching_again_answers_as_localizing_does(localizer):
+    first = localizer.localize(texture(99))
+    for near in (None, prior(40.0), Disc(20.0, 0.0, 4.0)):
+        one, other = localizer.search_again(first, near), localizer.localize(texture(99), near=near)
+        assert [c.record.id for c in one.candidates] == [c.record.id for c in other.candidates]
+        scores = [c.score for c in other.candidates]
+        assert [c.score for c in one.candidates] == pytest.approx(scores, abs=1e-6)
+        assert one.prior == other.prior
+
+
+def test_far_more_images_near_a_prior_than_are_worth_comparing_leave_the_choice_to_the_map(
+    localizer, monkeypatch
+):
+    monkeypatch.setattr("disam_ros.localization.candidates.MOST_NEAR", 10)
+    found = localizer.localize(texture(ORIGINAL), near=prior(ORIGINAL, sigma=15.0))
+    assert best(found) == ORIGINAL and len(found.candidates) == localizer.config.candidates
+
+
+def test_a_prior_belongs_to_the_camera_that_is_asked_for(tmp_path, model, builder_config):
+    data = write_dataset(tmp_path / "two", 6, cameras=("left", "right"))
+    source = open_dataset(data.directory)
+    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    localizer = Localizer(model, place_map, LocalizerConfig(device="cpu"))
+    found = localizer.localize(texture(1003), camera="right", near=prior(3.0), domain="day")
+    assert found.best.record.camera == "right" and found.prior == USED
+    assert {c.record.camera for c in found.candidates} == {"right"}

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
+
+from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.errors import MapError
+from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.builder import MapBuilder, build_map, write_indices
+from disam_ros.mapping.index import CellIndex
+from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
+from disam_ros.models.descriptor import descriptor_shapes
+from disam_ros.models.networks import PRESETS
+
+BUILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[1])))
+from support.data import DESCRIPTOR
+from disam_ros.models.model import load_model
+from disam_ros.config import MapBuilderConfig
+from disam_ros.mapping.builder import build_map
+from disam_ros.datasets.sources import open_dataset
+import resource
+limit = int(sys.argv[3])
+if limit:
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+root = Path(sys.argv[2])
+config = MapBuilderConfig(batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
+print("ready", flush=True)
+build_map(open_dataset(root / "dataset"), load_model(root / "model"), root / "map", config)
+"""
+
+
+def build(dataset, model, output, config):
+    source = open_dataset(dataset.directory)
+    return build_map(source, model, output, config, show_progress=False)
+
+
+def same_map(a: PlaceMap, b: PlaceMap) -> bool:
+    return all((a.directory / n).read_bytes() == (b.directory / n).read_bytes() for n in DATA_FILES)
+
+
+def test_a_map_holds_every_image_with_its_pose(dataset, model, tmp_path, builder_config):
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    assert len(place_map) == 12
+    assert place_map.coarse.shape == (12, place_map.projection.size)
+    assert place_map.projection.directions.shape[1] == 16 * 3 * 4
+    assert place_map.fine.shape == (12, 16 * 6 * 8)
+    assert place_map.coarse.dtype == place_map.fine.dtype == np.int8
+    for index, record in enumerate(place_map.records):
+        assert np.allclose(record.map_from_camera.translation, camera_pose(index).translation)
+        assert record.source == dataset.records[index].path
+    assert place_map.spacing() == pytest.approx(1.0)
+
+
+def test_keyframes_are_never_closer_than_the_distance(dataset, model, tmp_path, builder_config):
+    config = replace(builder_config, keyframe_distance=2.5)
+    place_map = build(dataset, model, tmp_path / "map", config)
+    positions = [record.map_from_camera.translation[0] for record in place_map.records]
+    assert positions == [0, 3, 6, 9]
+
+
+def test_a_resumed_build_equals_one_that_was_never_stopped(
+    dataset, model, tmp_path, builder_config
+):
+    whole = build(dataset, model, tmp_path / "whole", builder_config)
+    source = open_dataset(dataset.directory)
+    output = tmp_path / "map"
+    with MapBuilder(source.info, model, output, builder_config, "cpu", source.identity) as builder:
+        for item in list(source.images)[:7]:
+            builder.add(item)
+    with pytest.raises(MapError, match="half-built"):
+        PlaceMap(tmp_path / "map")
+    resumed = build(dataset, model, tmp_path / "map", builder_config)
+    assert same_map(whole, resumed)
+
+
+@pytest.mark.slow
+def test_a_build_killed_at_random_moments_never_loads_wrongly_and_resumes(tmp_path):
+    data = write_dataset(tmp_path / "dataset", 400)
+    model = save_tiny_model(tmp_path / "model")
+    config = MapBuilderConfig(batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
+    whole = build(data, model, tmp_path / "whole", config)
+    arguments = [sys.executable, "-c", BUILD, str(Path(__file__).parents[1]), str(tmp_path), "0"]
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += process.returncode == -signal.SIGKILL
+        if (tmp_path / "map").exists():
+            break
+        with pytest.raises(MapError):
+            PlaceMap(tmp_path / "map")
+    else:
+        subprocess.run(arguments, check=True, capture_output=True)
+    assert kills >= 2
+    assert same_map(whole, PlaceMap(tmp_path / "map"))
+
+
+def test_a_full_disk_is_told_and_the_build_goes_on_later(tmp_path):
+    write_dataset(tmp_path / "dataset", 30)
+    save_tiny_model(tmp_path / "model")
+    arguments = [sys.executable, "-c", BUILD, str(Path(__file__).parents[1]), str(tmp_path)]
+    failed = subprocess.run([*arguments, "20000"], capture_output=True, text=True)
+    assert failed.returncode != 0
+    assert "cannot be written" in failed.stderr and "free space" in failed.stderr
+    with pytest.raises(MapError, match="half-built"):
+        PlaceMap(tmp_path / "map")
+    subprocess.run([*arguments, "0"], check=True, capture_output=True)
+    assert len(PlaceMap(tmp_path / "map")) == 30
+
+
+def test_a_half_built_map_of_other_settings_is_not_continued(
+    dataset, model, tmp_path, builder_config
+):
+    source = open_dataset(dataset.directory)
+    output = tmp_path / "map"
+    with MapBuilder(source.info, model, output, builder_config, "cpu", source.identity) as builder:
+        builder.add(next(iter(source.images)))
+        builder.commit()
+    with pytest.raises(MapError, match="another model, source or settings"):
+        build(dataset, model, tmp_path / "map", replace(builder_config, keyframe_distance=3.0))
+    with pytest.raises(MapError, match="another model, source or settings"):
+        build(write_dataset(tmp_path / "other", 3), model, tmp_path / "map", builder_config)
+
+
+def test_an_existing_map_is_never_overwritten(dataset, model, tmp_path, builder_config):
+    build(dataset, model, tmp_path / "map", builder_config)
+    with pytest.raises(MapError, match="exists"):
+        build(dataset, model, tmp_path / "map", builder_config)
+
+
+@pytest.mark.parametrize("name", DATA_FILES)
+def test_a_damaged_file_is_refused(dataset, model, tmp_path, builder_config, name):
+    build(dataset, model, tmp_path / "map", builder_config)
+    path = tmp_path / "map" / name
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(MapError, match="SHA-256"):
+        PlaceMap(tmp_path / "map")
+
+
+@pytest.mark.parametrize("name", [*DATA_FILES, "map.json"])
+def test_a_missing_file_is_named(dataset, model, tmp_path, builder_config, name):
+    build(dataset, model, tmp_path / "map", builder_config)
+    (tmp_path / "map" / name).unlink()
+    with pytest.raises(MapError, match=name):
+        PlaceMap(tmp_path / "map")
+
+
+def test_a_truncated_array_is_refused_even_without_checksums(
+    dataset, model, tmp_path, builder_config
+):
+    build(dataset, model, tmp_path / "map", builder_config)
+    path = tmp_path / "map" / "fine.npy"
+    os.truncate(path, path.stat().st_size - 100)
+    with pytest.raises(MapError, match="damaged"):
+        PlaceMap(tmp_path / "map", verify=False)
+
+
+def test_a_map_of_another_version_is_refused(dataset, model, tmp_path, builder_config):
+    build(dataset, model, tmp_path / "map", builder_config)
+    path = tmp_path / "map" / "map.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 7}))
+    with pytest.raises(MapError, match="version 7, expected 2"):
+        PlaceMap(tmp_path / "map")
+
+
+def test_unreadable_images_are_left_out_and_counted(dataset, model, tmp_path, builder_config):
+    dataset.path(dataset.records[4]).write_bytes(b"\xff\xd8 broken")
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    assert len(place_map) == 11
+    assert json.loads((tmp_path / "map" / "map.json").read_text())["skipped"] == 1
+
+
+def test_a_map_of_nothing_is_refused(dataset, model, tmp_path, builder_config):
+    for record in dataset.records:
+        dataset.path(record).write_bytes(b"")
+    with pytest.raises(MapError, match="none of 12 images"):
+        build(dataset, model, tmp_path / "map", builder_config)
+
+
+def test_a_domain_without_encoder_is_named(dataset, model, tmp_path, builder_config):
+    with pytest.raises(MapError, match="no encoder for domain 'fog', only for day, night"):
+        build(dataset, model, tmp_path / "map", replace(builder_config, domain="fog"))
+
+
+def test_a_missing_map_says_how_to_build_one(tmp_path):
+    with pytest.raises(MapError, match="disam build-map"):
+        PlaceMap(tmp_path / "nowhere")
+
+
+def test_the_array_of_poses_is_that_of_the_table(dataset, model, tmp_path, builder_config):
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    for record, pose in zip(place_map.records, place_map.poses, strict=True):
+        known = record.map_from_camera
+        assert np.array_equal(pose, [*known.translation, *known.quaternion])
+
+
+def test_rows_belong_to_their_camera(model, tmp_path, builder_config):
+    data = write_dataset(tmp_path / "data", 4, cameras=("left", "front"))
+    place_map = build(data, model, tmp_path / "map", builder_config)
+    assert place_map.cameras() == ["front", "left"]
+    for camera in place_map.cameras():
+        rows = place_map.rows_of(camera)
+        assert len(rows) == 4 and {place_map.records[r].camera for r in rows} == {camera}
+
+
+def test_descriptors_that_are_not_finite_are_refused(dataset, model, tmp_path, builder_config):
+    with torch.no_grad():
+        next(iter(model.coarse["day"].parameters())).fill_(float("nan"))
+    with pytest.raises(MapError, match="not finite"):
+        build(dataset, model, tmp_path / "map", builder_config)
+
+
+def test_a_large_map_gets_an_index_that_finds_its_images(
+    dataset, model, tmp_path, builder_config, monkeypatch
+):
+    for module in ("map_builder", "index"):
+        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 5)
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    assert place_map.index_path("front").exists()
+    config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+    localizer = Localizer(model, place_map, config)
+    assert isinstance(localizer._search._index["front"], CellIndex)
+    localizer._search._index["front"]._cells.nprobe = 100
+    assert [localizer.localize(texture(i)).best.record.id for i in range(12)] == list(range(12))
+
+
+@pytest.mark.parametrize(("preset", "kib"), [("mobile", 32), ("lite", 32), ("full", 65)])
+def test_an_image_takes_few_kibibytes_in_a_map(preset, kib):
+    config = DescriptorConfig()
+    shapes = descriptor_shapes(PRESETS[preset], config)
+    assert config.coarse_size + np.prod(shapes["fine"]) <= kib * 1024
+
+
+def test_a_disk_that_takes_no_index_costs_the_index_but_not_the_map(
+    dataset, model, tmp_path, builder_config, monkeypatch, caplog
+):
+    for module in ("map_builder", "index"):
+        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 5)
+    (tmp_path / "map.part" / "index_0.faiss.part").mkdir(parents=True)  # no file can be put there
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    assert "cannot be written" in caplog.text and "disam index" in caplog.text
+    assert len(PlaceMap(tmp_path / "map")) == len(place_map) == 12
+    with pytest.raises(MapError, match="the map is whole without it"):
+        write_indices(place_map)
+
+
+def test_a_map_is_opened_and_searched_without_reading_its_fine_descriptors(
+    dataset, model, tmp_path, builder_config
+):
+    settings = replace(builder_config, descriptor=replace(builder_config.descriptor, fine_grid=1))
+    build(dataset, model, tmp_path / "map", settings)
+    fine = np.lib.format.open_memmap(  # a file of holes, far larger than what is read of it
+        tmp_path / "map" / "fine.npy", "w+", np.int8, (12, 2**28)
+    )
+    del fine
+    before = resident()
+    place_map = PlaceMap(tmp_path / "map")
+    Localizer(model, place_map, LocalizerConfig(device="cpu"))
+    assert place_map.fine.nbytes == 3 * 2**30
+    assert resident() - before < 2**28
+
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

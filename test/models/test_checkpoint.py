@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+import hashlib
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from support.data import NETWORK, save_tiny_model
+
+from disam_ros.domains.domain import Domain
+from disam_ros.errors import ModelError
+from disam_ros.files import file_sha256
+from disam_ros.models.import_checkpoint import import_checkpoint
+from disam_ros.models.model import create_model, load_model, save_model
+from disam_ros.models.networks import Decoder, Encoder
+
+DOMAINS = [Domain("day"), Domain("night")]
+
+
+def test_a_saved_model_gives_the_same_features_when_loaded(tmp_path):
+    model = create_model(NETWORK, DOMAINS, seed=5)
+    save_model(model, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    image = torch.rand(1, 3, 48, 64) * 2 - 1
+    for stage in ("coarse", "fine"):
+        for domain in ("day", "night"):
+            before = getattr(model, stage)[domain](image)
+            assert torch.equal(getattr(loaded, stage)[domain](image), before)
+    assert loaded.identity == model.identity != ""
+    assert loaded.domains == DOMAINS
+
+
+def test_models_of_other_weights_have_another_identity(tmp_path):
+    one = save_tiny_model(tmp_path / "one", seed=1)
+    two = save_tiny_model(tmp_path / "two", seed=2)
+    assert one.identity != two.identity
+
+
+def test_half_precision_weights_take_half_the_space_and_give_nearly_the_same(tmp_path):
+    model = create_model(NETWORK, DOMAINS, seed=5)
+    save_model(model, tmp_path / "whole")
+    save_model(model, tmp_path / "half", half=True)
+    sizes = [(tmp_path / n / "fine.safetensors").stat().st_size for n in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    image = torch.rand(1, 3, 48, 64) * 2 - 1
+    z = load_model(tmp_path / "half").fine["day"](image)
+    assert z.dtype == torch.float32
+    assert torch.allclose(z, model.fine["day"](image), atol=0.05)
+
+
+def test_a_changed_weight_file_is_refused(tmp_path):
+    save_tiny_model(tmp_path / "model")
+    path = tmp_path / "model" / "fine.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="SHA-256"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["model.json", "coarse.safetensors", "fine.safetensors"])
+def test_a_missing_file_is_named(tmp_path, name):
+    save_tiny_model(tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("change", [{"format_version": 99}, {"network": {}}, {"domains": [{}]}])
+def test_a_header_that_does_not_fit_is_refused(tmp_path, change):
+    save_tiny_model(tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError):
+        load_model(tmp_path / "model")
+
+
+def test_a_directory_from_before_encoders_views_and_branches_were_told_loads_the_same(tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    header = json.loads(path.read_text())
+    assert "branches" not in header and header["network"].pop("encoder") == "disam"
+    for domain in header["domains"]:
+        del domain["view"]
+    path.write_text(json.dumps(header))
+    loaded = load_model(tmp_path / "model")
+    assert loaded.network == model.network and loaded.domains == model.domains
+    hashes = [file_sha256(tmp_path / "model" / f"{s}.safetensors") for s in ("coarse", "fine")]
+    expected = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    assert loaded.identity == model.identity == expected
+
+
+def test_saving_never_overwrites_a_model(tmp_path):
+    save_tiny_model(tmp_path / "model")
+    with pytest.raises(ModelError, match="not empty"):
+        save_tiny_model(tmp_path / "model")
+
+
+def write_public_checkpoint(prefix: str, encoders: list, decoders: list) -> None:
+    for index, network in enumerate([*encoders, *decoders]):
+        torch.save(network.state_dict(), f"{prefix}{index}.pth")
+
+
+def test_a_public_checkpoint_gives_the_same_features_after_import(tmp_path):
+    encoders = [Encoder(3, 2), Encoder(3, 2)]
+    prefix = str(tmp_path / "300_net_G")
+    write_public_checkpoint(prefix, encoders, [Decoder(3, 1), Decoder(3, 1)])
+    save_model(import_checkpoint(prefix, DOMAINS), tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    image = torch.rand(1, 3, 256, 256) * 2 - 1
+    for domain, encoder in zip(("day", "night"), encoders, strict=True):
+        expected = encoder(image).detach()
+        assert torch.allclose(model.coarse[domain](image), expected, atol=1e-5)
+        assert torch.allclose(model.fine[domain](image), expected, atol=1e-5)
+
+
+def test_width_and_blocks_are_read_from_the_weights(tmp_path):
+    write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(5, 3)], [])
+    model = import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS[:1])
+    assert (model.network.width, model.network.encoder_blocks) == (5, 3)
+
+
+def test_a_decoder_file_is_told_from_an_encoder(tmp_path):
+    write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)], [Decoder(3, 1)])
+    with pytest.raises(ModelError, match="number of --domains"):
+        import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS)
+
+
+def test_a_missing_number_is_named(tmp_path):
+    write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)], [])
+    with pytest.raises(ModelError, match=r"1_net_G1\.pth not found"):
+        import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    (tmp_path / "1_net_G0.pth").write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(ModelError, match="not a plain weight file"):
+        import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS[:1])
+    assert not (tmp_path / "executed").exists()

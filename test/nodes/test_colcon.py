@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COLCON = Path(sys.executable).with_name("colcon")
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A colcon workspace with this package built and installed."""
+    if not COLCON.exists():
+        pytest.skip("colcon is not installed: pip install -e '.[dev]'")
+    root = tmp_path_factory.mktemp("workspace")
+    source = root / "src" / "disam_ros"
+    source.mkdir(parents=True)
+    for name in ("disam_ros", "launch", "config", "resource"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("package.xml", "setup.py", "setup.cfg"):
+        shutil.copy(ROOT / name, source / name)
+    path = f"{COLCON.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    command = [COLCON, "build"]
+    built = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return root
+
+
+@pytest.mark.slow
+def test_the_package_installs_nodes_launch_files_and_config(workspace):
+    prefix = workspace / "install" / "disam_ros"
+    for name in ("localizer_node", "map_builder_node", "replay_node", "disam"):
+        assert (prefix / "lib" / "disam_ros" / name).is_file()
+    share = prefix / "share" / "disam_ros"
+    assert (share / "package.xml").is_file()
+    assert {p.name for p in (share / "launch").iterdir()} >= {"relocalization.launch.py"}
+    assert {p.name for p in (share / "config").iterdir()} >= {"cpu_robot.yaml"}
+    assert (prefix / "share/ament_index/resource_index/packages/disam_ros").is_file()
+
+
+@pytest.mark.slow
+def test_the_installed_node_starts_and_stops_cleanly(workspace):
+    executable = workspace / "install/disam_ros/lib/disam_ros/localizer_node"
+    command = f". {workspace}/install/setup.sh && exec {executable}"
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(100 + os.getpid() % 100)}
+    environment |= {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    process = subprocess.Popen(
+        ["sh", "-c", command], stderr=subprocess.PIPE, text=True, env=environment, cwd=workspace
+    )
+    watchdog = time.monotonic() + 60
+    told = ""
+    while "the parameter 'map' is empty" not in told:
+        assert time.monotonic() < watchdog and process.poll() is None, told
+        told += process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages ↔ core types."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("cv_bridge")
+
+from geometry_msgs.msg import Pose
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, Image, NavSatFix
+from std_msgs.msg import Header
+from support.ros import compressed_message, image_message, texture
+
+from disam_ros.camera import Camera
+from disam_ros.errors import GeometryError, ImageError
+from disam_ros.geometry import Transform
+from disam_ros.nodes import conversions
+from disam_ros.nodes.conversions import image_from_message, publishable_covariance
+from disam_ros.nodes.localizer.markers import candidate_markers, overlay_heat
+
+PIXEL = {  # one red pixel, encoded
+    "rgb8": (200, 30, 10),
+    "bgr8": (10, 30, 200),
+    "rgba8": (200, 30, 10, 255),
+    "bgra8": (10, 30, 200, 255),
+}
+
+
+def message_of(encoding: str, rows: list[list[int]], width: int, step: int = 0) -> Image:
+    data = np.array(rows, dtype=np.uint8)
+    message = Image(height=len(rows), width=width, encoding=encoding)
+    message.step = step or data.shape[1]
+    message.data = data.tobytes()
+    return message
+
+
+@pytest.mark.parametrize("encoding", PIXEL)
+def test_colour_encodings_come_out_as_rgb(encoding):
+    rows = [list(PIXEL[encoding]) * 3] * 2
+    image = image_from_message(message_of(encoding, rows, 3))
+    assert image.shape == (2, 3, 3)
+    assert (image == (200, 30, 10)).all()
+
+
+def test_grey_images_come_out_with_three_equal_channels():
+    image = image_from_message(message_of("mono8", [[0, 128, 255]], 3))
+    assert image.tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "yuv422_yuy2", "bayer_grbg8"])
+def test_encodings_that_cv_bridge_does_not_convert_come_out_as_rgb(encoding):
+    pixel_bytes = 1 if encoding == "bayer_grbg8" else 2
+    image = image_from_message(message_of(encoding, [[128] * 8 * pixel_bytes] * 8, 8))
+    assert image.shape == (8, 8, 3)
+    assert np.abs(image.astype(int) - 128).max() <= 3
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8"])
+def test_padding_at_the_end_of_rows_is_cut_off(encoding):
+    size = 9 if encoding == "rgb8" else 3
+    rows = [[*range(10 * r, 10 * r + size), 77, 77] for r in range(4)]
+    padded = image_from_message(message_of(encoding, rows, 3))
+    plain = image_from_message(message_of(encoding, [row[:size] for row in rows], 3))
+    assert (padded == plain).all()
+
+
+def test_an_unknown_encoding_is_refused_naming_the_known_ones():
+    with pytest.raises(ImageError, match=r"'h264' is unknown; known: .*bgr8"):
+        image_from_message(message_of("h264", [[0] * 9], 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"step": 4}, "step"),
+        ({"height": 3}, "got step 9 and 18"),
+        ({"width": 0}, "0x2"),
+        ({"height": 0}, "3x0"),
+        ({"data": b""}, "0 bytes"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(change, match):
+    message = message_of("rgb8", [[1] * 9] * 2, 3)
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(ImageError, match=match):
+        image_from_message(message)
+
+
+def test_compressed_images_are_decoded_as_rgb():
+    image = texture(1)
+    assert (image_from_message(compressed_message(image)) == image).all()
+
+
+def test_a_truncated_jpeg_is_refused():
+    message = compressed_message(texture(1), form=".jpg")
+    message.data = message.data[: len(message.data) // 2]
+    with pytest.raises(ImageError, match="truncated"):
+        image_from_message(message)
+
+
+def test_an_rgb_image_survives_the_way_into_a_message_and_back():
+    image = texture(2)
+    message = conversions.image_to_message(image, Header(frame_id="camera"))
+    assert message.header.frame_id == "camera"
+    assert (image_from_message(message) == image).all()
+
+
+def test_a_pose_survives_the_way_into_a_message_and_back():
+    transform = Transform.from_xyz_rpy([1.0, -2.0, 3.0, 0.1, 0.2, -3.0])
+    back = conversions.pose_to_transform(conversions.transform_to_pose(transform))
+    assert np.allclose(back.translation, transform.translation)
+    assert np.allclose(back.quaternion, transform.quaternion)
+
+
+def test_a_pose_that_is_not_finite_is_refused():
+    pose = Pose()
+    pose.position.x = math.nan
+    with pytest.raises(GeometryError, match="finite"):
+        conversions.pose_to_transform(pose)
+
+
+def test_stamps_keep_their_nanoseconds():
+    message = image_message(texture(0), second=3, nanosecond=999_999_999)
+    assert conversions.stamp_to_ns(message.header) == 1_700_000_003_999_999_999
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_published_covariance_is_positive_definite_without_negative_elements(seed):
+    mixing = np.random.default_rng(seed).normal(size=(6, 3)) * [[1], [1], [1], [0.1], [0.1], [0.1]]
+    covariance = mixing @ mixing.T + 1e-6 * np.eye(6)
+    published = publishable_covariance(covariance)
+    assert (published >= 0).all()
+    assert np.linalg.eigvalsh(published)[0] > 0
+    assert np.allclose(np.diag(published), np.diag(covariance))
+    assert np.allclose(published, published.T)
+
+
+def test_correlations_that_are_not_negative_are_published_as_they_are():
+    covariance = np.diag([4.0, 9.0, 1.0, 0.1, 0.1, 0.1])
+    covariance[0, 1] = covariance[1, 0] = 3.0
+    assert np.allclose(publishable_covariance(covariance), covariance)
+
+
+def test_correlations_shrink_where_dropping_the_negative_ones_would_spoil_it():
+    block = np.array([[1, 0.8, -0.2], [0.8, 1, 0.4], [-0.2, 0.4, 1]])
+    covariance = np.eye(6)
+    covariance[:3, :3] = block * 1.0
+    covariance[:3, :3] += 0.2 * np.eye(3)
+    clipped = np.clip([[1, 0.9, 0], [0.9, 1, 0.9], [0, 0.9, 1]], 0, 1)
+    assert np.linalg.eigvalsh(clipped)[0] < 0
+    spoiled = np.eye(6)
+    spoiled[:3, :3] = clipped
+    for matrix in (covariance, spoiled):
+        published = publishable_covariance(matrix)
+        assert np.linalg.eigvalsh(published)[0] >= 0.0099
+        assert (published >= 0).all()
+
+
+def test_variances_beyond_what_nav2_takes_are_limited():
+    assert publishable_covariance(np.diag([1e12, 1, 1, 1, 1, 1])).max() <= 1e9 * (1 + 1e-12)
+
+
+def test_a_covariance_that_is_not_finite_is_refused():
+    with pytest.raises(GeometryError, match="finite"):
+        publishable_covariance(np.full((6, 6), math.nan))
+
+
+@pytest.mark.parametrize(
+    ("status", "latitude", "place"),
+    [
+        (0, 50.0, (50.0, 8.0)),
+        (2, -33.0, (-33.0, 8.0)),
+        (-1, 50.0, None),
+        (0, math.nan, None),
+        (0, 91.0, None),
+    ],
+)
+def test_only_a_real_fix_tells_the_place(status, latitude, place):
+    fix = NavSatFix(latitude=latitude, longitude=8.0)
+    fix.status.status = status
+    assert conversions.place_of(fix) == place
+
+
+def test_odometry_must_be_finite_in_pose_and_twist():
+    good = Odometry()
+    conversions.check_odometry(good)
+    for part in (good.pose.pose.position, good.twist.twist.angular):
+        part.z = math.inf
+        with pytest.raises(GeometryError, match="finite"):
+            conversions.check_odometry(good)
+        part.z = 0.0
+
+
+def test_camera_info_becomes_a_pinhole_camera():
+    info = CameraInfo(width=64, height=48, d=[0.1, 0.2])
+    info.k = [50.0, 0.0, 32.0, 0.0, 51.0, 24.0, 0.0, 0.0, 1.0]
+    camera = conversions.camera_from_info(info, Transform.identity())
+    assert (camera.width, camera.height) == (64, 48)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (50.0, 51.0, 32.0, 24.0)
+    assert camera.distortion == (0.1, 0.2)
+
+
+def test_a_vehicles_camera_is_calibrated_by_its_camera_info_else_as_the_maps():
+    mount = Transform.from_xyz_rpy([0.5, 0.0, 1.0, 0.0, 0.0, 0.3])
+    mapped = Camera(64, 48, 60.0, 60.0, 32.0, 24.0)
+    info = CameraInfo(width=64, height=48, distortion_model="plumb_bob")
+    assert conversions.vehicle_camera(info, mapped, mount).fx == 60.0  # it tells nothing
+    info.k = [50.0, 0.0, 32.0, 0.0, 51.0, 24.0, 0.0, 0.0, 1.0]
+    for told, focal in ((None, 60.0), (info, 50.0)):
+        camera = conversions.vehicle_camera(told, mapped, mount)
+        assert camera.fx == focal and camera.base_from_camera == mount
+    info.distortion_model = "equidistant"
+    assert not conversions.vehicle_camera(info, mapped, mount).calibrated
+    assert not conversions.vehicle_camera(None, None, mount).calibrated
+
+
+def test_markers_begin_by_removing_the_old_ones_and_show_every_score():
+    header = Header(frame_id="town")
+    poses = [Transform.identity()] * 3
+    markers = candidate_markers(poses, [0.9, 0.8, 0.7], True, header).markers
+    assert markers[0].action == markers[0].DELETEALL
+    assert [m.text for m in markers if m.text] == ["0.90", "0.80", "0.70"]
+    assert all(m.header.frame_id == "town" for m in markers)
+    unknown = candidate_markers(poses, [0.9, 0.8, 0.7], False, header).markers
+    assert len({(m.color.r, m.color.g, m.color.b) for m in unknown[1:]}) == 1
+
+
+def test_heat_leaves_cold_pixels_as_they_are():
+    image = texture(3)
+    heat = np.zeros((8, 8), np.float32)
+    assert (overlay_heat(image, heat) == image).all()
+    heat[0, 0] = 1.0
+    changed = (overlay_heat(image, heat) != image).any(-1)
+    assert changed[0, 0]
+    assert not changed[24:, 32:].any()

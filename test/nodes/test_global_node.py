@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The localizer node with a global model, in its own process, talked to over DDS."""
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import PoseStamped
+from support.ros import (
+    Client,
+    base_pose,
+    image_message,
+    node_process,
+    save_tiny_map,
+    texture,
+    values,
+)
+
+from disam_ros.domains.domain import Domain
+from disam_ros.geometry import distance
+from disam_ros.models.global_descriptors import GlobalConfig
+from disam_ros.models.model import create_global_model, load_model, save_model
+from disam_ros.nodes.conversions import pose_to_transform
+
+
+def test_the_node_answers_with_a_global_model(tmp_path):
+    config = GlobalConfig("disam", width=4, encoder_blocks=1, clusters=4, image_size=(64, 64))
+    domains = [Domain("day"), Domain("aerial", view="aerial")]
+    save_model(create_global_model(config, domains), tmp_path / "model")
+    save_tiny_map(tmp_path / "map", load_model(tmp_path / "model"))
+    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
+    with node_process("localizer.node", tmp_path / "log", places):
+        client = Client()
+        client.diagnosis(lambda s: values(s).get("state") == "active", "active", 60.0)
+        poses = client.collect(PoseStamped, "/localizer/pose")
+        client.ask("image", image_message(texture(3)), lambda: poses, "a pose")
+        metres, degrees = distance(pose_to_transform(poses[0].pose), base_pose(3))
+        assert metres < 1e-6 and degrees < 1e-4
+        client.close()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS parameters follow the config dataclasses and their rules."""
+
+import math
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from rclpy.context import Context
+from rclpy.parameter import Parameter
+from support import ros as ros_support
+
+from disam_ros.config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayNodeConfig
+from disam_ros.errors import ConfigError
+from disam_ros.nodes import parameters
+
+
+@pytest.fixture(scope="module")
+def context():
+    context = Context()
+    rclpy.init(context=context, domain_id=ros_support.DOMAIN_ID)
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
+def make_node(context):
+    nodes = []
+
+    def make(*arguments: str):
+        cli = ["--ros-args"]
+        for argument in arguments:
+            cli += ["-p", argument]
+        node = rclpy.create_node("probe", context=context, cli_args=cli)
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize("cls", [LocalizerNodeConfig, MapBuilderNodeConfig, ReplayNodeConfig])
+def test_every_setting_becomes_a_parameter_with_a_description(make_node, cls):
+    node = make_node()
+    config = parameters.declare(node, cls)
+    assert config == cls() or "nan" in str(config)
+    for name in parameters.names(config):
+        descriptor = node.describe_parameter(name)
+        assert descriptor.description, name
+        assert descriptor.read_only, name
+
+
+def test_given_values_reach_the_dataclass_under_dotted_names(make_node):
+    node = make_node(
+        "map:=/maps/m",
+        "localizer.candidates:=7",
+        "localizer.domain.weather:=snow",
+        "cameras:=[a, b]",
+    )
+    config = parameters.declare(node, LocalizerNodeConfig)
+    assert config.map == "/maps/m"
+    assert config.cameras == ["a", "b"]
+    assert config.localizer.candidates == 7
+    assert config.localizer.domain.weather == "snow"
+    assert node.get_parameter("localizer.candidates").value == 7
+
+
+def test_whole_numbers_are_taken_for_floats(make_node):
+    node = make_node("rate:=2")
+    assert parameters.declare(node, ReplayNodeConfig).rate == 2.0
+    node = make_node("base_from_camera:=[0, 0, 1, 0, 0, 0]")
+    assert parameters.declare(node, LocalizerNodeConfig).base_from_camera[2] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("argument", "match"),
+    [
+        ("nonsense:=1", "unknown setting 'nonsense'"),
+        ("localizer.candidate:=3", "did you mean 'candidates'"),
+        ("localizer.candidates:=0", r"must lie in \[1, 1000\]"),
+        ("localizer:=3", "expected key: value pairs"),
+        ("map:=3", "expects str, got 3"),
+        ("reliability:=sure", "one of auto, best_effort, reliable"),
+    ],
+)
+def test_wrong_parameters_are_refused_with_what_was_expected(make_node, argument, match):
+    with pytest.raises(ConfigError, match=match):
+        parameters.declare(make_node(argument), LocalizerNodeConfig)
+
+
+def test_parameters_of_rclpy_itself_are_no_unknown_settings(make_node):
+    node = make_node("use_sim_time:=true", "qos_overrides./image.subscription.depth:=3")
+    parameters.declare(node, LocalizerNodeConfig)
+
+
+def test_ranges_and_choices_stand_in_the_descriptors(make_node):
+    node = make_node()
+    parameters.declare(node, LocalizerNodeConfig)
+    threshold = node.describe_parameter("localizer.score_threshold").floating_point_range[0]
+    assert (threshold.from_value, threshold.to_value) == (-1.0, 1.0)
+    candidates = node.describe_parameter("localizer.candidates").integer_range[0]
+    assert (candidates.from_value, candidates.to_value) == (1, 1000)
+    assert "reliable" in node.describe_parameter("reliability").additional_constraints
+    assert "nan" in node.describe_parameter("localizer.domain.latitude").additional_constraints
+
+
+def test_unknown_place_on_earth_stays_nan(make_node):
+    config = parameters.declare(make_node(), LocalizerNodeConfig)
+    assert math.isnan(config.localizer.domain.latitude)
+
+
+def test_changes_make_a_checked_copy():
+    config = LocalizerNodeConfig()
+    changed = parameters.with_changes(
+        config, [Parameter("localizer.score_threshold", value=0.5), Parameter("other", value=1)]
+    )
+    assert changed.localizer.score_threshold == 0.5
+    assert config.localizer.score_threshold == -1.0
+    with pytest.raises(ConfigError, match="must lie in"):
+        parameters.with_changes(config, [Parameter("localizer.score_threshold", value=5.0)])

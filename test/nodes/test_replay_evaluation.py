@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bag played to the real localizer node in its own process: its answers, counted and recorded."""
+
+import os
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_ros[ros])")
+
+from support import ros as ros_support
+from support.ros import (
+    BASE_FROM_CAMERA,
+    START_S,
+    base_pose,
+    save_tiny_map,
+    save_tiny_model,
+    texture,
+)
+
+from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
+from disam_ros.datasets.bags import BagReader, BagWriter
+from disam_ros.datasets.bags.messages import stamp_ns
+from disam_ros.datasets.sources import open_images
+from disam_ros.errors import BagError, ConfigError, DisamError, MapError
+from disam_ros.evaluation import localize_drive
+from disam_ros.geometry import Transform, distance
+from disam_ros.image import encode_jpeg
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.result import KNOWN, MISSING, UNREADABLE
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes.conversions import publishable_covariance
+from disam_ros.nodes.replay import node_run
+from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
+from disam_ros.nodes.replay.bag_topics import find_topics
+from disam_ros.nodes.replay.evaluation import evaluate, replay_drive
+from disam_ros.nodes.replay.node_run import run_node_on_bag
+
+SECOND = 10**9
+FRAMES = 10
+BROKEN = 6  # of the drive's images
+NOON, MIDNIGHT = (0.0, -150.0), (48.0, 11.0)  # where it is day and night at START_S
+IMAGES = "/camera/front/image_raw/compressed"
+FLOOD = 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_domain():
+    """Nodes of this module talk among themselves only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(ros_support.DOMAIN_ID))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with a model, its map and bags."""
+    folder = tmp_path_factory.mktemp("world")
+    model = save_tiny_model(folder / "model")
+    save_tiny_map(folder / "map", model)
+    save_tiny_map(folder / "map_two", model, cameras=("left", "right"))
+    save_tiny_map(folder / "map_other", save_tiny_model(folder / "model_other", seed=5))
+    write_drive(folder / "drive")
+    write_flood(folder / "flood")
+    return folder
+
+
+def write_drive(path):
+    """Compressed images a second apart; weather and place change on the way; one is broken."""
+    with BagWriter(path, map_frame="town") as bag:
+        bag.tf_static(START_S * SECOND - SECOND, {"front": BASE_FROM_CAMERA})
+        for index in range(FRAMES):
+            stamp = (START_S + index) * SECOND
+            before = stamp - SECOND // 10
+            bag.weather(before, "snow" if index % 4 < 2 else "light rain")
+            bag.fix(before, *(NOON if index < FRAMES // 2 else MIDNIGHT))
+            bag.odom(before, base_pose(index))
+            jpeg = encode_jpeg(texture(index % 8))  # the map shows six
+            bag.compressed_image("front", stamp, jpeg[:100] if index == BROKEN else jpeg)
+            bag.ground_truth(stamp, base_pose(index))
+
+
+def write_flood(path):
+    """Raw images a millisecond apart without any pose; one has no pixels."""
+    with BagWriter(path) as bag:
+        for index in range(FLOOD):
+            stamp = START_S * SECOND + index * SECOND // 1000
+            bag.raw_image("other", stamp, texture(index % 6))
+
+
+@pytest.fixture(scope="module")
+def place_map(world):
+    return PlaceMap(world / "map")
+
+
+@pytest.fixture(scope="module")
+def recorded(world, place_map):
+    """The drive through the node at rate 0, and the bag of its answers."""
+    record = world / "recorded"
+    source = open_images(world / "drive", "town")
+    drive = replay_drive(
+        place_map, world / "model", world / "drive", source, "drive", record_to=record
+    )
+    return drive, record
+
+
+def told(bag, topic):
+    """The messages of a topic by stamp."""
+    with BagReader(bag) as reader:
+        return {stamp_ns(message): message for _, message in reader.messages([topic])}
+
+
+def values_of(message):
+    (status,) = message.status
+    return {pair.key: pair.value for pair in status.values}
+
+
+def transform_of(pose):
+    at, turn = pose.position, pose.orientation
+    return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
+
+
+@pytest.mark.slow
+def test_at_rate_0_the_node_answers_every_image_as_the_localizer_does_offline(
+    world, place_map, recorded
+):
+    online, _ = recorded
+    localizer = Localizer.open(world / "map", world / "model", LocalizerConfig(device="cpu"))
+    source = open_images(world / "drive", "town")
+    offline = localize_drive(localizer, source, "drive", show_progress=False)
+    assert len(online.answers) == len(offline.answers) == FRAMES
+    for ours, theirs in zip(online.answers, offline.answers, strict=True):
+        assert ours.record == theirs.record
+        assert ours.outcome == theirs.outcome
+        assert (ours.domain, ours.domain_reason) == (theirs.domain, theirs.domain_reason)
+        assert ours.ranking == theirs.ranking[: len(ours.ranking)]
+        if ours.outcome == UNREADABLE:
+            continue
+        assert len(ours.ranking) == 3
+        assert ours.map_from_camera == theirs.map_from_camera
+        assert ours.score == pytest.approx(theirs.score, abs=1e-3)
+        assert np.allclose(ours.covariance, publishable_covariance(theirs.covariance))
+        assert {"encode", "total", "callback to published"} <= set(ours.timings_ms)
+    assert {answer.domain for answer in online.answers} == {"day", "night", ""}
+    assert online.answers[BROKEN].outcome == UNREADABLE
+
+
+def test_the_run_tells_what_became_of_the_images_and_how_fast(recorded):
+    run = recorded[0].run
+    assert (run["images sent"], run["answered"], run["unreadable"]) == (FRAMES, FRAMES - 1, 1)
+    assert run["dropped"] == run["lost in transport"] == run["failed"] == 0
+    assert 0 < run["latency p50 (ms)"] <= run["latency p99 (ms)"]
+    assert 50 < run["memory peak (MiB)"] < 2000
+    assert run["images per second"] > 0
+    assert recorded[0].seconds == pytest.approx(run["wall seconds"], abs=0.01)
+
+
+def test_the_recorded_bag_says_what_the_drive_says(world, place_map, recorded):
+    drive, bag = recorded
+    poses, answers = told(bag, "/localizer/pose"), told(bag, "/localizer/answer")
+    covariances = told(bag, "/localizer/pose_with_covariance")
+    base_from_camera = place_map.header.cameras["front"].base_from_camera
+    assert len(answers) == FRAMES
+    for answer in drive.answers:
+        stamp = answer.record.stamp_ns
+        values = values_of(answers[stamp])
+        assert answers[stamp].header.frame_id == "town"
+        assert values["outcome"] == answer.outcome
+        if answer.outcome != KNOWN:
+            assert stamp not in poses
+            continue
+        pose = transform_of(poses[stamp].pose)
+        assert distance(pose @ base_from_camera, answer.map_from_camera) < (1e-6, 1e-4)
+        assert transform_of(covariances[stamp].pose.pose) == pose
+        assert np.array_equal(covariances[stamp].pose.covariance, answer.covariance.ravel())
+        assert float(values["score"]) == answer.score
+        assert values["candidates"] == ",".join(str(record.id) for record in answer.ranking)
+        assert values["domain reason"] == answer.domain_reason
+
+
+def test_the_recorded_bag_holds_truth_route_images_and_diagnostics_at_their_stamps(world, recorded):
+    _, bag = recorded
+    stamps = [(START_S + index) * SECOND for index in range(FRAMES)]
+    truth = told(bag, "/ground_truth/pose")
+    assert list(truth) == stamps
+    assert transform_of(truth[stamps[3]].pose) == base_pose(3)
+    ((stamp, route),) = told(bag, "/map/route").items()
+    assert stamp == stamps[0]
+    assert len(route.poses) == 6
+    for index, pose in enumerate(route.poses):
+        assert pose.header.frame_id == "town"
+        assert distance(transform_of(pose.pose), base_pose(index)) < (1e-6, 1e-4)
+    with BagReader(bag) as reader, BagReader(world / "drive") as original:
+        assert reader.qos("/map/route")[0].durability.name == "TRANSIENT_LOCAL"
+        assert reader.topics()["/diagnostics"].count > 0
+        assert "/tf" not in reader.topics()
+        assert all(raw.stamp_ns == stamp_ns(message) for raw, message in reader.messages())
+        images = [bytes(raw.data) for raw in reader.raw([IMAGES])]
+        assert images == [bytes(raw.data) for raw in original.raw([IMAGES])]
+    assert open_images(bag, "town").total == FRAMES
+
+
+@pytest.mark.slow
+def test_images_that_come_too_fast_are_dropped_and_the_counts_add_up(world, place_map, tmp_path):
+    bag, record = world / "flood", tmp_path / "recorded"
+    source = open_images(bag, "town")
+    drive = replay_drive(
+        place_map, world / "model", bag, source, "flood", 1e6, "other", record_to=record
+    )
+    run = drive.run
+    assert run["images sent"] == FLOOD == len(drive.answers)
+    counted = ("answered", "unreadable", "failed", "dropped", "lost in transport")
+    assert sum(run[key] for key in counted) == FLOOD, run
+    missing = sum(answer.outcome == MISSING for answer in drive.answers)
+    assert missing == run["dropped"] + run["lost in transport"] > 0
+    # Another camera name, no true pose, raw images.
+    known = [answer for answer in drive.answers if answer.outcome == KNOWN]
+    assert known and all(answer.record.camera == "front" for answer in known)
+    assert any("no true pose is known" in note for note in drive.notes)
+    with BagReader(record) as reader:
+        assert reader.topics()[IMAGES].count == FLOOD
+        assert "/ground_truth/pose" not in reader.topics()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_answered(world, place_map, monkeypatch, tmp_path):
+    on_answer = AnswerRecorder._on_answer
+
+    def interrupted(self, stamp, message):
+        on_answer(self, stamp, message)
+        if len(self.answers) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AnswerRecorder, "_on_answer", interrupted)
+    source, record = open_images(world / "drive", "town"), tmp_path / "recorded"
+    what = (place_map, world / "model", world / "drive", source, "drive")
+    drive = replay_drive(*what, record_to=record, record_images=False)
+    assert drive.interrupted
+    assert [answer.outcome for answer in drive.answers] == [KNOWN] * 3
+    assert "interrupted after 3 of 10 images: figures of these" in drive.notes
+    assert len(told(record, "/localizer/answer")) == 3
+    assert len(told(record, "/ground_truth/pose")) == 3
+    with BagReader(record) as reader:
+        assert IMAGES not in reader.topics()
+
+
+@pytest.mark.slow
+def test_a_node_with_other_extrinsics_is_an_error(world, place_map):
+    parameters = {"base_from_camera": [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]}
+    source = open_images(world / "drive", "town")
+    what = (place_map, world / "model", world / "drive", source, "drive")
+    with pytest.raises(DisamError, match="places the camera elsewhere on the vehicle"):
+        replay_drive(*what, parameters=parameters)
+
+
+@pytest.mark.slow
+def test_a_node_that_cannot_start_says_why(world):
+    with pytest.raises(DisamError, match="was built with model 'model_other'"):
+        run_node_on_bag(world / "drive", world / "map_other", world / "model")
+    with pytest.raises(DisamError, match="ended with status 1"):
+        run_node_on_bag(world / "drive", world / "map", world / "model", parameters={"nonsense": 1})
+
+
+@pytest.mark.slow
+def test_a_node_that_ends_early_ends_the_replay(world, monkeypatch):
+    start, on_answer, started = node_run.localizer_process, AnswerRecorder._on_answer, []
+
+    @contextmanager
+    def remembered(*what):
+        with start(*what) as process:
+            started.append(process)
+            yield process
+
+    def ending(self, stamp, message):
+        on_answer(self, stamp, message)
+        started[0].kill()
+        started[0].wait()
+
+    monkeypatch.setattr(node_run, "localizer_process", remembered)
+    monkeypatch.setattr(AnswerRecorder, "_on_answer", ending)
+    with pytest.raises(DisamError, match="ended with status -9"):
+        run_node_on_bag(world / "drive", world / "map", world / "model", rate=4.0)
+
+
+def test_a_camera_that_is_not_there_is_an_error_that_lists_what_is(world, tmp_path):
+    bag = world / "drive"
+    with pytest.raises(BagError, match=r"no camera 'back'; it holds: front \(/camera/front"):
+        find_topics(bag, ["front"], "back")
+    with pytest.raises(BagError, match=f"no images on /odom; image topics: {IMAGES}"):
+        find_topics(bag, ["front"], "/odom")
+    with pytest.raises(MapError, match="camera 'front' is none of the map's: left, right"):
+        run_node_on_bag(bag, world / "map_two", world / "model")
+    with BagWriter(tmp_path / "two") as writer:
+        for camera in ("left", "right"):
+            writer.raw_image(camera, START_S * SECOND, texture(0))
+    with pytest.raises(BagError, match=r"several cameras: name one; it holds: left \("):
+        find_topics(tmp_path / "two", ["left", "right"])
+    with pytest.raises(ConfigError, match=f"{IMAGES} is compressed"):
+        what = (bag, world / "map", world / "model")
+        run_node_on_bag(*what, parameters={"image_transport": "raw"})
+
+
+def test_the_topics_of_a_bag_are_found_by_type_and_name(world):
+    topics = find_topics(world / "drive", ["front"])
+    assert topics.remappings == {
+        "weather": "/weather",
+        "fix": "/fix",
+        "odom": "/odom",
+        "image/compressed": IMAGES,
+    }
+    assert topics.played[-1] == IMAGES
+    assert (topics.camera, topics.transport, topics.images) == ("front", "compressed", FRAMES)
+    topics = find_topics(world / "flood", ["front"], "/camera/other/image_raw")
+    assert (topics.camera, topics.mapped, topics.transport) == ("other", "front", "raw")
+
+
+def test_a_bag_that_exists_is_refused_before_anything_starts(world, place_map, monkeypatch):
+    def start(*_):
+        raise AssertionError("a node was started")
+
+    monkeypatch.setattr(node_run, "localizer_process", start)
+    source = open_images(world / "drive", "town")
+    what = (place_map, world / "model", world / "drive", source, "drive")
+    with pytest.raises(BagError, match="exists; choose another name"):
+        replay_drive(*what, record_to=world / "flood")
+    with pytest.raises(AssertionError, match="a node was started"):
+        replay_drive(*what, record_to=world / "new")
+    assert not (world / "new").exists()
+
+
+def test_an_empty_parameter_of_the_executable_is_told():
+    with pytest.raises(ConfigError, match="the parameter 'map' is empty"):
+        evaluate(ReplayEvaluationConfig(bag="somewhere"))
+
+
+def test_without_a_domain_in_the_environment_one_is_chosen(monkeypatch):
+    assert node_run.own_domain() is None
+    monkeypatch.delenv("ROS_DOMAIN_ID")
+    assert node_run.own_domain() == 1 + os.getpid() % 100

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we publish is taken by every consumer, set up with the files we ship; faults are named."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from disam_ros.config import LocalizerNodeConfig
+from disam_ros.errors import ConfigError
+from disam_ros.geometry import Transform
+from disam_ros.slam.consumers import CONSUMERS, PublishedPose, map_from_odom, problems
+
+FILES = Path(__file__).parents[2] / "config" / "consumers"
+POSE = Transform.from_xyz_rpy([12.0, -3.0, 0.2, 0.01, -0.02, 2.5])
+SPREAD = np.random.default_rng(0).standard_normal((6, 6))
+FRAMES = dict.fromkeys(CONSUMERS, "map") | {"rtabmap": "base_link"}  # what each wants as frame_id
+
+
+def parameters(name):
+    """Of the only node in a shipped file."""
+    (node,) = yaml.safe_load((FILES / f"{name}.yaml").read_text()).values()
+    return node["ros__parameters"]
+
+
+def published(covariance, frame_id="map"):
+    """As the localizer node publishes it."""
+    conversions = pytest.importorskip("disam_ros.nodes.conversions")
+    header = conversions.Header(frame_id=frame_id)
+    header.stamp.sec, header.stamp.nanosec = 1758214380, 400_000_000
+    return PublishedPose.of(conversions.pose_with_covariance(POSE, covariance, header))
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+@settings(max_examples=20, deadline=None)
+@given(root=st.lists(st.floats(-50, 50), min_size=36, max_size=36))
+def test_every_consumer_takes_what_the_node_publishes(consumer, root):
+    root = np.reshape(root, (6, 6))
+    pose = published(root @ root.T + 0.01 * np.eye(6), FRAMES[consumer])
+    assert problems(consumer, pose, parameters(consumer)) == []
+
+
+FAULTS = {
+    "no stamp": ({"stamp_ns": 0}, set(CONSUMERS), "stamp"),
+    "no frame": ({"frame_id": ""}, set(CONSUMERS), "empty"),
+    "another frame": (
+        {"frame_id": "world"},
+        {"amcl", "robot_localization", "autoware", "slam_toolbox"},
+        "'world'",
+    ),
+    "the map as a sensor's frame": ({"frame_id": "map"}, {"rtabmap"}, "on the robot"),
+    "not a number": ({"position": (np.nan, 0.0, 0.0)}, set(CONSUMERS), "finite"),
+    "no unit quaternion": ({"quaternion": (0, 0, 0, 1.01)}, set(CONSUMERS), "norm"),
+    "no covariance": ({"covariance": (0.0,) * 36}, set(CONSUMERS), "singular"),
+    "negative beside the diagonal": (
+        {"covariance": tuple((np.eye(6) - 0.1 * np.eye(6)[::-1]).ravel())},
+        {"amcl"},
+        "negative",
+    ),
+    "too large": ({"covariance": tuple((2e9 * np.eye(6)).ravel())}, {"amcl"}, "above"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_who_would_refuse_a_faulty_pose_is_named_with_the_reason(consumer, fault):
+    change, refused_by, reason = FAULTS[fault]
+    pose = PublishedPose(1, FRAMES[consumer], (0, 0, 0), (0, 0, 0, 1), tuple(np.eye(6).ravel()))
+    assert problems(consumer, pose, parameters(consumer)) == []
+    found = problems(consumer, replace(pose, **change), parameters(consumer))
+    assert bool(found) == (consumer in refused_by)
+    assert all(text.startswith(f"{consumer}: ") for text in found)
+    assert not found or any(reason in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("consumer", "change", "reason"),
+    [
+        ("amcl", {"global_frame_id": "/map"}, "letter by letter"),
+        ("robot_localization", {"world_frame": "odom"}, "map's instance"),
+        ("robot_localization", {"pose0_differential": True}, "differential"),
+        ("robot_localization", {"pose0_relative": True}, "relative"),
+        ("robot_localization", {"pose0_config": [True, True] + [False] * 13}, "yaw"),
+        ("rtabmap", {"Optimizer/PriorsIgnored": "true"}, "no effect"),
+        ("autoware", {"gnss_enabled": False}, "gnss_enabled"),
+        ("slam_toolbox", {"mode": "mapping"}, "localization"),
+    ],
+)
+def test_a_consumer_set_up_wrongly_is_told(consumer, change, reason):
+    pose = published(SPREAD @ SPREAD.T, FRAMES[consumer])
+    found = problems(consumer, pose, parameters(consumer) | change)
+    assert len(found) == 1 and reason in found[0]
+
+
+def test_rtabmap_ignores_global_poses_unless_told_otherwise():
+    wanted = dict(parameters("rtabmap"))
+    del wanted["Optimizer/PriorsIgnored"]
+    assert "no effect" in problems("rtabmap", published(np.eye(6), "base_link"), wanted)[0]
+
+
+def test_an_unknown_consumer_is_an_error_that_names_the_known():
+    with pytest.raises(ConfigError, match="robot_localization"):
+        problems("amlc", published(np.eye(6)), {})
+
+
+def test_every_consumer_has_a_file_that_says_what_it_is_for():
+    assert {path.stem for path in FILES.glob("*.yaml")} == {*CONSUMERS, "map_odom_tf"}
+    for path in FILES.glob("*.yaml"):
+        first, second, *_ = path.read_text().splitlines()
+        assert "SPDX" in first and second.startswith("# ")
+
+
+def test_map_from_odom_puts_the_vehicle_where_we_say():
+    odom_from_base = Transform.from_xyz_rpy([40.0, 7.0, 0.0, 0.0, 0.0, -1.0])
+    here = map_from_odom(POSE, odom_from_base) @ odom_from_base
+    assert np.allclose(here.translation, POSE.translation)
+    assert np.allclose(here.rotation, POSE.rotation)
+
+
+def test_the_frame_between_map_and_odometry_is_left_to_others_by_default():
+    defaults = {f.name: f.default for f in fields(LocalizerNodeConfig)}
+    assert not defaults.get("publish_tf", False)
+    assert parameters("map_odom_tf")["publish_tf"] is True

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every companion system from images to answers: recipe, map, running node, evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
+
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.sources import open_images
+from disam_ros.evaluation import judge, localize_drive
+from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import load_model
+from disam_ros.nodes.replay.replay_drive import replay_drive
+from training.recipes import load_config
+from training.train import open_run
+
+ROOT = Path(__file__).parents[2]
+FROM_ABOVE = "spatial_prior"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@dataclass(frozen=True)
+class Towns:
+    """Two small towns: drives with depth and pictures from above, by seed."""
+
+    root: Path
+
+    def drives(self, seed):
+        return self.root / f"town_{seed}"
+
+    def above(self, seed):
+        return self.root / f"above_{seed}"
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    from disam_ros.datasets.aerial.polar import AerialConfig, write_aerial_dataset
+    from disam_ros.datasets.aerial.tiles import TileSet
+    from disam_ros.synthetic import DriveConfig, RenderError, write_drive
+    from disam_ros.synthetic.aerial import TownAerialConfig, write_tiles
+
+    found = Towns(tmp_path_factory.mktemp("towns"))
+    small = {"width": 160, "height": 120, "spacing_m": 6.0, "length_m": 420.0, "depth": True}
+    try:
+        for seed in (1, 2):
+            for drive, condition in enumerate(("summer_day", "autumn_rain", "night")):
+                chosen = DriveConfig(condition, seed, drive, **small)
+                write_drive(chosen, found.drives(seed) / condition)
+            tiles = found.root / f"tiles_{seed}"
+            write_tiles(TownAerialConfig(town_seed=seed, metres_per_pixel=0.4), tiles)
+            poses = Dataset(found.drives(seed) / "summer_day")
+            write_aerial_dataset(TileSet(tiles), poses, found.above(seed), AerialConfig())
+    except RenderError as error:
+        pytest.skip(f"no OpenGL context on this machine: {error}")
+    return found
+
+
+@pytest.mark.parametrize("name", ["soft_contrastive", FROM_ABOVE, "scene_geometry"])
+def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, name):
+    config = load_config(ROOT / f"config/train_{name}_smoke.yaml")
+    above = name == FROM_ABOVE
+
+    def data(seed):
+        return f"{towns.drives(seed)} + {towns.above(seed)}" if above else str(towns.drives(seed))
+
+    config.data, config.validation.data = [data(1)], [data(2)]
+    config.output = str(tmp_path / "run")
+    directory = open_run(config).run()
+    model = load_model(directory)
+    assert model.network.encoder == "global" and "steps of" in model.label
+
+    reference = towns.above(2) if above else towns.drives(2) / "summer_day"
+    settings = MapBuilderConfig(keyframe_distance=0.0, domain="aerial" if above else "")
+    source = open_images(reference, "map")
+    place_map = build_map(source, model, tmp_path / "map", settings, show_progress=False)
+
+    query = towns.drives(2) / ("summer_day" if above else "autumn_rain")
+    dataset_to_bag(query, tmp_path / "bag", show_progress=False)
+    drive = open_images(tmp_path / "bag", "map")
+    parameters = {"localizer.device": "cpu"}
+    run = replay_drive(
+        place_map, directory, tmp_path / "bag", drive, "drive", parameters=parameters
+    )
+    evaluation = judge(place_map, [run], {}).overall
+    assert evaluation.metrics.answered == 1.0
+
+    localizer = Localizer.open(tmp_path / "map", directory, LocalizerConfig(device="cpu"))
+    offline = localize_drive(localizer, drive, "drive", show_progress=False, prior_noises=[10.0])
+    again = judge(place_map, [offline], {}).overall
+    matched = [[a.best.id for a in drive.answers] for drive in (run, offline)]
+    assert np.mean(np.equal(*matched)) > 0.9  # the same answers, but for ties
+    without, with_prior = again.priors
+    chance = 5 / len(place_map)
+    assert with_prior.recall_at_1 >= without.recall_at_1
+    assert with_prior.local_recall_at_1 > chance

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from support.data import CAMERA, camera_pose, texture
+
+from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
+from training.data.image_store import ImageStore, prefetched
+from training.data.places import Box, fit_box, jittered, same_place
+from training.data.sources import day_or_night, find_photos
+from training.disam.config import AlignedConfig
+from training.disam.sampling import Sampler
+from training.engine.validate import load_validation, recall
+from training.errors import TrainingError
+from training.settings import CropConfig, ValidationConfig
+
+SIZE = (24, 32)
+
+
+def write_image(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+
+
+def write_folders(root, counts=(("day", 3), ("night", 4))):
+    """A folder per domain."""
+    for number, (domain, count) in enumerate(counts):
+        for k in range(count):
+            write_image(root / domain / f"{k}.png", texture(100 * number + k))
+    return root
+
+
+def write_drive(directory, domain, count, shift=0.0):
+    """A dataset of one drive: an image every 20 m, `shift` metres further on."""
+    with DatasetWriter(directory, DatasetInfo(domain, {"front": CAMERA})) as writer:
+        for k in range(count):
+            image = texture(k) if domain == "day" else texture(k) // 3
+            data = cv2.imencode(".png", image)[1].tobytes()
+            pose = camera_pose(20 * k + shift)
+            writer.add(data, (k + 1) * 10**9, "front", domain, pose)
+    return directory
+
+
+def write_webcams(root, cameras=2, count=8):
+    """Fixed cameras; nights have a dark sky and lamps so bright that the mean is a day's."""
+    for camera in range(cameras):
+        view = texture(camera)
+        for k in range(count):
+            day = np.clip(view.astype(int) // 3 + 120 + k, 0, 255).astype(np.uint8)
+            night = (view // 8).copy()
+            night[24:] = np.clip(night[24:].astype(int) + 220 + k, 0, 255)
+            write_image(root / f"cam{camera}" / f"{k:02}.png", day if k % 2 else night)
+    return root
+
+
+def open_store(*entries, crops=None):
+    return ImageStore(find_photos([str(e) for e in entries]), SIZE, crops or CropConfig())
+
+
+# Sources
+
+
+def test_folders_named_like_domains_give_their_domain_and_no_place(tmp_path):
+    photos = find_photos([str(write_folders(tmp_path))])
+    assert [p.domain for p in photos] == ["day"] * 3 + ["night"] * 4
+    assert {p.group for p in photos} == {""}
+
+
+def test_drives_of_one_folder_share_their_map_frame_and_those_of_two_do_not(tmp_path):
+    for town in ("a", "b"):
+        for domain in ("day", "night"):
+            write_drive(tmp_path / town / domain, domain, 2)
+    photos = find_photos([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert len(photos) == 8
+    assert len({p.group for p in photos[:4]}) == 1
+    assert len({p.group for p in photos}) == 2
+    np.testing.assert_allclose(photos[1].position, (20, 0, 1.5))
+    np.testing.assert_allclose(photos[1].axis, (1, 0, 0), atol=1e-9)
+
+
+def test_webcam_nights_are_told_by_their_sky_not_by_mean_brightness(tmp_path):
+    store = open_store(f"webcams:{write_webcams(tmp_path)}")
+    for photo, image in zip(store.photos, store.images, strict=True):
+        assert photo.domain == ("day" if int(photo.path.stem) % 2 else "night")
+        assert image.mean() > 100
+
+
+def test_a_webcam_that_never_saw_a_night_is_all_day():
+    days = [np.full((30, 40, 3), 100 + 5 * k, np.uint8) for k in range(8)]
+    assert set(day_or_night(days)) == {"day"}
+    assert set(day_or_night([d // 10 for d in days])) == {"night"}
+
+
+def test_missing_empty_and_test_only_data_are_refused_by_name(tmp_path):
+    with pytest.raises(TrainingError, match="no data"):
+        find_photos([])
+    with pytest.raises(TrainingError, match="nowhere"):
+        find_photos([str(tmp_path / "nowhere")])
+    with pytest.raises(TrainingError, match="no images"):
+        find_photos([str(tmp_path)])
+    with pytest.raises(TrainingError, match="test data"):
+        find_photos(["/data/Gardens_Point"])
+
+
+# Decoding
+
+
+def test_unreadable_images_are_skipped_and_counted(tmp_path, caplog):
+    write_folders(tmp_path)
+    (tmp_path / "day" / "0.png").write_bytes(b"no image")
+    store = open_store(tmp_path)
+    assert store.skipped == 1
+    assert len(store.images) == len(store.photos) == 6
+    assert "skipped 1 of 7" in caplog.text
+
+
+def test_only_unreadable_images_are_an_error(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "day").mkdir(exist_ok=True)
+        (tmp_path / "day" / f"{name}.jpg").write_bytes(b"")
+    with pytest.raises(TrainingError, match="none of 2"):
+        open_store(tmp_path)
+
+
+def test_images_are_kept_a_little_larger_than_the_crop(tmp_path):
+    store = open_store(write_folders(tmp_path))
+    assert store.images[0].shape[:2] == (round(24 * 1.3), round(32 * 1.3))
+
+
+def test_images_smaller_than_the_crop_are_enlarged_with_a_warning(tmp_path, caplog):
+    write_image(tmp_path / "day" / "small.png", texture(0, 12, 16))
+    store = open_store(tmp_path)
+    assert "smaller than the crop" in caplog.text
+    assert store.crop(0, Box(0, 0, 1, 1)).shape == (3, *SIZE)
+
+
+def test_more_images_than_memory_allows_are_refused_with_advice(tmp_path):
+    with pytest.raises(TrainingError, match="cache_limit_mb"):
+        open_store(write_folders(tmp_path, (("day", 400),)), crops=CropConfig(cache_limit_mb=1.0))
+
+
+# Places
+
+
+def test_a_box_has_the_crops_proportions_and_stays_inside_the_image():
+    for across, down in ((0.0, 1.0), (0.5, 0.5)):
+        box = fit_box((360, 640), SIZE, 1.5, across, down)
+        width, height = (box.right - box.left) * 640, (box.bottom - box.top) * 360
+        assert width / height == pytest.approx(32 / 24)
+        assert height == pytest.approx(360 / 1.5)
+        assert 0 <= box.left < box.right <= 1 + 1e-12
+        assert 0 <= box.top < box.bottom <= 1 + 1e-12
+
+
+def test_a_jittered_box_keeps_its_proportions_and_stays_near_and_inside():
+    box = Box(0.0, 0.1, 0.5, 0.6)
+    for seed in range(50):
+        moved = jittered(box, 0.1, np.random.default_rng(seed))
+        assert moved.right - moved.left == pytest.approx(moved.bottom - moved.top)
+        assert abs(moved.left - box.left) < 0.11
+        assert moved.left >= 0 and moved.bottom <= 1
+
+
+def place(group=0, x=0.0, axis=(1, 0, 0), box=(0, 0, 1, 1)):
+    return np.array([group, x, 0, 0, *axis, *box], dtype=float)
+
+
+def test_same_place_needs_group_distance_angle_and_overlap():
+    here = place()[None]
+    others = np.stack(
+        [
+            place(x=1.9),
+            place(group=1),
+            place(x=2.1),
+            place(axis=(0, 1, 0)),
+            place(box=(0.9, 0, 1, 1)),
+            place(box=(0.0, 0, 0.1, 1)),
+        ]
+    )
+    tile = place(box=(0, 0, 0.5, 1))[None]
+    assert same_place(here, others, 2, 30, 0.5).tolist() == [
+        [True, False, False, False, True, True]
+    ]
+    assert same_place(tile, others, 2, 180, 0.5)[0, 4:].tolist() == [False, True]
+
+
+# Sampling
+
+
+def test_of_each_unpaired_couple_exactly_one_image_is_mirrored(tmp_path):
+    """Images are ramps that rise to the right, so a mirrored one falls."""
+    ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 48, 0).repeat(3, 2)
+    for domain in ("day", "night"):
+        write_image(tmp_path / domain / "0.png", ramp)
+    sampler = Sampler(open_store(tmp_path), ["day", "night"])
+    for step in range(5):
+        batch = sampler.unpaired(0, step, 4)
+        rising_a, rising_b = (
+            x[..., -1].mean((1, 2)) > x[..., 0].mean((1, 2)) for x in (batch.a, batch.b)
+        )
+        assert (rising_a != rising_b).all()
+        assert batch.a.shape == (4, 3, *SIZE)
+
+
+def test_two_different_domains_are_drawn_and_all_come_up(tmp_path):
+    write_folders(tmp_path, (("day", 1), ("night", 1), ("dusk", 1)))
+    sampler = Sampler(open_store(tmp_path), ["day", "night", "dusk"])
+    drawn = {sampler.unpaired(0, step, 1).domains for step in range(60)}
+    assert all(a != b for a, b in drawn)
+    assert len(drawn) == 6
+
+
+def test_a_step_draws_the_same_again_and_another_step_or_process_does_not(tmp_path):
+    store = open_store(write_folders(tmp_path))
+    batch = Sampler(store, ["day", "night"], seed=3).unpaired(1, 7, 4)
+    again = Sampler(store, ["day", "night"], seed=3).unpaired(1, 7, 4)
+    assert torch.equal(batch.a, again.a) and torch.equal(batch.b, again.b)
+    other = Sampler(store, ["day", "night"], seed=3, process=1).unpaired(1, 7, 4)
+    assert other.domains == batch.domains
+    assert not torch.equal(batch.a, other.a)
+    assert not torch.equal(batch.a, Sampler(store, ["day", "night"], seed=3).unpaired(1, 8, 4).a)
+
+
+def test_one_domain_only_is_refused(tmp_path):
+    store = open_store(write_folders(tmp_path, (("day", 3),)))
+    with pytest.raises(TrainingError, match=r"two or more domains.*day \(3\)"):
+        Sampler(store, ["day"])
+    with pytest.raises(TrainingError, match="night"):
+        Sampler(store, ["day", "night"])
+
+
+def test_true_pairs_are_the_nearest_images_of_the_other_drive(tmp_path):
+    write_drive(tmp_path / "day", "day", 6)
+    write_drive(tmp_path / "night", "night", 6, shift=1.0)
+    sampler = Sampler(open_store(tmp_path), ["day", "night"])
+    sampler.prepare_pairs(AlignedConfig(radius=2.0))
+    pairs = sampler._pairs["day", "night"]
+    assert {a: b.tolist() for a, b in pairs.items()} == {k: [6 + k] for k in range(6)}
+    batch = sampler.aligned(0, 0, 5, AlignedConfig(same_domain=0.0))
+    assert batch.domains == ("day", "night")
+    assert torch.equal(batch.different, ~torch.eye(5, dtype=torch.bool))
+
+
+def test_true_pairs_of_webcams_show_one_view_and_tiles_apart_are_negatives(tmp_path):
+    store = open_store(f"webcams:{write_webcams(tmp_path)}")
+    config = AlignedConfig(same_domain=0.0)
+    sampler = Sampler(store, ["day", "night"])
+    sampler.prepare_pairs(config)
+    for row, partners in sampler._pairs["day", "night"].items():
+        assert len(partners) == 4
+        assert {store.photos[p].group for p in partners} == {store.photos[row].group}
+    batch = sampler.aligned(0, 0, 8, config)
+    assert not batch.different.diagonal().any()
+    assert batch.different.any()
+
+
+def test_same_domain_pairs_never_pair_an_image_with_itself(tmp_path):
+    sampler = Sampler(open_store(f"webcams:{write_webcams(tmp_path)}"), ["day", "night"])
+    sampler.prepare_pairs(AlignedConfig())
+    assert all(row not in p for row, p in sampler._pairs["day", "day"].items())
+    assert sampler.aligned(0, 0, 4, AlignedConfig(same_domain=1.0)).domains[0] in ("day", "night")
+    domains = sampler.aligned(0, 0, 4, AlignedConfig(same_domain=1.0)).domains
+    assert domains[0] == domains[1]
+
+
+def test_data_without_places_has_no_true_pairs(tmp_path):
+    sampler = Sampler(open_store(write_folders(tmp_path)), ["day", "night"])
+    with pytest.raises(TrainingError, match="no true pairs"):
+        sampler.prepare_pairs(AlignedConfig())
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 20])
+def test_prefetching_changes_nothing_but_time(ahead):
+    assert list(prefetched(lambda k: k * k, range(2, 9), ahead)) == [k * k for k in range(2, 9)]
+
+
+# Validation
+
+
+class Pixels(torch.nn.Module):
+    """Stands in for an encoder: features are the image itself, whatever its brightness."""
+
+    def forward(self, x):
+        return x - x.mean((-2, -1), keepdim=True)
+
+
+def describe(z):
+    return torch.nn.functional.normalize(z.flatten(1), dim=1)
+
+
+def test_recall_of_recognizable_images_is_full_and_of_equal_descriptors_is_not(tmp_path):
+    write_drive(tmp_path / "day", "day", 6)
+    write_drive(tmp_path / "night", "night", 6)
+    config = ValidationConfig(data=[str(tmp_path)])
+    validation = load_validation(config, SIZE, CropConfig(), ["day", "night"])
+    encoders = {"day": Pixels(), "night": Pixels()}
+    cpu = torch.device("cpu")
+    assert recall(encoders, describe, validation, cpu) == {"night": 100.0, "mean": 100.0}
+    blind = recall(encoders, lambda z: torch.ones(len(z), 2), validation, cpu)
+    assert blind["mean"] == pytest.approx(100 / 6)
+
+
+def test_webcams_are_validated_as_tiles(tmp_path):
+    config = ValidationConfig(data=[f"webcams:{write_webcams(tmp_path)}"], images=1)
+    validation = load_validation(config, SIZE, CropConfig(), ["day", "night"])
+    assert validation.images["day"].shape == (2 * 16, 3, *SIZE)
+    right = same_place(*(validation.places[d] for d in ("night", "day")), 5, 10, 0.55)
+    assert np.array_equal(right, np.eye(32, dtype=bool))
+
+
+def test_validation_without_a_map_is_refused(tmp_path):
+    write_drive(tmp_path / "night", "night", 3)
+    config = ValidationConfig(data=[str(tmp_path)])
+    with pytest.raises(TrainingError, match="'day'"):
+        load_validation(config, SIZE, CropConfig(), ["day", "night"])
+
+
+DNIM = Path(__file__).parents[3] / "shared/data/dnim/test"
+
+
+@pytest.mark.skipif(not DNIM.is_dir(), reason="dnim is not here")
+def test_dnim_nights_are_dark_skies(tmp_path):
+    for camera in DNIM.iterdir():
+        for path in sorted(camera.iterdir())[::6]:
+            target = tmp_path / camera.name / path.name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(path, target)
+    rows = open_store(f"webcams:{tmp_path}").rows()
+    assert 0.3 < len(rows["night"]) / (len(rows["night"]) + len(rows["day"])) < 0.7

@@ -1,0 +1,536 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of global descriptors: whole runs on a street of textures, and their parts."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.data import CAMERA, camera_pose
+
+from disam_ros import load_model
+from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
+from disam_ros.errors import ConfigError, ModelError
+from disam_ros.models.global_descriptors import DEPTH_LIMIT
+from training.data.places import Box
+from training.data.sources import Photo, find_photos
+from training.engine.checkpoints import find_checkpoint
+from training.engine.loop import Interrupted
+from training.engine.parallel import Processes
+from training.engine.validate import ValidationSet, recall
+from training.errors import TrainingError
+from training.global_descriptors.branches import describe_parts
+from training.global_descriptors.library_losses import triplet
+from training.global_descriptors.losses import hardest_triplets
+from training.global_descriptors.run import GlobalTraining
+from training.global_descriptors.stage import GlobalStage
+from training.global_descriptors.views import DepthStore, Views
+from training.recipes import load_config, parse_config
+from training.train import main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "method": "global",
+    "network": {
+        "backbone": "disam",
+        "head": "mac",
+        "width": 4,
+        "encoder_blocks": 1,
+        "image_size": [36, 48],
+    },
+    "tuples": {"near": 2, "far": 2, "cache": 8, "refresh": 3, "near_radius": 9.0},
+    "log_every": 2,
+    "validate_every": 5,
+    "checkpoint_every": 5,
+    "device": "cpu",
+    "learning_rate": 3e-3,
+}
+COUNT, STEP = 14, 4.0  # images of a drive and the metres between them
+SHIFT = 12  # pixels from one image to the next along the street
+NOISE = np.random.default_rng(3).integers(0, 256, (6, 29, 3), dtype=np.uint8)
+STREET = cv2.resize(NOISE, (64 + SHIFT * COUNT, 48), interpolation=cv2.INTER_CUBIC)
+
+
+BRIGHTNESS = {"day": 1.0, "night": 0.35, "aerial": 0.6}
+
+
+def view(k):
+    """The k-th picture of the street; those that lie near each other overlap."""
+    return STREET[:, SHIFT * k : SHIFT * k + 64]
+
+
+def write_drive(directory, domain, count=COUNT, depth=False, posed=True):
+    """A drive with an image every STEP metres, the same views in every domain.
+
+    Depth is the picture's green, in metres, unknown in its first column and endless in its last.
+    """
+    unit = 0.01 if depth else None
+    with DatasetWriter(directory, DatasetInfo(domain, {"front": CAMERA}, depth_unit=unit)) as out:
+        for k in range(count):
+            image = (view(k) * BRIGHTNESS[domain]).astype(np.uint8)
+            data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+            pose = camera_pose(STEP * k) if posed else None
+            metres = view(k)[..., 1].astype(np.float32) / 3 + 1 if depth else None
+            if depth:
+                metres[:, 0], metres[:, -1] = np.nan, np.inf
+            out.add(data, (k + 1) * 10**9, "front", domain, pose, depth=metres)
+    return directory
+
+
+@pytest.fixture
+def drives(tmp_path):
+    for domain in ("day", "night"):
+        write_drive(tmp_path / "data" / domain, domain)
+    return tmp_path
+
+
+def stage(steps=10, **changes):
+    return {"steps": steps, "losses": {"soft_contrastive": 1}, **changes}
+
+
+def recipe(folder, *stages, **changes):
+    values = {**TINY, "output": str(folder / "run"), "data": [str(folder / "data")], **changes}
+    values["network"] = TINY["network"] | changes.get("network", {})
+    values["tuples"] = TINY["tuples"] | changes.get("tuples", {})
+    return parse_config({**values, "stages": list(stages or [stage()])})
+
+
+def weights(directory, name="descriptors"):
+    return load_file(directory / "run" / "stages" / f"{name}.safetensors")
+
+
+# Recipes
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"method": "globe"}, "method"),
+        ({"sead": 1}, "did you mean 'seed'"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{"losses": {"softcontrastive": 1}}]}, "stages.0.losses.softcontrastive"),
+        ({"stages": [{}]}, "stages.0.losses"),
+        ({"stages": [stage(), stage()]}, "stages.1.name"),
+        ({"stages": [stage(name="coarse")]}, "stages.0.name"),
+        ({"stages": [stage(losses={"triplet": 1, "depth": 1})]}, "network.depth: true"),
+        ({"stages": [stage(depth_batch=2)]}, "depth_batch"),
+        ({"stages": [stage(name="decoder")], "network": {"depth": True}}, "decoder alone"),
+        ({"stages": [stage()], "network": {"image_size": [33, 48]}}, "network"),
+        ({"stages": [stage()], "network": {"backbone": "vgg"}}, "network.backbone"),
+        ({"stages": [stage()], "branches": ["day"]}, "branches"),
+        ({"stages": [stage()], "baselines": {"quadruplet_margins": [1.0]}}, "quadruplet_margins"),
+    ],
+)
+def test_mistakes_in_a_global_recipe_are_named(changes, named):
+    with pytest.raises(ConfigError, match=named):
+        parse_config({"method": "global", **changes})
+
+
+def test_a_stage_starts_from_the_one_before_unless_it_names_another():
+    config = parse_config(
+        {
+            "method": "global",
+            "network": {"depth": True},
+            "stages": [
+                stage(losses={"triplet": 1, "depth": 1}),
+                {"name": "decoder", "losses": {"depth": 1}, "depth_batch": 2},
+            ],
+        }
+    )
+    assert [config.start_of(s) for s in config.stages] == ["", "descriptors"]
+
+
+@pytest.mark.parametrize("name", ["soft_contrastive", "spatial_prior", "scene_geometry"])
+def test_the_companions_recipes_and_their_smoke_forms_are_shipped(name):
+    for suffix in ("", "_smoke"):
+        config = load_config(ROOT / f"config/train_{name}{suffix}.yaml")
+        assert config.to_json()["method"] == "global"
+
+
+# Whole runs
+
+
+def result(directory):
+    """Everything a run leaves: weights at the end of the stage and what the checkpoint holds."""
+    kept = dict(load_file(directory / "stages" / "descriptors.safetensors"))
+    for path in sorted(find_checkpoint(directory).glob("*.safetensors")):
+        kept |= {f"{path.stem}:{k}": v for k, v in load_file(path).items()}
+    return kept
+
+
+def interrupt_after(monkeypatch, steps):
+    """Press Ctrl-C during the `steps`-th step from now on."""
+    original, left = GlobalStage.step, [steps]
+
+    def step(self, *arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(GlobalStage, "step", step)
+
+
+def test_ten_steps_equal_five_and_a_resume_and_five_to_the_bit(tmp_path, monkeypatch):
+    """With mined negatives, neighbourhoods, depth and photometry, between two renewals."""
+    for domain in ("day", "night"):
+        write_drive(tmp_path / "data" / domain, domain, depth=True)
+    on = {"soft_contrastive": 1, "triplet": 1, "local_triplet": 1, "depth": 1}
+
+    def chosen(name):
+        return recipe(
+            *(tmp_path, stage(10, losses=on)),
+            output=str(tmp_path / name),
+            network={"depth": True, "head": "netvlad", "clusters": 3, "size": 4},
+            neighbourhoods={"batch": 3},
+            crops={"zoom": [1.0, 1.2], "photometric": 0.3},
+            validation={"data": [str(tmp_path / "data")]},
+        )
+
+    GlobalTraining(chosen("through")).run()
+    interrupt_after(monkeypatch, 5)
+    with pytest.raises(Interrupted, match="step 5"):
+        GlobalTraining(chosen("halves")).run()
+    monkeypatch.undo()
+    torch.manual_seed(1234)  # whatever happened in between
+    GlobalTraining(chosen("halves"), resume=True).run()
+
+    expected, found = (result(tmp_path / name) for name in ("through", "halves"))
+    assert expected.keys() == found.keys()
+    assert any(k.startswith("memory-0:memory/descriptors") for k in found)
+    for key, value in expected.items():
+        assert torch.equal(value, found[key]), key
+    models = [load_model(tmp_path / name / "model") for name in ("through", "halves")]
+    assert models[0].training["validation"] == models[1].training["validation"]
+    assert models[0].identity == models[1].identity
+    assert set(models[0].training["whitened_recall"]) == {"night", "mean"}
+
+
+def test_a_trained_model_loads_tells_how_it_was_made_and_keeps_the_best_weights(drives):
+    validation = {"data": [str(drives / "data")]}
+    config = recipe(drives, stage(10), name="soft", validation=validation)
+    model = load_model(GlobalTraining(config).run())
+    assert model.name == "soft" and model.domain_names() == ["day", "night"]
+    assert model.branches == {"day": "ground", "night": "ground"}
+    assert model.coarse["day"] is model.coarse["night"] is model.fine["day"]
+    training = model.training
+    assert training["losses"] == {"descriptors": {"soft_contrastive": 1}}
+    assert training["images"] == {"day": COUNT, "night": COUNT}
+    assert [entry["step"] for entry in training["validation"]["history"]] == [5, 10]
+    assert training["config"]["method"] == "global"
+    best = weights(drives, "descriptors.best")
+    for key, value in model.coarse["day"].state_dict().items():
+        assert torch.equal(value, best[f"encoders/ground/{key}"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "soft"),
+    [
+        ("soft_contrastive", {}),
+        ("soft_contrastive", {"form": "paper", "nu": 3.0}),
+        ("multi_similarity", {}),
+        ("triplet", {}),
+        ("lazy_quadruplet", {}),
+        ("local_triplet", {}),
+    ],
+)
+def test_every_loss_teaches_which_images_show_one_place(drives, loss, soft):
+    """Images of one place become more similar to each other than to others, by day and night."""
+    config = recipe(
+        *(drives, stage(40, losses={loss: 1}, constant=1.0)),
+        learning_rate=1e-2,
+        neighbourhoods={"batch": 6},
+        baselines={"margin": 0.5},
+        soft={"tau": 10.0, **soft},
+    )
+    run = GlobalTraining(config).stage_run(0)
+    rows = np.arange(2 * COUNT)
+    metres = torch.from_numpy(run.data.routes.metres(rows, rows))
+
+    def contrast():
+        z = torch.from_numpy(run._describe(rows))
+        similar = z @ z.T
+        return (similar[metres < 9].mean() - similar[metres > 15].mean()).item()
+
+    before = contrast()
+    for k in range(40):
+        run.step(k, run.batch(k))
+    assert contrast() > 2 * before > 0
+
+
+def test_pictures_from_above_get_a_branch_of_their_own_and_both_learn_one_space(drives):
+    write_drive(drives / "above", "aerial")
+    config = recipe(
+        *(drives, stage(80, losses={"local_triplet": 1}, constant=1.0)),
+        data=[f"{drives / 'data'} + {drives / 'above'}"],
+        neighbourhoods={"batch": 8},
+        network={"size": 3},
+        validation={
+            "data": [f"{drives / 'data'} + {drives / 'above'}"],
+            "reference": "aerial",
+            "radius": 1.0,
+            "disc": 50.0,
+        },
+        validate_every=80,
+    )
+    training = GlobalTraining(config)
+    data = training.data[0]
+    queries, partners = data.pairs.draw(0)
+    assert set(data.domains_of(queries)) <= {"day", "night"}
+    assert set(data.domains_of(partners)) == {"aerial"}
+    model = load_model(training.run())
+    assert model.branches == {"day": "ground", "night": "ground", "aerial": "aerial"}
+    ground, aerial = model.coarse["day"], model.coarse["aerial"]
+    assert not torch.equal(ground.backbone.model[1].weight, aerial.backbone.model[1].weight)
+    assert torch.equal(ground.whitening.directions, aerial.whitening.directions)
+    assert ground.whitening.learned and ground(torch.zeros(1, 3, 36, 48)).shape == (1, 3, 1, 1)
+    assert training.progress.best["descriptors"] > 3 * 100 / COUNT  # three times chance
+
+
+def test_domains_may_have_networks_of_their_own(drives):
+    config = recipe(drives, stage(2), branches={"day": "day", "night": "night"})
+    model = load_model(GlobalTraining(config).run())
+    assert model.branches == {"day": "day", "night": "night"}
+    assert model.coarse["day"] is not model.coarse["night"]
+
+
+def test_the_command_line_trains_what_the_recipes_method_says(drives, caplog):
+    path = drives / "recipe.yaml"
+    path.write_text(
+        "method: global\n"
+        "network: {backbone: disam, head: gem, width: 2, encoder_blocks: 0, image_size: [36, 48]}\n"
+        "tuples: {near: 2, far: 2, cache: 0}\n"
+        "stages: [{steps: 2, losses: {lazy_quadruplet: 1}}]\n"
+    )
+    options = ["--config", str(path), "--data", str(drives / "data"), "--device", "cpu"]
+    options += ["--output", str(drives / "run")]
+    assert main(options) == 0
+    assert load_model(drives / "run" / "model").network.head == "gem"
+    assert main(options) == 1 and "--resume" in caplog.text
+
+
+# Depth
+
+
+@pytest.fixture
+def with_depth(tmp_path):
+    write_drive(tmp_path / "data" / "day", "day", depth=True)
+    write_drive(tmp_path / "data" / "night", "night", depth=True, posed=False)
+    return tmp_path
+
+
+def depth_recipe(folder, *stages, **changes):
+    return recipe(folder, *stages, network={"depth": True}, **changes)
+
+
+def test_fine_tuning_on_unlocalised_pairs_touches_the_decoder_alone(with_depth):
+    """Night has depth but no poses: the second stage shows it to the decoder."""
+    config = depth_recipe(
+        with_depth,
+        stage(3, losses={"triplet": 1, "depth": 1}, domains=["day"]),
+        {
+            "name": "decoder",
+            "steps": 25,
+            "losses": {"depth": 1},
+            "depth_batch": 6,
+            "domains": ["night"],
+        },
+        depth_learning_rate=1e-2,
+        weight_decay=1e-3,
+    )
+    training = GlobalTraining(config)
+    training.run()
+    before, after = (weights(with_depth, name) for name in ("descriptors", "decoder"))
+    changed = {key for key in after if not torch.equal(before[key], after[key])}
+    assert changed and all(key.startswith("encoders/ground/decoder.") for key in changed)
+
+    def error(state):
+        run = training.stage_run(1)
+        run.networks.load(state)
+        return run.terms(run.batch(10_000))["depth"].item()
+
+    assert error(after) < 0.8 * error(before)
+
+
+def test_descriptor_terms_act_on_image_depth_and_both(with_depth):
+    config = depth_recipe(with_depth, stage(1, losses={"triplet": 1}, domains=["day"]))
+    run = GlobalTraining(config).stage_run(0)
+    look = run.batch(0)
+    domains = run.data.domains_of(look.rows)
+    parts = describe_parts(run.networks, run.branches, look.views.images, domains)
+    tuples = [p.view(1, 5, -1) for p in (parts.fused, parts.image, parts.depth)]
+    chosen = hardest_triplets(tuples[0], 2, 1, 2)
+    expected = sum(triplet(t, chosen, 0.1, False).item() for t in tuples)
+    assert run.terms(look)["triplet"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_descriptors_leave_the_decoder_and_depth_leaves_the_descriptors_untouched(with_depth):
+    losses = {"triplet": 1, "depth": 1}
+    config = depth_recipe(with_depth, stage(1, losses=losses, domains=["day"]))
+    run = GlobalTraining(config).stage_run(0)
+    network = run.networks.encoders["ground"]
+    terms = run.terms(run.batch(0))
+    terms["depth"].backward()
+    assert all(p.grad is None for p in network.descriptor_parameters())
+    network.zero_grad(set_to_none=True)
+    terms["triplet"].backward()
+    assert all(p.grad is None for p in network.depth_parameters())
+
+
+def test_depth_without_depth_maps_is_refused_before_training(drives):
+    with pytest.raises(TrainingError, match="none of 28 images of day, night has a depth map"):
+        GlobalTraining(depth_recipe(drives, stage(losses={"triplet": 1, "depth": 1})))
+
+
+def test_depth_follows_the_crop_of_its_image():
+    metres = np.arange(48 * 64, dtype=np.float32).reshape(48, 64) / 100
+    metres[0, 0], metres[-1, -1] = np.nan, np.inf
+    store = DepthStore([Photo(Path("a"), "day", depth=lambda: metres)], (24, 32), 2.0)
+    whole = store.crop(0, Box(0, 0, 1, 1))
+    assert whole.shape == (1, 24, 32)
+    expected = torch.from_numpy(metres[1::2, 1::2]) / DEPTH_LIMIT
+    torch.testing.assert_close(whole[0], expected, rtol=1e-3, atol=1e-4)
+    assert whole[0, -1, -1].isposinf()
+    mirrored = store.crop(0, Box(0, 0, 1, 1), flip=True)
+    torch.testing.assert_close(mirrored.flip(2), whole, rtol=0, atol=1 / DEPTH_LIMIT)
+    half = store.crop(0, Box(0.5, 0.5, 1, 1))
+    corner = (slice(-1), slice(-1))  # the endless pixel and its neighbours
+    torch.testing.assert_close(
+        half[0, ::2, ::2][corner], whole[0, 12:, 16:][corner], rtol=0, atol=0.01
+    )
+
+
+def test_images_without_depth_are_unknown_everywhere():
+    store = DepthStore(
+        [Photo(Path("a"), "day"), Photo(Path("b"), "day", depth=lambda: None)], (2, 3), 1
+    )
+    assert not len(store.known())
+    assert (
+        store.crop(0, Box(0, 0, 1, 1)).isnan().all()
+        and store.crop(1, Box(0, 0, 1, 1)).isnan().all()
+    )
+
+
+# Parts
+
+
+def test_images_of_two_branches_keep_their_order(drives):
+    config = recipe(drives, stage(1), branches={"night": "night"})
+    run = GlobalTraining(config).stage_run(0)
+    with torch.no_grad():
+        run.networks.encoders["night"].backbone.model[1].weight.mul_(-1)
+    images = torch.rand(5, 3, 36, 48)
+    domains = ["night", "day", "day", "night", "day"]
+    found = describe_parts(run.networks, run.branches, images, domains).fused
+    for k, domain in enumerate(domains):
+        network = run.networks.encoders[run.branches[domain]]
+        torch.testing.assert_close(found[k], network.describe(images[k : k + 1])[0])
+
+
+def test_processes_average_the_same_gradients_although_one_lacks_a_branch(drives):
+    """A branch without images in this process has a gradient of zero, not none."""
+    averaged = []
+
+    class Two(Processes):
+        def average_gradients(self, parameters):
+            averaged.extend(p.grad is not None for p in parameters)
+
+    config = recipe(drives, stage(1), branches={"day": "day"}, tuples={"cache": 0})
+    run = GlobalTraining(config).stage_run(0)
+    run.processes = Two(0, 2)
+    look = run.batch(0)
+    day = run.data.viewer.store.rows()["day"]
+    rows = np.array(day[: look.tuples.size])
+    images = run.data.viewer.plain(rows)
+    look = replace(look, rows=rows, views=Views(images, None), tuples=rows[None])
+    run.step(0, look)
+    assert averaged and all(averaged)
+
+
+def test_mined_negatives_are_seen_in_place_of_the_random_ones(drives):
+    config = recipe(drives, stage(4), mirror=False, crops={"zoom": [1.0, 1.0]})
+    run = GlobalTraining(config).stage_run(0)
+    looks = [run.batch(step) for step in range(4)]
+    mined = [run._mined(step, look) for step, look in enumerate(looks)]
+    changed = 0
+    for before, after in zip(looks, mined, strict=True):
+        assert np.array_equal(after.tuples.flatten(), after.rows)
+        whole = run.data.viewer.plain(after.rows)
+        torch.testing.assert_close(after.views.images, whole)
+        changed += not np.array_equal(before.rows, after.rows)
+    assert changed
+
+
+def test_a_run_starts_from_another_runs_stage_or_a_backbone(drives):
+    GlobalTraining(recipe(drives, stage(2))).run()
+    first = weights(drives)
+    stages = drives / "run" / "stages" / "descriptors.safetensors"
+    again = recipe(drives, stage(2), initial=str(stages), output=str(drives / "again"))
+    state = GlobalTraining(again)._networks(0).state()
+    assert all(torch.equal(state[key], value) for key, value in first.items())
+
+    head = "encoders/ground/backbone."
+    backbone = {f"day/{k.removeprefix(head)}": v for k, v in first.items() if k.startswith(head)}
+    save_file(backbone, drives / "coarse.safetensors")
+    again.initial, again.seed = str(drives / "coarse.safetensors"), 5
+    state = GlobalTraining(again)._networks(0).state()
+    assert all(torch.equal(state[k], v) for k, v in first.items() if k.startswith(head))
+
+
+def test_weights_of_another_network_are_refused(drives):
+    save_file({"day/model.1.weight": torch.zeros(2)}, drives / "other.safetensors")
+    config = recipe(drives, stage(2), initial=str(drives / "other.safetensors"))
+    with pytest.raises(ModelError, match=r"other\.safetensors"):
+        GlobalTraining(config).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"network": {"size": 16}, "sample": 10}, "network.size 16"),
+        ({"branches": {"dusk": "a"}}, "dusk"),
+        ({"neighbourhoods": {"references": ["aerial"]}}, "aerial"),
+    ],
+)
+def test_what_could_only_fail_at_the_end_is_refused_at_the_start(drives, changes, named):
+    losses = {"soft_contrastive": 1, "local_triplet": 1}
+    with pytest.raises(TrainingError, match=named):
+        GlobalTraining(recipe(drives, stage(losses=losses), **changes))
+
+
+def test_a_stage_that_wants_images_there_are_none_of_says_so(drives):
+    with pytest.raises(TrainingError, match="winter_snow"):
+        GlobalTraining(recipe(drives, stage(domains=["winter_snow"])))
+
+
+# Sources and validation
+
+
+def test_entries_joined_by_a_plus_share_one_map_frame(drives):
+    write_drive(drives / "above", "aerial", 3)
+    apart = find_photos([str(drives / "data"), str(drives / "above")])
+    together = find_photos([f"{drives / 'data'} + {drives / 'above'}"])
+    assert len({p.group for p in apart}) == 2 and len({p.group for p in together}) == 1
+    assert [p.path for p in apart] == [p.path for p in together]
+    with pytest.raises(TrainingError, match="nowhere"):
+        find_photos([f"{drives / 'data'} + {drives / 'nowhere'}"])
+
+
+def test_a_prior_limits_validation_to_its_disc():
+    """Of two equal views the one within the disc is the answer."""
+    place = np.zeros((3, 11))
+    place[:, 6] = 1.0  # one heading
+    place[:, 9:] = 1.0  # whole images
+    place[1:, 1] = 0.0, 80.0
+    places = {"map": place[[2, 1]], "query": place[:1]}
+    images = {"map": torch.ones(2, 3, 1, 1), "query": torch.ones(1, 3, 1, 1)}
+    encoders = dict.fromkeys(images, lambda x: x[:, :, 0, 0])
+    for disc, expected in ((0.0, 0.0), (50.0, 100.0)):
+        views = ValidationSet(images, places, "map", 5.0, 10.0, disc)
+        found = recall(encoders, lambda z: z, views, torch.device("cpu"))
+        assert found == {"query": expected, "mean": expected}

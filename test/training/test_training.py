@@ -1,0 +1,552 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_datasets import write_drive, write_folders
+
+from disam_ros import load_model
+from disam_ros.errors import ConfigError, DomainError
+from training import memory, train
+from training.disam.config import TripletConfig
+from training.disam.losses import distance
+from training.disam.networks import NegativeBank, TranslationPool, create_networks
+from training.disam.run import Training
+from training.disam.sampling import Batch, Unpaired
+from training.disam.stage import StageRun
+from training.disam.steps import descriptor_of, generator_terms, margins, weights_at
+from training.engine.checkpoints import differences, find_checkpoint
+from training.engine.parallel import Processes, join, leave
+from training.engine.reporting import LossLog
+from training.engine.validate import recall
+from training.errors import TrainingError
+from training.recipes import load_config, parse_config
+from training.train import Interrupted, main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).parents[2]
+PAPER = {"gan": 1, "cycle": 10, "fcl": 0.1, "fcl_cosine": 0.1, "triplet_fcl": 1, "sam": 1000}
+PAPER["triplet_sam"] = 1
+TINY = {
+    "network": {"width": 2, "encoder_blocks": 1, "decoder_blocks": 1, "image_size": [32, 32]},
+    "descriptor": {"coarse_grid": 4, "fine_grid": 8},
+    "pool": 3,
+    "triplets": {"group": 4},
+    "log_every": 2,
+    "grid_every": 0,
+    "validate_every": 5,
+    "checkpoint_every": 5,
+    "device": "cpu",
+}
+
+
+def recipe(tmp_path, stages, **changes):
+    values = {**TINY, "output": str(tmp_path / "run"), "data": [str(tmp_path / "data")], **changes}
+    return parse_config({**values, "stages": stages})
+
+
+def stage(steps=10, name="fine", **changes):
+    return {"name": name, "steps": steps, "hard_from": 0.3, "losses": PAPER, **changes}
+
+
+@pytest.fixture
+def drives(tmp_path):
+    for domain in ("day", "night"):
+        write_drive(tmp_path / "data" / domain, domain, 5)
+    return tmp_path
+
+
+# Recipes
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "config").glob("train_*.yaml")), ids=lambda p: p.stem
+)
+def test_shipped_recipes_are_valid(path):
+    assert load_config(path).stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sead": 1}, "did you mean 'seed'"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{"name": "fine", "losses": {"gam": 1}}]}, "stages.0.losses.gam"),
+        ({"stages": [{"name": "fine"}]}, "stages.0.losses"),
+        ({"stages": [{"losses": {"gan": 1}}]}, "stages.0.name"),
+        ({"stages": [stage(), stage()]}, "stages.1.name"),
+        ({"stages": [stage(start_from="coarse")]}, "stages.0.start_from"),
+        ({"stages": [stage()], "crops": {"zoom": [2.0, 1.0]}}, "crops.zoom"),
+        ({"stages": [stage()], "network": {"image_size": [96]}}, "network.image_size"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(changes, named):
+    with pytest.raises(ConfigError, match=named):
+        parse_config(changes)
+
+
+def test_coarse_and_fine_start_from_translation():
+    config = parse_config({"stages": [stage(name=n) for n in ("translation", "coarse", "fine")]})
+    assert [config.start_of(s) for s in config.stages] == ["", "translation", "translation"]
+    assert parse_config({"stages": [stage()]}).start_of(config.stages[0]) == ""
+
+
+def test_weights_of_feature_and_map_losses_grow_linearly_and_the_others_do_not():
+    chosen = parse_config({"stages": [stage(steps=100)]}).stages[0]
+    half = weights_at(chosen, 50)
+    assert half["fcl"] == pytest.approx(0.05) and half["sam"] == pytest.approx(500)
+    assert half["cycle"] == 10 and half["triplet_sam"] == 1
+    assert weights_at(chosen, 0)["triplet_fcl"] == 0.0
+
+
+def test_learning_rate_is_constant_and_then_falls_linearly_to_zero(tmp_path):
+    run = stage_run(recipe(tmp_path, [stage(steps=10, constant=0.5)]))
+    rates = [run.learning_rate(step) / 2e-4 for step in range(11)]
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0])
+
+
+def test_constant_margin_is_alpha_zero():
+    assert margins(TripletConfig(), adaptive=True) == (5.0, 2.0, 0.1, 1000.0)
+    assert margins(TripletConfig(), adaptive=False) == (5.0, 0.0, 0.1, 0.0)
+
+
+# Parts
+
+
+def stage_run(config, processes=None):
+    networks = create_networks(config.network.build(), ["day", "night"], True, config.seed)
+    return StageRun(config, 0, networks, torch.device("cpu"), processes)
+
+
+def noise(seed, *shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def couple(*samples, more=0):
+    """The unpaired batch of these sample numbers, as samples of day and night."""
+    a, b = (torch.stack([noise(10 * k + d, 3, 32, 32) for k in samples]) for d in range(2))
+    return Unpaired(("day", "night"), a, b, noise(8, more, 3, 32, 32), noise(9, more, 3, 32, 32))
+
+
+def test_networks_of_all_domains_start_equal_and_the_seed_decides(tmp_path):
+    config = recipe(tmp_path, [stage()])
+    a, b = (create_networks(config.network.build(), ["day", "night"], True, s) for s in (0, 1))
+    day, night = (a.encoders[d].state_dict() for d in ("day", "night"))
+    assert all(torch.equal(day[k], night[k]) for k in day)
+    assert not torch.equal(day["model.1.weight"], b.encoders["day"].state_dict()["model.1.weight"])
+
+
+def test_pool_gives_new_images_until_full_and_then_old_ones_half_the_time():
+    pool, random = TranslationPool(3), np.random.default_rng(0)
+    given = [pool.exchange("day", torch.full((1, 1), float(k)), random).item() for k in range(60)]
+    assert given[:3] == [0, 1, 2]
+    fresh = sum(value == k for k, value in enumerate(given[3:], 3))
+    assert 15 < fresh < 45
+    assert pool.state()["pool/day"].shape == (3, 1)
+
+
+def test_bank_keeps_the_newest_negatives():
+    bank = NegativeBank(3)
+    for k in range(5):
+        bank.push("z", "day", torch.tensor([[float(k)]]))
+    assert bank.get("z", "day").flatten().tolist() == [2, 3, 4]
+    assert bank.get("z", "night") is None
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_hard_negatives_are_the_nearest_of_the_group_and_need_no_gradient(tmp_path, cached):
+    """d_n can only be smaller than with the one random negative, so the triplet is larger."""
+    config = recipe(tmp_path, [stage()], triplets={"group": 4, "cached": cached})
+    run = stage_run(config)
+    batch = couple(0, more=3)
+    for k in range(1, 4):
+        generator_terms(run.networks, couple(k), run.stage, config.triplets, run.bank, False)
+    found = []
+    for hard in (False, True):
+        bank = NegativeBank(3)
+        bank.load(run.bank.state(), run.device)
+        terms, _ = generator_terms(*(run.networks, batch, run.stage, config.triplets, bank, hard))
+        terms["triplet_fcl"].backward(retain_graph=True)
+        found.append(terms)
+    for name in ("triplet_fcl", "triplet_sam"):
+        assert found[1][name] >= found[0][name]
+    assert found[1]["fcl"] == found[0]["fcl"]
+    if cached:
+        assert len(run.bank.get("z", "day")) == len(run.bank.get("map", "night")) == 3
+        assert not run.bank.get("z", "day").requires_grad
+
+
+def test_representation_terms_equal_a_straightforward_computation(tmp_path):
+    config = recipe(tmp_path, [stage()], triplets={"form": "paper"})
+    run, batch = stage_run(config), couple(0)
+    terms, ways = generator_terms(run.networks, batch, run.stage, config.triplets, run.bank, False)
+    e, d = run.networks.encoders, run.networks.decoders
+    z_a, z_b = e["day"](batch.a), e["night"](batch.b)
+    again_b, again_a = e["night"](d["night"](z_a)), e["day"](d["day"](z_b))
+    gaps = [distance(again_b, z_a, "paper"), distance(again_a, z_b, "paper")]
+    away = [distance(again_b, z_b, "paper"), distance(again_a, z_a, "paper")]
+    assert terms["fcl"].item() == pytest.approx((gaps[0] + gaps[1]).item(), rel=1e-5)
+    expected = sum(
+        max(0.0, 1 - (n / (p + 5 * torch.exp(-2 * p))).item())
+        for p, n in zip(gaps, away, strict=True)
+    )
+    assert terms["triplet_fcl"].item() == pytest.approx(expected, abs=1e-5)
+    cycle = (d["day"](again_b) - batch.a).abs().mean() + (
+        d["night"](again_a) - batch.b
+    ).abs().mean()
+    assert terms["cycle"].item() == pytest.approx(cycle.item(), rel=1e-5)
+    torch.testing.assert_close(ways[0].z_again, again_b)
+
+
+def test_a_step_changes_the_networks_of_its_two_domains_only(tmp_path):
+    config = recipe(tmp_path, [stage()])
+    networks = create_networks(config.network.build(), ["day", "night", "dusk"], True, 0)
+    run = StageRun(config, 0, networks, torch.device("cpu"))
+    before = {k: v.clone() for k, v in networks.state().items()}
+    run.step(5, Batch(couple(0), None))
+    changed = {
+        k.split("/")[1] for k, v in networks.state().items() if not torch.equal(v, before[k])
+    }
+    assert changed == {"day", "night"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_stage_learns_in_either_precision_and_memory_format(tmp_path, precision):
+    config = recipe(
+        tmp_path,
+        [stage(steps=40, losses={"cycle": 10})],
+        precision=precision,
+        channels_last=True,
+        learning_rate=2e-3,
+    )
+    run = stage_run(config)
+    values = [run.step(0, Batch(couple(0), None))["cycle"].item() for _ in range(40)]
+    assert values[-1] < 0.9 * values[0]
+
+
+# Whole runs
+
+
+def result(directory):
+    """Everything a run leaves: weights at the end of the stage and what the checkpoint holds."""
+    kept = dict(load_file(directory / "stages" / "fine.safetensors"))
+    for path in sorted(find_checkpoint(directory).glob("*.safetensors")):
+        kept |= {f"{path.stem}:{k}": v for k, v in load_file(path).items()}
+    return kept
+
+
+def test_ten_steps_equal_five_and_a_resume_and_five_to_the_bit(drives, monkeypatch):
+    losses = {**PAPER, "contrastive": 1}
+    stages = [stage(10, losses=losses, batch_size=2, aligned_batch=3)]
+    validation = {"data": [str(drives / "data")]}
+    through = recipe(drives, stages, output=str(drives / "through"), validation=validation)
+    Training(through).run()
+
+    halves = recipe(drives, stages, output=str(drives / "halves"), validation=validation)
+    interrupt_after(monkeypatch, 5)
+    with pytest.raises(Interrupted, match="step 5"):
+        Training(halves).run()
+    monkeypatch.undo()
+    torch.manual_seed(1234)  # whatever happened in between
+    Training(halves, resume=True).run()
+
+    expected, found = (result(drives / name) for name in ("through", "halves"))
+    assert expected.keys() == found.keys()
+    assert any(k.startswith("memory-0:pool/") for k in found)
+    assert any(k.startswith("memory-0:bank/map/") for k in found)
+    for key, value in expected.items():
+        assert torch.equal(value, found[key]), key
+    curves = [
+        load_model(drives / n / "model").training["validation"] for n in ("through", "halves")
+    ]
+    assert curves[0] == curves[1]
+    assert len(curves[0]["history"]) == 2
+
+
+def interrupt_after(monkeypatch, steps):
+    """Press Ctrl-C during the `steps`-th step from now on."""
+    original, left = StageRun.step, [steps]
+
+    def step(self, *arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(StageRun, "step", step)
+
+
+def test_three_stages_make_a_model_that_loads(drives):
+    stages = [
+        stage(2, "translation", losses={"gan": 1, "cycle": 10}),
+        stage(2, "coarse", losses={"gan": 1, "cycle": 10, "fcl": 0.1, "triplet_fcl": 1}),
+        stage(2, "fine"),
+    ]
+    validation = {"data": [str(drives / "data")]}
+    config = recipe(drives, stages, name="three", grid_every=2, validation=validation)
+    model = load_model(Training(config).run())
+    assert model.name == "three"
+    assert model.domain_names() == ["day", "night"]
+    training = model.training
+    assert training["losses"]["coarse"] == {"gan": 1, "cycle": 10, "fcl": 0.1, "triplet_fcl": 1}
+    assert training["steps"] == {"translation": 2, "coarse": 2, "fine": 2}
+    assert training["images"] == {"day": 5, "night": 5}
+    assert training["stages_used"] == {"coarse": "coarse", "fine": "fine"}
+    assert training["seconds"] > 0
+    assert set(training["best_recall"]) == {"translation", "coarse", "fine"}
+    best = load_file(drives / "run" / "stages" / "coarse.best.safetensors")
+    for key, value in model.coarse["day"].state_dict().items():
+        assert torch.equal(value, best[f"encoders/day/{key}"])
+    assert list((drives / "run" / "tensorboard").iterdir())
+
+
+def test_without_a_fine_stage_the_coarse_encoders_stand_in(drives):
+    stages = [stage(2, "coarse", losses={"contrastive": 1}, aligned_batch=4)]
+    model = load_model(Training(recipe(drives, stages)).run())
+    assert model.training["stages_used"] == {"coarse": "coarse", "fine": "coarse"}
+    for a, b in zip(*(m["night"].parameters() for m in (model.coarse, model.fine)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_true_pairs_alone_teach_the_metric(drives):
+    stages = [stage(40, "coarse", losses={"contrastive": 1}, aligned_batch=5)]
+    run = Training(recipe(drives, stages, learning_rate=2e-3))
+    assert not run._networks(0).decoders
+    values = []
+    original = StageRun.step
+
+    class Watched(StageRun):
+        def step(self, *arguments):
+            terms = original(self, *arguments)
+            values.append(terms["contrastive"].item())
+            return terms
+
+    train.StageRun, kept = Watched, train.StageRun
+    try:
+        run.run()
+    finally:
+        train.StageRun = kept
+    assert sum(values[-5:]) < 0.8 * sum(values[:5])
+
+
+# Bad input
+
+
+def test_a_run_directory_in_use_needs_resume(drives):
+    config = recipe(drives, [stage(2)])
+    Training(config).run()
+    with pytest.raises(TrainingError, match="--resume"):
+        Training(config)
+    Training(config, resume=True).run()  # finished already: writes the model again
+
+
+def test_resuming_with_other_settings_names_them(drives):
+    config = recipe(drives, [stage(2)])
+    Training(config).run()
+    config.learning_rate, config.stages[0].losses.sam = 1e-3, 1.0
+    config.log_every = 1  # may differ
+    with pytest.raises(TrainingError) as error:
+        Training(config, resume=True)
+    assert "learning_rate: 0.0002 → 0.001" in str(error.value)
+    assert "stages.0.losses.sam: 1000.0 → 1.0" in str(error.value)
+    assert "log_every" not in str(error.value)
+
+
+def test_resuming_with_other_images_is_refused(drives):
+    config = recipe(drives, [stage(2)])
+    Training(config).run()
+    (drives / "data/day/images/day/front/1000000000.jpg").unlink()
+    with pytest.raises(TrainingError, match=r"images\.day: 5 → 4"):
+        Training(config, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(drives, monkeypatch):
+    config = recipe(drives, [stage(10)])
+    interrupt_after(monkeypatch, 5)
+    with pytest.raises(Interrupted):
+        Training(config).run()
+    monkeypatch.undo()
+    (find_checkpoint(drives / "run") / "networks.safetensors").write_bytes(b"short")
+    with pytest.raises(TrainingError, match="is damaged"):
+        Training(config, resume=True).run()
+
+
+def test_a_half_written_checkpoint_is_not_found(tmp_path):
+    (tmp_path / "checkpoints" / "000000010.part").mkdir(parents=True)
+    assert find_checkpoint(tmp_path) is None
+
+
+def test_nan_stops_names_step_and_term_and_keeps_the_last_good_checkpoint(drives, monkeypatch):
+    original = StageRun.step
+
+    def step(self, number, batch):
+        terms = original(self, number, batch)
+        return {**terms, "cycle": terms["cycle"] * float("nan")} if number == 6 else terms
+
+    monkeypatch.setattr(StageRun, "step", step)
+    with pytest.raises(TrainingError, match=r"'cycle' is nan in step 7 of stage 'fine'"):
+        Training(recipe(drives, [stage(10)])).run()
+    assert find_checkpoint(drives / "run").name == "000000005"
+
+
+def test_weights_that_are_not_finite_are_never_saved(drives, monkeypatch):
+    original = StageRun.step
+
+    def step(self, number, batch):
+        terms = original(self, number, batch)
+        if number == 9:
+            self.networks.generators()[0].data.fill_(float("inf"))
+        return terms
+
+    monkeypatch.setattr(StageRun, "step", step)
+    with pytest.raises(TrainingError, match=r"encoders/day.* not finite"):
+        Training(recipe(drives, [stage(12, name="coarse")], checkpoint_every=5)).run()
+    assert find_checkpoint(drives / "run").name == "000000005"
+
+
+def test_loss_log_averages():
+    log = LossLog("fine")
+    for k in range(3):
+        log.add(k, {"gan": torch.tensor(float(k))})
+    assert log.flush() == {"gan": 1.0}
+    assert log.flush() == {}
+
+
+def test_out_of_memory_says_what_fits(tmp_path, monkeypatch):
+    config = recipe(tmp_path, [stage(batch_size=8)])
+    run = stage_run(config)
+    original = StageRun.losses
+
+    def losses(self, step, batch):
+        if len(batch.unpaired.a) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, step, batch)
+
+    monkeypatch.setattr(StageRun, "losses", losses)
+    with pytest.raises(TrainingError, match=r"batch_size 8 .*: batch_size 2 at .*\[32, 32\] fits"):
+        run.step(0, Batch(couple(*range(8)), None))
+
+
+def test_sizes_tried_after_out_of_memory_shrink_the_batch_first():
+    sizes = list(memory.smaller_sizes(4, (96, 128)))
+    assert sizes == [(2, (96, 128)), (1, (96, 128)), (1, (72, 96)), (1, (52, 72)), (1, (36, 52))]
+
+
+def test_other_runtime_errors_pass_unchanged(tmp_path):
+    run = stage_run(recipe(tmp_path, [stage()]))
+    wrong = Unpaired(("day", "night"), *(torch.zeros(1, 4, 32, 32),) * 4)
+    with pytest.raises(RuntimeError, match="channels"):
+        run.step(0, Batch(wrong, None))
+
+
+def test_one_domain_and_unknown_domains_are_refused(tmp_path):
+    write_folders(tmp_path / "data", (("day", 2),))
+    with pytest.raises(TrainingError, match="two or more domains"):
+        Training(recipe(tmp_path, [stage()]))
+    write_folders(tmp_path / "data", (("moonlight", 2),))
+    with pytest.raises(DomainError, match="moonlight"):
+        Training(recipe(tmp_path, [stage()]))
+
+
+def test_differences_name_the_leaves():
+    was, now = {"a": [1, {"b": 2}], "c": 3}, {"a": [1, {"b": 5}], "d": 4}
+    assert differences(was, now) == ["a.1.b: 2 → 5", "c: 3 → None", "d: None → 4"]
+
+
+def test_command_line_ends_with_a_message_or_a_checkpoint(drives, monkeypatch, caplog):
+    path = drives / "recipe.yaml"
+    path.write_text(json.dumps({**TINY, "stages": [stage(10)]}))  # JSON is YAML
+    options = ["--config", str(path), "--output", str(drives / "run")]
+    assert main([*options, "--data", str(drives / "nowhere")]) == 1
+    assert "nowhere" in caplog.text
+    interrupt_after(monkeypatch, 3)
+    options += ["--data", str(drives / "data"), "--device", "cpu", "--seed", "4"]
+    assert main(options) == 130
+    monkeypatch.undo()
+    assert main([*options, "--resume"]) == 0
+    assert load_model(drives / "run" / "model").training["seed"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_smoke_recipe_beats_the_untrained_network_and_chance_in_another_town(tmp_path):
+    pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
+    from disam_ros.synthetic import DriveConfig, RenderError, write_drive
+
+    small = {"width": 160, "height": 120, "spacing_m": 6.0}
+    try:
+        for seed in (1, 2):
+            for drive, condition in enumerate(("summer_day", "night")):
+                chosen = DriveConfig(condition, seed, drive, **small)
+                write_drive(chosen, tmp_path / f"town_{seed}" / condition)
+    except RenderError as error:
+        pytest.skip(f"no OpenGL context on this machine: {error}")
+    config = load_config(ROOT / "config/train_smoke.yaml")
+    config.data, config.validation.data = [str(tmp_path / "town_1")], [str(tmp_path / "town_2")]
+    config.output = str(tmp_path / "run")
+    training = Training(config)
+    model = load_model(training.run())
+    start = create_networks(config.network.build(), training.domains, False, 0).encoders
+    for name in ("coarse", "fine"):
+        describe = descriptor_of(name, config.descriptor)
+        trained, untrained = (
+            recall(encoders, describe, training.validation, torch.device("cpu"))["mean"]
+            for encoders in (getattr(model, name), start)
+        )
+        assert trained > untrained + 5, name
+        assert trained > 3 * 100 * 3 / len(training.validation.images["night"]), name  # chance
+
+
+# Several processes
+
+
+def gradients_of(run, batch):
+    """Gradients of encoders and decoders, and of discriminators, of the third step's losses."""
+    for optimizer in run.optimizers.values():  # look, but do not move
+        optimizer.step = lambda *_, **__: None
+    run.step(2, batch)
+    parameters = [*run.networks.generators(), *run.networks.critics()]
+    return [p.grad.clone() for p in parameters if p.grad is not None]
+
+
+def work(rank, port, output, output_dir):
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
+    os.environ |= {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    processes, _ = join("cpu")
+    assert processes.count == 2
+    assert processes.any(rank == 1, torch.device("cpu"))
+    run = stage_run(recipe(Path(output_dir), [stage()]), processes)
+    gradients = gradients_of(run, Batch(couple(rank), None))
+    if rank == 0:
+        torch.save(gradients, output)
+    processes.wait()
+    leave()
+
+
+def test_two_processes_have_the_gradient_of_one_with_both_samples(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    output = tmp_path / "gradients.pt"
+    arguments = (port, str(output), str(tmp_path))
+    torch.multiprocessing.spawn(work, arguments, nprocs=2)
+    averaged = torch.load(output, weights_only=True)
+    alone = gradients_of(stage_run(recipe(tmp_path, [stage()])), Batch(couple(0, 1), None))
+    assert len(averaged) == len(alone) > 0
+    rounding = 1e-4 * max(g.abs().max() for g in alone).item()
+    for mean, both in zip(averaged, alone, strict=True):
+        torch.testing.assert_close(mean, both, rtol=1e-3, atol=rounding)
+
+
+def test_one_process_averages_nothing():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    Processes().average_gradients([parameter])
+    assert parameter.grad.tolist() == [1, 1]

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoded images in memory and random batches of crops.
+
+Decoding would dominate a training step on few cores, so every image is decoded once and kept as
+uint8, a little larger than the crop. Random choices come from a generator made of (seed, stage,
+step, process), so a resumed run draws what the interrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from disam_ros.errors import ImageError
+from disam_ros.image import read, to_tensor
+from training.data.places import Box, fit_box
+from training.data.sources import Photo, day_or_night
+from training.errors import TrainingError
+from training.settings import CropConfig
+
+log = logging.getLogger(__name__)
+
+
+class ImageStore:
+    """Images decoded into memory.
+
+    photos: those that could be read, with their domain. images: uint8 RGB, as large as
+    `cache_scale` crops. skipped: how many could not be read.
+
+    Raises TrainingError when none can be read or memory would not suffice.
+    """
+
+    def __init__(
+        self, photos: Sequence[Photo], size: tuple[int, int], crops: CropConfig, threads: int = 2
+    ) -> None:
+        self.size, self.crops = size, crops
+        self.small = 0
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(self._load, self._within_limit(photos)))
+        kept = [(p, i) for p, i in zip(photos, found, strict=True) if i is not None]
+        self.skipped = len(photos) - len(kept)
+        if not kept:
+            raise TrainingError(f"none of {len(photos)} images can be read, see the log")
+        if self.skipped:
+            log.warning("skipped %d of %d images: unreadable", self.skipped, len(photos))
+        if self.small:
+            log.warning(
+                "%d of %d images are smaller than the crop of %dx%d and are enlarged",
+                *(self.small, len(kept), *size),
+            )
+        self.images = [image for _, image in kept]
+        self.photos = _with_domains([photo for photo, _ in kept], self.images)
+        self._groups: dict[str, int] = {}
+
+    def rows(self) -> dict[str, list[int]]:
+        """Row numbers of each domain's images, in order of first appearance."""
+        rows: dict[str, list[int]] = {}
+        for row, photo in enumerate(self.photos):
+            rows.setdefault(photo.domain, []).append(row)
+        return rows
+
+    def crop(self, row: int, box: Box, flip: bool = False) -> Tensor:
+        """Part of an image as float32 [3, H, W] in [−1, 1]."""
+        height, width = self.images[row].shape[:2]
+        left, top = round(box.left * width), round(box.top * height)
+        right, bottom = round(box.right * width), round(box.bottom * height)
+        part = self.images[row][top : max(bottom, top + 1), left : max(right, left + 1)]
+        return to_tensor(part[:, ::-1] if flip else part, self.size)
+
+    def place(self, row: int, box: Box) -> np.ndarray:
+        """What the crop shows, [PLACE_SIZE]; an image of unknown place is a group of its own."""
+        photo = self.photos[row]
+        group = self._groups.setdefault(photo.group or f"{photo.path}", len(self._groups))
+        corners = (box.left, box.top, box.right, box.bottom)
+        return np.array([group, *photo.position, *photo.axis, *corners])
+
+    def _within_limit(self, photos: Sequence[Photo]) -> Sequence[Photo]:
+        tiled = sum(photo.tiled for photo in photos)
+        pixels = tiled * self.crops.tile_cache_scale**2
+        pixels += (len(photos) - tiled) * self.crops.cache_scale**2
+        needed = pixels * 3 * self.size[0] * self.size[1] / 1e6
+        if needed > self.crops.cache_limit_mb:
+            raise TrainingError(
+                f"{len(photos)} images need {needed:.0f} MB of memory, the limit is "
+                f"{self.crops.cache_limit_mb:.0f}; raise crops.cache_limit_mb, lower "
+                f"crops.cache_scale or train on fewer images"
+            )
+        return photos
+
+    def _load(self, photo: Photo) -> np.ndarray | None:
+        """Decode and shrink so that the image just covers `cache_scale` crops."""
+        try:
+            image = read(photo.path)
+        except ImageError as error:
+            log.warning("%s", error)
+            return None
+        cover = max(self.size[0] / image.shape[0], self.size[1] / image.shape[1])
+        self.small += cover > 1
+        cover *= self.crops.tile_cache_scale if photo.tiled else self.crops.cache_scale
+        if cover >= 1:
+            return image
+        shape = (round(image.shape[1] * cover), round(image.shape[0] * cover))
+        return cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
+
+
+def _with_domains(photos: list[Photo], images: list[np.ndarray]) -> list[Photo]:
+    """Name the domain of fixed cameras' images: day or night."""
+    views: dict[str, list[int]] = {}
+    for row, photo in enumerate(photos):
+        if not photo.domain:
+            views.setdefault(photo.group, []).append(row)
+    named = list(photos)
+    for rows in views.values():
+        for row, domain in zip(rows, day_or_night([images[r] for r in rows]), strict=True):
+            named[row] = replace(photos[row], domain=domain)
+    return named
+
+
+def prefetched(make: Callable[[int], object], steps: range, ahead: int) -> Iterator:
+    """make(step) for every step, up to `ahead` of them computed beforehand in a thread."""
+    if ahead == 0:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(make, step) for step in steps[:ahead]]
+        try:
+            for step in steps:
+                ready = waiting.pop(0)
+                if step + ahead in steps:
+                    waiting.append(pool.submit(make, step + ahead))
+                yield ready.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def random_box(store: ImageStore, row: int, random: np.random.Generator) -> Box:
+    """A crop of random place and zoom of an image."""
+    zoom, across, down = random.random(3)
+    low, high = zoom_range(store.crops, store.photos[row].tiled)
+    shape = store.images[row].shape[:2]
+    return fit_box(shape, store.size, low + zoom * (high - low), across, down)
+
+
+def zoom_range(crops: CropConfig, tiled: bool) -> list[float]:
+    return crops.tile_zoom if tiled else crops.zoom

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which images there are: file, domain and place. An entry of `data` is one of
+
+DATASET         a dataset directory (disam_ros.dataset), domains and poses from its records
+FOLDER          of dataset directories: drives of one route that share a map frame, so that images
+                of different drives can be true pairs
+A + B           datasets or folders of drives that share a map frame, such as drives and the aerial
+                pictures of their town
+FOLDER          with one folder of images per domain, named like the domain; no places known
+webcams:FOLDER  with one folder of images per fixed camera (AMOS, dnim, tilde): each folder is a
+                view; day and night are told apart by brightness once the images are decoded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.datasets.dataset import Dataset
+from training.errors import TrainingError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+WEBCAMS = "webcams:"
+TOGETHER = " + "
+TEST_ONLY = ("gardens_point",)  # folders that must never be trained or tuned on
+FORWARD = (0.0, 0.0, 1.0)  # optical axis in the camera frame
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image file.
+
+    group: what its position is relative to (a route, a fixed camera); empty: place unknown.
+    position: metres in the group's frame. axis: optical axis there, unit length.
+    tiled: a fixed camera's; its crops are different places.
+    depth: reads its depth map, float32 [H, W] metres or None where there is none.
+    """
+
+    path: Path
+    domain: str  # empty: day or night, not told apart yet
+    group: str = ""
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    axis: tuple[float, float, float] = FORWARD
+    tiled: bool = False
+    depth: Callable[[], np.ndarray | None] | None = field(default=None, compare=False, repr=False)
+
+
+def find_photos(entries: Sequence[str]) -> list[Photo]:
+    """All images of the entries, in the order of their names.
+
+    Raises TrainingError for an entry that is missing, empty or reserved for tests; DatasetError
+    for a damaged dataset.
+    """
+    if not entries:
+        raise TrainingError("no data: name directories under 'data' in the config or with --data")
+    photos = []
+    for entry in entries:
+        parts = entry.split(TOGETHER)
+        for part in parts:
+            found = _find(part.strip())
+            if not found:
+                raise TrainingError(f"no images ({', '.join(SUFFIXES)}) in '{part}'")
+            photos += found if len(parts) == 1 else [_regrouped(p, entry) for p in found]
+    return photos
+
+
+def _regrouped(photo: Photo, group: str) -> Photo:
+    """The photo with its position in a frame that other entries share."""
+    if photo.group and not photo.tiled:
+        return replace(photo, group=group)
+    return photo
+
+
+def _find(entry: str) -> list[Photo]:
+    folder = Path(entry.removeprefix(WEBCAMS)).expanduser()
+    if set(TEST_ONLY) & {part.lower() for part in folder.absolute().parts}:
+        raise TrainingError(f"'{entry}' is test data: never train or choose a model on it")
+    if not folder.is_dir():
+        raise TrainingError(
+            f"data '{entry}' is not a directory; make or fetch it first, or name another with "
+            f"--data"
+        )
+    if entry.startswith(WEBCAMS):
+        return [p for view in _folders(folder) for p in _webcam(view)]
+    if (folder / "dataset.json").exists():
+        return _drive(folder, str(folder))
+    drives = [d for d in _folders(folder) if (d / "dataset.json").exists()]
+    if drives:
+        return [p for drive in drives for p in _drive(drive, str(folder))]
+    return [Photo(path, d.name) for d in _folders(folder) for path in _images(d)]
+
+
+def _webcam(folder: Path) -> list[Photo]:
+    return [Photo(path, "", str(folder), tiled=True) for path in _images(folder)]
+
+
+def _drive(folder: Path, group: str) -> list[Photo]:
+    dataset = Dataset(folder)
+    photos = []
+    for record in dataset.records:
+        pose, path = record.map_from_camera, dataset.path(record)
+        depth = partial(dataset.depth, record) if dataset.info.depth_unit is not None else None
+        if pose is None:
+            photos.append(Photo(path, record.domain, depth=depth))
+            continue
+        axis = pose.rotation @ np.array(FORWARD)
+        place = group, tuple(pose.translation.tolist()), tuple(axis.tolist())
+        photos.append(Photo(path, record.domain, *place, depth=depth))
+    return photos
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir())
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+
+
+def day_or_night(images: Sequence[np.ndarray]) -> list[str]:
+    """Tell day from night among images of ONE fixed camera by the brightness of the sky.
+
+    images: uint8 RGB [H, W, 3]. The blue of the upper third is bright by day and dark by night even
+    where lamps make the night's picture as bright as the day's. Two clusters (Otsu) count as night
+    and day where they are compact and the darker is less than 0.65 of the brighter; otherwise all
+    images are of the same kind.
+    """
+    sky = np.array([i[: max(1, len(i) // 3), :, 2].mean() for i in images])
+    threshold, ratio, compact = _otsu(sky)
+    if compact < 0.8 or ratio > 0.65:
+        threshold = 60.0  # a day's sky is never that dark, a night's seldom brighter
+    return ["day" if value >= threshold else "night" for value in sky]
+
+
+def _otsu(values: np.ndarray) -> tuple[float, float, float]:
+    """Best split of values in two: threshold, ratio of the means, share of variance explained."""
+    ordered = np.sort(values)
+    count = len(ordered)
+    if count < 2 or ordered[0] == ordered[-1]:
+        return 0.0, 1.0, 0.0
+    below = np.arange(1, count)
+    sums = np.cumsum(ordered)
+    low, high = sums[:-1] / below, (sums[-1] - sums[:-1]) / (count - below)
+    between = below * (count - below) / count**2 * (high - low) ** 2
+    k = int(between.argmax())
+    threshold = (ordered[k] + ordered[k + 1]) / 2
+    return threshold, low[k] / max(high[k], 1e-9), between[k] / ordered.var()

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of DISAM's own method as a dataclass field, and recipes of any method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from disam_ros.config import DescriptorConfig
+from disam_ros.errors import ConfigError
+from disam_ros.models.networks import ENCODERS, NetworkConfig
+from disam_ros.settings import setting
+from training.settings import RunConfig, check_run, check_stages, pair_of
+
+STAGE_NAMES = ("translation", "coarse", "fine")
+TRANSLATING = ("gan", "cycle", "fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
+ALIGNED = ("aligned_triplet", "contrastive")
+
+
+@dataclass
+class LossWeights:
+    """λ of each loss; 0 turns it off. In brackets the paper's."""
+
+    gan: float = setting(0.0, "least-squares GAN (1)", minimum=0.0)
+    cycle: float = setting(0.0, "L1 of the image translated there and back (10)", minimum=0.0)
+    fcl: float = setting(0.0, "feature consistency, Eq. 12 (0.1)", minimum=0.0)
+    fcl_cosine: float = setting(0.0, "its cosine term, fine model only (0.1)", minimum=0.0)
+    triplet_fcl: float = setting(0.0, "triplet of features, Eq. 22 (1)", minimum=0.0)
+    sam: float = setting(0.0, "equal activation maps, Eq. 19, fine model (1000)", minimum=0.0)
+    triplet_sam: float = setting(0.0, "triplet of maps, Eq. 23, fine model (1)", minimum=0.0)
+    aligned_triplet: float = setting(0.0, "Eq. 22 on true pairs (not in the paper)", minimum=0.0)
+    contrastive: float = setting(0.0, "InfoNCE on true pairs (not in the paper)", minimum=0.0)
+
+    def on(self, names: tuple[str, ...] = (*TRANSLATING, *ALIGNED)) -> dict[str, float]:
+        """The losses among `names` that are on, and their λ."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
+
+
+@dataclass
+class StageConfig:
+    """One stage. Its networks start from another stage's, its optimizer anew."""
+
+    name: str = setting("", "what the stage trains", choices=STAGE_NAMES)
+    steps: int = setting(1000, "optimizer steps", minimum=1)
+    start_from: str = setting(
+        "",
+        "earlier stage to start from; empty: translation where the recipe has it, else untrained",
+    )
+    losses: LossWeights = field(default_factory=LossWeights)
+    batch_size: int = setting(1, "images of each of the two domains per step", minimum=1)
+    aligned_batch: int = setting(24, "true pairs per step", minimum=2)
+    constant: float = setting(
+        0.5,
+        "share of the steps at full learning rate; then linearly to 0",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    ramp: float = setting(
+        1.0,
+        "share of the steps over which λ of fcl, fcl_cosine, triplet_fcl and sam grow from 0",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    hard_from: float = setting(
+        1.0,
+        "share of the steps after which negatives are the hardest of a group; 1: never",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    adaptive: bool = setting(True, "adaptive margin; false: constant (the paper's ablation)")
+
+
+@dataclass
+class TripletConfig:
+    """Constants of Eq. 20–23."""
+
+    form: str = setting(
+        "released",
+        "distances: mean squared error (released code, fits the default λ, m, α) or norm (paper)",
+        choices=("released", "paper"),
+    )
+    margin_fcl: float = setting(5.0, "m_f", minimum=0.0)
+    alpha_fcl: float = setting(2.0, "α_f", minimum=0.0)
+    margin_sam: float = setting(0.1, "m_s", minimum=0.0)
+    alpha_sam: float = setting(1000.0, "α_s", minimum=0.0)
+    group: int = setting(10, "negatives the hardest is taken from", minimum=1)
+    cached: bool = setting(
+        True, "the group's others are features of recent steps; false: encoded anew in every step"
+    )
+
+
+@dataclass
+class AlignedConfig:
+    """True pairs: images of one place in two domains (losses aligned_triplet, contrastive)."""
+
+    radius: float = setting(2.0, "metres within which the nearest image is a pair", minimum=0.0)
+    angle: float = setting(15.0, "degrees between optical axes of a pair at most", minimum=0.0)
+    negative_radius: float = setting(15.0, "metres beyond which places differ", minimum=0.0)
+    jitter: float = setting(0.06, "random shift and zoom of the partner, in crops", minimum=0.0)
+    same_domain: float = setting(
+        0.25, "share of steps whose pairs are of one domain", minimum=0.0, maximum=1.0
+    )
+    margin: float = setting(0.5, "m of aligned_triplet", minimum=0.0)
+    alpha: float = setting(2.0, "α of aligned_triplet", minimum=0.0)
+    temperature: float = setting(0.07, "of contrastive", minimum=0.001)
+
+
+@dataclass
+class NetworkSettings:
+    """Kind and size of the networks (disam_ros.networks.NetworkConfig)."""
+
+    encoder: str = setting(
+        "disam", "the paper's, or EfficientNet-Lite0's trunk (width 28)", choices=ENCODERS
+    )
+    width: int = setting(24, "channels of the first layer; 64 in the paper", minimum=1)
+    encoder_blocks: int = setting(4, "residual blocks of an encoder", minimum=0)
+    decoder_blocks: int = setting(5, "residual blocks of a decoder", minimum=0)
+    image_size: list[int] = setting(
+        [96, 128], "height and width in pixels, multiples of 4 (mobile: 16)"
+    )
+
+    def build(self) -> NetworkConfig:
+        height, width = pair_of(self.image_size, "network.image_size")
+        return NetworkConfig(
+            *(self.width, self.encoder_blocks, self.decoder_blocks, (height, width), self.encoder)
+        )
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """A whole recipe of DISAM's own method."""
+
+    beta1: float = setting(0.5, "of Adam", minimum=0.0, maximum=1.0)
+    pool: int = setting(50, "past translations per domain that discriminators see", minimum=0)
+    precision: str = setting(
+        "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
+    )
+    compile: bool = setting(False, "torch.compile the networks")
+    grid_every: int = setting(500, "steps between pictures of translations; 0: none", minimum=0)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    triplets: TripletConfig = field(default_factory=TripletConfig)
+    aligned: AlignedConfig = field(default_factory=AlignedConfig)
+    descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
+    stages: list[StageConfig] = field(default_factory=list)
+
+    def start_of(self, stage: StageConfig) -> str:
+        """Name of the stage whose networks this one starts from; '': untrained."""
+        default = (
+            "" if stage.name == "translation" or not self.stage("translation") else "translation"
+        )
+        return stage.start_from or default
+
+
+def check(config: TrainConfig) -> None:
+    config.network.build()
+    check_run(config)
+    for k, stage in enumerate(config.stages):
+        if not stage.losses.on():
+            known = ", ".join(f.name for f in fields(LossWeights))
+            raise ConfigError(f"'stages.{k}.losses' are all off; give a weight to some of {known}")
+    check_stages(config, STAGE_NAMES)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The losses of DISAM as pure functions; equation numbers are those of the paper.
+
+Features z are [B, C, h, w], activation maps L are [B, h, w], distances d are [B]. Every loss is a
+mean over the batch, so that the mean over processes of its gradient is the gradient over all their
+samples.
+
+`form` names which of two printed definitions of a distance is meant:
+  paper     the norm ‖a − b‖₂, gradients through both sides
+  released  the mean squared error of the public implementation, for which its λ, m and α were
+            chosen; the side it calls the target is detached
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from disam_ros.models.similarity import activation_map, coarse_similarity
+
+FORMS = ("released", "paper")
+GAN_SCALE_WEIGHTS = (1.0, 2.0, 3.0, 5.0)  # shallow to deep prediction head of each branch
+GAN_NORMALIZER = 4 * sum(GAN_SCALE_WEIGHTS)  # 11·4, as in the public implementation
+
+
+def gan_loss(predictions: Sequence[Tensor], target: float) -> Tensor:
+    """Least-squares GAN over all scales of both branches of a discriminator.
+
+    predictions: maps [B, 1, h, w], each branch's four heads one after the other.
+    target: 1 for "real", 0 for "translated".
+    """
+    terms = [
+        GAN_SCALE_WEIGHTS[k % len(GAN_SCALE_WEIGHTS)] * (_wide(p) - target).square().mean()
+        for k, p in enumerate(predictions)
+    ]
+    return torch.stack(terms).sum() / GAN_NORMALIZER
+
+
+def cycle_loss(reconstructed: Tensor, image: Tensor) -> Tensor:
+    """L1 between an image and its translation there and back. Both [B, 3, H, W]."""
+    return functional.l1_loss(_wide(reconstructed), _wide(image))
+
+
+def distance(a: Tensor, b: Tensor, form: str) -> Tensor:
+    """Distance per sample: 'paper' ‖a − b‖₂, 'released' mean squared error. [B, ...] → [B]."""
+    difference = (a - b).flatten(1)
+    if form == "paper":
+        return difference.norm(dim=1)
+    return difference.square().mean(1)
+
+
+def feature_consistency(z_again: Tensor, z: Tensor, form: str) -> Tensor:
+    """Eq. 12: the translation, encoded again (z'), should have the features z of its origin.
+
+    Returns distances [B]; their mean is the loss. 'released' detaches z.
+    """
+    return distance(z_again, z.detach() if form == "released" else z, form)
+
+
+def feature_cosine_loss(z_again: Tensor, z: Tensor) -> Tensor:
+    """The cosine term of the fine model's FCL: 1 − Y(z', z) with Y of Eq. 16."""
+    return (1.0 - coarse_similarity(z_again, z)).mean()
+
+
+def activation_pair(z: Tensor, z_again: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. 17, 18: L_i of the image and L_i→j of its re-encoded translation, [B, h, w] each."""
+    return activation_map(z, z_again), activation_map(z_again, z)
+
+
+def activation_consistency(real: Tensor, translated: Tensor, form: str) -> Tensor:
+    """Eq. 19, the SAM loss: both maps should be equal.
+
+    real, translated: L_i and L_i→j [B, h, w]. Returns distances [B]; their mean is the loss.
+    'released' detaches the translated side.
+    """
+    return distance(real, translated.detach() if form == "released" else translated, form)
+
+
+def adaptive_triplet(positive: Tensor, negative: Tensor, margin: float, alpha: float) -> Tensor:
+    """Eq. 22 (features) and 23 (maps): max(0, 1 − d_n / (d_p + m·exp(−α·d_p))).
+
+    The margin m·exp(−α·d_p) grows to m as the positive distance d_p shrinks to 0.
+    positive, negative: distances d_p, d_n [B]. Returns the mean.
+    """
+    adaptive_margin = margin * torch.exp(-alpha * positive)
+    return torch.relu(1.0 - negative / (positive + adaptive_margin)).mean()
+
+
+def constant_triplet(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Eq. 22 and 23 with a constant margin (the paper's ablation): α = 0."""
+    return adaptive_triplet(positive, negative, margin, 0.0)
+
+
+def hardest_negative(anchor: Tensor, group: Tensor, form: str) -> Tensor:
+    """Eq. 20 (features) and 21 (maps): for each anchor the nearest of a group of negatives.
+
+    anchor: [B, ...]. group: [K, ...], needs no gradient. Returns rows of the group [B, ...].
+    """
+    with torch.no_grad():
+        gaps = torch.stack([distance(anchor, g.expand_as(anchor), form) for g in group])  # [K, B]
+        return group[gaps.argmin(0)]
+
+
+def aligned_triplet(
+    a: Tensor, b: Tensor, different: Tensor, margin: float, alpha: float, hard: bool
+) -> Tensor:
+    """Eq. 22 on descriptors of true pairs: image k of `a` and `b` show one place.
+
+    a, b: descriptors [B, D]. different: bool [B, B], where a_i and b_j surely show two places.
+    The distance is Euclidean. Every other place of the batch is a negative; with `hard`, only
+    the nearest one. Both sides take their turn as the anchor.
+    """
+    gaps = _euclidean(a, b)
+    positive = gaps.diagonal()
+    losses = []
+    for rows, allowed in ((gaps, different), (gaps.T, different.T)):
+        hinge = margin * torch.exp(-alpha * positive) + positive  # [B]
+        terms = torch.relu(1.0 - rows / hinge[:, None]) * allowed
+        if hard:  # the nearest negative has the largest term
+            losses.append(terms.amax(1).sum() / allowed.any(1).sum().clamp_min(1))
+        else:
+            losses.append(terms.sum() / allowed.sum().clamp_min(1))
+    return torch.stack(losses).mean()
+
+
+def contrastive(a: Tensor, b: Tensor, different: Tensor, temperature: float) -> Tensor:
+    """InfoNCE over a batch of true pairs (not in the paper): which b belongs to which a?
+
+    a, b: descriptors [B, D] of norm ≤ 1. different: as for `aligned_triplet`; what is neither
+    the pair nor surely different is left out.
+    """
+    logits = a @ b.T / temperature
+    pair = torch.eye(len(a), dtype=torch.bool, device=a.device)
+    logits = logits.masked_fill(~(different | pair), float("-inf"))
+    answer = torch.arange(len(a), device=a.device)
+    there = functional.cross_entropy(logits, answer)
+    return (there + functional.cross_entropy(logits.T, answer)) / 2
+
+
+def _wide(x: Tensor) -> Tensor:
+    """float32 at least, so that sums under autocast are exact enough."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _euclidean(a: Tensor, b: Tensor) -> Tensor:
+    """Distances [A, B] between rows; the gradient is finite where two rows are equal."""
+    squared = a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T
+    return squared.clamp_min(1e-8).sqrt()

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a stage trains and remembers: networks per domain, past translations, past negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from disam_ros.models.networks import Discriminator, NetworkConfig, build_decoder, build_encoder
+from training.disam.sampling import Unpaired
+from training.engine.networks import Networks, State, drawn_from_seed
+
+
+def create_networks(
+    config: NetworkConfig, domains: Sequence[str], translating: bool, seed: int
+) -> Networks:
+    """Untrained networks drawn from `seed`; those of one kind start equal in all domains."""
+
+    make = partial(drawn_from_seed, domains, seed=seed)
+    networks = Networks(make(partial(build_encoder, config)))
+    if translating:
+        networks.decoders = make(partial(build_decoder, config))
+        networks.discriminators = make(partial(Discriminator, config.width))
+    return networks
+
+
+class TranslationPool:
+    """Up to `capacity` past translations per domain: discriminators see old fakes, too."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._images: dict[str, list[Tensor]] = {}
+
+    def exchange(self, domain: str, images: Tensor, random: np.random.Generator) -> Tensor:
+        """Store images [B, 3, H, W]; half the time give an older one back instead of each."""
+        stored = self._images.setdefault(domain, [])
+        given = []
+        for image in images.detach():
+            if len(stored) < self.capacity:
+                stored.append(image.clone())
+                given.append(image)
+            elif self.capacity and random.random() < 0.5:
+                place = int(random.integers(self.capacity))
+                given.append(stored[place])
+                stored[place] = image.clone()
+            else:
+                given.append(image)
+        return torch.stack(given)
+
+    def state(self) -> State:
+        return {
+            f"pool/{d}": torch.stack(images).cpu().contiguous()
+            for d, images in self._images.items()
+            if images
+        }
+
+    def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        self._images = {
+            key.removeprefix("pool/"): list(images.to(device))
+            for key, images in state.items()
+            if key.startswith("pool/")
+        }
+
+
+class NegativeBank:
+    """The last `capacity` features and activation maps of each domain, without gradient.
+
+    They serve as further negatives, some steps old, at no cost.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._stored: dict[str, Tensor] = {}
+
+    def push(self, kind: str, domain: str, values: Tensor) -> None:
+        """values: [B, ...], newest last."""
+        old = self.get(kind, domain)
+        values = values.detach() if old is None else torch.cat([old, values.detach()])
+        if self.capacity:
+            self._stored[f"bank/{kind}/{domain}"] = values[-self.capacity :].contiguous()
+
+    def get(self, kind: str, domain: str) -> Tensor | None:
+        return self._stored.get(f"bank/{kind}/{domain}")
+
+    def state(self) -> State:
+        return {key: values.cpu().contiguous() for key, values in self._stored.items()}
+
+    def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        self._stored = {k: v.to(device) for k, v in state.items() if k.startswith("bank/")}
+
+
+@torch.no_grad()
+def translation_grid(networks: Networks, batch: Unpaired) -> Tensor:
+    """Two rows of image, translation, and back again, [3, 2H, 3W] in [0, 1]."""
+    rows = []
+    for origin, target, image in (
+        (*batch.domains, batch.a[:1]),
+        (*batch.domains[::-1], batch.b[:1]),
+    ):
+        fake = networks.decoders[target](networks.encoders[origin](image))
+        rebuilt = networks.decoders[origin](networks.encoders[target](fake))
+        rows.append(torch.cat([image, fake, rebuilt], dim=3))
+    return (torch.cat(rows, dim=2)[0].float().cpu() + 1) / 2

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random batches: two different domains per step, unpaired or as true pairs of one place.
+
+Every draw comes from a generator made of (seed, stage, step[, process]): nothing to save, and a
+resumed run draws what the interrupted one would have drawn. All processes draw the same domains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from training.data.augment import photometric
+from training.data.image_store import ImageStore, random_box
+from training.data.places import jittered, same_place
+from training.disam.config import AlignedConfig
+from training.errors import TrainingError
+
+SAME_VIEW = 0.25  # crops that share more than this of the smaller one are no negatives
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Random images of two domains, [B, 3, H, W] each in [−1, 1].
+
+    Of each couple exactly one image is mirrored, so that their contents differ for sure.
+    more_a, more_b: further negatives [K, 3, H, W] of either domain.
+    """
+
+    domains: tuple[str, str]
+    a: Tensor
+    b: Tensor
+    more_a: Tensor
+    more_b: Tensor
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """True pairs: a[k] and b[k] [B, 3, H, W] show one place, in two domains or twice in one.
+
+    different: bool [B, B], where a[i] and b[j] surely show two places.
+    """
+
+    domains: tuple[str, str]
+    a: Tensor
+    b: Tensor
+    different: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees; None where the stage has no loss for it."""
+
+    unpaired: Unpaired | None
+    aligned: Aligned | None
+
+
+class Sampler:
+    """Draws batches from an image store. Raises TrainingError for fewer than two domains."""
+
+    def __init__(
+        self, store: ImageStore, domains: Sequence[str], seed: int = 0, process: int = 0
+    ) -> None:
+        rows = store.rows()
+        lacking = [d for d in domains if d not in rows]
+        if lacking or len(domains) < 2:
+            raise TrainingError(
+                f"expected images of two or more domains, of {', '.join(domains) or 'none'} "
+                f"found {', '.join(f'{d} ({len(r)})' for d, r in rows.items())}"
+            )
+        self.store, self.seed, self.process = store, seed, process
+        self.rows = {domain: rows[domain] for domain in domains}
+        self._pairs: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+
+    def unpaired(self, stage: int, step: int, count: int, more: int = 0) -> Unpaired:
+        """`count` random crops of each of two domains and `more` further ones of each."""
+        shared, own = self._generators(stage, step)
+        a, b = shared.permutation(list(self.rows))[:2].tolist()
+        mirrored = own.random(count) < 0.5
+        images = []
+        for domain, flips in ((a, mirrored), (b, ~mirrored)):
+            flips = [*flips, *(own.random(more) < 0.5)]
+            images.append(torch.stack([self._random_crop(domain, bool(f), own) for f in flips]))
+        x, y = images
+        return Unpaired((a, b), x[:count], y[:count], x[count:], y[count:])
+
+    def prepare_pairs(self, config: AlignedConfig) -> None:
+        """Find all true pairs. Raises TrainingError when no two domains share a place."""
+        self._pairs.clear()
+        for a, b in [*combinations(self.rows, 2), *((d, d) for d in self.rows)]:
+            partners = find_partners(self.store, self.rows[a], self.rows[b], config)
+            if len(partners) > 1:
+                self._pairs[a, b] = partners
+        if not any(a != b for a, b in self._pairs):
+            raise TrainingError(
+                f"no true pairs: no two of {', '.join(self.rows)} have posed images within "
+                f"{config.radius} m and {config.angle}° of each other; raise aligned.radius, put "
+                f"drives of one route into one folder, or turn aligned losses off"
+            )
+
+    def aligned(self, stage: int, step: int, count: int, config: AlignedConfig) -> Aligned:
+        """`count` random true pairs of two domains or, some of the time, of one."""
+        shared, own = self._generators(stage, step)
+        alone = shared.random() < config.same_domain
+        choices = [pair for pair in self._pairs if (pair[0] == pair[1]) == alone]
+        choices = choices or list(self._pairs)
+        a, b = choices[shared.integers(len(choices))]
+        partners = self._pairs[a, b]
+        rows = own.choice(list(partners), count, replace=count > len(partners)).tolist()
+        crops_a, crops_b = [], []
+        for row in rows:
+            flip = bool(own.random() < 0.5)
+            box = random_box(self.store, row, own)
+            crops_a.append((row, box, flip))
+            partner = int(own.choice(partners[row]))
+            crops_b.append((partner, jittered(box, config.jitter, own), flip))
+        different = ~same_place(
+            *(np.stack([self.store.place(r, box) for r, box, _ in c]) for c in (crops_a, crops_b)),
+            radius=config.negative_radius,
+            angle=180.0,
+            overlap=SAME_VIEW,
+        )
+        strength = self.store.crops.photometric
+        x, y = (
+            torch.stack([photometric(self.store.crop(*crop), strength, own) for crop in c])
+            for c in (crops_a, crops_b)
+        )
+        return Aligned((a, b), x, y, torch.from_numpy(different))
+
+    def _generators(self, stage: int, step: int) -> tuple[np.random.Generator, ...]:
+        """One generator that all processes share and one of this process."""
+        return tuple(
+            np.random.default_rng([self.seed, stage, step, who]) for who in (0, 1 + self.process)
+        )
+
+    def _random_crop(self, domain: str, flip: bool, random: np.random.Generator) -> Tensor:
+        rows = self.rows[domain]
+        row = rows[random.integers(len(rows))]
+        return self.store.crop(row, random_box(self.store, row, random), flip)
+
+
+def find_partners(
+    store: ImageStore, rows_a: Sequence[int], rows_b: Sequence[int], config: AlignedConfig
+) -> dict[int, np.ndarray]:
+    """For images of one domain the nearest image of another (all that are equally near).
+
+    Fixed cameras' images are all equally near. An image is never its own partner.
+    """
+    partners: dict[int, np.ndarray] = {}
+    for group in {store.photos[row].group for row in rows_a} - {""}:
+        here, there = (
+            np.array([r for r in rows if store.photos[r].group == group], dtype=int)
+            for rows in (rows_a, rows_b)
+        )
+        if not len(there):
+            continue
+        positions, axes = (
+            np.array([getattr(store.photos[r], name) for r in there])
+            for name in ("position", "axis")
+        )
+        tree = cKDTree(positions)
+        for row in here:
+            photo = store.photos[row]
+            near = np.array(tree.query_ball_point(photo.position, config.radius), dtype=int)
+            turned = axes[near] @ np.array(photo.axis) < np.cos(np.radians(config.angle)) - 1e-9
+            near = near[~turned & (there[near] != row)]
+            if len(near):
+                gaps = np.linalg.norm(positions[near] - photo.position, axis=1)
+                partners[int(row)] = there[near[gaps <= gaps.min() + 1e-6]]
+    return dict(sorted(partners.items()))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stage of DISAM's own method: its optimizers, what it remembers, and one step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.optim import Adam, Optimizer
+
+from training.disam.config import ALIGNED, TRANSLATING, TrainConfig
+from training.disam.networks import NegativeBank, TranslationPool
+from training.disam.sampling import Aligned, Batch, Sampler, Unpaired
+from training.disam.steps import aligned_terms, discriminator_terms, generator_terms, weights_at
+from training.engine.networks import Networks, State, Terms, total
+from training.engine.parallel import Processes
+from training.engine.stage_base import StageBase
+from training.errors import TrainingError
+from training.memory import out_of_memory
+
+POOL_STREAM = 2**20  # tells the pool's random choices from the sampler's
+
+
+class StageRun(StageBase):
+    """Trains the networks for one stage; `index` is its position in the recipe."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        index: int,
+        networks: Networks,
+        device: torch.device,
+        processes: Processes | None = None,
+        sampler: Sampler | None = None,
+    ) -> None:
+        precision = getattr(torch, config.precision)
+        super().__init__(config, index, networks, device, processes, precision)
+        self.sampler = sampler
+        self.pool = TranslationPool(config.pool)
+        self.bank = NegativeBank(config.triplets.group - 1)
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        options = {"lr": self.config.learning_rate, "betas": (self.config.beta1, 0.999)}
+        optimizers = {"generators": Adam(self.networks.generators(), **options)}
+        if "gan" in self.stage.losses.on():
+            optimizers["critics"] = Adam(self.networks.critics(), **options)
+        return optimizers
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step (from 0); the same whenever it is asked for."""
+        stage, triplets = self.stage, self.config.triplets
+        fresh = triplets.group - 1 if self.is_hard(step) and not triplets.cached else 0
+        unpaired = aligned = None
+        if stage.losses.on(TRANSLATING):
+            unpaired = self.sampler.unpaired(self.index, step, stage.batch_size, fresh)
+        if stage.losses.on(ALIGNED):
+            pairs = self.config.aligned
+            aligned = self.sampler.aligned(self.index, step, stage.aligned_batch, pairs)
+        return Batch(unpaired, aligned)
+
+    def is_hard(self, step: int) -> bool:
+        """Whether negatives are the hardest of a group in this step."""
+        return step >= self.stage.hard_from * self.stage.steps
+
+    def update(self, step: int, batch: Batch) -> Terms:
+        """Update the networks of the batch's domains. Returns the unweighted loss terms."""
+        batch = self.to_device(batch)
+        critics = self.networks.critics()
+        _require_gradient(critics, False)
+        terms, ways = self.losses(step, batch)
+        self.descend("generators", total(terms, weights_at(self.stage, step)))
+        if ways is not None and "critics" in self.optimizers:
+            _require_gradient(critics, True)
+            seeds = [self.config.seed, self.index, step, self.processes.rank, POOL_STREAM]
+            with self.autocast():
+                found = discriminator_terms(
+                    self.networks, ways, self.pool, np.random.default_rng(seeds)
+                )
+            self.descend("critics", total(found, {"discriminator": self.stage.losses.gan}))
+            terms |= found
+        return terms
+
+    def out_of_memory(self) -> TrainingError:
+        return out_of_memory(self)
+
+    def losses(self, step: int, batch: Batch) -> tuple[Terms, tuple | None]:
+        """All terms of the generators' step and the translations, if any."""
+        terms: Terms = {}
+        ways = None
+        hard = self.is_hard(step)
+        with self.autocast():
+            if batch.unpaired is not None:
+                terms, ways = generator_terms(
+                    *(self.networks, batch.unpaired, self.stage, self.config.triplets),
+                    *(self.bank, hard),
+                )
+            if batch.aligned is not None:
+                terms |= aligned_terms(
+                    *(self.networks, batch.aligned, self.stage, self.config.aligned),
+                    *(self.config.descriptor, hard),
+                )
+        return terms, ways
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to the device in the configured memory format."""
+        unpaired, aligned = batch.unpaired, batch.aligned
+        if unpaired is not None:
+            images = (unpaired.a, unpaired.b, unpaired.more_a, unpaired.more_b)
+            unpaired = Unpaired(unpaired.domains, *(self.move(x) for x in images))
+        if aligned is not None:
+            different = aligned.different.to(self.device)
+            pair = self.move(aligned.a), self.move(aligned.b)
+            aligned = Aligned(aligned.domains, *pair, different)
+        return Batch(unpaired, aligned)
+
+    def memory_state(self) -> State:
+        """Past translations and negatives of this process."""
+        return {**self.pool.state(), **self.bank.state()}
+
+    def load_memory_state(self, state: State) -> None:
+        self.pool.load(state, self.device)
+        self.bank.load(state, self.device)
+
+
+def _require_gradient(parameters: list, needed: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(needed)

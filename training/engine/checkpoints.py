@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run directory: what a run resumes from, finished stages, the model.
+
+checkpoints/<step>/    state.json, networks, optimizers and each process's memory (safetensors);
+                       written as <step>.part and renamed: a killed run leaves nothing half-written
+stages/<name>.safetensors        all networks at the end of a stage
+stages/<name>.best.safetensors   encoders with the best validation recall
+model/                 the result, for disam_ros.load_model
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from training.engine.networks import State
+from training.engine.parallel import Processes
+from training.engine.stage_base import StageBase
+from training.errors import TrainingError
+from training.settings import RunConfig
+
+FREE_KEYS = (  # settings that may differ when a run is resumed: they do not change what is computed
+    "output",
+    "device",
+    "threads",
+    "prefetch",
+    "log_every",
+    "grid_every",
+    "checkpoint_every",
+)
+
+
+@dataclass
+class Progress:
+    """How far a run is. `step` counts the finished steps of the stage number `stage`."""
+
+    stage: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    began_at: str = ""  # commit
+    best: dict[str, float] = field(default_factory=dict)  # by stage: mean recall, percent
+    history: list[dict] = field(default_factory=list)  # validations in order
+
+
+def save_checkpoint(
+    directory: Path,
+    config: RunConfig,
+    images: Mapping[str, int],
+    progress: Progress,
+    run: StageBase,
+    processes: Processes,
+) -> Path:
+    """Write a point to resume from and remove the older ones.
+
+    images: how many of each domain. Raises TrainingError where weights are not finite: the last
+    good checkpoint stays.
+    """
+    done = sum(stage.steps for stage in config.stages[: progress.stage]) + progress.step
+    target = directory / "checkpoints" / f"{done:09d}"
+    part = target.with_suffix(".part")
+    networks = run.networks.state()
+    for name, value in networks.items():
+        if not value.isfinite().all():
+            raise TrainingError(f"weights '{name}' are not finite after step {progress.step}")
+    if processes.first:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    processes.wait()
+    save_file(run.memory_state(), part / f"memory-{processes.rank}.safetensors")
+    processes.wait()
+    if processes.first:
+        save_file(networks, part / "networks.safetensors")
+        save_file(run.optimizer_state(), part / "optimizers.safetensors")
+        header = {
+            "config": config.to_json(),
+            "images": dict(images),
+            "processes": processes.count,
+            "progress": asdict(progress),
+        }
+        (part / "state.json").write_text(json.dumps(header, indent=2) + "\n")
+        _sync(part)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(part, target)
+        for old in _checkpoints(directory):
+            if old != target:
+                shutil.rmtree(old)
+    processes.wait()
+    return target
+
+
+def find_checkpoint(directory: Path) -> Path | None:
+    """The newest complete checkpoint of a run."""
+    return max(_checkpoints(directory), default=None)
+
+
+def load_progress(
+    checkpoint: Path, config: RunConfig, images: Mapping[str, int], processes: Processes
+) -> Progress:
+    """Read how far a run was. Raises TrainingError naming every setting that differs now."""
+    try:
+        header = json.loads((checkpoint / "state.json").read_text())
+        progress = Progress(**header["progress"])
+        was = {"config": header["config"], "images": header["images"]}
+        was["processes"] = header["processes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{checkpoint} is damaged ({error}); remove it") from error
+    now = {"config": config.to_json(), "images": dict(images), "processes": processes.count}
+    for key in FREE_KEYS:
+        was["config"].pop(key, None)
+        now["config"].pop(key, None)
+    gaps = differences(was, json.loads(json.dumps(now)))
+    if gaps:
+        raise TrainingError(
+            f"{checkpoint} was made with other settings: {'; '.join(gaps)}. Resume with the same "
+            f"config and data, or choose another --output"
+        )
+    return progress
+
+
+def restore(checkpoint: Path, run: StageBase, processes: Processes) -> None:
+    """Put networks, optimizers and memory of a stage back. Raises TrainingError if damaged."""
+    try:
+        run.networks.load(load_file(checkpoint / "networks.safetensors"))
+        run.load_optimizer_state(load_file(checkpoint / "optimizers.safetensors"))
+        run.load_memory_state(load_file(checkpoint / f"memory-{processes.rank}.safetensors"))
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise TrainingError(f"{checkpoint} is damaged ({error}); remove it") from error
+
+
+def differences(was: Any, now: Any, name: str = "") -> list[str]:
+    """Every leaf in which two JSON values differ, as 'key: was → now'."""
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        was, now = (dict(enumerate(values)) for values in (was, now))
+    if isinstance(was, dict) and isinstance(now, dict):
+        gaps = []
+        for key in [*was, *(k for k in now if k not in was)]:
+            inner = f"{name}.{key}" if name else f"{key}"
+            gaps += differences(was.get(key), now.get(key), inner)
+        return gaps
+    return [] if was == now else [f"{name.removeprefix('config.')}: {was} → {now}"]
+
+
+def save_stage(directory: Path, name: str, state: State) -> None:
+    """Write stages/<name>.safetensors in one go."""
+    path = directory / "stages" / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    save_file(state, part)
+    os.replace(part, path)
+
+
+def load_stage(directory: Path, name: str) -> State:
+    """Networks at the end of a stage. Raises TrainingError."""
+    path = directory / "stages" / f"{name}.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}); train that stage again") from error
+
+
+def best_encoders(directory: Path, name: str) -> State:
+    """A stage's encoders with the best recall, or the last ones where none was measured."""
+    best = f"{name}.best"
+    found = (directory / "stages" / f"{best}.safetensors").exists()
+    return load_stage(directory, best if found else name)
+
+
+def forget_stages(directory: Path) -> None:
+    """Remove stage files of a run that ended before its first checkpoint."""
+    shutil.rmtree(directory / "stages", ignore_errors=True)
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    return [p for p in (directory / "checkpoints").glob("*") if p.name.isdigit()]
+
+
+def _sync(directory: Path) -> None:
+    """Make sure that all files of a directory are on disk before it is renamed."""
+    for path in directory.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)

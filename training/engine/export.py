@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finished stages → the model directory that disam_ros.load_model reads."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from disam_ros.device import processor_name
+from training.engine.checkpoints import Progress
+from training.settings import RunConfig
+
+
+def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int]) -> dict:
+    """How the model came about: losses, data, seed, steps, commit, time, machine, recall."""
+    return {
+        "losses": {stage.name: stage.losses.on() for stage in config.stages},
+        "steps": {stage.name: stage.steps for stage in config.stages},
+        "initial": Path(config.initial).name,
+        "data": config.data,
+        "images": dict(images),
+        "seed": config.seed,
+        "seconds": round(progress.seconds, 1),
+        "commit": progress.began_at,
+        "machine": processor_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "validation": {"data": config.validation.data, "history": progress.history},
+        "best_recall": progress.best,
+        "config": config.to_json(),
+    }
+
+
+def git_commit() -> str:
+    """Commit of this source tree; '-dirty' with changes, empty outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(
+            [*command, "--abbrev=40", "--exclude=*"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

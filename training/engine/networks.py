@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named networks of a run, their state, and sums of loss terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from disam_ros.errors import ModelError
+from disam_ros.models.mobile import read_backbone
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Networks:
+    """Encoder, decoder and discriminator of every domain; the latter two may be left out."""
+
+    encoders: dict[str, nn.Module]
+    decoders: dict[str, nn.Module] = field(default_factory=dict)
+    discriminators: dict[str, nn.Module] = field(default_factory=dict)
+
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """('encoder/day', module), ... in a fixed order."""
+        for kind in ("encoders", "decoders", "discriminators"):
+            for domain, module in getattr(self, kind).items():
+                yield f"{kind}/{domain}", module
+
+    def generators(self) -> list[nn.Parameter]:
+        """Parameters of encoders and decoders."""
+        modules = [*self.encoders.values(), *self.decoders.values()]
+        return [p for module in modules for p in module.parameters()]
+
+    def critics(self) -> list[nn.Parameter]:
+        """Parameters of discriminators."""
+        return [p for module in self.discriminators.values() for p in module.parameters()]
+
+    def state(self) -> State:
+        """All weights, keys `encoders/<domain>/<parameter>`."""
+        return {
+            f"{name}/{key}": value.detach().cpu().contiguous()
+            for name, module in self.modules()
+            for key, value in module.state_dict().items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the weights of those modules that `state` holds."""
+        for name, module in self.modules():
+            found = {
+                k.removeprefix(name + "/"): v for k, v in state.items() if k.startswith(name + "/")
+            }
+            if found:
+                module.load_state_dict(found)
+
+    def start_from(self, path: Path) -> None:
+        """Take over weights of a file: a stage of another run, or an encoder's pretrained trunk.
+
+        The trunk goes to the encoders of all domains. Raises ModelError for another file.
+        """
+        if path.suffix != ".safetensors":
+            backbone = read_backbone(path)
+            state = {f"encoders/{d}/{k}": v for d in self.encoders for k, v in backbone.items()}
+        else:
+            try:
+                state = load_file(path)
+            except (OSError, SafetensorError) as error:
+                raise ModelError(f"initial weights {path} cannot be read: {error}") from error
+        known = {name for name, _ in self.modules()}
+        if not any("/".join(key.split("/")[:2]) in known for key in state):
+            raise ModelError(f"{path} holds none of {', '.join(sorted(known))}")
+        try:
+            self.load(state)
+        except RuntimeError as error:
+            raise ModelError(f"initial weights {path} do not fit the networks: {error}") from error
+
+
+def drawn_from_seed(
+    names: Sequence[str], build: Callable[[], nn.Module], seed: int
+) -> dict[str, nn.Module]:
+    """A module for every name, all of them equal; other random numbers are left as they were."""
+    modules = {}
+    for name in names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            modules[name] = build()
+    return modules
+
+
+Terms = dict[str, Tensor]
+
+
+def total(terms: Terms, weights: Mapping[str, float]) -> Tensor:
+    """Σ λ·term."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of a run: progress bar, losses, TensorBoard. Also the guard against NaN."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from training.engine.networks import Terms
+from training.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+
+class LossLog:
+    """Collects loss terms on the device; looking at them costs one transfer per `flush`."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self._terms: list[tuple[int, list[str], Tensor]] = []
+
+    def add(self, step: int, terms: Terms) -> None:
+        self._terms.append((step, list(terms), torch.stack([t.float() for t in terms.values()])))
+
+    def flush(self) -> dict[str, float]:
+        """Means since the last flush.
+
+        Raises TrainingError naming the first step and term that are not finite.
+        """
+        sums: dict[str, list[float]] = {}
+        for step, names, values in self._terms:
+            for name, value in zip(names, values.tolist(), strict=True):
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"loss '{name}' is {value} in step {step} of stage '{self.stage}': "
+                        f"stopped. The last good checkpoint is kept; lower learning_rate or that "
+                        f"loss's weight and start anew, or resume to try again"
+                    )
+                sums.setdefault(name, []).append(value)
+        self._terms.clear()
+        return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+class Reporter:
+    """Progress bar and TensorBoard of one stage; does nothing in processes but the first."""
+
+    def __init__(self, directory: Path, stage: str, steps: int, done: int, shown: bool) -> None:
+        self._stage, self._writer = stage, open_tensorboard(directory) if shown else None
+        pause = 0.5 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(
+            total=steps, initial=done, desc=stage, disable=not shown, mininterval=pause
+        )
+
+    def advance(self) -> None:
+        self._bar.update()
+
+    def losses(self, step: int, means: dict[str, float], learning_rate: float) -> None:
+        self._bar.set_postfix({k: f"{v:.3g}" for k, v in means.items()}, refresh=False)
+        self._scalars(step, {"learning_rate": learning_rate, **means})
+
+    def recall(self, step: int, found: dict[str, float]) -> None:
+        text = ", ".join(f"{k} {v:.1f}" for k, v in found.items())
+        self._bar.write(f"{self._stage} step {step}: recall@1 {text} %", file=sys.stderr)
+        self._scalars(step, {f"recall_{k}": v for k, v in found.items()})
+
+    def grid(self, step: int, picture: Tensor) -> None:
+        if self._writer is not None:
+            self._writer.add_image(f"{self._stage}/translations", picture, step)
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{self._stage}/{name}", value, step)
+
+
+def open_tensorboard(directory: Path) -> object | None:
+    """A SummaryWriter, or None with a message where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.warning("TensorBoard is not installed, no curves: pip install tensorboard")
+        return None
+    return SummaryWriter(str(directory / "tensorboard"))

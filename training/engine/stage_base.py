@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the stages of every method share: optimizers, learning rate, one guarded step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from training.engine.networks import Networks, State, Terms
+from training.engine.parallel import Processes
+from training.errors import TrainingError
+from training.settings import RunConfig
+
+
+class StageBase(ABC):
+    """Trains networks for the stage number `index` of a recipe."""
+
+    optimizers: dict[str, Optimizer]
+
+    def __init__(
+        self,
+        config: RunConfig,
+        index: int,
+        networks: Networks,
+        device: torch.device,
+        processes: Processes | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.config, self.index, self.networks, self.device = config, index, networks, device
+        self.processes = processes or Processes()
+        self.stage: Any = config.stages[index]
+        self.precision = precision
+        self.optimizers = self.make_optimizers()
+        self.rates = {n: o.param_groups[0]["lr"] for n, o in self.optimizers.items()}
+        scaling = precision == torch.float16 and device.type == "cuda"
+        self.scalers = {name: torch.amp.GradScaler(enabled=scaling) for name in self.optimizers}
+
+    @abstractmethod
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Optimizers by name, each with the learning rate it begins with."""
+
+    @abstractmethod
+    def batch(self, step: int) -> Any:
+        """What a step (from 0) sees; the same whenever it is asked for."""
+
+    @abstractmethod
+    def update(self, step: int, batch: Any) -> Terms:
+        """Update the networks. Returns the unweighted loss terms."""
+
+    @abstractmethod
+    def out_of_memory(self) -> TrainingError:
+        """What to say when memory ran out in a step."""
+
+    @abstractmethod
+    def memory_state(self) -> State:
+        """What this process remembers beside networks and optimizers."""
+
+    @abstractmethod
+    def load_memory_state(self, state: State) -> None:
+        """Take over what `memory_state` gave."""
+
+    def share_of_rate(self, step: int) -> float:
+        """1, then linearly towards 0, which the step after the last one would have."""
+        steps = self.stage.steps
+        falling = max(1.0, steps * (1.0 - self.stage.constant))
+        return min(1.0, (steps - step) / falling)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the first optimizer."""
+        return next(iter(self.rates.values())) * self.share_of_rate(step)
+
+    def step(self, step: int, batch: Any) -> Terms:
+        """One update. Raises TrainingError, saying what would fit, when memory runs out."""
+        try:
+            for name, optimizer in self.optimizers.items():
+                optimizer.zero_grad(set_to_none=True)
+                for group in optimizer.param_groups:
+                    group["lr"] = self.rates[name] * self.share_of_rate(step)
+            return {k: term.detach() for k, term in self.update(step, batch).items()}
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise self.out_of_memory()  # out here the failed step's tensors are freed
+
+    def descend(self, name: str, loss: Tensor) -> None:
+        """One step of an optimizer down the gradient of a loss, averaged over processes."""
+        optimizer, scaler = self.optimizers[name], self.scalers[name]
+        scaler.scale(loss).backward()
+        self.processes.average_gradients(optimizer.param_groups[0]["params"])
+        scaler.step(optimizer)
+        scaler.update()
+
+    def move(self, images: Tensor) -> Tensor:
+        """Images on the device in the configured memory format."""
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        return images.to(self.device, non_blocking=True, memory_format=layout)
+
+    def autocast(self) -> torch.autocast:
+        mixed = self.precision != torch.float32
+        return torch.autocast(self.device.type, self.precision if mixed else None, enabled=mixed)
+
+    def optimizer_state(self) -> State:
+        """Adam's moments by parameter number, and the scalers' numbers."""
+        state = {
+            f"{name}/{number}/{key}": value.cpu().contiguous()
+            for name, optimizer in self.optimizers.items()
+            for number, values in optimizer.state_dict()["state"].items()
+            for key, value in values.items()
+        }
+        for name, scaler in self.scalers.items():
+            for key, value in scaler.state_dict().items():
+                state[f"scaler/{name}/{key}"] = torch.tensor(value, dtype=torch.float64)
+        return state
+
+    def load_optimizer_state(self, state: State) -> None:
+        for name, optimizer in self.optimizers.items():
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in state.items():
+                owner, *rest = key.split("/")
+                if owner == name:
+                    moments.setdefault(int(rest[0]), {})[rest[1]] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, scaler in self.scalers.items():
+            head = f"scaler/{name}/"
+            found = {k.removeprefix(head): v.item() for k, v in state.items() if k.startswith(head)}
+            if found:
+                found["growth_interval"] = int(found["growth_interval"])
+                found["_growth_tracker"] = int(found["_growth_tracker"])
+                scaler.load_state_dict(found)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA's error, or that of the allocator on a CPU."""
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in words
