@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of poses, and a first honest covariance of a retrieved one: its candidates' spread."""
+"""Pose errors, poses with covariance, and the covariance of a retrieved pose.
+
+Covariances are [6, 6], order x y z rotX rotY rotZ (metres, radians), about the axes of the frame
+that the pose is expressed in (REP-103).
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -10,6 +16,41 @@ from disam_ros.geometry import Transform
 
 TEMPERATURE = 0.05  # fine-similarity difference that makes a candidate e times less likely
 ROTATION_FLOOR = np.radians(2.0)  # standard deviation, between a map image and its query
+
+
+@dataclass(frozen=True, eq=False)
+class PoseWithCovariance:
+    """A pose `a_from_b` and the covariance [6, 6] of its error about the axes of frame a."""
+
+    pose: Transform
+    covariance: np.ndarray
+
+    def transformed(self, c_from_a: Transform) -> PoseWithCovariance:
+        """`c_from_b`: the same pose in a frame that is known exactly."""
+        axes = np.kron(np.eye(2), c_from_a.rotation)
+        return PoseWithCovariance(c_from_a @ self.pose, axes @ self.covariance @ axes.T)
+
+    def with_lever_arm(self, b_from_c: Transform) -> PoseWithCovariance:
+        """`a_from_c` of a frame fixed to b: a rotation error e moves its origin by e × arm."""
+        arm = self.pose.rotation @ b_from_c.translation
+        jacobian = np.eye(6)
+        jacobian[:3, 3:] = -cross_matrices(arm[None])[0]
+        return PoseWithCovariance(self.pose @ b_from_c, jacobian @ self.covariance @ jacobian.T)
+
+    def fuse(self, other: PoseWithCovariance) -> tuple[PoseWithCovariance, float]:
+        """The estimate from two independent ones, and their squared Mahalanobis distance.
+
+        A Kalman filter's update and its normalized innovation squared, about 6 where both
+        covariances are true (Bar-Shalom et al., Estimation with Applications to Tracking, 2001).
+        """
+        innovation = offset(other.pose, self.pose)
+        both = self.covariance + other.covariance
+        step = self.covariance @ np.linalg.solve(both, innovation)
+        left = self.covariance - self.covariance @ np.linalg.solve(both, self.covariance)
+        turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(self.pose.quaternion)
+        moved = Transform(self.pose.translation + step[:3], turned.as_quat())
+        distance = float(innovation @ np.linalg.solve(both, innovation))
+        return PoseWithCovariance(moved, (left + left.T) / 2), distance
 
 
 def offset(truth: Transform, answer: Transform) -> np.ndarray:
