@@ -27,7 +27,7 @@ RELIABLE = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for t
 # A process forked from one that has imported the nodes starts in a tenth of the time.
 _forked = multiprocessing.get_context("forkserver")
 _forked.set_forkserver_preload(
-    [f"disam_ros.nodes.{name}" for name in ("localizer.node", "map_builder.node")]
+    [f"disam_ros.nodes.{name}.node" for name in ("localizer", "map_builder", "replay")]
 )
 
 
@@ -62,11 +62,15 @@ class NodeProcess:
         return self._log.read_text()
 
     @property
-    def code(self) -> int | None:
+    def returncode(self) -> int | None:
         """Exit code; None while it runs."""
         if isinstance(self._process, subprocess.Popen):
             return self._process.poll()
         return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """As subprocess.Popen does it."""
+        return self.returncode
 
     def wait(self) -> int:
         """Exit code of a process that ends by itself."""
@@ -74,19 +78,22 @@ class NodeProcess:
             self._process.wait(PATIENCE)
         else:
             self._process.join(PATIENCE)
-        code = self.code
+        code = self.returncode
         assert code is not None, f"the node did not end within {PATIENCE:g} s"
         logs.end(self._log)
         return code
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def stop(self, signum: int = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""
-        if self.code is None:
+        if self.returncode is None:
             os.kill(self._process.pid, signum)
         try:
             return self.wait()
         finally:
-            self._process.kill()
+            self.kill()
 
 
 def _run(module: str, arguments: list[str], log: str, environment: dict[str, str]) -> None:
@@ -114,7 +121,8 @@ def node_process(
 
 
 def _yaml(value: Any) -> str:
-    if isinstance(value, str):
+    """A parameter's value as `-p name:=value` takes it."""
+    if isinstance(value, (str, Path)):
         return f"'{value}'"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_yaml(v) for v in value)}]"
