@@ -52,9 +52,10 @@ def _draw_examples(
     for row, index in enumerate(chosen):
         frame = condition.frames[index]
         query = images[frame.answer.record.id].load()
-        answer = localizer.localize(query, domain=name)
+        described = localizer.query(query, domain=name)
+        answer = localizer.answer(described)
         match = references[answer.best.record.id]
-        heat = overlay(query, localizer.activation_map(answer))
+        heat = overlay(query, localizer.activation_map(described, answer.record))
         titles = (
             f"{name}, frame {index}",
             "where it looks (activation map)",

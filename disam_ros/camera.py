@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 import cv2
@@ -68,3 +69,8 @@ def directions(camera: Camera, pixels: np.ndarray) -> np.ndarray:
     distortion = np.array(camera.distortion) if camera.distortion else None
     found = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
     return found.reshape(-1, 2)
+
+
+def mount(cameras: Mapping[str, Camera], name: str) -> Transform:
+    """base_from_camera of the camera of that name; identity where it is not listed."""
+    return cameras[name].base_from_camera if name in cameras else Transform.identity()

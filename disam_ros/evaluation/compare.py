@@ -11,7 +11,7 @@ from rich.table import Table
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
-from disam_ros.localization.result import KNOWN
+from disam_ros.localization.answer import KNOWN
 
 BLOCK = 10  # consecutive frames drawn together: neighbours in time are no independent witnesses
 DRAWS = 2000

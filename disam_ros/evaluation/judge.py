@@ -22,7 +22,7 @@ from disam_ros.evaluation.judged import Judged
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
 from disam_ros.evaluation.priors import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
-from disam_ros.localization.result import KNOWN
+from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
 
 OVERALL = "overall"

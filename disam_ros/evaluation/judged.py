@@ -9,7 +9,7 @@ from disam_ros.evaluation.answers import Answer
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.geometry import Transform
-from disam_ros.localization.result import KNOWN
+from disam_ros.localization.answer import KNOWN
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform, interpolate
 
 KEPT = 2000  # poses that are remembered
+JUMP_FACTOR = 2.0  # over the vehicle's largest speed: odometry that is faster has jumped
 JUMP_SLACK = 1.0  # metres that odometry may step at once, however short the time
 BACK, JUMP = "back", "jump"  # why odometry began anew
 
@@ -44,6 +46,18 @@ class OdometryTrack:
         self._poses: deque[Transform] = deque(maxlen=kept)
         self._travelled: deque[float] = deque(maxlen=kept)
         self.restarts = 0  # how often it began anew
+
+    @classmethod
+    def of_config(cls, config: LocalizerConfig) -> OdometryTrack:
+        """An empty track with the limits of a localizer's settings."""
+        track = cls(0)
+        track.configure(config)
+        return track
+
+    def configure(self, config: LocalizerConfig) -> None:
+        """Take the limits of a localizer's settings."""
+        self.max_age_ns = round(1e9 * config.prior.max_age)
+        self.max_speed = JUMP_FACTOR * config.max_speed
 
     @classmethod
     def of(

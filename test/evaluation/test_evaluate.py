@@ -21,8 +21,8 @@ from disam_ros.evaluation.results import to_json
 from disam_ros.evaluation.trajectories import write_trajectories
 from disam_ros.geometry import Transform
 from disam_ros.image import encode_jpeg
+from disam_ros.localization.answer import MISSING
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import MISSING
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import save_model
 

@@ -22,8 +22,8 @@ from disam_ros.evaluation.report.curves import normalized_errors
 from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, overlay
 from disam_ros.evaluation.report.plots import ground, plan
 from disam_ros.evaluation.report.timeline import MOST_ROWS, changes, told_domains
+from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import KNOWN, MISSING, UNKNOWN
 from disam_ros.mapping.builder import build_map
 
 AWKWARD = "<night & rain> $x$"

@@ -183,15 +183,12 @@ def _row(
 
 
 def _heat(frame: Judged, query: np.ndarray, localizer: Localizer) -> np.ndarray | None:
-    """The activation map against the match that was answered; None if it is not found again.
-
-    None, too, where images are described as a whole.
-    """
+    """Activation map of the query against its match; None with a global descriptor."""
     answer = frame.answer
     if not localizer.has_activation_maps:
         return None
     try:
-        found = localizer.localize(
+        described = localizer.query(
             query,
             answer.record.stamp_ns or None,
             answer.record.camera or None,
@@ -199,8 +196,7 @@ def _heat(frame: Judged, query: np.ndarray, localizer: Localizer) -> np.ndarray 
         )
     except DisamError:
         return None
-    same = [c for c in found.candidates if c.record.id == answer.best.id]
-    return localizer.activation_map(replace(found, candidates=same)) if same else None
+    return localizer.activation_map(described, answer.best)
 
 
 def _read(decode: Callable[[], np.ndarray]) -> np.ndarray | None:

@@ -69,9 +69,9 @@ class MapBuilderNode(Node):
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
-        transport, reliability = config.image_transport, config.reliability
+        transport = config.image_transport
         on_image = self._on_image
-        self._input = ImageInput(self, "image", transport, reliability, on_image, monitor)
+        self._input = ImageInput(self, "image", transport, on_image, monitor)
         subscribe(self, CameraInfo, "camera_info", self._on_camera_info, monitor, sensor_qos())
         qos = QoSProfile(depth=POSE_DEPTH, reliability=sensor_qos().reliability)
         if config.pose_source == "odom":
