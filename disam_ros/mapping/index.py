@@ -10,7 +10,6 @@ as the codes are. Where a place is given, only the images around it are compared
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +19,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from disam_ros.errors import MapError
+from disam_ros.files import atomic_file
 from disam_ros.mapping.compression import LEVELS, Projection
 
 logger = logging.getLogger(__name__)
@@ -158,13 +158,10 @@ def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
         centres, size, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
     )
     _add(index, codes, leading)
-    part = path.with_name(path.name + ".part")
     try:
-        faiss.write_index(index, str(part))
-        part.replace(path)
+        with atomic_file(path, "wb") as file:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
     except (RuntimeError, OSError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise MapError(
             f"the index {path} cannot be written: {error}; the map is whole without it, only slower"
             f" to search: free space or make it writable, then run 'disam index'"

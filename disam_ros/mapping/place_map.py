@@ -17,7 +17,6 @@ A map is written to `<name>.part` and renamed when complete, so what carries the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import ImageRecord, RecordTable
 from disam_ros.errors import DisamError, MapError
-from disam_ros.files import file_sha256
+from disam_ros.files import file_sha256, part_of, read_json
 from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, MapKeypoints
 from disam_ros.settings import from_dict
@@ -89,7 +88,7 @@ class PlaceMap:
 
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
         self.directory = Path(directory)
-        values = _read_json(self.directory)
+        values = _read_header(self.directory)
         try:
             self.header = MapHeader.from_json(values)
             count, checksums = values["images"], values["sha256"]
@@ -183,19 +182,12 @@ class PlaceMap:
             raise MapError(f"{self.directory / name} is damaged: {error}") from error
 
 
-def _read_json(directory: Path) -> dict:
+def _read_header(directory: Path) -> dict:
     path = directory / "map.json"
     if not path.is_file():
-        part = directory.with_name(directory.name + ".part")
+        part = part_of(directory)
         hint = "build one with 'disam build-map'"
         if part.exists():
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
-    try:
-        values = json.loads(path.read_text())
-        version = values["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise MapError(f"{path} is malformed: {error}") from error
-    if version != FORMAT_VERSION:
-        raise MapError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
-    return values
+    return read_json(path, FORMAT_VERSION, MapError)

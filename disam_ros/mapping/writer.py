@@ -20,7 +20,7 @@ import numpy as np
 
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
-from disam_ros.files import file_sha256
+from disam_ros.files import file_sha256, part_of, sync, sync_directory, write_json
 from disam_ros.mapping.compression import CHUNK, learn, to_int8
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader
@@ -45,7 +45,7 @@ class MapWriter:
         self.directory = Path(directory)
         if self.directory.exists():
             raise MapError(f"{self.directory} exists; choose a new directory or remove it")
-        self.part = self.directory.with_name(self.directory.name + ".part")
+        self.part = part_of(self.directory)
         self.count = 0
         self.position = 0
         self.skipped = 0
@@ -91,11 +91,11 @@ class MapWriter:
         """Make everything added so far survive a kill; the input is consumed up to `position`."""
         with self._reporting_disk_errors():
             for file in self._files.values():
-                _sync(file)
+                sync(file)
             progress = {**self._identity, "count": self.count}
             progress |= {"position": position, "skipped": skipped}
             progress["csv_bytes"] = self._files["images.csv"].tell()
-            _replace(self.part / "progress.json", json.dumps(progress))
+            write_json(self.part / "progress.json", progress)
         self.position, self.skipped = position, skipped
 
     def finish(self, extra: dict | None = None) -> Path:
@@ -112,14 +112,19 @@ class MapWriter:
             self._triangulate(cameras)
             values = self._header.to_json() | {"images": self.count, **(extra or {})}
             values["camera_names"] = cameras
-            files = self._header.data_files
-            values["sha256"] = {name: file_sha256(self.part / name) for name in files}
-            _replace(self.part / "map.json", json.dumps(values, indent=2) + "\n")
-            os.rename(self.part, self.directory)
+            values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
+            write_json(self.part / "map.json", values)
+            self.part.rename(self.directory)
             for name in ("progress.json", WHOLE):
                 (self.directory / name).unlink(missing_ok=True)
-            _sync_directory(self.directory.parent)
+            sync_directory(self.directory.parent)
         return self.directory
+
+    def _seal(self, name: str) -> str:
+        """Flush a file to disk, however it was written. Returns its SHA-256."""
+        with (self.part / name).open("r+b") as file:
+            sync(file)
+        return file_sha256(self.part / name)
 
     def _compress(self) -> None:
         """Write coarse.npy and its projection from the whole descriptors."""
@@ -167,7 +172,7 @@ class MapWriter:
         """Flush and close; what was committed can be resumed."""
         for file in self._files.values():
             if not file.closed:
-                _sync(file)
+                sync(file)
                 file.close()
 
     def _open(self) -> None:
@@ -227,25 +232,3 @@ class MapWriter:
                 f"{self.part} cannot be written: {error.strerror}; {self.position} inputs are "
                 f"safe on disk: free space and run the same command again to go on from there"
             ) from error
-
-
-def _sync(file: object) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, whole."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("w") as file:
-        file.write(text)
-        _sync(file)
-    os.replace(temporary, path)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
