@@ -77,5 +77,5 @@ def test_json_that_is_not_of_the_format_is_refused(tmp_path, text, words):
     (tmp_path / "file.json").write_text(text)
     with pytest.raises(MapError, match=words):
         read_json(tmp_path / "file.json", 3, MapError)
-    with pytest.raises(MapError, match="absent.json cannot be read: No such file"):
+    with pytest.raises(MapError, match=r"absent\.json cannot be read: No such file"):
         read_json(tmp_path / "absent.json", 3, MapError)
