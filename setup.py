@@ -72,10 +72,13 @@ setup(
             "colcon-common-extensions",
             "evo>=1.30",  # reads the trajectories of an evaluation
             "hypothesis>=6.90",
+            "mypy>=1.11",
             "pre-commit>=3.5",
             "pytest>=8.0",
             "pytest-timeout>=2.2",
             "ruff>=0.6",
+            "types-PyYAML",
+            "types-tqdm",
         ],
     },
     entry_points={

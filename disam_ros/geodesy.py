@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pymap3d
+from numpy.typing import NDArray
 from pymap3d import rcurve
 
 from disam_ros.errors import PriorError
@@ -29,7 +30,7 @@ class Origin:
         if not np.isfinite(self.yaw):
             raise PriorError(f"the yaw of the map's origin expects radians, got {self.yaw}")
 
-    def to_enu(self, latitude: float, longitude: float) -> np.ndarray:
+    def to_enu(self, latitude: float, longitude: float) -> NDArray[np.float64]:
         """East, north, up float64 [3] [m] of a point [deg] on the ellipsoid, seen from the origin.
 
         Up is negative: the Earth falls away from the plane that touches it at the origin.

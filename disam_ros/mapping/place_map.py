@@ -17,11 +17,13 @@ A map is written to `<name>.part` and renamed when complete, so what carries the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig
@@ -57,7 +59,7 @@ class MapHeader:
         """Files of the map besides map.json and indices."""
         return (*DATA_FILES, FILE) if self.keypoints else DATA_FILES
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         values = asdict(self)
         if self.keypoints is None:
             del values["keypoints"]
@@ -65,7 +67,7 @@ class MapHeader:
         return {"format_version": FORMAT_VERSION, **values}
 
     @classmethod
-    def from_json(cls, values: dict) -> MapHeader:
+    def from_json(cls, values: Mapping[str, Any]) -> MapHeader:
         rest = {k: values[k] for k in ("model_identity", "model_name", "map_frame")}
         return cls(
             **rest,
@@ -124,7 +126,7 @@ class PlaceMap:
                 f"load that model or rebuild the map"
             )
 
-    def rows_of(self, camera: str) -> np.ndarray:
+    def rows_of(self, camera: str) -> NDArray[np.int64]:
         """Descriptor rows (int64) of one camera. Raises MapError for a camera not in the map."""
         if camera not in self._camera_names:
             raise MapError(f"map has no camera '{camera}'; it has {self.cameras()}")
@@ -163,7 +165,7 @@ class PlaceMap:
         if verify and file_sha256(path) != sha256:
             raise MapError(f"{path} is damaged: its SHA-256 is not the one in map.json")
 
-    def _load_keypoints(self) -> np.ndarray | None:
+    def _load_keypoints(self) -> NDArray[np.void] | None:
         """Rows [N] of KeypointHeader.row_type; None where there are none."""
         if self.header.keypoints is None:
             return None
@@ -175,14 +177,15 @@ class PlaceMap:
             )
         return rows.view(kind)[:, 0]
 
-    def _load_array(self, name: str) -> np.ndarray:
+    def _load_array(self, name: str) -> NDArray[Any]:
         try:
-            return np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError) as error:
             raise MapError(f"{self.directory / name} is damaged: {error}") from error
+        return array
 
 
-def _read_header(directory: Path) -> dict:
+def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "map.json"
     if not path.is_file():
         part = part_of(directory)

@@ -87,6 +87,7 @@ def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
+    assert program is not None  # it is with dynamo
     proto = program.model_proto
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):

@@ -46,7 +46,9 @@ class Model:
     coarse: Mapping[str, nn.Module]
     fine: Mapping[str, nn.Module]
     name: str = ""
-    training: dict = field(default_factory=dict)  # provenance: losses, data, commit, steps
+    training: dict[str, Any] = field(
+        default_factory=dict
+    )  # provenance: losses, data, commit, steps
     identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
     classifier: DomainClassifier | None = None  # names the domain of an image
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
@@ -95,10 +97,12 @@ def create_model(
     """An UNTRAINED model with weights drawn from `seed`. All encoders of one stage start equal."""
     if not domains:
         raise ModelError("a model needs at least one domain, got none")
-    stages = []
-    for offset in range(len(STAGES)):
-        stages.append({d.name: _draw(network, seed + offset) for d in domains})
-    return Model(network, domains, *stages, name=name, training={"losses": {}, "seed": seed})
+    coarse, fine = (
+        {domain.name: _draw(network, seed + offset) for domain in domains}
+        for offset in range(len(STAGES))
+    )
+    training = {"losses": {}, "seed": seed}
+    return Model(network, domains, coarse, fine, name=name, training=training)
 
 
 def create_global_model(
@@ -248,8 +252,9 @@ def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
     """A network with random weights of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = GlobalNetwork if isinstance(network, GlobalConfig) else build_encoder
-        return built(network).eval()
+        if isinstance(network, GlobalConfig):
+            return GlobalNetwork(network).eval()
+        return build_encoder(network).eval()
 
 
 def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:

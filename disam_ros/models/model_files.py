@@ -19,7 +19,7 @@ from disam_ros.files import atomic_file, file_sha256, read_json, write_json
 FORMAT_VERSION = 1
 
 
-def read_header(directory: Path) -> dict:
+def read_header(directory: Path) -> dict[str, Any]:
     """model.json. Raises ModelError where it is missing, malformed or of another version."""
     path = directory / "model.json"
     if not path.is_file():
