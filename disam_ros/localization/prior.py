@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from disam_ros.errors import PriorError
-from disam_ros.geodesy import Origin, _check_place, _ecef
+from disam_ros.geodesy import Origin, require_place
 from disam_ros.geometry import Transform
 
 GATE = 3.0  # standard deviations within which a place agrees with a prior (98.9 % of them do)
@@ -94,21 +94,18 @@ def gnss_prior(
     north), turned into the map's axes. Raises PriorError for no place on Earth, one farther than
     100 km from the origin, or a covariance that is none.
     """
-    _check_place(latitude, longitude, "the fix")
+    require_place(latitude, longitude, "the fix")
     _check(np.asarray(covariance, dtype=np.float64))
-    gap = _ecef(latitude, longitude) - _ecef(origin.latitude, origin.longitude)
-    distance = float(np.linalg.norm(gap))
+    enu = origin.to_enu(latitude, longitude)
+    distance = float(np.linalg.norm(enu))
     if distance > FARTHEST:
         raise PriorError(
             f"the fix {latitude:.5f}, {longitude:.5f} lies {distance / 1e3:.0f} km from the map's "
             f"origin {origin.latitude:.5f}, {origin.longitude:.5f}: is the origin right?"
         )
-    lat, lon = np.radians([origin.latitude, origin.longitude])
-    east = np.array([-np.sin(lon), np.cos(lon), 0.0])
-    north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
     c, s = np.cos(origin.yaw), np.sin(origin.yaw)
     map_from_enu = np.array([[c, s], [-s, c]])
-    mean = map_from_enu @ np.array([east @ gap, north @ gap])
+    mean = map_from_enu @ enu[:2]
     return PositionPrior(mean, map_from_enu @ np.asarray(covariance, float) @ map_from_enu.T)
 
 
