@@ -10,6 +10,7 @@ from pathlib import Path
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
+from disam_ros.files import atomic_file, read_json
 
 FORMAT_VERSION = 1
 FRAME_COLUMNS = (
@@ -36,7 +37,8 @@ def to_json(evaluation: Evaluation) -> dict:
 def write_results(path: Path, evaluation: Evaluation) -> None:
     """Write results.json."""
     text = json.dumps(to_json(evaluation), indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n")
+    with atomic_file(path) as file:
+        file.write(text + "\n")
 
 
 def read_results(path: Path | str) -> dict:
@@ -46,15 +48,11 @@ def read_results(path: Path | str) -> dict:
     if not path.is_file():
         raise DatasetError(f"{path} not found: expected what `disam evaluate` wrote")
     try:
-        values = json.loads(path.read_text())
-        version = values["format_version"]
-        columns = values["frames"]
-        if set(columns) != set(FRAME_COLUMNS) or "metrics" not in values[OVERALL]:
+        values = read_json(path, FORMAT_VERSION, DatasetError)
+        if set(values["frames"]) != set(FRAME_COLUMNS) or "metrics" not in values[OVERALL]:
             raise ValueError("it lacks figures")
-    except (ValueError, KeyError, TypeError) as error:
+    except (DatasetError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not a results.json of `disam evaluate`: {error}") from error
-    if version != FORMAT_VERSION:
-        raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
     return values
 
 

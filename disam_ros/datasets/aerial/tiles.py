@@ -10,7 +10,6 @@ side = metres_per_pixel · tile_pixels. Up in a tile is the map's +y (north), ri
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from disam_ros import image
 from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files import read_json, write_json
 from disam_ros.image import encode_jpeg
 
 FORMAT_VERSION = 1
@@ -172,20 +172,16 @@ class TileWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             values = {"format_version": FORMAT_VERSION, **asdict(self.info), "tiles": self._tiles}
-            part = self.directory / "tiles.json.part"
-            part.write_text(json.dumps(values, indent=1) + "\n")
-            part.rename(self.directory / "tiles.json")
+            write_json(self.directory / "tiles.json", values, indent=1)
 
 
 def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
     path = directory / "tiles.json"
     if not path.is_file():
         raise DatasetError(f"{path} not found: {directory} is not a tile directory")
+    values = read_json(path, FORMAT_VERSION, DatasetError)
+    del values["format_version"]
     try:
-        values = json.loads(path.read_text())
-        version = values.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
         tiles = {(int(t["column"]), int(t["row"])): str(t["path"]) for t in values.pop("tiles")}
         return TileInfo(**{**values, "origin": tuple(values["origin"])}), tiles
     except (ValueError, TypeError, KeyError, AttributeError) as error:

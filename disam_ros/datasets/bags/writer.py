@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -20,6 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
 from disam_ros.errors import BagError
+from disam_ros.files import sync, sync_directory
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image
 
@@ -193,10 +193,11 @@ class BagWriter:
         self._writer = None
         for file in (self._part / self.path.name).iterdir():
             with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+                sync(opened)
         self._refuse_existing()
         (self._part / self.path.name).chmod(0o755)
         (self._part / self.path.name).rename(self.path)
+        sync_directory(self.path.absolute().parent)
 
     def _discard(self) -> None:
         """Remove what is unfinished; does nothing after a clean end but remove the empty folder."""

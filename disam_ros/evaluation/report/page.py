@@ -44,6 +44,7 @@ from disam_ros.evaluation.report.timeline import (
     told_domains,
 )
 from disam_ros.evaluation.tables import number, percent
+from disam_ros.files import atomic_file
 from disam_ros.mapping.place_map import PlaceMap
 
 WIDEST = 480  # pixels of a picture
@@ -64,9 +65,8 @@ def write_report(
     )
     page = environment.get_template("page.html.j2")
     text = page.render(_contents(evaluation, examples, place_map))
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with atomic_file(path, encoding="utf-8") as file:
+        file.write(text)
 
 
 def _contents(
