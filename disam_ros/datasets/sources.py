@@ -115,7 +115,7 @@ def _bag_source(bag: Path | str, images: BagImages, pose_topic: str) -> ImageSou
         images.info,
         f"{identity} {pose_topic}",
         len(images),
-        (images.stamps_ns, images.poses),
+        (images.track.stamps_ns, images.track.poses),
         images.pose_fault,
         images.odometry,
     )

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from disam_ros import geometry
 from disam_ros.camera import Camera
 from disam_ros.datasets.aerial.tiles import TileSet
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
@@ -24,6 +23,7 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import ConfigError, DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image, encode_jpeg
+from disam_ros.pose_buffer import PoseBuffer
 
 logger = logging.getLogger(__name__)
 NORTH = np.pi / 2
@@ -170,12 +170,11 @@ def along_track(
     starts = [0, *(np.flatnonzero(steps > MAX_GAP) + 1), len(poses)]
     for first, end in pairwise(starts):
         way = np.concatenate([[0.0], np.cumsum(steps[first : end - 1])])
+        track = PoseBuffer.of(stamps_ns[first:end], poses[first:end], int(np.ptp(stamps_ns)))
         since = (stamps_ns[first:end] - stamps_ns[first]).astype(np.float64)
         for metres in np.arange(0.0, way[-1] + 1e-9, spacing):
             stamp = int(stamps_ns[first]) + round(float(np.interp(metres, way, since)))
-            whole = int(stamps_ns[-1] - stamps_ns[0])
-            pose = geometry.interpolate(stamps_ns[first:end], poses[first:end], stamp, whole)
-            found.append((stamp, pose))
+            found.append((stamp, track.at(stamp)))
     return found
 
 

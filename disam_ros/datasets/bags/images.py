@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from disam_ros import geometry
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
 from disam_ros.datasets.bags.poses import read_odometry_topic, read_poses
@@ -18,6 +15,7 @@ from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import BagError, DomainError
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import PoseBuffer
 
 
 class BagImage(NamedTuple):
@@ -61,7 +59,7 @@ class BagImages:
     ) -> None:
         self.bag = Path(bag)
         self.pose_fault = ""
-        self._max_gap_ns = round(max_pose_gap * 1e9)
+        max_gap_ns = round(max_pose_gap * 1e9)
         with BagReader(bag) as reader:
             self.topics = dict(image_topics or find_image_topics(reader))
             placed = dict(base_from_camera or {})
@@ -72,13 +70,12 @@ class BagImages:
             latitude, longitude = first_fix(reader)
             frames = {"map_frame": map_frame, "base_frame": base_frame}
             try:
-                self.stamps_ns, self.poses = read_poses(
-                    reader, pose_topic, **frames, any_frame=require_poses
-                )
+                poses = read_poses(reader, pose_topic, **frames, any_frame=require_poses)
+                self.track = PoseBuffer.of(*poses, max_gap_ns)
             except BagError as error:
                 if require_poses or (pose_topic and pose_topic not in reader.topics()):
                     raise
-                self.stamps_ns, self.poses = np.zeros(0, np.int64), []
+                self.track = PoseBuffer(max_gap_ns)
                 self.pose_fault = str(error)
             self.odometry = read_odometry_topic(reader)
             held = reader.topics()
@@ -114,7 +111,7 @@ class BagImages:
                     weather = message.data or None
 
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
-        base = geometry.interpolate(self.stamps_ns, self.poses, stamp_ns, self._max_gap_ns)
+        base = self.track.at(stamp_ns)
         return None if base is None else base @ self.info.cameras[camera].base_from_camera
 
 

@@ -13,6 +13,7 @@ from disam_ros.datasets.bags import messages, tf
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import BagError, GeometryError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.pose_buffer import sort_by_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def read_odometry_topic(reader: BagReader) -> tuple[np.ndarray, list[Transform]]
         with suppress(GeometryError):
             poses.append(_pose_of(message))
             stamps.append(messages.stamp_ns(message))
-    return tf.sort_by_stamp(stamps, poses) if len(poses) > 1 else None
+    return sort_by_stamp(stamps, poses) if len(poses) > 1 else None
 
 
 def read_base_from_camera(
@@ -152,7 +153,7 @@ def _from_topic(
             "%s: poses of %s are given in frame %s and are taken as '%s'; odometry drifts",
             *(reader.path, topic, sorted(other_frames), map_frame),
         )
-    return *tf.sort_by_stamp(stamps, poses), skipped
+    return *sort_by_stamp(stamps, poses), skipped
 
 
 def _pose_of(message: Any) -> Transform:
