@@ -51,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     frame, speed = place_map.header.map_frame, arguments.rate / BAG_HZ
     drives = [
         replay_drive(
-            *(place_map, MODEL, DATA / name, open_images(DATA / name, frame), name, speed),
+            place_map,
+            MODEL,
+            DATA / name,
+            open_images(DATA / name, frame),
+            name,
+            rate=speed,
             parameters={"localizer.sequence.enabled": True},
         )
         for name in CONDITIONS
@@ -64,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, condition in evaluation.conditions.items():
         title = f"{name}: answers of the node, percent of all images"
         console.print(table(title, {"disam_ros": condition.metrics, **peers(condition, pictures)}))
-    console.print(runs_table(evaluation))
+    console.print(runs_table(evaluation.runs))
     write_evaluation(output / "evaluation", evaluation, localizer, open_dataset(REFERENCE))
     draw(output / "demo.png", localizer, pictures, evaluation)
     console.print(

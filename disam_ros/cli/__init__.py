@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from disam_ros.cli import bags, data, evaluation, maps, models
 from disam_ros.errors import DisamError
 
-ROOMS = (maps, evaluation, models, bags, data)  # in the order of the help
+GROUPS = (maps, evaluation, models, bags, data)  # in the order of the help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +39,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for room in ROOMS:
-        room.add_commands(command)
+    for group in GROUPS:
+        group.add_commands(command)
     return parser

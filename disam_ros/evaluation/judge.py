@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from disam_ros.evaluation.baselines import nearest
-from disam_ros.evaluation.clock import clock_offset
 from disam_ros.evaluation.confidence import (
     Consistency,
     PrecisionRecall,
@@ -74,7 +73,7 @@ def judge(
     for drive in drives:
         told = list(drive.notes)
         frames = _judge(place_map, drive, criteria)
-        told += _places(frames, criteria) + _clock(drive, frames)
+        told += _places(frames, criteria)
         notes += [f"{drive.name}: {note}" for note in told]
         for frame in frames:
             name = frame.answer.record.domain or drive.name
@@ -187,22 +186,3 @@ def _places(frames: Sequence[Judged], criteria: Criteria) -> list[str]:
     if off == len(posed):
         return [f"every image was taken {limit}: is the drive of another place or frame?"]
     return [f"{off} of {len(posed)} images were taken {limit}"]
-
-
-def _clock(drive: Drive, frames: Sequence[Judged]) -> list[str]:
-    """An offset between the clocks of images and true poses, if it explains the errors."""
-    answered = [f for f in frames if f.given is not None and f.answer.record.stamp_ns]
-    if drive.source.track is not None and len(drive.source.track[0]):
-        track_ns, track = drive.source.track
-    else:
-        known = {f.answer.record.stamp_ns: f.truth for f in frames if f.truth is not None}
-        track_ns, track = np.array(sorted(known)), [known[s] for s in sorted(known)]
-    stamps = np.array([frame.answer.record.stamp_ns for frame in answered])
-    found = clock_offset(stamps, [frame.given for frame in answered], track_ns, track)
-    if found is None:
-        return []
-    return [
-        f"images and true poses seem to be {abs(found.seconds):.2f} s apart: with "
-        f"{found.seconds:+.2f} s on the images' stamps the median error would be "
-        f"{found.median_error_m:.2f} instead of {found.median_error_before_m:.2f} m"
-    ]

@@ -14,8 +14,17 @@ from disam_ros.files import atomic_file, read_json
 
 FORMAT_VERSION = 1
 FRAME_COLUMNS = (
-    *("condition", "stamp_ns", "camera", "outcome", "domain", "score", "matched_id"),
-    *("error_m", "error_deg", "judged", "on_map"),
+    "condition",
+    "stamp_ns",
+    "camera",
+    "outcome",
+    "domain",
+    "score",
+    "matched_id",
+    "error_m",
+    "error_deg",
+    "judged",
+    "on_map",
 )
 
 
@@ -73,16 +82,23 @@ def _figures(condition: Condition) -> dict:
 
 def _frames(evaluation: Evaluation) -> dict[str, list]:
     rows = [
-        (
-            *(name, f.answer.record.stamp_ns, f.answer.record.camera, f.answer.outcome),
-            *(f.answer.domain, f.answer.score),
-            None if f.answer.best is None else f.answer.best.id,
-            *(f.error_m, f.error_deg, f.truth is not None, f.on_map),
-        )
+        {
+            "condition": name,
+            "stamp_ns": frame.answer.record.stamp_ns,
+            "camera": frame.answer.record.camera,
+            "outcome": frame.answer.outcome,
+            "domain": frame.answer.domain,
+            "score": frame.answer.score,
+            "matched_id": None if frame.answer.best is None else frame.answer.best.id,
+            "error_m": frame.error_m,
+            "error_deg": frame.error_deg,
+            "judged": frame.truth is not None,
+            "on_map": frame.on_map,
+        }
         for name, condition in evaluation.conditions.items()
-        for f in condition.frames
+        for frame in condition.frames
     ]
-    return {column: [row[i] for row in rows] for i, column in enumerate(FRAME_COLUMNS)}
+    return {column: [row[column] for row in rows] for column in FRAME_COLUMNS}
 
 
 def _finite(value: object) -> object:

@@ -73,7 +73,10 @@ def read_camera(
         logger.warning(
             "%s: neither /tf_static nor the settings place frame '%s' of %s on '%s'; "
             "assuming a camera at its origin that looks ahead",
-            *(reader.path, image.header.frame_id, topic, base_frame),
+            reader.path,
+            image.header.frame_id,
+            topic,
+            base_frame,
         )
     beside = info_topic(topic)
     info = _first(reader, beside) if beside in reader.topics() else None

@@ -151,7 +151,10 @@ def _from_topic(
     if other_frames:
         logger.warning(
             "%s: poses of %s are given in frame %s and are taken as '%s'; odometry drifts",
-            *(reader.path, topic, sorted(other_frames), map_frame),
+            reader.path,
+            topic,
+            sorted(other_frames),
+            map_frame,
         )
     return *sort_by_stamp(stamps, poses), skipped
 

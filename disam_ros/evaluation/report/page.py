@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from disam_ros.evaluation.drive import Drive
-from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
+from disam_ros.evaluation.judge import Condition, Evaluation
 from disam_ros.evaluation.judged import has_truth, verdict
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.evaluation.report.curves import (
@@ -25,16 +25,6 @@ from disam_ros.evaluation.report.curves import (
 from disam_ros.evaluation.report.examples import BEST, WORST, Example, overlay
 from disam_ros.evaluation.report.plots import along_route, ground, plan
 from disam_ros.evaluation.report.svg import COLOURS
-from disam_ros.evaluation.report.tables import (
-    HtmlTable,
-    confidence_table,
-    latency_table,
-    places_table,
-    plain,
-    poses_table,
-    priors_table,
-    runs_table,
-)
 from disam_ros.evaluation.report.timeline import (
     changes,
     domain_colours,
@@ -43,7 +33,8 @@ from disam_ros.evaluation.report.timeline import (
     strip,
     told_domains,
 )
-from disam_ros.evaluation.tables import number, percent
+from disam_ros.evaluation.result_table import number, percent, plain
+from disam_ros.evaluation.tables import tables
 from disam_ros.files import atomic_file
 from disam_ros.mapping.place_map import PlaceMap
 
@@ -88,7 +79,7 @@ def _contents(
         "unposed": [name for name, c in conditions.items() if not has_truth(c.frames)],
         "near": f"{criteria.recall_distance:g} m",
         "cards": [_card(name, evaluation) for name in conditions],
-        "tables": _tables(evaluation),
+        "tables": tables(evaluation),
         "plans": {name: plan(name, c, area, criteria) for name, c in conditions.items()},
         "routes": {name: _route(name, c, criteria) for name, c in conditions.items()},
         **_confidence(evaluation),
@@ -144,24 +135,6 @@ def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
             "latency p50": f"{number(latency, 0)} ms" if latency is not None else "–",
         },
     }
-
-
-def _tables(evaluation: Evaluation) -> list[HtmlTable]:
-    conditions = dict(evaluation.conditions)
-    if len(conditions) > 1:
-        conditions[OVERALL] = evaluation.overall
-    found = []
-    if evaluation.overall.metrics.judged:
-        found.append(poses_table(conditions, evaluation.criteria))
-        found.append(places_table(conditions, evaluation.criteria))
-        found.append(confidence_table(conditions))
-    if any(condition.priors for condition in conditions.values()):
-        found.append(priors_table(conditions, evaluation.criteria))
-    if any(condition.latency_ms for condition in conditions.values()):
-        found.append(latency_table(conditions))
-    if any(evaluation.runs.values()):
-        found.append(runs_table(evaluation.runs))
-    return found
 
 
 def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
