@@ -15,7 +15,7 @@ GROUPS = (maps, evaluation, models, bags, data)  # in the order of the help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 for an error told, 130 when interrupted."""
+    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     arguments = _parser().parse_args(argv)
     try:

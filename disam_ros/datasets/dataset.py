@@ -35,7 +35,7 @@ class DatasetInfo:
     latitude: float | None = None  # degrees north of the map origin
     longitude: float | None = None  # degrees east of the map origin
     origin: str = ""  # how the data was made, for people
-    depth_unit: float | None = None  # metres of one step in depth maps; None: there are none
+    depth_unit: float | None = None  # metres per step of depth maps; None: there are none
 
     def to_json(self) -> dict:
         values = asdict(self)
@@ -63,11 +63,11 @@ class Dataset:
         return self.directory / record.path
 
     def depth(self, record: ImageRecord) -> np.ndarray | None:
-        """Depth of an image: float32 [H, W] metres along the optical axis, None where none is kept.
+        """Depth of an image: float32 [H, W] metres along the optical axis, None without one.
 
-        NaN: unknown; infinite: farther than can be said. May be smaller or larger than the image
-        but covers the same view. Raises DatasetError for a damaged map, one of another aspect
-        ratio than the camera's, and where dataset.json does not say the unit.
+        NaN: unknown; infinite: beyond the range of the format. It covers the view of
+        the image but may have another size. Raises DatasetError for a damaged map, for another
+        aspect ratio than the camera's, and where dataset.json has no unit.
         """
         path = _depth_path(self.directory, record)
         try:
@@ -78,7 +78,7 @@ class Dataset:
             raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
         if self.info.depth_unit is None:
             raise DatasetError(
-                f"{path} has no unit; say the metres of one step as depth_unit in dataset.json"
+                f"{path} has no unit; set depth_unit, the metres per step, in dataset.json"
             )
         try:
             depth = decode_depth(data, self.info.depth_unit, str(path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""results.json: all figures of an evaluation and, frame by frame, what they were made of."""
+"""results.json: all figures of an evaluation, and the errors of every frame."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FRAME_COLUMNS = (
 
 
 def to_json(evaluation: Evaluation) -> dict:
-    """Plain values; what is not finite becomes None."""
+    """The contents of results.json; numbers that are not finite become None."""
     values = {
         "format_version": FORMAT_VERSION,
         "setup": evaluation.setup,
@@ -66,13 +66,13 @@ def read_results(path: Path | str) -> dict:
 
 
 def _figures(condition: Condition) -> dict:
-    curve, told = condition.curve, condition.consistency
+    curve, consistency = condition.curve, condition.consistency
     return {
         "metrics": condition.metrics.to_json(),
         "nearest_map_image": condition.bound.to_json(),
         "on_map": condition.on_map,
         "precision_recall": None if curve is None else curve.to_json(),
-        "consistency": None if told is None else told.to_json(),
+        "consistency": None if consistency is None else consistency.to_json(),
         "latency_ms": condition.latency_ms,
         "images_per_second": condition.images_per_second,
         "domains": condition.domains,
@@ -102,7 +102,7 @@ def _frames(evaluation: Evaluation) -> dict[str, list]:
 
 
 def _finite(value: object) -> object:
-    """The same with None in place of numbers that JSON cannot tell."""
+    """The same with rounded numbers, and None for those that are not finite."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directory an evaluation leaves: report.html, results.json, answers.csv, trajectories/."""
+"""The directory of an evaluation: report.html, results.json, answers.csv, trajectories/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWERS, TRAJECTORIES = "answers.csv", "trajectories"
 
 
 def refuse_foreign(output: Path | str) -> None:
-    """Raise DatasetError unless `output` is absent, empty or an evaluation, which is replaced."""
+    """Raise DatasetError unless `output` is absent, empty or an evaluation, to be replaced."""
     output = Path(output)
     if not output.exists():
         return

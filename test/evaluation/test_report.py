@@ -21,7 +21,7 @@ from disam_ros.evaluation.report import svg, write_report
 from disam_ros.evaluation.report.curves import normalized_errors
 from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, overlay
 from disam_ros.evaluation.report.plots import ground, plan
-from disam_ros.evaluation.report.timeline import MOST_ROWS, changes, told_domains
+from disam_ros.evaluation.report.timeline import MAX_ROWS, changes, labelled_domains
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.result import KNOWN, MISSING, UNKNOWN
 from disam_ros.mapping.builder import build_map
@@ -262,15 +262,15 @@ def test_reasons_are_told_as_they_change_and_are_not_too_many(localizer, source)
     rows, left_out = told(["day"] * 30 + ["night"] * 10, map(str, range(40)))
     assert [r.domain for r in rows] == ["day", "night"] and "39 times" in left_out
     rows, left_out = told(["day", "night"] * 30, map(str, range(60)))
-    assert len(rows) == MOST_ROWS and f"the first {MOST_ROWS} of 60" in left_out
+    assert len(rows) == MAX_ROWS and f"the first {MAX_ROWS} of 60" in left_out
 
 
 def test_a_drive_tells_a_domain_by_its_images_or_by_its_name(localizer, source):
     whole = drive(localizer, source, "night")
-    assert told_domains(whole, {"day"}) is None
-    assert told_domains(whole, {"day", "night"}) == ["night"] * 12
+    assert labelled_domains(whole, {"day"}) is None
+    assert labelled_domains(whole, {"day", "night"}) == ["night"] * 12
     answers = [replace(a, record=replace(a.record, domain="rain")) for a in whole.answers]
-    assert told_domains(replace(whole, answers=answers), set()) == ["rain"] * 12
+    assert labelled_domains(replace(whole, answers=answers), set()) == ["rain"] * 12
 
 
 def test_every_mark_of_the_plan_tells_its_image(localizer, evaluation):
@@ -285,7 +285,7 @@ def test_every_mark_of_the_plan_tells_its_image(localizer, evaluation):
 def test_many_marks_become_pixels(localizer, evaluation, monkeypatch):
     condition, area = evaluation.conditions["day"], ground(localizer.map, evaluation.overall.frames)
     assert "<image" not in plan("day", condition, area, evaluation.criteria)
-    monkeypatch.setattr("disam_ros.evaluation.report.plots.MOST_VECTORS", 5)
+    monkeypatch.setattr("disam_ros.evaluation.report.plots.MAX_VECTORS", 5)
     assert "<image" in plan("day", condition, area, evaluation.criteria)
 
 

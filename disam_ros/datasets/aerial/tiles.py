@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aerial pictures as tiles on a grid: a directory of images, and what ties them to the map.
+"""Aerial images as tiles on a grid in the map frame.
 
 tiles.json   format version, map frame, metres per pixel, tile pixels, origin, list of tiles
 tiles/…      the images, uint8 RGB; their names stand in tiles.json
@@ -24,18 +24,18 @@ from disam_ros.image import encode_jpeg
 
 FORMAT_VERSION = 1
 CACHED_TILES = 64
-NAMED = 6  # tiles an error names at most
+NAMED = 6  # maximum number of tiles listed in an error
 
 
 @dataclass(frozen=True)
 class TileInfo:
-    """What all tiles share. Raises DatasetError for numbers that cannot be."""
+    """Geometry and source of all tiles. Raises DatasetError for impossible numbers."""
 
     metres_per_pixel: float
     tile_pixels: int  # width and height of each
     origin: tuple[float, float] = (0.0, 0.0)  # metres, south-western corner of tile (0, 0)
     map_frame: str = "map"
-    source: str = ""  # where the pictures come from, for people
+    source: str = ""  # origin of the images, for people
 
     def __post_init__(self) -> None:
         pixels = self.tile_pixels
@@ -87,8 +87,8 @@ class TileSet:
     def crop(self, x: float, y: float, metres: float) -> np.ndarray:
         """The square of `metres` around a point of the map, uint8 RGB [S, S, 3], north up.
 
-        S = metres / metres_per_pixel, rounded. Sampled bilinearly, so that (x, y) lies exactly in
-        the middle. Raises DatasetError naming the tiles that are missing or damaged.
+        S = metres / metres_per_pixel, rounded. Sampled bilinearly, so that (x, y) is exactly the
+        centre. Raises DatasetError naming the tiles that are missing or damaged.
         """
         size, left, low, right, up = self._place(x, y, metres)
         columns, rows = (size + (part > 0) for part in (right, up))

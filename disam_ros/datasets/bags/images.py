@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images of a bag, each with the pose of its camera."""
+"""The images of a bag with interpolated camera poses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from disam_ros.pose_buffer import PoseBuffer
 class BagImage(NamedTuple):
     """One image message. map_from_camera: None where no pose is known at its stamp.
 
-    weather: the last valid word on a topic `…/weather` before it. place: latitude and longitude
-    (degrees) of the last valid fix before it. None: none yet.
+    weather: the last valid word on a topic `…/weather` before it; place: latitude and longitude
+    [°] of the last valid fix before it; None before the first.
     """
 
     camera: str
@@ -35,10 +35,10 @@ class BagImage(NamedTuple):
 
 
 class BagImages:
-    """Iterates over the images of a bag in the order of their log times; each pass reads anew.
+    """Iterates over the images of a bag in the order of their log times.
 
     image_topics: camera name → topic; None takes all image topics, named by the path element
-    before `image…`. pose_topic: see `read_poses`. base_from_camera: used for cameras that
+    before `image…`. pose_topic: see `read_poses`. base_from_camera: extrinsics of cameras that
     /tf_static does not place. max_pose_gap: seconds between two poses beyond which none is
     interpolated. require_poses: False takes a bag whose poses are absent or in another frame than
     `map_frame`, too; `pose_fault` then says why none is known. Raises BagError where the bag lacks
@@ -97,9 +97,9 @@ class BagImages:
         weather: str | None = None
         place: tuple[float, float] | None = None
         with BagReader(self.bag) as reader:
-            told = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
-            told += reader.topics_of(messages.FIX)
-            for raw, message in reader.messages([*camera_of, *told]):
+            side_topics = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
+            side_topics += reader.topics_of(messages.FIX)
+            for raw, message in reader.messages([*camera_of, *side_topics]):
                 if raw.topic in camera_of:
                     camera = camera_of[raw.topic]
                     stamp_ns = messages.stamp_ns(message)
@@ -131,7 +131,7 @@ def place_of(fix: Any) -> tuple[float, float] | None:
 
 
 def is_weather(word: str) -> bool:
-    """Whether a weather word is understood."""
+    """Whether a weather word is known."""
     try:
         parse_weather(word)
     except DomainError:

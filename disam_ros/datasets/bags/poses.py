@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the vehicle was (`map_from_base`) and where its cameras sit, read from a bag."""
+"""Poses of the vehicle (`map_from_base`) and extrinsics of its cameras, read from a bag."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_poses(
 
 
 def choose_pose_topic(reader: BagReader, map_frame: str, base_frame: str) -> str:
-    """The pose topic `read_poses` takes by itself. Raises BagError where there is none."""
+    """The pose topic that `read_poses` chooses. Raises BagError where there is none."""
     topics = reader.topics()
     if GROUND_TRUTH in topics and topics[GROUND_TRUTH].type in POSE_TYPES:
         return GROUND_TRUTH
@@ -106,7 +106,7 @@ def read_base_from_camera(
 
 
 def forward_camera() -> Transform:
-    """`base_from_camera` of a camera at the base's origin that looks ahead, optical axes."""
+    """`base_from_camera` of a camera at the base's origin, facing forward, optical axes."""
     return Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
 
 

@@ -51,7 +51,7 @@ def read_tree(reader: BagReader, static_only: bool = False) -> dict[str, Edge]:
 
 
 def chain(tree: dict[str, Edge], target: str, source: str) -> list[Edge] | None:
-    """Edges from `source` up to its ancestor `target`, lowest first; None if it is no ancestor."""
+    """Edges from `source` up to its ancestor `target`, lowest first; None if it is not one."""
     edges: list[Edge] = []
     frame = source
     while frame != target:

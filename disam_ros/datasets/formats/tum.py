@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images beside a TUM trajectory.
+"""Images with a TUM trajectory.
 
 From the "File Formats" page of the TUM RGB-D benchmark: `rgb.txt` has lines `timestamp file`, the
 trajectory `timestamp tx ty tz qx qy qz qw`, seconds since 1970, the position and orientation of the
@@ -44,8 +44,8 @@ def read(
 
     images: a list of `timestamp file` lines or a folder of images named by their stamps, relative
     to `directory`; default: rgb.txt, else the folder rgb. intrinsics: in pixels, fx fy cx cy
-    [k1 k2 p1 p2 [k3]]; default: the numbers in calibration.txt. max_gap: seconds between two poses
-    beyond which none is interpolated. Raises DatasetError.
+    [k1 k2 p1 p2 [k3]]; default: the numbers in calibration.txt. max_gap: longest time [s] between
+    two poses across which is interpolated. Raises DatasetError.
     """
     directory = Path(directory)
     chosen = directory / (images or ("rgb.txt" if (directory / "rgb.txt").is_file() else "rgb"))
