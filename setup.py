@@ -34,6 +34,7 @@ setup(
         "pyyaml>=6.0",
         "scipy>=1.11",
         "astral>=3.2",
+        "pymap3d>=3.1",
         "rosbags>=0.10.5",
         "rich>=13.0",
         "tqdm>=4.65",
@@ -71,10 +72,13 @@ setup(
             "colcon-common-extensions",
             "evo>=1.30",  # reads the trajectories of an evaluation
             "hypothesis>=6.90",
+            "mypy>=1.11",
             "pre-commit>=3.5",
             "pytest>=8.0",
             "pytest-timeout>=2.2",
             "ruff>=0.6",
+            "types-PyYAML",
+            "types-tqdm",
         ],
     },
     entry_points={

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.geometry import Transform
 
@@ -42,7 +45,7 @@ class Camera:
             cy=(self.cy + 0.5) * y - 0.5,
         )
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         values = asdict(self)
         values["distortion"] = list(self.distortion)
         pose = self.base_from_camera
@@ -50,7 +53,7 @@ class Camera:
         return values
 
     @classmethod
-    def from_json(cls, values: dict) -> Camera:
+    def from_json(cls, values: Mapping[str, Any]) -> Camera:
         pose = np.asarray(values["base_from_camera"], dtype=np.float64)
         rest = {k: v for k, v in values.items() if k not in ("base_from_camera", "distortion")}
         return cls(
@@ -60,11 +63,16 @@ class Camera:
         )
 
 
-def directions(camera: Camera, pixels: np.ndarray) -> np.ndarray:
+def directions(camera: Camera, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """View directions float64 [K, 2] of pixels [K, 2]."""
     if not len(pixels):
         return np.zeros((0, 2))
     matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
     distortion = np.array(camera.distortion) if camera.distortion else None
     found = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
-    return found.reshape(-1, 2)
+    return np.asarray(found.reshape(-1, 2), np.float64)
+
+
+def mount(cameras: Mapping[str, Camera], name: str) -> Transform:
+    """base_from_camera of the camera of that name; identity where it is not listed."""
+    return cameras[name].base_from_camera if name in cameras else Transform.identity()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choice of the compute device."""
+"""Compute device, its name and memory, and timing of stages that run on it."""
 
 from __future__ import annotations
 
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -55,3 +56,23 @@ def memory_peak_mib() -> float:
         return float("nan")
     kibibytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
     return int(kibibytes[0]) / 1024 if kibibytes else float("nan")
+
+
+class Stopwatch:
+    """Milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str, device: torch.device | None = None) -> None:
+        """End a stage, once the device has finished its work."""
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        self._laps[stage] = 1e3 * (now - self._last)
+        self._last = now
+
+    def finish(self) -> dict[str, float]:
+        """All stages, and the total."""
+        return {**self._laps, "total": 1e3 * (time.perf_counter() - self._start)}

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,7 +44,8 @@ def atomic_file(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]
             sync(file)
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to report
+            part.unlink(missing_ok=True)
         raise
 
 
@@ -95,7 +96,7 @@ def read_json(path: Path, version: int, error: type[DisamError]) -> dict[str, An
     Raises `error`, naming the file, what was expected and what came.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         found = values["format_version"]
     except OSError as fault:
         raise error(f"{path} cannot be read: {fault.strerror}") from fault

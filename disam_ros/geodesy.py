@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WGS 84: geodetic coordinates and local tangent planes."""
+"""WGS 84 (through pymap3d): geodetic coordinates and the local tangent plane of a map."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import pymap3d
+from numpy.typing import NDArray
+from pymap3d import rcurve
 
 from disam_ros.errors import PriorError
-
-EQUATOR = 6378137.0  # WGS 84, metres
-
-ECCENTRICITY_SQUARED = 6.69437999014e-3
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a map lies on Earth: latitude and longitude (degrees) of its frame's origin.
+    """Geodetic position of a map frame's origin: latitude and longitude [deg].
 
-    yaw: radians, counter-clockwise from east to the map's x axis; 0: x is east and y is north, the
-    ENU frame of the origin. Raises PriorError unless it is a place on Earth.
+    yaw: from east to the map's x axis, counter-clockwise [rad]; 0: the map is the ENU frame of the
+    origin (x east, y north). Raises PriorError unless it is a place on Earth.
     """
 
     latitude: float
@@ -27,22 +26,27 @@ class Origin:
     yaw: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_place(self.latitude, self.longitude, "the map's origin")
+        require_place(self.latitude, self.longitude, "the map's origin")
         if not np.isfinite(self.yaw):
             raise PriorError(f"the yaw of the map's origin expects radians, got {self.yaw}")
 
+    def to_enu(self, latitude: float, longitude: float) -> NDArray[np.float64]:
+        """East, north, up float64 [3] [m] of a point [deg] on the ellipsoid, seen from the origin.
 
-def _check_place(latitude: float, longitude: float, what: str) -> None:
+        Up is negative: the Earth falls away from the plane that touches it at the origin.
+        """
+        here = (self.latitude, self.longitude, 0.0)
+        return np.array(pymap3d.geodetic2enu(latitude, longitude, 0.0, *here), dtype=np.float64)
+
+
+def require_place(latitude: float, longitude: float, what: str) -> None:
+    """Raise PriorError, naming `what`, unless it is a place on Earth [deg]."""
     if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false with nan
         raise PriorError(
             f"{what} expects latitude and longitude in degrees, got {latitude}, {longitude}"
         )
 
 
-def _ecef(latitude: float, longitude: float) -> np.ndarray:
-    """Earth-centred coordinates [3] (metres) of a point on the WGS 84 ellipsoid."""
-    lat, lon = np.radians([latitude, longitude])
-    radius = EQUATOR / np.sqrt(1 - ECCENTRICITY_SQUARED * np.sin(lat) ** 2)
-    flat = radius * np.cos(lat)
-    height = radius * (1 - ECCENTRICITY_SQUARED) * np.sin(lat)
-    return np.array([flat * np.cos(lon), flat * np.sin(lon), height])
+def metres_per_degree(latitude: float) -> tuple[float, float]:
+    """Length of a degree of latitude and of one of longitude [m] at a latitude [deg]."""
+    return np.radians(rcurve.meridian(latitude)), np.radians(rcurve.parallel(latitude))

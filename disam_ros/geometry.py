@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from disam_ros.errors import GeometryError
@@ -24,8 +25,8 @@ class Transform:
     Raises GeometryError unless both are finite and the quaternion has a length.
     """
 
-    translation: np.ndarray
-    quaternion: np.ndarray
+    translation: NDArray[np.float64]
+    quaternion: NDArray[np.float64]
 
     def __post_init__(self) -> None:
         translation = np.array(self.translation, dtype=np.float64)  # copies: none changes later
@@ -58,12 +59,14 @@ class Transform:
         return cls(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
     @classmethod
-    def from_rotation(cls, translation: np.ndarray, rotation: np.ndarray) -> Transform:
+    def from_rotation(
+        cls, translation: NDArray[np.float64], rotation: NDArray[np.float64]
+    ) -> Transform:
         """From metres [3] and a rotation matrix [3, 3]."""
         return cls(translation, Rotation.from_matrix(rotation).as_quat())
 
     @classmethod
-    def from_xyz_rpy(cls, values: list[float] | np.ndarray) -> Transform:
+    def from_xyz_rpy(cls, values: list[float] | NDArray[np.float64]) -> Transform:
         """From x y z (metres) and roll pitch yaw (radians, fixed axes, as in URDF)."""
         values = np.asarray(values, dtype=np.float64)
         if values.shape != (6,):
@@ -71,9 +74,10 @@ class Transform:
         return cls(values[:3], Rotation.from_euler("xyz", values[3:]).as_quat())
 
     @property
-    def rotation(self) -> np.ndarray:
+    def rotation(self) -> NDArray[np.float64]:
         """Rotation matrix [3, 3]."""
-        return Rotation.from_quat(self.quaternion).as_matrix()
+        matrix: NDArray[np.float64] = Rotation.from_quat(self.quaternion).as_matrix()
+        return matrix
 
     def __matmul__(self, other: Transform) -> Transform:
         """`a_from_b @ b_from_c` is `a_from_c`."""
@@ -96,24 +100,7 @@ def distance(a: Transform, b: Transform) -> tuple[float, float]:
     return metres, float(np.degrees(relative.magnitude()))
 
 
-def interpolate(
-    stamps_ns: np.ndarray, poses: list[Transform], stamp_ns: int, max_gap_ns: int
-) -> Transform | None:
-    """Pose at `stamp_ns`: linear in translation, slerp in rotation.
-
-    stamps_ns: int64 [N], strictly increasing. None outside the track or where the two
-    neighbouring poses lie more than `max_gap_ns` apart.
-    """
-    after = int(np.searchsorted(stamps_ns, stamp_ns))
-    if after < len(stamps_ns) and stamps_ns[after] == stamp_ns:
-        return poses[after]
-    if after == 0 or after == len(stamps_ns):
-        return None
-    before = after - 1
-    gap_ns = int(stamps_ns[after] - stamps_ns[before])
-    if gap_ns > max_gap_ns:
-        return None
-    share = (stamp_ns - int(stamps_ns[before])) / gap_ns
-    a, b = poses[before], poses[after]
+def interpolate(a: Transform, b: Transform, share: float) -> Transform:
+    """Pose at a share (0…1) of the way from a to b: linear in translation, slerp in rotation."""
     turn = Slerp([0.0, 1.0], Rotation.from_quat(np.stack([a.quaternion, b.quaternion])))
     return Transform((1 - share) * a.translation + share * b.translation, turn(share).as_quat())

@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from disam_ros.errors import ImageError
 
 
-def to_tensor(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+def to_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
     """Resize to `size` (height, width) and scale to [−1, 1].
 
     image: uint8 RGB [H, W, 3]. Returns float32 [3, height, width]. Raises ImageError.
@@ -22,12 +23,13 @@ def to_tensor(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     if image.shape[:2] != (height, width):
         shrinking = image.shape[0] > height or image.shape[1] > width
         method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
-        image = cv2.resize(image, (width, height), interpolation=method)
+        resized = cv2.resize(image, (width, height), interpolation=method)
+        image = np.asarray(resized, np.uint8)
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return tensor.float().div_(127.5).sub_(1.0)
 
 
-def check_image(image: np.ndarray) -> None:
+def check_image(image: NDArray[np.uint8]) -> None:
     """Raise ImageError unless `image` is uint8 RGB [H, W, 3] with pixels in it."""
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
         shape = getattr(image, "shape", None)
@@ -38,7 +40,7 @@ def check_image(image: np.ndarray) -> None:
         raise ImageError(f"expected an image with pixels, got {image.shape[1]}x{image.shape[0]}")
 
 
-def decode(data: bytes | np.ndarray, what: str = "image") -> np.ndarray:
+def decode(data: bytes | NDArray[np.uint8], what: str = "image") -> NDArray[np.uint8]:
     """Decode JPEG or PNG bytes to uint8 RGB [H, W, 3].
 
     Raises ImageError for bytes that are no image or a JPEG that ends too early.
@@ -54,10 +56,10 @@ def decode(data: bytes | np.ndarray, what: str = "image") -> np.ndarray:
         raise ImageError(f"{what} cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError(f"{what} is neither JPEG nor PNG ({buffer.size} bytes)")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def read(path: Path | str) -> np.ndarray:
+def read(path: Path | str) -> NDArray[np.uint8]:
     """Read an image file as uint8 RGB [H, W, 3]. Raises ImageError naming the file."""
     try:
         data = Path(path).read_bytes()
@@ -71,7 +73,7 @@ def is_jpeg(data: bytes | memoryview) -> bool:
     return bytes(data[:3]) == b"\xff\xd8\xff"
 
 
-def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 95) -> bytes:
     """uint8 RGB [H, W, 3] → JPEG bytes."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     ok, buffer = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)

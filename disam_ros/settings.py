@@ -7,13 +7,16 @@ import dataclasses
 from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
 from disam_ros.errors import ConfigError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def setting(
@@ -34,7 +37,7 @@ def setting(
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     """Build a config dataclass; unknown keys, wrong types and values out of range are errors.
 
-    Raises ConfigError naming the key, what was expected and what came.
+    A dataclass may name keys of earlier versions in `REMOVED`: key → what replaces it. Raises ConfigError naming the key, what was expected and what came.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where or cls.__name__}: expected key: value pairs, got {values!r}")
@@ -44,6 +47,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     for key, value in values.items():
         name = f"{where}.{key}" if where else key
         if key not in fields:
+            if key in getattr(cls, "REMOVED", {}):
+                raise ConfigError(f"setting '{name}' is gone since 0.2: {cls.REMOVED[key]}")
             near = get_close_matches(key, fields, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"unknown setting '{name}'; {hint}")

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from disam_ros.image import to_tensor
@@ -31,11 +32,12 @@ class DomainClassifier(nn.Module):
         self.head = nn.Linear(CHANNELS[-1], len(self.domains))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).mean((2, 3)))
+        logits: Tensor = self.head(self.features(images).mean((2, 3)))
+        return logits
 
     @torch.inference_mode()
     def classify(
-        self, image: np.ndarray, among: Collection[str] | None = None
+        self, image: NDArray[np.uint8], among: Collection[str] | None = None
     ) -> tuple[str, float]:
         """The likeliest domain of an image (uint8 RGB [H, W, 3]) and its probability.
 
@@ -47,7 +49,9 @@ class DomainClassifier(nn.Module):
         return self.domains[allowed[int(best)]], float(probability)
 
 
-def confusion(classifier: DomainClassifier, samples: Iterable[tuple[np.ndarray, str]]) -> Confusion:
+def confusion(
+    classifier: DomainClassifier, samples: Iterable[tuple[NDArray[np.uint8], str]]
+) -> Confusion:
     """What images (uint8 RGB [H, W, 3]) are named, for each of its domains that occurs."""
     table = {domain: dict.fromkeys(classifier.domains, 0) for domain in classifier.domains}
     for image, domain in samples:

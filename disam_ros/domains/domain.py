@@ -97,7 +97,10 @@ class Domain:
                 raise DomainError(
                     f"domain '{values['name']}': unknown key '{key}'; expected {', '.join(known)}"
                 )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        tags: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**tags)
 
     def _refuse(self, tag: str, expected: str, came: Any) -> None:
         raise DomainError(f"domain '{self.name}': {tag} expects {expected}, got {came!r}")
@@ -114,7 +117,7 @@ def _is_range(value: Any) -> bool:
         return False
     if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
         return False
-    return -90 <= value[0] <= value[1] <= 90  # nan fails
+    return bool(-90 <= value[0] <= value[1] <= 90)  # nan fails
 
 
 @dataclass(frozen=True)

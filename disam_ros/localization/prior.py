@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from disam_ros.errors import PriorError
-from disam_ros.geodesy import Origin, _check_place, _ecef
+from disam_ros.geodesy import Origin, require_place
 from disam_ros.geometry import Transform
 
 GATE = 3.0  # standard deviations within which a place agrees with a prior (98.9 % of them do)
@@ -72,13 +72,13 @@ class PositionPrior:
         gaps = (np.asarray(positions, dtype=np.float64)[:, :2] - self.mean).T
         return np.sqrt((gaps * np.linalg.solve(self.covariance, gaps)).sum(0).clip(0.0))
 
-    def log_likelihood(self, positions: np.ndarray, outlier_share: float) -> np.ndarray:
+    def log_likelihood(self, positions: np.ndarray, outlier_ratio: float) -> np.ndarray:
         """log[(1 − ε) exp(−d²/2) + ε] of positions [N, ≥ 2]: 0 at the mean, at least log ε.
 
-        outlier_share: ε in (0, 1], probability that the prior is wrong altogether.
+        outlier_ratio: ε in (0, 1], probability that the prior is wrong altogether.
         """
-        inlier = np.log1p(-outlier_share) if outlier_share < 1.0 else -np.inf
-        return np.logaddexp(inlier - self.distances(positions) ** 2 / 2, np.log(outlier_share))
+        inlier = np.log1p(-outlier_ratio) if outlier_ratio < 1.0 else -np.inf
+        return np.logaddexp(inlier - self.distances(positions) ** 2 / 2, np.log(outlier_ratio))
 
     def widened(self, metres: float) -> PositionPrior:
         """The same with an independent error of so many metres (1 σ) in x and y besides."""
@@ -94,21 +94,18 @@ def gnss_prior(
     north), turned into the map's axes. Raises PriorError for no place on Earth, one farther than
     100 km from the origin, or a covariance that is none.
     """
-    _check_place(latitude, longitude, "the fix")
+    require_place(latitude, longitude, "the fix")
     _check(np.asarray(covariance, dtype=np.float64))
-    gap = _ecef(latitude, longitude) - _ecef(origin.latitude, origin.longitude)
-    distance = float(np.linalg.norm(gap))
+    enu = origin.to_enu(latitude, longitude)
+    distance = float(np.linalg.norm(enu))
     if distance > FARTHEST:
         raise PriorError(
             f"the fix {latitude:.5f}, {longitude:.5f} lies {distance / 1e3:.0f} km from the map's "
             f"origin {origin.latitude:.5f}, {origin.longitude:.5f}: is the origin right?"
         )
-    lat, lon = np.radians([origin.latitude, origin.longitude])
-    east = np.array([-np.sin(lon), np.cos(lon), 0.0])
-    north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
     c, s = np.cos(origin.yaw), np.sin(origin.yaw)
     map_from_enu = np.array([[c, s], [-s, c]])
-    mean = map_from_enu @ np.array([east @ gap, north @ gap])
+    mean = map_from_enu @ enu[:2]
     return PositionPrior(mean, map_from_enu @ np.asarray(covariance, float) @ map_from_enu.T)
 
 
@@ -117,16 +114,16 @@ def propagate(
     covariance: np.ndarray,
     motion: Transform,
     travelled: float,
-    growth: float,
+    noise: float,
 ) -> PositionPrior:
     """A pose that was known, moved by odometry, as a prior.
 
     covariance: [2, 2] of its x and y, m². motion: base then ← base now. travelled: metres driven in
-    between. growth: metres of error (1 σ) per metre driven, of odometry and of the pose's heading;
+    between. noise: metres of error (1 σ) per metre driven, of odometry and of the pose's heading;
     it is taken as independent of the pose's own error.
     """
     moved = map_from_base @ motion
-    return PositionPrior(moved.translation, covariance).widened(growth * travelled)
+    return PositionPrior(moved.translation, covariance).widened(noise * travelled)
 
 
 def _check(covariance: np.ndarray) -> None:

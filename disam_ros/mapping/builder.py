@@ -16,8 +16,9 @@ import torch
 from tqdm import tqdm
 
 from disam_ros.config import MapBuilderConfig
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.keyframes import KeyframeSelector
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.domains.domain import DomainChooser
 from disam_ros.errors import MapError
@@ -47,10 +48,9 @@ def build_map(
     and counted in map.json. Raises MapError (output exists, disk full, nothing usable, unknown
     domain).
     """
-    bar = {"total": source.total, "desc": "map", "unit": "img", "disable": not show_progress}
-    identity = source.identity
+    identity, quiet = source.identity, not show_progress
     with MapBuilder(source.info, model, output, config, device, identity, encoder) as builder:
-        for item in tqdm(source.images, **bar):
+        for item in tqdm(source.images, "map", source.total, unit="img", disable=quiet):
             builder.add(item)
         return builder.finish()
 

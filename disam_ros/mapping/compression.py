@@ -10,8 +10,10 @@ whole, since their cells are needed for shifts and activation maps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SAMPLE_FLOATS = 2**26  # descriptors to learn from hold so many numbers at most (256 MiB)
 MARGIN = 1.1  # largest coordinate told apart from larger ones, over the largest one seen
@@ -19,34 +21,38 @@ LEVELS = 127
 NEGLIGIBLE = 1e-7  # share of the largest variance below which a direction is noise
 CHUNK = 256  # descriptors projected at once
 
+Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
+
 
 @dataclass(frozen=True)
 class Projection:
     """directions: orthonormal rows, float16 [d, D]. steps: value of one unit of a code [d]."""
 
-    directions: np.ndarray
-    steps: np.ndarray
+    directions: NDArray[np.float16]
+    steps: NDArray[np.float32]
 
     @property
     def size(self) -> int:
         """Bytes of one code."""
         return len(self.steps)
 
-    def project(self, rows: np.ndarray) -> np.ndarray:
+    def project(self, rows: Rows) -> NDArray[np.float32]:
         """Descriptors [..., D] → coordinates float32 [..., d]."""
-        return np.asarray(rows, np.float32) @ self.directions.astype(np.float32).T
+        basis = self.directions.astype(np.float32)
+        coordinates: NDArray[np.float32] = np.asarray(rows, np.float32) @ basis.T
+        return coordinates
 
-    def encode(self, rows: np.ndarray) -> np.ndarray:
+    def encode(self, rows: Rows) -> NDArray[np.int8]:
         """Descriptors [..., D] → codes int8 [..., d]."""
-        units = np.rint(self.project(rows) / self.steps)
+        units: NDArray[np.float32] = np.rint(self.project(rows) / self.steps)
         return units.clip(-LEVELS, LEVELS).astype(np.int8)
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
+    def decode(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
         """Codes [..., d] → coordinates float32 [..., d]."""
         return codes.astype(np.float32) * self.steps
 
 
-def learn(rows: np.ndarray, size: int) -> Projection:
+def learn(rows: Rows, size: int) -> Projection:
     """The projection of descriptors [N, D], possibly memory-mapped, to at most `size` coordinates.
 
     There are no more than descriptors and than directions in which these vary. A long array is
@@ -71,8 +77,9 @@ def learn(rows: np.ndarray, size: int) -> Projection:
     return Projection(directions, steps)
 
 
-def to_int8(rows: np.ndarray) -> np.ndarray:
+def to_int8(rows: Rows) -> NDArray[np.int8]:
     """Descriptors [..., D] → int8 codes of the same directions; zeros stay zeros."""
     rows = np.asarray(rows, np.float32)
     scale = np.abs(rows).max(-1, keepdims=True).clip(1e-30) / LEVELS
-    return np.rint(rows / scale).astype(np.int8)
+    units: NDArray[np.float32] = np.rint(rows / scale)
+    return units.astype(np.int8)

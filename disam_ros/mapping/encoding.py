@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros import image
@@ -21,9 +22,9 @@ from disam_ros.models.model import Model
 
 # Of each image its coarse and fine descriptor float32 [D] and, if asked for, its row of keypoints
 # uint8 [B]; or why it cannot be read
-Encoded = list[tuple[np.ndarray, ...] | str]
+Encoded = list[tuple[NDArray[Any], ...] | str]
 # Of each image its network input [3, H, W] and row of keypoints, if any; or why it cannot be read
-Read = list[tuple[Tensor, tuple[np.ndarray, ...]] | str]
+Read = list[tuple[Tensor, tuple[NDArray[np.uint8], ...]] | str]
 
 
 class BatchEncoder(Protocol):
@@ -74,7 +75,7 @@ def read_images(
     Raises DatasetError for a damaged depth map.
     """
 
-    def read(item: PosedImage) -> tuple[Tensor, tuple[np.ndarray, ...]] | str:
+    def read(item: PosedImage) -> tuple[Tensor, tuple[NDArray[np.uint8], ...]] | str:
         try:
             pixels = item.load()
             tensor = image.to_tensor(pixels, size)

@@ -10,16 +10,17 @@ as the codes are. Where a place is given, only the images around it are compared
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import faiss
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from disam_ros.errors import MapError
+from disam_ros.files import atomic_file
 from disam_ros.mapping.compression import LEVELS, Projection
 
 logger = logging.getLogger(__name__)
@@ -34,11 +35,16 @@ LEADING = 96  # coordinates, those of most variance, that cells are made of and 
 SHORTLIST = 500  # images compared in full
 SEED = 0
 
+Codes = NDArray[np.int8]  # [N, d]
+Query = NDArray[np.float32]  # coordinates [d]
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows [n] and their scores [n], best first
+Bonus = NDArray[np.float64] | float
+
 
 class CoarseIndex(Protocol):
     """Rows with the largest inner products."""
 
-    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, query: Query, count: int) -> Found:
         """Rows and scores of the `count` best images, best first; fewer if there are no more.
 
         query: coordinates float32 [d] (compression.py). Returns int64 [n] and float32 [n].
@@ -48,25 +54,26 @@ class CoarseIndex(Protocol):
 class FlatIndex:
     """Compares every code [N, d] on the CPU."""
 
-    def __init__(self, codes: np.ndarray, projection: Projection) -> None:
+    def __init__(self, codes: Codes, projection: Projection) -> None:
         kind = faiss.ScalarQuantizer.QT_8bit
         self._index = faiss.IndexScalarQuantizer(codes.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
         _add(self._index, codes, projection)
 
-    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, query: Query, count: int) -> Found:
         return _nearest(self._index, query, count)
 
 
 class CellIndex:
     """Compares codes [N, d] of the cells that resemble the query; cells are read from a file."""
 
-    def __init__(self, path: Path, codes: np.ndarray, projection: Projection) -> None:
+    def __init__(self, path: Path, codes: Codes, projection: Projection) -> None:
         """Raises ValueError where the file is not an index of so many images."""
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
             self._cells = faiss.extract_index_ivf(self._index)
             # its 32 threads that read ahead take longer than the search
-            faiss.downcast_InvertedLists(self._cells.invlists).prefetch_nthread = 0
+            lists = faiss.downcast_InvertedLists(self._cells.invlists)  # type: ignore[arg-type]
+            lists.prefetch_nthread = 0  # type: ignore[attr-defined]
         except RuntimeError as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
         expected = (len(codes), min(LEADING, projection.size))
@@ -76,7 +83,7 @@ class CellIndex:
         self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
         self._codes, self._projection = np.asarray(codes), projection
 
-    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, query: Query, count: int) -> Found:
         leading = np.ascontiguousarray(query[: self._index.d])
         rows, _ = _nearest(self._index, leading, max(count, SHORTLIST))
         return _best(self._codes, self._projection, rows[rows >= 0], query, count)
@@ -85,14 +92,12 @@ class CellIndex:
 class TorchIndex:
     """Compares every code on a device; search is one matrix–vector product."""
 
-    def __init__(
-        self, codes: np.ndarray, projection: Projection, device: torch.device | str
-    ) -> None:
+    def __init__(self, codes: Codes, projection: Projection, device: torch.device | str) -> None:
         parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
         rows = [torch.from_numpy(projection.decode(part)).half().to(device) for part in parts]
         self._rows = torch.cat(rows)
 
-    def search(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, query: Query, count: int) -> Found:
         scores = self._rows @ torch.from_numpy(query).to(self._rows)
         best = scores.float().topk(min(count, len(scores)))
         return best.indices.cpu().numpy(), best.values.cpu().numpy()
@@ -101,23 +106,21 @@ class TorchIndex:
 class PlaceIndex:
     """Compares the codes [N, d] of the images around a place. positions: metres [N, 3]."""
 
-    def __init__(self, codes: np.ndarray, projection: Projection, positions: np.ndarray) -> None:
+    def __init__(
+        self, codes: Codes, projection: Projection, positions: NDArray[np.float64]
+    ) -> None:
         self._codes, self._projection = np.asarray(codes), projection
         self._tree = cKDTree(positions[:, :2])
 
-    def search(
-        self, query: np.ndarray, count: int, x: float, y: float, radius: float
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, query: Query, count: int, x: float, y: float, radius: float) -> Found:
         """As CoarseIndex, among the images within `radius` metres of (x, y); empty if none is."""
         return self.best(query, count, self.near(x, y, radius))
 
-    def near(self, x: float, y: float, radius: float) -> np.ndarray:
+    def near(self, x: float, y: float, radius: float) -> NDArray[np.int64]:
         """Rows (int64) of the images within `radius` metres of (x, y)."""
         return np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
 
-    def best(
-        self, query: np.ndarray, count: int, rows: np.ndarray, bonus: np.ndarray | float = 0.0
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, query: Query, count: int, rows: NDArray[np.int64], bonus: Bonus = 0.0) -> Found:
         """As CoarseIndex, among some rows [n].
 
         bonus: [n], is added to their scores for the choice, not in what is returned.
@@ -126,7 +129,7 @@ class PlaceIndex:
 
 
 def open_index(
-    codes: np.ndarray, projection: Projection, device: torch.device, path: Path | None = None
+    codes: Codes, projection: Projection, device: torch.device, path: Path | None = None
 ) -> CoarseIndex:
     """The index that fits the device and the size. path: where a file of cells may lie."""
     if device.type != "cpu":
@@ -139,7 +142,7 @@ def open_index(
     return FlatIndex(codes, projection)
 
 
-def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
+def write_cells(path: Path, codes: Codes, projection: Projection) -> None:
     """Divide codes [N, d] into cells and write the index that CellIndex reads.
 
     The file appears when it is complete. Raises MapError where the disk is full or read-only.
@@ -153,25 +156,23 @@ def write_cells(path: Path, codes: np.ndarray, projection: Projection) -> None:
     kmeans = faiss.Kmeans(size, count, **settings)
     kmeans.train(leading.decode(codes[chosen]))
     centres = faiss.IndexFlatIP(size)
-    centres.add(kmeans.centroids)
+    centres.add(np.asarray(kmeans.centroids, np.float32))
     index = faiss.IndexIVFScalarQuantizer(
         centres, size, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
     )
     _add(index, codes, leading)
-    part = path.with_name(path.name + ".part")
     try:
-        faiss.write_index(index, str(part))
-        part.replace(path)
+        with atomic_file(path, "wb") as file:
+            writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]
+            faiss.write_index(index, writer)
     except (RuntimeError, OSError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise MapError(
             f"the index {path} cannot be written: {error}; the map is whole without it, only slower"
             f" to search: free space or make it writable, then run 'disam index'"
         ) from error
 
 
-def _nearest(index: faiss.Index, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(index: faiss.Index, query: Query, count: int) -> Found:
     """Rows and scores that faiss finds, on one thread: more only wait for each other."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -183,13 +184,13 @@ def _nearest(index: faiss.Index, query: np.ndarray, count: int) -> tuple[np.ndar
 
 
 def _best(
-    codes: np.ndarray,
+    codes: Codes,
     projection: Projection,
-    rows: np.ndarray,
-    query: np.ndarray,
+    rows: NDArray[np.int64],
+    query: Query,
     count: int,
-    bonus: np.ndarray | float = 0.0,
-) -> tuple[np.ndarray, np.ndarray]:
+    bonus: Bonus = 0.0,
+) -> Found:
     """The `count` rows of largest inner product (plus bonus) among some, and their scores."""
     # no matrix product: its threads cost more than so few rows
     scores = np.einsum("nd,d->n", codes[rows].astype(np.float32), query * projection.steps)
@@ -197,7 +198,11 @@ def _best(
     return rows[best], scores[best]
 
 
-def _add(index: faiss.Index, codes: np.ndarray, projection: Projection) -> None:
+def _add(
+    index: faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer,
+    codes: Codes,
+    projection: Projection,
+) -> None:
     """Add codes [N, d] to an index with an 8 bit quantizer, whose levels become those of the codes.
 
     So none is rounded twice: a level is half a unit from the ends of its interval.

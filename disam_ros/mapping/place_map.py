@@ -17,18 +17,19 @@ A map is written to `<name>.part` and renamed when complete, so what carries the
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import ImageRecord, RecordTable
 from disam_ros.errors import DisamError, MapError
-from disam_ros.files import file_sha256
+from disam_ros.files import file_sha256, part_of, read_json
 from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, MapKeypoints
 from disam_ros.settings import from_dict
@@ -58,7 +59,7 @@ class MapHeader:
         """Files of the map besides map.json and indices."""
         return (*DATA_FILES, FILE) if self.keypoints else DATA_FILES
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         values = asdict(self)
         if self.keypoints is None:
             del values["keypoints"]
@@ -66,7 +67,7 @@ class MapHeader:
         return {"format_version": FORMAT_VERSION, **values}
 
     @classmethod
-    def from_json(cls, values: dict) -> MapHeader:
+    def from_json(cls, values: Mapping[str, Any]) -> MapHeader:
         rest = {k: values[k] for k in ("model_identity", "model_name", "map_frame")}
         return cls(
             **rest,
@@ -89,7 +90,7 @@ class PlaceMap:
 
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
         self.directory = Path(directory)
-        values = _read_json(self.directory)
+        values = _read_header(self.directory)
         try:
             self.header = MapHeader.from_json(values)
             count, checksums = values["images"], values["sha256"]
@@ -125,7 +126,7 @@ class PlaceMap:
                 f"load that model or rebuild the map"
             )
 
-    def rows_of(self, camera: str) -> np.ndarray:
+    def rows_of(self, camera: str) -> NDArray[np.int64]:
         """Descriptor rows (int64) of one camera. Raises MapError for a camera not in the map."""
         if camera not in self._camera_names:
             raise MapError(f"map has no camera '{camera}'; it has {self.cameras()}")
@@ -164,7 +165,7 @@ class PlaceMap:
         if verify and file_sha256(path) != sha256:
             raise MapError(f"{path} is damaged: its SHA-256 is not the one in map.json")
 
-    def _load_keypoints(self) -> np.ndarray | None:
+    def _load_keypoints(self) -> NDArray[np.void] | None:
         """Rows [N] of KeypointHeader.row_type; None where there are none."""
         if self.header.keypoints is None:
             return None
@@ -176,26 +177,20 @@ class PlaceMap:
             )
         return rows.view(kind)[:, 0]
 
-    def _load_array(self, name: str) -> np.ndarray:
+    def _load_array(self, name: str) -> NDArray[Any]:
         try:
-            return np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError) as error:
             raise MapError(f"{self.directory / name} is damaged: {error}") from error
+        return array
 
 
-def _read_json(directory: Path) -> dict:
+def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "map.json"
     if not path.is_file():
-        part = directory.with_name(directory.name + ".part")
+        part = part_of(directory)
         hint = "build one with 'disam build-map'"
         if part.exists():
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
-    try:
-        values = json.loads(path.read_text())
-        version = values["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise MapError(f"{path} is malformed: {error}") from error
-    if version != FORMAT_VERSION:
-        raise MapError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
-    return values
+    return read_json(path, FORMAT_VERSION, MapError)

@@ -8,7 +8,7 @@ machines. Work of a machine that dies is done again on another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,9 +18,6 @@ from disam_ros.errors import ConfigError
 from disam_ros.mapping.encoding import Encoded, encode, read_images
 from disam_ros.mapping.keypoints import KeypointMaker
 from disam_ros.models.model import Model
-
-if TYPE_CHECKING:
-    import ray
 
 PER_CPU = 2  # batches under way for each core of the cluster
 RETRIES = 5  # times that a batch is done again after its worker died
@@ -78,7 +75,7 @@ def _encode(
     return encode(model, domain, read_images(items, model.network.image_size, keypoints), config)
 
 
-def _import_ray() -> ray | Any:
+def _import_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError as error:

@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
-from disam_ros.files import file_sha256
+from disam_ros.files import file_sha256, part_of, sync, sync_directory, write_json
 from disam_ros.mapping.compression import CHUNK, learn, to_int8
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader
 
 NPY_HEADER_BYTES = 128  # what numpy writes for a two-dimensional array, with room to grow
 WHOLE = "coarse_whole.npy"  # coarse descriptors until they are compressed
-DTYPES = {WHOLE: np.dtype(np.float16), "fine.npy": np.dtype(np.int8)}
+DTYPES: dict[str, np.dtype[Any]] = {WHOLE: np.dtype(np.float16), "fine.npy": np.dtype(np.int8)}
 
 
 class MapWriter:
@@ -45,7 +47,7 @@ class MapWriter:
         self.directory = Path(directory)
         if self.directory.exists():
             raise MapError(f"{self.directory} exists; choose a new directory or remove it")
-        self.part = self.directory.with_name(self.directory.name + ".part")
+        self.part = part_of(self.directory)
         self.count = 0
         self.position = 0
         self.skipped = 0
@@ -62,15 +64,17 @@ class MapWriter:
     def add(
         self,
         record: ImageRecord,
-        coarse: np.ndarray,
-        fine: np.ndarray,
-        keypoints: np.ndarray | None = None,
+        coarse: NDArray[np.float32],
+        fine: NDArray[np.float32],
+        keypoints: NDArray[np.uint8] | None = None,
     ) -> None:
         """Append one image. `record.id` and `.path` are replaced; coarse, fine: [D] each;
         keypoints: uint8 [B], of a map that has them.
 
-        Raises MapError where the descriptors are not finite.
+        Raises MapError where the descriptors are not finite, or there is no pose.
         """
+        if record.map_from_camera is None:
+            raise MapError(f"{record.source or record.id} has no pose: a map image needs one")
         if not (np.isfinite(coarse).all() and np.isfinite(fine).all()):
             raise MapError(
                 f"the model makes descriptors that are not finite of {record.source or record.id}: "
@@ -81,45 +85,50 @@ class MapWriter:
         with self._reporting_disk_errors():
             row = record_row(record) | {"id": self.count, "path": ""}
             self._csv.writerow(row)
-            self._files[WHOLE].write(coarse.astype(DTYPES[WHOLE]).tobytes())
-            self._files["fine.npy"].write(to_int8(fine).tobytes())
+            self._arrays[WHOLE].write(coarse.astype(DTYPES[WHOLE]).tobytes())
+            self._arrays["fine.npy"].write(to_int8(fine).tobytes())
             if keypoints is not None:
-                self._files[FILE].write(keypoints.tobytes())
+                self._arrays[FILE].write(keypoints.tobytes())
         self.count += 1
 
     def commit(self, position: int, skipped: int = 0) -> None:
         """Make everything added so far survive a kill; the input is consumed up to `position`."""
         with self._reporting_disk_errors():
-            for file in self._files.values():
-                _sync(file)
+            for file in (self._table, *self._arrays.values()):
+                sync(file)
             progress = {**self._identity, "count": self.count}
             progress |= {"position": position, "skipped": skipped}
-            progress["csv_bytes"] = self._files["images.csv"].tell()
-            _replace(self.part / "progress.json", json.dumps(progress))
+            progress["csv_bytes"] = self._table.tell()
+            write_json(self.part / "progress.json", progress)
         self.position, self.skipped = position, skipped
 
-    def finish(self, extra: dict | None = None) -> Path:
+    def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
         """Complete the map and give it its name. extra: further entries of map.json."""
         if not self.count:
             raise MapError("no image was added: a map needs at least one")
         with self._reporting_disk_errors():
             for name in self._kinds:
-                self._files[name].seek(0)
-                self._files[name].write(self._npy_header(name, self.count))
+                self._arrays[name].seek(0)
+                self._arrays[name].write(self._npy_header(name, self.count))
             self.close()
             self._compress()
             cameras = self._tabulate()
             self._triangulate(cameras)
             values = self._header.to_json() | {"images": self.count, **(extra or {})}
             values["camera_names"] = cameras
-            files = self._header.data_files
-            values["sha256"] = {name: file_sha256(self.part / name) for name in files}
-            _replace(self.part / "map.json", json.dumps(values, indent=2) + "\n")
-            os.rename(self.part, self.directory)
+            values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
+            write_json(self.part / "map.json", values)
+            self.part.rename(self.directory)
             for name in ("progress.json", WHOLE):
                 (self.directory / name).unlink(missing_ok=True)
-            _sync_directory(self.directory.parent)
+            sync_directory(self.directory.parent)
         return self.directory
+
+    def _seal(self, name: str) -> str:
+        """Flush a file to disk, however it was written. Returns its SHA-256."""
+        with (self.part / name).open("r+b") as file:
+            sync(file)
+        return file_sha256(self.part / name)
 
     def _compress(self) -> None:
         """Write coarse.npy and its projection from the whole descriptors."""
@@ -129,7 +138,7 @@ class MapWriter:
         np.save(self.part / "steps.npy", projection.steps)
         shape = (len(whole), projection.size)
         path = self.part / "coarse.npy"
-        codes = np.lib.format.open_memmap(path, "w+", np.int8, shape)
+        codes = np.lib.format.open_memmap(path, "w+", np.int8, shape)  # type: ignore[no-untyped-call]
         for start in range(0, len(whole), CHUNK):
             codes[start : start + CHUNK] = projection.encode(whole[start : start + CHUNK])
         codes.flush()
@@ -142,6 +151,7 @@ class MapWriter:
         names: dict[str, int] = {}
         for row, record in enumerate(records):
             pose = record.map_from_camera
+            assert pose is not None  # as `add` requires
             poses[row] = *pose.translation, *pose.quaternion
             cameras[row] = names.setdefault(record.camera, len(names))
         np.save(self.part / "poses.npy", poses)
@@ -165,9 +175,9 @@ class MapWriter:
 
     def close(self) -> None:
         """Flush and close; what was committed can be resumed."""
-        for file in self._files.values():
+        for file in (self._table, *self._arrays.values()):
             if not file.closed:
-                _sync(file)
+                sync(file)
                 file.close()
 
     def _open(self) -> None:
@@ -177,30 +187,27 @@ class MapWriter:
         else:
             self.count, self.position = progress["count"], progress["position"]
             self.skipped = progress["skipped"]
-        mode = "w" if progress is None else "r+"
-        self._files = {
-            "images.csv": (self.part / "images.csv").open(mode, newline=""),
-            **{name: (self.part / name).open(mode + "b") for name in self._kinds},
-        }
+        mode: Literal["w", "r+"] = "w" if progress is None else "r+"
+        self._table = (self.part / "images.csv").open(mode, newline="")
+        self._arrays = {name: (self.part / name).open(mode + "b") for name in self._kinds}
         for name, kind in self._kinds.items():
-            file = self._files[name]
+            file = self._arrays[name]
             file.write(self._npy_header(name, 0))
             row_bytes = self._dimensions[name] * kind.itemsize
             file.truncate(NPY_HEADER_BYTES + self.count * row_bytes)
             file.seek(0, os.SEEK_END)
-        table = self._files["images.csv"]
         if progress is None:
-            self._csv = records_writer(table)
+            self._csv = records_writer(self._table)
         else:
-            table.truncate(progress["csv_bytes"])
-            table.seek(0, os.SEEK_END)
-            self._csv = records_writer(table, header=False)
+            self._table.truncate(progress["csv_bytes"])
+            self._table.seek(0, os.SEEK_END)
+            self._csv = records_writer(self._table, header=False)
 
-    def _read_progress(self) -> dict | None:
+    def _read_progress(self) -> dict[str, Any] | None:
         path = self.part / "progress.json"
         if not path.exists():
             return None  # killed before the first commit: nothing to keep
-        progress = json.loads(path.read_text())
+        progress: dict[str, Any] = json.loads(path.read_text())
         if any(progress.get(k) != json.loads(json.dumps(v)) for k, v in self._identity.items()):
             raise MapError(
                 f"{self.part} holds a half-built map of another model, source or settings; "
@@ -212,7 +219,7 @@ class MapWriter:
         buffer = BytesIO()
         shape = (rows, self._dimensions[name])
         values = {"descr": self._kinds[name].str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(buffer, values)
+        np.lib.format.write_array_header_1_0(buffer, values)  # type: ignore[no-untyped-call]
         header = buffer.getvalue()
         if len(header) != NPY_HEADER_BYTES:
             raise MapError(f"npy header has {len(header)} bytes, expected {NPY_HEADER_BYTES}")
@@ -227,25 +234,3 @@ class MapWriter:
                 f"{self.part} cannot be written: {error.strerror}; {self.position} inputs are "
                 f"safe on disk: free space and run the same command again to go on from there"
             ) from error
-
-
-def _sync(file: object) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, whole."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("w") as file:
-        file.write(text)
-        _sync(file)
-    os.replace(temporary, path)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

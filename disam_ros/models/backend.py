@@ -58,7 +58,7 @@ class TorchBackend:
             keep_freed_memory()
             if model.network.depthwise:  # the paper's encoder is faster without
                 for encoder in (*model.coarse.values(), *model.fine.values()):
-                    encoder.to(memory_format=torch.channels_last)
+                    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:

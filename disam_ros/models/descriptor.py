@@ -60,7 +60,8 @@ def pool(z: Tensor, grid: int, centered: bool) -> Tensor:
     """Average features [B, C, h, w] over `grid` cells along the longer side; one cell stays."""
     if is_one_cell(z):
         return z
-    pooled = functional.adaptive_avg_pool2d(z, grid_shape(*z.shape[-2:], grid))
+    height, width = z.shape[-2:]
+    pooled = functional.adaptive_avg_pool2d(z, grid_shape(height, width, grid))
     return pooled - pooled.mean((-2, -1), keepdim=True) if centered else pooled
 
 

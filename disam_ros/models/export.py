@@ -7,8 +7,6 @@ The files' form is told in disam_ros.backend.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from disam_ros.errors import ConfigError, DomainError, ModelError
+from disam_ros.files import atomic_directory
 from disam_ros.models.backend import EXPORT_FORMAT, INPUT, OUTPUTS, open_session, run_session
 from disam_ros.models.model import Model
 
@@ -66,20 +65,12 @@ def export_onnx(
         )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelError(f"{directory} is there already; choose a new directory or remove it")
-    part = directory.with_name(directory.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    names = domains or model.domain_names()
     try:
-        part.mkdir(parents=True)
-        names = domains or model.domain_names()
-        errors = {name: _export_domain(model, name, part / f"{name}.onnx") for name in names}
-        if directory.exists():
-            directory.rmdir()
-        os.rename(part, directory)
+        with atomic_directory(directory) as part:
+            return {name: _export_domain(model, name, part / f"{name}.onnx") for name in names}
     except OSError as error:
         raise ModelError(f"{directory} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return errors
 
 
 def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -> ModelProto:
@@ -96,6 +87,7 @@ def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
+    assert program is not None  # it is with dynamo
     proto = program.model_proto
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):

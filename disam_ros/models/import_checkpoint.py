@@ -38,9 +38,10 @@ def import_checkpoint(
         raise ModelError(f"encoders differ in (width, blocks): {sorted(sizes)}; expected one size")
     width, blocks = sizes.pop()
     network = NetworkConfig(width=width, encoder_blocks=blocks, image_size=image_size)
-    named = [{d.name: e for d, e in zip(domains, stage, strict=True)} for stage in stages]
+    names = [domain.name for domain in domains]
+    by_name = [dict(zip(names, stage, strict=True)) for stage in stages]
     training = {"imported_from": [Path(coarse).name, Path(fine or coarse).name]}
-    return Model(network, domains, *named, training=training)
+    return Model(network, domains, by_name[0], by_name[1], training=training)
 
 
 def _read_encoder(path: str) -> Encoder:

@@ -66,8 +66,8 @@ class InvertedResidual(nn.Module):
         self.skips = stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] → [B, C', h/stride, w/stride]
-        y = x if self.expand is None else functional.relu6(self.expand(x))
-        y = self.project(functional.relu6(self.depthwise(y)))
+        wide = x if self.expand is None else functional.relu6(self.expand(x))
+        y: Tensor = self.project(functional.relu6(self.depthwise(wide)))
         return x + y if self.skips else y
 
 
@@ -82,7 +82,8 @@ class _Convolution(nn.Conv2d):
         super().__init__(channels, out, kernel, stride, padding, groups=groups)
         self.margins = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if even else None
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.bias)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(functional.pad(x, self.margins) if self.margins else x)

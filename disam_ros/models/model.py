@@ -10,9 +10,7 @@ domain.safetensors      optional: weights of the domain classifier; no part of t
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
+from disam_ros.files import atomic_directory
 from disam_ros.models import model_files
 from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
 from disam_ros.models.networks import NetworkConfig, build_encoder
@@ -47,7 +46,9 @@ class Model:
     coarse: Mapping[str, nn.Module]
     fine: Mapping[str, nn.Module]
     name: str = ""
-    training: dict = field(default_factory=dict)  # provenance: losses, data, commit, steps
+    training: dict[str, Any] = field(
+        default_factory=dict
+    )  # provenance: losses, data, commit, steps
     identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
     classifier: DomainClassifier | None = None  # names the domain of an image
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
@@ -96,10 +97,12 @@ def create_model(
     """An UNTRAINED model with weights drawn from `seed`. All encoders of one stage start equal."""
     if not domains:
         raise ModelError("a model needs at least one domain, got none")
-    stages = []
-    for offset in range(len(STAGES)):
-        stages.append({d.name: _draw(network, seed + offset) for d in domains})
-    return Model(network, domains, *stages, name=name, training={"losses": {}, "seed": seed})
+    coarse, fine = (
+        {domain.name: _draw(network, seed + offset) for domain in domains}
+        for offset in range(len(STAGES))
+    )
+    training = {"losses": {}, "seed": seed}
+    return Model(network, domains, coarse, fine, name=name, training=training)
 
 
 def create_global_model(
@@ -146,32 +149,27 @@ def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
         _require_domains(model.classifier, model.domain_names())
     if directory.exists() and any(directory.iterdir()):
         raise ModelError(f"{directory} is not empty; choose a new directory or remove it")
-    part = directory.with_name(directory.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     dtype = torch.float16 if half else torch.float32
     networks = _networks_by_file(model)
-    hashes = {
-        file: model_files.write_networks(part / f"{file}.safetensors", named, dtype)
-        for file, named in networks.items()
-    }
-    if model.classifier is not None:
-        path = part / f"{CLASSIFIER}.safetensors"
-        hashes[CLASSIFIER] = model_files.write_network(path, model.classifier)
-    header = {
-        "format_version": model_files.FORMAT_VERSION,
-        "name": model.name or directory.name,
-        "network": asdict(model.network) | {"encoder": model.network.encoder},
-        "domains": [domain.to_json() for domain in model.domains],
-        "training": model.training,
-        "sha256": hashes,
-    }
-    if model.branches:
-        header["branches"] = dict(model.branches)
-    model_files.write_header(part, header)
-    if directory.exists():
-        directory.rmdir()
-    os.rename(part, directory)
+    with atomic_directory(directory) as part:
+        hashes = {
+            file: model_files.write_networks(part / f"{file}.safetensors", named, dtype)
+            for file, named in networks.items()
+        }
+        if model.classifier is not None:
+            path = part / f"{CLASSIFIER}.safetensors"
+            hashes[CLASSIFIER] = model_files.write_network(path, model.classifier)
+        header = {
+            "format_version": model_files.FORMAT_VERSION,
+            "name": model.name or directory.name,
+            "network": asdict(model.network) | {"encoder": model.network.encoder},
+            "domains": [domain.to_json() for domain in model.domains],
+            "training": model.training,
+            "sha256": hashes,
+        }
+        if model.branches:
+            header["branches"] = dict(model.branches)
+        model_files.write_header(part, header)
     model.identity = model_files.identity(hashes, networks)
     return directory
 
@@ -254,8 +252,9 @@ def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
     """A network with random weights of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = GlobalNetwork if isinstance(network, GlobalConfig) else build_encoder
-        return built(network).eval()
+        if isinstance(network, GlobalConfig):
+            return GlobalNetwork(network).eval()
+        return build_encoder(network).eval()
 
 
 def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:

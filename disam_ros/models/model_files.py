@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,12 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from disam_ros.errors import ModelError
-from disam_ros.files import file_sha256
+from disam_ros.files import atomic_file, file_sha256, read_json, write_json
 
 FORMAT_VERSION = 1
 
 
-def read_header(directory: Path) -> dict:
+def read_header(directory: Path) -> dict[str, Any]:
     """model.json. Raises ModelError where it is missing, malformed or of another version."""
     path = directory / "model.json"
     if not path.is_file():
@@ -29,19 +27,12 @@ def read_header(directory: Path) -> dict:
             f"{path} not found: {directory} is not a model directory; make one with "
             f"'disam import-checkpoint' or training/train.py"
         )
-    try:
-        header = json.loads(path.read_text())
-        version = header["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is malformed: {error}") from error
-    if version != FORMAT_VERSION:
-        raise ModelError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
-    return header
+    return read_json(path, FORMAT_VERSION, ModelError)
 
 
 def write_header(directory: Path, header: Mapping[str, Any]) -> None:
-    """model.json: either the old one or the new one, whole."""
-    _replace(directory / "model.json", (json.dumps(header, indent=2) + "\n").encode())
+    """Write model.json: the file is the old one or the new one, whole."""
+    write_json(directory / "model.json", header)
 
 
 def write_networks(path: Path, networks: Mapping[str, nn.Module], dtype: torch.dtype) -> str:
@@ -67,7 +58,8 @@ def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) ->
 def write_network(path: Path, network: nn.Module) -> str:
     """Weights of one network, old or new but whole. Returns the file's SHA-256."""
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    _replace(path, save(weights))
+    with atomic_file(path, "wb") as file:
+        file.write(save(weights))
     return file_sha256(path)
 
 
@@ -101,13 +93,3 @@ def _fill(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
     except RuntimeError as error:
         raise ModelError(f"{what}: weights do not fit the network: {error}") from error
     network.eval().requires_grad_(False)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old one or the new one, whole."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

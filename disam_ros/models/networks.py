@@ -105,7 +105,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] → same
-        return x + self.conv_block(x)
+        change: Tensor = self.conv_block(x)
+        return x + change
 
 
 class Encoder(nn.Module):
@@ -124,7 +125,8 @@ class Encoder(nn.Module):
         self.apply(_initialize)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.model(image)
+        z: Tensor = self.model(image)
+        return z
 
 
 class Decoder(nn.Module):
@@ -146,7 +148,8 @@ class Decoder(nn.Module):
         self.apply(_initialize)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.model(z)
+        image: Tensor = self.model(z)
+        return image
 
 
 class Discriminator(nn.Module):
@@ -155,6 +158,9 @@ class Discriminator(nn.Module):
     forward: image [B, 3, H, W] → 8 prediction maps [B, 1, h, w], coarse to deep, luminance's four
     first. Each middle stage gives its last channel away as a side prediction.
     """
+
+    _luma: Tensor
+    _blur: Tensor
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -209,4 +215,5 @@ def _gaussian(size: int, sigma: float) -> Tensor:
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -53,12 +53,18 @@ def channel_normalize(z: Tensor) -> Tensor:
 
     Flattened and divided by √C, an inner product of two results is Eq. 16.
     """
-    return z / z.flatten(-2).norm(dim=-1).clamp_min(EPSILON)[..., None, None]
+    return z / _norms(z.flatten(-2))[..., None, None]
 
 
 def normalize(z: Tensor) -> Tensor:
     """Divide by the norm of all features. z: [..., C, h, w] → same shape."""
-    return z / z.flatten(-3).norm(dim=-1).clamp_min(EPSILON)[..., None, None, None]
+    return z / _norms(z.flatten(-3))[..., None, None, None]
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Norms along the last axis, at least EPSILON. x: [..., n] → [...]."""
+    norms: Tensor = x.norm(dim=-1)
+    return norms.clamp_min(EPSILON)
 
 
 def sam_weights(z: Tensor, z_other: Tensor) -> Tensor:
@@ -68,8 +74,7 @@ def sam_weights(z: Tensor, z_other: Tensor) -> Tensor:
     z, z_other: [..., C, h, w]. Returns [..., C], the gradient with respect to `z`.
     """
     a, b = z.flatten(-2), z_other.flatten(-2)
-    norm_a = a.norm(dim=-1).clamp_min(EPSILON)
-    norm_b = b.norm(dim=-1).clamp_min(EPSILON)
+    norm_a, norm_b = _norms(a), _norms(b)
     cosine = (a * b).sum(-1) / (norm_a * norm_b)
     gradient = b.sum(-1) / (norm_a * norm_b) - cosine * a.sum(-1) / norm_a**2
     return gradient / z.shape[-3]

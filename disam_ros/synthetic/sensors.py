@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wheel odometry that drifts and a GNSS receiver that wanders."""
+"""Simulated wheel odometry with drift, and GNSS with correlated errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from disam_ros.geodesy import metres_per_degree
 from disam_ros.geometry import Transform
 from disam_ros.synthetic.conditions import ALTITUDE, LATITUDE, LONGITUDE
 from disam_ros.synthetic.trajectory import Trajectory
@@ -16,13 +17,11 @@ STEP_ERROR = 0.004  # metres per square root of a metre driven
 YAW_BIAS = 2e-4  # rad per metre driven, standard deviation of a drive
 YAW_NOISE = 5e-4  # rad per square root of a metre driven
 GNSS_SIGMA = 2.5  # metres, horizontal
-GNSS_TIME = 20.0  # seconds over which the error stays alike
-EQUATOR = 6378137.0  # WGS 84, metres
-ECCENTRICITY_SQUARED = 6.69437999014e-3
+GNSS_TIME = 20.0  # correlation time of the error [s]
 
 
 def wheel_odometry(trajectory: Trajectory, seed: int) -> list[Transform]:
-    """odom_from_base per sample, starting at the identity: noisy steps summed up in the plane."""
+    """odom_from_base per sample, starting at the identity: planar dead reckoning with noise."""
     rng = np.random.default_rng([seed, 41])
     scale, bias = 1.0 + SCALE_ERROR * rng.standard_normal(), YAW_BIAS * rng.standard_normal()
     track = np.array([_planar(pose) for pose in trajectory.poses])
@@ -62,12 +61,8 @@ def gnss_fixes(trajectory: Trajectory, seed: int) -> np.ndarray:
 
 def geodetic(enu: np.ndarray) -> tuple[float, float, float]:
     """Latitude, longitude (degrees), altitude (metres) of a map point [3] near the origin."""
-    sine = np.sin(np.radians(LATITUDE))
-    w = np.sqrt(1 - ECCENTRICITY_SQUARED * sine**2)
-    east_radius = EQUATOR / w * np.cos(np.radians(LATITUDE))
-    north_radius = EQUATOR * (1 - ECCENTRICITY_SQUARED) / w**3
-    latitude = LATITUDE + np.degrees(enu[1] / north_radius)
-    longitude = LONGITUDE + np.degrees(enu[0] / east_radius)
+    north, east = metres_per_degree(LATITUDE)
+    latitude, longitude = LATITUDE + enu[1] / north, LONGITUDE + enu[0] / east
     return float(latitude), float(longitude), float(ALTITUDE + enu[2])
 
 

@@ -236,8 +236,8 @@ def test_descriptors_that_are_not_finite_are_refused(dataset, model, tmp_path, b
 def test_a_large_map_gets_an_index_that_finds_its_images(
     dataset, model, tmp_path, builder_config, monkeypatch
 ):
-    for module in ("map_builder", "index"):
-        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 5)
+    for module in ("builder", "index"):
+        monkeypatch.setattr(f"disam_ros.mapping.{module}.FLAT", 5)
     place_map = build(dataset, model, tmp_path / "map", builder_config)
     assert place_map.index_path("front").exists()
     config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
@@ -257,8 +257,8 @@ def test_an_image_takes_few_kibibytes_in_a_map(preset, kib):
 def test_a_disk_that_takes_no_index_costs_the_index_but_not_the_map(
     dataset, model, tmp_path, builder_config, monkeypatch, caplog
 ):
-    for module in ("map_builder", "index"):
-        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 5)
+    for module in ("builder", "index"):
+        monkeypatch.setattr(f"disam_ros.mapping.{module}.FLAT", 5)
     (tmp_path / "map.part" / "index_0.faiss.part").mkdir(parents=True)  # no file can be put there
     place_map = build(dataset, model, tmp_path / "map", builder_config)
     assert "cannot be written" in caplog.text and "disam index" in caplog.text

@@ -132,8 +132,13 @@ class Residual(nn.Module):
         return y if self._last else functional.relu(y)
 
 
-class Mobile(mobile.MobileEncoder):
+class Mobile(nn.Module):
     """The trunk of EfficientNet-Lite0, with the features of its stages 2 and 3 beside its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        encoder = mobile.MobileEncoder()
+        self.stem, self.blocks = encoder.stem, encoder.blocks
 
     def forward(self, image: Tensor) -> Features:
         x = functional.relu6(self.stem(image))
@@ -145,8 +150,12 @@ class Mobile(mobile.MobileEncoder):
         return found[0], found[1], x
 
 
-class Disam(Encoder):
+class Disam(nn.Module):
     """DISAM's encoder, with the features after each halving beside its own."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.model = Encoder(width, blocks).model
 
     def forward(self, image: Tensor) -> Features:
         shallow = self.model[:7](image)
@@ -159,7 +168,8 @@ def start(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def as_imagenet(images: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ class DepthDecoder(nn.Module):
         self.join_shallow = _rise(2 * shallow, shallow, 1)
         self.rise_to_output = _rise(shallow, LAST_CHANNELS, shallow_stride // OUTPUT_STRIDE)
         self.last = nn.Conv2d(LAST_CHANNELS, 1, 3, padding=1)
-        self._size = tuple(side // OUTPUT_STRIDE for side in config.image_size)
+        height, width = config.image_size
+        self._size = (height // OUTPUT_STRIDE, width // OUTPUT_STRIDE)
 
     def forward(self, features: Features) -> Tensor:
         shallow, deep, latent = features
@@ -66,7 +67,8 @@ class DepthEncoder(nn.Module):
         start(self)
 
     def forward(self, depth: Tensor) -> Tensor:
-        return self.layers(2 * jet(depth) - 1)
+        z: Tensor = self.layers(2 * jet(depth) - 1)
+        return z
 
     @staticmethod
     def cells(config: GlobalConfig) -> tuple[int, int]:

@@ -78,23 +78,23 @@ class NetVlad(nn.Module):
 
         Raises ModelError where there are fewer features than clusters.
         """
-        points = functional.normalize(z, dim=1).permute(0, 2, 3, 1).flatten(0, 2).float().cpu()
+        features = functional.normalize(z, dim=1).permute(0, 2, 3, 1).flatten(0, 2).float().cpu()
         clusters, channels = self.centres.shape
-        if len(points) < clusters:
+        if len(features) < clusters:
             raise ModelError(
-                f"{clusters} cluster centres need as many features, got {len(points)}: give more "
+                f"{clusters} cluster centres need as many features, got {len(features)}: give more "
                 f"or larger images"
             )
-        chosen = torch.linspace(0, len(points) - 1, min(len(points), SAMPLE)).long()
-        points = points[chosen].contiguous().numpy()
+        chosen = torch.linspace(0, len(features) - 1, min(len(features), SAMPLE)).long()
+        sample = features[chosen].contiguous().numpy()
         kmeans = faiss.Kmeans(
             channels, clusters, niter=20, nredo=TRIES, seed=1, min_points_per_centroid=1,
             max_points_per_centroid=SAMPLE,
         )  # fmt: skip
-        kmeans.train(points)
+        kmeans.train(sample)
         sharpness = SHARPNESS
         if clusters > 1:
-            squares, _ = kmeans.index.search(points, 2)
+            squares, _ = kmeans.index.search(sample, 2)
             gap = float((squares[:, 1] - squares[:, 0]).mean())
             sharpness = math.log(CONTRAST) / max(gap, 1e-6)
         self._start(torch.from_numpy(kmeans.centroids).to(self.centres), sharpness)
@@ -104,7 +104,8 @@ class NetVlad(nn.Module):
         """Assignments exp(−sharpness·‖z − centre‖²), up to what all centres share."""
         self.centres.copy_(centres)
         self.assign.weight.copy_(2 * sharpness * centres[..., None, None])
-        self.assign.bias.copy_(-sharpness * centres.square().sum(1))
+        if self.assign.bias is not None:
+            self.assign.bias.copy_(-sharpness * centres.square().sum(1))
 
 
 class Safa(nn.Module):

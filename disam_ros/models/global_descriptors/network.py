@@ -36,7 +36,10 @@ class GlobalNetwork(nn.Module):
         self.config = config
         self.backbone = build_backbone(config)
         self.head = build_head(config, config.latent, latent_size(config))
-        self.decoder = self.depth_encoder = self.depth_head = self.whitening = None
+        self.decoder: DepthDecoder | None = None
+        self.depth_encoder: DepthEncoder | None = None
+        self.depth_head: nn.Module | None = None
+        self.whitening: Whitening | None = None
         if config.depth:
             self.decoder = DepthDecoder(config)
             self.depth_encoder = DepthEncoder(config.depth_latent)
@@ -76,9 +79,9 @@ class GlobalNetwork(nn.Module):
         """
         features = self.backbone(images)
         image = self.head(features[-1])
-        if self.decoder is None:
+        if self.decoder is None or self.depth_encoder is None or self.depth_head is None:
             return Parts(image, None, image, None)
-        depth_map = self._depth_map(features)
+        depth_map = self.decoder(_detached(features))
         depth = self.depth_head(self.depth_encoder(depth_map.detach()))
         fused = functional.normalize(torch.cat((image, depth), 1), dim=1)
         return Parts(image, depth, fused, depth_map)
@@ -101,13 +104,13 @@ class GlobalNetwork(nn.Module):
         if not isinstance(self.head, NetVlad):
             return
         latent, depth = [], []
-        for batch in images.split(BATCH):
-            features = self.backbone(batch)
+        for start in range(0, len(images), BATCH):
+            features = self.backbone(images[start : start + BATCH])
             latent.append(features[-1].cpu())
-            if self.decoder is not None:
-                depth.append(self.depth_encoder(self._depth_map(features)).cpu())
+            if self.decoder is not None and self.depth_encoder is not None:
+                depth.append(self.depth_encoder(self.decoder(_detached(features))).cpu())
         self.head.prepare(torch.cat(latent))
-        if self.decoder is not None:
+        if isinstance(self.depth_head, NetVlad):
             self.depth_head.prepare(torch.cat(depth))
 
     def learn_whitening(self, descriptors: Tensor) -> None:
@@ -118,6 +121,7 @@ class GlobalNetwork(nn.Module):
         if self.whitening is not None:
             self.whitening.learn(descriptors)
 
-    def _depth_map(self, features: Features) -> Tensor:
-        shallow, deep, latent = (part.detach() for part in features)
-        return self.decoder((shallow, deep, latent))
+
+def _detached(features: Features) -> Features:
+    shallow, deep, latent = features
+    return shallow.detach(), deep.detach(), latent.detach()

@@ -20,6 +20,10 @@ NEGLIGIBLE = 1e-7  # share of the largest variance below which a direction is ro
 class Whitening(nn.Module):
     """Descriptors [N, D] → [N, size]. Before `learn` a random projection, near to cosines."""
 
+    mean: Tensor
+    directions: Tensor
+    learned: Tensor
+
     def __init__(self, dimensions: int, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dimensions))

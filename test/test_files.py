@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of files and directories that are whole or absent."""
+
+import pytest
+
+from disam_ros.errors import MapError
+from disam_ros.files import atomic_directory, atomic_file, read_json, write_json
+
+
+def left_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_whose_writing_fails_keeps_its_old_content(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(path) as file:
+        file.write("new")
+        raise RuntimeError
+    assert path.read_text() == "old" and left_in(tmp_path) == ["file"]
+
+
+def test_a_file_is_replaced_when_it_is_complete(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with atomic_file(path, "wb") as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and left_in(tmp_path) == ["file"]
+
+
+def test_a_place_that_takes_no_file_is_reported_as_it_was_found(tmp_path):
+    (tmp_path / "file.part").mkdir()
+    with pytest.raises(IsADirectoryError), atomic_file(tmp_path / "file"):
+        pass
+
+
+def test_a_directory_appears_with_all_its_files_or_not_at_all(tmp_path):
+    path = tmp_path / "directory"
+    with pytest.raises(RuntimeError), atomic_directory(path) as part:
+        (part / "file").touch()
+        raise RuntimeError
+    assert left_in(tmp_path) == []
+    (tmp_path / "directory.part").mkdir()  # of a process that was killed
+    (tmp_path / "directory.part" / "remains").touch()
+    path.mkdir()
+    with atomic_directory(path) as part:
+        (part / "file").touch()
+    assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
+
+
+def test_a_directory_with_files_is_not_replaced(tmp_path):
+    path = tmp_path / "directory"
+    path.mkdir()
+    (path / "file").touch()
+    with pytest.raises(OSError, match="not empty"), atomic_directory(path):
+        pass
+    assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
+
+
+def test_json_that_was_written_is_read_back(tmp_path):
+    values = {"format_version": 3, "name": "Straße"}
+    write_json(tmp_path / "file.json", values)
+    assert read_json(tmp_path / "file.json", 3, MapError) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "file.json is malformed"),
+        ("[]", "file.json is malformed"),
+        ("{}", "file.json is malformed: 'format_version'"),
+        ('{"format_version": 2}', "file.json has format version 2, expected 3"),
+    ],
+)
+def test_json_that_is_not_of_the_format_is_refused(tmp_path, text, words):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(MapError, match=words):
+        read_json(tmp_path / "file.json", 3, MapError)
+    with pytest.raises(MapError, match=r"absent\.json cannot be read: No such file"):
+        read_json(tmp_path / "absent.json", 3, MapError)
