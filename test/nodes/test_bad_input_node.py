@@ -14,7 +14,7 @@ from support.ring import LAP, MAP_FROM_ODOM, RingRobot, ring
 
 from disam_ros.geometry import Transform
 
-SEQUENCE = {"enabled": True, "radius": 1.0, "least_probability": 0.3}
+SEQUENCE = {"enabled": True, "min_probability": 0.3}
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +99,14 @@ def test_settings_of_the_sequence_change_while_it_is_tracked(robot):
     for index in (7, 8, 9):
         last = robot.drive(index)
     assert last["outcome"] == "known"
-    robot.set("localizer.sequence.least_probability", 1.0)
+    robot.set("localizer.sequence.min_probability", 1.0)
     assert robot.drive(10)["outcome"] == "unknown"
     robot.set("localizer.sequence.enabled", False)
     assert "probability" not in robot.drive(11)
     for name, value in (("localizer.candidates", 5), ("localizer.fine_shift", 1)):
         robot.set(name, value)
     assert len(robot.drive(0)["candidates"].split(",")) == 5
-    for name, value in (("least_probability", 0.3), ("enabled", True)):
+    for name, value in (("min_probability", 0.3), ("enabled", True)):
         robot.set(f"localizer.sequence.{name}", value)
     for name, value in (("localizer.candidates", 3), ("localizer.fine_shift", 0)):
         robot.set(name, value)

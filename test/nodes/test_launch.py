@@ -106,18 +106,18 @@ def test_the_keys_that_the_foxglove_layout_plots_are_those_of_an_answer():
     from disam_ros.nodes.localizer import answer_status
 
     best = Fake(record=Fake(id=1), fine_score=0.5, coarse_score=0.5)
-    answer = {"record": best.record, "estimate": None, "confidence": 0.5}
-    stages = {"encode": 1.0}
-    domain = Fake(name="day", reason="")
     found = Fake(
         best=best,
+        record=best.record,
         known=True,
-        domain=domain,
+        confidence=0.5,
+        tracked=False,
+        informative=True,
+        domain=Fake(name="day", reason=""),
         candidates=[best],
-        timings_ms=stages,
+        timings_ms={"encode": 1.0},
         camera="front",
         prior="",
-        **answer,
     )
     status = answer_status.localized(found, 2.0)
     text = (ROOT / "config" / "replay_evaluation.foxglove.json").read_text()

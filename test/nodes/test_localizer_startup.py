@@ -95,9 +95,12 @@ def test_without_activation_maps_images_are_answered_and_that_is_reported(world,
         for _ in range(2):
             robot.localize(1)
         status = robot.client.diagnosis(lambda s: "activation map" in values(s), "none")
-        assert values(status)["activation map"] == "none: images are described as a whole"
+        assert (
+            values(status)["activation map"]
+            == "none: the model has one global descriptor per image"
+        )
         assert (status.level, values(status)["inference errors"]) == (DiagnosticStatus.OK, "0")
-        assert not robot.heard[heat] and process.log.count("described as a whole") == 1
+        assert not robot.heard[heat] and process.log.count("one global descriptor") == 1
 
 
 def test_without_autostart_a_manager_leads_through_the_states(world, client, tmp_path):
@@ -156,11 +159,10 @@ def test_images_of_a_best_effort_publisher_are_taken_by_default(world, client, t
         assert "/image is offered as best effort" in process.log
 
 
-@pytest.mark.parametrize("name", ["reliability", "qos_overrides./image.subscription.reliability"])
-def test_a_reliability_that_does_not_fit_is_reported_with_the_remedy(world, client, tmp_path, name):
-    before = client.now()
+def test_a_reliability_that_does_not_fit_is_reported_with_the_remedy(world, client, tmp_path):
+    before, name = client.now(), "qos_overrides./image.subscription.reliability"
     client.node.create_publisher(Image, "image", qos_profile_sensor_data)
     parameters = options(world, **{name: "reliable"})
     with node_process("localizer.node", tmp_path / "log", parameters) as process:
-        client.problem("set the parameter reliability to best_effort", before)
+        client.problem(f"set {name} to what the publisher offers", before)
         assert "RELIABILITY does not fit" in process.log

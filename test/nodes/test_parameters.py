@@ -83,7 +83,8 @@ def test_whole_numbers_are_taken_for_floats(make_node):
         ("localizer.candidates:=0", r"must lie in \[1, 1000\]"),
         ("localizer:=3", "expected key: value pairs"),
         ("map:=3", "expects str, got 3"),
-        ("reliability:=sure", "one of auto, best_effort, reliable"),
+        ("image_transport:=radio", "one of raw, compressed"),
+        ("reliability:=auto", "'reliability' is gone since 0.2: QoS adapts"),
     ],
 )
 def test_wrong_parameters_are_refused_with_what_was_expected(make_node, argument, match):
@@ -103,7 +104,7 @@ def test_ranges_and_choices_stand_in_the_descriptors(make_node):
     assert (threshold.from_value, threshold.to_value) == (-1.0, 1.0)
     candidates = node.describe_parameter("localizer.candidates").integer_range[0]
     assert (candidates.from_value, candidates.to_value) == (1, 1000)
-    assert "reliable" in node.describe_parameter("reliability").additional_constraints
+    assert "compressed" in node.describe_parameter("image_transport").additional_constraints
     assert "nan" in node.describe_parameter("localizer.domain.latitude").additional_constraints
 
 

@@ -50,7 +50,6 @@ def robot(world, request, tmp_path):
         "map": str(world / "map"),
         "model": str(world / "model"),
         "localizer.domain.override": "day",
-        "localizer.prior.temperature": 0.01,
         "localizer.prior.source": request.param,
         **RELIABLE,
     }
@@ -173,7 +172,7 @@ def test_the_source_of_priors_changes_while_the_node_runs(robot):
     assert change("origin_latitude", 3.0).successful  # of no effect without fixes
     refused = change("source", "fix")
     assert not refused.successful and "got only one" in refused.reason
-    assert change("outlier_share", 1.0).successful  # priors have no say
+    assert change("outlier_ratio", 1.0).successful  # priors have no say
     robot.deliver("prior", pose(TWIN))
     assert found(robot, 7)["map image"] == "7"
     assert change("source", "none").successful
@@ -190,5 +189,5 @@ def test_the_origin_is_the_configured_one_or_the_maps_and_never_half_of_one():
     assert map_origin(settings, header(1.0, 2.0)) == Origin(3.0, 4.0, 0.5)
     with pytest.raises(ConfigError, match="got only one"):
         map_origin(PriorConfig(origin_latitude=3.0), header(1.0, 2.0))
-    with pytest.raises(ConfigError, match="does not tell where on Earth"):
+    with pytest.raises(ConfigError, match="has no place on Earth"):
         map_origin(PriorConfig(), header())

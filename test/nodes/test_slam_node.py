@@ -54,7 +54,7 @@ def robot(tmp_path_factory):
         "model": str(folder / "model"),
         "localizer.domain.override": "day",
         "publish_tf": True,
-        "relocalize_timeout": 60.0,
+        "stale_after": 60.0,
         **RELIABLE,
         **{f"loop_closure.{name}": value for name, value in LOOPS.items()},
     }
@@ -123,23 +123,11 @@ def test_a_clock_set_back_begins_a_new_drive_and_the_node_goes_on(robot):
     assert "the drive begins anew for loop closures" in robot.process.log
 
 
-def test_a_broken_rule_of_the_consumer_is_reported_once_and_nothing_is_held_back(robot):
-    poses, on_robot, before = robot.heard[ON_MAP], robot.heard[ON_ROBOT], robot.client.now()
-    assert not robot.client.set_parameter("consumer", "amlc").successful
-    robot.set("consumer", "amcl")
-    for index in (1, 2):
-        robot.of_image(poses, robot.image_at(index))
-    words = "amcl: frame_id is 'town'; expected 'map', letter by letter"
-    assert robot.client.problem(words, before).level == DiagnosticStatus.WARN
-    assert robot.process.log.count(words) == 1
-    for name, value in (("consumer_map_frame", "town"), ("consumer", "rtabmap")):
-        robot.set(name, value)
-        sent = robot.image_at(3)
-        robot.client.diagnosis(lambda s: "frame_id" not in s.message, "accepted")
-    vehicle, place = robot.of_image(on_robot, sent), robot.of_image(poses, sent)
-    assert vehicle.header.frame_id == "base_link"
-    assert vehicle.pose == place.pose
-    robot.set("consumer", "none")
+def test_the_global_pose_is_the_pose_with_the_frame_on_the_robot(robot):
+    sent = robot.image_at(3)
+    on_map, on_robot = (robot.of_image(robot.heard[topic], sent) for topic in (ON_MAP, ON_ROBOT))
+    assert (on_map.header.frame_id, on_robot.header.frame_id) == ("town", "base_link")
+    assert on_robot.pose == on_map.pose
 
 
 def test_where_to_start_is_published_once_for_each_relocalization(robot):
