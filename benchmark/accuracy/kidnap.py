@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from disam_ros.localization.result import Localization
 
 from benchmark.accuracy.rides import NOTHING, RIGHT_M, Ride, town
 from benchmark.peers.table import markdown
 from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import Localization
 from disam_ros.localization.tracker import Tracker
 
 BEFORE, AFTER = 25, 40  # images of the stretches
