@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the stages of one answer take."""
+"""Processing time of pipeline stages; the time unit of stamps."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import time
 
 import torch
 
+NANOSECONDS = 1_000_000_000  # per second: stamps are integer nanoseconds
+
 
 class Stopwatch:
-    """Milliseconds by stage."""
+    """Wall time by stage [ms]."""
 
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str, device: torch.device | None = None) -> None:
-        """The stage ends here, once the device has done its work."""
+        """End a stage, once the device has finished its queued work."""
         if device is not None and device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.perf_counter()
@@ -24,5 +26,5 @@ class Stopwatch:
         self._last = now
 
     def finish(self) -> dict[str, float]:
-        """All stages, and the total."""
+        """Times of all stages and the total [ms]."""
         return {**self._laps, "total": 1e3 * (time.perf_counter() - self._start)}
