@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choice of the compute device."""
+"""Compute devices: choice, description and memory."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def select_device(name: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for diagnostics."""
+    """Device name for diagnostics."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def processor_name() -> str:
-    """The CPU's name, or its architecture where it has none to tell."""
+    """The CPU's model name, or its architecture where the system does not give one."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -45,9 +45,9 @@ def processor_name() -> str:
 
 
 def memory_peak_mib() -> float:
-    """Largest resident memory of this process so far; nan where the system does not tell it.
+    """Peak resident memory of this process [MiB]; nan where the system does not give it.
 
-    getrusage would tell the parent's peak, too, which survives the start of a child.
+    VmHWM, since the peak of getrusage includes that of the parent, which a child inherits.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

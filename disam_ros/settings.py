@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings as dataclass fields with help, unit and range; YAML that rejects unknown keys."""
+"""Typed settings: dataclass fields with help, unit and range; YAML without unknown keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def setting(
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     """Build a config dataclass; unknown keys, wrong types and values out of range are errors.
 
-    Raises ConfigError naming the key, what was expected and what came.
+    Raises ConfigError naming the key, what was expected and what was found.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where or cls.__name__}: expected key: value pairs, got {values!r}")
