@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's picture: queries, where they look, what they match, and the drives on a plan."""
+"""The demo's figure: queries with activation maps and matches, and the drives on a plan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = 3  # images shown per condition
 def draw(
     path: Path, localizer: Localizer, references: list[np.ndarray], evaluation: Evaluation
 ) -> None:
-    """Write the picture. references: the map's images in row order."""
+    """Write the figure. references: the map's images in row order."""
     conditions = evaluation.conditions
     figure = pyplot.figure(figsize=(15, 5.6 * len(conditions)), layout="constrained")
     label = localizer.model.label
@@ -52,12 +52,13 @@ def _draw_examples(
     for row, index in enumerate(chosen):
         frame = condition.frames[index]
         query = images[frame.answer.record.id].load()
-        answer = localizer.localize(query, domain=name)
+        described = localizer.query(query, domain=name)
+        answer = localizer.answer(described)
         match = references[answer.best.record.id]
-        heat = overlay(query, localizer.activation_map(answer))
+        heat = overlay(query, localizer.activation_map(described, answer.record))
         titles = (
             f"{name}, frame {index}",
-            "where it looks (activation map)",
+            "activation map",
             f"match, {frame.error_m:.1f} m off" if frame.given is not None else "no answer",
         )
         for column, (picture, title) in enumerate(zip((query, heat, match), titles, strict=True)):
@@ -76,7 +77,7 @@ def _draw_plan(
 ) -> None:
     route = np.stack([r.map_from_camera.translation[:2] for r in localizer.map.records])
     axes.plot(*route.T, color="0.8", lw=6, label="mapped in summer", zorder=0)
-    groups = {"within 5 m": "tab:green", "wrong (line: where it answered)": "tab:red"}
+    groups = {"within 5 m": "tab:green", "wrong (line: to the answer)": "tab:red"}
     places: dict[str, list[np.ndarray]] = {key: [] for key in (*groups, "no answer")}
     for frame in condition.frames:
         position = frame.truth.translation[:2]

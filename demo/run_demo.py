@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Map a summer drive, replay a winter and a night drive through the real node, score its answers.
+"""Map a summer drive, replay a winter and a night drive through the real node, evaluate it.
 
-Ends with tables, a report and a picture in demo_output.
+Prints tables and writes a report and a figure to demo_output.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ from disam_ros.nodes.replay.replay_drive import replay_drive
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demonstration; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=5.0, help="images a second sent to the node")
-    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="replaced")
+    parser.add_argument(
+        "--rate", type=float, default=5.0, help="images per second sent to the node [Hz]"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo_output"), help="directory to write; replaced"
+    )
     arguments = parser.parse_args(argv)
     output: Path = arguments.output
     logging.basicConfig(level=logging.WARNING)
@@ -51,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     frame, speed = place_map.header.map_frame, arguments.rate / BAG_HZ
     drives = [
         replay_drive(
-            *(place_map, MODEL, DATA / name, open_images(DATA / name, frame), name, speed),
+            place_map,
+            MODEL,
+            DATA / name,
+            open_images(DATA / name, frame),
+            name,
+            rate=speed,
             parameters={"localizer.sequence.enabled": True},
         )
         for name in CONDITIONS
@@ -62,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     references = Dataset(REFERENCE)
     pictures = [image.read(references.path(record)) for record in references.records]
     for name, condition in evaluation.conditions.items():
-        title = f"{name}: answers of the node, percent of all images"
+        title = f"{name}: answers of the node"
         console.print(table(title, {"disam_ros": condition.metrics, **peers(condition, pictures)}))
-    console.print(runs_table(evaluation))
+    console.print(runs_table(evaluation.runs))
     write_evaluation(output / "evaluation", evaluation, localizer, open_dataset(REFERENCE))
     draw(output / "demo.png", localizer, pictures, evaluation)
     console.print(

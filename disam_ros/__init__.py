@@ -3,18 +3,20 @@
 
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import DisamError
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import Localization
+from disam_ros.localization.pipeline import Pipeline
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import Model, load_model, save_model
 
 __all__ = [
+    "Answer",
     "DisamError",
-    "Localization",
     "Localizer",
     "LocalizerConfig",
     "MapBuilderConfig",
     "Model",
+    "Pipeline",
     "PlaceMap",
     "load_model",
     "save_model",

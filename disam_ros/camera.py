@@ -74,3 +74,8 @@ def directions(camera: Camera, pixels: NDArray[np.floating[Any]]) -> NDArray[np.
     distortion = np.array(camera.distortion) if camera.distortion else None
     found = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
     return np.asarray(found.reshape(-1, 2), np.float64)
+
+
+def mount(cameras: Mapping[str, Camera], name: str) -> Transform:
+    """base_from_camera of the camera of that name; identity where it is not listed."""
+    return cameras[name].base_from_camera if name in cameras else Transform.identity()

@@ -8,25 +8,24 @@ is itself a dataclass becomes a dotted prefix.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from disam_ros.settings import setting
 
-BACKENDS = ("auto", "torch", "onnx")  # what can run the encoders of a query (backend.py)
+BACKENDS = ("auto", "torch", "onnx")  # runtimes of the encoders (models/backend.py)
 
-CONSUMERS = ("amcl", "robot_localization", "rtabmap", "autoware", "slam_toolbox")  # (consumers.py)
-
-LOCAL_FEATURES = ("sift", "orb", "xfeat")  # what finds points to verify a place by
+LOCAL_FEATURES = ("sift", "orb", "xfeat")  # for geometric verification
 
 
 @dataclass
 class DescriptorConfig:
-    """How features become what a map stores (descriptor.py). Part of a map's identity."""
+    """Descriptors of a map (models/descriptor.py). Part of a map's identity."""
 
     coarse_grid: int = setting(
         16, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
     )
     coarse_size: int = setting(
-        512, "bytes of a coarse descriptor in the map (compression.py)", minimum=1, maximum=4096
+        512, "size of a coarse descriptor in the map [bytes]", minimum=1, maximum=4096
     )
     fine_grid: int = setting(
         16, "cells along the longer side that fine features are pooled to", minimum=1, maximum=256
@@ -38,142 +37,130 @@ class DescriptorConfig:
 
 @dataclass
 class MapBuilderConfig:
-    """Settings of map building (map_builder.py)."""
+    """Map building (mapping/builder.py)."""
 
     keyframe_distance: float = setting(
-        0.5, "metres between kept images of one camera; 0 keeps all", minimum=0.0
+        0.5,
+        "distance between keyframes of one camera [m]; 0 keeps all images",
+        minimum=0.0,
+        maximum=1e6,
     )
     keyframe_angle: float = setting(
-        10.0, "degrees of turn after which an image is kept although it is near", minimum=0.0
+        10.0, "rotation after which an image is a keyframe [deg]", minimum=0.0, maximum=360.0
     )
     batch_size: int = setting(8, "images encoded at once", minimum=1, maximum=1024)
     checkpoint_every: int = setting(
-        64, "images between two points a killed build resumes from", minimum=1
+        64, "images between two checkpoints that an interrupted build resumes from", minimum=1
     )
     domain: str = setting(
-        "", "domain of all images; empty: the dataset's own names, else chosen by clock and sun"
+        "", "domain of all images; empty: as named by the dataset, else chosen by clock and sun"
     )
     keypoints: int = setting(
         0,
-        "points kept of an image to verify places by (verify.py), such as 512; 0: none",
+        "keypoints stored per image for geometric verification, such as 512; 0: none",
         minimum=0,
         maximum=4096,
     )
-    local_features: str = setting("sift", "what finds these points", choices=LOCAL_FEATURES)
-    xfeat: str = setting("", "ONNX file that finds them, of xfeat")
+    local_features: str = setting("sift", "kind of these local features", choices=LOCAL_FEATURES)
+    xfeat: str = setting("", "ONNX file of XFeat, for local_features: xfeat")
     descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
 
 
 @dataclass
 class DomainConfig:
-    """What the choice of the domain starts from (domain.py)."""
+    """Choice of the domain (domains/domain.py)."""
 
-    override: str = setting("", "always use this domain; empty: choose")
+    override: str = setting("", "use this domain always; empty: choose by sun, season and weather")
     weather: str = setting("", "weather word, such as 'snow' or 'light rain'; empty: unknown")
     latitude: float = setting(
-        float("nan"), "degrees north; nan: from fix or map", minimum=-90.0, maximum=90.0
+        float("nan"),
+        "latitude of the vehicle [deg]; nan: from the topic fix, else the map's",
+        minimum=-90.0,
+        maximum=90.0,
     )
     longitude: float = setting(
-        float("nan"), "degrees east; nan: from fix or map", minimum=-180.0, maximum=180.0
+        float("nan"),
+        "longitude of the vehicle [deg]; nan: from the topic fix, else the map's",
+        minimum=-180.0,
+        maximum=180.0,
     )
     from_image: bool = setting(
         False,
-        "choose the domain by the image where clock, sun and weather do not confirm one; "
-        "needs a model with a domain classifier",
+        "classify the domain from the image where clock, sun and weather leave it open; needs a "
+        "model with a domain classifier",
     )
 
 
 @dataclass
 class PriorConfig:
-    """What is known of the place before the image, and how far it is believed (prior.py)."""
+    """Position priors (localization/prior.py)."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "outlier_share": "it is 'outlier_ratio' now",
+        "temperature": "it is a constant now; scale the weight of a prior by 'outlier_ratio'",
+        "slack": "it is a constant of 2 m now",
+        "odometry_growth": "it is 'localizer.sequence.odometry_noise' now",
+    }
     source: str = setting(
         "none",
-        "what tells the node roughly where it is; fix: satellite fixes of the topic fix; odom: the "
-        "last answer, moved by the topic odom; topic: poses with covariance of the topic prior",
+        "source of position priors; fix: satellite fixes on the topic fix; odom: the last answer "
+        "propagated by the topic odom; topic: PoseWithCovarianceStamped on the topic prior",
         choices=("none", "fix", "odom", "topic"),
     )
-    outlier_share: float = setting(
+    outlier_ratio: float = setting(
         0.05,
-        "probability that a prior is wrong altogether; 1: priors have no say",
+        "probability that a prior is an outlier; a fine similarity higher by 0.05 ln(1 / "
+        "outlier_ratio) overrules it; 1: priors have no weight",
         minimum=1e-9,
         maximum=1.0,
     )
-    temperature: float = setting(
-        0.05,
-        "difference of fine similarity that makes up for a place e times less likely; a prior is "
-        "overruled by temperature * log(1 / outlier_share)",
-        minimum=0.0,
-        maximum=10.0,
-    )
-    slack: float = setting(
-        2.0,
-        "metres (1 sigma), besides half the map's spacing, between a map image and where the prior "
-        "is of: another lane, the antenna's place on the vehicle",
-        minimum=0.0,
-    )
     max_age: float = setting(
         1.0,
-        "seconds between an image and what tells its prior beyond which it has none",
+        "maximum time between an image and its prior or odometry [s]",
         minimum=0.0,
-    )
-    odometry_growth: float = setting(
-        0.1, "metres (1 sigma) by which the last answer is off per metre driven since", minimum=0.0
+        maximum=3600.0,
     )
     origin_latitude: float = setting(
         float("nan"),
-        "degrees north of the map frame's origin, for fixes; nan: the map's own place, which is "
-        "that of the first fix for a map made from a bag",
+        "latitude of the map frame's origin [deg], for fixes; nan: as stored in the map",
         minimum=-90.0,
         maximum=90.0,
     )
     origin_longitude: float = setting(
         float("nan"),
-        "degrees east of the map frame's origin, for fixes; nan: the map's own place",
+        "longitude of the map frame's origin [deg], for fixes; nan: as stored in the map",
         minimum=-180.0,
         maximum=180.0,
     )
     origin_yaw: float = setting(
-        0.0, "radians, counter-clockwise, from east to the map's x axis, for fixes"
+        0.0, "angle from east to the map's x axis, counter-clockwise [rad], for fixes"
     )
 
 
 @dataclass
-class FilterConfig:
-    """Answers from a sequence of images (sequence.py, filter.py)."""
+class SequenceConfig:
+    """Sequence tracking by a Bayes filter over the map images (localization/tracker.py)."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "least_probability": "it is 'min_probability' now",
+        "max_speed": "it is 'localizer.max_speed' now",
+        **dict.fromkeys(
+            ("step", "evidence", "jump", "leave", "back", "off_map", "radius"),
+            "it is a constant of the filter now (localization/bayes_filter.py)",
+        ),
+    }
     enabled: bool = setting(
-        False, "answer from all images so far and odometry instead of from each image alone"
+        False, "track the sequence of images and odometry instead of single images"
     )
-    least_probability: float = setting(
+    min_probability: float = setting(
         0.8, "probability of a place below which it is unknown", minimum=0.0, maximum=1.0
     )
-    max_speed: float = setting(
-        20.0, "metres a second at most, where no odometry tells the motion", minimum=0.0
-    )
     odometry_noise: float = setting(
-        0.1, "standard deviation of odometry, metres per metre", minimum=0.0, maximum=1.0
-    )
-    step: float = setting(
-        0.5,
-        "metres after which an image counts as new evidence, where odometry tells the motion",
-        minimum=0.0,
-    )
-    evidence: float = setting(
-        0.6,
-        "weight of an image's evidence; below 1, since images of one place err alike",
+        0.1,
+        "standard deviation of odometry per distance driven [m/m]",
         minimum=0.0,
         maximum=1.0,
     )
-    jump: float = setting(
-        0.01, "chance that the vehicle is anywhere else after a step", minimum=0.0, maximum=0.4
-    )
-    leave: float = setting(0.01, "chance to leave the map in a step", minimum=0.0, maximum=0.4)
-    back: float = setting(0.1, "chance to come back to it in a step", minimum=0.0, maximum=1.0)
-    off_map: float = setting(
-        0.5, "chance to be off the map before the first image", minimum=0.001, maximum=0.999
-    )
-    radius: float = setting(5.0, "metres within which images show one place", minimum=0.0)
 
 
 @dataclass
@@ -203,37 +190,44 @@ class VerifyConfig:
 
 @dataclass
 class LocalizerConfig:
-    """Settings of one localization (localizer.py)."""
+    """Localization of images against a map (localization/pipeline.py)."""
 
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     backend: str = setting(
         "auto",
-        "what runs the encoders; onnx: ONNX Runtime on the CPU with the files of 'disam export'; "
-        "auto: that where it is possible, else torch",
+        "runtime of the encoders; onnx: ONNX Runtime on the CPU with the files of 'disam export'; "
+        "auto: onnx where possible, else torch",
         choices=BACKENDS,
     )
     candidates: int = setting(
         3,
-        "images the coarse search hands to the fine stage (paper: N = 3)",
+        "map images from the coarse search that are re-ranked by fine similarity (DISAM: N = 3)",
         minimum=1,
         maximum=1000,
     )
     fine_shift: int = setting(
         0,
-        "cells by which the fine stage may move a candidate sideways, half as many up and down, to "
-        "match a view from another lane; take more candidates with it, such as 2 and 10",
+        "horizontal shift of the feature map that re-ranking tolerates [cells], half as many "
+        "vertically, as for another lane; use more candidates with it, such as 2 and 10",
         minimum=0,
         maximum=8,
     )
     score_threshold: float = setting(
         -1.0,
-        "fine similarity below which the place is unknown; -1: always answer",
+        "fine similarity below which a single image's place is unknown; -1: always known",
         minimum=-1.0,
         maximum=1.0,
     )
+    max_speed: float = setting(
+        20.0,
+        "largest speed of the vehicle [m/s]: bounds the motion where there is no odometry; odometry "
+        "faster than twice that has jumped",
+        minimum=0.1,
+        maximum=1000.0,
+    )
     domain: DomainConfig = field(default_factory=DomainConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
-    sequence: FilterConfig = field(default_factory=FilterConfig)
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
 
 
@@ -289,62 +283,54 @@ class LoopClosureConfig:
 class LocalizerNodeConfig:
     """Parameters of the localizer node."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "reliability": "QoS adapts to the publisher; override it with "
+        "'qos_overrides./TOPIC.subscription.reliability'",
+        "publish_markers": "~/candidates and ~/markers are published when somebody subscribes",
+        "relocalize_timeout": "~/relocalize waits 2.5 times 'stale_after'",
+        "odometry_max_speed": "it is twice 'localizer.max_speed' now",
+        "consumer": "see docs/slam.md for the rules of each consumer",
+        "consumer_map_frame": "see docs/slam.md for the rules of each consumer",
+    }
     autostart: bool = setting(
-        True, "configure and activate at start; false: leave it to a lifecycle manager"
+        True, "configure and activate at start; false: wait for a lifecycle manager"
     )
     map: str = setting("", "map directory")
-    model: str = setting("", "model directory the map was built with")
+    model: str = setting("", "model directory that the map was built with")
     areas: list[str] = setting(
         [""],
-        "map directories to choose from by the topic fix while driving, all built with the model; "
-        "one empty string: only `map`",
+        "map directories to switch between by the topic fix, all built with the model; one empty "
+        "string: only `map`",
     )
     cameras: list[str] = setting(
         ["front"],
-        "camera names as in the map; with one camera topics are image, camera_info, "
-        "with several NAME/image, NAME/camera_info",
+        "camera names as in the map; topics of one camera are image and camera_info, of several "
+        "NAME/image and NAME/camera_info",
     )
-    image_transport: str = setting(
-        "raw", "which image topic to read", choices=("raw", "compressed")
-    )
-    reliability: str = setting(
-        "auto",
-        "QoS of image subscriptions; auto: reliable, else what the publisher offers",
-        choices=("auto", "best_effort", "reliable"),
-    )
+    image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     base_frame: str = setting("base_link", "vehicle frame whose pose is published")
     base_from_camera: list[float] = setting(
         [0.0] * 6,
-        "x y z (m) roll pitch yaw (rad) per camera, one after the other, of the OPTICAL frame "
-        "in the base frame; used where TF cannot be asked; all zero: as recorded in the map",
+        "extrinsics x y z [m] roll pitch yaw [rad] of each camera's OPTICAL frame in the base "
+        "frame, camera after camera, where TF has none; all zero: as stored in the map",
     )
     use_tf: bool = setting(True, "take extrinsics from TF where tf2_ros is installed")
-    publish_markers: bool = setting(True, "publish ~/candidates and ~/markers")
     stale_after: float = setting(
-        2.0, "seconds without an image before diagnostics turn to WARN", minimum=0.1
-    )
-    relocalize_timeout: float = setting(
-        5.0, "seconds ~/relocalize waits for a fresh image", minimum=0.1
-    )
-    odometry_max_speed: float = setting(
-        40.0,
-        "metres a second beyond which the topic odom has jumped: the motion is then unknown",
+        2.0,
+        "time without an image after which diagnostics warn [s]",
         minimum=0.1,
+        maximum=86400.0,
     )
     publish_tf: bool = setting(
         False,
-        "broadcast TF map → odom with every pose; leave it false where another node does; needs "
-        "odom and tf2_msgs",
+        "broadcast TF map → odom with every pose, unless another node does; needs odom and tf2_msgs",
     )
     tf_tolerance: float = setting(
-        1.0, "seconds after the image for which that TF is said to hold", minimum=0.0
+        1.0,
+        "time by which that TF is dated ahead of its image [s]",
+        minimum=0.0,
+        maximum=3600.0,
     )
-    consumer: str = setting(
-        "none",
-        "what takes the poses: diagnostics tell which of its rules they break (docs/slam.md)",
-        choices=("none", *CONSUMERS),
-    )
-    consumer_map_frame: str = setting("map", "its name of the map's frame")
     localizer: LocalizerConfig = field(default_factory=LocalizerConfig)
     loop_closure: LoopClosureConfig = field(default_factory=LoopClosureConfig)
 
@@ -353,38 +339,42 @@ class LocalizerNodeConfig:
 class MapBuilderNodeConfig:
     """Parameters of the live map builder node."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "reliability": "QoS adapts to the publisher; override it with "
+        "'qos_overrides./TOPIC.subscription.reliability'",
+    }
     output: str = setting("", "map directory to write")
     model: str = setting("", "model directory")
     camera: str = setting("front", "camera name to store in the map")
-    image_transport: str = setting(
-        "raw", "which image topic to read", choices=("raw", "compressed")
-    )
-    reliability: str = setting(
-        "auto",
-        "QoS of the image subscription; auto: reliable, else what the publisher offers",
-        choices=("auto", "best_effort", "reliable"),
-    )
+    image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     pose_source: str = setting(
-        "pose", "topic that carries the vehicle's pose", choices=("pose", "odom")
+        "pose", "topic with the vehicle's pose in the map frame", choices=("pose", "odom")
     )
     max_pose_gap: float = setting(
-        0.5, "seconds between two poses beyond which none is interpolated", minimum=0.001
+        0.5,
+        "maximum time between two poses that are interpolated [s]",
+        minimum=0.001,
+        maximum=3600.0,
     )
-    base_frame: str = setting("base_link", "vehicle frame that the poses are of")
+    base_frame: str = setting("base_link", "vehicle frame whose poses are recorded")
     base_from_camera: list[float] = setting(
-        [0.0] * 6, "x y z (m) roll pitch yaw (rad) of the OPTICAL camera frame in the base frame"
+        [0.0] * 6,
+        "extrinsics x y z [m] roll pitch yaw [rad] of the OPTICAL camera frame in the base frame",
     )
     use_tf: bool = setting(
         True, "take extrinsics from TF where tf2_ros is installed and the parameter is all zero"
     )
     camera_info_timeout: float = setting(
-        2.0, "seconds to wait for camera_info before a map without intrinsics begins", minimum=0.0
+        2.0,
+        "time to wait for camera_info before a map without intrinsics begins [s]",
+        minimum=0.0,
+        maximum=3600.0,
     )
     latitude: float = setting(
-        float("nan"), "degrees north of the map; nan: unknown", minimum=-90.0, maximum=90.0
+        float("nan"), "latitude of the map [deg]; nan: unknown", minimum=-90.0, maximum=90.0
     )
     longitude: float = setting(
-        float("nan"), "degrees east of the map; nan: unknown", minimum=-180.0, maximum=180.0
+        float("nan"), "longitude of the map [deg]; nan: unknown", minimum=-180.0, maximum=180.0
     )
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     builder: MapBuilderConfig = field(default_factory=MapBuilderConfig)

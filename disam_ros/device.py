@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compute devices: choice, description and memory."""
+"""Compute devices: choice, description, memory; timing of the stages that run on them."""
 
 from __future__ import annotations
 
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -55,3 +56,23 @@ def memory_peak_mib() -> float:
         return float("nan")
     kibibytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
     return int(kibibytes[0]) / 1024 if kibibytes else float("nan")
+
+
+class Stopwatch:
+    """Wall time by stage [ms]."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str, device: torch.device | None = None) -> None:
+        """End a stage, once the device has finished its queued work."""
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        self._laps[stage] = 1e3 * (now - self._last)
+        self._last = now
+
+    def finish(self) -> dict[str, float]:
+        """Times of all stages and the total [ms]."""
+        return {**self._laps, "total": 1e3 * (time.perf_counter() - self._start)}

@@ -100,24 +100,7 @@ def distance(a: Transform, b: Transform) -> tuple[float, float]:
     return metres, float(np.degrees(relative.magnitude()))
 
 
-def interpolate(
-    stamps_ns: NDArray[np.int64], poses: list[Transform], stamp_ns: int, max_gap_ns: int
-) -> Transform | None:
-    """Pose at `stamp_ns`: linear in translation, slerp in rotation.
-
-    stamps_ns: int64 [N], strictly increasing. None outside the track or where the two
-    neighbouring poses lie more than `max_gap_ns` apart.
-    """
-    after = int(np.searchsorted(stamps_ns, stamp_ns))
-    if after < len(stamps_ns) and stamps_ns[after] == stamp_ns:
-        return poses[after]
-    if after == 0 or after == len(stamps_ns):
-        return None
-    before = after - 1
-    gap_ns = int(stamps_ns[after] - stamps_ns[before])
-    if gap_ns > max_gap_ns:
-        return None
-    share = (stamp_ns - int(stamps_ns[before])) / gap_ns
-    a, b = poses[before], poses[after]
+def interpolate(a: Transform, b: Transform, share: float) -> Transform:
+    """Pose at a share (0…1) of the way from a to b: linear in translation, slerp in rotation."""
     turn = Slerp([0.0, 1.0], Rotation.from_quat(np.stack([a.quaternion, b.quaternion])))
     return Transform((1 - share) * a.translation + share * b.translation, turn(share).as_quat())

@@ -128,8 +128,8 @@ def test_a_misspelt_domain_is_answered_with_the_nearest_names(tmp_path, capsys):
 
 def test_a_map_is_checked_and_indexed_on_request(root, capsys, monkeypatch):
     build(root, "--dataset", str(root / "data"))
-    for module in ("map_builder", "index"):
-        monkeypatch.setattr(f"disam_ros.{module}.FLAT", 3)
+    for module in ("builder", "index"):
+        monkeypatch.setattr(f"disam_ros.mapping.{module}.FLAT", 3)
     assert main(["index", str(root / "map")]) == 0
     assert "8 images, checksums right; index_0.faiss" in capsys.readouterr().out
     (root / "map" / "coarse.npy").write_bytes(b"damaged")

@@ -3,10 +3,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
 from disam_ros.errors import GeometryError
-from disam_ros.geometry import Transform, distance, interpolate
+from disam_ros.geometry import Transform, distance
 
 numbers = st.lists(st.floats(-3, 3), min_size=6, max_size=6)
 
@@ -37,25 +36,6 @@ def test_a_transform_of_a_read_only_array_can_be_used_and_keeps_its_values():
     shared = Transform(values[:3], values[3:])
     values[:] = 9.0
     assert shared.translation.tolist() == [1.0, 2.0, 3.0]
-
-
-def test_interpolation_hits_both_ends_and_the_middle():
-    a = Transform.from_xyz_rpy([0, 0, 0, 0, 0, 0])
-    b = Transform.from_xyz_rpy([2, 0, 0, 0, 0, 1.0])
-    stamps = np.array([0, 100])
-    middle = interpolate(stamps, [a, b], 50, 1000)
-    assert interpolate(stamps, [a, b], 0, 1000) is a
-    assert interpolate(stamps, [a, b], 100, 1000) is b
-    assert np.allclose(middle.translation, [1, 0, 0])
-    assert Rotation.from_quat(middle.quaternion).as_euler("xyz")[2] == pytest.approx(0.5)
-
-
-def test_no_pose_is_invented_outside_the_track_or_across_a_gap():
-    poses = [Transform.identity()] * 2
-    stamps = np.array([0, 100])
-    assert interpolate(stamps, poses, -1, 1000) is None
-    assert interpolate(stamps, poses, 101, 1000) is None
-    assert interpolate(stamps, poses, 50, 99) is None
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from disam_ros.cli import bags, data, evaluation, maps, models
 from disam_ros.errors import DisamError
 
-ROOMS = (maps, evaluation, models, bags, data)  # in the order of the help
+GROUPS = (maps, evaluation, models, bags, data)  # in the order of the help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 for an error told, 130 when interrupted."""
+    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     arguments = _parser().parse_args(argv)
     try:
@@ -39,6 +39,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for room in ROOMS:
-        room.add_commands(command)
+    for group in GROUPS:
+        group.add_commands(command)
     return parser

@@ -24,44 +24,59 @@ NODES = {
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Bags in, out and played."""
+    """Extracting, writing and playing bags."""
     extract = command("extract", extract_command, "bag → dataset directory of posed images")
     extract.add_argument("--bag", required=True, help="rosbag2 directory or .mcap/.db3 file")
     extract.add_argument("--output", required=True, help="dataset directory to write")
     extract.add_argument("--domain", required=True, help="domain of all images")
-    extract.add_argument("--pose-topic", default="", help="default: the best there is")
-    extract.add_argument("--keyframe-distance", type=float, default=0.0, help="metres; 0: all")
-    extract.add_argument("--keyframe-angle", type=float, default=0.0, help="degrees; 0: ignore")
+    extract.add_argument(
+        "--pose-topic",
+        default="",
+        help="topic of the poses; default: ground truth, else the best one recorded",
+    )
+    extract.add_argument(
+        "--keyframe-distance", type=float, default=0.0, help="keyframe distance [m]; 0: all images"
+    )
+    extract.add_argument(
+        "--keyframe-angle", type=float, default=0.0, help="keyframe angle [°]; 0: ignored"
+    )
 
     extract.add_argument(
         "--depth-topic",
         nargs="*",
         metavar="CAMERA=TOPIC",
-        help="default: …/CAMERA/depth/image_raw where recorded; nothing after it: no depth",
+        help="depth topics; default: …/CAMERA/depth/image_raw if recorded; no values: no depth",
     )
     extract.add_argument(
-        "--depth-gap", type=float, default=0.02, help="longest seconds between image and depth"
+        "--depth-gap",
+        type=float,
+        default=0.02,
+        help="longest time between an image and its depth [s]",
     )
 
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
     to_bag.add_argument("--dataset", required=True, help="dataset directory")
     to_bag.add_argument("--output", required=True, help="bag directory to write")
-    to_bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="format")
-    to_bag.add_argument("--domain", default=None, help="which drive, if there are several")
+    to_bag.add_argument(
+        "--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage format"
+    )
+    to_bag.add_argument("--domain", default=None, help="drive to write, if there are several")
     to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
 
     parameters = command("parameters", parameters_command, "print a node's parameters as a table")
     parameters.add_argument(
-        "node", choices=("localizer", "map_builder", "replay", "replay_evaluation"), help="which"
+        "node", choices=("localizer", "map_builder", "replay", "replay_evaluation"), help="node"
     )
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
     replay.add_argument("--rate", type=float, default=1.0, help="speed relative to the recording")
-    replay.add_argument("--start-delay", type=float, default=1.0, help="seconds for subscribers")
-    replay.add_argument("--loop", action="store_true", help="start again at the end")
-    replay.add_argument("--topics", nargs="*", help="default: all")
-    replay.add_argument("--prefix", default="", help="put before every topic name")
+    replay.add_argument(
+        "--start-delay", type=float, default=1.0, help="time for subscribers to connect [s]"
+    )
+    replay.add_argument("--loop", action="store_true", help="repeat endlessly")
+    replay.add_argument("--topics", nargs="*", help="topics to play; default: all")
+    replay.add_argument("--prefix", default="", help="prefix of every topic name")
 
 
 def extract_command(arguments: argparse.Namespace) -> None:

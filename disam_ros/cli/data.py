@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets: rendered, converted, handed in."""
+"""Datasets: rendering, conversion, benchmark submission."""
 
 from __future__ import annotations
 
@@ -12,92 +12,110 @@ from disam_ros.errors import ConfigError
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Data sets."""
+    """Datasets."""
     synth = command("synth", synth_command, "render drives of the season town")
-    synth.add_argument("--output", required=True, help="directory to write, one folder a drive")
+    synth.add_argument("--output", required=True, help="directory to write, one folder per drive")
     synth.add_argument("--conditions", nargs="*", help="default: all")
-    synth.add_argument("--seed", type=int, default=1, help="of the town")
+    synth.add_argument("--seed", type=int, default=1, help="seed of the town")
     synth.add_argument(
         "--drive-seed",
         type=int,
         default=1,
-        help="of the first condition's offset, cars and pedestrians; the next have the next seeds",
+        help="seed of lane offset, cars and pedestrians; counts up from condition to condition",
     )
-    synth.add_argument("--spacing", type=float, help="metres between frames; default: by speed")
-    synth.add_argument("--width", type=int, default=320, help="pixels")
-    synth.add_argument("--height", type=int, default=240, help="pixels")
-    synth.add_argument("--depth", action="store_true", help="keep a depth map of each image, too")
-    synth.add_argument("--bag", action="store_true", help="write a bag beside each dataset")
+    synth.add_argument(
+        "--spacing", type=float, help="distance between images [m]; default: by speed and rate"
+    )
+    synth.add_argument("--width", type=int, default=320, help="image width [pixels]")
+    synth.add_argument("--height", type=int, default=240, help="image height [pixels]")
+    synth.add_argument("--depth", action="store_true", help="also write a depth map per image")
+    synth.add_argument("--bag", action="store_true", help="also write a bag of each dataset")
 
     synth.add_argument(
         "--aerial",
         action="store_true",
-        help="no drive: tiles of the town from above, under one condition (summer_day)",
+        help="aerial tiles of the town in one condition (default: summer_day) instead of drives",
     )
-    synth.add_argument("--resolution", type=float, default=0.2, help="metres a pixel of --aerial")
+    synth.add_argument(
+        "--resolution", type=float, default=0.2, help="resolution of --aerial [m/pixel]"
+    )
 
-    aerial = command("aerial", aerial_command, "aerial tiles and poses → dataset of polar pictures")
+    aerial = command("aerial", aerial_command, "aerial tiles and poses → dataset of polar images")
     aerial.add_argument("--tiles", required=True, help="tile directory")
-    aerial.add_argument("--poses", required=True, help="dataset whose poses to take")
+    aerial.add_argument("--poses", required=True, help="dataset with the poses")
     aerial.add_argument("--output", required=True, help="dataset directory to write")
-    aerial.add_argument("--domain", default="aerial", help="domain of the pictures")
-    aerial.add_argument("--camera", default="", help="whose poses; default: the only one's")
-    aerial.add_argument("--pose-domain", default="", help="which drive's poses; default: all")
-    aerial.add_argument("--metres", type=float, default=80.0, help="side of the square in view")
-    aerial.add_argument("--fov", type=float, help="degrees; default: the camera's own columns")
-    aerial.add_argument("--width", type=int, default=0, help="pixels; 0: by camera or --fov")
-    aerial.add_argument("--height", type=int, default=0, help="pixels; 0: by camera or --fov")
-    aerial.add_argument("--spacing", type=float, help="metres along the track; default: each pose")
+    aerial.add_argument("--domain", default="aerial", help="domain of the images")
+    aerial.add_argument("--camera", default="", help="camera with the poses; default: the only one")
+    aerial.add_argument("--pose-domain", default="", help="domain of the poses; default: all")
+    aerial.add_argument("--metres", type=float, default=80.0, help="side of the square in view [m]")
+    aerial.add_argument(
+        "--fov", type=float, help="horizontal field of view [°]; default: the camera's columns"
+    )
+    aerial.add_argument("--width", type=int, default=0, help="[pixels]; 0: by camera or --fov")
+    aerial.add_argument("--height", type=int, default=0, help="[pixels]; 0: by camera or --fov")
+    aerial.add_argument(
+        "--spacing", type=float, help="distance along the track [m]; default: each pose"
+    )
 
-    convert = command("convert", convert_command, "public data set → dataset directory")
+    convert = command("convert", convert_command, "public dataset → dataset directory")
     formats = convert.add_subparsers(required=True, dest="format", metavar="format")
 
     def add_format(name: str, text: str, **settings: dict) -> None:
         style = argparse.ArgumentDefaultsHelpFormatter
         sub = formats.add_parser(name, help=text, description=text, formatter_class=style)
-        sub.add_argument("--input", required=True, help="directory of the data set, unpacked")
+        sub.add_argument("--input", required=True, help="directory of the unpacked dataset")
         sub.add_argument("--output", required=True, help="dataset directory to write")
         if "domain" not in settings:
-            sub.add_argument("--domains", nargs="+", help="keep only these; default: all")
+            sub.add_argument("--domains", nargs="+", help="domains to keep; default: all")
         for setting, details in settings.items():
             option = setting.removesuffix("_number").replace("_", "-")
             sub.add_argument(f"--{option}", dest=setting, **details)
         sub.set_defaults(settings=tuple(settings), domains=())
 
     intrinsics = {"type": float, "nargs": "+", "default": [], "metavar": "PIXELS"}
-    intrinsics["help"] = "fx fy cx cy [k1 k2 p1 p2 [k3]]"
+    intrinsics["help"] = "fx fy cx cy [pixels], optionally k1 k2 p1 p2 [k3]"
     domain = {"required": True, "help": "domain of all images"}
-    add_format("aligned", "a folder per condition, image i shows place i", intrinsics=intrinsics)
+    add_format("aligned", "a folder per condition; image i shows place i", intrinsics=intrinsics)
     add_format(
         "cmu-seasons",
         "a slice of CMU-Seasons or Extended CMU-Seasons",
-        slice_number={"type": int, "required": True, "help": "slice, such as 2"},
+        slice_number={"type": int, "required": True, "help": "number of the slice, such as 2"},
     )
     add_format(
         "kitti-odometry",
         "a sequence of KITTI odometry",
         sequence={"required": True, "help": "sequence, such as 00"},
         domain=domain,
-        camera_number={"type": int, "choices": range(4), "default": 2, "help": "2: left colour"},
+        camera_number={
+            "type": int,
+            "choices": range(4),
+            "default": 2,
+            "help": "number of the camera; 2: left colour",
+        },
     )
     add_format("robotcar-seasons", "RobotCar-Seasons, all conditions that are unpacked")
     add_format(
         "tum",
-        "images beside a TUM trajectory",
+        "images with a TUM trajectory",
         domain=domain,
         trajectory={"default": "groundtruth.txt", "help": "file in the input directory"},
-        images={"default": "", "help": "list or folder; default: rgb.txt, else the folder rgb"},
+        images={
+            "default": "",
+            "help": "list of images or folder; default: rgb.txt, else the folder rgb",
+        },
         intrinsics=intrinsics | {"help": f"{intrinsics['help']}; default: calibration.txt"},
-        max_gap={"type": float, "default": 0.5, "help": "longest seconds between two poses"},
+        max_gap={"type": float, "default": 0.5, "help": "longest gap between two poses [s]"},
     )
 
     submission = command(
         "submission", submission_command, "answers → file for the visual localization benchmark"
     )
     submission.add_argument(
-        "--benchmark", required=True, choices=("cmu-seasons", "robotcar-seasons"), help="which"
+        "--benchmark", required=True, choices=("cmu-seasons", "robotcar-seasons"), help="dataset"
     )
-    submission.add_argument("--answers", required=True, help="table of disam localize --dataset")
+    submission.add_argument(
+        "--answers", required=True, help="answers.csv of disam localize --dataset"
+    )
     submission.add_argument("--dataset", required=True, help="dataset directory of the queries")
     submission.add_argument("--output", required=True, help="file, such as CMU_eval_disam.txt")
 

@@ -11,8 +11,8 @@ from disam_ros.settings import from_yaml
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Maps and answers."""
-    build = command("build-map", build_map_command, "build a map, or finish one that was killed")
+    """Building and checking maps, localizing images."""
+    build = command("build-map", build_map_command, "build a map, or resume an interrupted build")
     source = build.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", help="dataset directory")
     source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
@@ -20,17 +20,19 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--output", required=True, help="map directory to write")
     build.add_argument("--config", default="", help="YAML of map builder settings")
     build.add_argument("--domain", default="", help="domain of all images")
-    build.add_argument("--pose-topic", default="", help="topic in the bag that carries poses")
-    build.add_argument("--keyframe-distance", type=float, help="metres between map images")
+    build.add_argument("--pose-topic", default="", help="topic of the poses in the bag")
+    build.add_argument("--keyframe-distance", type=float, help="distance between map images [m]")
     build.add_argument(
-        "--keypoints", type=int, help="points kept of an image to verify places by, such as 512"
+        "--keypoints",
+        type=int,
+        help="local features per map image for geometric verification, such as 512",
     )
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     build.add_argument(
         "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
     )
 
-    index = command("index", index_command, "check a map wholly and make its indices anew")
+    index = command("index", index_command, "verify the checksums of a map and rebuild its indices")
     index.add_argument("map", help="map directory")
 
     localize = command("localize", localize_command, "localize images against a map, offline")
@@ -38,15 +40,21 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument("--dataset", help="dataset directory instead of image files")
     localize.add_argument("--map", required=True, help="map directory")
     localize.add_argument("--model", required=True, help="model directory")
-    localize.add_argument("--output", default="answers.csv", help="table to write")
-    localize.add_argument("--camera", default="", help="camera whose map images to search")
-    localize.add_argument("--domain", default="", help="fixed domain instead of clock and sun")
+    localize.add_argument("--output", default="answers.csv", help="CSV file to write")
     localize.add_argument(
-        "--dataset-domains", action="store_true", help="believe the dataset's domain names"
+        "--camera", default="", help="camera of the images; default: the only one of the map"
     )
-    localize.add_argument("--weather", default="", help="weather word")
-    localize.add_argument("--candidates", type=int, default=3, help="coarse candidates")
-    localize.add_argument("--score-threshold", type=float, default=-1.0, help="unknown below")
+    localize.add_argument("--domain", default="", help="fixed domain instead of choosing one")
+    localize.add_argument(
+        "--dataset-domains", action="store_true", help="use the domain names of the dataset"
+    )
+    localize.add_argument("--weather", default="", help="weather word, such as snow")
+    localize.add_argument(
+        "--candidates", type=int, default=3, help="number of candidates for re-ranking"
+    )
+    localize.add_argument(
+        "--score-threshold", type=float, default=-1.0, help="score below which a place is unknown"
+    )
     localize.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 

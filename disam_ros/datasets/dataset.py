@@ -9,7 +9,6 @@ depth/<domain>/<camera>/<stamp_ns>.png   optional: depth maps (disam_ros.depth),
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from disam_ros.camera import Camera
 from disam_ros.datasets.depth import decode_depth, encode_depth, same_view
 from disam_ros.datasets.records import ImageRecord, read_records, record_row, records_writer
 from disam_ros.errors import DatasetError, GeometryError, ImageError
+from disam_ros.files import part_of, read_json, sync, sync_directory, write_json
 from disam_ros.geometry import Transform
 
 FORMAT_VERSION = 1
@@ -35,7 +35,7 @@ class DatasetInfo:
     latitude: float | None = None  # degrees north of the map origin
     longitude: float | None = None  # degrees east of the map origin
     origin: str = ""  # how the data was made, for people
-    depth_unit: float | None = None  # metres of one step in depth maps; None: there are none
+    depth_unit: float | None = None  # metres per step of depth maps; None: there are none
 
     def to_json(self) -> dict:
         values = asdict(self)
@@ -63,11 +63,11 @@ class Dataset:
         return self.directory / record.path
 
     def depth(self, record: ImageRecord) -> np.ndarray | None:
-        """Depth of an image: float32 [H, W] metres along the optical axis, None where none is kept.
+        """Depth of an image: float32 [H, W] metres along the optical axis, None without one.
 
-        NaN: unknown; infinite: farther than can be said. May be smaller or larger than the image
-        but covers the same view. Raises DatasetError for a damaged map, one of another aspect
-        ratio than the camera's, and where dataset.json does not say the unit.
+        NaN: unknown; infinite: beyond the range of the format. It covers the view of
+        the image but may have another size. Raises DatasetError for a damaged map, for another
+        aspect ratio than the camera's, and where dataset.json has no unit.
         """
         path = _depth_path(self.directory, record)
         try:
@@ -78,7 +78,7 @@ class Dataset:
             raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
         if self.info.depth_unit is None:
             raise DatasetError(
-                f"{path} has no unit; say the metres of one step as depth_unit in dataset.json"
+                f"{path} has no unit; set depth_unit, the metres per step, in dataset.json"
             )
         try:
             depth = decode_depth(data, self.info.depth_unit, str(path))
@@ -106,13 +106,13 @@ class DatasetWriter:
             raise DatasetError(
                 f"{self.directory} already holds a dataset; choose a new directory or remove it"
             )
-        self._part = self.directory / "images.csv.part"
+        self._part = part_of(self.directory / "images.csv")
         if self._part.exists():  # left by a writer that was killed
             shutil.rmtree(self.directory / "images", ignore_errors=True)
             shutil.rmtree(self.directory / "depth", ignore_errors=True)
         self.info = info
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "dataset.json").write_text(json.dumps(info.to_json(), indent=2) + "\n")
+        write_json(self.directory / "dataset.json", info.to_json())
         self._file = self._part.open("w", newline="")
         self._csv = records_writer(self._file)
         self._count = 0
@@ -165,9 +165,11 @@ class DatasetWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
+        with self._file:
+            sync(self._file)
         if kind is None:
             self._part.rename(self.directory / "images.csv")
+            sync_directory(self.directory)
 
 
 def _depth_path(directory: Path, record: ImageRecord) -> Path:
@@ -190,11 +192,9 @@ def _read_info(directory: Path) -> DatasetInfo:
     path = directory / "dataset.json"
     if not path.is_file():
         raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
+    values = read_json(path, FORMAT_VERSION, DatasetError)
+    del values["format_version"]
     try:
-        values = json.loads(path.read_text())
-        version = values.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
         values["cameras"] = {n: Camera.from_json(c) for n, c in values["cameras"].items()}
         unit = values.get("depth_unit")
         if unit is not None and not (isinstance(unit, int | float) and 0 < unit < np.inf):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth maps: float32 [H, W] metres along the optical axis ↔ 16-bit PNG.
 
-In memory NaN means unknown and infinity farther than can be said (the sky). In a PNG a value counts
-steps of `unit` metres, 0 means unknown and 65535 farther than can be said.
+In memory NaN means unknown and infinity beyond the range of the format (the sky). In a PNG a value
+counts steps of `unit` metres, 0 means unknown and 65535 beyond range.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from disam_ros.errors import ImageError
 
-DEPTH_UNIT = 0.002  # metres of one step in the data sets written here: up to 131 m
+DEPTH_UNIT = 0.002  # metres per step in the datasets written here: up to 131 m
 UNKNOWN, BEYOND = 0, 65535
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
@@ -21,7 +21,7 @@ PNG_END = b"IEND\xaeB`\x82"
 def encode_depth(depth: np.ndarray, unit: float = DEPTH_UNIT) -> bytes:
     """Depth map → PNG bytes, rounded to steps of `unit` metres.
 
-    NaN, negative values and zero become unknown; what lies beyond 65534 steps becomes BEYOND.
+    NaN, negative values and zero become unknown; values beyond 65534 steps become BEYOND.
     Raises ImageError unless `depth` is a floating-point array [H, W] with pixels.
     """
     _check(depth)
@@ -33,9 +33,9 @@ def encode_depth(depth: np.ndarray, unit: float = DEPTH_UNIT) -> bytes:
 
 
 def decode_depth(data: bytes, unit: float, what: str = "depth map") -> np.ndarray:
-    """PNG bytes → float32 [H, W] metres, NaN where unknown, infinite where beyond what can be said.
+    """PNG bytes → float32 [H, W] metres, NaN where unknown, infinite where beyond range.
 
-    Raises ImageError naming `what` for bytes that are no complete 16-bit PNG of one channel.
+    Raises ImageError, naming `what`, for bytes that are no complete 16-bit PNG of one channel.
     """
     if not data.startswith(PNG_START) or not data.endswith(PNG_END):
         raise ImageError(f"{what} is no complete PNG ({len(data)} bytes)")

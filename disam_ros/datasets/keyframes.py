@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which images of a drive are kept."""
+"""Keyframe selection by distance and angle."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from disam_ros.geometry import Transform
 
 @dataclass
 class KeyframeSelector:
-    """Keeps an image `distance` metres or `angle` degrees from the last kept one of its camera.
+    """Keeps an image at least `distance` metres or `angle` degrees from its camera's last keyframe.
 
-    A distance of 0 keeps all; an angle of 0 leaves the turn out of account.
+    A distance of 0 keeps all images; an angle of 0 ignores the rotation.
     """
 
     distance: float
@@ -21,7 +21,7 @@ class KeyframeSelector:
     _last: dict[str, Transform] = field(default_factory=dict)
 
     def keeps(self, camera: str, map_from_camera: Transform) -> bool:
-        """Whether this image is kept; if so, the next is compared with it."""
+        """Whether this image is a keyframe; if so, the next one is compared with it."""
         last = self._last.get(camera)
         if last is not None and self.distance > 0:
             metres, degrees = geometry.distance(last, map_from_camera)

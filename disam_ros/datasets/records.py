@@ -17,7 +17,7 @@ from disam_ros.geometry import Transform
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
 POSE_COLUMNS = ("tx", "ty", "tz", "qx", "qy", "qz", "qw")
 IMAGE_COLUMNS = (*RECORD_COLUMNS, "path", *POSE_COLUMNS)
-TABLE_CHUNK = 2**24  # bytes looked through for line ends at once
+TABLE_CHUNK = 2**24  # bytes that are searched for line ends at once
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ImageRecord:
 
 
 def records_writer(file: TextIO, header: bool = True) -> csv.DictWriter:
-    """A csv writer for record rows; writes the column names first unless told not to."""
+    """A csv writer for record rows. header: write the column names first."""
     writer = csv.DictWriter(file, IMAGE_COLUMNS, lineterminator="\n")
     if header:
         writer.writeheader()
@@ -64,7 +64,7 @@ def read_records(path: Path) -> list[ImageRecord]:
 
 
 class RecordTable(Sequence[ImageRecord]):
-    """The rows of an images.csv, each parsed when it is asked for; the file stays on disk.
+    """The rows of an images.csv, parsed on access from the memory-mapped file.
 
     Raises DatasetError for a missing file or columns at once, for a malformed row when it is read.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Odometry and satellite fixes beside a dataset's images, as tables.
+"""Tables of odometry and satellite fixes of a dataset.
 
 odom.csv   ODOM_COLUMNS: odom_from_base (metres, quaternion), vx m/s, wz rad/s
 fix.csv    FIX_COLUMNS: degrees, metres above the ellipsoid, m² of east and of north

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where posed images come from: a dataset directory or a bag."""
+"""Posed images of a dataset directory, a bag or image files, read on access."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from disam_ros.geometry import Transform
 class PosedImage:
     """An image that is read only when needed. load: returns uint8 RGB [H, W, 3].
 
-    weather, place (latitude, longitude in degrees): what the drive told before it, if anything.
-    depth: returns its depth map as Dataset.depth does; None where there is none of any image.
+    weather, place (latitude, longitude in degrees): the last ones recorded before it, if any.
+    depth: returns its depth map as Dataset.depth does; None where the source has no depth.
     """
 
     record: ImageRecord
@@ -37,12 +37,11 @@ class PosedImage:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Posed images in a fixed order, which may be iterated again.
+    """Posed images in a fixed order, which may be iterated several times.
 
-    identity: names them, so that a build can be resumed. track: stamps (int64 [N], strictly
-    increasing) and `map_from_base` of the drive, where they are known besides the images'.
-    odometry: the same of `odom_from_base`.
-    fault: why no pose is known; empty where they are.
+    identity: identifies them, so that a build can be resumed. track: stamps (int64 [N], strictly
+    increasing) and `map_from_base` of the drive, where recorded apart from the images. odometry:
+    the same of `odom_from_base`. fault: why no poses are known; empty where they are.
     """
 
     images: Iterable[PosedImage]
@@ -55,7 +54,7 @@ class ImageSource:
 
 
 def open_images(path: Path | str, map_frame: str, pose_topic: str = "") -> ImageSource:
-    """The images of a dataset directory or a rosbag2, whatever lies there, posed or not.
+    """The images of a dataset directory or of a rosbag2, posed or not.
 
     Poses in another frame than `map_frame` count as unknown. Raises DatasetError or BagError.
     """
@@ -115,14 +114,14 @@ def _bag_source(bag: Path | str, images: BagImages, pose_topic: str) -> ImageSou
         images.info,
         f"{identity} {pose_topic}",
         len(images),
-        (images.stamps_ns, images.poses),
+        (images.track.stamps_ns, images.track.poses),
         images.pose_fault,
         images.odometry,
     )
 
 
 class _BagSequence:
-    """Reads the bag anew in every iteration."""
+    """Reads the bag again in every iteration."""
 
     def __init__(self, images: BagImages) -> None:
         self._images = images

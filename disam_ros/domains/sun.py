@@ -15,7 +15,7 @@ from astral import Observer
 from astral.sun import elevation
 
 from disam_ros.errors import DomainError
-from disam_ros.stopwatch import NANOSECONDS
+from disam_ros.pose_buffer import NANOSECONDS
 
 UNKNOWN = "unknown"
 TWILIGHT = 6.0  # [deg] day above, night below minus this (civil twilight), dawn or dusk between

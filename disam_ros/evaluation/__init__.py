@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good answers are: figures by condition, a report, and two evaluations beside each other."""
+"""Evaluation of drives: figures by condition, report, comparison of two evaluations."""
 
 from disam_ros.evaluation.baselines import chance, upper_bound
 from disam_ros.evaluation.drive import Drive, collect, localize_drive
+from disam_ros.evaluation.frames import EvaluatedFrame
 from disam_ros.evaluation.judge import Condition, Evaluation, judge
-from disam_ros.evaluation.judged import Judged
 from disam_ros.evaluation.metrics import (
     DEFAULTS,
     RECALL_DISTANCE,
@@ -24,8 +24,8 @@ __all__ = [
     "Condition",
     "Criteria",
     "Drive",
+    "EvaluatedFrame",
     "Evaluation",
-    "Judged",
     "Metrics",
     "chance",
     "collect",

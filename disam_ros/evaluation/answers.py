@@ -16,10 +16,11 @@ from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ConfigError
 from disam_ros.evaluation.prior_trials import Trial, check_noises, trials
 from disam_ros.geometry import Transform
-from disam_ros.localization.drive import camera_mount, localizations
+from disam_ros.localization import answer as localization
+from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE
+from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import KNOWN, UNKNOWN, UNREADABLE, Localization
-from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,11 @@ def localize_all(
     ranks: int = 1,
     prior_noises: Sequence[float] = (),
 ) -> Iterator[Answer]:
-    """Localize images one after the other; those that cannot be read are logged.
+    """Localize the images of a drive in order; those that cannot be read are logged.
 
-    images, believe_domains: as `localizations` takes them; all of the source by default. ranks:
-    length of the ranking, at least the number of candidates. Sequences are followed where the
-    configuration says so. prior_noises: metres of error of made-up priors to try.
-    Raises ConfigError where the configuration wants a prior: only the node hears of one.
+    images, believe_domains: as of `localize_drive`. ranks: length of the ranking, at least the
+    number of candidates. prior_noises: standard deviations [m] of simulated priors to try. Raises
+    ConfigError where the configuration wants a prior: priors come from topics of the node.
     """
     check_noises(prior_noises)
     if (source_of_prior := localizer.config.prior.source) != "none":
@@ -85,35 +85,31 @@ def localize_all(
             f"prior.source is '{source_of_prior}', but only the running node hears topics: set it "
             f"to none, or evaluate bags with --through-node"
         )
-    tracker = Tracker(localizer) if localizer.config.sequence.enabled else None
-    images = source.images if images is None else images
-    for record, found in localizations(localizer, source, images, tracker, believe_domains):
-        if found is None:
+    pipeline = Pipeline(localizer)
+    for record, answer in localize_drive(pipeline, source, images, believe_domains):
+        if answer is None:
             yield Answer(record, UNREADABLE)
             continue
-        ranking = localizer.ranking(found, ranks)
-        answer = answer_of(record, found, ranking, camera_mount(source, record))
-        yield replace(answer, trials=trials(localizer, found, record, prior_noises))
+        ranking = localizer.ranking(pipeline.query, answer, ranks)
+        tried = trials(localizer, pipeline.query, record, prior_noises)
+        yield replace(answer_of(record, answer, ranking), trials=tried)
 
 
 def answer_of(
-    record: ImageRecord,
-    found: Localization,
-    ranking: Iterable[ImageRecord],
-    base_from_camera: Transform,
+    record: ImageRecord, answer: localization.Answer, ranking: Iterable[ImageRecord]
 ) -> Answer:
     """A localization as an answer."""
     return Answer(
         record=record,
-        outcome=KNOWN if found.known else UNKNOWN,
-        domain=found.domain.name,
-        domain_reason=found.domain.reason,
-        score=found.confidence,
+        outcome=KNOWN if answer.known else UNKNOWN,
+        domain=answer.domain.name,
+        domain_reason=answer.domain.reason,
+        score=answer.confidence,
         ranking=tuple(ranking),
-        pose=found.map_from_base(base_from_camera) @ base_from_camera,
-        covariance=found.covariance(base_from_camera),
-        timings_ms=found.timings_ms,
-        prior=found.prior,
+        pose=answer.map_from_camera,
+        covariance=answer.covariance,
+        timings_ms=answer.timings_ms,
+        prior=answer.prior,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What answers are compared with: chance, and the nearest map image as the upper bound."""
+"""Baselines: chance, the nearest map image (upper bound) and HOG descriptors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from disam_ros.geometry import Transform
 def chance(
     truth: Sequence[Transform], references: Sequence[Transform], criteria: Criteria = DEFAULTS
 ) -> Metrics:
-    """What answering with a map image drawn at random scores on average."""
+    """Average metrics of answering with a random map image."""
     every = [score([pose] * len(references), references, criteria) for pose in truth]
 
     def average(of: str) -> dict[str, float]:
@@ -42,7 +42,7 @@ def chance(
 def nearest(
     truth: Sequence[Transform | None], references: Sequence[Transform]
 ) -> list[Transform | None]:
-    """The reference nearest to each true pose; None where that is unknown."""
+    """The reference nearest to each true position; None where that is unknown."""
     tree = cKDTree(np.stack([pose.translation for pose in references]))
     return [
         None if pose is None else references[int(tree.query(pose.translation)[1])] for pose in truth
@@ -54,7 +54,7 @@ def upper_bound(
     references: Sequence[Transform],
     criteria: Criteria = DEFAULTS,
 ) -> Metrics:
-    """What answering with the nearest map image scores: retrieval can hardly do better."""
+    """Metrics of answering with the nearest map image: the upper bound of pure retrieval."""
     return score(truth, nearest(truth, references), criteria)
 
 
@@ -87,7 +87,7 @@ def cosine(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
 
 
 def centred_cosine(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """The same after subtracting the references' mean from both."""
+    """Cosine similarities [Q, M] after subtracting the references' mean from both."""
     mean = references.mean(0)
     return cosine(queries - mean, references - mean)
 

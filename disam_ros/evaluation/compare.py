@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two evaluations beside each other: what changed, and whether it is more than chance."""
+"""Comparison of two evaluations: differences with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rich.table import Table
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
-from disam_ros.localization.result import KNOWN
+from disam_ros.localization.answer import KNOWN
 
-BLOCK = 10  # consecutive frames drawn together: neighbours in time are no independent witnesses
-DRAWS = 2000
+BLOCK = 10  # consecutive frames resampled together: neighbours in time are correlated
+DRAWS = 2000  # bootstrap samples
 SEED = 0
 INTERVAL = (2.5, 97.5)  # percentiles
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of two evaluations. low, high: 95 % interval of b − a on their common frames.
+    """A figure of two evaluations, and the 95 % interval (low, high) of b − a.
 
-    The interval is None where frames cannot be paired.
+    The interval is over their common frames; None where frames cannot be paired.
     """
 
     condition: str
@@ -35,15 +35,15 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.low is not None and not self.low <= 0.0 <= self.high
 
 
 def compare(a: dict, b: dict) -> list[Difference]:
     """Differences of two results.json, condition by condition.
 
-    Shares within the thresholds get a bootstrap interval over blocks of consecutive frames that
-    both have answered to. Raises DatasetError where they share no condition or differ in criteria.
+    Shares within the thresholds have a paired block bootstrap interval over the frames of both.
+    Raises DatasetError where they share no condition or differ in criteria.
     """
     if a["criteria"] != b["criteria"]:
         raise DatasetError(
@@ -89,13 +89,13 @@ def comparison_table(a: dict, b: dict, names: tuple[str, str]) -> Table:
 def _shares(name: str, a: dict, b: dict) -> list[Difference]:
     """Shares within the pose thresholds and at the recall distance, with intervals."""
     criteria, found = a["criteria"], []
-    judges: dict[str, Callable[[float, float], bool]] = {
+    tests: dict[str, Callable[[float, float], bool]] = {
         f"within {m:g} m {d:g}°, %": lambda metres, degrees, m=m, d=d: metres <= m and degrees <= d
         for m, d in criteria["thresholds"]
     }
     distance = criteria["recall_distance"]
-    judges[f"R@1 {distance:g} m, %"] = lambda metres, degrees: metres <= distance
-    for figure, right in judges.items():
+    tests[f"R@1 {distance:g} m, %"] = lambda metres, degrees: metres <= distance
+    for figure, right in tests.items():
         one, two = _right(a, name, right), _right(b, name, right)
         shares = [float(np.mean(list(r.values()))) if r else None for r in (one, two)]
         pairs = [(one[key], two[key]) for key in one if key in two]
@@ -105,20 +105,20 @@ def _shares(name: str, a: dict, b: dict) -> list[Difference]:
 
 
 def _right(
-    values: dict, name: str, judge: Callable[[float, float], bool]
+    values: dict, name: str, within: Callable[[float, float], bool]
 ) -> dict[tuple[str, str, int], bool]:
-    """(condition, camera, stamp) → whether a frame with a true pose was answered rightly."""
+    """(condition, camera, stamp) → whether a frame with a true pose was answered correctly."""
     columns = ("condition", "camera", "stamp_ns", "outcome", "error_m", "error_deg", "judged")
     rows = zip(*(values["frames"][column] for column in columns), strict=True)
     return {
-        (condition, camera, stamp): outcome == KNOWN and metres is not None and judge(metres, turn)
+        (condition, camera, stamp): outcome == KNOWN and metres is not None and within(metres, turn)
         for condition, camera, stamp, outcome, metres, turn, judged in rows
         if judged and name in (condition, OVERALL)
     }
 
 
 def _interval(pairs: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean difference of pairs [N, 2], drawn in blocks."""
+    """95 % block bootstrap interval of the mean difference of pairs [N, 2]."""
     gaps = pairs[:, 1] - pairs[:, 0]
     starts = np.random.default_rng(SEED).integers(0, len(gaps), (DRAWS, -(-len(gaps) // BLOCK)))
     rows = (starts[..., None] + np.arange(BLOCK)).reshape(DRAWS, -1)[:, : len(gaps)] % len(gaps)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a high score mean a right answer, and does the covariance mean what it says?"""
+"""Precision and recall over the score, and consistency (NEES) of the covariance."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from disam_ros.geometry import Transform
 from disam_ros.uncertainty import offset
 
 PLANE = np.ix_([0, 1, 5], [0, 1, 5])  # x, y and yaw of a covariance [6, 6]
-CONFIDENCE = 0.95  # probability content of the ellipsoid whose coverage is told
+CONFIDENCE = 0.95  # probability of the ellipsoid whose coverage is measured
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """What a threshold on the score would do, from the strictest to none.
+    """Precision and recall over a threshold on the score, from the strictest to none.
 
     At `thresholds[i]` all queries with at least that score are answered: `precision[i]` of the
-    answers are right, `recall[i]` of the queries that show a mapped place are answered rightly.
+    answers are right, `recall[i]` of the queries that show a mapped place are answered correctly.
     """
 
     thresholds: np.ndarray
@@ -30,7 +30,7 @@ class PrecisionRecall:
 
     @property
     def area(self) -> float:
-        """Area under the curve (average precision: right answers' mean precision)."""
+        """Area under the curve (average precision)."""
         steps = np.diff(self.recall, prepend=0.0)
         return float((steps * self.precision).sum())
 
@@ -49,10 +49,10 @@ class PrecisionRecall:
 
 
 def precision_recall(scores: np.ndarray, right: np.ndarray, possible: int) -> PrecisionRecall:
-    """The curve of scores [N] whose answers are right or wrong (bool [N]).
+    """Precision–recall curve of answers with scores [N], which are right or not (bool [N]).
 
-    possible: queries that could be answered rightly, because the map shows their place. Queries of
-    one score are answered together.
+    possible: number of queries whose place is in the map. Queries of equal score are answered
+    together.
     """
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order], right[order]
@@ -65,14 +65,13 @@ def precision_recall(scores: np.ndarray, right: np.ndarray, possible: int) -> Pr
 
 @dataclass(frozen=True)
 class Consistency:
-    """How true errors compare with the covariances told. Of a consistent covariance all are 1.
+    """Normalized estimation error squared (NEES), eᵀ Σ⁻¹ e, over its expectation.
 
-    position, pose: normalized estimation error squared (NEES), eᵀ Σ⁻¹ e, of the position (3) and
-    the pose (6 degrees of freedom), mean divided by its expectation; median alike. Above 1: the
-    covariance is too small, told too confidently. plane_mean: that of x, y and yaw, which alone say
-    something where the ground is flat: no height is ever wrong there. covered: share of positions
-    inside the ellipsoid that should hold 95 %. Bar-Shalom, Li and Kirubarajan, Estimation with
-    Applications to Tracking and Navigation (2001), 5.4.
+    1: consistent; above: the covariance is too small (overconfident). position has 3, pose 6
+    degrees of freedom; mean and median are divided by those of the χ² distribution. plane_mean: of
+    x, y and yaw, the more telling figure on flat ground, where the height is never wrong. covered:
+    share of the positions inside the 95 % ellipsoid. Bar-Shalom, Li and Kirubarajan, Estimation
+    with Applications to Tracking and Navigation (2001), 5.4.
     """
 
     answers: int
@@ -90,7 +89,7 @@ class Consistency:
 def consistency(
     truth: Sequence[Transform], answers: Sequence[Transform], covariances: Sequence[np.ndarray]
 ) -> Consistency | None:
-    """Of `map_from_base` and covariances [6, 6] about the map's axes; None without any."""
+    """NEES of `map_from_base` with covariances [6, 6] about the map's axes; None without any."""
     if not len(answers):
         return None
     gaps = np.stack([offset(a, b) for a, b in zip(truth, answers, strict=True)])
@@ -110,5 +109,5 @@ def consistency(
 
 
 def normalized(gaps: np.ndarray, covariances: np.ndarray) -> np.ndarray:
-    """Errors [N, D] and covariances [N, D, D] → normalized errors squared, eᵀ Σ⁻¹ e [N]."""
+    """Errors [N, D] and covariances [N, D, D] → NEES, eᵀ Σ⁻¹ e [N]."""
     return np.einsum("nd,nd->n", gaps, np.linalg.solve(covariances, gaps[..., None])[..., 0])

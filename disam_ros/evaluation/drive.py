@@ -17,8 +17,8 @@ from disam_ros.errors import DatasetError, MapError
 from disam_ros.evaluation.answers import Answer, localize_all
 from disam_ros.evaluation.metrics import RANKS
 from disam_ros.geometry import Transform
+from disam_ros.localization.answer import MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import MISSING, UNREADABLE
 from disam_ros.mapping.place_map import PlaceMap
 
 Answers = Callable[[ImageSource], Iterable[Answer]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the answers to drives to what people see: figures, files, tables."""
+"""Evaluates drives, writes the files and prints the tables."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def finish(
     criteria: Criteria = DEFAULTS,
     references: ImageSource | None = None,
 ) -> Evaluation:
-    """Judge the drives, write all files, print tables and notes. See `write_evaluation`."""
+    """Evaluate drives, write all files, print tables and notes. See `write_evaluation`."""
     evaluation = judge(localizer.map, drives, setup, criteria)
     write_evaluation(output, evaluation, localizer, references)
     console = wide_console()
     for table in tables(evaluation):
         console.print(table)
     for note in evaluation.notes:
-        console.print(f"mind: {note}", style="yellow", markup=False, highlight=False)
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     console.print(f"report: {Path(output) / REPORT}", markup=False)
     return evaluation
 
 
 def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) -> dict[str, object]:
-    """What is evaluated and under what circumstances, for the report."""
+    """Model, map, settings, machine and command, for the report."""
     return {
         "model": localizer.model.label,
         "map": str(localizer.map.directory),
@@ -65,12 +65,12 @@ def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) ->
 
 
 def mode_of_node(rate: float) -> str:
-    """How the running node was evaluated."""
+    """How fast the running node was evaluated, in words."""
     speed = f"{rate:g} times as recorded" if rate else "as fast as the node answers"
     return f"through the running node, {speed}"
 
 
 def wide_console() -> Console:
-    """The terminal; wide enough for the tables where the output is a file or a pipe."""
+    """The terminal; WIDTH characters where the output is a file or a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH)

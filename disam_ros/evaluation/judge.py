@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of drives against true poses: figures by condition and overall."""
+"""Evaluates the answers to drives against their true poses, by condition and overall."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from disam_ros.evaluation.baselines import nearest
-from disam_ros.evaluation.clock import clock_offset
 from disam_ros.evaluation.confidence import (
     Consistency,
     PrecisionRecall,
@@ -18,11 +17,11 @@ from disam_ros.evaluation.confidence import (
     precision_recall,
 )
 from disam_ros.evaluation.drive import Drive
-from disam_ros.evaluation.judged import Judged
+from disam_ros.evaluation.frames import EvaluatedFrame
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
 from disam_ros.evaluation.priors import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
-from disam_ros.localization.result import KNOWN
+from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
 
 OVERALL = "overall"
@@ -31,26 +30,26 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True)
 class Condition:
-    """Judged answers of one condition, in order, and their figures. None: cannot be told."""
+    """Frames of one condition, in order, and their figures; None where there is no data."""
 
-    frames: list[Judged]
+    frames: list[EvaluatedFrame]
     metrics: Metrics
-    bound: Metrics  # of the nearest map image
-    on_map: float  # share of queries that a map image shows within the recall distance
+    bound: Metrics  # upper bound: of the nearest map image
+    on_map: float  # share of queries with a map image within the recall distance
     curve: PrecisionRecall | None
     consistency: Consistency | None
     latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
-    images_per_second: float  # one image after the other, decoding not included
-    domains: dict[str, int]  # images by the domain that was chosen
+    images_per_second: float  # one image after the other, without decoding
+    domains: dict[str, int]  # number of images by chosen domain
     priors: list[PriorFigures] = field(default_factory=list)  # empty: none were tried
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures.
+    """All figures of some drives.
 
-    setup: what was evaluated and under what circumstances. runs: what each drive's run tells of
-    itself.
+    setup: model, map, settings and machine. runs: rates and counts by drive. notes: findings that
+    a reader of the figures needs, in sentences.
     """
 
     setup: dict[str, object]
@@ -68,14 +67,13 @@ def judge(
     criteria: Criteria = DEFAULTS,
 ) -> Evaluation:
     """Compare the answers of drives with their true poses."""
-    groups: dict[str, list[Judged]] = {}
+    groups: dict[str, list[EvaluatedFrame]] = {}
     notes = []
     names = Counter(name for drive in drives for name in drive.conditions())
     for drive in drives:
-        told = list(drive.notes)
-        frames = _judge(place_map, drive, criteria)
-        told += _places(frames, criteria) + _clock(drive, frames)
-        notes += [f"{drive.name}: {note}" for note in told]
+        frames = _evaluated_frames(place_map, drive, criteria)
+        found = [*drive.notes, *_coverage(frames, criteria)]
+        notes += [f"{drive.name}: {note}" for note in found]
         for frame in frames:
             name = frame.answer.record.domain or drive.name
             key = f"{drive.name}, {name}" if names[name] > 1 else name
@@ -90,7 +88,7 @@ def judge(
     )
 
 
-def figures(frames: list[Judged], criteria: Criteria = DEFAULTS) -> Condition:
+def figures(frames: list[EvaluatedFrame], criteria: Criteria = DEFAULTS) -> Condition:
     """The figures of some frames."""
     truth = [frame.truth for frame in frames]
     rankings = [f.ranking if f.answer.outcome == KNOWN else () for f in frames]
@@ -116,7 +114,7 @@ def figures(frames: list[Judged], criteria: Criteria = DEFAULTS) -> Condition:
 
 
 def latencies(timings_ms: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Percentiles by stage, in the order of the stages."""
+    """Percentiles of the latency [ms] by stage, in the order of the stages."""
     stages = dict.fromkeys(stage for timing in timings_ms for stage in timing)
     columns = {stage: [t[stage] for t in timings_ms if stage in t] for stage in stages}
     return {
@@ -125,7 +123,7 @@ def latencies(timings_ms: Sequence[Mapping[str, float]]) -> dict[str, dict[str, 
     }
 
 
-def _curve(posed: Sequence[Judged], criteria: Criteria) -> PrecisionRecall | None:
+def _curve(posed: Sequence[EvaluatedFrame], criteria: Criteria) -> PrecisionRecall | None:
     matched = [frame for frame in posed if frame.best is not None]
     possible = sum(frame.on_map for frame in posed)
     if not matched or not possible:
@@ -135,8 +133,10 @@ def _curve(posed: Sequence[Judged], criteria: Criteria) -> PrecisionRecall | Non
     return precision_recall(scores, right, possible)
 
 
-def _judge(place_map: PlaceMap, drive: Drive, criteria: Criteria) -> list[Judged]:
-    """Every answer of a drive beside the truth."""
+def _evaluated_frames(
+    place_map: PlaceMap, drive: Drive, criteria: Criteria
+) -> list[EvaluatedFrame]:
+    """The answers of a drive with their true poses and errors."""
     records = [answer.record for answer in drive.answers]
     truth = [drive.map_from_base(r, r.map_from_camera) for r in records]
     rankings = [
@@ -148,7 +148,7 @@ def _judge(place_map: PlaceMap, drive: Drive, criteria: Criteria) -> list[Judged
     limits, _ = errors(truth, bound)
     columns = (drive.answers, truth, best, rankings, bound, limits, *errors(truth, best))
     return [
-        Judged(
+        EvaluatedFrame(
             drive=drive,
             answer=answer,
             truth=true,
@@ -177,8 +177,8 @@ def _nearest(
     return result
 
 
-def _places(frames: Sequence[Judged], criteria: Criteria) -> list[str]:
-    """How far drive and map overlap, where not wholly."""
+def _coverage(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[str]:
+    """A note on images taken away from the map, if there are any."""
     posed = [frame for frame in frames if frame.truth is not None]
     off = sum(not frame.on_map for frame in posed)
     if not off:
@@ -187,22 +187,3 @@ def _places(frames: Sequence[Judged], criteria: Criteria) -> list[str]:
     if off == len(posed):
         return [f"every image was taken {limit}: is the drive of another place or frame?"]
     return [f"{off} of {len(posed)} images were taken {limit}"]
-
-
-def _clock(drive: Drive, frames: Sequence[Judged]) -> list[str]:
-    """An offset between the clocks of images and true poses, if it explains the errors."""
-    answered = [f for f in frames if f.given is not None and f.answer.record.stamp_ns]
-    if drive.source.track is not None and len(drive.source.track[0]):
-        track_ns, track = drive.source.track
-    else:
-        known = {f.answer.record.stamp_ns: f.truth for f in frames if f.truth is not None}
-        track_ns, track = np.array(sorted(known)), [known[s] for s in sorted(known)]
-    stamps = np.array([frame.answer.record.stamp_ns for frame in answered])
-    found = clock_offset(stamps, [frame.given for frame in answered], track_ns, track)
-    if found is None:
-        return []
-    return [
-        f"images and true poses seem to be {abs(found.seconds):.2f} s apart: with "
-        f"{found.seconds:+.2f} s on the images' stamps the median error would be "
-        f"{found.median_error_m:.2f} instead of {found.median_error_before_m:.2f} m"
-    ]

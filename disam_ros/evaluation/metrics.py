@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good answers are: shares within pose thresholds, recall, errors."""
+"""Metrics: shares within pose thresholds, recall@N, accuracy@distance, error percentiles."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from scipy.spatial.transform import Rotation
 from disam_ros.geometry import Transform
 
 THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # metres, degrees (visuallocalization.net)
-RECALL_DISTANCE = 5.0  # metres within which a map image shows the right place
+RECALL_DISTANCE = 5.0  # metres within which a map image counts as the right place
 DISTANCES = (5.0, 10.0, 15.0)  # metres of accuracy@distance
 RANKS = (1, 5, 10)  # N of recall@N
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """What counts as right. Metres and degrees."""
+    """Criteria of a right answer. thresholds: (metres, degrees); distances: metres."""
 
     thresholds: tuple[tuple[float, float], ...] = THRESHOLDS
     recall_distance: float = RECALL_DISTANCE
     distances: tuple[float, ...] = DISTANCES
 
     def names(self) -> list[str]:
-        """Of the pose thresholds: '0.25 m 2°' …"""
+        """Names of the pose thresholds: '0.25 m 2°' …"""
         return [f"{m:g} m {d:g}°" for m, d in self.thresholds]
 
 
@@ -35,10 +35,10 @@ DEFAULTS = Criteria()
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of one condition. Shares lie in 0…1; nan: there is nothing they could be of.
+    """Figures of one condition. Shares are in 0…1, nan without data.
 
-    Shares but `answered` are of the queries whose true pose is known, answered or not. Errors are
-    of answered ones.
+    All shares except `answered` are of the queries whose true pose is known, answered or not.
+    Errors are of the answered ones.
     """
 
     queries: int
@@ -63,7 +63,7 @@ class Metrics:
 def errors(
     truth: Sequence[Transform | None], answers: Sequence[Transform | None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Translation (metres) and rotation (degrees) errors [N] of the same frames, in order.
+    """Translation [m] and rotation [°] errors [N] of the same frames, in order.
 
     Infinite where there is no answer or no true pose.
     """
@@ -120,18 +120,18 @@ def score(
 def recalls(
     truth: Sequence[Transform | None], rankings: Sequence[Sequence[Transform]], distance: float
 ) -> dict[str, float]:
-    """Share of frames with a map image within `distance` metres among the first N, for RANKS.
+    """Recall@N for RANKS: share of frames with a map image within `distance` [m] among the first N.
 
-    An N beyond the longest ranking is left out: it could not be told from a shorter one.
+    An N beyond the longest ranking is left out: it would equal that of a shorter one.
     """
-    rights = []
+    firsts = []
     for pose, ranking in zip(truth, rankings, strict=True):
         if pose is not None:
             gaps = [np.linalg.norm(r.translation - pose.translation) for r in ranking]
             first = next((n for n, gap in enumerate(gaps) if gap <= distance), np.inf)
-            rights.append(first)
+            firsts.append(first)
     longest = max((len(ranking) for ranking in rankings), default=0)
-    return {f"R@{n}": mean(np.array(rights) < n) for n in RANKS if n == 1 or n <= longest}
+    return {f"R@{n}": mean(np.array(firsts) < n) for n in RANKS if n == 1 or n <= longest}
 
 
 def _quantile(values: np.ndarray, share: float) -> float:

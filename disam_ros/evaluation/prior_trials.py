@@ -12,7 +12,7 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import ConfigError, MapError
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.prior import Disc, PositionPrior
-from disam_ros.localization.result import Localization
+from disam_ros.localization.query import Query
 
 LOCAL_RADIUS = 50.0  # metres (Xia et al., RA-L 2021)
 LEAST = 0.01  # metres of noise that a prior tells of, where there is none
@@ -41,25 +41,25 @@ def check_noises(noises: Sequence[float]) -> None:
 
 
 def trials(
-    localizer: Localizer, found: Localization, record: ImageRecord, noises: Sequence[float]
+    localizer: Localizer, query: Query, record: ImageRecord, noises: Sequence[float]
 ) -> tuple[Trial, ...]:
     """Trials of one image, a noise each; empty without a true pose.
 
-    found: the image's answer. The error is drawn once per image and scaled by the noise, so that
+    The error is drawn once per image and scaled by the noise, so that
     noises are compared on the same draws; it depends on the record's number alone.
     """
     if record.map_from_camera is None:
         return ()
     error = np.random.default_rng([SEED, record.id]).standard_normal(2)
     truth = record.map_from_camera.translation[:2]
-    return tuple(_trial(localizer, found, truth + noise * error, noise) for noise in noises)
+    return tuple(_trial(localizer, query, truth + noise * error, noise) for noise in noises)
 
 
-def _trial(localizer: Localizer, found: Localization, place: np.ndarray, noise: float) -> Trial:
+def _trial(localizer: Localizer, query: Query, place: np.ndarray, noise: float) -> Trial:
     prior = PositionPrior(place, max(noise, LEAST) ** 2 * np.eye(2))
-    answer = localizer.search_again(found, prior)
+    answer = localizer.answer(query, prior)
     try:
-        local = localizer.search_again(found, Disc(*place, LOCAL_RADIUS)).best.record
+        local = localizer.answer(query, Disc(*place, LOCAL_RADIUS)).best.record
     except MapError:
         local = None
     return Trial(noise, answer.best.record if answer.known else None, answer.prior, local)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What priors of the place would be worth, by their error: figures of trials (prior_trials.py)."""
+"""Metrics with simulated position priors, by their error (prior_trials.py)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from disam_ros.evaluation.metrics import Criteria, errors
 from disam_ros.localization.prior import OFF_MAP, OVERRULED
 
 if TYPE_CHECKING:
-    from disam_ros.evaluation.judged import Judged
+    from disam_ros.evaluation.frames import EvaluatedFrame
 
 
 @dataclass(frozen=True)
 class PriorFigures:
     """Figures of one condition with priors of one error. Shares are of queries with a true pose.
 
-    noise_m: metres (1 σ) in x and y; None: no prior. recall_at_1, median_error_m: of the answers,
-    as in Metrics. local_recall_at_1: the best map image around the prior's place lies within the
-    recall distance: it beats every other there; without a prior, of the whole map. overruled,
-    off_map: share of the priors that were.
+    noise_m: standard deviation in x and in y [m]; None: no prior. recall_at_1, median_error_m: of
+    the answers, as in Metrics. local_recall_at_1: recall@1 of the best map image near the prior;
+    without a prior, of the whole map. overruled, off_map: share of the priors with that effect.
     """
 
     noise_m: float | None
@@ -43,8 +42,8 @@ class PriorFigures:
         return asdict(self)
 
 
-def prior_figures(frames: Sequence[Judged], criteria: Criteria) -> list[PriorFigures]:
-    """Without a prior and by noise, in the order of the trials; empty where none were made."""
+def prior_figures(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[PriorFigures]:
+    """Figures without a prior, then by noise in the order of the trials; empty without trials."""
     posed = [frame for frame in frames if frame.truth is not None]
     noises = list(dict.fromkeys(t.noise for frame in posed for t in frame.answer.trials))
     if not noises:
@@ -72,8 +71,8 @@ def prior_figures(frames: Sequence[Judged], criteria: Criteria) -> list[PriorFig
     return found
 
 
-def _errors(frames: Sequence[Judged], records: Sequence[ImageRecord | None]) -> np.ndarray:
-    """Metres [N] between true and given poses of the vehicle; infinite where none is given."""
+def _errors(frames: Sequence[EvaluatedFrame], records: Sequence[ImageRecord | None]) -> np.ndarray:
+    """Position errors [N] of the vehicle in metres; infinite where there is no answer."""
     given = [
         record and frame.drive.map_from_base(frame.answer.record, record.map_from_camera)
         for frame, record in zip(frames, records, strict=True)
@@ -82,6 +81,6 @@ def _errors(frames: Sequence[Judged], records: Sequence[ImageRecord | None]) -> 
 
 
 def _median(metres: np.ndarray) -> float:
-    """Of those that were answered."""
+    """Median over the answered ones."""
     known = metres[np.isfinite(metres)]
     return float(np.median(known)) if len(known) else float("nan")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""results.json: all figures of an evaluation and, frame by frame, what they were made of."""
+"""results.json: all figures of an evaluation, and the errors of every frame."""
 
 from __future__ import annotations
 
@@ -10,16 +10,26 @@ from pathlib import Path
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
+from disam_ros.files import atomic_file, read_json
 
 FORMAT_VERSION = 1
 FRAME_COLUMNS = (
-    *("condition", "stamp_ns", "camera", "outcome", "domain", "score", "matched_id"),
-    *("error_m", "error_deg", "judged", "on_map"),
+    "condition",
+    "stamp_ns",
+    "camera",
+    "outcome",
+    "domain",
+    "score",
+    "matched_id",
+    "error_m",
+    "error_deg",
+    "judged",
+    "on_map",
 )
 
 
 def to_json(evaluation: Evaluation) -> dict:
-    """Plain values; what is not finite becomes None."""
+    """The contents of results.json; numbers that are not finite become None."""
     values = {
         "format_version": FORMAT_VERSION,
         "setup": evaluation.setup,
@@ -36,7 +46,8 @@ def to_json(evaluation: Evaluation) -> dict:
 def write_results(path: Path, evaluation: Evaluation) -> None:
     """Write results.json."""
     text = json.dumps(to_json(evaluation), indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n")
+    with atomic_file(path) as file:
+        file.write(text + "\n")
 
 
 def read_results(path: Path | str) -> dict:
@@ -46,26 +57,22 @@ def read_results(path: Path | str) -> dict:
     if not path.is_file():
         raise DatasetError(f"{path} not found: expected what `disam evaluate` wrote")
     try:
-        values = json.loads(path.read_text())
-        version = values["format_version"]
-        columns = values["frames"]
-        if set(columns) != set(FRAME_COLUMNS) or "metrics" not in values[OVERALL]:
+        values = read_json(path, FORMAT_VERSION, DatasetError)
+        if set(values["frames"]) != set(FRAME_COLUMNS) or "metrics" not in values[OVERALL]:
             raise ValueError("it lacks figures")
-    except (ValueError, KeyError, TypeError) as error:
+    except (DatasetError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not a results.json of `disam evaluate`: {error}") from error
-    if version != FORMAT_VERSION:
-        raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
     return values
 
 
 def _figures(condition: Condition) -> dict:
-    curve, told = condition.curve, condition.consistency
+    curve, consistency = condition.curve, condition.consistency
     return {
         "metrics": condition.metrics.to_json(),
         "nearest_map_image": condition.bound.to_json(),
         "on_map": condition.on_map,
         "precision_recall": None if curve is None else curve.to_json(),
-        "consistency": None if told is None else told.to_json(),
+        "consistency": None if consistency is None else consistency.to_json(),
         "latency_ms": condition.latency_ms,
         "images_per_second": condition.images_per_second,
         "domains": condition.domains,
@@ -75,20 +82,27 @@ def _figures(condition: Condition) -> dict:
 
 def _frames(evaluation: Evaluation) -> dict[str, list]:
     rows = [
-        (
-            *(name, f.answer.record.stamp_ns, f.answer.record.camera, f.answer.outcome),
-            *(f.answer.domain, f.answer.score),
-            None if f.answer.best is None else f.answer.best.id,
-            *(f.error_m, f.error_deg, f.truth is not None, f.on_map),
-        )
+        {
+            "condition": name,
+            "stamp_ns": frame.answer.record.stamp_ns,
+            "camera": frame.answer.record.camera,
+            "outcome": frame.answer.outcome,
+            "domain": frame.answer.domain,
+            "score": frame.answer.score,
+            "matched_id": None if frame.answer.best is None else frame.answer.best.id,
+            "error_m": frame.error_m,
+            "error_deg": frame.error_deg,
+            "judged": frame.truth is not None,
+            "on_map": frame.on_map,
+        }
         for name, condition in evaluation.conditions.items()
-        for f in condition.frames
+        for frame in condition.frames
     ]
-    return {column: [row[i] for row in rows] for i, column in enumerate(FRAME_COLUMNS)}
+    return {column: [row[column] for row in rows] for column in FRAME_COLUMNS}
 
 
 def _finite(value: object) -> object:
-    """The same with None in place of numbers that JSON cannot tell."""
+    """The same with rounded numbers, and None for those that are not finite."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

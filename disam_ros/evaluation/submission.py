@@ -19,6 +19,7 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.evaluation.answers import ANSWER_COLUMNS
+from disam_ros.files import atomic_file
 from disam_ros.geometry import Transform
 
 # How many of the last parts of an image's original path make up its name
@@ -34,10 +35,8 @@ def submission_line(name: str, map_from_camera: Transform) -> str:
 
 def write_submission(path: Path | str, poses: Mapping[str, Transform]) -> None:
     """Write map_from_camera by image name; the file appears when it is complete."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{submission_line(*item)}\n" for item in poses.items()))
-    part.replace(path)
+    with atomic_file(Path(path)) as file:
+        file.writelines(f"{submission_line(name, pose)}\n" for name, pose in poses.items())
 
 
 def answered_poses(answers: Path | str, dataset: Dataset, benchmark: str) -> dict[str, Transform]:

@@ -1,142 +1,195 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Terminal tables of metrics."""
+"""The results of an evaluation as tables."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from rich.table import Table
-
-from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
+from disam_ros.evaluation.judge import OVERALL, PERCENTILES, Condition, Evaluation
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics
 from disam_ros.evaluation.prior_trials import LOCAL_RADIUS
+from disam_ros.evaluation.result_table import BOUND, Column, ResultTable, number, percent, plain
 
 
-def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS) -> Table:
-    """Pose thresholds, recall at one and errors: a row per method or condition, in percent."""
-    result = _table(title)
-    recall = f"R@1 {criteria.recall_distance:g} m"
-    for name in ("queries", "answered", *criteria.names(), recall, "median error"):
-        result.add_column(name, justify="right")
-    for name, m in rows.items():
-        shares = [m.answered, *m.within.values(), m.recall["R@1"]]
-        error = f"{m.median_error_m:.2f} m {m.median_error_deg:.1f}°"
-        result.add_row(name, str(m.queries), *map(percent, shares), error)
-    return result
+def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS) -> ResultTable:
+    """Pose thresholds, recall@1 and errors: a row per method or condition."""
+    columns = [
+        Column("queries", lambda m: [str(m.queries)]),
+        _share("answered", lambda m: m.answered),
+        *(_share(name, lambda m, name=name: m.within[name]) for name in criteria.names()),
+        _share(f"R@1 {criteria.recall_distance:g} m", lambda m: m.recall_at_1),
+        _error("median error", "median", lambda m: m),
+    ]
+    return ResultTable(title, columns, list(rows.items()))
 
 
-def tables(evaluation: Evaluation) -> list[Table]:
-    """Everything a terminal should show of an evaluation."""
-    conditions = dict(evaluation.conditions)
+def tables(evaluation: Evaluation) -> list[ResultTable]:
+    """All tables of an evaluation that have any figures."""
+    conditions, criteria = dict(evaluation.conditions), evaluation.criteria
     if len(conditions) > 1:
         conditions[OVERALL] = evaluation.overall
-    found = [_poses(conditions, evaluation.criteria)]
-    if any(c.metrics.judged for c in conditions.values()):
-        found += [_places(conditions, evaluation.criteria), _confidence(conditions)]
+    found = [_poses(conditions, criteria)]
+    if evaluation.overall.metrics.judged:
+        found += [_places(conditions, criteria), _confidence(conditions)]
     if any(c.priors for c in conditions.values()):
-        found.append(_priors(conditions, evaluation.criteria))
-    return [*found, _speed(conditions), runs_table(evaluation)]
+        found.append(_priors(conditions, criteria))
+    if evaluation.overall.domains:
+        found.append(_domains(conditions))
+    if any(c.latency_ms for c in conditions.values()):
+        found.append(_latency(conditions))
+    if any(evaluation.runs.values()):
+        found.append(runs_table(evaluation.runs))
+    return found
 
 
-def percent(share: float | None) -> str:
-    """A share in percent; a dash where there is none."""
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}"
+def runs_table(runs: Mapping[str, Mapping[str, object]]) -> ResultTable:
+    """Rates and counts of the runs, one column per drive."""
+    columns = [
+        Column(drive, lambda key, run=run: [plain(run.get(key)) or "–"])
+        for drive, run in runs.items()
+    ]
+    keys = dict.fromkeys(key for run in runs.values() for key in run)
+    return ResultTable("Runs", columns, [(key, key) for key in keys])
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A number; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTable:
+    columns = [
+        Column("queries", lambda c: [str(c.metrics.queries)]),
+        _share("answered", lambda c: c.metrics.answered),
+    ]
+    if not any(c.metrics.judged for c in conditions.values()):
+        return ResultTable("Answers", columns, list(conditions.items()))
+    columns += [
+        *(_bounded(name, lambda m, name=name: m.within[name]) for name in criteria.names()),
+        _error("median error", "median", lambda c: c.metrics),
+        _error("90 % of errors below", "p90", lambda c: c.metrics),
+    ]
+    example = criteria.names()[-1] if criteria.thresholds else "5 m 10°"
+    terms = {
+        example: "Share of the queries answered within that distance and angle of the true pose. "
+        "An unanswered query counts as a miss.",
+        BOUND: "Score of the map image nearest to the true pose: the best that retrieval without "
+        "pose refinement can do.",
+        "median error, 90 % of errors below": "Percentiles over the answered queries.",
+    }
+    return ResultTable("Poses", columns, list(conditions.items()), terms)
 
 
-def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
-    result = _table("poses: percent of the queries, the nearest map image's in brackets")
-    for name in ("queries", "answered", *criteria.names(), "median error", "90 % below"):
-        result.add_column(name, justify="right")
-    for name, condition in conditions.items():
-        m, bound = condition.metrics, condition.bound
-        shares = [f"{percent(m.within[k])} ({percent(bound.within[k])})" for k in m.within]
-        median = f"{number(m.median_error_m)} m {number(m.median_error_deg, 1)}°"
-        p90 = f"{number(m.p90_error_m)} m {number(m.p90_error_deg, 1)}°"
-        result.add_row(name, str(m.queries), percent(m.answered), *shares, median, p90)
-    return result
-
-
-def _places(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
-    result = _table(
-        f"places: percent; R@N within {criteria.recall_distance:g} m; answers nearer than a "
-        "distance, the nearest map image's (upper bound) in brackets"
-    )
-    first = next(iter(conditions.values())).metrics
-    ranks = list(dict.fromkeys(k for c in conditions.values() for k in c.metrics.recall))
-    for name in ("on the map", *ranks, *first.accuracy):
-        result.add_column(name, justify="right")
-    for name, condition in conditions.items():
-        m, bound = condition.metrics, condition.bound
-        recall = [percent(m.recall.get(rank)) for rank in ranks]
-        accuracy = [f"{percent(m.accuracy[k])} ({percent(bound.accuracy[k])})" for k in m.accuracy]
-        result.add_row(name, percent(condition.on_map), *recall, *accuracy)
-    return result
-
-
-def _confidence(conditions: Mapping[str, Condition]) -> Table:
-    result = _table("confidence: of the score (percent) and of the covariance (1: as told)")
-    names = ("recall at 100 % precision", "area under PR", "position NEES mean", "median")
-    for name in (*names, "inside the 95 % ellipsoid"):
-        result.add_column(name, justify="right")
-    for name, condition in conditions.items():
-        curve, told = condition.curve, condition.consistency
-        scores = ["–"] * 2
-        if curve is not None:
-            scores = [percent(curve.recall_at_full_precision), percent(curve.area)]
-        cells = ["–"] * 3
-        if told is not None:
-            cells = [number(told.position_mean), number(told.position_median)]
-            cells += [percent(told.covered)]
-        result.add_row(name, *scores, *cells)
-    return result
-
-
-def _priors(conditions: Mapping[str, Condition], criteria: Criteria) -> Table:
+def _places(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTable:
+    ranks = dict.fromkeys(k for c in conditions.values() for k in c.metrics.recall)
+    limits = dict.fromkeys(k for c in conditions.values() for k in c.metrics.accuracy)
+    columns = [
+        _share("on the map", lambda c: c.on_map),
+        *(_share(rank, lambda c, rank=rank: c.metrics.recall.get(rank)) for rank in ranks),
+        *(_bounded(f"within {key}", lambda m, key=key: m.accuracy[key]) for key in limits),
+    ]
     near = f"{criteria.recall_distance:g} m"
-    result = _table(f"priors of the place, by their error (1 σ); local: within {LOCAL_RADIUS:g} m")
-    names = ("prior", f"R@1 {near}", "median error", f"local R@1 {near}", "overruled")
-    for name in (*names, "off the map"):
-        result.add_column(name, justify="right")
-    for name, condition in conditions.items():
-        for p in condition.priors:
-            median = f"{number(p.median_error_m)} m"
-            shares = (p.local_recall_at_1, p.overruled, p.off_map)
-            cells = [percent(p.recall_at_1), median, *map(percent, shares)]
-            result.add_row(name if p.noise_m is None else "", p.name, *cells)
-    return result
+    terms = {
+        "on the map": f"Share of the queries with any map image within {near}. The others cannot "
+        "be answered correctly.",
+        "R@N": f"Recall@N: share of the queries with a map image within {near} of the true "
+        "position among the first N retrieved.",
+        "within a distance": "Share of the queries whose answer is closer than that to the true "
+        "position, whatever its heading.",
+    }
+    return ResultTable("Places", columns, list(conditions.items()), terms)
 
 
-def _speed(conditions: Mapping[str, Condition]) -> Table:
-    result = _table("latency: milliseconds, median / 90 % / 99 %")
-    stages = list(dict.fromkeys(stage for c in conditions.values() for stage in c.latency_ms))
-    for name in (*stages, "images/s", "domains chosen"):
-        result.add_column(name, justify="right")
-    for name, condition in conditions.items():
-        latency = condition.latency_ms
-        cells = ["/".join(f"{v:.0f}" for v in latency.get(s, {}).values()) for s in stages]
-        chosen = ", ".join(f"{domain} {n}" for domain, n in condition.domains.items())
-        result.add_row(name, *cells, number(condition.images_per_second, 1), chosen)
-    return result
+def _confidence(conditions: Mapping[str, Condition]) -> ResultTable:
+    columns = [
+        _share("recall at 100 % precision", lambda c: c.curve and c.curve.recall_at_full_precision),
+        _share("area under PR", lambda c: c.curve and c.curve.area),
+        _nees("position NEES", "position"),
+        _nees("pose NEES", "pose"),
+        _share("inside the 95 % ellipsoid", lambda c: c.consistency and c.consistency.covered),
+    ]
+    terms = {
+        "recall at 100 % precision": "Share of the possible correct answers whose score is above "
+        "that of the best wrong one: what an ideal threshold keeps.",
+        "area under PR": "Average precision; 100 % if every correct answer scores higher than "
+        "every wrong one.",
+        "NEES": "Normalized estimation error squared over its expectation: 1 is consistent, above "
+        "1 overconfident, below 1 conservative.",
+        "95 % ellipsoid": "Share of the true positions inside that ellipsoid of the covariance.",
+    }
+    return ResultTable("Confidence", columns, list(conditions.items()), terms)
 
 
-def runs_table(evaluation: Evaluation) -> Table:
-    """What the runs tell of themselves, one column per drive."""
-    result = _table("runs")
-    runs = evaluation.runs
-    for name in runs:
-        result.add_column(name, justify="right")
-    for key in dict.fromkeys(key for run in runs.values() for key in run):
-        result.add_row(key, *(str(run.get(key, "–")) for run in runs.values()))
-    return result
+def _priors(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTable:
+    near = f"{criteria.recall_distance:g} m"
+    columns = [
+        Column("prior", lambda p: [p.name]),
+        _share("R@1", lambda p: p.recall_at_1),
+        Column("median error", lambda p: [number(p.median_error_m)], ("m",)),
+        _share("local R@1", lambda p: p.local_recall_at_1),
+        _share("overruled", lambda p: p.overruled),
+        _share("off the map", lambda p: p.off_map),
+    ]
+    terms = {
+        "prior": "The true position with Gaussian noise of that standard deviation in x and in y, "
+        "given with that covariance; every row uses the same draw per image.",
+        "local R@1": f"Share of the queries whose best map image within {LOCAL_RADIUS:g} m of the "
+        f"prior is within {near} of the true position; without a prior, of the whole map.",
+        "overruled": "The answer is elsewhere although the map has images near the prior.",
+        "off the map": "The map has no image near the prior, so it was not used.",
+    }
+    subjects = [(name, prior) for name, c in conditions.items() for prior in c.priors]
+    return ResultTable("Position priors", columns, subjects, terms)
 
 
-def _table(title: str) -> Table:
-    result = Table(title=title, title_justify="left")
-    result.add_column("")
-    return result
+def _domains(conditions: Mapping[str, Condition]) -> ResultTable:
+    chosen = dict.fromkeys(domain for c in conditions.values() for domain in c.domains)
+    columns = [Column(d, lambda c, d=d: [str(c.domains.get(d, 0))], ("images",)) for d in chosen]
+    return ResultTable("Domains chosen", columns, list(conditions.items()))
+
+
+def _latency(conditions: Mapping[str, Condition]) -> ResultTable:
+    stages = dict.fromkeys(stage for c in conditions.values() for stage in c.latency_ms)
+    columns = [_stage(stage, conditions) for stage in stages]
+    columns.append(Column("images/s", lambda c: [number(c.images_per_second, 1)]))
+    terms = {
+        "p50, p90, p99": "Percentiles over the images.",
+        "images/s": "Throughput of one image after the other, without reading and decoding.",
+    }
+    return ResultTable("Latency (ms)", columns, list(conditions.items()), terms)
+
+
+def _stage(stage: str, conditions: Mapping[str, Condition]) -> Column:
+    parts = tuple(f"p{p}" for p in PERCENTILES)
+    known = [c.latency_ms[stage] for c in conditions.values() if stage in c.latency_ms]
+    digits = 0 if max(latency[parts[-1]] for latency in known) >= 100 else 1
+
+    def cells(condition: Condition) -> list[str]:
+        latency = condition.latency_ms.get(stage, {})
+        return [number(latency.get(part), digits) for part in parts]
+
+    return Column(stage, cells, parts)
+
+
+def _share(name: str, of: Callable[[Any], float | None]) -> Column:
+    return Column(name, lambda subject: [percent(of(subject))], ("%",))
+
+
+def _bounded(name: str, of: Callable[[Metrics], float]) -> Column:
+    """A share of a condition's answers, and of its nearest map images."""
+    return Column(name, lambda c: [percent(of(c.metrics)), percent(of(c.bound))], ("%", BOUND))
+
+
+def _error(name: str, which: str, of: Callable[[Any], Metrics]) -> Column:
+    def cells(subject: object) -> list[str]:
+        metrics = of(subject)
+        metres = number(getattr(metrics, f"{which}_error_m"))
+        return [metres, number(getattr(metrics, f"{which}_error_deg"), 1)]
+
+    return Column(name, cells, ("m", "°"))
+
+
+def _nees(name: str, which: str) -> Column:
+    parts = ("mean", "median")
+
+    def cells(condition: Condition) -> list[str]:
+        values = [getattr(condition.consistency, f"{which}_{part}", None) for part in parts]
+        return [number(v, 2 if v is None or v < 100 else 0) for v in values]
+
+    return Column(name, cells, parts)

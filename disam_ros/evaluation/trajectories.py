@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from disam_ros.evaluation.frames import EvaluatedFrame
 from disam_ros.evaluation.judge import Evaluation
-from disam_ros.evaluation.judged import Judged
 from disam_ros.geometry import Transform
 
 NS = 10**9
@@ -16,7 +16,7 @@ NS = 10**9
 def write_trajectories(directory: Path, evaluation: Evaluation) -> None:
     """Per condition and camera NAME.txt, the answers, and NAME_truth.txt, both map_from_base.
 
-    Rows are in time order; what is unanswered or has no true pose has no row.
+    Rows are in time order; unanswered images and unknown true poses have no row.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for name, condition in evaluation.conditions.items():
@@ -35,7 +35,7 @@ def tum_line(stamp_ns: int, pose: Transform) -> str:
     return f"{stamp_ns // NS}.{stamp_ns % NS:09d} {values}"
 
 
-def _write(path: Path, poses: list[tuple[Judged, Transform | None]]) -> None:
+def _write(path: Path, poses: list[tuple[EvaluatedFrame, Transform | None]]) -> None:
     rows = [(f.answer.record.stamp_ns, pose) for f, pose in poses if pose is not None]
     rows.sort(key=lambda row: row[0])
     path.write_text("".join(f"{tum_line(*row)}\n" for row in rows))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directory an evaluation leaves: report.html, results.json, answers.csv, trajectories/."""
+"""The directory of an evaluation: report.html, results.json, answers.csv, trajectories/."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from disam_ros.evaluation.judge import Evaluation
 from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.trajectories import write_trajectories
+from disam_ros.files import atomic_directory
 from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"
@@ -20,7 +21,7 @@ ANSWERS, TRAJECTORIES = "answers.csv", "trajectories"
 
 
 def refuse_foreign(output: Path | str) -> None:
-    """Raise DatasetError unless `output` is absent, empty or an evaluation, which is replaced."""
+    """Raise DatasetError unless `output` is absent, empty or an evaluation, to be replaced."""
     output = Path(output)
     if not output.exists():
         return
@@ -41,14 +42,11 @@ def write_evaluation(
     """
     output = Path(output)
     refuse_foreign(output)
-    part = output.with_name(output.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    write_results(part / RESULTS, evaluation)
-    frames = evaluation.overall.frames
-    write_answers(part / ANSWERS, (frame.answer for frame in frames))
-    write_trajectories(part / TRAJECTORIES, evaluation)
-    examples = load(choose(evaluation), localizer, references)
-    write_report(part / REPORT, evaluation, examples, localizer.map)
-    shutil.rmtree(output, ignore_errors=True)
-    part.rename(output)
+    with atomic_directory(output) as part:
+        write_results(part / RESULTS, evaluation)
+        frames = evaluation.overall.frames
+        write_answers(part / ANSWERS, (frame.answer for frame in frames))
+        write_trajectories(part / TRAJECTORIES, evaluation)
+        examples = load(choose(evaluation), localizer, references)
+        write_report(part / REPORT, evaluation, examples, localizer.map)
+        shutil.rmtree(output, ignore_errors=True)  # the evaluation that is replaced

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learns a calibration (calibration.py) from drives with true poses against a map."""
+"""Learns a calibration (calibration.py) from drives with ground-truth poses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import ModelError
 from disam_ros.geometry import Transform
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import (
     LOW,
     Calibration,
@@ -23,34 +23,37 @@ from disam_ros.localization.calibration import (
     fit_ratio,
     highest_ratio,
 )
-from disam_ros.localization.drive import camera_mount, localizations
+from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import Localization
-from disam_ros.localization.tracker import SPREAD, Tracker
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Query
+from disam_ros.localization.tracker import SPREAD
 from disam_ros.uncertainty import offset
 
 NEAR_M, NEAR_DEG = 2.5, 20.0  # map images so near show the query's place
 FAR_M = 10.0  # those farther show another
-RIGHT_M = 5.0  # answers farther off are wrong: their error is no matter of the covariance
-OTHERS = 200  # other places taken of an image
+CORRECT_M = 5.0  # answers farther off are wrong: their error is no matter of the covariance
+OTHERS = 200  # other places sampled per image
 
 
 def calibrate(
     localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool = True
 ) -> Calibration:
-    """Ratio of scores and errors of right answers, over drives in the order of their images.
+    """Likelihood ratio of scores and errors of correct answers, over drives in image order.
 
-    The drives are followed twice: for the ratio, and with it for the errors; what the localizer was
-    calibrated with before does not matter. Give drives that nothing was trained on, under the
-    conditions that are expected. Raises ModelError where they teach too little.
+    The drives are processed twice, without verification: for the ratio, and with it for the
+    errors; the localizer's own calibration does not matter. Give drives that nothing was trained
+    on, under the conditions that are expected. Raises ModelError where they are too short or of
+    another place.
     """
+    sequence = replace(localizer.config.sequence, enabled=True)
+    localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
     matches, others = _all_scores(localizer, drives, show_progress)
     intercept, slope = fit_ratio(np.concatenate(matches), np.concatenate(others))
     high = highest_ratio(len(matches))
     ratio = {"intercept": intercept, "slope": slope, "low": LOW, "high": high}
-    localizer = copy(localizer)
-    localizer.calibration = replace(localizer.calibration, **ratio)
-    offsets, spreads = _all_errors(localizer, drives, show_progress)
+    calibration = replace(localizer.calibration, **ratio)
+    offsets, spreads = _all_errors(localizer, drives, calibration, show_progress)
     horizontal, vertical, tilt, yaw = fit_errors(offsets, SPREAD * spreads)
     errors = {"horizontal": horizontal, "vertical": vertical, "tilt": tilt, "yaw": yaw}
     return Calibration(**ratio, **errors, learned_on=[drive.info.name for drive in drives])
@@ -59,13 +62,14 @@ def calibrate(
 def _all_scores(
     localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """z of map images at the true place, image by image, and of some elsewhere."""
+    """z-scores of map images at the true place, image by image, and of some elsewhere."""
     matches: list[np.ndarray] = []
     others: list[np.ndarray] = []
     for number, drive in enumerate(drives):
         rng, scales = np.random.default_rng(number), {}
-        for record, found in _posed(localizer, drive, "scores", show_progress):
-            pair = _scores(localizer, found, record.map_from_camera, rng, scales)
+        pipeline = Pipeline(localizer, verify=False)
+        for record, _ in _posed(pipeline, drive, "scores", show_progress):
+            pair = _scores(localizer, pipeline.query, record.map_from_camera, rng, scales)
             if pair is not None:
                 matches.append(pair[0])
                 others.append(pair[1])
@@ -77,55 +81,53 @@ def _all_scores(
 
 
 def _all_errors(
-    localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool
+    localizer: Localizer,
+    drives: Sequence[ImageSource],
+    calibration: Calibration,
+    show_progress: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of right answers: offset from the truth [N, 6] and spread of the images [N, 6, 6]."""
+    """Of correct answers: offset from the truth [N, 6] and spread of the images [N, 6, 6]."""
     offsets, spreads = [], []
     for drive in drives:
-        tracker = Tracker(localizer)
-        for record, found in _posed(localizer, drive, "errors", show_progress, tracker):
-            mount = camera_mount(drive, record)
-            truth = record.map_from_camera @ mount.inverse()
-            error = offset(truth, found.map_from_base(mount))
-            if found.estimate.known and np.linalg.norm(error[:3]) <= RIGHT_M:
+        pipeline = Pipeline(localizer, calibration, verify=False)
+        for record, answer in _posed(pipeline, drive, "errors", show_progress):
+            truth = record.map_from_camera @ answer.base_from_camera.inverse()
+            error = offset(truth, answer.map_from_base)
+            if answer.known and np.linalg.norm(error[:3]) <= CORRECT_M:
                 offsets.append(error)
-                spreads.append(found.estimate.spread)
+                spreads.append(answer.spread)
     if not offsets:
         raise ModelError(
-            f"no answer to the drives is sure and within {RIGHT_M:g} m of its true pose: are they "
-            f"of the map's place, and is the model trained for them?"
+            f"no answer to the drives is sure and within {CORRECT_M:g} m of its true pose: are "
+            f"they of the map's place, and is the model trained for them?"
         )
     return np.stack(offsets), np.stack(spreads)
 
 
 def _posed(
-    localizer: Localizer,
-    drive: ImageSource,
-    what: str,
-    show_progress: bool,
-    tracker: Tracker | None = None,
-) -> Iterator[tuple[ImageRecord, Localization]]:
-    """Localizations of the images whose true pose is known; points do not help."""
+    pipeline: Pipeline, drive: ImageSource, what: str, show_progress: bool
+) -> Iterator[tuple[ImageRecord, Answer]]:
+    """Answers to the images whose true pose is known."""
     bar = {"total": drive.total, "desc": f"{drive.info.name}: {what}", "disable": not show_progress}
     images = tqdm(drive.images, unit="img", **bar)
-    for record, found in localizations(localizer, drive, images, tracker, points=False):
-        if found is not None and record.map_from_camera is not None:
-            yield record, found
+    for record, answer in localize_drive(pipeline, drive, images):
+        if answer is not None and record.map_from_camera is not None:
+            yield record, answer
 
 
 def _scores(
     localizer: Localizer,
-    found: Localization,
+    query: Query,
     truth: Transform,
     rng: np.random.Generator,
     scales: dict[str, ScoreScale],
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """z of the map images at the true place, and of some elsewhere; None where either is empty."""
+    """z-scores of map images at the true place, and of some elsewhere; None without either."""
     place_map = localizer.map
-    rows = place_map.rows_of(found.camera)
-    if found.camera not in scales:
+    rows = place_map.rows_of(query.camera)
+    if query.camera not in scales:
         codes, steps = place_map.coarse[rows], place_map.projection.steps
-        scales[found.camera] = ScoreScale.of_codes(codes, steps)
+        scales[query.camera] = ScoreScale.of_codes(codes, steps)
     gaps = np.linalg.norm(place_map.poses[rows, :3] - truth.translation, axis=1)
     turns = Rotation.from_quat(truth.quaternion).inv() * Rotation.from_quat(
         place_map.poses[rows, 3:]
@@ -137,7 +139,7 @@ def _scores(
     far = rng.choice(far, min(OTHERS, len(far)), replace=False)
     pair = []
     for some in (near, far):
-        found_rows, scores = localizer.scores(found, some, 1)
-        wanted = np.isin(found_rows, some)
-        pair.append(scales[found.camera].z(found.coarse, scores[wanted]))
+        found, scores = localizer.coarse_scores(query, some, 1)
+        wanted = np.isin(found, some)
+        pair.append(scales[query.camera].z(query.coarse, scores[wanted]))
     return pair[0], pair[1]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which map images are worth a closer look: of the whole map, of a disc, of a prior's surroundings.
+"""Coarse retrieval of candidates and their re-ranking by fine similarity.
 
-With a prior they are the best of the whole map and the best near it, so that neither can hide the
-other; the prior then adds a score to each.
+The whole map is searched, or a disc, or the map and the surroundings of a position prior: then the
+candidates are the best of both, so that neither can hide the other, and the prior adds a
+log-weight to each.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import torch
 
 from disam_ros.config import PriorConfig
 from disam_ros.errors import MapError
+from disam_ros.localization.answer import Candidate
 from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, Disc, PositionPrior
+from disam_ros.localization.query import Query
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.similarity import activation_map, shifted_similarity
+from disam_ros.uncertainty import TEMPERATURE
 
-MOST_NEAR = 5000  # images near a prior up to which all are compared: of more, the whole map's do
+MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
+SLACK = 2.0  # position deviation of a prior from the map images [m]: lane offset, antenna lever arm
+Near = Disc | PositionPrior | None  # where to search
 
 
 @dataclass(frozen=True)
 class Shortlist:
     """Map images, each once: rows int64 [n] of the map, coarse similarities float32 [n].
 
-    prior: what the prior adds to the fine similarity, float64 [n] ≤ 0. effects: what the prior did
-    if an image is the answer (USED, OVERRULED or OFF_MAP of prior.py); empty without a prior.
+    prior: log-weight that a prior adds to the fine similarity, float64 [n] ≤ 0. effects: what the
+    prior did if an image is the answer (USED, OVERRULED or OFF_MAP); empty without a prior.
     """
 
     rows: np.ndarray
@@ -36,7 +43,7 @@ class Shortlist:
 
 
 class CandidateSearch:
-    """Coarse search by camera."""
+    """Coarse search among the map images of a camera, by inner products of descriptors."""
 
     def __init__(self, place_map: PlaceMap, device: torch.device) -> None:
         self._map, self._spacing = place_map, place_map.spacing()
@@ -53,7 +60,17 @@ class CandidateSearch:
         """Rows of the map. Raises MapError for a camera that it lacks."""
         return self._rows[camera] if camera in self._rows else self._map.rows_of(camera)
 
-    def everywhere(self, camera: str, query: np.ndarray, count: int) -> Shortlist:
+    def search(
+        self, camera: str, query: np.ndarray, count: int, near: Near, config: PriorConfig
+    ) -> Shortlist:
+        """The `count` best of the map, of a disc, or with a prior. Raises MapError."""
+        if near is None:
+            return self.whole_map(camera, query, count)
+        if isinstance(near, Disc):
+            return self.within(camera, query, count, near)
+        return self.with_prior(camera, query, count, near, config)
+
+    def whole_map(self, camera: str, query: np.ndarray, count: int) -> Shortlist:
         """The `count` best of a camera."""
         rows = self.rows_of(camera)
         return _plain(rows, *self._index[camera].search(query, count))
@@ -61,7 +78,7 @@ class CandidateSearch:
     def scores(
         self, camera: str, query: np.ndarray, rows: np.ndarray, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Coarse scores of some images and of the `count` best: rows among the camera's, scores."""
+        """Coarse scores of given images and of the `count` best: rows among the camera's, scores."""
         found, scores = self._index[camera].search(query, count)
         more = np.setdiff1d(rows, found)
         codes = self._map.coarse[self._rows[camera][more]].astype(np.float32)
@@ -82,20 +99,20 @@ class CandidateSearch:
     def with_prior(
         self, camera: str, query: np.ndarray, count: int, prior: PositionPrior, config: PriorConfig
     ) -> Shortlist:
-        """The `count` best of the map and those near the prior, with what the prior adds."""
+        """The `count` best of the map and of the prior's gate, with the prior's log-weights."""
         rows, places = self.rows_of(camera), self._place_index(camera)
         found, coarse = self._index[camera].search(query, count)
-        prior = prior.widened(np.hypot(config.slack, self._spacing / 2))
+        prior = prior.widened(np.hypot(SLACK, self._spacing / 2))
         near = places.near(*prior.mean, prior.gate_radius)
         near = near[prior.distances(self._positions(camera, near)) <= GATE]
         if not len(near):
             return _plain(rows, found, coarse, OFF_MAP)
 
         def score(some: np.ndarray) -> np.ndarray:
-            likelihood = prior.log_likelihood(self._positions(camera, some), config.outlier_share)
-            return config.temperature * likelihood
+            likelihood = prior.log_likelihood(self._positions(camera, some), config.outlier_ratio)
+            return TEMPERATURE * likelihood
 
-        if len(near) <= MOST_NEAR:
+        if len(near) <= MAX_GATED:
             more, scores = places.best(query, count, near, score(near))
             new = ~np.isin(more, found)
             found = np.concatenate([found, more[new]])
@@ -112,6 +129,54 @@ class CandidateSearch:
             codes, positions = _select(self._map.coarse, rows), self._map.poses[rows, :3]
             self._places[camera] = PlaceIndex(codes, self._map.projection, positions)
         return self._places[camera]
+
+
+class Reranker:
+    """Fine similarity of a query with map images.
+
+    shape: (C, h, w) of the fine descriptors.
+    """
+
+    def __init__(self, place_map: PlaceMap, shape: torch.Size, device: torch.device) -> None:
+        self._map, self._shape, self._device = place_map, tuple(shape), device
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether fine descriptors are feature maps; a global descriptor has one cell."""
+        return self._shape[1:] != (1, 1)
+
+    def rank(self, query: Query, shortlist: Shortlist, shift: int) -> list[Candidate]:
+        """Candidates by decreasing fine score plus the prior's log-weight."""
+        fine = self.similarity(query, shortlist.rows, shift)
+        columns = (shortlist.rows, shortlist.coarse.clip(-1.0, 1.0), fine, shortlist.prior)
+        candidates = [
+            Candidate(self._map.records[row], float(coarse), float(score), float(weight), effect)
+            for row, coarse, score, weight, effect in zip(*columns, shortlist.effects, strict=True)
+        ]
+        return sorted(candidates, key=lambda candidate: -candidate.score)
+
+    def similarity(self, query: Query, rows: np.ndarray, shift: int) -> np.ndarray:
+        """Cosine similarity of fine descriptors with map images `rows`, float32 [n].
+
+        shift: columns by which a map image may be moved sideways, half as many rows up and down;
+        the best is taken.
+        """
+        references = torch.from_numpy(np.array(self._map.fine[rows])).to(self._device).float()
+        references /= references.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        if shift:
+            columns = min(shift, self._shape[2] - 1)
+            lines = min(shift // 2, self._shape[1] - 1)
+            maps = references.reshape(-1, *self._shape)
+            scores = shifted_similarity(query.fine, maps, columns, lines)
+        else:
+            scores = references @ query.fine.flatten()
+        return scores.cpu().numpy().clip(-1.0, 1.0)  # rounding, half precision
+
+    def activation_map(self, query: Query, row: int) -> np.ndarray:
+        """Gradient-weighted similarity activation map (DISAM, Eq. 18): float32 [h, w] in [0, 1]."""
+        reference = torch.from_numpy(np.array(self._map.fine[row])).float().reshape(self._shape)
+        heat = activation_map(query.fine.cpu(), reference)
+        return (heat / heat.max().clamp_min(1e-12)).numpy()
 
 
 def _plain(rows: np.ndarray, found: np.ndarray, coarse: np.ndarray, effect: str = "") -> Shortlist:

@@ -1,69 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Localizes the images of a recorded drive in order."""
+"""Localizes a recorded drive as the node does: image by image, odometry up to each image."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from disam_ros.camera import Camera
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ImageError
-from disam_ros.geometry import Transform
-from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import OdometryTrack
-from disam_ros.localization.result import Localization
-from disam_ros.localization.tracker import Tracker
-from disam_ros.mapping.keypoints import intrinsics
+from disam_ros.localization.answer import Answer
+from disam_ros.localization.image_checks import StampOrder
+from disam_ros.localization.odometry import OdometryTrack, Reading
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame
 
 logger = logging.getLogger(__name__)
 
-MAX_AGE_NS = 1_000_000_000  # farthest that odometry may be from an image
 
-
-def localizations(
-    localizer: Localizer,
+def localize_drive(
+    pipeline: Pipeline,
     source: ImageSource,
-    images: Iterable[PosedImage],
-    tracker: Tracker | None = None,
+    images: Iterable[PosedImage] | None = None,
     believe_domains: bool = False,
-    points: bool = True,
-) -> Iterator[tuple[ImageRecord, Localization | None]]:
-    """Localize images in order, by all that the drive tells; None for those that cannot be read.
+) -> Iterator[tuple[ImageRecord, Answer | None]]:
+    """Answers to the images of a drive in order; None where an image is unreadable or blank.
 
-    images: those of the source, or the same wrapped for display. tracker: follows the sequence,
-    with the source's odometry; None: each image alone. believe_domains: use the domain names of the
-    images instead of clock, sun and weather. points: whether the tracker may verify by them. What
-    cannot be read is logged.
+    images: those of the source, or the same wrapped for display. believe_domains: use the domain
+    names of the images instead of clock, sun and weather. What cannot be used is logged.
     """
-    track = OdometryTrack.of(*source.odometry, MAX_AGE_NS) if source.odometry else None
-    for item in images:
-        record, stamp_ns = item.record, item.record.stamp_ns or None
+    stamps, odometry = StampOrder(), OdometryReplay(pipeline, source)
+    for item in source.images if images is None else images:
+        record = item.record
+        camera = record.camera or pipeline.localizer.only_camera()
+        stamp_ns = stamps.usable(camera, record.stamp_ns)
         latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
         try:
-            picture = item.load()
-            found = localizer.localize(
-                picture,
-                stamp_ns,
-                record.camera or None,
+            frame = Frame(
+                image=item.load(),
+                camera=camera,
+                stamp_ns=stamp_ns,
+                lens=_lens(pipeline, source.info.cameras.get(record.camera), camera),
                 weather=item.weather,
+                domain=record.domain if believe_domains else None,
                 latitude=latitude,
                 longitude=longitude,
-                domain=record.domain if believe_domains else None,
             )
+            answer = pipeline.process(frame, odometry.at(stamp_ns))
         except ImageError as error:
             logger.warning("not localized: %s", error)
             yield record, None
             continue
-        if tracker is not None:
-            at = track.at(record.stamp_ns) if track else None
-            shown = picture if points else None
-            lens = intrinsics(source.info.cameras, record.camera)
-            found = tracker.follow(found, stamp_ns, at and at[0], image=shown, camera=lens)
-        yield record, found
+        yield record, answer
 
 
-def camera_mount(source: ImageSource, record: ImageRecord) -> Transform:
-    """base_from_camera of an image's camera; identity where the source tells none."""
-    camera = source.info.cameras.get(record.camera)
-    return camera.base_from_camera if camera else Transform.identity()
+class OdometryReplay:
+    """Odometry of a drive as it arrives: what was recorded up to each image."""
+
+    def __init__(self, pipeline: Pipeline, source: ImageSource) -> None:
+        stamps, poses = source.odometry if source.odometry else ([], [])
+        self._waiting = list(zip(stamps, poses, strict=True))[::-1]
+        self._track = OdometryTrack.of_config(pipeline.config)
+
+    def at(self, stamp_ns: int | None) -> Reading | None:
+        """Odometry at an image's stamp; None where there is none near it."""
+        if stamp_ns is None:
+            return None
+        while self._waiting and self._waiting[-1][0] <= stamp_ns:
+            recorded_ns, pose = self._waiting.pop()
+            self._track.move(int(recorded_ns), pose)
+        return self._track.reading(stamp_ns)
+
+
+def _lens(pipeline: Pipeline, own: Camera | None, camera: str) -> Camera | None:
+    """The drive's camera, with the mapping camera's intrinsics where it has none."""
+    mapped = pipeline.localizer.map.header.cameras.get(camera)
+    if own is None or own.calibrated or mapped is None:
+        return own
+    return replace(mapped, base_from_camera=own.base_from_camera)

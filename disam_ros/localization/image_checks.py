@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that say nothing of the place: of a covered or blinded camera, or of one that is stuck."""
+"""Checks of the input: stamps out of order, blank images, frozen cameras."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from disam_ros.errors import BlindError
 from disam_ros.geometry import distance
 from disam_ros.localization.odometry import Reading
+from disam_ros.localization.query import Frame
 
 BLACK, WHITE, UNIFORM = "black", "white", "of one colour"
 FROZEN = "frozen"  # the same pixels, although odometry says that the vehicle moved
@@ -20,6 +22,45 @@ DARK, BRIGHT = 64.0, 192.0  # levels below and above which an image of one colou
 LOOKED_AT = 5_000  # pixels, about
 MOVED_M, MOVED_DEG = 0.5, 5.0  # what odometry must say before the same pixels are a fault
 REPEATS, REPEATED_NS = 4, 2_000_000_000  # images and time with the same pixels that are told
+
+
+class StampOrder:
+    """Tells stamps that cannot be capture times: zero, or before the camera's last one."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def usable(self, camera: str, stamp_ns: int) -> int | None:
+        """The stamp, or None where it is no capture time. Stamps may repeat."""
+        last, self._last[camera] = self._last.get(camera, 0), stamp_ns
+        return stamp_ns if stamp_ns > 0 and stamp_ns >= last else None
+
+
+class VisibilityCheck:
+    """Refuses blank images and those of a frozen camera; recognizes repeated ones."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, FrozenWatch] = {}
+
+    def informative(self, frame: Frame, motion: Reading | None) -> bool:
+        """Whether the image is evidence of the place: False where it repeats the last ones.
+
+        motion: odometry at the image's stamp; None: unknown. Raises BlindError where nothing is
+        visible, or where the pixels stay the same although the vehicle moved.
+        """
+        if colour := blank(frame.image):
+            raise BlindError(
+                f"the image of camera '{frame.camera}' is {colour}: covered, blinded or without "
+                f"light"
+            )
+        watch = self._watches.setdefault(frame.camera, FrozenWatch())
+        verdict = watch.check(frame.image, frame.stamp_ns, motion)
+        if verdict == FROZEN:
+            raise BlindError(
+                f"camera '{frame.camera}' is frozen: the same pixels, and odometry says that it "
+                f"moved"
+            )
+        return verdict != REPEATED
 
 
 def blank(image: np.ndarray) -> str:
@@ -52,7 +93,7 @@ class FrozenWatch:
     def __init__(self) -> None:
         self._run: _Run | None = None
 
-    def look(self, image: np.ndarray, stamp_ns: int | None, reading: Reading | None) -> str:
+    def check(self, image: np.ndarray, stamp_ns: int | None, reading: Reading | None) -> str:
         """FROZEN, REPEATED or empty.
 
         image: uint8 [H, W, 3]; it is kept until the next one. stamp_ns, reading: its time and the

@@ -1,39 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where is this image on the map? Domain, coarse candidates, fine choice, pose."""
+"""Coarse-to-fine retrieval of one image: domain, descriptors, candidates, re-ranking, answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
-from disam_ros.device import select_device
+from disam_ros.device import Stopwatch, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
+from disam_ros.geometry import Transform
 from disam_ros.image import to_tensor
+from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import load_calibration
-from disam_ros.localization.candidates import CandidateSearch, Shortlist
-from disam_ros.localization.prior import Disc, PositionPrior
-from disam_ros.localization.result import Candidate, Localization
+from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
+from disam_ros.localization.query import Frame, Query
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import descriptor_shapes, descriptors
 from disam_ros.models.model import Model, load_model
-from disam_ros.models.similarity import activation_map, shifted_similarity
-from disam_ros.stopwatch import Stopwatch
-
-Near = Disc | PositionPrior | None  # where to search
+from disam_ros.uncertainty import PoseWithCovariance, candidate_covariance
 
 
 class Localizer:
-    """Coarse-to-fine retrieval against one map.
+    """The stages of a localization against one map; keeps nothing from image to image.
 
-    model_dir: where the model was loaded from, which is where exported encoders are looked for.
+    model_dir: where the model was loaded from: exported encoders and the calibration lie there.
     Raises MapError where the map was built with another model, ConfigError for a missing device,
     backend or domain classifier, ModelError for exported encoders that do not fit.
     """
@@ -53,208 +53,192 @@ class Localizer:
         self.map = place_map
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
-        self._fine_shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
+        self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
         self._spacing = place_map.spacing()
         self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
         self._search = CandidateSearch(place_map, self.device)
-        if config.domain.override and config.domain.override not in model.domain_names():
-            raise DomainError(
-                f"domain '{config.domain.override}' is not in model '{model.name}', which has "
-                f"{', '.join(model.domain_names())}"
-            )
-        if config.domain.from_image and model.classifier is None:
-            raise ConfigError(
-                f"domain.from_image needs a domain classifier, model '{model.name}' has none: set "
-                f"it to false, or train one with 'python -m training.domain_classifier --model "
-                f"MODELDIR --data DIR'"
-            )
+        self._reranker = Reranker(place_map, self._shape, self.device)
+        self.check(config)
 
     @classmethod
     def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:
         """Load a model and a map from disk."""
         return cls(load_model(model_dir), PlaceMap(map_dir), config, Path(model_dir))
 
+    def with_config(self, config: LocalizerConfig) -> Localizer:
+        """The same model and map with other settings, those read at construction excepted."""
+        other = copy(self)
+        other.config = config
+        return other
+
     def localize(
         self,
         image: np.ndarray,
         stamp_ns: int | None = None,
         camera: str | None = None,
-        weather: str | None = None,
-        latitude: float | None = None,
-        longitude: float | None = None,
-        domain: str | None = None,
         near: Near = None,
-    ) -> Localization:
-        """Find the place of an image (uint8 RGB [H, W, 3]).
+        **conditions: str | float | None,
+    ) -> Answer:
+        """Place of a single image (uint8 RGB [H, W, 3]).
 
-        stamp_ns: UTC nanoseconds, for the choice of the domain. camera: whose map images to
-        search; may be left out where the map has one camera. weather, latitude, longitude, domain:
-        override the configuration. near: a disc is searched alone; a prior is weighed against what
-        is seen (prior.py). Raises ImageError, MapError (no map image in the disc, unknown camera)
-        or DomainError.
+        camera: whose map images to search; may be left out where the map has one camera.
+        conditions: weather, domain, latitude, longitude as in `Frame`. near: a disc is searched
+        alone; a prior is weighed against the similarity (prior.py). Raises ImageError, MapError
+        (no map image in the disc, unknown camera) or DomainError.
         """
-        watch = Stopwatch()
-        camera = camera or self._only_camera()
-        self._search.rows_of(camera)  # raises MapError before the work
-        choice = self.choose_domain(stamp_ns, weather, latitude, longitude, domain, image)
-        tensor = to_tensor(image, self.model.network.image_size)[None].to(self.device)
-        watch.lap("preprocess")
-        features = self.backend.encode(choice.name, tensor)
-        coarse, fine = descriptors(*features, self.map.header.descriptor)
-        watch.lap("encode", self.device)
-        query = (self._directions @ coarse[0]).cpu().numpy()
-        return self._locate(camera, choice, query, fine[0], near, watch)
+        return self.answer(self.query(image, stamp_ns, camera, **conditions), near)
 
-    def search_again(self, localization: Localization, near: Near) -> Localization:
-        """What `localize` would have answered with another `near`; nothing is encoded anew."""
-        features = localization.features.flatten().to(self.device)
-        watch, query = Stopwatch(), localization.coarse
-        return self._locate(localization.camera, localization.domain, query, features, near, watch)
-
-    def _locate(
+    def query(
         self,
-        camera: str,
-        choice: DomainChoice,
-        query: np.ndarray,
-        fine: Tensor,
-        near: Near,
-        watch: Stopwatch,
-    ) -> Localization:
-        """From descriptors to the answer. query: coarse coordinates [d]. fine: [D]."""
-        shortlist = self._shortlist(camera, query, near)
-        coarse_scores = shortlist.coarse.clip(-1.0, 1.0)
-        watch.lap("coarse")
-        fine_scores = self._fine_scores(fine, shortlist.rows)
-        watch.lap("fine")
-        columns = (shortlist.rows, coarse_scores, fine_scores, shortlist.prior)
-        candidates = [
-            Candidate(self.map.records[row], *map(float, scores))
-            for row, *scores in zip(*columns, strict=True)
-        ]
-        order = sorted(range(len(candidates)), key=lambda i: -candidates[i].score)
-        best = candidates[order[0]]
-        return Localization(
-            camera=camera,
-            domain=choice,
-            candidates=[candidates[i] for i in order],
-            likely=best.fine_score >= self.config.score_threshold,
-            spacing=self._spacing,
-            timings_ms=watch.finish(),
-            features=fine.reshape(self._fine_shape).cpu(),
-            coarse=query,
-            prior=shortlist.effects[order[0]],
-        )
+        image: np.ndarray,
+        stamp_ns: int | None = None,
+        camera: str | None = None,
+        **conditions: str | float | None,
+    ) -> Query:
+        """Descriptors of an image; arguments and errors as of `localize`."""
+        frame = Frame(image, camera or self.only_camera(), stamp_ns, **conditions)
+        return self.encode(frame, self.choose_domain(frame), Stopwatch())
 
-    def _shortlist(self, camera: str, query: np.ndarray, near: Near) -> Shortlist:
-        count = self.config.candidates
-        if near is None:
-            return self._search.everywhere(camera, query, count)
-        if isinstance(near, Disc):
-            return self._search.within(camera, query, count, near)
-        return self._search.with_prior(camera, query, count, near, self.config.prior)
+    def answer(self, query: Query, near: Near = None) -> Answer:
+        """Place of a query alone; `near` as of `localize`."""
+        return self.of_candidates(query, self.rerank(query, self.search(query, near)))
 
-    def choose_domain(
-        self,
-        stamp_ns: int | None,
-        weather: str | None = None,
-        latitude: float | None = None,
-        longitude: float | None = None,
-        domain: str | None = None,
-        image: np.ndarray | None = None,
-    ) -> DomainChoice:
-        """The domain for a moment; what is None comes from the configuration, then the map.
+    def choose_domain(self, frame: Frame) -> DomainChoice:
+        """The domain nearest to the frame's conditions, else the configured ones, else the map's.
 
-        image: uint8 RGB [H, W, 3], looked at if configured and nothing else settles the domain.
+        With `domain.from_image` the model's classifier decides by the image where clock, sun and
+        weather leave it open. Raises DomainError for an unknown domain name.
         """
         config = self.config.domain
-        override = domain or config.override
-        latitude = _first_number(latitude, config.latitude, self.map.header.latitude)
-        longitude = _first_number(longitude, config.longitude, self.map.header.longitude)
-        choice = self._domains.choose(
-            stamp_ns,
-            latitude,
-            longitude,
-            weather=config.weather if weather is None else weather,
-            override=override,
-        )
-        if not config.from_image or image is None or override or choice.exact:
+        override = frame.domain or config.override
+        latitude = _first_number(frame.latitude, config.latitude, self.map.header.latitude)
+        longitude = _first_number(frame.longitude, config.longitude, self.map.header.longitude)
+        weather = config.weather if frame.weather is None else frame.weather
+        choice = self._domains.choose(frame.stamp_ns, latitude, longitude, weather, override)
+        classifier = self.model.classifier
+        if not config.from_image or classifier is None or override or choice.exact:
             return choice
-        among = self._domains.of_this_light(stamp_ns, latitude, longitude)
-        return self._by_image(image, among, choice)
+        possible = self._domains.of_this_light(frame.stamp_ns, latitude, longitude)
+        name, probability = classifier.classify(frame.image, possible)
+        share = f"{100 * probability:.0f} %"
+        reason = f"{name}: by the image ({share}); clock alone: {choice.reason}"
+        return replace(choice, name=name, reason=reason, exact=False)
 
-    def ranking(self, localization: Localization, count: int) -> list[ImageRecord]:
-        """Map images, best first: the candidates in their order, then others by coarse score.
+    def encode(self, frame: Frame, domain: DomainChoice, watch: Stopwatch) -> Query:
+        """Coarse and fine descriptors by the domain's encoders. Raises ImageError, MapError."""
+        self._search.rows_of(frame.camera)  # raises MapError before the work
+        tensor = to_tensor(frame.image, self.model.network.image_size)[None].to(self.device)
+        watch.lap("preprocess")
+        features = self.backend.encode(domain.name, tensor)
+        coarse, fine = descriptors(*features, self.map.header.descriptor)
+        watch.lap("encode", self.device)
+        coordinates = (self._directions @ coarse[0]).cpu().numpy()
+        return Query(frame, domain, coordinates, fine[0].reshape(self._shape))
+
+    def search(self, query: Query, near: Near = None) -> Shortlist:
+        """Coarse retrieval of `config.candidates` map images, and of those near a prior."""
+        config = self.config
+        return self._search.search(
+            query.camera, query.coarse, config.candidates, near, config.prior
+        )
+
+    def rerank(self, query: Query, shortlist: Shortlist) -> list[Candidate]:
+        """Candidates by decreasing fine similarity."""
+        return self._reranker.rank(query, shortlist, self.config.fine_shift)
+
+    def of_candidates(self, query: Query, candidates: Sequence[Candidate]) -> Answer:
+        """The single-image answer: pose of the best candidate, covariance from their scatter."""
+        best = candidates[0]
+        base_from_camera = self.base_from_camera(query.frame)
+        camera_from_base = base_from_camera.inverse()
+        poses = [c.record.map_from_camera @ camera_from_base for c in candidates]
+        scores = np.array([candidate.score for candidate in candidates])
+        covariance = candidate_covariance(poses, scores, self._spacing)
+        return Answer(
+            camera=query.camera,
+            domain=query.domain,
+            candidates=candidates,
+            record=best.record,
+            pose=PoseWithCovariance(poses[0], covariance),
+            base_from_camera=base_from_camera,
+            known=best.fine_score >= self.config.score_threshold,
+            confidence=best.fine_score,
+            spacing=self._spacing,
+        )
+
+    def base_from_camera(self, frame: Frame) -> Transform:
+        """Mount of the frame's camera; the mapping vehicle's where the frame gives none."""
+        if frame.lens is not None:
+            return frame.lens.base_from_camera
+        return mount(self.map.header.cameras, frame.camera)
+
+    def ranking(self, query: Query, answer: Answer, count: int) -> list[ImageRecord]:
+        """Map images, best first: the answer's, the candidates, then others by coarse score.
 
         count: how many, at least the candidates; fewer where the map holds no more.
         """
-        records = [candidate.record for candidate in localization.candidates]
-        if localization.estimate is not None:
-            first = localization.record
+        records = [candidate.record for candidate in answer.candidates]
+        if answer.tracked:
+            first = answer.record
             records = [first, *(record for record in records if record.id != first.id)]
         if count <= len(records):
             return records
-        more = self._search.everywhere(localization.camera, localization.coarse, count)
+        more = self._search.whole_map(query.camera, query.coarse, count)
         seen = {record.id for record in records}
         others = [self.map.records[row] for row in more.rows]
         return (records + [record for record in others if record.id not in seen])[:count]
 
-    def scores(
-        self, localization: Localization, rows: np.ndarray, count: int
+    def coarse_scores(
+        self, query: Query, rows: np.ndarray, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Coarse scores of some map images and of the `count` best; rows are of the camera's."""
-        return self._search.scores(localization.camera, localization.coarse, rows, count)
+        """Coarse similarity of given map images and of the `count` best ones.
 
-    def fine_scores(self, localization: Localization, rows: np.ndarray) -> np.ndarray:
-        """Fine similarity of the query with images of the map, float32 [n]."""
-        return self._fine_scores(localization.features.flatten().to(self.device), rows)
+        Returns rows int64 [n] among the camera's, and scores [n].
+        """
+        return self._search.scores(query.camera, query.coarse, rows, count)
+
+    def fine_scores(self, query: Query, rows: np.ndarray) -> np.ndarray:
+        """Fine similarity with map images `rows`, float32 [n]."""
+        return self._reranker.similarity(query, rows, self.config.fine_shift)
 
     @property
     def has_activation_maps(self) -> bool:
-        """Whether descriptors tell parts of an image apart, as those of a global model do not."""
-        return self._fine_shape[1:] != (1, 1)
+        """Whether fine descriptors are feature maps, unlike those of a global model."""
+        return self._reranker.has_cells
 
-    def activation_map(self, localization: Localization) -> np.ndarray:
-        """Where the query looks like its best match (Eq. 18): float32 [g, g], scaled to [0, 1].
+    def activation_map(self, query: Query, record: ImageRecord) -> np.ndarray:
+        """Where the query resembles a map image (DISAM, Eq. 18): float32 [h, w], in [0, 1].
 
-        Raises ModelError where images are described as a whole.
+        Raises ModelError where images have one global descriptor.
         """
         if not self.has_activation_maps:
             raise ModelError(
-                f"with model '{self.model.name}' this map describes an image as a whole, which "
-                f"does not tell where it looks like another: activation maps need features"
+                f"with model '{self.model.name}' this map has one global descriptor per image: "
+                f"activation maps need a model with feature maps"
             )
-        reference = torch.from_numpy(np.array(self.map.fine[localization.record.id]))
-        looks = activation_map(localization.features, reference.float().reshape(self._fine_shape))
-        return (looks / looks.max().clamp_min(1e-12)).numpy()
+        return self._reranker.activation_map(query, record.id)
 
-    def _by_image(
-        self, image: np.ndarray, among: list[str], by_clock: DomainChoice
-    ) -> DomainChoice:
-        """The domain among some that the classifier sees, and what the clock alone would say."""
-        name, probability = self.model.classifier.classify(image, among)
-        share = f"{100 * probability:.0f} %"
-        reason = f"{name}: by the image ({share}); clock alone: {by_clock.reason}"
-        return replace(by_clock, name=name, reason=reason, exact=False)
-
-    def _fine_scores(self, query: Tensor, rows: np.ndarray) -> np.ndarray:
-        """Fine similarity of the query [D] with map images, float32 [n]."""
-        references = torch.from_numpy(np.array(self.map.fine[rows])).to(self.device).float()
-        references /= references.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        columns = self.config.fine_shift
-        if columns:
-            shape = self._fine_shape
-            columns, lines = min(columns, shape[2] - 1), min(columns // 2, shape[1] - 1)
-            query, references = query.reshape(shape), references.reshape(-1, *shape)
-            scores = shifted_similarity(query, references, columns, lines)
-        else:
-            scores = references @ query
-        return scores.cpu().numpy().clip(-1.0, 1.0)  # rounding, half precision
-
-    def _only_camera(self) -> str:
+    def only_camera(self) -> str:
+        """Name of the map's camera. Raises MapError where it has several."""
         cameras = self.map.cameras()
         if len(cameras) > 1:
             raise MapError(f"several cameras in the map: say which of {', '.join(cameras)}")
         return cameras[0]
+
+    def check(self, config: LocalizerConfig) -> None:
+        """Raises DomainError or ConfigError for settings that the model does not support."""
+        domain, model = config.domain, self.model
+        if domain.override and domain.override not in model.domain_names():
+            raise DomainError(
+                f"domain '{domain.override}' is not in model '{model.name}', which has "
+                f"{', '.join(model.domain_names())}"
+            )
+        if domain.from_image and model.classifier is None:
+            raise ConfigError(
+                f"domain.from_image needs a domain classifier, model '{model.name}' has none: set "
+                f"it to false, or train one with 'python -m training.domain_classifier --model "
+                f"MODELDIR --data DIR'"
+            )
 
 
 def _first_number(*values: float | None) -> float:

@@ -25,10 +25,10 @@ class Anchor:
 
 
 class OdometryPrior:
-    """growth: see `propagate`."""
+    """noise: see `propagate`."""
 
-    def __init__(self, growth: float, track: OdometryTrack) -> None:
-        self.growth, self._track = growth, track
+    def __init__(self, noise: float, track: OdometryTrack) -> None:
+        self.noise, self._track = noise, track
         self._anchor: Anchor | None = None
 
     @property
@@ -52,4 +52,4 @@ class OdometryPrior:
         odom_from_base, travelled = now
         motion = anchor.odom_from_base.inverse() @ odom_from_base
         metres = travelled - anchor.travelled
-        return propagate(anchor.map_from_base, anchor.covariance, motion, metres, self.growth)
+        return propagate(anchor.map_from_base, anchor.covariance, motion, metres, self.noise)

@@ -72,13 +72,13 @@ class PositionPrior:
         gaps = (np.asarray(positions, dtype=np.float64)[:, :2] - self.mean).T
         return np.sqrt((gaps * np.linalg.solve(self.covariance, gaps)).sum(0).clip(0.0))
 
-    def log_likelihood(self, positions: np.ndarray, outlier_share: float) -> np.ndarray:
+    def log_likelihood(self, positions: np.ndarray, outlier_ratio: float) -> np.ndarray:
         """log[(1 − ε) exp(−d²/2) + ε] of positions [N, ≥ 2]: 0 at the mean, at least log ε.
 
-        outlier_share: ε in (0, 1], probability that the prior is wrong altogether.
+        outlier_ratio: ε in (0, 1], probability that the prior is wrong altogether.
         """
-        inlier = np.log1p(-outlier_share) if outlier_share < 1.0 else -np.inf
-        return np.logaddexp(inlier - self.distances(positions) ** 2 / 2, np.log(outlier_share))
+        inlier = np.log1p(-outlier_ratio) if outlier_ratio < 1.0 else -np.inf
+        return np.logaddexp(inlier - self.distances(positions) ** 2 / 2, np.log(outlier_ratio))
 
     def widened(self, metres: float) -> PositionPrior:
         """The same with an independent error of so many metres (1 σ) in x and y besides."""
@@ -114,16 +114,16 @@ def propagate(
     covariance: np.ndarray,
     motion: Transform,
     travelled: float,
-    growth: float,
+    noise: float,
 ) -> PositionPrior:
     """A pose that was known, moved by odometry, as a prior.
 
     covariance: [2, 2] of its x and y, m². motion: base then ← base now. travelled: metres driven in
-    between. growth: metres of error (1 σ) per metre driven, of odometry and of the pose's heading;
+    between. noise: metres of error (1 σ) per metre driven, of odometry and of the pose's heading;
     it is taken as independent of the pose's own error.
     """
     moved = map_from_base @ motion
-    return PositionPrior(moved.translation, covariance).widened(growth * travelled)
+    return PositionPrior(moved.translation, covariance).widened(noise * travelled)
 
 
 def _check(covariance: np.ndarray) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
 from disam_ros.device import memory_peak_mib
@@ -87,6 +88,23 @@ class Monitor:
             until = None if hold is None else now + hold
             self._problems[key] = Problem(level, text, until)
             return old is None or old.text != text or (old.until is not None and old.until < now)
+
+    def warn_once(
+        self,
+        logger: RcutilsLogger,
+        key: str,
+        text: str,
+        *,
+        level: bytes = WARN,
+        hold: float | None = HOLD,
+    ) -> None:
+        """A problem (see `problem`) that is also logged, at its level, when it is new."""
+        if not self.problem(key, text, level, hold):
+            return
+        if level == ERROR:  # two calls: rclpy refuses two severities from one line
+            logger.error(text)
+        else:
+            logger.warning(text)
 
     def solved(self, key: str) -> None:
         """A problem is gone."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock
@@ -24,45 +23,30 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from disam_ros.localization.image_checks import StampOrder
 from disam_ros.nodes.conversions import stamp_to_ns
 from disam_ros.nodes.diagnostics import Monitor
 
 
-@dataclass(frozen=True)
-class Frame:
-    """An image as it arrived.
-
-    number: counts the arrivals. received: seconds of time.perf_counter. stamp_ns: None where the
-    stamp cannot tell the time (zero, or before that of the image before).
-    """
-
-    camera: str
-    message: Image | CompressedImage
-    number: int
-    stamp_ns: int | None
-    received: float
-
-
 class StampChecker:
-    """Tells stamps that cannot be the time: zero, or before the image before of that camera."""
+    """Reports stamps that cannot be capture times: zero, or before the camera's last one."""
 
     def __init__(self, node: Node, monitor: Monitor) -> None:
-        self._node, self._monitor = node, monitor
-        self._last: dict[str, int] = {}
+        self._node, self._monitor, self._order = node, monitor, StampOrder()
 
     def usable(self, camera: str, header: Header) -> int | None:
-        """The stamp in nanoseconds; None, with a warning, where it tells nothing."""
+        """The stamp [ns]; None, with a warning, where it cannot be the capture time."""
         stamp_ns = stamp_to_ns(header)
-        last, self._last[camera] = self._last.get(camera, 0), stamp_ns
-        if stamp_ns > 0 and stamp_ns >= last:
-            return stamp_ns
-        self._monitor.count("stamps refused")
-        text = f"images of camera '{camera}' carry no stamp; let the driver set it"
-        if stamp_ns:
-            text = f"stamps of camera '{camera}' go backwards; the clock jumped or a bag restarted"
-        if self._monitor.problem(f"stamp of {camera}", text):
-            self._node.get_logger().warning(text)
-        return None
+        usable = self._order.usable(camera, stamp_ns)
+        if usable is None:
+            text = f"images of camera '{camera}' carry no stamp; let the driver set it"
+            if stamp_ns:
+                text = (
+                    f"stamps of camera '{camera}' go backwards; the clock jumped or a bag restarted"
+                )
+            self._monitor.warn_once(self._node.get_logger(), f"stamp of {camera}", text)
+            self._monitor.count("stamps refused")
+        return usable
 
 
 def sensor_qos(reliability: str = "best_effort") -> QoSProfile:
@@ -109,8 +93,8 @@ def subscribe(
 class ImageInput:
     """A subscription to an image topic or, with transport 'compressed', to its `/compressed`.
 
-    reliability: 'reliable', 'best_effort', or 'auto', which begins reliable (large images arrive
-    whole) and turns to best effort when a publisher offers no more.
+    It begins reliable, so that large images arrive whole, and turns to best effort when a publisher
+    offers no more, unless the user overrides the reliability with `qos_overrides`.
     """
 
     def __init__(
@@ -118,7 +102,6 @@ class ImageInput:
         node: Node,
         camera_topic: str,
         transport: str,
-        reliability: str,
         callback: Callable[[Image | CompressedImage], None],
         monitor: Monitor,
     ) -> None:
@@ -127,11 +110,10 @@ class ImageInput:
         self._kind = CompressedImage if compressed else Image
         self._topic = f"{camera_topic}/compressed" if compressed else camera_topic
         self._fallback: Timer | None = None
-        automatic = reliability == "auto" and not self._is_overridden()
         self._subscription = self._subscribe(
-            "reliable" if reliability == "auto" else reliability,
+            "reliable",
             QoSOverridingOptions.with_default_policies(),
-            self._plan_fallback if automatic else None,
+            None if self._is_overridden() else self._plan_fallback,
         )
 
     def publisher_count(self) -> int:
@@ -180,8 +162,6 @@ def _tell_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> None
     name = node.resolve_topic_name(topic)
     monitor.count("incompatible QoS events")
     advice = f"set qos_overrides.{name}.subscription.{policy.lower()} to what the publisher offers"
-    if policy == "RELIABILITY":
-        advice = "set the parameter reliability to best_effort or let the publisher be reliable"
     text = f"no messages from a publisher on {name}: its {policy} does not fit; {advice}"
     if monitor.problem(f"QoS of {topic}", text, hold=None):
         node.get_logger().warning(text)
@@ -192,6 +172,6 @@ def _tell_loss(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
     text = f"the middleware lost messages of {node.resolve_topic_name(topic)}"
     if monitor.problem(f"loss of {topic}", text):
         node.get_logger().warning(
-            f"{text}; for large raw images set the parameter reliability to reliable, use "
+            f"{text}; for large raw images use "
             "compressed ones, or start driver and node with config/fastdds_large_images.xml"
         )

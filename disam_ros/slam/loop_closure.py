@@ -19,9 +19,10 @@ from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.odometry import JUMP_SLACK
-from disam_ros.localization.result import Localization
+from disam_ros.localization.query import Query
 from disam_ros.slam.keyframes import DriveKeyframes, Keyframe, unit
 from disam_ros.slam.keypoints import PointTrail, View, relate
 from disam_ros.slam.loop_hint import MAP, OWN, Hint, Relation
@@ -217,33 +218,24 @@ class AgreeingRun:
         self._told_at = travelled
 
 
-def map_match(
-    localizer: Localizer, found: Localization, base_from_camera: Transform
-) -> MapMatch | None:
-    """The map image that is the answer, as if this camera had taken it; None: unknown place."""
-    if not found.known:
+def map_match(localizer: Localizer, query: Query, answer: Answer) -> MapMatch | None:
+    """The answer's map image as if this camera had taken it; None of an unknown place."""
+    if not answer.known:
         return None
-    record = found.record
-    map_from_base = record.map_from_camera @ base_from_camera.inverse()
+    record = answer.record
+    map_from_base = record.map_from_camera @ answer.base_from_camera.inverse()
     return MapMatch(
         stamp_ns=record.stamp_ns,
         map_from_base=map_from_base,
-        score=float(localizer.fine_scores(found, np.array([record.id]))[0]),
-        spacing=found.spacing,
-        relation=relation_to(map_from_base, found, base_from_camera),
+        score=float(localizer.fine_scores(query, np.array([record.id]))[0]),
+        spacing=answer.spacing,
+        relation=relation_to(map_from_base, answer),
     )
 
 
-def relation_to(
-    map_from_keyframe: Transform, found: Localization, base_from_camera: Transform
-) -> Relation | None:
-    """Where a sequence's estimate is, seen from a map image's base; covariance in those axes."""
-    estimate = found.estimate
-    if estimate is None:
+def relation_to(map_from_keyframe: Transform, answer: Answer) -> Relation | None:
+    """Relative pose of a tracked answer to a map image's base; None of a single image."""
+    if not answer.tracked:
         return None
-    turn = np.kron(np.eye(2), map_from_keyframe.rotation.T)
-    return Relation(
-        map_from_keyframe.inverse() @ found.map_from_base(base_from_camera),
-        turn @ estimate.covariance @ turn.T,
-        estimate.inliers,
-    )
+    relative = answer.pose.transformed(map_from_keyframe.inverse())
+    return Relation(relative.pose, relative.covariance, answer.inliers)

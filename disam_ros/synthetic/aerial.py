@@ -20,14 +20,14 @@ from disam_ros.synthetic.town.build import build_town
 from disam_ros.synthetic.town.layout import Town
 from disam_ros.synthetic.town.scene import build_scene
 
-TOP, BOTTOM = 110.0, -10.0  # metres; heights between which something can stand
+TOP, BOTTOM = 110.0, -10.0  # range of heights in the town [m]
 EYE = 300.0  # metres above the ground, for reflections and headlights
-MARGIN = 4.0  # metres a vehicle may stand off its lane
+MARGIN = 4.0  # maximum distance of a vehicle from its lane [m]
 
 
 @dataclass(frozen=True)
 class TownAerialConfig:
-    """What to photograph. Raises ConfigError for what cannot be."""
+    """Settings of aerial tiles. Raises ConfigError."""
 
     condition: str = "summer_day"
     town_seed: int = 1
@@ -47,7 +47,7 @@ class TownAerialConfig:
 
 
 class AerialCamera:
-    """Photographs squares of the ground, without fog, falling weather, lens or sensor."""
+    """Orthographic camera over squares of the ground, without fog, precipitation, lens or noise."""
 
     def __init__(self, town: Town, config: TownAerialConfig) -> None:
         seen = replace(
@@ -66,7 +66,7 @@ class AerialCamera:
         gl.set_uniforms(self._gpu.post, {"u_bloom": 0.0, "u_vignette": 0.0, "u_drop_count": 0})
 
     def close(self) -> None:
-        """Free what the graphics driver holds."""
+        """Free the graphics resources."""
         self._gpu.ctx.release()
 
     def photograph(self, west: float, south: float) -> np.ndarray:

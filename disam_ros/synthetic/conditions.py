@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What season, weather and light do to the town. Colours are linear RGB, relative radiance."""
+"""Season, weather and light of the town. Colours are linear RGB, relative radiance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Condition:
     exposure: float
     foliage: str  # green, fresh, autumn or bare
     grass: Rgb  # tint of lawns
-    snow: float = 0.0  # cover of all that faces up
+    snow: float = 0.0  # cover of upward surfaces
     wet: float = 0.0  # darker, glossy ground
     litter: float = 0.0  # fallen leaves
     lamps: float = 0.0  # street lamps, headlights

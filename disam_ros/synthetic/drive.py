@@ -24,10 +24,10 @@ DRIVE_GAP_NS = 180_000_000_000  # drives of neighbouring seeds start this far ap
 
 @dataclass(frozen=True)
 class DriveConfig:
-    """What to drive. Same values, same pixels (on one machine).
+    """Settings of a drive. Equal settings give equal pixels (on one machine).
 
-    Give `spacing_m` for images evenly spaced along the lane, as for a map; else time decides.
-    Amplitudes bound slowly varying random offsets; 0 keeps to the lane centre.
+    spacing_m: images evenly spaced along the lane, as for a map; None: rate_hz. Amplitudes bound
+    slowly varying random offsets; 0 keeps to the lane centre.
     """
 
     condition: str = "summer_day"
@@ -64,7 +64,7 @@ class DriveConfig:
 
 @dataclass(frozen=True)
 class Frame:
-    """What the vehicle knows at one image."""
+    """An image with its poses and sensor readings."""
 
     stamp_ns: int
     image: np.ndarray  # uint8 RGB [H, W, 3]
@@ -77,7 +77,7 @@ class Frame:
 
 
 class Drive:
-    """An iterable of frames whose number is known beforehand; each pass renders anew."""
+    """An iterable of frames of known number; each pass renders them again."""
 
     def __init__(self, config: DriveConfig) -> None:
         self.config = config

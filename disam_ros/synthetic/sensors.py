@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wheel odometry that drifts and a GNSS receiver that wanders."""
+"""Simulated wheel odometry with drift, and GNSS with correlated errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ STEP_ERROR = 0.004  # metres per square root of a metre driven
 YAW_BIAS = 2e-4  # rad per metre driven, standard deviation of a drive
 YAW_NOISE = 5e-4  # rad per square root of a metre driven
 GNSS_SIGMA = 2.5  # metres, horizontal
-GNSS_TIME = 20.0  # seconds over which the error stays alike
+GNSS_TIME = 20.0  # correlation time of the error [s]
 
 
 def wheel_odometry(trajectory: Trajectory, seed: int) -> list[Transform]:
-    """odom_from_base per sample, starting at the identity: noisy steps summed up in the plane."""
+    """odom_from_base per sample, starting at the identity: planar dead reckoning with noise."""
     rng = np.random.default_rng([seed, 41])
     scale, bias = 1.0 + SCALE_ERROR * rng.standard_normal(), YAW_BIAS * rng.standard_normal()
     track = np.array([_planar(pose) for pose in trajectory.poses])

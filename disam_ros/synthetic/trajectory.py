@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the vehicle is, when: exact poses along the town's route. Metres, radians, seconds."""
+"""Exact poses along the town's route over time. Metres, radians, seconds."""
 
 from __future__ import annotations
 

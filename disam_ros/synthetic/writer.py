@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives on disk: a dataset directory with odom.csv and fix.csv (sensor_tables.py)."""
+"""Writes rendered drives as dataset directories with odom.csv and fix.csv."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VARIANCE = GNSS_SIGMA**2 / 2  # of one of two axes
 
 
 def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 85) -> int:
-    """Render a drive into a dataset directory; gives the number of images.
+    """Render a drive into a dataset directory; returns the number of images.
 
     Raises DatasetError when the directory already holds a dataset, RenderError without OpenGL.
     """

@@ -95,9 +95,13 @@ def cmu(tmp_path, monkeypatch):
         put_text(root / "intrinsics" / f"{camera}_calib.txt", *lines)
     put_text(
         root / "3D-models" / "nvm_models" / "slice2.nvm",
-        *("NVM_V3 ", "", "1"),
+        "NVM_V3 ",
+        "",
+        "1",
         f"database/img_00122_c0_{REFERENCE}us_rect.jpg 867.5 {LOOKS_ALONG_X} 10 20 2 0 0",
-        *("", "1", "0.1 0.2 0.3 255 0 0 1 0 7 1.5 2.5"),
+        "",
+        "1",
+        "0.1 0.2 0.3 255 0 0 1 0 7 1.5 2.5",
     )
     return root
 
@@ -217,7 +221,9 @@ def robotcar(tmp_path, monkeypatch):
         put_text(root / "intrinsics" / f"{camera}_intrinsics.txt", *lines)
     put_text(
         root / "3D-models/all-merged/all.nvm",
-        *("NVM_V3", "", "2"),
+        "NVM_V3",
+        "",
+        "2",
         f"./overcast-reference/rear/1417176458999821.png 400 {LOOKS_ALONG_X} 10 20 2 0 0",
         f"./overcast-reference/left/1417176458999821.png 400 {LOOKS_ALONG_X} 10 21 2 0 0",
         "0",

@@ -9,7 +9,6 @@ from scipy.spatial.transform import Rotation
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation import Criteria, chance, errors, score, table, upper_bound
 from disam_ros.evaluation.baselines import hog_descriptors, hog_matches
-from disam_ros.evaluation.clock import clock_offset
 from disam_ros.evaluation.compare import compare, comparison_table
 from disam_ros.evaluation.confidence import consistency, precision_recall
 from disam_ros.geometry import Transform, distance
@@ -150,29 +149,6 @@ def test_a_covariance_told_too_small_shows_as_overconfidence():
     truth = [pose(x) for x in np.linspace(-2, 2, 50)]
     told = consistency(truth, [pose(0.0)] * 50, [np.eye(6) / 100] * 50)
     assert told.position_mean > 10 and told.covered < 0.5
-
-
-def drive_past(offset, wrong=0.0, count=120):
-    """Answers and a track at 4 m/s whose clock is `offset` seconds ahead of the images'."""
-    rng = np.random.default_rng(1)
-    track_ns = np.arange(0, 60 * 10**9, 10**8)
-    track = [pose(4.0 * t / 1e9) for t in track_ns]
-    stamps = np.linspace(8e9, 50e9, count).astype(int)
-    places = 4.0 * (stamps / 1e9 + offset) + rng.normal(0, 0.2, count)
-    places[rng.random(count) < wrong] = -500.0
-    return stamps, [pose(x) for x in places], track_ns, track
-
-
-@pytest.mark.parametrize("offset", [-1.3, 0.5, 3.0])
-def test_a_clock_offset_is_found_in_spite_of_wrong_answers(offset):
-    found = clock_offset(*drive_past(offset, wrong=0.3))
-    assert found.seconds == pytest.approx(offset, abs=0.1)
-    assert found.median_error_m < 0.5 < found.median_error_before_m
-
-
-def test_a_common_clock_or_too_few_answers_give_no_offset():
-    assert clock_offset(*drive_past(0.0)) is None
-    assert clock_offset(*drive_past(2.0, count=10)) is None
 
 
 def results(outcomes, name="night", **more):

@@ -21,9 +21,9 @@ from disam_ros.evaluation.prior_trials import LOCAL_RADIUS, SEED
 from disam_ros.evaluation.report import write_report
 from disam_ros.evaluation.results import to_json
 from disam_ros.geometry import Transform
-from disam_ros.localization.localizer import Disc, Localizer
-from disam_ros.localization.prior import USED, PositionPrior
-from disam_ros.localization.result import UNREADABLE
+from disam_ros.localization.answer import UNREADABLE
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.prior import USED, Disc, PositionPrior
 from disam_ros.mapping.builder import build_map
 
 COUNT, PERIOD = 80, 60  # map images, two metres apart; looks repeat after PERIOD of them
@@ -54,9 +54,10 @@ def localizer(tmp_path_factory):
     source = route([lambda i=i: texture(i % PERIOD) for i in range(COUNT)], "map")
     config = MapBuilderConfig(keyframe_distance=0.0, descriptor=DESCRIPTOR)
     place_map = build_map(source, model, folder / "map", config, show_progress=False)
-    prior = PriorConfig(temperature=0.01)
-    settings = LocalizerConfig("cpu", domain=DomainConfig(override="day"), prior=prior)
-    return Localizer(model, place_map, settings)
+    settings = LocalizerConfig("cpu", domain=DomainConfig(override="day"))
+    with pytest.MonkeyPatch.context() as patch:  # an untrained model hardly discriminates
+        patch.setattr("disam_ros.localization.candidates.TEMPERATURE", 0.01)
+        yield Localizer(model, place_map, settings)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_without_noise_local_recall_is_that_of_the_paper(localizer, drive, evalu
     fine /= fine.norm(dim=1, keepdim=True)
     hits = []
     for item in drive.source.images:
-        features = wide.localize(item.load()).features.double().flatten()
+        features = wide.query(item.load()).fine.double().flatten()
         scores = (fine @ features).numpy()
         metres = np.abs(2.0 * np.arange(COUNT) - 2.0 * item.record.id)
         far = (metres > 5.0) & (metres <= LOCAL_RADIUS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.data import camera_pose, write_dataset
 
-from disam_ros.config import DomainConfig, FilterConfig, LocalizerConfig
+from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ImageError, ModelError
 from disam_ros.evaluation.confidence import normalized
@@ -156,7 +156,7 @@ def opened(drive, model, tmp_path, builder_config):
     place_map = build_map(drive, model, tmp_path / "map", builder_config, show_progress=False)
 
     def localizer(before=DEFAULT, enabled=False):
-        sequence = FilterConfig(enabled=enabled, least_probability=0.5)
+        sequence = SequenceConfig(enabled=enabled, min_probability=0.5)
         config = LocalizerConfig(
             device="cpu", domain=DomainConfig(override="day"), sequence=sequence
         )

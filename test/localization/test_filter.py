@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from disam_ros.config import FilterConfig
 from disam_ros.geometry import Transform
-from disam_ros.localization.bayes_filter import SequenceFilter
+from disam_ros.localization.bayes_filter import FilterModel, MotionModel, SequenceFilter
 
 FLOOR = -3.0
 IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
@@ -29,21 +28,21 @@ def evidence(count, rows, strength=4.0):
     return np.arange(count), ratios
 
 
-def look(estimator, rows, strength=4.0):
+def observe(estimator, rows, strength=4.0):
     estimator.update(*evidence(len(estimator), rows, strength), FLOOR)
 
 
 @pytest.fixture
 def road():
-    return SequenceFilter(line(300), 1.0, FilterConfig())
+    return SequenceFilter(line(300), 1.0)
 
 
 def test_two_alike_places_are_told_apart_by_what_comes_before(road):
     road.predict(None, 0.0)
-    look(road, [50])
+    observe(road, [50])
     for step in range(1, 6):
         assert road.predict(forward(1.0), 0.2)
-        look(road, [50 + step, 200 + step])
+        observe(road, [50 + step, 200 + step])
     belief = road.belief()
     assert belief.row == 55 and belief.probability > 0.9
 
@@ -51,24 +50,24 @@ def test_two_alike_places_are_told_apart_by_what_comes_before(road):
 def test_both_of_two_alike_places_stay_in_the_belief(road):
     for step in range(5):
         road.predict(forward(1.0), 0.2)
-        look(road, [50 + step, 200 + step])
+        observe(road, [50 + step, 200 + step])
     assert 0.3 < road.belief().probability < 0.6
 
 
 def test_it_recovers_within_a_few_images_when_the_vehicle_was_carried_away(road):
     for step in range(20):
         road.predict(forward(1.0), 0.2)
-        look(road, [20 + step])
+        observe(road, [20 + step])
     assert road.belief().row == 39
     for step in range(6):
         road.predict(forward(1.0), 0.2)
-        look(road, [220 + step])
+        observe(road, [220 + step])
     assert road.belief().row == 225
 
 
 def test_uniform_scores_make_it_no_surer(road):
     road.predict(None, 0.0)
-    look(road, [100], 15.0)
+    observe(road, [100], 15.0)
     before = road.belief().probability
     for _ in range(10):
         road.predict(forward(1.0), 0.2)
@@ -77,16 +76,16 @@ def test_uniform_scores_make_it_no_surer(road):
 
 
 def test_images_unlike_every_place_lead_off_the_map(road):
-    look(road, [100])
+    observe(road, [100])
     for _ in range(20):
         road.predict(forward(1.0), 0.2)
-        look(road, [])
+        observe(road, [])
     assert road.belief().on_map < 0.1
 
 
 def test_odometry_that_drives_where_the_map_has_no_image_leads_off_the_map():
-    estimator = SequenceFilter(line(30), 1.0, FilterConfig())
-    look(estimator, [29], 8.0)
+    estimator = SequenceFilter(line(30), 1.0)
+    observe(estimator, [29], 8.0)
     before = estimator.belief().on_map
     estimator.predict(forward(20.0), 1.0)
     assert estimator.belief().on_map < 0.5 * before
@@ -94,14 +93,14 @@ def test_odometry_that_drives_where_the_map_has_no_image_leads_off_the_map():
 
 def test_a_standing_vehicle_grows_no_surer_by_seeing_the_same_again(road):
     road.predict(forward(0.0), 0.2)
-    look(road, [100, 200])
+    observe(road, [100, 200])
     for _ in range(50):
         assert not road.predict(forward(0.001), 0.2)
 
 
 def test_short_motions_add_up(road):
     road.predict(forward(0.0), 0.2)
-    look(road, [100], 8.0)
+    observe(road, [100], 8.0)
     counted = [road.predict(forward(0.2), 0.05) for _ in range(15)]
     assert sum(counted) == 5
     assert road.belief().map_from_base.translation[0] == pytest.approx(103.0, abs=0.6)
@@ -110,29 +109,29 @@ def test_short_motions_add_up(road):
 def test_the_pose_lies_between_images_that_look_alike(road):
     for _ in range(3):
         road.predict(None, 0.0)
-        look(road, [100, 101], 8.0)
+        observe(road, [100, 101], 8.0)
     assert road.belief().map_from_base.translation[0] == pytest.approx(100.5, abs=0.2)
 
 
 def test_the_other_direction_of_a_road_is_another_place():
     there, back = line(100), line(100, offset=1.0)
     back[:, 3:] = Rotation.from_euler("z", np.pi).as_quat()
-    estimator = SequenceFilter(np.vstack([there, back]), 1.0, FilterConfig())
+    estimator = SequenceFilter(np.vstack([there, back]), 1.0)
     estimator.predict(None, 0.0)
-    look(estimator, [50, 150], 8.0)
+    observe(estimator, [50, 150], 8.0)
     assert estimator.belief().probability < 0.6
     for step in range(1, 4):
         estimator.predict(forward(1.0), 0.2)
-        look(estimator, [50 + step], 8.0)
+        observe(estimator, [50 + step], 8.0)
     assert estimator.belief().row == 53
 
 
 def test_without_odometry_the_speed_bounds_where_it_can_be():
-    estimator = SequenceFilter(line(300), 1.0, FilterConfig(max_speed=5.0))
+    estimator = SequenceFilter(line(300), 1.0)
     estimator.predict(None, 0.0)
-    look(estimator, [100], 8.0)
-    estimator.predict(None, 1.0)
-    look(estimator, [104, 250], 5.0)
+    observe(estimator, [100], 8.0)
+    estimator.predict(None, 1.0, MotionModel(max_speed=5.0))
+    observe(estimator, [104, 250], 5.0)
     assert estimator.belief().row == 104
 
 
@@ -144,7 +143,7 @@ def test_scores_that_are_not_finite_say_nothing(road):
 
 def test_a_belief_is_a_probability_after_any_steps():
     rng = np.random.default_rng(0)
-    estimator = SequenceFilter(line(40), 1.0, FilterConfig())
+    estimator = SequenceFilter(line(40), 1.0)
     for _ in range(100):
         motion = Transform.from_xyz_rpy([*rng.normal(0, 3, 2), 0, 0, 0, rng.normal()])
         estimator.predict(motion if rng.random() < 0.7 else None, rng.random())
@@ -155,7 +154,7 @@ def test_a_belief_is_a_probability_after_any_steps():
         assert np.linalg.eigvalsh(belief.covariance).min() > -1e-9
 
 
-def test_a_closer_look_is_given_to_several_places_and_to_the_best_of_one(road):
+def test_rows_to_verify_cover_several_places_and_the_best_one(road):
     road.update(np.array([50, 51, 52, 120, 250]), np.array([9.0, 8.9, 8.8, 5.0, 4.0]), FLOOR)
     assert road.likeliest(5).tolist() == [50, 51, 120, 52, 250]
     assert road.likeliest(1).tolist() == [50]
@@ -163,7 +162,7 @@ def test_a_closer_look_is_given_to_several_places_and_to_the_best_of_one(road):
 
 
 def test_an_image_that_says_nothing_new_changes_nothing(road):
-    look(road, [50])
+    observe(road, [50])
     before = road._belief.copy()
     road.update(*evidence(300, [50]), FLOOR, new=0.0)
     assert np.allclose(road._belief, before)
@@ -182,25 +181,25 @@ def test_motion_alone_leaves_all_places_equally_likely(road):
 
 
 def test_it_does_what_the_sums_over_all_pairs_of_images_do():
-    config, poses = FilterConfig(step=0.0), line(12)
-    estimator = SequenceFilter(poses, 1.0, config)
+    model, poses = FilterModel(step=0.0), line(12)
+    estimator = SequenceFilter(poses, 1.0, model)
     motion, ratios = 1.2, np.random.default_rng(1).normal(0, 2, 12)
-    belief, off = np.full(12, (1 - config.off_map) / 12), config.off_map
+    belief, off = np.full(12, (1 - model.off_map) / 12), model.off_map
     estimator.update(np.arange(12), ratios, FLOOR)
-    belief, off = seen(belief, off, config.evidence * ratios)
+    belief, off = seen(belief, off, model.evidence * ratios)
     for _ in range(4):
         estimator.predict(forward(motion), 0.1)
         estimator.update(np.arange(12), ratios, FLOOR)
-        deviation = np.hypot(0.5, config.odometry_noise * motion)
+        deviation = np.hypot(0.5, MotionModel().odometry_noise * motion)
         gaps = np.abs(np.arange(12)[:, None] + motion - np.arange(12)[None])
         kernel = np.where(gaps <= 4 * deviation, np.exp(-0.5 * (gaps / deviation) ** 2), 0.0)
         sums = kernel.sum(1)
         arrives = sums > 0
         moved = (belief[arrives] / sums[arrives]) @ kernel[arrives]
         left = belief[~arrives].sum()
-        anywhere = config.jump * moved.sum() + config.back * off
-        new_off = off * (1 - config.back) + left + config.leave * moved.sum()
-        belief = moved * (1 - config.jump - config.leave) + anywhere / 12
+        anywhere = model.jump * moved.sum() + model.back * off
+        new_off = off * (1 - model.back) + left + model.leave * moved.sum()
+        belief = moved * (1 - model.jump - model.leave) + anywhere / 12
         belief, off = belief / (belief.sum() + new_off), new_off / (belief.sum() + new_off)
-        belief, off = seen(belief, off, config.evidence * ratios)
+        belief, off = seen(belief, off, model.evidence * ratios)
     assert np.allclose(estimator._belief, belief, atol=1e-12)

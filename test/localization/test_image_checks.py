@@ -62,7 +62,7 @@ def verdicts(readings, images=None, stamps=None):
     count = len(readings)
     images = images or [texture(0)] * count
     stamps = stamps or [(i + 1) * SECOND for i in range(count)]
-    return [watch.look(i, s, r) for i, s, r in zip(images, stamps, readings, strict=True)]
+    return [watch.check(i, s, r) for i, s, r in zip(images, stamps, readings, strict=True)]
 
 
 @pytest.mark.parametrize("step", [{"metres": 0.3}, {"metres": 0.0, "degrees": 3.0}])

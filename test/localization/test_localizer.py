@@ -11,7 +11,8 @@ from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, Ma
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, DomainError, ImageError, MapError, ModelError
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.localizer import Disc, Localizer
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.prior import Disc
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 from disam_ros.models.networks import Decoder, Encoder
@@ -51,17 +52,17 @@ def test_the_fine_stage_only_reorders_the_coarse_candidates(localizer):
 
 
 def test_fine_scores_are_the_cosine_of_pooled_features(localizer):
-    answer = localizer.localize(texture(99))
-    for candidate in answer.candidates:
+    query = localizer.query(texture(99))
+    for candidate in localizer.answer(query).candidates:
         reference = torch.from_numpy(np.array(localizer.map.fine[candidate.record.id])).float()
-        expected = fine_similarity(answer.features, reference.reshape(answer.features.shape))
+        expected = fine_similarity(query.fine, reference.reshape(query.fine.shape))
         assert candidate.fine_score == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_below_the_threshold_the_place_is_unknown(model, place_map):
     strict = Localizer(model, place_map, replace(CONFIG, score_threshold=0.999))
     answer = strict.localize(texture(99))
-    assert not answer.known and answer.map_from_camera is None
+    assert not answer.known
     assert strict.localize(texture(3)).known
 
 
@@ -115,7 +116,8 @@ def test_a_broken_image_is_refused_and_the_next_one_answered(localizer):
 
 
 def test_an_activation_map_lies_between_zero_and_one(localizer):
-    heat = localizer.activation_map(localizer.localize(texture(77)))
+    query = localizer.query(texture(77))
+    heat = localizer.activation_map(query, localizer.answer(query).record)
     assert heat.shape == (6, 8)
     assert heat.min() >= 0 and heat.max() == pytest.approx(1.0)
 
@@ -126,8 +128,8 @@ def test_images_described_as_a_whole_have_no_activation_map(dataset, model, tmp_
     place_map = build_map(source, model, tmp_path / "whole", whole, show_progress=False)
     localizer = Localizer(model, place_map, CONFIG)
     assert not localizer.has_activation_maps
-    with pytest.raises(ModelError, match="describes an image as a whole"):
-        localizer.activation_map(localizer.localize(texture(3)))
+    with pytest.raises(ModelError, match="one global descriptor per image"):
+        localizer.activation_map(localizer.query(texture(3)), localizer.map.records[0])
 
 
 def test_the_same_image_gives_the_same_answer_at_any_size_it_is_read(localizer, dataset):

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of odometry that jumps, and of what a sequence makes of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.data import texture
 
-from disam_ros.config import DomainConfig, FilterConfig, LocalizerConfig
+from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform
+from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import BACK, JUMP, JUMP_SLACK, OdometryTrack
+from disam_ros.localization.odometry import BACK, JUMP, JUMP_SLACK, OdometryTrack, Reading
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame
 from disam_ros.localization.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 
@@ -53,22 +58,37 @@ def test_between_drives_of_odometry_the_motion_of_a_sequence_is_unknown(
     config = LocalizerConfig(
         device="cpu",
         domain=DomainConfig(override="day"),
-        sequence=FilterConfig(enabled=True, radius=0.5),
+        sequence=SequenceConfig(enabled=True),
     )
     localizer = Localizer(model, place_map, config)
-    images = [localizer.localize(texture(i)) for i in (2, 3)]
 
-    def second(*odometry):
-        tracker = Tracker(localizer)
-        tracker.follow(images[0], SECOND, at(0.0), 0)
-        return tracker.follow(images[1], 2 * SECOND, *odometry).estimate
+    def frame(index, second):
+        return Frame(texture(index), "front", second * SECOND)
 
-    jumped, unknown = second(at(300.0), 1), second(None)
-    assert jumped.probability == pytest.approx(unknown.probability)
-    assert second(at(1.0), 0).probability != pytest.approx(unknown.probability)
-    doubted = Tracker(localizer)
-    before = doubted.follow(images[0], SECOND).estimate
+    def second(reading):
+        pipeline = Pipeline(localizer, filter_model=FilterModel(radius=0.5))
+        pipeline.process(frame(2, 1), Reading(at(0.0), 0.0, 0))
+        return pipeline.process(frame(3, 2), reading).confidence
+
+    jumped, unknown = second(Reading(at(300.0), 0.0, 1)), second(None)
+    assert jumped == pytest.approx(unknown)
+    assert second(Reading(at(1.0), 1.0, 0)) != pytest.approx(unknown)
+
+
+def test_a_repeated_image_is_no_evidence_and_doubt_grows(dataset, model, tmp_path, builder_config):
+    source = open_dataset(dataset.directory)
+    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    config = LocalizerConfig(
+        device="cpu", domain=DomainConfig(override="day"), sequence=SequenceConfig(enabled=True)
+    )
+    localizer = Localizer(model, place_map, config)
+    tracker, query = Tracker(localizer), localizer.query(texture(2), SECOND)
+    single = localizer.answer(query)
+    tracker.update(query, None, config)
+    before = tracker.answer(query, single, config)
     for number in range(5):
-        after = doubted.follow(images[0], (2 + number) * SECOND, believe=False).estimate
-    assert after.probability < before.probability  # no evidence: only doubt grows
+        later = replace(query, frame=replace(query.frame, stamp_ns=(2 + number) * SECOND))
+        tracker.update(later, None, config, informative=False)
+    after = tracker.answer(query, single, config)
+    assert after.confidence < before.confidence
     assert np.isfinite(after.covariance).all()

@@ -43,7 +43,7 @@ def test_the_log_likelihood_is_that_of_a_plain_mixture(x, y, a, b, correlation, 
 
 @settings(deadline=None)
 @given(metres, metres, positive, st.floats(1e-6, 1.0))
-def test_a_prior_says_nothing_more_than_its_covariance_and_its_outlier_share(x, y, sigma, share):
+def test_a_prior_says_nothing_more_than_its_covariance_and_its_outlier_ratio(x, y, sigma, share):
     places = np.random.default_rng(1).uniform(-150, 150, (20, 2))
     one = prior(x, y, sigma)
     found = one.log_likelihood(places, share)
@@ -54,7 +54,7 @@ def test_a_prior_says_nothing_more_than_its_covariance_and_its_outlier_share(x, 
     assert (np.diff(found[order]) <= 1e-12).all()
 
 
-def test_an_outlier_share_of_one_says_nothing_and_an_endless_deviation_neither():
+def test_an_outlier_ratio_of_one_says_nothing_and_an_endless_deviation_neither():
     places = np.array([[0.0, 0.0], [1e4, -1e4]])
     assert not prior(3.0).log_likelihood(places, 1.0).any()
     assert np.abs(prior(3.0, sigma=1e9).log_likelihood(places, 0.05)).max() < 1e-9
@@ -143,14 +143,14 @@ def base(x, y=0.0, yaw=0.0):
 
 
 def test_odometry_moves_a_pose_in_its_own_axes_and_widens_it_by_the_way():
-    moved = propagate(base(10, 5, np.pi / 2), np.eye(2), base(3), travelled=4.0, growth=0.5)
+    moved = propagate(base(10, 5, np.pi / 2), np.eye(2), base(3), travelled=4.0, noise=0.5)
     assert moved.mean == pytest.approx([10, 8])
     assert np.allclose(moved.covariance, np.diag([5.0, 5.0]))
 
 
 def test_the_last_answer_moves_with_odometry_interpolated_at_the_stamps():
     track = OdometryTrack(max_age_ns=SECOND)
-    odometry = OdometryPrior(growth=0.1, track=track)
+    odometry = OdometryPrior(noise=0.1, track=track)
     assert odometry.at(0) is None
     for second in range(4):
         track.move(second * SECOND, base(100.0, 2.0 * second, np.pi / 2))
@@ -162,7 +162,7 @@ def test_the_last_answer_moves_with_odometry_interpolated_at_the_stamps():
 
 def test_a_loop_brings_the_place_back_but_not_the_certainty():
     track = OdometryTrack(max_age_ns=SECOND)
-    odometry = OdometryPrior(growth=0.1, track=track)
+    odometry = OdometryPrior(noise=0.1, track=track)
     track.move(0, base(0.0))
     odometry.answered(0, base(7.0), np.eye(2))
     for second, (x, y) in enumerate([(10, 0), (10, 10), (0, 10), (0, 0)], 1):
@@ -174,7 +174,7 @@ def test_a_loop_brings_the_place_back_but_not_the_certainty():
 
 def test_without_odometry_near_the_image_there_is_no_prior():
     track = OdometryTrack(max_age_ns=SECOND)
-    odometry = OdometryPrior(growth=0.1, track=track)
+    odometry = OdometryPrior(noise=0.1, track=track)
     track.move(0, base(0.0))
     odometry.answered(0, base(7.0), np.eye(2))
     assert odometry.at(SECOND) is not None
@@ -185,7 +185,7 @@ def test_without_odometry_near_the_image_there_is_no_prior():
 
 def test_odometry_that_begins_anew_forgets_the_answer():
     track = OdometryTrack(max_age_ns=SECOND)
-    odometry = OdometryPrior(growth=0.1, track=track)
+    odometry = OdometryPrior(noise=0.1, track=track)
     track.move(5 * SECOND, base(3.0))
     odometry.answered(5 * SECOND, base(7.0), np.eye(2))
     track.move(SECOND, base(0.0))

@@ -11,7 +11,6 @@ from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, Pr
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
-from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, Disc, PositionPrior
 from disam_ros.mapping.builder import build_map
@@ -44,9 +43,11 @@ def town(tmp_path_factory):
 
 
 @pytest.fixture
-def localizer(town):
-    """Evidence of 0.03 in similarity overrules a prior: views of an untrained model are alike."""
-    settings = PriorConfig(outlier_share=0.05, temperature=0.01, slack=0.5)
+def localizer(town, monkeypatch):
+    """Evidence of 0.03 in similarity overrules a prior: an untrained model hardly discriminates."""
+    monkeypatch.setattr("disam_ros.localization.candidates.TEMPERATURE", 0.01)
+    monkeypatch.setattr("disam_ros.localization.candidates.SLACK", 0.5)
+    settings = PriorConfig(outlier_ratio=0.05)
     domain = DomainConfig(override="day")
     return Localizer(*town, LocalizerConfig(device="cpu", domain=domain, prior=settings))
 
@@ -69,25 +70,25 @@ def test_a_right_prior_tells_two_places_apart_that_look_the_same(localizer):
         assert others[0] > others[1]
 
 
-def test_a_wrong_prior_gives_way_to_a_perfect_match_and_that_is_told(localizer):
+def test_a_wrong_prior_gives_way_to_a_perfect_match_and_that_is_reported(localizer):
     found = localizer.localize(texture(30), near=prior(10.0))
     assert best(found) == 30 and found.prior == OVERRULED
     assert found.best.prior_score == pytest.approx(0.01 * np.log(0.05), abs=1e-6)
 
 
-def test_a_prior_off_the_map_is_told_and_changes_nothing(localizer):
+def test_a_prior_off_the_map_is_reported_and_changes_nothing(localizer):
     for image in (texture(ORIGINAL), texture(99)):
         found = localizer.localize(image, near=prior(20.0, 5000.0))
         assert found.prior == OFF_MAP and same(found, localizer.localize(image))
         assert all(c.prior_score == 0.0 for c in found.candidates)
 
 
-def test_an_endless_deviation_and_an_outlier_share_of_one_change_nothing(localizer):
+def test_an_endless_deviation_and_an_outlier_ratio_of_one_change_nothing(localizer):
     for seed in (ORIGINAL, 17, 99, 100, 101):
         plain = localizer.localize(texture(seed))
         assert plain.prior == ""
         assert same(localizer.localize(texture(seed), near=prior(20.0, sigma=1e7)), plain)
-        mute = replace(localizer.config.prior, outlier_share=1.0)
+        mute = replace(localizer.config.prior, outlier_ratio=1.0)
         deaf = Localizer(localizer.model, localizer.map, replace(localizer.config, prior=mute))
         assert best(deaf.localize(texture(17), near=prior(17.0))) == 17
 
@@ -109,19 +110,21 @@ def test_images_near_the_prior_are_candidates_even_where_the_map_has_better_ones
     assert [c.score for c in near.candidates] == sorted(c.score for c in near.candidates)[::-1]
 
 
-def test_the_covariance_counts_a_place_that_the_prior_excludes_for_less(localizer):
-    def spread(near):
-        return localizer.localize(texture(ORIGINAL), near=near).covariance(Transform.identity())
+def test_the_covariance_counts_a_place_that_the_prior_excludes_for_less(localizer, monkeypatch):
+    monkeypatch.setattr("disam_ros.localization.candidates.TEMPERATURE", 0.05)
 
-    believing = replace(localizer.config.prior, outlier_share=1e-9, temperature=0.05)
+    def spread(near):
+        return localizer.localize(texture(ORIGINAL), near=near).covariance
+
+    believing = replace(localizer.config.prior, outlier_ratio=1e-9)
     localizer.config = replace(localizer.config, prior=believing)
     assert spread(prior(ORIGINAL))[0, 0] < 0.1 * spread(None)[0, 0]
 
 
-def test_searching_again_answers_as_localizing_does(localizer):
-    first = localizer.localize(texture(99))
+def test_a_query_searched_again_is_answered_as_a_new_one(localizer):
+    query = localizer.query(texture(99))
     for near in (None, prior(40.0), Disc(20.0, 0.0, 4.0)):
-        one, other = localizer.search_again(first, near), localizer.localize(texture(99), near=near)
+        one, other = localizer.answer(query, near), localizer.localize(texture(99), near=near)
         assert [c.record.id for c in one.candidates] == [c.record.id for c in other.candidates]
         scores = [c.score for c in other.candidates]
         assert [c.score for c in one.candidates] == pytest.approx(scores, abs=1e-6)
@@ -131,7 +134,7 @@ def test_searching_again_answers_as_localizing_does(localizer):
 def test_far_more_images_near_a_prior_than_are_worth_comparing_leave_the_choice_to_the_map(
     localizer, monkeypatch
 ):
-    monkeypatch.setattr("disam_ros.localization.candidates.MOST_NEAR", 10)
+    monkeypatch.setattr("disam_ros.localization.candidates.MAX_GATED", 10)
     found = localizer.localize(texture(ORIGINAL), near=prior(ORIGINAL, sigma=15.0))
     assert best(found) == ORIGINAL and len(found.candidates) == localizer.config.candidates
 

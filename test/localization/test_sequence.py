@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that follow a sequence, on a small map."""
+"""Laws of sequence tracking, on a small map."""
 
 from dataclasses import replace
 
@@ -8,18 +8,23 @@ import pytest
 from support.data import texture
 
 from disam_ros.camera import Camera
-from disam_ros.config import DomainConfig, FilterConfig, LocalizerConfig
+from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ModelError
 from disam_ros.evaluation.answers import localize_all
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.calibrate import calibrate
+from disam_ros.localization.drive import OdometryReplay
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import OdometryTrack
-from disam_ros.localization.tracker import Tracker, _of_mapping_base
+from disam_ros.localization.odometry import OdometryTrack, Reading
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 
 SECOND = 1_000_000_000
+SMALL = FilterModel(radius=0.5)  # so that each image of the map is a place
 
 
 @pytest.fixture
@@ -29,9 +34,14 @@ def localizer(dataset, model, tmp_path, builder_config):
     config = LocalizerConfig(
         device="cpu",
         domain=DomainConfig(override="day"),
-        sequence=FilterConfig(enabled=True, radius=0.5, least_probability=0.5),
+        sequence=SequenceConfig(enabled=True, min_probability=0.5),
     )
     return Localizer(model, place_map, config)
+
+
+@pytest.fixture
+def pipeline(localizer):
+    return Pipeline(localizer, filter_model=SMALL)
 
 
 def poses_of(dataset):
@@ -39,71 +49,72 @@ def poses_of(dataset):
     return [record.map_from_camera @ mount for record in dataset.records]
 
 
-def test_a_sequence_along_the_map_is_followed_and_grows_surer(localizer, dataset):
-    tracker, poses = Tracker(localizer), poses_of(dataset)
-    sure = []
+def frame(index, stamp_ns):
+    return Frame(texture(index), "front", stamp_ns)
+
+
+def test_a_sequence_along_the_map_is_tracked_and_grows_surer(pipeline, dataset):
+    poses, sure = poses_of(dataset), []
     for index, pose in enumerate(poses):
-        found = localizer.localize(texture(index))
-        found = tracker.follow(found, (index + 1) * SECOND // 10, poses[0].inverse() @ pose)
-        sure.append(found.estimate.probability)
-    assert found.known and found.record.id == len(poses) - 1
+        odometry = Reading(poses[0].inverse() @ pose, float(index), 0)
+        answer = pipeline.process(frame(index, (index + 1) * SECOND // 10), odometry)
+        sure.append(answer.confidence)
+    assert answer.known and answer.record.id == len(poses) - 1
     assert max(sure[-3:]) > sure[0]
-    gap = found.estimate.map_from_base.translation - poses[-1].translation
-    assert np.linalg.norm(gap) < 1.0
+    assert np.linalg.norm(answer.map_from_base.translation - poses[-1].translation) < 1.0
 
 
-def test_an_image_without_stamp_or_long_after_the_last_stands_alone(localizer):
-    tracker = Tracker(localizer)
-    found = localizer.localize(texture(3))
-    alone = tracker.follow(found, None).estimate.probability
+def test_an_image_without_stamp_or_long_after_the_last_stands_alone(pipeline):
+    alone = pipeline.process(frame(3, None)).confidence
     for stamp in (5 * SECOND, 50 * SECOND, 40 * SECOND, None):
-        assert tracker.follow(found, stamp).estimate.probability == pytest.approx(alone)
+        assert pipeline.process(frame(3, stamp)).confidence == pytest.approx(alone)
 
 
-def test_standing_without_odometry_makes_it_no_surer(localizer):
-    tracker, found = Tracker(localizer), localizer.localize(texture(3))
-    first = tracker.follow(found, SECOND).estimate.probability
+def test_standing_without_odometry_makes_it_no_surer(pipeline):
+    first = pipeline.process(frame(3, SECOND)).confidence
     for step in range(1, 10):
-        again = tracker.follow(found, SECOND + step * SECOND // 10).estimate.probability
+        again = pipeline.process(frame(3, SECOND + step * SECOND // 10)).confidence
         assert again <= first + 1e-6
-    other = localizer.localize(texture(4))
-    assert tracker.follow(other, 2 * SECOND).estimate.probability != pytest.approx(again)
+    assert pipeline.process(frame(4, 2 * SECOND)).confidence != pytest.approx(again)
 
 
-def test_a_covariance_of_an_estimate_is_positive_definite(localizer):
-    estimate = Tracker(localizer).follow(localizer.localize(texture(2)), SECOND).estimate
-    assert np.linalg.eigvalsh(estimate.covariance).min() > 0
+def test_a_covariance_of_an_answer_is_positive_definite(pipeline):
+    assert np.linalg.eigvalsh(pipeline.process(frame(2, SECOND)).covariance).min() > 0
 
 
-def test_odometry_of_another_mount_moves_the_camera_alike():
+def test_odometry_of_another_mount_moves_the_camera_equally(localizer):
     mapping = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -1.57, 0.0, -1.57])
     own = Transform.from_xyz_rpy([-0.4, 0.3, 2.0, -1.5, 0.1, -1.3])
     camera = Camera(64, 48, 50.0, 50.0, 32.0, 24.0, (), own)
+    mapped = replace(camera, base_from_camera=mapping)
+    localizer.map.header = replace(localizer.map.header, cameras={"front": mapped})
     before = Transform.from_xyz_rpy([5.0, 1.0, 0.0, 0.0, 0.0, 0.3])
     after = Transform.from_xyz_rpy([5.5, 1.2, 0.1, 0.02, 0.0, 1.1])
-    told = [_of_mapping_base(pose, camera, mapping) for pose in (before, after)]
-    seen = [pose @ mapping for pose in told]
+
+    def moved(pose, lens):
+        query = Query(Frame(texture(0), "front", lens=lens), None, None, None)
+        return Tracker(localizer)._of_mapping_base(Reading(pose, 0.0, 0), query).odom_from_base
+
+    seen = [moved(pose, camera) @ mapping for pose in (before, after)]
     true = [pose @ own for pose in (before, after)]
     gap = distance(seen[0].inverse() @ seen[1], true[0].inverse() @ true[1])
     assert gap == pytest.approx((0, 0), abs=1e-5)
     unknown = replace(camera, base_from_camera=Transform.identity())
-    assert _of_mapping_base(before, unknown, mapping) == before
-    assert _of_mapping_base(None, camera, mapping) is None
+    assert moved(before, unknown) == before
 
 
-def test_offline_answers_follow_the_sequence_where_it_is_configured(localizer, dataset):
+def test_offline_answers_are_of_the_sequence_where_it_is_configured(localizer, dataset):
     source = open_dataset(dataset.directory)
     stamps = np.array([record.stamp_ns for record in dataset.records])
     source = replace(source, odometry=(stamps, poses_of(dataset)))
     answers = list(localize_all(localizer, source, believe_domains=True))
-    tracker, track = Tracker(localizer), OdometryTrack.of(*source.odometry, SECOND)
+    pipeline = Pipeline(localizer)
+    odometry = OdometryReplay(pipeline, source)
     for answer, item in zip(answers, source.images, strict=True):
-        record = item.record
-        found = localizer.localize(item.load(), record.stamp_ns, domain=record.domain)
-        at = track.at(record.stamp_ns)
-        found = tracker.follow(found, record.stamp_ns, at[0])
-        assert answer.score == pytest.approx(found.estimate.probability)
-        assert answer.best.id == found.estimate.record.id
+        stamp_ns = item.record.stamp_ns
+        found = pipeline.process(Frame(item.load(), "front", stamp_ns), odometry.at(stamp_ns))
+        assert answer.score == pytest.approx(found.confidence)
+        assert answer.best.id == found.record.id
     truth = dataset.records[-1].map_from_camera
     assert np.linalg.norm(answers[-1].pose.translation - truth.translation) < 1.0
 
@@ -117,7 +128,7 @@ def test_a_calibration_is_learned_from_drives_and_refused_without_poses(localize
         calibrate(localizer, [replace(source, images=stripped)], show_progress=False)
 
 
-def test_odometry_is_interpolated_and_begins_anew_when_stamps_go_back():
+def test_odometry_is_interpolated_and_starts_over_when_stamps_go_back():
     track = OdometryTrack(SECOND)
     for second in range(3):
         track.move(second * SECOND, Transform.from_xyz_rpy([2.0 * second, 0, 0, 0, 0, 0]))

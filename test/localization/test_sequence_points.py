@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What points of an image add to the answer of a sequence."""
+"""Geometric verification within a sequence."""
 
 from dataclasses import replace
 
@@ -12,20 +12,22 @@ from support.scene import pose, render, write_scene
 from disam_ros.camera import Camera
 from disam_ros.config import (
     DomainConfig,
-    FilterConfig,
     LocalizerConfig,
     MapBuilderConfig,
+    SequenceConfig,
     VerifyConfig,
 )
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.calibration import DEFAULT
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import Estimate
-from disam_ros.localization.tracker import Tracker, with_points
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame
+from disam_ros.localization.tracker import fuse_verified
 from disam_ros.localization.verification import Verification
 from disam_ros.mapping.builder import build_map
-from disam_ros.uncertainty import fused, offset
+from disam_ros.uncertainty import PoseWithCovariance, offset
 
 ROUTE = [pose(x) for x in np.arange(-6.0, 7.0, 2.0)]
 QUERY = pose(0.6, -0.1, 0.7, 4.0)
@@ -44,47 +46,44 @@ def localizer(root, camera=None):
     config = LocalizerConfig(
         device="cpu",
         domain=DomainConfig(override="day"),
-        sequence=FilterConfig(enabled=True, radius=1.5),
+        sequence=SequenceConfig(enabled=True),
         verify=VerifyConfig(when="always", budget_ms=1e6, radius=3.0),
     )
     return Localizer(model, place_map, config)
 
 
-def followed(opened, image, points):
-    """The estimate of one image."""
-    found = opened.localize(image)
-    return Tracker(opened).follow(found, SECOND, image=image if points else None).estimate
+def tracked(opened, image, verify):
+    """The answer to one image."""
+    pipeline = Pipeline(opened, filter_model=FilterModel(radius=1.5), verify=verify)
+    return pipeline.process(Frame(image, "front", SECOND))
 
 
-def test_points_put_the_vehicle_between_the_images_of_the_map(tmp_path):
+def test_verification_puts_the_vehicle_between_the_images_of_the_map(tmp_path):
     opened, image = localizer(tmp_path), render(QUERY)[0]
     opened.calibration = replace(DEFAULT, horizontal=1.0, vertical=1.0, tilt=5.0, yaw=5.0)
-    alone, seen = followed(opened, image, False), followed(opened, image, True)
+    alone, seen = tracked(opened, image, False), tracked(opened, image, True)
     assert seen.inliers > 40 and alone.inliers == 0
     assert distance(seen.map_from_base, QUERY)[0] < 0.1 < distance(alone.map_from_base, QUERY)[0]
     assert distance(seen.map_from_base, QUERY)[1] < 0.5
     assert np.trace(seen.covariance) < 0.1 * np.trace(alone.covariance)
-    assert seen.probability > alone.probability
+    assert seen.confidence > alone.confidence
 
 
-def test_without_intrinsics_points_still_choose_the_map_image(tmp_path):
+def test_without_intrinsics_verification_still_chooses_the_map_image(tmp_path):
     opened = localizer(tmp_path, Camera(320, 240, 0.0, 0.0, 0.0, 0.0))
-    seen = followed(opened, render(pose(0.4, -0.1, 0.7))[0], True)
+    seen = tracked(opened, render(pose(0.4, -0.1, 0.7))[0], True)
     assert seen.inliers == 0 and seen.record.id == 3  # at x = 0
     assert np.allclose(seen.map_from_base.translation, ROUTE[3].translation, atol=0.3)
 
 
-def estimate_at(place):
-    return Estimate(place, SPREAD, SPREAD, 0.9, 1.0, None, True, Transform.identity())
-
-
-def test_a_pose_of_points_that_contradicts_the_sequence_is_not_believed():
-    place, covariance = Transform.identity(), np.diag([0.05] * 3 + [0.01] * 3) ** 2
+def test_a_verified_pose_that_contradicts_the_sequence_is_not_used():
+    place = PoseWithCovariance(Transform.identity(), SPREAD)
+    covariance = np.diag([0.05] * 3 + [0.01] * 3) ** 2
     far = Verification(0, 90, 80, pose(3.0), metric=True, covariance=covariance)
     near = Verification(1, 60, 30, pose(0.2), metric=True, covariance=covariance)
-    assert with_points(estimate_at(place), [far]).inliers == 0
-    both = with_points(estimate_at(place), [far, near])
-    assert both.inliers == 30 and 0.1 < both.map_from_base.translation[0] < 0.2
+    assert fuse_verified(place, Transform.identity(), [far])[1] == 0
+    both, inliers = fuse_verified(place, Transform.identity(), [far, near])
+    assert inliers == 30 and 0.1 < both.pose.translation[0] < 0.2
 
 
 def test_what_is_fused_of_two_estimates_is_as_sure_as_both_say():
@@ -95,8 +94,8 @@ def test_what_is_fused_of_two_estimates_is_as_sure_as_both_say():
     errors, gaps = [], []
     for _ in range(4000):
         a, b = (disturbed(true, covariance, rng) for covariance in (SPREAD, other))
-        answer, covariance, gap = fused(a, SPREAD, b, other)
-        error = offset(true, answer)
+        fused, gap = PoseWithCovariance(a, SPREAD).fuse(PoseWithCovariance(b, other))
+        error, covariance = offset(true, fused.pose), fused.covariance
         errors.append(error @ np.linalg.solve(covariance, error) / 6)
         gaps.append(gap / 6)
     assert np.mean(errors) == pytest.approx(1.0, abs=0.1)

@@ -22,10 +22,8 @@ from support.ros import (
 )
 
 from disam_ros.config import LocalizerConfig
-from disam_ros.geometry import Transform, distance
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.mapping.pose_track import PoseTrack
 from disam_ros.nodes.conversions import transform_to_pose
 
 NODE = "/map_builder"
@@ -177,37 +175,3 @@ def test_wrong_parameters_end_the_node_with_a_clear_message(model, tmp_path, cha
     assert process.wait() == 1
     assert words in process.log
     assert "Traceback" not in process.log
-
-
-def pose_at(x: float) -> Transform:
-    return Transform(np.array([x, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]))
-
-
-def test_an_image_waits_for_the_pose_after_it():
-    track = PoseTrack(max_gap_ns=10, max_waiting=4)
-    track.add_pose(100, pose_at(0.0))
-    track.add_image(105, "image")
-    assert not list(track.matched())
-    track.add_pose(110, pose_at(1.0))
-    ((stamp, image, pose),) = track.matched()
-    assert (stamp, image) == (105, "image")
-    assert distance(pose, pose_at(0.5))[0] < 1e-9
-
-
-def test_no_pose_is_invented_across_a_gap_or_before_the_first():
-    track = PoseTrack(max_gap_ns=10, max_waiting=4)
-    track.add_image(90, "early")
-    track.add_pose(100, pose_at(0.0))
-    track.add_image(105, "in the gap")
-    track.add_pose(120, pose_at(1.0))
-    assert [(image, pose) for _, image, pose in track.matched()] == [
-        ("early", None),
-        ("in the gap", None),
-    ]
-
-
-def test_poses_must_be_newer_than_the_last_and_waiting_images_are_bounded():
-    track = PoseTrack(max_gap_ns=10, max_waiting=2)
-    assert track.add_pose(100, pose_at(0.0))
-    assert not track.add_pose(100, pose_at(0.0))
-    assert [track.add_image(200 + i, i) for i in range(3)] == [False, False, True]

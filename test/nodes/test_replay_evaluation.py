@@ -27,8 +27,8 @@ from disam_ros.errors import BagError, ConfigError, DisamError, MapError
 from disam_ros.evaluation import localize_drive
 from disam_ros.geometry import Transform, distance
 from disam_ros.image import encode_jpeg
+from disam_ros.localization.answer import KNOWN, MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import KNOWN, MISSING, UNREADABLE
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.conversions import publishable_covariance
 from disam_ros.nodes.replay import node_run

@@ -15,8 +15,8 @@ from support.ros import detailed
 from disam_ros.camera import Camera
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.answer import Estimate, Localization
 from disam_ros.localization.odometry import Reading
-from disam_ros.localization.result import Estimate, Localization
 from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loop_closures import VERIFIED, LoopClosures

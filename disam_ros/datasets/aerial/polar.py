@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aerial pictures as a camera on the ground would lay them out: polar, far above, near below.
+"""Polar transform of aerial images: azimuth across, distance up, like a ground-level view.
 
 The polar transform is that of SAFA (Shi et al., NeurIPS 2019, section 3.1). Angles are radians:
 headings counter-clockwise from the map's +x (REP-103), column angles to the left of the heading.
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from disam_ros import geometry
 from disam_ros.camera import Camera
 from disam_ros.datasets.aerial.tiles import TileSet
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
@@ -24,14 +23,15 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import ConfigError, DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image, encode_jpeg
+from disam_ros.pose_buffer import PoseBuffer
 
 logger = logging.getLogger(__name__)
 NORTH = np.pi / 2
-MAX_GAP = 10.0  # metres between two poses beyond which nobody drove from one to the other
+MAX_GAP = 10.0  # metres between two poses above which a track is interrupted
 
 
 def polar_transform(tile: np.ndarray, height: int = 112, width: int = 616) -> np.ndarray:
-    """All around the middle of a tile: uint8 [S, S, C] → [height, width, C], bilinear.
+    """360° polar view around the centre of a tile: uint8 [S, S, C] → [height, width, C], bilinear.
 
     Pixel (i, j) comes from row S/2 + ρ cos θ, column S/2 − ρ sin θ with ρ = (S/2)(h − 1 − i)/h and
     θ = 2π j/w: south at the left border, then west, north in the middle, and east. Positions
@@ -41,9 +41,9 @@ def polar_transform(tile: np.ndarray, height: int = 112, width: int = 616) -> np
 
 
 def polar_view(tile: np.ndarray, heading: float, angles: np.ndarray, height: int) -> np.ndarray:
-    """The part of `polar_transform` in view: uint8 [S, S, C] → [height, W, C].
+    """Polar view of a limited field of view: uint8 [S, S, C] → [height, W, C].
 
-    angles: [W], of each column to the left of the heading; see `even_angles`, `pinhole_angles`.
+    heading: radians; angles: [W] of the columns, see `even_angles` and `pinhole_angles`.
     """
     check_image(tile)
     if tile.shape[0] != tile.shape[1] or height < 1 or len(angles) < 1:
@@ -63,7 +63,7 @@ def even_angles(fov: float, width: int) -> np.ndarray:
 
 
 def pinhole_angles(camera: Camera) -> np.ndarray:
-    """Angles [width] at which the columns of a pinhole camera look, distortion left aside."""
+    """Angles [width] of the columns of a pinhole camera, without distortion."""
     return np.arctan((camera.cx - np.arange(camera.width)) / camera.fx)
 
 
@@ -77,7 +77,7 @@ def heading_of(map_from_camera: Transform) -> float:
 
 @dataclass(frozen=True)
 class AerialConfig:
-    """How to make aerial pictures of places. Raises ConfigError."""
+    """Polar images from aerial tiles. Raises ConfigError."""
 
     metres: float = 80.0  # side of the square around each place
     domain: str = "aerial"
@@ -99,20 +99,20 @@ class AerialConfig:
 
 @dataclass(frozen=True)
 class AerialCounts:
-    """What became of the places; the first number is the sum of the others."""
+    """Counts of places by outcome; the first is the sum of the others."""
 
     places: int
     kept: int
-    off_tiles: int  # not all of their surroundings are on the tiles
+    off_tiles: int  # their square is not completely on the tiles
 
 
 def write_aerial_dataset(
     tiles: TileSet, poses: Dataset, directory: Path | str, config: AerialConfig
 ) -> AerialCounts:
-    """A dataset of polar pictures, one at each place of a drive, facing where its camera faced.
+    """A dataset of polar images, one at each place of a drive, with the heading of its camera.
 
     Each carries the pose and stamp of the place, so that it maps and trains like a camera image.
-    Places whose surroundings are not all on the tiles are left out and counted in the log.
+    Places whose square is not completely on the tiles are left out and counted in the log.
 
     Raises DatasetError (no poses, no place on the tiles, another map frame, damaged tiles),
     ConfigError (an unknown camera or domain).
@@ -141,7 +141,7 @@ def write_aerial_dataset(
             if not tiles.covers(x - half, y + half, config.metres):
                 off += 1
                 continue
-            # The transform turns about the middle of pixel (S/2, S/2), not about its corner.
+            # The transform is centred on the centre of pixel (S/2, S/2), not on its corner.
             tile = tiles.crop(x - half, y + half, config.metres)
             view = polar_view(tile, heading_of(map_from_camera), angles, camera.height)
             jpeg = encode_jpeg(view)
@@ -161,8 +161,8 @@ def along_track(
 ) -> list[tuple[int, Transform]]:
     """Stamps and poses every `spacing` metres along a track, interpolated.
 
-    stamps_ns: int64 [N], strictly increasing. The count begins anew after a gap of MAX_GAP metres,
-    across which nothing is interpolated.
+    stamps_ns: int64 [N], strictly increasing. There is no interpolation across gaps of more than
+    MAX_GAP metres; after one the spacing starts again.
     """
     points = np.array([pose.translation for pose in poses])
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
@@ -170,19 +170,18 @@ def along_track(
     starts = [0, *(np.flatnonzero(steps > MAX_GAP) + 1), len(poses)]
     for first, end in pairwise(starts):
         way = np.concatenate([[0.0], np.cumsum(steps[first : end - 1])])
+        track = PoseBuffer.of(stamps_ns[first:end], poses[first:end], int(np.ptp(stamps_ns)))
         since = (stamps_ns[first:end] - stamps_ns[first]).astype(np.float64)
         for metres in np.arange(0.0, way[-1] + 1e-9, spacing):
             stamp = int(stamps_ns[first]) + round(float(np.interp(metres, way, since)))
-            whole = int(stamps_ns[-1] - stamps_ns[0])
-            pose = geometry.interpolate(stamps_ns[first:end], poses[first:end], stamp, whole)
-            found.append((stamp, pose))
+            found.append((stamp, track.at(stamp)))
     return found
 
 
 def _places(
     poses: Dataset, camera: str, config: AerialConfig
 ) -> Iterator[tuple[int, Transform, str]]:
-    """Stamp, map_from_camera and source of each picture, drive by drive."""
+    """Stamp, map_from_camera and source of each image, drive by drive."""
     names = poses.domains()
     if config.pose_domain and config.pose_domain not in names:
         raise ConfigError(f"{poses.directory} has no domain '{config.pose_domain}'; it has {names}")
@@ -211,20 +210,10 @@ def _camera_name(poses: Dataset, camera: str) -> str:
 
 
 def _camera(camera: Camera, config: AerialConfig) -> tuple[Camera, np.ndarray]:
-    """The camera that a polar picture stands for, and the angles [width] of its columns."""
+    """The camera of the polar images, and the angles [width] of its columns."""
     if config.fov is None:
-        width, height = config.width or camera.width, config.height or camera.height
-        sx, sy = width / camera.width, height / camera.height
-        view = replace(
-            camera,
-            width=width,
-            height=height,
-            fx=camera.fx * sx,
-            fy=camera.fy * sy,
-            cx=(camera.cx + 0.5) * sx - 0.5,
-            cy=(camera.cy + 0.5) * sy - 0.5,
-            distortion=(),
-        )
+        size = config.width or camera.width, config.height or camera.height
+        view = replace(camera.resized(*size), distortion=())
         return view, pinhole_angles(view)
     width, height = config.width or round(616 * config.fov / 360), config.height or 112
     fov = np.radians(config.fov)

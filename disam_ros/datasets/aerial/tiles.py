@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aerial pictures as tiles on a grid: a directory of images, and what ties them to the map.
+"""Aerial images as tiles on a grid in the map frame.
 
 tiles.json   format version, map frame, metres per pixel, tile pixels, origin, list of tiles
 tiles/…      the images, uint8 RGB; their names stand in tiles.json
@@ -10,7 +10,6 @@ side = metres_per_pixel · tile_pixels. Up in a tile is the map's +y (north), ri
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -20,22 +19,23 @@ import numpy as np
 
 from disam_ros import image
 from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files import read_json, write_json
 from disam_ros.image import encode_jpeg
 
 FORMAT_VERSION = 1
 CACHED_TILES = 64
-NAMED = 6  # tiles an error names at most
+NAMED = 6  # maximum number of tiles listed in an error
 
 
 @dataclass(frozen=True)
 class TileInfo:
-    """What all tiles share. Raises DatasetError for numbers that cannot be."""
+    """Geometry and source of all tiles. Raises DatasetError for impossible numbers."""
 
     metres_per_pixel: float
     tile_pixels: int  # width and height of each
     origin: tuple[float, float] = (0.0, 0.0)  # metres, south-western corner of tile (0, 0)
     map_frame: str = "map"
-    source: str = ""  # where the pictures come from, for people
+    source: str = ""  # origin of the images, for people
 
     def __post_init__(self) -> None:
         pixels = self.tile_pixels
@@ -87,8 +87,8 @@ class TileSet:
     def crop(self, x: float, y: float, metres: float) -> np.ndarray:
         """The square of `metres` around a point of the map, uint8 RGB [S, S, 3], north up.
 
-        S = metres / metres_per_pixel, rounded. Sampled bilinearly, so that (x, y) lies exactly in
-        the middle. Raises DatasetError naming the tiles that are missing or damaged.
+        S = metres / metres_per_pixel, rounded. Sampled bilinearly, so that (x, y) is exactly the
+        centre. Raises DatasetError naming the tiles that are missing or damaged.
         """
         size, left, low, right, up = self._place(x, y, metres)
         columns, rows = (size + (part > 0) for part in (right, up))
@@ -172,20 +172,16 @@ class TileWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             values = {"format_version": FORMAT_VERSION, **asdict(self.info), "tiles": self._tiles}
-            part = self.directory / "tiles.json.part"
-            part.write_text(json.dumps(values, indent=1) + "\n")
-            part.rename(self.directory / "tiles.json")
+            write_json(self.directory / "tiles.json", values, indent=1)
 
 
 def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
     path = directory / "tiles.json"
     if not path.is_file():
         raise DatasetError(f"{path} not found: {directory} is not a tile directory")
+    values = read_json(path, FORMAT_VERSION, DatasetError)
+    del values["format_version"]
     try:
-        values = json.loads(path.read_text())
-        version = values.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise DatasetError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
         tiles = {(int(t["column"]), int(t["row"])): str(t["path"]) for t in values.pop("tiles")}
         return TileInfo(**{**values, "origin": tuple(values["origin"])}), tiles
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the cameras of a bag: their image topics, intrinsics and place on the vehicle."""
+"""The cameras of a bag: image topics, intrinsics and extrinsics."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def camera_name(topic: str) -> str:
 
 
 def info_topic(topic: str) -> str:
-    """The camera_info topic beside an image topic (the convention of image_transport)."""
+    """The camera_info topic of an image topic (the convention of image_transport)."""
     base = topic.removesuffix("/compressed")
     return base.rsplit("/", 1)[0] + "/camera_info"
 
@@ -60,9 +60,9 @@ def read_camera(
 ) -> Camera:
     """Intrinsics and extrinsics of the camera behind an image topic.
 
-    Extrinsics come from /tf_static, else from `fallback`, else the camera is taken to sit at the
-    base's origin and to look ahead; intrinsics come from camera_info, else a field of view of 53°
-    is assumed. What is assumed is logged as a warning.
+    Extrinsics come from /tf_static, else from `fallback`, else the camera is assumed at the base's
+    origin, facing forward; intrinsics come from camera_info, else a horizontal field of view of
+    53° is assumed. Assumptions are logged as warnings.
     """
     image = _first(reader, topic)
     if image is None:
@@ -73,15 +73,21 @@ def read_camera(
         logger.warning(
             "%s: neither /tf_static nor the settings place frame '%s' of %s on '%s'; "
             "assuming a camera at its origin that looks ahead",
-            *(reader.path, image.header.frame_id, topic, base_frame),
+            reader.path,
+            image.header.frame_id,
+            topic,
+            base_frame,
         )
-    beside = info_topic(topic)
-    info = _first(reader, beside) if beside in reader.topics() else None
+    described = info_topic(topic)
+    info = _first(reader, described) if described in reader.topics() else None
     if info is not None and info.k[0] > 0:
         return _from_info(info, pose)
     height, width = decode_image(image).shape[:2]
     logger.warning(
-        "%s: no calibration on %s; assuming a focal length of %d pixels", reader.path, beside, width
+        "%s: no calibration on %s; assuming a focal length of %d pixels",
+        reader.path,
+        described,
+        width,
     )
     return Camera(width, height, width, width, width / 2, height / 2, (), pose)
 

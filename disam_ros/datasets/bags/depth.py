@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth images of a bag, each given to the colour image nearest in time."""
+"""The depth images of a bag, associated with colour images by stamp."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MILLIMETRE = 0.001
 
 
 def depth_topic(image_topic: str) -> str:
-    """Depth topic beside an image topic: …/front/image_raw → …/front/depth/image_raw."""
+    """Depth topic of an image topic: …/front/image_raw → …/front/depth/image_raw."""
     parent, name = image_topic.removesuffix("/compressed").rsplit("/", 1)
     return f"{parent}/depth/{name}"
 
@@ -29,8 +29,8 @@ class DepthImages:
     """The depth images of a bag by camera; false where it holds none.
 
     image_topics: camera → colour image topic. topics: camera → depth topic; None takes those that
-    `depth_topic` names where the bag has them. max_gap: seconds between the stamps of a colour and
-    a depth image beyond which they do not belong together.
+    `depth_topic` names where the bag has them. max_gap: longest time [s] between the stamps of a
+    colour image and its depth image.
 
     Raises BagError for topics that the bag lacks or whose first image is no depth.
     """
@@ -44,15 +44,17 @@ class DepthImages:
     ) -> None:
         self._reader, self._max_gap_ns = reader, round(max_gap * 1e9)
         held = reader.topics_of(messages.IMAGE)
-        beside = {camera: depth_topic(topic) for camera, topic in image_topics.items()}
-        found = {camera: topic for camera, topic in beside.items() if topic in held}
+        expected = {camera: depth_topic(topic) for camera, topic in image_topics.items()}
+        found = {camera: topic for camera, topic in expected.items() if topic in held}
         self.topics = dict(found if topics is None else topics)
         if strange := set(self.topics) - set(image_topics):
             raise BagError(
                 f"depth topics name the cameras {sorted(strange)}; there are {sorted(image_topics)}"
             )
         encodings = {self._encoding(topic) for topic in self.topics.values()}
-        self.unit = MILLIMETRE if encodings == {"16UC1"} else DEPTH_UNIT  # metres of one step kept
+        self.unit = (
+            MILLIMETRE if encodings == {"16UC1"} else DEPTH_UNIT
+        )  # metres per step of the stored depth
 
     def __bool__(self) -> bool:
         return bool(self.topics)
@@ -85,7 +87,7 @@ class DepthImages:
             logger.warning("%s: %d damaged depth images left out", topic, damaged)
 
     def _encoding(self, topic: str) -> str:
-        """Encoding of a topic's first image. Raises BagError unless it is one of depth."""
+        """Encoding of a topic's first image. Raises BagError unless it is a depth encoding."""
         kind = self._reader.topics().get(topic)
         if kind is not None and kind.type != messages.IMAGE:
             raise BagError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dataset directory → bag, as if a vehicle had recorded the drive."""
+"""Dataset directory → bag with the topics of a recorded drive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MARGIN_NS = 10**9  # odometry and fixes this long before and after the images are kept
 WEATHER_PERIOD_NS = 10**9
 
-Event = tuple[int, Callable[[], None]]  # stamp and what writes the messages that carry it
+Event = tuple[int, Callable[[], None]]  # a stamp, and a function that writes its messages
 
 
 def dataset_to_bag(
@@ -118,7 +118,7 @@ def _image_events(
 def _pose_events(
     writer: BagWriter, dataset: Dataset, records: list[ImageRecord]
 ) -> Iterator[Event]:
-    """map_from_base, once per stamp; cameras that fire together tell the same pose."""
+    """map_from_base, once per stamp: cameras that fire together have the same base pose."""
     done: set[int] = set()
     for record in records:
         if record.map_from_camera is None or record.stamp_ns in done:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """sensor_msgs Image and CompressedImage → uint8 RGB [H, W, 3] or depth in metres, without ROS.
 
-Takes the plain fields of a message, so that bags and nodes decode with one and the same code.
+Takes the plain fields of a message, so that bags and nodes share the decoder.
 """
 
 from __future__ import annotations

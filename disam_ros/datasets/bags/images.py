@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images of a bag, each with the pose of its camera."""
+"""The images of a bag with interpolated camera poses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from disam_ros import geometry
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
 from disam_ros.datasets.bags.poses import read_odometry_topic, read_poses
@@ -18,13 +15,14 @@ from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import BagError, DomainError
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import PoseBuffer
 
 
 class BagImage(NamedTuple):
     """One image message. map_from_camera: None where no pose is known at its stamp.
 
-    weather: the last valid word on a topic `…/weather` before it. place: latitude and longitude
-    (degrees) of the last valid fix before it. None: none yet.
+    weather: the last valid word on a topic `…/weather` before it; place: latitude and longitude
+    [°] of the last valid fix before it; None before the first.
     """
 
     camera: str
@@ -37,10 +35,10 @@ class BagImage(NamedTuple):
 
 
 class BagImages:
-    """Iterates over the images of a bag in the order of their log times; each pass reads anew.
+    """Iterates over the images of a bag in the order of their log times.
 
     image_topics: camera name → topic; None takes all image topics, named by the path element
-    before `image…`. pose_topic: see `read_poses`. base_from_camera: used for cameras that
+    before `image…`. pose_topic: see `read_poses`. base_from_camera: extrinsics of cameras that
     /tf_static does not place. max_pose_gap: seconds between two poses beyond which none is
     interpolated. require_poses: False takes a bag whose poses are absent or in another frame than
     `map_frame`, too; `pose_fault` then says why none is known. Raises BagError where the bag lacks
@@ -61,7 +59,7 @@ class BagImages:
     ) -> None:
         self.bag = Path(bag)
         self.pose_fault = ""
-        self._max_gap_ns = round(max_pose_gap * 1e9)
+        max_gap_ns = round(max_pose_gap * 1e9)
         with BagReader(bag) as reader:
             self.topics = dict(image_topics or find_image_topics(reader))
             placed = dict(base_from_camera or {})
@@ -72,13 +70,12 @@ class BagImages:
             latitude, longitude = first_fix(reader)
             frames = {"map_frame": map_frame, "base_frame": base_frame}
             try:
-                self.stamps_ns, self.poses = read_poses(
-                    reader, pose_topic, **frames, any_frame=require_poses
-                )
+                poses = read_poses(reader, pose_topic, **frames, any_frame=require_poses)
+                self.track = PoseBuffer.of(*poses, max_gap_ns)
             except BagError as error:
                 if require_poses or (pose_topic and pose_topic not in reader.topics()):
                     raise
-                self.stamps_ns, self.poses = np.zeros(0, np.int64), []
+                self.track = PoseBuffer(max_gap_ns)
                 self.pose_fault = str(error)
             self.odometry = read_odometry_topic(reader)
             held = reader.topics()
@@ -100,9 +97,9 @@ class BagImages:
         weather: str | None = None
         place: tuple[float, float] | None = None
         with BagReader(self.bag) as reader:
-            told = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
-            told += reader.topics_of(messages.FIX)
-            for raw, message in reader.messages([*camera_of, *told]):
+            side_topics = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
+            side_topics += reader.topics_of(messages.FIX)
+            for raw, message in reader.messages([*camera_of, *side_topics]):
                 if raw.topic in camera_of:
                     camera = camera_of[raw.topic]
                     stamp_ns = messages.stamp_ns(message)
@@ -114,7 +111,7 @@ class BagImages:
                     weather = message.data or None
 
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
-        base = geometry.interpolate(self.stamps_ns, self.poses, stamp_ns, self._max_gap_ns)
+        base = self.track.at(stamp_ns)
         return None if base is None else base @ self.info.cameras[camera].base_from_camera
 
 
@@ -134,7 +131,7 @@ def place_of(fix: Any) -> tuple[float, float] | None:
 
 
 def is_weather(word: str) -> bool:
-    """Whether a weather word is understood."""
+    """Whether a weather word is known."""
     try:
         parse_weather(word)
     except DomainError:

@@ -79,7 +79,9 @@ def stamp_ns(message: Any) -> int:
 
 def serialized_stamp_ns(data: bytes | memoryview) -> int:
     """Header stamp in nanoseconds of a serialized message that begins with its header."""
-    little = data[1] & 1  # CDR: four bytes that tell the byte order, then the fields
+    little = (
+        data[1] & 1
+    )  # CDR: four bytes of encapsulation header with the byte order, then the fields
     seconds, nanoseconds = struct.unpack_from("<iI" if little else ">iI", data, 4)
     return seconds * 10**9 + nanoseconds
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the vehicle was (`map_from_base`) and where its cameras sit, read from a bag."""
+"""Poses of the vehicle (`map_from_base`) and extrinsics of its cameras, read from a bag."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from disam_ros.datasets.bags import messages, tf
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import BagError, GeometryError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.pose_buffer import sort_by_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def read_poses(
 
 
 def choose_pose_topic(reader: BagReader, map_frame: str, base_frame: str) -> str:
-    """The pose topic `read_poses` takes by itself. Raises BagError where there is none."""
+    """The pose topic that `read_poses` chooses. Raises BagError where there is none."""
     topics = reader.topics()
     if GROUND_TRUTH in topics and topics[GROUND_TRUTH].type in POSE_TYPES:
         return GROUND_TRUTH
@@ -93,7 +94,7 @@ def read_odometry_topic(reader: BagReader) -> tuple[np.ndarray, list[Transform]]
         with suppress(GeometryError):
             poses.append(_pose_of(message))
             stamps.append(messages.stamp_ns(message))
-    return tf.sort_by_stamp(stamps, poses) if len(poses) > 1 else None
+    return sort_by_stamp(stamps, poses) if len(poses) > 1 else None
 
 
 def read_base_from_camera(
@@ -105,7 +106,7 @@ def read_base_from_camera(
 
 
 def forward_camera() -> Transform:
-    """`base_from_camera` of a camera at the base's origin that looks ahead, optical axes."""
+    """`base_from_camera` of a camera at the base's origin, facing forward, optical axes."""
     return Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
 
 
@@ -150,9 +151,12 @@ def _from_topic(
     if other_frames:
         logger.warning(
             "%s: poses of %s are given in frame %s and are taken as '%s'; odometry drifts",
-            *(reader.path, topic, sorted(other_frames), map_frame),
+            reader.path,
+            topic,
+            sorted(other_frames),
+            map_frame,
         )
-    return *tf.sort_by_stamp(stamps, poses), skipped
+    return *sort_by_stamp(stamps, poses), skipped
 
 
 def _pose_of(message: Any) -> Transform:

@@ -17,7 +17,7 @@ from disam_ros.errors import BagError, DisamError
 
 
 class TopicSummary(NamedTuple):
-    """What a bag holds of one topic."""
+    """Type and number of messages of a topic."""
 
     type: str  # such as sensor_msgs/msg/Image
     count: int
@@ -141,7 +141,7 @@ def _unknown_topic(path: Path, topic: str, known: dict[str, TopicSummary]) -> st
 
 @contextmanager
 def _explained(path: Path, what: str = "") -> Iterator[None]:
-    """Turn what the library raises on damaged bytes into a BagError.
+    """Turn exceptions of the library on damaged bytes into a BagError.
 
     Broken records surface there as TypeError, struct.error, KeyError, zstd or sqlite errors and
     more, so every exception is caught. Only library code may run inside.

@@ -12,7 +12,8 @@ import numpy as np
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import GeometryError
-from disam_ros.geometry import Transform, interpolate
+from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import PoseBuffer
 
 logger = logging.getLogger(__name__)
 TF_TOPICS = ("/tf", "/tf_static")
@@ -27,9 +28,9 @@ class Edge:
     stamps_ns: list[int] = field(default_factory=list)
     transforms: list[Transform] = field(default_factory=list)
 
-    def sorted(self) -> tuple[np.ndarray, list[Transform]]:
-        """Stamps int64 [N], strictly increasing, and their transforms."""
-        return sort_by_stamp(self.stamps_ns, self.transforms)
+    def buffer(self, max_gap_ns: int) -> PoseBuffer:
+        """The transforms over time."""
+        return PoseBuffer.of(self.stamps_ns, self.transforms, max_gap_ns)
 
 
 def read_tree(reader: BagReader, static_only: bool = False) -> dict[str, Edge]:
@@ -50,7 +51,7 @@ def read_tree(reader: BagReader, static_only: bool = False) -> dict[str, Edge]:
 
 
 def chain(tree: dict[str, Edge], target: str, source: str) -> list[Edge] | None:
-    """Edges from `source` up to its ancestor `target`, lowest first; None if it is no ancestor."""
+    """Edges from `source` up to its ancestor `target`, lowest first; None if it is not one."""
     edges: list[Edge] = []
     frame = source
     while frame != target:
@@ -76,33 +77,22 @@ def track(edges: list[Edge], max_gap_ns: int) -> tuple[np.ndarray, list[Transfor
 
     The other moving edges are interpolated; a stamp they do not cover within `max_gap_ns` fails.
     """
-    moving = {id(edge): edge.sorted() for edge in edges if not edge.static}
+    moving = {id(edge): edge.buffer(max_gap_ns) for edge in edges if not edge.static}
     lowest = next(edge for edge in edges if not edge.static)
+    moments = moving[id(lowest)].stamps_ns
     stamps: list[int] = []
     poses: list[Transform] = []
-    for stamp in moving[id(lowest)][0].tolist():
+    for stamp in moments.tolist():
         pose = Transform.identity()
         for edge in edges:
-            step = (
-                edge.transforms[-1]
-                if edge.static
-                else interpolate(*moving[id(edge)], stamp, max_gap_ns)
-            )
+            step = edge.transforms[-1] if edge.static else moving[id(edge)].at(stamp)
             if step is None:
                 break
             pose = step @ pose
         else:
             stamps.append(stamp)
             poses.append(pose)
-    return np.array(stamps, dtype=np.int64), poses, len(moving[id(lowest)][0]) - len(stamps)
-
-
-def sort_by_stamp(
-    stamps_ns: list[int], poses: list[Transform]
-) -> tuple[np.ndarray, list[Transform]]:
-    """Stamps int64 [N], strictly increasing (of equal ones the first stays), and their poses."""
-    stamps, first = np.unique(np.array(stamps_ns, dtype=np.int64), return_index=True)
-    return stamps, [poses[i] for i in first]
+    return np.array(stamps, dtype=np.int64), poses, len(moments) - len(stamps)
 
 
 def _add(tree: dict[str, Edge], stamped: Any, static: bool) -> None:

@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BagConversion:
-    """What became of the images of a bag; the first number is the sum of all but the last."""
+    """Counts of a bag's images by outcome; the first is the sum of all but the last."""
 
     images: int
     kept: int
     without_pose: int
-    near_keyframe: int  # too near the last kept image of its camera
+    near_keyframe: int  # too close to the last keyframe of its camera
     damaged: int  # could not be decoded
     repeated: int  # same camera and stamp as an image before
     with_depth: int  # of those kept
@@ -54,8 +54,8 @@ def bag_to_dataset(
     """Write the images of a bag, each with the pose at its stamp, as a dataset directory.
 
     domain: name given to every image. keyframe_distance (metres), keyframe_angle (degrees): see
-    keyframes.py. depth_topics: camera → depth topic; None takes those beside the image topics (see
-    `depth_topic`), an empty mapping none. max_depth_gap: longest seconds between an image and its
+    keyframes.py. depth_topics: camera → depth topic; None takes the usual ones (see
+    `depth_topic`), an empty mapping none. max_depth_gap: longest time [s] between an image and its
     depth. options: as in `BagImages`; images without a pose are dropped and counted.
     JPEGs are stored as they are. The first valid fix becomes the dataset's place on Earth.
 
@@ -99,7 +99,7 @@ def _copy(
 
 
 def _copy_depth(depths: DepthImages, kept: list[ImageRecord], writer: DatasetWriter) -> int:
-    """Number of images given a depth map."""
+    """Store depth maps; returns the number of images with one."""
     count = 0
     for camera in depths.topics:
         records = [record for record in kept if record.camera == camera]

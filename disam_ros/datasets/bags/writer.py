@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -20,6 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
 from disam_ros.errors import BagError
+from disam_ros.files import sync, sync_directory
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image
 
@@ -36,7 +36,7 @@ class BagWriter:
     """A rosbag2 directory being written. Use as a context manager.
 
     The bag appears under its name only after a clean exit; until then it grows in a hidden
-    directory `.NAME.*.part` beside it, which a killed process leaves behind. A message's log time
+    directory `.NAME.*.part` next to it, which a killed process leaves behind. A message's log time
     is its stamp. The chunks of an mcap are not compressed: JPEGs would not shrink.
 
     Raises BagError when `path` exists, the storage is unknown or the disk refuses.
@@ -148,12 +148,12 @@ class BagWriter:
         self.write("/ground_truth/pose", message, stamp_ns, messages.RELIABLE_QOS)
 
     def route(self, stamp_ns: int, map_from_base: Sequence[Transform]) -> None:
-        """The way along which a map was made, on /map/route, latched."""
+        """The route of a map on /map/route, latched."""
         message = messages.path(stamp_ns, self._map_frame, map_from_base)
         self.write("/map/route", message, stamp_ns, messages.LATCHED_QOS)
 
     def tf_static(self, stamp_ns: int, base_from_cameras: Mapping[str, Transform]) -> None:
-        """Where the optical camera frames sit on the vehicle, on /tf_static, latched."""
+        """Extrinsics of the optical camera frames on /tf_static, latched."""
         transforms = [
             messages.transform_stamped(stamp_ns, self._base_frame, optical_frame(camera), pose)
             for camera, pose in base_from_cameras.items()
@@ -193,13 +193,14 @@ class BagWriter:
         self._writer = None
         for file in (self._part / self.path.name).iterdir():
             with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+                sync(opened)
         self._refuse_existing()
         (self._part / self.path.name).chmod(0o755)
         (self._part / self.path.name).rename(self.path)
+        sync_directory(self.path.absolute().parent)
 
     def _discard(self) -> None:
-        """Remove what is unfinished; does nothing after a clean end but remove the empty folder."""
+        """Remove the unfinished bag, or the empty folder after a clean end."""
         if self._writer is not None and self._writer.storage is not None:
             with suppress(OSError, ValueError, sqlite3.Error):
                 self._writer.abort()

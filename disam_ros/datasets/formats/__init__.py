@@ -2,7 +2,7 @@
 """Public place-recognition data sets → dataset directories.
 
 Every adapter is `read(directory, *, …settings of the format) -> ForeignDataset`; a new one needs a
-module beside these and a line in FORMATS.
+module here and a line in FORMATS.
 """
 
 from collections.abc import Callable

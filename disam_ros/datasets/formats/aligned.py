@@ -39,9 +39,12 @@ def read(directory: Path | str, *, intrinsics: Sequence[float] = ()) -> ForeignD
     height, width = image.read(next(iter(files.values()))[0]).shape[:2]
     records = [
         ImageRecord(
-            *(0, place * 1_000_000_000, CAMERA, name),
-            path.relative_to(directory).as_posix(),
-            Transform.from_rotation(np.array([float(place), 0.0, 0.0]), BODY_FROM_OPTICAL),
+            id=0,
+            stamp_ns=place * 1_000_000_000,
+            camera=CAMERA,
+            domain=name,
+            source=path.relative_to(directory).as_posix(),
+            map_from_camera=Transform.from_rotation(np.array([place, 0, 0]), BODY_FROM_OPTICAL),
         )
         for name, paths in files.items()
         for place, path in enumerate(paths)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of the images; the first number is the sum of the next two."""
+    """Counts of images by outcome; the first is the sum of the next two."""
 
     images: int
     kept: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every adapter reads into, and reading the text files of public data sets."""
+"""The common form of public data sets, and helpers to read their text files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# A camera at the base's origin that looks ahead: taken where a data set does not say how its
-# camera is mounted, so that base poses have REP-103 axes.
+# A camera at the base's origin, facing forward: assumed where a data set does not give its
+# extrinsics, so that base poses have REP-103 axes.
 LOOKS_AHEAD = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
 
 
@@ -106,9 +106,9 @@ def pose_of_matrix(where: str, rows: np.ndarray) -> Transform:
 
 
 def pinhole(size: tuple[int, int], values: Sequence[float], what: str) -> Camera:
-    """A camera that looks ahead from fx fy cx cy [k1 k2 p1 p2 [k3]] (pixels) and width, height.
+    """A camera facing forward, from fx fy cx cy [k1 k2 p1 p2 [k3]] (pixels) and width, height.
 
-    No values: intrinsics unknown, which focal lengths of 0 stand for. Raises DatasetError.
+    No values: unknown intrinsics, stored as focal lengths of 0. Raises DatasetError.
     """
     if len(values) not in (0, 4, 8, 9):
         raise DatasetError(
@@ -120,7 +120,7 @@ def pinhole(size: tuple[int, int], values: Sequence[float], what: str) -> Camera
 
 
 def warn_of_unused_poses(poses: Collection[str], records: list[ImageRecord], where: str) -> None:
-    """Tell how many listed poses have no image, `poses` being the names of those left over.
+    """Log the number of listed poses without an image; poses: their names.
 
     Raises DatasetError where no image has a pose at all.
     """

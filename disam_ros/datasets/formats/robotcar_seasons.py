@@ -33,8 +33,16 @@ SIZE = (1024, 1024)  # width, height
 OXFORD = (51.76, -1.26)  # degrees north and east, near enough for the sun
 REFERENCE = "overcast-reference"
 CONDITIONS = (
-    *(REFERENCE, "dawn", "dusk", "night", "night-rain", "overcast-summer", "overcast-winter"),
-    *("rain", "snow", "sun"),
+    REFERENCE,
+    "dawn",
+    "dusk",
+    "night",
+    "night-rain",
+    "overcast-summer",
+    "overcast-winter",
+    "rain",
+    "snow",
+    "sun",
 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images beside a TUM trajectory.
+"""Images with a TUM trajectory.
 
 From the "File Formats" page of the TUM RGB-D benchmark: `rgb.txt` has lines `timestamp file`, the
 trajectory `timestamp tx ty tz qx qy qz qw`, seconds since 1970, the position and orientation of the
@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-import numpy as np
-
 from disam_ros import image
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.formats.foreign import (
@@ -26,7 +24,8 @@ from disam_ros.datasets.formats.foreign import (
     to_floats,
 )
 from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.geometry import Transform, interpolate
+from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import PoseBuffer
 
 CAMERA = "front"
 INTRINSICS = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3")
@@ -45,23 +44,27 @@ def read(
 
     images: a list of `timestamp file` lines or a folder of images named by their stamps, relative
     to `directory`; default: rgb.txt, else the folder rgb. intrinsics: in pixels, fx fy cx cy
-    [k1 k2 p1 p2 [k3]]; default: the numbers in calibration.txt. max_gap: seconds between two poses
-    beyond which none is interpolated. Raises DatasetError.
+    [k1 k2 p1 p2 [k3]]; default: the numbers in calibration.txt. max_gap: longest time [s] between
+    two poses across which is interpolated. Raises DatasetError.
     """
     directory = Path(directory)
     chosen = directory / (images or ("rgb.txt" if (directory / "rgb.txt").is_file() else "rgb"))
     files = _listed(chosen) if chosen.is_file() else _named_by_stamp(chosen)
     if not files:
         raise DatasetError(f"{chosen} lists no images; expected lines 'timestamp file'")
-    track = _read_trajectory(directory / trajectory)
-    stamps, poses, gap_ns = np.array(list(track)), list(track.values()), round(max_gap * 1e9)
+    track = _read_trajectory(directory / trajectory, round(max_gap * 1e9))
     records = [
         ImageRecord(
-            *(0, stamp_ns, CAMERA, domain, os.path.relpath(path, directory)),
-            interpolate(stamps, poses, stamp_ns, gap_ns),
+            id=0,
+            stamp_ns=stamp_ns,
+            camera=CAMERA,
+            domain=domain,
+            source=os.path.relpath(path, directory),
+            map_from_camera=track.at(stamp_ns),
         )
         for stamp_ns, path in sorted(files.items())
     ]
+    stamps = track.stamps_ns
     if all(record.map_from_camera is None for record in records):
         raise DatasetError(
             f"{directory / trajectory} has poses at {stamps[0] / 1e9:.3f} to "
@@ -74,8 +77,8 @@ def read(
     return ForeignDataset(directory, info, records)
 
 
-def _read_trajectory(path: Path) -> dict[int, Transform]:
-    """map_from_camera by stamp (ns), in time order."""
+def _read_trajectory(path: Path, max_gap_ns: int) -> PoseBuffer:
+    """map_from_camera over time; of lines of one stamp the last counts."""
     poses = {}
     for where, (stamp, *fields) in text_rows(path):
         values = to_floats(where, fields, "tx ty tz qx qy qz qw")
@@ -85,7 +88,7 @@ def _read_trajectory(path: Path) -> dict[int, Transform]:
             raise DatasetError(f"{where}: {error}") from error
     if not poses:
         raise DatasetError(f"{path} holds no poses; expected lines timestamp tx ty tz qx qy qz qw")
-    return dict(sorted(poses.items()))
+    return PoseBuffer.of(list(poses), list(poses.values()), max_gap_ns)
 
 
 def _listed(path: Path) -> dict[int, Path]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report.html: figures, plots and pictures of an evaluation in one file."""
+"""report.html: tables, plots and images of an evaluation in one file."""
 
 from disam_ros.evaluation.report.examples import Example, choose, load
 from disam_ros.evaluation.report.page import write_report

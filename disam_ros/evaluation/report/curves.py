@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scores and covariances are worth: precision and recall, histograms, consistency."""
+"""Plots of scores and covariances: precision–recall, histograms, consistency."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from disam_ros.evaluation.report.svg import (
     to_svg,
 )
 
-MOST_POINTS = 800  # of a curve
+MAX_VERTICES = 800  # of a curve
 BINS = 30  # of a histogram
-COLUMNS = 3  # histograms beside each other
+COLUMNS = 3  # histograms in a row
 LEGEND_ROW = 19  # pixels
 
 
@@ -46,7 +46,7 @@ def precision_recall_plot(conditions: Mapping[str, Condition]) -> Markup:
     lowest = min(line.get_ydata().min() for line in axes.lines)
     axes.set(xlim=(0, 1), ylim=(min(0.9, np.floor(10 * lowest) / 10), 1.0))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.set(xlabel="recall: right answers of all possible", ylabel="precision: right of answered")
+    axes.set(xlabel="recall: right of possible answers", ylabel="precision: right of given answers")
     _percent(axes)
     figure.legend(loc="outside lower left")
     return to_svg(figure, "Precision over recall")
@@ -54,21 +54,21 @@ def precision_recall_plot(conditions: Mapping[str, Condition]) -> Markup:
 
 @styled
 def consistency_plot(conditions: Mapping[str, Condition]) -> Markup:
-    """Share of position errors inside the ellipsoid that should hold a share of them."""
+    """Share of position errors inside the confidence ellipsoid over its probability."""
     figure = new_figure(HALF, 400 + LEGEND_ROW * len(conditions))
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
     for index, (name, condition) in enumerate(conditions.items()):
-        told = np.sort(chi2.cdf(normalized_errors(condition), 3))
-        if len(told):
-            found = (np.arange(len(told)) + 0.5) / len(told)
-            x, y = _thinned(np.concatenate([[0], told, [1]]), np.concatenate([[0], found, [1]]))
+        expected = np.sort(chi2.cdf(normalized_errors(condition), 3))
+        if len(expected):
+            found = (np.arange(len(expected)) + 0.5) / len(expected)
+            x, y = _thinned(np.concatenate([[0], expected, [1]]), np.concatenate([[0], found, [1]]))
             style = {"lw": 2, "clip_on": False, **named_style(index)}
             axes.plot(x, y, label=label_of(name), **style)
-    axes.text(0.04, 0.95, "too cautious", color=COLOURS["muted"], va="top")
+    axes.text(0.04, 0.95, "conservative", color=COLOURS["muted"], va="top")
     axes.text(0.96, 0.05, "overconfident", color=COLOURS["muted"], ha="right")
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.set(xlabel="share told by the covariance", ylabel="share of true errors inside")
+    axes.set(xlabel="probability of the ellipsoid", ylabel="share of true positions inside")
     _percent(axes)
     figure.legend(loc="outside lower left")
     return to_svg(figure, "Consistency of the position's covariance")
@@ -76,7 +76,7 @@ def consistency_plot(conditions: Mapping[str, Condition]) -> Markup:
 
 @styled
 def score_histograms(conditions: Mapping[str, Condition], criteria: Criteria) -> Markup:
-    """Scores of best matches, right and wrong ones on top of each other, by condition."""
+    """Scores of best matches, right and wrong ones stacked, by condition."""
     groups = {}
     for name, condition in conditions.items():
         frames = [f for f in condition.frames if f.truth is not None and f.best is not None]
@@ -110,7 +110,7 @@ def score_histograms(conditions: Mapping[str, Condition], criteria: Criteria) ->
 
 
 def normalized_errors(condition: Condition) -> np.ndarray:
-    """Normalized position errors squared, eᵀ Σ⁻¹ e [N], of answers with truth and covariance."""
+    """Position NEES, eᵀ Σ⁻¹ e [N], of answers with truth and covariance."""
     frames = [
         f
         for f in condition.frames
@@ -124,8 +124,8 @@ def normalized_errors(condition: Condition) -> np.ndarray:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most MOST_POINTS points of a curve, its ends among them."""
-    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).astype(int))
+    """At most MAX_VERTICES points of a curve, including its ends."""
+    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_VERTICES)).astype(int))
     return x[rows], y[rows]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames worth looking at: queries, where they look, and what they were taken for."""
+"""Example frames for the report: query, activation map and matched map image."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import numpy as np
 from disam_ros.datasets.dataset import ImageRecord
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import DisamError, ImageError
+from disam_ros.evaluation.frames import RIGHT, WRONG, EvaluatedFrame, has_truth, verdict
 from disam_ros.evaluation.judge import Condition, Evaluation
-from disam_ros.evaluation.judged import RIGHT, WRONG, Judged, has_truth, verdict
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.localization.localizer import Localizer
 
 BEST = "best"
 WORST = "worst"
 COUNTS = {BEST: 3, WORST: 4}  # frames shown per condition
-HEAT_LEAST, HEAT_MOST = 0.1, 0.75  # share of the heat's colour where it is cold and hot
+MIN_HEAT, MAX_HEAT = 0.1, 0.75  # opacity of the activation map where it is 0 and 1
 
 
 @dataclass(frozen=True)
 class Choice:
     """A frame to show. kind: BEST or WORST."""
 
-    frame: Judged
+    frame: EvaluatedFrame
     condition: str
     kind: str
 
 
 @dataclass(frozen=True)
 class Example(Choice):
-    """A chosen frame with its pictures, uint8 RGB [H, W, 3].
+    """A chosen frame with its images, uint8 RGB [H, W, 3].
 
-    heat: float32 [g, g] in [0, 1], where the query looks like the match; None where that cannot be
-    told. match: the map's image; None where it is not at hand.
+    heat: activation map of the query against its match, float32 [g, g] in [0, 1]; None where there
+    is none. match: the map image; None where it is not available.
     """
 
     query: np.ndarray
@@ -49,8 +49,8 @@ class Example(Choice):
 def choose(evaluation: Evaluation) -> list[Choice]:
     """The frames to show of each condition, the best first.
 
-    Best: right answers of high score, spread along the route. Worst: wrong answers of the highest
-    scores, the most dangerous. Without true poses: the highest and the lowest scores.
+    Best: right answers with high scores, spread along the route. Worst: wrong answers with the
+    highest scores. Without true poses: the highest and the lowest scores.
     """
     chosen = []
     for name, condition in evaluation.conditions.items():
@@ -66,9 +66,9 @@ def choose(evaluation: Evaluation) -> list[Choice]:
 def load(
     chosen: Sequence[Choice], localizer: Localizer, references: ImageSource | None
 ) -> list[Example]:
-    """The pictures of chosen frames, in their order; without those that cannot be read.
+    """The images of chosen frames, in their order, without those that cannot be read.
 
-    references: the drive that the map was made from, if it is at hand.
+    references: the drive that the map was built from, if it is available.
     """
     queries = _queries(chosen)
     matches = {} if references is None else _matches(chosen, localizer, references)
@@ -87,23 +87,25 @@ def load(
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Heat [g, g] in [0, 1] over an image (uint8 RGB [H, W, 3]), which loses its own colours."""
+    """Activation map [g, g] in [0, 1] over the grey image (uint8 RGB [H, W, 3])."""
     size = (image.shape[1], image.shape[0])
     heat = cv2.resize(heat.astype(np.float32), size, interpolation=cv2.INTER_CUBIC).clip(0, 1)
     colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    share = HEAT_LEAST + (HEAT_MOST - HEAT_LEAST) * heat[..., None]
+    share = MIN_HEAT + (MAX_HEAT - MIN_HEAT) * heat[..., None]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     return ((1 - share) * grey + share * colours).astype(np.uint8)
 
 
-def _by_truth(condition: Condition, criteria: Criteria) -> tuple[list[Judged], list[Judged]]:
+def _by_truth(
+    condition: Condition, criteria: Criteria
+) -> tuple[list[EvaluatedFrame], list[EvaluatedFrame]]:
     right = [f for f in condition.frames if verdict(f, criteria) == RIGHT]
     wrong = [f for f in condition.frames if verdict(f, criteria) == WRONG]
     worst = sorted(wrong, key=lambda f: -f.answer.score)
     return _spread(right), _apart(worst, criteria.recall_distance)[: COUNTS[WORST]]
 
 
-def _by_score(condition: Condition) -> tuple[list[Judged], list[Judged]]:
+def _by_score(condition: Condition) -> tuple[list[EvaluatedFrame], list[EvaluatedFrame]]:
     matched = [frame for frame in condition.frames if frame.best is not None]
     best = _spread(matched)
     shown = set(map(id, best))
@@ -111,16 +113,16 @@ def _by_score(condition: Condition) -> tuple[list[Judged], list[Judged]]:
     return best, worst[: COUNTS[WORST]]
 
 
-def _spread(frames: Sequence[Judged]) -> list[Judged]:
-    """The highest score of each of several parts of equal length."""
+def _spread(frames: Sequence[EvaluatedFrame]) -> list[EvaluatedFrame]:
+    """The frame with the highest score in each of several parts of equal length."""
     parts = np.array_split(np.arange(len(frames)), COUNTS[BEST])
     return [max((frames[i] for i in p), key=lambda f: f.answer.score) for p in parts if len(p)]
 
 
-def _apart(frames: Sequence[Judged], distance: float) -> list[Judged]:
-    """The same frames; those taken near (metres) an earlier one come last."""
-    first: list[Judged] = []
-    later: list[Judged] = []
+def _apart(frames: Sequence[EvaluatedFrame], distance: float) -> list[EvaluatedFrame]:
+    """The same frames, those within `distance` [m] of an earlier one last."""
+    first: list[EvaluatedFrame] = []
+    later: list[EvaluatedFrame] = []
     for frame in frames:
         gaps = [np.linalg.norm(frame.truth.translation - f.truth.translation) for f in first]
         (later if min(gaps, default=np.inf) <= distance else first).append(frame)
@@ -129,8 +131,8 @@ def _apart(frames: Sequence[Judged], distance: float) -> list[Judged]:
     return first + later
 
 
-def _key(frame: Judged) -> tuple[int, int]:
-    """Names an image: its drive and its number in there."""
+def _key(frame: EvaluatedFrame) -> tuple[int, int]:
+    """Key of an image: its drive and its number."""
     return id(frame.drive), frame.answer.record.id
 
 
@@ -157,7 +159,8 @@ def _matches(
 ) -> dict[int, np.ndarray]:
     """Map images of the best matches by their number in the map.
 
-    An image of the map's drive is known by camera and stamp, else by a source that is its alone.
+    Images of the map's drive are identified by camera and stamp, else by their source if it is
+    unique.
     """
     best = {choice.frame.answer.best.id: choice.frame.answer.best for choice in chosen}
     sources = Counter(record.source for record in localizer.map.records)
@@ -182,16 +185,13 @@ def _row(
     return by_stamp.get((record.camera, record.stamp_ns), by_source.get(record.source))
 
 
-def _heat(frame: Judged, query: np.ndarray, localizer: Localizer) -> np.ndarray | None:
-    """The activation map against the match that was answered; None if it is not found again.
-
-    None, too, where images are described as a whole.
-    """
+def _heat(frame: EvaluatedFrame, query: np.ndarray, localizer: Localizer) -> np.ndarray | None:
+    """Activation map of the query against its match; None with a global descriptor."""
     answer = frame.answer
     if not localizer.has_activation_maps:
         return None
     try:
-        found = localizer.localize(
+        described = localizer.query(
             query,
             answer.record.stamp_ns or None,
             answer.record.camera or None,
@@ -199,8 +199,7 @@ def _heat(frame: Judged, query: np.ndarray, localizer: Localizer) -> np.ndarray 
         )
     except DisamError:
         return None
-    same = [c for c in found.candidates if c.record.id == answer.best.id]
-    return localizer.activation_map(replace(found, candidates=same)) if same else None
+    return localizer.activation_map(described, answer.best)
 
 
 def _read(decode: Callable[[], np.ndarray]) -> np.ndarray | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report.html: one file for people, which opens without network."""
+"""report.html: one file that opens without network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from markupsafe import Markup
 
 from disam_ros.evaluation.drive import Drive
-from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
-from disam_ros.evaluation.judged import has_truth, verdict
+from disam_ros.evaluation.frames import has_truth, verdict
+from disam_ros.evaluation.judge import Condition, Evaluation
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.evaluation.report.curves import (
     consistency_plot,
@@ -25,30 +25,22 @@ from disam_ros.evaluation.report.curves import (
 from disam_ros.evaluation.report.examples import BEST, WORST, Example, overlay
 from disam_ros.evaluation.report.plots import along_route, ground, plan
 from disam_ros.evaluation.report.svg import COLOURS
-from disam_ros.evaluation.report.tables import (
-    HtmlTable,
-    confidence_table,
-    latency_table,
-    places_table,
-    plain,
-    poses_table,
-    priors_table,
-    runs_table,
-)
 from disam_ros.evaluation.report.timeline import (
     changes,
     domain_colours,
     known_domains,
+    labelled_domains,
     moment,
     strip,
-    told_domains,
 )
-from disam_ros.evaluation.tables import number, percent
+from disam_ros.evaluation.result_table import number, percent, plain
+from disam_ros.evaluation.tables import tables
+from disam_ros.files import atomic_file
 from disam_ros.mapping.place_map import PlaceMap
 
-WIDEST = 480  # pixels of a picture
+MAX_WIDTH = 480  # of an image [pixels]
 QUALITY = 80  # of its JPEG
-COMMAND = "command"  # key of the setup that is told at the foot
+COMMAND = "command"  # key of the setup that is shown in the footer
 
 
 def write_report(
@@ -64,15 +56,14 @@ def write_report(
     )
     page = environment.get_template("page.html.j2")
     text = page.render(_contents(evaluation, examples, place_map))
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with atomic_file(path, encoding="utf-8") as file:
+        file.write(text)
 
 
 def _contents(
     evaluation: Evaluation, examples: Sequence[Example], place_map: PlaceMap
 ) -> dict[str, object]:
-    """What the template names."""
+    """The variables of the template."""
     conditions, criteria = evaluation.conditions, evaluation.criteria
     frames = evaluation.overall.frames
     area = ground(place_map, frames)
@@ -88,7 +79,7 @@ def _contents(
         "unposed": [name for name, c in conditions.items() if not has_truth(c.frames)],
         "near": f"{criteria.recall_distance:g} m",
         "cards": [_card(name, evaluation) for name in conditions],
-        "tables": _tables(evaluation),
+        "tables": tables(evaluation),
         "plans": {name: plan(name, c, area, criteria) for name, c in conditions.items()},
         "routes": {name: _route(name, c, criteria) for name, c in conditions.items()},
         **_confidence(evaluation),
@@ -103,7 +94,7 @@ def _route(name: str, condition: Condition, criteria: Criteria) -> Markup | None
 
 
 def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
-    """The result in a sentence."""
+    """The main result in a sentence."""
     metrics = evaluation.overall.metrics
     queries = metrics.queries
     what = f"{queries} image{'s' * (queries != 1)}"
@@ -111,10 +102,10 @@ def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
         what += f" in {len(evaluation.conditions)} conditions"
     what += f" against a map of {len(place_map)}"
     if not metrics.judged:
-        return f"{what}: {percent(metrics.answered)} % were answered. No true pose is known."
+        return f"{what}: {percent(metrics.answered)} % answered. No true pose is known."
     name, share = _widest(evaluation.overall, evaluation)
     whose = "" if metrics.judged == queries else f" of the {metrics.judged} with a true pose"
-    return f"{what}: {percent(share)} %{whose} are placed within {name} of the true pose."
+    return f"{what}: {percent(share)} %{whose} are localized within {name} of the true pose."
 
 
 def _widest(condition: Condition, evaluation: Evaluation) -> tuple[str, float]:
@@ -126,7 +117,7 @@ def _widest(condition: Condition, evaluation: Evaluation) -> tuple[str, float]:
 
 
 def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
-    """The headline figures of a condition."""
+    """The main figures of a condition."""
     condition = evaluation.conditions[name]
     m = condition.metrics
     threshold, share = _widest(condition, evaluation)
@@ -146,34 +137,16 @@ def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
     }
 
 
-def _tables(evaluation: Evaluation) -> list[HtmlTable]:
-    conditions = dict(evaluation.conditions)
-    if len(conditions) > 1:
-        conditions[OVERALL] = evaluation.overall
-    found = []
-    if evaluation.overall.metrics.judged:
-        found.append(poses_table(conditions, evaluation.criteria))
-        found.append(places_table(conditions, evaluation.criteria))
-        found.append(confidence_table(conditions))
-    if any(condition.priors for condition in conditions.values()):
-        found.append(priors_table(conditions, evaluation.criteria))
-    if any(condition.latency_ms for condition in conditions.values()):
-        found.append(latency_table(conditions))
-    if any(evaluation.runs.values()):
-        found.append(runs_table(evaluation.runs))
-    return found
-
-
 def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
-    """Plots of scores and covariances; None where they cannot be told."""
+    """Plots of scores and covariances; None without data."""
     conditions, criteria = evaluation.conditions, evaluation.criteria
-    judged = [f for f in evaluation.overall.frames if f.truth is not None and f.best is not None]
+    matched = [f for f in evaluation.overall.frames if f.truth is not None and f.best is not None]
     curves = any(condition.curve is not None for condition in conditions.values())
-    told = evaluation.overall.consistency is not None
+    answered = evaluation.overall.consistency is not None
     return {
         "curves": precision_recall_plot(conditions) if curves else None,
-        "consistency": consistency_plot(conditions) if told else None,
-        "histograms": score_histograms(conditions, criteria) if judged else None,
+        "consistency": consistency_plot(conditions) if answered else None,
+        "histograms": score_histograms(conditions, criteria) if matched else None,
     }
 
 
@@ -183,8 +156,7 @@ def _timelines(drives: Sequence[Drive], place_map: PlaceMap) -> list[dict[str, o
     found = []
     for drive in drives:
         rows, left_out = changes(drive)
-        told = told_domains(drive, known)
-        plot = strip(drive, told, colours) if rows else None
+        plot = strip(drive, labelled_domains(drive, known), colours) if rows else None
         start = moment(drive.answers[0].record.stamp_ns)
         found.append(
             {"name": drive.name, "start": start, "plot": plot, "rows": rows, "left_out": left_out}
@@ -195,13 +167,13 @@ def _timelines(drives: Sequence[Drive], place_map: PlaceMap) -> list[dict[str, o
 def _examples(
     evaluation: Evaluation, examples: Sequence[Example]
 ) -> dict[str, list[tuple[str, list[dict[str, object]]]]]:
-    """Rows of pictures under a heading, by condition."""
+    """Headings with their rows of images, by condition."""
     found: dict[str, list] = {}
     for name, condition in evaluation.conditions.items():
         known = has_truth(condition.frames)
         headings = {
-            BEST: "Right, with high scores" if known else "Highest scores",
-            WORST: "Wrong, with the highest scores: most dangerous" if known else "Lowest scores",
+            BEST: "Right answers with high scores" if known else "Highest scores",
+            WORST: "Wrong answers with the highest scores" if known else "Lowest scores",
         }
         for kind, heading in headings.items():
             rows = [e for e in examples if e.condition == name and e.kind == kind]
@@ -216,14 +188,14 @@ def _example(example: Example, evaluation: Evaluation) -> dict[str, object]:
     answer, best = frame.answer, frame.answer.best
     x, y, _ = frame.best.translation
     heat = None if example.heat is None else overlay(example.query, example.heat)
-    told = [f"score {number(answer.score, 3)}", f"domain {answer.domain}"]
-    told += [part for part in (moment(answer.record.stamp_ns), answer.record.camera) if part]
+    details = [f"score {number(answer.score, 3)}", f"domain {answer.domain}"]
+    details += [part for part in (moment(answer.record.stamp_ns), answer.record.camera) if part]
     if math.isfinite(frame.error_m):
-        told.insert(0, f"{_metres(frame.error_m)}, {number(frame.error_deg, 1)}° off")
+        details.insert(0, f"error {_metres(frame.error_m)}, {number(frame.error_deg, 1)}°")
     return {
         "verdict": verdict(frame, evaluation.criteria),
         "number": answer.record.id,
-        "told": told,
+        "details": details,
         "match": f"map image {best.id} at x {x:.1f} m, y {y:.1f} m".replace("-", "−"),
         "pictures": [_picture(p) for p in (example.query, heat, example.match)],
     }
@@ -234,8 +206,8 @@ def _picture(image: np.ndarray | None) -> str | None:
     if image is None:
         return None
     height, width = image.shape[:2]
-    if width > WIDEST:
-        size = (WIDEST, max(1, round(height * WIDEST / width)))
+    if width > MAX_WIDTH:
+        size = (MAX_WIDTH, max(1, round(height * MAX_WIDTH / width)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
@@ -243,5 +215,5 @@ def _picture(image: np.ndarray | None) -> str | None:
 
 
 def _metres(value: float) -> str:
-    """A distance with as many digits as it deserves; a dash where there is none."""
+    """A distance with two decimals below 10 m, else one; a dash where there is none."""
     return f"{number(value, 2 if value < 10 else 1)} m" if math.isfinite(value) else "–"

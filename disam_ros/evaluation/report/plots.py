@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where and how far off: the plan of a condition, and its errors along the route."""
+"""Plan of a condition, and its errors and scores along the route."""
 
 from __future__ import annotations
 
@@ -11,33 +11,41 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from disam_ros.evaluation.frames import (
+    ANSWERED,
+    RIGHT,
+    UNANSWERED,
+    WRONG,
+    EvaluatedFrame,
+    has_truth,
+    verdict,
+)
 from disam_ros.evaluation.judge import Condition
-from disam_ros.evaluation.judged import RIGHT, UNANSWERED, UNTOLD, WRONG, Judged, has_truth, verdict
 from disam_ros.evaluation.metrics import Criteria, errors
 from disam_ros.evaluation.report.svg import (
     COLOURS,
     FULL,
     HALF,
-    MOST_TITLES,
-    MOST_VECTORS,
+    MAX_TITLES,
+    MAX_VECTORS,
     new_figure,
     styled,
     to_svg,
 )
 from disam_ros.mapping.place_map import PlaceMap
 
-Titles = dict[str, Sequence[str]]  # what markers tell, see to_svg
+Titles = dict[str, Sequence[str]]  # tooltips of markers by gid, see to_svg
 
-MOST_LINES = 200  # from wrong answers to where they should be
-MOST_ROUTE = 4000  # points of the map's route
-SMALLEST_ERROR = 0.01  # metres; smaller ones are drawn there
-FULL_SIZE = 500  # markers in a group; more are drawn smaller
-FLATTEST, TALLEST = 0.4, 1.2  # height of a plan by its width
-GAP = 10.0  # map spacings at which the route is interrupted
+MAX_LINES = 200  # from wrong answers to their true positions
+MAX_ROUTE = 4000  # vertices of the map's route
+MIN_ERROR = 0.01  # metres; smaller errors are drawn there
+FULL_SIZE = 500  # largest group whose markers have their full size
+MIN_ASPECT, MAX_ASPECT = 0.4, 1.2  # height of a plan over its width
+GAP = 10.0  # map spacings above which the route is interrupted
 
 STYLES = {  # by verdict
     **dict.fromkeys(
-        (RIGHT, UNTOLD),
+        (RIGHT, ANSWERED),
         {"color": COLOURS["right"], "marker": "o", "markersize": 4.5, "markeredgewidth": 0}
         | {"alpha": 0.8},
     ),
@@ -51,35 +59,35 @@ STYLES = {  # by verdict
 
 @dataclass(frozen=True)
 class Ground:
-    """What all plans share. route: [K, 2] metres, nan between pieces. low, high: corners [2]."""
+    """Extent of all plans. route: [K, 2] metres, nan between pieces. low, high: corners [2]."""
 
     route: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
 
-def ground(place_map: PlaceMap, frames: Sequence[Judged]) -> Ground:
-    """The map's route and the area that route, truth and answers take up."""
+def ground(place_map: PlaceMap, frames: Sequence[EvaluatedFrame]) -> Ground:
+    """The map's route and the bounding box of route, true positions and answers."""
     pieces = []
-    step = 1 + len(place_map) // MOST_ROUTE
+    step = 1 + len(place_map) // MAX_ROUTE
     for camera in place_map.cameras():
         records = [place_map.records[row] for row in place_map.rows_of(camera)[::step]]
         poses = [frames[0].drive.map_from_base(r, r.map_from_camera) for r in records]
         pieces.append(_interrupted(_flat(poses), GAP * step * place_map.spacing()))
         pieces.append(np.full((1, 2), np.nan))
     route = np.concatenate(pieces)
-    told = [pose for f in frames for pose in (f.truth, f.given) if pose is not None]
-    every = np.concatenate([route, _flat(told)])
+    poses = [pose for f in frames for pose in (f.truth, f.given) if pose is not None]
+    every = np.concatenate([route, _flat(poses)])
     low, high = np.nanmin(every, axis=0), np.nanmax(every, axis=0)
     size = 1.1 * np.maximum(high - low, 1.0)
-    size = np.maximum(size, (size[1] / TALLEST, size[0] * FLATTEST))
+    size = np.maximum(size, (size[1] / MAX_ASPECT, size[0] * MIN_ASPECT))
     corners = (low + high - size) / 2, (low + high + size) / 2
     return Ground(route, *corners)
 
 
 @styled
 def plan(name: str, condition: Condition, area: Ground, criteria: Criteria) -> Markup:
-    """The map's route and where queries were taken; without truth, where the answers lie."""
+    """The map's route and the true positions of the queries; without truth, the answers."""
     known = has_truth(condition.frames)
     shown = [f for f in condition.frames if (f.truth if known else f.given) is not None]
     size = area.high - area.low
@@ -102,7 +110,7 @@ def plan(name: str, condition: Condition, area: Ground, criteria: Criteria) -> M
 
 @styled
 def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
-    """Errors above scores over the travelled distance; without truth scores over the images."""
+    """Errors and scores over the travelled distance; without truth, scores over the images."""
     known = has_truth(condition.frames)
     figure = new_figure(FULL, 380 if known else 200)
     rows, heights = (2, (2, 1)) if known else (1, (1,))
@@ -115,10 +123,10 @@ def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
     for kind, group in _by_verdict(matched, criteria):
         x, scores = np.array([(along[id(f)], f.answer.score) for f in group]).T
         _scatter(bottom, x, scores, kind, group, titles)
-        judged = [f for f in group if f.truth is not None]
-        x, metres = np.array([(along[id(f)], f.error_m) for f in judged]).reshape(-1, 2).T
-        if judged:
-            _scatter(top, x, metres.clip(SMALLEST_ERROR), kind, judged, titles, kind)
+        posed = [f for f in group if f.truth is not None]
+        x, metres = np.array([(along[id(f)], f.error_m) for f in posed]).reshape(-1, 2).T
+        if posed:
+            _scatter(top, x, metres.clip(MIN_ERROR), kind, posed, titles, kind)
     bottom.set(ylabel="score", xlabel="distance travelled (m)" if known else "image number")
     bottom.yaxis.set_major_locator(MaxNLocator(4))
     bottom.margins(x=0.01, y=0.1)
@@ -131,8 +139,8 @@ def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
     return to_svg(figure, f"Errors and scores of {name} along the route", titles)
 
 
-def travelled(frames: Sequence[Judged]) -> np.ndarray:
-    """Metres driven until each frame [N]; the number of the image where no true pose is known."""
+def travelled(frames: Sequence[EvaluatedFrame]) -> np.ndarray:
+    """Distance travelled [m] at each frame [N]; the image number where no true pose is known."""
     rows = [i for i, frame in enumerate(frames) if frame.truth is not None]
     if not rows:
         return np.array([frame.answer.record.id for frame in frames], float)
@@ -141,31 +149,33 @@ def travelled(frames: Sequence[Judged]) -> np.ndarray:
     return np.interp(np.arange(len(frames)), rows, np.concatenate([[0.0], np.cumsum(steps)]))
 
 
-def about(frame: Judged) -> str:
-    """A frame in a line."""
-    told = [f"image {frame.answer.record.id}"]
+def about(frame: EvaluatedFrame) -> str:
+    """Number, error and score of a frame in a line."""
+    parts = [f"image {frame.answer.record.id}"]
     if np.isfinite(frame.error_m):
-        told.append(f"{frame.error_m:.2f} m {frame.error_deg:.1f}° off")
+        parts.append(f"{frame.error_m:.2f} m {frame.error_deg:.1f}° off")
     if frame.best is not None:
-        told.append(f"score {frame.answer.score:.3f}")
-    return ", ".join(told)
+        parts.append(f"score {frame.answer.score:.3f}")
+    return ", ".join(parts)
 
 
-def _by_verdict(frames: Sequence[Judged], criteria: Criteria) -> Iterator[tuple[str, list[Judged]]]:
-    """Verdicts that occur and their frames; what matters most is drawn last, on top."""
-    for kind in (RIGHT, UNTOLD, UNANSWERED, WRONG):
+def _by_verdict(
+    frames: Sequence[EvaluatedFrame], criteria: Criteria
+) -> Iterator[tuple[str, list[EvaluatedFrame]]]:
+    """Verdicts that occur and their frames; wrong answers last, so that they are on top."""
+    for kind in (RIGHT, ANSWERED, UNANSWERED, WRONG):
         group = [frame for frame in frames if verdict(frame, criteria) == kind]
         if group:
             yield kind, group
 
 
 def _error_axis(axes: Axes, condition: Condition, places: np.ndarray, criteria: Criteria) -> None:
-    """Log scale in metres, with the best possible answer and the limit of what is right."""
+    """Log scale in metres, with the upper bound and the limit of right answers."""
     metres, _ = errors([f.truth for f in condition.frames], [f.bound for f in condition.frames])
     rows = np.flatnonzero(np.isfinite(metres))
-    rows = rows[:: 1 + len(rows) // MOST_ROUTE]
+    rows = rows[:: 1 + len(rows) // MAX_ROUTE]
     line = {"color": COLOURS["route"], "lw": 1.5, "zorder": 1.5}
-    axes.plot(places[rows], metres[rows].clip(SMALLEST_ERROR), label="nearest map image", **line)
+    axes.plot(places[rows], metres[rows].clip(MIN_ERROR), label="nearest map image", **line)
     limit = f"{criteria.recall_distance:g} m limit"
     axes.axhline(criteria.recall_distance, color=COLOURS["ink"], lw=1, ls=(0, (4, 3)), label=limit)
     axes.set(yscale="log", ylabel="error (m)")
@@ -179,22 +189,22 @@ def _scatter(
     x: np.ndarray,
     y: np.ndarray,
     kind: str,
-    frames: Sequence[Judged],
+    frames: Sequence[EvaluatedFrame],
     titles: Titles,
     label: str = "_",
 ) -> None:
-    """Markers of a verdict; few enough tell what they are, too many become pixels."""
-    many = len(frames) > MOST_VECTORS
+    """Markers of a verdict: with tooltips if they are few, rasterized if they are many."""
+    many = len(frames) > MAX_VECTORS
     (artist,) = axes.plot(x, y, ls="none", label=label, rasterized=many, zorder=2, **STYLES[kind])
     artist.set_markersize(artist.get_markersize() * min(1.0, (FULL_SIZE / len(frames)) ** 0.2))
-    if not many and len(frames) <= MOST_TITLES:
+    if not many and len(frames) <= MAX_TITLES:
         artist.set_gid(f"points{len(titles)}")
         titles[f"points{len(titles)}"] = [about(frame) for frame in frames]
 
 
-def _lines(axes: Axes, wrong: Sequence[Judged]) -> None:
-    """From wrong answers to where they should be."""
-    some = wrong[:: 1 + len(wrong) // MOST_LINES]
+def _lines(axes: Axes, wrong: Sequence[EvaluatedFrame]) -> None:
+    """Lines from wrong answers to their true positions."""
+    some = wrong[:: 1 + len(wrong) // MAX_LINES]
     ends = np.full((len(some), 3, 2), np.nan)
     ends[:, 0] = _flat([frame.given for frame in some])
     ends[:, 1] = _flat([frame.truth for frame in some])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures as inline SVG of one style, whose colours follow the page's light or dark."""
+"""Figures as inline SVG in one style; colours follow the light or dark theme of the page."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from cycler import cycler
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-FULL = 1080  # width across the page, in pixels of the page (points of the figure)
-HALF = 530  # two beside each other
-MOST_VECTORS = 5000  # points in one scatter; more are drawn as pixels
-MOST_TITLES = 2000  # points that tell what they are under the mouse
-PIXELS_PER_INCH = 144  # of what is drawn as pixels, twice the page's
+FULL = 1080  # width of the page, in CSS pixels (points of the figure)
+HALF = 530  # width of one of two in a row
+MAX_VECTORS = 5000  # markers in one scatter plot; more are rasterized
+MAX_TITLES = 2000  # markers in one scatter plot that have tooltips
+PIXELS_PER_INCH = 144  # of rasterized markers, twice the page's
 
-# CSS variables and their values in the light; in print `var(--ink, …)` falls back on them.
+# CSS variables and their values in the light theme.
 COLOURS = {
     "ink": "#1f2430",
     "muted": "#6a7280",
     "grid": "#e4e7ec",
     "route": "#cfd4dc",
-    "right": "#0b6fb0",  # blue and vermilion: told apart whatever the colour vision
+    "right": "#0b6fb0",  # blue and vermilion: distinguishable with any colour vision
     "wrong": "#d9541a",
     "unanswered": "#8c95a3",
 }
-# Names of conditions and domains (after Paul Tol's "muted"); dashes tell more than these apart.
+# Colours of conditions and domains (after Paul Tol's "muted"); beyond these, dashes.
 NAMED = ("#3b3393", "#3aa394", "#b8902f", "#8a2a5c", "#58a9d6", "#c4606f", "#2d7d46", "#a45aa5")
 COLOURS |= {f"named{i}": colour for i, colour in enumerate(NAMED)}
 DASHES = ("-", "--", ":")
@@ -73,7 +73,7 @@ styled = matplotlib.rc_context(STYLE)  # decorates every function that draws
 
 
 def new_figure(width: int, height: float) -> Figure:
-    """An empty figure of so many pixels of the page."""
+    """An empty figure of that size in CSS pixels."""
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     figure.get_layout_engine().set(w_pad=2 / 72, h_pad=4 / 72)
     return figure
@@ -88,7 +88,7 @@ def named_style(index: int) -> dict[str, str]:
 
 
 def label_of(name: str, most: int = 34) -> str:
-    """A name as a label: not too long, and not hidden for a leading underscore."""
+    """A name as a legend label: shortened, and shown despite a leading underscore."""
     short = name if len(name) <= most else f"{name[: most - 1]}…"
     return f" {short}" if short.startswith("_") else short
 
@@ -96,8 +96,7 @@ def label_of(name: str, most: int = 34) -> str:
 def to_svg(figure: Figure, about: str, titles: Mapping[str, Sequence[str]] | None = None) -> Markup:
     """A figure as an <svg> element without fixed size.
 
-    about: what it shows, for those who do not see it. titles: by the gid of an artist made of
-    markers, what each of them tells under the mouse.
+    about: text for screen readers. titles: tooltips of the markers of an artist, by its gid.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -106,8 +105,8 @@ def to_svg(figure: Figure, about: str, titles: Mapping[str, Sequence[str]] | Non
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    for gid, told in (titles or {}).items():
-        text = _with_titles(text, gid, told)
+    for gid, texts in (titles or {}).items():
+        text = _with_titles(text, gid, texts)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = text.replace("<svg", f'<svg role="img" aria-label="{escape(about)}"', 1)
@@ -117,12 +116,12 @@ def to_svg(figure: Figure, about: str, titles: Mapping[str, Sequence[str]] | Non
 
 
 def _with_titles(svg: str, gid: str, titles: Sequence[str]) -> str:
-    """The markers of a group with what they tell under the mouse."""
+    """Adds tooltips to the markers of a group."""
     start = svg.index(f'id="{gid}"')
-    told = iter(titles)
+    texts = iter(titles)
     marked = re.sub(
         r"<use ([^>]*)/>",
-        lambda use: f"<use {use[1]}><title>{escape(next(told))}</title></use>",
+        lambda use: f"<use {use[1]}><title>{escape(next(texts))}</title></use>",
         svg[start:],
         count=len(titles),
     )
@@ -130,7 +129,7 @@ def _with_titles(svg: str, gid: str, titles: Sequence[str]) -> str:
 
 
 def _own_ids(svg: str) -> str:
-    """Only ids that are referred to, and none that another figure of the page has."""
+    """Keeps only ids that are referred to, with a prefix unique to the figure."""
     prefix = f"f{zlib.crc32(svg.encode()):08x}"
     used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg))
     svg = re.sub(r'(url\(|href=")#([\w.-]+)', rf"\1#{prefix}\2", svg)

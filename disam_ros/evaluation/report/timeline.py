@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which domain was chosen when, and why, drive by drive."""
+"""The chosen domains over time and the reasons, drive by drive."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.report.svg import FULL, NAMED, label_of, new_figure, styled, to_svg
 from disam_ros.mapping.place_map import PlaceMap
 
-MOST_ROWS = 20  # of the list of reasons
-MOST_PIECES = 2000  # of a strip; more become pixels
+MAX_ROWS = 20  # of the list of reasons
+MAX_PIECES = 2000  # of a strip; more are rasterized
 UTC_FROM_NS = 10**18  # 2001: earlier stamps are no clock time
 
 
 @dataclass(frozen=True)
 class Change:
-    """From when on which domain was chosen, and why."""
+    """From when a domain was chosen, and why."""
 
     when: str
     domain: str
@@ -30,29 +30,29 @@ class Change:
 
 
 def changes(drive: Drive) -> tuple[list[Change], str]:
-    """Domains and reasons as they changed, and a sentence on what is left out, if anything.
+    """Changes of domain or reason, and a sentence about those left out, if any.
 
     Where there are too many reasons, only changes of the domain itself are listed.
     """
     answers = [answer for answer in drive.answers if answer.domain]
     found = _first_of_runs(answers, [(a.domain, a.domain_reason) for a in answers])
     left_out = ""
-    if len(found) > MOST_ROWS:
+    if len(found) > MAX_ROWS:
         left_out = (
             f"The reason changed {len(found) - 1} times: only changes of the domain are listed"
         )
         found = _first_of_runs(answers, [a.domain for a in answers])
     first = drive.answers[0].record.stamp_ns
-    rows = [Change(_when(a, first), a.domain, _without_name(a)) for a in found[:MOST_ROWS]]
-    if len(found) > MOST_ROWS:
-        left_out += f", the first {MOST_ROWS} of {len(found)}"
+    rows = [Change(_when(a, first), a.domain, _without_name(a)) for a in found[:MAX_ROWS]]
+    if len(found) > MAX_ROWS:
+        left_out += f", the first {MAX_ROWS} of {len(found)}"
     return rows, left_out and f"{left_out}."
 
 
-def told_domains(drive: Drive, known: set[str]) -> list[str] | None:
-    """The condition that the data tell of each image; None where no domain is told.
+def labelled_domains(drive: Drive, known: set[str]) -> list[str] | None:
+    """The condition that each image is labelled with; None where there are no labels.
 
-    known: names of domains, so that a drive may carry one as its name.
+    Labels are the domains of a dataset's images, else the name of the drive if it is among `known`.
     """
     if any(answer.record.domain for answer in drive.answers):
         return [answer.record.domain for answer in drive.answers]
@@ -60,20 +60,20 @@ def told_domains(drive: Drive, known: set[str]) -> list[str] | None:
 
 
 def known_domains(drives: Sequence[Drive], place_map: PlaceMap) -> set[str]:
-    """Names that are certainly domains."""
+    """Names of domains: the chosen ones and those of the map."""
     chosen = {answer.domain for drive in drives for answer in drive.answers}
     return (chosen | {record.domain for record in place_map.records}) - {""}
 
 
 @styled
-def strip(drive: Drive, told: list[str] | None, colours: dict[str, str]) -> Markup:
-    """The domain told by the data above the one that was chosen, over time.
+def strip(drive: Drive, labels: list[str] | None, colours: dict[str, str]) -> Markup:
+    """The labelled and the chosen domain over time.
 
     colours: by name of a domain, see domain_colours.
     """
     lines = {"chosen": [answer.domain for answer in drive.answers]}
-    if told is not None:
-        lines = {"told by the data": told, **lines}
+    if labels is not None:
+        lines = {"labelled": labels, **lines}
     edges, unit = _edges(drive.answers)
     figure = new_figure(FULL, 90 + 24 * len(lines))
     axes = figure.add_subplot()
@@ -82,7 +82,7 @@ def strip(drive: Drive, told: list[str] | None, colours: dict[str, str]) -> Mark
         ends = [*starts[1:], len(names)]
         pieces = [(edges[a], edges[b] - edges[a]) for a, b in zip(starts, ends, strict=True)]
         faces = [colours.get(names[start], "none") for start in starts]
-        many = len(pieces) > MOST_PIECES
+        many = len(pieces) > MAX_PIECES
         axes.broken_barh(pieces, (row - 0.36, 0.72), facecolors=faces, rasterized=many, lw=0)
     shown = dict.fromkeys(name for names in lines.values() for name in names if name)
     for name in shown:
@@ -100,14 +100,14 @@ def domain_colours(drives: Sequence[Drive], known: set[str]) -> dict[str, str]:
     """A colour by name of a domain, in the order of appearance."""
     names: dict[str, None] = {}
     for drive in drives:
-        told = told_domains(drive, known) or []
-        names |= dict.fromkeys([*told, *(answer.domain for answer in drive.answers)])
+        labels = labelled_domains(drive, known) or []
+        names |= dict.fromkeys([*labels, *(answer.domain for answer in drive.answers)])
     names.pop("", None)
     return {name: NAMED[i % len(NAMED)] for i, name in enumerate(names)}
 
 
 def moment(stamp_ns: int) -> str:
-    """A stamp in words; empty where there is none."""
+    """A stamp as UTC or seconds; empty where there is none."""
     if stamp_ns < UTC_FROM_NS:
         return f"{stamp_ns / 1e9:.2f} s" if stamp_ns else ""
     return f"{_utc(stamp_ns):%d %b %Y, %H:%M:%S} UTC"
@@ -122,7 +122,7 @@ def _when(answer: Answer, first_ns: int) -> str:
 
 
 def _without_name(answer: Answer) -> str:
-    """The reason; its leading name of the domain stands beside it already."""
+    """The reason without the domain's name, which has its own column."""
     return answer.domain_reason.removeprefix(f"{answer.domain}:").strip()
 
 
@@ -135,12 +135,12 @@ def _first_of_runs(answers: Sequence[Answer], keys: Sequence) -> list[Answer]:
 
 
 def _starts(keys: Sequence) -> list[int]:
-    """Where runs of equal values begin."""
+    """Indices at which runs of equal values begin."""
     return [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
 
 
 def _edges(answers: Sequence[Answer]) -> tuple[np.ndarray, str]:
-    """Where each answer begins and the last ends [N + 1], and the unit in words."""
+    """Time of each answer and of the end [N + 1], and its unit in words."""
     stamps = np.array([answer.record.stamp_ns for answer in answers])
     if not stamps.all() or len(stamps) < 2 or (np.diff(stamps) < 0).any() or not np.ptp(stamps):
         return np.arange(len(answers) + 1.0), "image number"

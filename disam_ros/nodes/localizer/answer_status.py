@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of one image, as the DiagnosticStatus of ~/answer: written by the localizer, read
-by whoever evaluates it."""
+"""The outcome of one image as the DiagnosticStatus of ~/answer: written by the localizer, read by
+evaluations."""
 
 from __future__ import annotations
 
@@ -9,49 +9,44 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from disam_ros.errors import ImageError
-from disam_ros.localization.result import KNOWN, UNKNOWN, UNREADABLE, Localization
+from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.nodes.diagnostics import ERROR, OK, WARN
 
 NAME = "localizer: answer"
-NO_PRIOR = "none"  # what a prior of the place did, where there was none
+NO_PRIOR = "none"  # effect of a prior where there was none
 FAILED = "failed"  # the localizer raised an error; the image is not to blame
 
 PUBLISHED = "callback to published"  # the stage from the image's arrival to its pose
 MILLISECONDS = " (ms)"
 
 
-def localized(found: Localization, published_ms: float, evidence: bool = True) -> DiagnosticStatus:
-    """The answer, known or unknown. published_ms: from the image's arrival to its pose.
-
-    evidence: whether the image told anything new of the place.
-    """
-    best = found.best
+def localized(answer: Answer, published_ms: float) -> DiagnosticStatus:
+    """Status of an answer, known or unknown. published_ms: from the image's arrival to its pose."""
+    best = answer.best
     values = {
-        "outcome": KNOWN if found.known else UNKNOWN,
-        "domain": found.domain.name,
-        "domain reason": found.domain.reason,
+        "outcome": KNOWN if answer.known else UNKNOWN,
+        "domain": answer.domain.name,
+        "domain reason": answer.domain.reason,
         "score": f"{best.fine_score:.6f}",
         "coarse score": f"{best.coarse_score:.6f}",
-        "map image": str(found.record.id),
-        "candidates": ",".join(str(c.record.id) for c in found.candidates),
-        "prior": found.prior or NO_PRIOR,
+        "map image": str(answer.record.id),
+        "candidates": ",".join(str(c.record.id) for c in answer.candidates),
+        "prior": answer.prior or NO_PRIOR,
     }
-    if not evidence:
+    if not answer.informative:
         values["image"] = "repeated: it is no evidence"
-    if found.estimate is not None:
-        values["probability"] = f"{found.estimate.probability:.6f}"
-        values["on map"] = f"{found.estimate.on_map:.6f}"
-    stages = {**found.timings_ms, PUBLISHED: published_ms}
+    if answer.tracked:
+        values["probability"] = f"{answer.confidence:.6f}"
+        values["on map"] = f"{answer.on_map:.6f}"
+    stages = {**answer.timings_ms, PUBLISHED: published_ms}
     values |= {f"{stage}{MILLISECONDS}": f"{ms:.3f}" for stage, ms in stages.items()}
-    text = f"{values['outcome']}: map image {found.record.id}, {sure(found)}"
-    return _status(found.camera, OK if found.known else WARN, text, values)
+    text = f"{values['outcome']}: map image {answer.record.id}, {confidence_text(answer)}"
+    return _status(answer.camera, OK if answer.known else WARN, text, values)
 
 
-def sure(found: Localization) -> str:
-    """How sure an answer is, in words."""
-    if found.estimate is None:
-        return f"score {found.confidence:.3f}"
-    return f"probability {found.confidence:.3f}"
+def confidence_text(answer: Answer) -> str:
+    """The confidence in words."""
+    return f"{'probability' if answer.tracked else 'score'} {answer.confidence:.3f}"
 
 
 def refused(camera: str, error: Exception) -> DiagnosticStatus:
@@ -73,7 +68,7 @@ def candidate_ids(values: Mapping[str, str]) -> list[int]:
 
 
 def prior_effect(values: Mapping[str, str]) -> str:
-    """What a prior of the place did (prior.py); empty without one."""
+    """Effect of a position prior (prior.py); empty without one."""
     return "" if (effect := values.get("prior", NO_PRIOR)) == NO_PRIOR else effect
 
 

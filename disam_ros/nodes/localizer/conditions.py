@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What topics tell about the conditions: weather, domain, place on Earth."""
+"""Capture conditions from topics: weather, domain, place on Earth."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -13,24 +15,29 @@ from disam_ros.errors import DomainError
 from disam_ros.models.model import Model
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.nodes.localizer.priors import Priors
 from disam_ros.nodes.subscriptions import sensor_qos, subscribe
 
 
 class Conditions:
-    """The newest valid word of each topic; None: not told, the configuration decides.
+    """The newest valid message of each topic; None: the configuration decides.
 
-    latitude, longitude: degrees. domain: override by topic; an empty message releases it. A word
-    that is not understood is told once and leaves things as they are. priors: hear of fixes, too.
+    latitude, longitude: [deg]. domain: override by topic; an empty message releases it. A word that
+    is not understood is reported once and changes nothing. on_fix: also called with each fix.
     """
 
-    def __init__(self, node: Node, monitor: Monitor, model: Model, priors: Priors) -> None:
+    def __init__(
+        self,
+        node: Node,
+        monitor: Monitor,
+        model: Model,
+        on_fix: Sequence[Callable[[NavSatFix], None]] = (),
+    ) -> None:
         self.weather: str | None = None
         self.domain: str | None = None
         self.latitude: float | None = None
         self.longitude: float | None = None
         self._node, self._monitor = node, monitor
-        self._domain_names, self._priors = model.domain_names(), priors
+        self._domain_names, self._listeners = model.domain_names(), on_fix
         reliable = QoSProfile(depth=10)
         self._subscriptions = [
             subscribe(node, String, "weather", self._on_weather, monitor, reliable),
@@ -53,7 +60,8 @@ class Conditions:
         try:
             parse_weather(message.data)
         except DomainError as error:
-            self._tell("weather", f"ignored {error}", hold=None)
+            text = f"ignored {error}"
+            self._monitor.warn_once(self._node.get_logger(), "weather", text, hold=None)
             return
         self._monitor.solved("weather")
         self.weather = message.data or None
@@ -61,7 +69,8 @@ class Conditions:
     def _on_domain(self, message: String) -> None:
         if message.data and message.data not in self._domain_names:
             known = ", ".join(self._domain_names)
-            self._tell("domain", f"domain '{message.data}' ignored: known are {known}", hold=None)
+            text = f"domain '{message.data}' ignored: known are {known}"
+            self._monitor.warn_once(self._node.get_logger(), "domain", text, hold=None)
             return
         self._monitor.solved("domain")
         self.domain = message.data or None
@@ -70,8 +79,5 @@ class Conditions:
         place = conversions.place_of(message)
         if place is not None:
             self.latitude, self.longitude = place
-        self._priors.on_fix(message)
-
-    def _tell(self, key: str, text: str, **hold: None) -> None:
-        if self._monitor.problem(key, text, **hold):
-            self._node.get_logger().warning(text)
+        for listener in self._listeners:
+            listener(message)

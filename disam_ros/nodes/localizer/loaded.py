@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What belongs to a model and a map, and is swapped as one."""
+"""A model and a map in use: the pipeline and the extrinsics, exchanged as one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.pipeline import Pipeline
 from disam_ros.mapping.place_map import MapHeader
 from disam_ros.nodes.extrinsics import fixed_extrinsics
 from disam_ros.nodes.localizer.priors import map_origin
@@ -21,11 +21,14 @@ from disam_ros.nodes.localizer.priors import map_origin
 
 @dataclass(frozen=True)
 class Loaded:
-    """fixed: base_from_camera by camera, where TF does not tell."""
+    """fixed: base_from_camera by camera, where TF has none."""
 
-    localizer: Localizer
-    tracker: Tracker
+    pipeline: Pipeline
     fixed: Mapping[str, Transform]
+
+    @property
+    def localizer(self) -> Localizer:
+        return self.pipeline.localizer
 
     @property
     def header(self) -> MapHeader:
@@ -33,7 +36,7 @@ class Loaded:
 
 
 def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
-    """Open what the parameters name. Raises DisamError."""
+    """Open the model and the map of the parameters. Raises DisamError."""
     for name in ("map", "model"):
         if not getattr(config, name):
             raise ConfigError(f"the parameter '{name}' is empty: set it to a {name} directory")
@@ -47,4 +50,4 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     if config.localizer.prior.source == "fix":
         map_origin(config.localizer.prior, localizer.map.header)  # raises ConfigError
     fixed = fixed_extrinsics(node, config, localizer.map.header.cameras)
-    return Loaded(localizer, Tracker(localizer), fixed)
+    return Loaded(Pipeline(localizer), fixed)

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
-from disam_ros.camera import Camera
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.odometry import Reading
-from disam_ros.localization.result import Localization
+from disam_ros.localization.query import Frame, Query
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.slam.keypoints import View
 from disam_ros.slam.loop_closure import LoopCloser, map_match
@@ -46,7 +45,7 @@ class LoopClosures:
             counts = (f"loop closures {kind}" for kind in (OWN, MAP))
             monitor.start_counts(*counts, VERIFIED, NEW_DRIVES, REFUSED)
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget the drive: descriptors or the map are others from now on."""
         self._closers.clear()
         self._blind.clear()
@@ -56,29 +55,27 @@ class LoopClosures:
         if self._publisher is not None:
             self._node.destroy_lifecycle_publisher(self._publisher)
 
-    def look(
+    def add(
         self,
         localizer: Localizer,
-        found: Localization,
-        stamp_ns: int | None,
+        query: Query,
+        answer: Answer,
         reading: Reading | None,
-        camera: Camera,
         stamp: Header,
-        image: np.ndarray,
     ) -> None:
-        """An image (uint8 RGB [H, W, 3]), its answer and the camera. reading: odometry then;
-        without one nothing can be told."""
+        """Add an image and its answer. reading: odometry at its stamp; without it, nothing."""
+        frame, stamp_ns = query.frame, query.frame.stamp_ns
         if self._publisher is None or stamp_ns is None or reading is None:
             return
-        closer = self._closer(found.camera, stamp_ns)
-        if self._drives.setdefault(found.camera, reading.drive) != reading.drive:
+        closer = self._closer(frame.camera, stamp_ns)
+        if self._drives.setdefault(frame.camera, reading.drive) != reading.drive:
             closer.lose_odometry()
-            self._drives[found.camera] = reading.drive
-        odometry, fine = reading.odom_from_base, found.features.flatten().numpy()
-        match = map_match(localizer, found, camera.base_from_camera)
-        view = self._view(found.camera, image, camera)
+            self._drives[frame.camera] = reading.drive
+        odometry, fine = reading.odom_from_base, query.fine.flatten().cpu().numpy()
+        match = map_match(localizer, query, answer)
+        view = self._view(frame)
         try:
-            hints = closer.add(stamp_ns, odometry, found.coarse, fine, view)
+            hints = closer.add(stamp_ns, odometry, query.coarse, fine, view)
             hints += closer.map_hint(stamp_ns, odometry, match)
         except LoopClosureError as error:
             self._monitor.count(REFUSED)
@@ -88,14 +85,15 @@ class LoopClosures:
         for hint in hints:
             self._monitor.count(f"loop closures {hint.kind}")
             self._monitor.count(VERIFIED, int(hint.kind == OWN and hint.relation.inliers > 0))
-            self._publisher.publish(message_of(hint, found.camera, stamp, self._base_frame))
+            self._publisher.publish(message_of(hint, frame.camera, stamp, self._base_frame))
 
-    def _view(self, name: str, image: np.ndarray, camera: Camera) -> View | None:
-        """What verifies hints of the drive; None without intrinsics, which is told once."""
+    def _view(self, frame: Frame) -> View | None:
+        """What verifies hints of the drive; None without intrinsics, which is reported once."""
         if not self._config.points:
             return None
-        if camera.calibrated:
-            return View(image, camera)
+        name, lens = frame.camera, frame.lens
+        if lens is not None and lens.calibrated:
+            return View(frame.image, lens)
         if name not in self._blind:
             self._blind.add(name)
             self._tell(

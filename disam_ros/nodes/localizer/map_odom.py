@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TF map → odom, for stacks in which nobody else publishes it."""
+"""TF map → odom, for stacks in which no other node publishes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rclpy.lifecycle import LifecycleNode
 from disam_ros.geometry import Transform
 from disam_ros.localization.odometry import Reading
 from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.slam.consumers import map_from_odom
 
 NS = 1_000_000_000
 DEPTH = 100
@@ -33,7 +32,7 @@ class MapOdom:
         try:
             self._kind = importlib.import_module("tf2_msgs.msg").TFMessage
         except ImportError:
-            self._tell("tf", MISSING, hold=None)
+            monitor.warn_once(node.get_logger(), "tf", MISSING, hold=None)
             return
         self._publisher = node.create_lifecycle_publisher(self._kind, "/tf", DEPTH)
 
@@ -53,15 +52,11 @@ class MapOdom:
         if self._publisher is None:
             return
         if reading is None or stamp_ns is None:
-            self._tell("tf odometry", NO_ODOMETRY)
+            self._monitor.warn_once(self._node.get_logger(), "tf odometry", NO_ODOMETRY)
             return
-        transform = map_from_odom(map_from_base, reading.odom_from_base)
+        transform = map_from_base @ reading.odom_from_base.inverse()
         message = transform_stamped(transform, stamp_ns + self._tolerance_ns, frames)
         self._publisher.publish(self._kind(transforms=[message]))
-
-    def _tell(self, key: str, text: str, **hold: None) -> None:
-        if self._monitor.problem(key, text, **hold):
-            self._node.get_logger().warning(text)
 
 
 def transform_stamped(

@@ -33,8 +33,7 @@ NAME = "localizer"
 
 # May be set at any time; the other parameters only while the node is unconfigured. A new map or
 # model is taken by ~/reload.
-LIVE = ("map", "model", "stale_after", "relocalize_timeout", "odometry_max_speed")
-LIVE += ("consumer", "consumer_map_frame")
+LIVE = ("map", "model", "stale_after")
 NOT_LIVE = ("localizer.device", "localizer.backend", "localizer.domain.from_image")
 NOT_LIVE += ("localizer.verify.",)
 
@@ -49,7 +48,7 @@ class LocalizerNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
         self._monitor = Monitor(f"{NAME}: relocalization")
-        self._relocalize = Relocalize(self, self._config.relocalize_timeout)
+        self._relocalize = Relocalize(self, self._config.stale_after)
         self._reload = Reload(self, self._monitor, self._load, self._adopt)
         self._diagnostics = DiagnosticsPublisher(self, self._status)
         self._answer_change_state = self._service_change_state.callback
@@ -71,7 +70,7 @@ class LocalizerNode(LifecycleNode):
         self._monitor.forget_problems()
         try:
             self._session = Session(
-                *(self, self._config, self._monitor, self._relocalize, self._switch)
+                self, self._config, self._monitor, self._relocalize, self._switch
             )
         except Exception as error:
             text = str(error) or type(error).__name__
@@ -127,7 +126,7 @@ class LocalizerNode(LifecycleNode):
 
     def _status(self) -> DiagnosticStatus:
         if self._session is not None:
-            self._session.look()
+            self._session.update()
         state = self._state_machine.current_state[1]  # rclpy has no public accessor
         self._monitor.fact("state", state)
         return self._monitor.status(state)
@@ -170,7 +169,7 @@ class LocalizerNode(LifecycleNode):
 
     def _take_parameters(self, changes: list[Parameter]) -> None:
         self._config = parameters.with_changes(self._config, changes)
-        self._relocalize.timeout = self._config.relocalize_timeout
+        self._relocalize.stale_after = self._config.stale_after
         if self._session is not None:
             self._session.configure(self._config)
 

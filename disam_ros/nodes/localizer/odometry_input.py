@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topic odom: the vehicle's motion, and what is wrong with it."""
+"""Odometry input: the topic odom with its faults reported."""
 
 from __future__ import annotations
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 
-from disam_ros.config import LocalizerNodeConfig
+from disam_ros.config import LocalizerConfig
 from disam_ros.errors import GeometryError
 from disam_ros.localization.odometry import BACK, JUMP, OdometryTrack, Reading
 from disam_ros.nodes import conversions
@@ -16,36 +16,30 @@ from disam_ros.nodes.subscriptions import sensor_qos, subscribe
 NS = 1_000_000_000
 FAULTS = {
     JUMP: "odometry jumped: the motion is unknown there",
-    BACK: "stamps of odometry go backwards: it begins anew",
+    BACK: "stamps of odometry go backwards: it starts over",
 }
 
 
 class OdometryInput:
-    """Poses of odometry over time. Jumps, stamps that go backwards and silence are told.
+    """Odometry over time; jumps, stamps that go backwards and silence are reported.
 
-    frame_id: the frame that odometry is in; empty before the first message.
+    frame_id: odometry's frame; empty before the first message.
     """
 
-    def __init__(self, node: Node, monitor: Monitor, config: LocalizerNodeConfig) -> None:
+    def __init__(self, node: Node, monitor: Monitor, config: LocalizerConfig) -> None:
         self._node, self._monitor = node, monitor
-        self.track = OdometryTrack(0)
-        self.configure(config)
+        self.track = OdometryTrack.of_config(config)
         self.frame_id = ""
-        kind, qos = Odometry, sensor_qos()
-        self._subscription = subscribe(node, kind, "odom", self._on_message, monitor, qos)
-
-    def configure(self, config: LocalizerNodeConfig) -> None:
-        """Take settings that changed."""
-        self.track.max_age_ns = round(NS * config.localizer.prior.max_age)
-        self.track.max_speed = config.odometry_max_speed
+        self._subscription = subscribe(
+            node, Odometry, "odom", self._on_message, monitor, sensor_qos()
+        )
 
     def destroy(self) -> None:
         """Unsubscribe."""
         self._node.destroy_subscription(self._subscription)
 
     def at(self, stamp_ns: int | None) -> Reading | None:
-        """Odometry at a moment; None where there is none near it, which is told if there was any
-        before."""
+        """Odometry at a stamp; None where there is none near it, reported if there was any before."""
         if stamp_ns is None:
             return None
         found = self.track.reading(stamp_ns)
@@ -53,24 +47,20 @@ class OdometryInput:
             self._monitor.solved("odom age")
         elif self.frame_id:
             age = self.track.max_age_ns / NS
-            self._tell(
-                "odom age", f"odometry stopped: nothing on 'odom' within {age:g} s of the image"
-            )
+            text = f"odometry stopped: nothing on 'odom' within {age:g} s of the image"
+            self._monitor.warn_once(self._node.get_logger(), "odom age", text)
         return found
 
     def _on_message(self, message: Odometry) -> None:
         try:
             odom_from_base = conversions.check_odometry(message)
         except GeometryError as error:
+            text = f"odometry ignored: {error}"
+            self._monitor.warn_once(self._node.get_logger(), "odom", text)
             self._monitor.count("odometry refused")
-            self._tell("odom", f"odometry ignored: {error}")
             return
         self.frame_id = message.header.frame_id or "odom"
         fault = self.track.move(conversions.stamp_to_ns(message.header), odom_from_base)
         if fault:
+            self._monitor.warn_once(self._node.get_logger(), "odom", FAULTS[fault])
             self._monitor.count("odometry faults")
-            self._tell("odom", FAULTS[fault])
-
-    def _tell(self, key: str, text: str) -> None:
-        if self._monitor.problem(key, text):
-            self._node.get_logger().warning(text)

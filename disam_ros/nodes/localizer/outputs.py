@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the localizer publishes, all with the IMAGE's stamp and in the map's frame."""
+"""Publishers of the localizer; all messages carry the IMAGE's stamp and the map's frame."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from disam_ros.geometry import Transform
-from disam_ros.localization.result import Localization
+from disam_ros.localization.answer import Answer
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.markers import candidate_markers, overlay_heat
 
@@ -25,23 +24,19 @@ LARGE_DEPTH = 5  # of those that are large
 
 @dataclass(frozen=True)
 class Poses:
-    """An answer as messages. global_pose: with the frame ON THE ROBOT that the pose is of."""
+    """An answer as messages. global_pose: its frame_id names the frame ON THE ROBOT."""
 
-    map_from_base: Transform
     pose: PoseStamped
     with_covariance: PoseWithCovarianceStamped
     global_pose: PoseWithCovarianceStamped
 
 
 class Outputs:
-    """The publishers. map_frame: frame of all poses. base_frame: the vehicle's. candidates: publish
-    those too."""
+    """map_frame: frame of all poses. base_frame: the vehicle's."""
 
-    def __init__(
-        self, node: LifecycleNode, map_frame: str, base_frame: str, candidates: bool
-    ) -> None:
+    def __init__(self, node: LifecycleNode, map_frame: str, base_frame: str) -> None:
         self.map_frame = map_frame
-        self._node, self._base_frame, self._with_candidates = node, base_frame, candidates
+        self._node, self._base_frame = node, base_frame
         self._publishers: list[LifecyclePublisher] = []
         self._pose = self._create(PoseStamped, "~/pose")
         self._pose_with_covariance = self._create(
@@ -54,53 +49,49 @@ class Outputs:
         self._activation = self._create(Image, "~/activation_map", LARGE_DEPTH)
         self._answer = self._create(DiagnosticArray, "~/answer")
 
-    def publish(
-        self, found: Localization, stamp: Header, base_from_camera: Transform
-    ) -> Poses | None:
-        """Publish a localization. stamp: the image's header. No pose where the place is unknown."""
+    def publish(self, answer: Answer, stamp: Header) -> Poses | None:
+        """Publish poses and candidates. stamp: the image's header. No pose of an unknown place."""
         header = conversions.header_of(stamp, self.map_frame)
         poses = None
-        if found.known:
-            poses = self._poses(found, header, base_from_camera)
+        if answer.known:
+            poses = self._poses(answer, header)
             self._pose.publish(poses.pose)
             self._pose_with_covariance.publish(poses.with_covariance)
             self._global_pose.publish(poses.global_pose)
-        if self._with_candidates:
-            self._publish_candidates(found, header, base_from_camera.inverse())
+        self._publish_candidates(answer, header)
         return poses
 
     def start_from(self, poses: Poses) -> None:
-        """Publish where to start, once: what listens begins anew with each message."""
+        """Publish an initial pose, once: a consumer restarts with each message."""
         self._initial_pose.publish(poses.with_covariance)
 
-    def _poses(self, found: Localization, header: Header, base_from_camera: Transform) -> Poses:
-        map_from_base = found.map_from_base(base_from_camera)
-        covariance = found.covariance(base_from_camera)
-        pose = conversions.pose_with_covariance(map_from_base, covariance, header)
+    def _poses(self, answer: Answer, header: Header) -> Poses:
+        pose = conversions.pose_with_covariance(answer.map_from_base, answer.covariance, header)
         on_robot = conversions.header_of(header, self._base_frame)
         return Poses(
-            map_from_base,
-            conversions.pose_stamped(map_from_base, header),
+            conversions.pose_stamped(answer.map_from_base, header),
             pose,
             PoseWithCovarianceStamped(header=on_robot, pose=pose.pose),
         )
 
-    def _publish_candidates(
-        self, found: Localization, header: Header, camera_from_base: Transform
-    ) -> None:
-        poses = [c.record.map_from_camera @ camera_from_base for c in found.candidates]
+    def _publish_candidates(self, answer: Answer, header: Header) -> None:
+        markers = bool(self._markers.get_subscription_count())
+        if not markers and not self._candidates.get_subscription_count():
+            return
+        camera_from_base = answer.base_from_camera.inverse()
+        poses = [c.record.map_from_camera @ camera_from_base for c in answer.candidates]
         self._candidates.publish(conversions.pose_array(poses, header))
-        if self._markers.get_subscription_count():
-            scores = [candidate.fine_score for candidate in found.candidates]
-            self._markers.publish(candidate_markers(poses, scores, found.known, header))
+        if markers:
+            scores = [candidate.fine_score for candidate in answer.candidates]
+            self._markers.publish(candidate_markers(poses, scores, answer.known, header))
 
     def answer(self, status: DiagnosticStatus, stamp: Header) -> None:
-        """Publish what became of an image. stamp: the image's header."""
+        """Publish the outcome of an image, as its last message. stamp: the image's header."""
         header = conversions.header_of(stamp, self.map_frame)
         self._answer.publish(DiagnosticArray(header=header, status=[status]))
 
     def listener_count(self) -> int:
-        """How many subscribers of the answers are connected."""
+        """Number of subscribers of ~/answer."""
         return self._answer.get_subscription_count()
 
     def publish_activation(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that are answered by the next image, without blocking the executor."""
+"""The service ~/relocalize: answered by the next image, without blocking the executor."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+PATIENCE = 2.5  # timeout over `stale_after`
+
 
 class Relocalize:
-    """The service ~/relocalize: answers once an image that came AFTER the request was localized.
+    """Answers once an image that arrived AFTER the request was localized.
 
-    A timeout in real seconds; an image that cannot be decoded does not answer, it is noted. The
-    service stays as long as the node: rclpy ends a node whose service is gone when it answers.
+    stale_after: time without an image that counts as stale [s]; PATIENCE times that, on the steady
+    clock, is the timeout. An unreadable image does not answer but is named in the timeout's reason.
+    The service stays as long as the node: rclpy ends a node whose service is gone when it answers.
     """
 
-    def __init__(self, node: LifecycleNode, timeout: float) -> None:
-        self._node, self.timeout = node, timeout
+    def __init__(self, node: LifecycleNode, stale_after: float) -> None:
+        self._node, self.stale_after = node, stale_after
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, Future]] = []  # (newest image at request, answer)
         self._newest = 0
@@ -37,12 +40,12 @@ class Relocalize:
             self._newest = number
 
     def waits_for(self, number: int) -> bool:
-        """Whether somebody asked before image `number` came."""
+        """Whether a request arrived before image `number`."""
         with self._lock:
             return any(newest < number for newest, _ in self._waiting)
 
     def answer(self, number: int, success: bool, message: str) -> None:
-        """Image `number` was localized: answer all that asked before it came."""
+        """Image `number` was localized: answer the requests that arrived before it."""
         with self._lock:
             ready = [future for newest, future in self._waiting if newest < number]
             self._waiting = [w for w in self._waiting if w[0] >= number]
@@ -50,11 +53,11 @@ class Relocalize:
             future.set_result((success, message))
 
     def hindered(self, reason: str) -> None:
-        """An image could not be used; told when a request times out."""
+        """An image could not be used: the reason if a request times out."""
         self._hindrance = reason
 
     def stop(self, reason: str) -> None:
-        """Answer everyone in the negative."""
+        """Fail all pending requests."""
         self.active = False
         with self._lock:
             number = self._newest + 1
@@ -69,17 +72,17 @@ class Relocalize:
         future.add_done_callback(lambda _: None)  # wakes the executor
         with self._lock:
             self._waiting.append((self._newest, future))
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        timer = self._node.create_timer(self.timeout, lambda: self._expire(future), clock=clock)
+        clock, timeout = Clock(clock_type=ClockType.STEADY_TIME), PATIENCE * self.stale_after
+        timer = self._node.create_timer(timeout, lambda: self._expire(future, timeout), clock=clock)
         response.success, response.message = await future
         self._node.destroy_timer(timer)
         return response
 
-    def _expire(self, future: Future) -> None:
+    def _expire(self, future: Future, timeout: float) -> None:
         with self._lock:
             kept = [w for w in self._waiting if w[1] is not future]
             expired = len(kept) < len(self._waiting)
             self._waiting = kept
         if expired:
             reason = self._hindrance or "no image arrived; check the image topic and its QoS"
-            future.set_result((False, f"timeout after {self.timeout:g} s: {reason}"))
+            future.set_result((False, f"timeout after {timeout:g} s: {reason}"))

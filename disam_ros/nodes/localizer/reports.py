@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What diagnostics and the log say of the images, the model and the map."""
+"""Log and diagnostics of images, answers, model and map."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rclpy.node import Node
 
 from disam_ros.device import describe_device
 from disam_ros.errors import BlindError, ImageError
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import Localization
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.localizer import answer_status
 
-NO_ACTIVATION = "none: images are described as a whole"
+NO_ACTIVATION = "none: the model has one global descriptor per image"
 BLIND, UNDECODABLE = "images blind", "images undecodable"
 COUNTERS = ("images received", "images dropped", UNDECODABLE, BLIND, "stamps refused")
 COUNTERS += ("places known", "places unknown", "inference errors")
 
 
 class Reports:
-    """Tells; keeps nothing but when images came."""
+    """Writes diagnostics and log; its only state is the last image time per camera."""
 
     def __init__(self, node: Node, monitor: Monitor) -> None:
         self._node, self._monitor = node, monitor
@@ -31,7 +31,7 @@ class Reports:
         monitor.start_counts(*COUNTERS)
 
     def wait_for(self, cameras: Iterable[str]) -> None:
-        """From now on images are expected; of none: no longer."""
+        """Expect images of these cameras from now on."""
         self._last_image = dict.fromkeys(cameras, time.monotonic())
 
     def arrived(self, camera: str) -> None:
@@ -41,7 +41,7 @@ class Reports:
         self._last_image[camera] = time.monotonic()
 
     def check_age(self, cameras: Iterable[str], limit: float) -> None:
-        """Tell cameras from which no image came for `limit` seconds."""
+        """Report cameras without an image for `limit` seconds."""
         for camera in cameras:
             age = time.monotonic() - self._last_image.get(camera, time.monotonic())
             if age > limit:
@@ -51,51 +51,53 @@ class Reports:
                 self._monitor.solved(f"age of {camera}")
 
     def links(self, publishers: int, listeners: int) -> None:
-        """Tell how many publishers of images and listeners to the answers are connected."""
+        """Report the number of image publishers and answer subscribers."""
         self._monitor.fact("image publishers", publishers)
         self._monitor.fact("answer subscribers", listeners)
 
-    def answered(self, found: Localization, latency: float, least: float) -> str:
-        """Tell an answer; gives it in words. latency: ms from the image's arrival. least: what its
-        confidence was compared with."""
-        monitor, sure = self._monitor, answer_status.sure(found)
+    def answered(self, answer: Answer, latency: float, threshold: float) -> str:
+        """Report an answer and return it in words.
+
+        latency: from the image's arrival to its pose [ms]. threshold: least confidence of a known
+        place.
+        """
+        monitor, confidence = self._monitor, answer_status.confidence_text(answer)
+        key = f"place of {answer.camera}"
+        if answer.known:
+            monitor.solved(key)
+            text = f"camera {answer.camera}: map image {answer.record.id}, {confidence}"
+        else:
+            text = f"unknown place, {confidence} < {threshold:g}"
+            monitor.problem(key, text, hold=None)
         monitor.latency("callback to published", latency)
-        for stage, milliseconds in found.timings_ms.items():
+        for stage, milliseconds in answer.timings_ms.items():
             monitor.latency(f"localize {stage}", milliseconds)
         monitor.mark("images out")
-        monitor.fact("domain", found.domain.name)
-        monitor.fact("domain reason", found.domain.reason)
-        monitor.fact("last score", f"{found.best.fine_score:.3f}")
-        if found.estimate is not None:
-            monitor.fact("probability", f"{found.estimate.probability:.3f}")
-            monitor.fact("probability of the map", f"{found.estimate.on_map:.3f}")
-        key = f"place of {found.camera}"
-        if found.known:
-            monitor.count("places known")
-            monitor.solved(key)
-            return f"camera {found.camera}: map image {found.record.id}, {sure}"
-        monitor.count("places unknown")
-        text = f"unknown place, {sure} < {least:g}"
-        monitor.problem(key, text, hold=None)
+        monitor.fact("domain", answer.domain.name)
+        monitor.fact("domain reason", answer.domain.reason)
+        monitor.fact("last score", f"{answer.best.fine_score:.3f}")
+        if answer.tracked:
+            monitor.fact("probability", f"{answer.confidence:.3f}")
+            monitor.fact("probability of the map", f"{answer.on_map:.3f}")
+        monitor.count("places known" if answer.known else "places unknown")
         return text
 
     def failed(self, error: Exception) -> str:
-        """Tell an image that got no answer, and why."""
+        """Report an image without an answer and return the reason in words."""
         log = self._node.get_logger()
         if isinstance(error, ImageError):
-            self._monitor.count(BLIND if isinstance(error, BlindError) else UNDECODABLE)
             text = f"image skipped: {error}"
-            if self._monitor.problem("image", text):
-                log.warning(text)
+            self._monitor.warn_once(log, "image", text)
+            self._monitor.count(BLIND if isinstance(error, BlindError) else UNDECODABLE)
             return text
-        self._monitor.count("inference errors")
         text = f"localization failed: {error or type(error).__name__}"
         if self._monitor.problem("inference", text, ERROR):
             log.error(f"{text}\n{''.join(traceback.format_exception(error))}")
+        self._monitor.count("inference errors")
         return text
 
     def identity(self, localizer: Localizer) -> str:
-        """Tell what runs; gives it in words."""
+        """Report model, map and device and return them in words."""
         monitor, place_map, model = self._monitor, localizer.map, localizer.model
         device = describe_device(localizer.device)
         monitor.fact("device", device)

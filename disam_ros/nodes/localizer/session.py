@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that the localizer node holds while it is configured: model, map, topics, worker thread."""
+"""All that the localizer node holds while it is configured: pipeline, topics, worker thread."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.config import LocalizerNodeConfig
+from disam_ros.localization.answer import Answer
+from disam_ros.localization.odometry import Reading
+from disam_ros.localization.prior import PositionPrior
+from disam_ros.localization.query import Frame
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.extrinsics import Extrinsics
 from disam_ros.nodes.localizer import answer_status
 from disam_ros.nodes.localizer.area_watch import AreaWatch
-from disam_ros.nodes.localizer.camera_checks import ImageCheck, ViewCheck
 from disam_ros.nodes.localizer.conditions import Conditions
-from disam_ros.nodes.localizer.consumer_check import ConsumerCheck
+from disam_ros.nodes.localizer.input_checks import InputChecks
 from disam_ros.nodes.localizer.loaded import Loaded, load
 from disam_ros.nodes.localizer.loop_closures import LoopClosures
 from disam_ros.nodes.localizer.map_odom import MapOdom
@@ -28,14 +32,26 @@ from disam_ros.nodes.localizer.outputs import Outputs
 from disam_ros.nodes.localizer.priors import Priors, map_origin
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.reports import Reports
-from disam_ros.nodes.subscriptions import Frame, ImageInput, StampChecker
+from disam_ros.nodes.subscriptions import ImageInput
 from disam_ros.nodes.worker import Worker
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image message. number: counts them. stamp_ns: None where the stamp is unusable.
+    received: time.perf_counter [s]."""
+
+    camera: str
+    message: Image | CompressedImage
+    number: int
+    stamp_ns: int | None
+    received: float
 
 
 class Session:
     """Loads model and map, then subscribes and publishes; localizes between `start` and `stop`.
 
-    switch: called with the map directory that the vehicle has driven onto.
+    switch: called with the directory of the map that the vehicle has driven onto.
     Raises DisamError where the configuration, the model or the map is at fault.
     """
 
@@ -49,44 +65,46 @@ class Session:
     ) -> None:
         self._node, self._config, self._monitor = node, config, monitor
         self._relocalize = relocalize
-        self._between = threading.Lock()  # held while an image is answered
+        self._between = threading.Lock()  # held while an image is processed
         self._loaded = load(node, config)
-        localizer, header = self._loaded.localizer, self._loaded.header
-        self._worker: Worker[Frame] | None = None
+        header = self._loaded.header
+        self._worker: Worker[Arrival] | None = None
         self._newest = 0
         self._reports = Reports(node, monitor)
-        node.get_logger().info(self._reports.identity(localizer))
-        self._stamps = StampChecker(node, monitor)
-        self._images = ImageCheck(node, monitor)
-        self._consumer = ConsumerCheck(node, monitor)
-        self._odometry = OdometryInput(node, monitor, config)
-        prior = config.localizer.prior
-        self._priors = Priors(node, monitor, prior, header, self._odometry.track)
-        self._conditions = Conditions(node, monitor, localizer.model, self._priors)
-        where = config.base_frame, self._loaded.fixed, config.use_tf
-        self._extrinsics = Extrinsics(node, monitor, *where)
-        self._outputs = Outputs(node, header.map_frame, config.base_frame, config.publish_markers)
+        node.get_logger().info(self._reports.identity(self._loaded.localizer))
+        self._odometry = OdometryInput(node, monitor, config.localizer)
+        self._priors = Priors(node, monitor, config.localizer, header, self._odometry.track)
+        area = AreaWatch(node, monitor, config.areas, lambda: self._config.map, switch)
+        model = self._loaded.localizer.model
+        self._conditions = Conditions(node, monitor, model, [self._priors.on_fix, area.on_fix])
+        self._extrinsics = Extrinsics(
+            node, monitor, config.base_frame, self._loaded.fixed, config.use_tf
+        )
+        self._outputs = Outputs(node, header.map_frame, config.base_frame)
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
         self._loops = LoopClosures(node, monitor, config.loop_closure, config.base_frame)
-        self._inputs = []
-        infos = {}
-        for camera in config.cameras:
-            prefix = f"{camera}/" if len(config.cameras) > 1 else ""
-            transport, reliability = config.image_transport, config.reliability
-            on_image = functools.partial(self._on_image, camera)
-            topic, infos[camera] = f"{prefix}image", f"{prefix}camera_info"
-            self._inputs.append(ImageInput(node, topic, transport, reliability, on_image, monitor))
-        self._area = AreaWatch(node, monitor, config.areas, lambda: self._config.map, switch)
-        self._views = ViewCheck(node, monitor, infos, header.cameras)
+        prefixes = {name: f"{name}/" if len(config.cameras) > 1 else "" for name in config.cameras}
+        infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
+        self._checks = InputChecks(node, monitor, infos, header.cameras)
+        self._inputs = [
+            ImageInput(
+                node,
+                f"{prefix}image",
+                config.image_transport,
+                functools.partial(self._on_image, name),
+                monitor,
+            )
+            for name, prefix in prefixes.items()
+        ]
 
     def start(self) -> None:
         """Begin to localize."""
         self._reports.wait_for(self._config.cameras)
-        self._worker = Worker(self._work, self._failed)
+        self._worker = Worker(self._work, self._reports.failed)
         self._relocalize.active = True
 
     def stop(self) -> None:
-        """Stop after the image at hand; whoever waits for a relocalization is told."""
+        """Stop after the current image; pending relocalizations fail."""
         self._relocalize.stop("the localizer was deactivated")
         worker, self._worker = self._worker, None
         self._reports.wait_for(())
@@ -96,17 +114,15 @@ class Session:
     def destroy(self) -> None:
         """Give back topics and services."""
         self.stop()
-        parts = (self._conditions, self._odometry, self._priors, self._outputs, self._views)
-        parts += (self._extrinsics, self._map_odom, self._loops, self._area)
+        parts = (self._conditions, self._odometry, self._priors, self._outputs, self._checks)
+        parts += (self._extrinsics, self._map_odom, self._loops)
         for part in (*self._inputs, *parts):
             part.destroy()
         self._reports.links(0, 0)
 
     def check(self, config: LocalizerNodeConfig) -> None:
         """Raises DisamError for settings that do not fit the model or the map."""
-        if config.localizer.domain.override:
-            override = config.localizer.domain.override
-            self._loaded.localizer.choose_domain(None, domain=override)
+        self._loaded.localizer.check(config.localizer)
         if config.localizer.prior.source == "fix":
             map_origin(config.localizer.prior, self._loaded.header)
 
@@ -114,12 +130,12 @@ class Session:
         """Take settings that changed, between two images."""
         with self._between:
             self._config = config
-            self._loaded.localizer.config = config.localizer
-            self._odometry.configure(config)
-            self._priors.adopt(config.localizer.prior, self._loaded.header)
+            self._loaded.pipeline.config = config.localizer
+            self._odometry.track.configure(config.localizer)
+            self._priors.adopt(config.localizer, self._loaded.header)
 
-    def look(self) -> None:
-        """Tell who is connected, and cameras from which no image came for long."""
+    def update(self) -> None:
+        """Report connections, and cameras without images for long."""
         self._reports.check_age(self._config.cameras, self._config.stale_after)
         publishers = min(camera.publisher_count() for camera in self._inputs)
         self._reports.links(publishers, self._outputs.listener_count())
@@ -127,14 +143,14 @@ class Session:
     def adopt(self, loaded: Loaded) -> str:
         """Go on with another map or model. Raises DisamError, having changed nothing."""
         with self._between:
-            loaded.localizer.config = self._config.localizer
-            self._priors.adopt(self._config.localizer.prior, loaded.header)
+            loaded.pipeline.config = self._config.localizer
+            self._priors.adopt(self._config.localizer, loaded.header)
             self._loaded = loaded
             self._conditions.adopt(loaded.localizer.model)
             self._extrinsics.fixed = loaded.fixed
             self._outputs.map_frame = loaded.header.map_frame
-            self._views.mapped = loaded.header.cameras
-            self._loops.begin_anew()
+            self._checks.mapped = loaded.header.cameras
+            self._loops.reset()
             return self._reports.identity(loaded.localizer)
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
@@ -143,63 +159,77 @@ class Session:
         if worker is None:
             return
         self._reports.arrived(camera)
-        stamp_ns = self._stamps.usable(camera, message.header)
+        stamp_ns = self._checks.stamp(camera, message.header)
         self._newest += 1
         self._relocalize.arrived(self._newest)
-        if worker.offer(camera, Frame(camera, message, self._newest, stamp_ns, received)):
+        if worker.offer(camera, Arrival(camera, message, self._newest, stamp_ns, received)):
             self._monitor.count("images dropped")
 
-    def _work(self, frame: Frame) -> None:
-        """Answer an image. On the worker thread."""
-        try:
-            with self._between:
-                self._localize(frame)
-        except Exception as error:
-            status = answer_status.refused(frame.camera, error)
-            self._outputs.answer(status, frame.message.header)
-            raise
+    def _work(self, arrival: Arrival) -> None:
+        """Answer an image, whatever happens. On the worker thread."""
+        with self._between:
+            try:
+                self._localize(arrival)
+            except Exception as error:
+                if not self._node.context.ok():  # shut down in the middle of an image
+                    return
+                self._relocalize.hindered(self._reports.failed(error))
+                status = answer_status.refused(arrival.camera, error)
+                self._outputs.answer(status, arrival.message.header)
 
-    def _localize(self, frame: Frame) -> None:
-        """Convert, check, localize, publish."""
-        image, header = conversions.image_from_message(frame.message), frame.message.header
-        localizer, stamp_ns = self._loaded.localizer, frame.stamp_ns
-        reading = self._odometry.at(stamp_ns)
-        evidence = self._images.evidence(frame.camera, image, stamp_ns, reading)
-        told, prior = self._conditions, self._priors.at(stamp_ns)
-        place = {"latitude": told.latitude, "longitude": told.longitude}
-        conditions = {"weather": told.weather, "domain": told.domain, **place}
-        found = localizer.localize(image, stamp_ns, frame.camera, **conditions, near=prior)
-        base_from_camera = self._extrinsics.base_from_camera(frame.camera, header.frame_id)
-        camera = self._views.camera(frame.camera, base_from_camera)
-        if localizer.config.sequence.enabled:
-            motion = (reading.odom_from_base, reading.drive) if reading else (None, 0)
-            found = self._loaded.tracker.follow(
-                found, stamp_ns, *motion, believe=evidence, image=image, camera=camera
-            )
-        poses = self._outputs.publish(found, header, base_from_camera)
-        if poses is not None:
-            frames = self._outputs.map_frame, self._odometry.frame_id
-            self._map_odom.publish(poses.map_from_base, reading, stamp_ns, frames)
-            self._consumer.look(self._config, poses.with_covariance, poses.global_pose)
-            if self._relocalize.waits_for(frame.number):
-                self._outputs.start_from(poses)
-        self._priors.answered(stamp_ns, found, prior, base_from_camera)
-        latency = 1e3 * (time.perf_counter() - frame.received)
-        self._outputs.answer(answer_status.localized(found, latency, evidence), header)
-        text = self._reports.answered(found, latency, self._least())
-        self._relocalize.answer(frame.number, found.known, text)
-        self._loops.look(localizer, found, stamp_ns, reading, camera, header, image)
-        if localizer.has_activation_maps:
-            heat = functools.partial(localizer.activation_map, found)
-            self._outputs.publish_activation(image, heat, header)
+    def _localize(self, arrival: Arrival) -> None:
+        """Convert, process, publish."""
+        frame = self._frame(arrival)
+        odometry = self._odometry.at(frame.stamp_ns)
+        prior = self._priors.at(frame.stamp_ns)
+        answer = self._loaded.pipeline.process(frame, odometry, prior)
+        self._publish(arrival, frame, answer, odometry, prior)
 
-    def _least(self) -> float:
-        """What the confidence of an answer is compared with."""
-        config = self._config.localizer
-        return (
-            config.sequence.least_probability if config.sequence.enabled else config.score_threshold
+    def _frame(self, arrival: Arrival) -> Frame:
+        header, conditions = arrival.message.header, self._conditions
+        base_from_camera = self._extrinsics.base_from_camera(arrival.camera, header.frame_id)
+        return Frame(
+            image=conversions.image_from_message(arrival.message),
+            camera=arrival.camera,
+            stamp_ns=arrival.stamp_ns,
+            lens=self._checks.camera(arrival.camera, base_from_camera),
+            weather=conditions.weather,
+            domain=conditions.domain,
+            latitude=conditions.latitude,
+            longitude=conditions.longitude,
         )
 
-    def _failed(self, error: Exception) -> None:
-        if self._node.context.ok():  # otherwise: shut down in the middle of an image
-            self._relocalize.hindered(self._reports.failed(error))
+    def _publish(
+        self,
+        arrival: Arrival,
+        frame: Frame,
+        answer: Answer,
+        odometry: Reading | None,
+        prior: PositionPrior | None,
+    ) -> None:
+        """Poses first, then log and diagnostics, loop closures, and ~/answer as the last message."""
+        localizer, header = self._loaded.localizer, arrival.message.header
+        poses = self._outputs.publish(answer, header)
+        if poses is not None:
+            frames = self._outputs.map_frame, self._odometry.frame_id
+            self._map_odom.publish(answer.map_from_base, odometry, frame.stamp_ns, frames)
+            if self._relocalize.waits_for(arrival.number):
+                self._outputs.start_from(poses)
+        latency = 1e3 * (time.perf_counter() - arrival.received)
+        self._checks.repeats(answer)
+        self._priors.answered(frame.stamp_ns, answer, prior)
+        text = self._reports.answered(answer, latency, self._threshold())
+        query = self._loaded.pipeline.query
+        self._loops.add(localizer, query, answer, odometry, header)
+        if localizer.has_activation_maps:
+            heat = functools.partial(localizer.activation_map, query, answer.record)
+            self._outputs.publish_activation(frame.image, heat, header)
+        self._relocalize.answer(arrival.number, answer.known, text)
+        self._outputs.answer(answer_status.localized(answer, latency), header)
+
+    def _threshold(self) -> float:
+        """The confidence from which a place is known."""
+        config = self._config.localizer
+        if config.sequence.enabled:
+            return config.sequence.min_probability
+        return config.score_threshold

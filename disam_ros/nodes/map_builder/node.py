@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from geometry_msgs.msg import Pose, PoseStamped
 from nav_msgs.msg import Odometry
@@ -19,15 +20,16 @@ from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderNodeConfig
 from disam_ros.errors import DisamError, GeometryError
 from disam_ros.geometry import Transform
-from disam_ros.mapping.pose_track import PoseTrack
 from disam_ros.nodes import conversions, parameters, process
 from disam_ros.nodes.diagnostics import DiagnosticsPublisher, Monitor
 from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.subscriptions import ImageInput, StampChecker, sensor_qos, subscribe
+from disam_ros.pose_buffer import PoseBuffer
 
 NAME = "map_builder"
-WAITING = 16  # images that wait for a later pose
+WAITING = 16  # images that wait for a later pose; the oldest are dropped first
+KEPT_POSES = 500
 POSE_DEPTH = 50
 COUNTERS = ("images received", "images without pose", "images dropped", "stamps refused")
 COUNTERS += ("poses received", "poses refused", "build errors")
@@ -44,9 +46,8 @@ class MapBuilderNode(Node):
         given = from_parameter(config.base_from_camera, [config.camera])
         self._map = LiveMap(config, monitor, self._log_error)
         self._stamps = StampChecker(self, monitor)
-        self._track: PoseTrack[Image | CompressedImage] = PoseTrack(
-            round(config.max_pose_gap * 1e9), WAITING
-        )
+        self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
+        self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
         fixed = given or {config.camera: Transform.identity()}
         use_tf = config.use_tf and given is None
         self._extrinsics = Extrinsics(self, monitor, config.base_frame, fixed, use_tf)
@@ -69,9 +70,9 @@ class MapBuilderNode(Node):
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
-        transport, reliability = config.image_transport, config.reliability
+        transport = config.image_transport
         on_image = self._on_image
-        self._input = ImageInput(self, "image", transport, reliability, on_image, monitor)
+        self._input = ImageInput(self, "image", transport, on_image, monitor)
         subscribe(self, CameraInfo, "camera_info", self._on_camera_info, monitor, sensor_qos())
         qos = QoSProfile(depth=POSE_DEPTH, reliability=sensor_qos().reliability)
         if config.pose_source == "odom":
@@ -97,7 +98,7 @@ class MapBuilderNode(Node):
                     f"its frame is '{header.frame_id}', expected '{self._map_frame or 'map'}'"
                 )
             map_from_base = conversions.pose_to_transform(pose)
-            if not self._track.add_pose(conversions.stamp_to_ns(header), map_from_base):
+            if not self._track.add(conversions.stamp_to_ns(header), map_from_base):
                 raise GeometryError("it is not newer than the last; check the clock of its source")
         except GeometryError as error:
             self._monitor.count("poses refused")
@@ -113,7 +114,9 @@ class MapBuilderNode(Node):
         if stamp_ns is None:
             return
         self._first_image = self._first_image or time.monotonic()
-        if self._track.add_image(stamp_ns, message):
+        full = len(self._waiting) == WAITING
+        self._waiting.append((stamp_ns, message))
+        if full:
             self._monitor.count("images without pose")
             what = "a camera_info" if self._info is None else "poses with later stamps"
             text = f"images wait in vain for {what}"
@@ -126,7 +129,10 @@ class MapBuilderNode(Node):
         waited = time.monotonic() - (self._first_image or time.monotonic())
         if self._info is None and waited < self._config.camera_info_timeout:
             return
-        for stamp_ns, message, map_from_base in self._track.matched():
+        newest = self._track.newest
+        while newest is not None and self._waiting and self._waiting[0][0] <= newest.stamp_ns:
+            stamp_ns, message = self._waiting.popleft()
+            map_from_base = self._track.at(stamp_ns)
             if map_from_base is None:
                 self._monitor.count("images without pose")
                 continue

@@ -18,7 +18,7 @@ from disam_ros.config import ReplayNodeConfig
 from disam_ros.datasets.bags import BagReader, RawMessage
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.geometry import Transform
-from disam_ros.localization.result import KNOWN
+from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder

@@ -15,7 +15,7 @@ from disam_ros.errors import DisamError
 from disam_ros.evaluation import Drive, collect
 from disam_ros.evaluation.answers import Answer
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.result import KNOWN, MISSING, UNKNOWN, UNREADABLE
+from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN, UNREADABLE
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.extrinsics import mapped_extrinsics
 from disam_ros.nodes.localizer import answer_status

@@ -186,7 +186,7 @@ def _visible(scene: Scene, map_from_camera: Transform, half_fov: float) -> list[
     radius = scene.cells[:, 4]
     side = np.abs(to[:, 0] * ahead[1] - to[:, 1] * ahead[0])
     front = to @ ahead
-    beside = side * np.cos(half_fov) - front * np.sin(half_fov)  # metres outside the wedge of view
-    seen = (beside < radius) & (far < SIGHT + radius)
+    outside = side * np.cos(half_fov) - front * np.sin(half_fov)  # metres outside the wedge of view
+    seen = (outside < radius) & (far < SIGHT + radius)
     order = np.flatnonzero(seen)[np.argsort(far[seen])]
     return [(int(scene.cells[i, 0]), int(scene.cells[i, 1])) for i in order]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Walls of five styles with windows and doors.
 
-Alpha tells what the shader may do with a pixel: 255 wall (takes the tint of the house), 128 frame,
+Alpha selects the shader's treatment of a pixel: 255 wall (takes the tint of the house), 128 frame,
 beam or door (own colour), 0 glass (may be lit).
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of the ground seen from above: what covers it, and where lamps light it."""
+"""Textures of the ground from above: its cover, and the light of street lamps."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _garden_path(pixel: _Pixels, paved: np.ndarray, house: House) -> None:
     forward = np.array([np.cos(house.yaw), np.sin(house.yaw)])
     end = house.position + (house.setback + 0.3) * forward
     pixel.line(paved, house.position, end, 1.3)
-    if house.seed < 0.4:  # a drive beside the house
+    if house.seed < 0.4:  # a driveway next to the house
         left = np.array([-forward[1], forward[0]])
         shift = (HOUSE_TYPES[house.kind].width / 2 + 1.4) * left
         pixel.line(paved, house.position + shift - 6 * forward, end + shift, 2.4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in the town, and where it stands. Metres, map frame (ENU)."""
+"""Objects of the town and their positions. Metres, map frame (ENU)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def distance_to_segment(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> flo
 
 @dataclass
 class Town:
-    """What stands in a town and the route through it; `build_town` makes one."""
+    """The objects of a town and the route through it; see `build_town`."""
 
     seed: int
     nodes: np.ndarray  # [GRID, GRID, 2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fills the sides of a street: houses, lamps, parking slots, trees, signs."""
+"""Fills both sides of a street: houses, lamps, parking slots, trees, signs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _house_row(
     style: tuple[int, int, int, str],
     park: np.ndarray,
 ) -> None:
-    """Mostly one house type along one side of a street, so that streets look alike."""
+    """Mostly one house type along one side of a street: perceptual aliasing between houses."""
     a, along, out, length = line
     main_kind, tint, roof, fence = style
     yaw = float(np.arctan2(-out[1], -out[0]))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer to one image: the same for a single image and for a sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from disam_ros.datasets.records import ImageRecord
+from disam_ros.domains.domain import DomainChoice
+from disam_ros.geometry import Transform
+from disam_ros.uncertainty import PoseWithCovariance
+
+# Outcomes of an image.
+KNOWN = "known"  # the place was recognized
+UNKNOWN = "unknown"  # the confidence is below the threshold
+UNREADABLE = "unreadable"  # the image could not be decoded or shows nothing
+MISSING = "missing"  # the running node gave no answer: the image was lost or dropped
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A map image retrieved for a query. Scores are cosine similarities in [−1, 1].
+
+    prior_score: log-weight that a position prior adds to the fine score, ≤ 0 (prior.py); 0 without
+    one. prior_effect: what the prior did if this is the answer (USED, OVERRULED or OFF_MAP of
+    prior.py); empty without one.
+    """
+
+    record: ImageRecord
+    coarse_score: float
+    fine_score: float
+    prior_score: float = 0.0
+    prior_effect: str = ""
+
+    @property
+    def score(self) -> float:
+        """Sort key of the candidates."""
+        return self.fine_score + self.prior_score
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Where the vehicle is.
+
+    candidates: retrieved map images, best first. record: the map image that is the answer, or the
+    likeliest one of a sequence. pose: map_from_base with its covariance [6, 6], of a place that is
+    not known, too. base_from_camera: the camera's mount that it was computed with. known: whether
+    the confidence reaches the threshold. confidence: fine similarity of the best candidate, or, of
+    a sequence, the probability of the place. spacing: distance between map images [m].
+    timings_ms: milliseconds by stage.
+
+    Of a sequence only: tracked is True; on_map: probability that the vehicle is on the map;
+    spread: covariance [6, 6] of the map images that share the probability; inliers: keypoints that
+    agree with the pose where verification gave it; informative: False where the image repeats the
+    last one and is no evidence.
+    """
+
+    camera: str
+    domain: DomainChoice
+    candidates: Sequence[Candidate]
+    record: ImageRecord
+    pose: PoseWithCovariance = field(repr=False)
+    base_from_camera: Transform
+    known: bool
+    confidence: float
+    spacing: float
+    tracked: bool = False
+    on_map: float = math.nan
+    spread: np.ndarray | None = field(default=None, repr=False)
+    inliers: int = 0
+    informative: bool = True
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Candidate:
+        """The best candidate of this image alone."""
+        return self.candidates[0]
+
+    @property
+    def prior(self) -> str:
+        """What a position prior did: USED, OVERRULED or OFF_MAP (prior.py); empty without one."""
+        return self.best.prior_effect
+
+    @property
+    def map_from_base(self) -> Transform:
+        """Pose of the vehicle, known or not."""
+        return self.pose.pose
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance [6, 6] of map_from_base."""
+        return self.pose.covariance
+
+    @property
+    def map_from_camera(self) -> Transform:
+        """Pose of the query's camera, known or not."""
+        return self.map_from_base @ self.base_from_camera

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The input of a localization: an image with its capture conditions, and its descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from disam_ros.camera import Camera
+from disam_ros.domains.domain import DomainChoice
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image of a vehicle's camera.
+
+    image: uint8 RGB [H, W, 3]. camera: name of the camera in the map. stamp_ns: UTC nanoseconds;
+    None: unknown. lens: intrinsics and mount of this vehicle's camera; None: those of the mapping
+    vehicle. weather, domain, latitude, longitude [deg]: override the configuration; None: unknown.
+    """
+
+    image: np.ndarray
+    camera: str
+    stamp_ns: int | None = None
+    lens: Camera | None = None
+    weather: str | None = None
+    domain: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A frame and its descriptors.
+
+    coarse: coordinates float32 [d] in the map's projection (compression.py). fine: unit-norm
+    feature map float32 [C, h, w], on the device of the encoders.
+    """
+
+    frame: Frame
+    domain: DomainChoice
+    coarse: np.ndarray = field(repr=False)
+    fine: Tensor = field(repr=False)
+
+    @property
+    def camera(self) -> str:
+        return self.frame.camera
