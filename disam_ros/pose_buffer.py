@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from disam_ros.geometry import Transform, interpolate
 
+NANOSECONDS = 1_000_000_000  # per second: stamps are integer nanoseconds
+
 
 class StampedPose(NamedTuple):
     """A pose of a track and the length of the track up to it, in metres."""

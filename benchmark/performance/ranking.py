@@ -24,7 +24,7 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.evaluation import score
 from disam_ros.image import to_tensor
-from disam_ros.mapping.compression import learn, to_int8
+from disam_ros.mapping.compression import learn_projection, to_int8
 from disam_ros.models.descriptor import coarse_descriptor, descriptor_shapes, fine_descriptor
 from disam_ros.models.model import Model, load_model
 from disam_ros.models.networks import PRESETS
@@ -271,7 +271,7 @@ def _directions(
     size: int, sample: slice, references: np.ndarray, queries: np.ndarray
 ) -> Descriptors:
     """As maps do it. sample: the map images that the directions are learned from."""
-    projection = learn(references[sample], size)
+    projection = learn_projection(references[sample], size)
     return projection.decode(projection.encode(references)), projection.project(queries)
 
 

@@ -28,7 +28,7 @@ from benchmark.performance.synthetic_map import (
     seen_again,
     world,
 )
-from disam_ros.mapping.compression import LEVELS, MARGIN, Projection, learn
+from disam_ros.mapping.compression import LEVELS, MARGIN, Projection, learn_projection
 from disam_ros.mapping.index import FLAT, CellIndex, FlatIndex, PlaceIndex, write_cells
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -131,7 +131,7 @@ def worlds_of_real_maps() -> tuple[list[World], dict]:
     """The statistics of both maps, and real beside synthetic queries."""
     places = town_and_nordland()
     whole = [place.references[0][0].astype(np.float32) for place in places]
-    projection = learn(np.concatenate(whole), COORDINATES)
+    projection = learn_projection(np.concatenate(whole), COORDINATES)
     worlds, likenesses = [], {}
     for place, rows in zip(places, whole, strict=True):
         images = projection.project(rows)
