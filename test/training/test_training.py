@@ -142,7 +142,7 @@ def test_hard_negatives_are_the_nearest_of_the_group_and_need_no_gradient(tmp_pa
     for hard in (False, True):
         bank = NegativeBank(3)
         bank.load(run.bank.state(), run.device)
-        terms, _ = generator_terms(*(run.networks, batch, run.stage, config.triplets, bank, hard))
+        terms, _ = generator_terms(run.networks, batch, run.stage, config.triplets, bank, hard)
         terms["triplet_fcl"].backward(retain_graph=True)
         found.append(terms)
     for name in ("triplet_fcl", "triplet_sam"):
@@ -396,7 +396,7 @@ def test_out_of_memory_names_the_settings_to_lower(tmp_path, monkeypatch):
 
 def test_other_runtime_errors_pass_unchanged(tmp_path):
     run = stage_run(recipe(tmp_path, [stage()]))
-    wrong = Unpaired(("day", "night"), *(torch.zeros(1, 4, 32, 32),) * 4)
+    wrong = Unpaired(("day", "night"), *torch.zeros(4, 1, 4, 32, 32))
     with pytest.raises(RuntimeError, match="channels"):
         run.step(0, Batch(wrong, None))
 

@@ -93,13 +93,21 @@ class StageRun(StageBase):
         with self.autocast():
             if batch.unpaired is not None:
                 terms, ways = generator_terms(
-                    *(self.networks, batch.unpaired, self.stage, self.config.triplets),
-                    *(self.bank, hard),
+                    networks=self.networks,
+                    batch=batch.unpaired,
+                    stage=self.stage,
+                    triplets=self.config.triplets,
+                    bank=self.bank,
+                    hard=hard,
                 )
             if batch.aligned is not None:
                 terms |= aligned_terms(
-                    *(self.networks, batch.aligned, self.stage, self.config.aligned),
-                    *(self.config.descriptor, hard),
+                    networks=self.networks,
+                    batch=batch.aligned,
+                    stage=self.stage,
+                    config=self.config.aligned,
+                    descriptor=self.config.descriptor,
+                    hard=hard,
                 )
         return terms, ways
 
