@@ -49,8 +49,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     for key, value in values.items():
         name = f"{where}.{key}" if where else key
         if key not in fields:
-            if successor := getattr(cls, "REMOVED", {}).get(key):
-                raise ConfigError(f"setting '{name}' is gone since 0.2: {successor}")
+            if key in removed:
+                raise ConfigError(f"setting '{name}' is gone since 0.2: {removed[key]}")
             near = get_close_matches(key, fields, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"unknown setting '{name}'; {hint}")
