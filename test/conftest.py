@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures that several test modules share."""
+"""Environment, fixtures and failure reports that several test modules share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+from support import logs
+from support.domain import claim_domain
+
 # Networks this small are fastest on one thread, and two spin against each other on a busy machine.
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and faiss are loaded
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch and faiss are loaded
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["PYTHONUNBUFFERED"] = "1"
 
 import pytest
 import torch
@@ -17,6 +23,19 @@ from support.data import DESCRIPTOR, save_tiny_model, write_dataset
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.models.model import Model
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of the nodes of a test that fails."""
+    report = yield
+    if report.failed:
+        report.sections.extend(logs.tails())
+    if call.when == "teardown":
+        logs.forget_ended()
+    return report
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras that see nothing and odometry that cannot be true, while a sequence is followed."""
+"""Cameras that see nothing and odometry that cannot be true, while a sequence is tracked."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from support.ros import Client, node_process, save_tiny_map, save_tiny_model, texture
-from test_slam_node import LAP, MAP_FROM_ODOM, NODE, Robot, ring
+from support.data import save_tiny_model, texture
+from support.maps import save_tiny_map
+from support.node_process import RELIABLE, node_process
+from support.ring import LAP, MAP_FROM_ODOM, RingRobot, ring
 
 from disam_ros.geometry import Transform
 
@@ -16,19 +18,28 @@ SEQUENCE = {"enabled": True, "radius": 1.0, "least_probability": 0.3}
 
 
 @pytest.fixture(scope="module")
-def robot(tmp_path_factory):
+def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     save_tiny_map(folder / "map", save_tiny_model(folder / "model"), LAP, pose=ring)
     parameters = {
         "map": str(folder / "map"),
         "model": str(folder / "model"),
         "localizer.domain.override": "day",
+        **RELIABLE,
         **{f"localizer.sequence.{name}": value for name, value in SEQUENCE.items()},
     }
-    client = Client()
-    with node_process("localizer.node", folder / "node.log", parameters) as process:
-        yield Robot(process, client)
-    client.close()
+    with (
+        node_process("localizer.node", folder / "log", parameters) as process,
+        RingRobot(process) as robot,
+    ):
+        yield robot
+
+
+@pytest.fixture
+def robot(world):
+    """The robot, with a sequence that begins."""
+    world.second += 60  # odometry of before is old
+    return world
 
 
 def flat(level):
@@ -36,54 +47,66 @@ def flat(level):
 
 
 @pytest.mark.parametrize(("level", "colour"), [(3, "black"), (255, "white"), (90, "one colour")])
-def test_an_image_of_nothing_is_told_and_the_sequence_goes_on_without_it(robot, level, colour):
+def test_an_image_of_nothing_is_reported_and_the_sequence_goes_on_without_it(robot, level, colour):
+    before = robot.client.now()
+    count = int(robot.client.facts().get("images blind", 0))
     for index in range(4):
-        before = robot.drive(index)
+        last = robot.drive(index)
     answer = robot.drive(4, flat(level))
     assert answer["outcome"] == "unreadable" and colour in answer["reason"]
-    assert robot.client.told("covered, blinded or without light").level == DiagnosticStatus.WARN
+    status = robot.client.problem("covered, blinded or without light", before)
+    assert status.level == DiagnosticStatus.WARN
     after = robot.drive(5)
     assert (after["outcome"], after["map image"]) == ("known", "5")
-    assert float(after["probability"]) > 0.5 * float(before["probability"])
-    assert int(robot.counts()["images blind"]) >= 1
+    assert float(after["probability"]) > 0.5 * float(last["probability"])
+    assert int(robot.client.facts()["images blind"]) == count + 1
 
 
 def test_the_same_pixels_while_odometry_moves_are_a_frozen_camera(robot):
+    before = robot.client.now()
     for index in range(3):
         robot.drive(index)
     frozen = [robot.drive(index, texture(2)) for index in range(3, 6)]
     assert all("is frozen" in answer["reason"] for answer in frozen)
-    robot.client.told("the same pixels, and odometry says that it moved")
+    robot.client.problem("the same pixels, and odometry says that it moved", before)
     assert robot.drive(6)["map image"] == "6"
 
 
-def test_the_same_pixels_without_odometry_are_told_and_are_no_evidence(robot):
-    robot.second += 20  # odometry of before is old; the sequence begins anew
-    answers = [robot.drive(8, odometry=None) for _ in range(8)]
+def test_the_same_pixels_without_odometry_are_reported_and_are_no_evidence(robot):
+    before = robot.client.now()
+    robot.drive(7)
+    robot.second += 60
+    answers = [robot.drive(8, odometry=False) for _ in range(8)]
     assert "image" not in answers[2]
     assert answers[-1]["image"] == "repeated: it is no evidence"
     assert float(answers[-1]["probability"]) < max(float(a["probability"]) for a in answers)
-    robot.client.told("repeats one image")
+    robot.client.problem("repeats one image", before)
     assert "odometry stopped: nothing on 'odom'" in robot.process.log
 
 
-def test_odometry_that_jumps_is_told_and_the_place_found_all_the_same(robot):
+def test_odometry_that_jumps_is_reported_and_the_place_found_nevertheless(robot):
+    count = int(robot.client.facts().get("odometry faults", 0))
     for index in range(4):
         robot.drive(index)
     far = Transform.from_xyz_rpy([900.0, 900.0, 0.0, 0.0, 0.0, 2.0]) @ MAP_FROM_ODOM.inverse()
-    answers = [robot.drive(index, odometry=far @ ring(index)) for index in range(4, 8)]
-    robot.client.until(lambda: "odometry jumped" in robot.process.log, "the jump in the log")
+    answers = [robot.drive(index, odom_from_base=far @ ring(index)) for index in range(4, 8)]
     assert [answer["map image"] for answer in answers] == ["4", "5", "6", "7"]
-    assert int(robot.counts()["odometry faults"]) >= 1
+    assert "odometry jumped" in robot.process.log
+    assert int(robot.client.facts()["odometry faults"]) > count
 
 
-def test_settings_of_the_sequence_change_while_it_is_followed(robot):
-    setting = "localizer.sequence.least_probability"
-    assert robot.drive(9)["outcome"] == "known"
-    assert robot.client.set_parameter(NODE, setting, 1.0).successful
+def test_settings_of_the_sequence_change_while_it_is_tracked(robot):
+    for index in (7, 8, 9):
+        last = robot.drive(index)
+    assert last["outcome"] == "known"
+    robot.set("localizer.sequence.least_probability", 1.0)
     assert robot.drive(10)["outcome"] == "unknown"
-    assert robot.client.set_parameter(NODE, "localizer.sequence.enabled", False).successful
+    robot.set("localizer.sequence.enabled", False)
     assert "probability" not in robot.drive(11)
     for name, value in (("localizer.candidates", 5), ("localizer.fine_shift", 1)):
-        assert robot.client.set_parameter(NODE, name, value).successful
+        robot.set(name, value)
     assert len(robot.drive(0)["candidates"].split(",")) == 5
+    for name, value in (("least_probability", 0.3), ("enabled", True)):
+        robot.set(f"localizer.sequence.{name}", value)
+    for name, value in (("localizer.candidates", 3), ("localizer.fine_shift", 0)):
+        robot.set(name, value)

@@ -13,7 +13,8 @@ from geometry_msgs.msg import Pose
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import Header
-from support.ros import compressed_message, image_message, texture
+from support.data import texture
+from support.messages import compressed_message, image_message
 
 from disam_ros.camera import Camera
 from disam_ros.errors import GeometryError, ImageError

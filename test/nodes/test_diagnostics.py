@@ -1,9 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What a node reports on /diagnostics, without DDS."""
+
 import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy", exc_type=ImportError)
 
-from disam_ros.nodes.diagnostics import ERROR, OK, WARN, Monitor
+from support.messages import values
+
+from disam_ros.nodes import diagnostics
+from disam_ros.nodes.diagnostics import ERROR, HOLD, OK, RATE_WINDOW, WARN, Monitor
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    now = 100.0  # s
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(diagnostics, "time", clock)
+    return clock
 
 
 class Logger:
@@ -38,12 +59,15 @@ def test_a_problem_whose_text_changes_is_logged_again():
     assert logger.warnings == ["no image came", "no pose came"]
 
 
-def test_a_problem_that_returns_after_its_hold_is_logged_again():
+def test_a_passing_problem_is_shown_for_a_while_and_logged_again_when_it_returns(clock):
     monitor, logger = Monitor("node"), Logger()
-    for _ in range(2):
-        monitor.warn_once(logger, "input", "no image came", hold=-1.0)
-    assert len(logger.warnings) == 2
+    monitor.warn_once(logger, "input", "no image came")
+    clock.now += HOLD
+    assert monitor.status("running").message == "running: no image came"
+    clock.now += 0.1
     assert monitor.status("running").message == "running"
+    monitor.warn_once(logger, "input", "no image came")
+    assert len(logger.warnings) == 2
 
 
 def test_a_problem_at_error_level_is_logged_as_an_error():
@@ -52,9 +76,30 @@ def test_a_problem_at_error_level_is_logged_as_an_error():
     assert (logger.warnings, logger.errors) == ([], ["the map is broken"])
 
 
-def test_the_worst_of_several_problems_comes_first_and_gives_the_level():
-    monitor = Monitor("node")
-    monitor.problem("a", "slow")
-    monitor.problem("b", "broken", ERROR)
-    status = monitor.status("running")
-    assert (status.level, status.message) == (ERROR, "running: broken; slow")
+def test_the_worst_problem_sets_the_level_and_comes_first():
+    monitor = Monitor("probe")
+    assert monitor.status("active").level == OK
+    assert monitor.problem("a", "odd", WARN, hold=None)
+    assert not monitor.problem("a", "odd", WARN, hold=None)
+    assert monitor.problem("b", "broken", ERROR, hold=None)
+    status = monitor.status("active")
+    assert (status.level, status.message) == (ERROR, "active: broken; odd")
+    monitor.solved("b")
+    assert monitor.status("active").level == WARN
+    monitor.forget_problems()
+    assert monitor.status("active").message == "active"
+
+
+def test_counts_rates_and_latencies_are_reported_as_values(clock):
+    monitor = Monitor("probe")
+    monitor.start_counts("images")
+    for number in range(1, 101):
+        monitor.mark("in")
+        monitor.latency("stage", float(number))
+    found = values(monitor.status("active"))
+    assert found["images"] == "0"
+    assert float(found["in (Hz)"]) == pytest.approx(100 / RATE_WINDOW)
+    assert float(found["stage p50 (ms)"]) == pytest.approx(50.5)
+    assert float(found["stage p99 (ms)"]) == pytest.approx(99.0, abs=0.1)
+    clock.now += RATE_WINDOW + 0.1
+    assert values(monitor.status("active"))["in (Hz)"] == "0.00"

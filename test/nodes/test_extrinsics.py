@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 import rclpy
 from geometry_msgs.msg import TransformStamped
 from rclpy.context import Context
-from support import ros as ros_support
+from support.ros import DOMAIN_ID
 
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
@@ -43,7 +43,7 @@ class Buffer:
 @pytest.fixture
 def node():
     context = Context()
-    rclpy.init(context=context, domain_id=ros_support.DOMAIN_ID)
+    rclpy.init(context=context, domain_id=DOMAIN_ID)
     node = rclpy.create_node("probe", context=context)
     yield node
     node.destroy_node()

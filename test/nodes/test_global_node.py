@@ -5,16 +5,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import PoseStamped
-from support.ros import (
-    Client,
-    base_pose,
-    image_message,
-    node_process,
-    save_tiny_map,
-    texture,
-    values,
-)
+from support.maps import base_pose, save_tiny_map
+from support.node_process import node_process
+from support.robot import Robot
 
 from disam_ros.domains.domain import Domain
 from disam_ros.geometry import distance
@@ -29,11 +22,9 @@ def test_the_node_answers_with_a_global_model(tmp_path):
     save_model(create_global_model(config, domains), tmp_path / "model")
     save_tiny_map(tmp_path / "map", load_model(tmp_path / "model"))
     places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
-    with node_process("localizer.node", tmp_path / "log", places):
-        client = Client()
-        client.diagnosis(lambda s: values(s).get("state") == "active", "active", 60.0)
-        poses = client.collect(PoseStamped, "/localizer/pose")
-        client.ask("image", image_message(texture(3)), lambda: poses, "a pose")
-        metres, degrees = distance(pose_to_transform(poses[0].pose), base_pose(3))
+    with (
+        node_process("localizer.node", tmp_path / "log", places) as process,
+        Robot(process) as robot,
+    ):
+        metres, degrees = distance(pose_to_transform(robot.localize(3).pose), base_pose(3))
         assert metres < 1e-6 and degrees < 1e-4
-        client.close()

@@ -5,12 +5,14 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from support import logs
 
 from disam_ros.config import LocalizerNodeConfig, MapBuilderNodeConfig
 from disam_ros.settings import from_dict
@@ -50,13 +52,13 @@ def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
     pytest.importorskip("rclpy")
     import rclpy
     from rclpy.context import Context
-    from support import ros as ros_support
+    from support.ros import DOMAIN_ID
 
     from disam_ros.nodes.parameters import declare
 
     path = ROOT / "config" / f"{name}.yaml"
     context = Context()
-    rclpy.init(context=context, domain_id=ros_support.DOMAIN_ID)
+    rclpy.init(context=context, domain_id=DOMAIN_ID)
     cli = ["--ros-args", "--params-file", str(path)]
     node = rclpy.create_node("probe", context=context, cli_args=cli)
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
@@ -65,7 +67,7 @@ def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
     context.try_shutdown()
 
 
-# What the localizer publishes, and what a recorded replay evaluation holds besides.
+# What the localizer publishes, and what a recorded replay evaluation also holds.
 PUBLISHED = {"pose", "pose_with_covariance", "candidates", "markers", "activation_map", "answer"}
 RECORDED = {"/ground_truth/pose", "/map/route", "/camera/front/image_raw/compressed"}
 KNOWN_TOPICS = {f"/localizer/{name}" for name in PUBLISHED} | RECORDED | {"/diagnostics"}
@@ -159,12 +161,10 @@ def installed(tmp_path):
         script = scripts / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m disam_ros.nodes.{module} "$@"\n')
         script.chmod(0o755)
-    from support import ros as ros_support
-
     paths = [str(prefix), *filter(None, [os.environ.get("AMENT_PREFIX_PATH")])]
     python = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
-        **ros_support.ENVIRONMENT,
+        **os.environ,
         "AMENT_PREFIX_PATH": os.pathsep.join(paths),
         "PYTHONPATH": os.pathsep.join(python),
     }
@@ -173,7 +173,10 @@ def installed(tmp_path):
 def test_the_localizer_comes_up_active_from_its_launch_file(installed, tmp_path):
     pytest.importorskip("launch_ros")
     from geometry_msgs.msg import PoseStamped
-    from support.ros import Client, image_message, save_tiny_map, save_tiny_model, texture, values
+    from support.data import save_tiny_model, texture
+    from support.maps import save_tiny_map
+    from support.messages import image_message, values
+    from support.ros import Client
 
     save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
     arguments = {
@@ -183,19 +186,19 @@ def test_the_localizer_comes_up_active_from_its_launch_file(installed, tmp_path)
         "namespace": "robot",
     }
     with launched("relocalization", arguments, installed, tmp_path / "log") as process:
-        client = Client()
-        poses = client.collect(PoseStamped, "/robot/localizer/pose")
-        client.diagnosis(lambda s: values(s)["state"] == "active", "active", 60.0)
-        message = image_message(texture(2))
-        client.ask("/camera/front/image_raw", message, lambda: poses, "a pose")
-        client.close()
-        process.send_signal(2)
-        assert process.wait(30) == 0
+        with Client("/robot/localizer") as client:
+            poses = client.collect(PoseStamped, "/robot/localizer/pose")
+            client.diagnosis(lambda s: values(s)["state"] == "active", "active")
+            message = image_message(texture(2))
+            client.repeat("/camera/front/image_raw", message, lambda: poses, "a pose")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 def test_a_replay_is_answered_judged_and_recorded_and_ends_the_launch(installed, tmp_path):
     pytest.importorskip("launch_ros")
-    from support.ros import START_S, base_pose, save_tiny_map, save_tiny_model, texture
+    from support.data import save_tiny_model, texture
+    from support.maps import START_S, base_pose, save_tiny_map
 
     from disam_ros.datasets.bags import BagReader
     from disam_ros.datasets.bags.writer import BagWriter
@@ -231,6 +234,7 @@ def launched(name, arguments, environment, log):
     )
     path = ROOT / "launch" / f"{name}.launch.py"
     given = [f"{key}={value}" for key, value in arguments.items()]
+    logs.follow(log)
     return subprocess.Popen(
         [sys.executable, "-c", code, str(path), *given],
         env=environment,

@@ -8,18 +8,12 @@ pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import CameraInfo, Image
-from support.ros import (
-    START_S,
-    Client,
-    NodeProcess,
-    base_pose,
-    image_message,
-    node_process,
-    save_tiny_model,
-    texture,
-    values,
-)
+from sensor_msgs.msg import CameraInfo
+from support.data import save_tiny_model, texture
+from support.maps import START_S, base_pose
+from support.messages import image_message, values
+from support.node_process import RELIABLE, NodeProcess, node_process
+from support.ros import Client
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.localization.localizer import Localizer
@@ -36,13 +30,6 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def client():
-    client = Client()
-    yield client
-    client.close()
-
-
 def options(model, output, **changes):
     return {
         "model": str(model),
@@ -50,19 +37,21 @@ def options(model, output, **changes):
         "base_from_camera": [1.0, 0.0, 1.5, -1.5707963, 0.0, -1.5707963],
         "builder.domain": "day",
         "builder.batch_size": 2,
+        **RELIABLE,
         **changes,
     }
 
 
-class Drive:
-    """Publishes images half-way between poses."""
+class Drive(Client):
+    """Publishes images half-way between poses; each has been handled when the next is sent."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    def __init__(self) -> None:
+        super().__init__(NODE)
+
+    def camera_info(self) -> None:
         info = CameraInfo(width=64, height=48)
         info.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
-        client.publish("camera_info", info)
-        client.spin(0.2)
+        self.deliver("camera_info", info)
 
     def pose(self, second: int, kind: type = PoseStamped, topic: str = "pose") -> None:
         message = kind()
@@ -72,21 +61,23 @@ class Drive:
             message.pose.pose = transform_to_pose(base_pose(second))
         else:
             message.pose = transform_to_pose(base_pose(second))
-        self.client.publish(topic, message)
-        self.client.spin(0.1)
+        self.deliver(topic, message)
 
     def image(self, second: int, half: bool = True) -> None:
         nanosecond = 500_000_000 if half else 0
-        self.client.publish("image", image_message(texture(second), second, nanosecond))
-        self.client.spin(0.1)
+        self.deliver("image", image_message(texture(second), second, nanosecond))
 
 
-def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, client, tmp_path):
+def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, tmp_path):
     output = tmp_path / "map"
     parameters = options(model, output, max_pose_gap=1.5)
-    with node_process("map_builder.node", tmp_path / "log", parameters) as process:
-        drive = Drive(client)
-        assert "no image with a pose came yet" in client.trigger(f"{NODE}/finish").message
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters, fresh=True) as process,
+        Drive() as drive,
+    ):
+        before = drive.now()
+        drive.camera_info()
+        assert "no image with a pose came yet" in drive.trigger("finish").message
         drive.pose(0)
         for second in range(4):
             drive.image(second)
@@ -96,12 +87,12 @@ def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, c
         drive.pose(7)
         drive.image(5)  # the poses around it are three seconds apart
         drive.pose(8)
-        told = values(client.diagnosis(lambda s: "stamps of camera" in s.message, "old stamp"))
-        assert told["poses received"] == "7"
-        answer = client.trigger(f"{NODE}/finish")
+        drive.problem("stamps of camera", before)
+        assert drive.facts()["poses received"] == "7"
+        answer = drive.trigger("finish")
         assert answer.success
         assert answer.message == f"map complete: {output}, 5 images"
-        assert client.trigger(f"{NODE}/finish").message == answer.message
+        assert drive.trigger("finish").message == answer.message
         assert process.stop() == 0
     place_map = PlaceMap(output)
     assert place_map.header.map_frame == "town"
@@ -113,52 +104,57 @@ def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, c
     assert np.allclose(base.translation, [5.0, 1.0, 0.0], atol=1e-5)
 
 
-def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, client, tmp_path):
+def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_path):
     output = tmp_path / "map"
     parameters = options(model, output, pose_source="odom", max_pose_gap=1.5)
-    for part in (0, 10):
-        with node_process("map_builder.node", tmp_path / f"log{part}", parameters) as process:
-            drive = Drive(client)
+    for part, expected in ((0, "3"), (10, "6")):
+        with (
+            node_process("map_builder.node", tmp_path / f"log{part}", parameters) as process,
+            Drive() as drive,
+        ):
+            drive.camera_info()
             for second in range(part, part + 3):
                 drive.pose(second, Odometry, "odom")
                 drive.image(second)
             drive.pose(part + 3, Odometry, "odom")
-            expected = 3 if part == 0 else 6
-            client.diagnosis(
-                lambda s, n=expected: values(s).get("images in map") == str(n), f"{expected} images"
+            drive.diagnosis(
+                lambda s, n=expected: values(s).get("images in map") == n, f"{expected} images"
             )
             if part == 0:
                 assert process.stop() == 0
                 assert "3 images are safe" in process.log
                 assert "NOT yet a map" in process.log
                 assert not output.exists()
-                client.forget_publishers()
             else:
                 assert "going on with the 3 images" in process.log
-                assert client.trigger(f"{NODE}/finish").success
+                assert drive.trigger("finish").success
     assert len(PlaceMap(output)) == 6
 
 
-def test_poses_that_cannot_be_used_are_told(model, client, tmp_path):
+def test_poses_that_cannot_be_used_are_reported(model, tmp_path):
     parameters = options(model, tmp_path / "map")
-    with node_process("map_builder.node", tmp_path / "log", parameters):
-        message = PoseStamped()
+    with node_process("map_builder.node", tmp_path / "log", parameters), Drive() as drive:
+        before, message = drive.now(), PoseStamped()
         message.header.stamp.sec = START_S
-        client.publish("pose", message)
-        client.told("its frame is ''")
+        drive.publish("pose", message)
+        drive.problem("its frame is ''", before)
         message.header.frame_id = "town"
         message.pose.position.x = float("nan")
-        client.publish("pose", message)
-        client.told("expected finite metres")
+        drive.publish("pose", message)
+        drive.problem("expected finite metres", before)
         message.pose.position.x = 0.0
-        client.publish("pose", message)
-        client.publish("pose", message)
-        client.told("not newer than the last")
-        publisher = client.publisher(Image, "image")
-        for second in range(40):
-            publisher.publish(image_message(texture(0), 100 + second))
-            client.spin(0.02)
-        client.told("images wait in vain")
+        drive.deliver("pose", message)
+        drive.publish("pose", message)
+        drive.problem("not newer than the last", before)
+
+
+def test_images_that_wait_in_vain_for_poses_are_reported(model, tmp_path):
+    parameters = options(model, tmp_path / "map")
+    with node_process("map_builder.node", tmp_path / "log", parameters), Drive() as drive:
+        before = drive.now()
+        for second in range(20):  # 16 may wait
+            drive.image(100 + second)
+        drive.problem("images wait in vain", before)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 import rclpy
 from rclpy.context import Context
 from rclpy.parameter import Parameter
-from support import ros as ros_support
+from support.ros import DOMAIN_ID
 
 from disam_ros.config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayNodeConfig
 from disam_ros.errors import ConfigError
@@ -20,7 +20,7 @@ from disam_ros.nodes import parameters
 @pytest.fixture(scope="module")
 def context():
     context = Context()
-    rclpy.init(context=context, domain_id=ros_support.DOMAIN_ID)
+    rclpy.init(context=context, domain_id=DOMAIN_ID)
     yield context
     context.try_shutdown()
 

@@ -8,26 +8,20 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import NavSatFix, NavSatStatus
-from std_srvs.srv import Trigger
-from support.ros import (
-    Client,
-    base_pose,
-    image_message,
-    node_process,
-    save_tiny_map,
-    save_tiny_model,
-    texture,
-    values,
-)
+from support.data import save_tiny_model
+from support.maps import base_pose, save_tiny_map
+from support.messages import values
+from support.node_process import RELIABLE, node_process
+from support.robot import Robot
+from support.ros import DEADLINE, Client
 
 from disam_ros.errors import MapError
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.areas import AGREEING
 from disam_ros.models.model import load_model
 from disam_ros.nodes.conversions import pose_to_transform
 
-NODE = "/localizer"
 SHIFT = Transform.from_xyz_rpy([0.0, 500.0, 0.0, 0.0, 0.0, 0.0])
 
 
@@ -45,85 +39,74 @@ def world(tmp_path_factory):
     return folder
 
 
-class Robot:
-    def __init__(self, world, process, client):
-        self.world, self.process, self.client, self.second = world, process, client, 0
-        self.poses = client.collect(PoseStamped, f"{NODE}/pose")
-
-    def localize(self, index):
-        self.second += 1
-        self.poses.clear()
-        message = image_message(texture(index), self.second)
-        self.client.ask("image", message, lambda: self.poses, "a pose")
-        return self.poses[-1]
-
-    def name(self, suffix=""):
-        """Set map and model; they are not taken yet."""
-        for kind in ("map", "model"):
-            path = str(self.world / f"{kind}{suffix}")
-            assert self.client.set_parameter(NODE, kind, path).successful
-
-    def reload(self):
-        return self.client.trigger(f"{NODE}/reload")
-
-    def at(self, pose, expected, frame):
-        assert pose.header.frame_id == frame
-        assert distance(pose_to_transform(pose.pose), expected)[0] < 1e-6
+def at(pose, expected, frame):
+    assert pose.header.frame_id == frame
+    assert distance(pose_to_transform(pose.pose), expected)[0] < 1e-6
 
 
 @pytest.fixture
-def robot(world):
+def robot(world, tmp_path):
     parameters = {
         "map": str(world / "map"),
         "model": str(world / "model"),
         "localizer.domain.override": "day",
     }
-    client = Client()
-    with node_process("localizer.node", world / "node.log", parameters) as process:
-        yield Robot(world, process, client)
-    client.close()
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters) as process,
+        Robot(process) as robot,
+    ):
+        yield robot
 
 
-def test_another_map_is_taken_between_two_images_and_a_faulty_one_leaves_the_old_one(robot):
-    robot.at(robot.localize(3), base_pose(3), "town")
-    robot.name("_other")
-    robot.at(robot.localize(3), base_pose(3), "town")  # only named
-    asked = robot.client.request(Trigger, f"{NODE}/reload", Trigger.Request())
+def name(robot, world, suffix=""):
+    """Set map and model; they are not taken yet."""
+    for kind in ("map", "model"):
+        robot.set(kind, str(world / f"{kind}{suffix}"))
+
+
+def test_another_map_is_taken_between_two_images_and_a_faulty_one_leaves_the_old_one(robot, world):
+    at(robot.localize(3), base_pose(3), "town")
+    name(robot, world, "_other")
+    at(robot.localize(3), base_pose(3), "town")  # only named
+    asked = robot.client.ask("reload")
     while not asked.done():
         robot.localize(2)  # answered by one or the other, never by none
     assert asked.result().success and "map_other" in asked.result().message
-    robot.at(robot.localize(4), shifted(4), "village")
-    told = values(robot.client.diagnosis(lambda s: True, "anything"))
-    assert told["map frame"] == "village" and told["inference errors"] == "0"
-    for name, words in (("map_missing", "is not a map"), ("map", "was built with model")):
-        path = str(robot.world / name)
-        assert robot.client.set_parameter(NODE, "map", path).successful
-        answer = robot.reload()
+    at(robot.localize(4), shifted(4), "village")
+    facts = robot.client.facts()
+    assert facts["map frame"] == "village" and facts["inference errors"] == "0"
+    for directory, words in (("map_missing", "is not a map"), ("map", "was built with model")):
+        robot.set("map", str(world / directory))
+        before = robot.client.now()
+        answer = robot.client.trigger("reload")
         assert not answer.success and words in answer.message
-        told = robot.client.told("reload failed, all goes on as before")
-        assert told.level == DiagnosticStatus.ERROR and words in told.message
-        robot.at(robot.localize(5), shifted(5), "village")
-    robot.name()
-    assert robot.reload().success
+        status = robot.client.diagnosis(
+            lambda s, words=words: "reload failed" in s.message and words in s.message,
+            "reload failed, all goes on as before",
+            before,
+        )
+        assert status.level == DiagnosticStatus.ERROR
+        at(robot.localize(5), shifted(5), "village")
+    name(robot, world)
+    assert robot.client.trigger("reload").success
     robot.client.diagnosis(lambda s: "reload failed" not in s.message, "reloaded")
-    robot.at(robot.localize(1), base_pose(1), "town")
-    assert "Traceback" not in robot.process.log
+    at(robot.localize(1), base_pose(1), "town")
 
 
-def test_a_node_that_is_cleaned_up_while_it_reloads_survives(robot):
+def test_a_node_that_is_cleaned_up_while_it_reloads_survives(robot, world):
     robot.localize(1)
-    robot.name("_other")
+    name(robot, world, "_other")
+    asked = []
     for label in ("deactivate", "cleanup"):
-        for service in ("relocalize", "reload"):
-            robot.client.request(Trigger, f"{NODE}/{service}", Trigger.Request())
-        assert robot.client.transition(NODE, label)
-    answer = robot.reload()
+        asked += [robot.client.ask(service) for service in ("relocalize", "reload")]
+        assert robot.client.transition(label)
+    robot.client.until(lambda: all(answer.done() for answer in asked), "all answers")
+    answer = robot.client.trigger("reload")
     assert not answer.success and "not configured" in answer.message
-    assert robot.client.transition(NODE, "configure")
-    assert robot.client.transition(NODE, "activate")
-    robot.client.spin(0.5)
-    robot.at(robot.localize(4), shifted(4), "village")
-    assert robot.process.alive and "Traceback" not in robot.process.log
+    assert robot.client.transition("configure")
+    assert robot.client.transition("activate")
+    robot.reconnect()
+    at(robot.localize(4), shifted(4), "village")
 
 
 def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(world, tmp_path):
@@ -137,39 +120,36 @@ def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(world, tmp_pat
         "areas": [str(here), str(there)],
         "localizer.domain.override": "day",
     }
-    client = Client()
 
     def fix(latitude):
         status = NavSatStatus(status=NavSatStatus.STATUS_FIX)
         return NavSatFix(status=status, latitude=latitude, longitude=9.0)
 
-    with node_process("localizer.node", world / "areas.log", parameters) as process:
-        robot = Robot(world, process, client)
-        robot.at(robot.localize(3), base_pose(3), "town")
-        client.publisher(NavSatFix, "fix", reliable=False)
-        client.spin(1.0)
-        for _ in range(5):
-            client.publish("fix", fix(60.0))
-            client.spin(0.1)
-        robot.at(robot.localize(3), base_pose(3), "town")
+    with (
+        node_process("localizer.node", tmp_path / "log", {**parameters, **RELIABLE}) as process,
+        Robot(process) as robot,
+    ):
+        at(robot.localize(3), base_pose(3), "town")
+        for _ in range(AGREEING + 1):
+            robot.deliver("fix", fix(60.0))
+        assert "fixes lie on the map" not in process.log
+        at(robot.localize(3), base_pose(3), "town")
         village = 48.1 + 500.0 / 111_200.0  # its images lie 500 m north of its origin
-        for _ in range(5):
-            client.publish("fix", fix(village))
-            client.spin(0.1)
-        client.diagnosis(lambda s: values(s).get("map frame") == "village", "the other map")
-        robot.at(robot.localize(4), shifted(4), "village")
-        assert "Traceback" not in process.log
-    client.close()
+        for _ in range(AGREEING):
+            robot.deliver("fix", fix(village))
+        robot.client.diagnosis(lambda s: values(s).get("map frame") == "village", "the other map")
+        at(robot.localize(4), shifted(4), "village")
+        assert process.log.count("fixes lie on the map") == 1
 
 
 class Gate:
-    """Opens when it is told to, and fails if it is told to."""
+    """Waits until it is opened; raises the error that it is given."""
 
     def __init__(self):
         self.open, self.error = threading.Event(), None
 
     def __call__(self):
-        self.open.wait(10.0)
+        self.open.wait(DEADLINE)
         if self.error:
             raise self.error
         return "new"
@@ -181,19 +161,20 @@ def test_a_second_reload_is_refused_while_the_first_is_under_way():
     from disam_ros.nodes.diagnostics import Monitor
     from disam_ros.nodes.localizer.reload import Reload
 
-    client, gate, adopted = Client("asking"), Gate(), []
-    node = LifecycleNode("loader", context=client.node.context)
-    client.add(node)
-    Reload(node, Monitor("loader"), gate, lambda new: adopted.append(new) or "taken")
-    first = client.request(Trigger, "/loader/reload", Trigger.Request())
-    client.spin(0.2)
-    assert "under way" in client.trigger("/loader/reload").message
-    assert not first.done()
-    gate.open.set()
-    client.until(first.done, "the first answer")
-    assert first.result().success and adopted == ["new"]
-    gate.error = MapError("no map there")
-    answer = client.trigger("/loader/reload")
-    assert not answer.success and "no map there" in answer.message and adopted == ["new"]
-    node.destroy_node()
-    client.close()
+    gate, adopted = Gate(), []
+    with Client("/loader") as client:
+        node = LifecycleNode("loader", context=client.node.context)
+        client.add(node)
+        Reload(node, Monitor("loader"), gate, lambda new: adopted.append(new) or "taken")
+        asked = [client.ask("reload") for _ in range(2)]
+        client.until(lambda: any(answer.done() for answer in asked), "the refusal")
+        (refused,) = (answer for answer in asked if answer.done())
+        assert "under way" in refused.result().message and not adopted
+        gate.open.set()
+        client.until(lambda: all(answer.done() for answer in asked), "the other answer")
+        (taken,) = (answer for answer in asked if answer is not refused)
+        assert taken.result().success and adopted == ["new"]
+        gate.error = MapError("no map there")
+        answer = client.trigger("reload")
+        assert not answer.success and "no map there" in answer.message and adopted == ["new"]
+        node.destroy_node()

@@ -11,19 +11,12 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from std_srvs.srv import Trigger
-from support.ros import (
-    START_S,
-    Client,
-    detailed,
-    image_message,
-    node_process,
-    odometry_message,
-    save_tiny_map,
-    save_tiny_model,
-    texture,
-    values,
-)
+from support.data import detailed, save_tiny_model, texture
+from support.maps import START_S, save_tiny_map
+from support.messages import values
+from support.node_process import RELIABLE, node_process
+from support.ring import LAP, MAP_FROM_ODOM, RingRobot, ring
+from support.robot import NODE
 
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.odometry import Reading
@@ -33,10 +26,6 @@ from disam_ros.nodes.localizer import map_odom
 from disam_ros.slam.consumers import map_from_odom
 from disam_ros.slam.loop_hint import MAP, NAME, OWN, from_values
 
-NODE = "/localizer"
-LAP = 12  # map images around a circle of 38 m
-RADIUS = 6.0
-MAP_FROM_ODOM = Transform.from_xyz_rpy([100.0, -50.0, 0.0, 0.0, 0.0, 1.0])
 LOOPS = {
     "enabled": True,
     "keyframe_distance": 1.0,
@@ -46,40 +35,14 @@ LOOPS = {
     "place_distance": 5.0,
     "score_threshold": 0.99,
 }
-
-
-def ring(index):
-    """`map_from_base` of the index-th place of a circle."""
-    angle = 2 * np.pi * index / LAP
-    x, y = RADIUS * np.sin(angle), -RADIUS * np.cos(angle)
-    return Transform.from_xyz_rpy([x, y, 0.0, 0.0, 0.0, angle])
-
-
-class Robot:
-    """Drives around the circle; odometry is in a frame of its own."""
-
-    def __init__(self, process, client):
-        self.process, self.client, self.second = process, client, 0
-        self.answers = client.collect(DiagnosticArray, f"{NODE}/answer")
-
-    def drive(self, index, image=None, odometry=True):
-        """The key-values of the answer at a place, one second after the last."""
-        self.second += 1
-        self.answers.clear()  # a stamp may come again
-        if odometry is not None:
-            moved = MAP_FROM_ODOM.inverse() @ ring(index) if odometry is True else odometry
-            self.client.publish("odom", odometry_message(moved, self.second))
-            self.client.spin(0.05)
-        message = image_message(texture(index % LAP) if image is None else image, self.second)
-
-        def answer():
-            stamp = message.header.stamp
-            return next((a for a in self.answers if a.header.stamp == stamp), None)
-
-        return values(self.client.ask("image", message, answer, "an answer").status[0])
-
-    def counts(self):
-        return values(self.client.diagnosis(lambda s: True, "anything"))
+CLOSURES, START = f"{NODE}/loop_closure", "/initialpose"
+ON_MAP, ON_ROBOT = f"{NODE}/pose_with_covariance", f"{NODE}/global_pose"
+TOPICS = {
+    CLOSURES: DiagnosticArray,
+    START: PoseWithCovarianceStamped,
+    ON_MAP: PoseWithCovarianceStamped,
+    ON_ROBOT: PoseWithCovarianceStamped,
+}
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +54,37 @@ def robot(tmp_path_factory):
         "model": str(folder / "model"),
         "localizer.domain.override": "day",
         "publish_tf": True,
+        "relocalize_timeout": 60.0,
+        **RELIABLE,
         **{f"loop_closure.{name}": value for name, value in LOOPS.items()},
     }
-    client = Client()
     rename = ("-r", "~/initial_pose:=/initialpose")
-    with node_process("localizer.node", folder / "node.log", parameters, *rename) as process:
-        yield Robot(process, client)
-    client.close()
+    with (
+        node_process("localizer.node", folder / "log", parameters, *rename) as process,
+        RingRobot(process, TOPICS) as robot,
+    ):
+        yield robot
 
 
-def test_places_of_the_drive_and_of_the_map_met_again_are_told_with_both_stamps(robot):
-    messages = robot.client.collect(DiagnosticArray, f"{NODE}/loop_closure")
+def test_places_of_the_drive_and_of_the_map_met_again_are_reported_with_both_stamps(robot):
+    robot.restart()  # without what was driven before
+    messages, before = robot.heard[CLOSURES], robot.client.facts()
+    messages.clear()
+    first = robot.second + 1
     for index in range(2 * LAP):
         robot.drive(index, detailed(index % LAP))
-    robot.client.spin(0.3)
+
+    def grown(status: DiagnosticStatus, kind: str) -> int:
+        key = f"loop closures {kind}"
+        return int(values(status)[key]) - int(before[key])
+
+    # The map is met at the last place, and what is counted has been published.
+    status = robot.client.diagnosis(
+        lambda s: values(s)["keyframes of this drive"] == str(2 * LAP), "all keyframes"
+    )
+    robot.client.until(
+        lambda: len(messages) == grown(status, OWN) + grown(status, MAP), "all loop closures"
+    )
     hints = [from_values(values(m.status[0])) for m in messages]
     own = [h for h in hints if h.kind == OWN]
     on_map = [h for h in hints if h.kind == MAP]
@@ -116,7 +96,7 @@ def test_places_of_the_drive_and_of_the_map_met_again_are_told_with_both_stamps(
         assert metres < 0.1 and degrees < 0.5
         assert np.trace(hint.relation.covariance[:3, :3]) < 1.0  # not verified: 7
     for hint in on_map:
-        index = hint.stamp_ns // 10**9 - START_S - 1
+        index = hint.stamp_ns // 10**9 - START_S - first
         assert distance(hint.map_from_keyframe, ring(index))[0] < 1e-6
         assert hint.keyframe_stamp_ns == (START_S + index % LAP) * 10**9
     for message, hint in zip(messages, hints, strict=True):
@@ -124,59 +104,60 @@ def test_places_of_the_drive_and_of_the_map_met_again_are_told_with_both_stamps(
         assert stamp.sec * 10**9 + stamp.nanosec == hint.stamp_ns
         assert message.header.frame_id == "base_link"
         assert (message.status[0].name, message.status[0].hardware_id) == (NAME, "front")
-    told = robot.counts()
-    assert int(told["loop closures own"]) == len(own)
-    assert int(told["loop closures own verified by points"]) == len(own)
-    assert int(told["loop closures map"]) == len(on_map)
-    assert int(told["keyframes of this drive"]) == 2 * LAP
+    assert len(own) == grown(status, OWN) == grown(status, "own verified by points")
+    assert len(on_map) == grown(status, MAP)
 
 
 def test_a_clock_set_back_begins_a_new_drive_and_the_node_goes_on(robot):
+    before = robot.client.facts()
     robot.drive(0)
     robot.second -= 20
     for index in range(2):
         assert robot.drive(index)["map image"] == str(index)
-    told = robot.counts()
-    assert (told["drives begun anew"], told["keyframes refused"]) == ("1", "0")
+    robot.second += 20
+    count = int(before["drives begun anew"])
+    status = robot.client.diagnosis(
+        lambda s: int(values(s)["drives begun anew"]) == count + 1, "a new drive"
+    )
+    assert values(status)["keyframes refused"] == before["keyframes refused"]
     assert "the drive begins anew for loop closures" in robot.process.log
-    robot.second += 30
 
 
-def test_a_broken_rule_of_the_consumer_is_told_once_and_nothing_is_held_back(robot):
-    client = robot.client
-    poses = client.collect(PoseWithCovarianceStamped, f"{NODE}/pose_with_covariance")
-    on_robot = client.collect(PoseWithCovarianceStamped, f"{NODE}/global_pose")
-    assert not client.set_parameter(NODE, "consumer", "amlc").successful
-    assert client.set_parameter(NODE, "consumer", "amcl").successful
-    robot.drive(1)
-    robot.drive(2)
+def test_a_broken_rule_of_the_consumer_is_reported_once_and_nothing_is_held_back(robot):
+    poses, on_robot, before = robot.heard[ON_MAP], robot.heard[ON_ROBOT], robot.client.now()
+    assert not robot.client.set_parameter("consumer", "amlc").successful
+    robot.set("consumer", "amcl")
+    for index in (1, 2):
+        robot.of_image(poses, robot.image_at(index))
     words = "amcl: frame_id is 'town'; expected 'map', letter by letter"
-    assert client.told(words).level == DiagnosticStatus.WARN
+    assert robot.client.problem(words, before).level == DiagnosticStatus.WARN
     assert robot.process.log.count(words) == 1
-    client.until(lambda: len(poses) >= 2, "poses")
     for name, value in (("consumer_map_frame", "town"), ("consumer", "rtabmap")):
-        assert client.set_parameter(NODE, name, value).successful
-        robot.drive(3)
-        client.diagnosis(lambda s: "frame_id" not in s.message, "accepted")
-    assert on_robot[-1].header.frame_id == "base_link"
-    assert on_robot[-1].header.stamp == poses[-1].header.stamp
-    assert on_robot[-1].pose == poses[-1].pose
-    assert client.set_parameter(NODE, "consumer", "none").successful
+        robot.set(name, value)
+        sent = robot.image_at(3)
+        robot.client.diagnosis(lambda s: "frame_id" not in s.message, "accepted")
+    vehicle, place = robot.of_image(on_robot, sent), robot.of_image(poses, sent)
+    assert vehicle.header.frame_id == "base_link"
+    assert vehicle.pose == place.pose
+    robot.set("consumer", "none")
 
 
 def test_where_to_start_is_published_once_for_each_relocalization(robot):
-    starts = robot.client.collect(PoseWithCovarianceStamped, "/initialpose")
-    robot.drive(4)
-    asked = robot.client.request(Trigger, f"{NODE}/relocalize", Trigger.Request())
-    robot.client.spin(0.3)
-    robot.drive(5)
-    robot.drive(6)
-    robot.client.until(lambda: asked.done() and starts, "a place to start from")
-    robot.client.spin(0.3)
-    (start,) = starts
-    assert asked.result().success and "map image 5" in asked.result().message
-    assert start.header.frame_id == "town"
-    assert distance(pose_to_transform(start.pose.pose), ring(5))[0] < 1e-6
+    starts, results = robot.heard[START], []
+    starts.clear()
+    for index in (5, 7):
+        robot.drive(index - 1)
+        asked = robot.client.ask("relocalize")
+        robot.client.until(asked.done, "an answer", again=lambda i=index: robot.drive(i))
+        results.append(asked.result())
+        robot.drive(index + 1)
+    # The second one comes after all that the images between the two could have published.
+    robot.client.until(lambda: len(starts) >= 2, "a place to start from, twice")
+    assert len(starts) == 2
+    for index, start, result in zip((5, 7), starts, results, strict=True):
+        assert result.success and f"map image {index}" in result.message
+        assert start.header.frame_id == "town"
+        assert distance(pose_to_transform(start.pose.pose), ring(index))[0] < 1e-6
 
 
 def test_the_transform_between_map_and_odometry_closes_the_chain_to_the_vehicle():
@@ -222,9 +203,10 @@ def test_tf_holds_for_a_while_after_the_image_and_needs_odometry(monkeypatch):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_msgs") is not None, reason="tf2_msgs is there")
-def test_a_tf_that_cannot_be_published_is_told_and_poses_come_all_the_same(robot):
+def test_a_tf_that_cannot_be_published_is_reported_and_poses_come_nevertheless(robot):
+    before = robot.client.now()
     assert robot.drive(7)["outcome"] == "known"
-    assert robot.client.told(map_odom.MISSING).level == DiagnosticStatus.WARN
+    assert robot.client.problem(map_odom.MISSING, before).level == DiagnosticStatus.WARN
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_msgs") is None, reason="tf2_msgs is missing")
@@ -232,9 +214,7 @@ def test_tf_from_map_to_odometry_follows_every_pose(robot):
     from tf2_msgs.msg import TFMessage
 
     transforms = robot.client.collect(TFMessage, "/tf")
-    robot.client.spin(0.5)
-    robot.drive(7)
-    robot.client.until(lambda: transforms, "TF")
+    robot.client.until(lambda: transforms, "TF", again=lambda: robot.drive(7, texture(7)))
     found = transforms[-1].transforms[0]
     assert (found.header.frame_id, found.child_frame_id) == ("town", "odom")
-    assert found.header.stamp.sec == START_S + robot.second + 1  # tf_tolerance
+    assert START_S + 1 < found.header.stamp.sec <= START_S + robot.second + 1  # tf_tolerance

@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 
 import torch
 from std_msgs.msg import Header
-from support.ros import detailed
+from support.data import detailed
 
 from disam_ros.camera import Camera
 from disam_ros.config import LoopClosureConfig

@@ -27,6 +27,13 @@ def texture(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def detailed(seed: int) -> np.ndarray:
+    """The same at 320×240 and with enough detail for keypoints, uint8 RGB [240, 320, 3]."""
+    noise = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    fine = cv2.resize(noise, (320, 240), interpolation=cv2.INTER_CUBIC)
+    return texture(seed, 240, 320) // 2 + fine // 2
+
+
 def camera_pose(index: int) -> Transform:
     """Camera pose of the index-th image: one metre further along x each."""
     return Transform.from_rotation(np.array([index, 0.0, 1.5]), BODY_FROM_OPTICAL)

@@ -147,11 +147,11 @@ class Player:
             unit="msg",
             disable=None,  # no bar where stderr is no terminal
         )
-        pacer: _Pacer | None = None
+        pacer: Pacer | None = None
         for message in bar:
             if not self._node.context.ok():
                 raise ExternalShutdownException
-            pacer = pacer or _Pacer(message.stamp_ns, self._config.rate)
+            pacer = pacer or Pacer(message.stamp_ns, self._config.rate)
             self._wait_until(pacer, message.stamp_ns)
             self._publish_clock(message.stamp_ns)
             if message.type in IMAGE_TYPES:
@@ -181,7 +181,7 @@ class Player:
                 return
             self._executor.spin_once(timeout_sec=min(left, 0.1))
 
-    def _wait_until(self, pacer: _Pacer, stamp_ns: int) -> None:
+    def _wait_until(self, pacer: Pacer, stamp_ns: int) -> None:
         """Sleep until a message is due, with the clock running; at least run a callback."""
         left = pacer.seconds_until(stamp_ns)
         self._executor.spin_once(timeout_sec=max(0.0, min(left, CLOCK_PERIOD)))
@@ -202,7 +202,7 @@ class Player:
             publisher.wait_for_all_acked(Duration(seconds=left))
 
 
-class _Pacer:
+class Pacer:
     """Maps stamps of the recording to moments of wall time; at rate 0 everything is due."""
 
     def __init__(self, start_ns: int, rate: float) -> None:

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Localizer nodes with other cameras, parameters and maps: how they start and how they end."""
+
+import math
+import shutil
+import signal
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from support.data import save_tiny_model, texture
+from support.maps import BASE_FROM_CAMERA, base_pose, save_tiny_map
+from support.messages import compressed_message, image_message, values
+from support.node_process import NodeProcess, node_process
+from support.robot import NODE, Robot
+from support.ros import Client
+
+from disam_ros.geometry import Transform, distance
+from disam_ros.nodes.conversions import pose_to_transform
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with models and maps."""
+    folder = tmp_path_factory.mktemp("world")
+    model = save_tiny_model(folder / "model")
+    save_tiny_map(folder / "map", model)
+    save_tiny_map(folder / "map_two", model, cameras=("left", "right"))
+    save_tiny_map(folder / "map_other", save_tiny_model(folder / "model_other", seed=5))
+    return folder
+
+
+def options(world, **changes):
+    return {"map": str(world / "map"), "model": str(world / "model"), **changes}
+
+
+@pytest.fixture
+def client():
+    with Client(NODE) as client:
+        yield client
+
+
+def same_place(pose, index: int) -> bool:
+    metres, degrees = distance(pose_to_transform(pose), base_pose(index))
+    return metres < 1e-6 and degrees < 1e-4
+
+
+def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(world, tmp_path):
+    pose_of_camera = [1.0, 0.0, 2.0, -math.pi / 2, 0.0, -math.pi / 2]
+    parameters = options(world, image_transport="compressed", base_from_camera=pose_of_camera)
+    topic = "image/compressed"
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters, fresh=True) as process,
+        Robot(process) as robot,
+    ):
+        sent = robot.send(compressed_message(texture(3)), topic)
+        pose = robot.of_image(robot.poses, sent)
+        base_from_camera = Transform.from_xyz_rpy(pose_of_camera)
+        expected = base_pose(3) @ BASE_FROM_CAMERA @ base_from_camera.inverse()
+        metres, degrees = distance(pose_to_transform(pose.pose), expected)
+        assert metres < 1e-6
+        assert degrees < 1e-4
+        before, broken = robot.client.now(), compressed_message(texture(3), form=".jpg")
+        broken.data = broken.data[:200]
+        robot.send(broken, topic)
+        robot.client.problem("truncated JPEG", before)
+        assert process.stop(signal.SIGINT) == 0
+        assert "Traceback" not in process.log
+
+
+def test_each_of_two_cameras_is_searched_in_its_own_map_images(world, tmp_path):
+    parameters = options(world, map=str(world / "map_two"), cameras=["left", "right"])
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters, fresh=True) as process,
+        Robot(process) as robot,
+    ):
+        for name, seed, index in (("left", 2, 2), ("right", 104, 4)):
+            sent = robot.send(image_message(texture(seed)), f"{name}/image")
+            assert same_place(robot.of_image(robot.poses, sent).pose, index)
+        assert process.stop(signal.SIGTERM) == 0
+
+
+def test_without_activation_maps_images_are_answered_and_that_is_reported(world, tmp_path):
+    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"), cells=1)
+    heat = f"{NODE}/activation_map"
+    with (
+        node_process("localizer.node", tmp_path / "log", options(tmp_path)) as process,
+        Robot(process, {heat: Image}) as robot,
+    ):
+        for _ in range(2):
+            robot.localize(1)
+        status = robot.client.diagnosis(lambda s: "activation map" in values(s), "none")
+        assert values(status)["activation map"] == "none: images are described as a whole"
+        assert (status.level, values(status)["inference errors"]) == (DiagnosticStatus.OK, "0")
+        assert not robot.heard[heat] and process.log.count("described as a whole") == 1
+
+
+def test_without_autostart_a_manager_leads_through_the_states(world, client, tmp_path):
+    with node_process("localizer.node", tmp_path / "log", options(world, autostart=False)):
+        client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured")
+        for label in ("configure", "activate", "deactivate", "cleanup", "shutdown"):
+            assert client.transition(label), label
+
+
+def test_a_wrong_map_or_model_fails_to_configure_and_can_be_mended(world, client, tmp_path):
+    late, before = tmp_path / "late", client.now()
+    parameters = options(world, map=str(late))
+    with node_process("localizer.node", tmp_path / "log", parameters):
+        status = client.problem("late is not a map", before)
+        assert status.level == DiagnosticStatus.ERROR
+        assert values(status)["state"] == "unconfigured"
+        part = late.with_name("late.part")
+        part.mkdir()
+        assert not client.transition("configure")
+        client.problem("holds a half-built map", before)
+        part.rmdir()
+        assert client.set_parameter("map", str(world / "map_other")).successful
+        assert not client.transition("configure")
+        client.problem("was built with model 'model_other'", before)
+        assert client.set_parameter("map", str(late)).successful
+        shutil.copytree(world / "map", late)
+        (late / "fine.npy").write_bytes((late / "fine.npy").read_bytes()[:-8])
+        assert not client.transition("configure")
+        client.problem("is damaged", before)
+        shutil.copy(world / "map" / "fine.npy", late / "fine.npy")
+        assert client.transition("configure")
+        assert client.transition("activate")
+        client.diagnosis(lambda s: values(s)["state"] == "active", "active")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nonsense", "unknown setting 'nonsense'"),
+        ("localizer.candidate", "did you mean 'candidates'?"),
+    ],
+)
+def test_an_unknown_parameter_ends_the_node_with_a_clear_message(world, tmp_path, name, words):
+    process = NodeProcess("localizer.node", tmp_path / "log", options(world, **{name: 1}))
+    assert process.wait() == 1
+    assert words in process.log
+    assert "Traceback" not in process.log
+
+
+def test_images_of_a_best_effort_publisher_are_taken_by_default(world, client, tmp_path):
+    poses = client.collect(PoseStamped, f"{NODE}/pose")
+    with node_process("localizer.node", tmp_path / "log", options(world)) as process:
+        client.publisher(Image, "image", reliable=False)
+        client.repeat("image", image_message(texture(2)), lambda: poses, "a pose")
+        assert same_place(poses[0].pose, 2)
+        assert "/image is offered as best effort" in process.log
+
+
+@pytest.mark.parametrize("name", ["reliability", "qos_overrides./image.subscription.reliability"])
+def test_a_reliability_that_does_not_fit_is_reported_with_the_remedy(world, client, tmp_path, name):
+    before = client.now()
+    client.node.create_publisher(Image, "image", qos_profile_sensor_data)
+    parameters = options(world, **{name: "reliable"})
+    with node_process("localizer.node", tmp_path / "log", parameters) as process:
+        client.problem("set the parameter reliability to best_effort", before)
+        assert "RELIABILITY does not fit" in process.log

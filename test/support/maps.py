@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small maps of textures along a route, for the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.camera import Camera
+from disam_ros.config import DescriptorConfig, MapBuilderConfig
+from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.sources import PosedImage
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.mapping.builder import MapBuilder
+from disam_ros.models.model import Model
+from support.data import texture
+
+START_S = 1_700_000_000  # stamp of the first image [s]
+BASE_FROM_CAMERA = Transform.from_rotation(np.array([1.0, 0.2, 1.5]), BODY_FROM_OPTICAL)
+CAMERA = Camera(64, 48, 50.0, 50.0, 32.0, 24.0, base_from_camera=BASE_FROM_CAMERA)
+
+
+def base_pose(index: int) -> Transform:
+    """`map_from_base` of the index-th map image: two metres further along x each."""
+    return Transform.from_xyz_rpy([2.0 * index, 1.0, 0.0, 0.0, 0.0, 0.1 * index])
+
+
+def save_tiny_map(
+    directory: Path,
+    model: Model,
+    count: int = 6,
+    cameras: tuple[str, ...] = ("front",),
+    cells: int = 8,
+    pose: Callable[[int], Transform] = base_pose,
+    frame: str = "town",
+    place: tuple[float | None, float | None] = (None, None),
+    seeds: Callable[[int], int] = int,
+) -> None:
+    """A map of textures; camera number c shows texture 100 * c + seeds(index) at `pose(index)`.
+
+    cells: of the fine descriptors, along the longer side. frame: the map's. place: latitude and
+    longitude of its origin [degrees].
+    """
+    info = DatasetInfo("textures", dict.fromkeys(cameras, CAMERA), frame, *place)
+    images = [
+        PosedImage(
+            ImageRecord(0, (START_S + i) * 10**9, name, "day", "", pose(i) @ BASE_FROM_CAMERA),
+            lambda seed=100 * c + seeds(i): texture(seed),
+        )
+        for i in range(count)
+        for c, name in enumerate(cameras)
+    ]
+    descriptor = DescriptorConfig(coarse_grid=4, fine_grid=cells)
+    config = MapBuilderConfig(keyframe_distance=0.0, descriptor=descriptor)
+    with MapBuilder(info, model, directory, config) as builder:
+        for item in images:
+            builder.add(item)
+        builder.finish()
