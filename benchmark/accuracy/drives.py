@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from disam_ros.localization.result import Localization
 
 from demo.drives import CONDITIONS as SHIPPED
 from demo.drives import DATA
@@ -20,7 +21,6 @@ from disam_ros.config import FilterConfig, LocalizerConfig, MapBuilderConfig, Ve
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import Localization
 from disam_ros.localization.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model

@@ -13,6 +13,7 @@ from itertools import chain, pairwise, product
 from pathlib import Path
 
 import numpy as np
+from disam_ros.localization.result import Localization
 
 from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Step, localized, opened, tracked
 from benchmark.accuracy.rides import RIGHT_M, Ride, gardens, town, train
@@ -20,7 +21,6 @@ from disam_ros.config import FilterConfig
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.result import Localization
 
 ALONE, BLIND, ODOMETRY = "each image alone", "sequence, no odometry", "sequence, odometry"
 ROWS = tuple(product((ALONE, BLIND, ODOMETRY), (NOTHING, SIFT, XFEAT)))

@@ -32,7 +32,7 @@ from benchmark.performance.synthetic_map import (
 from demo.drives import MODEL
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.localization.localizer import Localizer
-from disam_ros.mapping.compression import LEVELS, MARGIN, Projection, learn
+from disam_ros.mapping.compression import LEVELS, MARGIN, Projection, learn_projection
 from disam_ros.mapping.index import CellIndex, FlatIndex, PlaceIndex, write_cells
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
