@@ -11,16 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from disam_ros.localization.result import Localization
-
 from demo.drives import CONDITIONS as SHIPPED
 from demo.drives import DATA
 from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
-from disam_ros.config import FilterConfig, LocalizerConfig, MapBuilderConfig, VerifyConfig
+from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig, VerifyConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.device import Stopwatch
 from disam_ros.geometry import Transform
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.odometry import Reading
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
@@ -35,7 +37,6 @@ NOTHING, SIFT, XFEAT = "–", "sift", "xfeat"  # local features of a map
 UNLIMITED_MS = 10_000.0  # so that figures do not depend on the machine
 
 Maps = dict[str, tuple[Path, Path]]  # by local features: directories of map and model
-Step = tuple[Localization, int | None, Transform | None, np.ndarray | None]
 
 log = logging.getLogger(__name__)
 
@@ -79,35 +80,56 @@ def maps_of(
 
 
 def opened(
-    maps: Maps, kind: str = NOTHING, max_speed: float = FilterConfig().max_speed
+    maps: Maps, kind: str = NOTHING, max_speed: float = LocalizerConfig().max_speed
 ) -> Localizer:
-    """The localizer of the map with those local features. max_speed: of the tracker [m/s]."""
+    """The localizer of the map with those local features. max_speed: of the vehicle [m/s]."""
     weights = str(WEIGHTS) if kind == XFEAT else ""
     when = "never" if kind == NOTHING else "always"
     verify = VerifyConfig(when=when, xfeat=weights, budget_ms=UNLIMITED_MS)
-    config = LocalizerConfig(device="cpu", verify=verify)
-    config.sequence = replace(config.sequence, max_speed=max_speed)
+    config = LocalizerConfig(device="cpu", max_speed=max_speed, verify=verify)
+    config.sequence.enabled = True
     return Localizer.open(*maps[kind], config)
+
+
+def frame_of(item: PosedImage, camera: str, domain: str | None = None) -> Frame:
+    """The frame of a drive's image. domain: the query's; None: the chooser's."""
+    latitude, longitude = item.place or (None, None)
+    return Frame(
+        image=item.load(),
+        camera=camera,
+        stamp_ns=item.record.stamp_ns,
+        weather=item.weather,
+        domain=domain,
+        latitude=latitude,
+        longitude=longitude,
+    )
 
 
 def localized(
     localizer: Localizer, items: Iterable[PosedImage], domain: str | None = None
-) -> Iterator[Localization]:
-    """Answers to single images. domain: the query's; None: the chooser's."""
+) -> Iterator[Answer]:
+    """Answers to single images. domain: the queries'; None: the chooser's."""
+    single = replace(localizer.config, sequence=SequenceConfig(enabled=False))
+    pipeline, camera = Pipeline(localizer.with_config(single)), localizer.only_camera()
     for item in items:
-        latitude, longitude = item.place or (None, None)
-        yield localizer.localize(
-            item.load(),
-            item.record.stamp_ns,
-            weather=item.weather,
-            latitude=latitude,
-            longitude=longitude,
-            domain=domain,
-        )
+        yield pipeline.process(frame_of(item, camera, domain))
 
 
-def tracked(localizer: Localizer, steps: Iterable[Step]) -> Iterator[Localization]:
-    """Answers of a tracker to a sequence of (single answer, stamp, odometry, image)."""
-    tracker = Tracker(localizer)
-    for found, stamp_ns, odom_from_base, picture in steps:
-        yield tracker.follow(found, stamp_ns, odom_from_base, image=picture)
+def queries(localizer: Localizer, items: Iterable[PosedImage]) -> Iterator[Query]:
+    """Descriptors of the images, to be tracked more than once."""
+    camera = localizer.only_camera()
+    for item in items:
+        frame = frame_of(item, camera)
+        yield localizer.encode(frame, localizer.choose_domain(frame), Stopwatch())
+
+
+def tracked(
+    localizer: Localizer, steps: Iterable[tuple[Query, int, Transform | None]]
+) -> Iterator[Answer]:
+    """Answers of a tracker to a sequence of (query, stamp [ns], odom_from_base)."""
+    tracker, config = Tracker(localizer), localizer.config
+    for query, stamp_ns, odom_from_base in steps:
+        moment = replace(query, frame=replace(query.frame, stamp_ns=stamp_ns))
+        odometry = None if odom_from_base is None else Reading(odom_from_base, 0.0, 0)
+        tracker.update(moment, odometry, config)
+        yield tracker.answer(moment, localizer.answer(moment), config)

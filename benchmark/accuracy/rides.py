@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.accuracy import gardens_point, nordland
 from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, maps_of, town_drives
 from demo.drives import MODEL, REFERENCE
-from disam_ros.config import FilterConfig
+from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
 from disam_ros.geometry import Transform
 from disam_ros.localization.odometry import OdometryTrack
@@ -50,7 +50,7 @@ def town(
         mount = source.info.cameras["front"].base_from_camera.inverse()
         truth = [item.record.map_from_camera @ mount for item in items]
         track = OdometryTrack.of(*source.odometry, SECOND)
-        speed = FilterConfig().max_speed
+        speed = LocalizerConfig().max_speed
         yield maps, Ride(f"town, {condition}", items, truth, track, None, RIGHT_M, speed)
 
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, pairwise, product
 from pathlib import Path
 
 import numpy as np
-from disam_ros.localization.result import Localization
 
-from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Step, localized, opened, tracked
+from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, frame_of, opened, queries, tracked
 from benchmark.accuracy.rides import RIGHT_M, Ride, gardens, town, train
-from disam_ros.config import FilterConfig
+from disam_ros.config import SequenceConfig
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.geometry import Transform
+from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Query
 
 ALONE, BLIND, ODOMETRY = "each image alone", "sequence, no odometry", "sequence, odometry"
 ROWS = tuple(product((ALONE, BLIND, ODOMETRY), (NOTHING, SIFT, XFEAT)))
@@ -46,33 +49,37 @@ def measure() -> dict:
             }
             if ride.name.startswith("town"):
                 localizer = opened(maps)
-                alone = list(localized(localizer, ride.items))
+                alone = list(queries(localizer, ride.items))
                 kidnapped[ride.name] = {
                     row: recoveries(localizer, alone, ride, odometry)
                     for row, odometry in WITH_ODOMETRY.items()
                 }
     return {
         "rides": found,
-        "least": FilterConfig().least_probability,
+        "least": SequenceConfig().min_probability,
         "kidnapped": {"conditions": kidnapped, "excess_p90": excess(kidnapped)},
     }
 
 
 def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
-    """Shares in 0…1, median error [m], median added time [ms], NEES over its expectation."""
-    answers = localized(localizer, ride.items, ride.domain)
-    follows = mode != ALONE or localizer.config.verify.when != "never"
-    if follows:
-        answers = tracked(localizer, _steps(answers, ride, mode))
+    """Shares in 0…1, median error [m], median added time [ms], NEES over its expectation.
+
+    Alone with local features, every image is a sequence of its own: it carries no stamp.
+    """
+    alone = mode == ALONE
+    localizer.config.sequence.enabled = not alone or localizer.config.verify.when != "never"
+    pipeline, camera = Pipeline(localizer), localizer.only_camera()
     errors, sure, laps, poses = [], [], [], []
-    for found, truth in zip(answers, ride.truth, strict=True):
-        mount = localizer.map.header.cameras[found.camera].base_from_camera
-        answer = found.map_from_base(mount)
-        errors.append(float(np.linalg.norm(answer.translation - truth.translation)))
-        sure.append(found.known)
-        laps.append(found.timings_ms.get("sequence", 0.0))
-        if found.known and mode != ALONE:
-            poses.append((truth, answer, found.covariance(mount)))
+    for item, truth in zip(ride.items, ride.truth, strict=True):
+        frame = frame_of(item, camera, ride.domain)
+        odometry = ride.odometry.reading(frame.stamp_ns) if mode == ODOMETRY else None
+        answer = pipeline.process(replace(frame, stamp_ns=None) if alone else frame, odometry)
+        pose = answer.map_from_base
+        errors.append(float(np.linalg.norm(pose.translation - truth.translation)))
+        sure.append(answer.known)
+        laps.append(answer.timings_ms.get("sequence", 0.0))
+        if answer.known and not alone:
+            poses.append((truth, pose, answer.covariance))
     far, answered = np.array(errors), np.array(sure)
     nees = consistency(*zip(*poses, strict=True)) if poses else None
     return {
@@ -82,25 +89,17 @@ def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
         "plane": nees.plane_mean if nees else float("nan"),
         "median": float(np.median(far)),
         "answered": float(answered.mean()),
-        "wrong": float((far[answered] > FilterConfig().radius).mean()) if answered.any() else 0.0,
+        "wrong": float((far[answered] > FilterModel().radius).mean()) if answered.any() else 0.0,
         "ms": float(np.median(laps)),
     }
 
 
-def _steps(answers: Iterator[Localization], ride: Ride, mode: str) -> Iterator[Step]:
-    """What a tracker sees; without stamps every image stands alone."""
-    for found, item in zip(answers, ride.items, strict=True):
-        stamp_ns = item.record.stamp_ns
-        at = ride.odometry.at(stamp_ns) if mode == ODOMETRY else None
-        yield found, None if mode == ALONE else stamp_ns, at and at[0], item.load()
-
-
 def recoveries(
-    localizer: Localizer, alone: Sequence[Localization], ride: Ride, odometry: bool
+    localizer: Localizer, alone: Sequence[Query], ride: Ride, odometry: bool
 ) -> dict[str, list[int]]:
     """Images until the place is known and right, from a cold start and after kidnapping.
 
-    alone: single answers of the ride. wrong: poses of wrong places published before that.
+    alone: queries of the ride. wrong: poses of wrong places published before that.
     """
     result: dict[str, list[int]] = {"cold": [], "carried": [], "wrong": []}
     for start, landing in trials(ride):
@@ -133,7 +132,7 @@ def trials(ride: Ride) -> Iterator[tuple[int, int]]:
 
 def recovery(
     localizer: Localizer,
-    alone: Sequence[Localization],
+    alone: Sequence[Query],
     ride: Ride,
     before: Sequence[int],
     after: Sequence[int],
@@ -143,14 +142,14 @@ def recovery(
     frames, wrong = [*before, *after], 0
     poses = _wheel_poses(ride, frames)
     steps = (
-        (alone[frame], (number + 1) * PERIOD_NS, poses[number] if odometry else None, None)
+        (alone[frame], (number + 1) * PERIOD_NS, poses[number] if odometry else None)
         for number, frame in enumerate(frames)
     )
     for number, answer in enumerate(tracked(localizer, steps)):
         if number < len(before) or not answer.known:
             continue
         truth = ride.truth[frames[number]]
-        gap = answer.estimate.map_from_base.translation - truth.translation
+        gap = answer.map_from_base.translation - truth.translation
         if np.linalg.norm(gap) <= RIGHT_M:
             return number - len(before) + 1, wrong
         wrong += 1

@@ -27,7 +27,7 @@ FRAMES = 100
 PERIOD_NS = 200_000_000
 CASES = (  # width, height, parameters of the node
     (640, 480, {}),
-    (640, 480, {"reliability": "best_effort"}),
+    (640, 480, {"qos_overrides./image.subscription.reliability": "best_effort"}),
     (1280, 720, {}),
     (1280, 720, {"image_transport": "compressed"}),
 )
@@ -60,7 +60,7 @@ def node_figures(scratch: Path, map_dir: Path, width: int, height: int, settings
         "width": width,
         "height": height,
         "transport": settings.get("image_transport", "raw"),
-        "reliability": settings.get("reliability", "auto"),
+        "reliability": settings.get("qos_overrides./image.subscription.reliability", "auto"),
         "sent": len(run.sent),
         "poses": len(run.poses),
         "dropped": run.counts["images dropped"],
