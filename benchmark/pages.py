@@ -1,37 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page of measured sections."""
+"""Pages of measured figures: docs/NAME.json holds them, benchmark/NAME/page.md.j2 shows them.
+
+A section is a module of benchmark.NAME with `measure() -> dict` (JSON; empty: nothing to measure)
+and, where it has a picture, `draw(results)`. The page shows the stored figures and nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import argparse
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from benchmark.machine import circumstances
+from disam_ros.errors import DatasetError, ModelError
+from training.errors import TrainingError
+
+MISSING = (DatasetError, ModelError, TrainingError, FileNotFoundError, ModuleNotFoundError)
 
 
-class Section(Protocol):
-    """A module of this package that measures something."""
+@dataclass(frozen=True)
+class Page:
+    """One page; sections in its order.
 
-    def measure(self, *arguments: object) -> dict: ...
+    trained: sections that train for hours, and where their runs lie: without that directory they
+    are measured only if they are named. derive: further values for the template.
+    """
 
-    def render(self, results: dict) -> str: ...
+    name: str
+    sections: tuple[str, ...]
+    trained: Mapping[str, Path] = field(default_factory=dict)
+    derive: Callable[[Mapping[str, dict]], dict] = lambda figures: {}
+
+    @property
+    def figures(self) -> Path:
+        return Path("docs") / f"{self.name}.json"
+
+    @property
+    def document(self) -> Path:
+        return Path("docs") / f"{self.name}.md"
+
+    def section(self, name: str) -> ModuleType:
+        return import_module(f"benchmark.{self.name}.{name}")
+
+    def render(self, figures: Mapping[str, dict], only: str = "") -> str:
+        """The page of the sections that have figures. only: that section without head and tail."""
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / self.name),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.filters |= FILTERS
+        environment.globals["verdict"] = verdict
+        shown = {name: figures.get(name) for name in self.sections} | self.derive(figures)
+        return environment.get_template("page.md.j2").render(shown, only=only)
+
+    def show(self, name: str, results: dict) -> None:
+        """Print one section."""
+        figures = {name: {"measured_under": circumstances(), "results": stored(results)}}
+        print(self.render(figures, only=name))
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Measure the named sections, else all; write figures and page."""
+        document = f"Measure and write {self.document}, whole or section by section."
+        parser = argparse.ArgumentParser(prog=f"benchmark.{self.name}", description=document)
+        parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(self.sections))
+        parser.add_argument("--page-only", action="store_true", help="measure nothing")
+        arguments = parser.parse_args(argv)
+        if unknown := set(arguments.sections) - set(self.sections):
+            choices = ", ".join(self.sections)
+            parser.error(f"no section {', '.join(unknown)}; choose from {choices}")
+        logging.basicConfig(level=logging.WARNING)
+        figures = json.loads(self.figures.read_text()) if self.figures.exists() else {}
+        for name in () if arguments.page_only else arguments.sections or self.sections:
+            runs = self.trained.get(name)
+            if runs and name not in arguments.sections and not runs.is_dir():
+                print(f"{name}: skipped, {runs} is missing; name the section to train it")
+                continue
+            self._measure(name, figures)
+        self.document.write_text(self.render(figures))
+
+    def _measure(self, name: str, figures: dict) -> None:
+        """Measure a section and keep its figures; without its data the old ones stay."""
+        measured_under = circumstances()
+        try:
+            module = self.section(name)
+            results = stored(module.measure())
+        except MISSING as error:
+            print(f"{name}: skipped, {error}")
+            return
+        if not results:
+            print(f"{name}: skipped, nothing to measure")
+            return
+        figures[name] = {"measured_under": measured_under, "results": results}
+        self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        if hasattr(module, "draw"):
+            module.draw(results)
 
 
-def section(name: str) -> Section:
-    """The module of a section."""
-    return import_module(f"benchmark.{name}")
+def stored(results: dict) -> dict:
+    """Results as they are read again from JSON."""
+    return json.loads(json.dumps(results))
 
 
-def render_page(
-    head: str,
-    names: Iterable[str],
-    figures: Mapping[str, dict],
-    find: Callable[[str], Section],
-    *tail: str,
-) -> str:
-    """Head, all sections that have figures with their circumstances, tail."""
-    parts = [head]
-    for name in names:
-        if name in figures:
-            parts.append(find(name).render(figures[name]["results"]))
-            parts.append(f"Measured under: {figures[name]['measured_under']}.\n")
-    return "\n".join([*parts, *tail])
+def percent(share: float, of: Sequence[float] = ()) -> str:
+    """A share in percent; bold where it equals the best of others as they are written."""
+    text = f"{100 * share:.1f}"
+    return f"**{text}**" if of and text == f"{100 * max(of):.1f}" else text
+
+
+def verdict(what: str, value: float, target: float, unit: str, at_least: bool = False) -> str:
+    """`what ≤ target: met` or by how much it was missed."""
+    met = value >= target if at_least else value <= target
+    sign = "≥" if at_least else "≤"
+    outcome = "met" if met else f"missed by {abs(value - target):.3g} {unit}".rstrip()
+    return f"{what} {value:.3g} {unit}".rstrip() + f" {sign} {target:g}: {outcome}"
+
+
+def column(rows: Mapping[str, dict] | Sequence[dict], *keys: str | int) -> list[Any]:
+    """The value at nested keys of every row."""
+    found: list[Any] = list(rows.values() if isinstance(rows, Mapping) else rows)
+    for key in keys:
+        found = [row[key] for row in found]
+    return found
+
+
+def best(figures: Mapping | Sequence, rows: Sequence[Mapping | Sequence]) -> list[str]:
+    """Percent of every figure, bold where it is the best of the rows'."""
+    keys = figures if isinstance(figures, Mapping) else range(len(figures))
+    return [percent(figures[key], [row[key] for row in rows]) for key in keys]
+
+
+def without(rows: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The rows but those of these names."""
+    return {name: row for name, row in rows.items() if name not in names}
+
+
+def groups(rows: Sequence[dict], *keys: str) -> Iterator[list[dict]]:
+    """Consecutive rows with equal values of the keys."""
+    for _, found in groupby(rows, lambda row: [row[key] for key in keys]):
+        yield list(found)
+
+
+def quantiles(values: Sequence[float]) -> str:
+    """Median / 90 % / worst, whole numbers."""
+    return f"{np.median(values):.0f} / {np.percentile(values, 90):.0f} / {max(values)}"
+
+
+def spread(values: Sequence[float], factor: float = 1.0) -> str:
+    """Mean over seeds and, where they differ, the smallest and largest."""
+    low, high = factor * min(values), factor * max(values)
+    mean = f"{factor * np.mean(values):.1f}"
+    return mean if low == high else f"{mean} ({low:.1f}–{high:.1f})"
+
+
+FILTERS = {
+    "percent": percent,
+    "best": best,
+    "column": column,
+    "without": without,
+    "groups": groups,
+    "quantiles": quantiles,
+    "spread": spread,
+    "median": np.median,
+    "thousands": "{:,}".format,
+}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Map a summer drive, replay a winter and a night drive through the real node, evaluate it.
+"""Map a summer drive, replay a winter and a night drive through the node, evaluate its answers.
 
 Prints tables and writes a report and a figure to demo_output.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pinhole camera: intrinsics, distortion and mount."""
+"""Pinhole camera model: intrinsics, lens distortion and extrinsics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from disam_ros.geometry import Transform
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera. `base_from_camera` maps the optical frame to the vehicle's base frame."""
+    """Intrinsics [px] of an image size, and extrinsics.
+
+    base_from_camera: pose of the optical frame (x right, y down, z forward) in the base frame.
+    """
 
     width: int
     height: int
@@ -29,11 +32,11 @@ class Camera:
 
     @property
     def calibrated(self) -> bool:
-        """Whether its intrinsics are known."""
+        """Whether the intrinsics are known."""
         return self.fx > 0 and self.fy > 0
 
     def resized(self, width: int, height: int) -> Camera:
-        """The same camera with images of another size."""
+        """The camera with intrinsics scaled to another image size [px]."""
         x, y = width / self.width, height / self.height
         return replace(
             self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compute device, its name and memory, and timing of stages that run on it."""
+"""Compute devices: choice, description, memory; timing of the stages that run on them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def select_device(name: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for diagnostics."""
+    """Device name for diagnostics."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def processor_name() -> str:
-    """The CPU's name, or its architecture where it has none to tell."""
+    """The CPU's model name, or its architecture where the system does not give one."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -46,9 +46,9 @@ def processor_name() -> str:
 
 
 def memory_peak_mib() -> float:
-    """Largest resident memory of this process so far; nan where the system does not tell it.
+    """Peak resident memory of this process [MiB]; nan where the system does not give it.
 
-    getrusage would tell the parent's peak, too, which survives the start of a child.
+    VmHWM, since the peak of getrusage includes that of the parent, which a child inherits.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -59,14 +59,14 @@ def memory_peak_mib() -> float:
 
 
 class Stopwatch:
-    """Milliseconds by stage."""
+    """Wall time by stage [ms]."""
 
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str, device: torch.device | None = None) -> None:
-        """End a stage, once the device has finished its work."""
+        """End a stage, once the device has finished its queued work."""
         if device is not None and device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.perf_counter()
@@ -74,5 +74,5 @@ class Stopwatch:
         self._last = now
 
     def finish(self) -> dict[str, float]:
-        """All stages, and the total."""
+        """Times of all stages and the total [ms]."""
         return {**self._laps, "total": 1e3 * (time.perf_counter() - self._start)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error a user can meet. A message says what was expected, what came and what to do."""
+"""Errors a user can meet. A message states what was expected, what was found and what to do."""
 
 
 class DisamError(Exception):
@@ -15,7 +15,7 @@ class ImageError(DisamError):
 
 
 class BlindError(ImageError):
-    """An image shows nothing of the place: the camera is covered, blinded or frozen."""
+    """An image has no usable content: the camera is covered, blinded or frozen."""
 
 
 class GeometryError(DisamError):
@@ -39,12 +39,12 @@ class DatasetError(DisamError):
 
 
 class PriorError(DisamError):
-    """What is known of a place beforehand is not finite, has no covariance or lies elsewhere."""
+    """A position prior is not finite, has no valid covariance or lies far from the map."""
 
 
 class LoopClosureError(DisamError):
-    """A keyframe comes out of order, or a loop closure is malformed."""
+    """A keyframe is out of order, or a loop closure is malformed."""
 
 
 class BagError(DisamError):
-    """A bag cannot be read or lacks what was asked of it."""
+    """A bag cannot be read or lacks a required topic."""

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from disam_ros.errors import DisamError
 
-PART = ".part"  # suffix of what is not complete
+PART = ".part"  # suffix of an incomplete file or directory
 
 
 def file_sha256(path: Path) -> str:
@@ -93,7 +93,7 @@ def write_json(path: Path, values: Mapping[str, Any], indent: int = 2) -> None:
 def read_json(path: Path, version: int, error: type[DisamError]) -> dict[str, Any]:
     """Read a JSON object whose "format_version" is `version`.
 
-    Raises `error`, naming the file, what was expected and what came.
+    Raises `error`, naming the file, what was expected and what was found.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

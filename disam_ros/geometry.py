@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rigid transforms, always named `target_from_source`; metres; quaternions x y z w."""
+"""Rigid transforms in SE(3), named `target_from_source`; metres; quaternions x y z w."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Transform:
     quaternion: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        translation = np.array(self.translation, dtype=np.float64)  # copies: none changes later
+        translation = np.array(self.translation, dtype=np.float64)  # copies
         quaternion = np.array(self.quaternion, dtype=np.float64)
         if translation.shape != (3,) or quaternion.shape != (4,):
             raise GeometryError(
@@ -62,12 +62,12 @@ class Transform:
     def from_rotation(
         cls, translation: NDArray[np.float64], rotation: NDArray[np.float64]
     ) -> Transform:
-        """From metres [3] and a rotation matrix [3, 3]."""
+        """From a translation [m] [3] and a rotation matrix [3, 3]."""
         return cls(translation, Rotation.from_matrix(rotation).as_quat())
 
     @classmethod
     def from_xyz_rpy(cls, values: list[float] | NDArray[np.float64]) -> Transform:
-        """From x y z (metres) and roll pitch yaw (radians, fixed axes, as in URDF)."""
+        """From x y z [m] and roll pitch yaw [rad], fixed axes as in URDF. Raises GeometryError."""
         values = np.asarray(values, dtype=np.float64)
         if values.shape != (6,):
             raise GeometryError(f"expected x y z roll pitch yaw (6 numbers), got {values.tolist()}")
@@ -94,7 +94,7 @@ class Transform:
 
 
 def distance(a: Transform, b: Transform) -> tuple[float, float]:
-    """Translation distance (metres) and rotation angle (degrees) between two poses of one frame."""
+    """Distance [m] and rotation angle [deg] between two poses in one frame."""
     metres = float(np.linalg.norm(a.translation - b.translation))
     relative = Rotation.from_quat(a.quaternion).inv() * Rotation.from_quat(b.quaternion)
     return metres, float(np.degrees(relative.magnitude()))

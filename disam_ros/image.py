@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""uint8 RGB [H, W, 3] → network input, identical for training, mapping and robot."""
+"""Image decoding and preprocessing, the same in training, mapping and localization."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_image(image: NDArray[np.uint8]) -> None:
 def decode(data: bytes | NDArray[np.uint8], what: str = "image") -> NDArray[np.uint8]:
     """Decode JPEG or PNG bytes to uint8 RGB [H, W, 3].
 
-    Raises ImageError for bytes that are no image or a JPEG that ends too early.
+    Raises ImageError for other bytes and for a truncated JPEG.
     """
     buffer = np.frombuffer(data, dtype=np.uint8)
     if buffer.size == 0:
@@ -69,12 +69,12 @@ def read(path: Path | str) -> NDArray[np.uint8]:
 
 
 def is_jpeg(data: bytes | memoryview) -> bool:
-    """Whether the bytes begin as a JPEG does."""
+    """Whether the bytes start with the JPEG signature."""
     return bytes(data[:3]) == b"\xff\xd8\xff"
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = 95) -> bytes:
-    """uint8 RGB [H, W, 3] → JPEG bytes."""
+    """Encode uint8 RGB [H, W, 3] as JPEG. Raises ImageError."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     ok, buffer = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not ok:

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.geometry import Transform, interpolate
+
+NANOSECONDS = 1_000_000_000  # per second: stamps are integer nanoseconds
 
 
 class StampedPose(NamedTuple):
@@ -35,7 +38,10 @@ class PoseBuffer:
 
     @classmethod
     def of(
-        cls, stamps_ns: Sequence[int] | np.ndarray, poses: Sequence[Transform], max_gap_ns: int
+        cls,
+        stamps_ns: Sequence[int] | NDArray[np.int64],
+        poses: Sequence[Transform],
+        max_gap_ns: int,
     ) -> PoseBuffer:
         """A whole track, its stamps [N] in any order; of equal stamps the first pose is kept."""
         buffer = cls(max_gap_ns)
@@ -47,7 +53,7 @@ class PoseBuffer:
         return len(self._track)
 
     @property
-    def stamps_ns(self) -> np.ndarray:
+    def stamps_ns(self) -> NDArray[np.int64]:
         """int64 [N], strictly increasing."""
         with self._lock:
             return np.array([item.stamp_ns for item in self._track], dtype=np.int64)
@@ -113,8 +119,8 @@ class PoseBuffer:
 
 
 def sort_by_stamp(
-    stamps_ns: Sequence[int] | np.ndarray, poses: Sequence[Transform]
-) -> tuple[np.ndarray, list[Transform]]:
+    stamps_ns: Sequence[int] | NDArray[np.int64], poses: Sequence[Transform]
+) -> tuple[NDArray[np.int64], list[Transform]]:
     """Stamps int64 [N], strictly increasing (of equal ones the first stays), and their poses."""
     stamps, first = np.unique(np.asarray(stamps_ns, dtype=np.int64), return_index=True)
     return stamps, [poses[i] for i in first]

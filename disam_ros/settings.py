@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings as dataclass fields with help, unit and range; YAML that rejects unknown keys."""
+"""Typed settings: dataclass fields with help, unit and range; YAML without unknown keys."""
 
 from __future__ import annotations
 
@@ -37,18 +37,20 @@ def setting(
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     """Build a config dataclass; unknown keys, wrong types and values out of range are errors.
 
-    A dataclass may name keys of earlier versions in `REMOVED`: key → what replaces it. Raises ConfigError naming the key, what was expected and what came.
+    A dataclass may list keys of earlier versions in `REMOVED`: key → replacement.
+    Raises ConfigError naming the key, what was expected and what was found.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where or cls.__name__}: expected key: value pairs, got {values!r}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = get_type_hints(cls)
+    removed: dict[str, str] = getattr(cls, "REMOVED", {})
     arguments = {}
     for key, value in values.items():
         name = f"{where}.{key}" if where else key
         if key not in fields:
-            if key in getattr(cls, "REMOVED", {}):
-                raise ConfigError(f"setting '{name}' is gone since 0.2: {cls.REMOVED[key]}")
+            if key in removed:
+                raise ConfigError(f"setting '{name}' is gone since 0.2: {removed[key]}")
             near = get_close_matches(key, fields, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"unknown setting '{name}'; {hint}")

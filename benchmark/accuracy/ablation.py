@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's ablation (Table VI) on the season town: python -m benchmark.accuracy.ablation
+"""The paper's ablation of its losses (Table VI) on the season town.
 
 Twice: with the paper's encoder, untrained at first, and with the mobile one from ImageNet weights.
 One translation stage (config/train_ablation*.yaml), then one short training from it per row with
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.peers.table import markdown
+from benchmark.accuracy.page import PAGE
 from benchmark.performance.ranking import coarse_to_fine, describe_all
 from demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros import image
@@ -23,7 +23,7 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.domains.domain import Domain
 from disam_ros.domains.rules import domains_named, load_rules
-from disam_ros.evaluation import THRESHOLDS, score
+from disam_ros.evaluation import score
 from disam_ros.models.model import Model, load_model
 from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
@@ -72,7 +72,7 @@ def measure(runs: Path = RUNS) -> dict:
         "steps": STEPS,
         "tables": {title: table(load_config(path), runs, town) for title, path in RECIPES.items()},
         "shipped": shipped.label,
-        "shipped rows": {f"{shipped.name}, {s}": town.figures(shipped, s) for s in stages},
+        "shipped_rows": {f"{shipped.name}, {s}": town.figures(shipped, s) for s in stages},
     }
 
 
@@ -102,35 +102,6 @@ def initial_model(recipe: TrainConfig, domains: list[Domain]) -> Model:
     if recipe.initial:
         networks.start_from(Path(recipe.initial))
     return Model(recipe.network.build(), domains, networks.encoders, networks.encoders)
-
-
-def render(results: dict) -> str:
-    """The figures as a section of a page."""
-    parts = [
-        "## The paper's losses one by one\n\n"
-        "`python -m benchmark.accuracy ablation`: the rows of the paper's Table VI on the town of "
-        "the section above, off line; per row the nearest map image by one metric. First a stage "
-        f"of translation, then {results['steps']} steps per row with negatives that are hard from "
-        "a third on, batch 1. The paper trains some hundred times longer: the rows tell what the "
-        "losses do early, not what they can do.\n"
-    ]
-    for title, figures in results["tables"].items():
-        parts.append(
-            f"{title[0].upper()}{title[1:]}, {figures['translation_steps']} steps of translation, "
-            f"ONE training seed ({figures['seed']}):\n\n{_markdown(figures['rows'])}"
-        )
-    parts.append(f"What ships, {results['shipped']}:\n\n{_markdown(results['shipped rows'])}")
-    return "\n".join(parts)
-
-
-def _markdown(rows: dict[str, dict]) -> str:
-    thresholds = [f"{m:g} m {d:g}°" for m, d in THRESHOLDS]
-    header = ["", *(f"{condition} {t}" for condition in CONDITIONS for t in thresholds)]
-    cells = [
-        [name, *(f"{100 * figures[c]['within'][t]:.1f}" for c in CONDITIONS for t in thresholds)]
-        for name, figures in rows.items()
-    ]
-    return markdown(header, cells)
 
 
 def row_config(recipe: TrainConfig, row: Row, start: Path) -> TrainConfig:
@@ -195,4 +166,4 @@ def ranked(queries: Descriptors, references: Descriptors, stage: str) -> np.ndar
 
 
 if __name__ == "__main__":
-    print(render(measure()))
+    PAGE.show("ablation", measure())

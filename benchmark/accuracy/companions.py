@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The companion systems' claims on the season town: soft contrastive, spatial prior, depth.
+"""Global descriptors on the season town: soft contrastive loss, spatial prior, scene geometry.
 
 `python -m benchmark.accuracy.companions [SEED...]` renders the data and trains what is missing in
 runs/companions, `python -m benchmark.accuracy companions` does so and evaluates. All rows have the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from benchmark.accuracy.companions_data import (
     reference,
 )
 from benchmark.accuracy.companions_data import trained as drives
-from benchmark.peers.table import markdown
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.evaluation import judge, localize_drive
@@ -108,7 +107,7 @@ def measure(root: Path = ROOT, seeds: Sequence[int] = SEEDS) -> dict:
         for seed in seeds:
             model = load_model(train(name, seed, root))
             found.setdefault(name, {})[str(seed)] = evaluate(model, row.above, root)
-    return {"steps": STEPS, "seeds": list(seeds), "rows": found}
+    return {"steps": STEPS, "seeds": list(seeds), "rows": found, "summary": summary(found)}
 
 
 def train(name: str, seed: int, root: Path = ROOT) -> Path:
@@ -163,120 +162,76 @@ def evaluate(model: Model, from_above: bool, root: Path = ROOT) -> dict[str, dic
     return found
 
 
-def render(results: dict) -> str:
-    """The figures as a section of a page."""
-    rows, seeds = results["rows"], len(results["seeds"])
-    return (
-        "## The companion systems on the town\n\n"
-        f"`python -m benchmark.accuracy companions`: global descriptors of the mobile backbone "
-        "(ImageNet weights) at 96×128 pixels with NetVLAD of 16 clusters, whitened to 256 numbers; "
-        f"{results['steps']} steps of 13 images or pairs on four towns by day, in autumn rain and "
-        "by night, evaluated on a fifth (394 map images, 2 m apart; 3 × 197 queries; winter_snow "
-        f"is in no training). Mean of {seeds} training seeds, in brackets their least and most. "
-        "The papers train hundreds of times longer with larger images.\n\n"
-        "**Soft contrastive.** Accuracy: share of queries whose best match lies nearer than so "
-        "many metres, over all three drives. The bound is the nearest map image's.\n\n"
-        f"{markdown(['loss', '5 m', '10 m', '15 m'], _accuracies(rows))}\n"
-        "**Spatial prior.** The same loss, negatives of a batch from all towns or within 50 m of "
-        "each other; the map is of camera images or of polar pictures from above. Local R@1: the "
-        "best map image within 50 m of a prior whose error has so many metres (1 σ) lies within "
-        "5 m; none: on the whole map. Median error in metres, of the localizer's answer with that "
-        f"prior.\n\n{_prior_table(rows)}\n"
-        "**Scene geometry.** Trained by day alone (summer_day, autumn_rain); R@1 within 5 m and 15 "
-        "m. Tuned by night: the depth decoder alone saw images of night drives with their depth, "
-        f"of the other towns.\n\n{_depth_table(rows)}\n"
-        f"The papers' claims, here: {'; '.join(_claims(rows))}.\n"
-    )
+def summary(rows: dict) -> dict:
+    """Figures by seed, means over conditions: what the tables of the page show.
 
+    accuracy, bound: by row and distance. local, median_m: by row, for no prior and for NOISES.
+    depth: by row and "condition distance". claims: figures of the better and the other row.
+    """
 
-def _claims(rows: dict) -> list[str]:
-    """What became of each claim: the difference of two rows' means beside their seeds' spread."""
+    def mean(name: str, *keys: str | int) -> list[float]:
+        """Of every seed, over the conditions."""
+        return [_mean(_at(c, keys) for c in seed.values()) for seed in rows[name].values()]
 
-    def accuracy(name: str) -> list[float]:
-        return [100 * _over(c["accuracy"]["5 m"] for c in s.values()) for s in rows[name].values()]
-
-    def local(name: str) -> list[float]:
-        found = rows[name].values()
-        return [100 * _over(c["priors"][1]["local_recall_at_1"] for c in s.values()) for s in found]
-
-    def by_night(name: str) -> list[float]:
-        return [100 * seed["night"]["accuracy"]["5 m"] for seed in rows[name].values()]
-
-    soft, similarity = "soft contrastive, released form", "multi-similarity"
-    everywhere, near = list(PRIORS)[:2]
-    rgb, depth, tuned = DEPTHS
-    pairs = {
-        "soft contrastive above multi-similarity (5 m)": (accuracy(soft), accuracy(similarity)),
-        "soft contrastive above triplet (5 m)": (accuracy(soft), accuracy("triplet")),
-        "local negatives better near a 10 m prior": (local(near), local(everywhere)),
-        "depth helps at night (5 m)": (by_night(depth), by_night(rgb)),
-        "tuning the decoder helps at night (5 m)": (by_night(tuned), by_night(depth)),
-    }
-    return [f"{claim}: {_verdict(*both)}" for claim, both in pairs.items()]
-
-
-def _verdict(better: list[float], other: list[float]) -> str:
-    gain = np.mean(better) - np.mean(other)
-    told = f"{gain:+.1f} points"
-    if min(better) > max(other):
-        return f"{told}, holds"
-    return f"{told}, the opposite" if max(better) < min(other) else f"{told}, within the seeds"
-
-
-def _accuracies(rows: dict) -> list[list[str]]:
     distances = ("5 m", "10 m", "15 m")
-
-    def share(name: str, kind: str, distance: str) -> str:
-        return _percent([_over(c[kind][distance] for c in s.values()) for s in rows[name].values()])
-
-    table = [[name, *(share(name, "accuracy", d) for d in distances)] for name in TUPLES]
-    first = next(iter(TUPLES))
-    return [*table, ["bound", *(share(first, "bound", d) for d in distances)]]
-
-
-def _prior_table(rows: dict) -> str:
-    header = ["training", "local R@1, none", *(f"{n:g} m" for n in NOISES)]
-    header += ["median error, none", *(f"{n:g} m" for n in NOISES)]
-    table = []
-    for name in PRIORS:
-        seeds = rows[name].values()
-        cells = [name]
-        for key, told in (("local_recall_at_1", _percent), ("median_error_m", _metres)):
-            for k in range(len(NOISES) + 1):
-                cells.append(told([_over(c["priors"][k][key] for c in s.values()) for s in seeds]))
-        table.append(cells)
-    return markdown(header, table)
-
-
-def _depth_table(rows: dict) -> str:
-    header = ["", *(f"{c} {d}" for c in CONDITIONS for d in ("5 m", "15 m"))]
-    table = [
-        [name]
-        + [
-            _percent([seed[condition]["accuracy"][distance] for seed in rows[name].values()])
+    counts = range(len(NOISES) + 1)
+    depth = {
+        name: {
+            f"{condition} {d}": [seed[condition]["accuracy"][d] for seed in rows[name].values()]
             for condition in CONDITIONS
-            for distance in ("5 m", "15 m")
-        ]
+            for d in distances[::2]
+        }
         for name in DEPTHS
-    ]
-    return markdown(header, table)
+    }
+    soft = "soft contrastive, released form"
+    everywhere, near = list(PRIORS)[:2]
+    rgb, with_depth, tuned = DEPTHS
+    at_10_m = ("priors", 1, "local_recall_at_1")
+    pairs = {
+        "soft contrastive above multi-similarity (5 m)": [
+            mean(soft, "accuracy", "5 m"),
+            mean("multi-similarity", "accuracy", "5 m"),
+        ],
+        "soft contrastive above triplet (5 m)": [
+            mean(soft, "accuracy", "5 m"),
+            mean("triplet", "accuracy", "5 m"),
+        ],
+        "local negatives better near a 10 m prior": [
+            mean(near, *at_10_m),
+            mean(everywhere, *at_10_m),
+        ],
+        "depth helps at night (5 m)": [depth[with_depth]["night 5 m"], depth[rgb]["night 5 m"]],
+        "tuning the decoder helps at night (5 m)": [
+            depth[tuned]["night 5 m"],
+            depth[with_depth]["night 5 m"],
+        ],
+    }
+    return {
+        "accuracy": {name: {d: mean(name, "accuracy", d) for d in distances} for name in TUPLES},
+        "bound": {d: mean(next(iter(TUPLES)), "bound", d) for d in distances},
+        "local": {n: [mean(n, "priors", k, "local_recall_at_1") for k in counts] for n in PRIORS},
+        "median_m": {n: [mean(n, "priors", k, "median_error_m") for k in counts] for n in PRIORS},
+        "depth": depth,
+        "claims": {claim: claimed(*both) for claim, both in pairs.items()},
+    }
 
 
-def _over(values: Iterator[float]) -> float:
+def claimed(better: Sequence[float], other: Sequence[float]) -> list:
+    """Difference of two rows' means, and what their seeds say of it."""
+    gain = float(np.mean(better) - np.mean(other))
+    if min(better) > max(other):
+        return [gain, "holds"]
+    return [gain, "the opposite" if max(better) < min(other) else "within the seeds"]
+
+
+def _at(values: Any, keys: Sequence[str | int]) -> float:
+    for key in keys:
+        values = values[key]
+    return values
+
+
+def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
-
-
-def _percent(shares: list[float]) -> str:
-    return _spread([100 * share for share in shares])
-
-
-def _metres(values: list[float]) -> str:
-    return _spread(values)
-
-
-def _spread(values: list[float]) -> str:
-    mean = f"{np.mean(values):.1f}"
-    return mean if len(set(values)) == 1 else f"{mean} ({min(values):.1f}–{max(values):.1f})"
 
 
 def _run(name: str, seed: int, root: Path) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well the shipped models' domain classifiers name images that they were not trained on."""
+"""Accuracy and confusion of the shipped domain classifiers on images they were not trained on."""
 
 from __future__ import annotations
 
@@ -36,38 +36,6 @@ def measure(webcams: Path = WEBCAM_DATA, models: Path = MODELS) -> dict:
         webcam_samples = samples(store, daynight.domains)
         results["daynight-lite"] = _figures(daynight, "webcams", webcam_samples)
     return results
-
-
-def render(results: dict) -> str:
-    """The figures as a section of a page."""
-    lines = [
-        "## Domain from the image\n",
-        "Images named right by the domain classifier (`localizer.domain.from_image`), one by one, "
-        "without clock, sun or weather. Webcams count as day or night by the brightness of their "
-        "sky, not by hand; the classifier's last weights are taken, none chosen on them.\n",
-        "`python -m benchmark.accuracy domains`\n",
-    ]
-    if not results:
-        lines.append("Not measured: no model with a domain classifier, or no data.")
-    else:
-        lines += [
-            "| model | data | true domain | images | right, percent | named instead |",
-            "|---|---|---|---|---|---|",
-        ]
-    for model, result in results.items():
-        for domain, row in result["confusion"].items():
-            cells = [model, result["data"], domain, *_cells(domain, row)]
-            lines.append(f"| {' | '.join(cells)} |")
-        total = [model, result["data"], "all", str(result["images"])]
-        lines.append(f"| {' | '.join(total)} | {100 * result['accuracy']:.1f} | |")
-    return "\n".join(lines) + "\n"
-
-
-def _cells(domain: str, row: dict[str, int]) -> list[str]:
-    """Images, percent right, and what the others are named."""
-    count = sum(row.values())
-    wrong = [f"{name} {n}" for name, n in row.items() if n and name != domain]
-    return [str(count), f"{100 * row.get(domain, 0) / count:.1f}", ", ".join(wrong)]
 
 
 def _classifier(directory: Path) -> DomainClassifier | None:

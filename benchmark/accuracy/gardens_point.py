@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gardens Point through the running node: python -m benchmark.accuracy.gardens_point --data DIR --model DIR
+"""Recall@1 and recall@5 of the running node and of every peer on Gardens Point.
 
-DIR holds day_left, day_right and night_right, one image per place; frame i is place i. Maps and
-bags are made by the package's own tools. An answer is right within ±2 frames. This set is for
-testing only: nothing is trained, tuned or chosen on it.
+`python -m benchmark.accuracy.gardens_point --data DIR --model DIR` prints them for other folders
+and models. DIR holds day_left, day_right and night_right, one image per place; frame i is place i.
+Maps and bags are made by the package's own tools. An answer is right within ±2 frames. This set is
+for testing only: nothing is trained, tuned or chosen on it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.accuracy.drives import EVERY_IMAGE, localized
+from benchmark.accuracy.page import PAGE
 from benchmark.peers import peer_similarities
-from benchmark.peers.table import markdown, percent
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
@@ -34,8 +36,8 @@ DATA = Path("data/gardens_point")
 SHIPPED = Path(__file__).parents[2] / "models"
 QUERIES = {"day_left": ("day_right", "night_right"), "day_right": ("night_right",)}  # by map
 TOLERANCE = 2  # frames
-FIRST = 5  # answers that R@5 looks at
-SETTINGS = {  # of the localizer, beside the defaults
+FIRST = 5  # candidates of recall@5
+SETTINGS = {  # of the localizer, over the defaults
     "": {"candidates": 3},
     ", fine_shift 2 of 10": {"fine_shift": 2, "candidates": 10},
 }
@@ -54,7 +56,7 @@ def main() -> None:
         "--model", type=Path, action="append", help="model directory; may be repeated"
     )
     arguments = parser.parse_args()
-    print(render(measure(arguments.data, arguments.model)))
+    PAGE.show("gardens_point", measure(arguments.data, arguments.model))
 
 
 def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
@@ -82,38 +84,15 @@ def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
     }
 
 
-def render(results: dict) -> str:
-    """The figures as a section of a page."""
-    methods: dict[str, dict[str, Recalls]] = results["methods"]
-    pairs = list(next(iter(methods.values())))
-    rows = [
-        [name, *(recalls_cell(row[pair], [m[pair] for m in methods.values()]) for pair in pairs)]
-        for name, row in methods.items()
-    ]
-    return (
-        "## Gardens Point, through the running node\n\n"
-        "`python -m benchmark.accuracy gardens_point --gardens-point DIR`: real images, "
-        f"{results['images']} a drive, map → queries; the viewpoint steps sideways between left "
-        f"and right. R@1 / R@{FIRST}: share of queries with a right frame, within ±{TOLERANCE}, "
-        "among so many answers. Of models, R@1 is that of the poses the node published to a bag, "
-        f"each image sent once the last was answered, R@{FIRST} that of its first candidates "
-        "offline. *fine_shift 2 of 10*: the fine stage may move each of 10 candidates by two cells "
-        "of sixteen sideways and one up or down (off by default). Bold: the best. One run.\n\n"
-        f"{markdown(['method', *pairs], rows)}\n"
-        f"Models: {'; '.join(results['models'])}.\n"
-    )
-
-
 def node_recalls(
     model: Model, directory: Path, data: Path, map_drive: str
 ) -> dict[str, list[Recalls]]:
     """R@1 of the running node and R@5 of its candidates, by settings, per drive of queries."""
-    everything = MapBuilderConfig(keyframe_distance=0.0)
     found: dict[str, list[Recalls]] = {name: [] for name in SETTINGS}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         reference = aligned_dataset(data / map_drive, root / map_drive, domain_of(model, map_drive))
-        place_map = build_map(open_dataset(reference.directory), model, root / "map", everything)
+        place_map = build_map(open_dataset(reference.directory), model, root / "map", EVERY_IMAGE)
         for name in QUERIES[map_drive]:
             domain = domain_of(model, name)
             queries = aligned_dataset(data / name, root / name, domain)
@@ -138,9 +117,8 @@ def published(queries: Dataset, poses: Mapping[int, Transform]) -> list[list[flo
 
 
 def candidates(queries: Dataset, domain: str, localizer: Localizer) -> list[list[float]]:
-    """Frames that the localizer takes into consideration [Q, FIRST]."""
-    images = (image.read(queries.path(record)) for record in queries.records)
-    answers = (localizer.localize(picture, domain=domain) for picture in images)
+    """Frames of the localizer's first candidates [Q, FIRST]."""
+    answers = localized(localizer, open_dataset(queries.directory).images, domain)
     return [
         [c.record.map_from_camera.translation[0] for c in a.candidates[:FIRST]] for a in answers
     ]
@@ -164,13 +142,13 @@ def ranked_recalls(similarities: np.ndarray, tolerance: int = TOLERANCE) -> Reca
 
 
 def recall(found: Sequence[Sequence[float]] | np.ndarray, tolerance: int = TOLERANCE) -> float:
-    """Share of queries that have a right frame among those found [Q, N]; query i is of frame i."""
+    """Recall@N: share of queries with a right frame among those found [Q, N]."""
     truth = np.arange(len(found))[:, None]
     return float((np.abs(np.asarray(found) - truth) <= tolerance + 1e-6).any(1).mean())
 
 
 def chance(places: int, queries: int, tolerance: int = TOLERANCE) -> Recalls:
-    """What drawing different map images at random scores on average."""
+    """Expected recall of map images drawn at random without repetition."""
     near = np.abs(np.arange(queries)[:, None] - np.arange(places)) <= tolerance
     wrong = places - near.sum(1)  # [Q]
     miss = np.cumprod([(wrong - n) / (places - n) for n in range(FIRST)], axis=0)  # [FIRST, Q]
@@ -196,11 +174,6 @@ def aligned_dataset(folder: Path, directory: Path, domain: str) -> Dataset:
                 file.read_bytes(), stamp_ns, "front", domain, base @ BASE_FROM_CAMERA, file.name
             )
     return Dataset(directory)
-
-
-def recalls_cell(recalls: Recalls, every: Sequence[Recalls]) -> str:
-    """R@1 / R@5 in percent, each bold where it is the best of every method's."""
-    return " / ".join(percent(v, [other[k] for other in every]) for k, v in recalls.items())
 
 
 def _files(folder: Path) -> list[Path]:

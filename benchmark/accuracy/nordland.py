@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nordland at 64×32 pixels: one train ride in summer as the map, in winter as the queries.
+"""Recall@1 and recall@5 on Nordland at 64×32 pixels: summer map, winter queries, offline.
 
 Frame i is place i, an answer is right within ±1 frame. This set is for testing only: nothing of
 ours is trained, tuned or chosen on it.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.accuracy.drives import EVERY_IMAGE, localized
 from benchmark.accuracy.gardens_point import (
     BASE_FROM_CAMERA,
     FIRST,
@@ -21,12 +22,10 @@ from benchmark.accuracy.gardens_point import (
     chance,
     ranked_recalls,
     recall,
-    recalls_cell,
 )
 from benchmark.peers import peer_similarities
-from benchmark.peers.table import markdown
 from disam_ros.camera import Camera
-from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DatasetError
@@ -60,25 +59,6 @@ def measure(data: Path = DATA) -> dict:
     }
 
 
-def render(results: dict) -> str:
-    """The figures as a section of a page."""
-    methods: dict[str, Recalls] = results["methods"]
-    rows = [[name, recalls_cell(row, list(methods.values()))] for name, row in methods.items()]
-    return (
-        "## Nordland at 64×32 pixels, offline\n\n"
-        "`python -m benchmark.accuracy nordland`: a train ride, summer map → winter queries, "
-        f"{results['places']} places: one frame in {results['step']} of the file, of both rides. "
-        f"R@1 / R@{FIRST}: share of queries with a right frame, within ±{TOLERANCE}, among so many "
-        "answers. Images of 64×32 pixels are too coarse for anything local: ORB finds no keypoint "
-        "in them, so all places are alike to it and the map's first ones are its answers. Nothing "
-        "of disam_ros was tuned on this set; of the peers, flat patches of SAD are not zeros since "
-        "the map's first frame, nearly empty, drew most queries here. Of models, in brackets, the "
-        "domains of map and queries; default settings. Bold: the best.\n\n"
-        f"{markdown(['method', 'summer → winter'], rows)}\n"
-        f"Models: {'; '.join(results['models'])}.\n"
-    )
-
-
 def read(data: Path) -> tuple[np.ndarray, np.ndarray]:
     """Summer and winter, uint8 RGB [N, H, W, 3] each. Raises DatasetError."""
     if not data.is_file():
@@ -93,10 +73,11 @@ def model_recalls(
 ) -> Recalls:
     """R@1 at the default settings and R@5 of as many candidates."""
     with tempfile.TemporaryDirectory() as scratch:
-        everything = MapBuilderConfig(keyframe_distance=0.0)
-        place_map = build_map(source(summer, map_domain), model, Path(scratch) / "map", everything)
+        reference = source(summer, map_domain)
+        place_map = build_map(reference, model, Path(scratch) / "map", EVERY_IMAGE)
         localizer = Localizer(model, place_map, LocalizerConfig(candidates=FIRST))
-        several = [localizer.localize(image, domain=domain).candidates for image in winter]
+        queries = source(winter, domain).images
+        several = [found.candidates for found in localized(localizer, queries, domain)]
     first = [[default_answer(candidates).record.id] for candidates in several]
     frames = [[c.record.id for c in candidates] for candidates in several]
     return {"R@1": recall(first, TOLERANCE), f"R@{FIRST}": recall(frames, TOLERANCE)}

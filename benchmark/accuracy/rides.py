@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives with known places and the maps they are sought on: town, Gardens Point, Nordland."""
+"""Query sequences with ground truth and their maps: town, Gardens Point, Nordland."""
 
 from __future__ import annotations
 
@@ -10,30 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.accuracy import gardens_point, nordland
-from benchmark.accuracy.wrong_domain import RENDERED, drive_of
-from demo.drives import CONDITIONS as SHIPPED
-from demo.drives import DATA, MODEL, REFERENCE
-from disam_ros.config import FilterConfig, MapBuilderConfig
+from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, maps_of, town_drives
+from demo.drives import MODEL, REFERENCE
+from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
 from disam_ros.geometry import Transform
 from disam_ros.localization.odometry import OdometryTrack
-from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 from disam_ros.synthetic import CONDITIONS
 
 SECOND = 1_000_000_000
 RIGHT_M = 5.0  # in the town
 PACE = 2.0  # largest speed without odometry, in frames an image
-KEYPOINTS = 512  # of a map image
-WEIGHTS = Path("data/weights/xfeat_640x640.onnx")  # of XFeat; its rows are left out without it
-NOTHING, SIFT, XFEAT = "–", "sift", "xfeat"
-
-Maps = dict[str, tuple[Path, Path]]  # by points: directories of map and model
 
 
 @dataclass(frozen=True)
 class Ride:
-    """Queries in order, how each may be told, and how far off an answer may be (metres)."""
+    """Queries in order. domain: None: the chooser's. right: largest error of a right answer [m]."""
 
     name: str
     items: Sequence[PosedImage]
@@ -49,18 +42,15 @@ def town(
 ) -> Iterator[tuple[Maps, Ride]]:
     """The demo's town under every condition that can be had."""
     maps = maps_of(open_dataset(REFERENCE), MODEL, scratch / "town", kinds)
-    for condition in CONDITIONS:
-        path = DATA / condition if condition in SHIPPED else RENDERED / condition
-        if drive_of(condition, RENDERED) is None:
-            continue
+    for condition, path in town_drives():
         source = open_images(path, "map")
-        items = [_told(item, source) for item in source.images if item.record.map_from_camera]
+        items = [_placed(item, source) for item in source.images if item.record.map_from_camera]
         weather = CONDITIONS[condition].weather
         items = [item if item.weather else replace(item, weather=weather) for item in items]
         mount = source.info.cameras["front"].base_from_camera.inverse()
         truth = [item.record.map_from_camera @ mount for item in items]
         track = OdometryTrack.of(*source.odometry, SECOND)
-        speed = FilterConfig().max_speed
+        speed = LocalizerConfig().max_speed
         yield maps, Ride(f"town, {condition}", items, truth, track, None, RIGHT_M, speed)
 
 
@@ -93,26 +83,6 @@ def train(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
     yield maps, _aligned("Nordland, summer → winter", items, here, nordland.TOLERANCE)
 
 
-def maps_of(
-    source: ImageSource,
-    model_dir: Path,
-    directory: Path,
-    kinds: Sequence[str] = (NOTHING, SIFT, XFEAT),
-) -> Maps:
-    """Maps of all images, by the points that they keep; XFeat's only where its file is."""
-    maps, model = {}, load_model(model_dir)
-    for kind in kinds:
-        if kind == XFEAT and not WEIGHTS.is_file():
-            continue
-        settings = MapBuilderConfig(keyframe_distance=0.0)
-        if kind != NOTHING:
-            xfeat = str(WEIGHTS) if kind == XFEAT else ""
-            settings = replace(settings, keypoints=KEYPOINTS, local_features=kind, xfeat=xfeat)
-        build_map(source, model, directory / kind, settings)
-        maps[kind] = (directory / kind, model_dir)
-    return maps
-
-
 def _without_intrinsics(source: ImageSource) -> ImageSource:
     cameras = {
         name: replace(camera, fx=0.0, fy=0.0) for name, camera in source.info.cameras.items()
@@ -132,5 +102,5 @@ def _aligned(name: str, items: Iterable[PosedImage], domain: str, tolerance: int
     return Ride(name, timed, truth, track, domain, tolerance + 0.5, PACE)
 
 
-def _told(item: PosedImage, source: ImageSource) -> PosedImage:
+def _placed(item: PosedImage, source: ImageSource) -> PosedImage:
     return replace(item, place=item.place or (source.info.latitude, source.info.longitude))

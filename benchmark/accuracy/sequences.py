@@ -1,141 +1,167 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What following the sequence and a look at points gain, each alone and both.
+"""Sequence tracking and geometric verification, each alone and both; recovery after kidnapping.
 
-Offline, no look-ahead. The calibration was learned on another town (models/*/calibration.json);
-nothing was chosen on the drives below.
+Offline and online (no look-ahead). The calibration was learned on another town
+(models/*/calibration.json); nothing was chosen on the drives below.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, product
+from itertools import chain, pairwise, product
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.accuracy.rides import (
-    KEYPOINTS,
-    NOTHING,
-    RIGHT_M,
-    SIFT,
-    WEIGHTS,
-    XFEAT,
-    Maps,
-    Ride,
-    gardens,
-    town,
-    train,
-)
-from benchmark.peers.table import markdown, percent
-from disam_ros.config import FilterConfig, LocalizerConfig, VerifyConfig
+from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, frame_of, opened, queries, tracked
+from benchmark.accuracy.rides import RIGHT_M, Ride, gardens, town, train
+from disam_ros.config import SequenceConfig
 from disam_ros.evaluation.confidence import consistency
+from disam_ros.geometry import Transform
+from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Query
 
 ALONE, BLIND, ODOMETRY = "each image alone", "sequence, no odometry", "sequence, odometry"
-# What is followed, and what points are looked at.
 ROWS = tuple(product((ALONE, BLIND, ODOMETRY), (NOTHING, SIFT, XFEAT)))
-UNLIMITED = 10_000.0  # milliseconds, so that figures do not depend on the machine
+
+BEFORE, AFTER = 25, 40  # images of a kidnapping's two stretches
+FAR = 50.0  # metres at least between them
+TRIALS = 20  # of each condition
+PERIOD_NS = 400_000_000  # between images, as in the drives
+WITH_ODOMETRY = {"odometry": True, "no odometry": False}
 
 
 def measure() -> dict:
-    """Figures by ride and row."""
+    """Figures by ride and row; kidnappings by condition and row."""
     found: dict[str, dict] = {}
+    kidnapped: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         for maps, ride in chain(town(root), gardens(root), train(root)):
             found[ride.name] = {
-                f"{followed}/{points}": figures(opened(maps, points), ride, followed, points)
-                for followed, points in ROWS
-                if points in maps
+                f"{mode}/{kind}": figures(opened(maps, kind, ride.max_speed), ride, mode)
+                for mode, kind in ROWS
+                if kind in maps
             }
-    return {"rides": found, "least": FilterConfig().least_probability}
+            if ride.name.startswith("town"):
+                localizer = opened(maps)
+                alone = list(queries(localizer, ride.items))
+                kidnapped[ride.name] = {
+                    row: recoveries(localizer, alone, ride, odometry)
+                    for row, odometry in WITH_ODOMETRY.items()
+                }
+    return {
+        "rides": found,
+        "least": SequenceConfig().min_probability,
+        "kidnapped": {"conditions": kidnapped, "excess_p90": excess(kidnapped)},
+    }
 
 
-def render(results: dict) -> str:
-    """The figures as a section of a page."""
-    rows = []
-    for name, ride in results["rides"].items():
-        for number, (row, values) in enumerate(ride.items()):
-            followed, points = row.split("/")
-            cells = [percent(values["right"]), percent(values["half"]), f"{values['median']:.2f}"]
-            told = followed != ALONE
-            cells += [percent(values["answered"]), percent(values["wrong"])] if told else ["", ""]
-            metric = told and name.startswith("town")
-            cells += [f"{values[key]:.2f}" if metric else "" for key in ("pose", "plane")]
-            cells.append(f"{values['ms']:.1f}" if told or points != NOTHING else "")
-            rows.append(["" if number else name, followed, points, *cells])
-    header = ["queries", "answer", "points", "right", "within 0.5", "median error", "answered"]
-    header += ["wrong of these", "NEES", "NEES x y yaw", "ms"]
-    return (
-        "## Following the sequence, and a look at points\n\n"
-        "`python -m benchmark.accuracy sequences`: the best answer to every image, with default "
-        "settings, alone or by the filter over all images so far (online). Right: town "
-        f"within {RIGHT_M:g} m, the model choosing its domain; Gardens Point ±2, Nordland ±1 "
-        "frames. Median error in metres or frames. Answered: probability of the place at least "
-        f"{results['least']:g}; wrong: share of those answers farther off than a place reaches, "
-        f"{FilterConfig().radius:g} m or frames. Without odometry the filter knows the largest "
-        "speed alone: 20 m/s in the town, two frames an image elsewhere. Odometry of the town is "
-        "that of wheels (1 % scale error, drifting); Gardens Point and Nordland have none: there "
-        "it is one frame an image, which is how both sets were aligned, so these rows are the best "
-        f"case. Points: the map keeps {KEYPOINTS} of an image, and the "
-        f"{VerifyConfig().candidates} images that decide are matched with the query, without a "
-        "limit of time. In the town they are triangulated and give poses between map images; "
-        "Gardens Point and Nordland have neither intrinsics nor metric poses: there the number of "
-        "points that agree with one rigid scene chooses among map images. NEES: normalized error "
-        "squared of answered poses over its expectation, 1 for a right covariance, of all six "
-        "degrees of freedom (the town is flat: its height is never wrong, so that 5/6 is right "
-        "for the others) and of x, y and yaw. ms: what following and points add to an image, with "
-        "whatever else ran.\n\n" + markdown(header, rows)
-    )
+def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
+    """Shares in 0…1, median error [m], median added time [ms], NEES over its expectation.
 
-
-def opened(maps: Maps, points: str) -> Localizer:
-    """The localizer of a map with those points. maps: by points, map and model directory."""
-    weights = str(WEIGHTS) if points == XFEAT else ""
-    when = "never" if points == NOTHING else "always"
-    verify = VerifyConfig(when=when, xfeat=weights, budget_ms=UNLIMITED)
-    return Localizer.open(*maps[points], LocalizerConfig(device="cpu", verify=verify))
-
-
-def figures(localizer: Localizer, ride: Ride, followed: str, points: str) -> dict[str, float]:
-    """Shares in 0…1, the median error and milliseconds of the filter."""
-    localizer.config.sequence = replace(localizer.config.sequence, max_speed=ride.max_speed)
-    tracker = Tracker(localizer)
-    errors, sure, laps, gaps = [], [], [], []
+    Alone with local features, every image is a sequence of its own: it carries no stamp.
+    """
+    alone = mode == ALONE
+    localizer.config.sequence.enabled = not alone or localizer.config.verify.when != "never"
+    pipeline, camera = Pipeline(localizer), localizer.only_camera()
+    errors, sure, laps, poses = [], [], [], []
     for item, truth in zip(ride.items, ride.truth, strict=True):
-        record = item.record
-        place = item.place or (None, None)
-        picture = item.load()
-        found = localizer.localize(
-            picture,
-            record.stamp_ns,
-            weather=item.weather,
-            latitude=place[0],
-            longitude=place[1],
-            domain=ride.domain,
-        )
-        if (followed, points) != (ALONE, NOTHING):
-            at = ride.odometry.at(record.stamp_ns) if followed == ODOMETRY else None
-            stamp_ns = None if followed == ALONE else record.stamp_ns
-            found = tracker.follow(found, stamp_ns, at and at[0], image=picture)
-            laps.append(found.timings_ms["sequence"])
-        mount = localizer.map.header.cameras[found.camera].base_from_camera
-        answer = found.map_from_base(mount)
-        errors.append(float(np.linalg.norm(answer.translation - truth.translation)))
-        sure.append(found.known)
-        if found.known and followed != ALONE:
-            gaps.append((truth, answer, found.covariance(mount)))
+        frame = frame_of(item, camera, ride.domain)
+        odometry = ride.odometry.reading(frame.stamp_ns) if mode == ODOMETRY else None
+        answer = pipeline.process(replace(frame, stamp_ns=None) if alone else frame, odometry)
+        pose = answer.map_from_base
+        errors.append(float(np.linalg.norm(pose.translation - truth.translation)))
+        sure.append(answer.known)
+        laps.append(answer.timings_ms.get("sequence", 0.0))
+        if answer.known and not alone:
+            poses.append((truth, pose, answer.covariance))
     far, answered = np.array(errors), np.array(sure)
-    told = consistency(*zip(*gaps, strict=True)) if gaps else None
+    nees = consistency(*zip(*poses, strict=True)) if poses else None
     return {
         "right": float((far <= ride.right).mean()),
         "half": float((far <= 0.5).mean()),
-        "pose": told.pose_mean if told else float("nan"),
-        "plane": told.plane_mean if told else float("nan"),
+        "pose": nees.pose_mean if nees else float("nan"),
+        "plane": nees.plane_mean if nees else float("nan"),
         "median": float(np.median(far)),
         "answered": float(answered.mean()),
-        "wrong": float((far[answered] > FilterConfig().radius).mean()) if answered.any() else 0.0,
-        "ms": float(np.median(laps)) if laps else 0.0,
+        "wrong": float((far[answered] > FilterModel().radius).mean()) if answered.any() else 0.0,
+        "ms": float(np.median(laps)),
     }
+
+
+def recoveries(
+    localizer: Localizer, alone: Sequence[Query], ride: Ride, odometry: bool
+) -> dict[str, list[int]]:
+    """Images until the place is known and right, from a cold start and after kidnapping.
+
+    alone: queries of the ride. wrong: poses of wrong places published before that.
+    """
+    result: dict[str, list[int]] = {"cold": [], "carried": [], "wrong": []}
+    for start, landing in trials(ride):
+        before, after = range(start, start + BEFORE), range(landing, landing + AFTER)
+        cold, _ = recovery(localizer, alone, ride, range(0), after, odometry)
+        carried, wrong = recovery(localizer, alone, ride, before, after, odometry)
+        for key, value in (("cold", cold), ("carried", carried), ("wrong", wrong)):
+            result[key].append(value)
+    return result
+
+
+def excess(conditions: Mapping[str, dict]) -> float:
+    """90th percentile of images that kidnapping costs above a cold start, with odometry."""
+    rows = [rows["odometry"] for rows in conditions.values()]
+    later = [np.subtract(row["carried"], row["cold"]) for row in rows]
+    return float(np.percentile(np.concatenate(later), 90)) if later else float("nan")
+
+
+def trials(ride: Ride) -> Iterator[tuple[int, int]]:
+    """First images of the stretches, the same for the same ride."""
+    rng, given = np.random.default_rng(0), 0
+    while given < TRIALS:
+        start = int(rng.integers(0, len(ride.items) - BEFORE))
+        landing = int(rng.integers(0, len(ride.items) - AFTER))
+        left, reached = ride.truth[start + BEFORE - 1], ride.truth[landing]
+        if np.linalg.norm(left.translation - reached.translation) >= FAR:
+            given += 1
+            yield start, landing
+
+
+def recovery(
+    localizer: Localizer,
+    alone: Sequence[Query],
+    ride: Ride,
+    before: Sequence[int],
+    after: Sequence[int],
+    odometry: bool,
+) -> tuple[int, int]:
+    """Images of `after` until the place is known and right, and wrong poses published meanwhile."""
+    frames, wrong = [*before, *after], 0
+    poses = _wheel_poses(ride, frames)
+    steps = (
+        (alone[frame], (number + 1) * PERIOD_NS, poses[number] if odometry else None)
+        for number, frame in enumerate(frames)
+    )
+    for number, answer in enumerate(tracked(localizer, steps)):
+        if number < len(before) or not answer.known:
+            continue
+        truth = ride.truth[frames[number]]
+        gap = answer.map_from_base.translation - truth.translation
+        if np.linalg.norm(gap) <= RIGHT_M:
+            return number - len(before) + 1, wrong
+        wrong += 1
+    return len(after) + 1, wrong
+
+
+def _wheel_poses(ride: Ride, frames: Sequence[int]) -> list[Transform]:
+    """Odometry along the frames; nothing moves between stretches or where it is unknown."""
+    at = [ride.odometry.at(item.record.stamp_ns) for item in ride.items]
+    odom = [one and one[0] for one in at]
+    poses = [Transform.identity()]
+    for last, frame in pairwise(frames):
+        moved = last == frame - 1 and odom[last] is not None and odom[frame] is not None
+        poses.append(poses[-1] @ odom[last].inverse() @ odom[frame] if moved else poses[-1])
+    return poses

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's town through the running node, beside every peer: where an image was taken.
+"""Single-image localization of the running node and of every peer on the demo's town.
 
 The town is for testing only: nothing is trained, tuned or chosen on it.
 """
@@ -11,19 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.peers import peer_similarities
-from benchmark.peers.table import markdown, percent
 from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
-from demo.make_data import QUERIES, REFERENCE, TOWN_SEED
+from demo.make_data import QUERIES, REFERENCE
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.evaluation import (
-    RECALL_DISTANCE,
-    THRESHOLDS,
-    Metrics,
-    chance,
-    score,
-    upper_bound,
-)
+from disam_ros.evaluation import Metrics, chance, score, upper_bound
 from disam_ros.geometry import Transform
 from disam_ros.models.model import load_model
 from disam_ros.nodes.replay.node_run import run_node_on_bag
@@ -54,29 +46,6 @@ def measure() -> dict:
     }
 
 
-def render(results: dict) -> str:
-    """The figures as a section of a page."""
-    thresholds = [f"{m:g} m {d:g}°" for m, d in THRESHOLDS]
-    recall = f"R@1 {RECALL_DISTANCE:g} m"
-    header = ["condition", "method", "queries", "answered", *thresholds, recall, "median error"]
-    rows, wrong = [], []
-    for condition, methods in results["conditions"].items():
-        rivals = [figures for method, figures in methods.items() if method != BOUND]
-        rows += [[condition, method, *_cells(f, rivals)] for method, f in methods.items()]
-        ours = methods[OURS]
-        wrong.append(f"{percent(ours['answered'] - ours['recall']['R@1'])} % ({condition})")
-    return (
-        "## Season town, through the running node\n\n"
-        f"`python -m benchmark.accuracy town`: summer map of {results['map_images']} images one "
-        "metre apart, queries replayed over DDS, each once the last was answered; town seed "
-        f"{TOWN_SEED}. Bold: the best. One run. Model: {results['model']}.\n\n"
-        f"{markdown(header, rows)}\n"
-        "*Nearest map image* is the bound for any method that answers with a map image's pose. "
-        "Share of frames to which the node published a pose more than "
-        f"{RECALL_DISTANCE:g} m off: {', '.join(wrong)}.\n"
-    )
-
-
 def node_metrics(drives: Sequence[Drive]) -> list[Metrics]:
     """The running node's, per condition."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -104,15 +73,3 @@ def peer_metrics(
         ]
         for name, every in peer_similarities(map_images, queries, VELOCITIES)
     }
-
-
-def _cells(figures: dict, rivals: Sequence[dict]) -> list[str]:
-    """Queries, answered, shares within thresholds, recall and error."""
-    columns = zip(*(_shares(rival) for rival in rivals), strict=True)
-    shares = [percent(s, column) for s, column in zip(_shares(figures), columns, strict=True)]
-    error = f"{figures['median_error_m']:.2f} m {figures['median_error_deg']:.1f}°"
-    return [str(figures["queries"]), percent(figures["answered"]), *shares, error]
-
-
-def _shares(figures: dict) -> list[float]:
-    return [*figures["within"].values(), figures["recall"]["R@1"]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often the domain chooser names what an observer would see, along a simulated year."""
+"""Accuracy of the domain chooser against a simulated observer along a year, by what is known."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from benchmark.accuracy.year_observer import (
     MODELS,
     PLACES,
     RULES,
-    SNOW_BELOW_C,
-    SPELL_H,
     SUNRISE,
     Moment,
     Place,
@@ -23,18 +21,16 @@ from benchmark.accuracy.year_observer import (
     sun_elevation,
     weather,
 )
-from benchmark.peers.table import markdown, percent
 from disam_ros.domains.domain import DomainChooser
 from disam_ros.domains.rules import domains_named
 
 YEAR = 2025
 START_S = int(datetime(YEAR, 1, 1, tzinfo=timezone.utc).timestamp())
 STEP_MIN = 299  # about five hours; prime to a day: every minute of it is asked equally often
-OLD_H = 3  # age of an old weather word
+OLD_H = 3  # age of an old weather report
 TROPIC = 23.5  # degrees of latitude: green all year
 NAN, S = math.nan, 1_000_000_000  # ns
-EVERYTHING = "everything"
-TOP, SELDOM = 3, 0.0005  # errors that are kept, share from which they are shown
+TOP, SELDOM = 3, 0.0005  # errors that are kept, and the least share of one
 
 
 def measure(step_min: int = STEP_MIN) -> dict:
@@ -82,8 +78,8 @@ def _moments(place: Place, step_min: int) -> Iterator[tuple[Moment, dict[str, tu
         yield (
             moment,
             {
-                EVERYTHING: (ns, *here, seen[hour]),
-                "lying snow not told": (ns, *here, words[hour]),
+                "everything": (ns, *here, seen[hour]),
+                "weather without lying snow": (ns, *here, words[hour]),
                 f"weather {OLD_H} h old": (ns, *here, seen[hour - OLD_H]),
                 "no weather": (ns, *here, ""),
                 "clock 1 h fast": (ns + 3600 * S, *here, seen[hour]),
@@ -119,8 +115,12 @@ def figures(
             for place in dict.fromkeys(moment.place for moment in moments)
         },
         "day_for_night": len(confused) / len(every),
-        "day_for_night_sun": [min(confused), max(confused)] if confused else [],
-        "errors": [[*pair, count / len(every)] for pair, count in wrong.most_common(TOP)],
+        "day_for_night_sun": [round(f(confused), 1) + 0.0 for f in (min, max) if confused],
+        "errors": [
+            [*pair, count / len(every)]
+            for pair, count in wrong.most_common(TOP)
+            if count >= SELDOM * len(every)
+        ],
     }
 
 
@@ -133,69 +133,3 @@ def day_for_night(name: str, sun: float) -> bool:
 def _share(values: Iterable[bool]) -> float:
     values = list(values)
     return sum(values) / len(values)
-
-
-def render(results: dict) -> str:
-    """The figures as a section of a page; what is alike for a model shares a row."""
-    header = ["model", "known", "right", "worst place", "day for night", "most frequent errors"]
-    rows, suns = [], []
-    for model, result in results["models"].items():
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for known, shares in result["known"].items():
-            alike.setdefault(_cells(shares), []).append(known)
-        rows += [[model, ", ".join(known), *cells] for cells, known in alike.items()]
-        best = result["known"][EVERYTHING]
-        if best["day_for_night"]:
-            low, high = (_degrees(sun) for sun in best["day_for_night_sun"])
-            share = percent(best["day_for_night"])
-            suns.append(f"{model} {share} %, all with the sun at {low} to {high}")
-    several = ", ".join(f"{percent(r['several'])} % ({m})" for m, r in results["models"].items())
-    return (
-        "## Domain along a year\n\n"
-        "`python -m benchmark.accuracy year`: what the chooser picks by clock, sun and weather "
-        f"against what an observer would say, every {results['step_min']} minutes of "
-        f"{results['year']} at {', '.join(results['places'])}: {results['moments']} moments of a "
-        f"simulated weather, one seed. The sky is drawn anew every {SPELL_H:g} hours on average, "
-        f"by shares of place and season; below {SNOW_BELOW_C:g} °C rain is snow, and snow lies "
-        "until it melts. The climates are made up.\n\n"
-        "The observer calls it night with the sun below "
-        f"{_degrees(DARK)}, day from sunrise ({_degrees(SUNRISE)}), and accepts either between "
-        f"({percent(results['twilight'])} % of the moments). By day in the town: winter_snow where "
-        "snow falls or lies, autumn_rain in rain; summer_day where it is dry and green, else also "
-        "autumn_rain, for neither fits. Of all packaged domains those are right whose tags are "
-        "all true, the most specific ones; the others with true tags are *vague*. Several domains "
-        f"are accepted in {several} of the moments.\n\n"
-        f"{markdown(header, rows)}\n"
-        "*Day for night*, or night for day: a domain for the dark with the sun up, one for the day "
-        f"in the dark. With everything known: {'; '.join(suns) or 'none'}. Without a clock or a "
-        f"place daylight is assumed, and {percent(results['dark'])} % of the moments are dark. "
-        "*Lying snow not told*: the word tells the sky and what falls, as a weather report does, "
-        "not the ground. *Local time*: standard time of the zone, taken for UTC.\n"
-    )
-
-
-def _cells(figures: dict) -> tuple[str, ...]:
-    """Right, worst place, day for night and errors of one row."""
-    vague = f" (vague {percent(figures['vague'])})" if figures["vague"] else ""
-    worst = min(figures["by_place"], key=figures["by_place"].get)
-    errors = [
-        f"{_short(given)} → {name} {percent(share)}"
-        for given, name, share in figures["errors"]
-        if share >= SELDOM
-    ]
-    return (
-        percent(figures["right"]) + vague,
-        f"{percent(figures['by_place'][worst])} ({worst})",
-        percent(figures["day_for_night"]),
-        "; ".join(errors),
-    )
-
-
-def _short(names: str) -> str:
-    """At most two of the accepted names."""
-    first = names.split("/")
-    return "/".join(first[:2]) + ("/…" if len(first) > 2 else "")
-
-
-def _degrees(value: float) -> str:
-    return f"{round(value, 1) + 0.0:.1f}°".replace("-", "−")  # + 0.0: not −0.0

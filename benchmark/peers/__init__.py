@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other ways to find the place of an image, to stand beside ours.
+"""Rival methods of visual place recognition (described in accuracy/page.md.j2).
 
 A peer is a function of uint8 RGB map images and query images that returns their similarities
 float32 [Q, M]. It may learn from the map's images, such as a mean or a vocabulary, and never from
@@ -37,27 +37,6 @@ PEERS: dict[str, Peer] = {
     "EfficientNet-Lite0, 5×8, centred": centred_grid_similarity,
 }
 SEQUENCE_PEERS = {"SeqSLAM (SAD over 10 frames)": "Patch-normalised SAD"}  # by what they search
-ABOUT = """## Peers
-
-They run offline and answer with the pose of the most similar map image; none is trained for places.
-All judge an image on its own, as disam_ros does, but SeqSLAM, which needs a sequence.
-
-* HOG: one gradient histogram of the image at 128×96 px, centred with the map's mean.
-* Patch-normalised SAD (Milford & Wyeth, ICRA 2012): mean absolute difference of grey images at
-  64×32 px whose patches of 8×8 px have mean 0 and deviation 1; a flat patch is a checkerboard.
-* SeqSLAM (the same paper): local contrast enhancement of those differences over 10 map images, then
-  the best straight line over the last 10 frames of the drive; online, it never looks ahead. Window
-  and length are the paper's, and so are the velocities of 0.8 to 1.2 map images per query; in the
-  town, 1.6 to 3.6, the drives' 4 to 9 m/s. Where map images lie close together, as on Gardens Point
-  and in the town, a place's neighbours resemble it over the whole window, and contrast is lost.
-* ORB words, of DBoW2's kind (Gálvez-López & Tardós, T-RO 2012): up to 1000 ORB keypoints of the
-  image at its own size, a tree of 10 branches and 4 levels learned from the map's own images,
-  tf-idf, L1 score; no check of geometry.
-* RootSIFT-VLAD, of DenseVLAD's kind (Torii et al., CVPR 2015): upright SIFT on a dense grid at four
-  scales, 64 words learned from the map's own images.
-* EfficientNet-Lite0 as trained on ImageNet, images at 320 px. GeM: generalized mean of the last
-  block. 5×8: block 10 averaged over 5×8 cells; centred: less the map's mean.
-"""
 
 
 def peer_similarities(

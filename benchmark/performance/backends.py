@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs the encoders of a query on a CPU, side by side: `python -m benchmark.performance.backends`.
+"""Latency of the encoders by inference backend on a CPU: torch, torch.compile, ONNX, OpenVINO.
+
+`python -m benchmark.performance.backends` prints it.
 
 Forms take turns in bursts, since each has threads of its own that take a call or two to wake; on a
 machine that does other work, too, CPU time says more than the clock.
@@ -22,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.machine import circumstances
+from benchmark.performance.page import PAGE
 from disam_ros.models.backend import INPUT, OUTPUTS, keep_freed_memory, open_session
 from disam_ros.models.export import PACKAGES, EncoderPair, relative_error, to_onnx
 from disam_ros.models.model import load_model
@@ -60,41 +62,6 @@ def measure(rounds: Mapping[str, int] = ROUNDS) -> dict:
             missing |= set(absent)
     torch.set_num_threads(before)
     return {"missing": sorted(missing), "rows": rows}
-
-
-def render(results: dict) -> str:
-    """The results of `measure` as a section of docs/performance.md."""
-    lines = [
-        "## What runs the encoders, CPU\n",
-        "Milliseconds from one image to its features, all forms in turn. In brackets the value of "
-        "`localizer.backend` for it; forms without are measured only. CPU: processor time of all "
-        "threads. Faster: by medians. Difference: largest of any feature, relative to the largest "
-        "feature. Ready: seconds from the loaded model to the first features, without the export. "
-        "Memory kept: freed memory stays with the process (`disam_ros/models/backend.py`).\n",
-    ]
-    if results["missing"]:
-        lines.append(f"Cannot run here: {', '.join(results['missing'])}.\n")
-    for network, threads in dict.fromkeys((r["network"], r["threads"]) for r in results["rows"]):
-        rows = [r for r in results["rows"] if (r["network"], r["threads"]) == (network, threads)]
-        lines += _table(rows)
-    return "\n".join(lines)
-
-
-def _table(rows: list[dict]) -> list[str]:
-    (height, width), threads = rows[0]["size"], rows[0]["threads"]
-    many = f"{threads} thread{'s' if threads > 1 else ''}"
-    lines = [
-        f"{rows[0]['network'].capitalize()}, {height}×{width}, {many}:\n",
-        "| | median | p99 | CPU | faster | difference | ready |\n|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        name = f"{row['form']} (`{row['backend']}`)" if row["backend"] else row["form"]
-        times = " | ".join(f"{row[key]:.1f}" for key in ("median_ms", "p99_ms", "cpu_ms"))
-        ready = "" if row["ready_s"] is None else f"{row['ready_s']:.1f}"
-        lines.append(
-            f"| {name} | {times} | {row['ratio']:.2f}× | {row['difference']:.0e} | {ready} |"
-        )
-    return [*lines, ""]
 
 
 @cache
@@ -231,4 +198,4 @@ def _as_list(features: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 if __name__ == "__main__":
-    print(f"Measured under: {circumstances()}.\n\n{render(measure())}")
+    PAGE.show("backends", measure())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images a second of `build_map` beside the encoders' own limit: batches that lie ready.
+"""Throughput of `build_map` against its bound: the encoders on batches that lie ready.
 
 `python -m benchmark.performance map_building`. The town's mapping drive, enlarged to 640×480 JPEGs.
 """
@@ -16,7 +16,6 @@ import cv2
 import torch
 
 from benchmark.machine import fresh, load, resident
-from benchmark.peers.table import markdown, verdict
 from demo.drives import DATA, MODEL
 from disam_ros import image
 from disam_ros.config import MapBuilderConfig
@@ -30,7 +29,6 @@ IMAGES = 240
 SIZE = (640, 480)
 ROUNDS = 3
 PROBED = 32  # images that the parts are timed on
-TARGET = 0.9
 CONFIG = MapBuilderConfig(keyframe_distance=0.0)
 
 
@@ -66,29 +64,6 @@ def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict:
         "parts_ms": parts,
         "memory_mib": memory,
     }
-
-
-def render(results: dict) -> str:
-    """The figures as a section of docs/performance.md."""
-    told = verdict("ratio", results["ratio"], TARGET, "", at_least=True)
-    parts = [[name, f"{ms:.2f}"] for name, ms in results["parts_ms"].items()]
-    memory = ", ".join(f"{mib:.0f} MiB for {n} images" for n, mib in results["memory_mib"].items())
-    rows = [
-        ["`build_map`", f"{results['images_per_s']:.1f}"],
-        ["encoders alone, batches ready", f"{results['limit_per_s']:.1f}"],
-    ]
-    return (
-        "## Map building\n\n"
-        f"`python -m benchmark.performance map_building`: {results['images']} JPEGs of "
-        f"{SIZE[0]}×{SIZE[1]}, model town-lite, batches of {CONFIG.batch_size}, "
-        f"{results['threads']} threads, load {results['load']:.1f}; medians of {ROUNDS} rounds in "
-        f"turn.\n\n{markdown(['', 'images/s'], rows)}\n"
-        f"Target: {told}; of processor time {results['cpu_ratio']:.2f}, which other processes "
-        "hardly change: on one thread nothing overlaps, so this is the ratio of an idle machine. "
-        f"Parts, ms of processor time an image:\n\n{markdown(['part', 'ms'], parts)}\n"
-        f"Growth to the peak of memory, in fresh processes: {memory}. What grows are the "
-        "descriptors that principal directions are learned from, 86 KB an image up to 256 MiB.\n"
-    )
 
 
 def enlarged(directory: Path, images: int) -> Dataset:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compact descriptors cost in ranking against the exact features of the paper, and rivals.
+"""Recall lost by compact descriptors against the paper's exact features, and rival codecs.
 
-Coarse to fine with three candidates, off line. The means that a map does not use live here only.
+Coarse to fine with three candidates, offline. Codecs that no map uses live here only.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmark.peers.table import markdown
 from demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros import image
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.evaluation import score
 from disam_ros.image import to_tensor
-from disam_ros.mapping.compression import learn, to_int8
+from disam_ros.mapping.compression import learn_projection, to_int8
 from disam_ros.models.descriptor import coarse_descriptor, descriptor_shapes, fine_descriptor
 from disam_ros.models.model import Model, load_model
 from disam_ros.models.networks import PRESETS
@@ -43,15 +42,13 @@ NORDLAND = Path("data/nordland_64x32.npz")
 NORDLAND_STRIDE, TOLERANCE = 3, 1  # frames: every third; right if so near
 WEBCAMS, WEBCAM_MODEL = "webcams:data/dnim/test", Path("models/daynight-lite")
 WEBCAM_IMAGES = 12  # of a camera, by day and by night, cut into 16 tiles each
-ASIDE = {"dnim": 0.0, "dnim aside": 0.15}  # share of a tile by which queries' tiles lie aside
-TARGET = 0.5  # points that a map's descriptors may cost
-KIB = {"mobile": 32, "lite": 32, "full": 64}  # of an image on disk
+OFFSETS = {"dnim": 0.0, "dnim offset": 0.15}  # of queries' tiles, fraction of a tile
 
 Descriptors = tuple[np.ndarray, np.ndarray]  # coarse and fine [N, D]
 
 
 @dataclass(frozen=True)
-class Means:
+class Codec:
     """One way to store descriptors.
 
     coarse: (references [N, D], queries [Q, D]) → what their inner products are taken of. bytes: of
@@ -80,78 +77,51 @@ class Place:
 
 
 def measure() -> dict:
-    """Shares by means and column, the share of unchanged answers and the bytes of each means."""
-    rows: dict[str, dict] = {name: {"shares": {}} for name in MEANS}
-    same: dict[str, list[np.ndarray]] = {name: [] for name in MEANS}
+    """Shares by codec and column, the share of unchanged answers and the bytes of each codec."""
+    rows: dict[str, dict] = {name: {"shares": {}} for name in CODECS}
+    same: dict[str, list[np.ndarray]] = {name: [] for name in CODECS}
     places = all_places()
     for place in places:
         for condition, queries in place.queries.items():
-            exact = answers(MEANS[EXACT_ROW], queries, place.references)
-            for name, means in MEANS.items():
-                found = answers(means, queries, place.references)
+            exact = answers(CODECS[EXACT_ROW], queries, place.references)
+            for name, codec in CODECS.items():
+                found = answers(codec, queries, place.references)
                 rows[name]["shares"] |= place.judge(condition, found)
                 same[name].append(found == exact)
-    for name, means in MEANS.items():
-        coarse = places[0].references[means.grid][0].shape[1]
-        fine = places[0].references[means.fine_grid][1].shape[1]
-        rows[name]["coarse_bytes"] = means.bytes(coarse)
-        rows[name]["fine_bytes"] = fine * np.dtype(means.fine).itemsize
+    for name, codec in CODECS.items():
+        coarse = places[0].references[codec.grid][0].shape[1]
+        fine = places[0].references[codec.fine_grid][1].shape[1]
+        rows[name]["coarse_bytes"] = codec.bytes(coarse)
+        rows[name]["fine_bytes"] = fine * np.dtype(codec.fine).itemsize
         rows[name]["same"] = float(np.concatenate(same[name]).mean())
-    images = {p.name: len(p.references[0][0]) for p in places if p.name not in list(ASIDE)[1:]}
-    return {"rows": rows, "images": images}
-
-
-def render(results: dict) -> str:
-    """The figures as a section of docs/performance.md."""
-    rows = results["rows"]
-    columns = list(rows[EXACT_ROW]["shares"])
-    header = ["descriptors", "coarse, bytes", "both, KiB", *columns, "same answer"]
-    lines = []
-    for name, row in rows.items():
-        total = (row["coarse_bytes"] + row["fine_bytes"]) / 1024
-        shares = [f"{100 * share:.1f}" for share in (*row["shares"].values(), row["same"])]
-        lines.append([name, f"{row['coarse_bytes']:,}", f"{total:.1f}", *shares])
+    images = {p.name: len(p.references[0][0]) for p in places if p.name not in list(OFFSETS)[1:]}
     exact, ours = rows[EXACT_ROW]["shares"], rows[SHIPPED]["shares"]
-    lost = {column: 100 * (exact[column] - ours[column]) for column in columns}
-    worst = max(lost, key=lost.get)
-    told = "met" if lost[worst] <= TARGET else f"missed by {lost[worst] - TARGET:.1f} points"
-    images = ", ".join(f"{name} {count}" for name, count in results["images"].items())
-    return (
-        "## Ranking cost of compact descriptors\n\n"
-        f"`python -m benchmark.performance ranking`: percent; model town-lite, map images: {images}; "
-        "town: R@1 within 5 m and shares within the pose thresholds; Nordland: every third frame "
-        "of 64×32 pixels, winter in a summer map, right within one frame; dnim: model "
-        "daynight-lite, tiles of the test webcams by night in a map of their tiles by day, the "
-        f"same or {100 * ASIDE['dnim aside']:.0f} % of a tile aside. Three candidates. Fine "
-        "descriptors are float32 with exact features, float16 with pooled ones and where said, "
-        "else int8. *Same answer*: as with exact features. Bold: what a map stores. There are no "
-        "more directions than images they are learned from: 280 and 140 of every 2nd and 4th in "
-        "the town; a map above some 3000 images learns them from that many, evenly spaced.\n\n"
-        + markdown(header, [[f"**{c}**" for c in x] if x[0] == SHIPPED else x for x in lines])
-        + f"\nTargets: at most {TARGET} points lost in any column: {told} (largest loss "
-        f"{max(0.0, lost[worst]):.1f}); bytes of an image on disk: {_sizes()}.\n"
-    )
+    return {
+        "rows": rows,
+        "images": images,
+        "shipped": SHIPPED,
+        "lost": max(exact[column] - ours[column] for column in exact),
+        "kib": kib_of_an_image(),
+    }
 
 
-def _sizes() -> str:
-    config, told = DescriptorConfig(), []
-    for preset, target in KIB.items():
-        size = config.coarse_size + np.prod(descriptor_shapes(PRESETS[preset], config)["fine"])
-        verdict = "met" if size <= target * 1024 else f"missed by {size / 1024 - target:.1f} KiB"
-        told.append(f"`{preset}` {size / 1024:.1f} KiB, target {target}: {verdict}")
-    return ", ".join(told)
+def kib_of_an_image() -> dict[str, float]:
+    """KiB of an image's descriptors on disk by preset."""
+    config = DescriptorConfig()
+    shapes = {name: descriptor_shapes(PRESETS[name], config)["fine"] for name in PRESETS}
+    return {name: float(config.coarse_size + np.prod(s)) / 1024 for name, s in shapes.items()}
 
 
-def answers(means: Means, queries: list[Descriptors], references: list[Descriptors]) -> np.ndarray:
+def answers(codec: Codec, queries: list[Descriptors], references: list[Descriptors]) -> np.ndarray:
     """Best row of each query [Q] when descriptors are stored so."""
-    part, query = means.coarse(references[means.grid][0], queries[means.grid][0])
-    fine = references[means.fine_grid][1]
-    if means.fine == "int8":
+    part, query = codec.coarse(references[codec.grid][0], queries[codec.grid][0])
+    fine = references[codec.fine_grid][1]
+    if codec.fine == "int8":
         fine = to_int8(fine).astype(np.float32)
         fine /= np.linalg.norm(fine, axis=1, keepdims=True).clip(1e-12)
     else:
-        fine = fine.astype(means.fine)
-    return coarse_to_fine((query, queries[means.fine_grid][1]), (part, fine))
+        fine = fine.astype(codec.fine)
+    return coarse_to_fine((query, queries[codec.fine_grid][1]), (part, fine))
 
 
 @cache
@@ -188,13 +158,13 @@ def _town(model: Model) -> Place:
 def all_places() -> list[Place]:
     """Those and webcams by day and night."""
     model = load_model(WEBCAM_MODEL)
-    return [*town_and_nordland(), *(_webcams(model, name, ASIDE[name]) for name in ASIDE)]
+    return [*town_and_nordland(), *(_webcams(model, *webcams) for webcams in OFFSETS.items())]
 
 
-def _webcams(model: Model, name: str, aside: float) -> Place:
-    """Tiles of fixed cameras, day → night; those of the queries lie aside."""
+def _webcams(model: Model, name: str, offset: float) -> Place:
+    """Tiles of fixed cameras, day → night. offset: lateral, of the queries', fraction of a tile."""
     config = ValidationConfig(
-        data=[WEBCAMS], reference="day", shift=aside, images=WEBCAM_IMAGES, radius=1.0
+        data=[WEBCAMS], reference="day", shift=offset, images=WEBCAM_IMAGES, radius=1.0
     )
     found = load_validation(config, model.network.image_size, CropConfig(), ["day", "night"])
     references = describe_all(model, "day", found.images["day"], GRIDS)
@@ -271,7 +241,7 @@ def _directions(
     size: int, sample: slice, references: np.ndarray, queries: np.ndarray
 ) -> Descriptors:
     """As maps do it. sample: the map images that the directions are learned from."""
-    projection = learn(references[sample], size)
+    projection = learn_projection(references[sample], size)
     return projection.decode(projection.encode(references)), projection.project(queries)
 
 
@@ -296,15 +266,15 @@ def _bytes(size: int) -> Callable[[int], int]:
 
 def _principal(
     size: int, grid: int = 0, sample: slice = slice(None), fine: str = "int8", fine_grid: int = 0
-) -> Means:
-    return Means(partial(_directions, size, sample), lambda _: size, grid, fine, fine_grid)
+) -> Codec:
+    return Codec(partial(_directions, size, sample), lambda _: size, grid, fine, fine_grid)
 
 
 EXACT_ROW, SHIPPED = "exact features, float32", "512 principal directions, int8"
-MEANS = {
-    EXACT_ROW: Means(partial(_as, "float32"), lambda d: 4 * d, 0, "float32"),
-    "8 cells, float16": Means(partial(_as, "float16"), lambda d: 2 * d, 1, "float16"),
-    "4 cells, float16": Means(partial(_as, "float16"), lambda d: 2 * d, 2, "float16"),
+CODECS = {
+    EXACT_ROW: Codec(partial(_as, "float32"), lambda d: 4 * d, 0, "float32"),
+    "8 cells, float16": Codec(partial(_as, "float16"), lambda d: 2 * d, 1, "float16"),
+    "4 cells, float16": Codec(partial(_as, "float16"), lambda d: 2 * d, 2, "float16"),
     "512 principal directions, int8; fine float16": _principal(512, fine="float16"),
     SHIPPED: _principal(512),
     "256": _principal(256),
@@ -318,7 +288,7 @@ MEANS = {
     "512, of 12 cells": _principal(512, grid=3),
     "512, of 4 cells": _principal(512, grid=2),
     "512; fine of 8 cells": _principal(512, fine_grid=1),
-    "random projection to 512, int8": Means(partial(_random, 512), lambda _: 512),
-    "product quantization, 256 bytes": Means(partial(_product, 256), lambda _: 256),
-    "product quantization, 128 bytes": Means(partial(_product, 128), lambda _: 128),
+    "random projection to 512, int8": Codec(partial(_random, 512), lambda _: 512),
+    "product quantization, 256 bytes": Codec(partial(_product, 256), lambda _: 256),
+    "product quantization, 128 bytes": Codec(partial(_product, 128), lambda _: 128),
 }

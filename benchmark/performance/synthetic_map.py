@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coarse descriptors of maps larger than any at hand, with the statistics of real ones.
+"""Maps larger than any at hand: of noise, and coarse descriptors with the statistics of real ones.
 
 Real are the descriptors that a model makes of a map and of queries in another season or by night,
 in principal coordinates of the maps. A `World` takes from them the mean, the covariance and, along
@@ -16,8 +16,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+
+from demo.drives import MODEL
+from disam_ros.camera import Camera
+from disam_ros.config import DescriptorConfig
+from disam_ros.datasets.dataset import ImageRecord
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.mapping.builder import write_indices
+from disam_ros.mapping.place_map import MapHeader, PlaceMap
+from disam_ros.mapping.writer import MapWriter
+from disam_ros.models.descriptor import descriptor_shapes
+from disam_ros.models.model import Model, load_model
 
 ROUTE = 1000  # images of a route, at most
 AT_ONCE = 2**14  # images made at once
@@ -151,3 +163,45 @@ def _stretched(
         tried,
         key=lambda c: abs(imitation(kind, c, len(images), 2 * len(queries))["R@1 ±1"] - real),
     )
+
+
+def noise_map(
+    directory: Path,
+    model: Model,
+    images: int,
+    config: DescriptorConfig = DescriptorConfig(),
+    distinct: int = 0,
+) -> PlaceMap:
+    """A map of noise descriptors, one metre apart on parallel routes of a thousand images.
+
+    distinct: how many different descriptors recur; 0: all differ.
+    """
+    rng, camera = np.random.default_rng(0), Camera(640, 480, 500.0, 500.0, 320.0, 240.0)
+    header = MapHeader(model.identity, model.name, "map", {"front": camera}, config)
+    shapes = descriptor_shapes(model.network, config)
+    sizes = {stage: int(np.prod(shape)) for stage, shape in shapes.items()}
+    spectrum = 1.0 / np.sqrt(1.0 + np.arange(sizes["coarse"], dtype=np.float32))
+    domain = model.domain_names()[0]
+
+    def draw() -> tuple[np.ndarray, np.ndarray]:
+        coarse = spectrum * rng.standard_normal(sizes["coarse"], np.float32)
+        return coarse / np.linalg.norm(coarse), rng.standard_normal(sizes["fine"], np.float32)
+
+    kept = [draw() for _ in range(distinct or 0)]
+    writer = MapWriter(directory, header, sizes, "noise")
+    for index in range(images):
+        coarse, fine = kept[index % len(kept)] if kept else draw()
+        place = np.array([index % ROUTE, 20.0 * (index // ROUTE), 1.5])
+        pose = Transform.from_rotation(place, BODY_FROM_OPTICAL)
+        source = f"images/{domain}/front/{index:09d}.jpg"
+        record = ImageRecord(index, index * 10**8, "front", domain, source, pose)
+        writer.add(record, coarse, fine)
+    writer.commit(images)
+    writer.finish()
+    return PlaceMap(directory, verify=False)
+
+
+def large_noise_map(directory: Path, images: int) -> None:
+    """A noise map of the shipped model with its search index, its fine descriptors small."""
+    config = DescriptorConfig(coarse_grid=3, fine_grid=1)
+    write_indices(noise_map(directory, load_model(MODEL), images, config))

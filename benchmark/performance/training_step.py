@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training step beside the straightforward form: `python -m benchmark.performance.training_step`.
+"""Throughput and memory of a training step, compared with the straightforward form.
 
-Noise images that lie ready in memory: reading and cropping happen in a thread of their own.
+`python -m benchmark.performance.training_step` prints it. Noise images that lie ready in memory:
+reading and cropping happen in a thread of their own. The straightforward form has the shape of the
+public implementation, written from the description of the method: batch 1, float32, activation maps
+by second-order automatic differentiation, further negatives encoded one after the other in every
+step, discriminators that keep their gradients while the generators are trained.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from statistics import median
 
+import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from benchmark.machine import circumstances, resident
-from benchmark.performance.naive_training import NaiveTraining
+from benchmark.machine import fresh, resident
+from benchmark.performance.page import PAGE
 from disam_ros.models.networks import PRESETS, NetworkConfig
 from training.disam.config import TrainConfig
-from training.disam.networks import create_networks
+from training.disam.networks import TranslationPool, create_networks
 from training.disam.sampling import Aligned, Batch, Unpaired
 from training.disam.stage import StageRun
-from training.engine.networks import Networks
+from training.engine.networks import Networks, Terms
 from training.recipes import parse_config
 
 DOMAINS = ("day", "night")
@@ -88,44 +93,11 @@ def measure(forms: Sequence[Form] | None = None, repeats: int = 7) -> dict:
                 "size": list(form.network.image_size),
                 "images_per_s": speed,
                 "ratio": speed / first[form.contrastive],
-                "memory_mib": _in_fresh_process(form, str(device)),
+                "memory_mib": fresh(peak_memory, form, str(device)),
             }
         )
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     return {"device": name, "rows": rows}
-
-
-def render(results: dict) -> str:
-    """The results of `measure` as a section of docs/performance.md."""
-    lines = [
-        f"## Training step, {results['device']}\n",
-        "Medians on noise images, all forms in turn; a step sees two images per element of its "
-        "batch. Straightforward: batch 1, activation maps by second-order autograd, negatives "
-        "encoded one after the other in every step; tests hold its losses and gradients equal to "
-        "those of `fresh negatives`. Memory: how far two steps in a fresh process raise its peak "
-        "above networks, images and stored negatives; on a CPU with some 25 MiB for the libraries' "
-        "first use.\n",
-    ]
-    for contrastive, title in (
-        (False, f"Fine stage, all losses, hardest of {GROUP} negatives"),
-        (True, "Contrastive on true pairs"),
-    ):
-        rows = [row for row in results["rows"] if row["contrastive"] == contrastive]
-        if rows:
-            lines += _table(title, rows)
-    return "\n".join(lines)
-
-
-def _table(title: str, rows: list[dict]) -> list[str]:
-    height, width = rows[0]["size"]
-    lines = [
-        f"{title}, {height}×{width}:\n",
-        "| form | batch | images/s | ratio | memory, MiB |\n|---|---|---|---|---|",
-    ]
-    for row in rows:
-        speeds = f"{row['images_per_s']:.2f} | {row['ratio']:.2f}×"
-        lines.append(f"| {row['form']} | {row['batch']} | {speeds} | {row['memory_mib']:.0f} |")
-    return [*lines, ""]
 
 
 def images_per_second(forms: Sequence[Form], repeats: int, device: torch.device) -> list[float]:
@@ -216,12 +188,6 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _in_fresh_process(form: Form, device_name: str) -> float:
-    """`peak_memory` where nothing else has left its peak behind."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(peak_memory, form, device_name).result()
-
-
 def _allocated(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else resident("VmRSS")
 
@@ -230,5 +196,147 @@ def _peak(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident("VmHWM")
 
 
+# The straightforward form: negatives in both directions as in the paper, terms of Eq. 12, 16-23 in
+# form 'released'. Features z are [1, C, h, w], activation maps [1, h, w], losses scalars.
+SCALE_WEIGHTS = (1.0, 2.0, 3.0, 5.0)  # of a discriminator branch's four heads
+MARGIN_FCL, ALPHA_FCL = 5.0, 2.0  # m_f, α_f of Eq. 22
+MARGIN_SAM, ALPHA_SAM = 0.1, 1000.0  # m_s, α_s of Eq. 23
+
+
+@dataclass
+class Way:
+    """An image [1, 3, H, W] of one domain, translated to another and back."""
+
+    image: Tensor
+    z: Tensor
+    fake: Tensor
+    z_again: Tensor  # features of the translation
+    rebuilt: Tensor
+    map: Tensor  # L_i
+    map_again: Tensor  # L_i→j
+
+
+class NaiveTraining:
+    """Networks and optimizers; `weights` holds λ of every term."""
+
+    def __init__(self, networks: Networks, weights: Mapping[str, float], pool: int = 50) -> None:
+        self.networks, self.weights = networks, weights
+        self.generators = torch.optim.Adam(networks.generators(), lr=2e-4, betas=(0.5, 0.999))
+        self.critics = torch.optim.Adam(networks.critics(), lr=2e-4, betas=(0.5, 0.999))
+        self.pool, self.random = TranslationPool(pool), np.random.default_rng(0)
+
+    def step(self, batch: Unpaired) -> None:
+        """Update the networks of the batch's two domains."""
+        terms, fakes = generator_terms(self.networks, batch)
+        self.generators.zero_grad()
+        sum(self.weights[name] * term for name, term in terms.items()).backward()
+        self.generators.step()
+        fakes = {d: self.pool.exchange(d, fake, self.random) for d, fake in fakes.items()}
+        self.critics.zero_grad()
+        (self.weights["gan"] * critic_term(self.networks, batch, fakes)).backward()
+        self.critics.step()
+
+
+def generator_terms(networks: Networks, batch: Unpaired) -> tuple[Terms, dict[str, Tensor]]:
+    """All terms of the encoders and decoders, and the translations by the domain they are of."""
+    a, b = batch.domains
+    there = _translate(networks, a, b, batch.a)
+    back = _translate(networks, b, a, batch.b)
+    negatives_b = _further_negatives(networks, b, a, batch.more_b)
+    negatives_a = _further_negatives(networks, a, b, batch.more_a)
+    there_terms = _terms(networks.discriminators[b], there, back, negatives_b)
+    back_terms = _terms(networks.discriminators[a], back, there, negatives_a)
+    terms = {name: there_terms[name] + back_terms[name] for name in there_terms}
+    return terms, {b: there.fake, a: back.fake}
+
+
+def critic_term(networks: Networks, batch: Unpaired, fakes: Mapping[str, Tensor]) -> Tensor:
+    """Least squares of real images against 1 and of translations against 0."""
+    terms = []
+    for domain, real in zip(batch.domains, (batch.a, batch.b), strict=True):
+        critic = networks.discriminators[domain]
+        real_loss = least_squares(critic(real), 1.0)
+        fake_loss = least_squares(critic(fakes[domain].detach()), 0.0)
+        terms.append(0.5 * (real_loss + fake_loss))
+    return sum(terms)
+
+
+def least_squares(heads: list[Tensor], target: float) -> Tensor:
+    """Least-squares GAN over both branches' four heads."""
+    loss = torch.zeros_like(heads[0].mean())
+    for branch in (heads[:4], heads[4:]):
+        for weight, head in zip(SCALE_WEIGHTS, branch, strict=True):
+            loss = loss + weight * functional.mse_loss(head, torch.full_like(head, target))
+    return loss / (4 * sum(SCALE_WEIGHTS))
+
+
+def similarity(z: Tensor, other: Tensor) -> Tensor:
+    """Y of Eq. 16: mean over channels of the spatial cosine."""
+    return functional.cosine_similarity(z.flatten(2), other.flatten(2), dim=2).mean()
+
+
+def activation_map(z: Tensor, other: Tensor) -> Tensor:
+    """Eq. 17, 18 as printed: ∂Y/∂z by automatic differentiation, kept differentiable."""
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaf = z.clone() if z.requires_grad else z.clone().requires_grad_()  # `other` may follow z
+        (slope,) = torch.autograd.grad(similarity(leaf, other), leaf, create_graph=further)
+    weights = slope.sum((2, 3), keepdim=True)
+    return torch.relu((weights * z).sum(1))
+
+
+def triplet(positive: Tensor, negative: Tensor, margin: float, alpha: float) -> Tensor:
+    """Eq. 22, 23 with the adaptive margin."""
+    return torch.relu(1 - negative / (positive + margin * torch.exp(-alpha * positive)))
+
+
+def nearest(anchor: Tensor, group: list[Tensor]) -> Tensor:
+    """Eq. 20, 21: the hardest negative of a group."""
+    gaps = [functional.mse_loss(anchor, negative).item() for negative in group]
+    return group[gaps.index(min(gaps))]
+
+
+def _translate(networks: Networks, origin: str, target: str, image: Tensor) -> Way:
+    z = networks.encoders[origin](image)
+    fake = networks.decoders[target](z)
+    z_again = networks.encoders[target](fake)
+    rebuilt = networks.decoders[origin](z_again)
+    maps = activation_map(z, z_again), activation_map(z_again, z)
+    return Way(image, z, fake, z_again, rebuilt, *maps)
+
+
+@torch.no_grad()
+def _further_negatives(
+    networks: Networks, origin: str, target: str, images: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Features and activation map of each of the images [K, 3, H, W]."""
+    negatives = []
+    for image in images:
+        z = networks.encoders[origin](image[None])
+        z_again = networks.encoders[target](networks.decoders[target](z))
+        negatives.append((z, activation_map(z, z_again)))
+    return negatives
+
+
+def _terms(critic: nn.Module, way: Way, other: Way, more: list[tuple[Tensor, Tensor]]) -> Terms:
+    """One direction's terms; `other` is the opposite direction, whose image is a negative."""
+    group = [(other.z.detach(), other.map.detach()), *more]
+    negative = nearest(way.z_again, [z for z, _ in group])
+    negative_map = nearest(way.map_again, [found for _, found in group])
+    gap = functional.mse_loss(way.z_again, way.z.detach())
+    away = functional.mse_loss(way.z_again, negative)
+    gap_map = functional.mse_loss(way.map_again, way.map)
+    away_map = functional.mse_loss(way.map_again, negative_map)
+    return {
+        "gan": least_squares(critic(way.fake), 1.0),
+        "cycle": functional.l1_loss(way.rebuilt, way.image),
+        "fcl": gap,
+        "fcl_cosine": 1 - similarity(way.z_again, way.z),
+        "triplet_fcl": triplet(gap, away, MARGIN_FCL, ALPHA_FCL),
+        "sam": functional.mse_loss(way.map, way.map_again.detach()),
+        "triplet_sam": triplet(gap_map, away_map, MARGIN_SAM, ALPHA_SAM),
+    }
+
+
 if __name__ == "__main__":
-    print(f"Measured under: {circumstances()}.\n\n{render(measure())}")
+    PAGE.show("training_step", measure())

@@ -15,7 +15,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Datasets."""
     synth = command("synth", synth_command, "render drives of the season town")
     synth.add_argument("--output", required=True, help="directory to write, one folder per drive")
-    synth.add_argument("--conditions", nargs="*", help="default: all")
+    synth.add_argument("--conditions", nargs="*", help="conditions to render; default: all")
     synth.add_argument("--seed", type=int, default=1, help="seed of the town")
     synth.add_argument(
         "--drive-seed",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names the domain of an image where clock, sun and weather do not settle it."""
+"""Domain classification of an image by a small CNN, for conditions that leave several domains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from disam_ros.image import to_tensor
 INPUT_SIZE = (48, 64)  # height, width in pixels
 CHANNELS = (16, 24, 32, 48)  # each layer halves the image
 
-Confusion = dict[str, dict[str, int]]  # true domain → named domain → images
+Confusion = dict[str, dict[str, int]]  # true domain → predicted domain → number of images
 
 
 class DomainClassifier(nn.Module):
@@ -39,9 +39,9 @@ class DomainClassifier(nn.Module):
     def classify(
         self, image: NDArray[np.uint8], among: Collection[str] | None = None
     ) -> tuple[str, float]:
-        """The likeliest domain of an image (uint8 RGB [H, W, 3]) and its probability.
+        """The most probable domain of an image uint8 RGB [H, W, 3], and its probability.
 
-        among: the domains to choose from; None: all. Raises ImageError.
+        among: candidate domains; None: all. Raises ImageError.
         """
         tensor = to_tensor(image, INPUT_SIZE)[None].to(self.head.weight.device)
         allowed = [k for k, name in enumerate(self.domains) if among is None or name in among]
@@ -52,7 +52,7 @@ class DomainClassifier(nn.Module):
 def confusion(
     classifier: DomainClassifier, samples: Iterable[tuple[NDArray[np.uint8], str]]
 ) -> Confusion:
-    """What images (uint8 RGB [H, W, 3]) are named, for each of its domains that occurs."""
+    """Confusion matrix of images uint8 RGB [H, W, 3] and their domains, without empty rows."""
     table = {domain: dict.fromkeys(classifier.domains, 0) for domain in classifier.domains}
     for image, domain in samples:
         table[domain][classifier.classify(image)[0]] += 1
@@ -60,6 +60,6 @@ def confusion(
 
 
 def accuracy(table: Mapping[str, Mapping[str, int]]) -> float:
-    """Share of images that are named right."""
+    """Share of images classified correctly."""
     right = sum(row.get(domain, 0) for domain, row in table.items())
     return right / sum(sum(row.values()) for row in table.values())

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clock, sun and weather → the domain (season, weather, light) whose encoders see an image best.
+"""Domain selection: stamp, sun and weather → the domain trained for the most similar conditions.
 
-A domain's tags say for which conditions its encoders were trained. The distance from the present
-conditions to a domain adds up, over what is known (the numbers are the constants below):
+A domain's tags name the conditions its encoders were trained for. The distance from the present
+conditions to a domain is a sum over the known ones (the numbers are the constants below):
 
-light    20 per 12° that the sun stands outside the domain's range (elevations beyond ±18° look
-         alike): day↔night 20 to 40, day↔dusk up to 20, where all else adds up to 8.9 at most;
-         0.02 per degree for the length of shadows; 1 for dawn instead of dusk
-weather  what differs on the picture: snow cover 6, wet ground 2, haze 2, cast shadows 1
+light    20 per 12° of sun elevation outside the domain's range (clipped to ±18°): day↔night 20 to
+         40, day↔dusk up to 20, where all other costs sum up to 8.9 at most; 0.02 per degree for
+         the length of shadows; 1 for dawn instead of dusk
+weather  differences in appearance: snow cover 6, wet ground 2, haze 2, cast shadows 1
 season   0.15 per month between the date and the nearest month of the domain, at most 0.9
 
-What is not known costs nothing, but among equally near domains those that ask for less that is
-unknown come first, then those that match more, then the common weather, then their order. Only
-daylight is preferred while the light is unknown (half the light's cost), and the reason says so.
+Unknown conditions cost nothing. Ties are broken by fewer tags on unknown conditions, more matching
+tags, the more common weather, then the order of the domains. Daylight is assumed while the light is
+unknown (at half the light's cost), and the reason names it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = [
 
 VIEWS = ("ground", "aerial")
 LIGHT_COST = 20.0 / 12.0  # per degree outside the range, between ±FULL_LIGHT
-FULL_LIGHT = 18.0  # degrees: higher is all day, lower (astronomical night) is all night
+FULL_LIGHT = 18.0  # sun elevation [deg] of full day; minus this: astronomical night
 SHADOW_LENGTH_COST = 0.02  # per degree outside the range
-OTHER_LIGHT = 5.0  # cost from which on the light is another: 3° outside the range
+OTHER_LIGHT = 5.0  # cost at which a domain is of another light: 3° outside the range
 RISING_COST = 1.0  # dawn instead of dusk
 UNKNOWN_LIGHT = 0.5  # share of the light's cost while daylight is only assumed
 SEASON_COST = 0.15  # per month
-LOOKS = {  # costs of (cast shadows, haze, wet ground, snow cover) on the picture
+APPEARANCE = {  # costs of (cast shadows, haze, wet ground, snow cover) in the image
     "clear": (1.0, 0.0, 0.0, 0.0),
     "cloudy": (0.5, 0.0, 0.0, 0.0),
     "overcast": (0.0, 0.0, 0.0, 0.0),
@@ -54,7 +54,7 @@ LOOKS = {  # costs of (cast shadows, haze, wet ground, snow cover) on the pictur
 
 @dataclass(frozen=True)
 class Domain:
-    """A named condition and its tags; a tag left out fits everything. Raises DomainError."""
+    """A named condition and its tags; an omitted tag fits everything. Raises DomainError."""
 
     name: str  # also a folder name: letters, digits, '_', '-', '.'
     sun_elevation: tuple[float, float] | None = None  # lowest, highest; degrees, no refraction
@@ -77,7 +77,7 @@ class Domain:
         if self.sun_rising is not None and type(self.sun_rising) is not bool:
             self._refuse("sun_rising", "true or false", self.sun_rising)
         if self.sun_rising is not None and self.sun_elevation is None:
-            self._refuse("sun_rising", "a sun_elevation beside it", self.sun_rising)
+            self._refuse("sun_rising", "a sun_elevation as well", self.sun_rising)
 
         if self.view not in VIEWS:
             self._refuse("view", " or ".join(VIEWS), self.view)
@@ -102,8 +102,8 @@ class Domain:
         }
         return cls(**tags)
 
-    def _refuse(self, tag: str, expected: str, came: Any) -> None:
-        raise DomainError(f"domain '{self.name}': {tag} expects {expected}, got {came!r}")
+    def _refuse(self, tag: str, expected: str, found: Any) -> None:
+        raise DomainError(f"domain '{self.name}': {tag} expects {expected}, got {found!r}")
 
 
 def _is_list(value: Any, known: Container[Any]) -> bool:
@@ -122,11 +122,11 @@ def _is_range(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class DomainChoice:
-    """The domain in use and why."""
+    """The selected domain and the reason."""
 
     name: str
-    reason: str  # one sentence for people
-    exact: bool  # every tag of the domain is known to be fulfilled
+    reason: str  # one human-readable sentence
+    exact: bool  # all tags of the domain are known to match
     sun_elevation: float | None  # degrees, no refraction; None: unknown
     light: str  # day, dawn, dusk, night or unknown
     season: str  # spring, summer, autumn, winter (of the place), tropics or unknown
@@ -135,13 +135,13 @@ class DomainChoice:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far conditions are from a domain; smaller in `rank` is nearer."""
+    """Distance of conditions from a domain; the smaller `rank` is nearer."""
 
     differs: tuple[tuple[str, float], ...]  # known mismatches and their costs
-    unconfirmed: tuple[str, ...]  # tags that ask for something unknown
-    matched: int  # tags known to be fulfilled
-    assumed: float  # cost of a domain that is not for daylight while the light is unknown
-    rarity: float  # how far the domain's weather is from the common one while it is unknown
+    unconfirmed: tuple[str, ...]  # tags on unknown conditions
+    matched: int  # tags known to match
+    assumed: float  # cost of a domain without daylight while the light is unknown
+    rarity: float  # distance of the domain's weather from the common one while it is unknown
 
     @property
     def rank(self) -> tuple[float, int, int, float]:
@@ -151,7 +151,7 @@ class Distance:
 
 
 def distance(domain: Domain, conditions: Conditions) -> Distance:
-    """How far `conditions` are from the tags of `domain` (see the module's head)."""
+    """Distance of `conditions` from the tags of `domain`, as the module's docstring defines it."""
     costs: dict[str, float | None] = {}  # per tag that counts; None: unknown
     assumed, rarity = 0.0, 0.0
     if domain.sun_elevation is not None:
@@ -191,7 +191,7 @@ def _light_cost(domain: Domain, conditions: Conditions) -> float | None:
 
 def _weather_cost(words: Iterable[str], weather: str) -> float:
     def gap(word: str) -> float:
-        return sum(abs(a - b) for a, b in zip(LOOKS[word], LOOKS[weather], strict=True))
+        return sum(abs(a - b) for a, b in zip(APPEARANCE[word], APPEARANCE[weather], strict=True))
 
     return min(gap(word) for word in words)
 
@@ -205,7 +205,7 @@ def _season_cost(months: Iterable[int], month: float | None) -> float | None:
 
 
 class DomainChooser:
-    """Chooses among the domains a model has. Raises DomainError if there are none or twins."""
+    """Selects among a model's domains. Raises DomainError for no domain or duplicate names."""
 
     def __init__(self, domains: Sequence[Domain]) -> None:
         self._domains = {domain.name: domain for domain in domains}
@@ -221,11 +221,11 @@ class DomainChooser:
         weather: str = "",
         override: str = "",
     ) -> DomainChoice:
-        """The domain nearest to a moment (UTC ns) and a place (degrees; nan: unknown).
+        """The domain nearest to a UTC stamp [ns] and a place [deg] (nan: unknown).
 
-        A weather word that is not understood counts as unknown and is named in the reason: check
-        words with `parse_weather` where they come in. Raises DomainError for an `override` that is
-        not among the domains, or without one where all domains are aerial.
+        An unparsable weather word counts as unknown and is named in the reason: validate input with
+        `parse_weather`. Raises DomainError for an `override` that is not among the domains, or
+        without one where all domains are aerial.
         """
         if override and override not in self._domains:
             raise DomainError(
@@ -246,7 +246,7 @@ class DomainChooser:
         )
 
     def of_this_light(self, stamp_ns: int | None, latitude: float, longitude: float) -> list[str]:
-        """Domains whose light the sun does not contradict; all where it is unknown or fits none."""
+        """Domains consistent with the sun's elevation; all if that is unknown or fits none."""
         now = observe(stamp_ns, latitude, longitude, "")
         costs = {domain.name: _light_cost(domain, now) for domain in self._of_cameras()}
         return [name for name, cost in costs.items() if (cost or 0.0) < OTHER_LIGHT] or list(costs)

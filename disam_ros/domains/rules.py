@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tags of domains by name: the packaged domains.yaml and a user's own file beside it."""
+"""Domain rules: tags by domain name, from the packaged domains.yaml and a user's own file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
 
 
 class _OnceLoader(yaml.SafeLoader):
-    """Safe YAML in which no key may stand twice."""
+    """Safe YAML without duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [str(key.value) for key, _ in node.value]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the clock, the place and a weather word say about an image: light, season and weather.
+"""Conditions of an image: light, season and weather from its stamp, place and a weather word.
 
-Whatever is not known stays unknown and is said in `Conditions.notes`; nothing is guessed here.
+Unknown inputs stay unknown and are listed in `Conditions.notes`; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from astral import Observer
 from astral.sun import elevation
 
 from disam_ros.errors import DomainError
+from disam_ros.pose_buffer import NANOSECONDS
 
 UNKNOWN = "unknown"
-TWILIGHT = 6.0  # degrees: day above, night below minus this (civil twilight), dawn or dusk between
-TROPIC = 23.5  # degrees of latitude between which months say nothing about leaves or snow
-EARLIEST = datetime(1990, 1, 1, tzinfo=timezone.utc)  # before: a robot without clock, or sim time
+TWILIGHT = 6.0  # [deg] day above, night below minus this (civil twilight), dawn or dusk between
+TROPIC = 23.5  # latitude [deg] below which months do not determine leaves or snow
+EARLIEST = datetime(1990, 1, 1, tzinfo=timezone.utc)  # before: an unset clock, or sim time
 LATEST = datetime(2262, 1, 1, tzinfo=timezone.utc)  # int64 nanoseconds end here
 SEASONS = ("winter", "spring", "summer", "autumn")  # northern, from December
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -48,20 +49,20 @@ _METAR_CODES = frozenset(w for w in (*_CANONICAL, *_IGNORED) if len(w) == 2)
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is known of the moment and place of one image."""
+    """Light, season and weather of one image."""
 
-    sun_elevation: float | None  # degrees above the horizon, no refraction; None: unknown
-    rising: bool | None  # whether the sun goes up; None: unknown
+    sun_elevation: float | None  # above the horizon, no refraction [deg]; None: unknown
+    rising: bool | None  # whether the sun is rising; None: unknown
     light: str  # day, dawn, dusk, night or unknown
     month: float | None  # NORTHERN-hemisphere month in [1, 13), 7.5 is mid-July; None: no season
     season: str  # spring, summer, autumn, winter, tropics (no season) or unknown
     weather: str  # one of WEATHER_WORDS or unknown
     date: str  # such as "10 Dec" or "date unknown"
-    notes: tuple[str, ...]  # what is unknown or was assumed, for people
+    notes: tuple[str, ...]  # unknown or assumed inputs, human-readable
 
 
 def observe(stamp_ns: int | None, latitude: float, longitude: float, weather: str) -> Conditions:
-    """Conditions at a UTC stamp (ns) and place (degrees; nan: unknown). Raises nothing."""
+    """Conditions at a UTC stamp [ns] and a place [deg] (nan: unknown). Raises nothing."""
     notes: list[str] = []
     time = _clock(stamp_ns, notes)
     latitude = _coordinate("latitude", latitude, 90.0, notes)
@@ -86,12 +87,12 @@ def observe(stamp_ns: int | None, latitude: float, longitude: float, weather: st
 
 
 def sun_elevation(time: datetime, latitude: float, longitude: float) -> float:
-    """Degrees of the sun's centre above the horizon, WITHOUT refraction; `time` is UTC."""
+    """Elevation [deg] of the sun's centre above the horizon, WITHOUT refraction; `time` is UTC."""
     return elevation(Observer(latitude, longitude), time, with_refraction=False)
 
 
 def light_class(height: float | None, rising: bool | None) -> str:
-    """Name the light at a sun elevation in degrees: day, dawn, dusk, night or unknown."""
+    """Class of light at a sun elevation [deg]: day, dawn, dusk, night or unknown."""
     if height is None:
         return UNKNOWN
     if abs(height) > TWILIGHT:
@@ -100,7 +101,7 @@ def light_class(height: float | None, rising: bool | None) -> str:
 
 
 def parse_weather(text: str) -> str:
-    """The canonical word for a weather phrase or METAR group; the strongest word counts.
+    """Parse a weather phrase or METAR group to its canonical word; the strongest word counts.
 
     "light rain and fog" → "rain"; "-SHSN" → "snow"; an empty text → "unknown".
     Raises DomainError for a word that is not understood, listing the words.
@@ -144,7 +145,7 @@ def _clock(stamp_ns: int | None, notes: list[str]) -> datetime | None:
     if stamp_ns is None:
         notes.append("clock unknown")
         return None
-    seconds = int(stamp_ns) // 1_000_000_000
+    seconds = int(stamp_ns) // NANOSECONDS
     if EARLIEST.timestamp() <= seconds < LATEST.timestamp():
         return datetime.fromtimestamp(seconds, timezone.utc)
     notes.append(f"clock unknown, stamp {stamp_ns} ns lies outside 1990 to 2261")

@@ -69,7 +69,7 @@ class Consistency:
 
     1: consistent; above: the covariance is too small (overconfident). position has 3, pose 6
     degrees of freedom; mean and median are divided by those of the χ² distribution. plane_mean: of
-    x, y and yaw, the more telling figure on flat ground, where the height is never wrong. covered:
+    x, y and yaw, more informative on flat ground, where the height is never wrong. covered:
     share of the positions inside the 95 % ellipsoid. Bar-Shalom, Li and Kirubarajan, Estimation
     with Applications to Tracking and Navigation (2001), 5.4.
     """

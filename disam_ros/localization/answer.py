@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.domains.domain import DomainChoice
+from disam_ros.errors import MapError
 from disam_ros.geometry import Transform
 from disam_ros.uncertainty import PoseWithCovariance
 
@@ -35,6 +37,13 @@ class Candidate:
     fine_score: float
     prior_score: float = 0.0
     prior_effect: str = ""
+
+    @property
+    def map_from_camera(self) -> Transform:
+        """Pose of the map image. Raises MapError for a damaged map."""
+        if self.record.map_from_camera is None:
+            raise MapError(f"map image {self.record.id} has no pose: the map is damaged")
+        return self.record.map_from_camera
 
     @property
     def score(self) -> float:
@@ -70,7 +79,7 @@ class Answer:
     spacing: float
     tracked: bool = False
     on_map: float = math.nan
-    spread: np.ndarray | None = field(default=None, repr=False)
+    spread: NDArray[np.float64] | None = field(default=None, repr=False)
     inliers: int = 0
     informative: bool = True
     timings_ms: Mapping[str, float] = field(default_factory=dict)
@@ -91,7 +100,7 @@ class Answer:
         return self.pose.pose
 
     @property
-    def covariance(self) -> np.ndarray:
+    def covariance(self) -> NDArray[np.float64]:
         """Covariance [6, 6] of map_from_base."""
         return self.pose.covariance
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -70,14 +71,16 @@ class Belief:
     map_from_base: Transform
     probability: float
     on_map: float
-    covariance: np.ndarray
+    covariance: NDArray[np.float64]
 
 
 class SequenceFilter:
     """poses: map_from_base of the map images, [N, 7] tx ty tz qx qy qz qw; spacing: metres between
     neighbouring ones."""
 
-    def __init__(self, poses: np.ndarray, spacing: float, model: FilterModel | None = None) -> None:
+    def __init__(
+        self, poses: NDArray[np.float64], spacing: float, model: FilterModel | None = None
+    ) -> None:
         self._positions, self._rotations = poses[:, :3], Rotation.from_quat(poses[:, 3:])
         self._matrices = self._rotations.as_matrix()
         self._model, self._spacing = model or FilterModel(), spacing
@@ -90,16 +93,17 @@ class SequenceFilter:
     def reset(self) -> None:
         """Forget everything: all places are equally likely."""
         on_map = 1.0 - self._model.off_map
-        self._belief, self._off = np.full(len(self), on_map / len(self)), self._model.off_map
+        self._belief: NDArray[np.float64] = np.full(len(self), on_map / len(self))
+        self._off = self._model.off_map
         self._pending, self._uniform = Transform.identity(), True
 
     @property
-    def tracked(self) -> np.ndarray:
+    def tracked(self) -> NDArray[np.int64]:
         """Rows of the likeliest map images, int64 [≤ TRACKED]."""
         count = min(TRACKED, len(self))
         return np.argpartition(-self._belief, count - 1)[:count]
 
-    def likeliest(self, count: int) -> np.ndarray:
+    def likeliest(self, count: int) -> NDArray[np.int64]:
         """Rows of map images for geometric verification, int64 [≤ count].
 
         Alternates between the likeliest remaining image and the likeliest of the next mode, so that
@@ -110,7 +114,7 @@ class SequenceFilter:
         in_turns = chain.from_iterable(zip_longest(rows, self._modes(rows, count)))
         return np.array(list(dict.fromkeys(r for r in in_turns if r is not None))[:count])
 
-    def _modes(self, rows: np.ndarray, count: int) -> list[int]:
+    def _modes(self, rows: NDArray[np.int64], count: int) -> list[int]:
         """Of rows, best first, those farther than twice the radius from all better ones."""
         modes: list[int] = []
         while len(rows) and len(modes) < count:
@@ -142,7 +146,7 @@ class SequenceFilter:
 
     def _far(self, motion: Transform) -> bool:
         turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
-        return float(np.linalg.norm(motion.translation)) + turn >= self._model.step
+        return bool(np.linalg.norm(motion.translation) + turn >= self._model.step)
 
     def _propagate(
         self, base_from_next: Transform | None, seconds: float, motion: MotionModel
@@ -159,9 +163,11 @@ class SequenceFilter:
         moved = weights[arrives] * (shares[arrives] / totals[arrives])[:, None]
         belief = np.bincount(found[arrives].ravel(), moved.ravel(), len(self) + 1)[:-1]
         left = float(shares[~arrives].sum())  # moved to where the map has no image
-        self._mix(belief, others, left)
+        self._mix(belief.astype(np.float64, copy=False), others, left)
 
-    def update(self, rows: np.ndarray, ratios: np.ndarray, floor: float, new: float = 1.0) -> None:
+    def update(
+        self, rows: NDArray[np.int64], ratios: NDArray[np.float64], floor: float, new: float = 1.0
+    ) -> None:
         """Measurement update. ratios: log likelihood ratios of map images `rows` [n]; floor: of all
         others; new: share of the image that is independent of earlier ones, 0…1. Ratios that are
         not finite count as `floor`."""
@@ -174,7 +180,9 @@ class SequenceFilter:
         self._belief /= total
         self._off /= total
 
-    def belief(self, detail: Callable[[np.ndarray], np.ndarray] | None = None) -> Belief:
+    def belief(
+        self, detail: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
+    ) -> Belief:
         """The likeliest place.
 
         detail: rows [n] → log-weights [n] that refine the pose among the likeliest images of that
@@ -208,38 +216,45 @@ class SequenceFilter:
             covariance=spread,
         )
 
-    def _around(self, row: int) -> np.ndarray:
+    def _around(self, row: int) -> NDArray[np.int64]:
         """Map images within `radius` and SAME_HEADING: the same place."""
         reach = np.hypot(self._model.radius, METRES_PER_RADIAN * 2 * np.sin(SAME_HEADING / 2))
-        rows = np.array(self._tree.query_ball_point(self._tree.data[row], reach + 1e-6), dtype=int)
+        found = self._tree.query_ball_point(self._tree.data[row], reach + 1e-6)
+        rows: NDArray[np.int64] = np.array(found, dtype=np.int64)
         near = np.linalg.norm(self._positions[rows] - self._positions[row], axis=1)
         ahead = self._matrices[rows, :, 0] @ self._matrices[row, :, 0]
-        return rows[(near <= self._model.radius) & (ahead > np.cos(SAME_HEADING))]
+        same: NDArray[np.bool_] = (near <= self._model.radius) & (ahead > np.cos(SAME_HEADING))
+        return rows[same]
 
     def _moved(
-        self, rows: np.ndarray, motion: Transform, noise: float
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, rows: NDArray[np.int64], motion: Transform, noise: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Map images near to where each would have gone, [n, k], and their weights."""
         positions = self._positions[rows] + self._matrices[rows] @ motion.translation
         targets = _embedding(positions, self._matrices[rows] @ motion.rotation)
         travelled = float(np.linalg.norm(motion.translation))
         deviation = np.hypot(max(self._spacing / 2, MIN_DEVIATION), noise * travelled)
         gaps, found = self._query(targets, NEIGHBOURS, REACH * deviation)
-        return found, np.exp(-0.5 * (gaps / deviation) ** 2)
+        weights: NDArray[np.float64] = np.exp(-0.5 * (gaps / deviation) ** 2)
+        return found, weights
 
-    def _reachable(self, rows: np.ndarray, metres: float) -> tuple[np.ndarray, np.ndarray]:
+    def _reachable(
+        self, rows: NDArray[np.int64], metres: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Map images within reach of each, [n, k], and their weights: all alike."""
         reach = metres + self._spacing / 2
         steps = reach / max(self._spacing, 1e-3)
         count = int(np.clip(2 * steps + 3, NEIGHBOURS, TRACKED))
         gaps, found = self._query(self._tree.data[rows], count, max(reach, 1e-3))
-        return found, np.isfinite(gaps).astype(float)
+        return found, np.isfinite(gaps).astype(np.float64)
 
-    def _query(self, points: np.ndarray, count: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    def _query(
+        self, points: NDArray[np.float64], count: int, reach: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         gaps, found = self._tree.query(points, min(count, len(self)), distance_upper_bound=reach)
         return gaps.reshape(len(points), -1), found.reshape(len(points), -1)
 
-    def _mix(self, belief: np.ndarray, others: float, left: float) -> None:
+    def _mix(self, belief: NDArray[np.float64], others: float, left: float) -> None:
         """Transitions to anywhere on the map, off it and back; normalizes."""
         model = self._model
         on_map = float(belief.sum())
@@ -251,7 +266,9 @@ class SequenceFilter:
         self._off /= total
 
 
-def _embedding(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+def _embedding(
+    positions: NDArray[np.float64], rotations: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Positions [N, 3] and rotations [N, 3, 3] of the base → points [N, 5] whose distance is that
     of places; turns count METRES_PER_RADIAN, heights nothing."""
     ahead = rotations[:, :, 0]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import ModelError
 from disam_ros.geometry import Transform
@@ -51,25 +51,33 @@ def calibrate(
     matches, others = _all_scores(localizer, drives, show_progress)
     intercept, slope = fit_ratio(np.concatenate(matches), np.concatenate(others))
     high = highest_ratio(len(matches))
-    ratio = {"intercept": intercept, "slope": slope, "low": LOW, "high": high}
-    calibration = replace(localizer.calibration, **ratio)
+    calibration = replace(
+        localizer.calibration, intercept=intercept, slope=slope, low=LOW, high=high
+    )
     offsets, spreads = _all_errors(localizer, drives, calibration, show_progress)
     horizontal, vertical, tilt, yaw = fit_errors(offsets, SPREAD * spreads)
-    errors = {"horizontal": horizontal, "vertical": vertical, "tilt": tilt, "yaw": yaw}
-    return Calibration(**ratio, **errors, learned_on=[drive.info.name for drive in drives])
+    return replace(
+        calibration,
+        horizontal=horizontal,
+        vertical=vertical,
+        tilt=tilt,
+        yaw=yaw,
+        learned_on=[drive.info.name for drive in drives],
+    )
 
 
 def _all_scores(
     localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
     """z-scores of map images at the true place, image by image, and of some elsewhere."""
-    matches: list[np.ndarray] = []
-    others: list[np.ndarray] = []
+    matches: list[NDArray[np.float64]] = []
+    others: list[NDArray[np.float64]] = []
     for number, drive in enumerate(drives):
-        rng, scales = np.random.default_rng(number), {}
+        rng = np.random.default_rng(number)
+        scales: dict[str, ScoreScale] = {}
         pipeline = Pipeline(localizer, verify=False)
-        for record, _ in _posed(pipeline, drive, "scores", show_progress):
-            pair = _scores(localizer, pipeline.query, record.map_from_camera, rng, scales)
+        for query, _, truth in _posed(pipeline, drive, "scores", show_progress):
+            pair = _scores(localizer, query, truth, rng, scales)
             if pair is not None:
                 matches.append(pair[0])
                 others.append(pair[1])
@@ -85,15 +93,16 @@ def _all_errors(
     drives: Sequence[ImageSource],
     calibration: Calibration,
     show_progress: bool,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Of correct answers: offset from the truth [N, 6] and spread of the images [N, 6, 6]."""
     offsets, spreads = [], []
     for drive in drives:
         pipeline = Pipeline(localizer, calibration, verify=False)
-        for record, answer in _posed(pipeline, drive, "errors", show_progress):
-            truth = record.map_from_camera @ answer.base_from_camera.inverse()
+        for _, answer, map_from_camera in _posed(pipeline, drive, "errors", show_progress):
+            truth = map_from_camera @ answer.base_from_camera.inverse()
             error = offset(truth, answer.map_from_base)
-            if answer.known and np.linalg.norm(error[:3]) <= CORRECT_M:
+            correct = answer.known and np.linalg.norm(error[:3]) <= CORRECT_M
+            if correct and answer.spread is not None:
                 offsets.append(error)
                 spreads.append(answer.spread)
     if not offsets:
@@ -106,13 +115,19 @@ def _all_errors(
 
 def _posed(
     pipeline: Pipeline, drive: ImageSource, what: str, show_progress: bool
-) -> Iterator[tuple[ImageRecord, Answer]]:
-    """Answers to the images whose true pose is known."""
-    bar = {"total": drive.total, "desc": f"{drive.info.name}: {what}", "disable": not show_progress}
-    images = tqdm(drive.images, unit="img", **bar)
+) -> Iterator[tuple[Query, Answer, Transform]]:
+    """Queries, answers and true map_from_camera of the images whose true pose is known."""
+    images = tqdm(
+        drive.images,
+        unit="img",
+        total=drive.total,
+        desc=f"{drive.info.name}: {what}",
+        disable=not show_progress,
+    )
     for record, answer in localize_drive(pipeline, drive, images):
-        if answer is not None and record.map_from_camera is not None:
-            yield record, answer
+        query, truth = pipeline.query, record.map_from_camera
+        if answer is not None and query is not None and truth is not None:
+            yield query, answer, truth
 
 
 def _scores(
@@ -121,7 +136,7 @@ def _scores(
     truth: Transform,
     rng: np.random.Generator,
     scales: dict[str, ScoreScale],
-) -> tuple[np.ndarray, np.ndarray] | None:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """z-scores of map images at the true place, and of some elsewhere; None without either."""
     place_map = localizer.map
     rows = place_map.rows_of(query.camera)

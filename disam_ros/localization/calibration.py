@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
@@ -51,13 +52,14 @@ class Calibration:
     yaw: float
     learned_on: list[str] = field(default_factory=list)
 
-    def log_ratio(self, z: np.ndarray) -> np.ndarray:
+    def log_ratio(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """z [...] → log likelihood ratios [...]."""
-        ratios = self.intercept + self.slope * np.asarray(z)
-        beyond = np.log1p(np.maximum(ratios - self.high, 0.0))
-        return np.clip(ratios, self.low, self.high) + beyond
+        ratios = self.intercept + self.slope * np.asarray(z, np.float64)
+        beyond: NDArray[np.float64] = np.log1p(np.maximum(ratios - self.high, 0.0))
+        clipped: NDArray[np.float64] = np.clip(ratios, self.low, self.high)
+        return clipped + beyond
 
-    def floor(self) -> np.ndarray:
+    def floor(self) -> NDArray[np.float64]:
         """Covariance [6, 6] of a right answer, order x y z rotX rotY rotZ, metres and radians."""
         turn = np.radians([self.tilt, self.tilt, self.yaw])
         return np.diag([self.horizontal, self.horizontal, self.vertical, *turn]) ** 2
@@ -73,11 +75,13 @@ class ScoreScale:
     uncorrelated, so that means and second moments of each are enough.
     """
 
-    def __init__(self, means: np.ndarray, squares: np.ndarray) -> None:
+    def __init__(self, means: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
         self._means, self._squares = means, squares
 
     @classmethod
-    def of_codes(cls, codes: np.ndarray, steps: np.ndarray, chunk: int = 8192) -> ScoreScale:
+    def of_codes(
+        cls, codes: NDArray[np.int8], steps: NDArray[np.float32], chunk: int = 8192
+    ) -> ScoreScale:
         """codes: int8 [N, d]; steps: value of one unit [d]."""
         sums, squares = np.zeros((2, codes.shape[1]))
         for start in range(0, len(codes), chunk):
@@ -86,14 +90,15 @@ class ScoreScale:
             squares += np.square(part).sum(0)
         return cls(sums * steps / len(codes), squares * steps**2 / len(codes))
 
-    def z(self, query: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    def z(self, query: NDArray[np.float32], scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [n] of a query [d] in standard deviations from their mean over the map."""
         mean = float(query @ self._means)
         variance = float(np.square(query) @ self._squares) - mean**2
-        return (scores - mean) / np.sqrt(max(variance, 1e-12))
+        z: NDArray[np.float64] = (scores - mean) / np.sqrt(max(variance, 1e-12))
+        return z
 
 
-def fit_ratio(matches: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[float, float]:
     """Logistic regression of both classes, equally weighted: intercept, slope.
 
     matches: z at the query's place [M]; others: z elsewhere [K]. Raises ModelError for too few or
@@ -132,7 +137,9 @@ def highest_ratio(images: int) -> float:
     return max(1.0, math.log(images))
 
 
-def fit_errors(offsets: np.ndarray, told: np.ndarray) -> tuple[float, float, float, float]:
+def fit_errors(
+    offsets: NDArray[np.float64], told: NDArray[np.float64]
+) -> tuple[float, float, float, float]:
     """Standard deviations: metres horizontal and vertical, degrees tilt and yaw.
 
     On top of what the answers tell by themselves they make the drives consistent: eᵀ Σ⁻¹ e of each
@@ -148,7 +155,7 @@ def fit_errors(offsets: np.ndarray, told: np.ndarray) -> tuple[float, float, flo
     return horizontal, vertical, float(np.degrees(tilt)), float(np.degrees(yaw))
 
 
-def _deviation(errors: np.ndarray, told: np.ndarray, least: float) -> float:
+def _deviation(errors: NDArray[np.float64], told: NDArray[np.float64], least: float) -> float:
     """s at which eᵀ (T + s² 1)⁻¹ e is D on average, at least `least`. errors: [N, D]; told: T."""
     variances, axes = np.linalg.eigh(told)
     squares = np.square(np.einsum("nij,ni->nj", axes, errors))  # along T's principal axes

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from disam_ros.config import PriorConfig
 from disam_ros.errors import MapError
@@ -36,9 +37,9 @@ class Shortlist:
     prior did if an image is the answer (USED, OVERRULED or OFF_MAP); empty without a prior.
     """
 
-    rows: np.ndarray
-    coarse: np.ndarray
-    prior: np.ndarray
+    rows: NDArray[np.int64]
+    coarse: NDArray[np.float32]
+    prior: NDArray[np.float64]
     effects: list[str]
 
 
@@ -47,7 +48,7 @@ class CandidateSearch:
 
     def __init__(self, place_map: PlaceMap, device: torch.device) -> None:
         self._map, self._spacing = place_map, place_map.spacing()
-        self._rows: dict[str, np.ndarray] = {}
+        self._rows: dict[str, NDArray[np.int64]] = {}
         self._index: dict[str, CoarseIndex] = {}
         self._places: dict[str, PlaceIndex] = {}  # made when a place is first asked for
         for camera in place_map.cameras():
@@ -56,12 +57,12 @@ class CandidateSearch:
             codes, path = _select(place_map.coarse, rows), place_map.index_path(camera)
             self._index[camera] = open_index(codes, place_map.projection, device, path)
 
-    def rows_of(self, camera: str) -> np.ndarray:
+    def rows_of(self, camera: str) -> NDArray[np.int64]:
         """Rows of the map. Raises MapError for a camera that it lacks."""
         return self._rows[camera] if camera in self._rows else self._map.rows_of(camera)
 
     def search(
-        self, camera: str, query: np.ndarray, count: int, near: Near, config: PriorConfig
+        self, camera: str, query: NDArray[np.float32], count: int, near: Near, config: PriorConfig
     ) -> Shortlist:
         """The `count` best of the map, of a disc, or with a prior. Raises MapError."""
         if near is None:
@@ -70,14 +71,14 @@ class CandidateSearch:
             return self.within(camera, query, count, near)
         return self.with_prior(camera, query, count, near, config)
 
-    def whole_map(self, camera: str, query: np.ndarray, count: int) -> Shortlist:
+    def whole_map(self, camera: str, query: NDArray[np.float32], count: int) -> Shortlist:
         """The `count` best of a camera."""
         rows = self.rows_of(camera)
         return _plain(rows, *self._index[camera].search(query, count))
 
     def scores(
-        self, camera: str, query: np.ndarray, rows: np.ndarray, count: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, camera: str, query: NDArray[np.float32], rows: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Coarse scores of given images and of the `count` best: rows among the camera's, scores."""
         found, scores = self._index[camera].search(query, count)
         more = np.setdiff1d(rows, found)
@@ -85,7 +86,7 @@ class CandidateSearch:
         others = np.einsum("nd,d->n", codes, query * self._map.projection.steps)
         return np.concatenate([found, more]), np.concatenate([scores, others])
 
-    def within(self, camera: str, query: np.ndarray, count: int, disc: Disc) -> Shortlist:
+    def within(self, camera: str, query: NDArray[np.float32], count: int, disc: Disc) -> Shortlist:
         """The `count` best within a disc. Raises MapError where it holds none."""
         rows, places = self.rows_of(camera), self._place_index(camera)
         found, coarse = places.search(query, count, disc.x, disc.y, disc.radius)
@@ -97,18 +98,24 @@ class CandidateSearch:
         return _plain(rows, found, coarse)
 
     def with_prior(
-        self, camera: str, query: np.ndarray, count: int, prior: PositionPrior, config: PriorConfig
+        self,
+        camera: str,
+        query: NDArray[np.float32],
+        count: int,
+        prior: PositionPrior,
+        config: PriorConfig,
     ) -> Shortlist:
         """The `count` best of the map and of the prior's gate, with the prior's log-weights."""
         rows, places = self.rows_of(camera), self._place_index(camera)
         found, coarse = self._index[camera].search(query, count)
         prior = prior.widened(np.hypot(SLACK, self._spacing / 2))
-        near = places.near(*prior.mean, prior.gate_radius)
+        x, y = prior.mean.tolist()
+        near = places.near(x, y, prior.gate_radius)
         near = near[prior.distances(self._positions(camera, near)) <= GATE]
         if not len(near):
             return _plain(rows, found, coarse, OFF_MAP)
 
-        def score(some: np.ndarray) -> np.ndarray:
+        def score(some: NDArray[np.int64]) -> NDArray[np.float64]:
             likelihood = prior.log_likelihood(self._positions(camera, some), config.outlier_ratio)
             return TEMPERATURE * likelihood
 
@@ -120,7 +127,7 @@ class CandidateSearch:
         effects = [USED if inside else OVERRULED for inside in np.isin(found, near)]
         return Shortlist(rows[found], coarse, score(found), effects)
 
-    def _positions(self, camera: str, found: np.ndarray) -> np.ndarray:
+    def _positions(self, camera: str, found: NDArray[np.int64]) -> NDArray[np.float64]:
         return self._map.poses[self._rows[camera][found], :2]
 
     def _place_index(self, camera: str) -> PlaceIndex:
@@ -137,8 +144,10 @@ class Reranker:
     shape: (C, h, w) of the fine descriptors.
     """
 
-    def __init__(self, place_map: PlaceMap, shape: torch.Size, device: torch.device) -> None:
-        self._map, self._shape, self._device = place_map, tuple(shape), device
+    def __init__(
+        self, place_map: PlaceMap, shape: tuple[int, int, int], device: torch.device
+    ) -> None:
+        self._map, self._shape, self._device = place_map, shape, device
 
     @property
     def has_cells(self) -> bool:
@@ -155,7 +164,7 @@ class Reranker:
         ]
         return sorted(candidates, key=lambda candidate: -candidate.score)
 
-    def similarity(self, query: Query, rows: np.ndarray, shift: int) -> np.ndarray:
+    def similarity(self, query: Query, rows: NDArray[np.int64], shift: int) -> NDArray[np.float32]:
         """Cosine similarity of fine descriptors with map images `rows`, float32 [n].
 
         shift: columns by which a map image may be moved sideways, half as many rows up and down;
@@ -172,18 +181,20 @@ class Reranker:
             scores = references @ query.fine.flatten()
         return scores.cpu().numpy().clip(-1.0, 1.0)  # rounding, half precision
 
-    def activation_map(self, query: Query, row: int) -> np.ndarray:
+    def activation_map(self, query: Query, row: int) -> NDArray[np.float32]:
         """Gradient-weighted similarity activation map (DISAM, Eq. 18): float32 [h, w] in [0, 1]."""
         reference = torch.from_numpy(np.array(self._map.fine[row])).float().reshape(self._shape)
         heat = activation_map(query.fine.cpu(), reference)
         return (heat / heat.max().clamp_min(1e-12)).numpy()
 
 
-def _plain(rows: np.ndarray, found: np.ndarray, coarse: np.ndarray, effect: str = "") -> Shortlist:
+def _plain(
+    rows: NDArray[np.int64], found: NDArray[np.int64], coarse: NDArray[np.float32], effect: str = ""
+) -> Shortlist:
     """Of found ones among some rows, to which no prior adds anything."""
     return Shortlist(rows[found], coarse, np.zeros(len(found)), [effect] * len(found))
 
 
-def _select(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _select(array: NDArray[np.int8], rows: NDArray[np.int64]) -> NDArray[np.int8]:
     """The array itself where all rows are wanted (it stays memory-mapped), else a copy."""
     return array if len(rows) == len(array) else array[rows]

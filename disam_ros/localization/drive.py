@@ -11,6 +11,7 @@ from disam_ros.camera import Camera
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ImageError
+from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.image_checks import StampOrder
 from disam_ros.localization.odometry import OdometryTrack, Reading
@@ -60,8 +61,10 @@ class OdometryReplay:
     """Odometry of a drive as it arrives: what was recorded up to each image."""
 
     def __init__(self, pipeline: Pipeline, source: ImageSource) -> None:
-        stamps, poses = source.odometry if source.odometry else ([], [])
-        self._waiting = list(zip(stamps, poses, strict=True))[::-1]
+        self._waiting: list[tuple[int, Transform]] = []
+        if source.odometry is not None:
+            stamps, poses = source.odometry
+            self._waiting = list(zip(stamps.tolist(), poses, strict=True))[::-1]
         self._track = OdometryTrack.of_config(pipeline.config)
 
     def at(self, stamp_ns: int | None) -> Reading | None:
@@ -70,7 +73,7 @@ class OdometryReplay:
             return None
         while self._waiting and self._waiting[-1][0] <= stamp_ns:
             recorded_ns, pose = self._waiting.pop()
-            self._track.move(int(recorded_ns), pose)
+            self._track.move(recorded_ns, pose)
         return self._track.reading(stamp_ns)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import BlindError
 from disam_ros.geometry import distance
@@ -63,7 +64,7 @@ class VisibilityCheck:
         return verdict != REPEATED
 
 
-def blank(image: np.ndarray) -> str:
+def blank(image: NDArray[np.uint8]) -> str:
     """BLACK, WHITE or UNIFORM where nothing can be seen, else empty. image: uint8 [H, W, 3]."""
     step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / LOOKED_AT)))
     pixels = image[::step, ::step].reshape(-1, image.shape[-1])
@@ -80,7 +81,7 @@ def blank(image: np.ndarray) -> str:
 class _Run:
     """Images with the same pixels. repeats: how many after the first."""
 
-    image: np.ndarray
+    image: NDArray[np.uint8]
     first_ns: int
     last_ns: int
     reading: Reading | None
@@ -93,7 +94,7 @@ class FrozenWatch:
     def __init__(self) -> None:
         self._run: _Run | None = None
 
-    def check(self, image: np.ndarray, stamp_ns: int | None, reading: Reading | None) -> str:
+    def check(self, image: NDArray[np.uint8], stamp_ns: int | None, reading: Reading | None) -> str:
         """FROZEN, REPEATED or empty.
 
         image: uint8 [H, W, 3]; it is kept until the next one. stamp_ns, reading: its time and the

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
@@ -73,11 +75,11 @@ class Localizer:
 
     def localize(
         self,
-        image: np.ndarray,
+        image: NDArray[np.uint8],
         stamp_ns: int | None = None,
         camera: str | None = None,
         near: Near = None,
-        **conditions: str | float | None,
+        **conditions: Any,
     ) -> Answer:
         """Place of a single image (uint8 RGB [H, W, 3]).
 
@@ -90,10 +92,10 @@ class Localizer:
 
     def query(
         self,
-        image: np.ndarray,
+        image: NDArray[np.uint8],
         stamp_ns: int | None = None,
         camera: str | None = None,
-        **conditions: str | float | None,
+        **conditions: Any,
     ) -> Query:
         """Descriptors of an image; arguments and errors as of `localize`."""
         frame = Frame(image, camera or self.only_camera(), stamp_ns, **conditions)
@@ -151,7 +153,7 @@ class Localizer:
         best = candidates[0]
         base_from_camera = self.base_from_camera(query.frame)
         camera_from_base = base_from_camera.inverse()
-        poses = [c.record.map_from_camera @ camera_from_base for c in candidates]
+        poses = [c.map_from_camera @ camera_from_base for c in candidates]
         scores = np.array([candidate.score for candidate in candidates])
         covariance = candidate_covariance(poses, scores, self._spacing)
         return Answer(
@@ -189,15 +191,15 @@ class Localizer:
         return (records + [record for record in others if record.id not in seen])[:count]
 
     def coarse_scores(
-        self, query: Query, rows: np.ndarray, count: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, query: Query, rows: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Coarse similarity of given map images and of the `count` best ones.
 
         Returns rows int64 [n] among the camera's, and scores [n].
         """
         return self._search.scores(query.camera, query.coarse, rows, count)
 
-    def fine_scores(self, query: Query, rows: np.ndarray) -> np.ndarray:
+    def fine_scores(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity with map images `rows`, float32 [n]."""
         return self._reranker.similarity(query, rows, self.config.fine_shift)
 
@@ -206,7 +208,7 @@ class Localizer:
         """Whether fine descriptors are feature maps, unlike those of a global model."""
         return self._reranker.has_cells
 
-    def activation_map(self, query: Query, record: ImageRecord) -> np.ndarray:
+    def activation_map(self, query: Query, record: ImageRecord) -> NDArray[np.float32]:
         """Where the query resembles a map image (DISAM, Eq. 18): float32 [h, w], in [0, 1].
 
         Raises ModelError where images have one global descriptor.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
@@ -67,7 +68,7 @@ class OdometryTrack:
 
     @classmethod
     def of(
-        cls, stamps_ns: np.ndarray, poses: Iterable[Transform], max_age_ns: int
+        cls, stamps_ns: NDArray[np.int64], poses: Iterable[Transform], max_age_ns: int
     ) -> OdometryTrack:
         """A whole drive."""
         track = cls(max_age_ns, None)

@@ -83,7 +83,8 @@ class Pipeline:
         verifier, config = self._verifier, self.config.verify
         if verifier is None or not worth_verifying(probability, information, config):
             return []
-        frame, rows = query.frame, self._tracker.likeliest(query, config.candidates)
+        frame = query.frame
+        rows = self._tracker.likeliest(query, config.candidates).tolist()
         verified = verifier.verify(frame.image, frame.camera, rows, frame.lens)
         if verified:
             self._tracker.update_verified(query, verified, verifier.log_ratios(verified))

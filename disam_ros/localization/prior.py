@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import PriorError
 from disam_ros.geodesy import Origin, require_place
@@ -45,8 +46,8 @@ class PositionPrior:
     y, m². Raises PriorError unless all is finite and the covariance symmetric, positive definite.
     """
 
-    mean: np.ndarray
-    covariance: np.ndarray
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
 
     def __post_init__(self) -> None:
         mean = np.asarray(self.mean, dtype=np.float64)
@@ -67,18 +68,25 @@ class PositionPrior:
         """Metres around the mean beyond which no place agrees with the prior."""
         return GATE * self.deviation
 
-    def distances(self, positions: np.ndarray) -> np.ndarray:
+    def distances(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions [N, ≥ 2] → distances d from the mean [N] in standard deviations."""
         gaps = (np.asarray(positions, dtype=np.float64)[:, :2] - self.mean).T
-        return np.sqrt((gaps * np.linalg.solve(self.covariance, gaps)).sum(0).clip(0.0))
+        squares = (gaps * np.linalg.solve(self.covariance, gaps)).sum(0)
+        distances: NDArray[np.float64] = np.sqrt(squares.clip(0.0))
+        return distances
 
-    def log_likelihood(self, positions: np.ndarray, outlier_ratio: float) -> np.ndarray:
+    def log_likelihood(
+        self, positions: NDArray[np.float64], outlier_ratio: float
+    ) -> NDArray[np.float64]:
         """log[(1 − ε) exp(−d²/2) + ε] of positions [N, ≥ 2]: 0 at the mean, at least log ε.
 
         outlier_ratio: ε in (0, 1], probability that the prior is wrong altogether.
         """
         inlier = np.log1p(-outlier_ratio) if outlier_ratio < 1.0 else -np.inf
-        return np.logaddexp(inlier - self.distances(positions) ** 2 / 2, np.log(outlier_ratio))
+        logs: NDArray[np.float64] = np.logaddexp(
+            inlier - self.distances(positions) ** 2 / 2, np.log(outlier_ratio)
+        )
+        return logs
 
     def widened(self, metres: float) -> PositionPrior:
         """The same with an independent error of so many metres (1 σ) in x and y besides."""
@@ -86,7 +94,7 @@ class PositionPrior:
 
 
 def gnss_prior(
-    latitude: float, longitude: float, covariance: np.ndarray, origin: Origin
+    latitude: float, longitude: float, covariance: NDArray[np.float64], origin: Origin
 ) -> PositionPrior:
     """A satellite fix (degrees; covariance [2, 2] of east and north, m²) as a prior on the map.
 
@@ -111,7 +119,7 @@ def gnss_prior(
 
 def propagate(
     map_from_base: Transform,
-    covariance: np.ndarray,
+    covariance: NDArray[np.float64],
     motion: Transform,
     travelled: float,
     noise: float,
@@ -126,7 +134,7 @@ def propagate(
     return PositionPrior(moved.translation, covariance).widened(noise * travelled)
 
 
-def _check(covariance: np.ndarray) -> None:
+def _check(covariance: NDArray[np.float64]) -> None:
     """Raise PriorError unless it is a covariance [2, 2]."""
     fault = ""
     if covariance.shape != (2, 2):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros.camera import Camera
@@ -21,7 +22,7 @@ class Frame:
     vehicle. weather, domain, latitude, longitude [deg]: override the configuration; None: unknown.
     """
 
-    image: np.ndarray
+    image: NDArray[np.uint8]
     camera: str
     stamp_ns: int | None = None
     lens: Camera | None = None
@@ -41,7 +42,7 @@ class Query:
 
     frame: Frame
     domain: DomainChoice
-    coarse: np.ndarray = field(repr=False)
+    coarse: NDArray[np.float32] = field(repr=False)
     fine: Tensor = field(repr=False)
 
     @property

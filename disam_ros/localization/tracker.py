@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from disam_ros.camera import Camera, mount
@@ -36,21 +37,23 @@ class _Track:
     filter: SequenceFilter
     scale: ScoreScale
     neighbour_similarity: float
-    coarse: np.ndarray | None = None
+    coarse: NDArray[np.float32] | None = None
     stamp_ns: int = 0
     odometry: Reading | None = None
     information: float = 0.0
 
-    def independence(self, coarse: np.ndarray) -> float:
+    def independence(self, coarse: NDArray[np.float32]) -> float:
         """Share of the image's evidence that is independent of the last image's, 0…1.
 
         0 for the same image, as of a vehicle at rest; 1 for one as different as neighbouring map
         images are.
         """
-        before, self.coarse = self.coarse, coarse
+        before: NDArray[np.float32] | None = self.coarse
+        self.coarse = coarse
         if before is None:
             return 1.0
-        cosine = before @ coarse / max(np.linalg.norm(before) * np.linalg.norm(coarse), 1e-12)
+        norms = float(np.linalg.norm(before) * np.linalg.norm(coarse))
+        cosine = before @ coarse / max(norms, 1e-12)
         share = (1.0 - cosine) / max(1.0 - self.neighbour_similarity, 1e-6)
         return float(np.clip(share, 0.0, 1.0))
 
@@ -108,13 +111,13 @@ class Tracker:
         track = self._track(query.camera)
         return track.filter.belief().probability, track.information
 
-    def likeliest(self, query: Query, count: int) -> np.ndarray:
+    def likeliest(self, query: Query, count: int) -> NDArray[np.int64]:
         """Map rows to verify, int64 [≤ count]: the likeliest ones and the best of other places."""
         track = self._track(query.camera)
         return self._localizer.map.rows_of(query.camera)[track.filter.likeliest(count)]
 
     def update_verified(
-        self, query: Query, verified: Sequence[Verification], ratios: np.ndarray
+        self, query: Query, verified: Sequence[Verification], ratios: NDArray[np.float64]
     ) -> None:
         """Update with the log likelihood ratios [n] of verified map images."""
         track, rows = self._track(query.camera), self._localizer.map.rows_of(query.camera)
@@ -132,7 +135,7 @@ class Tracker:
         place_map, rows = self._localizer.map, self._localizer.map.rows_of(query.camera)
         inliers = {item.row: item.inliers for item in verified}
 
-        def detail(chosen: np.ndarray) -> np.ndarray:
+        def detail(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
             similarity = self._localizer.fine_scores(query, rows[chosen]) / TEMPERATURE
             agreeing = np.array([inliers.get(int(row), 0) for row in rows[chosen]])
             return similarity + RATIO_PER_INLIER * agreeing
@@ -196,7 +199,7 @@ def fuse_verified(
     return pose, 0
 
 
-def poses_of_base(place_map: PlaceMap, camera: str, rows: np.ndarray) -> np.ndarray:
+def poses_of_base(place_map: PlaceMap, camera: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """map_from_base of a camera's images, [N, 7] tx ty tz qx qy qz qw."""
     camera_from_base = mount(place_map.header.cameras, camera).inverse()
     rotations = Rotation.from_quat(place_map.poses[rows, 3:])
@@ -205,7 +208,7 @@ def poses_of_base(place_map: PlaceMap, camera: str, rows: np.ndarray) -> np.ndar
     return np.hstack([positions, turned.as_quat()])
 
 
-def neighbour_similarity(codes: np.ndarray, steps: np.ndarray) -> float:
+def neighbour_similarity(codes: NDArray[np.int8], steps: NDArray[np.float32]) -> float:
     """Cosine that one in ten pairs of consecutive map images exceeds; 0 for one image.
 
     codes: int8 [N, d]; steps: value of one unit [d]; NEIGHBOUR_PAIRS of them, evenly taken.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Posed images → map: choose keyframes, encode, write. Progress is shown and survives a kill."""
+"""Map building from posed images: keyframe selection, encoding, crash-safe writing."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def build_map(
     show_progress: bool = True,
     encoder: BatchEncoder | None = None,
 ) -> PlaceMap:
-    """Build a map, or finish one that was killed.
+    """Build a map, or resume a build that was killed.
 
-    encoder: None encodes in this process. Images without a pose or unreadable ones are left out
-    and counted in map.json. Raises MapError (output exists, disk full, nothing usable, unknown
+    encoder: None encodes in this process. Images without a pose or unreadable ones are skipped and
+    counted in map.json. Raises MapError (output exists, disk full, nothing usable, unknown
     domain).
     """
     identity, quiet = source.identity, not show_progress
@@ -56,7 +56,7 @@ def build_map(
 
 
 def write_indices(place_map: PlaceMap) -> list[Path]:
-    """Write the index of every camera with so many images that it is worth one; returns them."""
+    """Write the inverted file of each camera with more than FLAT images. Returns their paths."""
     written = []
     for camera in place_map.cameras():
         rows = place_map.rows_of(camera)
@@ -68,7 +68,7 @@ def write_indices(place_map: PlaceMap) -> list[Path]:
 
 @dataclass
 class _Batch:
-    """Images under way, and how far the input was consumed when the last of them came."""
+    """Images being encoded, and the position in the input after the last of them."""
 
     records: list[ImageRecord]
     seen: int
@@ -77,10 +77,10 @@ class _Batch:
 
 
 class MapBuilder:
-    """Takes posed images one by one and writes a map. Use as a context manager.
+    """Builds a map from posed images, one by one. Use as a context manager.
 
-    encoder: None encodes in this process. live: images come from a sensor, so a resumed build
-    continues with new ones instead of being given the old ones again.
+    encoder: None encodes in this process. live: images are from a sensor, so a resumed build
+    continues with new images; else it is given all of them again and skips those it has.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class MapBuilder:
         live: bool = False,
     ) -> None:
         if not model.identity:
-            raise MapError("the model was never saved: a map needs a model directory to refer to")
+            raise MapError("the model was never saved: a map refers to a model directory")
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
         self._info = info
@@ -117,12 +117,12 @@ class MapBuilder:
             output, header, dimensions, hashlib.sha256(source.encode()).hexdigest()
         )
         self._seen = self._writer.position if live else 0
-        self._unposed = self._writer.skipped  # with those that could not be read before a kill
+        self._unposed = self._writer.skipped  # with those that were unreadable before a kill
         self._unreadable = 0
         self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
         self._encoder = encoder or LocalEncoder(model, config.descriptor, device, keypoints)
         self._gathered: list[PosedImage] = []
-        self._under_way: deque[_Batch] = deque()
+        self._pending: deque[_Batch] = deque()
         self._since_commit = 0
 
     def __enter__(self) -> MapBuilder:
@@ -135,12 +135,12 @@ class MapBuilder:
     @property
     def count(self) -> int:
         """Images in the map so far."""
-        under_way = sum(len(batch.records) for batch in self._under_way)
-        return self._writer.count + len(self._gathered) + under_way
+        pending = sum(len(batch.records) for batch in self._pending)
+        return self._writer.count + len(self._gathered) + pending
 
     def add(self, item: PosedImage) -> bool:
-        """Offer an image; True if it was kept as a keyframe."""
-        resumed = self._seen < self._writer.position  # was dealt with before the kill
+        """Add an image; True if it was selected as a keyframe."""
+        resumed = self._seen < self._writer.position  # processed before the kill
         pose = item.record.map_from_camera
         if pose is None:
             self._seen += 1
@@ -158,15 +158,15 @@ class MapBuilder:
         return kept
 
     def commit(self) -> None:
-        """Encode what waits and make it survive a kill."""
+        """Encode and commit all images added so far."""
         self._submit()
-        while self._under_way:
-            self._write(self._under_way.popleft())
+        while self._pending:
+            self._write(self._pending.popleft())
         self._writer.commit(self._seen, self._unposed + self._unreadable)
         self._since_commit = 0
 
     def finish(self) -> PlaceMap:
-        """Write the rest and open the finished map."""
+        """Write the remaining images and open the finished map. Raises MapError."""
         self.commit()
         skipped = self._unposed + self._unreadable
         if not self._writer.count:
@@ -196,20 +196,20 @@ class MapBuilder:
         return self._domains.choose(record.stamp_ns, latitude, longitude).name
 
     def _submit(self) -> None:
-        """Send what was gathered off; write what comes back."""
+        """Submit the gathered images for encoding; write finished batches."""
         if self._gathered:
             records = [item.record for item in self._gathered]
             rows = self._encoder.submit(records[0].domain, self._gathered)
-            self._under_way.append(_Batch(records, self._seen, self._unposed, rows))
+            self._pending.append(_Batch(records, self._seen, self._unposed, rows))
             self._gathered = []
-        while len(self._under_way) > self._encoder.ahead:
-            self._write(self._under_way.popleft())
+        while len(self._pending) > self._encoder.ahead:
+            self._write(self._pending.popleft())
 
     def _write(self, batch: _Batch) -> None:
-        """Append a batch; from time to time make all up to it survive a kill."""
+        """Append a batch; commit after every `checkpoint_every` images."""
         for record, row in zip(batch.records, batch.rows(), strict=True):
             if isinstance(row, str):
-                logger.warning("left out of the map: %s", row)
+                logger.warning("skipped: %s", row)
                 self._unreadable += 1
             else:
                 self._writer.add(record, *row)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coarse descriptors → a few hundred bytes whose inner products are theirs, learned on the map.
+"""Descriptor compression: uncentred PCA learned on the map, then int8 scalar quantization.
 
-A map's descriptors lie near a low subspace. Its principal directions, about the origin so that
-inner products keep their meaning, take a descriptor [D] to coordinates [d]; a query is projected
-alike. Coordinates are stored as int8, each with its own step. Fine descriptors are stored as int8
-whole, since their cells are needed for shifts and activation maps.
+The descriptors [D] of a map and its queries are projected to the principal components [d] of the
+map's, about the origin, so that inner products are preserved. Each component is quantized with its
+own step. Fine descriptors are quantized without projection: shifts and activation maps need cells.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_FLOATS = 2**26  # descriptors to learn from hold so many numbers at most (256 MiB)
-MARGIN = 1.1  # largest coordinate told apart from larger ones, over the largest one seen
+SAMPLE_FLOATS = 2**26  # size of the sample to learn from, at most (256 MiB)
+MARGIN = 1.1  # range of a code over the largest coordinate of the sample; beyond, codes saturate
 LEVELS = 127
-NEGLIGIBLE = 1e-7  # share of the largest variance below which a direction is noise
+NEGLIGIBLE = 1e-7  # share of the largest variance below which a component is noise
 CHUNK = 256  # descriptors projected at once
 
 Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
@@ -26,14 +25,14 @@ Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
 
 @dataclass(frozen=True)
 class Projection:
-    """directions: orthonormal rows, float16 [d, D]. steps: value of one unit of a code [d]."""
+    """directions: principal components, orthonormal rows [d, D]. steps: quantization steps [d]."""
 
     directions: NDArray[np.float16]
     steps: NDArray[np.float32]
 
     @property
     def size(self) -> int:
-        """Bytes of one code."""
+        """Size of a code [bytes]."""
         return len(self.steps)
 
     def project(self, rows: Rows) -> NDArray[np.float32]:
@@ -52,16 +51,15 @@ class Projection:
         return codes.astype(np.float32) * self.steps
 
 
-def learn(rows: Rows, size: int) -> Projection:
-    """The projection of descriptors [N, D], possibly memory-mapped, to at most `size` coordinates.
+def learn_projection(rows: Rows, size: int) -> Projection:
+    """PCA of descriptors [N, D], possibly memory-mapped, to at most `size` components.
 
-    There are no more than descriptors and than directions in which these vary. A long array is
-    learned from evenly spaced rows.
+    Fewer where the descriptors have a lower rank. A long array is sampled at evenly spaced rows.
     """
     count = max(1, min(len(rows), SAMPLE_FLOATS // rows.shape[1]))
     chosen = np.linspace(0, len(rows) - 1, count).astype(int)
     sample = np.asarray(rows[chosen], np.float32)
-    few = len(sample) <= sample.shape[1]  # then their inner products tell the same for less
+    few = len(sample) <= sample.shape[1]  # then the Gram matrix is smaller than the covariance
     products = sample @ sample.T if few else sample.T @ sample
     variances, mixtures = np.linalg.eigh(products.astype(np.float64))
     order = np.argsort(-variances)[:size]
@@ -78,7 +76,7 @@ def learn(rows: Rows, size: int) -> Projection:
 
 
 def to_int8(rows: Rows) -> NDArray[np.int8]:
-    """Descriptors [..., D] → int8 codes of the same directions; zeros stay zeros."""
+    """Quantize descriptors [..., D] to int8 [..., D] up to their norm; zeros stay zeros."""
     rows = np.asarray(rows, np.float32)
     scale = np.abs(rows).max(-1, keepdims=True).clip(1e-30) / LEVELS
     units: NDArray[np.float32] = np.rint(rows / scale)

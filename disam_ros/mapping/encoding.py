@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of images → descriptors: reading ahead on a thread, encoding on the caller's."""
+"""Batch encoding of map images: a thread reads ahead, the caller's thread encodes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from disam_ros.mapping.keypoints import KeypointMaker
 from disam_ros.models.descriptor import describe
 from disam_ros.models.model import Model
 
-# Of each image its coarse and fine descriptor float32 [D] and, if asked for, its row of keypoints
-# uint8 [B]; or why it cannot be read
+# By image: coarse and fine descriptor float32 [D] and optionally a row of keypoints uint8 [B], or
+# the reason why it cannot be read
 Encoded = list[tuple[NDArray[Any], ...] | str]
-# Of each image its network input [3, H, W] and row of keypoints, if any; or why it cannot be read
+# By image: network input [3, H, W] and optionally a row of keypoints, or the reason
 Read = list[tuple[Tensor, tuple[NDArray[np.uint8], ...]] | str]
 
 
 class BatchEncoder(Protocol):
-    """Takes batches and gives their descriptors back in any order they are asked for.
+    """Encodes batches asynchronously; results can be fetched in any order.
 
-    ahead: batches that may be under way before the first is asked for.
+    ahead: number of batches to submit before the first result is fetched.
     """
 
     ahead: int
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
-        """Begin with a batch of one domain; calling the result waits for its descriptors."""
+        """Start a batch of one domain; calling the result waits for its descriptors."""
 
     def close(self) -> None:
-        """Let go of what is still under way."""
+        """Cancel pending batches."""
 
 
 class LocalEncoder:
@@ -70,7 +70,7 @@ class LocalEncoder:
 def read_images(
     items: Sequence[PosedImage], size: tuple[int, int], keypoints: KeypointMaker | None = None
 ) -> Read:
-    """Images as a network of that input size (height, width) takes them, with their keypoints.
+    """Network inputs of a size (height, width), and keypoints.
 
     Raises DatasetError for a damaged depth map.
     """
@@ -93,7 +93,7 @@ def encode(
     config: DescriptorConfig,
     device: torch.device | str = "cpu",
 ) -> Encoded:
-    """Descriptors of the images that could be read, in their places."""
+    """Descriptors of the images that could be read, in the order of the images."""
     tensors = [item[0] for item in read if not isinstance(item, str)]
     if not tensors:
         return [item for item in read if isinstance(item, str)]

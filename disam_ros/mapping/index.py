@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coarse search: map images whose codes have the largest inner products with a query.
+"""Coarse retrieval: maximum inner product search over the int8 codes of the map images.
 
-Up to FLAT images every code is compared. A larger map is divided into cells of similar codes; the
-cells that resemble the query are searched by the leading coordinates of their codes (IndexIVF of
-faiss), and a shortlist is compared in full. This index is a file of the map, which is memory-mapped
-as the codes are. Where a place is given, only the images around it are compared.
+Exhaustive up to FLAT images. A larger map has an inverted file (faiss IndexIVF): the cells nearest
+to the query are searched by the leading coordinates of the codes, and a shortlist is re-ranked by
+all coordinates. The index is a file of the map, memory-mapped like the codes. With a position, only
+the images within a radius are searched.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from disam_ros.mapping.compression import LEVELS, Projection
 
 logger = logging.getLogger(__name__)
 
-FLAT = 20_000  # images up to which all are compared
+FLAT = 20_000  # images, above which an inverted file is used
 CHUNK = 8192  # codes added at once
-LEARNING = 64  # images per cell that cells are learned from, if there are so many
-FEWEST = 2  # images per cell, on average
-CELLS_PER_ROOT = 2.0  # cells: so many times the square root of the number of images
+LEARNING = 64  # training images per cell for k-means, at most
+FEWEST = 2  # images per cell on average, at least
+CELLS_PER_ROOT = 2.0  # number of cells over the square root of the number of images
 PROBED = 1 / 6  # share of the cells that are searched
-LEADING = 96  # coordinates, those of most variance, that cells are made of and searched by
-SHORTLIST = 500  # images compared in full
+LEADING = 96  # coordinates of largest variance, by which cells are clustered and searched
+SHORTLIST = 500  # images re-ranked by all coordinates
 SEED = 0
 
 Codes = NDArray[np.int8]  # [N, d]
@@ -42,17 +42,17 @@ Bonus = NDArray[np.float64] | float
 
 
 class CoarseIndex(Protocol):
-    """Rows with the largest inner products."""
+    """Maximum inner product search."""
 
     def search(self, query: Query, count: int) -> Found:
-        """Rows and scores of the `count` best images, best first; fewer if there are no more.
+        """Rows and scores of the `count` best images, best first, or of all if there are fewer.
 
         query: coordinates float32 [d] (compression.py). Returns int64 [n] and float32 [n].
         """
 
 
 class FlatIndex:
-    """Compares every code [N, d] on the CPU."""
+    """Exhaustive search of codes [N, d] on the CPU."""
 
     def __init__(self, codes: Codes, projection: Projection) -> None:
         kind = faiss.ScalarQuantizer.QT_8bit
@@ -64,14 +64,14 @@ class FlatIndex:
 
 
 class CellIndex:
-    """Compares codes [N, d] of the cells that resemble the query; cells are read from a file."""
+    """Search of codes [N, d] by an inverted file, memory-mapped, with re-ranking."""
 
     def __init__(self, path: Path, codes: Codes, projection: Projection) -> None:
-        """Raises ValueError where the file is not an index of so many images."""
+        """Raises ValueError where the file is not an index of these codes."""
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
             self._cells = faiss.extract_index_ivf(self._index)
-            # its 32 threads that read ahead take longer than the search
+            # starting faiss's 32 prefetch threads takes longer than the search
             lists = faiss.downcast_InvertedLists(self._cells.invlists)  # type: ignore[arg-type]
             lists.prefetch_nthread = 0  # type: ignore[attr-defined]
         except RuntimeError as error:
@@ -79,7 +79,7 @@ class CellIndex:
         expected = (len(codes), min(LEADING, projection.size))
         if (self._index.ntotal, self._index.d) != expected:
             found = f"{self._index.ntotal} images by {self._index.d} coordinates"
-            raise ValueError(f"{path} is of {found}, expected {expected[0]} by {expected[1]}")
+            raise ValueError(f"{path} has {found}, expected {expected[0]} by {expected[1]}")
         self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
         self._codes, self._projection = np.asarray(codes), projection
 
@@ -90,7 +90,7 @@ class CellIndex:
 
 
 class TorchIndex:
-    """Compares every code on a device; search is one matrix–vector product."""
+    """Exhaustive search on a device: one matrix–vector product."""
 
     def __init__(self, codes: Codes, projection: Projection, device: torch.device | str) -> None:
         parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
@@ -104,7 +104,7 @@ class TorchIndex:
 
 
 class PlaceIndex:
-    """Compares the codes [N, d] of the images around a place. positions: metres [N, 3]."""
+    """Search of codes [N, d] among the images near a position. positions: [N, 3] [m]."""
 
     def __init__(
         self, codes: Codes, projection: Projection, positions: NDArray[np.float64]
@@ -113,17 +113,17 @@ class PlaceIndex:
         self._tree = cKDTree(positions[:, :2])
 
     def search(self, query: Query, count: int, x: float, y: float, radius: float) -> Found:
-        """As CoarseIndex, among the images within `radius` metres of (x, y); empty if none is."""
+        """As CoarseIndex, among the images within `radius` [m] of (x, y); may be empty."""
         return self.best(query, count, self.near(x, y, radius))
 
     def near(self, x: float, y: float, radius: float) -> NDArray[np.int64]:
-        """Rows (int64) of the images within `radius` metres of (x, y)."""
+        """Rows int64 [n] of the images within `radius` [m] of (x, y)."""
         return np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
 
     def best(self, query: Query, count: int, rows: NDArray[np.int64], bonus: Bonus = 0.0) -> Found:
-        """As CoarseIndex, among some rows [n].
+        """As CoarseIndex, among given rows [n].
 
-        bonus: [n], is added to their scores for the choice, not in what is returned.
+        bonus: [n], added to the scores for ranking, not to the returned scores.
         """
         return _best(self._codes, self._projection, rows, query, count, bonus)
 
@@ -131,21 +131,21 @@ class PlaceIndex:
 def open_index(
     codes: Codes, projection: Projection, device: torch.device, path: Path | None = None
 ) -> CoarseIndex:
-    """The index that fits the device and the size. path: where a file of cells may lie."""
+    """The index for the device and the map size. path: of the inverted file, if there is one."""
     if device.type != "cpu":
         return TorchIndex(codes, projection, device)
     if len(codes) > FLAT and path is not None:
         try:
             return CellIndex(path, codes, projection)
         except ValueError as error:
-            logger.warning("%s; comparing all codes, which is slower: run 'disam index'", error)
+            logger.warning("%s; searching exhaustively, which is slower: run 'disam index'", error)
     return FlatIndex(codes, projection)
 
 
 def write_cells(path: Path, codes: Codes, projection: Projection) -> None:
-    """Divide codes [N, d] into cells and write the index that CellIndex reads.
+    """Cluster codes [N, d] into cells and write the inverted file for CellIndex, atomically.
 
-    The file appears when it is complete. Raises MapError where the disk is full or read-only.
+    Raises MapError where the disk is full or read-only.
     """
     leading = Projection(projection.directions[:LEADING], projection.steps[:LEADING])
     codes, size = codes[:, :LEADING], leading.size
@@ -167,13 +167,13 @@ def write_cells(path: Path, codes: Codes, projection: Projection) -> None:
             faiss.write_index(index, writer)
     except (RuntimeError, OSError) as error:
         raise MapError(
-            f"the index {path} cannot be written: {error}; the map is whole without it, only slower"
-            f" to search: free space or make it writable, then run 'disam index'"
+            f"the index {path} cannot be written: {error}; the map is complete without it, but "
+            f"slower to search: free space or make it writable, then run 'disam index'"
         ) from error
 
 
 def _nearest(index: faiss.Index, query: Query, count: int) -> Found:
-    """Rows and scores that faiss finds, on one thread: more only wait for each other."""
+    """Search by faiss on a single thread: several wait for each other at one query."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -191,8 +191,8 @@ def _best(
     count: int,
     bonus: Bonus = 0.0,
 ) -> Found:
-    """The `count` rows of largest inner product (plus bonus) among some, and their scores."""
-    # no matrix product: its threads cost more than so few rows
+    """The `count` rows of largest inner product (plus bonus) among given rows, and their scores."""
+    # no matrix product: its threads cost more than these few rows
     scores = np.einsum("nd,d->n", codes[rows].astype(np.float32), query * projection.steps)
     best = np.argsort(-(scores + bonus))[:count]
     return rows[best], scores[best]
@@ -203,9 +203,9 @@ def _add(
     codes: Codes,
     projection: Projection,
 ) -> None:
-    """Add codes [N, d] to an index with an 8 bit quantizer, whose levels become those of the codes.
+    """Add codes [N, d] to an index whose 8 bit quantizer is set to the levels of the codes.
 
-    So none is rounded twice: a level is half a unit from the ends of its interval.
+    No code is rounded twice: a level is half a step from the ends of its interval.
     """
     ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
     levels = np.concatenate([end * projection.steps for end in ends]).astype(np.float32)

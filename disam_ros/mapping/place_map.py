@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map on disk.
+"""Map directory: poses, coarse and fine descriptors and keypoints of the map images.
 
     map.json         format version, model identity, frame, cameras, settings, counts, checksums
     images.csv       one row per map image (dataset.IMAGE_COLUMNS); row number = descriptor row
     poses.npy        the same map_from_camera, float64 [N, 7]: tx ty tz qx qy qz qw
-    cameras.npy      int16 [N]: which of map.json's camera_names each is of
+    cameras.npy      int16 [N]: camera of each image, an index of map.json's camera_names
     coarse.npy       coarse descriptors, int8 [N, d] (compression.py)
-    directions.npy   what projects to them, float16 [d, D]
-    steps.npy        value of one unit of them, float32 [d]
-    index_K.faiss    of a large map: cells of camera K's coarse descriptors (index.py)
+    directions.npy   their principal components, float16 [d, D]
+    steps.npy        their quantization steps, float32 [d]
+    index_K.faiss    of a large map: inverted file of camera K's coarse descriptors (index.py)
     fine.npy         fine descriptors up to their norm, int8 [N, D_fine]
-    keypoints.npy    optional, named in map.json: points to verify a place by (keypoints.py)
+    keypoints.npy    optional, named in map.json: for geometric verification (keypoints.py)
 
-A map is written to `<name>.part` and renamed when complete, so what carries the name is whole.
+A map is written to `<name>.part` and renamed when complete: a map of its final name is complete.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ FORMAT_VERSION = 2
 PROJECTION = ("directions.npy", "steps.npy")
 ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *PROJECTION, "fine.npy")
 DATA_FILES = ("images.csv", *ARRAYS)
-CHECKED = 2**28  # bytes of a file up to which its checksum is verified at opening
+CHECKED = 2**28  # size [bytes] up to which the checksum of a file is verified at opening
 
 
 @dataclass(frozen=True)
 class MapHeader:
-    """What map.json says besides counts and checksums."""
+    """Contents of map.json except for counts and checksums."""
 
     model_identity: str
     model_name: str
@@ -56,7 +56,7 @@ class MapHeader:
 
     @property
     def data_files(self) -> tuple[str, ...]:
-        """Files of the map besides map.json and indices."""
+        """Files of the map except for map.json and indices."""
         return (*DATA_FILES, FILE) if self.keypoints else DATA_FILES
 
     def to_json(self) -> dict[str, Any]:
@@ -80,12 +80,12 @@ class MapHeader:
 
 
 class PlaceMap:
-    """A complete map, opened for reading; arrays stay on disk, memory-mapped, rows are read lazily.
+    """A complete map, opened for reading; arrays are memory-mapped, records are parsed on access.
 
-    records: rows of images.csv. poses, coarse, fine: the arrays. projection: makes `coarse`.
-    verify: compare checksums; None does so for files up to CHECKED bytes, False for none. Sizes
-    are always compared. Raises MapError when the directory is missing, half-written, damaged or of
-    another version.
+    records: rows of images.csv. poses, coarse, fine: the arrays. projection: of coarse descriptors.
+    verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
+    Sizes are always compared. Raises MapError when the directory is missing, half-written, damaged
+    or of another version.
     """
 
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
@@ -136,7 +136,7 @@ class PlaceMap:
         return sorted(self._camera_names)
 
     def index_path(self, camera: str) -> Path:
-        """Where the index of a large map lies (index.py); it can be made anew at any time."""
+        """Path of a camera's inverted file (index.py); it can be rebuilt at any time."""
         return self.directory / f"index_{self._camera_names.index(camera)}.faiss"
 
     def keypoints(self, row: int) -> MapKeypoints:
@@ -149,7 +149,7 @@ class PlaceMap:
         return MapKeypoints.of_row(self._keypoints[row])
 
     def spacing(self) -> float:
-        """Median distance (metres) between consecutive map images of one camera."""
+        """Median distance [m] between consecutive map images of a camera."""
         steps = [0.0]
         for camera in self.cameras():
             track = self.poses[self.rows_of(camera), :3]
@@ -163,10 +163,10 @@ class PlaceMap:
         if verify is None:
             verify = path.stat().st_size <= CHECKED
         if verify and file_sha256(path) != sha256:
-            raise MapError(f"{path} is damaged: its SHA-256 is not the one in map.json")
+            raise MapError(f"{path} is damaged: its SHA-256 differs from map.json")
 
     def _load_keypoints(self) -> NDArray[np.void] | None:
-        """Rows [N] of KeypointHeader.row_type; None where there are none."""
+        """Rows [N] of KeypointHeader.row_type; None for a map without keypoints."""
         if self.header.keypoints is None:
             return None
         rows, kind = self._load_array(FILE), self.header.keypoints.row_type

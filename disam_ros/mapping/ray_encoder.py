@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoding on a Ray cluster (`pip install 'disam_ros[ray]'`): the same map, from more machines.
+"""Distributed encoding on a Ray cluster (`pip install 'disam_ros[ray]'`); the map is the same.
 
-Images are read where they are encoded, so a dataset directory must lie at the same path on all
-machines. Work of a machine that dies is done again on another.
+Images are read by the workers, so a dataset directory must have the same path on all machines.
+Batches of a machine that fails are retried on another.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from disam_ros.mapping.encoding import Encoded, encode, read_images
 from disam_ros.mapping.keypoints import KeypointMaker
 from disam_ros.models.model import Model
 
-PER_CPU = 2  # batches under way for each core of the cluster
-RETRIES = 5  # times that a batch is done again after its worker died
+PER_CPU = 2  # batches in flight per core of the cluster
+RETRIES = 5  # of a batch whose worker died
 
 
 class RayEncoder:
-    """Encodes on the cores of a cluster, one batch a core.
+    """Encodes on the cores of a cluster, one batch per core.
 
-    address: of the cluster, as ray.init takes it; 'auto' finds a running one, 'local' starts one on
-    this machine. Raises ConfigError where Ray is absent or there is no such cluster.
+    address: of the cluster, as for ray.init; 'auto' finds a running one, 'local' starts one on this
+    machine. Raises ConfigError where Ray is not installed or the cluster not reachable.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def _encode(
     config: DescriptorConfig,
     keypoints: KeypointMaker | None,
 ) -> Encoded:
-    """On a worker, which has one core."""
+    """Encode on a worker, which has one core."""
     torch.set_num_threads(1)
     return encode(model, domain, read_images(items, model.network.image_size, keypoints), config)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Appends images and descriptors to `<map>.part`, safe against a kill at any moment.
+"""Crash-safe map writing: append to `<map>.part`, commit, compress and rename.
 
-Rows are appended to plain files; every commit flushes them to disk and then replaces
-`progress.json`, which says how many rows count. Opening again cuts the files back to that number
-and goes on. `finish` compresses the coarse descriptors, which wait in full in a file of their own,
+Rows are appended to plain files; a commit syncs them to disk and then replaces `progress.json`,
+which holds the number of valid rows. Reopening truncates the files to that number and resumes.
+`finish` compresses the coarse descriptors, until then stored uncompressed in a file of their own,
 writes map.json and renames the directory.
 """
 
@@ -23,21 +23,23 @@ from numpy.typing import NDArray
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
 from disam_ros.files import file_sha256, part_of, sync, sync_directory, write_json
-from disam_ros.mapping.compression import CHUNK, learn, to_int8
+from disam_ros.mapping.compression import CHUNK, learn_projection, to_int8
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader
 
-NPY_HEADER_BYTES = 128  # what numpy writes for a two-dimensional array, with room to grow
-WHOLE = "coarse_whole.npy"  # coarse descriptors until they are compressed
-DTYPES: dict[str, np.dtype[Any]] = {WHOLE: np.dtype(np.float16), "fine.npy": np.dtype(np.int8)}
+NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow
+UNCOMPRESSED = "coarse_whole.npy"  # coarse descriptors until they are compressed
+DTYPES: dict[str, np.dtype[Any]] = {
+    UNCOMPRESSED: np.dtype(np.float16),
+    "fine.npy": np.dtype(np.int8),
+}
 
 
 class MapWriter:
-    """An unfinished map.
+    """A half-built map, new or resumed.
 
-    header: what the map will say of itself. source: any text naming the input; a half-built map
-    of another header or source is refused. position, skipped: how far the input was consumed at
-    the last commit, and how many images of it were left out.
+    source: identity of the input; a half-built map of another header or source is refused.
+    position, skipped: inputs consumed at the last commit, and how many of them were skipped.
     Raises MapError when the output exists, belongs to another build, or the disk is full.
     """
 
@@ -52,7 +54,7 @@ class MapWriter:
         self.position = 0
         self.skipped = 0
         self._header = header
-        self._dimensions = {WHOLE: dimensions["coarse"], "fine.npy": dimensions["fine"]}
+        self._dimensions = {UNCOMPRESSED: dimensions["coarse"], "fine.npy": dimensions["fine"]}
         self._kinds = dict(DTYPES)
         if header.keypoints:
             self._dimensions[FILE] = header.keypoints.row_type.itemsize
@@ -68,31 +70,31 @@ class MapWriter:
         fine: NDArray[np.float32],
         keypoints: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Append one image. `record.id` and `.path` are replaced; coarse, fine: [D] each;
-        keypoints: uint8 [B], of a map that has them.
+        """Append an image. coarse, fine: [D] each; keypoints: uint8 [B], for a map with keypoints.
 
-        Raises MapError where the descriptors are not finite, or there is no pose.
+        `record.id` and `record.path` are replaced. Raises MapError for descriptors that are not
+        finite, and without a pose.
         """
         if record.map_from_camera is None:
             raise MapError(f"{record.source or record.id} has no pose: a map image needs one")
         if not (np.isfinite(coarse).all() and np.isfinite(fine).all()):
             raise MapError(
-                f"the model makes descriptors that are not finite of {record.source or record.id}: "
-                f"its weights are damaged or its training went astray"
+                f"descriptors of {record.source or record.id} are not finite: the weights of the "
+                f"model are damaged or its training has diverged"
             )
         if (keypoints is None) != (self._header.keypoints is None):
-            raise MapError("keypoints expected of all images of a map, or of none")
+            raise MapError("expected keypoints for all images of a map, or for none")
         with self._reporting_disk_errors():
             row = record_row(record) | {"id": self.count, "path": ""}
             self._csv.writerow(row)
-            self._arrays[WHOLE].write(coarse.astype(DTYPES[WHOLE]).tobytes())
+            self._arrays[UNCOMPRESSED].write(coarse.astype(DTYPES[UNCOMPRESSED]).tobytes())
             self._arrays["fine.npy"].write(to_int8(fine).tobytes())
             if keypoints is not None:
                 self._arrays[FILE].write(keypoints.tobytes())
         self.count += 1
 
     def commit(self, position: int, skipped: int = 0) -> None:
-        """Make everything added so far survive a kill; the input is consumed up to `position`."""
+        """Sync all added images to disk; the input is consumed up to `position`."""
         with self._reporting_disk_errors():
             for file in (self._table, *self._arrays.values()):
                 sync(file)
@@ -103,7 +105,7 @@ class MapWriter:
         self.position, self.skipped = position, skipped
 
     def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
-        """Complete the map and give it its name. extra: further entries of map.json."""
+        """Complete the map and rename it. extra: further entries of map.json. Raises MapError."""
         if not self.count:
             raise MapError("no image was added: a map needs at least one")
         with self._reporting_disk_errors():
@@ -119,32 +121,32 @@ class MapWriter:
             values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
             write_json(self.part / "map.json", values)
             self.part.rename(self.directory)
-            for name in ("progress.json", WHOLE):
+            for name in ("progress.json", UNCOMPRESSED):
                 (self.directory / name).unlink(missing_ok=True)
             sync_directory(self.directory.parent)
         return self.directory
 
     def _seal(self, name: str) -> str:
-        """Flush a file to disk, however it was written. Returns its SHA-256."""
+        """Sync a data file to disk. Returns its SHA-256."""
         with (self.part / name).open("r+b") as file:
             sync(file)
         return file_sha256(self.part / name)
 
     def _compress(self) -> None:
-        """Write coarse.npy and its projection from the whole descriptors."""
-        whole = np.load(self.part / WHOLE, mmap_mode="r")
-        projection = learn(whole, self._header.descriptor.coarse_size)
+        """Write coarse.npy and its projection from the uncompressed descriptors."""
+        rows = np.load(self.part / UNCOMPRESSED, mmap_mode="r")
+        projection = learn_projection(rows, self._header.descriptor.coarse_size)
         np.save(self.part / "directions.npy", projection.directions)
         np.save(self.part / "steps.npy", projection.steps)
-        shape = (len(whole), projection.size)
+        shape = (len(rows), projection.size)
         path = self.part / "coarse.npy"
         codes = np.lib.format.open_memmap(path, "w+", np.int8, shape)  # type: ignore[no-untyped-call]
-        for start in range(0, len(whole), CHUNK):
-            codes[start : start + CHUNK] = projection.encode(whole[start : start + CHUNK])
+        for start in range(0, len(rows), CHUNK):
+            codes[start : start + CHUNK] = projection.encode(rows[start : start + CHUNK])
         codes.flush()
 
     def _tabulate(self) -> list[str]:
-        """Write poses.npy and cameras.npy from images.csv; returns the names of the cameras."""
+        """Write poses.npy and cameras.npy from images.csv. Returns the camera names."""
         records = RecordTable(self.part / "images.csv")
         poses = np.zeros((len(records), 7))
         cameras = np.zeros(len(records), np.int16)
@@ -159,7 +161,7 @@ class MapWriter:
         return list(names)
 
     def _triangulate(self, cameras: list[str]) -> None:
-        """Give depths to keypoints that have none; after a kill in between it does the same."""
+        """Triangulate depths of keypoints without one; repeating it after a kill is harmless."""
         header = self._header.keypoints
         if header is None:
             return
@@ -174,7 +176,7 @@ class MapWriter:
         stored.flush()
 
     def close(self) -> None:
-        """Flush and close; what was committed can be resumed."""
+        """Sync and close the files; a later writer resumes from the last commit."""
         for file in (self._table, *self._arrays.values()):
             if not file.closed:
                 sync(file)
@@ -206,7 +208,7 @@ class MapWriter:
     def _read_progress(self) -> dict[str, Any] | None:
         path = self.part / "progress.json"
         if not path.exists():
-            return None  # killed before the first commit: nothing to keep
+            return None  # killed before the first commit: nothing to resume
         progress: dict[str, Any] = json.loads(path.read_text())
         if any(progress.get(k) != json.loads(json.dumps(v)) for k, v in self._identity.items()):
             raise MapError(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs a query's encoders: torch, or ONNX Runtime over the files of `disam export`.
+"""Inference backends of the query encoders: torch, or ONNX Runtime on the files of `disam export`.
 
-Maps are always built with torch; the features of both agree to disam_ros.export.TOLERANCE.
+Maps are always built with torch; the features of both agree to the TOLERANCE of export.py.
 
 An exported file is `<model directory>/onnx/<domain>.onnx`: input `image` float32 [B, 3, H, W] in
 [−1, 1] as image.to_tensor gives it, outputs `z_coarse` and `z_fine` [B, C, h, w], and the metadata
@@ -34,11 +34,11 @@ INPUT = "image"
 OUTPUTS = ("z_coarse", "z_fine")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-KEPT_BYTES, LARGEST_KEPT = 128 << 20, 32 << 20
+KEPT_BYTES, LARGEST_KEPT = 128 << 20, 32 << 20  # freed memory, and a block, to keep at most
 
 
 class Backend(Protocol):
-    """Runs the two encoders of a domain; once where they are one, as in a global model."""
+    """Runs both encoders of a domain, or the shared one of a global model once."""
 
     name: str
 
@@ -48,7 +48,7 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """The model's own networks, on the device they are on; on a CPU in the form fastest there."""
+    """The model's networks on their device; on a CPU in its fastest memory format."""
 
     name = "torch"
 
@@ -56,7 +56,7 @@ class TorchBackend:
         self._model = model
         if device.type == "cpu":
             keep_freed_memory()
-            if model.network.depthwise:  # the paper's encoder is faster without
+            if model.network.depthwise:  # the paper's encoder is slower with it
                 for encoder in (*model.coarse.values(), *model.fine.values()):
                     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -68,7 +68,7 @@ class TorchBackend:
 class OnnxBackend:
     """ONNX Runtime on the CPU, with as many threads as torch.
 
-    All domains are opened at once (some 25 ms each), so that a wrong file is told at the start and
+    All domains are loaded at once (some 25 ms each), so that a wrong file fails at the start and
     not at dusk. Raises ConfigError without onnxruntime, ModelError for a file that is missing,
     damaged or of another model.
     """
@@ -87,11 +87,11 @@ class OnnxBackend:
 def select_backend(
     name: str, model: Model, device: torch.device, model_dir: Path | None = None
 ) -> Backend:
-    """The backend of that name; 'auto' is onnx where it can run, which is only after an export.
+    """The backend of a name.
 
-    auto: onnx on a CPU where onnxruntime is installed and the model directory holds a file for each
-    domain, else torch. Raises ConfigError where the one asked for cannot run, ModelError for files
-    that are no good.
+    auto: onnx on a CPU where onnxruntime is installed and the model directory has an exported file
+    for each domain, else torch. Raises ConfigError where the chosen one cannot run, ModelError for
+    invalid files.
     """
     if name not in BACKENDS:
         raise ConfigError(f"backend '{name}' is unknown; use {', '.join(BACKENDS)}")
@@ -109,10 +109,10 @@ def select_backend(
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep up to 128 MiB that it freed, for the next layer and the next image.
+    """Raise malloc's trim and mmap thresholds: up to 128 MiB of freed memory stay in the process.
 
-    Else glibc gives a layer's output, some MB, back to the kernel and gets it again zeroed, page by
-    page, which takes a third of the mobile encoders' time. Does nothing with another C library.
+    Else glibc returns each layer's output, some MB, to the kernel and page faults on the next one
+    take a third of the mobile encoders' time. Does nothing with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -121,7 +121,7 @@ def keep_freed_memory() -> None:
 
 
 def open_session(path: Path) -> InferenceSession:
-    """An exported file, ready to run. Raises ConfigError without onnxruntime, ModelError."""
+    """Load an exported file. Raises ConfigError without onnxruntime, ModelError."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -133,7 +133,7 @@ def open_session(path: Path) -> InferenceSession:
         raise ModelError(f"{path} not found: run 'disam export --model {path.parent.parent}'")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that wait by spinning take the cores that other nodes need, and gain nothing here.
+    # Spinning threads take the cores from other nodes and make inference no faster.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -150,7 +150,7 @@ def run_session(session: InferenceSession, images: Tensor) -> tuple[Tensor, Tens
 
 
 def _ready(directory: Path | None, model: Model) -> bool:
-    """Whether the exported files can be used; logs what is in the way if there are any."""
+    """Whether the exported files can be used; logs why not if there are any."""
     if directory is None or not directory.is_dir():
         return False
     names = model.domain_names()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features → compact descriptors whose inner product is the coarse or fine similarity.
+"""Compact image descriptors whose inner product is the coarse or fine similarity.
 
-Features are pooled to a grid, then normalized as the metric asks (Eq. 16 or cosine). With a grid
-as large as the feature map this is the paper's metric exactly; what pooling costs in ranking is
-written in docs/performance.md.
+Features are average-pooled to a grid, then normalized for the metric (Eq. 16 or cosine). A grid as
+large as the feature map gives the paper's metric exactly; docs/performance.md has the loss in
+ranking of smaller ones.
 
 A global model's features are one cell [B, C, 1, 1]. Both similarities are then the cosine of the C
-numbers: Eq. 16 compares each channel's layout, of which one cell has none but the sign.
+channels: Eq. 16 compares the spatial layout of each channel, and one cell has only a sign.
 """
 
 from __future__ import annotations

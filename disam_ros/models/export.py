@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model → ONNX files, one per domain with both encoders in it, for ONNX Runtime and TensorRT.
+"""ONNX export of a model: one file per domain with both encoders, for ONNX Runtime and TensorRT.
 
-The files' form is told in disam_ros.backend.
+backend.py describes the file format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-OLDEST_TORCH = (2, 6)  # its exporter writes dynamic shapes
+OLDEST_TORCH = (2, 6)  # the first whose exporter supports dynamic shapes
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4  # largest difference of a feature, relative to the largest feature
 CHECK_BATCHES = (1, 3)
@@ -50,21 +50,21 @@ def export_onnx(
     """Write `<directory>/<domain>.onnx`, for all domains or some, on the CPU.
 
     Each file is run by ONNX Runtime and compared with torch. Returns the largest relative error by
-    domain. The directory appears when all files are right, or not at all. Raises ConfigError for a
-    missing package, DomainError for an unknown domain, ModelError where the directory is not empty,
-    cannot be written or a file does not give torch's features.
+    domain. The directory appears when all files are verified, or not at all. Raises ConfigError for
+    a missing package, DomainError for an unknown domain, ModelError where the directory is not
+    empty or cannot be written, or features differ from torch's by more than TOLERANCE.
     """
     directory = Path(directory)
     _require_packages()
     if not model.identity:
-        raise ModelError("the model was never saved: an export needs a model to refer to")
+        raise ModelError("the model was never saved: an export needs a saved model to refer to")
     if unknown := sorted(set(domains) - set(model.domain_names())):
         raise DomainError(
             f"model '{model.name}' has no domain {', '.join(unknown)}, only "
             f"{', '.join(model.domain_names())}"
         )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ModelError(f"{directory} is there already; choose a new directory or remove it")
+        raise ModelError(f"{directory} exists already; choose a new directory or remove it")
     names = domains or model.domain_names()
     try:
         with atomic_directory(directory) as part:
@@ -87,11 +87,11 @@ def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
-    assert program is not None  # it is with dynamo
+    assert program is not None  # since dynamo is set
     proto = program.model_proto
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
-        del part.metadata_props[:]  # source lines of the machine that exported
+        del part.metadata_props[:]  # source paths of the exporting machine
     return proto
 
 
@@ -101,7 +101,7 @@ def relative_error(values: Tensor, expected: Tensor) -> float:
 
 
 def _export_domain(model: Model, domain: str, path: Path) -> float:
-    """Write and check one file. Returns its largest relative error."""
+    """Write and verify one file. Returns its largest relative error."""
     import onnx
 
     pair = EncoderPair(model.coarse[domain], model.fine[domain]).eval()
@@ -124,7 +124,7 @@ def _export_domain(model: Model, domain: str, path: Path) -> float:
             expected = pair(images)
         pairs = zip(run_session(session, images), expected, strict=True)
         error = max(error, *(relative_error(z, z_torch) for z, z_torch in pairs))
-    if not error <= TOLERANCE:  # nan, too
+    if not error <= TOLERANCE:  # also for nan
         raise ModelError(
             f"the exported file of domain '{domain}' differs from torch by {error:.1e} of the "
             f"largest feature, expected at most {TOLERANCE:.0e}; try other versions of "
@@ -141,20 +141,20 @@ def _require_packages() -> None:
         )
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_TORCH:
         oldest = ".".join(str(part) for part in OLDEST_TORCH)
-        raise ConfigError(f"the export needs torch {oldest} or newer, here is {torch.__version__}")
+        raise ConfigError(f"the export needs torch {oldest} or newer, found {torch.__version__}")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's hundreds of remarks on its own work."""
+    """Suppress the exporter's log messages and warnings, of which there are hundreds."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [chatter.level for chatter in loggers]
-    for chatter in loggers:
-        chatter.setLevel(logging.ERROR)
+    levels = [exporter.level for exporter in loggers]
+    for exporter in loggers:
+        exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for chatter, level in zip(loggers, levels, strict=True):
-            chatter.setLevel(level)
+        for exporter, level in zip(loggers, levels, strict=True):
+            exporter.setLevel(level)

@@ -2,7 +2,7 @@
 """Import of the public DISAM / ComboGAN implementation's encoders into a model directory.
 
 Its files are `<PREFIX><i>.pth`, PREFIX such as `…/300_net_G`: i = 0…N−1 the encoders in domain
-order, N…2N−1 the decoders. They are pickles and are opened with `weights_only=True` alone.
+order, N…2N−1 the decoders. They are pickles, loaded with `weights_only=True` only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def import_checkpoint(
     fine: str | None = None,
     image_size: tuple[int, int] = (256, 256),
 ) -> Model:
-    """Read the encoders of a public checkpoint; width and blocks come from the weights.
+    """Import the encoders of a public checkpoint; width and blocks are inferred from the weights.
 
     coarse, fine: path prefixes; without `fine` the coarse encoders serve both stages.
     Raises ModelError when a file is missing, is not a plain weight file or differs in shape.

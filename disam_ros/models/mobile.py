@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second encoder: the trunk of EfficientNet-Lite0, small and with pretrained weights to be had.
+"""Mobile encoder: the EfficientNet-Lite0 backbone, cut at stride 16, with batch norm folded in.
 
 Tan & Le, EfficientNet (ICML 2019); the Lite variant has neither squeeze-and-excitation nor swish.
-The trunk ends after block 10 of 15, at 1/16 of the input's size, where features are linear. Batch
-normalization is folded into the convolutions when a weight file is read, so that an encoder is
-convolutions and biases alone.
+The backbone is cut after block 10 of 15, at the output of a linear bottleneck. Batch normalization
+is folded into the convolutions when a weight file is read: an encoder has convolutions and biases
+only.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class InvertedResidual(nn.Module):
 
 
 class _Convolution(nn.Conv2d):
-    """Zero padding as TensorFlow's 'same', which the weights were trained with."""
+    """Convolution with TensorFlow's 'same' zero padding, which the weights were trained with."""
 
     def __init__(
         self, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> None:
-        even = stride == 2  # one zero fewer in front than behind
+        even = stride == 2  # one zero fewer before than after
         padding = 0 if even else kernel // 2
         super().__init__(channels, out, kernel, stride, padding, groups=groups)
         self.margins = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if even else None
@@ -94,7 +94,7 @@ def read_backbone(path: Path | str) -> dict[str, Tensor]:
 
     The file is a PyTorch state dictionary with the common names (`_conv_stem`, `_bn0`,
     `_blocks.<k>._expand_conv`, …). Batch normalization is folded in; the head is left out.
-    Raises ModelError where the file cannot be read or is of another network.
+    Raises ModelError where the file cannot be read or is of another network architecture.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model directory: DISAM's coarse and fine encoder per domain, or a global model's branches.
+"""Model directory: DISAM's coarse and fine encoders by domain, or branches of a global model.
 
 model.json              format version, network, domains with their tags, provenance, hashes
 coarse.safetensors      encoder weights, keys `<domain>/<parameter>`
 fine.safetensors        the same for the fine stage
-descriptor.safetensors  instead of these two in a global model, keys `<branch>/<parameter>`
-domain.safetensors      optional: weights of the domain classifier; no part of the model's identity
+descriptor.safetensors  replaces these two in a global model, keys `<branch>/<parameter>`
+domain.safetensors      optional: weights of the domain classifier; not part of the model's identity
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ CLASSIFIER = "domain"  # the classifier's file and its key under sha256
 
 @dataclass
 class Model:
-    """Encoders by stage and domain name.
+    """Encoders by stage (coarse, fine) and domain name.
 
     `.coarse[domain]` and `.fine[domain]` map images [B, 3, H, W] in [−1, 1] to features
     [B, C, h, w]. In a global model both are the network of the domain's branch, which domains may
-    share, and features are one cell. Raises ModelError where branches and network do not fit.
+    share, and features are one cell. Raises ModelError where branches do not match the domains.
     """
 
     network: NetworkConfig | GlobalConfig
@@ -50,7 +50,7 @@ class Model:
         default_factory=dict
     )  # provenance: losses, data, commit, steps
     identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
-    classifier: DomainClassifier | None = None  # names the domain of an image
+    classifier: DomainClassifier | None = None  # predicts the domain of an image
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Model:
             )
 
     def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Coarse and fine features of images [B, 3, H, W]; once where both encoders are one."""
+        """Coarse and fine features of images [B, 3, H, W]; a shared encoder runs once."""
         coarse, fine = self.coarse[domain], self.fine[domain]
         z = coarse(images)
         return z, z if fine is coarse else fine(images)
@@ -77,15 +77,15 @@ class Model:
 
     @property
     def label(self) -> str:
-        """Name, kind and training in a few words, for people."""
+        """Human-readable name, kind and training."""
         steps, losses = (self.training.get(key) or {} for key in ("steps", "losses"))
         stages = [f"{stage} {n} steps of {', '.join(losses[stage])}" for stage, n in steps.items()]
         source = self.training.get("imported_from")
-        told = "; ".join(stages) or (f"imported from {source}" if source else "UNTRAINED")
+        text = "; ".join(stages) or (f"imported from {source}" if source else "UNTRAINED")
         if self.training.get("initial"):
-            told += f"; from {self.training['initial']}"
+            text += f"; from {self.training['initial']}"
         kinds = sorted({net.kind for net in self.coarse.values() if isinstance(net, GlobalNetwork)})
-        return f"{self.name} ({'; '.join([*kinds, told])})"
+        return f"{self.name} ({'; '.join([*kinds, text])})"
 
     def domain_names(self) -> list[str]:
         return [domain.name for domain in self.domains]
@@ -94,7 +94,7 @@ class Model:
 def create_model(
     network: NetworkConfig, domains: list[Domain], name: str = "", seed: int = 0
 ) -> Model:
-    """An UNTRAINED model with weights drawn from `seed`. All encoders of one stage start equal."""
+    """An UNTRAINED model with random weights of a seed. All encoders of a stage start equal."""
     if not domains:
         raise ModelError("a model needs at least one domain, got none")
     coarse, fine = (
@@ -112,10 +112,10 @@ def create_global_model(
     name: str = "",
     seed: int = 0,
 ) -> Model:
-    """An UNTRAINED global model with weights drawn from `seed`. All branches start equal.
+    """An UNTRAINED global model with random weights of a seed. All branches start equal.
 
-    branches: domain → name of its branch; None: one branch for the camera's domains, "ground", and
-    one for those from above, "aerial". Raises ModelError.
+    branches: domain → name of its branch; None: one branch "ground" for camera images and one
+    "aerial" for aerial images. Raises ModelError.
     """
     if not domains:
         raise ModelError("a model needs at least one domain, got none")
@@ -139,9 +139,9 @@ def global_model(
 
 
 def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
-    """Write a model directory: to a temporary name first, then renamed.
+    """Write a model directory: it appears when it is complete. Sets `model.identity`.
 
-    half: store encoders as float16 (half the size; they are used as float32 all the same).
+    half: store encoder weights as float16 (half the size); they are loaded as float32.
     Raises ModelError when the directory exists and is not empty.
     """
     directory = Path(directory)
@@ -177,11 +177,11 @@ def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
 def add_classifier(
     directory: Path | str, classifier: DomainClassifier, provenance: Mapping[str, Any]
 ) -> None:
-    """Put a domain classifier into a model directory or replace the one that is there.
+    """Add a domain classifier to a model directory, or replace its classifier.
 
-    provenance: for model.json, under training["domain_classifier"]. The model's identity stays, so
-    its maps stay valid. Killed at any point this leaves a directory that loads: model.json names
-    the file only while it is the right one. Raises ModelError.
+    provenance: stored in model.json, under training["domain_classifier"]. The model's identity does
+    not change, so its maps stay valid. After a kill at any moment the directory still loads:
+    model.json lists the file only while its checksum is valid. Raises ModelError.
     """
     directory = Path(directory)
     header = model_files.read_header(directory)
@@ -202,7 +202,7 @@ def add_classifier(
 
 
 def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Model:
-    """Read a model directory; networks are in eval mode and need no gradient.
+    """Load a model directory for inference: eval mode, no gradients.
 
     Raises ModelError when a file is missing, damaged (its SHA-256 differs) or does not fit.
     """
@@ -240,7 +240,7 @@ def _parse_network(values: Mapping[str, Any]) -> NetworkConfig | GlobalConfig:
 def _blank(
     network: NetworkConfig | GlobalConfig, domains: list[Domain], branches: Mapping[str, str]
 ) -> Model:
-    """A model whose weights are still to be read."""
+    """A model of the right shapes whose weights are yet to be loaded."""
     if isinstance(network, GlobalConfig):
         networks = {branch: GlobalNetwork(network) for branch in _branch_names(branches)}
         return global_model(network, domains, branches, networks)
@@ -249,7 +249,7 @@ def _blank(
 
 
 def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
-    """A network with random weights of a seed."""
+    """A network with random weights; the global random state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(network, GlobalConfig):
@@ -258,14 +258,14 @@ def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
 
 
 def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:
-    """Files of weights, in the order of the identity, and the networks in each by name."""
+    """Weight files, in the order of the identity, and the networks in each by name."""
     if model.branches:
         return {DESCRIPTOR: {model.branches[domain]: net for domain, net in model.coarse.items()}}
     return {stage: dict(getattr(model, stage)) for stage in STAGES}
 
 
 def _branch_names(branches: Mapping[str, str]) -> Iterable[str]:
-    """Each once. Raises ModelError."""
+    """Distinct branch names. Raises ModelError."""
     names = dict.fromkeys(branches.values())
     for name in names:
         if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):

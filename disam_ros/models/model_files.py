@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a model directory: read with their checksums, written whole or not at all."""
+"""Files of a model directory: checksummed reading, atomic writing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 
 
 def read_header(directory: Path) -> dict[str, Any]:
-    """model.json. Raises ModelError where it is missing, malformed or of another version."""
+    """Read model.json. Raises ModelError where it is missing, malformed or of another version."""
     path = directory / "model.json"
     if not path.is_file():
         raise ModelError(
@@ -31,12 +31,12 @@ def read_header(directory: Path) -> dict[str, Any]:
 
 
 def write_header(directory: Path, header: Mapping[str, Any]) -> None:
-    """Write model.json: the file is the old one or the new one, whole."""
+    """Write model.json atomically."""
     write_json(directory / "model.json", header)
 
 
 def write_networks(path: Path, networks: Mapping[str, nn.Module], dtype: torch.dtype) -> str:
-    """Weights of several networks, keys `<name>/<parameter>`. Returns the file's SHA-256."""
+    """Write weights of several networks, keys `<name>/<parameter>`. Returns the file's SHA-256."""
     weights = {
         f"{name}/{key}": value.detach().to("cpu", dtype).contiguous()
         for name, network in networks.items()
@@ -47,7 +47,7 @@ def write_networks(path: Path, networks: Mapping[str, nn.Module], dtype: torch.d
 
 
 def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) -> None:
-    """Fill networks from such a file. Raises ModelError as `read_network`."""
+    """Load the weights of several networks. Raises ModelError as `read_network`."""
     weights = _read_weights(path, sha256)
     for name, network in networks.items():
         prefix = f"{name}/"
@@ -56,7 +56,7 @@ def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) ->
 
 
 def write_network(path: Path, network: nn.Module) -> str:
-    """Weights of one network, old or new but whole. Returns the file's SHA-256."""
+    """Write the weights of one network atomically. Returns the file's SHA-256."""
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     with atomic_file(path, "wb") as file:
         file.write(save(weights))
@@ -64,7 +64,7 @@ def write_network(path: Path, network: nn.Module) -> str:
 
 
 def read_network(path: Path, sha256: str, network: nn.Module) -> None:
-    """Fill a network that is to be used, not trained: eval mode, no gradient.
+    """Load the weights of a network for inference: eval mode, no gradients.
 
     Raises ModelError where the file is missing, damaged (its SHA-256 differs) or does not fit.
     """
@@ -72,7 +72,7 @@ def read_network(path: Path, sha256: str, network: nn.Module) -> None:
 
 
 def identity(hashes: Mapping[str, str], files: Iterable[str]) -> str:
-    """What a map refers to: SHA-256 over the hashes of the files its descriptors come from."""
+    """Model identity that a map stores: SHA-256 over the hashes of the encoders' files."""
     return hashlib.sha256("".join(hashes[name] for name in files).encode()).hexdigest()
 
 
@@ -80,7 +80,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"{path} not found: the model directory is incomplete")
     if file_sha256(path) != sha256:
-        raise ModelError(f"{path} is damaged: its SHA-256 is not the one in model.json")
+        raise ModelError(f"{path} is damaged: its SHA-256 differs from model.json")
     try:
         return load_file(path)
     except SafetensorError as error:

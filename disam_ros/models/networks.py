@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoder, decoder and discriminator of DISAM: the core model module that training shares.
+"""Encoder, decoder and discriminator of DISAM.
 
-One of each per domain, nothing shared between domains (Hu et al., IEEE/CAA JAS 2021, Sec. III;
+One of each per domain, no weights shared between domains (Hu et al., IEEE/CAA JAS 2021, Sec. III;
 the networks of ComboGAN). Weights start as N(0, 0.02), biases at 0. Instance normalization has
 neither affine parameters nor running statistics; PReLU has one parameter.
 """
@@ -24,8 +24,8 @@ ENCODERS = ("disam", "mobile")
 class NetworkConfig:
     """Kind and size of the networks. Latent features are [4·width, height/s, width_px/s].
 
-    encoder: "disam", the paper's (stride s = 4), or "mobile", the trunk of EfficientNet-Lite0
-    (s = 16, disam_ros.mobile), whose width is 28 and whose blocks are its own.
+    encoder: "disam", the paper's (stride s = 4), or "mobile", the EfficientNet-Lite0 backbone
+    (s = 16, mobile.py), whose width is 28 and whose number of blocks is fixed.
     """
 
     width: int = 64  # channels of the first layer
@@ -51,7 +51,7 @@ class NetworkConfig:
 
     @property
     def depthwise(self) -> bool:
-        """Whether its convolutions are depthwise: a CPU runs those faster with channels last."""
+        """Whether convolutions are depthwise: a CPU runs those faster with channels last."""
         return self.encoder == "mobile"
 
     @property
@@ -61,7 +61,7 @@ class NetworkConfig:
 
     @property
     def stride(self) -> int:
-        """Pixels from one latent feature to the next."""
+        """Stride of the latent features [px]."""
         return mobile.STRIDE if self.encoder == "mobile" else 4
 
     @property
@@ -72,8 +72,8 @@ class NetworkConfig:
 
 PRESETS = {
     "full": NetworkConfig(),  # the paper's
-    "lite": NetworkConfig(width=24, image_size=(96, 128)),  # two CPU cores; docs/performance.md
-    "mobile": NetworkConfig(width=28, image_size=(192, 256), encoder="mobile"),  # the same
+    "lite": NetworkConfig(width=24, image_size=(96, 128)),  # for two CPU cores; docs/performance.md
+    "mobile": NetworkConfig(width=28, image_size=(192, 256), encoder="mobile"),  # likewise
 }
 
 
@@ -85,7 +85,7 @@ def build_encoder(config: NetworkConfig) -> nn.Module:
 
 
 def build_decoder(config: NetworkConfig) -> Decoder:
-    """An untrained decoder from the latent features of that encoder."""
+    """An untrained decoder for the latent features of the encoder of a config."""
     return Decoder(config.width, config.decoder_blocks, config.stride.bit_length() - 1)
 
 
@@ -153,10 +153,10 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Two parallel PatchGANs: one on luminance, one on the blurred colours.
+    """Two parallel PatchGANs: one on luminance, one on blurred colour.
 
-    forward: image [B, 3, H, W] → 8 prediction maps [B, 1, h, w], coarse to deep, luminance's four
-    first. Each middle stage gives its last channel away as a side prediction.
+    forward: image [B, 3, H, W] → 8 prediction maps [B, 1, h, w], shallow to deep, luminance's four
+    first. The last channel of each middle stage is a side prediction.
     """
 
     _luma: Tensor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DISAM's similarities and activation maps (Eq. 16–18) as pure functions.
+"""DISAM's similarity metrics and activation maps (Hu et al., IEEE/CAA JAS 2021, Eq. 16–18).
 
 Latent features z are [..., C, h, w]; leading dimensions broadcast, so single images [C, h, w] and
 batches [B, C, h, w] use the same functions.
@@ -16,8 +16,8 @@ EPSILON = 1e-8
 def coarse_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
     """Mean over channels of the spatial cosine, Y of Eq. 16.
 
-    z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]. A channel that is zero counts as cosine 0.
-    Of one cell only the signs count: a global descriptor is compared by `fine_similarity`.
+    z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]. The cosine of a zero channel is 0. With one
+    cell only signs count: use `fine_similarity` for a global descriptor.
     """
     return (channel_normalize(z_a) * channel_normalize(z_b)).sum((-3, -2, -1)) / z_a.shape[-3]
 
@@ -28,9 +28,9 @@ def fine_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
 
 
 def shifted_similarity(z_a: Tensor, z_b: Tensor, columns: int, rows: int) -> Tensor:
-    """Best fine similarity over shifts of z_a by up to ± `columns` and ± `rows` cells.
+    """Maximum fine similarity over shifts of z_a by up to ± `columns` and ± `rows` cells.
 
-    Both are cut to what they share, so that a view from another lane may match (not in the paper).
+    Each shift compares the overlapping cells, for views from another lane (not in the paper).
     z_a, z_b: [..., C, h, w], h > rows, w > columns. Returns [...] in [−1, 1].
     """
     found = [
@@ -44,7 +44,7 @@ def shifted_similarity(z_a: Tensor, z_b: Tensor, columns: int, rows: int) -> Ten
 
 
 def _overlap(z: Tensor, shift: int, axis: int) -> Tensor:
-    """What is left along an axis after moving by `shift`: its end, or for < 0 its beginning."""
+    """Overlapping cells after a shift along an axis: the end, or for shift < 0 the beginning."""
     return z.narrow(axis, max(shift, 0), z.shape[axis] - abs(shift))
 
 
@@ -68,7 +68,7 @@ def _norms(x: Tensor) -> Tensor:
 
 
 def sam_weights(z: Tensor, z_other: Tensor) -> Tensor:
-    """Weights ω_k = Σ_pq ∂Y/∂z_k^pq of Eq. 17 in closed form: no second backward pass.
+    """Channel weights ω_k = Σ_pq ∂Y/∂z_k^pq of Eq. 17 in closed form: no second backward pass.
 
     ω_k = ( S'_k / (N_k N'_k) − c_k S_k / N_k² ) / C with sums S, norms N and channel cosines c.
     z, z_other: [..., C, h, w]. Returns [..., C], the gradient with respect to `z`.
@@ -81,7 +81,7 @@ def sam_weights(z: Tensor, z_other: Tensor) -> Tensor:
 
 
 def activation_map(z_query: Tensor, z_reference: Tensor) -> Tensor:
-    """Similarity activation map of the query, Eq. 18: where it looks like the reference.
+    """Similarity activation map of the query, Eq. 18: its regions that resemble the reference.
 
     z_query, z_reference: [..., C, h, w]. Returns ReLU(Σ_k ω_k z_k) [..., h, w], ≥ 0.
     """

@@ -173,8 +173,8 @@ def test_a_damaged_image_is_left_out_and_counted(cmu, capsys):
     bad = cmu / "images/slice2/query" / f"img_00501_c0_{SNOW + 1}us_rect.jpg"
     bad.write_bytes(b"\xff\xd8\xff no image")
     assert len(convert("cmu-seasons", cmu, "--slice", "2")) == 2
-    told = capsys.readouterr().out
-    assert "images=3, kept=2, damaged=1, without_pose=1" in told
+    printed = capsys.readouterr().out
+    assert "images=3, kept=2, damaged=1, without_pose=1" in printed
 
 
 def test_a_model_that_is_cut_off_is_refused(cmu, capsys):
@@ -193,7 +193,7 @@ def test_a_malformed_pose_names_file_and_line(extended_cmu):
         cmu_seasons.read(extended_cmu, slice_number=2)
 
 
-def test_poses_without_their_images_are_told(extended_cmu, caplog):
+def test_poses_without_their_images_are_logged(extended_cmu, caplog):
     next((extended_cmu / "slice2" / "database").glob("*_c1_*")).unlink()
     with caplog.at_level(logging.WARNING):
         cmu_seasons.read(extended_cmu, slice_number=2)
@@ -406,7 +406,7 @@ def test_an_absent_kitti_sequence_is_answered_with_those_there_are(kitti, capsys
         ("tum", {"domain": "day"}),
     ],
 )
-def test_a_directory_that_is_not_there_is_told(tmp_path, name, settings):
+def test_a_missing_directory_is_an_error(tmp_path, name, settings):
     with pytest.raises(DatasetError, match=r"not found|holds no"):
         FORMATS[name](tmp_path / "absent", **settings)
 

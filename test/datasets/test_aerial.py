@@ -167,9 +167,9 @@ def test_a_crop_between_pixels_mixes_them_by_their_shares(tmp_path):
         x = ORIGIN[0] + (30 + 10 + right) * SCALE
         y = ORIGIN[1] + (height - (30 + 10 + down)) * SCALE
         rows, columns = slice(30, 50), slice(30, 50)
-        below, beside = slice(31, 51), slice(31, 51)
-        upper = (1 - right) * whole[rows, columns] + right * whole[rows, beside]
-        lower = (1 - right) * whole[below, columns] + right * whole[below, beside]
+        below, across = slice(31, 51), slice(31, 51)
+        upper = (1 - right) * whole[rows, columns] + right * whole[rows, across]
+        lower = (1 - right) * whole[below, columns] + right * whole[below, across]
         expected = (1 - down) * upper + down * lower
         assert np.abs(tiles.crop(x, y, 20 * SCALE) - expected).max() <= 0.5 + 1e-3
 
@@ -355,7 +355,7 @@ def test_neighbouring_photographs_show_one_ground(town_camera):
         assert np.abs(ours.astype(int) - theirs).mean() < 0.5
 
 
-def test_the_road_lies_under_the_route_and_grass_beside(town_camera):
+def test_the_road_lies_under_the_route_and_grass_next_to_it(town_camera):
     town, camera = town_camera
     photo = camera.photograph(-32, -32).astype(int)
     colourful = photo.max(2) - photo.min(2)  # asphalt is grey, grass is green

@@ -531,7 +531,7 @@ def test_a_dataset_survives_the_way_through_a_bag(tmp_path, storage, raw):
     assert distance(camera.base_from_camera, CAMERA.base_from_camera)[0] < 1e-9
 
 
-def test_odometry_and_fixes_beside_a_dataset_go_into_its_bag(tmp_path):
+def test_odometry_and_fixes_of_a_dataset_go_into_its_bag(tmp_path):
     data = write_dataset(tmp_path / "data")
     late = START + 1000 * SECOND
     (data / "odom.csv").write_text(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth maps beside images: in datasets, in drives of the season town and in bags."""
+"""Depth maps of images: in datasets, in drives of the season town and in bags."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_depth_is_kept_to_half_a_step_and_the_unknown_and_the_sky_stay_what_they
     assert np.isinf(got[0, [3, 7]]).all() and np.isnan(got[0, 4:7]).all()
 
 
-def test_what_is_written_beside_an_image_is_read_back(tmp_path):
+def test_a_written_depth_map_is_read_back(tmp_path):
     dataset = write(tmp_path / "set")
     for i, record in enumerate(dataset.records[:2]):
         np.testing.assert_array_equal(dataset.depth(record), depth_map(i))
@@ -241,7 +241,7 @@ def test_depth_of_another_encoding_is_refused_before_anything_is_written(tmp_pat
     assert bag_to_dataset(bag, tmp_path / "set", "day", depth_topics={}, **options).with_depth == 0
 
 
-def test_a_depth_topic_can_be_named_and_a_wrong_name_is_told(tmp_path):
+def test_a_depth_topic_can_be_named_and_a_wrong_name_is_an_error(tmp_path):
     bag = depth_bag(tmp_path / "bag", [0.0, 0.0])
     options = {"max_pose_gap": 2.0, "show_progress": False}
     for topics, message in (

@@ -175,7 +175,7 @@ def test_dawn_and_dusk_differ_by_the_way_of_the_sun():
 
 
 @pytest.mark.parametrize("stamp", [None, 0, -5, 12 * 10**9, ns("1989-12-31 23:59"), 10**30])
-def test_a_robot_without_clock_gets_daylight_and_is_told(stamp):
+def test_a_robot_without_clock_gets_daylight_and_a_note(stamp):
     choice = chooser("night", "day").choose(stamp, *DRESDEN)
     assert (choice.name, choice.exact) == ("day", False)
     assert (choice.light, choice.season, choice.sun_elevation) == ("unknown", "unknown", None)
@@ -397,7 +397,7 @@ def test_a_choice_among_all_rules_takes_less_than_a_millisecond():
 # --- Table I of the paper: RobotCar conditions borrow CMU encoders ---
 
 CMU = [name for name in RULES if name.startswith("cmu_")]
-TABLE = {  # RobotCar condition: (first image UTC, weather its name tells, CMU domain borrowed)
+TABLE = {  # RobotCar condition: (first image UTC, weather of its name, CMU domain borrowed)
     "overcast-reference": ("2014-11-28 12:07", "overcast", "cmu_overcast_mixed_foliage"),
     "dawn": ("2014-12-16 09:14", "", "cmu_low_sun_mixed_foliage_12nov"),
     "dusk": ("2015-02-20 16:34", "", "cmu_low_sun_foliage"),
@@ -521,7 +521,7 @@ def test_a_model_with_aerial_domains_alone_chooses_none():
         chooser("aerial").choose(None, *DRESDEN)
 
 
-def test_a_view_is_ground_where_it_is_not_told_and_nothing_unknown():
+def test_a_view_is_ground_by_default_and_nothing_unknown():
     assert Domain.from_json({"name": "day"}).view == "ground"
     with pytest.raises(DomainError, match="view expects ground or aerial, got 'side'"):
         Domain("day", view="side")
@@ -558,7 +558,7 @@ def test_a_user_file_replaces_and_adds_entries(tmp_path):
         ("{sun_elevation: [6]}", "within ±90"),
         ("{sun_elevation: [no, yes]}", "within ±90"),
         ("{sun_elevation: [-6, 6], sun_rising: 1}", "true or false"),
-        ("{sun_rising: true}", "sun_elevation beside it"),
+        ("{sun_rising: true}", "sun_elevation as well"),
         ("{name: other}", "expects tags"),
         ("", "expects tags"),
         ("[6]", "expects tags"),

@@ -88,7 +88,7 @@ def test_the_drive_a_map_was_made_of_is_right_everywhere(evaluate, dataset):
     assert set(found.latency_ms["total"]) == {"p50", "p90", "p99"}
 
 
-def test_a_bag_and_the_dataset_it_was_made_of_are_answered_alike(evaluate, dataset, tmp_path):
+def test_a_bag_and_the_dataset_it_was_made_of_get_the_same_answers(evaluate, dataset, tmp_path):
     dataset_to_bag(dataset, tmp_path / "bag", show_progress=False)
     a, b = (evaluate(p).overall for p in (dataset.directory, tmp_path / "bag"))
     assert a.metrics == b.metrics
@@ -109,7 +109,7 @@ def test_conditions_of_one_name_in_two_drives_are_kept_apart(evaluate, dataset, 
     assert list(found.conditions) == ["dataset, day", "again, day"]
 
 
-def test_weather_and_place_told_by_a_bag_choose_the_domain(localizer, model, tmp_path):
+def test_weather_and_place_recorded_in_a_bag_choose_the_domain(localizer, model, tmp_path):
     config = LocalizerConfig(device="cpu")
     free = Localizer(model, localizer.map, config)
     noon = 1_720_000_000 * SECOND  # 9:46 UTC on a day in July
@@ -126,7 +126,7 @@ def test_weather_and_place_told_by_a_bag_choose_the_domain(localizer, model, tmp
     assert "snow" in second.domain_reason and "snow" not in first.domain_reason
 
 
-def test_without_true_poses_everything_but_errors_is_told(evaluate, tmp_path):
+def test_without_true_poses_there_are_all_figures_but_errors(evaluate, tmp_path):
     found = evaluate(write_bag(tmp_path / "bag", poses=False))
     assert found.overall.metrics.answered == 1.0 and found.overall.metrics.judged == 0
     assert found.overall.curve is None and found.overall.consistency is None
@@ -156,7 +156,7 @@ def test_an_unknown_pose_topic_is_answered_with_what_the_bag_holds(tmp_path):
         open_images(bag, "map", "/ground_truth/pos")
 
 
-def test_clocks_that_never_meet_are_told_with_their_times(evaluate, tmp_path):
+def test_clocks_that_never_meet_are_noted_with_their_times(evaluate, tmp_path):
     found = evaluate(write_bag(tmp_path / "bag", late_ns=1000 * SECOND))
     assert found.overall.metrics.judged == 0
     assert any("do their clocks differ?" in note and "1001.000" in note for note in found.notes)
@@ -238,7 +238,7 @@ def test_cameras_that_the_map_lacks_are_refused(localizer, tmp_path):
         localize_drive(localizer, open_images(other.directory, "map"), "o", show_progress=False)
 
 
-def test_an_interrupted_evaluation_tells_figures_of_what_was_answered(localizer, dataset):
+def test_an_interrupted_evaluation_has_figures_of_the_answers_so_far(localizer, dataset):
     def images():
         for item in open_dataset(dataset.directory).images:
             if item.record.id == 5:

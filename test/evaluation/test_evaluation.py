@@ -68,7 +68,7 @@ def test_recall_at_n_looks_at_the_first_n_and_never_falls():
     assert result.recall == {"R@1": 0.25, "R@5": 0.5, "R@10": 0.75}
 
 
-def test_recall_beyond_the_candidates_is_not_told():
+def test_recall_beyond_the_candidates_is_left_out():
     rankings = [[pose(0.0)] * 3]
     assert set(score([pose(0.0)], [pose(0.0)], rankings=rankings).recall) == {"R@1"}
 
@@ -137,18 +137,18 @@ def test_errors_drawn_from_the_covariance_are_consistent_with_it():
     for gap in rng.multivariate_normal(np.zeros(6), covariance, 4000):
         turn = Rotation.from_rotvec(gap[3:]) * Rotation.from_quat(answer.quaternion)
         truth.append(Transform(answer.translation + gap[:3], turn.as_quat()))
-    told = consistency(truth, [answer] * 4000, [covariance] * 4000)
-    assert told.position_mean == pytest.approx(1.0, abs=0.06)
-    assert told.position_median == pytest.approx(1.0, abs=0.06)
-    assert told.pose_mean == pytest.approx(1.0, abs=0.06)
-    assert told.plane_mean == pytest.approx(1.0, abs=0.06)
-    assert told.covered == pytest.approx(0.95, abs=0.015)
+    found = consistency(truth, [answer] * 4000, [covariance] * 4000)
+    assert found.position_mean == pytest.approx(1.0, abs=0.06)
+    assert found.position_median == pytest.approx(1.0, abs=0.06)
+    assert found.pose_mean == pytest.approx(1.0, abs=0.06)
+    assert found.plane_mean == pytest.approx(1.0, abs=0.06)
+    assert found.covered == pytest.approx(0.95, abs=0.015)
 
 
-def test_a_covariance_told_too_small_shows_as_overconfidence():
+def test_a_covariance_that_is_too_small_shows_as_overconfidence():
     truth = [pose(x) for x in np.linspace(-2, 2, 50)]
-    told = consistency(truth, [pose(0.0)] * 50, [np.eye(6) / 100] * 50)
-    assert told.position_mean > 10 and told.covered < 0.5
+    found = consistency(truth, [pose(0.0)] * 50, [np.eye(6) / 100] * 50)
+    assert found.position_mean > 10 and found.covered < 0.5
 
 
 def results(outcomes, name="night", **more):

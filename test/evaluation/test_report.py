@@ -247,25 +247,25 @@ def test_heat_colours_only_where_it_is_hot():
     assert np.ptp(shown[5, 5]) > 60 and np.ptp(shown[35, 55]) < 10
 
 
-def test_reasons_are_told_as_they_change_and_are_not_too_many(localizer, source):
+def test_reasons_are_listed_as_they_change_and_are_not_too_many(localizer, source):
     whole = drive(localizer, source, "day")
 
-    def told(domains, reasons):
+    def changed(domains, reasons):
         pairs = zip(whole.answers * 5, domains, reasons, strict=False)
         answers = [replace(a, domain=d, domain_reason=f"{d}: {r}") for a, d, r in pairs]
         return changes(replace(whole, answers=answers))
 
-    rows, left_out = told(["day"] * 4 + ["night"] * 4, ["sun 5°"] * 2 + ["sun 4°"] * 6)
+    rows, left_out = changed(["day"] * 4 + ["night"] * 4, ["sun 5°"] * 2 + ["sun 4°"] * 6)
     expected = [("day", "sun 5°"), ("day", "sun 4°"), ("night", "sun 4°")]
     assert [(r.domain, r.reason) for r in rows] == expected
     assert not left_out
-    rows, left_out = told(["day"] * 30 + ["night"] * 10, map(str, range(40)))
+    rows, left_out = changed(["day"] * 30 + ["night"] * 10, map(str, range(40)))
     assert [r.domain for r in rows] == ["day", "night"] and "39 times" in left_out
-    rows, left_out = told(["day", "night"] * 30, map(str, range(60)))
+    rows, left_out = changed(["day", "night"] * 30, map(str, range(60)))
     assert len(rows) == MAX_ROWS and f"the first {MAX_ROWS} of 60" in left_out
 
 
-def test_a_drive_tells_a_domain_by_its_images_or_by_its_name(localizer, source):
+def test_a_drive_is_labelled_by_its_images_or_by_its_name(localizer, source):
     whole = drive(localizer, source, "night")
     assert labelled_domains(whole, {"day"}) is None
     assert labelled_domains(whole, {"day", "night"}) == ["night"] * 12
@@ -273,16 +273,16 @@ def test_a_drive_tells_a_domain_by_its_images_or_by_its_name(localizer, source):
     assert labelled_domains(replace(whole, answers=answers), set()) == ["rain"] * 12
 
 
-def test_every_mark_of_the_plan_tells_its_image(localizer, evaluation):
+def test_every_marker_of_the_plan_has_the_number_of_its_image(localizer, evaluation):
     frames = evaluation.conditions["day"].frames
     area = ground(localizer.map, frames)
     drawn = plan("day", evaluation.conditions["day"], area, evaluation.criteria)
-    told = re.findall(r"<title>image (\d+), ([\d.]+) m", drawn)
-    assert sorted(int(number) for number, _ in told) == list(range(12))
-    assert {int(number) for number, metres in told if float(metres) > 5} == {3, 7}
+    titles = re.findall(r"<title>image (\d+), ([\d.]+) m", drawn)
+    assert sorted(int(number) for number, _ in titles) == list(range(12))
+    assert {int(number) for number, metres in titles if float(metres) > 5} == {3, 7}
 
 
-def test_many_marks_become_pixels(localizer, evaluation, monkeypatch):
+def test_many_markers_are_rasterized(localizer, evaluation, monkeypatch):
     condition, area = evaluation.conditions["day"], ground(localizer.map, evaluation.overall.frames)
     assert "<image" not in plan("day", condition, area, evaluation.criteria)
     monkeypatch.setattr("disam_ros.evaluation.report.plots.MAX_VECTORS", 5)
@@ -348,8 +348,8 @@ def test_a_browser_shows_tables_plots_and_pictures(
     page = tmp_path / "probed.html"
     page.write_text(text.replace("</body>", PROBE))
     dom = browser(page, "--dump-dom")
-    told = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
-    assert told == {"decoded": str(text.count("<img")), "clipped": "", "overflow": "0"}
+    probed = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
+    assert probed == {"decoded": str(text.count("<img")), "clipped": "", "overflow": "0"}
     assert text.count("<img") == 3 * len(choose(evaluation))
     assert dom.count('<figure class="plan"') == len(evaluation.conditions)
     assert len(re.findall(r'<figure class="plan">.*?<svg', dom, flags=re.DOTALL)) == 2

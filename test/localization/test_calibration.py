@@ -24,7 +24,7 @@ from disam_ros.localization.calibration import (
 )
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
-from disam_ros.mapping.compression import learn
+from disam_ros.mapping.compression import learn_projection
 
 ERRORS = ("horizontal", "vertical", "tilt", "yaw")
 
@@ -72,7 +72,7 @@ def test_separable_scores_still_give_finite_numbers():
 def test_z_is_that_of_all_scores_of_the_map():
     rng = np.random.default_rng(2)
     rows = rng.standard_normal((300, 24)) * np.linspace(3, 0.1, 24) + 0.3
-    projection = learn(rows, 24)
+    projection = learn_projection(rows, 24)
     codes = projection.encode(rows)
     query = projection.project(rng.standard_normal(24))
     scores = projection.decode(codes) @ query

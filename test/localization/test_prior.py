@@ -189,4 +189,4 @@ def test_odometry_that_begins_anew_forgets_the_answer():
     track.move(5 * SECOND, base(3.0))
     odometry.answered(5 * SECOND, base(7.0), np.eye(2))
     track.move(SECOND, base(0.0))
-    assert not odometry.anchored and odometry.at(SECOND) is None
+    assert not odometry.anchor and odometry.at(SECOND) is None

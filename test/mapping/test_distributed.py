@@ -77,7 +77,7 @@ def test_without_ray_the_error_names_what_to_install(monkeypatch, tmp_path):
         RayEncoder(save_tiny_model(tmp_path / "model"), DescriptorConfig(), "auto")
 
 
-def test_a_cluster_that_is_not_there_is_told(tmp_path):
+def test_a_missing_cluster_is_reported(tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     from disam_ros.mapping.ray_encoder import RayEncoder
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from disam_ros.mapping.compression import learn, to_int8
+from disam_ros.mapping.compression import learn_projection, to_int8
 from disam_ros.mapping.index import (
     CellIndex,
     FlatIndex,
@@ -29,7 +29,7 @@ def descriptors():
 
 @pytest.fixture
 def projection(descriptors):
-    return learn(descriptors, 48)
+    return learn_projection(descriptors, 48)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_codes_keep_inner_products(descriptors, projection, codes):
 def test_fewer_bytes_keep_the_directions_of_most_variance(descriptors):
     errors = []
     for size in (4, 16, 40):
-        projection = learn(descriptors, size)
+        projection = learn_projection(descriptors, size)
         assert projection.size == size
         codes = projection.decode(projection.encode(descriptors))
         errors.append(np.abs(codes @ codes.T - descriptors @ descriptors.T).mean())
@@ -76,13 +76,13 @@ def test_fewer_bytes_keep_the_directions_of_most_variance(descriptors):
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_image_or_equal_images_still_make_a_map(descriptors, count):
     same = np.repeat(descriptors[:1], count, axis=0)
-    projection = learn(same, 48)
+    projection = learn_projection(same, 48)
     assert projection.size == 1
     assert np.allclose(projection.decode(projection.encode(same)) ** 2, 1.0, atol=0.03)
 
 
 def test_descriptors_of_zeros_are_no_reason_to_fail():
-    projection = learn(np.zeros((3, 8), np.float16), 4)
+    projection = learn_projection(np.zeros((3, 8), np.float16), 4)
     assert np.isfinite(projection.decode(projection.encode(np.zeros((3, 8))))).all()
 
 
@@ -156,7 +156,10 @@ def test_an_index_takes_the_bytes_of_its_leading_coordinates(
 
 
 def test_directions_are_the_same_for_few_and_for_many_descriptors(descriptors):
-    many, few = learn(descriptors, 10), learn(np.pad(descriptors, ((0, 0), (0, 300))), 10)
+    many, few = (
+        learn_projection(descriptors, 10),
+        learn_projection(np.pad(descriptors, ((0, 0), (0, 300))), 10),
+    )
     assert np.allclose(np.abs(many.directions @ few.directions[:, :64].T), np.eye(10), atol=5e-3)
 
 
@@ -175,7 +178,7 @@ def test_a_disc_holds_the_best_of_its_images_and_no_others(codes, projection):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no index", b"IwSQ" + bytes(50)])
-def test_a_missing_or_foreign_index_is_told_and_all_codes_are_compared(
+def test_a_missing_or_foreign_index_is_reported_and_all_codes_are_compared(
     codes, projection, tmp_path, caplog, monkeypatch, content
 ):
     monkeypatch.setattr("disam_ros.mapping.index.FLAT", 10)
@@ -190,6 +193,6 @@ def test_the_index_of_another_map_is_not_used(codes, projection, tmp_path, caplo
     monkeypatch.setattr("disam_ros.mapping.index.FLAT", 10)
     write_cells(tmp_path / "cells", codes[:200], projection)
     assert isinstance(open_index(codes, projection, CPU, tmp_path / "cells"), FlatIndex)
-    assert "of 200 images by 40 coordinates, expected 300 by 40" in caplog.text
+    assert "has 200 images by 40 coordinates, expected 300 by 40" in caplog.text
     write_cells(tmp_path / "cells", codes, projection)
     assert isinstance(open_index(codes, projection, CPU, tmp_path / "cells"), CellIndex)

@@ -116,7 +116,7 @@ def test_a_build_killed_at_random_moments_never_loads_wrongly_and_resumes(tmp_pa
     assert same_map(whole, PlaceMap(tmp_path / "map"))
 
 
-def test_a_full_disk_is_told_and_the_build_goes_on_later(tmp_path):
+def test_a_full_disk_is_reported_and_the_build_resumes_later(tmp_path):
     write_dataset(tmp_path / "dataset", 30)
     save_tiny_model(tmp_path / "model")
     arguments = [sys.executable, "-c", BUILD, str(Path(__file__).parents[1]), str(tmp_path)]
@@ -263,7 +263,7 @@ def test_a_disk_that_takes_no_index_costs_the_index_but_not_the_map(
     place_map = build(dataset, model, tmp_path / "map", builder_config)
     assert "cannot be written" in caplog.text and "disam index" in caplog.text
     assert len(PlaceMap(tmp_path / "map")) == len(place_map) == 12
-    with pytest.raises(MapError, match="the map is whole without it"):
+    with pytest.raises(MapError, match="the map is complete without it"):
         write_indices(place_map)
 
 

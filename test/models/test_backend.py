@@ -208,12 +208,12 @@ def test_an_export_that_differs_from_torch_is_an_error(packages, model, tmp_path
 def test_an_export_writes_over_nothing_and_knows_its_domains(exported, tmp_path, capsys):
     model, directory = exported
     assert main(["export", "--model", str(directory)]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     with pytest.raises(DomainError, match="no domain fog, only day, night"):
         export_onnx(model, tmp_path / "files", ["fog", "day"])
 
 
-def test_an_exported_file_tells_nothing_of_the_machine_it_was_made_on(exported):
+def test_an_exported_file_holds_no_paths_of_the_exporting_machine(exported):
     _, directory = exported
     data = (directory / "onnx" / "day.onnx").read_bytes()
     assert b".py" not in data and str(directory.parent).encode() not in data

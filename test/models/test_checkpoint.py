@@ -76,7 +76,7 @@ def test_a_header_that_does_not_fit_is_refused(tmp_path, change):
         load_model(tmp_path / "model")
 
 
-def test_a_directory_from_before_encoders_views_and_branches_were_told_loads_the_same(tmp_path):
+def test_a_directory_of_before_encoder_views_and_branches_were_stored_loads_the_same(tmp_path):
     model = save_tiny_model(tmp_path / "model")
     path = tmp_path / "model" / "model.json"
     header = json.loads(path.read_text())
@@ -121,7 +121,7 @@ def test_width_and_blocks_are_read_from_the_weights(tmp_path):
     assert (model.network.width, model.network.encoder_blocks) == (5, 3)
 
 
-def test_a_decoder_file_is_told_from_an_encoder(tmp_path):
+def test_a_decoder_file_is_refused_as_an_encoder(tmp_path):
     write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)], [Decoder(3, 1)])
     with pytest.raises(ModelError, match="number of --domains"):
         import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS)

@@ -59,13 +59,13 @@ def norms(x):
     ],
 )
 def test_every_network_gives_one_vector_of_norm_one(backbone, head, depth):
-    told = config(backbone=backbone, head=head, depth=depth, size=5)
-    network = GlobalNetwork(told).eval()
+    settings = config(backbone=backbone, head=head, depth=depth, size=5)
+    network = GlobalNetwork(settings).eval()
     with torch.no_grad():
         parts, z = network.parts(images()), network(images())
         latent = network.backbone(images())[-1]
-    assert latent.shape == (2, told.latent, *latent_size(told))
-    assert parts.fused.shape == (2, told.plain) and z.shape == (2, told.channels, 1, 1)
+    assert latent.shape == (2, settings.latent, *latent_size(settings))
+    assert parts.fused.shape == (2, settings.plain) and z.shape == (2, settings.channels, 1, 1)
     for x in (parts.image, parts.fused, z, *([parts.depth] if depth else [])):
         assert torch.allclose(norms(x), torch.ones(2), atol=1e-5)
     if depth:
@@ -114,7 +114,7 @@ def test_descriptors_do_not_depend_on_the_rest_of_the_batch():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"backbone": "vgg19"}, "backbone must be one of vgg16, .* got 'vgg19'"),
         ({"head": "max"}, "head must be one of netvlad, .* got 'max'"),
@@ -126,8 +126,8 @@ def test_descriptors_do_not_depend_on_the_rest_of_the_batch():
         ({"size": -1}, "got -1"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(changes, told):
-    with pytest.raises(ModelError, match=told):
+def test_a_network_that_cannot_be_is_refused(changes, words):
+    with pytest.raises(ModelError, match=words):
         config(**changes)
 
 
@@ -357,9 +357,9 @@ def resnet18_with_batch_norm(weights, x):
 def test_batch_normalization_folded_into_a_resnet_changes_nothing(tmp_path):
     weights = torchvision_resnet18()
     torch.save(weights | {"fc.weight": torch.zeros(10, 512)}, tmp_path / "resnet18.pth")
-    told = config(backbone="resnet18")
-    network = build_backbone(told)
-    network.load_state_dict(read_backbone_weights(tmp_path / "resnet18.pth", told))
+    settings = config(backbone="resnet18")
+    network = build_backbone(settings)
+    network.load_state_dict(read_backbone_weights(tmp_path / "resnet18.pth", settings))
     mean = torch.tensor([0.485, 0.456, 0.406]).double().view(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).double().view(3, 1, 1)
     colours = ((images().double() + 1) / 2 - mean) / deviation
@@ -376,13 +376,13 @@ def test_batch_normalization_folded_into_a_resnet_changes_nothing(tmp_path):
 )
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_layers_are_named_as_in_torchvisions_files(tmp_path, backbone, convolutions, suffix):
-    told = config(backbone=backbone)
-    state = build_backbone(told).state_dict()
+    settings = config(backbone=backbone)
+    state = build_backbone(settings).state_dict()
     names = [f"features.{k}.{part}" for k in convolutions for part in ("weight", "bias")]
     assert list(state) == names
     path, whole = tmp_path / f"weights.{suffix}", state | {"classifier.6.bias": torch.zeros(9)}
     torch.save(whole, path) if suffix == "pth" else save_file(whole, path)
-    read = read_backbone_weights(path, told)
+    read = read_backbone_weights(path, settings)
     assert list(read) == names and all(torch.equal(read[k], state[k]) for k in names)
 
 
@@ -403,16 +403,16 @@ def test_a_stage_of_a_model_directory_starts_a_backbone_by_its_domain(tmp_path):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_a_weight_file_that_is_no_good_is_refused(tmp_path, backbone, suffix):
-    told, path = config(backbone=backbone), tmp_path / f"weights.{suffix}"
+    settings, path = config(backbone=backbone), tmp_path / f"weights.{suffix}"
     with pytest.raises(ModelError, match=r"backbone .*weights"):
-        read_backbone_weights(path, told)
+        read_backbone_weights(path, settings)
     path.write_bytes(b"no weights")
     with pytest.raises(ModelError, match=r"backbone .*weights"):
-        read_backbone_weights(path, told)
+        read_backbone_weights(path, settings)
     other = {"day/some.weight": torch.zeros(3)}
     torch.save(other, path) if suffix == "pth" else save_file(other, path)
     with pytest.raises(ModelError, match=r"backbone .*weights"):
-        read_backbone_weights(path, told)
+        read_backbone_weights(path, settings)
 
 
 def test_a_file_of_batch_norms_without_convolutions_is_refused(tmp_path):

@@ -148,13 +148,13 @@ def test_branches_that_leave_a_domain_out_are_refused():
 
 def test_a_model_says_what_it_is_and_how_it_was_trained():
     model = create_global_model(WITH_ALL, [DAY], name="town")
-    told = "global descriptor: mobile, netvlad of 3 clusters, depth, 16-D by"
-    assert model.label == f"town ({told} random projection, NOT whitened; UNTRAINED)"
+    kind = "global descriptor: mobile, netvlad of 3 clusters, depth, 16-D by"
+    assert model.label == f"town ({kind} random projection, NOT whitened; UNTRAINED)"
     network = model.coarse["day"]
     with torch.no_grad():
         network.learn_whitening(network.describe(torch.rand(40, 3, 48, 64)))
     model.training = {"steps": {"descriptor": 300}, "losses": {"descriptor": ["triplet"]}}
-    assert model.label == f"town ({told} PCA whitening; descriptor 300 steps of triplet)"
+    assert model.label == f"town ({kind} PCA whitening; descriptor 300 steps of triplet)"
 
 
 # --- Features of one cell ---

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from test_datasets import write_drive
+from support.training_data import write_drive
 from torch import nn
 
 from disam_ros.config import DescriptorConfig

@@ -180,8 +180,8 @@ def test_odometry_is_locally_accurate_but_drifts():
     true = [track.poses[0].inverse() @ pose for pose in track.poses]
     for i in range(0, len(true) - 5, 25):
         step = true[i].inverse() @ true[i + 5]
-        told = odometry[i].inverse() @ odometry[i + 5]
-        metres, degrees = distance(step, told)
+        measured = odometry[i].inverse() @ odometry[i + 5]
+        metres, degrees = distance(step, measured)
         assert metres < 0.35 and degrees < 2.0
     final = [distance(t, o)[0] for t, o in zip(true, odometry, strict=True)]
     assert 1.0 < max(final) < 0.12 * len(true)

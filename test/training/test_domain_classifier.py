@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.data import NETWORK, save_tiny_model, texture
-from test_datasets import write_drive, write_webcams
+from support.training_data import write_drive, write_webcams
 
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset

@@ -184,7 +184,8 @@ def test_ten_steps_equal_five_and_a_resume_and_five_to_the_bit(tmp_path, monkeyp
 
     def chosen(name):
         return recipe(
-            *(tmp_path, stage(10, losses=on)),
+            tmp_path,
+            stage(10, losses=on),
             output=str(tmp_path / name),
             network={"depth": True, "head": "netvlad", "clusters": 3, "size": 4},
             neighbourhoods={"batch": 3},
@@ -242,7 +243,8 @@ def test_a_trained_model_loads_tells_how_it_was_made_and_keeps_the_best_weights(
 def test_every_loss_teaches_which_images_show_one_place(drives, loss, soft):
     """Images of one place become more similar to each other than to others, by day and night."""
     config = recipe(
-        *(drives, stage(40, losses={loss: 1}, constant=1.0)),
+        drives,
+        stage(40, losses={loss: 1}, constant=1.0),
         learning_rate=1e-2,
         neighbourhoods={"batch": 6},
         baselines={"margin": 0.5},
@@ -266,7 +268,8 @@ def test_every_loss_teaches_which_images_show_one_place(drives, loss, soft):
 def test_pictures_from_above_get_a_branch_of_their_own_and_both_learn_one_space(drives):
     write_drive(drives / "above", "aerial")
     config = recipe(
-        *(drives, stage(80, losses={"local_triplet": 1}, constant=1.0)),
+        drives,
+        stage(80, losses={"local_triplet": 1}, constant=1.0),
         data=[f"{drives / 'data'} + {drives / 'above'}"],
         neighbourhoods={"batch": 8},
         network={"size": 3},

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-import os
 import signal
 import socket
 from pathlib import Path
@@ -9,11 +8,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_datasets import write_drive, write_folders
+from support.training_data import write_drive, write_folders
+from support.training_stage import (
+    PAPER,
+    TINY,
+    couple,
+    gradients_of,
+    one_of_two_processes,
+    recipe,
+    stage,
+    stage_run,
+)
 
 from disam_ros import load_model
 from disam_ros.errors import ConfigError, DomainError
-from training import memory, train
 from training.disam.config import TripletConfig
 from training.disam.losses import distance
 from training.disam.networks import NegativeBank, TranslationPool, create_networks
@@ -22,7 +30,7 @@ from training.disam.sampling import Batch, Unpaired
 from training.disam.stage import StageRun
 from training.disam.steps import descriptor_of, generator_terms, margins, weights_at
 from training.engine.checkpoints import differences, find_checkpoint
-from training.engine.parallel import Processes, join, leave
+from training.engine.parallel import Processes
 from training.engine.reporting import LossLog
 from training.engine.validate import recall
 from training.errors import TrainingError
@@ -31,28 +39,6 @@ from training.train import Interrupted, main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
-PAPER = {"gan": 1, "cycle": 10, "fcl": 0.1, "fcl_cosine": 0.1, "triplet_fcl": 1, "sam": 1000}
-PAPER["triplet_sam"] = 1
-TINY = {
-    "network": {"width": 2, "encoder_blocks": 1, "decoder_blocks": 1, "image_size": [32, 32]},
-    "descriptor": {"coarse_grid": 4, "fine_grid": 8},
-    "pool": 3,
-    "triplets": {"group": 4},
-    "log_every": 2,
-    "grid_every": 0,
-    "validate_every": 5,
-    "checkpoint_every": 5,
-    "device": "cpu",
-}
-
-
-def recipe(tmp_path, stages, **changes):
-    values = {**TINY, "output": str(tmp_path / "run"), "data": [str(tmp_path / "data")], **changes}
-    return parse_config({**values, "stages": stages})
-
-
-def stage(steps=10, name="fine", **changes):
-    return {"name": name, "steps": steps, "hard_from": 0.3, "losses": PAPER, **changes}
 
 
 @pytest.fixture
@@ -119,21 +105,6 @@ def test_constant_margin_is_alpha_zero():
 # Parts
 
 
-def stage_run(config, processes=None):
-    networks = create_networks(config.network.build(), ["day", "night"], True, config.seed)
-    return StageRun(config, 0, networks, torch.device("cpu"), processes)
-
-
-def noise(seed, *shape):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def couple(*samples, more=0):
-    """The unpaired batch of these sample numbers, as samples of day and night."""
-    a, b = (torch.stack([noise(10 * k + d, 3, 32, 32) for k in samples]) for d in range(2))
-    return Unpaired(("day", "night"), a, b, noise(8, more, 3, 32, 32), noise(9, more, 3, 32, 32))
-
-
 def test_networks_of_all_domains_start_equal_and_the_seed_decides(tmp_path):
     config = recipe(tmp_path, [stage()])
     a, b = (create_networks(config.network.build(), ["day", "night"], True, s) for s in (0, 1))
@@ -171,7 +142,7 @@ def test_hard_negatives_are_the_nearest_of_the_group_and_need_no_gradient(tmp_pa
     for hard in (False, True):
         bank = NegativeBank(3)
         bank.load(run.bank.state(), run.device)
-        terms, _ = generator_terms(*(run.networks, batch, run.stage, config.triplets, bank, hard))
+        terms, _ = generator_terms(run.networks, batch, run.stage, config.triplets, bank, hard)
         terms["triplet_fcl"].backward(retain_graph=True)
         found.append(terms)
     for name in ("triplet_fcl", "triplet_sam"):
@@ -314,24 +285,20 @@ def test_without_a_fine_stage_the_coarse_encoders_stand_in(drives):
         assert torch.equal(a, b)
 
 
-def test_true_pairs_alone_teach_the_metric(drives):
+def test_true_pairs_alone_teach_the_metric(drives, monkeypatch):
     stages = [stage(40, "coarse", losses={"contrastive": 1}, aligned_batch=5)]
     run = Training(recipe(drives, stages, learning_rate=2e-3))
     assert not run._networks(0).decoders
     values = []
     original = StageRun.step
 
-    class Watched(StageRun):
-        def step(self, *arguments):
-            terms = original(self, *arguments)
-            values.append(terms["contrastive"].item())
-            return terms
+    def step(self, *arguments):
+        terms = original(self, *arguments)
+        values.append(terms["contrastive"].item())
+        return terms
 
-    train.StageRun, kept = Watched, train.StageRun
-    try:
-        run.run()
-    finally:
-        train.StageRun = kept
+    monkeypatch.setattr(StageRun, "step", step)
+    run.run()
     assert sum(values[-5:]) < 0.8 * sum(values[:5])
 
 
@@ -418,29 +385,18 @@ def test_loss_log_averages():
     assert log.flush() == {}
 
 
-def test_out_of_memory_says_what_fits(tmp_path, monkeypatch):
-    config = recipe(tmp_path, [stage(batch_size=8)])
-    run = stage_run(config)
-    original = StageRun.losses
-
+def test_out_of_memory_names_the_settings_to_lower(tmp_path, monkeypatch):
     def losses(self, step, batch):
-        if len(batch.unpaired.a) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, step, batch)
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(StageRun, "losses", losses)
-    with pytest.raises(TrainingError, match=r"batch_size 8 .*: batch_size 2 at .*\[32, 32\] fits"):
-        run.step(0, Batch(couple(*range(8)), None))
-
-
-def test_sizes_tried_after_out_of_memory_shrink_the_batch_first():
-    sizes = list(memory.smaller_sizes(4, (96, 128)))
-    assert sizes == [(2, (96, 128)), (1, (96, 128)), (1, (72, 96)), (1, (52, 72)), (1, (36, 52))]
+    with pytest.raises(TrainingError, match=r"'fine' at image_size \[32, 32\]: lower batch_size"):
+        stage_run(recipe(tmp_path, [stage()])).step(0, Batch(couple(0), None))
 
 
 def test_other_runtime_errors_pass_unchanged(tmp_path):
     run = stage_run(recipe(tmp_path, [stage()]))
-    wrong = Unpaired(("day", "night"), *(torch.zeros(1, 4, 32, 32),) * 4)
+    wrong = Unpaired(("day", "night"), *torch.zeros(4, 1, 4, 32, 32))
     with pytest.raises(RuntimeError, match="channels"):
         run.step(0, Batch(wrong, None))
 
@@ -506,37 +462,13 @@ def test_the_smoke_recipe_beats_the_untrained_network_and_chance_in_another_town
 # Several processes
 
 
-def gradients_of(run, batch):
-    """Gradients of encoders and decoders, and of discriminators, of the third step's losses."""
-    for optimizer in run.optimizers.values():  # look, but do not move
-        optimizer.step = lambda *_, **__: None
-    run.step(2, batch)
-    parameters = [*run.networks.generators(), *run.networks.critics()]
-    return [p.grad.clone() for p in parameters if p.grad is not None]
-
-
-def work(rank, port, output, output_dir):
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
-    os.environ |= {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-    processes, _ = join("cpu")
-    assert processes.count == 2
-    assert processes.any(rank == 1, torch.device("cpu"))
-    run = stage_run(recipe(Path(output_dir), [stage()]), processes)
-    gradients = gradients_of(run, Batch(couple(rank), None))
-    if rank == 0:
-        torch.save(gradients, output)
-    processes.wait()
-    leave()
-
-
 def test_two_processes_have_the_gradient_of_one_with_both_samples(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     output = tmp_path / "gradients.pt"
     arguments = (port, str(output), str(tmp_path))
-    torch.multiprocessing.spawn(work, arguments, nprocs=2)
+    torch.multiprocessing.spawn(one_of_two_processes, arguments, nprocs=2)
     averaged = torch.load(output, weights_only=True)
     alone = gradients_of(stage_run(recipe(tmp_path, [stage()])), Batch(couple(0, 1), None))
     assert len(averaged) == len(alone) > 0

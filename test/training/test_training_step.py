@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.performance import naive_training, training_step
+from benchmark.performance import training_step
 from benchmark.performance.training_step import FINE, Form
 from disam_ros.models.networks import NetworkConfig
 from training.disam.networks import create_networks
@@ -51,7 +51,7 @@ def assert_equal(found, expected):
 def test_generators_have_the_losses_and_gradients_of_the_straightforward_form(training):
     run, batch = training
     ours, _ = run.losses(0, Batch(batch, None))
-    plain, _ = naive_training.generator_terms(run.networks, batch)
+    plain, _ = training_step.generator_terms(run.networks, batch)
     assert set(ours) == set(plain) == set(FINE)
     for name, term in ours.items():
         assert term.item() == pytest.approx(plain[name].item(), rel=1e-6) and term.item() > 0
@@ -63,9 +63,9 @@ def test_generators_have_the_losses_and_gradients_of_the_straightforward_form(tr
 
 def test_further_negatives_matter_in_the_compared_batch(training):
     run, batch = training
-    terms, _ = naive_training.generator_terms(run.networks, batch)
+    terms, _ = training_step.generator_terms(run.networks, batch)
     alone = replace(batch, more_a=batch.more_a[:0], more_b=batch.more_b[:0])
-    few, _ = naive_training.generator_terms(run.networks, alone)
+    few, _ = training_step.generator_terms(run.networks, alone)
     for name in ("triplet_fcl", "triplet_sam"):
         assert terms[name] > few[name]
 
@@ -75,8 +75,8 @@ def test_critics_have_the_loss_and_gradient_of_the_straightforward_form(training
     _, ways = run.losses(0, Batch(batch, None))
     random = np.random.default_rng(0)
     ours = discriminator_terms(run.networks, ways, run.pool, random)["discriminator"]
-    _, fakes = naive_training.generator_terms(run.networks, batch)
-    plain = naive_training.critic_term(run.networks, batch, fakes)
+    _, fakes = training_step.generator_terms(run.networks, batch)
+    plain = training_step.critic_term(run.networks, batch, fakes)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-6)
     assert_equal(*(gradients(x, run.networks.critics()) for x in (ours, plain)))
 
@@ -92,14 +92,12 @@ def test_every_form_makes_a_step():
         training_step.prepare(small, torch.device("cpu"))()
 
 
-def test_rows_have_positive_figures_and_become_a_section(monkeypatch):
-    memory = iter((training_step._in_fresh_process(PLAIN, "cpu"), 2.0))
-    monkeypatch.setattr(training_step, "_in_fresh_process", lambda *_: next(memory))
+def test_rows_have_positive_figures(monkeypatch):
+    memory = iter((training_step.fresh(training_step.peak_memory, PLAIN, "cpu"), 2.0))
+    monkeypatch.setattr(training_step, "fresh", lambda *_: next(memory))
     results = training_step.measure((PLAIN, OURS), repeats=1)
     assert [row["form"] for row in results["rows"]] == ["plain", "ours"]
     for row in results["rows"]:
         assert min(row["images_per_s"], row["ratio"], row["memory_mib"]) > 0
     assert results["rows"][0]["ratio"] == 1
     json.dumps(results)
-    section = training_step.render(results)
-    assert section.startswith("## Training step") and "| ours | 2 |" in section

@@ -52,7 +52,9 @@ class ImageStore:
         if self.small:
             log.warning(
                 "%d of %d images are smaller than the crop of %dx%d and are enlarged",
-                *(self.small, len(kept), *size),
+                self.small,
+                len(kept),
+                *size,
             )
         self.images = [image for _, image in kept]
         self.photos = _with_domains([photo for photo, _ in kept], self.images)

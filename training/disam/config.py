@@ -121,7 +121,11 @@ class NetworkSettings:
     def build(self) -> NetworkConfig:
         height, width = pair_of(self.image_size, "network.image_size")
         return NetworkConfig(
-            *(self.width, self.encoder_blocks, self.decoder_blocks, (height, width), self.encoder)
+            width=self.width,
+            encoder_blocks=self.encoder_blocks,
+            decoder_blocks=self.decoder_blocks,
+            image_size=(height, width),
+            encoder=self.encoder,
         )
 
 

@@ -15,7 +15,6 @@ from training.engine.networks import Networks, State, Terms, total
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
 from training.errors import TrainingError
-from training.memory import out_of_memory
 
 POOL_STREAM = 2**20  # tells the pool's random choices from the sampler's
 
@@ -80,7 +79,11 @@ class StageRun(StageBase):
         return terms
 
     def out_of_memory(self) -> TrainingError:
-        return out_of_memory(self)
+        size = self.config.network.image_size
+        return TrainingError(
+            f"out of memory in stage '{self.stage.name}' at image_size {list(size)}: lower "
+            f"batch_size, aligned_batch, network.image_size or network.width"
+        )
 
     def losses(self, step: int, batch: Batch) -> tuple[Terms, tuple | None]:
         """All terms of the generators' step and the translations, if any."""
@@ -90,13 +93,21 @@ class StageRun(StageBase):
         with self.autocast():
             if batch.unpaired is not None:
                 terms, ways = generator_terms(
-                    *(self.networks, batch.unpaired, self.stage, self.config.triplets),
-                    *(self.bank, hard),
+                    networks=self.networks,
+                    batch=batch.unpaired,
+                    stage=self.stage,
+                    triplets=self.config.triplets,
+                    bank=self.bank,
+                    hard=hard,
                 )
             if batch.aligned is not None:
                 terms |= aligned_terms(
-                    *(self.networks, batch.aligned, self.stage, self.config.aligned),
-                    *(self.config.descriptor, hard),
+                    networks=self.networks,
+                    batch=batch.aligned,
+                    stage=self.stage,
+                    config=self.config.aligned,
+                    descriptor=self.config.descriptor,
+                    hard=hard,
                 )
         return terms, ways
 

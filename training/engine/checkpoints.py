@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run directory: what a run resumes from, finished stages, the model.
 
-checkpoints/<step>/    state.json, networks, optimizers and each process's memory (safetensors);
-                       written as <step>.part and renamed: a killed run leaves nothing half-written
+checkpoints/<step>/    state.json, networks, optimizers and each process's memory (safetensors),
+                       written atomically: a killed run leaves nothing half-written
 stages/<name>.safetensors        all networks at the end of a stage
 stages/<name>.best.safetensors   encoders with the best validation recall
 model/                 the result, for disam_ros.load_model
@@ -11,22 +11,24 @@ model/                 the result, for disam_ros.load_model
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
+from disam_ros.files import atomic_directory, atomic_file, part_of, read_json, sync, write_json
 from training.engine.networks import State
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
 from training.errors import TrainingError
 from training.settings import RunConfig
 
+FORMAT = 1  # of state.json
 FREE_KEYS = (  # settings that may differ when a run is resumed: they do not change what is computed
     "output",
     "device",
@@ -65,30 +67,29 @@ def save_checkpoint(
     """
     done = sum(stage.steps for stage in config.stages[: progress.stage]) + progress.step
     target = directory / "checkpoints" / f"{done:09d}"
-    part = target.with_suffix(".part")
     networks = run.networks.state()
     for name, value in networks.items():
         if not value.isfinite().all():
             raise TrainingError(f"weights '{name}' are not finite after step {progress.step}")
-    if processes.first:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    processes.wait()
-    save_file(run.memory_state(), part / f"memory-{processes.rank}.safetensors")
-    processes.wait()
-    if processes.first:
-        save_file(networks, part / "networks.safetensors")
-        save_file(run.optimizer_state(), part / "optimizers.safetensors")
-        header = {
-            "config": config.to_json(),
-            "images": dict(images),
-            "processes": processes.count,
-            "progress": asdict(progress),
-        }
-        (part / "state.json").write_text(json.dumps(header, indent=2) + "\n")
-        _sync(part)
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(part, target)
+    first = processes.first
+    with atomic_directory(target) if first else nullcontext(part_of(target)) as part:
+        processes.wait()
+        save_file(run.memory_state(), part / f"memory-{processes.rank}.safetensors")
+        processes.wait()
+        if first:
+            save_file(networks, part / "networks.safetensors")
+            save_file(run.optimizer_state(), part / "optimizers.safetensors")
+            header = {
+                "format_version": FORMAT,
+                "config": config.to_json(),
+                "images": dict(images),
+                "processes": processes.count,
+                "progress": asdict(progress),
+            }
+            write_json(part / "state.json", header)
+            _sync_files(part)
+            shutil.rmtree(target, ignore_errors=True)  # of the same step
+    if first:
         for old in _checkpoints(directory):
             if old != target:
                 shutil.rmtree(old)
@@ -105,12 +106,12 @@ def load_progress(
     checkpoint: Path, config: RunConfig, images: Mapping[str, int], processes: Processes
 ) -> Progress:
     """Read how far a run was. Raises TrainingError naming every setting that differs now."""
+    header = read_json(checkpoint / "state.json", FORMAT, TrainingError)
     try:
-        header = json.loads((checkpoint / "state.json").read_text())
         progress = Progress(**header["progress"])
         was = {"config": header["config"], "images": header["images"]}
         was["processes"] = header["processes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise TrainingError(f"{checkpoint} is damaged ({error}); remove it") from error
     now = {"config": config.to_json(), "images": dict(images), "processes": processes.count}
     for key in FREE_KEYS:
@@ -149,12 +150,11 @@ def differences(was: Any, now: Any, name: str = "") -> list[str]:
 
 
 def save_stage(directory: Path, name: str, state: State) -> None:
-    """Write stages/<name>.safetensors in one go."""
+    """Write stages/<name>.safetensors atomically."""
     path = directory / "stages" / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    save_file(state, part)
-    os.replace(part, path)
+    with atomic_file(path, "wb") as file:
+        file.write(save(state))
 
 
 def load_stage(directory: Path, name: str) -> State:
@@ -182,9 +182,7 @@ def _checkpoints(directory: Path) -> list[Path]:
     return [p for p in (directory / "checkpoints").glob("*") if p.name.isdigit()]
 
 
-def _sync(directory: Path) -> None:
-    """Make sure that all files of a directory are on disk before it is renamed."""
+def _sync_files(directory: Path) -> None:
     for path in directory.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        with path.open("rb") as file:
+            sync(file)

@@ -170,7 +170,12 @@ class Loop(ABC):
     def _checkpoint(self, run: StageBase, losses: LossLog) -> None:
         losses.flush()
         checkpoints.save_checkpoint(
-            *(self.directory, self.config, self.images, self.progress, run, self.processes)
+            directory=self.directory,
+            config=self.config,
+            images=self.images,
+            progress=self.progress,
+            run=run,
+            processes=self.processes,
         )
 
     def _finish_stage(self, run: StageBase, losses: LossLog) -> None:

@@ -53,7 +53,7 @@ class StageBase(ABC):
 
     @abstractmethod
     def out_of_memory(self) -> TrainingError:
-        """What to say when memory ran out in a step."""
+        """The error of a step that ran out of memory, naming the settings to lower."""
 
     @abstractmethod
     def memory_state(self) -> State:
@@ -74,7 +74,7 @@ class StageBase(ABC):
         return next(iter(self.rates.values())) * self.share_of_rate(step)
 
     def step(self, step: int, batch: Any) -> Terms:
-        """One update. Raises TrainingError, saying what would fit, when memory runs out."""
+        """One update. Raises TrainingError naming the settings to lower if memory runs out."""
         try:
             for name, optimizer in self.optimizers.items():
                 optimizer.zero_grad(set_to_none=True)

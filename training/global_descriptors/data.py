@@ -61,8 +61,9 @@ class StageData:
         seed = (config.seed, index)
         self.tuples = self.pairs = None
         if self.stage.losses.on(TUPLE_LOSSES):
-            ranks = processes.rank, processes.count
-            self.tuples = TupleSampler(routes, self.rows, config.tuples, seed, *ranks)
+            self.tuples = TupleSampler(
+                routes, self.rows, config.tuples, seed, processes.rank, processes.count
+            )
         if self.stage.losses.on(PAIR_LOSSES):
             sides = self._sides({d.name: d for d in domains if d.name in wanted}, found)
             self.pairs = NeighbourhoodSampler(

@@ -54,7 +54,10 @@ class NeighbourhoodSampler:
         if len(alone):
             log.warning(
                 "%d of %d posed images have no partner %s and are left out, first at %s",
-                *(len(alone), len(rows), where, routes.tell(int(alone[0]))),
+                len(alone),
+                len(rows),
+                where,
+                routes.describe(int(alone[0])),
             )
         self._is_query = np.zeros(len(routes.route), dtype=bool)
         self._is_query[self.rows] = True

@@ -82,7 +82,7 @@ class Routes:
         apart = (self.route[a] != self.route[b]) | (self.route[a] == UNKNOWN)
         return np.where(apart & (a != b), np.inf, gaps)
 
-    def tell(self, row: int) -> str:
+    def describe(self, row: int) -> str:
         """Route and position of a row, for people."""
         x, y, _ = self.position[row]
         return f"x {x:.0f} y {y:.0f} m of {self.names[self.route[row]]}"

@@ -92,7 +92,10 @@ class GlobalTraining(Loop):
         for network in networks.encoders.values():
             network.cpu().to(memory_format=torch.contiguous_format)
         model = global_model(
-            *(config.network.build(), list(self.tags), self.branches, networks.encoders),
+            config.network.build(),
+            list(self.tags),
+            self.branches,
+            networks.encoders,
             name=config.name,
             training=training,
         )
@@ -128,8 +131,9 @@ class GlobalTraining(Loop):
     def _whiten(self, networks: Networks) -> None:
         """Learn one whitening from images of all branches: they share a space of descriptors."""
         rows = self._sample(list(self.rows), self.config.sample)
-        data = self.viewer, rows, lambda images: images.to(self.device)
-        descriptors = describe_rows(networks, self.branches, *data)
+        descriptors = describe_rows(
+            networks, self.branches, self.viewer, rows, move=lambda images: images.to(self.device)
+        )
         for network in networks.encoders.values():
             network.learn_whitening(descriptors)
 

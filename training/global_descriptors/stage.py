@@ -113,8 +113,9 @@ class GlobalStage(StageBase):
         return self.data.mine(look, step, anchors, self.memory)
 
     def _describe(self, rows: np.ndarray) -> np.ndarray:
-        data = self.data.viewer, rows, self.move
-        return describe_rows(self.networks, self.branches, *data).numpy()
+        return describe_rows(
+            self.networks, self.branches, self.data.viewer, rows, self.move
+        ).numpy()
 
     def _fill_gradients(self, name: str) -> None:
         """Zeros for branches without images in this process: all average the same gradients."""

@@ -147,29 +147,29 @@ class TupleSampler:
         )
 
     def _find_anchors(self) -> np.ndarray:
+        """Rows with enough near and far images; how many lack them is logged."""
         config = self.config
         lonely = [r for r in self.rows.tolist() if len(self._near(r)) < config.near]
         left = np.setdiff1d(self.rows, lonely)
         crowded = [row for row in left.tolist() if not self._has_far(row)]
         left = np.setdiff1d(left, crowded)
-        told = []
-        for found, what in (
-            (
-                lonely,
-                f"fewer than {config.near} near images ({config.near_radius} m, {config.yaw}°)",
-            ),
-            (crowded, f"fewer than {config.far} far ones (more than {config.far_radius} m apart)"),
-        ):
-            if found:
-                told.append(f"{len(found)} have {what}, first at {self.routes.tell(found[0])}")
-        if told:
+        near = f"fewer than {config.near} near images ({config.near_radius} m, {config.yaw}°)"
+        far = f"fewer than {config.far} far ones (more than {config.far_radius} m apart)"
+        reasons = [
+            f"{len(rows)} have {lack}, first at {self.routes.describe(rows[0])}"
+            for rows, lack in ((lonely, near), (crowded, far))
+            if rows
+        ]
+        if reasons:
             log.warning(
                 "%d of %d posed images cannot be anchors of tuples: %s",
-                *(len(self.rows) - len(left), len(self.rows), "; ".join(told)),
+                len(self.rows) - len(left),
+                len(self.rows),
+                "; ".join(reasons),
             )
         if not len(left):
             raise TrainingError(
-                f"no tuples: {'; '.join(told) or 'there are no posed images'}. Raise "
+                f"no tuples: {'; '.join(reasons) or 'there are no posed images'}. Raise "
                 f"tuples.near_radius, lower tuples.near, tuples.far or tuples.far_radius, or give "
                 f"data with more drives of one route"
             )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Global descriptors: one network gives one vector per image, compared by its cosine.
+"""Global image descriptors: one vector per image, compared by cosine similarity.
 
-config.py      what a network is made of
-backbones.py   images → features (backbone_weights.py: from files of pretrained weights)
-heads.py       features → a vector: NetVLAD, MAC, GeM, SAFA
-depth.py       a depth map predicted from the image, and its features
-whitening.py   vectors → fewer, decorrelated numbers
-network.py     all of it as one module
+config.py      architecture
+backbones.py   images → features (backbone_weights.py: pretrained weights)
+heads.py       feature aggregation: NetVLAD, MAC, GeM, SAFA
+depth.py       depth prediction from the image, and features of the depth map
+whitening.py   PCA whitening
+network.py     the whole network
 """
 
 from disam_ros.models.global_descriptors.backbone_weights import read_backbone_weights

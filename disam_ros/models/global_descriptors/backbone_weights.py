@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weight files of backbones: torchvision's, EfficientNet-Lite0's or a model directory's."""
+"""Pretrained backbone weights: from torchvision, EfficientNet-Lite0 or a model directory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BATCH_NORM_EPSILON = 1e-5  # of torchvision's ResNet18
 def read_backbone_weights(
     path: Path | str, config: GlobalConfig, branch: str = ""
 ) -> dict[str, Tensor]:
-    """Weights in a file → state of `GlobalNetwork.backbone`.
+    """Read a weight file → state dictionary of `GlobalNetwork.backbone`.
 
     vgg16, resnet18, alexnet: a state dictionary of torchvision's model of that name, as .pth or
-    .safetensors; what comes after the cut is left out. mobile: as mobile.read_backbone takes it, or
+    .safetensors; later layers are ignored. mobile: a file for mobile.read_backbone, or
     coarse.safetensors or fine.safetensors of a model directory with that encoder. disam: such a
-    file of a directory with that encoder. branch: which domain of a model directory's file, where
-    it has several. Raises ModelError for a file that cannot be read or is of another network.
+    file of a directory with that encoder. branch: the domain to read from a model directory's file
+    of several. Raises ModelError for a file that cannot be read or is of another architecture.
     """
     path = Path(path)
     weights = _read(path, config.backbone)
@@ -87,7 +87,7 @@ def _of_one_domain(weights: Mapping[str, Tensor], path: Path, branch: str) -> di
 
 
 def _fold(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Batch normalization of ResNet18 into its convolutions."""
+    """Fold the batch normalization of ResNet18 into its convolutions."""
     state: dict[str, Tensor] = {}
     names = [key.removesuffix(".running_mean") for key in weights if key.endswith(".running_mean")]
     for norm in names:  # bn1 follows conv1, downsample.1 follows downsample.0

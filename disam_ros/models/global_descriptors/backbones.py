@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images → features at three depths: two shallow ones for the depth decoder, and the latent ones.
+"""Backbones: images → features of three layers, two for the skips of the depth decoder, one latent.
 
 VGG16 (Simonyan & Zisserman 2015) to conv5_3, AlexNet (Krizhevsky et al. 2012, as in torchvision) to
-conv5 and ResNet18 (He et al. 2016) to layer3, all without their last ReLU and as convolutions and
-biases alone: backbone_weights.py folds batch normalization in. Beside them this package's own
-encoders. Weights are random at first: Kaiming normal, biases 0.
+conv5 and ResNet18 (He et al. 2016) to layer3, without their last ReLU and with batch normalization
+folded in (backbone_weights.py), and the encoders of this package. Initial weights are random:
+Kaiming normal, biases 0.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from disam_ros.models import mobile
 from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.networks import Encoder
 
-# Shallow and deep features [B, C, h, w] on the way, then the latent ones.
+# Shallow, deep and latent features [B, C, h, w].
 Features = tuple[Tensor, Tensor, Tensor]
 
-# Mean and deviation of ImageNet's colours in [0, 1]: what torchvision's weights expect.
+# Mean and standard deviation of ImageNet's colours in [0, 1], for torchvision's weights.
 COLOUR_MEAN, COLOUR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 VGG16_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
@@ -54,15 +54,15 @@ def latent_size(config: GlobalConfig) -> tuple[int, int]:
 
 
 class Chain(nn.Module):
-    """Layers one after the other, numbered in `features` as torchvision's are.
+    """Sequential layers, numbered in `features` as in torchvision.
 
-    cuts: after how many layers the shallow and the deep features lie.
+    cuts: numbers of layers before the shallow and the deep features.
     """
 
     def __init__(self, layers: list[nn.Module], cuts: tuple[int, int]) -> None:
         super().__init__()
         self.features, self._cuts = nn.Sequential(*layers), cuts
-        start(self)
+        initialize(self)
 
     def forward(self, images: Tensor) -> Features:
         first, second = self._cuts
@@ -72,7 +72,7 @@ class Chain(nn.Module):
 
 
 def vgg16() -> Chain:
-    """To conv5_3: 512 channels at stride 16; on the way after conv3_3 and conv4_3."""
+    """To conv5_3: 512 channels at stride 16; skips from conv3_3 and conv4_3."""
     layers: list[nn.Module] = []
     channels = 3
     for out, count in VGG16_STAGES:
@@ -84,7 +84,7 @@ def vgg16() -> Chain:
 
 
 def alexnet() -> Chain:
-    """To conv5: 256 channels, [H/16 − 1, W/16 − 1]; on the way after conv1 and conv2."""
+    """To conv5: 256 channels, [H/16 − 1, W/16 − 1]; skips from conv1 and conv2."""
     layers = [
         *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
         *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
@@ -96,7 +96,7 @@ def alexnet() -> Chain:
 
 
 class ResNet18(nn.Module):
-    """To layer3: 256 channels at stride 16; on the way after layer1 and layer2."""
+    """To layer3: 256 channels at stride 16; skips from layer1 and layer2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class ResNet18(nn.Module):
         self.layer1 = nn.Sequential(Residual(64, 64), Residual(64, 64))
         self.layer2 = nn.Sequential(Residual(64, 128, 2), Residual(128, 128))
         self.layer3 = nn.Sequential(Residual(128, 256, 2), Residual(256, 256, last=True))
-        start(self)
+        initialize(self)
 
     def forward(self, images: Tensor) -> Features:
         x = functional.relu(self.conv1(as_imagenet(images)))
@@ -114,9 +114,9 @@ class ResNet18(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions + skip, which is a 1×1 convolution where shapes differ; then ReLU.
+    """Two 3×3 convolutions + skip, a 1×1 convolution where shapes differ; then ReLU.
 
-    last: without the ReLU at the end.
+    last: without the final ReLU.
     """
 
     def __init__(self, channels: int, out: int, stride: int = 1, last: bool = False) -> None:
@@ -133,7 +133,7 @@ class Residual(nn.Module):
 
 
 class Mobile(nn.Module):
-    """The trunk of EfficientNet-Lite0, with the features of its stages 2 and 3 beside its own."""
+    """The mobile encoder, with skips from its stages 2 and 3."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Mobile(nn.Module):
 
 
 class Disam(nn.Module):
-    """DISAM's encoder, with the features after each halving beside its own."""
+    """DISAM's encoder, with skips from each downsampling."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
@@ -163,8 +163,8 @@ class Disam(nn.Module):
         return shallow, deep, self.model[10:](deep)
 
 
-def start(network: nn.Module) -> None:
-    """Random convolutions that neither shrink nor grow what passes them."""
+def initialize(network: nn.Module) -> None:
+    """Kaiming initialization: convolutions that keep the variance of their input."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -173,7 +173,7 @@ def start(network: nn.Module) -> None:
 
 
 def as_imagenet(images: Tensor) -> Tensor:
-    """Images in [−1, 1] → with the mean and deviation of ImageNet taken out."""
+    """Images in [−1, 1], normalized by the mean and standard deviation of ImageNet."""
     mean, deviation = (
         torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
         for values in (COLOUR_MEAN, COLOUR_DEVIATION)

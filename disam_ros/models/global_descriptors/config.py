@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network of global descriptors is made of. Goes to model.json under `network`."""
+"""Architecture of a global descriptor network; stored in model.json under `network`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SMALLEST = 32  # pixels of an image's side
 
 @dataclass(frozen=True)
 class GlobalConfig:
-    """Kind and size of the network. Images [B, 3, H, W] in [−1, 1] → z [B, channels, 1, 1].
+    """Architecture and size. Images [B, 3, H, W] in [−1, 1] → z [B, channels, 1, 1].
 
-    Raises ModelError for what does not fit together.
+    Raises ModelError for an inconsistent combination.
     """
 
     backbone: str = "mobile"  # one of BACKBONES
     head: str = "netvlad"  # one of HEADS
     clusters: int = 64  # of netvlad
     heads: int = 8  # position maps of safa
-    size: int = 0  # numbers of a descriptor after PCA whitening; 0: no whitening
+    size: int = 0  # dimension after PCA whitening; 0: no whitening
     depth: bool = False  # a second descriptor, of the depth map predicted from the image
-    width: int = 24  # of the disam backbone (disam_ros.networks)
+    width: int = 24  # of the disam backbone (networks.py)
     encoder_blocks: int = 4  # of the disam backbone
     image_size: tuple[int, int] = (192, 256)  # height, width in pixels; multiples of the stride
 
@@ -52,12 +52,12 @@ class GlobalConfig:
 
     @property
     def encoder(self) -> str:
-        """Tells this kind of network from the encoders of disam_ros.networks."""
+        """Kind of network in model.json, as NetworkConfig.encoder."""
         return "global"
 
     @property
     def stride(self) -> int:
-        """Pixels from one feature of the backbone to the next."""
+        """Stride of the backbone's features [px]."""
         return 4 if self.backbone == "disam" else 16
 
     @property
@@ -73,21 +73,21 @@ class GlobalConfig:
 
     @property
     def plain(self) -> int:
-        """Numbers of a descriptor before whitening."""
+        """Dimension of a descriptor before whitening."""
         channels = self.latent + (self.depth_latent if self.depth else 0)
         return channels * {"netvlad": self.clusters, "safa": self.heads}.get(self.head, 1)
 
     @property
     def channels(self) -> int:
-        """Numbers of a descriptor."""
+        """Dimension of a descriptor."""
         return self.size or self.plain
 
     @property
     def feature_size(self) -> tuple[int, int]:
-        """Rows and columns of z: one cell."""
+        """Rows and columns of z: a single cell."""
         return 1, 1
 
     @property
     def depthwise(self) -> bool:
-        """Whether its convolutions are depthwise: a CPU runs those faster with channels last."""
+        """Whether convolutions are depthwise: a CPU runs those faster with channels last."""
         return self.backbone == "mobile"

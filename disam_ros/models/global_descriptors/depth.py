@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A depth map decoded from the image's features, and features of that map.
+"""Depth as side information: a decoder from image features to depth, and an encoder of depth maps.
 
-Depth is a modality of training alone (Piasco et al., ICRA 2019): the decoder learns it from depth
-maps, and a camera image is enough afterwards.
+Depth maps are needed in training only (Piasco et al., ICRA 2019): the decoder learns to predict
+them from the camera image.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from disam_ros.models.global_descriptors.backbones import Features, skip_levels, start
+from disam_ros.models.global_descriptors.backbones import Features, initialize, skip_levels
 from disam_ros.models.global_descriptors.config import GlobalConfig
 
-DEPTH_LIMIT = 100.0  # metres; the decoder's output times this is depth
-OUTPUT_STRIDE = 2  # pixels of the image to one of the depth map
+DEPTH_LIMIT = 100.0  # [m] depth of a decoder output of 1
+OUTPUT_STRIDE = 2  # of the depth map [px]
 LAST_CHANNELS = 16
 
 
 class DepthDecoder(nn.Module):
-    """Features → depth [B, 1, H/2, W/2] in (0, 1), of DEPTH_LIMIT; transposed convolutions."""
+    """Features → depth [B, 1, H/2, W/2] in (0, 1) of DEPTH_LIMIT, by transposed convolutions."""
 
     def __init__(self, config: GlobalConfig) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class DepthDecoder(nn.Module):
 
 
 class DepthEncoder(nn.Module):
-    """Depth map [B, 1, h, w] in [0, 1] → features [B, C, ~h/16, ~w/16]: an AlexNet of its colours.
+    """Depth map [B, 1, h, w] in [0, 1] → features [B, C, ~h/16, ~w/16]: AlexNet on its jet colours.
 
-    No final ReLU. C = 256 as AlexNet has, or fewer, all layers in proportion.
+    No final ReLU. C = 256 as in AlexNet, or fewer, with all layers scaled in proportion.
     """
 
     def __init__(self, channels: int) -> None:
@@ -64,7 +64,7 @@ class DepthEncoder(nn.Module):
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
-        start(self)
+        initialize(self)
 
     def forward(self, depth: Tensor) -> Tensor:
         z: Tensor = self.layers(2 * jet(depth) - 1)
@@ -78,7 +78,7 @@ class DepthEncoder(nn.Module):
 
 
 def jet(values: Tensor) -> Tensor:
-    """Values [B, 1, h, w] in [0, 1] → RGB [B, 3, h, w] in [0, 1]: blue, cyan, yellow, red.
+    """Jet colour map: values [B, 1, h, w] in [0, 1] → RGB [B, 3, h, w] in [0, 1], blue to red.
 
     Each colour is min(1, max(0, 1.5 − |4v − p|)) with its peak p = 3 (red), 2 (green), 1 (blue).
     """
@@ -87,7 +87,7 @@ def jet(values: Tensor) -> Tensor:
 
 
 def _rise(channels: int, out: int, factor: int) -> nn.Sequential:
-    """Convolution to a grid `factor` (1 or 2) times as fine."""
+    """Convolution that upsamples by `factor` (1 or 2)."""
     if factor == 2:
         convolution: nn.Module = nn.ConvTranspose2d(channels, out, 4, stride=2, padding=1)
     else:
@@ -96,7 +96,7 @@ def _rise(channels: int, out: int, factor: int) -> nn.Sequential:
 
 
 def _fit(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """To that many rows and columns; AlexNet loses one at its border."""
+    """Interpolate to a size (rows, columns): AlexNet's features lack a border cell."""
     if x.shape[-2:] == tuple(size):
         return x
     return functional.interpolate(x, tuple(size), mode="bilinear", align_corners=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features [B, C, h, w] → one vector [B, D] of norm 1."""
+"""Aggregation heads: features [B, C, h, w] → one descriptor [B, D] of norm 1."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.nn import functional
 from disam_ros.errors import ModelError
 from disam_ros.models.global_descriptors.config import GlobalConfig
 
-SAMPLE = 20_000  # features that cluster centres are found from, at most
-TRIES = 5  # of k-means, of which the best is taken
-CONTRAST = 100.0  # mean ratio of a feature's largest and second largest assignment at the start
+SAMPLE = 20_000  # features for k-means, at most
+TRIES = 5  # runs of k-means, of which the best is kept
+CONTRAST = 100.0  # initial mean ratio of a feature's two largest assignments
 SHARPNESS = 10.0  # of the assignments before `prepare`
 GEM_EPSILON = 1e-6
-UNEVEN = 0.1  # scale of SAFA's random layers at the start
+SAFA_SCALE = 0.1  # of the initial random layers
 
 
 def build_head(config: GlobalConfig, channels: int, size: tuple[int, int]) -> nn.Module:
-    """An untrained head for features of so many channels, rows and columns."""
+    """An untrained head for features of a number of channels and size (rows, columns)."""
     if config.head == "netvlad":
         return NetVlad(channels, config.clusters)
     if config.head == "safa":
@@ -31,16 +31,16 @@ def build_head(config: GlobalConfig, channels: int, size: tuple[int, int]) -> nn
 
 
 class Mac(nn.Module):
-    """Largest value of each channel (Tolias et al., ICLR 2016). D = C."""
+    """Max pooling of each channel (Tolias et al., ICLR 2016). D = C."""
 
     def forward(self, z: Tensor) -> Tensor:
         return functional.normalize(z.amax((-2, -1)), dim=1)
 
 
 class Gem(nn.Module):
-    """Generalized mean of each channel (Radenović et al., TPAMI 2019), its power p learned. D = C.
+    """Generalized-mean pooling with learned power p (Radenović et al., TPAMI 2019). D = C.
 
-    (mean max(z, ε)^p)^(1/p): the mean at p = 1, the largest value as p grows.
+    (mean max(z, ε)^p)^(1/p): average pooling at p = 1, max pooling as p grows.
     """
 
     def __init__(self) -> None:
@@ -53,17 +53,17 @@ class Gem(nn.Module):
 
 
 class NetVlad(nn.Module):
-    """Residuals to cluster centres, softly assigned (Arandjelović et al., CVPR 2016, Eq. 4).
+    """Soft-assigned residuals to cluster centres (Arandjelović et al., CVPR 2016, Eq. 4).
 
-    Features are normalized first; each centre's sum of residuals is normalized, then all of them
-    together. D = clusters·C, the centre outermost.
+    Features are normalized; residual sums are normalized by centre (intra-normalization), then as
+    a whole. D = clusters·C, the centre outermost.
     """
 
     def __init__(self, channels: int, clusters: int) -> None:
         super().__init__()
         self.assign = nn.Conv2d(channels, clusters, 1)
         self.centres = nn.Parameter(torch.empty(clusters, channels))
-        self._start(functional.normalize(torch.randn(clusters, channels), dim=1), SHARPNESS)
+        self._initialize(functional.normalize(torch.randn(clusters, channels), dim=1), SHARPNESS)
 
     def forward(self, z: Tensor) -> Tensor:
         z = functional.normalize(z, dim=1)
@@ -74,7 +74,7 @@ class NetVlad(nn.Module):
 
     @torch.no_grad()
     def prepare(self, z: Tensor) -> None:
-        """Start from the centres (k-means) of features [B, C, h, w] of a sample of images.
+        """Initialize the centres by k-means on features [B, C, h, w] of a sample of images.
 
         Raises ModelError where there are fewer features than clusters.
         """
@@ -97,11 +97,11 @@ class NetVlad(nn.Module):
             squares, _ = kmeans.index.search(sample, 2)
             gap = float((squares[:, 1] - squares[:, 0]).mean())
             sharpness = math.log(CONTRAST) / max(gap, 1e-6)
-        self._start(torch.from_numpy(kmeans.centroids).to(self.centres), sharpness)
+        self._initialize(torch.from_numpy(kmeans.centroids).to(self.centres), sharpness)
 
     @torch.no_grad()
-    def _start(self, centres: Tensor, sharpness: float) -> None:
-        """Assignments exp(−sharpness·‖z − centre‖²), up to what all centres share."""
+    def _initialize(self, centres: Tensor, sharpness: float) -> None:
+        """Assignments proportional to exp(−sharpness·‖z − centre‖²)."""
         self.centres.copy_(centres)
         self.assign.weight.copy_(2 * sharpness * centres[..., None, None])
         if self.assign.bias is not None:
@@ -109,25 +109,27 @@ class NetVlad(nn.Module):
 
 
 class Safa(nn.Module):
-    """Sums weighted by position maps made from the features themselves. D = C·maps.
+    """Spatial-aware feature aggregation (Shi et al., NeurIPS 2019). D = C·maps.
 
-    Spatial-aware feature aggregation (Shi et al., NeurIPS 2019): a map is two linear layers over
-    the largest channel at each position; it knows the layout, so the image size is fixed. At first
-    all maps are nearly 1 everywhere, so that each head is nearly the sum of the features.
+    Sums of the features weighted by position maps: each two linear layers over the channel maximum
+    at all positions, so the image size is fixed. Initial maps are nearly 1 everywhere: a sum of the
+    features.
     """
 
     def __init__(self, size: tuple[int, int], maps: int) -> None:
         super().__init__()
         cells = size[0] * size[1]
         middle = max(1, cells // 2)
-        self.first = nn.Parameter(UNEVEN * torch.randn(maps, cells, middle) / math.sqrt(cells))
+        self.first = nn.Parameter(SAFA_SCALE * torch.randn(maps, cells, middle) / math.sqrt(cells))
         self.first_bias = nn.Parameter(torch.zeros(maps, 1, middle))
-        self.second = nn.Parameter(UNEVEN * torch.randn(maps, middle, cells) / math.sqrt(middle))
+        self.second = nn.Parameter(
+            SAFA_SCALE * torch.randn(maps, middle, cells) / math.sqrt(middle)
+        )
         self.second_bias = nn.Parameter(torch.ones(maps, 1, cells))
 
     def forward(self, z: Tensor) -> Tensor:
         flat = z.flatten(2)  # [B, C, n]
-        looks = flat.amax(1)  # [B, n]
-        maps = (looks @ self.first + self.first_bias) @ self.second + self.second_bias  # [M, B, n]
+        maxima = flat.amax(1)  # [B, n]
+        maps = (maxima @ self.first + self.first_bias) @ self.second + self.second_bias  # [M, B, n]
         sums = flat @ maps.permute(1, 2, 0)  # [B, C, M]
         return functional.normalize(sums.flatten(1), dim=1)

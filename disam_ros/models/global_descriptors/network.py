@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network of a branch: backbone, head, depth beside the image, whitening."""
+"""Global descriptor network: backbone, head, optional depth branch, optional whitening."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from disam_ros.models.global_descriptors.depth import DepthDecoder, DepthEncoder
 from disam_ros.models.global_descriptors.heads import NetVlad, build_head
 from disam_ros.models.global_descriptors.whitening import Whitening
 
-BATCH = 8  # images at once while heads are prepared
+BATCH = 8  # images at once in `prepare`
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Parts:
 
     image: Tensor  # [B, d1]
     depth: Tensor | None  # [B, d2]
-    fused: Tensor  # [B, d1 + d2]: both, one after the other; `image` without depth
+    fused: Tensor  # [B, d1 + d2], concatenated; `image` without depth
     depth_map: Tensor | None  # [B, 1, H/2, W/2] in (0, 1), of DEPTH_LIMIT
 
 
 class GlobalNetwork(nn.Module):
-    """Images [B, 3, H, W] in [−1, 1] → z [B, D, 1, 1] of norm 1. Weights are random at first."""
+    """Images [B, 3, H, W] in [−1, 1] → z [B, D, 1, 1] of norm 1. Initial weights are random."""
 
     def __init__(self, config: GlobalConfig) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class GlobalNetwork(nn.Module):
 
     @property
     def kind(self) -> str:
-        """What it is made of, in a few words for people."""
+        """Human-readable architecture."""
         config, parts = self.config, [self.config.backbone]
         counts = {"netvlad": f" of {config.clusters} clusters", "safa": f" of {config.heads} maps"}
         parts.append(config.head + counts.get(config.head, ""))
@@ -68,14 +68,14 @@ class GlobalNetwork(nn.Module):
         return x[:, :, None, None]
 
     def describe(self, images: Tensor) -> Tensor:
-        """The trained part: descriptors [B, plain] of norm 1, before whitening."""
+        """Descriptors [B, plain] of norm 1 before whitening: the part trained by gradients."""
         return self.parts(images).fused
 
     def parts(self, images: Tensor) -> Parts:
-        """Descriptors of image and depth, and the depth map between them.
+        """Descriptors of image and depth map, and the depth map.
 
-        Depth learns from depth alone and descriptors from descriptors alone: no gradient passes
-        from the descriptors to the decoder, nor from the depth map to the backbone.
+        No gradient passes from the descriptors to the depth decoder, nor from the depth map to the
+        backbone: each is trained by its own loss.
         """
         features = self.backbone(images)
         image = self.head(features[-1])
@@ -87,19 +87,20 @@ class GlobalNetwork(nn.Module):
         return Parts(image, depth, fused, depth_map)
 
     def depth_parameters(self) -> list[nn.Parameter]:
-        """What a depth map teaches: the decoder's. Empty without depth."""
+        """Parameters trained by the depth loss: the decoder's. Empty without depth."""
         return [] if self.decoder is None else list(self.decoder.parameters())
 
     def descriptor_parameters(self) -> list[nn.Parameter]:
-        """What descriptors teach: all others."""
+        """Parameters trained by the descriptor loss: all others."""
         depth = {id(parameter) for parameter in self.depth_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in depth]
 
     @torch.no_grad()
     def prepare(self, images: Tensor) -> None:
-        """Start NetVLAD from cluster centres of a sample of images [B, 3, H, W]; else nothing.
+        """Initialize NetVLAD's centres by k-means on a sample of images [B, 3, H, W].
 
-        Call it before training, with backbone weights read. Raises ModelError for too few images.
+        No effect on other heads. Call it before training, after loading backbone weights. Raises
+        ModelError for too few images.
         """
         if not isinstance(self.head, NetVlad):
             return
@@ -114,9 +115,9 @@ class GlobalNetwork(nn.Module):
             self.depth_head.prepare(torch.cat(depth))
 
     def learn_whitening(self, descriptors: Tensor) -> None:
-        """From descriptors [N, plain] of `describe`; nothing where the size is 0.
+        """Learn whitening from descriptors [N, plain] of `describe`; no effect if the size is 0.
 
-        Raises ModelError where they vary in fewer directions than the size; N > size at least.
+        Raises ModelError where their rank is less than the size; it needs N > size.
         """
         if self.whitening is not None:
             self.whitening.learn(descriptors)

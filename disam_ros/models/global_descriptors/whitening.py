@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PCA whitening: the main directions of descriptors, each scaled to the same variance.
+"""PCA whitening: principal components of descriptors, scaled to equal variance.
 
-Jégou & Chum, ECCV 2012. The result is normalized afterwards, so a common scale plays no part: the
-first direction keeps its own.
+Jégou & Chum, ECCV 2012. The result is normalized afterwards, so a common scale has no effect: all
+are scaled to the variance of the first.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from disam_ros.errors import ModelError
 
-NEGLIGIBLE = 1e-7  # share of the largest variance below which a direction is rounding
+NEGLIGIBLE = 1e-7  # share of the largest variance below which a component is rounding
 
 
 class Whitening(nn.Module):
-    """Descriptors [N, D] → [N, size]. Before `learn` a random projection, near to cosines."""
+    """Descriptors [N, D] → [N, size]. Before `learn` a random projection."""
 
     mean: Tensor
     directions: Tensor
@@ -35,7 +35,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def learn(self, descriptors: Tensor) -> None:
-        """From descriptors [N, D]. Raises ModelError where they vary in too few directions."""
+        """Learn from descriptors [N, D]. Raises ModelError where their rank is too small."""
         size, dimensions = self.directions.shape
         if descriptors.ndim != 2 or descriptors.shape[1] != dimensions:
             raise ModelError(
@@ -46,7 +46,7 @@ class Whitening(nn.Module):
             raise ModelError("whitening got descriptors that are not finite: training has diverged")
         mean = x.mean(0) if len(x) else x.new_zeros(dimensions)
         x = x - mean
-        few = len(x) <= dimensions  # then their inner products tell the same for less
+        few = len(x) <= dimensions  # then the Gram matrix is smaller than the covariance
         variances, vectors = torch.linalg.eigh(x @ x.T if few else x.T @ x)
         order = variances.argsort(descending=True)[:size]
         largest = float(variances.max()) if len(x) else 0.0

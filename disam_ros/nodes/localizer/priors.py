@@ -138,7 +138,7 @@ class Priors:
         stale = f"nothing on '{topic}' within {self._max_age:g} s of the image"
         if self._source == "odom":
             found = self._odometry.at(stamp_ns)
-            return found, "" if found or not self._odometry.anchored else stale
+            return found, "" if found or self._odometry.anchor is None else stale
         if self._newest is None or abs(stamp_ns - self._newest[0]) > NS * self._max_age:
             return None, stale
         return self._newest[1], ""

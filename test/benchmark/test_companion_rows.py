@@ -40,8 +40,8 @@ def test_depth_rows_are_trained_without_night_and_one_tunes_its_decoder_by_night
 
 
 @pytest.mark.parametrize(
-    ("better", "other", "told"),
+    ("better", "other", "outcome"),
     [([3, 4], [1, 2], "holds"), ([1, 2], [3, 4], "the opposite"), ([1, 3], [2, 4], "within")],
 )
-def test_a_claim_holds_only_where_every_seed_is_above_every_other(better, other, told):
-    assert told in companions._verdict(better, other)
+def test_a_claim_holds_only_where_every_seed_is_above_every_other(better, other, outcome):
+    assert outcome in companions.claimed(better, other)[1]

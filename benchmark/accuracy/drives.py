@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives of the test town, their maps, and the calls of localizer and tracker on them.
+
+Every section of this page that localizes offline does so by the functions here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from demo.drives import CONDITIONS as SHIPPED
+from demo.drives import DATA
+from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
+from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig, VerifyConfig
+from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.device import Stopwatch
+from disam_ros.geometry import Transform
+from disam_ros.localization.answer import Answer
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.odometry import Reading
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.tracker import Tracker
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import load_model
+from disam_ros.synthetic import CONDITIONS, DriveConfig, RenderError, write_drive
+
+RENDERED = Path("runs/town_test")
+DRIVE_SEEDS = {"summer_day": 3, "autumn_rain": 4, "spring_morning": 5, "dusk": 6}  # 0–2: the demo's
+EVERY_IMAGE = MapBuilderConfig(keyframe_distance=0.0)
+KEYPOINTS = 512  # of a map image
+WEIGHTS = Path("data/weights/xfeat_640x640.onnx")  # of XFeat; its rows are left out without it
+NOTHING, SIFT, XFEAT = "–", "sift", "xfeat"  # local features of a map
+UNLIMITED_MS = 10_000.0  # so that figures do not depend on the machine
+
+Maps = dict[str, tuple[Path, Path]]  # by local features: directories of map and model
+
+log = logging.getLogger(__name__)
+
+
+def town_drives(rendered: Path = RENDERED) -> Iterator[tuple[str, Path]]:
+    """Condition and dataset or bag of every drive through the demo's town.
+
+    The demo's are shipped; the others are rendered once, and left out where there is no OpenGL.
+    """
+    for condition in CONDITIONS:
+        path = DATA / condition if condition in SHIPPED else rendered / condition
+        if condition not in SHIPPED and not (path / "images.csv").exists():
+            seed = DRIVE_SEEDS[condition]
+            config = DriveConfig(condition, TOWN_SEED, seed, rate_hz=2.5, length_m=LENGTH)
+            try:
+                write_drive(config, path, JPEG_QUALITY)
+            except RenderError as error:
+                log.warning("%s left out: %s", condition, error)
+                continue
+        yield condition, path
+
+
+def maps_of(
+    source: ImageSource,
+    model_dir: Path,
+    directory: Path,
+    kinds: Sequence[str] = (NOTHING, SIFT, XFEAT),
+) -> Maps:
+    """Maps of all images by their local features; XFeat only where its weights are."""
+    maps, model = {}, load_model(model_dir)
+    for kind in kinds:
+        if kind == XFEAT and not WEIGHTS.is_file():
+            continue
+        settings = EVERY_IMAGE
+        if kind != NOTHING:
+            xfeat = str(WEIGHTS) if kind == XFEAT else ""
+            settings = replace(settings, keypoints=KEYPOINTS, local_features=kind, xfeat=xfeat)
+        build_map(source, model, directory / kind, settings)
+        maps[kind] = (directory / kind, model_dir)
+    return maps
+
+
+def opened(
+    maps: Maps, kind: str = NOTHING, max_speed: float = LocalizerConfig().max_speed
+) -> Localizer:
+    """The localizer of the map with those local features. max_speed: of the vehicle [m/s]."""
+    weights = str(WEIGHTS) if kind == XFEAT else ""
+    when = "never" if kind == NOTHING else "always"
+    verify = VerifyConfig(when=when, xfeat=weights, budget_ms=UNLIMITED_MS)
+    config = LocalizerConfig(device="cpu", max_speed=max_speed, verify=verify)
+    config.sequence.enabled = True
+    return Localizer.open(*maps[kind], config)
+
+
+def frame_of(item: PosedImage, camera: str, domain: str | None = None) -> Frame:
+    """The frame of a drive's image. domain: the query's; None: the chooser's."""
+    latitude, longitude = item.place or (None, None)
+    return Frame(
+        image=item.load(),
+        camera=camera,
+        stamp_ns=item.record.stamp_ns,
+        weather=item.weather,
+        domain=domain,
+        latitude=latitude,
+        longitude=longitude,
+    )
+
+
+def localized(
+    localizer: Localizer, items: Iterable[PosedImage], domain: str | None = None
+) -> Iterator[Answer]:
+    """Answers to single images. domain: the queries'; None: the chooser's."""
+    single = replace(localizer.config, sequence=SequenceConfig(enabled=False))
+    pipeline, camera = Pipeline(localizer.with_config(single)), localizer.only_camera()
+    for item in items:
+        yield pipeline.process(frame_of(item, camera, domain))
+
+
+def queries(localizer: Localizer, items: Iterable[PosedImage]) -> Iterator[Query]:
+    """Descriptors of the images, to be tracked more than once."""
+    camera = localizer.only_camera()
+    for item in items:
+        frame = frame_of(item, camera)
+        yield localizer.encode(frame, localizer.choose_domain(frame), Stopwatch())
+
+
+def tracked(
+    localizer: Localizer, steps: Iterable[tuple[Query, int, Transform | None]]
+) -> Iterator[Answer]:
+    """Answers of a tracker to a sequence of (query, stamp [ns], odom_from_base)."""
+    tracker, config = Tracker(localizer), localizer.config
+    for query, stamp_ns, odom_from_base in steps:
+        moment = replace(query, frame=replace(query.frame, stamp_ns=stamp_ns))
+        odometry = None if odom_from_base is None else Reading(odom_from_base, 0.0, 0)
+        tracker.update(moment, odometry, config)
+        yield tracker.answer(moment, localizer.answer(moment), config)

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page docs/performance.md."""
+
+from benchmark.pages import Page
+
+PAGE = Page(
+    "performance",
+    (
+        "node_latency",
+        "speed",
+        "backends",
+        "scale",
+        "ranking",
+        "map_building",
+        "training_step",
+    ),
+)

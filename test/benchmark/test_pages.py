@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages show the stored figures and nothing else."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmark.accuracy.page import PAGE as ACCURACY
+from benchmark.accuracy.page import headline
+from benchmark.pages import Page, best, verdict
+from benchmark.performance.page import PAGE as PERFORMANCE
+from disam_ros.errors import DatasetError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The accuracy page with two sections in an empty docs folder; both measure {"x": 1}."""
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fake = SimpleNamespace(measure=lambda: {"x": 1})
+    monkeypatch.setattr(Page, "section", lambda self, name: fake)
+    monkeypatch.setattr(Page, "render", lambda self, figures: json.dumps(figures))
+    page = Page("accuracy", ("town", "ablation"), trained={"ablation": Path("runs/ablation")})
+    return SimpleNamespace(page=page, section=fake)
+
+
+@pytest.mark.parametrize("page", [ACCURACY, PERFORMANCE], ids=lambda page: page.name)
+def test_the_shipped_page_is_made_of_the_shipped_figures(page):
+    figures = json.loads((ROOT / page.figures).read_text())
+    assert page.render(figures) == (ROOT / page.document).read_text()
+
+
+@pytest.mark.parametrize("page", [ACCURACY, PERFORMANCE], ids=lambda page: page.name)
+def test_every_section_stands_alone_and_the_page_without_figures_has_none(page):
+    figures = json.loads((ROOT / page.figures).read_text())
+    assert set(figures) == set(page.sections)
+    assert "Measured under" not in page.render({})
+    for name in page.sections:
+        text = page.render({name: figures[name]}, only=name)
+        assert text.startswith("## ") and text.count("Measured under") == 1
+        assert f"{page.name} {name}`" in text
+
+
+def test_what_trains_for_hours_is_left_out_until_it_is_named(page, capsys):
+    page.page.main([])
+    assert list(json.loads(page.page.figures.read_text())) == ["town"]
+    assert "ablation: skipped" in capsys.readouterr().out
+    page.page.main(["ablation"])
+    assert list(json.loads(page.page.figures.read_text())) == ["town", "ablation"]
+
+
+def test_a_section_measured_alone_leaves_the_others_as_they_are(page):
+    page.page.main(["town", "ablation"])
+    page.section.measure = lambda: {"x": 2}
+    page.page.main(["town"])
+    figures = json.loads(page.page.figures.read_text())
+    assert [figures[name]["results"]["x"] for name in ("town", "ablation")] == [2, 1]
+
+
+def test_the_page_alone_is_written_without_measuring(page):
+    page.page.main(["town"])
+    page.page.document.unlink()
+    page.section.measure = None
+    page.page.main(["--page-only"])
+    assert page.page.document.exists()
+
+
+@pytest.mark.parametrize("outcome", [DatasetError("no data"), ModuleNotFoundError("town"), {}])
+def test_a_section_that_cannot_be_measured_keeps_its_old_figures(page, capsys, outcome):
+    def measure():
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    page.page.main(["town"])
+    before = page.page.figures.read_text()
+    page.section.measure = measure
+    page.page.main(["town"])
+    assert page.page.figures.read_text() == before
+    assert "town: skipped" in capsys.readouterr().out
+
+
+def test_an_unknown_section_is_refused_with_the_names_of_all(page, capsys):
+    with pytest.raises(SystemExit):
+        page.page.main(["towm"])
+    assert "towm" in (said := capsys.readouterr().err) and "ablation" in said
+
+
+def test_the_best_of_a_column_is_bold_and_so_are_its_equals():
+    rows = [{"a": 0.5004}, {"a": 0.5}, {"a": 0.2}]
+    assert [best(row, rows) for row in rows] == [["**50.0**"], ["**50.0**"], ["20.0"]]
+
+
+def test_a_verdict_says_by_how_much_a_target_is_missed():
+    assert verdict("p50", 4.0, 5.0, "ms") == "p50 4 ms ≤ 5: met"
+    assert verdict("p50", 7.0, 5.0, "ms") == "p50 7 ms ≤ 5: missed by 2 ms"
+    assert verdict("found", 98.5, 99.0, "%", True) == "found 98.5 % ≥ 99: missed by 0.5 %"
+
+
+def test_the_headline_names_the_best_rival_of_every_ride():
+    figures = json.loads((ROOT / ACCURACY.figures).read_text())
+    rows = headline(figures)["headline"]
+    assert len(rows) == 6
+    for row in rows[:2]:
+        methods = figures["town"]["results"]["conditions"][row["ride"].removeprefix("town, ")]
+        better = {m for m, f in methods.items() if f["recall"]["R@1"] > row["share"]}
+        assert row["rival"] in methods and better <= {"disam_ros", "nearest map image"}

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of what the performance page measures."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import faiss
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
+
+from benchmark.performance import ranking, scale, speed
+from benchmark.performance.synthetic_map import (
+    imitation,
+    large_noise_map,
+    likeness,
+    routes,
+    seen_again,
+    walk,
+    world,
+)
+
+
+@pytest.fixture(scope="module")
+def real():
+    """A route of 400 unit rows [400, 24] that change slowly, and 100 queries of its rows."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(401, 24)) * np.geomspace(1.0, 0.1, 24)
+    rows = rows[1:] + rows[:-1] + 0.5
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    shown = rng.integers(0, 400, 100)
+    queries = 0.7 * rows[shown] + 0.1 * rng.normal(size=(100, 24)).astype(np.float32) + 0.1
+    return rows, queries, shown
+
+
+@pytest.fixture(scope="module")
+def kind(real):
+    rows, queries, shown = real
+    return world(rows, [(queries, shown)])
+
+
+@pytest.fixture
+def place():
+    """Sixty map images and as many queries that show them in order."""
+    rng = np.random.default_rng(0)
+    tables = [
+        tuple(rng.normal(size=(60, d)).astype(np.float32) for d in (256, 40)) for _ in ranking.GRIDS
+    ]
+    references = [tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in t) for t in tables]
+    return ranking.Place("p", references, {"snow": references}, {"snow": np.arange(60)}, judge)
+
+
+def judge(condition, found):
+    return {f"{condition} right": float((found == np.arange(60)).mean())}
+
+
+def test_synthetic_routes_have_the_mean_and_covariance_of_the_real_one(real, kind):
+    made = walk(kind, 40, 400, np.random.default_rng(1))
+    assert np.allclose(made.mean(0), real[0].mean(0), atol=0.05)
+    assert np.allclose(np.cov(made.T), np.cov(real[0].T), atol=0.02)
+    assert np.allclose(np.linalg.norm(made, axis=1), 1.0, atol=1e-4)
+
+
+def test_neighbours_on_a_synthetic_route_are_as_similar_as_on_the_real_one(real, kind):
+    def similarity(rows):
+        return np.einsum("nd,nd->n", rows[1:], rows[:-1]).mean()
+
+    assert similarity(walk(kind, 1, 4000, np.random.default_rng(1))) == pytest.approx(
+        similarity(real[0]), abs=0.05
+    )
+
+
+def test_synthetic_queries_are_as_hard_as_the_real_ones(real, kind):
+    known = likeness(*real)
+    made = imitation(kind, kind.conditions[0], 400, 400)
+    assert known["R@1 ±1"] < 0.99
+    assert made["R@1 ±1"] == pytest.approx(known["R@1 ±1"], abs=0.1)
+    assert made["score"] == pytest.approx(known["score"], abs=0.05)
+
+
+def test_a_query_without_noise_follows_from_its_image(kind):
+    rows = walk(kind, 1, 50, np.random.default_rng(1))
+    plain = SimpleNamespace(**vars(kind.conditions[0]) | {"stretch": 0.0})
+    queries = seen_again(kind, plain, rows, np.random.default_rng(2))
+    assert np.corrcoef((queries @ rows.T).argmax(1), np.arange(50))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("count", [1, 1500, 4001])
+def test_as_many_synthetic_images_are_made_as_are_asked_for(kind, count):
+    assert sum(len(part) for part in routes([kind, kind], count)) == count
+
+
+def test_the_exact_best_are_those_of_one_comparison_of_all(kind, tmp_path):
+    projection, queries = scale.synthesize(tmp_path, [kind], 900)
+    rows = projection.decode(np.load(tmp_path / "codes.npy"))
+    best = np.argsort(-(queries @ rows.T), axis=1)[:, : scale.BEST]
+    assert len(queries) == scale.QUERIES
+    assert scale.exact(tmp_path, projection, queries).tolist() == best.tolist()
+
+
+def test_a_flat_index_finds_the_exact_best(kind, monkeypatch):
+    monkeypatch.setattr(scale, "worlds_of_real_maps", lambda: ([kind], {}))
+    monkeypatch.setattr(scale, "fresh", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(scale, "opening", dict)
+    monkeypatch.setattr(scale, "QUERIES", 10)
+    assert scale.measure((600,))["rows"][0]["found"] == 1.0
+
+
+@pytest.mark.parametrize("name", ranking.CODECS)
+def test_every_codec_answers_a_map_image_with_itself(place, name, monkeypatch):
+    codec = ranking.CODECS[name]
+    if "product" in name:  # as many centres as it asks for are too many here
+        monkeypatch.setattr("faiss.ProductQuantizer", _four_bits)
+        codec = ranking.Codec(partial(ranking._product, 8), lambda _: 8)
+    found = ranking.answers(codec, place.queries["snow"], place.references)
+    assert (found == np.arange(60)).mean() > (0.2 if "learned" in name else 0.9)
+
+
+def _four_bits(width, size, _, original=faiss.ProductQuantizer):
+    return original(width, size, 4)
+
+
+def test_the_exact_codec_loses_nothing_and_has_the_bytes_of_float32(place, monkeypatch):
+    monkeypatch.setattr(ranking, "all_places", lambda: [place])
+    kept = {name: ranking.CODECS[name] for name in (ranking.EXACT_ROW, ranking.SHIPPED)}
+    monkeypatch.setattr(ranking, "CODECS", kept)
+    results = ranking.measure()
+    row = results["rows"][ranking.EXACT_ROW]
+    assert row["coarse_bytes"] == 4 * 256 and row["fine_bytes"] == 4 * 40
+    assert row["shares"] == {"snow right": 1.0} and row["same"] == 1.0
+    assert results["lost"] == 0.0
+
+
+def test_a_noise_map_opens(tmp_path):
+    large_noise_map(tmp_path / "map", 30)
+    assert set(scale.open_map(tmp_path / "map")) == {"model", "map", "localizer", "MiB"}
+
+
+def test_a_query_of_the_speed_section_goes_through_a_map(monkeypatch):
+    monkeypatch.setattr(speed, "LOOP_IMAGES", 2)
+    rows = [
+        {"preset": "lite", "backend": backend}
+        | speed.query_times("lite", backend, 2, images=5, threads=1)
+        for backend in ("torch", "onnx")
+    ]
+    assert all(row["loop"] > 0 and row["queries"] == 2 for row in rows)
+    found = speed.ratios(speed.reference_times(1, images=5, preset="lite"), rows)
+    assert found["best"]["lite"] == max(row["ratio"] for row in rows) > 0
+    assert found["bound"]["lite"] > found["best"]["lite"]  # encoders are a part of the whole
