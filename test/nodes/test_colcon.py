@@ -64,3 +64,4 @@ def test_the_installed_node_starts_and_stops_cleanly(workspace, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.wait(DEADLINE) == 0
+    logs.end(log)
