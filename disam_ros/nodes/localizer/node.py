@@ -31,8 +31,8 @@ from disam_ros.nodes.localizer.session import Session
 
 NAME = "localizer"
 
-# Set at any time, as are most of `localizer.`; the others only while the node is unconfigured. A new
-# map or model is taken by ~/reload.
+# Set at any time, as are most of `localizer.`; the others only while the node is unconfigured.
+# ~/reload takes another map or model.
 LIVE = ("map", "model", "stale_after")
 NOT_LIVE = ("localizer.device", "localizer.backend", "localizer.domain.from_image")
 NOT_LIVE += ("localizer.verify.",)
