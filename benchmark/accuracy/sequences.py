@@ -32,6 +32,7 @@ from disam_ros.config import FilterConfig, LocalizerConfig, VerifyConfig
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.verification import MAX_CANDIDATES
 
 ALONE, BLIND, ODOMETRY = "each image alone", "sequence, no odometry", "sequence, odometry"
 # What is followed, and what points are looked at.
@@ -80,7 +81,7 @@ def render(results: dict) -> str:
         "that of wheels (1 % scale error, drifting); Gardens Point and Nordland have none: there "
         "it is one frame an image, which is how both sets were aligned, so these rows are the best "
         f"case. Points: the map keeps {KEYPOINTS} of an image, and the "
-        f"{VerifyConfig().candidates} images that decide are matched with the query, without a "
+        f"{MAX_CANDIDATES} images that decide are matched with the query, without a "
         "limit of time. In the town they are triangulated and give poses between map images; "
         "Gardens Point and Nordland have neither intrinsics nor metric poses: there the number of "
         "points that agree with one rigid scene chooses among map images. NEES: normalized error "

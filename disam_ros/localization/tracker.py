@@ -17,6 +17,7 @@ from disam_ros.localization.calibration import ScoreScale
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.result import Estimate, Localization
 from disam_ros.localization.verification import (
+    MAX_CANDIDATES,
     RATIO_PER_INLIER,
     Verification,
     Verifier,
@@ -177,7 +178,7 @@ class Tracker:
         if not worth_verifying(estimate.probability, new, config):
             return estimate
         rows = self._localizer.map.rows_of(found.camera)
-        likeliest = belief_filter.likeliest(config.candidates)
+        likeliest = belief_filter.likeliest(MAX_CANDIDATES)
         seen = self._verifier.verify(image, found.camera, rows[likeliest], camera)
         if seen:
             likeliest = likeliest[: len(seen)]
@@ -187,10 +188,13 @@ class Tracker:
 
 def with_points(estimate: Estimate, seen: Sequence[Verification]) -> Estimate:
     """The estimate and the metric pose of most inliers among those that do not contradict it."""
-    posed = [item for item in seen if item.metric]
-    for item in sorted(posed, key=lambda item: -item.inliers):
-        told = item.of_base(estimate.base_from_camera)
-        pose, covariance, gap = fused(estimate.map_from_base, estimate.covariance, *told)
+    for item in sorted(seen, key=lambda item: -item.inliers):
+        other = item.map_from_base(estimate.base_from_camera)
+        if other is None:
+            continue
+        pose, covariance, gap = fused(
+            estimate.map_from_base, estimate.covariance, other.pose, other.covariance
+        )
         if gap <= CONFLICT:
             return replace(
                 estimate, map_from_base=pose, covariance=covariance, inliers=item.inliers

@@ -19,18 +19,24 @@ from disam_ros.config import (
 )
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization import verification
 from disam_ros.localization.calibration import DEFAULT
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.result import Estimate
 from disam_ros.localization.tracker import Tracker, with_points
 from disam_ros.localization.verification import Verification
 from disam_ros.mapping.builder import build_map
-from disam_ros.uncertainty import fused, offset
+from disam_ros.uncertainty import PoseWithCovariance, fused, offset
 
 ROUTE = [pose(x) for x in np.arange(-6.0, 7.0, 2.0)]
 QUERY = pose(0.6, -0.1, 0.7, 4.0)
 SECOND = 10**9
 SPREAD = np.diag([0.3, 0.3, 0.1, 0.02, 0.02, 0.04]) ** 2
+
+
+@pytest.fixture(autouse=True)
+def _images_of_the_route_are_different_places(monkeypatch):
+    monkeypatch.setattr(verification, "PLACE_RADIUS", 3.0)
 
 
 def localizer(root, camera=None):
@@ -45,7 +51,7 @@ def localizer(root, camera=None):
         device="cpu",
         domain=DomainConfig(override="day"),
         sequence=FilterConfig(enabled=True, radius=1.5),
-        verify=VerifyConfig(when="always", budget_ms=1e6, radius=3.0),
+        verify=VerifyConfig(when="always", budget_ms=1e6),
     )
     return Localizer(model, place_map, config)
 
@@ -80,8 +86,8 @@ def estimate_at(place):
 
 def test_a_pose_of_points_that_contradicts_the_sequence_is_not_believed():
     place, covariance = Transform.identity(), np.diag([0.05] * 3 + [0.01] * 3) ** 2
-    far = Verification(0, 90, 80, pose(3.0), metric=True, covariance=covariance)
-    near = Verification(1, 60, 30, pose(0.2), metric=True, covariance=covariance)
+    far = Verification(0, 90, 80, PoseWithCovariance(pose(3.0), covariance))
+    near = Verification(1, 60, 30, PoseWithCovariance(pose(0.2), covariance))
     assert with_points(estimate_at(place), [far]).inliers == 0
     both = with_points(estimate_at(place), [far, near])
     assert both.inliers == 30 and 0.1 < both.map_from_base.translation[0] < 0.2

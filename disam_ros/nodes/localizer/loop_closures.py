@@ -15,9 +15,17 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.odometry import Reading
 from disam_ros.localization.result import Localization
 from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.slam.keypoints import View
-from disam_ros.slam.loop_closure import LoopCloser, map_match
-from disam_ros.slam.loop_hint import MAP, NAME, OWN, Hint, summary, to_values
+from disam_ros.slam.keyframe_depths import View
+from disam_ros.slam.loop_closure import LoopCloser
+from disam_ros.slam.loop_closure_message import (
+    MAP,
+    NAME,
+    OWN,
+    LoopClosure,
+    summary,
+    to_values,
+)
+from disam_ros.slam.map_match import map_match
 
 DEPTH = 100  # messages kept for reliable subscribers that lag
 NEW_DRIVES, REFUSED = "drives begun anew", "keyframes refused"
@@ -25,9 +33,9 @@ VERIFIED = "loop closures own verified by points"
 
 
 class LoopClosures:
-    """Finds and publishes hints; the images of each camera are a drive of their own.
+    """Detects and publishes loop closures; the images of each camera are a drive of their own.
 
-    base_frame: what the hints relate.
+    base_frame: the vehicle's frame, which the relative poses are of.
     """
 
     def __init__(
@@ -72,36 +80,37 @@ class LoopClosures:
             return
         closer = self._closer(found.camera, stamp_ns)
         if self._drives.setdefault(found.camera, reading.drive) != reading.drive:
-            closer.lose_odometry()
+            closer.reset_odometry()
             self._drives[found.camera] = reading.drive
         odometry, fine = reading.odom_from_base, found.features.flatten().numpy()
         match = map_match(localizer, found, camera.base_from_camera)
         view = self._view(found.camera, image, camera)
         try:
-            hints = closer.add(stamp_ns, odometry, found.coarse, fine, view)
-            hints += closer.map_hint(stamp_ns, odometry, match)
+            closures = closer.add(stamp_ns, odometry, found.coarse, fine, view)
+            closures += closer.add_map_match(stamp_ns, odometry, match)
         except LoopClosureError as error:
             self._monitor.count(REFUSED)
             self._tell(f"no keyframe for loop closures: {error}")
             return
         self._monitor.fact("keyframes of this drive", sum(map(len, self._closers.values())))
-        for hint in hints:
-            self._monitor.count(f"loop closures {hint.kind}")
-            self._monitor.count(VERIFIED, int(hint.kind == OWN and hint.relation.inliers > 0))
-            self._publisher.publish(message_of(hint, found.camera, stamp, self._base_frame))
+        for closure in closures:
+            self._monitor.count(f"loop closures {closure.kind}")
+            self._monitor.count(VERIFIED, int(closure.kind == OWN and closure.inliers > 0))
+            self._publisher.publish(message_of(closure, found.camera, stamp, self._base_frame))
 
     def _view(self, name: str, image: np.ndarray, camera: Camera) -> View | None:
-        """What verifies hints of the drive; None without intrinsics, which is told once."""
-        if not self._config.points:
+        """The view that verifies loop closures of the drive; None without intrinsics, which is
+        reported once."""
+        if not self._config.keypoints:
             return None
         if camera.calibrated:
             return View(image, camera)
         if name not in self._blind:
             self._blind.add(name)
             self._tell(
-                f"neither camera_info nor the map tells intrinsics of camera '{name}': loop "
-                f"closures of the drive are not verified by points; publish camera_info, or set "
-                f"loop_closure.points to 0"
+                f"neither camera_info nor the map has intrinsics of camera '{name}': loop "
+                f"closures of the drive are not verified by keypoints; publish camera_info, or "
+                f"set loop_closure.keypoints to 0"
             )
         return None
 
@@ -118,14 +127,16 @@ class LoopClosures:
             self._node.get_logger().warning(text)
 
 
-def message_of(hint: Hint, camera: str, stamp: Header, base_frame: str) -> DiagnosticArray:
-    """The message of a hint (docs/slam.md). stamp: the image's header."""
-    pairs = [KeyValue(key=key, value=value) for key, value in to_values(hint).items()]
+def message_of(
+    closure: LoopClosure, camera: str, stamp: Header, base_frame: str
+) -> DiagnosticArray:
+    """The message of a loop closure (docs/slam.md). stamp: the image's header."""
+    pairs = [KeyValue(key=key, value=value) for key, value in to_values(closure).items()]
     status = DiagnosticStatus(
         name=NAME,
         hardware_id=camera,
         level=DiagnosticStatus.OK,
-        message=summary(hint),
+        message=summary(closure),
         values=pairs,
     )
     return DiagnosticArray(header=Header(stamp=stamp.stamp, frame_id=base_frame), status=[status])
