@@ -336,9 +336,7 @@ class MapBuilderNodeConfig:
     model: str = setting("", "model directory")
     camera: str = setting("front", "camera name to store in the map")
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
-    pose_source: str = setting(
-        "pose", "topic with the vehicle's pose in the map frame", choices=("pose", "odom")
-    )
+    pose_source: str = setting("pose", "topic of the vehicle's pose", choices=("pose", "odom"))
     max_pose_gap: float = setting(
         0.5,
         "maximum time between two poses that are interpolated [s]",

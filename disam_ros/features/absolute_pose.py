@@ -157,7 +157,8 @@ def essential_pose(
     count, rotation, shift, mask = cv2.recoverPose(matrix, here, there, np.eye(3), mask=mask)
     if count < MIN_MATCHES:
         return None
-    return Transform.from_rotation(shift[:, 0], rotation), mask[:, 0] > 0
+    pose = Transform.from_rotation(np.asarray(shift[:, 0], float), np.asarray(rotation, float))
+    return pose, mask[:, 0] > 0
 
 
 def epipolar_inliers(

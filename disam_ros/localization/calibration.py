@@ -114,15 +114,16 @@ def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tupl
     weight = np.repeat([0.5 / len(matches), 0.5 / len(others)], [len(matches), len(others)])
     columns = np.stack([np.ones_like(z), z], 1)
 
-    def cost(theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Negative log likelihood and its gradient."""
         ratios = columns @ theta
         loss = weight @ (np.logaddexp(0.0, ratios) - label * ratios)
         return float(loss), columns.T @ (weight * (expit(ratios) - label))
 
-    def curvature(theta: np.ndarray) -> np.ndarray:
+    def curvature(theta: NDArray[np.float64]) -> NDArray[np.float64]:
         p = expit(columns @ theta)
-        return (columns * (weight * p * (1 - p))[:, None]).T @ columns
+        hessian: NDArray[np.float64] = (columns * (weight * p * (1 - p))[:, None]).T @ columns
+        return hessian
 
     found = minimize(
         cost,

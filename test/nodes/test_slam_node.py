@@ -149,7 +149,8 @@ def test_where_to_start_is_published_once_for_each_relocalization(robot):
 
 
 def test_the_transform_between_map_and_odometry_closes_the_chain_to_the_vehicle():
-    found = map_from_odom(ring(3), MAP_FROM_ODOM.inverse() @ ring(3))
+    odom_from_base = MAP_FROM_ODOM.inverse() @ ring(3)
+    found = ring(3) @ odom_from_base.inverse()
     stamp_ns = START_S * 10**9 + 7
     message = map_odom.transform_stamped(found, stamp_ns, ("town", "odom"))
     assert (message.header.frame_id, message.child_frame_id) == ("town", "odom")
