@@ -11,7 +11,7 @@ import pytest
 
 from disam_ros.cli import _parser, main
 from disam_ros.cli.parameters import NODES
-from disam_ros.nodes import parameters
+from disam_ros.settings import parameter_rows
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,7 +25,8 @@ NODE_NAMES = {"localizer_node": "localizer", "map_builder_node": "map_builder"}
 def commands(text, language="bash"):
     """The commands of the code blocks, one list of words each, comments left out."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    text = re.sub(r"\$\w+", "1", "\n".join(blocks))  # shell variables
+    lines = text.replace("\\\n", " ").splitlines()
     words = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
     return [line for line in words if line]
 
@@ -39,6 +40,11 @@ def shown(program):
             if program in names:
                 found.append((page, words[names.index(program) + 1 :]))
     return found
+
+
+def parameters(node):
+    """The names of a node's parameters."""
+    return [row.split("`")[1] for row in parameter_rows(NODES[node])]
 
 
 def anchors(text):
@@ -91,18 +97,20 @@ def test_every_launch_file_in_the_docs_takes_its_arguments():
 
 def test_every_parameter_that_the_docs_give_a_node_exists():
     for program, node in NODE_NAMES.items():
-        known = {*parameters.names(NODES[node]()), "use_sim_time"}
+        known = {*parameters(node), "use_sim_time"}
         for page, words in shown(program):
             given = [b.split(":=")[0] for a, b in zip(words, words[1:], strict=False) if a == "-p"]
             assert set(given) <= known, page
 
 
 def test_every_parameter_in_the_docs_exists():
-    known = {name for node in NODES.values() for name in parameters.names(node())}
+    known = {name for node in NODES for name in parameters(node)}
     groups = {name.rsplit(".", 1)[0] for name in known if "." in name}
     for page, text in PAGES.items():
         text = text.split("## Parameters of 0.1")[0]
-        for name in re.findall(r"`((?:localizer|loop_closure|builder)\.[a-z_.]+?)(?:\.?\*|:|`)", text):
+        for name in re.findall(
+            r"`((?:localizer|loop_closure|builder)\.[a-z_.]+?)(?:\.?\*|:|`)", text
+        ):
             assert name in known | groups, f"{page}: {name}"
 
 
@@ -130,7 +138,9 @@ def test_every_link_leads_somewhere():
 
 def test_every_source_file_in_the_docs_exists():
     for page, text in PAGES.items():
-        named = re.findall(r"`((?:disam_ros|training|benchmark|demo|config|launch)/[\w./]+\.\w+)`", text)
+        named = re.findall(
+            r"`((?:disam_ros|training|benchmark|demo|config|launch)/[\w./]+\.\w+)`", text
+        )
         missing = [path for path in named if not (ROOT / path).exists()]
         assert missing == [], page
 
