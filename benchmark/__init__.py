@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements and the baselines they stand beside; not part of the product."""
+"""Measurements and rival methods; not part of the product."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Under what circumstances a figure was measured."""
+"""Circumstances of a measurement: commit, processor, threads, load, memory."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 `python -m training.domain_classifier --model MODELDIR --data DIR ... [--validation DIR ...]`
 
 Data entries are those of training.train. Crops, flips and random brightness, contrast and gamma
-keep the classifier from looking at exposure alone; every domain is seen equally often.
+keep the classifier from relying on exposure alone; every domain is drawn equally often.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def train(
 ) -> Confusion:
     """Train a classifier of the model's domains and add it to the directory.
 
-    Returns what the validation images are named; empty without validation data.
+    Returns the confusion of the validation images; empty without validation data.
     Raises DisamError where the model, the data or the settings do not fit.
     """
     if steps < 1:

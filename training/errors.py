@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of training; the message says what was expected, what came and what to do."""
+"""Errors of training: expected, found and the remedy."""
 
 from disam_ros.errors import DisamError
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings that every method of training has: data, run directory, optimizer, validation."""
+"""Settings common to all training methods: data, run directory, optimizer, validation."""
 
 from __future__ import annotations
 
@@ -14,46 +14,49 @@ from disam_ros.settings import from_dict, setting
 
 @dataclass
 class CropConfig:
-    """Which part of an image is seen. Zoom 1: the largest box of the networks' shape."""
+    """Random crops. Zoom 1: the largest box of the networks' aspect ratio."""
 
-    zoom: list[float] = setting([286 / 256, 286 / 256], "least and most zoom of a random crop")
+    zoom: list[float] = setting([286 / 256, 286 / 256], "range of zoom of a random crop")
     photometric: float = setting(
         0.0,
-        "strength of random gamma, contrast, noise and grey on true pairs (not in the paper)",
+        "strength of photometric augmentation on true pairs: gamma, contrast, noise, grey (not in "
+        "the paper)",
         minimum=0.0,
         maximum=1.0,
     )
     tile_zoom: list[float] = setting(
-        [1.2, 2.4], "the same for fixed webcams, whose crops are places"
+        [1.2, 2.4], "range of zoom for fixed webcams, whose crops are places"
     )
-    cache_scale: float = setting(1.3, "size of images in memory, in crops", minimum=1.0)
-    tile_cache_scale: float = setting(2.4, "the same for fixed webcams", minimum=1.0)
-    cache_limit_mb: float = setting(8192.0, "memory for decoded images at most", minimum=1.0)
+    cache_scale: float = setting(1.3, "size of cached images, relative to the crop", minimum=1.0)
+    tile_cache_scale: float = setting(
+        2.4, "size of cached images of fixed webcams, relative to the crop", minimum=1.0
+    )
+    cache_limit_mb: float = setting(8192.0, "maximum memory for decoded images [MB]", minimum=1.0)
 
 
 @dataclass
 class ValidationConfig:
-    """Recall of the best candidate, measured while training."""
+    """Recall@1 while training."""
 
     data: list[str] = setting([], "like `data`; empty: no validation, the last weights are kept")
     reference: str = setting("", "domain of the map; empty: the first")
-    radius: float = setting(5.0, "metres within which an answer is right", minimum=0.0)
-    angle: float = setting(10.0, "degrees within which an answer is right", minimum=0.0)
+    radius: float = setting(5.0, "maximum position error of a right answer [m]", minimum=0.0)
+    angle: float = setting(10.0, "maximum angular error of a right answer [°]", minimum=0.0)
     shift: float = setting(
         0.0,
-        "fixed webcams: queries' tiles lie that share of a tile aside, as from another lane",
+        "fixed webcams: lateral offset of query tiles, fraction of a tile (imitates a lane change)",
         minimum=0.0,
         maximum=0.4,
     )
     disc: float = setting(
-        0.0, "metres around the true position that candidates lie in (a prior); 0: all", minimum=0.0
+        0.0, "radius of a perfect position prior around the query [m]; 0: no prior", minimum=0.0
     )
-    images: int = setting(300, "images per domain (fixed webcams: per camera) at most", minimum=1)
+    images: int = setting(300, "maximum images per domain (fixed webcams: per camera)", minimum=1)
 
 
 @dataclass
 class RunConfig(ABC):
-    """What a recipe says whatever its method; `stages` of the method's own kind complete it."""
+    """A recipe of any method, completed by the method's own `stages`."""
 
     name: str = setting("model", "name of the model")
     output: str = setting("", "run directory; empty: runs/NAME")
@@ -69,7 +72,7 @@ class RunConfig(ABC):
         "weights to start from: a stage file of another run (.safetensors), or a backbone's file "
         "(docs/training.md), for the mobile encoder an EfficientNet-Lite0 state dictionary (.pth)",
     )
-    seed: int = setting(0, "of weights and of every random choice", minimum=0)
+    seed: int = setting(0, "random seed of weights, batches and augmentation", minimum=0)
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     threads: int = setting(
         0, "CPU threads; 0: torch's choice. Small networks are no faster with several", minimum=0
@@ -79,10 +82,10 @@ class RunConfig(ABC):
     channels_last: bool = setting(
         False, "memory format; faster for the mobile encoder and on GPUs with half precision"
     )
-    prefetch: int = setting(2, "batches prepared ahead in a thread; 0: none", minimum=0)
-    log_every: int = setting(20, "steps between two looks at the losses", minimum=1)
-    validate_every: int = setting(500, "steps between two validations", minimum=1)
-    checkpoint_every: int = setting(500, "steps between two points to resume from", minimum=1)
+    prefetch: int = setting(2, "batches prefetched by a thread; 0: none", minimum=0)
+    log_every: int = setting(20, "steps between reports of the losses", minimum=1)
+    validate_every: int = setting(500, "steps between validations", minimum=1)
+    checkpoint_every: int = setting(500, "steps between checkpoints", minimum=1)
     crops: CropConfig = field(default_factory=CropConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     stages: list[Any] = field(default_factory=list)
@@ -130,7 +133,7 @@ def check_stages(config: RunConfig, names: Sequence[str]) -> None:
 
 
 def check_run(config: RunConfig) -> None:
-    """Raises ConfigError for ranges that are none."""
+    """Raises ConfigError for ranges whose ends are out of order or below 1."""
     for name in ("zoom", "tile_zoom"):
         low, high = pair_of(getattr(config.crops, name), f"crops.{name}")
         if not 1.0 <= low <= high:

@@ -173,8 +173,9 @@ def summary(rows: dict) -> dict:
         """Of every seed, over the conditions."""
         return [_mean(_at(c, keys) for c in seed.values()) for seed in rows[name].values()]
 
-    distances = ("5 m", "10 m", "15 m")
-    counts = range(len(NOISES) + 1)
+    distances, counts = ("5 m", "10 m", "15 m"), range(len(NOISES) + 1)
+    accuracy = {name: {d: mean(name, "accuracy", d) for d in distances} for name in TUPLES}
+    local = {n: [mean(n, "priors", k, "local_recall_at_1") for k in counts] for n in PRIORS}
     depth = {
         name: {
             f"{condition} {d}": [seed[condition]["accuracy"][d] for seed in rows[name].values()]
@@ -183,36 +184,24 @@ def summary(rows: dict) -> dict:
         }
         for name in DEPTHS
     }
-    soft = "soft contrastive, released form"
-    everywhere, near = list(PRIORS)[:2]
-    rgb, with_depth, tuned = DEPTHS
-    at_10_m = ("priors", 1, "local_recall_at_1")
-    pairs = {
-        "soft contrastive above multi-similarity (5 m)": [
-            mean(soft, "accuracy", "5 m"),
-            mean("multi-similarity", "accuracy", "5 m"),
-        ],
-        "soft contrastive above triplet (5 m)": [
-            mean(soft, "accuracy", "5 m"),
-            mean("triplet", "accuracy", "5 m"),
-        ],
-        "local negatives better near a 10 m prior": [
-            mean(near, *at_10_m),
-            mean(everywhere, *at_10_m),
-        ],
-        "depth helps at night (5 m)": [depth[with_depth]["night 5 m"], depth[rgb]["night 5 m"]],
-        "tuning the decoder helps at night (5 m)": [
-            depth[tuned]["night 5 m"],
-            depth[with_depth]["night 5 m"],
-        ],
+    at_5_m = {name: found["5 m"] for name, found in accuracy.items()}
+    everywhere, near = (found[1] for found in list(local.values())[:2])  # 10 m priors
+    rgb, with_depth, tuned = (found["night 5 m"] for found in depth.values())
+    soft = at_5_m["soft contrastive, released form"]
+    claims = {
+        "soft contrastive above multi-similarity (5 m)": (soft, at_5_m["multi-similarity"]),
+        "soft contrastive above triplet (5 m)": (soft, at_5_m["triplet"]),
+        "local negatives better near a 10 m prior": (near, everywhere),
+        "depth helps at night (5 m)": (with_depth, rgb),
+        "tuning the decoder helps at night (5 m)": (tuned, with_depth),
     }
     return {
-        "accuracy": {name: {d: mean(name, "accuracy", d) for d in distances} for name in TUPLES},
+        "accuracy": accuracy,
         "bound": {d: mean(next(iter(TUPLES)), "bound", d) for d in distances},
-        "local": {n: [mean(n, "priors", k, "local_recall_at_1") for k in counts] for n in PRIORS},
+        "local": local,
         "median_m": {n: [mean(n, "priors", k, "median_error_m") for k in counts] for n in PRIORS},
         "depth": depth,
-        "claims": {claim: claimed(*both) for claim, both in pairs.items()},
+        "claims": {claim: claimed(*both) for claim, both in claims.items()},
     }
 
 

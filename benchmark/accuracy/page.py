@@ -17,7 +17,7 @@ OURS = {
 
 
 def headline(figures: Mapping[str, dict]) -> dict:
-    """Recall@1 by ride: ours by what is known, the best rival's name and its recall."""
+    """Recall@1 by ride: ours by its inputs, the best rival's name and its recall."""
     if not {"town", "gardens_point", "nordland", "sequences"} <= set(figures):
         return {"headline": []}
     results = {name: section["results"] for name, section in figures.items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of the domain chooser against a simulated observer along a year, by what is known."""
+"""Accuracy of the domain chooser against a simulated observer along a year, by its inputs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOP, SELDOM = 3, 0.0005  # errors that are kept, and the least share of one
 
 
 def measure(step_min: int = STEP_MIN) -> dict:
-    """Shares of right choices by model and by what is known; `step_min`: between two moments."""
+    """Shares of right choices by model and known inputs. step_min: minutes between moments."""
     asked = [every for place in PLACES for every in _moments(place, step_min)]
     moments = [moment for moment, _ in asked]
     models = {}
@@ -62,7 +62,7 @@ def measure(step_min: int = STEP_MIN) -> dict:
 
 
 def _moments(place: Place, step_min: int) -> Iterator[tuple[Moment, dict[str, tuple]]]:
-    """What is seen, and the chooser's arguments by what is known."""
+    """Moments, and the chooser's arguments by known inputs."""
     words, lies = weather(place)
     seen = ["snow" if white else word for word, white in zip(words, lies, strict=True)]
     here, nowhere = (place.latitude, place.longitude), (NAN, NAN)

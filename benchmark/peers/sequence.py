@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SeqSLAM's search for sequences (Milford & Wyeth, ICRA 2012) in the similarities of one drive.
 
-Online: a query looks back at the frames before it, never ahead; the first ones use what they have.
+Online: a query uses the frames before it, without look-ahead; the first ones fewer.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from benchmark.performance.synthetic_map import (
     World,
     imitation,
     large_noise_map,
-    likeness,
+    retrieval_statistics,
     routes,
     seen_again,
     world,
@@ -49,8 +49,8 @@ PICTURE = Path("docs/images/scale.png")
 
 
 def measure(sizes: tuple[int, ...] = SIZES) -> dict:
-    """Figures of every size and kind of index, of the discs, and how like the queries are."""
-    worlds, likenesses = worlds_of_real_maps()
+    """Figures of every index, of discs, of real and synthetic queries, and of opening a map."""
+    worlds, statistics = worlds_of_real_maps()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for size in sizes:
@@ -67,7 +67,7 @@ def measure(sizes: tuple[int, ...] = SIZES) -> dict:
                 rows.append(row)
         disc = fresh(_discs, folder, projection, queries)
     disc["images"] = sizes[-1]
-    return {"rows": rows, "disc": disc, "likeness": likenesses, "opening": opening()}
+    return {"rows": rows, "disc": disc, "statistics": statistics, "opening": opening()}
 
 
 def draw(results: dict, path: Path = PICTURE) -> None:
@@ -126,11 +126,11 @@ def open_map(directory: Path) -> dict[str, float]:
 
 
 def worlds_of_real_maps() -> tuple[list[World], dict]:
-    """The statistics of both maps, and real beside synthetic queries."""
+    """The statistics of both maps, and how real and synthetic queries compare."""
     places = town_and_nordland()
     whole = [place.references[0][0].astype(np.float32) for place in places]
     projection = learn_projection(np.concatenate(whole), COORDINATES)
-    worlds, likenesses = [], {}
+    worlds, statistics = [], {}
     for place, rows in zip(places, whole, strict=True):
         images = projection.project(rows)
         queries = {
@@ -139,12 +139,12 @@ def worlds_of_real_maps() -> tuple[list[World], dict]:
         }
         kind = world(images, list(queries.values()))
         for (name, real), condition in zip(queries.items(), kind.conditions, strict=True):
-            likenesses[f"{place.name}, {name}"] = {
-                "real": likeness(images, *real),
+            statistics[f"{place.name}, {name}"] = {
+                "real": retrieval_statistics(images, *real),
                 "synthetic": imitation(kind, condition, len(images), len(real[0])),
             }
         worlds.append(kind)
-    return worlds, likenesses
+    return worlds, statistics
 
 
 def synthesize(
@@ -226,7 +226,7 @@ def _search(
 
 
 def _discs(folder: Path, projection: Projection, queries: np.ndarray) -> dict:
-    """PlaceIndex beside a scan of all codes that skips the rows elsewhere."""
+    """PlaceIndex against a filtered scan (faiss IDSelector) of all codes."""
     codes = np.load(folder / "codes.npy", mmap_mode="r")
     count = np.arange(len(codes))
     positions = np.stack([count % 1000, STREETS * (count // 1000), 0 * count], 1).astype(float)
@@ -261,7 +261,7 @@ def _discs(folder: Path, projection: Projection, queries: np.ndarray) -> dict:
 
 
 def milliseconds(calls: list[Callable[[], object]]) -> list[float]:
-    """Of each call."""
+    """Duration of each call [ms]."""
     times = []
     for call in calls:
         start = time.perf_counter()

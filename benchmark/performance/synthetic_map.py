@@ -112,8 +112,10 @@ def seen_again(
     return (condition.mean + (along * condition.gain + noise) @ kind.axes).astype(np.float32)
 
 
-def likeness(images: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """How queries [Q, d] of the rows [Q] find these among images [N, d].
+def retrieval_statistics(
+    images: np.ndarray, queries: np.ndarray, rows: np.ndarray
+) -> dict[str, float]:
+    """Recall, scores and margins of queries [Q, d] of the rows [Q] among images [N, d].
 
     margin: score of the image less the best one's from more than five images away.
     """
@@ -134,11 +136,11 @@ def likeness(images: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> dict[
 def imitation(
     kind: World, condition: Condition, images: int, queries: int, seed: int = 1
 ) -> dict[str, float]:
-    """`likeness` of a synthetic map of this size."""
+    """`retrieval_statistics` of a synthetic map of this size."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, images, queries)
     made = walk(kind, 1, images, rng)
-    return likeness(made, seen_again(kind, condition, made[rows], rng), rows)
+    return retrieval_statistics(made, seen_again(kind, condition, made[rows], rng), rows)
 
 
 def _condition(kind: World, images: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> Condition:
@@ -157,7 +159,7 @@ def _stretched(
     kind: World, condition: Condition, images: np.ndarray, queries: np.ndarray, rows: np.ndarray
 ) -> Condition:
     """The condition with the noise that makes its queries as hard as the real ones."""
-    real = likeness(images, queries, rows)["R@1 ±1"]
+    real = retrieval_statistics(images, queries, rows)["R@1 ±1"]
     tried = [replace(condition, stretch=float(stretch)) for stretch in STRETCHES]
     return min(
         tried,

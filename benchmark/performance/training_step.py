@@ -34,7 +34,7 @@ DOMAINS = ("day", "night")
 GROUP = 10  # negatives the hardest is taken from
 FINE = {"gan": 1, "cycle": 10, "fcl": 0.1, "fcl_cosine": 0.1, "triplet_fcl": 1, "sam": 1000}
 FINE |= {"triplet_sam": 1}  # λ of the paper's fine stage
-STEPS_TO_PEAK = 2  # the second step's gradients lie beside Adam's moments
+STEPS_TO_PEAK = 2  # the second step holds gradients and Adam's moments
 
 
 @dataclass(frozen=True)

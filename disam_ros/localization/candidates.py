@@ -79,7 +79,7 @@ class CandidateSearch:
     def scores(
         self, camera: str, query: NDArray[np.float32], rows: NDArray[np.int64], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Coarse scores of given images and of the `count` best: rows among the camera's, scores."""
+        """Coarse scores of given images and the `count` best: rows among the camera's, scores."""
         found, scores = self._index[camera].search(query, count)
         more = np.setdiff1d(rows, found)
         codes = self._map.coarse[self._rows[camera][more]].astype(np.float32)

@@ -14,7 +14,7 @@ from benchmark.performance import ranking, scale, speed
 from benchmark.performance.synthetic_map import (
     imitation,
     large_noise_map,
-    likeness,
+    retrieval_statistics,
     routes,
     seen_again,
     walk,
@@ -72,7 +72,7 @@ def test_neighbours_on_a_synthetic_route_are_as_similar_as_on_the_real_one(real,
 
 
 def test_synthetic_queries_are_as_hard_as_the_real_ones(real, kind):
-    known = likeness(*real)
+    known = retrieval_statistics(*real)
     made = imitation(kind, kind.conditions[0], 400, 400)
     assert known["R@1 ±1"] < 0.99
     assert made["R@1 ±1"] == pytest.approx(known["R@1 ±1"], abs=0.1)

@@ -53,7 +53,7 @@ def couple(*samples, more=0):
 
 def gradients_of(run, batch):
     """Gradients of encoders and decoders, and of discriminators, of the third step's losses."""
-    for optimizer in run.optimizers.values():  # look, but do not move
+    for optimizer in run.optimizers.values():  # gradients only, no update
         optimizer.step = lambda *_, **__: None
     run.step(2, batch)
     parameters = [*run.networks.generators(), *run.networks.critics()]

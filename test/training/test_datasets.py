@@ -45,7 +45,7 @@ def test_drives_of_one_folder_share_their_map_frame_and_those_of_two_do_not(tmp_
     np.testing.assert_allclose(photos[1].axis, (1, 0, 0), atol=1e-9)
 
 
-def test_webcam_nights_are_told_by_their_sky_not_by_mean_brightness(tmp_path):
+def test_webcam_nights_are_recognised_by_their_sky_not_by_mean_brightness(tmp_path):
     store = open_store(f"webcams:{write_webcams(tmp_path)}")
     for photo, image in zip(store.photos, store.images, strict=True):
         assert photo.domain == ("day" if int(photo.path.stem) % 2 else "night")

@@ -363,13 +363,13 @@ def test_fine_tuning_on_unlocalised_pairs_touches_the_decoder_alone(with_depth):
 def test_descriptor_terms_act_on_image_depth_and_both(with_depth):
     config = depth_recipe(with_depth, stage(1, losses={"triplet": 1}, domains=["day"]))
     run = GlobalTraining(config).stage_run(0)
-    look = run.batch(0)
-    domains = run.data.domains_of(look.rows)
-    parts = describe_parts(run.networks, run.branches, look.views.images, domains)
+    batch = run.batch(0)
+    domains = run.data.domains_of(batch.rows)
+    parts = describe_parts(run.networks, run.branches, batch.views.images, domains)
     tuples = [p.view(1, 5, -1) for p in (parts.fused, parts.image, parts.depth)]
     chosen = hardest_triplets(tuples[0], 2, 1, 2)
     expected = sum(triplet(t, chosen, 0.1, False).item() for t in tuples)
-    assert run.terms(look)["triplet"].item() == pytest.approx(expected, rel=1e-5)
+    assert run.terms(batch)["triplet"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_descriptors_leave_the_decoder_and_depth_leaves_the_descriptors_untouched(with_depth):
@@ -446,22 +446,22 @@ def test_processes_average_the_same_gradients_although_one_lacks_a_branch(drives
     config = recipe(drives, stage(1), branches={"day": "day"}, tuples={"cache": 0})
     run = GlobalTraining(config).stage_run(0)
     run.processes = Two(0, 2)
-    look = run.batch(0)
+    batch = run.batch(0)
     day = run.data.viewer.store.rows()["day"]
-    rows = np.array(day[: look.tuples.size])
+    rows = np.array(day[: batch.tuples.size])
     images = run.data.viewer.plain(rows)
-    look = replace(look, rows=rows, views=Views(images, None), tuples=rows[None])
-    run.step(0, look)
+    batch = replace(batch, rows=rows, views=Views(images, None), tuples=rows[None])
+    run.step(0, batch)
     assert averaged and all(averaged)
 
 
 def test_mined_negatives_are_seen_in_place_of_the_random_ones(drives):
     config = recipe(drives, stage(4), mirror=False, crops={"zoom": [1.0, 1.0]})
     run = GlobalTraining(config).stage_run(0)
-    looks = [run.batch(step) for step in range(4)]
-    mined = [run._mined(step, look) for step, look in enumerate(looks)]
+    batches = [run.batch(step) for step in range(4)]
+    mined = [run._mined(step, batch) for step, batch in enumerate(batches)]
     changed = 0
-    for before, after in zip(looks, mined, strict=True):
+    for before, after in zip(batches, mined, strict=True):
         assert np.array_equal(after.tuples.flatten(), after.rows)
         whole = run.data.viewer.plain(after.rows)
         torch.testing.assert_close(after.views.images, whole)

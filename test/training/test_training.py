@@ -344,6 +344,15 @@ def test_a_damaged_checkpoint_is_named(drives, monkeypatch):
         Training(config, resume=True).run()
 
 
+def test_a_checkpoint_of_another_format_is_refused(drives):
+    config = recipe(drives, [stage(2)])
+    Training(config).run()
+    state = find_checkpoint(drives / "run") / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "format_version": 0}))
+    with pytest.raises(TrainingError, match="format version 0, expected 1"):
+        Training(config, resume=True)
+
+
 def test_a_half_written_checkpoint_is_not_found(tmp_path):
     (tmp_path / "checkpoints" / "000000010.part").mkdir(parents=True)
     assert find_checkpoint(tmp_path) is None

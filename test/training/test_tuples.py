@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuples and neighbourhoods: what is near, what is far, and what cannot be told."""
+"""Tuples and neighbourhoods: near, far and unknown places."""
 
 import logging
 import math
@@ -162,15 +162,15 @@ def test_images_that_cannot_be_anchors_are_counted_and_placed_in_the_log(caplog)
 
 
 @pytest.mark.parametrize(
-    ("photos", "told"),
+    ("photos", "message"),
     [
         (street(20, 100.0), "20 have fewer than 3 near"),
         (street(8, 1.0), "8 have fewer than 4 far"),
         ([Photo(Path("a.jpg"), "day")], "no posed images"),
     ],
 )
-def test_without_any_anchor_training_cannot_start(photos, told):
-    with pytest.raises(TrainingError, match=told):
+def test_without_any_anchor_training_cannot_start(photos, message):
+    with pytest.raises(TrainingError, match=message):
         sampler(photos)
 
 

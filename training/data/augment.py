@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photometric augmentation: what cameras do differently and no place should depend on."""
+"""Photometric augmentation: random gamma, contrast, noise and grey."""
 
 from __future__ import annotations
 

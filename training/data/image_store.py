@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoded images in memory and random batches of crops.
+"""In-memory store of decoded images, random crops, prefetching.
 
 Decoding would dominate a training step on few cores, so every image is decoded once and kept as
 uint8, a little larger than the crop. Random choices come from a generator made of (seed, stage,
@@ -76,7 +76,7 @@ class ImageStore:
         return to_tensor(part[:, ::-1] if flip else part, self.size)
 
     def place(self, row: int, box: Box) -> np.ndarray:
-        """What the crop shows, [PLACE_SIZE]; an image of unknown place is a group of its own."""
+        """Place of the crop, [PLACE_SIZE]; an image of unknown place is a group of its own."""
         photo = self.photos[row]
         group = self._groups.setdefault(photo.group or f"{photo.path}", len(self._groups))
         corners = (box.left, box.top, box.right, box.bottom)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do two crops show the same place?
+"""Place identity of crops: position, optical axis and overlap of boxes.
 
 A place is a row of PLACE_SIZE numbers: group, position (3, metres), optical axis (3), box (4, as
 shares of the image: left, top, right, bottom). Crops of a fixed camera differ by their boxes,

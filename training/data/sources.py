@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which images there are: file, domain and place. An entry of `data` is one of
+"""Training data sources: image files with domain and place. An entry of `data` is one of
 
-DATASET         a dataset directory (disam_ros.dataset), domains and poses from its records
+DATASET         a dataset directory (disam_ros.datasets.dataset), domains and poses from its records
 FOLDER          of dataset directories: drives of one route that share a map frame, so that images
                 of different drives can be true pairs
 A + B           datasets or folders of drives that share a map frame, such as drives and the aerial
                 pictures of their town
 FOLDER          with one folder of images per domain, named like the domain; no places known
 webcams:FOLDER  with one folder of images per fixed camera (AMOS, dnim, tilde): each folder is a
-                view; day and night are told apart by brightness once the images are decoded
+                view; day and night are separated by brightness once the images are decoded
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Photo:
     """
 
     path: Path
-    domain: str  # empty: day or night, not told apart yet
+    domain: str  # empty: day or night, not separated yet
     group: str = ""
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     axis: tuple[float, float, float] = FORWARD
@@ -122,7 +122,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def day_or_night(images: Sequence[np.ndarray]) -> list[str]:
-    """Tell day from night among images of ONE fixed camera by the brightness of the sky.
+    """Day or night of images of ONE fixed camera, by the brightness of the sky (Otsu).
 
     images: uint8 RGB [H, W, 3]. The blue of the upper third is bright by day and dark by night even
     where lamps make the night's picture as bright as the day's. Two clusters (Otsu) count as night

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of DISAM's own method as a dataclass field, and recipes of any method."""
+"""Settings of DISAM's own method."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ class LossWeights:
 
 @dataclass
 class StageConfig:
-    """One stage. Its networks start from another stage's, its optimizer anew."""
+    """One stage. Its networks start from another stage's, its optimizer from scratch."""
 
     name: str = setting("", "what the stage trains", choices=STAGE_NAMES)
     steps: int = setting(1000, "optimizer steps", minimum=1)
     start_from: str = setting(
         "",
-        "earlier stage to start from; empty: translation where the recipe has it, else untrained",
+        "earlier stage to start from; empty: translation if the recipe has it, else untrained",
     )
     losses: LossWeights = field(default_factory=LossWeights)
     batch_size: int = setting(1, "images of each of the two domains per step", minimum=1)
     aligned_batch: int = setting(24, "true pairs per step", minimum=2)
     constant: float = setting(
         0.5,
-        "share of the steps at full learning rate; then linearly to 0",
+        "fraction of the steps at full learning rate; then linear decay to 0",
         minimum=0.0,
         maximum=1.0,
     )
     ramp: float = setting(
         1.0,
-        "share of the steps over which λ of fcl, fcl_cosine, triplet_fcl and sam grow from 0",
+        "fraction of the steps over which λ of fcl, fcl_cosine, triplet_fcl and sam ramp up from 0",
         minimum=0.0,
         maximum=1.0,
     )
     hard_from: float = setting(
         1.0,
-        "share of the steps after which negatives are the hardest of a group; 1: never",
+        "fraction of the steps after which negatives are the hardest of a group; 1: never",
         minimum=0.0,
         maximum=1.0,
     )
@@ -82,9 +82,9 @@ class TripletConfig:
     alpha_fcl: float = setting(2.0, "α_f", minimum=0.0)
     margin_sam: float = setting(0.1, "m_s", minimum=0.0)
     alpha_sam: float = setting(1000.0, "α_s", minimum=0.0)
-    group: int = setting(10, "negatives the hardest is taken from", minimum=1)
+    group: int = setting(10, "size of the group that the hardest negative is taken from", minimum=1)
     cached: bool = setting(
-        True, "the group's others are features of recent steps; false: encoded anew in every step"
+        True, "the group's others are features of recent steps; false: encoded again in every step"
     )
 
 
@@ -92,12 +92,16 @@ class TripletConfig:
 class AlignedConfig:
     """True pairs: images of one place in two domains (losses aligned_triplet, contrastive)."""
 
-    radius: float = setting(2.0, "metres within which the nearest image is a pair", minimum=0.0)
-    angle: float = setting(15.0, "degrees between optical axes of a pair at most", minimum=0.0)
-    negative_radius: float = setting(15.0, "metres beyond which places differ", minimum=0.0)
-    jitter: float = setting(0.06, "random shift and zoom of the partner, in crops", minimum=0.0)
+    radius: float = setting(
+        2.0, "maximum distance of a pair [m]; the nearest image is taken", minimum=0.0
+    )
+    angle: float = setting(15.0, "maximum angle between optical axes of a pair [°]", minimum=0.0)
+    negative_radius: float = setting(15.0, "minimum distance of a negative [m]", minimum=0.0)
+    jitter: float = setting(
+        0.06, "random shift and zoom of the partner, fraction of the crop", minimum=0.0
+    )
     same_domain: float = setting(
-        0.25, "share of steps whose pairs are of one domain", minimum=0.0, maximum=1.0
+        0.25, "fraction of steps whose pairs are of one domain", minimum=0.0, maximum=1.0
     )
     margin: float = setting(0.5, "m of aligned_triplet", minimum=0.0)
     alpha: float = setting(2.0, "α of aligned_triplet", minimum=0.0)
@@ -106,7 +110,7 @@ class AlignedConfig:
 
 @dataclass
 class NetworkSettings:
-    """Kind and size of the networks (disam_ros.networks.NetworkConfig)."""
+    """Kind and size of the networks (disam_ros.models.networks.NetworkConfig)."""
 
     encoder: str = setting(
         "disam", "the paper's, or EfficientNet-Lite0's trunk (width 28)", choices=ENCODERS
@@ -134,12 +138,12 @@ class TrainConfig(RunConfig):
     """A whole recipe of DISAM's own method."""
 
     beta1: float = setting(0.5, "of Adam", minimum=0.0, maximum=1.0)
-    pool: int = setting(50, "past translations per domain that discriminators see", minimum=0)
+    pool: int = setting(50, "size of the pool of past translations per domain", minimum=0)
     precision: str = setting(
         "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
     )
     compile: bool = setting(False, "torch.compile the networks")
-    grid_every: int = setting(500, "steps between pictures of translations; 0: none", minimum=0)
+    grid_every: int = setting(500, "steps between images of translations; 0: none", minimum=0)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     triplets: TripletConfig = field(default_factory=TripletConfig)
     aligned: AlignedConfig = field(default_factory=AlignedConfig)

@@ -129,8 +129,8 @@ def aligned_triplet(
 def contrastive(a: Tensor, b: Tensor, different: Tensor, temperature: float) -> Tensor:
     """InfoNCE over a batch of true pairs (not in the paper): which b belongs to which a?
 
-    a, b: descriptors [B, D] of norm ≤ 1. different: as for `aligned_triplet`; what is neither
-    the pair nor surely different is left out.
+    a, b: descriptors [B, D] of norm ≤ 1. different: as for `aligned_triplet`; all
+    others but the pair are left out.
     """
     logits = a @ b.T / temperature
     pair = torch.eye(len(a), dtype=torch.bool, device=a.device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stage trains and remembers: networks per domain, past translations, past negatives."""
+"""Networks by domain, pool of past translations and bank of past negatives."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def create_networks(
 
 
 class TranslationPool:
-    """Up to `capacity` past translations per domain: discriminators see old fakes, too."""
+    """Pool of up to `capacity` past translations per domain (Shrivastava et al., CVPR 2017)."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._images: dict[str, list[Tensor]] = {}
 
     def exchange(self, domain: str, images: Tensor, random: np.random.Generator) -> Tensor:
-        """Store images [B, 3, H, W]; half the time give an older one back instead of each."""
+        """Store images [B, 3, H, W] and return each, or half the time an older one in its place."""
         stored = self._images.setdefault(domain, [])
         given = []
         for image in images.detach():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training run of DISAM's method."""
+"""Training of DISAM's own method."""
 
 from __future__ import annotations
 

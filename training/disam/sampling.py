@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random batches: two different domains per step, unpaired or as true pairs of one place.
+"""Batch sampling: two different domains per step, unpaired or as true pairs of one place.
 
 Every draw comes from a generator made of (seed, stage, step[, process]): nothing to save, and a
 resumed run draws what the interrupted one would have drawn. All processes draw the same domains.
@@ -55,7 +55,7 @@ class Aligned:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees; None where the stage has no loss for it."""
+    """The batch of a step; None where the stage has no loss for it."""
 
     unpaired: Unpaired | None
     aligned: Aligned | None

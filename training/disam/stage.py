@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stage of DISAM's own method: its optimizers, what it remembers, and one step."""
+"""A training stage of DISAM: optimizers, translation pool, negative bank, update."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
 from training.errors import TrainingError
 
-POOL_STREAM = 2**20  # tells the pool's random choices from the sampler's
+POOL_STREAM = 2**20  # random stream of the pool, apart from the sampler's
 
 
 class StageRun(StageBase):
@@ -45,7 +45,7 @@ class StageRun(StageBase):
         return optimizers
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step (from 0); the same whenever it is asked for."""
+        """The batch of a step (from 0), deterministic."""
         stage, triplets = self.stage, self.config.triplets
         fresh = triplets.group - 1 if self.is_hard(step) and not triplets.cached else 0
         unpaired = aligned = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run directory: what a run resumes from, finished stages, the model.
+"""Checkpoints of a run, and its finished stages.
 
 checkpoints/<step>/    state.json, networks, optimizers and each process's memory (safetensors),
                        written atomically: a killed run leaves nothing half-written
@@ -60,7 +60,7 @@ def save_checkpoint(
     run: StageBase,
     processes: Processes,
 ) -> Path:
-    """Write a point to resume from and remove the older ones.
+    """Write a checkpoint and remove the older ones.
 
     images: how many of each domain. Raises TrainingError where weights are not finite: the last
     good checkpoint stays.
@@ -127,7 +127,7 @@ def load_progress(
 
 
 def restore(checkpoint: Path, run: StageBase, processes: Processes) -> None:
-    """Put networks, optimizers and memory of a stage back. Raises TrainingError if damaged."""
+    """Restore networks, optimizers and memory of a stage. Raises TrainingError if damaged."""
     try:
         run.networks.load(load_file(checkpoint / "networks.safetensors"))
         run.load_optimizer_state(load_file(checkpoint / "optimizers.safetensors"))

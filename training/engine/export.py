@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finished stages → the model directory that disam_ros.load_model reads."""
+"""Provenance of a trained model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.settings import RunConfig
 
 
 def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int]) -> dict:
-    """How the model came about: losses, data, seed, steps, commit, time, machine, recall."""
+    """Losses, data, seed, steps, commit, time, machine and recall of a run."""
     return {
         "losses": {stage.name: stage.losses.on() for stage in config.stages},
         "steps": {stage.name: stage.steps for stage in config.stages},

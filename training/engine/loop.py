@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of a recipe in its directory, whatever the method.
+"""Training loop of all methods: stages, validation, checkpoints, export.
 
 For each stage: start or restore its networks, then steps with losses logged, validated and
 checkpointed; then the model directory. Ctrl-C writes a checkpoint and ends.
@@ -31,7 +31,7 @@ from training.settings import RunConfig
 
 
 class Interrupted(Exception):
-    """The run was told to stop; a checkpoint is written."""
+    """The run was stopped by a signal; a checkpoint is written."""
 
 
 class Loop(ABC):
@@ -70,7 +70,7 @@ class Loop(ABC):
 
     @abstractmethod
     def prepare(self, store: ImageStore) -> None:
-        """Make what draws batches. Raises TrainingError for images that do not serve."""
+        """Create the samplers. Raises TrainingError for unusable images."""
 
     @abstractmethod
     def stage_run(self, index: int) -> StageBase:
@@ -80,14 +80,14 @@ class Loop(ABC):
     def metric(
         self, run: StageBase
     ) -> tuple[Mapping[str, Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-        """What turns images of a domain into features, and features into descriptors [B, D]."""
+        """Encoders by domain, and the map from their features to descriptors [B, D]."""
 
     @abstractmethod
     def export(self) -> Path:
         """Write the model directory from the finished stages."""
 
     def picture(self, run: StageBase, batch: object, reporter: Reporter, step: int) -> None:
-        """Show something of a step, where the method has something to show."""
+        """Report images of a step to TensorBoard; none by default."""
         return
 
     def run(self) -> Path:
@@ -137,16 +137,16 @@ class Loop(ABC):
                 self.progress.step = step + 1
                 self.progress.seconds = time.monotonic() - began
                 reporter.advance()
-                self._look(run, batch, losses, reporter, step + 1)
+                self._report(run, batch, losses, reporter, step + 1)
                 if self.processes.any(stop.asked, self.device):
                     self._checkpoint(run, losses)
                     raise Interrupted(f"stopped after step {step + 1} of stage '{stage.name}'")
         self._finish_stage(run, losses)
 
-    def _look(
+    def _report(
         self, run: StageBase, batch: object, losses: LossLog, reporter: Reporter, step: int
     ) -> None:
-        """Losses, pictures, validation and checkpoint where they are due."""
+        """Losses, pictures, validation and checkpoint at their intervals."""
         config, last = self.config, step == run.stage.steps
         if step % config.log_every == 0 or last:
             reporter.losses(step, losses.flush(), run.learning_rate(step - 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes (torchrun): each has its own batch, gradients are averaged."""
+"""Data-parallel training (torchrun): gradients averaged over processes."""
 
 from __future__ import annotations
 

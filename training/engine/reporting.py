@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of a run: progress bar, losses, TensorBoard. Also the guard against NaN."""
+"""Progress bar, mean losses with a check for NaN, TensorBoard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class LossLog:
-    """Collects loss terms on the device; looking at them costs one transfer per `flush`."""
+    """Collects loss terms on the device; reading them costs one transfer per `flush`."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -41,7 +41,7 @@ class LossLog:
                     raise TrainingError(
                         f"loss '{name}' is {value} in step {step} of stage '{self.stage}': "
                         f"stopped. The last good checkpoint is kept; lower learning_rate or that "
-                        f"loss's weight and start anew, or resume to try again"
+                        f"loss's weight and start again, or resume to retry"
                     )
                 sums.setdefault(name, []).append(value)
         self._terms.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the stages of every method share: optimizers, learning rate, one guarded step."""
+"""Base class of training stages: optimizers, learning-rate schedule, mixed precision, one step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StageBase(ABC):
 
     @abstractmethod
     def batch(self, step: int) -> Any:
-        """What a step (from 0) sees; the same whenever it is asked for."""
+        """The batch of a step (from 0), deterministic."""
 
     @abstractmethod
     def update(self, step: int, batch: Any) -> Terms:
@@ -57,11 +57,11 @@ class StageBase(ABC):
 
     @abstractmethod
     def memory_state(self) -> State:
-        """What this process remembers beside networks and optimizers."""
+        """State of this process apart from networks and optimizers."""
 
     @abstractmethod
     def load_memory_state(self, state: State) -> None:
-        """Take over what `memory_state` gave."""
+        """Restore a `memory_state`."""
 
     def share_of_rate(self, step: int) -> float:
         """1, then linearly towards 0, which the step after the last one would have."""

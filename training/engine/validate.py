@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recall of the best candidate while training, with the metric that retrieval uses."""
+"""Validation: recall@1 with the similarity that retrieval uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAME_TILE = 0.55  # neighbours share 0.5
 class ValidationSet:
     """Views by domain: images [N, 3, H, W] in [−1, 1] and places [N, PLACE_SIZE].
 
-    disc: metres around the true position that candidates lie in; 0: all are candidates.
+    disc: radius of a perfect position prior [m]; 0: none.
     """
 
     images: dict[str, Tensor]
@@ -100,7 +100,7 @@ def _within(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
 def _views(store: ImageStore, rows: list[int], count: int, shift: float) -> list[tuple[int, Box]]:
     """Evenly chosen images of one domain: whole, or as tiles where the camera is fixed.
 
-    shift: share of a tile by which tiles lie to the right (the last of a row: to the left).
+    shift: lateral offset to the right, fraction of a tile (the last of a row: to the left).
     """
     groups: dict[str, list[int]] = {}
     for row in rows:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of a recipe: one per branch, each for the domains that share it."""
+"""Networks by branch, each for the domains that share it."""
 
 from __future__ import annotations
 

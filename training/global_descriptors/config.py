@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of a recipe with `method: global`; in brackets what the papers use."""
+"""Settings of recipes with `method: global`; in brackets the papers' values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class GlobalLossWeights:
 
 @dataclass
 class GlobalStageConfig:
-    """One stage. It starts from the best networks of the one before, its optimizer anew."""
+    """One stage. It starts from the best networks of the one before, its optimizer from scratch."""
 
     name: str = setting(
         "descriptors", "what it trains; decoder: the depth decoder alone", choices=STAGE_NAMES
@@ -46,13 +46,13 @@ class GlobalStageConfig:
     steps: int = setting(300, "optimizer steps", minimum=1)
     start_from: str = setting("", "earlier stage to start from; empty: the one before")
     losses: GlobalLossWeights = field(default_factory=GlobalLossWeights)
-    domains: list[str] = setting([], "domains whose images this stage sees; empty: all")
+    domains: list[str] = setting([], "domains this stage trains on; empty: all")
     depth_batch: int = setting(
-        0, "images per step for the depth loss alone, whose places need not be known", minimum=0
+        0, "images per step for the depth loss alone (no poses needed)", minimum=0
     )
     constant: float = setting(
         0.5,
-        "share of the steps at full learning rate; then linearly to 0",
+        "fraction of the steps at full learning rate; then linear decay to 0",
         minimum=0.0,
         maximum=1.0,
     )
@@ -60,7 +60,7 @@ class GlobalStageConfig:
 
 @dataclass
 class GlobalNetworkSettings:
-    """Kind and size of the network of a branch (disam_ros.global_descriptors.GlobalConfig)."""
+    """Kind and size of a branch's network (disam_ros.models.global_descriptors.GlobalConfig)."""
 
     backbone: str = setting("mobile", "features (vgg16; alexnet, resnet18)", choices=BACKBONES)
     head: str = setting("netvlad", "features → a vector (netvlad; safa; mac)", choices=HEADS)
@@ -92,24 +92,26 @@ class TupleConfig:
     tuples: int = setting(1, "tuples per step (1)", minimum=1)
     near: int = setting(6, "near images of a tuple (12)", minimum=1)
     far: int = setting(6, "far images of a tuple (12)", minimum=2)
-    near_radius: float = setting(15.0, "metres within which images are near (15)", minimum=0.1)
+    near_radius: float = setting(15.0, "maximum distance of near images [m] (15)", minimum=0.1)
     yaw: float = setting(
-        30.0, "degrees a near image may be turned by, either way (30)", minimum=0.0, maximum=180.0
+        30.0, "maximum yaw difference of near images [°] (30)", minimum=0.0, maximum=180.0
     )
     far_radius: float = setting(
         15.0,
-        "metres beyond which images are far, of the anchor and of each other (15)",
+        "minimum distance of far images from the anchor and from each other [m] (15)",
         minimum=0.0,
     )
     anchor_spacing: float = setting(
-        1.0, "metres of route per anchor of an epoch (1); 0: every image", minimum=0.0
+        1.0, "spacing of an epoch's anchors along the route [m] (1); 0: every image", minimum=0.0
     )
     hard: float = setting(
-        0.5, "share of the far images that are mined (0.5)", minimum=0.0, maximum=1.0
+        0.5, "fraction of the far images that are mined (0.5)", minimum=0.0, maximum=1.0
     )
-    cache: int = setting(200, "images negatives are mined from (1000); 0: no mining", minimum=0)
+    cache: int = setting(
+        200, "size of the descriptor cache for negative mining (1000); 0: no mining", minimum=0
+    )
     refresh: int = setting(
-        100, "anchors after which these are drawn and described anew (250)", minimum=1
+        100, "anchors after which the cache is drawn and described again (250)", minimum=1
     )
 
 
@@ -118,11 +120,11 @@ class NeighbourhoodConfig:
     """Batches of one neighbourhood (neighbourhoods.py)."""
 
     batch: int = setting(16, "pairs per step (64)", minimum=2)
-    radius: float = setting(50.0, "metres around the centre that fill the batch (50)", minimum=0.1)
-    positive_radius: float = setting(5.0, "metres between the two of a pair (5)", minimum=0.0)
-    yaw: float = setting(
-        30.0, "degrees between the two of a pair at most", minimum=0.0, maximum=180.0
+    radius: float = setting(
+        50.0, "radius around the centre that fills the batch [m] (50)", minimum=0.1
     )
+    positive_radius: float = setting(5.0, "maximum distance of a pair [m] (5)", minimum=0.0)
+    yaw: float = setting(30.0, "maximum yaw difference of a pair [°]", minimum=0.0, maximum=180.0)
     references: list[str] = setting(
         [], "domains of the map's side; empty: those from above where there are any, else all"
     )
@@ -134,8 +136,10 @@ class SoftContrastiveConfig:
 
     form: str = setting("released", "of the authors' code, or the paper's Eq. 5", choices=FORMS)
     influence: str = setting("sigmoid", "g of Definition 4.1", choices=INFLUENCES)
-    gamma: float = setting(0.8, "steepness of the sigmoid, 1/m (0.8)", minimum=0.001)
-    tau: float = setting(15.0, "metres at which an image is half near (15)", minimum=0.1)
+    gamma: float = setting(0.8, "steepness of the sigmoid [1/m] (0.8)", minimum=0.001)
+    tau: float = setting(
+        15.0, "distance at which an image counts as half near [m] (15)", minimum=0.1
+    )
     eta: float = setting(2.0, "η, of the near images (2)", minimum=0.001)
     nu: float = setting(
         50.0,
@@ -172,10 +176,10 @@ class LocalTripletConfig:
 
     scale: float = setting(10.0, "α (10)", minimum=0.001)
     sigma: float = setting(
-        10.0, "metres over which the weight of a negative grows (10)", minimum=0.001
+        10.0, "distance over which the weight of a negative grows [m] (10)", minimum=0.001
     )
-    nearest: float = setting(5.0, "metres a negative is farther away than (5)", minimum=0.0)
-    farthest: float = setting(50.0, "metres a negative is away at most (50)", minimum=0.1)
+    nearest: float = setting(5.0, "minimum distance of a negative [m] (5)", minimum=0.0)
+    farthest: float = setting(50.0, "maximum distance of a negative [m] (50)", minimum=0.1)
 
 
 @dataclass
@@ -187,7 +191,7 @@ class GlobalTrainConfig(RunConfig):
     weight_decay: float = setting(0.0, "of Adam (0; 0; 1e-3)", minimum=0.0)
     mirror: bool = setting(True, "mirror half of the batches")
     sample: int = setting(
-        1000, "images that cluster centres and whitening are learned from at most", minimum=1
+        1000, "maximum images to learn cluster centres and whitening from", minimum=1
     )
     branches: dict[str, str] = field(default_factory=dict)  # domain → network's name; others: view
     network: GlobalNetworkSettings = field(default_factory=GlobalNetworkSettings)

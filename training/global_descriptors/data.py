@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one step of a stage sees: tuples, pairs of a neighbourhood, images for depth alone."""
+"""Batches of a stage: tuples, pairs of a neighbourhood, images for depth alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from training.global_descriptors.routes import Routes
 from training.global_descriptors.tuples import Memory, TupleSampler
 from training.global_descriptors.views import Viewer, Views, require_depth
 
-LOOKS, MINED, DEPTH = 2**25, 2**26, 2**27  # tell the streams of random numbers apart
+VIEWS, MINED, DEPTH = 2**25, 2**26, 2**27  # streams of random numbers
 
 
 @dataclass(frozen=True)
-class Look:
+class Batch:
     """Images of a step, one after the other: T tuples, B queries, their B partners, the rest.
 
     rows: int [K]. tuples: int [T, S], which rows they are; empty without tuples. pairs: B.
@@ -75,9 +75,9 @@ class StageData:
     def domains_of(self, rows: np.ndarray) -> list[str]:
         return [self.viewer.store.photos[row].domain for row in rows.tolist()]
 
-    def draw(self, step: int) -> Look:
-        """The look of a step, its far images all random; the same whenever it is asked for."""
-        random = self._random(step, LOOKS)
+    def draw(self, step: int) -> Batch:
+        """The batch of a step, deterministic; all far images are random."""
+        random = self._random(step, VIEWS)
         tuples, parts, pairs = np.zeros((0, 0), dtype=int), [], 0
         if self.tuples is not None:
             tuples = self.tuples.draw(step)
@@ -92,36 +92,36 @@ class StageData:
             parts.append(self._random(step, DEPTH).choice(self.with_depth, count, replace=few))
         rows = np.concatenate(parts)
         flip = bool(self.config.mirror and random.random() < 0.5)
-        return Look(rows, self.viewer.look(rows, random, flip), flip, tuples, pairs)
+        return Batch(rows, self.viewer.augmented(rows, random, flip), flip, tuples, pairs)
 
-    def mine(self, look: Look, step: int, descriptors: np.ndarray, memory: Memory) -> Look:
-        """The look with some far images replaced by those of the memory most like their anchor.
+    def mine(self, batch: Batch, step: int, descriptors: np.ndarray, memory: Memory) -> Batch:
+        """Hard negative mining: far images replaced by the memory's most similar to their anchor.
 
         descriptors: of the anchors [T, D].
         """
-        tuples = self.tuples.mine(look.tuples, descriptors, memory)
-        places = np.flatnonzero(tuples.flatten() != look.tuples.flatten())
+        tuples = self.tuples.mine(batch.tuples, descriptors, memory)
+        places = np.flatnonzero(tuples.flatten() != batch.tuples.flatten())
         if not len(places):
-            return look
-        rows = look.rows.copy()
+            return batch
+        rows = batch.rows.copy()
         rows[places] = tuples.flatten()[places]
-        views = self.viewer.look(rows[places], self._random(step, MINED), look.flip)
-        images = look.views.images.clone()
+        views = self.viewer.augmented(rows[places], self._random(step, MINED), batch.flip)
+        images = batch.views.images.clone()
         images[places] = views.images
-        depth = look.views.depth
+        depth = batch.views.depth
         if depth is not None:
             depth = depth.clone()
             depth[places] = views.depth
-        return replace(look, rows=rows, views=Views(images, depth), tuples=tuples)
+        return replace(batch, rows=rows, views=Views(images, depth), tuples=tuples)
 
-    def tuple_metres(self, look: Look) -> Tensor:
+    def tuple_metres(self, batch: Batch) -> Tensor:
         """Distances [T, S, S] within tuples."""
-        return torch.from_numpy(self.routes.metres(look.tuples, look.tuples)).float()
+        return torch.from_numpy(self.routes.metres(batch.tuples, batch.tuples)).float()
 
-    def pair_metres(self, look: Look) -> Tensor:
+    def pair_metres(self, batch: Batch) -> Tensor:
         """Distances [B, B] from queries to partners."""
-        begin = look.tuples.size
-        queries, partners = (look.rows[begin + k * look.pairs :][: look.pairs] for k in (0, 1))
+        begin = batch.tuples.size
+        queries, partners = (batch.rows[begin + k * batch.pairs :][: batch.pairs] for k in (0, 1))
         return torch.from_numpy(self.routes.metres(queries, partners)).float()
 
     def _sides(

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 INFLUENCES = ("sigmoid", "linear", "tanh")
 FORMS = ("released", "paper")
-PAIRS_EPSILON = 1e-3  # beside the number of pairs, as in the paper
+PAIRS_EPSILON = 1e-3  # added to the number of pairs, as in the paper
 SMALLEST = 1e-12  # of a squared distance: keeps the gradient of the norm finite
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of one neighbourhood: pairs of one place, and negatives a spatial prior leaves.
+"""Neighbourhood sampling: pairs of one place, negatives within the radius of a position prior.
 
-Xia et al., RA-L 2021: where a prior tells the position to some 50 m, features need only tell
-neighbours apart. A random centre and images around it fill the batch; each comes with a partner of
-the same place, drawn anew every time.
+Xia et al., RA-L 2021: with a position prior of some 50 m, descriptors need to separate neighbours
+only. A random centre and images around it fill the batch; each comes with a partner of the same
+place, drawn at random every time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.global_descriptors.routes import Routes
 
 log = logging.getLogger(__name__)
 
-STREAM = 2**24  # tells the random numbers from those of tuples
+STREAM = 2**24  # of random numbers, apart from the tuples'
 
 
 class NeighbourhoodSampler:

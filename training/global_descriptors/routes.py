@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where images were taken: route, position and heading, and which of them lie near each other."""
+"""Routes: positions and headings of images, radius search."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Routes:
             first = photos[int(steep.argmax())]
             raise TrainingError(
                 f"{steep.sum()} posed images have no yaw: their optical axis points straight up or "
-                f"down, first {first.path}. Near places are told by position and heading: give "
+                f"down, first {first.path}. Near places need position and heading: give "
                 f"poses with an orientation (map_from_camera of the optical frame)"
             )
         self.yaw = np.arctan2(axis[:, 1], axis[:, 0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of a recipe with `method: global`."""
+"""Training of global descriptors."""
 
 from __future__ import annotations
 

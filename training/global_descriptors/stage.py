@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stage of a global recipe: its optimizers, the cache of mined negatives, and one step."""
+"""A training stage of global descriptors: optimizers, negative mining, update."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from training.engine.stage_base import StageBase
 from training.errors import TrainingError
 from training.global_descriptors.branches import describe_parts, describe_rows
 from training.global_descriptors.config import GlobalTrainConfig
-from training.global_descriptors.data import Look, StageData
+from training.global_descriptors.data import Batch, StageData
 from training.global_descriptors.terms import Geometry, loss_terms
 from training.global_descriptors.tuples import Memory
 
 
 class GlobalStage(StageBase):
-    """Trains networks by branch (`networks.encoders`). Descriptors and depth learn apart."""
+    """Trains networks by branch (`networks.encoders`), descriptors and depth separately."""
 
     def __init__(
         self,
@@ -53,13 +53,12 @@ class GlobalStage(StageBase):
             _freeze(decoders)
         return optimizers
 
-    def batch(self, step: int) -> Look:
-        """What a step sees, its mined negatives still to come; see `update`."""
+    def batch(self, step: int) -> Batch:
+        """The batch of a step before negative mining; see `update`."""
         return self.data.draw(step)
 
-    def update(self, step: int, batch: Look) -> Terms:
-        look = self._mined(step, batch)
-        terms = self.terms(look)
+    def update(self, step: int, batch: Batch) -> Terms:
+        terms = self.terms(self._mined(step, batch))
         weights = self.stage.losses.on()
         for name in self.optimizers:
             own = {k: v for k, v in terms.items() if (k == "depth") == (name == "decoders")}
@@ -68,13 +67,13 @@ class GlobalStage(StageBase):
             self.descend(name, total(own, weights))
         return terms
 
-    def terms(self, look: Look) -> Terms:
-        """The unweighted loss terms of a look."""
-        images = self.move(look.views.images)
-        domains = self.data.domains_of(look.rows)
+    def terms(self, batch: Batch) -> Terms:
+        """The unweighted loss terms of a batch."""
+        images = self.move(batch.views.images)
+        domains = self.data.domains_of(batch.rows)
         parts = describe_parts(self.networks, self.branches, images, domains)
-        metres = self.data.tuple_metres(look), self.data.pair_metres(look)
-        depth = look.views.depth
+        metres = self.data.tuple_metres(batch), self.data.pair_metres(batch)
+        depth = batch.views.depth
         given = [None if x is None else x.to(self.device) for x in (*metres, depth)]
         return loss_terms(parts, Geometry(*given), self.stage.losses, self.config)
 
@@ -101,16 +100,16 @@ class GlobalStage(StageBase):
             rows, descriptors = state["memory/rows"], state["memory/descriptors"]
             self.memory = Memory(rows.numpy(), descriptors.numpy())
 
-    def _mined(self, step: int, look: Look) -> Look:
-        """The look with its mined negatives, the memory renewed where it is due."""
+    def _mined(self, step: int, batch: Batch) -> Batch:
+        """Negative mining; the cache is renewed at its interval."""
         sampler = self.data.tuples
         if sampler is None or not sampler.mined:
-            return look
+            return batch
         if self.memory is None or sampler.renews(step):
             rows = sampler.cache_rows(step)
             self.memory = Memory(rows, self._describe(rows))
-        anchors = self._describe(look.tuples[:, 0])
-        return self.data.mine(look, step, anchors, self.memory)
+        anchors = self._describe(batch.tuples[:, 0])
+        return self.data.mine(batch, step, anchors, self.memory)
 
     def _describe(self, rows: np.ndarray) -> np.ndarray:
         return describe_rows(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss terms of one step, from descriptors and where the images were taken."""
+"""Loss terms of one step, from descriptors and geographic distances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.global_descriptors.config import (
 
 @dataclass(frozen=True)
 class Geometry:
-    """Which images of a batch are what: T tuples of `size` come first, then twice `pairs`.
+    """Layout and distances [m] of a batch: T tuples of S images come first, then B pairs twice.
 
     tuple_metres: [T, S, S]. pair_metres: [B, B]. depth: truth [K, 1, h, w], or None.
     """

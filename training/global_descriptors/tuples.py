@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geographic tuples: an anchor, near images of its place, far ones that lie apart from each other.
+"""Geographic tuple mining: an anchor, near images, far images apart from each other.
 
 Thoma et al., NeurIPS 2020. Near: within a radius and a yaw window that wraps at ±180°. Far: beyond
 another radius of the anchor and of each other; those of another map frame are always far. Some of
 the far ones are mined: the most similar of a cache of descriptors that is renewed now and then.
-Random choices come from (seed, stage, step, process), as in training.sampling.
+Random choices come from (seed, stage, step, process), as in training.disam.sampling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from training.global_descriptors.routes import Routes, thinned
 
 log = logging.getLogger(__name__)
 
-ANCHORS, DRAWS, CACHE = 2**21, 2**22, 2**23  # tell the streams of random numbers apart
+ANCHORS, DRAWS, CACHE = 2**21, 2**22, 2**23  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class TupleSampler:
         return np.stack([self._tuple(anchor, random) for anchor in self._anchors_of(step)])
 
     def cache_rows(self, step: int) -> np.ndarray:
-        """Images whose descriptors negatives are mined from, drawn anew at a step."""
+        """Images whose descriptors negatives are mined from, drawn at a step."""
         random = np.random.default_rng([*self.seed, step, CACHE + self.process])
         size = min(self.config.cache, len(self.rows))
         return np.sort(random.choice(self.rows, size, replace=False))
 
     def renews(self, step: int) -> bool:
-        """Whether the cache is to be drawn and described anew before a step."""
+        """Whether the cache is drawn and described again before a step."""
         per_step = self.config.tuples * self.processes
         every = max(1, self.config.refresh // per_step)
         return self.mined > 0 and step % every == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a batch as the network sees them, and the depth of the same crops."""
+"""Augmented crops of images and of their depth maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.errors import TrainingError
 
 
 class DepthStore:
-    """Depth maps in memory as shares of DEPTH_LIMIT: NaN unknown, infinite beyond what is known.
+    """Depth maps in memory over DEPTH_LIMIT: NaN unknown, infinite beyond the sensor's range.
 
     size: (height, width) of the network's depth map. scale: how much larger than that maps are
     kept. Raises DatasetError for a damaged map.
@@ -76,7 +76,7 @@ class Viewer:
     def __init__(self, store: ImageStore, depths: DepthStore | None) -> None:
         self.store, self.depths = store, depths
 
-    def look(
+    def augmented(
         self, rows: Sequence[int] | np.ndarray, random: np.random.Generator, flip: bool
     ) -> Views:
         """Random crops with random photometry; mirrored all together."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What RViz draws: candidates as arrows with their scores, activation as heat on the image."""
+"""RViz markers of the candidates and the activation map as a heat map on the image."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lifecycle node: camera images in, poses on a map out.
 
-configure loads model and map, activate starts the inference (on its own thread), deactivate stops
-it, cleanup frees the memory. A configure that fails leaves the node unconfigured with the reason
-on /diagnostics: mend the files or set parameters, then configure again.
+configure loads model and map, activate starts localizing (on its own thread), deactivate stops it,
+cleanup frees the memory. A configure that fails leaves the node unconfigured with the reason on
+/diagnostics: mend the files or set parameters, then configure again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from disam_ros.nodes.localizer.session import Session
 
 NAME = "localizer"
 
-# May be set at any time; the other parameters only while the node is unconfigured. A new map or
-# model is taken by ~/reload.
+# Set at any time, as are most of `localizer.`; the others only while the node is unconfigured.
+# ~/reload takes another map or model.
 LIVE = ("map", "model", "stale_after")
 NOT_LIVE = ("localizer.device", "localizer.backend", "localizer.domain.from_image")
 NOT_LIVE += ("localizer.verify.",)
@@ -55,7 +55,7 @@ class LocalizerNode(LifecycleNode):
         self._service_change_state.callback = self._on_change_state
 
     def autostart(self) -> None:
-        """Configure and activate, unless the parameter says that somebody else does."""
+        """Configure and activate, unless a lifecycle manager does."""
         if not self._config.autostart:
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -162,7 +162,7 @@ class LocalizerNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _check_live(self, config: LocalizerNodeConfig) -> None:
-        """Raise DisamError for settings that the model, the map or this package does not know."""
+        """Raise DisamError for settings that the model or the map does not support."""
         parse_weather(config.localizer.domain.weather)
         if self._session is not None:
             self._session.check(config)
@@ -174,12 +174,12 @@ class LocalizerNode(LifecycleNode):
             self._session.configure(self._config)
 
     def _switch(self, directory: str) -> None:
-        """Take another map with the same model, as ~/reload does."""
+        """Switch to another map of the same model, as ~/reload does."""
         self.set_parameters([Parameter("map", value=directory)])
         self._reload.begin()
 
     def _load(self) -> tuple[Session, Loaded]:
-        """What the parameters name, for the session that runs now. Raises DisamError."""
+        """Open map and model for the current session. Raises DisamError."""
         if self._session is None:
             raise ConfigError("the node is not configured: configure it to load map and model")
         return self._session, load(self, self._config)
@@ -197,7 +197,7 @@ def is_live(name: str) -> bool:
 
 
 def create() -> LocalizerNode:
-    """The node, started by itself where the parameters say so."""
+    """The node, started if `autostart` is set."""
     node = LocalizerNode()
     node.autostart()
     return node

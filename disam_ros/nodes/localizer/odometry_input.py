@@ -39,7 +39,7 @@ class OdometryInput:
         self._node.destroy_subscription(self._subscription)
 
     def at(self, stamp_ns: int | None) -> Reading | None:
-        """Odometry at a stamp; None where there is none near it, reported if there was any before."""
+        """Odometry at a stamp; None without any near it, reported if there was some before."""
         if stamp_ns is None:
             return None
         found = self.track.reading(stamp_ns)

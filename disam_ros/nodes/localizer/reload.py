@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service ~/reload: another map or model while the node goes on."""
+"""The service ~/reload: exchange map or model while the node runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ KEY = "reload"
 
 
 class Reload(Generic[T]):
-    """Opens what the parameters name on a thread of its own, then hands it over on the executor's.
+    """Opens map and model on a thread of its own, then exchanges them on the executor's.
 
-    open_new: what takes long; raises DisamError. adopt: swaps it in and says what runs now; raises
-    DisamError where it does not fit, having changed nothing. A fault is told and answered.
+    open_new: slow; raises DisamError. adopt: exchanges them and returns a log line; raises
+    DisamError where it does not fit, having changed nothing. A fault is reported and answered.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Reload(Generic[T]):
         )
 
     def begin(self) -> None:
-        """Without a request: what becomes of it is told, unless one is under way."""
+        """Reload without a service call and log the result; ignored while a reload runs."""
         if self._under_way:
             return
         self._under_way = True
@@ -57,7 +57,7 @@ class Reload(Generic[T]):
         return opened
 
     def _finish(self, new: T | Exception) -> tuple[bool, str]:
-        """Swap in what was opened: whether it worked, and what runs now or why not."""
+        """Exchange: whether it worked, and the log line or the reason."""
         self._under_way = False
         try:
             if isinstance(new, Exception):

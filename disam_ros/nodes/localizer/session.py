@@ -207,7 +207,7 @@ class Session:
         odometry: Reading | None,
         prior: PositionPrior | None,
     ) -> None:
-        """Poses first, then log and diagnostics, loop closures, and ~/answer as the last message."""
+        """Poses first, then log and diagnostics, loop closures; ~/answer is the last message."""
         localizer, header = self._loaded.localizer, arrival.message.header
         poses = self._outputs.publish(answer, header)
         if poses is not None:

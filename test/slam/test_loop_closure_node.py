@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What hints carry: against the map what the sequence's estimate knows, of the own drive points."""
+"""Loop closures of the node: with the map by the sequence's estimate, of the drive by keypoints."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,8 +21,8 @@ from disam_ros.localization.odometry import Reading
 from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loop_closures import VERIFIED, LoopClosures
-from disam_ros.slam.loop_closure import relation_to
-from disam_ros.slam.loop_hint import OWN, from_values
+from disam_ros.slam.loop_closure_message import OWN, from_values
+from disam_ros.slam.map_match import relative_to
 
 MOUNT = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -np.pi / 2, 0.0, -np.pi / 2])
 
@@ -42,27 +43,24 @@ def test_a_camera_mounted_elsewhere_puts_the_vehicle_where_its_own_mount_says():
     assert distance(seen, here @ MOUNT) == pytest.approx((0, 0), abs=1e-5)
 
 
-def test_a_relation_to_a_map_image_leads_back_to_the_estimate_with_its_covariance():
+def test_a_pose_relative_to_a_map_image_leads_back_to_the_estimate_with_its_covariance():
     rng = np.random.default_rng(0)
     keyframe = Transform.from_xyz_rpy([10.0, 5.0, 0.0, 0.0, 0.0, np.pi / 2])
     here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
     root = rng.standard_normal((6, 6))
-    estimate = estimated(here, root @ root.T, inliers=40).estimate
-    found = relation_to(keyframe, estimated(here, root @ root.T, inliers=40), MOUNT)
-    assert distance(keyframe @ found.keyframe_from_base, here) == pytest.approx((0, 0), abs=1e-6)
-    assert found.inliers == 40
+    covariance = root @ root.T
+    found = relative_to(keyframe, estimated(here, covariance), MOUNT)
+    assert distance(keyframe @ found.pose, here) == pytest.approx((0, 0), abs=1e-6)
     turned = keyframe.rotation @ found.covariance[:3, :3] @ keyframe.rotation.T
-    assert np.allclose(turned, estimate.covariance[:3, :3])
+    assert np.allclose(turned, covariance[:3, :3])
     ahead = np.zeros((6, 6))
     ahead[1, 1] = 4.0  # the map's y is ahead of this keyframe
-    along = relation_to(keyframe, estimated(here, ahead), MOUNT)
+    along = relative_to(keyframe, estimated(here, ahead), MOUNT)
     assert along.covariance[0, 0] == pytest.approx(4.0) and along.covariance[1, 1] < 1e-9
 
 
-LAP, RADIUS = 12, 6.0
-CONFIG = LoopClosureConfig(
-    enabled=True, keyframe_distance=1.0, min_age=5.0, min_path=15.0, agreeing=3, place_distance=3.0
-)
+LAP, RADIUS, SECONDS = 12, 6.0, 3  # images of a circle of 38 m, and the time between them
+CONFIG = LoopClosureConfig(enabled=True, keyframe_distance=1.0, min_path=15.0)
 
 
 class Vehicle:
@@ -81,7 +79,7 @@ class Vehicle:
         return SimpleNamespace(warning=self.warnings.append)
 
     def drive(self, count):
-        """The hints of so many images."""
+        """The loop closures of so many images."""
         for i in range(count):
             rng = np.random.default_rng(i % LAP)
             coarse, fine = rng.standard_normal(32), torch.from_numpy(rng.standard_normal((4, 4, 4)))
@@ -90,7 +88,8 @@ class Vehicle:
             reading = Reading(Transform.from_xyz_rpy([x, y, 0.0, 0.0, 0.0, angle]), 0.0, 0)
             found = Localization("front", None, [], False, 1.0, {}, fine, coarse)
             shown = detailed(i % LAP)
-            self._loops.look(None, found, (i + 1) * 10**9, reading, self._camera, Header(), shown)
+            stamp_ns = SECONDS * (i + 1) * 10**9
+            self._loops.look(None, found, stamp_ns, reading, self._camera, Header(), shown)
         statuses = [message.status[0] for message in self.published]
         return [from_values({v.key: v.value for v in status.values}) for status in statuses]
 
@@ -99,25 +98,24 @@ class Vehicle:
         return int(next(pair.value for pair in pairs if pair.key == key))
 
 
-def test_without_intrinsics_hints_of_the_drive_are_as_wide_as_ever_and_it_is_told_once():
+def test_without_intrinsics_loop_closures_are_unverified_which_is_reported_once():
     vehicle = Vehicle(UNKNOWN)
-    hints = vehicle.drive(2 * LAP)
-    assert len(hints) >= 3 and all(h.kind == OWN and h.relation.inliers == 0 for h in hints)
-    assert all(np.trace(h.relation.covariance[:3, :3]) > 6.0 for h in hints)
-    (told,) = vehicle.warnings
-    assert "intrinsics of camera 'front'" in told and "loop_closure.points" in told
-    assert told in vehicle.monitor.status("active").message
+    closures = vehicle.drive(3 * LAP)
+    assert len(closures) >= 3 and all(c.kind == OWN and c.inliers == 0 for c in closures)
+    assert all(np.trace(c.keyframe_from_base.covariance[:3, :3]) > 6.0 for c in closures)
+    (warning,) = vehicle.warnings
+    assert "intrinsics of camera 'front'" in warning and "loop_closure.keypoints" in warning
+    assert warning in vehicle.monitor.status("active").message
     assert vehicle.count(VERIFIED) == 0
 
 
-def test_with_intrinsics_they_are_verified_and_nothing_is_told():
+def test_with_intrinsics_they_are_verified_without_a_warning():
     vehicle = Vehicle(Camera(64, 48, 50.0, 50.0, 31.5, 23.5, (), MOUNT))
-    hints = vehicle.drive(2 * LAP)
-    assert len(hints) >= 3 and all(h.relation.inliers >= 12 for h in hints)
-    assert vehicle.warnings == [] and vehicle.count(VERIFIED) == len(hints)
+    closures = vehicle.drive(3 * LAP)
+    assert len(closures) >= 3 and all(c.inliers >= 12 for c in closures)
+    assert vehicle.warnings == [] and vehicle.count(VERIFIED) == len(closures)
 
 
-def test_who_wants_no_points_is_told_nothing_of_intrinsics():
-    config = LoopClosureConfig(**{**vars(CONFIG), "points": 0})
-    vehicle = Vehicle(UNKNOWN, config)
-    assert vehicle.drive(2 * LAP) and vehicle.warnings == []
+def test_without_verification_missing_intrinsics_are_no_warning():
+    vehicle = Vehicle(UNKNOWN, replace(CONFIG, keypoints=0))
+    assert vehicle.drive(3 * LAP) and vehicle.warnings == []
