@@ -31,8 +31,8 @@ CONNECT_TIMEOUT = 30.0  # seconds until it must be connected to what plays the b
 DRAIN_TIMEOUT = 30.0  # seconds for the last images after the bag ended
 SETTLE = 2.0  # seconds for the last messages
 
-COUNTS = ("images received", "images dropped", "images undecodable", "inference errors")
-COUNTS += ("places known", "places unknown")
+COUNTS = ("images received", "images dropped", "images undecodable", "images blind")
+COUNTS += ("inference errors", "places known", "places unknown")
 HANDLED = COUNTS[1:]  # what becomes of a received image
 ANSWERED = COUNTS[2:]  # what ~/answer tells of
 
