@@ -16,31 +16,36 @@ from support.data import detailed
 from disam_ros.camera import Camera
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.answer import Estimate, Localization
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.odometry import Reading
+from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.tracker import _of_vehicle
 from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loop_closures import VERIFIED, LoopClosures
 from disam_ros.slam.loop_closure_message import OWN, from_values
 from disam_ros.slam.map_match import relative_to
+from disam_ros.uncertainty import PoseWithCovariance
 
 MOUNT = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -np.pi / 2, 0.0, -np.pi / 2])
 
 
-def estimated(map_from_base, covariance, inliers=0):
-    """A localization that knows no more than its estimate."""
-    known = (0.9, 1.0, None, True, MOUNT, inliers)
-    estimate = Estimate(map_from_base, covariance, covariance, *known)
-    return Localization("front", None, [], True, 1.0, {}, None, None, "", estimate)
+def tracked(map_from_base, covariance):
+    """An answer of a sequence that consists of its pose."""
+    pose = PoseWithCovariance(map_from_base, covariance)
+    return Answer("front", None, [], None, pose, MOUNT, True, 0.9, 1.0, tracked=True)
 
 
 def test_a_camera_mounted_elsewhere_puts_the_vehicle_where_its_own_mount_says():
     here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
     own = Transform.from_xyz_rpy([-1.0, 0.3, 2.0, -np.pi / 2, 0.0, -np.pi / 2 + 0.4])
-    found = estimated(here, np.eye(6))
-    assert distance(found.map_from_base(MOUNT), here) == pytest.approx((0, 0), abs=1e-6)
-    seen = found.map_from_base(own) @ own
-    assert distance(seen, here @ MOUNT) == pytest.approx((0, 0), abs=1e-5)
+    estimate = PoseWithCovariance(here, np.eye(6))
+    same = _of_vehicle(estimate, MOUNT, MOUNT)
+    assert distance(same.pose, here) == pytest.approx((0, 0), abs=1e-6)
+    assert np.array_equal(same.covariance, np.eye(6))
+    other = _of_vehicle(estimate, MOUNT, own)
+    assert distance(other.pose @ own, here @ MOUNT) == pytest.approx((0, 0), abs=1e-5)
+    assert np.trace(other.covariance[:3, :3]) > 3.0  # of the lever arm between the two bases
 
 
 def test_a_pose_relative_to_a_map_image_leads_back_to_the_estimate_with_its_covariance():
@@ -49,13 +54,13 @@ def test_a_pose_relative_to_a_map_image_leads_back_to_the_estimate_with_its_cova
     here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
     root = rng.standard_normal((6, 6))
     covariance = root @ root.T
-    found = relative_to(keyframe, estimated(here, covariance), MOUNT)
+    found = relative_to(keyframe, tracked(here, covariance))
     assert distance(keyframe @ found.pose, here) == pytest.approx((0, 0), abs=1e-6)
     turned = keyframe.rotation @ found.covariance[:3, :3] @ keyframe.rotation.T
     assert np.allclose(turned, covariance[:3, :3])
     ahead = np.zeros((6, 6))
     ahead[1, 1] = 4.0  # the map's y is ahead of this keyframe
-    along = relative_to(keyframe, estimated(here, ahead), MOUNT)
+    along = relative_to(keyframe, tracked(here, ahead))
     assert along.covariance[0, 0] == pytest.approx(4.0) and along.covariance[1, 1] < 1e-9
 
 
@@ -86,10 +91,11 @@ class Vehicle:
             angle = 2 * np.pi * i / LAP
             x, y = RADIUS * np.sin(angle), -RADIUS * np.cos(angle)
             reading = Reading(Transform.from_xyz_rpy([x, y, 0.0, 0.0, 0.0, angle]), 0.0, 0)
-            found = Localization("front", None, [], False, 1.0, {}, fine, coarse)
-            shown = detailed(i % LAP)
             stamp_ns = SECONDS * (i + 1) * 10**9
-            self._loops.look(None, found, stamp_ns, reading, self._camera, Header(), shown)
+            frame = Frame(detailed(i % LAP), "front", stamp_ns, self._camera)
+            unknown = replace(tracked(Transform.identity(), np.eye(6)), known=False)
+            query = Query(frame, None, coarse, fine)
+            self._loops.add(None, query, unknown, reading, Header())
         statuses = [message.status[0] for message in self.published]
         return [from_values({v.key: v.value for v in status.values}) for status in statuses]
 
