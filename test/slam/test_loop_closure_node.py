@@ -16,47 +16,54 @@ from support.data import detailed
 from disam_ros.camera import Camera
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.answer import Estimate, Localization
+from disam_ros.localization.answer import Answer
 from disam_ros.localization.odometry import Reading
+from disam_ros.localization.query import Frame, Query
 from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loop_closures import VERIFIED, LoopClosures
 from disam_ros.slam.loop_closure_message import OWN, from_values
 from disam_ros.slam.map_match import relative_to
+from disam_ros.uncertainty import PoseWithCovariance
 
 MOUNT = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -np.pi / 2, 0.0, -np.pi / 2])
 
 
-def estimated(map_from_base, covariance, inliers=0):
-    """A localization that knows no more than its estimate."""
-    known = (0.9, 1.0, None, True, MOUNT, inliers)
-    estimate = Estimate(map_from_base, covariance, covariance, *known)
-    return Localization("front", None, [], True, 1.0, {}, None, None, "", estimate)
+def answer(map_from_base, covariance, **of_a_sequence):
+    """No more than a pose."""
+    return Answer(
+        camera="front",
+        domain=None,
+        candidates=[],
+        record=None,
+        pose=PoseWithCovariance(map_from_base, covariance),
+        base_from_camera=MOUNT,
+        known=False,
+        confidence=0.0,
+        spacing=1.0,
+        **of_a_sequence,
+    )
 
 
-def test_a_camera_mounted_elsewhere_puts_the_vehicle_where_its_own_mount_says():
-    here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
-    own = Transform.from_xyz_rpy([-1.0, 0.3, 2.0, -np.pi / 2, 0.0, -np.pi / 2 + 0.4])
-    found = estimated(here, np.eye(6))
-    assert distance(found.map_from_base(MOUNT), here) == pytest.approx((0, 0), abs=1e-6)
-    seen = found.map_from_base(own) @ own
-    assert distance(seen, here @ MOUNT) == pytest.approx((0, 0), abs=1e-5)
-
-
-def test_a_pose_relative_to_a_map_image_leads_back_to_the_estimate_with_its_covariance():
+def test_a_pose_relative_to_a_map_image_leads_back_to_the_answer_with_its_covariance():
     rng = np.random.default_rng(0)
     keyframe = Transform.from_xyz_rpy([10.0, 5.0, 0.0, 0.0, 0.0, np.pi / 2])
     here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
     root = rng.standard_normal((6, 6))
     covariance = root @ root.T
-    found = relative_to(keyframe, estimated(here, covariance), MOUNT)
+    found = relative_to(keyframe, answer(here, covariance, tracked=True))
     assert distance(keyframe @ found.pose, here) == pytest.approx((0, 0), abs=1e-6)
     turned = keyframe.rotation @ found.covariance[:3, :3] @ keyframe.rotation.T
     assert np.allclose(turned, covariance[:3, :3])
     ahead = np.zeros((6, 6))
     ahead[1, 1] = 4.0  # the map's y is ahead of this keyframe
-    along = relative_to(keyframe, estimated(here, ahead), MOUNT)
+    along = relative_to(keyframe, answer(here, ahead, tracked=True))
     assert along.covariance[0, 0] == pytest.approx(4.0) and along.covariance[1, 1] < 1e-9
+
+
+def test_a_single_image_has_no_pose_relative_to_its_map_image():
+    here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
+    assert relative_to(here, answer(here, np.eye(6))) is None
 
 
 LAP, RADIUS, SECONDS = 12, 6.0, 3  # images of a circle of 38 m, and the time between them
@@ -86,10 +93,10 @@ class Vehicle:
             angle = 2 * np.pi * i / LAP
             x, y = RADIUS * np.sin(angle), -RADIUS * np.cos(angle)
             reading = Reading(Transform.from_xyz_rpy([x, y, 0.0, 0.0, 0.0, angle]), 0.0, 0)
-            found = Localization("front", None, [], False, 1.0, {}, fine, coarse)
-            shown = detailed(i % LAP)
             stamp_ns = SECONDS * (i + 1) * 10**9
-            self._loops.look(None, found, stamp_ns, reading, self._camera, Header(), shown)
+            frame = Frame(detailed(i % LAP), "front", stamp_ns, self._camera)
+            query, unknown = Query(frame, None, coarse, fine), answer(reading.odom_from_base, None)
+            self._loops.add(None, query, unknown, reading, Header())
         statuses = [message.status[0] for message in self.published]
         return [from_values({v.key: v.value for v in status.values}) for status in statuses]
 
