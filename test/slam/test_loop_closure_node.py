@@ -19,6 +19,7 @@ from disam_ros.geometry import Transform, distance
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.tracker import _of_vehicle
 from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loop_closures import VERIFIED, LoopClosures
@@ -29,41 +30,38 @@ from disam_ros.uncertainty import PoseWithCovariance
 MOUNT = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -np.pi / 2, 0.0, -np.pi / 2])
 
 
-def answer(map_from_base, covariance, **of_a_sequence):
-    """No more than a pose."""
-    return Answer(
-        camera="front",
-        domain=None,
-        candidates=[],
-        record=None,
-        pose=PoseWithCovariance(map_from_base, covariance),
-        base_from_camera=MOUNT,
-        known=False,
-        confidence=0.0,
-        spacing=1.0,
-        **of_a_sequence,
-    )
+def tracked(map_from_base, covariance):
+    """An answer of a sequence that consists of its pose."""
+    pose = PoseWithCovariance(map_from_base, covariance)
+    return Answer("front", None, [], None, pose, MOUNT, True, 0.9, 1.0, tracked=True)
 
 
-def test_a_pose_relative_to_a_map_image_leads_back_to_the_answer_with_its_covariance():
+def test_a_camera_mounted_elsewhere_puts_the_vehicle_where_its_own_mount_says():
+    here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
+    own = Transform.from_xyz_rpy([-1.0, 0.3, 2.0, -np.pi / 2, 0.0, -np.pi / 2 + 0.4])
+    estimate = PoseWithCovariance(here, np.eye(6))
+    same = _of_vehicle(estimate, MOUNT, MOUNT)
+    assert distance(same.pose, here) == pytest.approx((0, 0), abs=1e-6)
+    assert np.array_equal(same.covariance, np.eye(6))
+    other = _of_vehicle(estimate, MOUNT, own)
+    assert distance(other.pose @ own, here @ MOUNT) == pytest.approx((0, 0), abs=1e-5)
+    assert np.trace(other.covariance[:3, :3]) > 3.0  # of the lever arm between the two bases
+
+
+def test_a_pose_relative_to_a_map_image_leads_back_to_the_estimate_with_its_covariance():
     rng = np.random.default_rng(0)
     keyframe = Transform.from_xyz_rpy([10.0, 5.0, 0.0, 0.0, 0.0, np.pi / 2])
     here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
     root = rng.standard_normal((6, 6))
     covariance = root @ root.T
-    found = relative_to(keyframe, answer(here, covariance, tracked=True))
+    found = relative_to(keyframe, tracked(here, covariance))
     assert distance(keyframe @ found.pose, here) == pytest.approx((0, 0), abs=1e-6)
     turned = keyframe.rotation @ found.covariance[:3, :3] @ keyframe.rotation.T
     assert np.allclose(turned, covariance[:3, :3])
     ahead = np.zeros((6, 6))
     ahead[1, 1] = 4.0  # the map's y is ahead of this keyframe
-    along = relative_to(keyframe, answer(here, ahead, tracked=True))
+    along = relative_to(keyframe, tracked(here, ahead))
     assert along.covariance[0, 0] == pytest.approx(4.0) and along.covariance[1, 1] < 1e-9
-
-
-def test_a_single_image_has_no_pose_relative_to_its_map_image():
-    here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
-    assert relative_to(here, answer(here, np.eye(6))) is None
 
 
 LAP, RADIUS, SECONDS = 12, 6.0, 3  # images of a circle of 38 m, and the time between them
@@ -95,7 +93,8 @@ class Vehicle:
             reading = Reading(Transform.from_xyz_rpy([x, y, 0.0, 0.0, 0.0, angle]), 0.0, 0)
             stamp_ns = SECONDS * (i + 1) * 10**9
             frame = Frame(detailed(i % LAP), "front", stamp_ns, self._camera)
-            query, unknown = Query(frame, None, coarse, fine), answer(reading.odom_from_base, None)
+            unknown = replace(tracked(Transform.identity(), np.eye(6)), known=False)
+            query = Query(frame, None, coarse, fine)
             self._loops.add(None, query, unknown, reading, Header())
         statuses = [message.status[0] for message in self.published]
         return [from_values({v.key: v.value for v in status.values}) for status in statuses]
