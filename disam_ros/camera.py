@@ -48,6 +48,16 @@ class Camera:
             cy=(self.cy + 0.5) * y - 0.5,
         )
 
+    def bearings(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Undistorted image coordinates float64 [K, 2] of pixels [K, 2]: x y at depth 1 in the
+        optical frame (x right, y down, z forward)."""
+        if not len(pixels):
+            return np.zeros((0, 2))
+        matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        distortion = np.array(self.distortion) if self.distortion else None
+        found = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
+        return np.asarray(found.reshape(-1, 2), np.float64)
+
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
         values["distortion"] = list(self.distortion)
@@ -64,16 +74,6 @@ class Camera:
             distortion=tuple(values.get("distortion", ())),
             base_from_camera=Transform(pose[:3], pose[3:]),
         )
-
-
-def directions(camera: Camera, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """View directions float64 [K, 2] of pixels [K, 2]."""
-    if not len(pixels):
-        return np.zeros((0, 2))
-    matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
-    distortion = np.array(camera.distortion) if camera.distortion else None
-    found = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
-    return np.asarray(found.reshape(-1, 2), np.float64)
 
 
 def mount(cameras: Mapping[str, Camera], name: str) -> Transform:

@@ -165,27 +165,26 @@ class SequenceConfig:
 
 @dataclass
 class VerifyConfig:
-    """Verification of a sequence's places by points, where the map keeps them (verify.py)."""
+    """Geometric verification of a sequence's places (localization/verification.py)."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "points": "as many keypoints as the map has per image are extracted from a query",
+        **dict.fromkeys(
+            ("sure", "candidates", "radius"), "it is a constant now (localization/verification.py)"
+        ),
+    }
     when: str = setting(
         "unsure",
-        "when to verify; unsure: where it can change the answer",
+        "when to verify; unsure: while verification can change the answer",
         choices=("never", "unsure", "always"),
     )
-    sure: float = setting(
-        0.99, "probability from which a place needs no verification", minimum=0.0, maximum=1.0
-    )
-    candidates: int = setting(
-        10, "map images that are looked at, as long as there is time", minimum=1, maximum=100
-    )
     budget_ms: float = setting(
-        100.0, "milliseconds after which no further candidate is begun", minimum=0.0
+        100.0,
+        "time after which no further map image is verified [ms]",
+        minimum=0.0,
+        maximum=1e9,
     )
-    points: int = setting(512, "points sought in a query", minimum=8, maximum=4096)
-    xfeat: str = setting("", "ONNX file that finds them, for a map made with xfeat")
-    radius: float = setting(
-        10.0, "metres beyond which two candidates are different places", minimum=0.0
-    )
+    xfeat: str = setting("", "ONNX file of XFeat, for a map whose keypoints are XFeat's")
 
 
 @dataclass
@@ -233,49 +232,39 @@ class LocalizerConfig:
 
 @dataclass
 class LoopClosureConfig:
-    """When the vehicle is told to be where it was before (loop_closure.py)."""
+    """Loop closure detection (slam/loop_closure.py)."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "points": "it is 'keypoints' now",
+        **dict.fromkeys(
+            ("max_keyframes", "min_age", "agreeing", "max_drift", "place_distance"),
+            "it is a constant now (slam/loop_closure.py)",
+        ),
+    }
     enabled: bool = setting(
         False, "publish ~/loop_closure: places of this drive and of the map met again; needs odom"
     )
     keyframe_distance: float = setting(
-        3.0, "metres between kept images of the drive", minimum=0.1, maximum=100.0
+        3.0, "distance between keyframes of the drive [m]", minimum=0.1, maximum=100.0
     )
-    max_keyframes: int = setting(
-        2000,
-        "kept images at most; then every other one is forgotten, and the next are kept twice as "
-        "far apart",
-        minimum=16,
-    )
-    points: int = setting(
-        256,
-        "points kept of such an image, 144 bytes each, to verify that it is met again, and to tell "
-        "where the vehicle is from there; 0: none",
-        minimum=0,
-        maximum=4096,
-    )
-    min_age: float = setting(30.0, "seconds after which an image may be met again", minimum=0.0)
     min_path: float = setting(
-        50.0, "metres driven after which an image may be met again", minimum=0.0
+        50.0,
+        "path driven since a keyframe before it may be met again [m]",
+        minimum=0.0,
+        maximum=1e6,
     )
     score_threshold: float = setting(
-        0.6, "fine similarity below which a place is another", minimum=-1.0, maximum=1.0
+        0.6,
+        "fine similarity below which two images show different places",
+        minimum=-1.0,
+        maximum=1.0,
     )
-    agreeing: int = setting(
-        5,
-        "keyframes in a row whose matches must be as far apart as odometry says, before a hint; "
-        "1: none need agree",
-        minimum=1,
-        maximum=100,
-    )
-    max_drift: float = setting(
-        0.2,
-        "metres of odometry's error per metre driven, beyond which a match is not believed",
-        minimum=0.0,
-        maximum=10.0,
-    )
-    place_distance: float = setting(
-        10.0, "metres to drive after a hint before the next: one hint per place", minimum=0.0
+    keypoints: int = setting(
+        256,
+        "local features kept of a keyframe for geometric verification and the relative pose, 144 "
+        "bytes each; 0: loop closures are not verified",
+        minimum=0,
+        maximum=4096,
     )
 
 
@@ -347,9 +336,7 @@ class MapBuilderNodeConfig:
     model: str = setting("", "model directory")
     camera: str = setting("front", "camera name to store in the map")
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
-    pose_source: str = setting(
-        "pose", "topic with the vehicle's pose in the map frame", choices=("pose", "odom")
-    )
+    pose_source: str = setting("pose", "topic of the vehicle's pose", choices=("pose", "odom"))
     max_pose_gap: float = setting(
         0.5,
         "maximum time between two poses that are interpolated [s]",

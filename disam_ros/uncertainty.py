@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
@@ -23,7 +24,7 @@ class PoseWithCovariance:
     """A pose `a_from_b` and the covariance [6, 6] of its error about the axes of frame a."""
 
     pose: Transform
-    covariance: np.ndarray
+    covariance: NDArray[np.float64]
 
     def transformed(self, c_from_a: Transform) -> PoseWithCovariance:
         """`c_from_b`: the same pose in a frame that is known exactly."""
@@ -47,13 +48,11 @@ class PoseWithCovariance:
         both = self.covariance + other.covariance
         step = self.covariance @ np.linalg.solve(both, innovation)
         left = self.covariance - self.covariance @ np.linalg.solve(both, self.covariance)
-        turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(self.pose.quaternion)
-        moved = Transform(self.pose.translation + step[:3], turned.as_quat())
         distance = float(innovation @ np.linalg.solve(both, innovation))
-        return PoseWithCovariance(moved, (left + left.T) / 2), distance
+        return PoseWithCovariance(retract(self.pose, step), (left + left.T) / 2), distance
 
 
-def offset(truth: Transform, answer: Transform) -> np.ndarray:
+def offset(truth: Transform, answer: Transform) -> NDArray[np.float64]:
     """What a covariance [6, 6] is of: truth less answer, [6], both poses of one frame in the map.
 
     Order x y z rotX rotY rotZ: metres, and the rotation vector that turns the answer into the truth
@@ -63,7 +62,15 @@ def offset(truth: Transform, answer: Transform) -> np.ndarray:
     return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
 
 
-def candidate_covariance(poses: list[Transform], scores: np.ndarray, spacing: float) -> np.ndarray:
+def retract(pose: Transform, step: NDArray[np.float64]) -> Transform:
+    """The pose whose `offset` from the given one is `step` [6]: a step on the manifold."""
+    turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
+    return Transform(pose.translation + step[:3], turned.as_quat())
+
+
+def candidate_covariance(
+    poses: list[Transform], scores: NDArray[np.float64], spacing: float
+) -> NDArray[np.float64]:
     """Second moment of the candidates about the best one, plus the map's own coarseness.
 
     poses: `map_from_base` of the candidates, best first; scores: fine similarities [n]; spacing:
@@ -75,12 +82,16 @@ def candidate_covariance(poses: list[Transform], scores: np.ndarray, spacing: fl
     weights /= weights.sum()
     offsets = np.stack([offset(pose, poses[0]) for pose in poses])
     floor = np.diag([max(spacing / 2, 0.05) ** 2] * 3 + [ROTATION_FLOOR**2] * 3)
-    return (weights[:, None] * offsets).T @ offsets + floor
+    covariance: NDArray[np.float64] = (weights[:, None] * offsets).T @ offsets + floor
+    return covariance
 
 
 def fused(
-    pose: Transform, covariance: np.ndarray, other: Transform, other_covariance: np.ndarray
-) -> tuple[Transform, np.ndarray, float]:
+    pose: Transform,
+    covariance: NDArray[np.float64],
+    other: Transform,
+    other_covariance: NDArray[np.float64],
+) -> tuple[Transform, NDArray[np.float64], float]:
     """Two independent estimates of one pose, weighed by their covariances [6, 6].
 
     Returns the pose, its covariance, and how far the two are apart: the squared Mahalanobis
@@ -96,7 +107,7 @@ def fused(
     return moved, (remaining + remaining.T) / 2, distance
 
 
-def cross_matrices(vectors: np.ndarray) -> np.ndarray:
+def cross_matrices(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Matrices [M, 3, 3] of the cross product with each vector [M, 3]."""
     matrices = np.zeros((len(vectors), 3, 3))
     x, y, z = vectors.T
@@ -105,8 +116,8 @@ def cross_matrices(vectors: np.ndarray) -> np.ndarray:
 
 
 def carried(
-    a_from_b: Transform, covariance: np.ndarray, b_from_c: Transform
-) -> tuple[Transform, np.ndarray]:
+    a_from_b: Transform, covariance: NDArray[np.float64], b_from_c: Transform
+) -> tuple[Transform, NDArray[np.float64]]:
     """a_from_c and its covariance, where c is fixed to b. Covariances: [6, 6], about the axes of a:
     a turn by e moves the origin of c by e × arm."""
     arm = a_from_b.rotation @ b_from_c.translation
@@ -115,7 +126,7 @@ def carried(
     return a_from_b @ b_from_c, moved @ covariance @ moved.T
 
 
-def is_covariance(matrix: np.ndarray) -> bool:
+def is_covariance(matrix: NDArray[np.float64]) -> bool:
     """Whether a matrix is [6, 6], finite, symmetric but for rounding, and positive definite."""
     if matrix.shape != (6, 6) or not np.isfinite(matrix).all():
         return False

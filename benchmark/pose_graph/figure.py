@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figure of the pose graph: what odometry made of the drive, and what hints make of it."""
+"""The figure of the pose graph: the track by odometry, and corrected by loop closures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import matplotlib.pyplot as plt
 BOTH_SPOILED = "both, wrong ones injected"
 PANELS = {  # title: label of each track
     "odometry": {"odometry": "odometry"},
-    "with hints": {"own drive": "of its own drive", "both": "and of the map"},
-    "with wrong hints injected": {
+    "with loop closures": {"own drive": "of its own drive", "both": "and of the map"},
+    "with wrong ones injected": {
         f"{BOTH_SPOILED}, plain least squares": "plain least squares",
         BOTH_SPOILED: "robust",
     },

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pose graph of odometry and hints, solved by GTSAM.
+"""A pose graph of odometry and loop closures, solved by GTSAM.
 
-Hints are told from wrong ones by graduated non-convexity with truncated least squares (Yang,
-Antonante, Tzoumas, Carlone: Graduated Non-Convexity for Robust Spatial Perception, RA-L 2020);
-odometry is trusted.
+Outliers among the loop closures are rejected by graduated non-convexity with truncated least
+squares (Yang, Antonante, Tzoumas, Carlone: Graduated Non-Convexity for Robust Spatial Perception,
+RA-L 2020); odometry is trusted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
-from disam_ros.slam.loop_hint import MAP, Hint
+from disam_ros.slam.loop_closure_message import MAP, LoopClosure
 
 START = np.array([0.01] * 3 + [0.05] * 3)  # rad, metres: the first pose is known
 TURN = 5e-3  # rad per square root of a metre driven; drift is systematic, so larger than its noise
@@ -29,12 +29,13 @@ def solve(
     start: Transform,
     odometry: Sequence[Transform],
     stamps_ns: Sequence[int],
-    hints: Sequence[Hint],
+    closures: Sequence[LoopClosure],
     robust: bool = True,
 ) -> list[Transform]:
     """map_from_base of every stamp. start: of the first. odometry: odom_from_base of each.
 
-    robust: sort wrong hints out; else plain least squares. Raises ConfigError without GTSAM.
+    robust: reject outliers among the loop closures; else plain least squares. Raises ConfigError
+    without GTSAM.
     """
     gtsam = _gtsam()
     number = {stamp: i for i, stamp in enumerate(stamps_ns)}
@@ -48,8 +49,8 @@ def solve(
         noise = gtsam.noiseModel.Diagonal.Sigmas(np.array(sigmas))
         graph.add(gtsam.BetweenFactorPose3(i, i + 1, _pose(gtsam, step), noise))
     trusted = list(range(graph.size()))
-    for hint in hints:
-        graph.add(_factor(gtsam, hint, number))
+    for closure in closures:
+        graph.add(_factor(gtsam, closure, number))
     for i, pose in enumerate(odometry):
         values.insert(i, _pose(gtsam, start @ odometry[0].inverse() @ pose))
     if robust:
@@ -63,19 +64,19 @@ def solve(
     return [Transform.from_rotation(matrix[:3, 3], matrix[:3, :3]) for matrix in matrices]
 
 
-def _factor(gtsam: ModuleType, hint: Hint, number: dict[int, int]) -> object:
-    """A hint as a factor. GTSAM's errors are rotation first, in the axes of the second pose; a
-    hint's covariance is translation first, in the axes of the first."""
-    relation = hint.relation
-    turn = relation.keyframe_from_base.rotation.T
+def _factor(gtsam: ModuleType, closure: LoopClosure, number: dict[int, int]) -> object:
+    """A loop closure as a factor. GTSAM's errors are rotation first, in the axes of the second
+    pose; its covariance is translation first, in the axes of the first."""
+    relative = closure.keyframe_from_base
+    turn = relative.pose.rotation.T
     swap = np.block([[np.zeros((3, 3)), turn], [turn, np.zeros((3, 3))]])
-    noise = gtsam.noiseModel.Gaussian.Covariance(swap @ relation.covariance @ swap.T)
-    now = number[hint.stamp_ns]
-    if hint.kind == MAP:
-        pose = hint.map_from_keyframe @ relation.keyframe_from_base
+    noise = gtsam.noiseModel.Gaussian.Covariance(swap @ relative.covariance @ swap.T)
+    now = number[closure.stamp_ns]
+    if closure.kind == MAP:
+        pose = closure.map_from_keyframe @ relative.pose
         return gtsam.PriorFactorPose3(now, _pose(gtsam, pose), noise)
-    then = number[hint.keyframe_stamp_ns]
-    return gtsam.BetweenFactorPose3(then, now, _pose(gtsam, relation.keyframe_from_base), noise)
+    then = number[closure.keyframe_stamp_ns]
+    return gtsam.BetweenFactorPose3(then, now, _pose(gtsam, relative.pose), noise)
 
 
 def _pose(gtsam: ModuleType, pose: Transform) -> object:

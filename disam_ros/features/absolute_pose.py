@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a camera stood, from points it sees: robust estimates, their refinement and covariance.
+"""Camera pose from matched keypoints: PnP with covariance, essential and fundamental matrix.
 
-A view direction is x y of a point at depth 1 in the optical frame (x right, y down, z forward),
-free of distortion. Poses are `world_from_camera`; their errors are 6 numbers: metres of the
-camera's centre and a rotation vector (radians), both along the world's axes.
+A bearing is x y of a point at depth 1 in the optical frame (x right, y down, z forward), free of
+distortion. Poses are `world_from_camera`; their errors are 6 numbers: metres of the camera's centre
+and a rotation vector (radians), both about the world's axes.
 """
 
 from __future__ import annotations
@@ -12,118 +12,142 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
-from disam_ros.uncertainty import cross_matrices
+from disam_ros.uncertainty import PoseWithCovariance, cross_matrices, retract
 
-LEAST_POINTS = 6  # fewer always fit some pose
-LEAST_VIEWS = 8  # likewise, where no depth is known
-ROUNDS = 10  # of refinement
-LEAST_STEP = 1e-9  # metres and radians, below which it ends
-LARGEST_CONDITION = 1e12  # of its normal equations: beyond, the points do not settle the pose
-SAMPLES = 300  # random samples tried at most
-VIEW_SAMPLES = 1000  # likewise, where no depth is known
-CONFIDENCE = 0.999  # of having drawn a sample without outliers, after which no more are tried
+Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class PoseEstimate:
-    """A pose that explains points. inliers: bool [M]. covariance: [6, 6] of the pose's error."""
-
-    world_from_camera: Transform
-    inliers: np.ndarray
-    covariance: np.ndarray
+MIN_POINTS = 6  # fewer always fit some pose
+MIN_MATCHES = 8  # likewise, without depths
+ROUNDS = 2  # of inlier selection and refinement
+EVALUATIONS = 10  # of the residuals in a refinement, at most
+CONVERGENCE = 1e-4  # relative change of cost and step at which it ends
+CAUCHY_SCALE = 2.0  # standard deviations, scale of the robust loss
+MAX_CONDITION = 1e12  # of the normal matrix: beyond, the points do not determine the pose
+RANSAC_SAMPLES = 300
+FUNDAMENTAL_SAMPLES = 1000
+CONFIDENCE = 0.999  # probability of an outlier-free sample, after which sampling ends
 
 
-def pose_from_points(
-    points: np.ndarray, views: np.ndarray, tolerance: float, noise: float
-) -> PoseEstimate | None:
-    """The pose from which points [M, 3] of the world appear in directions `views` [M, 2].
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A robustly estimated pose. inliers: bool [M], the matches that agree with it."""
 
-    tolerance: of an inlier's direction; noise: standard deviation of a direction (both pixels over
-    focal length). A random sample consensus of three-point poses, refined on its inliers. None
-    where fewer than LEAST_POINTS agree.
+    world_from_camera: PoseWithCovariance
+    inliers: NDArray[np.bool_]
+
+
+def solve_pnp(points: Floats, bearings: Floats, tolerance: float, sigma: float) -> Solution | None:
+    """Perspective-n-point: the pose from which points [M, 3] of the world have these bearings.
+
+    bearings: [M, 2]; tolerance: of an inlier's reprojection error; sigma: standard deviation of a
+    bearing (both pixels over focal length). P3P in RANSAC, refined on the inliers. None where fewer
+    than MIN_POINTS agree.
     """
-    if len(points) < LEAST_POINTS:
+    if len(points) < MIN_POINTS:
         return None
-    focal = 1.0 / noise  # so that one unit is one standard deviation
+    focal = 1.0 / sigma  # so that one unit is one standard deviation
     matrix = np.diag([focal, focal, 1.0])
     try:
         found, turn, shift, chosen = cv2.solvePnPRansac(
             points,
-            views * focal,
+            bearings * focal,
             matrix,
             None,
-            iterationsCount=SAMPLES,
+            iterationsCount=RANSAC_SAMPLES,
             reprojectionError=tolerance * focal,
             confidence=CONFIDENCE,
             flags=cv2.SOLVEPNP_P3P,
         )
-    except cv2.error:  # points that lie in one place or line
+    except cv2.error:  # coincident or collinear points
         return None
-    if not found or chosen is None or len(chosen) < LEAST_POINTS:
+    if not found or chosen is None or len(chosen) < MIN_POINTS:
         return None
     rotation = Rotation.from_rotvec(turn[:, 0]).inv()
     pose = Transform(-rotation.apply(shift[:, 0]), rotation.as_quat())
-    return _refined(pose, points, views, tolerance, noise)
+    return _refine(pose, points, bearings, tolerance, sigma)
 
 
-def _refined(
-    pose: Transform, points: np.ndarray, views: np.ndarray, tolerance: float, noise: float
-) -> PoseEstimate | None:
-    """Gauss-Newton with Cauchy weights on the inliers, which are chosen anew in every round."""
+def _refine(
+    pose: Transform, points: Floats, bearings: Floats, tolerance: float, sigma: float
+) -> Solution | None:
+    """Robust least squares on the inliers, selected anew in each round; the covariance is the
+    inverse normal matrix, scaled by the residuals."""
     for _ in range(ROUNDS):
-        errors = np.linalg.norm(_residuals(pose, points, views)[0], axis=1)
-        inliers = errors <= tolerance  # false behind the camera, where errors are no numbers
-        if inliers.sum() < LEAST_POINTS:
+        errors = np.linalg.norm(_reprojection(pose, points, bearings)[0], axis=1)
+        inliers = errors <= tolerance  # false behind the camera, where errors are nan
+        if inliers.sum() < MIN_POINTS:
             return None
-        residuals, jacobian = _residuals(pose, points[inliers], views[inliers])
-        weights = 1.0 / (1.0 + (residuals**2).sum(1) / (2.0 * noise) ** 2)
-        normal = np.einsum("mij,m,mik->jk", jacobian, weights, jacobian)
-        if np.linalg.cond(normal) > LARGEST_CONDITION:
-            return None
-        step = np.linalg.solve(normal, np.einsum("mij,m,mi->j", jacobian, weights, residuals))
-        if np.abs(step).max() < LEAST_STEP:
-            break
-        pose = _moved(pose, step)
+        pose = _least_squares(pose, points[inliers], bearings[inliers], sigma)
+    residuals, jacobian = _reprojection(pose, points[inliers], bearings[inliers])
+    weights = 1.0 / (1.0 + (residuals**2).sum(1) / (CAUCHY_SCALE * sigma) ** 2)
+    normal = np.einsum("mij,m,mik->jk", jacobian, weights, jacobian)
+    if np.linalg.cond(normal) > MAX_CONDITION:
+        return None
     spread = np.einsum("m,mi->", weights, residuals**2) / (2.0 * weights.sum())
-    return PoseEstimate(pose, inliers, max(spread, noise**2) * np.linalg.inv(normal))
+    covariance = max(spread, sigma**2) * np.linalg.inv(normal)
+    return Solution(PoseWithCovariance(pose, covariance), inliers)
 
 
-def _residuals(
-    pose: Transform, points: np.ndarray, views: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Seen minus expected directions [M, 2] and what the expected ones change by with the pose's
-    error, [M, 2, 6]. Not a number for points behind the camera."""
+def _least_squares(start: Transform, points: Floats, bearings: Floats, sigma: float) -> Transform:
+    """Minimum of the reprojection errors with Cauchy loss."""
+
+    def residuals(step: Floats) -> Floats:
+        return _reprojection(retract(start, step), points, bearings)[0].ravel() / sigma
+
+    def jacobian(step: Floats) -> Floats:
+        return -_reprojection(retract(start, step), points, bearings)[1].reshape(-1, 6) / sigma
+
+    found = least_squares(
+        residuals,
+        np.zeros(6),
+        jacobian,
+        loss="cauchy",
+        f_scale=CAUCHY_SCALE,
+        ftol=CONVERGENCE,
+        xtol=CONVERGENCE,
+        gtol=CONVERGENCE,
+        max_nfev=EVALUATIONS,
+    )
+    return retract(start, found.x)
+
+
+def _reprojection(pose: Transform, points: Floats, bearings: Floats) -> tuple[Floats, Floats]:
+    """Reprojection errors [M, 2], observed minus projected, and the derivatives of the projections
+    by the pose's error [M, 2, 6]. nan for points behind the camera."""
     camera_from_world = pose.rotation.T
     offsets = points - pose.translation
-    seen = offsets @ camera_from_world.T
-    x, y, z = seen.T
-    z = np.where(z > 0, z, np.nan)
-    project = np.zeros((len(points), 2, 3))
-    project[:, 0, 0] = project[:, 1, 1] = 1 / z
-    project[:, 0, 2], project[:, 1, 2] = -x / z**2, -y / z**2
-    by_shift = -project @ camera_from_world
+    in_camera = offsets @ camera_from_world.T
+    in_camera[in_camera[:, 2] <= 0] = np.nan
+    projected, derivatives = project(in_camera)
+    by_shift = -derivatives @ camera_from_world
     by_turn = -by_shift @ cross_matrices(offsets)
-    return views - np.stack([x / z, y / z], 1), np.concatenate([by_shift, by_turn], 2)
+    return bearings - projected, np.concatenate([by_shift, by_turn], 2)
 
 
-def _moved(pose: Transform, step: np.ndarray) -> Transform:
-    rotation = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
-    return Transform(pose.translation + step[:3], rotation.as_quat())
+def project(points: Floats) -> tuple[Floats, Floats]:
+    """Bearings [M, 2] of points [M, 3] in the optical frame, and their derivatives [M, 2, 3]."""
+    x, y, z = points.T
+    derivatives = np.zeros((len(points), 2, 3))
+    derivatives[:, 0, 0] = derivatives[:, 1, 1] = 1 / z
+    derivatives[:, 0, 2], derivatives[:, 1, 2] = -x / z**2, -y / z**2
+    return np.stack([x / z, y / z], 1), derivatives
 
 
-def turn_from_views(
-    here: np.ndarray, there: np.ndarray, tolerance: float
-) -> tuple[Transform, np.ndarray] | None:
-    """How two cameras stand that see the same points in directions [M, 2] each.
+def essential_pose(
+    here: Floats, there: Floats, tolerance: float
+) -> tuple[Transform, NDArray[np.bool_]] | None:
+    """Relative pose up to scale of two cameras with matched bearings [M, 2] each.
 
-    Returns there_from_here, whose translation has unit length as its true one cannot be seen, and
-    the inliers, bool [M]. By the essential matrix (MAGSAC++; Barath et al., CVPR 2020). None where
-    fewer than LEAST_VIEWS agree.
+    Returns there_from_here with a translation of unit length, and the inliers, bool [M]. Essential
+    matrix by MAGSAC++ (Barath et al., CVPR 2020). tolerance: off the epipolar line, in units of a
+    bearing. None where fewer than MIN_MATCHES agree.
     """
-    if len(here) < LEAST_VIEWS:
+    if len(here) < MIN_MATCHES:
         return None
     matrix, mask = cv2.findEssentialMat(
         here, there, np.eye(3), cv2.USAC_MAGSAC, CONFIDENCE, tolerance
@@ -131,25 +155,28 @@ def turn_from_views(
     if matrix is None or matrix.shape != (3, 3):
         return None
     count, rotation, shift, mask = cv2.recoverPose(matrix, here, there, np.eye(3), mask=mask)
-    if count < LEAST_VIEWS:
+    if count < MIN_MATCHES:
         return None
-    return Transform.from_rotation(shift[:, 0], rotation), mask[:, 0] > 0
+    pose = Transform.from_rotation(np.asarray(shift[:, 0], float), np.asarray(rotation, float))
+    return pose, mask[:, 0] > 0
 
 
-def agreeing_points(here: np.ndarray, there: np.ndarray, tolerance: float) -> np.ndarray:
-    """Which pixels [M, 2] of two images may be of the same points of one rigid scene, bool [M].
+def epipolar_inliers(
+    here: NDArray[np.float32], there: NDArray[np.float32], tolerance: float
+) -> NDArray[np.bool_]:
+    """Matches of pixels [M, 2] of two images that fit one fundamental matrix (MAGSAC++), bool [M].
 
-    tolerance: pixels off the epipolar line. Of cameras whose intrinsics are not known: by the
-    fundamental matrix (MAGSAC++). None is where fewer than LEAST_VIEWS agree.
+    For cameras without intrinsics. tolerance: pixels off the epipolar line. All false where fewer
+    than MIN_MATCHES agree.
     """
     none = np.zeros(len(here), bool)
-    if len(here) < LEAST_VIEWS:
+    if len(here) < MIN_MATCHES:
         return none
     try:
         _, mask = cv2.findFundamentalMat(
-            here, there, cv2.USAC_MAGSAC, tolerance, CONFIDENCE, VIEW_SAMPLES
+            here, there, cv2.USAC_MAGSAC, tolerance, CONFIDENCE, FUNDAMENTAL_SAMPLES
         )
-    except cv2.error:  # points that lie in one place or line
+    except cv2.error:  # coincident or collinear pixels
         return none
     inliers = none if mask is None else mask[:, 0] > 0
-    return inliers if inliers.sum() >= LEAST_VIEWS else none
+    return inliers if inliers.sum() >= MIN_MATCHES else none

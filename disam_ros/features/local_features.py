@@ -1,64 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points of an image that can be found again in another, and which of two images' belong together.
+"""Local features (SIFT, ORB, XFeat): detection, description, mutual nearest-neighbour matching.
 
 SIFT and ORB are OpenCV's; XFeat is a network in an ONNX file (Potje et al., XFeat: Accelerated
-Features for Lightweight Image Matching, CVPR 2024). A descriptor is a row of bytes, as maps keep
-it; to be compared, each kind turns rows of bytes into unit vectors.
+Features for Lightweight Image Matching, CVPR 2024). A descriptor is stored as a row of bytes and
+compared as a unit vector.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.config import LOCAL_FEATURES
 from disam_ros.errors import ConfigError, ModelError
+from disam_ros.features.keypoints import DETECTION_SIZE, Keypoints
 from disam_ros.image import check_image
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-SIZES = {"sift": 128, "orb": 32, "xfeat": 64}  # bytes of a descriptor
-LONGEST = 640  # pixels of an image's longer side up to which points are sought
-# Distance of the best match over that of the second, at most. Between day and night the second of
-# XFeat's is hardly farther than the right one: most right ones would fail this test.
-RATIOS = {"sift": 0.85, "orb": 0.85, "xfeat": 1.0}
-TEXTURE = 2.0  # standard deviation of grey levels below which an image shows nothing
-CONTRAST = 0.01  # of SIFT; OpenCV's own 0.04 leaves few points at night
+DESCRIPTOR_BYTES = {"sift": 128, "orb": 32, "xfeat": 64}
+# Largest ratio of the best match's distance to the second best's. Between day and night XFeat's
+# second best match is hardly farther than the right one: the ratio test would reject most of them.
+MAX_RATIO = {"sift": 0.85, "orb": 0.85, "xfeat": 1.0}
+MIN_CONTRAST = 2.0  # standard deviation of grey levels, below which an image has no keypoints
+SIFT_CONTRAST = 0.01  # detection threshold; OpenCV's 0.04 leaves few keypoints at night
 FAST_THRESHOLD = 10  # of ORB, grey levels
-ROOT_SCALE = 512.0  # of root SIFT, whose 128 entries have unit norm
-XFEAT_SCALE = 254.0  # of XFeat's 64 entries
+SIFT_SCALE = 512.0  # bytes per unit of root SIFT, whose 128 entries have unit norm
+XFEAT_SCALE = 254.0  # bytes per unit of XFeat's 64 entries
 CELL = 8  # pixels of a cell of XFeat's outputs
-LEAST_PEAK = 0.05  # probability of a point in XFeat's map of points
-PEAK_SIZE = 5  # pixels around a peak within which it is the largest
-
-
-@dataclass(frozen=True)
-class Keypoints:
-    """points: float32 [K, 2], x y in pixels of the image, pixel centres at integers. descriptors:
-    uint8 [K, D]. scores: float32 [K], falling."""
-
-    points: np.ndarray
-    descriptors: np.ndarray
-    scores: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.points)
+MIN_PEAK = 0.05  # keypoint probability in XFeat's heat map
+NMS_SIZE = 5  # pixels, window of XFeat's non-maximum suppression
 
 
 class LocalFeatures(Protocol):
-    """name: as in the configuration."""
+    """A detector with its descriptor."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in the configuration."""
+        ...
 
-    def extract(self, image: np.ndarray, count: int) -> Keypoints:
-        """At most `count` points of an image (uint8 RGB [H, W, 3]), best first; none of one that
-        shows nothing. Raises ImageError."""
+    def extract(self, image: NDArray[np.uint8], count: int) -> Keypoints:
+        """At most `count` keypoints of an image (uint8 RGB [H, W, 3]), strongest first.
+
+        None of an image without texture. Raises ImageError.
+        """
         ...
 
 
@@ -66,22 +59,23 @@ class LocalFeatures(Protocol):
 def open_features(name: str, weights: str = "") -> LocalFeatures:
     """The local features of that name. weights: ONNX file of XFeat.
 
-    Raises ConfigError for an unknown name, without a file or without onnxruntime, ModelError for a
-    file that is none of XFeat.
+    Raises ConfigError for an unknown name, or XFeat without a file or without onnxruntime,
+    ModelError for a file that is not XFeat.
     """
+    if name == "sift":
+        return Sift()
+    if name == "orb":
+        return Orb()
     if name == "xfeat":
         return XFeat(weights)
-    kinds = {"sift": Sift, "orb": Orb}
-    if name not in kinds:
-        raise ConfigError(f"unknown local features '{name}'; known: {', '.join(LOCAL_FEATURES)}")
-    return kinds[name]()
+    raise ConfigError(f"unknown local features '{name}'; known: {', '.join(LOCAL_FEATURES)}")
 
 
-def match(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pairs int64 [M, 2] of descriptors uint8 [Ka, D] and [Kb, D] that are each other's nearest.
+def match(name: str, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Mutual nearest neighbours: pairs of rows int64 [M, 2] of descriptors [Ka, D] and [Kb, D].
 
-    name: of the local features that made both. Of SIFT and ORB a pair counts where, seen from `a`,
-    the nearest is clearly nearer than the second nearest (ratio test; Lowe, IJCV 2004).
+    name: the local features that made both. SIFT and ORB also pass the ratio test from `a` to `b`
+    (Lowe, IJCV 2004).
     """
     if not len(a) or not len(b):
         return np.zeros((0, 2), np.int64)
@@ -91,17 +85,18 @@ def match(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     mutual = cosines.argmax(0)[nearest] == rows
     if len(b) > 1:
         second = np.partition(cosines, -2, axis=1)[:, -2]
-        farthest = RATIOS[name] ** 2 * (1.0 - second)  # squared distances are 2 − 2 cos
+        farthest = MAX_RATIO[name] ** 2 * (1.0 - second)  # squared distances are 2 − 2 cos
         mutual &= 1.0 - best <= farthest
     return np.stack([rows[mutual], nearest[mutual]], 1)
 
 
-def _vectors(name: str, descriptors: np.ndarray) -> np.ndarray:
-    """Unit vectors float32 [K, D'] of descriptors uint8 [K, D]. Of ORB's bits, cosines order pairs
-    as the Hamming distance does."""
+def _vectors(name: str, descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Unit vectors float32 [K, D'] of descriptors [K, D]; of ORB's bits, cosines order matches as
+    the Hamming distance does."""
     if name == "orb":
-        return (2.0 * np.unpackbits(descriptors, axis=1) - 1.0).astype(np.float32) / 16.0
-    return _unit(descriptors.astype(np.float32) - (128.0 if name == "xfeat" else 0.0))
+        signs = 2.0 * np.unpackbits(descriptors, axis=1) - 1.0
+        return (signs / 16.0).astype(np.float32)
+    return _unit(descriptors.astype(np.float32) - np.float32(128 if name == "xfeat" else 0))
 
 
 class Sift:
@@ -109,11 +104,12 @@ class Sift:
 
     name = "sift"
 
-    def extract(self, image: np.ndarray, count: int) -> Keypoints:
-        detector = cv2.SIFT_create(count, contrastThreshold=CONTRAST)
-        found = _detect(detector, image, count, SIZES[self.name])
+    def extract(self, image: NDArray[np.uint8], count: int) -> Keypoints:
+        create: Any = cv2.SIFT_create  # type: ignore[attr-defined]
+        detector = create(count, contrastThreshold=SIFT_CONTRAST)
+        found = _detect(detector, image, count, DESCRIPTOR_BYTES[self.name])
         shares = found.descriptors / np.maximum(found.descriptors.sum(1, keepdims=True), 1e-12)
-        codes = np.minimum(np.rint(ROOT_SCALE * np.sqrt(shares)), 255)
+        codes = np.minimum(np.rint(SIFT_SCALE * np.sqrt(shares)), 255)
         return replace(found, descriptors=codes.astype(np.uint8))
 
 
@@ -122,17 +118,18 @@ class Orb:
 
     name = "orb"
 
-    def extract(self, image: np.ndarray, count: int) -> Keypoints:
-        detector = cv2.ORB_create(count, fastThreshold=FAST_THRESHOLD)
-        return _detect(detector, image, count, SIZES[self.name])
+    def extract(self, image: NDArray[np.uint8], count: int) -> Keypoints:
+        create: Any = cv2.ORB_create  # type: ignore[attr-defined]
+        detector = create(count, fastThreshold=FAST_THRESHOLD)
+        return _detect(detector, image, count, DESCRIPTOR_BYTES[self.name])
 
 
 class XFeat:
-    """A network that gives cells of 8 pixels a descriptor, a point and its reliability.
+    """A network that gives each cell of 8 pixels a descriptor, a keypoint and its reliability.
 
     weights: ONNX file; input float32 [1, 1, H, W], grey levels of zero mean and unit variance;
-    outputs descriptors [1, H/8, W/8, 64], points [1, H/8, W/8, 65] (one of the cell's 64 pixels or
-    none, logits) and reliability [1, 1, H/8, W/8]. H and W are fixed: an image is scaled to fit,
+    outputs descriptors [1, H/8, W/8, 64], keypoints [1, H/8, W/8, 65] (one of the cell's 64 pixels
+    or none, logits) and reliability [1, 1, H/8, W/8]. H and W are fixed: an image is scaled to fit,
     the rest of the input is grey.
     """
 
@@ -143,10 +140,10 @@ class XFeat:
         self._input = self._session.get_inputs()[0].name
         self._shape = self._session.get_inputs()[0].shape[2:]
 
-    def extract(self, image: np.ndarray, count: int) -> Keypoints:
+    def extract(self, image: NDArray[np.uint8], count: int) -> Keypoints:
         grey = _grey(image)
         if grey is None:
-            return _nothing(SIZES[self.name])
+            return _nothing(DESCRIPTOR_BYTES[self.name])
         scale = min(self._shape[0] / grey.shape[0], self._shape[1] / grey.shape[1])
         small = _resized(grey, scale).astype(np.float32)[: self._shape[0], : self._shape[1]]
         whole = np.zeros((1, 1, *self._shape), np.float32)
@@ -154,12 +151,13 @@ class XFeat:
         cells, logits, reliability = self._session.run(None, {self._input: whole})
         peaks = _peaks(logits[0])[: small.shape[0], : small.shape[1]]
         y, x = np.nonzero(peaks)
-        points = np.stack([x, y], 1).astype(np.float32)
-        scores = peaks[y, x] * _sample(reliability[0, 0][..., None], points)[:, 0]
+        pixels = np.stack([x, y], 1).astype(np.float32)
+        scores = peaks[y, x] * _sample(reliability[0, 0][..., None], pixels)[:, 0]
         order = np.argsort(-scores, kind="stable")[:count]
-        points, scores = points[order], scores[order]
-        codes = np.rint(XFEAT_SCALE * _unit(_sample(cells[0], points))) + 128.0
-        return Keypoints(_original(points, scale), np.clip(codes, 0, 255).astype(np.uint8), scores)
+        pixels, scores = pixels[order], scores[order]
+        codes = np.rint(XFEAT_SCALE * _unit(_sample(cells[0], pixels))) + 128.0
+        descriptors = np.clip(codes, 0, 255).astype(np.uint8)
+        return Keypoints.detected(_original(pixels, scale), descriptors, scores)
 
 
 def _open_xfeat(weights: str) -> InferenceSession:
@@ -190,70 +188,73 @@ def _open_xfeat(weights: str) -> InferenceSession:
     return session
 
 
-def _peaks(logits: np.ndarray) -> np.ndarray:
-    """Logits [h, w, 65] → probability of a point float32 [8 h, 8 w], 0 but at its maxima."""
+def _peaks(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits [h, w, 65] → keypoint probability float32 [8 h, 8 w], 0 but at its maxima."""
     shares = np.exp(logits - logits.max(2, keepdims=True))
     shares /= shares.sum(2, keepdims=True)
     rows, columns = logits.shape[:2]
     inside = shares[..., : CELL * CELL].reshape(rows, columns, CELL, CELL)
-    chances = inside.transpose(0, 2, 1, 3).reshape(CELL * rows, CELL * columns)
-    largest = cv2.dilate(chances, np.ones((PEAK_SIZE, PEAK_SIZE), np.uint8))
-    return np.where((chances == largest) & (chances > LEAST_PEAK), chances, 0.0)
+    probabilities = inside.transpose(0, 2, 1, 3).reshape(CELL * rows, CELL * columns)
+    largest = cv2.dilate(probabilities, np.ones((NMS_SIZE, NMS_SIZE), np.uint8))
+    maxima = (probabilities == largest) & (probabilities > MIN_PEAK)
+    return np.where(maxima, probabilities, np.float32(0.0))
 
 
-def _sample(cells: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _sample(cells: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Values float32 [K, C] of cells [h, w, C] at pixels [K, 2], bilinear between centres."""
-    where = (points.astype(np.float64) + 0.5) / CELL - 0.5
+    where = (pixels.astype(np.float64) + 0.5) / CELL - 0.5
     x, y = np.clip(where.T, 0.0, [[cells.shape[1] - 1.0], [cells.shape[0] - 1.0]])
-    left, top = (
-        np.minimum(x.astype(int), cells.shape[1] - 2),
-        np.minimum(y.astype(int), cells.shape[0] - 2),
-    )
+    left = np.minimum(x.astype(int), cells.shape[1] - 2)
+    top = np.minimum(y.astype(int), cells.shape[0] - 2)
     right, down = (x - left)[:, None], (y - top)[:, None]
     upper = (1 - right) * cells[top, left] + right * cells[top, left + 1]
     lower = (1 - right) * cells[top + 1, left] + right * cells[top + 1, left + 1]
-    return ((1 - down) * upper + down * lower).astype(np.float32)
+    values: NDArray[np.float32] = ((1 - down) * upper + down * lower).astype(np.float32)
+    return values
 
 
-def _detect(detector: cv2.Feature2D, image: np.ndarray, count: int, size: int) -> Keypoints:
-    """What a detector of OpenCV finds; descriptors as it gives them."""
+def _detect(detector: cv2.Feature2D, image: NDArray[np.uint8], count: int, size: int) -> Keypoints:
+    """Keypoints of an OpenCV detector, with the descriptors that it gives."""
     grey = _grey(image)
     if grey is None:
         return _nothing(size)
-    scale = min(1.0, LONGEST / max(grey.shape))
-    found, descriptors = detector.detectAndCompute(_resized(grey, scale), None)
+    scale = min(1.0, DETECTION_SIZE / max(grey.shape))
+    found, codes = detector.detectAndCompute(_resized(grey, scale), None)
     if not found:
         return _nothing(size)
-    scores = np.array([point.response for point in found], np.float32)
+    scores = np.array([keypoint.response for keypoint in found], np.float32)
     order = np.argsort(-scores, kind="stable")[:count]
-    points = np.array([found[i].pt for i in order], np.float32)
-    return Keypoints(_original(points, scale), descriptors[order], scores[order])
+    pixels = np.array([found[i].pt for i in order], np.float32)
+    descriptors: Any = codes[order]  # bytes of ORB, floats of SIFT
+    return Keypoints.detected(_original(pixels, scale), descriptors, scores[order])
 
 
-def _grey(image: np.ndarray) -> np.ndarray | None:
-    """Grey levels uint8 [H, W]; None for an image that shows nothing. Raises ImageError."""
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Grey levels uint8 [H, W]; None for an image without texture. Raises ImageError."""
     check_image(image)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return grey if grey.std() >= TEXTURE else None
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    return grey if grey.std() >= MIN_CONTRAST else None
 
 
-def _resized(grey: np.ndarray, scale: float) -> np.ndarray:
+def _resized(grey: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     if scale == 1.0:
         return grey
     method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
-    return cv2.resize(grey, None, fx=scale, fy=scale, interpolation=method)
+    return np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=method), np.uint8)
 
 
-def _original(points: np.ndarray, scale: float) -> np.ndarray:
+def _original(pixels: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """Pixels of a resized image → pixels of the image itself."""
-    return ((points + 0.5) / scale - 0.5).astype(np.float32)
+    return ((pixels + 0.5) / scale - 0.5).astype(np.float32)
 
 
 def _nothing(size: int) -> Keypoints:
-    return Keypoints(
+    return Keypoints.detected(
         np.zeros((0, 2), np.float32), np.zeros((0, size), np.uint8), np.zeros(0, np.float32)
     )
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = rows / np.maximum(lengths, np.float32(1e-12))
+    return scaled

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depths of a map's keypoints from other map images with known poses that see the same points."""
+"""Inverse depths of keypoints from a second view of known relative pose, and their fusion."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from disam_ros.features.keypoints import Keypoints
 from disam_ros.geometry import Transform
 
-NOISE = 1.0  # pixels, standard deviation of a keypoint
-TOLERANCE = 3.0  # standard deviations by which what is seen may differ from what is expected
-RELATIVE = 0.1  # standard deviation of a depth over the depth, at most: the least parallax
+PIXEL_SIGMA = 1.0  # pixels, standard deviation of a keypoint
+GATE = 3.0  # standard deviations within which measurements agree
+MAX_RELATIVE_SIGMA = 0.1  # standard deviation of a depth over the depth: demands parallax
 
 
 def inverse_depths(
-    here: np.ndarray, there: np.ndarray, there_from_here: Transform, noise: float
-) -> np.ndarray:
-    """Inverse depths of points in `here` and their precisions (1/σ²), float64 [2, M].
+    here: NDArray[Any], there: NDArray[Any], there_from_here: Transform, sigma: float
+) -> NDArray[np.float64]:
+    """Inverse depths of keypoints in `here` and their precisions (1/σ²), float64 [2, M].
 
-    here, there: view directions [M, 2] of the same points in two images; noise: standard deviation
-    of a direction. Precision 0 where a point was not seen (nan), lies behind a camera or off its
+    here, there: bearings [M, 2] of the same points in two images; sigma: standard deviation of a
+    bearing. Precision 0 where a point was not matched (nan), lies behind a camera or off its
     epipolar line. With a = R (x, y, 1) and inverse depth ρ, the point appears `there` at
     (a + ρ t)₁₂ / (a + ρ t)₃, so u gives ρ (t₁₂ − u t₃) = u a₃ − a₁₂: least squares for ρ.
     """
@@ -31,19 +35,39 @@ def inverse_depths(
     ahead = rotated[:, 2] + inverse * shift[2]  # depth there over depth here
     errors = np.linalg.norm(slopes * inverse[:, None] - offsets, axis=1)
     with np.errstate(invalid="ignore"):
-        good = (inverse > 0) & (ahead > 0) & (errors <= TOLERANCE * noise * ahead)
-    return np.where(good, [inverse, squared / (noise * ahead) ** 2], 0.0)
+        good = (inverse > 0) & (ahead > 0) & (errors <= GATE * sigma * ahead)
+    return np.where(good, [inverse, squared / (sigma * ahead) ** 2], 0.0)
 
 
-def fused_depths(found: list[np.ndarray], count: int) -> np.ndarray:
-    """Depths float64 [count] from what images tell, each [2, count] of inverse_depths; nan where
-    they leave more doubt than RELATIVE. Images that contradict the most precise one are left out.
+def fuse_inverse_depths(found: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
+    """Depths float64 [count] fused from several images, each [2, count] of inverse_depths.
+
+    nan where their standard deviation exceeds MAX_RELATIVE_SIGMA. Measurements that contradict the
+    most precise one are left out.
     """
     inverse, precision = np.stack([np.zeros((2, count)), *found], 1)
     best = precision.argmax(0), np.arange(count)
     gap = np.abs(inverse - inverse[best]) * np.sqrt(precision)
-    weights = np.where(gap <= TOLERANCE, precision, 0.0)
+    weights = np.where(gap <= GATE, precision, 0.0)
     total = weights.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (weights * inverse).sum(0) / total
-        return np.where(mean * np.sqrt(total) >= 1.0 / RELATIVE, 1.0 / mean, np.nan)
+        precise = mean * np.sqrt(total) >= 1.0 / MAX_RELATIVE_SIGMA
+        return np.where(precise, 1.0 / mean, np.nan)
+
+
+def update_inverse_depths(
+    keypoints: Keypoints, rows: NDArray[Any], inverse: NDArray[Any], precision: NDArray[Any]
+) -> None:
+    """Fuse another image's measurement of some keypoints' inverse depths, in place.
+
+    A keypoint whose measurements contradict each other is taken for a wrong match: its depth
+    becomes unknown.
+    """
+    before, certainty = keypoints.inverse_depths[rows], keypoints.precisions[rows]
+    total = np.maximum(certainty + precision, 1e-12)
+    gap = (before - inverse) ** 2 * certainty * precision / total  # over the sum of variances
+    agree = gap <= GATE**2
+    mean = (certainty * before + precision * inverse) / total
+    keypoints.inverse_depths[rows] = np.where(agree, mean, 0.0)
+    keypoints.precisions[rows] = np.where(agree, certainty + precision, 0.0)

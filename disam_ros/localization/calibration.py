@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from disam_ros.errors import ModelError
@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 LEAST = 20  # matches that a calibration is learned from, at least
 LEAST_M, LEAST_DEG = 0.05, 0.25  # nothing is surer, however flat the drives' world is
 LOW = -3.0  # log ratio of the least alike: e³ times likelier elsewhere
-STEPS, RIDGE = 50, 1e-9
+GRADIENT = 1e-10  # of the regression's cost at which it has converged
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,27 @@ def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tupl
     label = np.repeat([1.0, 0.0], [len(matches), len(others)])
     weight = np.repeat([0.5 / len(matches), 0.5 / len(others)], [len(matches), len(others)])
     columns = np.stack([np.ones_like(z), z], 1)
-    theta = np.zeros(2)
-    for _ in range(STEPS):
+
+    def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Negative log likelihood and its gradient."""
+        ratios = columns @ theta
+        loss = weight @ (np.logaddexp(0.0, ratios) - label * ratios)
+        return float(loss), columns.T @ (weight * (expit(ratios) - label))
+
+    def curvature(theta: NDArray[np.float64]) -> NDArray[np.float64]:
         p = expit(columns @ theta)
-        gradient = columns.T @ (weight * (label - p))
-        curvature = (columns * (weight * p * (1 - p))[:, None]).T @ columns + RIDGE * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        theta += np.clip(step, -1.0, 1.0)
+        hessian: NDArray[np.float64] = (columns * (weight * p * (1 - p))[:, None]).T @ columns
+        return hessian
+
+    found = minimize(
+        cost,
+        np.zeros(2),
+        method="trust-exact",
+        jac=True,
+        hess=curvature,
+        options={"gtol": GRADIENT},
+    )
+    theta = found.x
     if not (np.isfinite(theta).all() and theta[1] > 0):
         raise ModelError(
             "scores at the right places are not higher than elsewhere: the model, the map or the "

@@ -19,7 +19,12 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.tracker import Tracker
-from disam_ros.localization.verification import Verification, Verifier, worth_verifying
+from disam_ros.localization.verification import (
+    MAX_CANDIDATES,
+    Verification,
+    Verifier,
+    worth_verifying,
+)
 
 
 class Pipeline:
@@ -84,7 +89,7 @@ class Pipeline:
         if verifier is None or not worth_verifying(probability, information, config):
             return []
         frame = query.frame
-        rows = self._tracker.likeliest(query, config.candidates).tolist()
+        rows = self._tracker.likeliest(query, MAX_CANDIDATES)
         verified = verifier.verify(frame.image, frame.camera, rows, frame.lens)
         if verified:
             self._tracker.update_verified(query, verified, verifier.log_ratios(verified))

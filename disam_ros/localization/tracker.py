@@ -191,9 +191,11 @@ def fuse_verified(
 
     Returns it and the number of inliers; 0 where none fits.
     """
-    metric = [item for item in verified if item.metric]
-    for item in sorted(metric, key=lambda item: -item.inliers):
-        fused, distance = pose.fuse(PoseWithCovariance(*item.of_base(base_from_camera)))
+    for item in sorted(verified, key=lambda item: -item.inliers):
+        metric = item.map_from_base(base_from_camera)
+        if metric is None:
+            continue
+        fused, distance = pose.fuse(metric)
         if distance <= CONFLICT:
             return fused, item.inliers
     return pose, 0

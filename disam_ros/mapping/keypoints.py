@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The points that a map keeps of its images, with their depths.
+"""Keypoints of map images: extraction, storage, depths by triangulation.
 
-`keypoints.npy` is uint8 [N, B]: of each map image a row of fixed size, which `row_type` divides.
-Depths come from the depth map of the image where there is one, else from the neighbouring map
-images that see the same points (triangulation.py).
+`keypoints.npy` is uint8 [N, B]: a row of fixed size per map image, divided by `row_type`. Depths
+are read from the image's depth map where it has one, else triangulated from the neighbouring map
+images (features/triangulation.py).
 """
 
 from __future__ import annotations
@@ -12,77 +12,84 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from disam_ros.camera import Camera, directions
+from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import MapError
-from disam_ros.features.local_features import SIZES, match, open_features
-from disam_ros.features.triangulation import NOISE, fused_depths, inverse_depths
+from disam_ros.features.keypoints import Keypoints
+from disam_ros.features.local_features import DESCRIPTOR_BYTES, match, open_features
+from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_inverse_depths, inverse_depths
 from disam_ros.files import file_sha256
 from disam_ros.geometry import Transform
 
 logger = logging.getLogger(__name__)
 
 FILE = "keypoints.npy"
+BASELINES = (1.0, 2.0, 4.0)  # metres to the map images, before and after, used to triangulate
+MAX_BASELINE = 10.0  # metres
 
 
 @dataclass(frozen=True)
 class KeypointHeader:
-    """What map.json says of them. features: their kind. count: at most, of an image. weights:
-    SHA-256 of the file that finds them, empty where there is none."""
+    """Their entry in map.json. features: detector. count: at most, of an image. weights: SHA-256 of
+    the detector's file, empty where it has none. Raises MapError for another detector."""
 
     features: str
     count: int
     weights: str = ""
 
     def __post_init__(self) -> None:
-        if self.features not in SIZES or self.count < 1:
-            raise MapError(f"expected keypoints of {', '.join(SIZES)}, one or more, got {self}")
+        if self.features not in DESCRIPTOR_BYTES or self.count < 1:
+            known = ", ".join(DESCRIPTOR_BYTES)
+            raise MapError(f"expected keypoints of {known}, one or more, got {self}")
 
     @property
-    def row_type(self) -> np.dtype:
-        """count; of each point x y in pixels of the map's camera (of the image, if it has none),
-        depth in metres along the optical axis (nan: unknown, infinite: farther than can be said)
-        and descriptor."""
+    def row_type(self) -> np.dtype[np.void]:
+        """count; x y of each keypoint in pixels of the map's camera (of the image, if it has none),
+        depth in metres along the optical axis (nan: unknown, infinite: too far to measure) and
+        descriptor."""
         return np.dtype(
             [
                 ("count", np.uint32),
-                ("points", np.float32, (self.count, 2)),
+                ("pixels", np.float32, (self.count, 2)),
                 ("depths", np.float32, self.count),
-                ("descriptors", np.uint8, (self.count, SIZES[self.features])),
+                ("descriptors", np.uint8, (self.count, DESCRIPTOR_BYTES[self.features])),
             ]
         )
 
 
-@dataclass(frozen=True)
-class MapKeypoints:
-    """Of one map image: points float32 [K, 2], depths float32 [K], descriptors uint8 [K, D]."""
-
-    points: np.ndarray
-    depths: np.ndarray
-    descriptors: np.ndarray
-
-    @classmethod
-    def of_row(cls, row: np.void) -> MapKeypoints:
-        count = int(row["count"])
-        return cls(row["points"][:count], row["depths"][:count], row["descriptors"][:count])
+def keypoints_of(row: np.void, camera: Camera | None) -> Keypoints:
+    """The keypoints in a row of `row_type`. camera: the map's, None without intrinsics."""
+    count = int(row["count"])
+    depths = row["depths"][:count].astype(np.float64)
+    with np.errstate(divide="ignore"):
+        inverse_depths = 1.0 / depths
+    return Keypoints(
+        pixels=row["pixels"][:count],
+        descriptors=row["descriptors"][:count],
+        inverse_depths=inverse_depths,
+        precisions=np.where(np.isnan(depths), 0.0, np.inf),
+        camera=camera,
+    )
 
 
 @dataclass(frozen=True)
 class KeypointMaker:
     """Makes the rows of images; can be sent to other processes.
 
-    weights: path of the file that finds points, empty where there is none.
+    weights: path of the detector's file, empty where it has none.
     """
 
     header: KeypointHeader
     cameras: dict[str, Camera]
     weights: str = ""
 
-    def row(self, item: PosedImage, pixels: np.ndarray) -> np.ndarray:
+    def row(self, item: PosedImage, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bytes uint8 [B] of an image, whose pixels are uint8 RGB [H, W, 3]."""
         features = open_features(self.header.features, self.weights)
         found = features.extract(pixels, self.header.count)
@@ -92,16 +99,16 @@ class KeypointMaker:
         camera = self.cameras.get(item.record.camera)
         size = np.array(pixels.shape[1::-1])
         target = np.array([camera.width, camera.height]) if camera else size
-        row["points"][:count] = scaled(found.points, size, target)
+        row["pixels"][:count] = scaled(found.pixels, size, target)
         row["depths"] = np.nan
         if depth is not None:
-            row["depths"][:count] = _depths_at(depth, found.points, size)
+            row["depths"][:count] = _depths_at(depth, found.pixels, size)
         row["descriptors"][:count] = found.descriptors
         return np.frombuffer(row.tobytes(), np.uint8)
 
 
 def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> KeypointMaker | None:
-    """What makes the keypoints of a map, None where it is to have none.
+    """The maker of a map's keypoints, None where the map is to have none.
 
     Raises ConfigError or ModelError (see open_features).
     """
@@ -110,8 +117,8 @@ def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> Keyp
     for name in cameras:
         if intrinsics(cameras, name) is None:
             logger.warning(
-                "camera '%s' has no intrinsics: its keypoints tell places apart, but give no poses "
-                "between map images",
+                "camera '%s' has no intrinsics: its keypoints distinguish places, but give no "
+                "poses between map images",
                 name,
             )
     weights = config.xfeat if config.local_features == "xfeat" else ""
@@ -122,61 +129,64 @@ def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> Keyp
 
 
 def intrinsics(cameras: dict[str, Camera], name: str) -> Camera | None:
-    """The camera of that name; None where its intrinsics are not known."""
+    """The camera of that name; None where its intrinsics are unknown."""
     camera = cameras.get(name)
     return camera if camera is not None and camera.calibrated else None
 
 
-def scaled(points: np.ndarray, size: np.ndarray, target: np.ndarray) -> np.ndarray:
+def scaled(pixels: NDArray[Any], size: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
     """Pixels [K, 2] of an image of `size` (width, height) → pixels of the same at another size."""
-    return (points + 0.5) * (target / size) - 0.5
-
-
-def _depths_at(depth: np.ndarray, points: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Depths float32 [K] at points of an image of `size`; depth: [h, w] of the same view."""
-    limits = np.array(depth.shape[::-1])
-    where = np.rint(scaled(points, size, limits)).astype(int)
-    x, y = np.clip(where, 0, limits - 1).T
-    return depth[y, x]
-
-
-BASELINES = (1.0, 2.0, 4.0)  # metres to the map images looked at, before and after
-
-FARTHEST = 10.0  # metres beyond which none is
+    scaled_pixels: NDArray[np.float64] = (pixels + 0.5) * (target / size) - 0.5
+    return scaled_pixels
 
 
 def fill_depths(
-    table: np.ndarray, rows: np.ndarray, features: str, poses: np.ndarray, camera: Camera
+    table: NDArray[np.void],
+    rows: NDArray[np.int64],
+    features: str,
+    poses: NDArray[np.float64],
+    camera: Camera,
 ) -> None:
-    """Set the depths of images none of whose points has one, where other images tell them.
+    """Triangulate the depths of images that have none.
 
-    table: [N] of KeypointHeader.row_type, written to; features: their kind; rows: those of one
+    table: [N] of KeypointHeader.row_type, written to; features: the detector; rows: those of one
     camera, in the order of the drive; poses: their map_from_camera [n, 7].
     """
     transforms = [Transform(pose[:3], pose[3:]) for pose in poses]
     for index, row in enumerate(rows):
-        here = MapKeypoints.of_row(table[row])
-        if not len(here.points) or not np.isnan(here.depths).all():
+        here = keypoints_of(table[row], camera)
+        if not len(here) or here.precisions.any():
             continue
-        views = directions(camera, here.points)
-        found = []
+        bearings, found = here.bearings, []
         for other in _neighbours(poses[:, :3], index):
-            there = MapKeypoints.of_row(table[rows[other]])
-            pairs = match(features, here.descriptors, there.descriptors)
-            seen = np.full((len(views), 2), np.nan)
-            seen[pairs[:, 0]] = directions(camera, there.points[pairs[:, 1]])
+            there = keypoints_of(table[rows[other]], camera)
+            matches = match(features, here.descriptors, there.descriptors)
+            matched = np.full((len(here), 2), np.nan)
+            matched[matches[:, 0]] = there[matches[:, 1]].bearings
             there_from_here = transforms[other].inverse() @ transforms[index]
-            found.append(inverse_depths(views, seen, there_from_here, NOISE / camera.fx))
-        here.depths[:] = fused_depths(found, len(views))
+            sigma = PIXEL_SIGMA / camera.fx
+            found.append(inverse_depths(bearings, matched, there_from_here, sigma))
+        table[row]["depths"][: len(here)] = fuse_inverse_depths(found, len(here))
 
 
-def _neighbours(positions: np.ndarray, index: int) -> Iterator[int]:
-    """Images before and after this one, as far away as BASELINES."""
+def _depths_at(
+    depth: NDArray[np.float32], pixels: NDArray[np.float32], size: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Depths float32 [K] at pixels of an image of `size`; depth: [h, w] of the same view."""
+    limits = np.array(depth.shape[::-1])
+    where = np.rint(scaled(pixels, size, limits)).astype(int)
+    x, y = np.clip(where, 0, limits - 1).T
+    depths: NDArray[np.float32] = depth[y, x]
+    return depths
+
+
+def _neighbours(positions: NDArray[np.float64], index: int) -> Iterator[int]:
+    """The nearest images at least as far away as each of BASELINES, before and after this one."""
     for step in (-1, 1):
         wanted, other = list(BASELINES), index + step
         while wanted and 0 <= other < len(positions):
             gap = np.linalg.norm(positions[other] - positions[index])
-            if gap > FARTHEST:
+            if gap > MAX_BASELINE:
                 break
             if gap >= wanted[0]:
                 yield other

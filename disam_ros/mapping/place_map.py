@@ -29,9 +29,10 @@ from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import ImageRecord, RecordTable
 from disam_ros.errors import DisamError, MapError
+from disam_ros.features.keypoints import Keypoints
 from disam_ros.files import file_sha256, part_of, read_json
 from disam_ros.mapping.compression import Projection
-from disam_ros.mapping.keypoints import FILE, KeypointHeader, MapKeypoints
+from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.settings import from_dict
 
 FORMAT_VERSION = 2
@@ -139,14 +140,15 @@ class PlaceMap:
         """Path of a camera's inverted file (index.py); it can be rebuilt at any time."""
         return self.directory / f"index_{self._camera_names.index(camera)}.faiss"
 
-    def keypoints(self, row: int) -> MapKeypoints:
-        """Points of a map image. Raises MapError where the map has none."""
+    def keypoints(self, row: int) -> Keypoints:
+        """Keypoints of a map image. Raises MapError where the map has none."""
         if self._keypoints is None:
             raise MapError(
                 f"{self.directory} has no keypoints to verify places by; build it again with the "
                 f"setting keypoints, such as 512"
             )
-        return MapKeypoints.of_row(self._keypoints[row])
+        camera = intrinsics(self.header.cameras, self._camera_names[self._camera_of[row]])
+        return keypoints_of(self._keypoints[row], camera)
 
     def spacing(self) -> float:
         """Median distance [m] between consecutive map images of a camera."""

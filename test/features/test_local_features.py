@@ -6,7 +6,14 @@ import pytest
 from support.scene import pose, render
 
 from disam_ros.errors import ConfigError, ImageError, ModelError
-from disam_ros.features.local_features import RATIOS, SIZES, _peaks, _sample, match, open_features
+from disam_ros.features.local_features import (
+    DESCRIPTOR_BYTES,
+    MAX_RATIO,
+    _peaks,
+    _sample,
+    match,
+    open_features,
+)
 
 KINDS = ("sift", "orb")
 
@@ -19,48 +26,51 @@ def opened(name):
     return open_features(name, weights if name == "xfeat" else "")
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_points_of_an_image_are_found_again_in_a_shifted_one(name):
+@pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
+def test_keypoints_of_an_image_are_detected_again_in_a_shifted_one(name):
     features = opened(name)
     whole = render(pose(0))[0]
     a, b = features.extract(whole[:, :300], 300), features.extract(whole[:, 20:], 300)
     pairs = match(name, a.descriptors, b.descriptors)
-    gaps = a.points[pairs[:, 0]] - b.points[pairs[:, 1]]
+    gaps = a.pixels[pairs[:, 0]] - b.pixels[pairs[:, 1]]
     assert len(pairs) > 50
     assert np.mean(np.linalg.norm(gaps - [20, 0], axis=1) < 2.5) > (0.8 if name == "xfeat" else 0.9)
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_points_are_rows_of_bytes_best_first_within_the_image_and_no_more_than_asked_for(name):
+@pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
+def test_keypoints_are_at_most_as_many_as_asked_for_strongest_first_within_the_image(name):
     found = opened(name).extract(render(pose(0))[0], 100)
     assert len(found) == 100
-    assert found.descriptors.shape == (100, SIZES[name]) and found.descriptors.dtype == np.uint8
+    assert (
+        found.descriptors.shape == (100, DESCRIPTOR_BYTES[name])
+        and found.descriptors.dtype == np.uint8
+    )
     assert (np.diff(found.scores) <= 0).all()
-    assert (found.points >= -0.5).all() and (found.points <= [319.5, 239.5]).all()
+    assert (found.pixels >= -0.5).all() and (found.pixels <= [319.5, 239.5]).all()
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_an_image_that_shows_nothing_has_no_points(name, level):
+def test_an_image_without_texture_has_no_keypoints(name, level):
     found = opened(name).extract(np.full((120, 160, 3), level, np.uint8), 100)
-    assert len(found) == 0 and found.descriptors.shape == (0, SIZES[name])
+    assert len(found) == 0 and found.descriptors.shape == (0, DESCRIPTOR_BYTES[name])
     assert match(name, found.descriptors, found.descriptors).shape == (0, 2)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_points_of_a_larger_image_lie_where_they_do_in_a_smaller_one(name):
+def test_keypoints_of_a_larger_image_lie_where_they_do_in_a_smaller_one(name):
     image = render(pose(0))[0]
     large = np.repeat(np.repeat(image, 5, axis=0), 5, axis=1)
     a, b = (open_features(name).extract(view, 300) for view in (image, large))
     pairs = match(name, a.descriptors, b.descriptors)
-    expected = 5 * (a.points[pairs[:, 0]] + 0.5) - 0.5
-    assert np.median(np.linalg.norm(b.points[pairs[:, 1]] - expected, axis=1)) < 5
+    expected = 5 * (a.pixels[pairs[:, 0]] + 0.5) - 0.5
+    assert np.median(np.linalg.norm(b.pixels[pairs[:, 1]] - expected, axis=1)) < 5
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
 def test_matches_are_those_of_plain_loops(name):
     rng = np.random.default_rng(0)
-    a = rng.integers(0, 256, (30, SIZES[name]), dtype=np.uint8)
+    a = rng.integers(0, 256, (30, DESCRIPTOR_BYTES[name]), dtype=np.uint8)
     b = np.vstack([a[:20] ^ (rng.random(a[:20].shape) < 0.05).astype(np.uint8), a[::-1][:5]])
 
     def gap(x, y):
@@ -73,15 +83,15 @@ def test_matches_are_those_of_plain_loops(name):
     expected = [
         [i, j]
         for i, j in enumerate(gaps.argmin(1))
-        if gaps[:, j].argmin() == i and gaps[i, j] <= RATIOS[name] * np.sort(gaps[i])[1]
+        if gaps[:, j].argmin() == i and gaps[i, j] <= MAX_RATIO[name] * np.sort(gaps[i])[1]
     ]
     assert 15 < len(expected) <= 30
     assert match(name, a, b).tolist() == expected
 
 
-def test_the_place_of_a_point_in_its_cell_is_read_off_the_logits():
+def test_the_place_of_a_keypoint_in_its_cell_is_read_off_the_logits():
     logits = np.zeros((3, 4, 65), np.float32)
-    logits[..., 64] = 20.0  # no point
+    logits[..., 64] = 20.0  # no keypoint
     logits[1, 2, :] = 0.0
     logits[1, 2, 8 * 3 + 5] = 20.0
     assert np.argwhere(_peaks(logits)).tolist() == [[8 + 3, 16 + 5]]
@@ -89,12 +99,12 @@ def test_the_place_of_a_point_in_its_cell_is_read_off_the_logits():
 
 def test_cells_are_sampled_bilinearly_between_their_centres():
     y, x = np.mgrid[:6, :5].astype(np.float32)
-    points = np.array([[3.5, 3.5], [11.5, 3.5], [20.0, 30.25]], np.float32)
-    found = _sample(np.stack([8 * x + 3.5, 8 * y + 3.5], 2), points)
-    assert np.allclose(found, points)
+    pixels = np.array([[3.5, 3.5], [11.5, 3.5], [20.0, 30.25]], np.float32)
+    found = _sample(np.stack([8 * x + 3.5, 8 * y + 3.5], 2), pixels)
+    assert np.allclose(found, pixels)
 
 
-def test_what_is_missing_or_wrong_is_told(tmp_path):
+def test_a_missing_or_wrong_detector_is_an_error_that_says_so(tmp_path):
     with pytest.raises(ConfigError, match="known: sift, orb, xfeat"):
         open_features("surf")
     with pytest.raises(ConfigError, match="need the setting 'xfeat'"):

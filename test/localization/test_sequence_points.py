@@ -19,6 +19,7 @@ from disam_ros.config import (
 )
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization import verification
 from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.calibration import DEFAULT
 from disam_ros.localization.localizer import Localizer
@@ -35,6 +36,11 @@ SECOND = 10**9
 SPREAD = np.diag([0.3, 0.3, 0.1, 0.02, 0.02, 0.04]) ** 2
 
 
+@pytest.fixture(autouse=True)
+def _images_of_the_route_are_different_places(monkeypatch):
+    monkeypatch.setattr(verification, "PLACE_RADIUS", 3.0)
+
+
 def localizer(root, camera=None):
     """Of a map of the scene with points; camera: as the map knows it, None: as it is."""
     model = save_tiny_model(root / "model")
@@ -47,7 +53,7 @@ def localizer(root, camera=None):
         device="cpu",
         domain=DomainConfig(override="day"),
         sequence=SequenceConfig(enabled=True),
-        verify=VerifyConfig(when="always", budget_ms=1e6, radius=3.0),
+        verify=VerifyConfig(when="always", budget_ms=1e6),
     )
     return Localizer(model, place_map, config)
 
@@ -79,8 +85,8 @@ def test_without_intrinsics_verification_still_chooses_the_map_image(tmp_path):
 def test_a_verified_pose_that_contradicts_the_sequence_is_not_used():
     place = PoseWithCovariance(Transform.identity(), SPREAD)
     covariance = np.diag([0.05] * 3 + [0.01] * 3) ** 2
-    far = Verification(0, 90, 80, pose(3.0), metric=True, covariance=covariance)
-    near = Verification(1, 60, 30, pose(0.2), metric=True, covariance=covariance)
+    far = Verification(0, 90, 80, PoseWithCovariance(pose(3.0), covariance))
+    near = Verification(1, 60, 30, PoseWithCovariance(pose(0.2), covariance))
     assert fuse_verified(place, Transform.identity(), [far])[1] == 0
     both, inliers = fuse_verified(place, Transform.identity(), [far, near])
     assert inliers == 30 and 0.1 < both.pose.translation[0] < 0.2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses from points, depths from poses, and candidates that are verified or not."""
+"""PnP and essential poses, triangulated depths, and candidates that are verified or not."""
 
 import json
 from dataclasses import replace
@@ -12,18 +12,18 @@ from scipy.spatial.transform import Rotation
 from support.data import DESCRIPTOR, save_tiny_model
 from support.scene import CAMERA, pose, render, write_scene
 
-from disam_ros.camera import Camera, directions
+from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderConfig, VerifyConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, MapError
-from disam_ros.features.absolute_pose import pose_from_points, turn_from_views
-from disam_ros.features.triangulation import fused_depths, inverse_depths
+from disam_ros.features.absolute_pose import essential_pose, solve_pnp
+from disam_ros.features.triangulation import fuse_inverse_depths, inverse_depths
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization import verification as verify
+from disam_ros.localization import verification
 from disam_ros.localization.verification import (
-    HIGHEST_ALONE,
-    HIGHEST_RATIO,
-    LOWEST_RATIO,
+    MAX_RATIO,
+    MAX_RATIO_ALONE,
+    MIN_RATIO,
     Verification,
     Verifier,
     worth_verifying,
@@ -31,6 +31,7 @@ from disam_ros.localization.verification import (
 from disam_ros.mapping.builder import MapBuilder, build_map
 from disam_ros.mapping.keypoints import FILE
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
+from disam_ros.uncertainty import PoseWithCovariance, offset, retract
 
 NOISE = 1.0 / 300.0
 CONFIG = MapBuilderConfig(
@@ -38,7 +39,6 @@ CONFIG = MapBuilderConfig(
 )
 ROUTE = [pose(x) for x in (-2.0, -1.0, 0.0, 1.0, 2.0)]
 QUERY = pose(0.45, -0.1, 0.7, 4.0)
-FAR = VerifyConfig(radius=1.0)  # so that the images of the route are different places
 
 
 def build(data, model, output, config=CONFIG):
@@ -58,7 +58,7 @@ def world(tmp_path_factory):
 
 
 def scatter(rng, size):
-    """Points of the world, a pose, and the directions they are seen in from there."""
+    """Points of the world, a pose, and their bearings from there."""
     points = rng.uniform([-5, -3, 6], [5, 3, 20], (size, 3))
     world_from_camera = Transform(
         rng.normal(0, 1, 3), Rotation.from_rotvec(rng.normal(0, 0.1, 3)).as_quat()
@@ -67,18 +67,13 @@ def scatter(rng, size):
     return points, world_from_camera, seen[:, :2] / seen[:, 2:]
 
 
-def pose_error(found, true):
-    turn = Rotation.from_quat(true.quaternion) * Rotation.from_quat(found.quaternion).inv()
-    return np.concatenate([true.translation - found.translation, turn.as_rotvec()])
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_points_without_noise_give_the_pose_to_less_than_a_centimetre(seed):
     rng = np.random.default_rng(seed)
     points, true, views = scatter(rng, 60)
     views[:25] = rng.uniform(-0.5, 0.5, (25, 2))  # wrong matches
-    found = pose_from_points(points, views, 3 * NOISE, NOISE)
-    metres, degrees = distance(found.world_from_camera, true)
+    found = solve_pnp(points, views, 3 * NOISE, NOISE)
+    metres, degrees = distance(found.world_from_camera.pose, true)
     assert metres < 0.01 and degrees < 0.05
     assert found.inliers[25:].all() and found.inliers[:25].sum() <= 3
 
@@ -88,9 +83,9 @@ def test_errors_are_as_large_as_the_covariance_says():
     squares = []
     for _ in range(150):
         points, true, views = scatter(rng, 40)
-        found = pose_from_points(points, views + rng.normal(0, NOISE, views.shape), 0.03, NOISE)
-        error = pose_error(found.world_from_camera, true)
-        squares.append(error @ np.linalg.solve(found.covariance, error) / 6)
+        found = solve_pnp(points, views + rng.normal(0, NOISE, views.shape), 0.03, NOISE)
+        error = offset(true, found.world_from_camera.pose)
+        squares.append(error @ np.linalg.solve(found.world_from_camera.covariance, error) / 6)
     assert 0.7 < np.mean(squares) < 1.5
 
 
@@ -99,7 +94,7 @@ def test_covariance_shrinks_with_more_points():
     points, _, views = scatter(rng, 320)
     views += rng.normal(0, NOISE, views.shape)
     traces = [
-        np.trace(pose_from_points(points[:n], views[:n], 0.03, NOISE).covariance)
+        np.trace(solve_pnp(points[:n], views[:n], 0.03, NOISE).world_from_camera.covariance)
         for n in (20, 80, 320)
     ]
     assert traces[0] > 2 * traces[1] > 4 * traces[2]
@@ -107,32 +102,32 @@ def test_covariance_shrinks_with_more_points():
 
 def test_too_few_points_or_points_on_a_line_give_no_pose():
     points, _, views = scatter(np.random.default_rng(2), 30)
-    assert pose_from_points(points[:5], views[:5], NOISE, NOISE) is None
+    assert solve_pnp(points[:5], views[:5], NOISE, NOISE) is None
     line = np.linspace([0, 0, 5], [3, 0, 9], 30)
-    found = pose_from_points(line, line[:, :2] / line[:, 2:], NOISE, NOISE)
-    assert found is None or np.trace(found.covariance) > 1.0
-    assert turn_from_views(views[:6], views[:6], NOISE) is None
+    found = solve_pnp(line, line[:, :2] / line[:, 2:], NOISE, NOISE)
+    assert found is None or np.trace(found.world_from_camera.covariance) > 1.0
+    assert essential_pose(views[:6], views[:6], NOISE) is None
 
 
-def test_two_views_tell_the_turn_and_the_direction_between_them():
+def test_two_views_give_the_rotation_and_the_direction_between_them():
     rng = np.random.default_rng(3)
     points, there_from_here, there = scatter(rng, 60)
     here = points[:, :2] / points[:, 2:]
     there[:15] = rng.uniform(-0.5, 0.5, (15, 2))
-    found, inliers = turn_from_views(there, here, NOISE)
+    found, inliers = essential_pose(there, here, NOISE)
     turn = Rotation.from_matrix(found.rotation.T @ there_from_here.rotation).magnitude()
     true = there_from_here.translation / np.linalg.norm(there_from_here.translation)
     assert turn < np.radians(0.5) and found.translation @ true > 0.999
     assert inliers[15:].mean() > 0.9
 
 
-def test_directions_undo_the_distortion_of_a_lens():
+def test_bearings_undo_the_distortion_of_a_lens():
     camera = replace(CAMERA, distortion=(-0.2, 0.05, 0.001, -0.001, 0.0))
     points = np.random.default_rng(4).uniform([-3, -2, 6], [3, 2, 9], (20, 3))
     matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
     nothing = np.zeros(3)
     seen = cv2.projectPoints(points, nothing, nothing, matrix, np.array(camera.distortion))[0]
-    assert np.allclose(directions(camera, seen[:, 0]), points[:, :2] / points[:, 2:], atol=1e-4)
+    assert np.allclose(camera.bearings(seen[:, 0]), points[:, :2] / points[:, 2:], atol=1e-4)
 
 
 def test_inverse_depths_are_exact_without_noise_and_refuse_what_cannot_be():
@@ -146,14 +141,14 @@ def test_inverse_depths_are_exact_without_noise_and_refuse_what_cannot_be():
     assert np.allclose(inverse[2:], 1 / points[2:, 2])
     assert (precision[:2] == 0).all() and (precision[2:] > 0).all()
     still = inverse_depths(here, here, Transform.identity(), NOISE)
-    assert np.isnan(fused_depths([still], 50)).all()  # no parallax, no depth
+    assert np.isnan(fuse_inverse_depths([still], 50)).all()  # no parallax, no depth
 
 
-def test_an_image_that_contradicts_the_most_precise_one_has_no_say():
+def test_an_image_that_contradicts_the_most_precise_one_is_left_out():
     good, close = np.array([[0.1], [1e6]]), np.array([[0.1005], [1e5]])
     wrong = np.array([[0.2], [1e5]])
-    assert fused_depths([wrong, good], 1) == pytest.approx(10.0)
-    assert 9.9 < fused_depths([good, close], 1)[0] < 10.0
+    assert fuse_inverse_depths([wrong, good], 1) == pytest.approx(10.0)
+    assert 9.9 < fuse_inverse_depths([good, close], 1)[0] < 10.0
 
 
 def test_triangulated_depths_are_those_of_the_scene(world):
@@ -161,7 +156,7 @@ def test_triangulated_depths_are_those_of_the_scene(world):
     errors = []
     for row, from_camera in enumerate(ROUTE):
         known = triangulated.keypoints(row)
-        x, y = np.rint(known.points).astype(int).T
+        x, y = np.rint(known.pixels).astype(int).T
         true = render(from_camera)[1][y, x]
         errors.append(np.abs(known.depths / true - 1.0))
     errors = np.concatenate(errors)
@@ -174,39 +169,36 @@ def test_triangulated_depths_are_those_of_the_scene(world):
 def test_a_pose_between_map_images_is_found(world, name, metres):
     verifier = Verifier(world[2][name], VerifyConfig(budget_ms=1e6))
     for found in verifier.verify(render(QUERY)[0], "front", [2, 3]):
-        assert found.metric and found.inliers > 40 and found.share > 0.5
-        error = distance(found.map_from_camera, QUERY)
+        assert found.inliers > 40 and found.inlier_ratio > 0.5
+        error = distance(found.map_from_camera.pose, QUERY)
         assert error[0] < metres and error[1] < 0.5
-        assert np.linalg.eigvalsh(found.covariance).min() > 0
+        assert np.linalg.eigvalsh(found.map_from_camera.covariance).min() > 0
 
 
 def test_the_covariance_of_the_base_is_that_of_turned_and_shifted_cameras():
-    rng = np.random.default_rng(6)
+    """Against differences of the base's pose itself."""
     spread = np.diag([0.1, 0.2, 0.3, 0.01, 0.02, 0.03]) ** 2
     true = Transform.from_xyz_rpy([5.0, 6.0, 1.0, 0.3, -0.2, 2.0])
     mount = Transform.from_xyz_rpy([1.0, 0.5, 2.0, -1.6, 0.0, -1.5])
-    found = Verification(0, 9, 9, true, metric=True, covariance=spread)
-    base, covariance = found.of_base(mount)
-    assert distance(base @ mount, true)[0] < 1e-9
-    errors = []
-    for error in rng.multivariate_normal(np.zeros(6), spread, 20_000):
-        turn = Rotation.from_rotvec(error[3:]) * Rotation.from_quat(true.quaternion)
-        camera = Transform(true.translation + error[:3], turn.as_quat())
-        errors.append(pose_error(base, camera @ mount.inverse()))
-    deviations = np.sqrt(np.diag(covariance))
-    assert np.allclose(np.cov(np.array(errors).T), covariance, atol=0.03 * deviations.max() ** 2)
+    found = Verification(0, 9, 9, PoseWithCovariance(true, spread))
+    base = found.map_from_base(mount)
+    assert distance(base.pose @ mount, true)[0] < 1e-9
+    size = 1e-6
+    moved = [retract(true, step) @ mount.inverse() for step in size * np.eye(6)]
+    jacobian = np.stack([offset(pose, base.pose) for pose in moved], 1) / size
+    assert np.allclose(base.covariance, jacobian @ spread @ jacobian.T, atol=1e-5)
 
 
 def test_the_size_of_the_query_does_not_matter(world):
     verifier = Verifier(world[2]["measured"], VerifyConfig(budget_ms=1e6))
     image = cv2.resize(render(QUERY)[0], (480, 360), interpolation=cv2.INTER_CUBIC)
     same = verifier.verify(image, "front", [2])[0]
-    told = verifier.verify(image, "front", [2], CAMERA.resized(480, 360))[0]
-    assert distance(same.map_from_camera, QUERY)[0] < 0.05
-    assert same.map_from_camera == told.map_from_camera
+    given = verifier.verify(image, "front", [2], CAMERA.resized(480, 360))[0]
+    assert distance(same.map_from_camera.pose, QUERY)[0] < 0.05
+    assert same.map_from_camera.pose == given.map_from_camera.pose
 
 
-def test_a_pose_is_told_about_the_axes_of_the_map(tmp_path, world, monkeypatch):
+def test_a_covariance_is_about_the_axes_of_the_map(tmp_path, world, monkeypatch):
     map_from_world = Transform.from_xyz_rpy([50.0, -20.0, 3.0, -1.6, 0.1, 2.0])
     data = write_scene(tmp_path / "data", [ROUTE[2]], depth=True)
     table = data.directory / "images.csv"
@@ -215,26 +207,28 @@ def test_a_pose_is_told_about_the_axes_of_the_map(tmp_path, world, monkeypatch):
     values = ",".join(map(str, [*moved.translation, *moved.quaternion]))
     table.write_text(f"{lines[0]}\n{','.join(lines[1].split(',')[:-7])},{values}\n")
     config = VerifyConfig(budget_ms=1e6)
-    monkeypatch.setattr(verify, "FLOOR_M", 0.0)  # it is alike along all axes
-    monkeypatch.setitem(verify.FLOORS, "sift", 0.0)
+    monkeypatch.setattr(verification, "FLOOR_M", 0.0)  # it is the same along all axes
+    monkeypatch.setitem(verification.FLOORS, "sift", 0.0)
     image = render(QUERY)[0]
     turned = Verifier(build(data, world[1], tmp_path / "map"), config)
-    here = Verifier(world[2]["measured"], config).verify(image, "front", [2])[0]
-    there = turned.verify(image, "front", [0])[0]
-    assert distance(there.map_from_camera, map_from_world @ QUERY)[0] < 0.03
+    here = Verifier(world[2]["measured"], config).verify(image, "front", [2])[0].map_from_camera
+    there = turned.verify(image, "front", [0])[0].map_from_camera
+    assert distance(there.pose, map_from_world @ QUERY)[0] < 0.03
     axes = np.kron(np.eye(2), map_from_world.rotation)
     assert np.allclose(there.covariance, axes @ here.covariance @ axes.T, rtol=1e-3, atol=1e-9)
 
 
-def test_without_depths_only_turn_and_direction_are_told(tmp_path, world):
+def test_without_depths_the_pose_is_found_up_to_scale(tmp_path, world):
     data = write_scene(tmp_path / "data", [ROUTE[2]], depth=False)  # nothing to triangulate with
     place_map = build(data, world[1], tmp_path / "map")
     assert np.isnan(place_map.keypoints(0).depths).all()
     (found,) = Verifier(place_map, VerifyConfig()).verify(render(QUERY)[0], "front", [0], None, 1e6)
-    assert not found.metric and found.covariance is None
-    assert np.array_equal(found.map_from_camera.translation, ROUTE[2].translation)
-    assert distance(found.map_from_camera, Transform(ROUTE[2].translation, QUERY.quaternion))[1] < 2
-    assert found.direction @ QUERY.translation / np.linalg.norm(QUERY.translation) > 0.95
+    assert found.map_from_camera is None and found.map_from_base(pose(0)) is None
+    true = ROUTE[2].inverse() @ QUERY
+    turned = Transform(true.translation, found.row_from_camera.quaternion)
+    assert distance(turned, true)[1] < 2
+    cosine = found.row_from_camera.translation @ true.translation / np.linalg.norm(true.translation)
+    assert cosine > 0.95
 
 
 def test_what_shows_no_such_place_is_not_verified(world):
@@ -250,14 +244,15 @@ def test_what_shows_no_such_place_is_not_verified(world):
     }
     for what, image in images.items():
         for found in verifier.verify(image, "front", range(5)):
-            assert found.map_from_camera is None and found.inliers < 10, what
+            assert found.map_from_camera is None and found.row_from_camera is None, what
+            assert found.inliers < 10, what
 
 
 @pytest.mark.parametrize(
     ("budget_ms", "done"), [(0.0, 0), (1.0, 0), (25.0, 1), (45.0, 2), (1e6, 5)]
 )
 def test_no_candidate_is_begun_that_would_end_after_the_budget(world, budget_ms, done):
-    ticks = count(0.0, 0.01)  # a look at the clock takes 10 ms, so a candidate 10 ms
+    ticks = count(0.0, 0.01)  # reading the clock takes 10 ms, so a candidate 10 ms
     verifier = Verifier(world[2]["measured"], VerifyConfig(), clock=lambda: next(ticks))
     found = verifier.verify(render(QUERY)[0], "front", range(5), None, budget_ms)
     assert [item.row for item in found] == list(range(done))
@@ -267,19 +262,20 @@ def verified(verifier, *pairs):
     return verifier.log_ratios([Verification(row, 100, inliers) for row, inliers in pairs])
 
 
-def test_evidence_grows_with_the_lead_over_other_places_and_is_bounded(world):
-    verifier = Verifier(world[2]["measured"], FAR)
+def test_evidence_grows_with_the_lead_over_other_places_and_is_bounded(world, monkeypatch):
+    monkeypatch.setattr(verification, "PLACE_RADIUS", 1.0)  # the route's images are other places
+    verifier = Verifier(world[2]["measured"], VerifyConfig())
     ratios = [verified(verifier, (0, n), (4, 20))[0] for n in range(0, 200, 5)]
     assert (np.diff(ratios) >= 0).all()
-    assert ratios[0] == LOWEST_RATIO and ratios[-1] == HIGHEST_RATIO
+    assert ratios[0] == MIN_RATIO and ratios[-1] == MAX_RATIO
     assert verified(verifier, (0, 20), (4, 20)).tolist() == [0.0, 0.0]
     assert verified(verifier, (0, 0), (4, 0)).tolist() == [0.0, 0.0]
     assert verified(verifier).shape == (0,)
 
 
 def test_a_place_that_was_compared_with_no_other_is_little_evidence(world):
-    verifier = Verifier(world[2]["measured"], VerifyConfig(radius=10.0))  # the route is one place
-    assert verified(verifier, (0, 100), (1, 90)).tolist() == [HIGHEST_ALONE] * 2
+    verifier = Verifier(world[2]["measured"], VerifyConfig())  # the route is one place
+    assert verified(verifier, (0, 100), (1, 90)).tolist() == [MAX_RATIO_ALONE] * 2
 
 
 def test_verification_is_done_only_where_it_can_change_the_answer():
@@ -290,13 +286,13 @@ def test_verification_is_done_only_where_it_can_change_the_answer():
     assert worth_verifying(1.0, 0.0, VerifyConfig(when="always"))
 
 
-def test_keypoints_are_kept_as_they_were_found(world):
+def test_keypoints_are_stored_as_they_were_detected(world):
     root, _, maps = world
     again = PlaceMap(root / "measured", verify=True)
     assert again.header.keypoints.features == "sift" and again.header.keypoints.count == 400
     for row in range(len(ROUTE)):
         a, b = maps["measured"].keypoints(row), again.keypoints(row)
-        assert 100 < len(a.points) <= 400 and np.array_equal(a.points, b.points)
+        assert 100 < len(a) <= 400 and np.array_equal(a.pixels, b.pixels)
         assert np.isfinite(a.depths).all() and ((a.depths > 7) & (a.depths < 13)).all()
     size = (root / "measured" / FILE).stat().st_size
     assert size == 128 + len(ROUTE) * again.header.keypoints.row_type.itemsize
@@ -341,7 +337,7 @@ def test_damaged_keypoints_are_refused(tmp_path, world):
         PlaceMap(directory)
 
 
-def test_without_intrinsics_points_tell_places_apart_but_give_no_pose(tmp_path, world, caplog):
+def test_without_intrinsics_keypoints_distinguish_places_but_give_no_pose(tmp_path, world, caplog):
     data = write_scene(tmp_path / "data", ROUTE, depth=False)
     source = open_dataset(data.directory)
     unknown = Camera(320, 240, 0.0, 0.0, 0.0, 0.0)
@@ -351,14 +347,14 @@ def test_without_intrinsics_points_tell_places_apart_but_give_no_pose(tmp_path, 
     assert np.isnan(place_map.keypoints(2).depths).all()
     verifier = Verifier(place_map, VerifyConfig(budget_ms=1e6))
     found = verifier.verify(render(QUERY)[0], "front", range(5))
-    assert all(item.map_from_camera is None and not item.metric for item in found)
+    assert all(item.map_from_camera is None and item.row_from_camera is None for item in found)
     inliers = [item.inliers for item in found]
     assert min(inliers[2:4]) > 40 and inliers[0] < max(inliers[2:4])
     other = verifier.verify(render(QUERY, seed=7)[0], "front", range(5))
     assert max(item.inliers for item in other) < 20
 
 
-def test_keypoints_need_what_finds_them(tmp_path, world):
+def test_keypoints_need_their_detector(tmp_path, world):
     data = write_scene(tmp_path / "data", ROUTE[:2], depth=False)
     with pytest.raises(ConfigError, match="need the setting 'xfeat'"):
         build(data, world[1], tmp_path / "map", replace(CONFIG, local_features="xfeat"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topic ~/loop_closure: places of this drive, or of the map, met again (loop_closure.py)."""
+"""The topic ~/loop_closure: loop closures of this drive and with the map (slam/loop_closure.py)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Frame, Query
 from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.slam.keypoints import View
-from disam_ros.slam.loop_closure import LoopCloser, map_match
-from disam_ros.slam.loop_hint import MAP, NAME, OWN, Hint, summary, to_values
+from disam_ros.slam.keyframe_depths import View
+from disam_ros.slam.loop_closure import LoopCloser
+from disam_ros.slam.loop_closure_message import MAP, NAME, OWN, LoopClosure, summary, to_values
+from disam_ros.slam.map_match import map_match
 
 DEPTH = 100  # messages kept for reliable subscribers that lag
-NEW_DRIVES, REFUSED = "drives begun anew", "keyframes refused"
-VERIFIED = "loop closures own verified by points"
+NEW_DRIVES, REFUSED = "drives started over", "keyframes refused"
+VERIFIED = "loop closures own verified by keypoints"
 
 
 class LoopClosures:
-    """Finds and publishes hints; the images of each camera are a drive of their own.
+    """Detects and publishes loop closures; the images of each camera are a drive of their own.
 
-    base_frame: what the hints relate.
+    base_frame: the vehicle's frame, which the relative poses are of.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class LoopClosures:
             monitor.start_counts(*counts, VERIFIED, NEW_DRIVES, REFUSED)
 
     def reset(self) -> None:
-        """Forget the drive: descriptors or the map are others from now on."""
+        """Forget the drive: descriptors or the map change."""
         self._closers.clear()
         self._blind.clear()
 
@@ -60,46 +61,46 @@ class LoopClosures:
         localizer: Localizer,
         query: Query,
         answer: Answer,
-        reading: Reading | None,
+        odometry: Reading | None,
         stamp: Header,
     ) -> None:
-        """Add an image and its answer. reading: odometry at its stamp; without it, nothing."""
+        """Add an image and its answer. odometry: at its stamp; without it, nothing is detected."""
         frame, stamp_ns = query.frame, query.frame.stamp_ns
-        if self._publisher is None or stamp_ns is None or reading is None:
+        if self._publisher is None or stamp_ns is None or odometry is None:
             return
         closer = self._closer(frame.camera, stamp_ns)
-        if self._drives.setdefault(frame.camera, reading.drive) != reading.drive:
-            closer.lose_odometry()
-            self._drives[frame.camera] = reading.drive
-        odometry, fine = reading.odom_from_base, query.fine.flatten().cpu().numpy()
+        if self._drives.setdefault(frame.camera, odometry.drive) != odometry.drive:
+            closer.reset_odometry()
+            self._drives[frame.camera] = odometry.drive
+        odom_from_base, fine = odometry.odom_from_base, query.fine.flatten().cpu().numpy()
         match = map_match(localizer, query, answer)
-        view = self._view(frame)
         try:
-            hints = closer.add(stamp_ns, odometry, query.coarse, fine, view)
-            hints += closer.map_hint(stamp_ns, odometry, match)
+            closures = closer.add(stamp_ns, odom_from_base, query.coarse, fine, self._view(frame))
+            closures += closer.add_map_match(stamp_ns, odom_from_base, match)
         except LoopClosureError as error:
+            self._warn(f"no keyframe for loop closures: {error}")
             self._monitor.count(REFUSED)
-            self._tell(f"no keyframe for loop closures: {error}")
             return
         self._monitor.fact("keyframes of this drive", sum(map(len, self._closers.values())))
-        for hint in hints:
-            self._monitor.count(f"loop closures {hint.kind}")
-            self._monitor.count(VERIFIED, int(hint.kind == OWN and hint.relation.inliers > 0))
-            self._publisher.publish(message_of(hint, frame.camera, stamp, self._base_frame))
+        for closure in closures:
+            self._publisher.publish(message_of(closure, frame.camera, stamp, self._base_frame))
+            self._monitor.count(f"loop closures {closure.kind}")
+            self._monitor.count(VERIFIED, int(closure.kind == OWN and closure.inliers > 0))
 
     def _view(self, frame: Frame) -> View | None:
-        """What verifies hints of the drive; None without intrinsics, which is reported once."""
-        if not self._config.points:
+        """The view that verifies loop closures of the drive; None without intrinsics, which is
+        reported once."""
+        if not self._config.keypoints:
             return None
         name, lens = frame.camera, frame.lens
         if lens is not None and lens.calibrated:
             return View(frame.image, lens)
         if name not in self._blind:
             self._blind.add(name)
-            self._tell(
-                f"neither camera_info nor the map tells intrinsics of camera '{name}': loop "
-                f"closures of the drive are not verified by points; publish camera_info, or set "
-                f"loop_closure.points to 0"
+            self._warn(
+                f"neither camera_info nor the map has intrinsics of camera '{name}': loop "
+                f"closures of the drive are not verified by keypoints; publish camera_info, or "
+                f"set loop_closure.keypoints to 0"
             )
         return None
 
@@ -107,23 +108,24 @@ class LoopClosures:
         """That of a camera; a new one where the clock was set back."""
         last, self._last_ns[camera] = self._last_ns.get(camera, stamp_ns), stamp_ns
         if stamp_ns < last and self._closers.pop(camera, None) is not None:
+            self._warn("stamps went backwards: the drive starts over for loop closures")
             self._monitor.count(NEW_DRIVES)
-            self._tell("stamps went backwards: the drive begins anew for loop closures")
         return self._closers.setdefault(camera, LoopCloser(self._config))
 
-    def _tell(self, text: str) -> None:
-        if self._monitor.problem("loop closure", text):
-            self._node.get_logger().warning(text)
+    def _warn(self, text: str) -> None:
+        self._monitor.warn_once(self._node.get_logger(), "loop closure", text)
 
 
-def message_of(hint: Hint, camera: str, stamp: Header, base_frame: str) -> DiagnosticArray:
-    """The message of a hint (docs/slam.md). stamp: the image's header."""
-    pairs = [KeyValue(key=key, value=value) for key, value in to_values(hint).items()]
+def message_of(
+    closure: LoopClosure, camera: str, stamp: Header, base_frame: str
+) -> DiagnosticArray:
+    """The message of a loop closure (docs/slam.md). stamp: the image's header."""
+    pairs = [KeyValue(key=key, value=value) for key, value in to_values(closure).items()]
     status = DiagnosticStatus(
         name=NAME,
         hardware_id=camera,
         level=DiagnosticStatus.OK,
-        message=summary(hint),
+        message=summary(closure),
         values=pairs,
     )
     return DiagnosticArray(header=Header(stamp=stamp.stamp, frame_id=base_frame), status=[status])

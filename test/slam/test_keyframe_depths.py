@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of keyframes' depths and of loop closures verified by their keypoints.
+
+A camera that looks to the side drives along a textured wall; its images are rendered.
+"""
+
+import weakref
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from support import scene
+
+from disam_ros.config import LoopClosureConfig
+from disam_ros.geometry import Transform, distance
+from disam_ros.slam import keyframe_depths, loop_closure
+from disam_ros.slam.keyframe_depths import REACH, KeyframeDepths, View, extract
+from disam_ros.slam.loop_closure import LoopCloser
+from disam_ros.slam.loop_verification import MIN_INLIERS, pose_of_base, verify_loop
+from disam_ros.uncertainty import PoseWithCovariance, offset, retract
+
+MOUNT = Transform.from_xyz_rpy([0.5, -0.3, 1.2, -np.pi / 2, 0.0, -np.pi])  # optical, to the right
+CAMERA = replace(scene.CAMERA, base_from_camera=MOUNT)
+UNVERIFIED = PoseWithCovariance(Transform.identity(), np.diag([3.0] * 3 + [0.0076] * 3))
+COUNT = 256
+SECOND = 10**9
+PLACES = 10  # keyframes along the wall
+STEP = 1.5  # metres
+CONFIG = LoopClosureConfig(keyframe_distance=1.4, min_path=20.0, keypoints=COUNT)
+
+
+@pytest.fixture
+def short_drive(monkeypatch):
+    """Loop closures on a drive of a few seconds and metres."""
+    monkeypatch.setattr(loop_closure, "MIN_AGE", 5.0)
+    monkeypatch.setattr(loop_closure, "CONSISTENT_KEYFRAMES", 3)
+    monkeypatch.setattr(loop_closure, "PLACE_DISTANCE", 3.0)
+
+
+@cache
+def picture(x, z=0.0, turn=0.0, seed=0):
+    return scene.render(scene.pose(x, 0.0, z, turn), seed)
+
+
+def view(x, z=0.0, turn=0.0, seed=0):
+    return View(picture(x, z, turn, seed)[0], CAMERA)
+
+
+def vehicle(x, z=0.0, turn=0.0):
+    """The vehicle's pose in the axes of the scene."""
+    return scene.pose(x, 0.0, z, turn) @ MOUNT.inverse()
+
+
+def along(*places, **options):
+    """Keypoints of keyframes at these places of the wall."""
+    depths = KeyframeDepths(COUNT)
+    return [depths.add(view(x, **options), vehicle(x)) for x in places]
+
+
+def keypoints(*place):
+    """Of one image, without depths."""
+    return extract(view(*place), COUNT)
+
+
+def verified(then, now):
+    """The relative pose and the number of inliers."""
+    return verify_loop(then, now, UNVERIFIED)
+
+
+def normalized(found, truth):
+    """Squared error over the covariance, 6 on average where that is right."""
+    error = offset(truth, found.pose)
+    return error @ np.linalg.solve(found.covariance, error)
+
+
+def test_depths_appear_with_the_next_keyframe_and_are_those_of_the_scene():
+    depths = KeyframeDepths(COUNT)
+    first = depths.add(view(0.0), vehicle(0.0))
+    assert not first.precisions.any()
+    second = depths.add(view(STEP), vehicle(STEP))
+    for found, x in ((first, 0.0), (second, STEP)):
+        known = found[found.precisions > 0]
+        assert len(known) > 50
+        column, row = np.rint(known.pixels).astype(int).T
+        truth = picture(x)[1][row, column]
+        assert np.median(np.abs(known.inverse_depths * truth - 1.0)) < 0.02
+        sigmas = (known.inverse_depths - 1.0 / truth) * np.sqrt(known.precisions)
+        assert np.median(np.abs(sigmas)) < 1.5
+
+
+def test_an_image_between_keyframes_gives_more_keypoints_a_depth():
+    far = 3 * STEP
+    depths = KeyframeDepths(COUNT)
+    depths.add(view(0.0), vehicle(0.0))
+    depths.observe(view(0.0), vehicle(0.0), STEP)  # too near
+    depths.observe(view(STEP), vehicle(STEP), STEP)
+    helped = depths.add(view(far), vehicle(far))
+    assert (helped.precisions > 0).sum() > (along(0.0, far)[1].precisions > 0).sum()
+
+
+def test_after_a_reset_no_depth_comes_from_the_keyframes_before():
+    depths = KeyframeDepths(COUNT)
+    depths.add(view(0.0), vehicle(0.0))
+    depths.observe(view(STEP), vehicle(STEP), 1.0)
+    depths.reset()
+    assert not depths.add(view(STEP), vehicle(STEP)).precisions.any()
+
+
+def test_a_place_met_again_is_measured_to_centimetres_and_the_covariance_covers_the_error():
+    rng, squares, errors = np.random.default_rng(0), [], []
+    for seed in range(2):
+        then = along(-STEP, 0.0, STEP, seed=seed)[1]
+        for _ in range(6):
+            x, z, turn = rng.uniform(-1, 1, 3) * [1.0, 0.8, 6.0]
+            found, inliers = verified(then, keypoints(x, z, turn, seed))
+            truth = vehicle(0.0).inverse() @ vehicle(x, z, turn)
+            errors.append(distance(found.pose, truth))
+            squares.append(normalized(found, truth))
+            assert inliers >= MIN_INLIERS
+            assert np.sqrt(np.trace(found.covariance[:3, :3])) < 0.3
+    metres, degrees = np.median(errors, axis=0)
+    assert metres < 0.05 and degrees < 0.3
+    assert np.mean(squares) < 12.0 and np.max(squares) < 40.0
+
+
+def test_odometry_of_a_wrong_scale_stays_within_the_covariance():
+    depths = KeyframeDepths(COUNT)
+    then = [depths.add(view(x), vehicle(1.03 * x)) for x in (-STEP, 0.0, STEP)][1]
+    found, _ = verified(then, keypoints(1.0, 0.5, 3.0))
+    assert normalized(found, vehicle(0.0).inverse() @ vehicle(1.0, 0.5, 3.0)) < 16.8  # 99 %
+
+
+def test_keypoints_of_another_place_contradict():
+    then = along(-STEP, 0.0, STEP)[1]
+    assert verified(then, keypoints(0.0, 0.0, 0.0, 1)) is None
+
+
+def test_without_any_depth_the_distance_stays_as_uncertain_as_it_was():
+    without, known = keypoints(0.0), along(-STEP, 0.0, STEP)[1]
+    now = keypoints(1.0)
+    sigmas = [
+        np.trace(verified(then, now)[0].covariance[:3, :3]) ** 0.5 for then in (without, known)
+    ]
+    assert sigmas[0] > 3 * sigmas[1]
+
+
+def test_an_image_without_texture_leaves_the_match_unverified():
+    nothing = extract(View(np.full((240, 320, 3), 90, np.uint8), CAMERA), COUNT)
+    (then,) = along(0.0)
+    for images in ((then, nothing), (nothing, then)):
+        found, inliers = verified(*images)
+        assert found is UNVERIFIED and inliers == 0
+
+
+def descriptors(place):
+    """Random, similar only where the place is the same."""
+    rng = np.random.default_rng(place)
+    return rng.standard_normal(32), rng.standard_normal(256)
+
+
+def two_laps(closer, views=True, seed=0, again=(0.3, 0.2, 2.0)):
+    """Along the wall, around behind it, and along it once more, a little to the side."""
+    side, z, turn = again
+    first = [(i, STEP * i, 0.0, 0.0, 0) for i in range(PLACES)]
+    around = [  # a half circle back to the start
+        (100 + k, STEP * PLACES / 2 * (1 + np.cos(a)), -STEP * PLACES / 2 * np.sin(a), 0.0, None)
+        for k, a in enumerate(np.linspace(0.0, np.pi, 12))
+    ]
+    second = [(i, STEP * i + side, z, turn, seed) for i in range(PLACES)]
+    closures, truth = [], {}
+    for stamp, (place, x, depth, angle, shown) in enumerate([*first, *around, *second], 1):
+        pose = vehicle(x - 6.0, depth, angle)
+        seen = view(x - 6.0, depth, angle, shown) if views and shown is not None else None
+        truth[stamp * SECOND] = pose
+        closures += closer.add(stamp * SECOND, pose, *descriptors(place), seen)
+    return closures, truth
+
+
+def test_a_loop_closure_has_a_measured_pose_and_keypoints_are_matched_only_for_it(
+    monkeypatch, short_drive
+):
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return verify_loop(*arguments)
+
+    monkeypatch.setattr(loop_closure, "verify_loop", counted)
+    closures, truth = two_laps(LoopCloser(CONFIG))
+    assert len(closures) >= 2 and len(calls) == len(closures)
+    for closure in closures:
+        true = truth[closure.keyframe_stamp_ns].inverse() @ truth[closure.stamp_ns]
+        found = closure.keyframe_from_base
+        assert distance(found.pose, true)[0] < 0.1 and closure.inliers >= MIN_INLIERS
+        assert normalized(found, true) < 25.0
+        assert distance(found.pose, Transform.identity())[0] > 0.2
+
+
+def test_a_loop_whose_keypoints_are_of_another_place_is_rejected_however_similar(short_drive):
+    closures, _ = two_laps(LoopCloser(CONFIG), seed=1)
+    assert closures == []
+
+
+@pytest.mark.parametrize(("views", "count"), [(False, COUNT), (True, 0)])
+def test_without_images_or_keypoints_loop_closures_are_unverified(short_drive, views, count):
+    closures, _ = two_laps(LoopCloser(replace(CONFIG, keypoints=count)), views)
+    assert len(closures) >= 2
+    for closure in closures:
+        assert closure.inliers == 0
+        assert closure.keyframe_from_base.pose == Transform.identity()
+        assert np.trace(closure.keyframe_from_base.covariance[:3, :3]) > 3.0
+
+
+def test_keypoints_are_released_with_their_keyframes(monkeypatch):
+    made = []
+
+    def counted(view, count):
+        found = extract(view, count)
+        made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(keyframe_depths, "extract", counted)
+    monkeypatch.setattr(loop_closure, "MAX_KEYFRAMES", 16)
+    config = LoopClosureConfig(keyframe_distance=1.0, keypoints=COUNT)
+    closer, shown = LoopCloser(config), view(0.0)
+    for i in range(80):
+        pose = Transform.from_xyz_rpy([i, 0.0, 0.0, 0.0, 0.0, 0.0])
+        closer.add(i * SECOND, pose, *descriptors(i), shown)
+        kept = sum(one() is not None for one in made)
+        assert len(closer) <= kept <= len(closer) + REACH and len(closer) <= 16
+    assert len(made) > 32  # thinned twice at least
+
+
+def test_a_keypoint_of_a_keyframe_takes_144_bytes():
+    found = keypoints(0.0)
+    arrays = [value for value in vars(found).values() if isinstance(value, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) == 144 * len(found)
+
+
+def test_an_error_of_the_camera_moves_the_vehicle_as_its_covariance_says():
+    """Against differences of the pose itself; the two mounts differ."""
+    then, now = along(0.0, STEP)
+    mount = Transform.from_xyz_rpy([-0.4, 0.6, 1.5, -1.4, 0.1, -2.9])
+    now = replace(now, camera=replace(now.camera, base_from_camera=mount))
+    pose, size = Transform.from_xyz_rpy([0.4, -0.1, 0.9, 0.1, 0.3, -0.2]), 1e-6
+
+    def base(then_from_now):
+        return pose_of_base(PoseWithCovariance(then_from_now, np.eye(6)), then, now)
+
+    moved = [base(retract(pose, step)).pose for step in size * np.eye(6)]
+    jacobian = np.stack([offset(after, base(pose).pose) for after in moved], 1) / size
+    assert np.allclose(base(pose).covariance, jacobian @ jacobian.T, atol=1e-4)
