@@ -74,6 +74,7 @@ def in_a_process(root, **limits):
     return process.exitcode, (root / "log").read_text()
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_random_moments_never_loads_wrongly_and_resumes(tmp_path):
     data = write_dataset(tmp_path / "dataset", 400)
     model = save_tiny_model(tmp_path / "model")
