@@ -219,7 +219,7 @@ class LocalizerConfig:
     )
     max_speed: float = setting(
         20.0,
-        "largest speed of the vehicle [m/s]: bounds the motion where there is no odometry; odometry "
+        "top speed of the vehicle [m/s]: bounds the motion where there is no odometry; odometry "
         "faster than twice that has jumped",
         minimum=0.1,
         maximum=1000.0,
@@ -312,7 +312,7 @@ class LocalizerNodeConfig:
     )
     publish_tf: bool = setting(
         False,
-        "broadcast TF map → odom with every pose, unless another node does; needs odom and tf2_msgs",
+        "broadcast TF map → odom with every pose, if no other node does; needs odom and tf2_msgs",
     )
     tf_tolerance: float = setting(
         1.0,

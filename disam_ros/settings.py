@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
@@ -74,19 +75,42 @@ def from_yaml(cls: type[T], path: Path | str) -> T:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def markdown_table(cls: type, prefix: str = "") -> str:
-    """Every setting of a config dataclass as rows `| name | default | help |`."""
+def parameter_rows(cls: type, prefix: str = "") -> list[str]:
+    """Every setting of a config dataclass as a row `| name | default | range | description |`."""
     config, rows = cls(), []
     for item in dataclasses.fields(cls):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):
-            rows.append(markdown_table(type(value), f"{prefix}{item.name}."))
+            rows += parameter_rows(type(value), f"{prefix}{item.name}.")
             continue
-        choices = item.metadata["choices"]
-        shown = "" if value == "" else f"`{str(value).lower()}`"
-        text = item.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
-        rows.append(f"| `{prefix}{item.name}` | {shown} | {text} |")
-    return "\n".join(rows)
+        default = str(value).lower() if isinstance(value, bool) else str(value) or '""'
+        cells = (f"`{prefix}{item.name}`", f"`{default}`", _range(item.metadata))
+        rows.append(f"| {' | '.join(cells)} | {item.metadata['help']} |")
+    return rows
+
+
+def removed_rows(cls: type, prefix: str = "") -> list[str]:
+    """The `REMOVED` settings of a config dataclass as rows `| name | replacement |`."""
+    removed: dict[str, str] = getattr(cls, "REMOVED", {})
+    rows = [f"| `{prefix}{name}` | {replacement} |" for name, replacement in removed.items()]
+    config = cls()
+    for item in dataclasses.fields(cls):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            rows += removed_rows(type(value), f"{prefix}{item.name}.")
+    return rows
+
+
+def _range(metadata: Mapping[str, Any]) -> str:
+    """The values that a setting may have, for people; empty: any of its type."""
+    low, high = metadata["minimum"], metadata["maximum"]
+    if metadata["choices"]:
+        return ", ".join(f"`{choice}`" for choice in metadata["choices"])
+    if low is not None and high is not None:
+        return f"{low:g} … {high:g}"
+    if low is not None:
+        return f"≥ {low:g}"
+    return "" if high is None else f"≤ {high:g}"
 
 
 def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:

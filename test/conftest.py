@@ -26,7 +26,7 @@ from disam_ros.models.model import Model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that parallel processes end at about the same time."""
+    """Files with slow tests first: the processes then end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

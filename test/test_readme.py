@@ -1,39 +1,184 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What README and docs say of commands, files, parameters and topics is so."""
+
+import importlib
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from disam_ros.cli import main
-from disam_ros.config import LocalizerNodeConfig
-from disam_ros.settings import markdown_table
+from disam_ros.cli import _parser, main
+from disam_ros.cli.parameters import NODES
+from disam_ros.settings import parameter_rows
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PARAMETERS = (ROOT / "docs/parameters.md").read_text()
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES["README.md"] = README
+ROS = PAGES["ros.md"]
+MAX_WORDS = 800
+NODE_NAMES = {"localizer_node": "localizer", "map_builder_node": "map_builder"}
 
 
-def test_the_parameter_table_is_the_one_the_command_prints():
-    assert markdown_table(LocalizerNodeConfig) in PARAMETERS
+def commands(text, language="bash"):
+    """The commands of the code blocks, one list of words each, comments left out."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\$\w+", "1", "\n".join(blocks))  # shell variables
+    lines = text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    return [line for line in words if line]
 
 
-def test_the_parameters_that_the_readme_names_first_exist_with_these_defaults():
-    section = README[README.index("### Parameters") : README.index("**Raw images")]
-    told = re.findall(r"^\| (`[a-z].*?) \| (.*?) \|", section, re.MULTILINE)
-    assert len(told) > 4
-    for names, defaults in told:
-        for name, default in zip(names.split(", "), defaults.split(", "), strict=True):
-            assert f"| {name} | {default.strip()} |" in PARAMETERS
+def shown(program):
+    """(page, arguments) of each use of a program in the code blocks."""
+    found = []
+    for page, text in PAGES.items():
+        for words in commands(text):
+            names = [Path(word).name for word in words]
+            if program in names:
+                found.append((page, words[names.index(program) + 1 :]))
+    return found
 
 
-def test_every_command_in_the_readme_exists(capsys):
-    for name in set(re.findall(r"`?(?:\.venv/bin/)?disam ([a-z-]+)", README)):
-        with pytest.raises(SystemExit) as stop:
-            main([name, "--help"])
-        assert stop.value.code == 0, name
+def parameters(node):
+    """The names of a node's parameters."""
+    return [row.split("`")[1] for row in parameter_rows(NODES[node])]
 
 
-def test_every_file_the_readme_links_to_exists():
-    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def anchors(text):
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_short_and_begins_with_the_two_commands():
+    assert len(README.split()) <= MAX_WORDS
+    first_block = README[README.index("```bash") :]
+    assert first_block.index("make demo") < first_block.index("make test") < 200
+
+
+def test_every_make_target_in_the_docs_exists():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page, words in shown("make"):
+        assert words[0] in targets, page
+
+
+def test_every_disam_command_in_the_docs_is_understood(capsys):
+    uses = shown("disam")
+    assert len(uses) > 20
+    for page, words in uses:
+        given = [word for word in words if word not in (">", "…") and not word.startswith("[")]
+        given = given[: words.index(">")] if ">" in words else given
+        try:
+            _parser().parse_args(given)
+        except SystemExit:
+            pytest.fail(f"{page}: disam {' '.join(words)}: {capsys.readouterr().err}")
+
+
+def test_every_module_that_the_docs_run_exists():
+    for page, words in shown("python"):
+        if "-m" in words:
+            module = words[words.index("-m") + 1]
+            if module.split(".")[0] in ("benchmark", "demo", "disam_ros", "training"):
+                assert importlib.util.find_spec(module), f"{page}: {module}"
+
+
+def test_every_launch_file_in_the_docs_takes_its_arguments():
+    uses = [(page, words) for page, words in shown("ros2") if words[0] == "launch"]
+    assert uses
+    for page, (_, package, file, *arguments) in uses:
+        source = (ROOT / "launch" / file).read_text()
+        assert package == "disam_ros"
+        for argument in arguments:
+            assert f'"{argument.split(":=")[0]}"' in source, f"{page}: {file} {argument}"
+
+
+def test_every_parameter_that_the_docs_give_a_node_exists():
+    for program, node in NODE_NAMES.items():
+        known = {*parameters(node), "use_sim_time"}
+        for page, words in shown(program):
+            given = [b.split(":=")[0] for a, b in zip(words, words[1:], strict=False) if a == "-p"]
+            assert set(given) <= known, page
+
+
+def test_every_parameter_in_the_docs_exists():
+    known = {name for node in NODES for name in parameters(node)}
+    groups = {name.rsplit(".", 1)[0] for name in known if "." in name}
+    for page, text in PAGES.items():
+        text = text.split("## Parameters of 0.1")[0]
+        for name in re.findall(
+            r"`((?:localizer|loop_closure|builder)\.[a-z_.]+?)(?:\.?\*|:|`)", text
+        ):
+            assert name in known | groups, f"{page}: {name}"
+
+
+def test_the_parameter_page_is_what_the_command_prints(capsys):
+    assert main(["parameters"]) == 0
+    assert capsys.readouterr().out == PAGES["parameters.md"]
+
+
+def test_the_parameters_of_one_node_are_printed_on_request(capsys):
+    assert main(["parameters", "map_builder"]) == 0
+    table = capsys.readouterr().out
+    assert table in PAGES["parameters.md"] and "`pose_source`" in table
+
+
+def test_every_link_leads_somewhere():
+    for page, text in PAGES.items():
+        folder = ROOT if page == "README.md" else ROOT / "docs"
+        links = re.findall(r"\]\((?!http)([^)\s#]*)(?:#([^)]+))?\)", text)
+        for file, anchor in links:
+            path = (folder / file).resolve() if file else folder / page
+            assert path.exists(), f"{page}: {file}"
+            if anchor:
+                assert anchor in anchors(path.read_text()), f"{page}: {file}#{anchor}"
+
+
+def test_every_source_file_in_the_docs_exists():
+    for page, text in PAGES.items():
+        named = re.findall(
+            r"`((?:disam_ros|training|benchmark|demo|config|launch)/[\w./]+\.\w+)`", text
+        )
+        missing = [path for path in named if not (ROOT / path).exists()]
+        assert missing == [], page
+
+
+def test_every_import_in_the_docs_works():
+    pattern = r"^from (disam_ros[\w.]*) import (.+)$"
+    found = [line for text in PAGES.values() for line in re.findall(pattern, text, re.MULTILINE)]
+    assert found
+    for module, names in found:
+        for name in names.split(", "):
+            assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
+def test_the_figures_on_photographs_in_the_readme_are_those_of_the_accuracy_page():
+    paragraph = next(part for part in README.split("\n\n") if "Gardens Point" in part)
+    figures = re.findall(r"\d+\.\d+", paragraph)
+    assert len(figures) > 3
+    assert [figure for figure in figures if figure not in PAGES["accuracy.md"]] == []
+
+
+def node_sources():
+    return "\n".join(path.read_text() for path in (ROOT / "disam_ros/nodes").rglob("*.py"))
+
+
+def test_every_topic_and_service_of_the_nodes_is_on_the_page_of_the_interface():
+    names = set(re.findall(r'"(~/\w+|/diagnostics|/tf)"', node_sources()))
+    assert len(names) > 12
+    assert [name for name in sorted(names) if f"`{name}`" not in ROS] == []
+
+
+def test_every_diagnostic_is_on_the_page_of_the_interface():
+    keys = set(re.findall(r'\.(?:fact|count|mark)\(\s*"([^"]+)"', node_sources()))
+    assert len(keys) > 20
+    assert [key for key in sorted(keys) if key not in ROS] == []
+
+
+def test_the_page_of_the_interface_names_the_parameters_that_are_read_at_configure():
+    node = pytest.importorskip("disam_ros.nodes.localizer.node")
+    section = ROS[ROS.index("## Parameters") :]
+    for name in (*node.LIVE, *node.NOT_LIVE):
+        assert f"`{name.rstrip('.')}" in section, name

@@ -8,10 +8,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from disam_ros.cli import bags, data, evaluation, maps, models
+from disam_ros.cli import bags, data, evaluation, maps, models, parameters
 from disam_ros.errors import DisamError
 
-GROUPS = (maps, evaluation, models, bags, data)  # in the order of the help
+GROUPS = (maps, evaluation, models, bags, parameters, data)  # in the order of the help
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,26 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags and running nodes."""
+"""Bags: extracting, writing, playing."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 
-from disam_ros.config import (
-    LocalizerNodeConfig,
-    MapBuilderNodeConfig,
-    ReplayEvaluationConfig,
-    ReplayNodeConfig,
-)
+from disam_ros.config import ReplayNodeConfig
 from disam_ros.errors import ConfigError
-from disam_ros.settings import markdown_table
-
-NODES = {
-    "localizer": LocalizerNodeConfig,
-    "map_builder": MapBuilderNodeConfig,
-    "replay": ReplayNodeConfig,
-    "replay_evaluation": ReplayEvaluationConfig,
-}
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -62,11 +49,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     to_bag.add_argument("--domain", default=None, help="drive to write, if there are several")
     to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
-
-    parameters = command("parameters", parameters_command, "print a node's parameters as a table")
-    parameters.add_argument(
-        "node", choices=("localizer", "map_builder", "replay", "replay_evaluation"), help="node"
-    )
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
@@ -132,7 +114,3 @@ def replay_command(arguments: argparse.Namespace) -> None:
             prefix=arguments.prefix,
         )
     )
-
-
-def parameters_command(arguments: argparse.Namespace) -> None:
-    print(f"| name | default | |\n|---|---|---|\n{markdown_table(NODES[arguments.node])}")

@@ -77,9 +77,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.sources import open_images
-    from disam_ros.evaluation.finish import describe_setup, finish, mode_of_node
     from disam_ros.evaluation.prior_trials import check_noises
-    from disam_ros.evaluation.write import refuse_foreign
+    from disam_ros.evaluation.write import describe_setup, finish, mode_of_node, refuse_foreign
     from disam_ros.localization.localizer import Localizer
 
     refuse_foreign(arguments.output)
@@ -107,7 +106,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 def compare_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation import read_results
     from disam_ros.evaluation.compare import comparison_table
-    from disam_ros.evaluation.finish import wide_console
+    from disam_ros.evaluation.write import wide_console
 
     a, b = (read_results(path) for path in arguments.evaluations)
     wide_console().print(comparison_table(a, b, tuple(arguments.evaluations)))

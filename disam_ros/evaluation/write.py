@@ -1,23 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directory of an evaluation: report.html, results.json, answers.csv, trajectories/."""
+"""The output of an evaluation: report.html, results.json, answers.csv, trajectories/, tables."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
+import torch
+from rich.console import Console
+
 from disam_ros.datasets.sources import ImageSource
+from disam_ros.device import describe_device, processor_name
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.answers import write_answers
-from disam_ros.evaluation.judge import Evaluation
+from disam_ros.evaluation.drive import Drive
+from disam_ros.evaluation.judge import Evaluation, judge
+from disam_ros.evaluation.metrics import DEFAULTS, Criteria
 from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
+from disam_ros.evaluation.tables import tables
 from disam_ros.evaluation.trajectories import write_trajectories
 from disam_ros.files import atomic_directory
 from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"
 ANSWERS, TRAJECTORIES = "answers.csv", "trajectories"
+WIDTH = 140  # characters of a table that is not shown on a terminal
 
 
 def refuse_foreign(output: Path | str) -> None:
@@ -50,3 +64,53 @@ def write_evaluation(
         examples = load(choose(evaluation), localizer, references)
         write_report(part / REPORT, evaluation, examples, localizer.map)
         shutil.rmtree(output, ignore_errors=True)  # the evaluation that is replaced
+
+
+def finish(
+    output: Path | str,
+    drives: Sequence[Drive],
+    localizer: Localizer,
+    setup: Mapping[str, object],
+    criteria: Criteria = DEFAULTS,
+    references: ImageSource | None = None,
+) -> Evaluation:
+    """Evaluate drives, write all files, print tables and notes. See `write_evaluation`."""
+    evaluation = judge(localizer.map, drives, setup, criteria)
+    write_evaluation(output, evaluation, localizer, references)
+    console = wide_console()
+    for table in tables(evaluation):
+        console.print(table)
+    for note in evaluation.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    console.print(f"report: {Path(output) / REPORT}", markup=False)
+    return evaluation
+
+
+def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) -> dict[str, object]:
+    """Model, map, settings, machine and command, for the report."""
+    return {
+        "model": localizer.model.label,
+        "map": str(localizer.map.directory),
+        "map_images": len(localizer.map),
+        "drives": [str(path) for path in drives],
+        "mode": mode,
+        "settings": asdict(localizer.config),
+        "backend": localizer.backend.name,
+        "device": describe_device(localizer.device),
+        "processor": f"{processor_name()}, {torch.get_num_threads()} threads",
+        "version": f"disam_ros {version('disam_ros')}, torch {torch.__version__}",
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def mode_of_node(rate: float) -> str:
+    """How fast the running node was evaluated, in words."""
+    speed = f"{rate:g} times as recorded" if rate else "as fast as the node answers"
+    return f"through the running node, {speed}"
+
+
+def wide_console() -> Console:
+    """The terminal; WIDTH characters where the output is a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)

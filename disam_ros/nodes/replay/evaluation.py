@@ -12,8 +12,7 @@ from rclpy.signals import SignalHandlerOptions
 from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import ConfigError, DisamError
-from disam_ros.evaluation.finish import describe_setup, finish, mode_of_node
-from disam_ros.evaluation.write import refuse_foreign
+from disam_ros.evaluation.write import describe_setup, finish, mode_of_node, refuse_foreign
 from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.parameters import declare
 from disam_ros.nodes.replay.replay_drive import replay_drive

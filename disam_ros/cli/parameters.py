@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the nodes: the page docs/parameters.md, from the settings themselves."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from disam_ros.config import (
+    LocalizerNodeConfig,
+    MapBuilderNodeConfig,
+    ReplayEvaluationConfig,
+    ReplayNodeConfig,
+)
+from disam_ros.settings import parameter_rows, removed_rows
+
+NODES = {
+    "localizer": LocalizerNodeConfig,
+    "map_builder": MapBuilderNodeConfig,
+    "replay": ReplayNodeConfig,
+    "replay_evaluation": ReplayEvaluationConfig,
+}
+
+INTRODUCTION = """\
+# Parameters
+
+Generated from [config.py](../disam_ros/config.py): do not edit this page, run
+
+```bash
+disam parameters > docs/parameters.md
+```
+
+An unknown parameter, a wrong type and a value out of range are errors that name the parameter. Which
+ones may change while the localizer runs: [ros.md](ros.md#parameters). The keys under `localizer.` are
+also those of the file for `disam evaluate --config`, the keys under `builder.` those for
+`disam build-map --config`, both without the prefix. Units are in brackets.
+"""
+
+REMOVED = "## Parameters of 0.1 and their successors"
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Parameters of the nodes."""
+    text = "print the parameters of a node, or of all nodes as docs/parameters.md"
+    parameters = command("parameters", parameters_command, text)
+    parameters.add_argument("node", nargs="?", choices=tuple(NODES), help="node; default: all")
+
+
+def parameters_command(arguments: argparse.Namespace) -> None:
+    print(parameter_table(arguments.node) if arguments.node else parameter_page(), end="")
+
+
+def parameter_table(node: str) -> str:
+    """The parameters of a node as a Markdown table."""
+    head = ["| name | default | range | description |", "|---|---|---|---|"]
+    return "\n".join([*head, *parameter_rows(NODES[node]), ""])
+
+
+def parameter_page() -> str:
+    """All parameters, and those that earlier versions had."""
+    sections = [f"## {node}\n\n{parameter_table(node)}" for node in NODES]
+    rows = dict.fromkeys(row for config in NODES.values() for row in removed_rows(config))
+    head = [REMOVED, "", "| removed | since 0.2 |", "|---|---|"]
+    return "\n".join([INTRODUCTION, *sections, "\n".join([*head, *rows, ""])])
