@@ -143,7 +143,8 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     from disam_ros.evaluation import localize_drive
 
     name = Path(path).resolve().stem
-    source = open_images(path, localizer.map.header.map_frame, arguments.pose_topic)
+    header = localizer.map.header
+    source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras)
     if not arguments.through_node:
         return localize_drive(
             localizer,

@@ -112,8 +112,9 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.localization.localizer import Localizer
 
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
-    frame = localizer.map.header.map_frame
-    found = calibrate(localizer, [open_images(path, frame) for path in arguments.drives])
+    frame, mapped = localizer.map.header.map_frame, localizer.map.header.cameras
+    drives = [open_images(path, frame, mapped=mapped) for path in arguments.drives]
+    found = calibrate(localizer, drives)
     path = save_calibration(found, arguments.model)
     print(
         f"log likelihood ratio {found.intercept:.2f} + {found.slope:.2f} z, at most "
