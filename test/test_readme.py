@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_every_parameter_that_the_docs_give_a_node_exists():
     for program, node in NODE_NAMES.items():
         known = {*parameters(node), "use_sim_time"}
         for page, words in shown(program):
-            given = [b.split(":=")[0] for a, b in zip(words, words[1:], strict=False) if a == "-p"]
+            given = [b.split(":=")[0] for a, b in pairwise(words) if a == "-p"]
             assert set(given) <= known, page
 
 
