@@ -2,7 +2,6 @@
 """A bag played to the real localizer node in its own process: its answers, counted and recorded."""
 
 import os
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_
 
 from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
-from support.node_process import NodeProcess
+from support.node_process import localizers_in_forks
 
 from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
 from disam_ros.datasets.bags import BagReader, BagWriter
@@ -79,17 +78,7 @@ def write_flood(path):
 def forked(monkeypatch, tmp_path):
     """Localizer nodes start quickly, in forks; the list of those that were started."""
     started = []
-
-    @contextmanager
-    def process(parameters, remappings, domain_id):
-        assert domain_id is None  # that of the environment
-        names = [word for pair in remappings.items() for word in ("-r", "{}:={}".format(*pair))]
-        started.append(NodeProcess("localizer.node", tmp_path / "log", parameters, *names))
-        try:
-            yield started[-1]
-        finally:
-            started[-1].stop()
-
+    process = localizers_in_forks(started, tmp_path / "log")
     monkeypatch.setattr(node_run, "localizer_process", process)
     return started
 

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -83,6 +83,24 @@ class NodeProcess:
             return self.wait()
         finally:
             self.kill()
+
+
+def localizers_in_forks(started: list[NodeProcess], log: Path) -> Callable[..., Any]:
+    """In place of `replay.node_run.localizer_process`: quicker, and `started` gets the nodes."""
+
+    @contextmanager
+    def process(
+        parameters: dict[str, Any], remappings: dict[str, str], domain_id: int | None
+    ) -> Iterator[NodeProcess]:
+        assert domain_id is None  # that of the environment
+        names = [word for pair in remappings.items() for word in ("-r", "{}:={}".format(*pair))]
+        started.append(NodeProcess("localizer.node", log, parameters, *names))
+        try:
+            yield started[-1]
+        finally:
+            started[-1].stop()
+
+    return process
 
 
 def _run(module: str, arguments: list[str]) -> None:

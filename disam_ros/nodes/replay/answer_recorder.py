@@ -13,6 +13,8 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rcl_interfaces.srv import GetParameters
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -49,6 +51,7 @@ class AnswerRecorder:
         self.messages: list[RawMessage] = []
         self.last_answer = 0.0
         self._counts: Counter[int] = Counter()
+        self._client: Client | None = None
 
     def __enter__(self) -> AnswerRecorder:
         self._context = rclpy.Context()
@@ -91,6 +94,16 @@ class AnswerRecorder:
                 return False
             self._executor.spin_once(timeout_sec=min(left, 0.1))
         return True
+
+    def barrier(self) -> Callable[[], bool]:
+        """Whether the localizer has handled the messages that had reached it before this call.
+
+        Its executor runs the callbacks of topics before those of services.
+        """
+        if self._client is None:
+            name = f"/{self._node_name}/get_parameters"
+            self._client = self.node.create_client(GetParameters, name)
+        return self._client.call_async(GetParameters.Request(names=["use_sim_time"])).done
 
     def localizers(self) -> int:
         """Number of localizers of this name."""

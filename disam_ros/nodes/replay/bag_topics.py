@@ -9,6 +9,7 @@ from pathlib import Path
 
 from disam_ros.datasets.bags import BagReader, messages
 from disam_ros.datasets.bags.cameras import IMAGE_TYPES, camera_name, find_image_topics, info_topic
+from disam_ros.datasets.bags.images import side_topics
 from disam_ros.errors import BagError, MapError
 
 logger = logging.getLogger(__name__)
@@ -65,13 +66,9 @@ def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> Ba
     with BagReader(bag) as reader:
         name, topic = _image_topic(reader, camera)
         held = reader.topics()
-        weather = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
-        found = {
-            "camera_info": [t for t in [info_topic(topic)] if t in held],
-            "weather": weather,
-            "fix": reader.topics_of(messages.FIX),
-            "odom": reader.topics_of(messages.ODOMETRY),
-        }
+        found = side_topics(reader)
+        if (info := info_topic(topic)) in held:
+            found = {"camera_info": [info], **found}
     for what, topics in found.items():
         if len(topics) > 1:
             logger.warning("%s: of %s the localizer uses the first as %s", bag, topics, what)
@@ -83,7 +80,7 @@ def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> Ba
         image=topic,
         transport="compressed" if held[topic].type == messages.COMPRESSED_IMAGE else "raw",
         images=held[topic].count,
-        side_topics={what: topics[0] for what, topics in found.items() if topics},
+        side_topics={what: topics[0] for what, topics in found.items()},
     )
 
 

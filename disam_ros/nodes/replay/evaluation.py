@@ -25,11 +25,12 @@ def evaluate(config: ReplayEvaluationConfig) -> None:
             raise ConfigError(f"the parameter '{name}' is empty")
     refuse_foreign(config.output)
     localizer = Localizer.open(config.map, config.model, LocalizerConfig(device="cpu"))
+    header = localizer.map.header
     drive = replay_drive(
         localizer.map,
         config.model,
         config.bag,
-        source=open_images(config.bag, localizer.map.header.map_frame),
+        source=open_images(config.bag, header.map_frame, mapped=header.cameras),
         name=Path(config.bag).stem,
         rate=config.rate,
         camera=config.camera,

@@ -31,8 +31,8 @@ CONNECT_TIMEOUT = 30.0  # time until it must be connected to the player [s]
 DRAIN_TIMEOUT = 30.0  # time for the last images after the bag ended [s]
 SETTLE_TIMEOUT = 10.0  # time for the last messages [s]
 
-COUNTS = ("images received", "images dropped", "images undecodable", "inference errors")
-COUNTS += ("places known", "places unknown")
+COUNTS = ("images received", "images dropped", "images undecodable", "images blind")
+COUNTS += ("inference errors", "places known", "places unknown")
 HANDLED = COUNTS[1:]  # outcomes of a received image
 ANSWERED = COUNTS[2:]  # those with a message on ~/answer
 
@@ -130,10 +130,14 @@ def _play(
         _require_node(recorder, process)
         return recorder.count(stamp_ns)
 
+    def deliver() -> Callable[[], bool]:
+        handled = recorder.barrier()
+        return lambda: _require_node(recorder, process) or handled()
+
     before = _counts(recorder)
     interrupted = False
     with BagReader(bag) as reader:
-        player = Player(recorder.node, reader, config, answers, _connected(recorder))
+        player = Player(recorder.node, reader, config, answers, _connected(recorder), deliver)
         try:
             with closing(player):
                 player.play()
@@ -182,13 +186,18 @@ def _require_node(recorder: AnswerRecorder, process: subprocess.Popen | None) ->
 
 
 def _connected(recorder: AnswerRecorder) -> Callable[[], bool]:
-    """Whether the node reports, from now on, matched image publishers and answer subscribers."""
+    """Whether the node reports, from now on, matched image publishers and answer subscribers, and
+    has answered a request, so that it knows all publishers."""
     old = recorder.status
+    requests: list[Callable[[], bool]] = []  # a node drops answers to a client it does not know yet
 
     def connected() -> bool:
         facts = recorder.diagnostics
         links = [int(facts.get(key, 0)) for key in ("image publishers", "answer subscribers")]
-        return recorder.status is not old and min(*links, recorder.localizers()) > 0
+        if recorder.status is old or min(*links, recorder.localizers()) == 0:
+            return False
+        requests.append(recorder.barrier())
+        return any(answered() for answered in requests)
 
     return connected
 

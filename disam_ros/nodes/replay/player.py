@@ -37,9 +37,10 @@ class Player:
 
     answers: returns the number of answers to images with a stamp [ns]; may raise an error to end
     the replay. At rate 0 nothing is published after an image until that number rises,
-    ANSWER_TIMEOUT at most; without `answers` rate 0 does not wait at all. ready: if given, it must
-    become true, and every topic must have a subscriber, within `start_delay`; otherwise playing
-    begins then in any case. The node's callbacks run in between.
+    ANSWER_TIMEOUT at most; without `answers` rate 0 does not wait at all. deliver: called after
+    each other message at rate 0; returns whether the consumer has handled it, for which the player
+    then waits. ready: if given, it must become true, and every topic must have a subscriber, within
+    `start_delay`; otherwise playing begins then in any case. The node's callbacks run in between.
 
     sent: stamps [ns] of the images published. first_image: its time on the monotonic clock [s].
     unanswered: number of images that took too long.
@@ -52,13 +53,14 @@ class Player:
         config: ReplayNodeConfig,
         answers: Callable[[int], int] | None = None,
         ready: Callable[[], bool] | None = None,
+        deliver: Callable[[], Callable[[], bool]] | None = None,
     ) -> None:
         self.published = 0
         self.sent: list[int] = []
         self.first_image = 0.0
         self.unanswered = 0
         self._node, self._reader, self._config = node, reader, config
-        self._answers, self._ready = answers, ready
+        self._answers, self._ready, self._deliver = answers, ready, deliver
         self._log = node.get_logger()
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
@@ -158,6 +160,8 @@ class Player:
                 self._publish_image(message)
             else:
                 self._publish(message)
+                if self._deliver is not None and not self._config.rate:
+                    self._wait(self._deliver())
 
     def _publish(self, message: RawMessage) -> None:
         self._publishers[message.topic].publish(bytes(message.data))
@@ -172,14 +176,19 @@ class Player:
         self._publish(message)
         if self._answers is None or self._config.rate:
             return
+        if not self._wait(lambda: self._answers(stamp_ns) > before):
+            self.unanswered += 1
+            self._log.warning(f"no answer within {ANSWER_TIMEOUT:g} s to image {stamp_ns} ns")
+
+    def _wait(self, condition: Callable[[], bool]) -> bool:
+        """Run callbacks until a condition holds; False after ANSWER_TIMEOUT."""
         end = time.monotonic() + ANSWER_TIMEOUT
-        while self._answers(stamp_ns) == before:
+        while not condition():
             left = end - time.monotonic()
             if left <= 0:
-                self.unanswered += 1
-                self._log.warning(f"no answer within {ANSWER_TIMEOUT:g} s to image {stamp_ns} ns")
-                return
+                return False
             self._executor.spin_once(timeout_sec=min(left, 0.1))
+        return True
 
     def _wait_until(self, pacer: Pacer, stamp_ns: int) -> None:
         """Sleep until a message is due, with the clock running; at least run a callback."""

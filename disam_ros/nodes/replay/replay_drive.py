@@ -9,6 +9,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from scipy.spatial.transform import Rotation
+
+from disam_ros.camera import mount
 from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DisamError
@@ -44,7 +47,8 @@ def replay_drive(
 
     source: the same images, with ground truth where it is known. rate: speed relative to the
     recording; 0: every image once the last was answered, so that none is dropped. camera: its name
-    in the bag, or its image topic; empty: the bag's only one. parameters: of the node. record_to: a
+    in the bag, or its image topic; empty: the bag's only one. parameters: of the node. A node that
+    is started gets the extrinsics of the source's camera where they are not the map's. record_to: a
     bag to write, see `write_answer_bag`. start_node: see `replay_to_node`.
 
     The answers carry covariances as published, and as many map images as the node has candidates.
@@ -56,24 +60,47 @@ def replay_drive(
     record = nullcontext() if record_to is None else BagWriter(record_to, map_frame=frame)
     topics = find_topics(bag, place_map.cameras(), camera)
     source = _of_camera(source, topics)
-    base_from_camera = mapped_extrinsics(place_map.header.cameras, topics.mapped)
+    mapped = mapped_extrinsics(place_map.header.cameras, topics.mapped)
+    base_from_camera = mapped
+    if start_node:
+        base_from_camera = _recorded_extrinsics(source, topics) or mapped
+    if base_from_camera != mapped:
+        parameters = {"base_from_camera": _xyz_rpy(base_from_camera), **(parameters or {})}
     with record as writer:  # opened first: a path that cannot be written is an error before the run
         run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters, start_node)
         if run.interrupted and not run.answers:
             raise KeyboardInterrupt
         _check_poses(place_map, run, base_from_camera)
-        drive = collect(place_map, source, name, lambda images: _answers(place_map, run, images))
+
+        def answers(images: ImageSource) -> Iterator[Answer]:
+            return _answers(place_map, run, images, base_from_camera)
+
+        drive = collect(place_map, source, name, answers)
         if writer is not None:
             rows = place_map.rows_of(topics.mapped)
             poses = [place_map.records[row].map_from_camera for row in rows]
-            route = [pose @ base_from_camera.inverse() for pose in poses]
+            route = [pose @ mapped.inverse() for pose in poses]
             images = (bag, topics) if record_images else None
             write_answer_bag(writer, run, route, drive.source, images)
     notes = drive.notes + _notes(run)
     return replace(drive, seconds=run.seconds, run=_figures(run, rate), notes=notes)
 
 
-def _answers(place_map: PlaceMap, run: NodeRun, source: ImageSource) -> Iterator[Answer]:
+def _recorded_extrinsics(source: ImageSource, topics: BagTopics) -> Transform | None:
+    """base_from_camera of the source's camera; None where it is unknown."""
+    found = mount(source.info.cameras, topics.camera)
+    return None if found == Transform.identity() else found
+
+
+def _xyz_rpy(pose: Transform) -> list[float]:
+    """x y z [m] roll pitch yaw [rad], as Transform.from_xyz_rpy takes them."""
+    angles = Rotation.from_quat(pose.quaternion).as_euler("xyz")
+    return [*pose.translation.tolist(), *angles.tolist()]
+
+
+def _answers(
+    place_map: PlaceMap, run: NodeRun, source: ImageSource, base_from_camera: Transform
+) -> Iterator[Answer]:
     """One answer per image; of an interrupted run up to the last that was answered."""
     last = len(run.sent)
     if run.interrupted:
@@ -81,12 +108,14 @@ def _answers(place_map: PlaceMap, run: NodeRun, source: ImageSource) -> Iterator
     sent = set(run.sent[:last])
     for item in source.images:
         if not run.interrupted or item.record.stamp_ns in sent:
-            yield _answer(place_map, run, item)
+            yield _answer(place_map, run, item, base_from_camera)
     if run.interrupted:
         raise KeyboardInterrupt  # noted by `collect`
 
 
-def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
+def _answer(
+    place_map: PlaceMap, run: NodeRun, item: PosedImage, base_from_camera: Transform
+) -> Answer:
     stamp_ns = item.record.stamp_ns
     values = run.answers.get(stamp_ns, {}) if stamp_ns else {}
     outcome = values.get("outcome", MISSING)
@@ -94,7 +123,6 @@ def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
         return Answer(item.record, UNREADABLE if outcome == UNREADABLE else MISSING)
     ranking = tuple(place_map.records[i] for i in answer_status.ranked_ids(values))
     given = run.poses.get(stamp_ns)
-    base_from_camera = mapped_extrinsics(place_map.header.cameras, ranking[0].camera)
     return Answer(
         record=item.record,
         outcome=outcome,
