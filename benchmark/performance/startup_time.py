@@ -15,7 +15,8 @@ from std_msgs.msg import Header
 from disam_ros.errors import DisamError
 from disam_ros.nodes import conversions
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
-from disam_ros.nodes.replay.localizer_process import localizer_process, own_domain, require_alive
+from disam_ros.nodes.replay.domain import own_domain
+from disam_ros.nodes.replay.localizer_process import localizer_process, require_alive
 
 PERIOD = 0.05  # time between two images [s]
 TOPIC = "camera/image_raw"

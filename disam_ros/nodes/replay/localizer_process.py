@@ -18,11 +18,6 @@ from disam_ros.errors import DisamError
 STOP_TIMEOUT = 20.0  # time until a node that does not end is killed [s]
 
 
-def own_domain() -> int | None:
-    """A ROS domain id in 1..100 from the process id; None where ROS_DOMAIN_ID is set."""
-    return None if os.environ.get("ROS_DOMAIN_ID") else 1 + os.getpid() % 100
-
-
 @contextmanager
 def localizer_process(
     parameters: Mapping[str, object], remappings: Mapping[str, str], domain_id: int | None

@@ -23,7 +23,8 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
-from disam_ros.nodes.replay.localizer_process import localizer_process, own_domain, require_alive
+from disam_ros.nodes.replay.domain import own_domain
+from disam_ros.nodes.replay.localizer_process import localizer_process, require_alive
 from disam_ros.nodes.replay.player import Player
 
 START_TIMEOUT = 60.0  # time until the node must be active [s]
