@@ -53,10 +53,10 @@ class PoseWithCovariance:
 
 
 def offset(truth: Transform, answer: Transform) -> NDArray[np.float64]:
-    """What a covariance [6, 6] is of: truth less answer, [6], both poses of one frame in the map.
+    """Error [6] of a pose, truth minus answer, about the axes of their common frame (REP-103).
 
-    Order x y z rotX rotY rotZ: metres, and the rotation vector that turns the answer into the truth
-    about the map's axes (REP-103), radians.
+    Order x y z rotX rotY rotZ: metres, and the rotation vector [rad] that turns the answer into the
+    truth. Covariances [6, 6] are of these errors.
     """
     turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
     return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
@@ -86,44 +86,12 @@ def candidate_covariance(
     return covariance
 
 
-def fused(
-    pose: Transform,
-    covariance: NDArray[np.float64],
-    other: Transform,
-    other_covariance: NDArray[np.float64],
-) -> tuple[Transform, NDArray[np.float64], float]:
-    """Two independent estimates of one pose, weighed by their covariances [6, 6].
-
-    Returns the pose, its covariance, and how far the two are apart: the squared Mahalanobis
-    distance, about 6 where both covariances are true (a Kalman filter's update and its normalized
-    innovation squared; Bar-Shalom et al., Estimation with Applications to Tracking, 2001).
-    """
-    innovation, both = offset(other, pose), covariance + other_covariance
-    step = covariance @ np.linalg.solve(both, innovation)
-    remaining = covariance - covariance @ np.linalg.solve(both, covariance)
-    turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
-    moved = Transform(pose.translation + step[:3], turned.as_quat())
-    distance = float(innovation @ np.linalg.solve(both, innovation))
-    return moved, (remaining + remaining.T) / 2, distance
-
-
 def cross_matrices(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Matrices [M, 3, 3] of the cross product with each vector [M, 3]."""
     matrices = np.zeros((len(vectors), 3, 3))
     x, y, z = vectors.T
     matrices[:, 0, 1], matrices[:, 0, 2], matrices[:, 1, 2] = -z, y, -x
     return matrices - matrices.transpose(0, 2, 1)
-
-
-def carried(
-    a_from_b: Transform, covariance: NDArray[np.float64], b_from_c: Transform
-) -> tuple[Transform, NDArray[np.float64]]:
-    """a_from_c and its covariance, where c is fixed to b. Covariances: [6, 6], about the axes of a:
-    a turn by e moves the origin of c by e × arm."""
-    arm = a_from_b.rotation @ b_from_c.translation
-    moved = np.eye(6)
-    moved[:3, 3:] = -cross_matrices(arm[None])[0]
-    return a_from_b @ b_from_c, moved @ covariance @ moved.T
 
 
 def is_covariance(matrix: NDArray[np.float64]) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from support import logs
-from support.domain import claim_domain
+
+from disam_ros.nodes.replay.domain import claim_domain
 
 # Networks this small are fastest on one thread, and two spin against each other on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch and faiss are loaded

@@ -3,10 +3,7 @@
 
 import logging
 import math
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +12,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from support import builds, forks
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import (
@@ -232,16 +230,10 @@ def test_a_failed_writer_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_killed_writer_leaves_nothing_loadable(tmp_path, storage):
-    code = (
-        "import sys, time\nfrom disam_ros.datasets.bags import BagWriter\n"
-        "with BagWriter(sys.argv[1], sys.argv[2]) as bag:\n"
-        "    for i in range(100): bag.weather(i, 'snow' * 100)\n"
-        "    print('written', flush=True)\n    time.sleep(60)\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "bag"), storage]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout.readline() == "written\n"
-        os.kill(writer.pid, signal.SIGKILL)
+    log = tmp_path / "log"
+    writer = forks.start(log, builds.write_bag_and_die, tmp_path / "bag", storage)
+    writer.join()
+    assert writer.exitcode == -signal.SIGKILL, log.read_text()
     assert not (tmp_path / "bag").exists()
     for left in tmp_path.glob(".bag.*.part/bag"):
         with pytest.raises(BagError):

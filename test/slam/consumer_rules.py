@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes our pose, and when it would refuse or misread it (docs/slam.md).
+"""Acceptance rules of downstream nodes (docs/slam.md).
 
 Each rule is what the consumer's source does with a PoseWithCovarianceStamped and with its own
-parameters, as nested dictionaries of its parameter file (config/consumers/). It gives the problems
-in words; none: accepted and understood.
+parameters, as nested dictionaries of its parameter file (config/consumers/). It returns the
+problems in words; none: the pose is accepted and understood.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from disam_ros.errors import ConfigError
-from disam_ros.geometry import Transform
-
-LARGEST = 1e9  # covariance element that nav2 accepts
-QUATERNION = 1e-4  # nav2: by how much the norm may differ from 1
+MAX_COVARIANCE = 1e9  # largest covariance element that nav2 accepts
+NORM_TOLERANCE = 1e-4  # nav2: by how much the norm of a quaternion may differ from 1
 AXES = ("x", "y", "z", "roll", "pitch", "yaw")
 NEEDED = (0, 1, 5)  # of them, for a pose on the ground
 
@@ -50,17 +47,12 @@ Rule = Callable[[PublishedPose, Mapping[str, Any]], list[str]]
 
 
 def problems(consumer: str, pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
-    """Why a consumer would refuse or misread a pose. parameters: its own.
-
-    Raises ConfigError for a consumer that is not known.
-    """
-    if consumer not in CONSUMERS:
-        raise ConfigError(f"unknown consumer '{consumer}'; known: {', '.join(CONSUMERS)}")
+    """Why a consumer would refuse or misread a pose. parameters: its own."""
     return [f"{consumer}: {text}" for text in CONSUMERS[consumer](pose, parameters)]
 
 
 def malformed(pose: PublishedPose) -> list[str]:
-    """What every consumer stumbles over."""
+    """Faults that every consumer refuses."""
     found = []
     if pose.stamp_ns <= 0:
         found.append("the stamp is 0; expected the time of the image")
@@ -69,8 +61,8 @@ def malformed(pose: PublishedPose) -> list[str]:
     if not np.isfinite([*pose.position, *pose.quaternion, *pose.covariance]).all():
         return [*found, "a number is not finite"]
     norm = float(np.linalg.norm(pose.quaternion))
-    if abs(norm - 1.0) > QUATERNION:
-        found.append(f"the quaternion's norm is {norm:.6f}; expected 1 within {QUATERNION:g}")
+    if abs(norm - 1.0) > NORM_TOLERANCE:
+        found.append(f"the quaternion's norm is {norm:.6f}; expected 1 within {NORM_TOLERANCE:g}")
     matrix = np.reshape(pose.covariance, (6, 6))
     if not np.allclose(matrix, matrix.T) or np.linalg.eigvalsh(matrix)[0] <= 0:
         found.append("the covariance is singular or none: expected symmetric, positive definite")
@@ -83,8 +75,8 @@ def amcl(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     lowest, highest = min(pose.covariance), max(pose.covariance)
     if lowest < 0:
         found.append(f"a covariance element is {lowest:g}; negative ones are refused, anywhere")
-    if highest > LARGEST:
-        found.append(f"a covariance element is {highest:g}; refused above {LARGEST:g}")
+    if highest > MAX_COVARIANCE:
+        found.append(f"a covariance element is {highest:g}; refused above {MAX_COVARIANCE:g}")
     return found
 
 
@@ -119,37 +111,16 @@ def autoware(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     """Autoware's slot /sensing/gnss/pose_with_covariance, and its service to initialize."""
     found = malformed(pose) + _frame(pose, "map")
     if not parameters.get("gnss_enabled", True):
-        found.append("gnss_enabled is false: the slot that our poses fill is not looked at")
+        found.append("gnss_enabled is false: the slot that our poses fill is not read")
     return found
 
 
 def slam_toolbox(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
-    """slam_toolbox, topic initialpose: frame and covariance are not looked at."""
+    """slam_toolbox, topic initialpose: frame and covariance are not read."""
     found = malformed(pose) + _frame(pose, parameters.get("map_frame", "map"))
     if parameters.get("mode") != "localization":
         found.append("mode is not 'localization': initial poses are not taken while mapping")
     return found
-
-
-def map_from_odom(map_from_base: Transform, odom_from_base: Transform) -> Transform:
-    """The TF map → odom that puts the vehicle where we say, both of one moment.
-
-    Only for stacks in which nobody else publishes it: a frame has one parent and one publisher.
-    """
-    return map_from_base @ odom_from_base.inverse()
-
-
-def set_up(consumer: str, map_frame: str) -> dict[str, Any]:
-    """Its parameters as they should be, with its name of the map's frame: only a pose can then be
-    at fault."""
-    fused = [i in NEEDED for i in range(15)]
-    ekf = {"map_frame": map_frame, "world_frame": map_frame, "pose0_config": fused}
-    return {
-        "amcl": {"global_frame_id": map_frame},
-        "robot_localization": ekf,
-        "rtabmap": {"map_frame_id": map_frame, "Optimizer/PriorsIgnored": "false"},
-        "slam_toolbox": {"map_frame": map_frame, "mode": "localization"},
-    }.get(consumer, {})
 
 
 CONSUMERS: dict[str, Rule] = {
