@@ -206,7 +206,7 @@ def test_a_noise_that_is_none_is_refused(localizer, drive, noise):
 def test_a_prior_from_topics_is_for_the_node_alone(localizer, drive):
     settings = replace(localizer.config, prior=PriorConfig(source="fix"))
     node = Localizer(localizer.model, localizer.map, settings)
-    with pytest.raises(ConfigError, match="only the running node hears topics"):
+    with pytest.raises(ConfigError, match="only the running node subscribes to topics"):
         next(localize_all(node, drive.source))
 
 
