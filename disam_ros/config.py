@@ -219,7 +219,7 @@ class LocalizerConfig:
     )
     max_speed: float = setting(
         20.0,
-        "largest speed of the vehicle [m/s]: bounds the motion where there is no odometry; odometry "
+        "top speed of the vehicle [m/s]: bounds the motion where there is no odometry; odometry "
         "faster than twice that has jumped",
         minimum=0.1,
         maximum=1000.0,
@@ -312,7 +312,7 @@ class LocalizerNodeConfig:
     )
     publish_tf: bool = setting(
         False,
-        "broadcast TF map → odom with every pose, unless another node does; needs odom and tf2_msgs",
+        "broadcast TF map → odom with every pose, if no other node does; needs odom and tf2_msgs",
     )
     tf_tolerance: float = setting(
         1.0,
@@ -375,12 +375,10 @@ class ReplayNodeConfig:
     rate: float = setting(
         1.0, "speed relative to the recording; 0: as fast as it can be read", minimum=0.0
     )
-    start_delay: float = setting(
-        1.0, "seconds to wait for subscribers before the first message", minimum=0.0
-    )
+    start_delay: float = setting(1.0, "longest wait for subscribers at the start [s]", minimum=0.0)
     loop: bool = setting(False, "start again when the bag ends")
     topics: list[str] = setting([""], "topics to play; one empty string: all")
-    prefix: str = setting("", "put before every topic name")
+    prefix: str = setting("", "prefix of every topic name")
 
 
 @dataclass
@@ -392,9 +390,9 @@ class ReplayEvaluationConfig:
     model: str = setting("", "model directory the map was built with")
     camera: str = setting("", "camera of the bag, or its image topic; empty: its only camera")
     rate: float = setting(
-        0.0, "speed relative to the recording; 0: an image once the last was answered", minimum=0.0
+        0.0, "relative speed; 0: each image after the answer to the last one", minimum=0.0
     )
     output: str = setting("replay_evaluation", "directory for the results")
-    record: str = setting("", "bag to write with answers and true poses; empty: none")
-    record_images: bool = setting(True, "write the images to that bag, too")
-    start_node: bool = setting(True, "start a localizer; false: one is running")
+    record: str = setting("", "bag to write with answers and ground truth; empty: none")
+    record_images: bool = setting(True, "write the images to that bag")
+    start_node: bool = setting(True, "start a localizer; false: use a running one")

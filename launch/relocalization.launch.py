@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where is the camera on the map? Starts the localizer, and RViz if asked."""
+"""Starts the localizer and, on request, RViz."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument

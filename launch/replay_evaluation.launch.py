@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag to the localizer, judges its answers, writes the results and ends."""
+"""Replays a bag to the localizer, evaluates its answers, writes the results and ends."""
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
@@ -25,7 +25,7 @@ def value(name: str, kind: type) -> ParameterValue:
 
 
 def start(context: LaunchContext) -> list:
-    """The localizer, which listens to the topics of the bag, and what plays it."""
+    """The localizer, subscribed to the topics of the bag, and the replay."""
     names = ("bag", "map", "camera")
     bag, map_dir, camera = (LaunchConfiguration(name).perform(context) for name in names)
     topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), camera)

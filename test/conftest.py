@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from support import logs
-from support.domain import claim_domain
+
+from disam_ros.nodes.replay.domain import claim_domain
 
 # Networks this small are fastest on one thread, and two spin against each other on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch and faiss are loaded
@@ -26,7 +27,7 @@ from disam_ros.models.model import Model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: the last of several processes then ends soon after the others."""
+    """Files with slow tests first: the processes then end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

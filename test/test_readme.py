@@ -5,12 +5,13 @@ import importlib
 import importlib.util
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from disam_ros.cli import _parser, main
-from disam_ros.cli.parameters import NODES
+from disam_ros.cli.parameters import NODES, REMOVED
 from disam_ros.settings import parameter_rows
 
 ROOT = Path(__file__).parent.parent
@@ -99,18 +100,16 @@ def test_every_parameter_that_the_docs_give_a_node_exists():
     for program, node in NODE_NAMES.items():
         known = {*parameters(node), "use_sim_time"}
         for page, words in shown(program):
-            given = [b.split(":=")[0] for a, b in zip(words, words[1:], strict=False) if a == "-p"]
+            given = [b.split(":=")[0] for a, b in pairwise(words) if a == "-p"]
             assert set(given) <= known, page
 
 
 def test_every_parameter_in_the_docs_exists():
     known = {name for node in NODES for name in parameters(node)}
     groups = {name.rsplit(".", 1)[0] for name in known if "." in name}
+    pattern = r"`((?:localizer|loop_closure|builder)\.(?!py\b)[a-z_.]+?)(?:\.?\*|:|`)"
     for page, text in PAGES.items():
-        text = text.split("## Parameters of 0.1")[0]
-        for name in re.findall(
-            r"`((?:localizer|loop_closure|builder)\.[a-z_.]+?)(?:\.?\*|:|`)", text
-        ):
+        for name in re.findall(pattern, text.split(REMOVED)[0]):
             assert name in known | groups, f"{page}: {name}"
 
 
@@ -139,7 +138,7 @@ def test_every_link_leads_somewhere():
 def test_every_source_file_in_the_docs_exists():
     for page, text in PAGES.items():
         named = re.findall(
-            r"`((?:disam_ros|training|benchmark|demo|config|launch)/[\w./]+\.\w+)`", text
+            r"`((?:disam_ros|training|benchmark|demo|config|launch|test)/[\w./]+\.\w+)`", text
         )
         missing = [path for path in named if not (ROOT / path).exists()]
         assert missing == [], page
@@ -161,24 +160,42 @@ def test_the_figures_on_photographs_in_the_readme_are_those_of_the_accuracy_page
     assert [figure for figure in figures if figure not in PAGES["accuracy.md"]] == []
 
 
-def node_sources():
-    return "\n".join(path.read_text() for path in (ROOT / "disam_ros/nodes").rglob("*.py"))
+def sources(folder):
+    return "\n".join(path.read_text() for path in (ROOT / folder).rglob("*.py"))
 
 
 def test_every_topic_and_service_of_the_nodes_is_on_the_page_of_the_interface():
-    names = set(re.findall(r'"(~/\w+|/diagnostics|/tf)"', node_sources()))
+    names = set(re.findall(r'"(~/\w+|/diagnostics|/tf)"', sources("disam_ros/nodes")))
     assert len(names) > 12
     assert [name for name in sorted(names) if f"`{name}`" not in ROS] == []
 
 
 def test_every_diagnostic_is_on_the_page_of_the_interface():
-    keys = set(re.findall(r'\.(?:fact|count|mark)\(\s*"([^"]+)"', node_sources()))
+    pytest.importorskip("rclpy")
+    from disam_ros.nodes.localizer import loop_closures, reports
+    from disam_ros.nodes.map_builder import node
+
+    pattern = r'\.(?:fact|count|mark)\(\s*"([^"]+)"'
+    keys = set(re.findall(pattern, sources("disam_ros/nodes")))
     assert len(keys) > 20
-    assert [key for key in sorted(keys) if key not in ROS] == []
+    keys |= {*reports.COUNTERS, *node.COUNTERS}
+    keys |= {loop_closures.VERIFIED, loop_closures.NEW_DRIVES, loop_closures.REFUSED}
+    assert [key for key in sorted(keys) if f"`{key}" not in ROS] == []
+
+
+def test_every_key_of_an_answer_is_on_the_page_of_the_interface():
+    source = (ROOT / "disam_ros/nodes/localizer/answer_status.py").read_text()
+    keys = set(re.findall(r'"([a-z ]+)": |values\["([a-z ]+)"\] =', source))
+    keys = {one or other for one, other in keys}
+    stages = r'watch\.lap\("(\w+)"'
+    keys |= {f"{stage} (ms)" for stage in re.findall(stages, sources("disam_ros/localization"))}
+    assert len(keys) > 15
+    assert [key for key in sorted(keys) if f"`{key}`" not in ROS] == []
 
 
 def test_the_page_of_the_interface_names_the_parameters_that_are_read_at_configure():
-    node = pytest.importorskip("disam_ros.nodes.localizer.node")
-    section = ROS[ROS.index("## Parameters") :]
-    for name in (*node.LIVE, *node.NOT_LIVE):
-        assert f"`{name.rstrip('.')}" in section, name
+    pytest.importorskip("rclpy")
+    from disam_ros.nodes.localizer.node import LIVE, NOT_LIVE
+
+    section = ROS[ROS.index("### Parameters") : ROS.index("### Bad input")]
+    assert [name for name in (*LIVE, *NOT_LIVE) if f"`{name}" not in section] == []

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from benchmark.machine import load
+from benchmark.performance.startup_time import seconds_to_first_pose
 from benchmark.performance.synthetic_map import large_noise_map
 from demo.drives import DATA, MODEL, make_map
 from disam_ros import image
@@ -21,7 +22,6 @@ from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.nodes.localizer.answer_status import PUBLISHED, timings_ms
 from disam_ros.nodes.replay.node_run import run_node_on_bag
-from disam_ros.nodes.replay.startup_time import seconds_to_first_pose
 
 FRAMES = 100
 PERIOD_NS = 200_000_000

@@ -22,6 +22,8 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.domains.domain import Domain
 from disam_ros.image import to_tensor
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame
 from disam_ros.models.backend import EXPORT_FOLDER
 from disam_ros.models.export import export_onnx
 from disam_ros.models.model import Model, create_model, load_model, save_model
@@ -89,8 +91,9 @@ def query_times(preset: str, backend: str, queries: int, images: int, threads: i
             export_onnx(model, directory / EXPORT_FOLDER)
         place_map = noise_map(Path(scratch) / "map", model, images, distinct=DISTINCT)
         loop = loop_time(model) * images
-        localizer = Localizer(model, place_map, config, directory)
-        laps = [localizer.localize(picture, domain="day").timings_ms for _ in range(queries + 2)]
+        pipeline = Pipeline(Localizer(model, place_map, config, directory))
+        frame = Frame(picture, place_map.cameras()[0], domain="day")
+        laps = [pipeline.process(frame).timings_ms for _ in range(queries + 2)]
     laps = laps[2:]
     figures = {stage: median(lap[stage] for lap in laps) for stage in laps[0]}
     p99 = float(np.percentile([lap["total"] for lap in laps], 99))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`disam <command>`: each command a few lines over an importable function."""
+"""Maps, models, drives and bags of disam_ros: build, localize, evaluate, train, convert."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from disam_ros.cli import bags, data, evaluation, maps, models, parameters
+from disam_ros.cli.help import HelpFormatter
 from disam_ros.errors import DisamError
 
 GROUPS = (maps, evaluation, models, bags, parameters, data)  # in the order of the help
@@ -34,8 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
-        style = argparse.ArgumentDefaultsHelpFormatter
-        sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
+        sub = commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
         sub.set_defaults(run=run)
         return sub
 

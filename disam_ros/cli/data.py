@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+from disam_ros.cli.help import HelpFormatter
 from disam_ros.errors import ConfigError
 
 
@@ -51,8 +52,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     aerial.add_argument(
         "--fov", type=float, help="horizontal field of view [°]; default: the camera's columns"
     )
-    aerial.add_argument("--width", type=int, default=0, help="[pixels]; 0: by camera or --fov")
-    aerial.add_argument("--height", type=int, default=0, help="[pixels]; 0: by camera or --fov")
+    size = "image {} [pixels]; 0: by camera or --fov"
+    aerial.add_argument("--width", type=int, default=0, help=size.format("width"))
+    aerial.add_argument("--height", type=int, default=0, help=size.format("height"))
     aerial.add_argument(
         "--spacing", type=float, help="distance along the track [m]; default: each pose"
     )
@@ -61,8 +63,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     formats = convert.add_subparsers(required=True, dest="format", metavar="format")
 
     def add_format(name: str, text: str, **settings: dict) -> None:
-        style = argparse.ArgumentDefaultsHelpFormatter
-        sub = formats.add_parser(name, help=text, description=text, formatter_class=style)
+        sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
         sub.add_argument("--input", required=True, help="directory of the unpacked dataset")
         sub.add_argument("--output", required=True, help="dataset directory to write")
         if "domain" not in settings:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluating drives, and evaluations beside each other."""
+"""Evaluating drives, comparing evaluations."""
 
 from __future__ import annotations
 
@@ -19,27 +19,39 @@ if TYPE_CHECKING:
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Figures, reports, comparisons."""
-    evaluate = command("evaluate", evaluate_command, "drives against a map: figures and a report")
-    evaluate.add_argument("drives", nargs="+", help="dataset directories or bags, in any mixture")
+    """Evaluation and comparison."""
+    evaluate = command(
+        "evaluate", evaluate_command, "evaluate drives against a map: figures and a report"
+    )
+    evaluate.add_argument("drives", nargs="+", help="dataset directories or bags")
     evaluate.add_argument("--map", required=True, help="map directory")
     evaluate.add_argument("--model", required=True, help="model directory")
     evaluate.add_argument("--output", default="evaluation", help="directory to write")
     evaluate.add_argument(
-        "--map-images", default="", help="dataset or bag of the map, to show matches in the report"
+        "--map-images",
+        default="",
+        help="dataset or bag that the map was built from, for images in the report",
     )
-    evaluate.add_argument("--config", default="", help="YAML of localizer settings")
+    evaluate.add_argument(
+        "--config", default="", help="YAML file of localizer settings (disam parameters localizer)"
+    )
     evaluate.add_argument(
         "--sequence",
         action="store_true",
-        help="answer from all images so far and odometry, as a vehicle does, not from each alone",
+        help="track the sequence of images and odometry instead of single images",
     )
-    evaluate.add_argument("--domain", default="", help="fixed domain instead of clock and sun")
-    evaluate.add_argument("--weather", default="", help="weather word where a bag tells none")
+    evaluate.add_argument("--domain", default="", help="fixed domain instead of choosing one")
     evaluate.add_argument(
-        "--dataset-domains", action="store_true", help="believe a dataset's domain names"
+        "--weather", default="", help="weather word, such as snow, for drives without one"
     )
-    evaluate.add_argument("--pose-topic", default="", help="true poses in a bag; default: best")
+    evaluate.add_argument(
+        "--dataset-domains", action="store_true", help="use the domain names of a dataset"
+    )
+    evaluate.add_argument(
+        "--pose-topic",
+        default="",
+        help="topic of the true poses in a bag; default: ground truth, else the best one recorded",
+    )
     evaluate.add_argument("--device", default="", help="auto, cpu, cuda or cuda:N")
     evaluate.add_argument(
         "--threshold",
@@ -47,13 +59,20 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         nargs=2,
         action="append",
         metavar=("METRES", "DEGREES"),
-        help="pose threshold, may be repeated; default: 0.25 2, 0.5 5 and 5 10",
+        help="pose threshold [m] [°], repeatable; default: 0.25 2, 0.5 5 and 5 10",
     )
     evaluate.add_argument(
-        "--recall-distance", type=float, default=5.0, help="metres within which a place is right"
+        "--recall-distance",
+        type=float,
+        default=5.0,
+        help="distance of a correct place for recall@N [m]",
     )
     evaluate.add_argument(
-        "--distances", type=float, nargs="+", default=[5.0, 10.0, 15.0], help="of accuracy, metres"
+        "--distances",
+        type=float,
+        nargs="+",
+        default=[5.0, 10.0, 15.0],
+        help="distances for accuracy [m]",
     )
     evaluate.add_argument(
         "--prior-noise",
@@ -61,18 +80,25 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         nargs="+",
         default=[],
         metavar="SIGMA",
-        help="also try priors of the place that are off by so many metres (1 sigma in x and y)",
+        help="also localize with simulated position priors, standard deviation in x and y [m]",
     )
     node = evaluate.add_argument_group("through the running node (bags only)")
-    node.add_argument("--through-node", action="store_true", help="replay to the node over DDS")
     node.add_argument(
-        "--rate", type=float, default=0.0, help="speed; 0: as fast as the node answers"
+        "--through-node", action="store_true", help="replay the bag to the localizer node over DDS"
     )
-    node.add_argument("--camera", default="", help="which camera, if there are several")
-    node.add_argument("--record", default="", help="directory that gets a bag of answers per drive")
+    node.add_argument(
+        "--rate",
+        type=float,
+        default=0.0,
+        help="speed relative to the recording; 0: each image after the answer to the last one",
+    )
+    node.add_argument("--camera", default="", help="camera of the bag, if it has several")
+    node.add_argument(
+        "--record", default="", help="directory for a bag of the node's answers per drive"
+    )
 
-    compare = command("compare", compare_command, "two evaluations beside each other")
-    compare.add_argument("evaluations", nargs=2, help="directories that evaluate wrote")
+    compare = command("compare", compare_command, "compare two evaluations figure by figure")
+    compare.add_argument("evaluations", nargs=2, help="output directories of disam evaluate")
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
@@ -117,7 +143,8 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     from disam_ros.evaluation import localize_drive
 
     name = Path(path).resolve().stem
-    source = open_images(path, localizer.map.header.map_frame, arguments.pose_topic)
+    header = localizer.map.header
+    source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras)
     if not arguments.through_node:
         return localize_drive(
             localizer,
@@ -146,7 +173,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
 
 
 def _config(arguments: argparse.Namespace) -> LocalizerConfig:
-    """The settings file, with what was said on the command line."""
+    """The settings file, overridden by the command line."""
     config = LocalizerConfig()
     if arguments.config:
         config = from_yaml(LocalizerConfig, arguments.config)

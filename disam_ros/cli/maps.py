@@ -18,7 +18,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
     build.add_argument("--model", required=True, help="model directory")
     build.add_argument("--output", required=True, help="map directory to write")
-    build.add_argument("--config", default="", help="YAML of map builder settings")
+    build.add_argument(
+        "--config",
+        default="",
+        help="YAML file of map builder settings (disam parameters map_builder)",
+    )
     build.add_argument("--domain", default="", help="domain of all images")
     build.add_argument("--pose-topic", default="", help="topic of the poses in the bag")
     build.add_argument("--keyframe-distance", type=float, help="distance between map images [m]")

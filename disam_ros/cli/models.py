@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making model directories."""
+"""Creating, importing, exporting and calibrating models."""
 
 from __future__ import annotations
 
@@ -14,35 +14,57 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     create.add_argument(
         "--preset", choices=("full", "lite", "mobile"), default="lite", help="network size"
     )
-    create.add_argument("--seed", type=int, default=0, help="of the random weights")
+    create.add_argument("--seed", type=int, default=0, help="seed of the random weights")
 
     imported = command(
-        "import-checkpoint", import_checkpoint_command, "convert the public DISAM encoders"
+        "import-checkpoint",
+        import_checkpoint_command,
+        "convert checkpoints of the public DISAM implementation",
     )
-    imported.add_argument("--coarse", required=True, help="prefix, such as …/300_net_G")
-    imported.add_argument("--fine", help="prefix of the fine model; default: the coarse one")
     imported.add_argument(
-        "--image-size", type=int, nargs=2, default=(256, 256), help="height and width in pixels"
+        "--coarse", required=True, help="prefix of the coarse encoders' files, such as …/300_net_G"
+    )
+    imported.add_argument(
+        "--fine", help="prefix of the fine encoders' files; default: the coarse ones"
+    )
+    imported.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        default=(256, 256),
+        help="height and width of the network input [pixels]",
     )
     for sub in (create, imported):
-        sub.add_argument("--domains", required=True, help="names in encoder order: day,night,…")
-        sub.add_argument("--rules", default="", help="YAML of domain rules beside the packaged")
+        sub.add_argument(
+            "--domains",
+            required=True,
+            help="domain names in the order of the encoders: day,night,…",
+        )
+        sub.add_argument("--rules", default="", help="YAML file of further domain rules")
         sub.add_argument("--output", required=True, help="model directory to write")
 
-    export = command("export", export_command, "write a model's encoders as ONNX files")
+    export = command("export", export_command, "export the encoders of a model as ONNX files")
     export.add_argument("--model", required=True, help="model directory")
     export.add_argument(
-        "--output", help="directory to write; default: MODEL/onnx, where localizers look"
+        "--output", help="directory to write; default: MODEL/onnx, which localizers use"
     )
-    export.add_argument("--domain", nargs="+", metavar="NAME", help="only these; default: all")
-    export.add_argument("--onnx", action="store_true", help="the format; so far the only one")
+    export.add_argument(
+        "--domain", nargs="+", metavar="NAME", help="domains to export; default: all"
+    )
+    export.add_argument("--onnx", action="store_true", help="export format; the only one so far")
 
     calibrate = command(
-        "calibrate", calibrate_command, "learn how sure answers may be, from drives with poses"
+        "calibrate",
+        calibrate_command,
+        "estimate probabilities and covariances of sequences from drives with poses",
     )
-    calibrate.add_argument("drives", nargs="+", help="datasets or bags that nothing was trained on")
+    calibrate.add_argument(
+        "drives", nargs="+", help="datasets or bags that were not used in training"
+    )
     calibrate.add_argument("--map", required=True, help="map directory")
-    calibrate.add_argument("--model", required=True, help="model directory; gets calibration.json")
+    calibrate.add_argument(
+        "--model", required=True, help="model directory; calibration.json is written there"
+    )
 
 
 def create_model_command(arguments: argparse.Namespace) -> None:
@@ -90,11 +112,13 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.localization.localizer import Localizer
 
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
-    frame = localizer.map.header.map_frame
-    found = calibrate(localizer, [open_images(path, frame) for path in arguments.drives])
+    frame, mapped = localizer.map.header.map_frame, localizer.map.header.cameras
+    drives = [open_images(path, frame, mapped=mapped) for path in arguments.drives]
+    found = calibrate(localizer, drives)
     path = save_calibration(found, arguments.model)
     print(
-        f"log ratio {found.intercept:.2f} + {found.slope:.2f} z, at most {found.high:.2f}; right "
-        f"answers are off by {found.horizontal:.2f} m, {found.vertical:.2f} m up, "
-        f"{found.tilt:.2f}° tilt, {found.yaw:.2f}° yaw (1 sigma) → {path}"
+        f"log likelihood ratio {found.intercept:.2f} + {found.slope:.2f} z, at most "
+        f"{found.high:.2f}; errors of correct answers (1 sigma): {found.horizontal:.2f} m "
+        f"horizontal, {found.vertical:.2f} m vertical, {found.tilt:.2f}° tilt, {found.yaw:.2f}° "
+        f"yaw → {path}"
     )

@@ -30,10 +30,10 @@ Generated from [config.py](../disam_ros/config.py): do not edit this page, run
 disam parameters > docs/parameters.md
 ```
 
-An unknown parameter, a wrong type and a value out of range are errors that name the parameter. Which
-ones may change while the localizer runs: [ros.md](ros.md#parameters). The keys under `localizer.` are
-also those of the file for `disam evaluate --config`, the keys under `builder.` those for
-`disam build-map --config`, both without the prefix. Units are in brackets.
+An unknown parameter, a wrong type and a value out of range are errors that name the parameter.
+Which ones may change while the localizer runs: [ros.md](ros.md#parameters). The keys under
+`localizer.` are also those of the file for `disam evaluate --config`, the keys under `builder.`
+those for `disam build-map --config`, both without the prefix. Units are in brackets.
 """
 
 REMOVED = "## Parameters of 0.1 and their successors"

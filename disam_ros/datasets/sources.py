@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from disam_ros import image
+from disam_ros.camera import Camera
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.images import BagImages
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, ImageRecord
@@ -24,8 +25,10 @@ from disam_ros.geometry import Transform
 class PosedImage:
     """An image that is read only when needed. load: returns uint8 RGB [H, W, 3].
 
-    weather, place (latitude, longitude in degrees): the last ones recorded before it, if any.
+    weather, place (latitude, longitude [deg]): the last ones recorded before it, if any.
     depth: returns its depth map as Dataset.depth does; None where the source has no depth.
+    odometry: number of poses of `ImageSource.odometry` that were recorded before it; None: those
+    stamped up to its stamp.
     """
 
     record: ImageRecord
@@ -33,6 +36,7 @@ class PosedImage:
     weather: str | None = None
     place: tuple[float, float] | None = None
     depth: Callable[[], np.ndarray | None] | None = None
+    odometry: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class ImageSource:
 
     identity: identifies them, so that a build can be resumed. track: stamps (int64 [N], strictly
     increasing) and `map_from_base` of the drive, where recorded apart from the images. odometry:
-    the same of `odom_from_base`. fault: why no poses are known; empty where they are.
+    stamps int64 [N] and `odom_from_base` as recorded. fault: why no poses are known; empty where
+    they are.
     """
 
     images: Iterable[PosedImage]
@@ -53,10 +58,16 @@ class ImageSource:
     odometry: tuple[np.ndarray, list[Transform]] | None = None
 
 
-def open_images(path: Path | str, map_frame: str, pose_topic: str = "") -> ImageSource:
+def open_images(
+    path: Path | str,
+    map_frame: str,
+    pose_topic: str = "",
+    mapped: Mapping[str, Camera] | None = None,
+) -> ImageSource:
     """The images of a dataset directory or of a rosbag2, posed or not.
 
-    Poses in another frame than `map_frame` count as unknown. Raises DatasetError or BagError.
+    Poses in another frame than `map_frame` count as unknown. mapped: the map's cameras, for
+    intrinsics and extrinsics that a bag lacks. Raises DatasetError or BagError.
     """
     if not Path(path).exists():
         raise DatasetError(f"{path} not found: expected a dataset directory or a rosbag2")
@@ -68,7 +79,11 @@ def open_images(path: Path | str, map_frame: str, pose_topic: str = "") -> Image
         fault = f"{path}: poses are given in frame '{given}', expected '{map_frame}'"
         return replace(source, images=_Unposed(source.images), fault=fault)
     images = BagImages(
-        path, pose_topic=pose_topic or None, map_frame=map_frame, require_poses=False
+        path,
+        pose_topic=pose_topic or None,
+        mapped=mapped,
+        map_frame=map_frame,
+        require_poses=False,
     )
     return _bag_source(path, images, pose_topic)
 
@@ -88,10 +103,13 @@ def open_dataset(directory: Path | str) -> ImageSource:
     dataset = Dataset(directory)
     table = (dataset.directory / "images.csv").read_bytes()
     identity = f"{dataset.info.name} {hashlib.sha256(table).hexdigest()}"
+    latitude, longitude = dataset.info.latitude, dataset.info.longitude
+    place = None if latitude is None or longitude is None else (latitude, longitude)
     images = [
         PosedImage(
             replace(record, source=record.path),
             partial(image.read, dataset.path(record)),
+            place=place,
             depth=partial(dataset.depth, record),
         )
         for record in dataset.records
@@ -132,7 +150,11 @@ class _BagSequence:
                 number, found.stamp_ns, found.camera, "", found.topic, found.map_from_camera
             )
             yield PosedImage(
-                record, partial(decode_image, found.message), found.weather, found.place
+                record,
+                partial(decode_image, found.message),
+                found.weather,
+                found.place,
+                odometry=found.odometry,
             )
 
 

@@ -37,7 +37,7 @@ def localize_drive(
         record = item.record
         camera = record.camera or pipeline.localizer.only_camera()
         stamp_ns = stamps.usable(camera, record.stamp_ns)
-        latitude, longitude = item.place or (source.info.latitude, source.info.longitude)
+        latitude, longitude = item.place or (None, None)
         try:
             frame = Frame(
                 image=item.load(),
@@ -49,7 +49,7 @@ def localize_drive(
                 latitude=latitude,
                 longitude=longitude,
             )
-            answer = pipeline.process(frame, odometry.at(stamp_ns))
+            answer = pipeline.process(frame, odometry.at(stamp_ns, item.odometry))
         except ImageError as error:
             logger.warning("not localized: %s", error)
             yield record, None
@@ -58,22 +58,29 @@ def localize_drive(
 
 
 class OdometryReplay:
-    """Odometry of a drive as it arrives: what was recorded up to each image."""
+    """Odometry of a drive as it arrives: what was recorded before each image."""
 
     def __init__(self, pipeline: Pipeline, source: ImageSource) -> None:
-        self._waiting: list[tuple[int, Transform]] = []
+        self._recorded: list[tuple[int, Transform]] = []
         if source.odometry is not None:
             stamps, poses = source.odometry
-            self._waiting = list(zip(stamps.tolist(), poses, strict=True))[::-1]
+            self._recorded = list(zip(stamps.tolist(), poses, strict=True))
+        self._next = 0
         self._track = OdometryTrack.of_config(pipeline.config)
 
-    def at(self, stamp_ns: int | None) -> Reading | None:
-        """Odometry at an image's stamp; None where there is none near it."""
+    def at(self, stamp_ns: int | None, recorded: int | None = None) -> Reading | None:
+        """Odometry at an image's stamp; None where there is none near it.
+
+        recorded: number of poses recorded before the image; None: those stamped up to it.
+        """
         if stamp_ns is None:
             return None
-        while self._waiting and self._waiting[-1][0] <= stamp_ns:
-            recorded_ns, pose = self._waiting.pop()
-            self._track.move(recorded_ns, pose)
+        while self._next < len(self._recorded):
+            pose_ns, pose = self._recorded[self._next]
+            if pose_ns > stamp_ns if recorded is None else self._next >= recorded:
+                break
+            self._track.move(pose_ns, pose)
+            self._next += 1
         return self._track.reading(stamp_ns)
 
 

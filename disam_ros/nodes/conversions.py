@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS messages ↔ core types. Nothing else in nodes/ knows the layout of a message."""
+"""Conversions between ROS messages and core types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PINHOLES = ("", "plumb_bob", "rational_polynomial")  # distortion that can be un
 UNKNOWN = Camera(0, 0, 0.0, 0.0, 0.0, 0.0)
 MIN_EIGENVALUE = 0.01  # of the published correlation matrix
 
-# What every cv_bridge converts to rgb8; pixel for pixel the same as image_messages.to_rgb.
+# Encodings that every cv_bridge converts to rgb8 exactly as image_messages.to_rgb does.
 _CV_BRIDGE_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 _bridge = CvBridge()
 
@@ -134,10 +134,10 @@ def covariance_of(message: PoseWithCovarianceStamped) -> np.ndarray:
 def publishable_covariance(covariance: np.ndarray) -> np.ndarray:
     """A covariance [6, 6] without a negative element, positive definite, no element above 1e9.
 
-    nav2 refuses a message with any negative element, even off the diagonal. Variances are kept
-    (those above 1e9 m² become 1e9). Negative correlations become 0, which claims no more than was
-    known of each axis. Should the rest no longer be positive definite, all correlations shrink by
-    one factor until the smallest eigenvalue of the correlation matrix is 0.01.
+    nav2 rejects a message with any negative element, even off the diagonal. Variances are kept
+    (those above 1e9 m² become 1e9). Negative correlations become 0. Should the rest no longer be
+    positive definite, all correlations shrink by one factor until the smallest eigenvalue of the
+    correlation matrix is 0.01.
     Raises GeometryError unless all elements are finite and the variances positive.
     """
     covariance = np.asarray(covariance, dtype=np.float64)
@@ -159,7 +159,7 @@ def publishable_covariance(covariance: np.ndarray) -> np.ndarray:
 
 
 def place_of(fix: NavSatFix) -> tuple[float, float] | None:
-    """Latitude and longitude in degrees; None without a fix or where they are no place."""
+    """Latitude and longitude [deg]; None without a fix or where they are invalid."""
     finite = np.isfinite(fix.latitude) and np.isfinite(fix.longitude)
     if fix.status.status < 0 or not finite or abs(fix.latitude) > 90 or abs(fix.longitude) > 180:
         return None
@@ -167,7 +167,7 @@ def place_of(fix: NavSatFix) -> tuple[float, float] | None:
 
 
 def fix_covariance(fix: NavSatFix) -> np.ndarray:
-    """Covariance [2, 2] of east and north, m². Raises PriorError where the fix tells none."""
+    """Covariance [2, 2] of east and north [m²]. Raises PriorError where it is unknown."""
     if fix.position_covariance_type == NavSatFix.COVARIANCE_TYPE_UNKNOWN:
         raise PriorError("its position_covariance_type is unknown; let the receiver fill it in")
     return np.array(fix.position_covariance).reshape(3, 3)[:2, :2]
@@ -183,7 +183,7 @@ def check_odometry(message: Odometry) -> Transform:
 
 
 def camera_from_info(info: CameraInfo, base_from_camera: Transform) -> Camera:
-    """The pinhole camera a CameraInfo describes; fx = fy = 0 where it is not calibrated."""
+    """The pinhole camera of a CameraInfo; fx = fy = 0 where it is not calibrated."""
     fx, _, cx, _, fy, cy = info.k[:6].tolist()
     return Camera(info.width, info.height, fx, fy, cx, cy, tuple(info.d), base_from_camera)
 
@@ -191,9 +191,9 @@ def camera_from_info(info: CameraInfo, base_from_camera: Transform) -> Camera:
 def vehicle_camera(
     info: CameraInfo | None, mapped: Camera | None, base_from_camera: Transform
 ) -> Camera:
-    """The camera of the vehicle: calibrated as its CameraInfo tells, else as the map's.
+    """The vehicle's camera with the intrinsics of its CameraInfo, else with the map's.
 
-    It is not calibrated where neither is, or where its lens is none of PINHOLES.
+    It is not calibrated where neither is, or where its distortion model is none of PINHOLES.
     """
     camera = mapped or UNKNOWN
     if info is not None and min(info.k[0], info.k[4], info.width, info.height) > 0:

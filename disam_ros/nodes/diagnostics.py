@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node tells of itself on /diagnostics: counts, rates, latencies, problems.
+"""Status of a node on /diagnostics: facts, counts, rates, latencies and problems.
 
 All methods may be called from any thread.
 """
@@ -23,16 +23,16 @@ from disam_ros.device import memory_peak_mib
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
-HOLD = 3.0  # seconds that a passing problem stays visible
-RATE_WINDOW = 5.0  # seconds over which rates are taken
-LATENCIES = 200  # newest latencies that percentiles are taken of
-PERIOD = 1.0  # seconds between two messages without news
-CHECK_PERIOD = 0.2  # seconds within which news are told
+HOLD = 3.0  # time that a passing problem stays visible [s]
+RATE_WINDOW = 5.0  # moving window of rates [s]
+LATENCIES = 200  # window of the latencies' percentiles
+PERIOD = 1.0  # time between two messages without a change [s]
+CHECK_PERIOD = 0.2  # time within which a change is published [s]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that deviates. until: monotonic seconds when it is forgotten; None: stays."""
+    """A deviation. until: end of its display on the monotonic clock [s]; None: until solved."""
 
     level: bytes
     text: str
@@ -40,7 +40,7 @@ class Problem:
 
 
 class Monitor:
-    """Collects facts and problems; `status()` puts them into one DiagnosticStatus."""
+    """Collects facts, counts and problems; `status()` makes one DiagnosticStatus of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -52,7 +52,7 @@ class Monitor:
         self._problems: dict[str, Problem] = {}
 
     def fact(self, key: str, value: object) -> None:
-        """Set a value that is shown as it is."""
+        """Set a value."""
         with self._lock:
             self._facts[key] = str(value)
 
@@ -68,19 +68,19 @@ class Monitor:
                 self._counts[key] += 0
 
     def mark(self, key: str) -> None:
-        """An event whose rate is shown."""
+        """Note an event; its rate is reported."""
         with self._lock:
             self._marks.setdefault(key, deque(maxlen=1000)).append(time.monotonic())
 
     def latency(self, stage: str, milliseconds: float) -> None:
-        """A duration whose median and 99th percentile are shown."""
+        """Note a duration [ms]; its median and 99th percentile are reported."""
         with self._lock:
             self._latencies.setdefault(stage, deque(maxlen=LATENCIES)).append(milliseconds)
 
     def problem(self, key: str, text: str, level: bytes = WARN, hold: float | None = HOLD) -> bool:
-        """Something deviates. hold: seconds it stays visible; None: until `solved`.
+        """Report a deviation. hold: time that it stays visible [s]; None: until `solved`.
 
-        True if it is new, so that the caller logs it once.
+        True if it is new: not visible already with the same text.
         """
         with self._lock:
             now = time.monotonic()
@@ -98,7 +98,7 @@ class Monitor:
         level: bytes = WARN,
         hold: float | None = HOLD,
     ) -> None:
-        """A problem (see `problem`) that is also logged, at its level, when it is new."""
+        """Report a problem (see `problem`), and log it at its level where it is new."""
         if not self.problem(key, text, level, hold):
             return
         if level == ERROR:  # two calls: rclpy refuses two severities from one line
@@ -112,12 +112,12 @@ class Monitor:
             self._problems.pop(key, None)
 
     def forget_problems(self) -> None:
-        """Begin anew."""
+        """Clear all problems."""
         with self._lock:
             self._problems.clear()
 
     def status(self, state: str) -> DiagnosticStatus:
-        """Everything at this moment; the message is the state, then the problems, worst first."""
+        """The present status; its message is the state, then the problems, worst first."""
         with self._lock:
             now = time.monotonic()
             problems = [p for p in self._problems.values() if p.until is None or p.until >= now]
@@ -138,7 +138,7 @@ class Monitor:
 
 
 class DiagnosticsPublisher:
-    """Publishes a status on /diagnostics: at 1 Hz, and within 0.2 s when level or message change.
+    """Publishes a status on /diagnostics at 1 Hz, and within 0.2 s of a new level or message.
 
     The timer runs on the steady clock: it also ticks while the simulated time stands still.
     """

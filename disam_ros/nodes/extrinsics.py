@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the cameras sit on the vehicle: from TF where it is installed, else from parameters."""
+"""Camera extrinsics: from TF where tf2_ros is installed, else from parameters or the map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from disam_ros.nodes.diagnostics import Monitor
 class Extrinsics:
     """`base_from_camera` by camera name.
 
-    fixed: what is used without TF. A transform found in TF is kept: extrinsics do not move.
+    fixed: extrinsics without TF. A transform from TF is kept: extrinsics are static.
     """
 
     def __init__(
@@ -64,8 +64,7 @@ class Extrinsics:
             found = self._buffer.lookup_transform(self._base_frame, frame_id, Time()).transform
         except self._tf.TransformException as error:
             text = f"no TF {self._base_frame} ← {frame_id} yet, using fixed extrinsics: {error}"
-            if self._monitor.problem(f"tf {frame_id}", text):
-                self._node.get_logger().warning(text)
+            self._monitor.warn_once(self._node.get_logger(), f"tf {frame_id}", text)
             return None
         at, turn = found.translation, found.rotation
         self._node.get_logger().info(f"extrinsics of {frame_id} taken from TF")
@@ -73,9 +72,9 @@ class Extrinsics:
 
 
 def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transform] | None:
-    """`base_from_camera` by camera from six numbers each; None where all are zero (not given).
+    """`base_from_camera` by camera from x y z [m] roll pitch yaw [rad] each.
 
-    Raises ConfigError for a wrong number of values.
+    None where all are zero: not given. Raises ConfigError for a wrong number of values.
     """
     if not any(values):
         return None
@@ -91,7 +90,7 @@ def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transfo
 def fixed_extrinsics(
     node: Node, config: LocalizerNodeConfig, mapped: Mapping[str, Camera]
 ) -> dict[str, Transform]:
-    """From the parameter or, where it is all zero, those of the vehicle that made the map."""
+    """Extrinsics by camera from the parameter or, where it is all zero, from the map."""
     given = from_parameter(config.base_from_camera, config.cameras)
     if given is not None:
         return given
@@ -100,7 +99,7 @@ def fixed_extrinsics(
 
 
 def mapped_extrinsics(mapped: Mapping[str, Camera], camera: str) -> Transform:
-    """`base_from_camera` as stored in a map; identity where it stores none."""
+    """`base_from_camera` as stored in a map; identity where there is none."""
     return mapped[camera].base_from_camera if camera in mapped else Transform.identity()
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS parameters declared one to one from a config dataclass, checked by the rules of its YAML.
+"""ROS parameters from a config dataclass, one for each field, with its checks.
 
-A nested dataclass becomes a dotted prefix: `localizer.domain.weather`.
+A nested dataclass becomes a dotted prefix, as in `localizer.domain.weather`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ LARGEST_FLOAT = sys.float_info.max
 
 
 def declare(node: Node, cls: type[T], changeable: bool = False) -> T:
-    """Declare every field of a config dataclass and return the values given at start.
+    """Declare every field of a config dataclass and return the values at start.
 
     changeable: parameters may be set at run time; the node adds its own callback for that.
-    Otherwise all are read-only. Raises ConfigError for a parameter that is unknown (naming the
-    nearest), of the wrong type or out of range.
+    Otherwise all are read-only. Raises ConfigError for an unknown parameter (naming the nearest
+    known one), a wrong type or a value out of range.
     """
     given = {
         name: parameter.value
@@ -46,7 +46,7 @@ def declare(node: Node, cls: type[T], changeable: bool = False) -> T:
 
 
 def with_changes(config: T, parameters: Iterable[Parameter]) -> T:
-    """A copy of a config with parameters set; names that are no setting are passed over.
+    """A copy of a config with parameters set; other names are ignored.
 
     Raises ConfigError for a value of the wrong type or out of range.
     """

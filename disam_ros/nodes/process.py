@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Life of a node's process: start, spin, clean end on SIGINT and SIGTERM with exit code 0."""
+"""Main function of a node: create, spin, end cleanly on SIGINT and SIGTERM with exit code 0."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from disam_ros.errors import DisamError
 
 
 class RosLogHandler(logging.Handler):
-    """Forwards what the core logs to a ROS logger."""
+    """Forwards the core's log to a ROS logger."""
 
     def __init__(self, logger: RcutilsLogger) -> None:
         super().__init__(logging.INFO)
@@ -34,7 +34,7 @@ class RosLogHandler(logging.Handler):
 
 
 def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> int:
-    """Create a node, spin it until it is told to stop, `close()` it; returns the exit code.
+    """Create a node, spin it until a signal ends it, `close()` it; returns the exit code.
 
     create: returns a Node that has a method `close`. The code is 1 where the node cannot be
     created; the error is logged.

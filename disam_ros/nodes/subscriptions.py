@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image subscriptions: raw or compressed, with a QoS that tells when it does not fit."""
+"""Subscriptions whose QoS problems are reported; raw and compressed image input."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StampChecker:
 
 
 def sensor_qos(reliability: str = "best_effort") -> QoSProfile:
-    """Newest message only. reliability: 'best_effort' or 'reliable'."""
+    """QoS for the newest message only. reliability: 'best_effort' or 'reliable'."""
     return QoSProfile(
         depth=1,
         history=HistoryPolicy.KEEP_LAST,
@@ -68,24 +68,22 @@ def subscribe(
     overriding: QoSOverridingOptions | None = None,
     on_mismatch: Callable[[Any], None] | None = None,
 ) -> Subscription:
-    """Subscribe so that incompatible publishers are told and `qos_overrides` are honoured.
+    """Subscribe with `qos_overrides`; incompatible publishers and lost messages are reported.
 
     overriding: policies that may be overridden; None: history, depth and reliability.
-    on_mismatch: takes the event of an incompatible publisher in place of telling it.
+    on_mismatch: handles an incompatible publisher instead of reporting it.
     """
-
-    def tell(event: Any) -> None:
-        _tell_mismatch(node, topic, monitor, event)
-
+    callbacks = SubscriptionEventCallbacks(
+        incompatible_qos=on_mismatch
+        or (lambda event: _report_mismatch(node, topic, monitor, event)),
+        message_lost=lambda event: _report_loss(node, topic, monitor, event),
+    )
     return node.create_subscription(
         kind,
         topic,
         callback,
         qos,
-        event_callbacks=SubscriptionEventCallbacks(
-            incompatible_qos=on_mismatch or tell,
-            message_lost=lambda event: _tell_loss(node, topic, monitor, event),
-        ),
+        event_callbacks=callbacks,
         qos_overriding_options=overriding or QoSOverridingOptions.with_default_policies(),
     )
 
@@ -117,7 +115,7 @@ class ImageInput:
         )
 
     def publisher_count(self) -> int:
-        """How many publishers this subscription is connected with."""
+        """Number of matched publishers."""
         return self._subscription.get_publisher_count()
 
     def destroy(self) -> None:
@@ -137,14 +135,21 @@ class ImageInput:
         overriding: QoSOverridingOptions,
         on_mismatch: Callable[[Any], None] | None = None,
     ) -> Subscription:
-        qos = sensor_qos(reliability)
-        what = (self._node, self._kind, self._topic, self._callback, self._monitor, qos)
-        return subscribe(*what, overriding, on_mismatch)
+        return subscribe(
+            self._node,
+            self._kind,
+            self._topic,
+            self._callback,
+            self._monitor,
+            sensor_qos(reliability),
+            overriding,
+            on_mismatch,
+        )
 
     def _plan_fallback(self, event: Any) -> None:
         if qos_policy_name_from_kind(event.last_policy_kind) != "RELIABILITY":
-            _tell_mismatch(self._node, self._topic, self._monitor, event)
-        elif self._fallback is None:  # not here: the event belongs to the subscription
+            _report_mismatch(self._node, self._topic, self._monitor, event)
+        elif self._fallback is None:  # in a timer: the event still needs the subscription
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._fallback = self._node.create_timer(0.0, self._fall_back, clock=steady)
 
@@ -154,24 +159,22 @@ class ImageInput:
         others = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
         self._subscription = self._subscribe("best_effort", others)
         name = self._node.resolve_topic_name(self._topic)
-        self._node.get_logger().info(f"{name} is offered as best effort: listening that way")
+        self._node.get_logger().info(f"{name} is offered as best effort: subscribing that way")
 
 
-def _tell_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
+def _report_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
     policy = qos_policy_name_from_kind(event.last_policy_kind)
     name = node.resolve_topic_name(topic)
-    monitor.count("incompatible QoS events")
     advice = f"set qos_overrides.{name}.subscription.{policy.lower()} to what the publisher offers"
     text = f"no messages from a publisher on {name}: its {policy} does not fit; {advice}"
-    if monitor.problem(f"QoS of {topic}", text, hold=None):
-        node.get_logger().warning(text)
+    monitor.warn_once(node.get_logger(), f"QoS of {topic}", text, hold=None)
+    monitor.count("incompatible QoS events")
 
 
-def _tell_loss(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
+def _report_loss(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
+    text = (
+        f"the middleware lost messages of {node.resolve_topic_name(topic)}; for large raw images "
+        "use compressed ones, or start driver and node with config/fastdds_large_images.xml"
+    )
+    monitor.warn_once(node.get_logger(), f"loss of {topic}", text)
     monitor.count("messages lost", event.total_count_change)
-    text = f"the middleware lost messages of {node.resolve_topic_name(topic)}"
-    if monitor.problem(f"loss of {topic}", text):
-        node.get_logger().warning(
-            f"{text}; for large raw images use "
-            "compressed ones, or start driver and node with config/fastdds_large_images.xml"
-        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thread for the slow work, so that the executor never waits for it. Newest items win."""
+"""Worker thread with bounded queues: the executor never waits, the oldest items are dropped."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Worker(Generic[T]):
     """Handles items one after the other on its own thread.
 
     Every slot (a camera) keeps its `depth` newest items; slots take turns, so that a fast camera
-    does not starve a slow one. handle: does the work. failed: told of an exception in `handle`,
-    after which the worker goes on; must not raise.
+    does not starve a slow one. handle: processes an item. failed: called with an exception of
+    `handle`, after which the worker goes on; must not raise.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Worker(Generic[T]):
         self._thread.start()
 
     def offer(self, slot: str, item: T) -> bool:
-        """Put an item in; True if an older one had to give way."""
+        """Add an item; True if an older one was dropped for it."""
         with self._changed:
             queue = self._slots.setdefault(slot, deque())
             full = len(queue) >= self._depth
@@ -41,7 +41,7 @@ class Worker(Generic[T]):
         return full
 
     def stop(self) -> None:
-        """Forget what waits, let the current item end and join the thread."""
+        """Drop waiting items, finish the current one and join the thread."""
         with self._changed:
             self._stopping = True
             self._slots.clear()

@@ -347,6 +347,7 @@ def town_camera():
     camera.close()
 
 
+@pytest.mark.slow
 def test_neighbouring_photographs_show_one_ground(town_camera):
     _, camera = town_camera
     here, east, north = (camera.photograph(x, y) for x, y in ((0, 0), (32, 0), (0, 32)))
@@ -355,6 +356,7 @@ def test_neighbouring_photographs_show_one_ground(town_camera):
         assert np.abs(ours.astype(int) - theirs).mean() < 0.5
 
 
+@pytest.mark.slow
 def test_the_road_lies_under_the_route_and_grass_next_to_it(town_camera):
     town, camera = town_camera
     photo = camera.photograph(-32, -32).astype(int)
@@ -366,6 +368,7 @@ def test_the_road_lies_under_the_route_and_grass_next_to_it(town_camera):
     assert np.median(colourful[rows, columns]) < 12 < np.median(colourful)
 
 
+@pytest.mark.slow
 def test_the_commands_make_tiles_and_a_dataset_of_them(tmp_path, capsys, town_camera):
     town, _ = town_camera
     start, ahead = town.route[0], town.route[4] - town.route[0]

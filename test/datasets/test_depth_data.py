@@ -288,6 +288,7 @@ def test_extract_takes_depth_topics_by_camera(tmp_path, capsys):
 # --- The season town -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_drive_rendered_with_depth_keeps_it(tmp_path):
     pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
     from disam_ros.synthetic import DriveConfig, RenderError, simulate_drive

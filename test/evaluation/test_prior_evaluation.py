@@ -72,6 +72,7 @@ def evaluation(localizer, drive):
     return judge(localizer.map, [drive], {})
 
 
+@pytest.mark.slow
 def test_without_noise_local_recall_is_that_of_the_paper(localizer, drive, evaluation):
     """The best map image within 5 m beats every one at 5 to 50 m (Xia et al., RA-L 2021)."""
     wide = Localizer(localizer.model, localizer.map, replace(localizer.config, candidates=COUNT))

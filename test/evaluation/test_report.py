@@ -77,16 +77,20 @@ def written(tmp_path, localizer, evaluation, references=None):
     return path.read_text()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluation(localizer, source):
     drives = drive(localizer, source, "day", moved=(3, 7)), drive(localizer, source, AWKWARD)
     return evaluate(localizer, *drives, model="tiny <m>", command="disam evaluate 'a b'")
 
 
-def test_the_report_holds_every_condition_its_figures_and_the_setup(
-    tmp_path, localizer, source, evaluation
-):
-    text = unescape(written(tmp_path, localizer, evaluation, source))
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, localizer, source, evaluation):
+    """The report of the evaluation."""
+    return written(tmp_path_factory.mktemp("page"), localizer, evaluation, source)
+
+
+def test_the_report_holds_every_condition_its_figures_and_the_setup(page, evaluation):
+    text = unescape(page)
     for name, condition in evaluation.conditions.items():
         assert name in text
         assert f"{100 * condition.metrics.within['5 m 10°']:.1f}" in text
@@ -115,31 +119,27 @@ class Addresses(HTMLParser):
         self.found += [value for key, value in attrs if key in keys]
 
 
-def test_the_report_loads_nothing_from_elsewhere(tmp_path, localizer, source, evaluation):
-    text = written(tmp_path, localizer, evaluation, source)
-    page = Addresses(text)
-    assert all(address.startswith(("data:image/", "#")) for address in page.found)
-    assert not page.tags & {"script", "link", "iframe", "object", "base"}
+def test_the_report_loads_nothing_from_elsewhere(page):
+    addresses = Addresses(page)
+    assert all(address.startswith(("data:image/", "#")) for address in addresses.found)
+    assert not addresses.tags & {"script", "link", "iframe", "object", "base"}
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert set(re.findall(r"\w+://[^\"'<\s]*", text)) <= namespaces
-    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    assert set(re.findall(r"\w+://[^\"'<\s]*", page)) <= namespaces
+    assert "@import" not in page and not re.search(r"url\((?!#)", page)
 
 
-def test_names_are_escaped(tmp_path, localizer, source, evaluation):
-    text = written(tmp_path, localizer, evaluation, source)
-    assert "<night" not in text and "&lt;night &amp; rain&gt;" in text
+def test_names_are_escaped(page):
+    assert "<night" not in page and "&lt;night &amp; rain&gt;" in page
 
 
-def test_ids_are_unique_and_those_referred_to_exist(tmp_path, localizer, source, evaluation):
-    text = written(tmp_path, localizer, evaluation, source)
-    ids = re.findall(r' id="([^"]*)"', text)
+def test_ids_are_unique_and_those_referred_to_exist(page):
+    ids = re.findall(r' id="([^"]*)"', page)
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r'(?:url\(|href=")#([^")]*)', text)) <= set(ids)
+    assert set(re.findall(r'(?:url\(|href=")#([^")]*)', page)) <= set(ids)
 
 
-def test_the_same_evaluation_gives_the_same_report(tmp_path, localizer, source, evaluation):
-    once = written(tmp_path, localizer, evaluation, source)
-    assert once == written(tmp_path, localizer, evaluation, source)
+def test_the_same_evaluation_gives_the_same_report(tmp_path, localizer, source, evaluation, page):
+    assert written(tmp_path, localizer, evaluation, source) == page
 
 
 def test_without_true_poses_there_is_a_report_without_errors(tmp_path, localizer, source):
@@ -289,9 +289,8 @@ def test_many_markers_are_rasterized(localizer, evaluation, monkeypatch):
     assert "<image" in plan("day", condition, area, evaluation.criteria)
 
 
-def test_colours_follow_the_page(tmp_path, localizer, evaluation):
-    text = written(tmp_path, localizer, evaluation)
-    drawn = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+def test_colours_follow_the_page(page):
+    drawn = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL))
     assert not [name for name, colour in svg.COLOURS.items() if colour in drawn]
     assert set(re.findall(r"var\(--([\w]+)\)", drawn)) <= set(svg.COLOURS)
 
@@ -341,24 +340,21 @@ def browser(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_browser_shows_tables_plots_and_pictures(
-    tmp_path, localizer, source, evaluation, browser
-):
-    text = written(tmp_path, localizer, evaluation, source)
-    page = tmp_path / "probed.html"
-    page.write_text(text.replace("</body>", PROBE))
-    dom = browser(page, "--dump-dom")
+def test_a_browser_shows_tables_plots_and_pictures(tmp_path, page, evaluation, browser):
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("</body>", PROBE))
+    dom = browser(probed, "--dump-dom")
     probed = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
-    assert probed == {"decoded": str(text.count("<img")), "clipped": "", "overflow": "0"}
-    assert text.count("<img") == 3 * len(choose(evaluation))
+    assert probed == {"decoded": str(page.count("<img")), "clipped": "", "overflow": "0"}
+    assert page.count("<img") == 3 * len(choose(evaluation))
     assert dom.count('<figure class="plan"') == len(evaluation.conditions)
     assert len(re.findall(r'<figure class="plan">.*?<svg', dom, flags=re.DOTALL)) == 2
     assert dom.count("<table") >= 4
 
 
 @pytest.mark.slow
-def test_a_browser_draws_the_report(tmp_path, localizer, source, evaluation, browser):
-    written(tmp_path, localizer, evaluation, source)
+def test_a_browser_draws_the_report(tmp_path, page, browser):
+    (tmp_path / "report.html").write_text(page)
     browser(tmp_path / "report.html", f"--screenshot={tmp_path / 'shot.png'}")
     shot = image.read(tmp_path / "shot.png")
     assert shot.shape[1::-1] == SCREEN

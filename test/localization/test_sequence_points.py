@@ -98,7 +98,7 @@ def test_what_is_fused_of_two_estimates_is_as_sure_as_both_say():
     root = rng.standard_normal((6, 6)) * 0.02
     other = root @ root.T + 1e-5 * np.eye(6)
     errors, gaps = [], []
-    for _ in range(4000):
+    for _ in range(600):
         a, b = (disturbed(true, covariance, rng) for covariance in (SPREAD, other))
         fused, gap = PoseWithCovariance(a, SPREAD).fuse(PoseWithCovariance(b, other))
         error, covariance = offset(true, fused.pose), fused.covariance

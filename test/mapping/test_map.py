@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import torch
-from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
+from support import builds, forks
+from support.data import camera_pose, save_tiny_model, texture, write_dataset
 
-from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import MapError
 from disam_ros.localization.localizer import Localizer
@@ -23,27 +21,6 @@ from disam_ros.mapping.index import CellIndex
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.networks import PRESETS
-
-BUILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, str(Path(sys.argv[1])))
-from support.data import DESCRIPTOR
-from disam_ros.models.model import load_model
-from disam_ros.config import MapBuilderConfig
-from disam_ros.mapping.builder import build_map
-from disam_ros.datasets.sources import open_dataset
-import resource
-limit = int(sys.argv[3])
-if limit:
-    import signal
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-root = Path(sys.argv[2])
-config = MapBuilderConfig(batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
-print("ready", flush=True)
-build_map(open_dataset(root / "dataset"), load_model(root / "model"), root / "map", config)
-"""
 
 
 def build(dataset, model, output, config):
@@ -90,28 +67,29 @@ def test_a_resumed_build_equals_one_that_was_never_stopped(
     assert same_map(whole, resumed)
 
 
+def in_a_process(root, **limits):
+    """Exit code and output of a build in a process of its own."""
+    process = forks.start(root / "log", partial(builds.build, root, **limits))
+    process.join()
+    return process.exitcode, (root / "log").read_text()
+
+
 @pytest.mark.slow
 def test_a_build_killed_at_random_moments_never_loads_wrongly_and_resumes(tmp_path):
     data = write_dataset(tmp_path / "dataset", 400)
     model = save_tiny_model(tmp_path / "model")
-    config = MapBuilderConfig(batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
-    whole = build(data, model, tmp_path / "whole", config)
-    arguments = [sys.executable, "-c", BUILD, str(Path(__file__).parents[1]), str(tmp_path), "0"]
-    rng = random.Random(0)
-    kills = 0
+    whole = build(data, model, tmp_path / "whole", builds.CONFIG)
+    random, kills = Random(0), 0
     for _ in range(12):
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        process.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.2))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += process.returncode == -signal.SIGKILL
+        code, log = in_a_process(tmp_path, seconds=random.uniform(0.02, 0.3))
         if (tmp_path / "map").exists():
             break
+        assert code == builds.KILLED, log
+        kills += 1
         with pytest.raises(MapError):
             PlaceMap(tmp_path / "map")
     else:
-        subprocess.run(arguments, check=True, capture_output=True)
+        assert in_a_process(tmp_path)[0] == 0
     assert kills >= 2
     assert same_map(whole, PlaceMap(tmp_path / "map"))
 
@@ -119,13 +97,12 @@ def test_a_build_killed_at_random_moments_never_loads_wrongly_and_resumes(tmp_pa
 def test_a_full_disk_is_reported_and_the_build_resumes_later(tmp_path):
     write_dataset(tmp_path / "dataset", 30)
     save_tiny_model(tmp_path / "model")
-    arguments = [sys.executable, "-c", BUILD, str(Path(__file__).parents[1]), str(tmp_path)]
-    failed = subprocess.run([*arguments, "20000"], capture_output=True, text=True)
-    assert failed.returncode != 0
-    assert "cannot be written" in failed.stderr and "free space" in failed.stderr
+    code, log = in_a_process(tmp_path, file_bytes=20_000)
+    assert code != 0
+    assert "cannot be written" in log and "free space" in log
     with pytest.raises(MapError, match="half-built"):
         PlaceMap(tmp_path / "map")
-    subprocess.run([*arguments, "0"], check=True, capture_output=True)
+    assert in_a_process(tmp_path)[0] == 0
     assert len(PlaceMap(tmp_path / "map")) == 30
 
 

@@ -61,12 +61,14 @@ def features_agree(model, directory, batch):
             assert relative_error(z, expected) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_exported_encoders_give_torchs_features_for_any_batch(exported, batch):
     model, directory = exported
     features_agree(model, directory / "onnx", batch)
 
 
+@pytest.mark.slow
 def test_exported_mobile_encoders_give_torchs_features(packages, tmp_path):
     model = create_model(MOBILE, [Domain("day")])
     save_model(model, tmp_path / "model")
@@ -88,6 +90,7 @@ def test_a_c_library_that_cannot_keep_memory_is_left_alone(model, monkeypatch):
     assert TorchBackend(model, CPU).encode("day", images(1, model.network))
 
 
+@pytest.mark.slow
 def test_coarse_and_fine_features_are_not_mistaken_for_each_other(exported):
     model, directory = exported
     tensor = images(1, model.network)
@@ -96,6 +99,7 @@ def test_coarse_and_fine_features_are_not_mistaken_for_each_other(exported):
     assert relative_error(fine, model.coarse["day"](tensor)) > 0.1
 
 
+@pytest.mark.slow
 def test_the_localizer_answers_the_same_through_every_backend(exported, tmp_path, builder_config):
     model, directory = exported
     source = open_dataset(write_dataset(tmp_path / "data", 8).directory)
@@ -116,6 +120,7 @@ def test_the_localizer_answers_the_same_through_every_backend(exported, tmp_path
             assert a.fine_score == pytest.approx(b.fine_score, abs=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_auto_is_torch_until_all_domains_are_exported(copied, caplog):
     model, directory = copied
     assert select_backend("auto", model, CPU).name == "torch"
@@ -126,6 +131,7 @@ def test_auto_is_torch_until_all_domains_are_exported(copied, caplog):
     assert "lacks night" in caplog.text
 
 
+@pytest.mark.slow
 def test_auto_without_the_package_is_torch_and_says_so(copied, caplog, monkeypatch):
     model, directory = copied
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -133,6 +139,7 @@ def test_auto_without_the_package_is_torch_and_says_so(copied, caplog, monkeypat
     assert "needs the package onnxruntime" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model_is_refused(copied, tmp_path):
     _, directory = copied
     other = save_tiny_model(tmp_path / "other", seed=9)
@@ -142,6 +149,7 @@ def test_a_file_of_another_model_is_refused(copied, tmp_path):
             select_backend(name, other, CPU, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_file_of_another_domain_is_refused(copied):
     model, directory = copied
     shutil.copy(directory / "onnx" / "day.onnx", directory / "onnx" / "night.onnx")
@@ -149,6 +157,7 @@ def test_a_file_of_another_domain_is_refused(copied):
         select_backend("onnx", model, CPU, directory)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_missing_or_damaged_is_named(copied):
     model, directory = copied
     path = directory / "onnx" / "night.onnx"
@@ -183,6 +192,7 @@ def test_onnx_on_a_gpu_or_without_a_directory_is_refused(model, tmp_path):
         select_backend("onnx", model, CPU)
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_midway_leaves_nothing(packages, model, tmp_path, monkeypatch):
     one_domain = export._export_domain
 
@@ -198,6 +208,7 @@ def test_an_export_that_fails_midway_leaves_nothing(packages, model, tmp_path, m
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_from_torch_is_an_error(packages, model, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(ModelError, match="domain 'day' differs from torch"):
@@ -205,6 +216,7 @@ def test_an_export_that_differs_from_torch_is_an_error(packages, model, tmp_path
     assert not list(tmp_path.glob("files*"))
 
 
+@pytest.mark.slow
 def test_an_export_writes_over_nothing_and_knows_its_domains(exported, tmp_path, capsys):
     model, directory = exported
     assert main(["export", "--model", str(directory)]) == 1
@@ -213,6 +225,7 @@ def test_an_export_writes_over_nothing_and_knows_its_domains(exported, tmp_path,
         export_onnx(model, tmp_path / "files", ["fog", "day"])
 
 
+@pytest.mark.slow
 def test_an_exported_file_holds_no_paths_of_the_exporting_machine(exported):
     _, directory = exported
     data = (directory / "onnx" / "day.onnx").read_bytes()

@@ -234,6 +234,7 @@ def test_jet_goes_from_blue_over_green_to_red():
     assert torch.allclose(jet(values)[0, :, 0].T, torch.tensor(expected).float())
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_a_depth_map():
     torch.manual_seed(0)
     network = GlobalNetwork(config(depth=True))

@@ -241,6 +241,7 @@ def packages():
         pytest.importorskip(name, reason=f"{name} is not installed: pip install '.[onnx]'")
 
 
+@pytest.mark.slow
 def test_exported_networks_give_torchs_descriptors(packages, tmp_path):
     model = saved(tmp_path / "model", WITH_ALL, domains=[DAY])
     assert export_onnx(model, tmp_path / "onnx")["day"] < TOLERANCE
@@ -251,6 +252,7 @@ def test_exported_networks_give_torchs_descriptors(packages, tmp_path):
         assert z.shape == (3, 16, 1, 1) and relative_error(z, expected) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_map_answers_the_same_through_exported_networks(packages, localizer, tmp_path):
     export_onnx(localizer.model, tmp_path / "global" / "onnx")
     config = replace(localizer.config, backend="onnx")

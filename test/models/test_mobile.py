@@ -158,6 +158,7 @@ def test_initial_weights_reach_the_encoders_of_all_domains(weight_file, tmp_path
         other.start_from(path)
 
 
+@pytest.mark.slow
 def test_a_mobile_model_trains_from_a_backbone_with_every_loss_and_resumes(weight_file, tmp_path):
     for domain in ("day", "night"):
         write_drive(tmp_path / "data" / domain, domain, 5)

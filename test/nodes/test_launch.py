@@ -185,6 +185,7 @@ def test_the_localizer_comes_up_active_from_its_launch_file(installed, tmp_path)
         "model": str(tmp_path / "model"),
         "image": "/camera/front/image_raw",
         "namespace": "robot",
+        "config": str(single_images(tmp_path)),
     }
     with launched("relocalization", arguments, installed, tmp_path / "log") as process:
         with Client("/robot/localizer") as client:
@@ -212,12 +213,21 @@ def test_a_replay_is_answered_judged_and_recorded_and_ends_the_launch(installed,
             bag.raw_image("front", stamp_ns, texture(index))
             bag.ground_truth(stamp_ns, base_pose(index))
     arguments = {name: str(tmp_path / name) for name in ("bag", "map", "model", "output", "record")}
+    arguments["config"] = str(single_images(tmp_path))
     with launched("replay_evaluation", arguments, installed, tmp_path / "log") as process:
         assert process.wait(120) == 0
     results = read_results(tmp_path / "output")
     assert results["overall"]["metrics"]["answered"] == 1.0
     with BagReader(tmp_path / "record") as reader:
         assert reader.topics()["/localizer/pose"].count == 6
+
+
+def single_images(folder):
+    """A parameter file with which each image is answered alone: a few say little of a sequence."""
+    values = {"/**": {"ros__parameters": {"localizer": {"sequence": {"enabled": False}}}}}
+    path = folder / "parameters.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_p
                 assert "NOT yet a map" in process.log
                 assert not output.exists()
             else:
-                assert "going on with the 3 images" in process.log
+                assert "resuming an interrupted build of 3 images" in process.log
                 assert drive.trigger("finish").success
     assert len(PlaceMap(output)) == 6
 

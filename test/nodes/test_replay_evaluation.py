@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag played to the real localizer node in its own process: its answers, counted and recorded."""
 
-import os
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 
@@ -11,7 +8,7 @@ pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_
 
 from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
-from support.node_process import NodeProcess
+from support.node_process import localizers_in_forks
 
 from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
 from disam_ros.datasets.bags import BagReader, BagWriter
@@ -28,6 +25,7 @@ from disam_ros.nodes.conversions import publishable_covariance
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import find_topics
+from disam_ros.nodes.replay.domain import own_domain
 from disam_ros.nodes.replay.evaluation import evaluate, replay_drive
 from disam_ros.nodes.replay.node_run import run_node_on_bag
 
@@ -79,17 +77,7 @@ def write_flood(path):
 def forked(monkeypatch, tmp_path):
     """Localizer nodes start quickly, in forks; the list of those that were started."""
     started = []
-
-    @contextmanager
-    def process(parameters, remappings, domain_id):
-        assert domain_id is None  # that of the environment
-        names = [word for pair in remappings.items() for word in ("-r", "{}:={}".format(*pair))]
-        started.append(NodeProcess("localizer.node", tmp_path / "log", parameters, *names))
-        try:
-            yield started[-1]
-        finally:
-            started[-1].stop()
-
+    process = localizers_in_forks(started, tmp_path / "log")
     monkeypatch.setattr(node_run, "localizer_process", process)
     return started
 
@@ -335,6 +323,7 @@ def test_an_empty_parameter_of_the_executable_is_told():
 
 
 def test_without_a_domain_in_the_environment_one_is_chosen(monkeypatch):
-    assert node_run.own_domain() is None
+    assert own_domain() is None
     monkeypatch.delenv("ROS_DOMAIN_ID")
-    assert node_run.own_domain() == 1 + os.getpid() % 100
+    chosen = [own_domain() for _ in range(3)]
+    assert len(set(chosen)) == 3 and all(1 <= number <= 100 for number in chosen)

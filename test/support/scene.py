@@ -46,9 +46,11 @@ def render(world_from_camera: Transform, seed: int = 0) -> tuple[np.ndarray, np.
     return np.ascontiguousarray(image), depth.astype(np.float32)
 
 
-def write_scene(directory: Path, poses: list[Transform], depth: bool, seed: int = 0) -> Dataset:
+def write_scene(
+    directory: Path, poses: list[Transform], depth: bool, seed: int = 0, camera: Camera = CAMERA
+) -> Dataset:
     """Images of the scene from these poses, lossless, one second apart."""
-    info = DatasetInfo("support.scene", {"front": CAMERA}, depth_unit=0.001 if depth else None)
+    info = DatasetInfo("support.scene", {"front": camera}, depth_unit=0.001 if depth else None)
     with DatasetWriter(directory, info) as writer:
         for index, map_from_camera in enumerate(poses):
             image, metres = render(map_from_camera, seed)

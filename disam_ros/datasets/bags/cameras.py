@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from disam_ros.camera import Camera
@@ -56,18 +57,25 @@ def info_topic(topic: str) -> str:
 
 
 def read_camera(
-    reader: BagReader, topic: str, base_frame: str, fallback: Transform | None
+    reader: BagReader,
+    topic: str,
+    base_frame: str,
+    base_from_camera: Transform | None = None,
+    mapped: Camera | None = None,
 ) -> Camera:
     """Intrinsics and extrinsics of the camera behind an image topic.
 
-    Extrinsics come from /tf_static, else from `fallback`, else the camera is assumed at the base's
-    origin, facing forward; intrinsics come from camera_info, else a horizontal field of view of
-    53° is assumed. Assumptions are logged as warnings.
+    Extrinsics come from /tf_static, else from `base_from_camera`, else from `mapped`, the map's
+    camera, else the camera is assumed at the base's origin, facing forward; intrinsics come from
+    camera_info, else from `mapped`, else a horizontal field of view of 53° is assumed. Assumptions
+    are logged as warnings.
     """
     image = _first(reader, topic)
     if image is None:
         raise BagError(f"bag {reader.path}: {topic} holds no images")
-    pose = read_base_from_camera(reader, image.header.frame_id, base_frame) or fallback
+    pose = read_base_from_camera(reader, image.header.frame_id, base_frame) or base_from_camera
+    if pose is None and mapped is not None:
+        pose = mapped.base_from_camera
     if pose is None:
         pose = forward_camera()
         logger.warning(
@@ -82,6 +90,8 @@ def read_camera(
     info = _first(reader, described) if described in reader.topics() else None
     if info is not None and info.k[0] > 0:
         return _from_info(info, pose)
+    if mapped is not None:
+        return replace(mapped, base_from_camera=pose)
     height, width = decode_image(image).shape[:2]
     logger.warning(
         "%s: no calibration on %s; assuming a focal length of %d pixels",

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
-from disam_ros.datasets.bags.poses import read_odometry_topic, read_poses
+from disam_ros.datasets.bags.poses import read_odometry, read_poses
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
@@ -17,12 +20,15 @@ from disam_ros.errors import BagError, DomainError
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import PoseBuffer
 
+WEATHER, FIX, ODOM = "weather", "fix", "odom"  # as the localizer node names its topics
+
 
 class BagImage(NamedTuple):
     """One image message. map_from_camera: None where no pose is known at its stamp.
 
-    weather: the last valid word on a topic `…/weather` before it; place: latitude and longitude
-    [°] of the last valid fix before it; None before the first.
+    Of the topics of `side_topics`: weather: the last valid word before it; place: latitude and
+    longitude [deg] of the last valid fix before it; None before the first. odometry: number of
+    poses of `BagImages.odometry` that were recorded before it.
     """
 
     camera: str
@@ -32,6 +38,7 @@ class BagImage(NamedTuple):
     map_from_camera: Transform | None
     weather: str | None
     place: tuple[float, float] | None
+    odometry: int
 
 
 class BagImages:
@@ -39,10 +46,12 @@ class BagImages:
 
     image_topics: camera name → topic; None takes all image topics, named by the path element
     before `image…`. pose_topic: see `read_poses`. base_from_camera: extrinsics of cameras that
-    /tf_static does not place. max_pose_gap: seconds between two poses beyond which none is
-    interpolated. require_poses: False takes a bag whose poses are absent or in another frame than
-    `map_frame`, too; `pose_fault` then says why none is known. Raises BagError where the bag lacks
-    images or poses.
+    /tf_static does not place. mapped: cameras of the map, whose calibration and extrinsics are
+    taken where the bag has none; the only one of both by any name. max_pose_gap: seconds between
+    two poses beyond which none is interpolated. require_poses: False takes a bag whose poses are
+    absent or in another frame than `map_frame`, too; `pose_fault` then says why none is known.
+    odometry: stamps int64 [N] and odom_from_base as recorded; None without any. Raises BagError
+    where the bag lacks images or poses.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class BagImages:
         image_topics: Mapping[str, str] | None = None,
         pose_topic: str | None = None,
         base_from_camera: Mapping[str, Transform] | None = None,
+        mapped: Mapping[str, Camera] | None = None,
         map_frame: str = "map",
         base_frame: str = "base_link",
         max_pose_gap: float = 0.5,
@@ -62,9 +72,11 @@ class BagImages:
         max_gap_ns = round(max_pose_gap * 1e9)
         with BagReader(bag) as reader:
             self.topics = dict(image_topics or find_image_topics(reader))
-            placed = dict(base_from_camera or {})
+            placed, known = base_from_camera or {}, mapped or {}
+            if len(known) == len(self.topics) == 1:
+                known = dict(zip(self.topics, known.values(), strict=True))
             cameras = {
-                name: read_camera(reader, topic, base_frame, placed.get(name))
+                name: read_camera(reader, topic, base_frame, placed.get(name), known.get(name))
                 for name, topic in self.topics.items()
             }
             latitude, longitude = first_fix(reader)
@@ -77,7 +89,8 @@ class BagImages:
                     raise
                 self.track = PoseBuffer(max_gap_ns)
                 self.pose_fault = str(error)
-            self.odometry = read_odometry_topic(reader)
+            self._side_topics = {name: topics[0] for name, topics in side_topics(reader).items()}
+            self.odometry, self._usable = self._read_odometry(reader)
             held = reader.topics()
             self._total = sum(held[topic].count for topic in self.topics.values())
         self.info = DatasetInfo(
@@ -96,23 +109,55 @@ class BagImages:
         camera_of = {topic: camera for camera, topic in self.topics.items()}
         weather: str | None = None
         place: tuple[float, float] | None = None
+        recorded = 0  # odometry messages
         with BagReader(self.bag) as reader:
-            side_topics = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
-            side_topics += reader.topics_of(messages.FIX)
-            for raw, message in reader.messages([*camera_of, *side_topics]):
+            for raw in reader.raw([*camera_of, *self._side_topics.values()]):
+                if raw.type == messages.ODOMETRY:
+                    recorded += 1
+                    continue
+                message = reader.decode(raw)
                 if raw.topic in camera_of:
-                    camera = camera_of[raw.topic]
-                    stamp_ns = messages.stamp_ns(message)
-                    pose = self._map_from_camera(camera, stamp_ns)
-                    yield BagImage(camera, raw.topic, stamp_ns, message, pose, weather, place)
+                    camera, stamp_ns = camera_of[raw.topic], messages.stamp_ns(message)
+                    yield BagImage(
+                        camera=camera,
+                        topic=raw.topic,
+                        stamp_ns=stamp_ns,
+                        message=message,
+                        map_from_camera=self._map_from_camera(camera, stamp_ns),
+                        weather=weather,
+                        place=place,
+                        odometry=self._usable[recorded],
+                    )
                 elif raw.type == messages.FIX:
                     place = place_of(message) or place
                 elif is_weather(message.data):
                     weather = message.data or None
 
+    def _read_odometry(
+        self, reader: BagReader
+    ) -> tuple[tuple[np.ndarray, list[Transform]] | None, list[int]]:
+        """Usable odometry, and how many of the first 0, 1, 2… messages are usable."""
+        if ODOM not in self._side_topics:
+            return None, [0]
+        stamps, poses = read_odometry(reader, self._side_topics[ODOM])
+        usable = np.array([pose is not None for pose in poses])
+        counts = [0, *np.cumsum(usable).tolist()]
+        return (stamps[usable], [pose for pose in poses if pose is not None]), counts
+
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
         base = self.track.at(stamp_ns)
         return None if base is None else base @ self.info.cameras[camera].base_from_camera
+
+
+def side_topics(reader: BagReader) -> dict[str, list[str]]:
+    """Topics of WEATHER, FIX and ODOM that were recorded; the first of each is used."""
+    odometry = reader.topics_of(messages.ODOMETRY)
+    found = {
+        WEATHER: [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")],
+        FIX: reader.topics_of(messages.FIX),
+        ODOM: sorted(odometry, key=lambda topic: topic != "/odom"),
+    }
+    return {name: topics for name, topics in found.items() if topics}
 
 
 def first_fix(reader: BagReader) -> tuple[float | None, float | None]:

@@ -83,18 +83,22 @@ def choose_pose_topic(reader: BagReader, map_frame: str, base_frame: str) -> str
     )
 
 
-def read_odometry_topic(reader: BagReader) -> tuple[np.ndarray, list[Transform]] | None:
-    """Stamps (int64 [N], strictly increasing) and odom_from_base of the first Odometry topic."""
-    topics = reader.topics_of(messages.ODOMETRY)
-    if not topics:
-        return None
+def read_odometry(reader: BagReader, topic: str) -> tuple[np.ndarray, list[Transform | None]]:
+    """Stamps int64 [N] and odom_from_base of all messages in recorded order.
+
+    None for a message whose pose or twist is not finite.
+    """
     stamps: list[int] = []
-    poses: list[Transform] = []
-    for _, message in reader.messages(["/odom" if "/odom" in topics else topics[0]]):
+    poses: list[Transform | None] = []
+    for _, message in reader.messages([topic]):
+        twist = message.twist.twist
+        speeds = [getattr(v, axis) for v in (twist.linear, twist.angular) for axis in "xyz"]
+        pose = None
         with suppress(GeometryError):
-            poses.append(_pose_of(message))
-            stamps.append(messages.stamp_ns(message))
-    return sort_by_stamp(stamps, poses) if len(poses) > 1 else None
+            pose = _pose_of(message) if np.isfinite(speeds).all() else None
+        stamps.append(messages.stamp_ns(message))
+        poses.append(pose)
+    return np.array(stamps, dtype=np.int64), poses
 
 
 def read_base_from_camera(

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map that grows on a worker thread while the vehicle drives."""
+"""Incremental map building on a worker thread while the vehicle drives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -23,13 +24,13 @@ from disam_ros.nodes.conversions import image_from_message
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.worker import Worker
 
-QUEUE = 16  # posed images that wait for the encoder; the oldest give way
+QUEUE = 16  # posed images that wait for the encoder; the oldest are dropped
 SLOT = "images"
 
 
 @dataclass(frozen=True)
 class PosedMessage:
-    """An image message and where the vehicle was."""
+    """An image message with its stamp [ns] and vehicle pose."""
 
     stamp_ns: int
     message: Image | CompressedImage
@@ -37,21 +38,21 @@ class PosedMessage:
 
 
 class LiveMap:
-    """Loads the model at once; `begin` opens the map, `add` hands it images, `finish` completes it.
+    """Loads the model; `begin` opens the map, `add` queues images, `finish` completes it.
 
     Raises DisamError where the model or the output is at fault. After an error of the map itself
-    (disk full, half-built map of other settings) it takes no more images.
+    (disk full, half-built map of other settings) it accepts no more images.
     """
 
     def __init__(
-        self, config: MapBuilderNodeConfig, monitor: Monitor, log_error: Callable[[str], None]
+        self, config: MapBuilderNodeConfig, monitor: Monitor, logger: RcutilsLogger
     ) -> None:
         for name in ("output", "model"):
             if not getattr(config, name):
                 raise ConfigError(f"the parameter '{name}' is empty: set it to a directory")
         if Path(config.output).exists():
             raise MapError(f"{config.output} exists; choose a new directory or remove it")
-        self._config, self._monitor, self._log_error = config, monitor, log_error
+        self._config, self._monitor, self._logger = config, monitor, logger
         self._device = select_device(config.device)
         self._model = load_model(config.model)
         monitor.fact("device", describe_device(self._device))
@@ -59,24 +60,25 @@ class LiveMap:
         monitor.fact("output", config.output)
         self._builder: MapBuilder | None = None
         self._base_from_camera = Transform.identity()
-        self._end = ""  # why no more images are taken
+        self._end = ""  # why no more images are accepted
         self._complete = False
         self._worker: Worker[PosedMessage | Future] = Worker(self._work, self._failed, QUEUE)
 
     @property
     def begun(self) -> bool:
-        """Whether images can be added or could have been."""
+        """Whether `begin` was called."""
         return self._builder is not None or bool(self._end)
 
     def begin(self, camera: Camera, map_frame: str) -> int:
-        """Open the map, or the part a killed build left; returns how many images it holds."""
+        """Open the map, or resume the half-built one; returns the number of images in it."""
         config = self._config
-        latitude, longitude = (
-            None if v != v else v
-            for v in (config.latitude, config.longitude)  # nan: unknown
-        )
         info = DatasetInfo(
-            "live", {config.camera: camera}, map_frame, latitude, longitude, "map_builder node"
+            name="live",
+            cameras={config.camera: camera},
+            map_frame=map_frame,
+            latitude=None if math.isnan(config.latitude) else config.latitude,
+            longitude=None if math.isnan(config.longitude) else config.longitude,
+            origin="map_builder node",
         )
         source = f"live {config.camera}"
         self._base_from_camera = camera.base_from_camera
@@ -99,7 +101,7 @@ class LiveMap:
         self._worker.offer(SLOT, answer)
 
     def close(self) -> str:
-        """Make everything kept so far survive; returns what to tell the user."""
+        """Save the images so far; returns a message for the log."""
         self._worker.stop()
         if self._builder is None:
             return self._end or "no image came: there is no map"
@@ -109,11 +111,11 @@ class LiveMap:
                 builder.commit()
         return (
             f"{count} images are safe in {self._config.output}.part, NOT yet a map: start again "
-            "with the same parameters to go on, call ~/finish to complete it"
+            "with the same parameters to resume, call ~/finish to complete it"
         )
 
     def _work(self, item: PosedMessage | Future) -> None:
-        """On the worker thread."""
+        """Encode an image or complete the map. On the worker thread."""
         if isinstance(item, Future):
             item.set_result(self._finish())
             return
@@ -149,12 +151,11 @@ class LiveMap:
         if isinstance(error, MapError):
             self._break(error)
             return
-        self._monitor.count("build errors")
         text = f"an image failed: {error or type(error).__name__}"
-        if self._monitor.problem("build", text, ERROR):
-            self._log_error(text)
+        self._monitor.warn_once(self._logger, "build", text, level=ERROR)
+        self._monitor.count("build errors")
 
     def _break(self, error: DisamError) -> None:
         self._end = str(error)
-        self._monitor.problem("map", f"no more images are taken: {error}", ERROR, hold=None)
-        self._log_error(f"no more images are taken: {error}")
+        text = f"no more images are accepted: {error}"
+        self._monitor.warn_once(self._logger, "map", text, level=ERROR, hold=None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node that builds a map while the vehicle drives: images and poses in, a map directory out."""
+"""Node that builds a map while the vehicle drives, from images and interpolated poses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MapBuilderNode(Node):
         monitor = self._monitor = Monitor(f"{NAME}: map building")
         monitor.start_counts(*COUNTERS)
         given = from_parameter(config.base_from_camera, [config.camera])
-        self._map = LiveMap(config, monitor, self._log_error)
+        self._map = LiveMap(config, monitor, self.get_logger())
         self._stamps = StampChecker(self, monitor)
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
         self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
@@ -53,7 +53,7 @@ class MapBuilderNode(Node):
         self._extrinsics = Extrinsics(self, monitor, config.base_frame, fixed, use_tf)
         self._info: CameraInfo | None = None
         self._map_frame = ""
-        self._first_image: float | None = None  # monotonic seconds
+        self._first_image: float | None = None  # on the monotonic clock [s]
         self._diagnostics = DiagnosticsPublisher(self, lambda: monitor.status("building"))
         self._subscribe()
         self.create_service(
@@ -62,7 +62,7 @@ class MapBuilderNode(Node):
         self.get_logger().info(f"building {config.output}; call ~/finish to complete it")
 
     def close(self) -> None:
-        """Keep what was built."""
+        """Save what was built."""
         try:
             self.get_logger().info(self._map.close())
         except DisamError as error:
@@ -70,9 +70,7 @@ class MapBuilderNode(Node):
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
-        transport = config.image_transport
-        on_image = self._on_image
-        self._input = ImageInput(self, "image", transport, on_image, monitor)
+        self._input = ImageInput(self, "image", config.image_transport, self._on_image, monitor)
         subscribe(self, CameraInfo, "camera_info", self._on_camera_info, monitor, sensor_qos())
         qos = QoSProfile(depth=POSE_DEPTH, reliability=sensor_qos().reliability)
         if config.pose_source == "odom":
@@ -84,12 +82,12 @@ class MapBuilderNode(Node):
         self._info = self._info or info
 
     def _on_pose(self, message: PoseStamped) -> None:
-        self._take_pose(message.header, message.pose)
+        self._add_pose(message.header, message.pose)
 
     def _on_odometry(self, message: Odometry) -> None:
-        self._take_pose(message.header, message.pose.pose)
+        self._add_pose(message.header, message.pose.pose)
 
-    def _take_pose(self, header: Header, pose: Pose) -> None:
+    def _add_pose(self, header: Header, pose: Pose) -> None:
         self._monitor.count("poses received")
         self._map_frame = self._map_frame or header.frame_id
         try:
@@ -101,11 +99,10 @@ class MapBuilderNode(Node):
             if not self._track.add(conversions.stamp_to_ns(header), map_from_base):
                 raise GeometryError("it is not newer than the last; check the clock of its source")
         except GeometryError as error:
+            self._monitor.warn_once(self.get_logger(), "pose", f"a pose was refused: {error}")
             self._monitor.count("poses refused")
-            if self._monitor.problem("pose", f"a pose was refused: {error}"):
-                self.get_logger().warning(f"a pose was refused: {error}")
             return
-        self._hand_over()
+        self._add_posed_images()
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._monitor.mark("images in")
@@ -117,15 +114,14 @@ class MapBuilderNode(Node):
         full = len(self._waiting) == WAITING
         self._waiting.append((stamp_ns, message))
         if full:
+            missing = "a camera_info" if self._info is None else "poses with later stamps"
+            text = f"images wait in vain for {missing}"
+            self._monitor.warn_once(self.get_logger(), "poses", text)
             self._monitor.count("images without pose")
-            what = "a camera_info" if self._info is None else "poses with later stamps"
-            text = f"images wait in vain for {what}"
-            if self._monitor.problem("poses", text):
-                self.get_logger().warning(text)
-        self._hand_over()
+        self._add_posed_images()
 
-    def _hand_over(self) -> None:
-        """Give the map those images whose pose is known."""
+    def _add_posed_images(self) -> None:
+        """Add the waiting images whose pose can be interpolated to the map."""
         waited = time.monotonic() - (self._first_image or time.monotonic())
         if self._info is None and waited < self._config.camera_info_timeout:
             return
@@ -151,7 +147,7 @@ class MapBuilderNode(Node):
             camera = Camera(width, height, 0.0, 0.0, 0.0, 0.0, (), base_from_camera)
         count = self._map.begin(camera, self._map_frame)
         if count:
-            self.get_logger().info(f"going on with the {count} images of an interrupted build")
+            self.get_logger().info(f"resuming an interrupted build of {count} images")
 
     async def _on_finish(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         answer = Future(executor=self.executor)
@@ -160,9 +156,6 @@ class MapBuilderNode(Node):
         response.success, response.message = await answer
         self.get_logger().info(response.message)
         return response
-
-    def _log_error(self, text: str) -> None:
-        self.get_logger().error(text)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bag of what the running node answered to a drive, beside the truth."""
+"""Bag of a localizer's answers to a drive, with ground truth."""
 
 from __future__ import annotations
 
@@ -23,27 +23,26 @@ def write_answer_bag(
     source: ImageSource,
     images: tuple[Path | str, BagTopics] | None,
 ) -> None:
-    """Write the map's route, true poses where known, all that the node said, and the images.
+    """Write the map's route, ground truth where known, the node's messages, and the images.
 
-    route: map_from_base. source: of the true poses; cameras as in the map. images: the bag that was
-    played and its topics; None: without. Images that were compressed keep their bytes, others
-    become JPEGs. Log times are the stamps of the headers. Raises BagError.
+    route: map_from_base. source: of the ground truth; cameras as in the map. images: the played bag
+    and its topics; None: without. Compressed images keep their bytes, others become JPEGs. Log
+    times are the stamps of the headers. Raises BagError.
     """
     sent = {stamp_ns for stamp_ns in run.sent if stamp_ns}
     if sent:
         writer.route(min(sent), route)
         for stamp_ns, map_from_base in _truth(source, max(sent)):
             writer.ground_truth(stamp_ns, map_from_base)
-    for heard in run.messages:
-        writer.write_serialized(
-            heard.topic, heard.type, heard.data, heard.stamp_ns, messages.RELIABLE_QOS
-        )
+    for raw in run.messages:
+        writer.write_serialized(raw.topic, raw.type, raw.data, raw.stamp_ns, messages.RELIABLE_QOS)
     if images is not None:
-        _copy_images(writer, *images, sent)
+        bag, topics = images
+        _copy_images(writer, bag, topics, sent)
 
 
 def _truth(source: ImageSource, last_ns: int) -> Iterator[tuple[int, Transform]]:
-    """Stamps (ns) and map_from_base up to a moment: of the whole track, else of the images."""
+    """Stamps [ns] and map_from_base up to a stamp: of the whole track, else of the images."""
     if source.track is not None and len(source.track[0]):
         poses = zip(source.track[0].tolist(), source.track[1], strict=True)
         yield from ((stamp_ns, pose) for stamp_ns, pose in poses if stamp_ns <= last_ns)

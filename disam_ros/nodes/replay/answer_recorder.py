@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hears all that a running localizer answers, by image stamp."""
+"""Subscribes to a localizer and stores its outputs by image stamp."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rcl_interfaces.srv import GetParameters
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -23,19 +25,19 @@ from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer import answer_status
 
-DEPTH = 10_000  # messages that may wait to be heard
+DEPTH = 10_000  # messages that may wait for the executor
 DIAGNOSTICS = "/diagnostics"
 
 
 class AnswerRecorder:
-    """Listens from entering to leaving the context, while `wait` or another executor spins `node`.
+    """Records from entering to leaving the context, while `wait` or another executor spins `node`.
 
     domain_id: of ROS; None: that of the environment.
 
-    poses: `map_from_base` by image stamp (ns). covariances: [6, 6] as published. answers: the
-    key-values of ~/answer. outcomes: how many images had each outcome. diagnostics: the node's
-    last values by key. status: all it said last; None: not heard yet. messages: everything as it
-    came, with the stamps of the headers. last_answer: seconds of time.monotonic.
+    poses: `map_from_base` by image stamp [ns]. covariances: [6, 6] as published. answers:
+    key-values of ~/answer. outcomes: number of images by outcome. diagnostics: the node's last
+    values by key. status: its last status; None: none yet. messages: all of them serialized, with
+    the stamps of the headers. last_answer: on the monotonic clock [s].
     """
 
     def __init__(self, node_name: str = "localizer", domain_id: int | None = None) -> None:
@@ -49,6 +51,7 @@ class AnswerRecorder:
         self.messages: list[RawMessage] = []
         self.last_answer = 0.0
         self._counts: Counter[int] = Counter()
+        self._client: Client | None = None
 
     def __enter__(self) -> AnswerRecorder:
         self._context = rclpy.Context()
@@ -58,13 +61,13 @@ class AnswerRecorder:
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         own = f"/{self._node_name}"
-        self._listen(PoseStamped, f"{own}/pose", messages.POSE, self._on_pose)
+        self._record(PoseStamped, f"{own}/pose", messages.POSE, self._on_pose)
         kind = messages.POSE_WITH_COVARIANCE
         topic = f"{own}/pose_with_covariance"
-        self._listen(PoseWithCovarianceStamped, topic, kind, self._on_covariance)
+        self._record(PoseWithCovarianceStamped, topic, kind, self._on_covariance)
         kind = messages.DIAGNOSTICS
-        self._listen(DiagnosticArray, DIAGNOSTICS, kind, self._on_diagnostics)
-        self._listen(DiagnosticArray, f"{own}/answer", kind, self._on_answer)  # see Outputs
+        self._record(DiagnosticArray, DIAGNOSTICS, kind, self._on_diagnostics)
+        self._record(DiagnosticArray, f"{own}/answer", kind, self._on_answer)  # see Outputs
         return self
 
     def __exit__(
@@ -78,11 +81,11 @@ class AnswerRecorder:
         self._context.try_shutdown()
 
     def count(self, stamp_ns: int) -> int:
-        """How often an image with this stamp was answered."""
+        """Number of answers to images with this stamp [ns]."""
         return self._counts[stamp_ns]
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Listen until a condition holds; False after `timeout` seconds."""
+        """Record until a condition holds; False after the timeout [s]."""
         self._executor.add_node(self.node)  # a replay may have taken it
         end = time.monotonic() + timeout
         while not condition():
@@ -92,19 +95,29 @@ class AnswerRecorder:
             self._executor.spin_once(timeout_sec=min(left, 0.1))
         return True
 
+    def barrier(self) -> Callable[[], bool]:
+        """Whether the localizer has handled the messages that had reached it before this call.
+
+        Its executor runs the callbacks of topics before those of services.
+        """
+        if self._client is None:
+            name = f"/{self._node_name}/get_parameters"
+            self._client = self.node.create_client(GetParameters, name)
+        return self._client.call_async(GetParameters.Request(names=["use_sim_time"])).done
+
     def localizers(self) -> int:
-        """How many localizers of this name there are."""
+        """Number of localizers of this name."""
         return self.node.count_publishers(f"/{self._node_name}/answer")
 
-    def _listen(
-        self, message: type, topic: str, kind: str, heard: Callable[[int, Any], None]
+    def _record(
+        self, message: type, topic: str, kind: str, callback: Callable[[int, Any], None]
     ) -> None:
-        """Call `heard` with stamp (ns) and message of all that comes on a topic, and keep it."""
+        """Keep the messages of a topic, and call back with the stamp [ns] and message of each."""
 
         def on_bytes(data: bytes) -> None:
             stamp_ns = messages.serialized_stamp_ns(data)
             self.messages.append(RawMessage(topic, kind, stamp_ns, data))
-            heard(stamp_ns, deserialize_message(data, message))
+            callback(stamp_ns, deserialize_message(data, message))
 
         self.node.create_subscription(message, topic, on_bytes, QoSProfile(depth=DEPTH), raw=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which topics of a bag the localizer listens to. Needs no ROS: launch files ask, too."""
+"""Topics of a bag for the localizer. Needs no ROS, for the use in launch files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from disam_ros.datasets.bags import BagReader, messages
 from disam_ros.datasets.bags.cameras import IMAGE_TYPES, camera_name, find_image_topics, info_topic
+from disam_ros.datasets.bags.images import side_topics
 from disam_ros.errors import BagError, MapError
 
 logger = logging.getLogger(__name__)
@@ -16,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BagTopics:
-    """The images of one camera and what the bag tells beside them.
+    """The image topic of one camera, and the side topics of the localizer.
 
     camera: its name in the bag. mapped: its name in the map. image: its topic. transport: 'raw' or
-    'compressed'. images: how many there are. beside: the localizer's relative name → topic of the
+    'compressed'. images: their number. side_topics: the localizer's relative name → topic of the
     bag, of camera_info, weather, fix and odom where the bag has them.
     """
 
@@ -28,35 +29,35 @@ class BagTopics:
     image: str
     transport: str
     images: int
-    beside: dict[str, str]
+    side_topics: dict[str, str]
 
     @property
     def played(self) -> list[str]:
-        """The topics, that of the images last."""
-        return [*self.beside.values(), self.image]
+        """All topics, the image topic last."""
+        return [*self.side_topics.values(), self.image]
 
     @property
     def remappings(self) -> dict[str, str]:
         """The localizer's relative name → topic of the bag."""
         name = "image/compressed" if self.transport == "compressed" else "image"
-        return {**self.beside, name: self.image}
+        return {**self.side_topics, name: self.image}
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Of the localizer. Extrinsics are the map's, and no fix is lost on its way."""
+        """Parameters of the localizer: the map's extrinsics, and fixes that arrive reliably."""
         values = {
             "cameras": [self.mapped],
             "image_transport": self.transport,
             "use_tf": False,
             "use_sim_time": True,
         }
-        if "fix" in self.beside:
-            values[f"qos_overrides.{self.beside['fix']}.subscription.reliability"] = "reliable"
+        if "fix" in self.side_topics:
+            values[f"qos_overrides.{self.side_topics['fix']}.subscription.reliability"] = "reliable"
         return values
 
 
 def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> BagTopics:
-    """The topics of a bag that the localizer needs.
+    """Find the topics of a bag that the localizer uses.
 
     map_cameras: names of the map's cameras; where the map has only one, the bag's may have another
     name. camera: its name in the bag, or its image topic; empty: the bag's only camera.
@@ -65,16 +66,12 @@ def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> Ba
     with BagReader(bag) as reader:
         name, topic = _image_topic(reader, camera)
         held = reader.topics()
-        weather = [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")]
-        found = {
-            "camera_info": [t for t in [info_topic(topic)] if t in held],
-            "weather": weather,
-            "fix": reader.topics_of(messages.FIX),
-            "odom": reader.topics_of(messages.ODOMETRY),
-        }
+        found = side_topics(reader)
+        if (info := info_topic(topic)) in held:
+            found = {"camera_info": [info], **found}
     for what, topics in found.items():
         if len(topics) > 1:
-            logger.warning("%s: of %s the localizer hears the first as %s", bag, topics, what)
+            logger.warning("%s: of %s the localizer uses the first as %s", bag, topics, what)
     if name not in map_cameras and len(map_cameras) > 1:
         raise MapError(f"{bag}: camera '{name}' is none of the map's: {', '.join(map_cameras)}")
     return BagTopics(
@@ -83,7 +80,7 @@ def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> Ba
         image=topic,
         transport="compressed" if held[topic].type == messages.COMPRESSED_IMAGE else "raw",
         images=held[topic].count,
-        beside={what: topics[0] for what, topics in found.items() if topics},
+        side_topics={what: topics[0] for what, topics in found.items()},
     )
 
 

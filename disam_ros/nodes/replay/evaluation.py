@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates the running node: plays a bag to it and compares its answers with the true poses."""
+"""Evaluation of the running node on a bag with ground truth."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from disam_ros.nodes.replay.replay_drive import replay_drive
 
 
 def evaluate(config: ReplayEvaluationConfig) -> None:
-    """Play, judge and write as configured. Raises DisamError."""
+    """Replay, evaluate and write the results as configured. Raises DisamError."""
     for name in ("bag", "map", "model", "output"):
         if not getattr(config, name):
             raise ConfigError(f"the parameter '{name}' is empty")
     refuse_foreign(config.output)
     localizer = Localizer.open(config.map, config.model, LocalizerConfig(device="cpu"))
+    header = localizer.map.header
     drive = replay_drive(
         localizer.map,
         config.model,
         config.bag,
-        open_images(config.bag, localizer.map.header.map_frame),
-        Path(config.bag).stem,
-        config.rate,
-        config.camera,
+        source=open_images(config.bag, header.map_frame, mapped=header.cameras),
+        name=Path(config.bag).stem,
+        rate=config.rate,
+        camera=config.camera,
         record_to=config.record or None,
         record_images=config.record_images,
         start_node=config.start_node,

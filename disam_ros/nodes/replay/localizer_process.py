@@ -15,19 +15,14 @@ import yaml
 
 from disam_ros.errors import DisamError
 
-STOP_TIMEOUT = 20.0  # seconds until a node that does not end is killed
-
-
-def own_domain() -> int | None:
-    """A ROS domain for this process alone; None: ROS_DOMAIN_ID names one."""
-    return None if os.environ.get("ROS_DOMAIN_ID") else 1 + os.getpid() % 100
+STOP_TIMEOUT = 20.0  # time until a node that does not end is killed [s]
 
 
 @contextmanager
 def localizer_process(
     parameters: Mapping[str, object], remappings: Mapping[str, str], domain_id: int | None
 ) -> Iterator[subprocess.Popen]:
-    """A localizer node that is stopped at the end; it logs warnings to stderr.
+    """A localizer node that logs warnings to stderr and is stopped at the end.
 
     remappings: relative name → topic. domain_id: of ROS; None: that of the environment.
     """
@@ -52,7 +47,7 @@ def localizer_process(
 
 
 def require_alive(process: subprocess.Popen | None) -> None:
-    """Raise DisamError where a node has ended by itself; None: it is not ours."""
+    """Raise DisamError where a node has ended by itself. process: None: started elsewhere."""
     if process is not None and process.poll() is not None:
         raise DisamError(
             f"the localizer node ended with status {process.returncode}; its log above says why"
@@ -60,6 +55,6 @@ def require_alive(process: subprocess.Popen | None) -> None:
 
 
 def _yaml(value: object) -> str:
-    """A parameter's value in one line, text in quotes where it could be taken for a number."""
+    """A parameter's value as YAML in one line."""
     value = str(value) if isinstance(value, Path) else value
     return yaml.safe_dump([value], default_flow_style=True, width=float("inf")).strip()[1:-1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a rosbag2 recording into ROS with /clock, where `ros2 bag play` is not installed."""
+"""Replay of a rosbag2 recording with /clock, where `ros2 bag play` is not installed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def replay(config: ReplayNodeConfig, node: Node | None = None) -> int:
     Publishes /clock before every message and at least every 10 ms of wall time; rate 0 does not
     wait at all. Ends with the bag (`loop`: never), or cleanly on Ctrl-C. Every publisher is
     reliable, so that best-effort and reliable subscribers both match; latched (transient_local)
-    where the recording was. A recorded /clock and types that are not installed are left out, which
-    is logged.
+    where the recording was. A recorded /clock and types that are not installed are omitted with a
+    log message.
 
     node: publishes; None makes one. Raises BagError (bag unreadable, topic unknown, nothing to
     play).
@@ -64,7 +64,7 @@ def main(args: list[str] | None = None) -> int:
 
 @contextmanager
 def _given_or_own(node: Node | None) -> Iterator[Node]:
-    """The caller's node, or one of our own that is cleaned up."""
+    """The caller's node, or a new one that is destroyed at the end."""
     if node is not None:
         yield node
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag to a localizer node in its own process and hears its answers over DDS."""
+"""Replays a bag to a localizer node in its own process and records its answers over DDS."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
-from disam_ros.nodes.replay.localizer_process import localizer_process, own_domain, require_alive
+from disam_ros.nodes.replay.domain import own_domain
+from disam_ros.nodes.replay.localizer_process import localizer_process, require_alive
 from disam_ros.nodes.replay.player import Player
 
-START_TIMEOUT = 60.0  # seconds until the node must be active
-CONNECT_TIMEOUT = 30.0  # seconds until it must be connected to what plays the bag
-DRAIN_TIMEOUT = 30.0  # seconds for the last images after the bag ended
-SETTLE = 2.0  # seconds for the last messages
+START_TIMEOUT = 60.0  # time until the node must be active [s]
+CONNECT_TIMEOUT = 30.0  # time until it must be connected to the player [s]
+DRAIN_TIMEOUT = 30.0  # time for the last images after the bag ended [s]
+SETTLE_TIMEOUT = 10.0  # time for the last messages [s]
 
-COUNTS = ("images received", "images dropped", "images undecodable", "inference errors")
-COUNTS += ("places known", "places unknown")
-HANDLED = COUNTS[1:]  # what becomes of a received image
-ANSWERED = COUNTS[2:]  # what ~/answer tells of
+COUNTS = ("images received", "images dropped", "images undecodable", "images blind")
+COUNTS += ("inference errors", "places known", "places unknown")
+HANDLED = COUNTS[1:]  # outcomes of a received image
+ANSWERED = COUNTS[2:]  # those with a message on ~/answer
 
 
 @dataclass(frozen=True)
 class NodeRun:
-    """What the node answered, by image stamp (ns).
+    """Outputs of the node by image stamp [ns].
 
     poses: `map_from_base`. diagnostics: the node's last values by key. covariances: [6, 6] as
-    published. answers: the key-values of ~/answer. outcomes: how many images had each outcome.
-    sent: stamps of the images sent, in order. counts: the node's counters (COUNTS) of this run.
-    messages: all that was heard and carries a stamp. seconds: from the first image to the last
-    answer. late: images that were not answered in time at rate 0. interrupted: by Ctrl-C; the rest
-    of the bag was not played.
+    published. answers: the key-values of ~/answer. outcomes: number of images by outcome. sent:
+    stamps of the images sent, in order. counts: the node's counters (COUNTS) of this run. messages:
+    all that carry a stamp, serialized. seconds: from the first image to the last answer. late:
+    number of images that were not answered in time at rate 0. interrupted: by Ctrl-C; the rest of
+    the bag was not played.
     """
 
     poses: dict[int, Transform]
@@ -75,8 +76,8 @@ def run_node_on_bag(
     rate: speed relative to the recording; 0: every image once the last was answered. camera: its
     name in the bag, or its image topic. parameters: further ones of the node. It runs in a ROS
     domain of its own unless ROS_DOMAIN_ID is set.
-    Raises DisamError when the bag lacks the camera, the node does not start or ends early; its log
-    on stderr says why.
+    Raises DisamError when the bag lacks the camera, the node does not start or ends early; the
+    reason is in its log on stderr.
     """
     topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), camera)
     run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters)
@@ -96,8 +97,8 @@ def replay_to_node(
 ) -> NodeRun:
     """As `run_node_on_bag`, of known topics; Ctrl-C ends it early.
 
-    start_node: False plays to the localizer that runs in this ROS domain already and listens to
-    these topics; `map_dir`, `model_dir` and `parameters` then say nothing.
+    start_node: False replays to the localizer that runs in this ROS domain already and subscribes
+    to these topics; `map_dir`, `model_dir` and `parameters` are then unused.
     """
     domain_id, node = None, nullcontext(None)
     if start_node:
@@ -130,16 +131,20 @@ def _play(
         _require_node(recorder, process)
         return recorder.count(stamp_ns)
 
+    def deliver() -> Callable[[], bool]:
+        handled = recorder.barrier()
+        return lambda: _require_node(recorder, process) or handled()
+
     before = _counts(recorder)
     interrupted = False
     with BagReader(bag) as reader:
-        player = Player(recorder.node, reader, config, answers, _connected(recorder))
+        player = Player(recorder.node, reader, config, answers, _connected(recorder), deliver)
         try:
             with closing(player):
                 player.play()
             drained = _drained(recorder, len(player.sent), before)
             recorder.wait(lambda: _require_node(recorder, process) or drained(), DRAIN_TIMEOUT)
-            recorder.wait(lambda: _complete(recorder, before), SETTLE)
+            recorder.wait(lambda: _complete(recorder, before), SETTLE_TIMEOUT)
         except (KeyboardInterrupt, ExternalShutdownException):
             interrupted = True
     return NodeRun(
@@ -182,38 +187,45 @@ def _require_node(recorder: AnswerRecorder, process: subprocess.Popen | None) ->
 
 
 def _connected(recorder: AnswerRecorder) -> Callable[[], bool]:
-    """Whether the node tells, from now on, that images reach it and answers leave it."""
+    """Whether the node reports, from now on, matched image publishers and answer subscribers, and
+    has answered a request, so that it knows all publishers."""
     old = recorder.status
+    requests: list[Callable[[], bool]] = []  # a node drops answers to a client it does not know yet
 
     def connected() -> bool:
-        told = recorder.diagnostics
-        links = [int(told.get(key, 0)) for key in ("image publishers", "answer subscribers")]
-        return recorder.status is not old and min(*links, recorder.localizers()) > 0
+        facts = recorder.diagnostics
+        links = [int(facts.get(key, 0)) for key in ("image publishers", "answer subscribers")]
+        if recorder.status is old or min(*links, recorder.localizers()) == 0:
+            return False
+        requests.append(recorder.barrier())
+        return any(answered() for answered in requests)
 
     return connected
 
 
 def _drained(recorder: AnswerRecorder, sent: int, before: Mapping[str, int]) -> Callable[[], bool]:
-    """Whether the node tells that nothing is left to do.
+    """Whether the node reports that all images are processed.
 
-    Images may be lost on their way; then two messages must come that tell of no more.
+    Images may be lost in transport; then two more statuses must come without another image.
     """
-    heard = [recorder.status]
+    last, history = [recorder.status], []  # images received, status by status
 
     def drained() -> bool:
-        if recorder.status is not heard[-1]:
-            heard.append(recorder.status)
         counts = _counts(recorder, before)
         received, handled = counts["images received"], sum(counts[key] for key in HANDLED)
-        return handled >= received and (received >= sent or len(heard) > 2)
+        if recorder.status is not last[0]:
+            last[0] = recorder.status
+            history.append(received)
+        idle = len(history) > 2 and len(set(history[-3:])) == 1
+        return handled >= received and (received >= sent or idle)
 
     return drained
 
 
 def _complete(recorder: AnswerRecorder, before: Mapping[str, int]) -> bool:
-    """Whether all answers that the node tells of have come, and a pose of every known place."""
+    """Whether the answers are as many as the node has counted, with a pose of every known place."""
     counts = _counts(recorder, before)
-    if recorder.outcomes.total() < sum(counts[key] for key in ANSWERED):
+    if recorder.outcomes.total() != sum(counts[key] for key in ANSWERED):
         return False
     known = [s for s, values in recorder.answers.items() if values.get("outcome") == KNOWN]
     return all(s in recorder.poses and s in recorder.covariances for s in known)
@@ -221,5 +233,5 @@ def _complete(recorder: AnswerRecorder, before: Mapping[str, int]) -> bool:
 
 def _counts(recorder: AnswerRecorder, before: Mapping[str, int] | None = None) -> dict[str, int]:
     """The node's counters, less those of before."""
-    told, less = recorder.diagnostics, before or {}
-    return {key: int(told.get(key, 0)) - less.get(key, 0) for key in COUNTS}
+    facts, less = recorder.diagnostics, before or {}
+    return {key: int(facts.get(key, 0)) - less.get(key, 0) for key in COUNTS}

@@ -23,26 +23,27 @@ from disam_ros.datasets.bags.messages import serialized_stamp_ns
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.errors import BagError, DisamError
 
-CLOCK_PERIOD = 0.01  # seconds of wall time between two /clock messages, at most
+CLOCK_PERIOD = 0.01  # longest wall time between two /clock messages [s]
 CLOCK_TOPIC = "/clock"
 IMAGE_DEPTH = 10  # messages kept for subscribers that lag behind
 DEPTH = 100
 MAX_LATCHED = 1000
-ACK_TIMEOUT = 5.0  # seconds that subscribers get for the last messages
-ANSWER_TIMEOUT = 30.0  # seconds that an image may take at rate 0
+ACK_TIMEOUT = 5.0  # time that subscribers get for the last messages [s]
+ANSWER_TIMEOUT = 30.0  # time that an image may take at rate 0 [s]
 
 
 class Player:
-    """Publishers for the topics of a bag, and what paces them.
+    """Publishes the topics of a bag at the pace of the recording or of its consumer.
 
-    answers: tells how often an image with this stamp (ns) was answered, and may raise an error to
-    end the replay. At rate 0 nothing is published after an image until that number rises,
-    ANSWER_TIMEOUT at most; without `answers` rate 0 does not wait at all. ready: must become true,
-    and every topic must have a subscriber, within `start_delay` if it is given; otherwise playing
-    begins then in any case. The node's callbacks run in between.
+    answers: returns the number of answers to images with a stamp [ns]; may raise an error to end
+    the replay. At rate 0 nothing is published after an image until that number rises,
+    ANSWER_TIMEOUT at most; without `answers` rate 0 does not wait at all. deliver: called after
+    each other message at rate 0; returns whether the consumer has handled it, for which the player
+    then waits. ready: if given, it must become true, and every topic must have a subscriber, within
+    `start_delay`; otherwise playing begins then in any case. The node's callbacks run in between.
 
-    sent: stamps (ns) of the images published. first_image: when, in seconds of time.monotonic.
-    unanswered: images that took too long.
+    sent: stamps [ns] of the images published. first_image: its time on the monotonic clock [s].
+    unanswered: number of images that took too long.
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class Player:
         config: ReplayNodeConfig,
         answers: Callable[[int], int] | None = None,
         ready: Callable[[], bool] | None = None,
+        deliver: Callable[[], Callable[[], bool]] | None = None,
     ) -> None:
         self.published = 0
         self.sent: list[int] = []
         self.first_image = 0.0
         self.unanswered = 0
         self._node, self._reader, self._config = node, reader, config
-        self._answers, self._ready = answers, ready
+        self._answers, self._ready, self._deliver = answers, ready, deliver
         self._log = node.get_logger()
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
@@ -79,12 +81,12 @@ class Player:
         self._log.info(f"bag ended: {self.published} messages published")
 
     def close(self) -> None:
-        """Let go of the node; its publishers live as long as it does."""
+        """Release the node; its publishers live as long as it does."""
         self._executor.remove_node(self._node)
         self._executor.shutdown()
 
     def _create_publishers(self) -> dict[str, Publisher]:
-        """Recorded topic → publisher, for what is asked for and installed."""
+        """Recorded topic → publisher, for the wanted topics whose type is installed."""
         held = self._reader.topics()
         wanted = [topic for topic in self._config.topics if topic]
         for topic in wanted:
@@ -125,16 +127,16 @@ class Player:
         end = time.monotonic() + self._config.start_delay
         while (left := end - time.monotonic()) > 0:
             self._publish_clock(self._reader.start_ns)
-            if not self._lonely() and (self._ready is None or self._ready()):
+            if not self._unmatched() and (self._ready is None or self._ready()):
                 return
             self._executor.spin_once(timeout_sec=min(left, CLOCK_PERIOD))
         if self._ready is not None:
             raise DisamError(
                 f"after {self._config.start_delay:g} s nobody is connected to receive and answer "
-                f"images; topics without a subscriber: {', '.join(self._lonely()) or 'none'}"
+                f"images; topics without a subscriber: {', '.join(self._unmatched()) or 'none'}"
             )
 
-    def _lonely(self) -> list[str]:
+    def _unmatched(self) -> list[str]:
         """Topics without a subscriber."""
         return [t for t, p in self._publishers.items() if not p.get_subscription_count()]
 
@@ -158,6 +160,8 @@ class Player:
                 self._publish_image(message)
             else:
                 self._publish(message)
+                if self._deliver is not None and not self._config.rate:
+                    self._wait(self._deliver())
 
     def _publish(self, message: RawMessage) -> None:
         self._publishers[message.topic].publish(bytes(message.data))
@@ -172,14 +176,19 @@ class Player:
         self._publish(message)
         if self._answers is None or self._config.rate:
             return
+        if not self._wait(lambda: self._answers(stamp_ns) > before):
+            self.unanswered += 1
+            self._log.warning(f"no answer within {ANSWER_TIMEOUT:g} s to image {stamp_ns} ns")
+
+    def _wait(self, condition: Callable[[], bool]) -> bool:
+        """Run callbacks until a condition holds; False after ANSWER_TIMEOUT."""
         end = time.monotonic() + ANSWER_TIMEOUT
-        while self._answers(stamp_ns) == before:
+        while not condition():
             left = end - time.monotonic()
             if left <= 0:
-                self.unanswered += 1
-                self._log.warning(f"no answer within {ANSWER_TIMEOUT:g} s to image {stamp_ns} ns")
-                return
+                return False
             self._executor.spin_once(timeout_sec=min(left, 0.1))
+        return True
 
     def _wait_until(self, pacer: Pacer, stamp_ns: int) -> None:
         """Sleep until a message is due, with the clock running; at least run a callback."""

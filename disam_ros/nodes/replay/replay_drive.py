@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answers of the running node to a drive, as those of the localizer offline."""
+"""The running node's answers to a drive, in the form of offline evaluation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from scipy.spatial.transform import Rotation
+
+from disam_ros.camera import mount
 from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DisamError
@@ -24,7 +27,7 @@ from disam_ros.nodes.replay.answer_bag import write_answer_bag
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
 from disam_ros.nodes.replay.node_run import NodeRun, replay_to_node
 
-TOLERANCE_M, TOLERANCE_DEG = 1e-3, 0.1  # between a published pose and that of its map image
+TOLERANCE_M, TOLERANCE_DEG = 1e-3, 0.1  # between a published pose and its map image's
 
 
 def replay_drive(
@@ -42,10 +45,11 @@ def replay_drive(
 ) -> Drive:
     """Answers of the localizer node, over DDS, to the images of a bag.
 
-    source: the same images, with true poses where they are known. rate: speed relative to the
+    source: the same images, with ground truth where it is known. rate: speed relative to the
     recording; 0: every image once the last was answered, so that none is dropped. camera: its name
-    in the bag, or its image topic; empty: the bag's only one. parameters: of the node.
-    record_to: a bag to write, see `write_answer_bag`. start_node: see `replay_to_node`.
+    in the bag, or its image topic; empty: the bag's only one. parameters: of the node. A node that
+    is started gets the extrinsics of the source's camera where they are not the map's. record_to: a
+    bag to write, see `write_answer_bag`. start_node: see `replay_to_node`.
 
     The answers carry covariances as published, and as many map images as the node has candidates.
     Ctrl-C ends the drive early: the answers so far are kept and noted.
@@ -56,37 +60,62 @@ def replay_drive(
     record = nullcontext() if record_to is None else BagWriter(record_to, map_frame=frame)
     topics = find_topics(bag, place_map.cameras(), camera)
     source = _of_camera(source, topics)
-    base_from_camera = mapped_extrinsics(place_map.header.cameras, topics.mapped)
-    with record as writer:  # opened first: a path that cannot be written is told before the run
+    mapped = mapped_extrinsics(place_map.header.cameras, topics.mapped)
+    base_from_camera = mapped
+    if start_node:
+        base_from_camera = _recorded_extrinsics(source, topics) or mapped
+    if base_from_camera != mapped:
+        parameters = {"base_from_camera": _xyz_rpy(base_from_camera), **(parameters or {})}
+    with record as writer:  # opened first: a path that cannot be written is an error before the run
         run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters, start_node)
         if run.interrupted and not run.answers:
             raise KeyboardInterrupt
         _check_poses(place_map, run, base_from_camera)
-        drive = collect(place_map, source, name, lambda images: _answers(place_map, run, images))
+
+        def answers(images: ImageSource) -> Iterator[Answer]:
+            return _answers(place_map, run, images, base_from_camera)
+
+        drive = collect(place_map, source, name, answers)
         if writer is not None:
             rows = place_map.rows_of(topics.mapped)
             poses = [place_map.records[row].map_from_camera for row in rows]
-            route = [pose @ base_from_camera.inverse() for pose in poses]
+            route = [pose @ mapped.inverse() for pose in poses]
             images = (bag, topics) if record_images else None
             write_answer_bag(writer, run, route, drive.source, images)
     notes = drive.notes + _notes(run)
     return replace(drive, seconds=run.seconds, run=_figures(run, rate), notes=notes)
 
 
-def _answers(place_map: PlaceMap, run: NodeRun, source: ImageSource) -> Iterator[Answer]:
+def _recorded_extrinsics(source: ImageSource, topics: BagTopics) -> Transform | None:
+    """base_from_camera of the source's camera; None where it is unknown."""
+    found = mount(source.info.cameras, topics.camera)
+    return None if found == Transform.identity() else found
+
+
+def _xyz_rpy(pose: Transform) -> list[float]:
+    """x y z [m] roll pitch yaw [rad], as Transform.from_xyz_rpy takes them."""
+    angles = Rotation.from_quat(pose.quaternion).as_euler("xyz")
+    return [*pose.translation.tolist(), *angles.tolist()]
+
+
+def _answers(
+    place_map: PlaceMap, run: NodeRun, source: ImageSource, base_from_camera: Transform
+) -> Iterator[Answer]:
     """One answer per image; of an interrupted run up to the last that was answered."""
     last = len(run.sent)
     if run.interrupted:
         last = 1 + max((i for i, stamp in enumerate(run.sent) if stamp in run.answers), default=-1)
-    heard = set(run.sent[:last])
+    sent = set(run.sent[:last])
     for item in source.images:
-        if not run.interrupted or item.record.stamp_ns in heard:
-            yield _answer(place_map, run, item)
+        if not run.interrupted or item.record.stamp_ns in sent:
+            yield _answer(place_map, run, item, base_from_camera)
     if run.interrupted:
-        raise KeyboardInterrupt  # `collect` notes it
+        raise KeyboardInterrupt  # noted by `collect`
 
 
-def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
+def _answer(
+    place_map: PlaceMap, run: NodeRun, item: PosedImage, base_from_camera: Transform
+) -> Answer:
     stamp_ns = item.record.stamp_ns
     values = run.answers.get(stamp_ns, {}) if stamp_ns else {}
     outcome = values.get("outcome", MISSING)
@@ -94,7 +123,6 @@ def _answer(place_map: PlaceMap, run: NodeRun, item: PosedImage) -> Answer:
         return Answer(item.record, UNREADABLE if outcome == UNREADABLE else MISSING)
     ranking = tuple(place_map.records[i] for i in answer_status.ranked_ids(values))
     given = run.poses.get(stamp_ns)
-    base_from_camera = mapped_extrinsics(place_map.header.cameras, ranking[0].camera)
     return Answer(
         record=item.record,
         outcome=outcome,
@@ -146,8 +174,8 @@ def _of_camera(source: ImageSource, topics: BagTopics) -> ImageSource:
 
 
 def _figures(run: NodeRun, rate: float) -> dict[str, object]:
-    """What the run tells of itself; of the images sent, each is in one of the next counts."""
-    counts, told, outcomes = run.counts, run.diagnostics, run.outcomes
+    """Figures of the run; each image sent is in one of the counts after 'images sent'."""
+    counts, facts, outcomes = run.counts, run.diagnostics, run.outcomes
     answered = outcomes[KNOWN] + outcomes[UNKNOWN]
     figures: dict[str, object] = {
         "rate": rate,
@@ -164,17 +192,17 @@ def _figures(run: NodeRun, rate: float) -> dict[str, object]:
     if run.seconds:
         figures["images per second"] = round(answered / run.seconds, 1)
     for percentile in ("p50", "p99"):
-        if (key := f"{PUBLISHED} {percentile} (ms)") in told:
-            figures[f"latency {percentile} (ms)"] = float(told[key])
-    if "memory peak (MiB)" in told:
-        figures["memory peak (MiB)"] = float(told["memory peak (MiB)"])
+        if (key := f"{PUBLISHED} {percentile} (ms)") in facts:
+            figures[f"latency {percentile} (ms)"] = float(facts[key])
+    if "memory peak (MiB)" in facts:
+        figures["memory peak (MiB)"] = float(facts["memory peak (MiB)"])
     return figures
 
 
 def _notes(run: NodeRun) -> list[str]:
     notes = []
     if 0 in run.sent:
-        notes.append(f"{run.sent.count(0)} images carry no stamp: their answers cannot be told")
+        notes.append(f"{run.sent.count(0)} images carry no stamp: their answers cannot be assigned")
     if run.late:
         notes.append(f"{run.late} images were not answered in time")
     if run.outcomes[FAILED]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ROS domain that no other test process on this machine uses."""
+"""ROS domains that no other process of this user takes at the same time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
+from disam_ros.errors import DisamError
+
 DOMAINS = 100  # the ports of domains above 101 lie among Linux's ephemeral ports
 _locks: list[TextIO] = []  # held until this process ends
 
 
 def claim_domain() -> int:
-    """A domain id in 1..100, reserved by a lock file until this process ends.
+    """A domain id in 1…100, reserved by a lock file until this process ends.
 
-    Raises RuntimeError where all are taken.
+    Raises DisamError where all are taken.
     """
     folder = Path(tempfile.gettempdir()) / f"disam_ros_domains_{os.getuid()}"
     folder.mkdir(exist_ok=True)
@@ -30,4 +32,9 @@ def claim_domain() -> int:
             continue
         _locks.append(lock)
         return number
-    raise RuntimeError(f"all {DOMAINS} ROS domains are taken; their locks are in {folder}")
+    raise DisamError(f"all {DOMAINS} ROS domains are taken; their locks are in {folder}")
+
+
+def own_domain() -> int | None:
+    """A ROS domain for this process alone; None: ROS_DOMAIN_ID names one."""
+    return None if os.environ.get("ROS_DOMAIN_ID") else claim_domain()

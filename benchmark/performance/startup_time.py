@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a localizer node takes from its start to its first pose."""
+"""Time of a localizer node from its start to its first pose."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from std_msgs.msg import Header
 from disam_ros.errors import DisamError
 from disam_ros.nodes import conversions
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
-from disam_ros.nodes.replay.localizer_process import localizer_process, own_domain, require_alive
+from disam_ros.nodes.replay.domain import own_domain
+from disam_ros.nodes.replay.localizer_process import localizer_process, require_alive
 
-PERIOD = 0.05  # seconds between two images
+PERIOD = 0.05  # time between two images [s]
 TOPIC = "camera/image_raw"
 
 
 def seconds_to_first_pose(
     map_dir: Path | str, model_dir: Path | str, image: np.ndarray, timeout: float = 60.0
 ) -> float:
-    """Start a node in a process of its own, show it an image (uint8 RGB) over and over, wait.
+    """Seconds from the start of a node to its pose of an image, uint8 RGB, that is sent repeatedly.
 
-    Raises DisamError where the node ends or no pose comes in time.
+    timeout: [s]. Raises DisamError where the node ends or no pose comes in time.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     domain_id = own_domain()
