@@ -53,10 +53,10 @@ class PoseWithCovariance:
 
 
 def offset(truth: Transform, answer: Transform) -> NDArray[np.float64]:
-    """What a covariance [6, 6] is of: truth less answer, [6], both poses of one frame in the map.
+    """Error [6] of a pose, truth minus answer, about the axes of their common frame (REP-103).
 
-    Order x y z rotX rotY rotZ: metres, and the rotation vector that turns the answer into the truth
-    about the map's axes (REP-103), radians.
+    Order x y z rotX rotY rotZ: metres, and the rotation vector [rad] that turns the answer into the
+    truth. Covariances [6, 6] are of these errors.
     """
     turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
     return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])

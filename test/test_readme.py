@@ -138,7 +138,7 @@ def test_every_link_leads_somewhere():
 def test_every_source_file_in_the_docs_exists():
     for page, text in PAGES.items():
         named = re.findall(
-            r"`((?:disam_ros|training|benchmark|demo|config|launch)/[\w./]+\.\w+)`", text
+            r"`((?:disam_ros|training|benchmark|demo|config|launch|test)/[\w./]+\.\w+)`", text
         )
         missing = [path for path in named if not (ROOT / path).exists()]
         assert missing == [], page

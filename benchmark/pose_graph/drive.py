@@ -73,14 +73,15 @@ def load_drive() -> EncodedDrive:
 
 def _encode(drive: Dataset) -> None:
     localizer = Localizer.open(KEPT / "map", MODEL, LocalizerConfig(device="cpu"))
-    found = [
-        localizer.localize(image.read(drive.path(record)), domain=record.domain)
+    queries = [
+        localizer.query(image.read(drive.path(record)), domain=record.domain)
         for record in drive.records
     ]
+    best = [localizer.answer(query).best for query in queries]
     np.savez(
         KEPT / "encoded.npz",
-        coarse=np.stack([f.coarse for f in found]),
-        fine=np.stack([f.features.numpy().ravel() for f in found]).astype(np.float16),
-        ids=np.array([f.best.record.id for f in found]),
-        scores=np.array([f.best.fine_score for f in found]),
+        coarse=np.stack([query.coarse for query in queries]),
+        fine=np.stack([query.fine.numpy().ravel() for query in queries]).astype(np.float16),
+        ids=np.array([candidate.record.id for candidate in best]),
+        scores=np.array([candidate.fine_score for candidate in best]),
     )

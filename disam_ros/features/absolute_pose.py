@@ -75,7 +75,7 @@ def solve_pnp(points: Floats, bearings: Floats, tolerance: float, sigma: float) 
 def _refine(
     pose: Transform, points: Floats, bearings: Floats, tolerance: float, sigma: float
 ) -> Solution | None:
-    """Robust least squares on the inliers, selected anew in each round; the covariance is the
+    """Robust least squares on the inliers, selected again in each round; the covariance is the
     inverse normal matrix, scaled by the residuals."""
     for _ in range(ROUNDS):
         errors = np.linalg.norm(_reprojection(pose, points, bearings)[0], axis=1)

@@ -39,7 +39,7 @@ def inverse_depths(
     return np.where(good, [inverse, squared / (sigma * ahead) ** 2], 0.0)
 
 
-def fuse_inverse_depths(found: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
+def fuse_depths(found: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
     """Depths float64 [count] fused from several images, each [2, count] of inverse_depths.
 
     nan where their standard deviation exceeds MAX_RELATIVE_SIGMA. Measurements that contradict the

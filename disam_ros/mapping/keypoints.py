@@ -23,7 +23,7 @@ from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import MapError
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import DESCRIPTOR_BYTES, match, open_features
-from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_inverse_depths, inverse_depths
+from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_depths
 from disam_ros.files import file_sha256
 from disam_ros.geometry import Transform
 
@@ -166,7 +166,7 @@ def fill_depths(
             there_from_here = transforms[other].inverse() @ transforms[index]
             sigma = PIXEL_SIGMA / camera.fx
             found.append(inverse_depths(bearings, matched, there_from_here, sigma))
-        table[row]["depths"][: len(here)] = fuse_inverse_depths(found, len(here))
+        table[row]["depths"][: len(here)] = fuse_depths(found, len(here))
 
 
 def _depths_at(

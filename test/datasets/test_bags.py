@@ -2,7 +2,9 @@
 """Laws of reading and writing bags, on small bags made here. No ROS needed."""
 
 import logging
+import math
 import signal
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +27,10 @@ from disam_ros.datasets.bags import (
 )
 from disam_ros.datasets.bags.cameras import camera_name, find_image_topics
 from disam_ros.datasets.bags.image_messages import KNOWN_ENCODINGS, to_rgb
+from disam_ros.datasets.bags.poses import forward_camera
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.keyframes import KeyframeSelector
+from disam_ros.datasets.sources import open_images
 from disam_ros.errors import BagError, DatasetError, ImageError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 from disam_ros.image import encode_jpeg
@@ -415,6 +419,50 @@ def test_a_bag_without_poses_says_what_it_holds(tmp_path):
         pytest.raises(BagError, match=r"holds no poses.*/weather \(std_msgs/msg/String\)"),
     ):
         read_poses(reader)
+
+
+# --- What a vehicle hears ---------------------------------------------------------------------
+
+
+def test_odometry_comes_as_recorded_and_images_know_how_much_came_before(tmp_path):
+    """Stamps may go back; poses and twists that are not finite are left out."""
+    seconds, speeds = (0, 2, 1, 3, 4), (1.0, 1.0, math.nan, 1.0, 1.0)
+    with BagWriter(tmp_path / "bag") as bag:
+        for at, (second, speed) in enumerate(zip(seconds, speeds, strict=True)):
+            pose, stamp = pose_at(second), START + second * SECOND
+            message = messages.odometry(stamp, "odom", "base_link", pose, speed, 0.0)
+            bag.write("/odom", message, START + at * SECOND, messages.RELIABLE_QOS)
+            bag.raw_image("front", START + at * SECOND + 1, picture())
+    source = open_images(tmp_path / "bag", "map")
+    stamps, poses = source.odometry
+    assert stamps.tolist() == [START + second * SECOND for second in (0, 2, 3, 4)]
+    assert poses == [pose_at(second) for second in (0, 2, 3, 4)]
+    assert [item.odometry for item in source.images] == [1, 2, 2, 3, 4]
+
+
+def test_a_fix_counts_from_when_it_was_recorded(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        for at in (0, 2):
+            bag.raw_image("front", START + at, picture())
+        bag.fix(START + 1, 47.0, 8.5)
+    source = open_images(tmp_path / "bag", "map")
+    assert [item.place for item in source.images] == [None, (47.0, 8.5)]
+    assert (source.info.latitude, source.info.longitude) == (47.0, 8.5)
+
+
+def test_what_a_bag_does_not_say_of_its_camera_is_as_in_the_map(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.raw_image("other", START, picture())
+    assert open_images(tmp_path / "bag", "map", mapped={"front": CAMERA}).info.cameras == {
+        "other": CAMERA
+    }
+    assumed = open_images(tmp_path / "bag", "map").info.cameras["other"]
+    assert (assumed.fx, assumed.base_from_camera) == (32.0, forward_camera())
+    with BagWriter(tmp_path / "described") as bag:
+        bag.camera_info("front", START, replace(CAMERA, fx=20.0))
+        bag.raw_image("front", START, picture())
+    own = open_images(tmp_path / "described", "map", mapped={"front": CAMERA}).info.cameras["front"]
+    assert (own.fx, own.base_from_camera) == (20.0, CAMERA.base_from_camera)
 
 
 # --- Bag ↔ dataset ---------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from disam_ros.config import MapBuilderConfig, VerifyConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, MapError
 from disam_ros.features.absolute_pose import essential_pose, solve_pnp
-from disam_ros.features.triangulation import fuse_inverse_depths, inverse_depths
+from disam_ros.features.triangulation import fuse_depths, inverse_depths
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization import verification
 from disam_ros.localization.verification import (
@@ -141,14 +141,14 @@ def test_inverse_depths_are_exact_without_noise_and_refuse_what_cannot_be():
     assert np.allclose(inverse[2:], 1 / points[2:, 2])
     assert (precision[:2] == 0).all() and (precision[2:] > 0).all()
     still = inverse_depths(here, here, Transform.identity(), NOISE)
-    assert np.isnan(fuse_inverse_depths([still], 50)).all()  # no parallax, no depth
+    assert np.isnan(fuse_depths([still], 50)).all()  # no parallax, no depth
 
 
 def test_an_image_that_contradicts_the_most_precise_one_is_left_out():
     good, close = np.array([[0.1], [1e6]]), np.array([[0.1005], [1e5]])
     wrong = np.array([[0.2], [1e5]])
-    assert fuse_inverse_depths([wrong, good], 1) == pytest.approx(10.0)
-    assert 9.9 < fuse_inverse_depths([good, close], 1)[0] < 10.0
+    assert fuse_depths([wrong, good], 1) == pytest.approx(10.0)
+    assert 9.9 < fuse_depths([good, close], 1)[0] < 10.0
 
 
 def test_triangulated_depths_are_those_of_the_scene(world):

@@ -40,9 +40,11 @@ from disam_ros.nodes.replay.replay_drive import replay_drive
 
 SECOND = 10**9
 PERIOD, ODOMETRY_PERIOD = 0.5, 0.05  # of images and odometry [s]
+PHASE = 0.013  # of odometry against images [s]
 LATENCY = 0.12  # from an image's stamp to its recording [s]: newer odometry is recorded before it
 APART = 60.0  # between two parts of a bag [s]
 MIDNIGHT, NOON = (48.0, 11.0), (0.0, -150.0)  # where it is night and day at START_S
+IDENTITY = Transform.identity()
 BLACK = np.zeros((48, 64, 3), np.uint8)
 MODES = {
     "single image": {"score_threshold": 0.9},
@@ -85,9 +87,18 @@ class Recording:
         for index in range(count):
             self.image(PERIOD * index, seen(index) if seen else texture(index % LAP))
 
-    def motion(self, begin: float, end: float, **changes: object) -> None:
-        for at in np.arange(begin, end, ODOMETRY_PERIOD):
-            self.odometry(float(at), pose_at(float(at)), **changes)
+    def motion(
+        self,
+        begin: float,
+        end: float,
+        frame: Transform = IDENTITY,
+        delay: float = 0.0,
+        shift: float = 0.0,
+    ) -> None:
+        """Odometry between two moments; frame: odometry's, in that of before; delay: until it is
+        recorded; shift: of its stamps, into the past."""
+        for at in np.arange(begin + PHASE, end, ODOMETRY_PERIOD).tolist():
+            self.odometry(at, frame @ pose_at(at - delay), stamp=at - delay - shift)
 
     def drive(self, count: int, seen: Callable[[int], np.ndarray] | None = None) -> None:
         """Images and odometry."""
@@ -107,8 +118,8 @@ class Recording:
 
 
 def pose_at(at: float) -> Transform:
-    """odom_from_base on the ring."""
-    return MAP_FROM_ODOM.inverse() @ ring(at / PERIOD)
+    """odom_from_base on the ring, at a speed that changes."""
+    return MAP_FROM_ODOM.inverse() @ ring(at / PERIOD + 0.2 * np.sin(5.0 * at))
 
 
 def normal(recording):
@@ -135,8 +146,8 @@ def repeated_without_odometry(recording):
 
 
 def repeated_at_rest(recording):
-    for at in np.arange(-PERIOD, 4.5, ODOMETRY_PERIOD):
-        recording.odometry(float(at), pose_at(1.5))
+    for at in np.arange(-PERIOD, 4.5, ODOMETRY_PERIOD).tolist():
+        recording.odometry(at, pose_at(1.5))
     recording.images(9, lambda index: texture(3))
 
 
@@ -147,8 +158,7 @@ def other_places(recording):
 def odometry_that_jumps(recording):
     recording.motion(-PERIOD, 1.7)
     far = Transform.from_xyz_rpy([900.0, 900.0, 0.0, 0.0, 0.0, 2.0])
-    for at in np.arange(1.7, 4.0, ODOMETRY_PERIOD):
-        recording.odometry(float(at), far @ pose_at(float(at)))
+    recording.motion(1.7, 4.0, frame=far)
     recording.images(8)
 
 
@@ -160,14 +170,12 @@ def odometry_that_stops(recording):
 
 def odometry_whose_stamps_go_back(recording):
     recording.motion(-PERIOD, 1.7)
-    for at in np.arange(1.7, 4.0, ODOMETRY_PERIOD):
-        recording.odometry(float(at), pose_at(float(at)), stamp=float(at) - 0.4)
+    recording.motion(1.7, 4.0, shift=0.4)
     recording.images(8)
 
 
 def odometry_that_arrives_late(recording):
-    for at in np.arange(-PERIOD, 4.0, ODOMETRY_PERIOD):
-        recording.odometry(float(at), pose_at(float(at) - 0.3), stamp=float(at) - 0.3)
+    recording.motion(-PERIOD, 4.0, delay=0.3)
     recording.images(8)
 
 

@@ -111,12 +111,12 @@ def autoware(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     """Autoware's slot /sensing/gnss/pose_with_covariance, and its service to initialize."""
     found = malformed(pose) + _frame(pose, "map")
     if not parameters.get("gnss_enabled", True):
-        found.append("gnss_enabled is false: the slot that our poses fill is not looked at")
+        found.append("gnss_enabled is false: the slot that our poses fill is not read")
     return found
 
 
 def slam_toolbox(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
-    """slam_toolbox, topic initialpose: frame and covariance are not looked at."""
+    """slam_toolbox, topic initialpose: frame and covariance are not read."""
     found = malformed(pose) + _frame(pose, parameters.get("map_frame", "map"))
     if parameters.get("mode") != "localization":
         found.append("mode is not 'localization': initial poses are not taken while mapping")
