@@ -39,19 +39,18 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     """Build a config dataclass; unknown keys, wrong types and values out of range are errors.
 
     A dataclass may list keys of earlier versions in `REMOVED`: key → replacement.
-    Raises ConfigError naming the key, what was expected and what was found.
+    Raises ConfigError naming the key, what was expected and what was found; of removed keys all.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where or cls.__name__}: expected key: value pairs, got {values!r}")
+    if removed := _removed(cls, values, where):
+        raise ConfigError("\n".join(removed))
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = get_type_hints(cls)
-    removed: dict[str, str] = getattr(cls, "REMOVED", {})
     arguments = {}
     for key, value in values.items():
         name = f"{where}.{key}" if where else key
         if key not in fields:
-            if key in removed:
-                raise ConfigError(f"setting '{name}' is gone since 0.2: {removed[key]}")
             near = get_close_matches(key, fields, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"unknown setting '{name}'; {hint}")
@@ -60,6 +59,20 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         else:
             arguments[key] = _checked(value, hints[key], fields[key].metadata, name)
     return cls(**arguments)
+
+
+def _removed(cls: type, values: dict[str, Any], where: str) -> list[str]:
+    """A sentence for each key, in this dataclass and those below it, that was removed."""
+    removed: dict[str, str] = getattr(cls, "REMOVED", {})
+    fields = {f.name for f in dataclasses.fields(cls)}
+    hints, found = get_type_hints(cls), []
+    for key, value in values.items():
+        name = f"{where}.{key}" if where else key
+        if key in removed:
+            found.append(f"setting '{name}' is gone since 0.2: {removed[key]}")
+        elif key in fields and dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
+            found += _removed(hints[key], value, name)
+    return found
 
 
 def from_yaml(cls: type[T], path: Path | str) -> T:

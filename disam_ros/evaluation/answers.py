@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a localizer answers to many images, and answers.csv."""
+"""Query results of a drive, and answers.csv."""
 
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +15,10 @@ from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ConfigError
 from disam_ros.evaluation.prior_trials import Trial, check_noises, trials
 from disam_ros.geometry import Transform
-from disam_ros.localization import answer as localization
-from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE
+from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
-
-logger = logging.getLogger(__name__)
-
 
 ANSWER_COLUMNS = (
     *("path", "stamp_ns", "domain", "matched_id", "matched_source", "score"),
@@ -32,21 +27,21 @@ ANSWER_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was said of one image. The best match is told also where the place is unknown.
+class QueryResult:
+    """The result of one query image, known or not.
 
-    record: the image; its `map_from_camera` is the true pose, its `domain` the condition it was
-    taken in. ranking: map images, best first: the candidates in their order, then further ones by
-    coarse score; the nearest to the estimate first, where a sequence is followed. pose: the answer,
-    map_from_camera, known or not. covariance: [6, 6] of map_from_base. prior: what a prior of the
-    place did (prior.py); empty without one. trials: what made-up priors would have done.
+    record: the image with its ground truth: `map_from_camera`, and `domain`, the condition it was
+    taken in. ranking: retrieved map images, best first: the candidates in their order, then others
+    by coarse score; with sequence tracking the map image of the estimate first. pose:
+    map_from_camera, estimated. covariance: [6, 6] of map_from_base. prior: effect of a position
+    prior (prior.py); empty without one. trials: results with simulated priors.
     """
 
     record: ImageRecord
     outcome: str  # KNOWN, UNKNOWN, UNREADABLE or MISSING
-    domain: str = ""  # whose encoders were used
+    domain: str = ""  # of the encoders that were used
     domain_reason: str = ""
-    score: float = float("nan")  # fine similarity of the best, or the estimate's probability
+    score: float = float("nan")  # confidence: fine similarity, or probability of a sequence
     ranking: tuple[ImageRecord, ...] = ()
     pose: Transform | None = None
     covariance: np.ndarray | None = None
@@ -61,7 +56,7 @@ class Answer:
 
     @property
     def map_from_camera(self) -> Transform | None:
-        """The answered pose; None unless the place is known."""
+        """The estimated pose; None unless the place is known."""
         return self.pose if self.outcome == KNOWN else None
 
 
@@ -72,8 +67,8 @@ def localize_all(
     believe_domains: bool = False,
     ranks: int = 1,
     prior_noises: Sequence[float] = (),
-) -> Iterator[Answer]:
-    """Localize the images of a drive in order; those that cannot be read are logged.
+) -> Iterator[QueryResult]:
+    """Localize the images of a drive in order; unreadable ones are logged.
 
     images, believe_domains: as of `localize_drive`. ranks: length of the ranking, at least the
     number of candidates. prior_noises: standard deviations [m] of simulated priors to try. Raises
@@ -82,24 +77,21 @@ def localize_all(
     check_noises(prior_noises)
     if (source_of_prior := localizer.config.prior.source) != "none":
         raise ConfigError(
-            f"prior.source is '{source_of_prior}', but only the running node hears topics: set it "
-            f"to none, or evaluate bags with --through-node"
+            f"prior.source is '{source_of_prior}', but only the running node subscribes to "
+            f"topics: set it to none, or evaluate bags with --through-node"
         )
     pipeline = Pipeline(localizer)
     for record, answer in localize_drive(pipeline, source, images, believe_domains):
         if answer is None:
-            yield Answer(record, UNREADABLE)
+            yield QueryResult(record, UNREADABLE)
             continue
         ranking = localizer.ranking(pipeline.query, answer, ranks)
         tried = trials(localizer, pipeline.query, record, prior_noises)
-        yield replace(answer_of(record, answer, ranking), trials=tried)
+        yield replace(_result(record, answer, ranking), trials=tried)
 
 
-def answer_of(
-    record: ImageRecord, answer: localization.Answer, ranking: Iterable[ImageRecord]
-) -> Answer:
-    """A localization as an answer."""
-    return Answer(
+def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord]) -> QueryResult:
+    return QueryResult(
         record=record,
         outcome=KNOWN if answer.known else UNKNOWN,
         domain=answer.domain.name,
@@ -113,10 +105,10 @@ def answer_of(
     )
 
 
-def write_answers(path: Path | str, answers: Iterable[Answer]) -> int:
+def write_answers(path: Path | str, answers: Iterable[QueryResult]) -> int:
     """Write answers.csv (ANSWER_COLUMNS), one row per image; returns the number answered.
 
-    An unknown place has empty match, score and pose; an unreadable image has no domain, too.
+    Match, score and pose of an unknown place are empty; so is the domain of an unreadable image.
     The file appears when it is complete.
     """
     path = Path(path)
@@ -134,7 +126,7 @@ def write_answers(path: Path | str, answers: Iterable[Answer]) -> int:
     return known
 
 
-def _match_cells(answer: Answer) -> list[object]:
+def _match_cells(answer: QueryResult) -> list[object]:
     pose, best = answer.map_from_camera, answer.best
     if pose is None or best is None:
         return [""] * (3 + len(POSE_COLUMNS))

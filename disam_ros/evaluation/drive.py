@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers to a whole drive, collected offline or from the running node."""
+"""Query results of a whole drive, offline or of the running node."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
+from disam_ros.camera import mount
 from disam_ros.datasets.dataset import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.device import memory_peak_mib
 from disam_ros.errors import DatasetError, MapError
-from disam_ros.evaluation.answers import Answer, localize_all
+from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.metrics import RANKS
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
 
-Answers = Callable[[ImageSource], Iterable[Answer]]
+Answers = Callable[[ImageSource], Iterable[QueryResult]]
 
 
 @dataclass(frozen=True)
 class Drive:
-    """Answers to the images of one drive, in its order.
+    """Query results of one drive, in the order of its images.
 
-    notes: what a reader of the figures must know. run: what the run tells of itself, such as rates
-    and counts. seconds: how long it took.
+    notes: remarks on the validity of the metrics. run: rates and counts of the run. seconds: its
+    duration.
     """
 
     name: str
     source: ImageSource
-    answers: list[Answer]
+    answers: list[QueryResult]
     seconds: float
     notes: list[str] = field(default_factory=list)
     run: dict[str, object] = field(default_factory=dict)
     interrupted: bool = False
 
     def map_from_base(self, record: ImageRecord, pose: Transform | None) -> Transform | None:
-        """The vehicle's pose for a pose of a record's camera; the same if no mount is known."""
-        camera = self.source.info.cameras.get(record.camera)
-        if pose is None or camera is None:
-            return pose
-        return pose @ camera.base_from_camera.inverse()
+        """The vehicle's pose for a pose of a record's camera."""
+        if pose is None:
+            return None
+        return pose @ mount(self.source.info.cameras, record.camera).inverse()
 
-    def conditions(self) -> dict[str, list[Answer]]:
-        """Answers by the condition they were taken in; the drive's name where none is told."""
-        found: dict[str, list[Answer]] = {}
+    def conditions(self) -> dict[str, list[QueryResult]]:
+        """Results by the domain of their images; by the drive's name where it is not known."""
+        found: dict[str, list[QueryResult]] = {}
         for answer in self.answers:
             found.setdefault(answer.record.domain or self.name, []).append(answer)
         return found
@@ -65,10 +65,10 @@ def localize_drive(
 ) -> Drive:
     """Localize a drive offline. Ctrl-C ends it early: the answers so far are kept and noted.
 
-    prior_noises: metres of error of made-up priors to try, see prior_trials.py.
+    prior_noises: standard deviations [m] of simulated priors to try (prior_trials.py).
     """
 
-    def answers(prepared: ImageSource) -> Iterator[Answer]:
+    def answers(prepared: ImageSource) -> Iterator[QueryResult]:
         bar = {"total": prepared.total, "desc": name, "unit": "img", "disable": not show_progress}
         images = tqdm(prepared.images, **bar)
         ranks = max(RANKS)
@@ -81,14 +81,14 @@ def localize_drive(
 
 
 def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answers) -> Drive:
-    """Take the answers to a prepared source: cameras as in the map, no image twice.
+    """Collect the results of a source prepared for a map: its camera names, no stamp twice.
 
     Raises DatasetError for a drive without images, MapError for a camera that the map lacks.
     """
     prepared, notes = _as_mapped(place_map, source)
     unique = _Unique(prepared.images)
     prepared = replace(prepared, images=unique)
-    found: list[Answer] = []
+    found: list[QueryResult] = []
     interrupted = False
     begin = time.perf_counter()
     try:
@@ -107,7 +107,7 @@ def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answer
 
 
 class _Unique:
-    """Images without those that repeat a stamp of their camera. Stamp 0 is no stamp."""
+    """Images without those that repeat a stamp of their camera; stamp 0 means no stamp."""
 
     def __init__(self, images: Iterable[PosedImage]) -> None:
         self._images = images
@@ -152,14 +152,14 @@ def _as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, l
     return replace(source, info=info, images=_Renamed(source.images, only)), [note]
 
 
-def _faults(source: ImageSource, answers: list[Answer]) -> list[str]:
-    """What is missing, in sentences."""
+def _faults(source: ImageSource, answers: list[QueryResult]) -> list[str]:
+    """Missing ground truth and missing answers, in sentences."""
     notes = []
     unposed = [a.record for a in answers if a.record.map_from_camera is None]
     if source.fault:
-        notes.append(f"no errors are told, for no true pose is known: {source.fault}")
+        notes.append(f"no ground truth, hence no errors: {source.fault}")
     elif len(unposed) == len(answers):
-        notes.append(f"no errors are told, for no image has a true pose{_apart(source, unposed)}")
+        notes.append(f"no image has a true pose, hence no errors{_apart(source, unposed)}")
     elif unposed:
         notes.append(f"{len(unposed)} of {len(answers)} images have no true pose near their stamp")
     outcomes = Counter(answer.outcome for answer in answers)
@@ -173,7 +173,7 @@ def _faults(source: ImageSource, answers: list[Answer]) -> list[str]:
 
 
 def _apart(source: ImageSource, records: list[ImageRecord]) -> str:
-    """How far the clocks of images and poses are apart, if they are."""
+    """The time spans of images and poses if they do not overlap."""
     if source.track is None or not len(source.track[0]):
         return ""
     first, last = (int(source.track[0][i]) for i in (0, -1))

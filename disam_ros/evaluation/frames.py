@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from disam_ros.evaluation.answers import Answer
+from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.geometry import Transform
@@ -29,7 +29,7 @@ class EvaluatedFrame:
     """
 
     drive: Drive
-    answer: Answer
+    answer: QueryResult
     truth: Transform | None
     best: Transform | None
     ranking: tuple[Transform, ...]

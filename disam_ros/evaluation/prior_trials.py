@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What priors of a known quality would do: the true place, moved by noise, as the prior."""
+"""Localization with simulated position priors: the true position plus Gaussian noise."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.prior import Disc, PositionPrior
 from disam_ros.localization.query import Query
 
-LOCAL_RADIUS = 50.0  # metres (Xia et al., RA-L 2021)
-LEAST = 0.01  # metres of noise that a prior tells of, where there is none
+LOCAL_RADIUS = 50.0  # of the local search [m] (Xia et al., RA-L 2021)
+MIN_DEVIATION = 0.01  # standard deviation of a prior without noise [m]
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One image, asked for again with a prior.
+    """One image localized with a simulated prior.
 
-    noise: metres (1 σ) in x and y by which the prior is off, and says so. best: the answer with
-    that prior; None where the place is unknown. effect: what the prior did (prior.py). local: the
-    best map image within LOCAL_RADIUS of the moved place; None where there is none.
+    noise: standard deviation of the prior in x and in y [m]. best: map image of the answer; None
+    where the place is unknown. effect: of the prior (prior.py). local: best map image within
+    LOCAL_RADIUS of the prior's mean; None where there is none.
     """
 
     noise: float
@@ -43,10 +43,10 @@ def check_noises(noises: Sequence[float]) -> None:
 def trials(
     localizer: Localizer, query: Query, record: ImageRecord, noises: Sequence[float]
 ) -> tuple[Trial, ...]:
-    """Trials of one image, a noise each; empty without a true pose.
+    """Trials of one image, one per noise; empty without a true pose.
 
-    The error is drawn once per image and scaled by the noise, so that
-    noises are compared on the same draws; it depends on the record's number alone.
+    The error is drawn once per image, seeded by the record's id, and scaled by each noise, so that
+    noises are compared on the same draws.
     """
     if record.map_from_camera is None:
         return ()
@@ -56,7 +56,7 @@ def trials(
 
 
 def _trial(localizer: Localizer, query: Query, place: np.ndarray, noise: float) -> Trial:
-    prior = PositionPrior(place, max(noise, LEAST) ** 2 * np.eye(2))
+    prior = PositionPrior(place, max(noise, MIN_DEVIATION) ** 2 * np.eye(2))
     answer = localizer.answer(query, prior)
     try:
         local = localizer.answer(query, Disc(*place, LOCAL_RADIUS)).best.record

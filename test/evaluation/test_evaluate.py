@@ -16,7 +16,7 @@ from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset, open_images
 from disam_ros.errors import BagError, DatasetError, MapError
 from disam_ros.evaluation import collect, judge, localize_drive, read_results, write_results
-from disam_ros.evaluation.answers import Answer
+from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.results import to_json
 from disam_ros.evaluation.trajectories import write_trajectories
 from disam_ros.geometry import Transform
@@ -211,7 +211,7 @@ def test_lost_images_count_as_unanswered(localizer, dataset):
         localizer.map,
         source,
         "lossy",
-        lambda prepared: [Answer(item.record, MISSING) for item in prepared.images],
+        lambda prepared: [QueryResult(item.record, MISSING) for item in prepared.images],
     )
     found = judge(localizer.map, [drive], {}).overall
     assert found.metrics.answered == 0.0 and found.metrics.recall_at_1 == 0.0

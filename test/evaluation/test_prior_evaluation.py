@@ -16,7 +16,7 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ConfigError
 from disam_ros.evaluation import Drive, judge, localize_drive, score, tables
-from disam_ros.evaluation.answers import Answer, localize_all
+from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.prior_trials import LOCAL_RADIUS, SEED
 from disam_ros.evaluation.report import write_report
 from disam_ros.evaluation.results import to_json
@@ -140,7 +140,7 @@ def test_the_plain_answers_are_the_same_with_and_without_trials(localizer, drive
 
 
 def test_images_that_cannot_be_read_count_as_misses_with_every_prior(localizer, drive):
-    answers = [Answer(a.record, UNREADABLE) if a.record.id % 2 else a for a in drive.answers]
+    answers = [QueryResult(a.record, UNREADABLE) if a.record.id % 2 else a for a in drive.answers]
     half = judge(localizer.map, [replace(drive, answers=answers)], {}).overall
     assert half.priors[1].queries == COUNT and half.priors[1].recall_at_1 <= 0.5
 

@@ -16,7 +16,7 @@ from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ImageError
 from disam_ros.evaluation import Drive, judge
-from disam_ros.evaluation.answers import Answer, localize_all
+from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.report import svg, write_report
 from disam_ros.evaluation.report.curves import normalized_errors
 from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, overlay
@@ -159,7 +159,7 @@ def test_one_image_is_enough(tmp_path, localizer, source, outcome):
     whole = drive(localizer, source, "one")
     answer = replace(whole.answers[5], outcome=outcome)
     if outcome == MISSING:
-        answer = Answer(answer.record, MISSING)
+        answer = QueryResult(answer.record, MISSING)
     text = written(tmp_path, localizer, evaluate(localizer, replace(whole, answers=[answer])))
     assert "1 image against a map of 12" in text
 

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 import numpy as np
 from markupsafe import Markup
 
-from disam_ros.evaluation.answers import Answer
+from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.report.svg import FULL, NAMED, label_of, new_figure, styled, to_svg
 from disam_ros.mapping.place_map import PlaceMap
@@ -113,7 +113,7 @@ def moment(stamp_ns: int) -> str:
     return f"{_utc(stamp_ns):%d %b %Y, %H:%M:%S} UTC"
 
 
-def _when(answer: Answer, first_ns: int) -> str:
+def _when(answer: QueryResult, first_ns: int) -> str:
     stamp_ns = answer.record.stamp_ns
     if not stamp_ns:
         return f"image {answer.record.id}"
@@ -121,7 +121,7 @@ def _when(answer: Answer, first_ns: int) -> str:
     return f"{_utc(stamp_ns):%H:%M:%S} ({after})" if stamp_ns >= UTC_FROM_NS else after
 
 
-def _without_name(answer: Answer) -> str:
+def _without_name(answer: QueryResult) -> str:
     """The reason without the domain's name, which has its own column."""
     return answer.domain_reason.removeprefix(f"{answer.domain}:").strip()
 
@@ -130,7 +130,7 @@ def _utc(stamp_ns: int) -> datetime:
     return datetime.fromtimestamp(stamp_ns // 10**9, tz=timezone.utc)
 
 
-def _first_of_runs(answers: Sequence[Answer], keys: Sequence) -> list[Answer]:
+def _first_of_runs(answers: Sequence[QueryResult], keys: Sequence) -> list[QueryResult]:
     return [answers[start] for start in _starts(keys)]
 
 
@@ -139,7 +139,7 @@ def _starts(keys: Sequence) -> list[int]:
     return [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
 
 
-def _edges(answers: Sequence[Answer]) -> tuple[np.ndarray, str]:
+def _edges(answers: Sequence[QueryResult]) -> tuple[np.ndarray, str]:
     """Time of each answer and of the end [N + 1], and its unit in words."""
     stamps = np.array([answer.record.stamp_ns for answer in answers])
     if not stamps.all() or len(stamps) < 2 or (np.diff(stamps) < 0).any() or not np.ptp(stamps):

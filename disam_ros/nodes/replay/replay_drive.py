@@ -16,7 +16,7 @@ from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DisamError
 from disam_ros.evaluation import Drive, collect
-from disam_ros.evaluation.answers import Answer
+from disam_ros.evaluation.answers import QueryResult
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN, UNREADABLE
 from disam_ros.mapping.place_map import PlaceMap
@@ -72,7 +72,7 @@ def replay_drive(
             raise KeyboardInterrupt
         _check_poses(place_map, run, base_from_camera)
 
-        def answers(images: ImageSource) -> Iterator[Answer]:
+        def answers(images: ImageSource) -> Iterator[QueryResult]:
             return _answers(place_map, run, images, base_from_camera)
 
         drive = collect(place_map, source, name, answers)
@@ -100,7 +100,7 @@ def _xyz_rpy(pose: Transform) -> list[float]:
 
 def _answers(
     place_map: PlaceMap, run: NodeRun, source: ImageSource, base_from_camera: Transform
-) -> Iterator[Answer]:
+) -> Iterator[QueryResult]:
     """One answer per image; of an interrupted run up to the last that was answered."""
     last = len(run.sent)
     if run.interrupted:
@@ -115,15 +115,15 @@ def _answers(
 
 def _answer(
     place_map: PlaceMap, run: NodeRun, item: PosedImage, base_from_camera: Transform
-) -> Answer:
+) -> QueryResult:
     stamp_ns = item.record.stamp_ns
     values = run.answers.get(stamp_ns, {}) if stamp_ns else {}
     outcome = values.get("outcome", MISSING)
     if outcome not in (KNOWN, UNKNOWN):
-        return Answer(item.record, UNREADABLE if outcome == UNREADABLE else MISSING)
+        return QueryResult(item.record, UNREADABLE if outcome == UNREADABLE else MISSING)
     ranking = tuple(place_map.records[i] for i in answer_status.ranked_ids(values))
     given = run.poses.get(stamp_ns)
-    return Answer(
+    return QueryResult(
         record=item.record,
         outcome=outcome,
         domain=values["domain"],

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What version 0.1 wrote still opens, or the error says what to do."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from support import scene
+from support.maps import BASE_FROM_CAMERA, START_S
+
+from disam_ros.config import (
+    LocalizerConfig,
+    LocalizerNodeConfig,
+    MapBuilderNodeConfig,
+    SequenceConfig,
+    VerifyConfig,
+)
+from disam_ros.datasets.bags import BagReader
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.sources import open_dataset, open_images
+from disam_ros.errors import ConfigError
+from disam_ros.evaluation import judge, localize_drive, read_results
+from disam_ros.evaluation.compare import comparison_table
+from disam_ros.evaluation.results import to_json
+from disam_ros.geometry import Transform, distance
+from disam_ros.localization.calibration import Calibration, load_calibration
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame
+from disam_ros.models.model import load_model
+from disam_ros.settings import from_dict, from_yaml
+
+DATA = Path(__file__).parent / "data" / "version_0_1"
+STAMPS = [(START_S + second) * 10**9 for second in range(4)]
+CPU = LocalizerConfig(device="cpu")
+NODES = {"localizer": LocalizerNodeConfig, "map_builder": MapBuilderNodeConfig}
+
+
+def base_pose(index):
+    return Transform.from_xyz_rpy([2.0 * index, 1.0, 0.0, 0.0, 0.0, 0.1 * index])
+
+
+def parameters_of(node):
+    return yaml.safe_load((DATA / "parameters.yaml").read_text())[node]["ros__parameters"]
+
+
+def test_a_model_and_its_calibration_open():
+    model = load_model(DATA / "model")
+    assert model.domain_names() == ["day", "night"]
+    assert model.identity.startswith("84259bc7c104608c")
+    assert load_calibration(DATA / "model") == Calibration(
+        -4.5, 2.9, -3.0, 5.5, 0.4, 0.12, 0.9, 2.25, ["a drive"]
+    )
+
+
+def test_a_map_gives_the_answers_that_0_1_gave():
+    localizer = Localizer.open(DATA / "map", DATA / "model", CPU)
+    answers = localize_drive(
+        localizer, open_dataset(DATA / "dataset"), "drive", show_progress=False
+    ).answers
+    with (DATA / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(answers) == 4
+    for row, answer in zip(rows, answers, strict=True):
+        assert (row["path"], row["domain"]) == (answer.record.path, answer.domain)
+        assert int(row["matched_id"]) == answer.best.id
+        assert float(row["score"]) == pytest.approx(answer.score, abs=1e-4)
+        position = [float(row[f"map_from_camera_t{axis}"]) for axis in "xyz"]
+        assert np.allclose(answer.map_from_camera.translation, position, atol=1e-6)
+
+
+def test_a_map_with_keypoints_gives_poses_between_its_images():
+    config = dataclasses.replace(
+        CPU,
+        sequence=SequenceConfig(enabled=True, min_probability=0.3),
+        verify=VerifyConfig(when="always"),
+    )
+    pipeline = Pipeline(Localizer.open(DATA / "map_keypoints", DATA / "model", config))
+    for x in (0.1, 0.3):
+        stamp_ns = START_S * 10**9 + round(1e9 * x)
+        frame = Frame(scene.render(scene.pose(x))[0], "front", stamp_ns, lens=scene.CAMERA)
+        answer = pipeline.process(frame)
+    assert answer.known and answer.inliers >= 12
+    assert distance(answer.map_from_camera, scene.pose(0.3)) < (0.15, 2.0)
+
+
+def test_a_dataset_opens_with_its_odometry():
+    dataset, source = Dataset(DATA / "dataset"), open_dataset(DATA / "dataset")
+    assert [record.stamp_ns for record in dataset.records] == STAMPS
+    assert (dataset.info.latitude, dataset.info.longitude) == (47.0, 8.5)
+    assert dataset.info.cameras["front"].base_from_camera == BASE_FROM_CAMERA
+    stamps, poses = source.odometry
+    assert stamps.tolist() == STAMPS
+    assert distance(poses[3], base_pose(3)) < (1e-6, 1e-4)
+    assert all(item.load().shape == (48, 64, 3) for item in source.images)
+
+
+def test_results_open_and_compare_with_those_of_today():
+    before = read_results(DATA / "results.json")
+    assert before["frames"]["outcome"] == ["known"] * 4
+    assert before["overall"]["metrics"]["recall"] == {"R@1": 1.0}
+    localizer = Localizer.open(DATA / "map", DATA / "model", CPU)
+    drive = localize_drive(localizer, open_dataset(DATA / "dataset"), "d", show_progress=False)
+    today = to_json(judge(localizer.map, [drive], {}))
+    assert today["frames"]["matched_id"] == before["frames"]["matched_id"]
+    assert today["overall"]["metrics"] == before["overall"]["metrics"]
+    assert comparison_table(before, today, ("before", "today")).row_count
+
+
+def test_a_bag_of_answers_opens_with_images_and_true_poses():
+    with BagReader(DATA / "recording") as reader:
+        assert reader.topics()["/localizer/answer"].count == 4
+        messages = [message for _, message in reader.messages(["/localizer/answer"])]
+    values = {pair.key: pair.value for pair in messages[3].status[0].values}
+    assert (values["outcome"], values["map image"]) == ("known", "3")
+    items = list(open_images(DATA / "recording", "map").images)
+    assert [item.record.stamp_ns for item in items] == STAMPS
+    assert all(item.load().shape == (48, 64, 3) for item in items)
+
+
+def test_a_bag_of_answers_is_read_by_todays_evaluation():
+    pytest.importorskip("rclpy")
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.serialization import deserialize_message
+
+    from disam_ros.nodes.localizer import answer_status
+
+    with BagReader(DATA / "recording") as reader:
+        raw = list(reader.raw(["/localizer/answer"]))
+    values = answer_status.values_of(deserialize_message(bytes(raw[1].data), DiagnosticArray))
+    assert answer_status.ranked_ids(values)[0] == 1
+    assert answer_status.timings_ms(values)["total"] > 0
+
+
+def gone(cls, values, prefix=""):
+    """Dotted names of the settings that today's dataclass does not have."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    names = []
+    for key, value in values.items():
+        if key not in fields:
+            names.append(prefix + key)
+        elif isinstance(value, dict):
+            names += gone(type(getattr(cls(), key)), value, f"{prefix}{key}.")
+    return names
+
+
+def without(names, values, prefix=""):
+    return {
+        key: without(names, value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in values.items()
+        if prefix + key not in names
+    }
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_parameters_that_are_gone_are_all_named_with_their_replacement(node):
+    cls, values = NODES[node], parameters_of(node)
+    names = gone(cls, values)
+    with pytest.raises(ConfigError) as caught:
+        from_dict(cls, values)
+    lines = str(caught.value).splitlines()
+    assert names and len(lines) == len(names)
+    for name, line in zip(names, lines, strict=True):
+        sentence = f"setting '{name}' is gone since 0.2: "
+        assert line.startswith(sentence) and len(line) > len(sentence) + 10
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_other_parameters_keep_their_names_and_defaults(node):
+    cls, values = NODES[node], parameters_of(node)
+    config = from_dict(cls, without(gone(cls, values), values))
+    given = {key: values[key] for key in ("map", "model", "output") if key in values}
+    assert repr(config) == repr(cls(**given))  # nan is not equal to nan
+
+
+def test_settings_of_an_evaluation_are_checked_alike(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(parameters_of("localizer")["localizer"]))
+    with pytest.raises(ConfigError, match=r"'sequence.least_probability' is gone") as error:
+        from_yaml(LocalizerConfig, file)
+    assert "'prior.outlier_share' is gone" in str(error.value)
+
+
+def test_a_node_that_gets_a_parameter_file_of_0_1_ends_with_all_their_names(tmp_path):
+    pytest.importorskip("rclpy")
+    from support.node_process import NodeProcess
+
+    extra = ("--params-file", str(DATA / "parameters.yaml"))
+    process = NodeProcess("localizer.node", tmp_path / "log", {}, *extra)
+    assert process.wait() == 1
+    for name in gone(LocalizerNodeConfig, parameters_of("localizer")):
+        assert f"setting '{name}' is gone since 0.2" in process.log
+    assert "Traceback" not in process.log
