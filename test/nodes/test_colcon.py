@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from support import logs
@@ -48,6 +49,16 @@ def test_the_package_installs_nodes_launch_files_and_config(workspace):
     assert {p.name for p in (share / "launch").iterdir()} >= {"relocalization.launch.py"}
     assert {p.name for p in (share / "config").iterdir()} >= {"cpu_robot.yaml"}
     assert (prefix / "share/ament_index/resource_index/packages/disam_ros").is_file()
+
+
+@pytest.mark.slow
+def test_the_installed_package_has_the_version_of_package_xml(workspace):
+    code = "import disam_ros; print(disam_ros.__file__, disam_ros.__version__)"
+    command = f". {workspace}/install/setup.sh && exec {sys.executable} -c '{code}'"
+    ran = subprocess.run(["sh", "-c", command], cwd=workspace, capture_output=True, text=True)
+    file, version = ran.stdout.split()
+    assert Path(file).is_relative_to(workspace)
+    assert version == ElementTree.parse(ROOT / "package.xml").findtext("version")
 
 
 @pytest.mark.slow
