@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several maps is the vehicle on? By satellite fixes and where each map has images."""
+"""Choice among several maps by satellite fixes and the positions of their images."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from disam_ros.geodesy import Origin
 from disam_ros.localization.prior import gnss_prior
 from disam_ros.mapping.place_map import PlaceMap
 
-NEAR = 50.0  # metres from a map's images within which the vehicle is on it
-AGREEING = 3  # fixes in a row that must say so
+NEAR = 50.0  # distance to a map image up to which the vehicle is on the map [m]
+AGREEING = 3  # consecutive fixes that must agree before the map is switched
 
 
 @dataclass(frozen=True)
 class Area:
-    """A map's place. tree: of the positions of its images, metres in its frame."""
+    """Coverage of a map. tree: x and y of its images [m], in its frame."""
 
     directory: str
     origin: Origin
     tree: cKDTree
 
     def distance(self, latitude: float, longitude: float) -> float:
-        """Metres from a fix (degrees) to the nearest image; infinite where it is far away."""
+        """Distance [m] of a fix [deg] to the nearest map image; infinite beyond 100 km."""
         try:
             place = gnss_prior(latitude, longitude, np.eye(2), self.origin)
         except PriorError:
@@ -39,8 +39,8 @@ class Area:
 class Areas:
     """The maps to choose from.
 
-    Raises MapError for a directory that is no map, ConfigError for a map that does not tell where
-    on Earth it lies.
+    Raises MapError for a directory that is no map, ConfigError for a map without latitude and
+    longitude.
     """
 
     def __init__(self, directories: Sequence[str]) -> None:
@@ -48,10 +48,10 @@ class Areas:
         self._wanted, self._count = "", 0
 
     def choose(self, latitude: float, longitude: float, current: str) -> str:
-        """The map to take now, given a fix and the map in use; usually that one.
+        """The map to use after a fix [deg]; mostly the `current` one.
 
-        Another is taken when several fixes in a row lie near its images and not near those of the
-        map in use.
+        Another is chosen when AGREEING consecutive fixes lie near its images and not near those of
+        the current map (hysteresis).
         """
         distances = {a.directory: a.distance(latitude, longitude) for a in self._areas}
         best = min(distances, key=distances.__getitem__, default=current)
@@ -63,12 +63,12 @@ class Areas:
 
 
 def open_area(directory: str) -> Area:
-    """The place of a map. Raises MapError, ConfigError."""
+    """Coverage of a map on disk. Raises MapError, ConfigError."""
     place_map = PlaceMap(Path(directory), verify=False)
     latitude, longitude = place_map.header.latitude, place_map.header.longitude
     if latitude is None or longitude is None:
         raise ConfigError(
-            f"the map {directory} does not tell where on Earth it lies, which 'areas' needs: build "
-            f"it from data that tell latitude and longitude"
+            f"the map {directory} has no latitude and longitude, which 'areas' needs: build it "
+            f"from data with satellite fixes or a place in dataset.json"
         )
     return Area(directory, Origin(latitude, longitude), cKDTree(place_map.poses[:, :2]))

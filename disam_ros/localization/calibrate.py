@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learns a calibration (calibration.py) from drives with ground-truth poses."""
+"""Fits a calibration (calibration.py) to drives with ground-truth poses."""
 
 from __future__ import annotations
 
@@ -30,21 +30,20 @@ from disam_ros.localization.query import Query
 from disam_ros.localization.tracker import SPREAD
 from disam_ros.uncertainty import offset
 
-NEAR_M, NEAR_DEG = 2.5, 20.0  # map images so near show the query's place
-FAR_M = 10.0  # those farther show another
-CORRECT_M = 5.0  # answers farther off are wrong: their error is no matter of the covariance
-OTHERS = 200  # other places sampled per image
+NEAR_M, NEAR_DEG = 2.5, 20.0  # pose difference up to which a map image is a positive
+FAR_M = 10.0  # distance from which it is a negative
+CORRECT_M = 5.0  # error up to which an answer is correct: the covariance describes these
+OTHERS = 200  # negatives sampled per image
 
 
 def calibrate(
     localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool = True
 ) -> Calibration:
-    """Likelihood ratio of scores and errors of correct answers, over drives in image order.
+    """Likelihood ratio of scores, and errors of correct answers, over drives in image order.
 
-    The drives are processed twice, without verification: for the ratio, and with it for the
-    errors; the localizer's own calibration does not matter. Give drives that nothing was trained
-    on, under the conditions that are expected. Raises ModelError where they are too short or of
-    another place.
+    The drives are processed twice, without verification: first for the ratio, then with that ratio
+    for the errors. The localizer's own calibration has no influence. Use validation drives under
+    the expected conditions. Raises ModelError where they are too short or of another place.
     """
     sequence = replace(localizer.config.sequence, enabled=True)
     localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
@@ -69,7 +68,7 @@ def calibrate(
 def _all_scores(
     localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """z-scores of map images at the true place, image by image, and of some elsewhere."""
+    """z-scores of positives and of sampled negatives, image by image."""
     matches: list[NDArray[np.float64]] = []
     others: list[NDArray[np.float64]] = []
     for number, drive in enumerate(drives):
@@ -94,7 +93,7 @@ def _all_errors(
     calibration: Calibration,
     show_progress: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of correct answers: offset from the truth [N, 6] and spread of the images [N, 6, 6]."""
+    """Of correct answers: error [N, 6] and covariance of the likely map images [N, 6, 6]."""
     offsets, spreads = [], []
     for drive in drives:
         pipeline = Pipeline(localizer, calibration, verify=False)
@@ -116,7 +115,7 @@ def _all_errors(
 def _posed(
     pipeline: Pipeline, drive: ImageSource, what: str, show_progress: bool
 ) -> Iterator[tuple[Query, Answer, Transform]]:
-    """Queries, answers and true map_from_camera of the images whose true pose is known."""
+    """Queries, answers and true map_from_camera of the images with ground truth."""
     images = tqdm(
         drive.images,
         unit="img",
@@ -137,7 +136,7 @@ def _scores(
     rng: np.random.Generator,
     scales: dict[str, ScoreScale],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """z-scores of map images at the true place, and of some elsewhere; None without either."""
+    """z-scores of the positives and of sampled negatives; None without either."""
     place_map = localizer.map
     rows = place_map.rows_of(query.camera)
     if query.camera not in scales:

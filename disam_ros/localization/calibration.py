@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From scores to probabilities and from candidates to errors, as learned on validation drives.
+"""Calibration of scores to likelihood ratios and of covariances to errors, on validation drives.
 
-A coarse score tells little by itself: a dark or empty image is somewhat like everything. So it is
-taken in standard deviations of the query's scores over the whole map, z, and a logistic regression
-on drives with known poses tells how much likelier such a z is at the image's own place than
-elsewhere. How far an answer is off when it is right, is learned on the same drives.
+Coarse scores are normalized per query: z is a score in standard deviations of the query's scores
+over the whole map, since a dark or empty image resembles everything. A logistic regression on
+drives with ground truth gives the likelihood ratio of z at the query's place against elsewhere.
+The pose errors of correct answers are estimated on the same drives.
 
-`<model directory>/calibration.json` holds it; it is no part of the model's identity. A model
-without one uses DEFAULT.
+Stored as `<model directory>/calibration.json`, which does not belong to the model's identity. A
+model without one uses DEFAULT.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from disam_ros.errors import ModelError
+from disam_ros.files import write_json
 
 FILE = "calibration.json"
 FORMAT_VERSION = 1
-LEAST = 20  # matches that a calibration is learned from, at least
-LEAST_M, LEAST_DEG = 0.05, 0.25  # nothing is surer, however flat the drives' world is
-LOW = -3.0  # log ratio of the least alike: e³ times likelier elsewhere
+MIN_MATCHES = 20  # that a calibration is fitted to
+MIN_M, MIN_DEG = 0.05, 0.25  # smallest standard deviations of an answer [m], [deg]
+LOW = -3.0  # smallest log likelihood ratio: e³ times likelier elsewhere
 GRADIENT = 1e-10  # of the regression's cost at which it has converged
 
 
@@ -36,10 +37,9 @@ GRADIENT = 1e-10  # of the regression's cost at which it has converged
 class Calibration:
     """log p(z | this place) / p(z | elsewhere) = intercept + slope · z, at least `low`.
 
-    What lies above `high` counts by its logarithm: the drives do not reach there, but of two such
-    scores the higher is still the likelier.
-    horizontal, vertical: metres, tilt, yaw: degrees, standard deviations of a right answer.
-    learned_on: drives, for people.
+    Above `high`, the range of the drives, it grows with the logarithm of the excess, so that it
+    stays monotonic. horizontal, vertical [m], tilt, yaw [deg]: standard deviations of a correct
+    answer. learned_on: names of the drives, for information.
     """
 
     intercept: float
@@ -53,14 +53,14 @@ class Calibration:
     learned_on: list[str] = field(default_factory=list)
 
     def log_ratio(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """z [...] → log likelihood ratios [...]."""
+        """Log likelihood ratios [...] of z [...]."""
         ratios = self.intercept + self.slope * np.asarray(z, np.float64)
         beyond: NDArray[np.float64] = np.log1p(np.maximum(ratios - self.high, 0.0))
         clipped: NDArray[np.float64] = np.clip(ratios, self.low, self.high)
         return clipped + beyond
 
     def floor(self) -> NDArray[np.float64]:
-        """Covariance [6, 6] of a right answer, order x y z rotX rotY rotZ, metres and radians."""
+        """Covariance [6, 6] of a correct answer, order x y z rotX rotY rotZ [m, rad]."""
         turn = np.radians([self.tilt, self.tilt, self.yaw])
         return np.diag([self.horizontal, self.horizontal, self.vertical, *turn]) ** 2
 
@@ -71,8 +71,8 @@ DEFAULT = Calibration(-5.2, 3.1, LOW, 6.0, 0.5, 0.1, 1.0, 2.5, ["town-lite on th
 class ScoreScale:
     """Mean and standard deviation of a query's scores over a map, without computing them all.
 
-    coordinates: of the map images, float32 [N, d] (compression.py): their principal directions are
-    uncorrelated, so that means and second moments of each are enough.
+    means, squares: first and second moments [d] of the map's compressed coarse descriptors
+    (compression.py); their principal components are uncorrelated, so that these are enough.
     """
 
     def __init__(self, means: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
@@ -82,7 +82,7 @@ class ScoreScale:
     def of_codes(
         cls, codes: NDArray[np.int8], steps: NDArray[np.float32], chunk: int = 8192
     ) -> ScoreScale:
-        """codes: int8 [N, d]; steps: value of one unit [d]."""
+        """From codes, int8 [N, d], and their quantization steps [d]."""
         sums, squares = np.zeros((2, codes.shape[1]))
         for start in range(0, len(codes), chunk):
             part = codes[start : start + chunk].astype(np.float32)
@@ -102,12 +102,12 @@ def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tupl
     """Logistic regression of both classes, equally weighted: intercept, slope.
 
     matches: z at the query's place [M]; others: z elsewhere [K]. Raises ModelError for too few or
-    useless ones.
+    inseparable ones.
     """
-    if min(len(matches), len(others)) < LEAST:
+    if min(len(matches), len(others)) < MIN_MATCHES:
         raise ModelError(
-            f"a calibration needs {LEAST} images that the map shows and {LEAST} pairs that it does "
-            f"not, got {len(matches)} and {len(others)}: give longer drives"
+            f"a calibration needs {MIN_MATCHES} images that the map shows and {MIN_MATCHES} pairs "
+            f"that it does not, got {len(matches)} and {len(others)}: give longer drives"
         )
     z = np.concatenate([matches, others]).astype(float)
     label = np.repeat([1.0, 0.0], [len(matches), len(others)])
@@ -143,36 +143,39 @@ def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tupl
 
 
 def highest_ratio(images: int) -> float:
-    """Log ratio up to which so many images can teach one.
+    """Largest log likelihood ratio that a number of images supports: log n.
 
-    From n images nobody knows whether fewer than one in n misleads: log n. A larger one would be
-    extrapolated (Vergeer et al., Science & Justice 56, 2016).
+    An error rate below 1/n cannot be observed in n images; a larger ratio would be extrapolated
+    (Vergeer et al., Science & Justice 56, 2016).
     """
     return max(1.0, math.log(images))
 
 
 def fit_errors(
-    offsets: NDArray[np.float64], told: NDArray[np.float64]
+    offsets: NDArray[np.float64], covariances: NDArray[np.float64]
 ) -> tuple[float, float, float, float]:
-    """Standard deviations: metres horizontal and vertical, degrees tilt and yaw.
+    """Standard deviations: horizontal and vertical [m], tilt and yaw [deg].
 
-    On top of what the answers tell by themselves they make the drives consistent: eᵀ Σ⁻¹ e of each
-    is on average its degrees of freedom. None is below LEAST_M or LEAST_DEG. offsets: of right
-    answers from the truth, [N, 6] x y z rotX rotY rotZ, metres and radians. told: the covariances
-    that the answers tell [N, 6, 6].
+    Added to the covariances of the answers they make the errors consistent: the mean NEES, of each
+    group of axes, is its degrees of freedom. None is below MIN_M or MIN_DEG. offsets: errors of
+    correct answers, [N, 6] x y z rotX rotY rotZ [m, rad]. covariances: of these answers [N, 6, 6].
     """
-    turn = float(np.radians(LEAST_DEG))
-    parts = (((0, 1), LEAST_M), ((2,), LEAST_M), ((3, 4), turn), ((5,), turn))
+    turn = float(np.radians(MIN_DEG))
+    parts = (((0, 1), MIN_M), ((2,), MIN_M), ((3, 4), turn), ((5,), turn))
     horizontal, vertical, tilt, yaw = (
-        _deviation(offsets[:, axes], told[:, axes][:, :, axes], least) for axes, least in parts
+        _deviation(offsets[:, axes], covariances[:, axes][:, :, axes], least)
+        for axes, least in parts
     )
     return horizontal, vertical, float(np.degrees(tilt)), float(np.degrees(yaw))
 
 
-def _deviation(errors: NDArray[np.float64], told: NDArray[np.float64], least: float) -> float:
-    """s at which eᵀ (T + s² 1)⁻¹ e is D on average, at least `least`. errors: [N, D]; told: T."""
-    variances, axes = np.linalg.eigh(told)
-    squares = np.square(np.einsum("nij,ni->nj", axes, errors))  # along T's principal axes
+def _deviation(
+    errors: NDArray[np.float64], covariances: NDArray[np.float64], least: float
+) -> float:
+    """s at which the mean of eᵀ (C + s² 1)⁻¹ e is D, at least `least`. errors: e [N, D];
+    covariances: C [N, D, D]."""
+    variances, axes = np.linalg.eigh(covariances)
+    squares = np.square(np.einsum("nij,ni->nj", axes, errors))  # along the principal axes of C
 
     def excess(deviation: float) -> float:
         return float((squares / (variances.clip(0.0) + deviation**2)).mean()) - 1.0
@@ -204,10 +207,7 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
 
 
 def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
-    """Write calibration.json; it appears when it is complete."""
+    """Write calibration.json atomically; returns its path."""
     path = Path(model_dir) / FILE
-    part = path.with_name(path.name + ".part")
-    values = {"format_version": FORMAT_VERSION, **asdict(calibration)}
-    part.write_text(json.dumps(values, indent=2) + "\n")
-    part.replace(path)
+    write_json(path, {"format_version": FORMAT_VERSION, **asdict(calibration)})
     return path

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coarse retrieval of candidates and their re-ranking by fine similarity.
 
-The whole map is searched, or a disc, or the map and the surroundings of a position prior: then the
-candidates are the best of both, so that neither can hide the other, and the prior adds a
-log-weight to each.
+The search covers the whole map or a disc. With a position prior the candidates are the best of the
+map and the best inside the prior's gate, and the prior adds a log-weight to each.
 """
 
 from __future__ import annotations
@@ -74,7 +73,8 @@ class CandidateSearch:
     def whole_map(self, camera: str, query: NDArray[np.float32], count: int) -> Shortlist:
         """The `count` best of a camera."""
         rows = self.rows_of(camera)
-        return _plain(rows, *self._index[camera].search(query, count))
+        found, coarse = self._index[camera].search(query, count)
+        return _plain(rows, found, coarse)
 
     def scores(
         self, camera: str, query: NDArray[np.float32], rows: NDArray[np.int64], count: int
@@ -157,18 +157,24 @@ class Reranker:
     def rank(self, query: Query, shortlist: Shortlist, shift: int) -> list[Candidate]:
         """Candidates by decreasing fine score plus the prior's log-weight."""
         fine = self.similarity(query, shortlist.rows, shift)
-        columns = (shortlist.rows, shortlist.coarse.clip(-1.0, 1.0), fine, shortlist.prior)
+        coarse = shortlist.coarse.clip(-1.0, 1.0)
         candidates = [
-            Candidate(self._map.records[row], float(coarse), float(score), float(weight), effect)
-            for row, coarse, score, weight, effect in zip(*columns, shortlist.effects, strict=True)
+            Candidate(
+                record=self._map.records[row],
+                coarse_score=float(coarse[i]),
+                fine_score=float(fine[i]),
+                prior_score=float(shortlist.prior[i]),
+                prior_effect=shortlist.effects[i],
+            )
+            for i, row in enumerate(shortlist.rows)
         ]
         return sorted(candidates, key=lambda candidate: -candidate.score)
 
     def similarity(self, query: Query, rows: NDArray[np.int64], shift: int) -> NDArray[np.float32]:
         """Cosine similarity of fine descriptors with map images `rows`, float32 [n].
 
-        shift: columns by which a map image may be moved sideways, half as many rows up and down;
-        the best is taken.
+        shift: largest horizontal shift of the map image [cells], half as many vertically; the
+        similarity is the maximum over the shifts.
         """
         references = torch.from_numpy(np.array(self._map.fine[rows])).to(self._device).float()
         references /= references.norm(dim=1, keepdim=True).clamp_min(1e-12)
@@ -191,7 +197,7 @@ class Reranker:
 def _plain(
     rows: NDArray[np.int64], found: NDArray[np.int64], coarse: NDArray[np.float32], effect: str = ""
 ) -> Shortlist:
-    """Of found ones among some rows, to which no prior adds anything."""
+    """A shortlist without prior. found: indices into `rows`."""
     return Shortlist(rows[found], coarse, np.zeros(len(found)), [effect] * len(found))
 
 

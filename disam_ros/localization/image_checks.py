@@ -15,30 +15,30 @@ from disam_ros.localization.query import Frame
 
 BLACK, WHITE, UNIFORM = "black", "white", "of one colour"
 FROZEN = "frozen"  # the same pixels, although odometry says that the vehicle moved
-REPEATED = "repeated"  # the same pixels for long, and nothing tells whether it moved
+REPEATED = "repeated"  # the same pixels for long, without odometry
 
-LEAST_CONTRAST = 10.0  # levels of 255; the least of 1892 images by day and night had 86
-OUTLIERS = 0.5  # percent of the pixels at either end, such as stuck ones, that do not count
-DARK, BRIGHT = 64.0, 192.0  # levels below and above which an image of one colour has a name
-LOOKED_AT = 5_000  # pixels, about
-MOVED_M, MOVED_DEG = 0.5, 5.0  # what odometry must say before the same pixels are a fault
-REPEATS, REPEATED_NS = 4, 2_000_000_000  # images and time with the same pixels that are told
+MIN_CONTRAST = 10.0  # of 255 levels; the minimum of 1892 images by day and night was 86
+OUTLIERS = 0.5  # percentage of the darkest and of the brightest pixels that are ignored
+DARK, BRIGHT = 64.0, 192.0  # mean levels below and above which a uniform image is black or white
+SAMPLED = 5_000  # pixels, about
+MOVED_M, MOVED_DEG = 0.5, 5.0  # motion by odometry from which the same pixels are a fault
+REPEATS, REPEATED_NS = 4, 2_000_000_000  # repeats and their duration from which they are reported
 
 
 class StampOrder:
-    """Tells stamps that cannot be capture times: zero, or before the camera's last one."""
+    """Detects stamps that cannot be capture times: zero, or before the camera's last one."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
 
     def usable(self, camera: str, stamp_ns: int) -> int | None:
-        """The stamp, or None where it is no capture time. Stamps may repeat."""
+        """The stamp; None where it cannot be a capture time. Stamps may repeat."""
         last, self._last[camera] = self._last.get(camera, 0), stamp_ns
         return stamp_ns if stamp_ns > 0 and stamp_ns >= last else None
 
 
 class VisibilityCheck:
-    """Refuses blank images and those of a frozen camera; recognizes repeated ones."""
+    """Rejects blank images and those of a frozen camera; detects repeated ones."""
 
     def __init__(self) -> None:
         self._watches: dict[str, FrozenWatch] = {}
@@ -65,11 +65,11 @@ class VisibilityCheck:
 
 
 def blank(image: NDArray[np.uint8]) -> str:
-    """BLACK, WHITE or UNIFORM where nothing can be seen, else empty. image: uint8 [H, W, 3]."""
-    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / LOOKED_AT)))
+    """BLACK, WHITE or UNIFORM for an image without contrast, else empty. image: uint8 [H, W, 3]."""
+    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLED)))
     pixels = image[::step, ::step].reshape(-1, image.shape[-1])
     low, high = np.percentile(pixels, (OUTLIERS, 100.0 - OUTLIERS), axis=0)
-    if (high - low).max() >= LEAST_CONTRAST:
+    if (high - low).max() >= MIN_CONTRAST:
         return ""
     level = float(pixels.mean())
     if level < DARK:
@@ -79,7 +79,7 @@ def blank(image: NDArray[np.uint8]) -> str:
 
 @dataclass
 class _Run:
-    """Images with the same pixels. repeats: how many after the first."""
+    """Consecutive images with the same pixels. repeats: their number after the first."""
 
     image: NDArray[np.uint8]
     first_ns: int
@@ -89,7 +89,7 @@ class _Run:
 
 
 class FrozenWatch:
-    """Watches the images of one camera."""
+    """Detects repeated pixels in the images of one camera."""
 
     def __init__(self) -> None:
         self._run: _Run | None = None
@@ -97,8 +97,8 @@ class FrozenWatch:
     def check(self, image: NDArray[np.uint8], stamp_ns: int | None, reading: Reading | None) -> str:
         """FROZEN, REPEATED or empty.
 
-        image: uint8 [H, W, 3]; it is kept until the next one. stamp_ns, reading: its time and the
-        odometry then; None: unknown. The same image with the same stamp says nothing.
+        image: uint8 [H, W, 3]; a reference to it is kept. stamp_ns, reading: its stamp and the
+        odometry at it; None: unknown. An image that repeats the last stamp is no repeat.
         """
         run, stamp_ns = self._run, stamp_ns or 0
         if run is None or stamp_ns < run.last_ns or not np.array_equal(image, run.image):
@@ -115,7 +115,7 @@ class FrozenWatch:
 
 
 def _moved(before: Reading | None, now: Reading | None) -> bool | None:
-    """None: unknown."""
+    """Whether the vehicle moved between two readings; None: unknown."""
     if before is None or now is None or before.drive != now.drive:
         return None
     metres, degrees = distance(before.odom_from_base, now.odom_from_base)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Odometry over time: poses, distance travelled, jumps."""
+"""Odometry track: interpolated poses, distance travelled, detection of jumps."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import PoseBuffer
 
-KEPT = 2000  # poses that are remembered
-JUMP_FACTOR = 2.0  # over the vehicle's largest speed: odometry that is faster has jumped
-JUMP_SLACK = 1.0  # metres that odometry may step at once, however short the time
-BACK, JUMP = "back", "jump"  # why odometry started again
+KEPT = 2000  # poses in the buffer
+JUMP_FACTOR = 2.0  # multiple of the vehicle's largest speed from which odometry has jumped
+JUMP_SLACK = 1.0  # step that is no jump, however short the time [m]
+BACK, JUMP = "back", "jump"  # faults after which odometry starts over
 
 
 @dataclass(frozen=True)
 class Reading:
     """Odometry at a moment.
 
-    travelled: metres. drive: how often odometry had started again: poses of different drives have
-    no common frame.
+    travelled: distance [m]. drive: number of restarts before it: poses of different drives have no
+    common frame.
     """
 
     odom_from_base: Transform
@@ -34,17 +34,18 @@ class Reading:
 
 
 class OdometryTrack:
-    """The last poses `odom_from_base`. May be used from any thread.
+    """Buffer of the last poses `odom_from_base`. Thread-safe.
 
-    max_age_ns: longest time [ns] between odometry and the moment that is asked for. max_speed: m/s
-    above which it has jumped. After a jump and after stamps that go backwards it starts again.
+    max_age_ns: longest time between odometry and the stamp of a query [ns]. max_speed: speed above
+    which odometry has jumped [m/s]. The track starts over after a jump and after stamps that go
+    backwards.
     """
 
     def __init__(self, max_age_ns: int, kept: int | None = KEPT, max_speed: float = np.inf) -> None:
         self.max_speed = max_speed
         self._lock = threading.Lock()
         self._poses = PoseBuffer(max_age_ns, kept)
-        self.restarts = 0  # how often it started again
+        self.restarts = 0
 
     @property
     def max_age_ns(self) -> int:
@@ -62,7 +63,7 @@ class OdometryTrack:
         return track
 
     def configure(self, config: LocalizerConfig) -> None:
-        """Take the limits of a localizer's settings."""
+        """Set the limits by a localizer's settings."""
         self.max_age_ns = round(1e9 * config.prior.max_age)
         self.max_speed = JUMP_FACTOR * config.max_speed
 
@@ -70,17 +71,17 @@ class OdometryTrack:
     def of(
         cls, stamps_ns: NDArray[np.int64], poses: Iterable[Transform], max_age_ns: int
     ) -> OdometryTrack:
-        """A whole drive."""
+        """The track of a whole drive."""
         track = cls(max_age_ns, None)
         for stamp_ns, pose in zip(stamps_ns.tolist(), poses, strict=True):
             track.move(stamp_ns, pose)
         return track
 
     def move(self, stamp_ns: int, odom_from_base: Transform) -> str:
-        """A new pose; one with the stamp of the last is left out. BACK or JUMP, most often empty.
+        """Append a pose; one with the stamp of the last is ignored. BACK, JUMP or mostly empty.
 
-        BACK: its stamp is before the last one. JUMP: nothing drives that fast. It then starts again
-        with this pose.
+        BACK: its stamp is before the last one. JUMP: faster than `max_speed`. The track then starts
+        over with this pose.
         """
         with self._lock:
             fault = self._fault(stamp_ns, odom_from_base)
@@ -91,15 +92,18 @@ class OdometryTrack:
             return fault
 
     def reading(self, stamp_ns: int) -> Reading | None:
-        """Pose and distance as `at` gives them, and the drive they belong to."""
+        """Pose and distance as of `at`, with their drive."""
         drive = self.restarts
         at = self.at(stamp_ns)
-        return Reading(*at, drive) if at and drive == self.restarts else None
+        if at is None or drive != self.restarts:
+            return None
+        odom_from_base, travelled = at
+        return Reading(odom_from_base, travelled, drive)
 
     def at(self, stamp_ns: int) -> tuple[Transform, float] | None:
-        """odom_from_base and metres travelled; up to max_age_ns after the newest pose that pose's.
+        """odom_from_base and distance travelled [m], interpolated.
 
-        None where there is no odometry near.
+        Those of the newest pose up to max_age_ns after it; None without odometry near the stamp.
         """
         with self._lock:
             newest = self._poses.newest

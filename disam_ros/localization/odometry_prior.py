@@ -15,7 +15,7 @@ from disam_ros.localization.prior import PositionPrior, propagate
 
 @dataclass(frozen=True)
 class Anchor:
-    """An answer and the odometry at its time. covariance: [2, 2]. travelled: metres."""
+    """An answer and the odometry at its stamp. covariance: of x and y [2, 2]. travelled: [m]."""
 
     stamp_ns: int
     map_from_base: Transform
@@ -34,20 +34,23 @@ class OdometryPrior:
 
     @property
     def anchor(self) -> Anchor | None:
-        """The answer to start from; None without one since odometry started over."""
+        """The answer to propagate; None without one since odometry started over."""
         last = self._last
         return last if last is not None and last.restarts == self._track.restarts else None
 
     def answered(
         self, stamp_ns: int, map_from_base: Transform, covariance: NDArray[np.float64]
     ) -> None:
-        """An answer with its covariance [2, 2] of x and y; the newest with odometry counts."""
+        """Take an answer with its covariance of x and y [2, 2] unless the last one is newer."""
         anchor = self.anchor
         if anchor is not None and stamp_ns < anchor.stamp_ns:
             return
         restarts, at = self._track.restarts, self._track.at(stamp_ns)
         if at is not None:
-            self._last = Anchor(stamp_ns, map_from_base, covariance, *at, restarts)
+            odom_from_base, travelled = at
+            self._last = Anchor(
+                stamp_ns, map_from_base, covariance, odom_from_base, travelled, restarts
+            )
 
     def at(self, stamp_ns: int) -> PositionPrior | None:
         """The prior at a stamp; None without an answer before it or odometry near it."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of the place before the image is looked at: a disc, or a position and how sure.
+"""Position priors: a search disc, or a Gaussian with an outlier probability.
 
-A PositionPrior N(m, Σ) may be wrong altogether with probability ε, and then tells nothing. Of a map
-image at x the posterior is p ∝ exp(s/T) · [(1 − ε) · exp(−d²/2) + ε] with its similarity s, a
-temperature T and d² = (x − m)ᵀ Σ⁻¹ (x − m). In units of the similarity the second factor is
-T · log[…]: at most 0, never below −T·d²/2 and never below T·log ε, so that a view that resembles
-the query by T·log(1/ε) more than all views at the prior's place overrules the prior.
+A PositionPrior N(m, Σ) is an outlier with probability ε. The posterior of a map image at x with
+similarity s is p ∝ exp(s/T) · [(1 − ε) · exp(−d²/2) + ε], with a temperature T and the Mahalanobis
+distance d² = (x − m)ᵀ Σ⁻¹ (x − m). In units of the similarity the second factor is T · log[…]: at
+most 0, never below −T·d²/2 and never below T·log ε, so that a map image whose similarity exceeds
+those near the prior by T·log(1/ε) overrules the prior.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from disam_ros.errors import PriorError
 from disam_ros.geodesy import Origin, require_place
 from disam_ros.geometry import Transform
 
-GATE = 3.0  # standard deviations within which a place agrees with a prior (98.9 % of them do)
-FARTHEST = 100e3  # metres from the origin up to which a fix is taken for one on the map
-ASYMMETRY = 1e-6  # of a covariance, as a share of its largest element, that counts as rounding
+GATE = 3.0  # Mahalanobis distance up to which a place agrees with a prior (98.9 % in 2-D)
+FARTHEST = 100e3  # largest distance of a fix from the map's origin [m]
+ASYMMETRY = 1e-6  # of a covariance, relative to its largest element, that counts as rounding
 
-# What a prior did to an answer.
-USED = "used"  # the answer agrees with it
-OVERRULED = "overruled"  # the answer lies elsewhere, although the map has images at its place
-OFF_MAP = "off the map"  # no map image is at its place: it was not used
+# Effects of a prior on an answer.
+USED = "used"  # the answer lies in its gate
+OVERRULED = "overruled"  # the answer lies elsewhere, although the map has images in its gate
+OFF_MAP = "off the map"  # no map image lies in its gate: it was not used
 
 
 @dataclass(frozen=True)
 class Disc:
-    """A place to search in, metres on the map: no prior inside, nothing outside."""
+    """A disc on the map [m]: only map images inside are searched."""
 
     x: float
     y: float
@@ -40,10 +40,10 @@ class Disc:
 
 @dataclass(frozen=True, eq=False)
 class PositionPrior:
-    """A position on the map and how sure it is.
+    """A position on the map with covariance.
 
-    mean: [2] or [3], metres in the map's frame; the height is not used. covariance: [2, 2] of x and
-    y, m². Raises PriorError unless all is finite and the covariance symmetric, positive definite.
+    mean: [2] or [3] in the map's frame [m]; the height is not used. covariance: of x and y [2, 2],
+    [m²]. Raises PriorError unless all is finite and the covariance symmetric, positive definite.
     """
 
     mean: NDArray[np.float64]
@@ -60,16 +60,16 @@ class PositionPrior:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation (metres) along the axis that is least known."""
+        """Largest standard deviation over all horizontal directions [m]."""
         return float(np.sqrt(np.linalg.eigvalsh(self.covariance)[-1]))
 
     @property
     def gate_radius(self) -> float:
-        """Metres around the mean beyond which no place agrees with the prior."""
+        """Radius around the mean that contains the gate [m]."""
         return GATE * self.deviation
 
     def distances(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Positions [N, ≥ 2] → distances d from the mean [N] in standard deviations."""
+        """Mahalanobis distances d [N] of positions [N, ≥ 2]."""
         gaps = (np.asarray(positions, dtype=np.float64)[:, :2] - self.mean).T
         squares = (gaps * np.linalg.solve(self.covariance, gaps)).sum(0)
         distances: NDArray[np.float64] = np.sqrt(squares.clip(0.0))
@@ -80,7 +80,7 @@ class PositionPrior:
     ) -> NDArray[np.float64]:
         """log[(1 − ε) exp(−d²/2) + ε] of positions [N, ≥ 2]: 0 at the mean, at least log ε.
 
-        outlier_ratio: ε in (0, 1], probability that the prior is wrong altogether.
+        outlier_ratio: ε in (0, 1], probability that the prior is an outlier.
         """
         inlier = np.log1p(-outlier_ratio) if outlier_ratio < 1.0 else -np.inf
         logs: NDArray[np.float64] = np.logaddexp(
@@ -89,18 +89,18 @@ class PositionPrior:
         return logs
 
     def widened(self, metres: float) -> PositionPrior:
-        """The same with an independent error of so many metres (1 σ) in x and y besides."""
+        """The prior with an additional independent error in x and y: 1 σ [m]."""
         return PositionPrior(self.mean, self.covariance + metres**2 * np.eye(2))
 
 
 def gnss_prior(
     latitude: float, longitude: float, covariance: NDArray[np.float64], origin: Origin
 ) -> PositionPrior:
-    """A satellite fix (degrees; covariance [2, 2] of east and north, m²) as a prior on the map.
+    """A satellite fix [deg], with covariance [2, 2] of east and north [m²], as a prior on the map.
 
-    Coordinates are those of the plane that touches the WGS 84 ellipsoid at the origin (east,
-    north), turned into the map's axes. Raises PriorError for no place on Earth, one farther than
-    100 km from the origin, or a covariance that is none.
+    East and north are taken in the tangent plane of the WGS 84 ellipsoid at the origin, and rotated
+    into the map's axes. Raises PriorError for an invalid place, one farther than 100 km from the
+    origin, or an invalid covariance.
     """
     require_place(latitude, longitude, "the fix")
     _check(np.asarray(covariance, dtype=np.float64))
@@ -124,11 +124,11 @@ def propagate(
     travelled: float,
     noise: float,
 ) -> PositionPrior:
-    """A pose that was known, moved by odometry, as a prior.
+    """A known pose propagated by odometry, as a prior.
 
-    covariance: [2, 2] of its x and y, m². motion: base then ← base now. travelled: metres driven in
-    between. noise: metres of error (1 σ) per metre driven, of odometry and of the pose's heading;
-    it is taken as independent of the pose's own error.
+    covariance: of its x and y [2, 2], [m²]. motion: base then ← base now. travelled: distance in
+    between [m]. noise: standard deviation per distance [m/m], of odometry and of the pose's
+    heading; independent of the pose's own error.
     """
     moved = map_from_base @ motion
     return PositionPrior(moved.translation, covariance).widened(noise * travelled)

@@ -132,7 +132,7 @@ def test_without_true_poses_there_are_all_figures_but_errors(evaluate, tmp_path)
     assert found.overall.curve is None and found.overall.consistency is None
     assert found.overall.latency_ms["total"]["p50"] > 0
     assert math.isnan(found.overall.metrics.recall_at_1)
-    (note,) = (n for n in found.notes if "no true pose" in n)
+    (note,) = (n for n in found.notes if "no ground truth" in n)
     assert "holds no poses" in note
     json.dumps(to_json(found), allow_nan=False)
 

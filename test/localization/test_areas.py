@@ -60,7 +60,7 @@ def test_of_a_map_that_is_not_listed_the_vehicle_drives_onto_one_that_is(world):
 def test_a_map_without_a_place_on_earth_and_one_that_is_none_are_named(world):
     _, model, root = world
     nowhere = write_map(root, "nowhere", None, model)
-    with pytest.raises(ConfigError, match="nowhere does not tell where on Earth"):
+    with pytest.raises(ConfigError, match="nowhere has no latitude and longitude"):
         Areas([nowhere])
     with pytest.raises(MapError, match="not a map"):
         Areas([str(root / "missing")])
