@@ -24,7 +24,7 @@ def quads(
     """
     corners = np.asarray(corners, dtype=np.float64).reshape(-1, 4, 3)
     mesh = np.zeros((len(corners), 4, WIDTH), np.float32)
-    normal = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+    normal = _cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
     mesh[..., :3] = corners
     mesh[..., 3:6] = normal[:, None]
@@ -34,6 +34,14 @@ def quads(
     mesh[..., 9:12] = tint
     mesh[..., 12] = seed
     return mesh
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """np.cross of [Q, 3] to the bit, several times as fast for the few quads of a wall."""
+    found = np.empty_like(a)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        found[:, i] = a[:, j] * b[:, k] - a[:, k] * b[:, j]
+    return found
 
 
 def wall(
