@@ -45,12 +45,8 @@ def measure() -> dict:
 
 def row(localizer: Localizer, ride: Ride) -> dict:
     """Scores of a drive with each domain of the model, and with the chooser's."""
-    cameras = localizer.map.header.cameras
     answers = {
-        domain: [
-            found.map_from_base(cameras[found.camera].base_from_camera)
-            for found in localized(localizer, ride.items, domain)
-        ]
+        domain: [found.map_from_base for found in localized(localizer, ride.items, domain)]
         for domain in localizer.model.domain_names()
     }
     chosen = [found.domain.name for found in localized(localizer, ride.items)]

@@ -241,7 +241,7 @@ class SequenceFilter:
     def _reachable(
         self, rows: NDArray[np.int64], metres: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Map images within reach of each, [n, k], and their weights: all alike."""
+        """Map images within reach of each, [n, k], and their weights: all equal."""
         reach = metres + self._spacing / 2
         steps = reach / max(self._spacing, 1e-3)
         count = int(np.clip(2 * steps + 3, NEIGHBOURS, TRACKED))
