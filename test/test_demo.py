@@ -9,7 +9,7 @@ from demo.run_demo import main
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
     assert main(["--rate", "15", "--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "demo.png").stat().st_size > 100_000

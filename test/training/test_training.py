@@ -439,7 +439,7 @@ def test_command_line_ends_with_a_message_or_a_checkpoint(drives, monkeypatch, c
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_smoke_recipe_beats_the_untrained_network_and_chance_in_another_town(tmp_path):
     pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
     from disam_ros.synthetic import DriveConfig, RenderError, write_drive
