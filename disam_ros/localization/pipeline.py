@@ -84,11 +84,9 @@ class Pipeline:
 
     def _verify(self, query: Query) -> list[Verification]:
         """Geometric verification of the likeliest places, where it can change the answer."""
-        probability, information = self._tracker.state(query)
-        verifier, config = self._verifier, self.config.verify
-        if verifier is None or not worth_verifying(probability, information, config):
+        verifier, frame = self._verifier, query.frame
+        if verifier is None or not worth_verifying(*self._tracker.state(query), self.config.verify):
             return []
-        frame = query.frame
         rows = self._tracker.likeliest(query, MAX_CANDIDATES)
         verified = verifier.verify(frame.image, frame.camera, rows, frame.lens)
         if verified:
