@@ -21,7 +21,9 @@ from torch import Tensor
 
 from disam_ros.config import BACKENDS
 from disam_ros.errors import ConfigError, ModelError
+from disam_ros.models.imported import ImportedConfig
 from disam_ros.models.model import Model
+from disam_ros.models.runtime import create_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -50,9 +52,8 @@ class Backend(Protocol):
 class TorchBackend:
     """The model's networks on their device; on a CPU in its fastest memory format."""
 
-    name = "torch"
-
     def __init__(self, model: Model, device: torch.device) -> None:
+        self.name = "onnx" if isinstance(model.network, ImportedConfig) else "torch"
         self._model = model
         if device.type == "cpu":
             keep_freed_memory()
@@ -90,11 +91,13 @@ def select_backend(
     """The backend of a name.
 
     auto: onnx on a CPU where onnxruntime is installed and the model directory has an exported file
-    for each domain, else torch. Raises ConfigError where the chosen one cannot run, ModelError for
-    invalid files.
+    for each domain, else torch. An imported model is run by ONNX Runtime whatever the name. Raises
+    ConfigError where the chosen one cannot run, ModelError for invalid files.
     """
     if name not in BACKENDS:
         raise ConfigError(f"backend '{name}' is unknown; use {', '.join(BACKENDS)}")
+    if isinstance(model.network, ImportedConfig):
+        return TorchBackend(model, device)
     exported = model_dir / EXPORT_FOLDER if model_dir else None
     if name == "auto":
         name = "onnx" if device.type == "cpu" and _ready(exported, model) else "torch"
@@ -122,21 +125,15 @@ def keep_freed_memory() -> None:
 
 def open_session(path: Path) -> InferenceSession:
     """Load an exported file. Raises ConfigError without onnxruntime, ModelError."""
+    if find_spec("onnxruntime") is not None and not path.is_file():
+        raise ModelError(f"{path} not found: run 'disam export --model {path.parent.parent}'")
     try:
-        import onnxruntime
+        return create_session(path, torch.device("cpu"))
     except ImportError as error:
         raise ConfigError(
             "backend 'onnx' needs the package onnxruntime: pip install onnxruntime, or set "
             "backend to 'torch'"
         ) from error
-    if not path.is_file():
-        raise ModelError(f"{path} not found: run 'disam export --model {path.parent.parent}'")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # Spinning threads take the cores from other nodes and make inference no faster.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no root of their own
         raise ModelError(
             f"{path} cannot be read: {error}; remove it and run 'disam export' again"

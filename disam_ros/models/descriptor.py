@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compact image descriptors whose inner product is the coarse or fine similarity.
 
-Features are average-pooled to a grid, then normalized for the metric (Eq. 16 or cosine). A grid as
-large as the feature map gives the paper's metric exactly; docs/performance.md has the loss in
-ranking of smaller ones.
+Features are average-pooled to a grid, then normalized for the metric (Eq. 16 or cosine).
 
-A global model's features are one cell [B, C, 1, 1]. Both similarities are then the cosine of the C
-channels: Eq. 16 compares the spatial layout of each channel, and one cell has only a sign.
+A global model's features, and an imported descriptor's, are one cell [B, C, 1, 1]. Both
+similarities are then the cosine of the C channels: Eq. 16 compares the spatial layout of each
+channel, and one cell has only a sign.
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.global_descriptors import GlobalConfig
-from disam_ros.models.model import Model
-from disam_ros.models.networks import NetworkConfig
-from disam_ros.models.similarity import channel_normalize, normalize
+from disam_ros.models.model import Model, Network
+from disam_ros.models.similarity import Shifts, channel_normalize, normalize
 
 
 @torch.inference_mode()
@@ -29,14 +26,7 @@ def describe(
     model: Model, domain: str, images: Tensor, config: DescriptorConfig
 ) -> tuple[Tensor, Tensor]:
     """Descriptors [B, D_coarse], [B, D_fine] of images [B, 3, H, W] of one domain."""
-    return descriptors(*model.encode(domain, images), config)
-
-
-@torch.inference_mode()
-def descriptors(
-    z_coarse: Tensor, z_fine: Tensor, config: DescriptorConfig
-) -> tuple[Tensor, Tensor]:
-    """Coarse and fine features [B, C, h, w] → descriptors [B, D_coarse], [B, D_fine]."""
+    z_coarse, z_fine = model.encode(domain, images)
     return coarse_descriptor(z_coarse, config), fine_descriptor(z_fine, config)
 
 
@@ -45,24 +35,35 @@ def coarse_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
 
     Features of one cell: inner product = cosine, norm 1.
     """
-    if is_one_cell(z):
-        return fine_descriptor(z, config)
-    pooled = pool(z, config.coarse_grid, config.centered)
+    pooled = pool(z, config.coarse_grid)
+    if is_one_cell(pooled):
+        return normalize(pooled).flatten(1)
     return channel_normalize(pooled).flatten(1) / math.sqrt(z.shape[1])
+
+
+def shifted_descriptors(z: Tensor, config: DescriptorConfig) -> Tensor:
+    """Coarse descriptors [5, D] of features [1, C, h, w] moved sideways in five steps, 0 outside.
+
+    In the middle the view itself; before and after it, as if seen from another lane. [1, D] where
+    the grid is too small for a shift.
+    """
+    pooled = pool(z, config.coarse_grid)
+    most = Shifts.of_grid(*pooled.shape[-2:]).columns
+    chosen = sorted({most + round(most * share) for share in (-1.0, -0.5, 0.0, 0.5, 1.0)})
+    moved = Shifts(0, most).apply(pooled[0])[chosen]
+    return coarse_descriptor(moved, config)
 
 
 def fine_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
     """Fine features [B, C, h, w] → descriptors [B, D]; inner product = cosine, norm 1."""
-    return normalize(pool(z, config.fine_grid, config.centered)).flatten(1)
+    return normalize(pool(z, config.fine_grid)).flatten(1)
 
 
-def pool(z: Tensor, grid: int, centered: bool) -> Tensor:
+def pool(z: Tensor, grid: int) -> Tensor:
     """Average features [B, C, h, w] over `grid` cells along the longer side; one cell stays."""
-    if is_one_cell(z):
-        return z
     height, width = z.shape[-2:]
-    pooled = functional.adaptive_avg_pool2d(z, grid_shape(height, width, grid))
-    return pooled - pooled.mean((-2, -1), keepdim=True) if centered else pooled
+    shape = grid_shape(height, width, grid)
+    return z if shape == tuple(z.shape[-2:]) else functional.adaptive_avg_pool2d(z, shape)
 
 
 def is_one_cell(z: Tensor) -> bool:
@@ -80,7 +81,7 @@ def grid_shape(height: int, width: int, grid: int) -> tuple[int, int]:
 
 
 def descriptor_shapes(
-    network: NetworkConfig | GlobalConfig, config: DescriptorConfig
+    network: Network, config: DescriptorConfig
 ) -> dict[str, tuple[int, int, int]]:
     """Shape (C, rows, columns) of one coarse and one fine descriptor before flattening."""
     return {

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from disam_ros.errors import ConfigError, DomainError, ModelError
 from disam_ros.files import atomic_directory
 from disam_ros.models.backend import EXPORT_FORMAT, INPUT, OUTPUTS, open_session, run_session
+from disam_ros.models.imported import ImportedConfig
 from disam_ros.models.model import Model
 
 if TYPE_CHECKING:
@@ -51,10 +52,16 @@ def export_onnx(
 
     Each file is run by ONNX Runtime and compared with torch. Returns the largest relative error by
     domain. The directory appears when all files are verified, or not at all. Raises ConfigError for
-    a missing package, DomainError for an unknown domain, ModelError where the directory is not
-    empty or cannot be written, or features differ from torch's by more than TOLERANCE.
+    a missing package, DomainError for an unknown domain, ModelError for an imported model, where
+    the directory is not empty or cannot be written, or features differ from torch's by more than
+    TOLERANCE.
     """
     directory = Path(directory)
+    if isinstance(model.network, ImportedConfig):
+        raise ModelError(
+            f"model '{model.name}' was imported: it is an ONNX file already, "
+            f"{model.network.files[0]}, which localizers run without an export"
+        )
     _require_packages()
     if not model.identity:
         raise ModelError("the model was never saved: an export needs a saved model to refer to")

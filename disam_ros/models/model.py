@@ -2,9 +2,11 @@
 """Model directory: DISAM's coarse and fine encoders by domain, or branches of a global model.
 
 model.json              format version, network, domains with their tags, provenance, hashes
-coarse.safetensors      encoder weights, keys `<domain>/<parameter>`
-fine.safetensors        the same for the fine stage
+encoder.safetensors     encoder weights of both stages, keys `<domain>/<parameter>`
+coarse.safetensors      in place of it, where the stages differ: weights of the coarse stage
+fine.safetensors        and of the fine stage
 descriptor.safetensors  replaces these two in a global model, keys `<branch>/<parameter>`
+<name>.onnx             replaces these two in an imported model (imported.py), for all domains
 domain.safetensors      optional: weights of the domain classifier; not part of the model's identity
 """
 
@@ -25,11 +27,15 @@ from disam_ros.errors import DisamError, ModelError
 from disam_ros.files import atomic_directory
 from disam_ros.models import model_files
 from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
+from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
 from disam_ros.models.networks import NetworkConfig, build_encoder
 
 STAGES = ("coarse", "fine")
+ENCODER_FILE = "encoder"  # file of encoders that serve both stages
 DESCRIPTOR = "descriptor"  # a global model's file
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256
+
+Network = NetworkConfig | GlobalConfig | ImportedConfig
 
 
 @dataclass
@@ -41,7 +47,7 @@ class Model:
     share, and features are one cell. Raises ModelError where branches do not match the domains.
     """
 
-    network: NetworkConfig | GlobalConfig
+    network: Network
     domains: list[Domain]
     coarse: Mapping[str, nn.Module]
     fine: Mapping[str, nn.Module]
@@ -67,6 +73,11 @@ class Model:
         z = coarse(images)
         return z, z if fine is coarse else fine(images)
 
+    @property
+    def shared(self) -> bool:
+        """Whether both stages of every domain are one encoder, which runs once an image."""
+        return all(self.fine[name] is encoder for name, encoder in self.coarse.items())
+
     def to(self, device: torch.device | str) -> Model:
         """Move all networks to a device."""
         for encoder in (*self.coarse.values(), *self.fine.values()):
@@ -84,7 +95,12 @@ class Model:
         text = "; ".join(stages) or (f"imported from {source}" if source else "UNTRAINED")
         if self.training.get("initial"):
             text += f"; from {self.training['initial']}"
-        kinds = sorted({net.kind for net in self.coarse.values() if isinstance(net, GlobalNetwork)})
+        if self.training.get("licence"):
+            text += f"; licence {self.training['licence']}"
+        named = (
+            net for net in self.coarse.values() if isinstance(net, GlobalNetwork | OnnxNetwork)
+        )
+        kinds = sorted({net.kind for net in named})
         return f"{self.name} ({'; '.join([*kinds, text])})"
 
     def domain_names(self) -> list[str]:
@@ -150,12 +166,8 @@ def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
     if directory.exists() and any(directory.iterdir()):
         raise ModelError(f"{directory} is not empty; choose a new directory or remove it")
     dtype = torch.float16 if half else torch.float32
-    networks = _networks_by_file(model)
     with atomic_directory(directory) as part:
-        hashes = {
-            file: model_files.write_networks(part / f"{file}.safetensors", named, dtype)
-            for file, named in networks.items()
-        }
+        hashes = _write_networks(model, part, dtype)
         if model.classifier is not None:
             path = part / f"{CLASSIFIER}.safetensors"
             hashes[CLASSIFIER] = model_files.write_network(path, model.classifier)
@@ -170,7 +182,7 @@ def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
         if model.branches:
             header["branches"] = dict(model.branches)
         model_files.write_header(part, header)
-    model.identity = model_files.identity(hashes, networks)
+    model.identity = _identity(model, hashes)
     return directory
 
 
@@ -211,17 +223,21 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
     try:
         network = _parse_network(header["network"])
         domains = [Domain.from_json(entry) for entry in header["domains"]]
-        model = _blank(network, domains, header.get("branches", {}))
+        shared = ENCODER_FILE in header["sha256"]
+        model = _blank(network, domains, header.get("branches", {}), directory, shared)
         networks = _networks_by_file(model)
         hashes = {file: header["sha256"][file] for file in networks}
         classifier_hash = header["sha256"].get(CLASSIFIER)
     except (KeyError, TypeError, AttributeError, ValueError, DisamError) as error:
         raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
     for file, named in networks.items():
-        model_files.read_networks(directory / f"{file}.safetensors", hashes[file], named)
+        if isinstance(network, ImportedConfig):
+            model_files.check_file(directory / file, hashes[file])
+        else:
+            model_files.read_networks(directory / f"{file}.safetensors", hashes[file], named)
     model.name = header.get("name", directory.name)
     model.training = header.get("training", {})
-    model.identity = model_files.identity(hashes, networks)
+    model.identity = _identity(model, hashes)
     if classifier_hash is not None:
         model.classifier = DomainClassifier(model.domain_names())
         path = directory / f"{CLASSIFIER}.safetensors"
@@ -229,7 +245,9 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
     return model.to(device)
 
 
-def _parse_network(values: Mapping[str, Any]) -> NetworkConfig | GlobalConfig:
+def _parse_network(values: Mapping[str, Any]) -> Network:
+    if values.get("encoder") == ENCODER:
+        return ImportedConfig.from_json(values)
     values = {**values, "image_size": tuple(values["image_size"])}
     if values.get("encoder") != "global":
         return NetworkConfig(**values)
@@ -238,13 +256,21 @@ def _parse_network(values: Mapping[str, Any]) -> NetworkConfig | GlobalConfig:
 
 
 def _blank(
-    network: NetworkConfig | GlobalConfig, domains: list[Domain], branches: Mapping[str, str]
+    network: Network,
+    domains: list[Domain],
+    branches: Mapping[str, str],
+    directory: Path,
+    shared: bool,
 ) -> Model:
     """A model of the right shapes whose weights are yet to be loaded."""
+    if isinstance(network, ImportedConfig):
+        encoders = dict.fromkeys((d.name for d in domains), OnnxNetwork(network, directory))
+        return Model(network, domains, encoders, encoders, branches=branches)
     if isinstance(network, GlobalConfig):
         networks = {branch: GlobalNetwork(network) for branch in _branch_names(branches)}
         return global_model(network, domains, branches, networks)
-    coarse, fine = ({d.name: build_encoder(network) for d in domains} for _ in STAGES)
+    coarse = {d.name: build_encoder(network) for d in domains}
+    fine = coarse if shared else {d.name: build_encoder(network) for d in domains}
     return Model(network, domains, coarse, fine, branches=branches)
 
 
@@ -257,10 +283,34 @@ def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
         return build_encoder(network).eval()
 
 
+def _write_networks(model: Model, directory: Path, dtype: torch.dtype) -> dict[str, str]:
+    """Write the weight files. Returns their SHA-256."""
+    network = next(iter(model.coarse.values()))
+    if isinstance(network, OnnxNetwork):
+        return copy_files(network, directory)
+    return {
+        file: model_files.write_networks(directory / f"{file}.safetensors", named, dtype)
+        for file, named in _networks_by_file(model).items()
+    }
+
+
+def _identity(model: Model, hashes: Mapping[str, str]) -> str:
+    """Model identity, from the SHA-256 of its files."""
+    files = list(_networks_by_file(model))
+    if isinstance(model.network, ImportedConfig):
+        hashes = {**hashes, "interface": model.network.interface_sha256()}
+        files.append("interface")
+    return model_files.identity(hashes, files)
+
+
 def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:
     """Weight files, in the order of the identity, and the networks in each by name."""
+    if isinstance(model.network, ImportedConfig):
+        return {file: {} for file in model.network.files}
     if model.branches:
         return {DESCRIPTOR: {model.branches[domain]: net for domain, net in model.coarse.items()}}
+    if model.shared:
+        return {ENCODER_FILE: dict(model.coarse)}
     return {stage: dict(getattr(model, stage)) for stage in STAGES}
 
 

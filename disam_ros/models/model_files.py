@@ -25,7 +25,7 @@ def read_header(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(
             f"{path} not found: {directory} is not a model directory; make one with "
-            f"'disam import-checkpoint' or training/train.py"
+            f"'disam import-model', 'disam import-checkpoint' or training/train.py"
         )
     return read_json(path, FORMAT_VERSION, ModelError)
 
@@ -76,11 +76,16 @@ def identity(hashes: Mapping[str, str], files: Iterable[str]) -> str:
     return hashlib.sha256("".join(hashes[name] for name in files).encode()).hexdigest()
 
 
-def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+def check_file(path: Path, sha256: str) -> None:
+    """Raises ModelError where a file is missing or damaged (its SHA-256 differs)."""
     if not path.is_file():
         raise ModelError(f"{path} not found: the model directory is incomplete")
     if file_sha256(path) != sha256:
         raise ModelError(f"{path} is damaged: its SHA-256 differs from model.json")
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    check_file(path, sha256)
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -7,8 +7,14 @@ batches [B, C, h, w] use the same functions.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 EPSILON = 1e-8
 
@@ -27,25 +33,81 @@ def fine_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
     return (normalize(z_a) * normalize(z_b)).sum((-3, -2, -1))
 
 
-def shifted_similarity(z_a: Tensor, z_b: Tensor, columns: int, rows: int) -> Tensor:
-    """Maximum fine similarity over shifts of z_a by up to ± `columns` and ± `rows` cells.
+@dataclass(frozen=True)
+class Shifts:
+    """Shifts of a feature map by up to ± `rows` and ± `columns` cells."""
 
-    Each shift compares the overlapping cells, for views from another lane (not in the paper).
-    z_a, z_b: [..., C, h, w], h > rows, w > columns. Returns [...] in [−1, 1].
+    rows: int
+    columns: int
+
+    def __len__(self) -> int:
+        return (2 * self.rows + 1) * (2 * self.columns + 1)
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """(rows, columns) of every shift, row by row."""
+        return list(product(_range(self.rows), _range(self.columns)))
+
+    def apply(self, z: Tensor) -> Tensor:
+        """z [..., C, h, w] → [..., S, C, h, w]: cell (y + dy, x + dx) at (y, x), 0 outside."""
+        height, width = z.shape[-2:]
+        wide = functional.pad(z, (self.columns, self.columns, self.rows, self.rows))
+        parts = [
+            wide[..., y + self.rows :, x + self.columns :][..., :height, :width]
+            for y, x in self.cells
+        ]
+        return torch.stack(parts, -4)
+
+    @classmethod
+    def of_grid(cls, height: int, width: int) -> Shifts:
+        """A quarter of the view sideways and a sixth up and down: another lane, another pitch."""
+        return cls(round(height / 6), round(width / 4))
+
+
+def shifted_similarities(z_a: Tensor, z_b: Tensor, shifts: Shifts) -> Tensor:
+    """Fine similarity of the overlapping cells for every shift of z_a (not in the paper).
+
+    The similarity of views from another lane is the maximum over the shifts. One matrix product of
+    the shifted z_a with all z_b, and one for the norms of the overlaps. z_a: [A, C, h, w]; z_b:
+    [B, C, h, w], larger than the shifts. Returns [A, B, S] in [−1, 1].
     """
-    found = [
-        fine_similarity(
-            _overlap(_overlap(z_a, dx, -1), dy, -2), _overlap(_overlap(z_b, -dx, -1), -dy, -2)
-        )
-        for dy in range(-rows, rows + 1)
-        for dx in range(-columns, columns + 1)
-    ]
-    return torch.stack(found).amax(0)
+    moved = shifts.apply(z_a)  # [A, S, C, h, w]
+    products = moved.flatten(0, 1).flatten(1) @ z_b.flatten(1).T
+    cells_a = shifts.apply(z_a.square().sum(1, keepdim=True))  # [A, S, 1, h, w]
+    norms_a = cells_a.sum((-3, -2, -1))[..., None]  # [A, S, 1]
+    inside = shifts.apply(z_b.new_ones(1, *z_b.shape[-2:])).flatten(1)  # [S, h w]
+    norms_b = inside @ z_b.square().sum(1).flatten(1).T  # [S, B]
+    squared = (norms_a * norms_b).clamp_min(EPSILON**2)  # [A, S, B]
+    return (products.reshape(squared.shape) / squared.sqrt()).transpose(1, 2)
 
 
-def _overlap(z: Tensor, shift: int, axis: int) -> Tensor:
-    """Overlapping cells after a shift along an axis: the end, or for shift < 0 the beginning."""
-    return z.narrow(axis, max(shift, 0), z.shape[axis] - abs(shift))
+def sub_cell_shifts(similarities: NDArray[np.float32], shifts: Shifts) -> NDArray[np.float32]:
+    """Shifts (x, y) of z_a that give the largest similarities, in fractions of a cell.
+
+    similarities: [N, S] as of `shifted_similarities`. Along each axis the vertex of the parabola
+    through the best shift and its two neighbours; at the end of the range, the best shift. Returns
+    [N, 2].
+    """
+    grid = similarities.reshape(-1, 2 * shifts.rows + 1, 2 * shifts.columns + 1)
+    each = np.arange(len(grid))
+    y, x = np.divmod(grid.reshape(len(grid), -1).argmax(1), grid.shape[2])
+    lines = (grid[each, y], x, shifts.columns), (grid[each, :, x], y, shifts.rows)
+    found = [best - most + _vertex(line, best) for line, best, most in lines]
+    return np.stack(found, 1).astype(np.float32)
+
+
+def _vertex(values: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Offset [N] of a parabola's vertex from the maximum `best` [N] of values [N, n]."""
+    each, last = np.arange(len(values)), values.shape[1] - 1
+    inside = (best > 0) & (best < last)
+    low, high = values[each, (best - 1).clip(0)], values[each, (best + 1).clip(None, last)]
+    curvature = 2 * values[each, best] - low - high
+    offset: NDArray[np.float32] = (high - low) / (2 * np.maximum(curvature, EPSILON))
+    return np.where(inside, offset.clip(-0.5, 0.5), np.float32(0.0))
+
+
+def _range(most: int) -> range:
+    return range(-most, most + 1)
 
 
 def channel_normalize(z: Tensor) -> Tensor:

@@ -163,7 +163,7 @@ def test_a_model_says_what_it_is_and_how_it_was_trained():
 def test_both_similarities_of_a_global_descriptor_are_its_cosine():
     a, b = torch.randn(2, 50, 1, 1), torch.randn(2, 50, 1, 1)
     cosine = torch.cosine_similarity(a[..., 0, 0], b[..., 0, 0])
-    for config in (DescriptorConfig(), DescriptorConfig(coarse_grid=1, centered=True)):
+    for config in (DescriptorConfig(), DescriptorConfig(coarse_grid=1)):
         for descriptor in (coarse_descriptor, fine_descriptor):
             products = (descriptor(a, config) * descriptor(b, config)).sum(1)
             assert torch.allclose(products, cosine, atol=1e-5)

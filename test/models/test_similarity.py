@@ -7,13 +7,20 @@ import pytest
 import torch
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.descriptor import coarse_descriptor, fine_descriptor, grid_shape
+from disam_ros.models.descriptor import (
+    coarse_descriptor,
+    fine_descriptor,
+    grid_shape,
+    shifted_descriptors,
+)
 from disam_ros.models.similarity import (
+    Shifts,
     activation_map,
     coarse_similarity,
     fine_similarity,
     sam_weights,
-    shifted_similarity,
+    shifted_similarities,
+    sub_cell_shifts,
 )
 
 
@@ -102,34 +109,84 @@ def test_a_channel_without_any_feature_counts_as_cosine_zero(pair):
     assert torch.isfinite(activation_map(a, b)).all()
 
 
-def test_centering_removes_a_constant_added_to_a_channel(pair):
-    config = DescriptorConfig(coarse_grid=4, fine_grid=4, centered=True)
-    a, _ = pair
-    shifted = a + torch.arange(5, dtype=torch.float64)[:, None, None]
-    for function in (coarse_descriptor, fine_descriptor):
-        assert torch.allclose(function(a[None], config), function(shifted[None], config))
-
-
 def test_the_grid_keeps_the_shape_of_the_feature_map():
     assert grid_shape(24, 32, 8) == (6, 8)
     assert grid_shape(64, 64, 16) == (16, 16)
     assert grid_shape(24, 32, 100) == (24, 32)
 
 
-def test_shifted_similarity_without_a_shift_is_the_fine_similarity():
+def overlap(z, dy, dx):
+    """The cells of z that a shift by dy rows and dx columns compares."""
+    height, width = z.shape[-2:]
+    return z[..., max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+
+
+def test_shifted_similarities_equal_a_loop_over_images_and_shifts():
+    a, b, shifts = features(1, 2, 3, 5, 6), features(2, 4, 3, 5, 6), Shifts(1, 2)
+    found = shifted_similarities(a, b, shifts)
+    assert found.shape == (2, 4, len(shifts))
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            expected = [
+                fine_similarity(overlap(x, *s), overlap(y, -s[0], -s[1])) for s in shifts.cells
+            ]
+            assert torch.allclose(found[i, j], torch.stack(expected), atol=1e-13)
+
+
+def test_without_a_shift_they_are_the_fine_similarity():
     a, b = features(1, 4, 3, 5, 6), features(2, 4, 3, 5, 6)
-    assert torch.allclose(shifted_similarity(a, b, 0, 0), fine_similarity(a, b), atol=1e-12)
+    found = shifted_similarities(a, b, Shifts(0, 0))[..., 0]
+    assert torch.allclose(found.diagonal(), fine_similarity(a, b), atol=1e-12)
 
 
 def test_a_wider_shift_never_lowers_the_similarity_and_it_is_symmetric():
     a, b = features(1, 4, 3, 5, 6), features(2, 4, 3, 5, 6)
-    scores = [shifted_similarity(a, b, *s) for s in ((0, 0), (1, 0), (2, 1), (3, 2))]
+    shifts = [Shifts(0, 0), Shifts(0, 1), Shifts(1, 2), Shifts(2, 3)]
+    scores = [shifted_similarities(a, b, s).amax(-1) for s in shifts]
     assert all((wide >= narrow).all() for narrow, wide in pairwise(scores))
-    assert torch.allclose(shifted_similarity(b, a, 2, 1), scores[2], atol=1e-12)
+    assert torch.allclose(shifted_similarities(b, a, shifts[2]).amax(-1).T, scores[2], atol=1e-12)
 
 
-def test_a_view_moved_sideways_and_up_is_recognized():
-    wide = features(3, 3, 8, 10)
-    a, b = wide[:, 1:6, 2:8], wide[:, 0:5, 0:6]  # b sees two columns and a row further
-    assert shifted_similarity(a, b, 2, 1).item() == pytest.approx(1.0)
-    assert shifted_similarity(a, b, 1, 1).item() < 0.9
+def test_the_shifts_of_a_view_are_a_quarter_sideways_and_a_sixth_up_and_down():
+    assert Shifts.of_grid(12, 16) == Shifts(2, 4)
+    assert Shifts.of_grid(1, 1) == Shifts(0, 0)
+
+
+def test_a_view_moved_sideways_and_up_is_recognized_and_its_shift_found():
+    wide = features(3, 1, 3, 8, 10)
+    a, b = wide[..., 1:6, 2:8], wide[..., 0:5, 0:6]  # a sees two columns and a row further
+    found = shifted_similarities(a, b, Shifts(1, 2))[0]
+    assert found.max().item() == pytest.approx(1.0)
+    assert sub_cell_shifts(found.numpy(), Shifts(1, 2))[0].tolist() == [-2.0, -1.0]
+    assert shifted_similarities(a, b, Shifts(1, 1)).max().item() < 0.9
+
+
+def test_a_shift_between_two_cells_is_found_between_them():
+    shifts = Shifts(2, 4)
+    y, x = np.array(shifts.cells).T
+    for true_x, true_y in ((0.0, 0.0), (1.3, -0.4), (-2.5, 0.8)):
+        peak = 1.0 - 0.01 * ((x - true_x) ** 2 + (y - true_y) ** 2)
+        found = sub_cell_shifts(peak[None].astype(np.float32), shifts)
+        assert np.allclose(found, [[true_x, true_y]], atol=1e-3)
+
+
+def test_flat_similarities_give_no_shift_that_is_not_finite():
+    found = sub_cell_shifts(np.zeros((2, 45), np.float32), Shifts(2, 4))
+    assert np.isfinite(found).all()
+
+
+def test_coarse_descriptors_of_shifted_views_hold_the_view_itself_in_their_middle():
+    z, config = features(4, 1, 5, 12, 16), DescriptorConfig(coarse_grid=8)
+    shifted = shifted_descriptors(z, config)
+    assert shifted.shape == (5, 5 * 6 * 8)
+    assert torch.allclose(shifted[2], coarse_descriptor(z, config)[0], atol=1e-12)
+    one = shifted_descriptors(features(4, 1, 5, 1, 1), config)
+    assert one.shape == (1, 5)
+
+
+def test_a_view_from_another_lane_is_nearer_to_one_of_the_shifted_views():
+    wide, config = features(5, 1, 5, 12, 20), DescriptorConfig(coarse_grid=8)
+    here, there = wide[..., :16], wide[..., 4:]
+    reference = coarse_descriptor(there, config)[0]
+    scores = shifted_descriptors(here, config) @ reference
+    assert scores.argmax() in (0, 4) and scores.max() > scores[2] + 0.3

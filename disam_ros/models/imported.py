@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imported networks: descriptors by an ONNX file of another project, run by ONNX Runtime.
+
+A model directory holds the file, with its side files of external weights, under its own name.
+import_model.py checks a file and writes the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from disam_ros.errors import ConfigError, ModelError
+from disam_ros.files import file_sha256
+from disam_ros.models.runtime import create_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+ENCODER = "onnx"  # kind of network in model.json
+PERMISSIVE = """0BSD AFL-3.0 AGPL-3.0 Apache-2.0 Artistic-2.0 BSD-2-Clause BSD-3-Clause BSL-1.0
+    CC-BY-4.0 CC-BY-SA-4.0 CC0-1.0 ECL-2.0 EPL-2.0 EUPL-1.2 GPL-2.0 GPL-3.0 ISC LGPL-2.1 LGPL-3.0
+    MIT MIT-0 MPL-2.0 PDDL-1.0 Unlicense WTFPL Zlib"""  # SPDX identifiers that allow commercial use
+RESTRICTED = re.compile(
+    r"\bnc\b|non[\s-]*commercial|\b(no|not for|without) commercial"
+    r"|\b(research|academic|educational|personal|private|evaluation)\b(?![^.;]*commercial)"
+    r"[\w\s,/-]*\b(only|use|purposes?)\b"
+    r"|\bonly for [\w\s,/-]*(research|academic|education|personal|evaluation)"
+    r"|\bpolyform[\s-]strict",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class ImportedConfig:
+    """Interface of an imported network: images [B, 3, H, W] → z [B, channels, *feature_size].
+
+    A global descriptor has one cell. Raises ModelError for values out of range.
+    """
+
+    image_size: tuple[int, int]  # height, width in pixels
+    mean: tuple[float, float, float]  # of R, G, B in [0, 1], subtracted from the input
+    std: tuple[float, float, float]  # divides it then
+    files: tuple[str, ...]  # the ONNX file and its side files, names in the model directory
+    output: str  # the graph's output that is used
+    channels: int  # C of a feature map, or the descriptor's dimension
+    feature_size: tuple[int, int] = (1, 1)  # rows and columns of z
+    any_batch: bool = True  # False: the network takes one image at a time
+
+    def __post_init__(self) -> None:
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
+            raise ModelError(
+                f"image size must be height and width in pixels, got {self.image_size}"
+            )
+        if len(self.mean) != 3 or not all(0.0 <= value <= 1.0 for value in self.mean):
+            raise ModelError(
+                f"mean must be of red, green and blue in images scaled to [0, 1], got "
+                f"{list(self.mean)}; divide a mean of grey levels 0 to 255 by 255"
+            )
+        if len(self.std) != 3 or not all(0.0 < v < math.inf for v in self.std):
+            raise ModelError(
+                f"std must be of red, green and blue and > 0, got {list(self.std)}; use 1 1 1 "
+                f"where the network divides by nothing"
+            )
+        if not self.files or self.channels < 1 or min(self.feature_size) < 1:
+            raise ModelError(f"files, channels and feature size must not be empty, got {self}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ImportedConfig:
+        """Inverse of `asdict` with lists for tuples; `encoder` is ignored."""
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        fields.pop("encoder", None)
+        return cls(**fields)
+
+    def interface_sha256(self) -> str:
+        """SHA-256 of what makes other descriptors of the same file: preprocessing and output."""
+        interface = [self.image_size, self.mean, self.std, self.output]
+        return hashlib.sha256(json.dumps(interface).encode()).hexdigest()
+
+    @property
+    def encoder(self) -> str:
+        """Kind of network in model.json, as NetworkConfig.encoder."""
+        return ENCODER
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether torch runs depthwise convolutions: ONNX Runtime runs this network."""
+        return False
+
+
+class OnnxNetwork(nn.Module):
+    """Images [B, 3, H, W] in [−1, 1] → z [B, C, h, w], by the ONNX file in a folder.
+
+    The session opens with `.to(device)` or at the first image. Raises ConfigError without
+    onnxruntime, ModelError for a file that cannot be run.
+    """
+
+    _scale: Tensor
+    _offset: Tensor
+
+    def __init__(self, config: ImportedConfig, folder: Path) -> None:
+        super().__init__()
+        self.config, self.folder = config, folder
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (config.mean, config.std))
+        self.register_buffer("_scale", 0.5 / std, persistent=False)
+        self.register_buffer("_offset", (0.5 - mean) / std, persistent=False)
+        self._session: InferenceSession | None = None
+        self._opened_for = torch.device("cpu")
+
+    @property
+    def kind(self) -> str:
+        """Human-readable kind of network and shape of z."""
+        config = self.config
+        if config.feature_size == (1, 1):
+            return f"imported global descriptor, {config.channels}-D"
+        rows, columns = config.feature_size
+        return f"imported feature map, {config.channels}×{rows}×{columns}"
+
+    def forward(self, images: Tensor) -> Tensor:
+        batch = images * self._scale + self._offset
+        parts = [batch] if self.config.any_batch else one_by_one(batch)
+        z = np.concatenate([run(self.session(), self.config.output, part) for part in parts])
+        expected = (len(images), self.config.channels, *self.config.feature_size)
+        if z.size != math.prod(expected):
+            raise ModelError(
+                f"{self.folder / self.config.files[0]} gave {list(z.shape)}, model.json says "
+                f"{list(expected)}: import it again"
+            )
+        return torch.from_numpy(z).to(images.device).view(expected)
+
+    def session(self) -> InferenceSession:
+        """The open session; it is opened if there is none for the device."""
+        device = self._scale.device
+        if self._session is None or device != self._opened_for:
+            self._session = open_session(self.folder / self.config.files[0], device)
+            self._opened_for = device
+        return self._session
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnnxNetwork:
+        """Open the session for the new device: a file that cannot run fails here."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.session()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_session": None}  # sessions cannot be pickled
+
+
+def open_session(path: Path, device: torch.device) -> InferenceSession:
+    """Load an ONNX file. Raises ConfigError without onnxruntime, ModelError."""
+    try:
+        return create_session(path, device)
+    except ImportError as error:
+        raise ConfigError(
+            "an imported model needs the package onnxruntime: pip install 'disam_ros[onnx]'"
+        ) from error
+    except Exception as error:  # onnxruntime's errors have no root of their own
+        raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(error)}") from error
+
+
+def run(session: InferenceSession, output: str, images: Tensor) -> np.ndarray[Any, Any]:
+    """One output of a network for normalized images [B, 3, H, W], float32."""
+    name = session.get_inputs()[0].name
+    (values,) = session.run([output], {name: images.contiguous().cpu().numpy()})
+    return np.asarray(values, np.float32)
+
+
+def one_by_one(images: Tensor) -> list[Tensor]:
+    """Batches of one image each."""
+    return [images[k : k + 1] for k in range(len(images))]
+
+
+def one_line(error: Exception) -> str:
+    """Message of an error; onnxruntime's have several lines."""
+    return " ".join(str(error).split())
+
+
+def copy_files(network: OnnxNetwork, directory: Path) -> dict[str, str]:
+    """Copy the network's files into a model directory. Returns their SHA-256 by name."""
+    for name in network.config.files:
+        shutil.copyfile(network.folder / name, directory / name)
+    return {name: file_sha256(directory / name) for name in network.config.files}
+
+
+def allows_commercial_use(licence: str) -> bool | None:
+    """Whether a licence allows commercial use; None: not recognized, so read it.
+
+    licence: SPDX expression or free text. Any mention of a restriction counts; of alternatives
+    (`A OR B`) the freest does.
+    """
+    if " OR " in licence:
+        found = [allows_commercial_use(part) for part in licence.split(" OR ")]
+        return True if True in found else None if None in found else False
+    if RESTRICTED.search(licence.replace("_", "-")):
+        return False
+    known = {identifier.lower() for identifier in PERMISSIVE.split()}
+    parts = [part.strip(" ()") for part in licence.split(" AND ")]
+    plain = [re.sub(r"(-only|-or-later|\+)$", "", part.lower()) for part in parts]
+    return True if all(part in known for part in plain) else None

@@ -1,0 +1,658 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX networks of other projects as models: import, directory, maps, answers."""
+
+import json
+import logging
+import pickle
+import re
+import shutil
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.architectures import ResNet50Gem, VisionTransformer
+from support.data import camera_pose, texture, write_dataset
+from support.onnx_files import DESCRIPTOR, FEATURE_MAP, IMAGES, write_onnx
+
+from disam_ros.cli import main
+from disam_ros.config import DomainConfig, LocalizerConfig
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.domains.classifier import DomainClassifier
+from disam_ros.domains.domain import Domain
+from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
+from disam_ros.image import to_tensor
+from disam_ros.localization.calibrate import calibrate
+from disam_ros.localization.calibration import DEFAULT, save_calibration
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame
+from disam_ros.mapping.builder import build_map
+from disam_ros.models import imported, runtime
+from disam_ros.models.backend import select_backend
+from disam_ros.models.export import export_onnx, relative_error
+from disam_ros.models.import_model import import_model
+from disam_ros.models.imported import allows_commercial_use
+from disam_ros.models.model import Model, add_classifier, load_model, save_model
+from disam_ros.models.networks import Encoder
+
+for package in ("onnx", "onnxruntime"):
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[onnx]'")
+
+SIZE = (48, 64)
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+MAP = "float[N, C, h, w] z"
+CPU = torch.device("cpu")
+PAGE = Path(__file__).parents[2] / "docs" / "own_descriptor.md"
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def imported_model(folder, body=DESCRIPTOR, inputs=IMAGES, outputs="float[N, D] z", **options):
+    """A small network, imported into folder/model."""
+    file = write_onnx(folder / "network.onnx", body, inputs, outputs)
+    return run_import(file, folder / "model", **options)
+
+
+def run_import(file, output, **options) -> Model:
+    settings = {"image_size": SIZE, "mean": MEAN, "std": STD, "licence": "MIT"}
+    return import_model(file, output, "small", **{**settings, **options})
+
+
+def images(count=2, size=SIZE):
+    return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def command(file, output, *more):
+    fixed = ["--name", "small", "--input", "48x64"]
+    scale = ["--mean", *map(str, MEAN), "--std", *map(str, STD)]
+    return ["import-model", str(file), *fixed, *scale, "--output", str(output), *more]
+
+
+def test_the_network_sees_the_image_less_its_mean_by_its_deviation(tmp_path):
+    body = "z = AveragePool <kernel_shape = [1, 1]> (image)"
+    model = imported_model(tmp_path, body, outputs=MAP)
+    pixels = texture(3)
+    mean, deviation = np.array(MEAN), np.array(STD)
+    expected = ((pixels / 255.0 - mean) / deviation).transpose(2, 0, 1)
+    found = model.coarse["any"](to_tensor(pixels, SIZE)[None])[0]
+    assert np.allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_a_descriptor_is_one_cell_and_a_feature_map_stays_one(tmp_path):
+    model = imported_model(tmp_path)
+    assert (model.network.channels, model.network.feature_size) == (144, (1, 1))
+    assert model.coarse["any"](images(3)).shape == (3, 144, 1, 1)
+    file = write_onnx(tmp_path / "map.onnx", FEATURE_MAP, outputs=MAP)
+    model = run_import(file, tmp_path / "map_model")
+    assert (model.network.channels, model.network.feature_size) == (3, (12, 16))
+    assert model.fine["any"](images(3)).shape == (3, 3, 12, 16)
+
+
+def test_the_directory_holds_the_file_itself_and_its_origin(tmp_path):
+    model = imported_model(tmp_path, source="https://example.org")
+    directory = tmp_path / "model"
+    assert {path.name for path in directory.iterdir()} == {"model.json", "network.onnx"}
+    assert (directory / "network.onnx").read_bytes() == (tmp_path / "network.onnx").read_bytes()
+    header = json.loads((directory / "model.json").read_text())
+    assert header["network"]["encoder"] == "onnx"
+    assert header["network"]["image_size"] == [48, 64] and header["network"]["channels"] == 144
+    assert header["training"] == {
+        "imported_from": "network.onnx",
+        "source": "https://example.org",
+        "licence": "MIT",
+        "commercial_use": True,
+    }
+    assert model.label == (
+        "small (imported global descriptor, 144-D; imported from network.onnx; licence MIT)"
+    )
+
+
+def test_the_identity_is_that_of_the_file_and_of_its_preprocessing(tmp_path):
+    model = imported_model(tmp_path)
+    file = tmp_path / "network.onnx"
+    assert load_model(tmp_path / "model").identity == model.identity != ""
+    again = run_import(file, tmp_path / "again", licence="other")
+    assert again.identity == model.identity
+    other = run_import(file, tmp_path / "other", mean=(0.5, 0.5, 0.5))
+    assert other.identity != model.identity
+
+
+def test_domains_share_the_network_and_both_stages_do(tmp_path):
+    model = imported_model(tmp_path, domains=[Domain("day"), Domain("night")])
+    assert model.coarse["day"] is model.fine["day"] is model.coarse["night"]
+    coarse, fine = model.encode("night", images())
+    assert coarse is fine
+
+
+def test_a_model_survives_saving_and_pickling(tmp_path):
+    model = imported_model(tmp_path)
+    save_model(model, tmp_path / "copy")
+    copy = load_model(tmp_path / "copy")
+    sent = pickle.loads(pickle.dumps(model))  # as Ray sends it
+    expected = model.coarse["any"](images())
+    assert copy.identity == model.identity
+    for other in (copy, sent):
+        assert torch.equal(other.coarse["any"](images()), expected)
+
+
+def test_a_domain_classifier_can_be_added(tmp_path):
+    model = imported_model(tmp_path, domains=[Domain("day"), Domain("night")])
+    add_classifier(tmp_path / "model", DomainClassifier(["day", "night"]), {})
+    loaded = load_model(tmp_path / "model")
+    assert loaded.classifier is not None and loaded.identity == model.identity
+
+
+# --- Batches ---
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body", "message"),
+    [
+        ("float[1, 3, 48, 64] image", DESCRIPTOR, ""),
+        (
+            IMAGES,
+            "shape = Constant <value_ints = [1, 9216]> () z = Reshape (image, shape)",
+            "a batch of 2 fails",
+        ),
+        (
+            IMAGES,
+            "shape = Constant <value_ints = [1, -1]> () z = Reshape (image, shape)",
+            r"a batch of 2 gives \[1, 18432\]",
+        ),
+        (
+            IMAGES,
+            "mean = ReduceMean (image) sum = Add (image, mean) z = Flatten (sum)",
+            "in a batch, descriptors change",
+        ),
+    ],
+)
+def test_a_network_that_cannot_do_batches_runs_image_by_image(
+    tmp_path, caplog, inputs, body, message
+):
+    model = imported_model(tmp_path, body.replace("() z", "()\nz"), inputs)
+    assert not model.network.any_batch
+    assert caplog.text == "" if not message else "runs image by image" in caplog.text
+    one_by_one = [model.coarse["any"](image[None]) for image in images(3)]
+    assert torch.equal(model.coarse["any"](images(3)), torch.cat(one_by_one))
+
+
+def test_a_network_with_a_batch_axis_runs_whole_batches(tmp_path, caplog):
+    model = imported_model(tmp_path)
+    assert model.network.any_batch and caplog.text == ""
+    one_by_one = [model.coarse["any"](image[None]) for image in images(3)]
+    assert torch.allclose(model.coarse["any"](images(3)), torch.cat(one_by_one), atol=1e-6)
+
+
+# --- Files that do not fit ---
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        ({"inputs": f"{IMAGES}, float[N] mask", "body": "z = Flatten (image)"}, {}, "only input"),
+        (
+            {"inputs": "float[3, 48, 64] image", "body": "z = Identity (image)"},
+            {},
+            "no batch axis: export it with a batch",
+        ),
+        ({"inputs": "float[N, 9216] image", "body": "z = Identity (image)"}, {}, "with a batch of"),
+        ({"inputs": "float[N, 48, 64, 3] image"}, {}, "channels first"),
+        ({"inputs": "float[8, 3, 48, 64] image"}, {}, "batches of 8 only"),
+        (
+            {"inputs": "uint8[N, 3, 48, 64] image", "body": "z = Cast <to = 1> (image)"},
+            {},
+            "float32 images",
+        ),
+        ({}, {"image_size": (96, 128)}, "image size is fixed: --input 48x64, not 96x128"),
+        (
+            {
+                "inputs": "float[N, 3, H, W] image",
+                "body": "shape = Constant <value_ints = [-1, 9216]> ()\nz = Reshape (image, shape)",
+            },
+            {"image_size": (50, 50)},
+            "does not run on an image of 50x50 pixels: .* give the size that it was exported for",
+        ),
+        (
+            {
+                "body": "a = Flatten (image) b = Identity (a)",
+                "outputs": "float[N, D] a, float[N, D] b",
+            },
+            {},
+            r"several outputs: a tensor\(float\) \[N, 9216\], b .* --output-name",
+        ),
+        ({}, {"output_name": "features"}, r"no output 'features', only z tensor\(float\)"),
+        (
+            {"body": "z = ReduceMean <keepdims = 0> (image)", "outputs": "float z"},
+            {},
+            r"shape \[\] for one image, expected a descriptor \[B, D\] .* no batch axis",
+        ),
+        (
+            {"body": "s = Constant <value_ints = [-1]> ()\nz = Reshape (image, s)"},
+            {},
+            r"shape \[9216\] for one image, .* no batch axis",
+        ),
+        (
+            {"body": "s = Constant <value_ints = [3, -1]> ()\nz = Reshape (image, s)"},
+            {},
+            r"shape \[3, 3072\] for one image, .* no batch axis",
+        ),
+        (
+            {"body": "s = Constant <value_ints = [0, 3, -1]> ()\nz = Reshape (image, s)"},
+            {},
+            r"turn tokens \[B, h·w, C\] into a map",
+        ),
+        (
+            {"body": "s = Constant <value_ints = [0, 3, 6, 8, -1]> ()\nz = Reshape (image, s)"},
+            {},
+            r"shape \[1, 3, 6, 8, 64\] .* export another output",
+        ),
+        (
+            {"body": "low = Sub (image, image)\nflat = Flatten (low)\nz = Div (flat, flat)"},
+            {},
+            "NaN or infinite numbers for an ordinary image; check --mean and --std",
+        ),
+        (
+            {"body": "low = Sub (image, image)\nz = Flatten (low)"},
+            {},
+            "the same for two different images",
+        ),
+        ({}, {"mean": (123.7, 116.3, 103.5)}, "mean must be .* divide a mean of grey levels"),
+        ({}, {"std": (0.2, 0.0, 0.2)}, "std must be .* > 0"),
+        ({}, {"licence": " "}, "a name and the licence"),
+        ({}, {"domains": []}, "at least one domain"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_with_what_to_do(
+    tmp_path, network, options, message
+):
+    with pytest.raises(ModelError, match=message):
+        imported_model(tmp_path, **{"outputs": "float z", **network, **options})
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_file_that_is_missing_or_no_network_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"nothing\.onnx not found"):
+        run_import(tmp_path / "nothing.onnx", tmp_path / "model")
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(ModelError, match=r"text\.onnx cannot be read as an ONNX file"):
+        run_import(tmp_path / "text.onnx", tmp_path / "model")
+    file = write_onnx(tmp_path / "odd.onnx", "z = Unheard (image)")
+    with pytest.raises(ModelError, match=r"odd\.onnx cannot be loaded by ONNX Runtime"):
+        run_import(file, tmp_path / "model")
+    shutil.copy(file, tmp_path / "model.json")
+    with pytest.raises(ModelError, match="rename it"):
+        run_import(tmp_path / "model.json", tmp_path / "model")
+
+
+def test_an_import_writes_over_nothing(tmp_path):
+    imported_model(tmp_path)
+    before = (tmp_path / "model" / "model.json").read_bytes()
+    for output in ("model", "network.onnx"):
+        with pytest.raises(ModelError, match="exists already"):
+            run_import(tmp_path / "network.onnx", tmp_path / output)
+    assert (tmp_path / "model" / "model.json").read_bytes() == before
+
+
+def test_one_of_several_outputs_can_be_chosen(tmp_path):
+    outputs = "float[N, C, h, w] cells, float[N, D] z"
+    model = imported_model(tmp_path, outputs=outputs, output_name="cells")
+    assert model.network.feature_size == (6, 8)
+    assert model.coarse["any"](images()).shape == (2, 3, 6, 8)
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    imported_model(tmp_path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match=r"onnxruntime: pip install 'disam_ros\[onnx\]'"):
+        run_import(tmp_path / "network.onnx", tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"onnxruntime: pip install 'disam_ros\[onnx\]'"):
+        load_model(tmp_path / "model")
+
+
+# --- Weights in a side file ---
+
+
+def with_side_file(path, location="weights.data"):
+    """A network whose weights lie in another file."""
+    import onnx
+
+    body = "weights = Constant <value = float[144, 200] {1}> ()"
+    write_onnx(path, DESCRIPTOR.replace("z =", "flat =") + "z = MatMul (flat, weights)")
+    proto = onnx.load(str(path))
+    values = np.random.default_rng(0).standard_normal((144, 200)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(values, "weights"))
+    onnx.save_model(proto, str(path), save_as_external_data=True, location=location)
+    assert body and (path.parent / location).stat().st_size == values.nbytes
+    return path
+
+
+def test_weights_in_a_side_file_come_along(tmp_path):
+    model = run_import(with_side_file(tmp_path / "large.onnx"), tmp_path / "model")
+    (tmp_path / "weights.data").unlink()
+    loaded = load_model(tmp_path / "model")
+    assert loaded.network.files == ("large.onnx", "weights.data")
+    assert torch.equal(loaded.coarse["any"](images()), model.coarse["any"](images()))
+    path = tmp_path / "model" / "weights.data"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(ModelError, match=r"weights\.data is damaged"):
+        load_model(tmp_path / "model")
+
+
+def test_a_side_file_elsewhere_or_missing_is_refused(tmp_path):
+    (tmp_path / "deep").mkdir()
+    file = with_side_file(tmp_path / "large.onnx", "deep/weights.data")
+    with pytest.raises(ModelError, match=r"save it again with .* its weights inside"):
+        run_import(file, tmp_path / "model")
+    file = with_side_file(tmp_path / "other.onnx")
+    (tmp_path / "weights.data").unlink()
+    with pytest.raises(ModelError, match=r"weights\.data, which is missing: copy both files"):
+        run_import(file, tmp_path / "model")
+
+
+# --- Damaged directories ---
+
+
+def test_a_damaged_directory_is_refused(tmp_path):
+    imported_model(tmp_path)
+    path = tmp_path / "model" / "network.onnx"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(ModelError, match=r"network\.onnx is damaged: its SHA-256 differs"):
+        load_model(tmp_path / "model")
+    path.unlink()
+    with pytest.raises(ModelError, match=r"network\.onnx not found"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: network.pop("output"),
+        lambda network: network.update(std=[0.1, 0.1, 0.0]),
+        lambda network: network.update(mean=[0.1]),
+        lambda network: network.update(image_size=48),
+        lambda network: network.update(colour=1),
+        lambda network: network.update(files=["network.onnx", "more.data"]),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(tmp_path, change):
+    imported_model(tmp_path)
+    path = tmp_path / "model" / "model.json"
+    header = json.loads(path.read_text())
+    change(header["network"])
+    path.write_text(json.dumps(header))
+    with pytest.raises(ModelError, match=r"model\.json is malformed"):
+        load_model(tmp_path / "model")
+
+
+def test_an_output_of_another_shape_than_the_header_says_is_an_error(tmp_path):
+    imported_model(tmp_path)
+    path = tmp_path / "model" / "model.json"
+    path.write_text(path.read_text().replace('"channels": 144', '"channels": 100'))
+    with pytest.raises(ModelError, match=r"gave \[2, 144\], model.json says \[2, 100, 1, 1\]"):
+        load_model(tmp_path / "model").coarse["any"](images())
+
+
+# --- Licences ---
+
+
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        ("MIT", True),
+        ("apache-2.0", True),
+        ("GPL-3.0-or-later", True),
+        ("MIT AND BSD-3-Clause", True),
+        ("CC-BY-NC-4.0 OR MIT", True),
+        ("CC-BY-NC-SA-4.0", False),
+        ("CC BY-NC-ND 4.0", False),
+        ("MIT AND CC-BY-NC-4.0", False),
+        ("MIT code, weights for non-commercial use", False),
+        ("PolyForm-Noncommercial-1.0.0", False),
+        ("for research purposes only", False),
+        ("Academic use only", False),
+        ("Only for scientific research", False),
+        ("free for research and commercial use", None),
+        ("MIT code, weights unknown", None),
+        ("Elephant Licence 3", None),
+    ],
+)
+def test_licences_are_recognized(licence, allowed):
+    assert allows_commercial_use(licence) is allowed
+
+
+def test_a_licence_without_commercial_use_is_warned_of_at_import_and_at_map_building(
+    tmp_path, caplog, capsys, builder_config
+):
+    file = write_onnx(tmp_path / "network.onnx")
+    assert main(command(file, tmp_path / "model", "--licence", "CC-BY-NC-4.0")) == 0
+    assert "licence CC-BY-NC-4.0: FORBIDS COMMERCIAL USE" in capsys.readouterr().out
+    warning = "the licence of model 'small', CC-BY-NC-4.0, forbids commercial use"
+    assert warning in caplog.text
+    caplog.clear()
+    model = load_model(tmp_path / "model")
+    source = open_dataset(write_dataset(tmp_path / "data", 3).directory)
+    build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    assert warning in caplog.text
+    header = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert header["training"]["commercial_use"] is False
+
+
+def test_an_unknown_licence_is_to_be_read(tmp_path, capsys, caplog):
+    file = write_onnx(tmp_path / "network.onnx")
+    assert main(command(file, tmp_path / "model", "--licence", "Elephant Licence")) == 0
+    assert "licence Elephant Licence: not recognized: read" in capsys.readouterr().out
+    header = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert header["training"]["commercial_use"] is None
+    assert "forbids" not in caplog.text
+
+
+# --- Maps and answers ---
+
+
+@pytest.fixture(params=["descriptor", "feature map"])
+def world(request, tmp_path, builder_config):
+    """A folder with an imported model and a map of twelve textures."""
+    if request.param == "descriptor":
+        model = imported_model(tmp_path)
+    else:
+        model = imported_model(tmp_path, FEATURE_MAP, outputs=MAP)
+    source = open_dataset(write_dataset(tmp_path / "data", 12).directory)
+    build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    return tmp_path
+
+
+def opened(folder, **settings):
+    config = LocalizerConfig(device="cpu", **settings)
+    return Localizer.open(folder / "map", folder / "model", config)
+
+
+def test_every_place_of_a_map_is_found(world):
+    pipeline = Pipeline(opened(world))
+    for index in range(12):
+        answer = pipeline.process(Frame(texture(index), "front", (index + 1) * 10**9))
+        assert answer.record.id == index and answer.domain.name == "any"
+        assert np.allclose(
+            answer.record.map_from_camera.translation, camera_pose(index).translation
+        )
+        assert answer.candidates[0].fine_score > 0.99
+
+
+def test_feature_maps_take_shifts_and_give_activation_maps(world):
+    localizer = opened(world)
+    pixels = np.roll(texture(5), 8, axis=1)  # an eighth of the view
+    answer = localizer.localize(pixels, 10**9)
+    is_map = localizer.model.network.feature_size != (1, 1)
+    assert localizer.has_activation_maps == is_map
+    if is_map:
+        assert answer.record.id == 5
+        assert answer.candidates[0].shift == pytest.approx((1 / 8, 0.0), abs=0.02)
+        heat = localizer.activation_map(localizer.query(pixels), answer.record)
+        assert heat.shape == (6, 8) and heat.max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "onnx"])
+def test_onnx_runtime_is_the_backend_whatever_is_set(tmp_path, backend):
+    model = imported_model(tmp_path)
+    chosen = select_backend(backend, model, CPU, tmp_path / "model")
+    assert chosen.name == "onnx"
+    assert torch.equal(chosen.encode("any", images())[1], model.fine["any"](images()))
+
+
+def test_the_only_domain_serves_the_names_of_all_others(world):
+    localizer = opened(world, domain=DomainConfig(override="winter_snow"))
+    assert {record.domain for record in localizer.map.records} == {"any"}  # of images named day
+    answer = localizer.localize(texture(3), 10**9, domain="night")
+    assert answer.domain.name == "any" and answer.record.id == 3
+
+
+def test_of_several_domains_a_wrong_name_is_still_an_error(tmp_path, builder_config):
+    model = imported_model(tmp_path, domains=[Domain("summer_day"), Domain("night")])
+    source = open_dataset(write_dataset(tmp_path / "data", 3).directory)
+    with pytest.raises(MapError, match="no encoder for domain 'day', only for summer_day, night"):
+        build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    builder_config.domain = "night"
+    build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+    with pytest.raises(DomainError, match="domain 'day'"):
+        opened(tmp_path, domain=DomainConfig(override="day"))
+
+
+def test_a_map_refuses_the_same_network_with_another_preprocessing(world):
+    run_import(world / "network.onnx", world / "other", mean=(0.1, 0.1, 0.1))
+    with pytest.raises(MapError, match="was built with model 'small'"):
+        Localizer.open(world / "map", world / "other", LocalizerConfig(device="cpu"))
+
+
+def test_every_command_takes_an_imported_model(tmp_path, capsys):
+    write_dataset(tmp_path / "data", 12)
+    file = write_onnx(tmp_path / "network.onnx", FEATURE_MAP, outputs=MAP)
+    model, built = str(tmp_path / "model"), str(tmp_path / "map")
+    data, both = str(tmp_path / "data"), ["--map", built, "--model", model]
+    evaluation, answers = tmp_path / "evaluation", str(tmp_path / "answers.csv")
+    assert main(command(file, model, "--licence", "MIT")) == 0
+    assert "small (imported feature map, 3×12×16;" in capsys.readouterr().out
+    assert main(["build-map", "--dataset", data, "--model", model, "--output", built]) == 0
+    assert main(["localize", "--dataset", data, *both, "--output", answers]) == 0
+    assert "12 of 12 images localized" in capsys.readouterr().out
+    named = ["--dataset-domains", "--sequence"]
+    assert main(["evaluate", data, *both, *named, "--output", str(evaluation)]) == 0
+    assert json.loads((evaluation / "results.json").read_text())["setup"]["backend"] == "onnx"
+
+
+def test_a_calibration_of_an_imported_model_is_used_by_it(tmp_path, builder_config, monkeypatch):
+    model = imported_model(tmp_path)
+    monkeypatch.setattr("support.data.camera_pose", lambda index: camera_pose(3 * index))
+    records = write_dataset(tmp_path / "data", 40).records
+    drive = open_dataset(tmp_path / "data")
+    build_map(drive, model, tmp_path / "map", builder_config, show_progress=False)
+    poses = [record.map_from_camera @ camera_pose(0).inverse() for record in records]
+    odometry = (np.array([record.stamp_ns for record in records]), poses)
+    drives = [replace(drive, odometry=odometry)]
+    found = calibrate(opened(tmp_path), drives, show_progress=False)
+    save_calibration(found, tmp_path / "model")
+    assert opened(tmp_path).calibration == found != DEFAULT
+
+
+def test_an_export_of_an_imported_model_makes_no_sense(tmp_path, capsys):
+    model = imported_model(tmp_path)
+    with pytest.raises(ModelError, match=r"an ONNX file already, network\.onnx"):
+        export_onnx(model, tmp_path / "files")
+    assert main(["export", "--model", str(tmp_path / "model")]) == 1
+    assert "was imported" in capsys.readouterr().err
+
+
+def test_an_input_size_is_height_x_width(tmp_path, capsys):
+    arguments = command(tmp_path / "network.onnx", tmp_path / "model", "--licence", "MIT")
+    arguments[arguments.index("48x64")] = "48"
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "expected HxW, such as 322x322, got '48'" in capsys.readouterr().err
+
+
+# --- Devices ---
+
+
+class FakeSession:
+    """Records the providers it is asked for; none but the CPU works."""
+
+    def __init__(self, path, options, providers):
+        FakeSession.asked = providers
+
+    def get_providers(self):
+        return ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_on_a_gpu_that_onnxruntime_cannot_use_the_network_runs_on_the_cpu_and_says_so(
+    tmp_path, monkeypatch, caplog, available
+):
+    import onnxruntime
+
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names[not available :])
+    with caplog.at_level(logging.WARNING):
+        imported.open_session(tmp_path / "network.onnx", torch.device("cuda", 1))
+    gpu = [(runtime.CUDA, {"device_id": 1})] if available else []
+    assert FakeSession.asked == [*gpu, runtime.CPU]
+    assert "network.onnx runs on the CPU, not on cuda:1" in caplog.text
+
+
+# --- Networks exported by torch ---
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def by_tracing(network, file, height, width):
+    """The exporter that most public scripts use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, height, width),),
+            file,
+            dynamo=False,
+            input_names=["image"],
+            output_names=["z"],
+            dynamic_axes={"image": {0: "B"}, "z": {0: "B"}},
+        )
+
+
+def as_in_the_docs(network, file, height, width):
+    """The function that the recipes of docs/own_descriptor.md use, to files with side files."""
+    pytest.importorskip("onnxscript", reason="not installed: pip install '.[onnx]'")
+    space = {}
+    exec(PYTHON_BLOCKS[0], space)
+    space["export"](network, file, height, width)
+
+
+def test_the_recipes_are_python():
+    assert len(PYTHON_BLOCKS) == 7
+    for block in PYTHON_BLOCKS:
+        compile(block, "own_descriptor.md", "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "export", "size", "shape"),
+    [
+        (VisionTransformer, by_tracing, (224, 224), (384, 16, 16)),
+        (ResNet50Gem, by_tracing, (224, 224), (512, 1, 1)),
+        (lambda: Encoder(4, 1), as_in_the_docs, SIZE, (16, 12, 16)),
+    ],
+    ids=["ViT-S/14", "ResNet-50", "as in the docs"],
+)
+def test_an_imported_network_gives_torchs_features(tmp_path, network, export, size, shape):
+    torch.manual_seed(0)
+    model = network().eval()
+    export(model, str(tmp_path / "public.onnx"), *size)
+    found = run_import(tmp_path / "public.onnx", tmp_path / "model", image_size=size, **IMAGENET)
+    assert (found.network.channels, *found.network.feature_size) == shape
+    assert found.network.any_batch
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET.values())
+    with torch.inference_mode():
+        expected = model(((images(2, size) + 1) / 2 - mean) / std).view(2, *shape)
+    assert relative_error(found.coarse["any"](images(2, size)), expected) < 1e-4
