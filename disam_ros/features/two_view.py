@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two-view verification: match keypoints, estimate the pose robustly, count inliers.
+
+Where the map knows depths, PnP gives the query's pose in metres; else the essential matrix gives it
+up to scale. Without intrinsics there is no pose, but the number of matches that fit one fundamental
+matrix still distinguishes places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from disam_ros.features.absolute_pose import (
+    MIN_POINTS,
+    epipolar_inliers,
+    essential_pose,
+    solve_pnp,
+)
+from disam_ros.features.keypoints import Keypoints
+from disam_ros.features.matching import NearestNeighbours
+from disam_ros.geometry import Transform
+from disam_ros.uncertainty import PoseWithCovariance
+
+PIXEL_SIGMA = 0.5  # pixels, standard deviation of a keypoint at least
+TOLERANCE = 3.0  # pixels, reprojection error of an inlier
+EPIPOLAR_TOLERANCE = 1.5  # pixels off the epipolar line, of cameras without intrinsics
+MIN_INLIERS = 12  # that a pose needs
+PLACE_RADIUS = 10.0  # metres beyond which two images show different places
+
+
+@dataclass(frozen=True, eq=False)
+class TwoView:
+    """matches, inliers: how many keypoints match, and agree with one pose. there_from_here: metric
+    pose of the query's camera in that of the known image, None without depths or with fewer than
+    MIN_INLIERS. direction: the same up to scale (translation of unit length), without depths."""
+
+    matches: int
+    inliers: int
+    there_from_here: PoseWithCovariance | None = None
+    direction: Transform | None = None
+
+
+def compare(matcher: NearestNeighbours, query: Keypoints, known: Keypoints) -> TwoView:
+    """A query's keypoints against those of an image whose depths may be known.
+
+    Inliers fit a pose by PnP where `known` has enough depths, else the essential matrix, or the
+    fundamental matrix where a camera has no intrinsics.
+    """
+    pairs = matcher(query, known)
+    here, there = query[pairs[:, 0]], known[pairs[:, 1]]
+    if here.camera is None or there.camera is None:
+        agree = epipolar_inliers(here.pixels, there.pixels, EPIPOLAR_TOLERANCE)
+        return TwoView(len(pairs), int(agree.sum()))
+    metric = np.isfinite(there.depths)
+    if metric.sum() >= MIN_POINTS:
+        return _metric_pose(here[metric], there[metric])
+    found = essential_pose(here.bearings, there.bearings, here.pixel_angle * TOLERANCE)
+    inliers = 0 if found is None else int(found[1].sum())
+    if found is None or inliers < MIN_INLIERS:
+        return TwoView(len(pairs), inliers)
+    return TwoView(len(pairs), inliers, direction=found[0])
+
+
+def _metric_pose(here: Keypoints, there: Keypoints) -> TwoView:
+    depths = there.depths[:, None].astype(np.float64)
+    points = np.column_stack([there.bearings * depths, depths])
+    sigma, tolerance = here.pixel_angle * PIXEL_SIGMA, here.pixel_angle * TOLERANCE
+    found = solve_pnp(points, here.bearings, tolerance, sigma)
+    inliers = 0 if found is None else int(found.inliers.sum())
+    if found is None or inliers < MIN_INLIERS:
+        return TwoView(len(here), inliers)
+    return TwoView(len(here), inliers, found.world_from_camera)

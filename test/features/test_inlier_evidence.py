@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of the evidence of inliers, of its fit and of the covariance of a pose."""
+
+import numpy as np
+import pytest
+
+from disam_ros.features.inlier_evidence import (
+    MODELS,
+    SMOOTHING,
+    InlierRatio,
+    fit_errors,
+    fit_ratio,
+    inlier_model,
+)
+from disam_ros.features.local_features import DESCRIPTOR_BYTES
+from disam_ros.features.matching import LIGHTGLUE
+
+COUNTS = np.arange(0.0, 1500.0)
+EVERY = pytest.mark.parametrize("name", MODELS)
+
+
+def test_every_matcher_has_a_model():
+    assert set(DESCRIPTOR_BYTES) | {f"{kind} lightglue" for kind in LIGHTGLUE} == set(MODELS)
+
+
+@EVERY
+@pytest.mark.parametrize("reference", [0.0, 10.0, 200.0, np.nan])
+def test_more_inliers_are_more_evidence_within_bounds(name, reference):
+    model = inlier_model(name)
+    ratios = model.log_ratio(COUNTS, np.full(len(COUNTS), reference), 20.0)
+    assert (np.diff(ratios) >= 0).all() and np.isfinite(ratios).all()
+    assert ratios[0] >= -3.0 and ratios[-1] <= 8.0
+
+
+@EVERY
+def test_more_inliers_elsewhere_are_less_evidence(name):
+    ratios = inlier_model(name).log_ratio(np.full(len(COUNTS), 60.0), COUNTS, None)
+    assert (np.diff(ratios) <= 0).all() and ratios[0] > 0.5 > -0.5 > ratios[-1]
+
+
+@EVERY
+def test_inliers_are_less_evidence_on_a_repetitive_map(name):
+    model, alone = inlier_model(name), np.full(1, np.nan)
+    ratios = [model.log_ratio(np.full(1, 60.0), alone, r)[0] for r in (0.0, 10.0, 50.0, 100.0)]
+    assert (np.diff(ratios) <= 0).all() and ratios[0] > ratios[-1]
+
+
+@EVERY
+def test_a_tie_says_nothing(name):
+    model = inlier_model(name)
+    assert np.allclose(model.log_ratio(COUNTS, COUNTS, 30.0), 0.0, atol=1e-9)
+    assert np.allclose(model.log_ratio(np.full(1, 30.0), np.full(1, np.nan), 30.0), 0.0)
+
+
+def test_the_fit_finds_the_ratio_that_the_numbers_were_drawn_from():
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(5.0, 50.0, 20000)
+    true = InlierRatio(4.0, 0.3, 9.0)
+    inliers = (reference + SMOOTHING) * np.exp(rng.normal(0, 0.6, 20000)) - SMOOTHING
+    inliers = inliers.clip(0)
+    right = rng.random(20000) < 1.0 / (1.0 + np.exp(-true(inliers, reference)))
+    classes = [(inliers[which], reference[which]) for which in (right, ~right)]
+    found = fit_ratio(classes[0], classes[1], 1000)
+    probe = np.array([5.0, 10.0, 20.0, 40.0, 60.0, 90.0])
+    drawn = np.log(right.mean() / (1 - right.mean()))  # the regression weights classes equally
+    gap = found(probe, np.full(6, 20.0)) - true(probe, np.full(6, 20.0)) + drawn
+    assert np.abs(gap).max() < 0.5
+
+
+def test_numbers_that_do_not_distinguish_places_are_no_evidence():
+    rng = np.random.default_rng(1)
+    same = [(rng.uniform(0, 50, 3000), rng.uniform(0, 50, 3000)) for _ in range(2)]
+    found = fit_ratio(same[0], same[1], 300)
+    assert np.abs(found(np.array([0.0, 20.0, 100.0]), np.full(3, 20.0))).max() < 0.5
+
+
+def test_the_ratio_is_at_most_what_so_many_images_can_show():
+    inliers, reference = np.full(100, 500.0), np.full(100, 5.0)
+    found = fit_ratio((inliers, reference), (reference, inliers), 50)
+    assert found(np.full(1, 1e4), np.zeros(1))[0] == pytest.approx(np.log(50))
+
+
+def test_the_fit_of_errors_finds_the_floor_that_they_were_drawn_from():
+    rng = np.random.default_rng(2)
+    inliers = rng.integers(12, 200, 1500)
+    covariances = np.stack([np.eye(6) * (0.3 / n) ** 2 for n in inliers])
+    sigmas = np.hypot(0.05, 60.0 / inliers**2)[:, None] * np.array(
+        [1, 1, 1] + [np.radians(3.0)] * 3
+    )
+    whole = 4.0 * covariances + np.stack([np.diag(s**2) for s in sigmas])
+    errors = np.stack([rng.multivariate_normal(np.zeros(6), each) for each in whole])
+    _, per_inlier = fit_errors(errors, covariances, inliers, 0.05)
+    assert per_inlier == pytest.approx(60.0, rel=0.3)
+
+
+@EVERY
+def test_covariances_shrink_with_inliers_and_never_below_the_solvers(name):
+    model, plain = inlier_model(name), np.diag([1e-4] * 3 + [1e-6] * 3)
+    traces = [np.trace(model.covariance(plain, n)) for n in (12, 30, 100, 1000)]
+    assert (np.diff(traces) <= 0).all() and traces[-1] >= np.trace(plain)
