@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -96,10 +95,15 @@ class MapBuilder:
     ) -> None:
         if not model.identity:
             raise MapError("the model was never saved: a map refers to a model directory")
+        if model.training.get("commercial_use") is False:
+            licence = model.training.get("licence")
+            logger.warning(
+                "the licence of model '%s', %s, forbids commercial use", model.name, licence
+            )
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
         self._info = info
-        keypoints = keypoint_maker(config, info.cameras)
+        keypoints = keypoint_maker(config, info.cameras, str(device))
         header = MapHeader(
             model_identity=model.identity,
             model_name=model.name,
@@ -111,10 +115,12 @@ class MapBuilder:
             keypoints=keypoints.header if keypoints else None,
         )
         shapes = descriptor_shapes(model.network, config.descriptor)
-        dimensions = {stage: int(np.prod(shape)) for stage, shape in shapes.items()}
         source = json.dumps([source or info.name, asdict(config)], sort_keys=True)
         self._writer = MapWriter(
-            output, header, dimensions, hashlib.sha256(source.encode()).hexdigest()
+            directory=output,
+            header=header,
+            shapes=shapes,
+            source=hashlib.sha256(source.encode()).hexdigest(),
         )
         self._seen = self._writer.position if live else 0
         self._unposed = self._writer.skipped  # with those that were unreadable before a kill
@@ -182,14 +188,13 @@ class MapBuilder:
         return place_map
 
     def _domain_of(self, record: ImageRecord) -> str:
-        names = self._model.domain_names()
         name = self._config.domain or record.domain
-        if name in names:
-            return name
+        if found := self._domains.find(name):
+            return found
         if name:
             raise MapError(
                 f"model '{self._model.name}' has no encoder for domain '{name}', only for "
-                f"{', '.join(names)}; choose one with --domain"
+                f"{', '.join(self._model.domain_names())}; choose one with --domain"
             )
         place = (self._info.latitude, self._info.longitude)
         latitude, longitude = (float("nan") if v is None else v for v in place)

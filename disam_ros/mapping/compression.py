@@ -4,6 +4,8 @@
 The descriptors [D] of a map and its queries are projected to the principal components [d] of the
 map's, about the origin, so that inner products are preserved. Each component is quantized with its
 own step. Fine descriptors are quantized without projection: shifts and activation maps need cells.
+The mean of the map's features per channel is subtracted from them and from those of its queries:
+what all places share tells none of them apart.
 """
 
 from __future__ import annotations
@@ -81,3 +83,18 @@ def to_int8(rows: Rows) -> NDArray[np.int8]:
     scale = np.abs(rows).max(-1, keepdims=True).clip(1e-30) / LEVELS
     units: NDArray[np.float32] = np.rint(rows / scale)
     return units.astype(np.int8)
+
+
+def channel_means(rows: Rows, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Mean [C] of fine descriptors [N, D] per channel; 0 for global descriptors, of one cell.
+
+    shape: (C, h, w) of a descriptor. `rows` may be memory-mapped.
+    """
+    if shape[1:] == (1, 1):
+        return np.zeros(shape[0], np.float32)
+    sums = np.zeros(shape[0])
+    for start in range(0, len(rows), CHUNK):
+        part = np.asarray(rows[start : start + CHUNK], np.float64)
+        sums += part.reshape(-1, shape[0], shape[1] * shape[2]).mean(2).sum(0)
+    means: NDArray[np.float32] = (sums / len(rows)).astype(np.float32)
+    return means

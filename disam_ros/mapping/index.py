@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coarse retrieval: maximum inner product search over the int8 codes of the map images.
 
-Exhaustive up to FLAT images. A larger map has an inverted file (faiss IndexIVF): the cells nearest
-to the query are searched by the leading coordinates of the codes, and a shortlist is re-ranked by
-all coordinates. The index is a file of the map, memory-mapped like the codes. With a position, only
-the images within a radius are searched.
+A query is one or several descriptors, such as of a view and of views shifted sideways; the score of
+a map image is its largest inner product with one of them. Small maps are searched exhaustively.
+Others are searched by the leading coordinates, and a shortlist is re-ranked by all coordinates.
+Above FLAT images the leading coordinates are in an inverted file (faiss IndexIVF), of which the
+cells nearest to the query are searched: a file of the map, memory-mapped like the codes. With a
+position, only the images within a radius are searched.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from disam_ros.mapping.compression import LEVELS, Projection
 
 logger = logging.getLogger(__name__)
 
+EXACT = 2_000  # images up to which all coordinates of all images are compared
 FLAT = 20_000  # images, above which an inverted file is used
 CHUNK = 8192  # codes added at once
 LEARNING = 64  # training images per cell for k-means, at most
@@ -32,11 +35,11 @@ FEWEST = 2  # images per cell on average, at least
 CELLS_PER_ROOT = 2.0  # number of cells over the square root of the number of images
 PROBED = 1 / 6  # share of the cells that are searched
 LEADING = 96  # coordinates of largest variance, by which cells are clustered and searched
-SHORTLIST = 500  # images re-ranked by all coordinates
+SHORTLIST = 500  # images re-ranked by all coordinates, of all descriptors of a query together
 SEED = 0
 
 Codes = NDArray[np.int8]  # [N, d]
-Query = NDArray[np.float32]  # coordinates [d]
+Query = NDArray[np.float32]  # coordinates of descriptors [K, d]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows [n] and their scores [n], best first
 Bonus = NDArray[np.float64] | float
 
@@ -47,20 +50,29 @@ class CoarseIndex(Protocol):
     def search(self, query: Query, count: int) -> Found:
         """Rows and scores of the `count` best images, best first, or of all if there are fewer.
 
-        query: coordinates float32 [d] (compression.py). Returns int64 [n] and float32 [n].
+        query: coordinates float32 [K, d] (compression.py). Returns int64 [n] and float32 [n].
         """
 
 
 class FlatIndex:
-    """Exhaustive search of codes [N, d] on the CPU."""
+    """Search of codes [N, d] on the CPU: of all coordinates, or with re-ranking."""
 
     def __init__(self, codes: Codes, projection: Projection) -> None:
-        kind = faiss.ScalarQuantizer.QT_8bit
-        self._index = faiss.IndexScalarQuantizer(codes.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-        _add(self._index, codes, projection)
+        self._codes, self._projection = np.asarray(codes), projection
+        self._decoded = projection.decode(codes) if len(codes) <= EXACT else None
+        self._index = faiss.IndexScalarQuantizer(
+            min(LEADING, projection.size), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+        if self._decoded is None:
+            _add(self._index, codes[:, :LEADING], _leading(projection))
 
     def search(self, query: Query, count: int) -> Found:
-        return _nearest(self._index, query, count)
+        if self._decoded is not None:
+            scores = (self._decoded @ query.T).max(1)
+            best = np.argsort(-scores, kind="stable")[:count]
+            return best, scores[best]
+        rows = _nearest(self._index, query, count)
+        return _best(self._codes, self._projection, rows, query, count)
 
 
 class CellIndex:
@@ -84,13 +96,12 @@ class CellIndex:
         self._codes, self._projection = np.asarray(codes), projection
 
     def search(self, query: Query, count: int) -> Found:
-        leading = np.ascontiguousarray(query[: self._index.d])
-        rows, _ = _nearest(self._index, leading, max(count, SHORTLIST))
-        return _best(self._codes, self._projection, rows[rows >= 0], query, count)
+        rows = _nearest(self._index, query, count)
+        return _best(self._codes, self._projection, rows, query, count)
 
 
 class TorchIndex:
-    """Exhaustive search on a device: one matrix–vector product."""
+    """Exhaustive search on a device: one matrix product."""
 
     def __init__(self, codes: Codes, projection: Projection, device: torch.device | str) -> None:
         parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
@@ -98,7 +109,7 @@ class TorchIndex:
         self._rows = torch.cat(rows)
 
     def search(self, query: Query, count: int) -> Found:
-        scores = self._rows @ torch.from_numpy(query).to(self._rows)
+        scores = (self._rows @ torch.from_numpy(query).to(self._rows).T).amax(1)
         best = scores.float().topk(min(count, len(scores)))
         return best.indices.cpu().numpy(), best.values.cpu().numpy()
 
@@ -147,7 +158,7 @@ def write_cells(path: Path, codes: Codes, projection: Projection) -> None:
 
     Raises MapError where the disk is full or read-only.
     """
-    leading = Projection(projection.directions[:LEADING], projection.steps[:LEADING])
+    leading = _leading(projection)
     codes, size = codes[:, :LEADING], leading.size
     count = max(1, min(round(CELLS_PER_ROOT * len(codes) ** 0.5), len(codes) // FEWEST))
     rng = np.random.default_rng(SEED)
@@ -172,15 +183,26 @@ def write_cells(path: Path, codes: Codes, projection: Projection) -> None:
         ) from error
 
 
-def _nearest(index: faiss.Index, query: Query, count: int) -> Found:
-    """Search by faiss on a single thread: several wait for each other at one query."""
+def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
+    """Rows, each once, that are worth re-ranking for the `count` best, by leading coordinates.
+
+    Faiss searches on a single thread: several wait for each other at so few queries.
+    """
+    leading = np.ascontiguousarray(query[:, : index.d])
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        scores, rows = index.search(query[None], min(count, index.ntotal))
+        wanted = max(2 * count, SHORTLIST // len(query))
+        _, rows = index.search(leading, min(wanted, index.ntotal))
     finally:
         faiss.omp_set_num_threads(threads)
-    return rows[0], scores[0]
+    found = np.unique(rows)
+    return found[found >= 0]
+
+
+def _leading(projection: Projection) -> Projection:
+    """The projection to the LEADING coordinates of largest variance."""
+    return Projection(projection.directions[:LEADING], projection.steps[:LEADING])
 
 
 def _best(
@@ -192,9 +214,8 @@ def _best(
     bonus: Bonus = 0.0,
 ) -> Found:
     """The `count` rows of largest inner product (plus bonus) among given rows, and their scores."""
-    # no matrix product: its threads cost more than these few rows
-    scores = np.einsum("nd,d->n", codes[rows].astype(np.float32), query * projection.steps)
-    best = np.argsort(-(scores + bonus))[:count]
+    scores = (codes[rows].astype(np.float32) @ (query * projection.steps).T).max(1)
+    best = np.argsort(-(scores + bonus), kind="stable")[:count]
     return rows[best], scores[best]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,14 @@ from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import MapError
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.features.local_features import DESCRIPTOR_BYTES, match, open_features
+from disam_ros.features.local_features import (
+    DESCRIPTOR_BYTES,
+    open_features,
+    resolve,
+    weights_of,
+)
+from disam_ros.features.matching import match
 from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_depths
-from disam_ros.files import file_sha256
 from disam_ros.geometry import Transform
 
 logger = logging.getLogger(__name__)
@@ -32,19 +36,26 @@ logger = logging.getLogger(__name__)
 FILE = "keypoints.npy"
 BASELINES = (1.0, 2.0, 4.0)  # metres to the map images, before and after, used to triangulate
 MAX_BASELINE = 10.0  # metres
+# SHA-256 of XFeat's ONNX file of 640 × 640 pixels: of the same weights in another format.
+XFEAT_ONNX = "55a50801d21564c3cf5e3afe1d360dbbe8390ab3ca2c167f08d4d476504ac473"
+XFEAT = "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b"
+SAME_WEIGHTS = {XFEAT_ONNX: XFEAT}
 
 
 @dataclass(frozen=True)
 class KeypointHeader:
     """Their entry in map.json. features: detector. count: at most, of an image. weights: SHA-256 of
-    the detector's file, empty where it has none. Raises MapError for another detector."""
+    the detector's file, empty where it has none. repetition: inliers between images of different
+    places (repetition.py), None where that is unknown. Raises MapError for another detector."""
 
     features: str
     count: int
     weights: str = ""
+    repetition: float | None = None
 
     def __post_init__(self) -> None:
-        if self.features not in DESCRIPTOR_BYTES or self.count < 1:
+        sound = self.repetition is None or self.repetition >= 0
+        if self.features not in DESCRIPTOR_BYTES or self.count < 1 or not sound:
             known = ", ".join(DESCRIPTOR_BYTES)
             raise MapError(f"expected keypoints of {known}, one or more, got {self}")
 
@@ -80,18 +91,15 @@ def keypoints_of(row: np.void, camera: Camera | None) -> Keypoints:
 
 @dataclass(frozen=True)
 class KeypointMaker:
-    """Makes the rows of images; can be sent to other processes.
-
-    weights: path of the detector's file, empty where it has none.
-    """
+    """Makes the rows of images; can be sent to other processes."""
 
     header: KeypointHeader
     cameras: dict[str, Camera]
-    weights: str = ""
+    device: str = "cpu"  # of learned features
 
     def row(self, item: PosedImage, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bytes uint8 [B] of an image, whose pixels are uint8 RGB [H, W, 3]."""
-        features = open_features(self.header.features, self.weights)
+        features = open_features(self.header.features, self.device)
         found = features.extract(pixels, self.header.count)
         depth = item.depth() if item.depth else None
         row = np.zeros((), self.header.row_type)
@@ -107,7 +115,9 @@ class KeypointMaker:
         return np.frombuffer(row.tobytes(), np.uint8)
 
 
-def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> KeypointMaker | None:
+def keypoint_maker(
+    config: MapBuilderConfig, cameras: dict[str, Camera], device: str = "cpu"
+) -> KeypointMaker | None:
     """The maker of a map's keypoints, None where the map is to have none.
 
     Raises ConfigError or ModelError (see open_features).
@@ -121,11 +131,10 @@ def keypoint_maker(config: MapBuilderConfig, cameras: dict[str, Camera]) -> Keyp
                 "poses between map images",
                 name,
             )
-    weights = config.xfeat if config.local_features == "xfeat" else ""
-    open_features(config.local_features, weights)
-    sha256 = file_sha256(Path(weights)) if weights else ""
-    header = KeypointHeader(config.local_features, config.keypoints, sha256)
-    return KeypointMaker(header, cameras, weights)
+    features = resolve(config.local_features)
+    open_features(features, device)
+    header = KeypointHeader(features, config.keypoints, weights_of(features))
+    return KeypointMaker(header, cameras, device)
 
 
 def intrinsics(cameras: dict[str, Camera], name: str) -> Camera | None:

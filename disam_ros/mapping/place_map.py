@@ -9,7 +9,8 @@
     directions.npy   their principal components, float16 [d, D]
     steps.npy        their quantization steps, float32 [d]
     index_K.faiss    of a large map: inverted file of camera K's coarse descriptors (index.py)
-    fine.npy         fine descriptors up to their norm, int8 [N, D_fine]
+    mean.npy         mean of the fine descriptors per channel, float32 [C]
+    fine.npy         fine descriptors less this mean, up to their norm, int8 [N, D_fine]
     keypoints.npy    optional, named in map.json: for geometric verification (keypoints.py)
 
 A map is written to `<name>.part` and renamed when complete: a map of its final name is complete.
@@ -35,9 +36,10 @@ from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.settings import from_dict
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # 2: without mean.npy, for a search without shifts
 PROJECTION = ("directions.npy", "steps.npy")
-ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *PROJECTION, "fine.npy")
+WHOLE = (*PROJECTION, "mean.npy")  # arrays without a row per image
+ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
 DATA_FILES = ("images.csv", *ARRAYS)
 CHECKED = 2**28  # size [bytes] up to which the checksum of a file is verified at opening
 
@@ -84,6 +86,7 @@ class PlaceMap:
     """A complete map, opened for reading; arrays are memory-mapped, records are parsed on access.
 
     records: rows of images.csv. poses, coarse, fine: the arrays. projection: of coarse descriptors.
+    mean: of the fine descriptors per channel, float32 [C].
     verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
     Sizes are always compared. Raises MapError when the directory is missing, half-written, damaged
     or of another version.
@@ -106,7 +109,8 @@ class PlaceMap:
         self.fine, self._camera_of = arrays["fine.npy"], arrays["cameras.npy"]
         self.projection = Projection(np.array(arrays["directions.npy"]), arrays["steps.npy"])
         self._keypoints = self._load_keypoints()
-        lengths = {name: len(array) for name, array in arrays.items() if name not in PROJECTION}
+        self.mean: NDArray[np.float32] = np.array(arrays["mean.npy"])
+        lengths = {name: len(array) for name, array in arrays.items() if name not in WHOLE}
         lengths["images.csv"] = len(self.records)
         if self._keypoints is not None:
             lengths[FILE] = len(self._keypoints)
@@ -195,4 +199,10 @@ def _read_header(directory: Path) -> dict[str, Any]:
         if part.exists():
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
-    return read_json(path, FORMAT_VERSION, MapError)
+    try:
+        return read_json(path, FORMAT_VERSION, MapError)
+    except MapError as error:
+        raise MapError(
+            f"{error}; build the map again, into a new directory: disam build-map "
+            f"--dataset DATASET --model MODEL --output NEW_MAP"
+        ) from error

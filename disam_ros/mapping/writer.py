@@ -3,16 +3,18 @@
 
 Rows are appended to plain files; a commit syncs them to disk and then replaces `progress.json`,
 which holds the number of valid rows. Reopening truncates the files to that number and resumes.
-`finish` compresses the coarse descriptors, until then stored uncompressed in a file of their own,
+`finish` compresses the descriptors, until then stored in half precision in files of their own,
 writes map.json and renames the directory.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -23,28 +25,30 @@ from numpy.typing import NDArray
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
 from disam_ros.files import file_sha256, part_of, sync, sync_directory, write_json
-from disam_ros.mapping.compression import CHUNK, learn_projection, to_int8
+from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader
+from disam_ros.mapping.repetition import COMPARED, evenly, repetition
 
 NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow
-UNCOMPRESSED = "coarse_whole.npy"  # coarse descriptors until they are compressed
-DTYPES: dict[str, np.dtype[Any]] = {
-    UNCOMPRESSED: np.dtype(np.float16),
-    "fine.npy": np.dtype(np.int8),
-}
+COARSE, FINE = "coarse_whole.npy", "fine_whole.npy"  # descriptors until they are compressed
 
 
 class MapWriter:
     """A half-built map, new or resumed.
 
+    shapes: (C, h, w) of the coarse and fine descriptors before flattening.
     source: identity of the input; a half-built map of another header or source is refused.
     position, skipped: inputs consumed at the last commit, and how many of them were skipped.
     Raises MapError when the output exists, belongs to another build, or the disk is full.
     """
 
     def __init__(
-        self, directory: Path | str, header: MapHeader, dimensions: dict[str, int], source: str
+        self,
+        directory: Path | str,
+        header: MapHeader,
+        shapes: Mapping[str, tuple[int, int, int]],
+        source: str,
     ) -> None:
         self.directory = Path(directory)
         if self.directory.exists():
@@ -54,12 +58,13 @@ class MapWriter:
         self.position = 0
         self.skipped = 0
         self._header = header
-        self._dimensions = {UNCOMPRESSED: dimensions["coarse"], "fine.npy": dimensions["fine"]}
-        self._kinds = dict(DTYPES)
+        self._shape = shapes["fine"]
+        self._dimensions = {COARSE: math.prod(shapes["coarse"]), FINE: math.prod(shapes["fine"])}
+        self._kinds: dict[str, np.dtype[Any]] = dict.fromkeys((COARSE, FINE), np.dtype(np.float16))
         if header.keypoints:
             self._dimensions[FILE] = header.keypoints.row_type.itemsize
             self._kinds[FILE] = np.dtype(np.uint8)
-        self._identity = {"header": header.to_json(), "dimensions": dimensions, "source": source}
+        self._identity = {"header": header.to_json(), "shapes": dict(shapes), "source": source}
         with self._reporting_disk_errors():
             self._open()
 
@@ -87,8 +92,8 @@ class MapWriter:
         with self._reporting_disk_errors():
             row = record_row(record) | {"id": self.count, "path": ""}
             self._csv.writerow(row)
-            self._arrays[UNCOMPRESSED].write(coarse.astype(DTYPES[UNCOMPRESSED]).tobytes())
-            self._arrays["fine.npy"].write(to_int8(fine).tobytes())
+            for name, descriptor in ((COARSE, coarse), (FINE, fine)):
+                self._arrays[name].write(descriptor.astype(self._kinds[name]).tobytes())
             if keypoints is not None:
                 self._arrays[FILE].write(keypoints.tobytes())
         self.count += 1
@@ -116,12 +121,13 @@ class MapWriter:
             self._compress()
             cameras = self._tabulate()
             self._triangulate(cameras)
+            self._measure_repetition(cameras)
             values = self._header.to_json() | {"images": self.count, **(extra or {})}
             values["camera_names"] = cameras
             values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
             write_json(self.part / "map.json", values)
             self.part.rename(self.directory)
-            for name in ("progress.json", UNCOMPRESSED):
+            for name in ("progress.json", COARSE, FINE):
                 (self.directory / name).unlink(missing_ok=True)
             sync_directory(self.directory.parent)
         return self.directory
@@ -133,16 +139,27 @@ class MapWriter:
         return file_sha256(self.part / name)
 
     def _compress(self) -> None:
-        """Write coarse.npy and its projection from the uncompressed descriptors."""
-        rows = np.load(self.part / UNCOMPRESSED, mmap_mode="r")
-        projection = learn_projection(rows, self._header.descriptor.coarse_size)
+        """Write coarse.npy with its projection and fine.npy with the mean of the features."""
+        coarse, fine = (np.load(self.part / name, mmap_mode="r") for name in (COARSE, FINE))
+        projection = learn_projection(coarse, self._header.descriptor.coarse_size)
         np.save(self.part / "directions.npy", projection.directions)
         np.save(self.part / "steps.npy", projection.steps)
-        shape = (len(rows), projection.size)
-        path = self.part / "coarse.npy"
-        codes = np.lib.format.open_memmap(path, "w+", np.int8, shape)  # type: ignore[no-untyped-call]
-        for start in range(0, len(rows), CHUNK):
-            codes[start : start + CHUNK] = projection.encode(rows[start : start + CHUNK])
+        self._write_codes("coarse.npy", projection.size, lambda k: projection.encode(coarse[k]))
+        mean = channel_means(fine, self._shape)
+        np.save(self.part / "mean.npy", mean)
+        cells = np.repeat(mean, math.prod(self._shape[1:]))
+        self._write_codes("fine.npy", len(cells), lambda k: to_int8(fine[k] - cells))
+
+    def _write_codes(
+        self, name: str, size: int, codes_of: Callable[[slice], NDArray[np.int8]]
+    ) -> None:
+        """Write int8 codes [N, size] in chunks of rows."""
+        codes = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+            self.part / name, "w+", np.int8, (self.count, size)
+        )
+        for start in range(0, self.count, CHUNK):
+            rows = slice(start, start + CHUNK)
+            codes[rows] = codes_of(rows)
         codes.flush()
 
     def _tabulate(self) -> list[str]:
@@ -174,6 +191,27 @@ class MapWriter:
             if camera is not None:
                 fill_depths(table, rows, header.features, poses[rows], camera)
         stored.flush()
+
+    def _measure_repetition(self, cameras: list[str]) -> None:
+        """Set the keypoints' repetition, that of the most repetitive camera."""
+        header = self._header.keypoints
+        if header is None:
+            return
+        table = np.load(self.part / FILE, mmap_mode="r").view(header.row_type)[:, 0]
+        poses, camera_of, coarse, steps = (
+            np.load(self.part / f"{name}.npy", mmap_mode="r")
+            for name in ("poses", "cameras", "coarse", "steps")
+        )
+        found = []
+        for number, name in enumerate(cameras):
+            rows = np.flatnonzero(camera_of == number)
+            rows = rows[evenly(len(rows), COMPARED)]
+            camera = intrinsics(self._header.cameras, name)
+            found.append(
+                repetition(table, rows, header.features, poses[rows], coarse[rows] * steps, camera)
+            )
+        most = max((value for value in found if value is not None), default=None)
+        self._header = replace(self._header, keypoints=replace(header, repetition=most))
 
     def close(self) -> None:
         """Sync and close the files; a later writer resumes from the last commit."""

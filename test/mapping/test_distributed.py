@@ -15,7 +15,7 @@ from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import DATA_FILES
 
 CONFIG = MapBuilderConfig(
-    keyframe_distance=0.0, batch_size=4, checkpoint_every=8, descriptor=DESCRIPTOR
+    keypoints=0, keyframe_distance=0.0, batch_size=4, checkpoint_every=8, descriptor=DESCRIPTOR
 )
 
 

@@ -99,16 +99,38 @@ def test_search_finds_the_largest_inner_products_of_a_plain_loop(codes, projecti
     stored = projection.decode(codes).astype(np.float64)
     for query in stored[:20].astype(np.float32) + 0.05:
         products = np.array([float(row @ query) for row in stored])
-        rows, scores = index.search(query, 5)
+        rows, scores = index.search(query[None], 5)
         assert len(set(rows.tolist())) == 5
         assert np.allclose(products[rows], np.sort(products)[::-1][:5], atol=2e-3)
         assert np.allclose(scores, products[rows], atol=2e-3)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_several_descriptors_of_a_query_the_nearest_counts(codes, projection, tmp_path, kind):
+    index = KINDS[kind](codes, projection, tmp_path / "cells")
+    stored = projection.decode(codes)
+    queries = stored[[3, 50, 77]] + 0.05
+    rows, scores = index.search(queries, 10)
+    products = (stored.astype(np.float64) @ queries.T).max(1)
+    assert np.allclose(products[rows], np.sort(products)[::-1][:10], atol=2e-3)
+    assert np.allclose(scores, products[rows], atol=2e-3)
+
+
+def test_a_map_too_large_for_all_coordinates_gives_the_same_best_images(
+    codes, projection, monkeypatch
+):
+    exact = FlatIndex(codes, projection)
+    monkeypatch.setattr("disam_ros.mapping.index.EXACT", 100)
+    monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
+    index = FlatIndex(codes, projection)
+    queries = projection.decode(codes[[3, 50, 77]])
+    assert index.search(queries, 10)[0].tolist() == exact.search(queries, 10)[0].tolist()
+
+
 def test_a_search_leaves_the_number_of_threads_as_it_was(codes, projection):
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
-    FlatIndex(codes, projection).search(projection.decode(codes[0]), 3)
+    FlatIndex(codes, projection).search(projection.decode(codes[:1]), 3)
     assert faiss.omp_get_max_threads() == 2
     faiss.omp_set_num_threads(before)
 
@@ -116,7 +138,7 @@ def test_a_search_leaves_the_number_of_threads_as_it_was(codes, projection):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_images_than_asked_for_are_all_returned(codes, projection, tmp_path, kind):
     index = KINDS[kind](codes[:2], projection, tmp_path / "cells")
-    rows, scores = index.search(projection.decode(codes[1]), 3)
+    rows, scores = index.search(projection.decode(codes[1:2]), 3)
     assert rows.tolist() == [1, 0]
     assert len(scores) == 2
 
@@ -127,7 +149,7 @@ def test_few_cells_find_nearly_all_that_all_cells_find(codes, projection, tmp_pa
     index._cells.nprobe = index._cells.nlist // 4
     exact = FlatIndex(codes, projection)
     queries = projection.decode(codes)
-    same = [set(index.search(q, 3)[0]) & set(exact.search(q, 3)[0]) for q in queries]
+    same = [set(index.search(q, 3)[0]) & set(exact.search(q, 3)[0]) for q in queries[:, None]]
     assert np.mean([len(s) for s in same]) > 2.5
 
 
@@ -137,10 +159,10 @@ def test_cells_of_leading_coordinates_and_a_full_comparison_find_what_all_coordi
     monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
     monkeypatch.setattr("disam_ros.mapping.index.SHORTLIST", 60)
     index, exact = cells(codes, projection, tmp_path / "cells"), FlatIndex(codes, projection)
-    for query in projection.decode(codes[:20]):
+    for query in projection.decode(codes[:20])[:, None]:
         (rows, scores), (expected, _) = index.search(query, 3), exact.search(query, 3)
         assert rows.tolist() == expected.tolist()
-        assert np.allclose(scores, projection.decode(codes[rows]) @ query, atol=1e-5)
+        assert np.allclose(scores, projection.decode(codes[rows]) @ query[0], atol=1e-5)
     assert len(index.search(query, 70)[0]) == 70
 
 
@@ -170,11 +192,11 @@ def test_a_disc_holds_the_best_of_its_images_and_no_others(codes, projection):
     for row in range(20):
         x, y, _ = positions[row]
         inside = np.flatnonzero(np.hypot(positions[:, 0] - x, positions[:, 1] - y) <= 30.0)
-        rows, scores = index.search(stored[row], 3, x, y, 30.0)
+        rows, scores = index.search(stored[[row]], 3, x, y, 30.0)
         expected = inside[np.argsort(-(stored[inside] @ stored[row]))[:3]]
         assert rows.tolist() == expected.tolist()
         assert np.allclose(scores, stored[rows] @ stored[row], atol=1e-5)
-    assert len(index.search(stored[0], 3, 1e6, 0.0, 30.0)[0]) == 0
+    assert len(index.search(stored[:1], 3, 1e6, 0.0, 30.0)[0]) == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no index", b"IwSQ" + bytes(50)])

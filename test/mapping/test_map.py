@@ -159,7 +159,7 @@ def test_a_map_of_another_version_is_refused(dataset, model, tmp_path, builder_c
     build(dataset, model, tmp_path / "map", builder_config)
     path = tmp_path / "map" / "map.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 7}))
-    with pytest.raises(MapError, match="version 7, expected 2"):
+    with pytest.raises(MapError, match="version 7, expected 3; build the map again"):
         PlaceMap(tmp_path / "map")
 
 

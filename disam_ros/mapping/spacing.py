@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local spacing of a map: displacements between neighbouring images along their drive.
+
+A map may be dense in one part and sparse in another, or hold several drives. A query lies anywhere
+between two map images: up to half the local spacing off along the track, with a variance of
+spacing² / 12 if all positions are equally likely.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+BREAK, BREAK_M = 3.0, 10.0  # a step so many times an image's other one, and so many metres long,
+# leads to another drive
+MAX_STEP = 25.0  # farther apart, neighbouring images share no view; longer steps are shortened [m]
+
+
+def neighbour_steps(
+    poses: NDArray[np.float64], rows: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Displacements to the next image of the drive and from the previous one.
+
+    poses: of one camera's images in map order, [N, 7] tx ty tz qx qy qz qw; rows: the images
+    wanted [n]; None: all. Returns [n, 2, 6] x y z rotX rotY rotZ [m, rad] about the map's axes. At
+    the ends of a drive both are the one that is known; 0 for a single image.
+    """
+    rows = np.arange(len(poses)) if rows is None else np.asarray(rows)
+    last = len(poses) - 1
+    ahead = _displacements(poses[rows], poses[np.minimum(rows + 1, last)])
+    behind = _displacements(poses[np.maximum(rows - 1, 0)], poses[rows])
+    there, back = (np.linalg.norm(steps[:, :3], axis=1) for steps in (ahead, behind))
+    leaves = (rows == last) | (there > np.maximum(BREAK * back, BREAK_M)) & (rows > 0)
+    joins = (rows == 0) | (back > np.maximum(BREAK * there, BREAK_M)) & (rows < last)
+    both = np.stack([np.where(leaves[:, None], behind, ahead)] * 2, axis=1)
+    both[:, 1] = np.where(joins[:, None], ahead, behind)
+    return both
+
+
+def _displacements(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of poses [n, 7] to others, [n, 6], at most MAX_STEP long."""
+    turns = Rotation.from_quat(after[:, 3:]) * Rotation.from_quat(before[:, 3:]).inv()
+    steps = np.hstack([after[:, :3] - before[:, :3], turns.as_rotvec()])
+    lengths = np.linalg.norm(steps[:, :3], axis=1, keepdims=True)
+    shortened: NDArray[np.float64] = steps * np.minimum(1.0, MAX_STEP / np.maximum(lengths, 1e-12))
+    return shortened
+
+
+def second_moments(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean outer product of each image's steps: [N, 2, 6] → [N, 6, 6]."""
+    moments: NDArray[np.float64] = np.einsum("nki,nkj->nij", steps, steps) / 2
+    return moments
+
+
+def spacings(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean square length of each image's steps: [N, 2, 6] → [N] [m]."""
+    lengths: NDArray[np.float64] = np.sqrt(np.square(steps[..., :3]).sum((1, 2)) / 2)
+    return lengths
+
+
+def longest(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Length of each image's longer step: [N, 2, 6] → [N] [m]."""
+    lengths: NDArray[np.float64] = np.linalg.norm(steps[..., :3], axis=2).max(1)
+    return lengths
+
+
+def steps_at(poses: NDArray[np.float64], rows: NDArray[np.int64], row: int) -> NDArray[np.float64]:
+    """Second moment [6, 6] of the steps of one map image, without those of all others.
+
+    poses: of the map [N, 7]; rows: of the image's camera, ascending [n]; row: among these.
+    """
+    at = int(np.searchsorted(rows, row))
+    around = rows[max(0, at - 1) : at + 2]
+    steps = neighbour_steps(poses[around], np.searchsorted(around, [row]))
+    moment: NDArray[np.float64] = second_moments(steps)[0]
+    return moment
