@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation
 from disam_ros.geometry import Transform
 
 TEMPERATURE = 0.05  # fine-similarity difference that makes a candidate e times less likely
-ROTATION_FLOOR = np.radians(2.0)  # standard deviation, between a map image and its query
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +68,20 @@ def retract(pose: Transform, step: NDArray[np.float64]) -> Transform:
 
 
 def candidate_covariance(
-    poses: list[Transform], scores: NDArray[np.float64], spacing: float
+    poses: list[Transform], scores: NDArray[np.float64], floor: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Second moment of the candidates about the best one, plus the map's own coarseness.
+    """Second moment of the candidates about the best one, plus the error of a correct answer.
 
-    poses: `map_from_base` of the candidates, best first; scores: fine similarities [n]; spacing:
-    metres between map images. Returns float64 [6, 6], order x y z rotX rotY rotZ about the map's
-    axes (REP-103), positive definite: candidates that agree leave half the spacing (1 σ) and 2°.
-    It is NOT calibrated against true errors.
+    poses: `map_from_base` of the candidates, best first; scores: fine similarities [n]; floor:
+    covariance [6, 6] where the best is the right one, as of Calibration.covariance. Returns float64
+    [6, 6], order x y z rotX rotY rotZ about the map's axes (REP-103), positive definite.
     """
     weights = np.exp((np.asarray(scores, float) - scores[0]) / TEMPERATURE)
     weights /= weights.sum()
-    offsets = np.stack([offset(pose, poses[0]) for pose in poses])
-    floor = np.diag([max(spacing / 2, 0.05) ** 2] * 3 + [ROTATION_FLOOR**2] * 3)
+    positions = np.stack([pose.translation for pose in poses])
+    rotations = Rotation.from_quat(np.stack([pose.quaternion for pose in poses]))
+    turns = (rotations * rotations[0].inv()).as_rotvec()
+    offsets = np.hstack([positions - positions[0], turns])  # `offset` of all at once
     covariance: NDArray[np.float64] = (weights[:, None] * offsets).T @ offsets + floor
     return covariance
 

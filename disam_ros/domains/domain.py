@@ -34,6 +34,7 @@ __all__ = [
     "parse_weather",
 ]
 
+ANY = "any"  # a model's only domain: it serves every condition and every domain's name
 VIEWS = ("ground", "aerial")
 LIGHT_COST = 20.0 / 12.0  # per degree outside the range, between ±FULL_LIGHT
 FULL_LIGHT = 18.0  # sun elevation [deg] of full day; minus this: astronomical night
@@ -213,6 +214,12 @@ class DomainChooser:
             names = [domain.name for domain in domains]
             raise DomainError(f"expected one or more domains with different names, got {names}")
 
+    def find(self, name: str) -> str | None:
+        """The domain of a name: itself, or ANY where it is the only domain; None: unknown."""
+        if list(self._domains) == [ANY]:
+            return ANY
+        return name if name in self._domains else None
+
     def choose(
         self,
         stamp_ns: int | None,
@@ -227,12 +234,13 @@ class DomainChooser:
         `parse_weather`. Raises DomainError for an `override` that is not among the domains, or
         without one where all domains are aerial.
         """
-        if override and override not in self._domains:
+        fixed = self.find(override) if override else None
+        if override and not fixed:
             raise DomainError(
                 f"domain '{override}' is not available; available: {', '.join(self._domains)}"
             )
         conditions = observe(stamp_ns, latitude, longitude, weather)
-        asked = [self._domains[override]] if override else self._of_cameras()
+        asked = [self._domains[fixed]] if fixed else self._of_cameras()
         found = [(distance(domain, conditions), domain.name) for domain in asked]
         gap, name = min(found, key=lambda pair: pair[0].rank)  # of equals, the first
         return DomainChoice(

@@ -29,7 +29,8 @@ class Candidate:
 
     prior_score: log-weight that a position prior adds to the fine score, ≤ 0 (prior.py); 0 without
     one. prior_effect: what the prior did if this is the answer (USED, OVERRULED or OFF_MAP of
-    prior.py); empty without one.
+    prior.py); empty without one. shift: (x, y) that moves the map image onto the query, right and
+    down, as shares of the view.
     """
 
     record: ImageRecord
@@ -37,6 +38,7 @@ class Candidate:
     fine_score: float
     prior_score: float = 0.0
     prior_effect: str = ""
+    shift: tuple[float, float] = (0.0, 0.0)
 
     @property
     def map_from_camera(self) -> Transform:
@@ -59,12 +61,13 @@ class Answer:
     likeliest one of a sequence. pose: map_from_base with its covariance [6, 6], of a place that is
     not known, too. base_from_camera: the camera's mount that it was computed with. known: whether
     the confidence reaches the threshold. confidence: fine similarity of the best candidate, or, of
-    a sequence, the probability of the place. spacing: distance between map images [m].
+    a sequence, the probability of the place. spacing: distance between map images there [m].
     timings_ms: milliseconds by stage.
 
     Of a sequence only: tracked is True; on_map: probability that the vehicle is on the map;
-    spread: covariance [6, 6] of the map images that share the probability; inliers: keypoints that
-    agree with the pose where verification gave it; informative: False where the image repeats the
+    spread: covariance [6, 6] of the map images that share the probability; steps: second moment
+    [6, 6] of their steps to the next ones (mapping/spacing.py); inliers: keypoints that agree with
+    the pose where verification gave it; informative: False where the image repeats the
     last one and is no evidence.
     """
 
@@ -80,6 +83,7 @@ class Answer:
     tracked: bool = False
     on_map: float = math.nan
     spread: NDArray[np.float64] | None = field(default=None, repr=False)
+    steps: NDArray[np.float64] | None = field(default=None, repr=False)
     inliers: int = 0
     informative: bool = True
     timings_ms: Mapping[str, float] = field(default_factory=dict)

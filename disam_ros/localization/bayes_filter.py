@@ -6,6 +6,10 @@ since the last image, from odometry where there is any, and updates with a log l
 map image: how much likelier the image's score is at that place than elsewhere (calibration.py). Off
 the map every score is as likely as elsewhere. The belief stays multimodal until images resolve it;
 a small share jumps anywhere, so that the filter recovers from kidnapping and from wrong beliefs.
+
+A map image stands for the stretch of road halfway to its neighbours: its prior probability is
+proportional to the local spacing of the map, the motion model's deviation and the radius of a place
+grow with it. The belief is then that of the road, however densely it was mapped.
 """
 
 from __future__ import annotations
@@ -20,13 +24,16 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
+from disam_ros.mapping.spacing import longest, neighbour_steps, second_moments, spacings
 
 METRES_PER_RADIAN = 5.0  # displacement equivalent to a rotation when states are compared [m/rad]
 TRACKED = 128  # likeliest states that are predicted one by one; the others' share spreads
 NEIGHBOURS = 8  # successors of a state in the motion model
 REACH = 4.0  # gate of the successors, standard deviations of the motion
 MIN_DEVIATION = 0.3  # least standard deviation of the motion model [m]
+MIN_CELL = 0.1  # least stretch of road that an image stands for, as of a vehicle at rest [m]
 SAME_HEADING = np.radians(45.0)  # largest difference in heading of images of one place
+PLACE_STEPS = 1.5  # least radius of a place, in local spacings of the map
 DETAILED = 10  # states of the likeliest place that `detail` chooses among, at most
 
 
@@ -37,7 +44,8 @@ class FilterModel:
     step: displacement after which an image is new evidence, where there is odometry [m]. evidence:
     exponent of the image likelihood; < 1 because consecutive images are correlated. jump, leave,
     back: probability per step of being anywhere, of leaving the map, of coming back. off_map:
-    prior probability of being off the map. radius: images within it show one place [m].
+    prior probability of being off the map. radius: images within it show one place [m], at least
+    PLACE_STEPS local spacings.
     """
 
     step: float = 0.5
@@ -64,7 +72,9 @@ class Belief:
 
     row: the likeliest map image. map_from_base: probability-weighted mean of the images of its
     place; it may lie between images. probability: of that place. on_map: of being anywhere on the
-    map. covariance: [6, 6] of those images about the mean (uncertainty.py).
+    map. covariance: [6, 6] of those images about the mean, as far as it exceeds that of two
+    neighbours (uncertainty.py): between these the mean interpolates. steps: [6, 6] second moment of
+    the steps to their neighbours on the map (mapping/spacing.py).
     """
 
     row: int
@@ -72,18 +82,21 @@ class Belief:
     probability: float
     on_map: float
     covariance: NDArray[np.float64]
+    steps: NDArray[np.float64]
 
 
 class SequenceFilter:
-    """poses: map_from_base of the map images, [N, 7] tx ty tz qx qy qz qw; spacing: metres between
-    neighbouring ones."""
+    """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw."""
 
-    def __init__(
-        self, poses: NDArray[np.float64], spacing: float, model: FilterModel | None = None
-    ) -> None:
-        self._positions, self._rotations = poses[:, :3], Rotation.from_quat(poses[:, 3:])
-        self._matrices = self._rotations.as_matrix()
-        self._model, self._spacing = model or FilterModel(), spacing
+    def __init__(self, poses: NDArray[np.float64], model: FilterModel | None = None) -> None:
+        self._poses, self._positions = poses, poses[:, :3]
+        self._rotations = Rotation.from_quat(poses[:, 3:])
+        self._matrices, self._model = self._rotations.as_matrix(), model or FilterModel()
+        steps = neighbour_steps(poses)
+        self._spacing, self._longest = spacings(steps), longest(steps)
+        turns = METRES_PER_RADIAN * np.linalg.norm(steps[..., 3:], axis=2).mean(1)
+        cells = np.maximum(np.hypot(self._spacing, turns), MIN_CELL)
+        self._cells: NDArray[np.float64] = cells / cells.sum()
         self._tree = cKDTree(_embedding(self._positions, self._matrices))
         self.reset()
 
@@ -91,9 +104,8 @@ class SequenceFilter:
         return len(self._positions)
 
     def reset(self) -> None:
-        """Forget everything: all places are equally likely."""
-        on_map = 1.0 - self._model.off_map
-        self._belief: NDArray[np.float64] = np.full(len(self), on_map / len(self))
+        """Forget everything: all of the road is equally likely."""
+        self._belief = (1.0 - self._model.off_map) * self._cells
         self._off = self._model.off_map
         self._pending, self._uniform = Transform.identity(), True
 
@@ -120,7 +132,7 @@ class SequenceFilter:
         while len(rows) and len(modes) < count:
             modes.append(rows[0])
             gaps = np.linalg.norm(self._tree.data[rows] - self._tree.data[rows[0]], axis=1)
-            rows = rows[gaps > 2 * self._model.radius]
+            rows = rows[gaps > 2 * self._radius(rows[0])]
         return modes
 
     def predict(
@@ -181,12 +193,14 @@ class SequenceFilter:
         self._off /= total
 
     def belief(
-        self, detail: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
+        self,
+        detail: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None,
+        temper: float = 1.0,
     ) -> Belief:
         """The likeliest place.
 
         detail: rows [n] → log-weights [n] that refine the pose among the likeliest images of that
-        place; its probability stays.
+        place; its probability stays. temper: exponent of the belief in the weights then.
         """
         row = int(self._belief.argmax())
         around = self._around(row)
@@ -195,7 +209,7 @@ class SequenceFilter:
             around = around[np.argsort(-self._belief[around])[:DETAILED]]
         logs = np.log(self._belief[around].clip(1e-300))
         if detail is not None:
-            logs = logs + detail(around)
+            logs = temper * logs + detail(around)
             row = int(around[logs.argmax()])
         weights = np.exp(logs - logs.max())
         weights /= weights.sum()
@@ -208,23 +222,43 @@ class SequenceFilter:
             ]
         )
         spread = (weights[:, None] * offsets).T @ offsets
+        moments = second_moments(neighbour_steps(self._poses, around))
+        steps = np.einsum("n,nij->ij", weights, moments)
+        between, apart = np.trace(steps[:3, :3]) / 4, np.trace(spread[:3, :3])
         return Belief(
             row=row,
             map_from_base=Transform(position, rotation.as_quat()) @ self._pending,
             probability=mass,
             on_map=1.0 - self._off,
-            covariance=spread,
+            covariance=spread * max(0.0, 1.0 - between / max(apart, 1e-12)),
+            steps=steps,
         )
 
     def _around(self, row: int) -> NDArray[np.int64]:
-        """Map images within `radius` and SAME_HEADING: the same place."""
-        reach = np.hypot(self._model.radius, METRES_PER_RADIAN * 2 * np.sin(SAME_HEADING / 2))
+        """Map images of the same place: within its radius of the mean of the belief there (one step
+        of mean shift), and within SAME_HEADING of the likeliest one."""
+        radius = self._radius(row)
+        reach = np.hypot(2 * radius, METRES_PER_RADIAN * 2 * np.sin(SAME_HEADING / 2))
         found = self._tree.query_ball_point(self._tree.data[row], reach + 1e-6)
         rows: NDArray[np.int64] = np.array(found, dtype=np.int64)
-        near = np.linalg.norm(self._positions[rows] - self._positions[row], axis=1)
-        ahead = self._matrices[rows, :, 0] @ self._matrices[row, :, 0]
-        same: NDArray[np.bool_] = (near <= self._model.radius) & (ahead > np.cos(SAME_HEADING))
+        rows = rows[self._matrices[rows, :, 0] @ self._matrices[row, :, 0] > np.cos(SAME_HEADING)]
+        near = rows[self._within(rows, self._positions[row], radius)]
+        mean = np.average(self._positions[near], axis=0, weights=self._belief[near] + 1e-300)
+        same = self._within(rows, mean, radius)
+        same[rows == row] = True
         return rows[same]
+
+    def _within(
+        self, rows: NDArray[np.int64], position: NDArray[np.float64], radius: float
+    ) -> NDArray[np.bool_]:
+        near: NDArray[np.bool_] = (
+            np.linalg.norm(self._positions[rows] - position, axis=1) <= radius + 1e-6
+        )
+        return near
+
+    def _radius(self, row: int) -> float:
+        """Of the place about a map image [m]."""
+        return max(self._model.radius, PLACE_STEPS * float(self._spacing[row]))
 
     def _moved(
         self, rows: NDArray[np.int64], motion: Transform, noise: float
@@ -232,21 +266,41 @@ class SequenceFilter:
         """Map images near to where each would have gone, [n, k], and their weights."""
         positions = self._positions[rows] + self._matrices[rows] @ motion.translation
         targets = _embedding(positions, self._matrices[rows] @ motion.rotation)
-        travelled = float(np.linalg.norm(motion.translation))
-        deviation = np.hypot(max(self._spacing / 2, MIN_DEVIATION), noise * travelled)
-        gaps, found = self._query(targets, NEIGHBOURS, REACH * deviation)
-        weights: NDArray[np.float64] = np.exp(-0.5 * (gaps / deviation) ** 2)
-        return found, weights
+        drift = noise * float(np.linalg.norm(motion.translation))
+        widest = np.hypot(max(self._longest.max() / 2, MIN_DEVIATION), drift)
+        gaps, found = self._query(targets, NEIGHBOURS, REACH * widest)
+        between = self._between(rows, found) / 2
+        deviations = np.hypot(np.maximum(between, MIN_DEVIATION), drift)
+        weights = np.exp(-0.5 * (gaps / deviations) ** 2)
+        return found, np.where(gaps <= REACH * deviations, weights, 0.0) * self._cells_of(found)
 
     def _reachable(
         self, rows: NDArray[np.int64], metres: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Map images within reach of each, [n, k], and their weights: all equal."""
-        reach = metres + self._spacing / 2
-        steps = reach / max(self._spacing, 1e-3)
-        count = int(np.clip(2 * steps + 3, NEIGHBOURS, TRACKED))
-        gaps, found = self._query(self._tree.data[rows], count, max(reach, 1e-3))
-        return found, np.isfinite(gaps).astype(np.float64)
+        """Map images within reach of each, [n, k], and their weights.
+
+        The probability that a motion of at most `metres`, all equally likely, leads from somewhere
+        in the stretch of one image to the stretch of the other: these have the width of the spacing
+        between them, so that their distance is triangularly distributed about that of the images.
+        """
+        steps = (metres / np.maximum(self._longest[rows], MIN_CELL)).max() + 1.0
+        count = int(np.clip(2 * steps + 1, NEIGHBOURS, TRACKED))
+        gaps, found = self._query(self._tree.data[rows], count, metres + self._longest.max() + 1e-3)
+        width = np.maximum(self._between(rows, found), MIN_CELL)
+        reach = np.maximum(metres, 1e-3 * width)
+        shares = _triangular((gaps + reach) / width) - _triangular((gaps - reach) / width)
+        return found, np.where(np.isfinite(gaps), shares, 0.0) * self._cells_of(found)
+
+    def _between(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Spacing between images and those found near each, [n, k] [m]."""
+        there = np.append(self._longest, 0.0)[found]
+        mean: NDArray[np.float64] = (self._longest[rows][:, None] + there) / 2
+        return mean
+
+    def _cells_of(self, found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Shares of the road of the images found, [n, k]; 0 where none was."""
+        shares: NDArray[np.float64] = np.append(self._cells, 0.0)[found]
+        return shares
 
     def _query(
         self, points: NDArray[np.float64], count: int, reach: float
@@ -259,7 +313,7 @@ class SequenceFilter:
         model = self._model
         on_map = float(belief.sum())
         anywhere = others + model.jump * on_map + model.back * self._off
-        self._belief = belief * (1.0 - model.jump - model.leave) + anywhere / len(self)
+        self._belief = belief * (1.0 - model.jump - model.leave) + anywhere * self._cells
         self._off = self._off * (1.0 - model.back) + left + model.leave * on_map
         total = self._belief.sum() + self._off
         self._belief /= total
@@ -273,3 +327,10 @@ def _embedding(
     of places; turns count METRES_PER_RADIAN, heights nothing."""
     ahead = rotations[:, :, 0]
     return np.hstack([positions[:, :2], METRES_PER_RADIAN * ahead])
+
+
+def _triangular(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cumulative distribution of the difference of two positions, each uniform in a unit cell."""
+    tail = 0.5 * np.square(1.0 - np.minimum(np.abs(x), 1.0))
+    cumulative: NDArray[np.float64] = np.where(x < 0, tail, 1.0 - tail)
+    return cumulative

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +17,52 @@ from disam_ros.errors import ModelError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import (
+    DEFAULT,
     LOW,
     Calibration,
     ScoreScale,
+    background,
     fit_errors,
     fit_ratio,
     highest_ratio,
+    z_scores,
 )
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
-from disam_ros.localization.tracker import SPREAD
+from disam_ros.localization.tracker import SPREAD, poses_of_base
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.mapping.spacing import neighbour_steps, spacings
 from disam_ros.uncertainty import offset
 
 NEAR_M, NEAR_DEG = 2.5, 20.0  # pose difference up to which a map image is a positive
-FAR_M = 10.0  # distance from which it is a negative
+NEAR_STEPS = 0.75  # at least, in local spacings of the map
+FAR_M, FAR_STEPS = 10.0, 2.0  # distance from which it is a negative, the larger one
 CORRECT_M = 5.0  # error up to which an answer is correct: the covariance describes these
-OTHERS = 200  # negatives sampled per image
+THINNING, SPARSEST = (2, 4), 8.0  # one image in so many, up to this spacing of the map [m]
+OTHERS = 100  # negatives sampled per image
+DOMAIN_IMAGES = 100  # of a domain, from which on it has a calibration of its own
+DOMAIN_ANSWERS = 50  # correct ones of a domain, from which on its errors are its own
+
+
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    """z of fine and coarse scores [n, 2] of an image's positives and of sampled negatives."""
+
+    domain: str
+    matches: NDArray[np.float64]
+    others: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Error:
+    """A correct answer: its error [6], and its spread and steps [6, 6] (answer.py)."""
+
+    domain: str
+    offset: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    steps: NDArray[np.float64]
 
 
 def calibrate(
@@ -41,50 +70,99 @@ def calibrate(
 ) -> Calibration:
     """Likelihood ratio of scores, and errors of correct answers, over drives in image order.
 
-    The drives are processed twice, without verification: first for the ratio, then with that ratio
-    for the errors. The localizer's own calibration has no influence. Use validation drives under
-    the expected conditions. Raises ModelError where they are too short or of another place.
+    The drives are processed without verification: once for the ratios, then with those ratios for
+    the errors; both on the map and on thinned copies of it, so that they hold for other spacings.
+    Domains with DOMAIN_IMAGES have ratios, with DOMAIN_ANSWERS errors of their own. The localizer's
+    own calibration has no influence. Use validation drives under the expected conditions. Raises
+    ModelError where they are too short or of another place.
     """
     sequence = replace(localizer.config.sequence, enabled=True)
     localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
-    matches, others = _all_scores(localizer, drives, show_progress)
-    intercept, slope = fit_ratio(np.concatenate(matches), np.concatenate(others))
-    high = highest_ratio(len(matches))
-    calibration = replace(
-        localizer.calibration, intercept=intercept, slope=slope, low=LOW, high=high
-    )
-    offsets, spreads = _all_errors(localizer, drives, calibration, show_progress)
-    horizontal, vertical, tilt, yaw = fit_errors(offsets, SPREAD * spreads)
-    return replace(
-        calibration,
-        horizontal=horizontal,
-        vertical=vertical,
-        tilt=tilt,
-        yaw=yaw,
-        learned_on=[drive.info.name for drive in drives],
-    )
+    maps = [localizer, *_thinned(localizer)]
+    scores = _all_scores(maps, drives, show_progress)
+    start = replace(DEFAULT, low=LOW, high=highest_ratio(len(scores) // len(maps)))
+    calibration = _with_ratio(start, scores)
+    names = sorted({item.domain for item in scores})
+    for domain in names if len(names) > 1 else ():
+        own = [item for item in scores if item.domain == domain]
+        if len(own) >= DOMAIN_IMAGES * len(maps):
+            calibration.domains[domain] = _with_ratio(start, own)
+    errors = [
+        error for some in maps for error in _all_errors(some, drives, calibration, show_progress)
+    ]
+    if not errors:
+        raise ModelError(
+            f"no answer to the drives is sure and within {CORRECT_M:g} m of its true pose: are "
+            f"they of the map's place, and is the model trained for them?"
+        )
+    domains = {}
+    for domain, found in calibration.domains.items():
+        correct = [item for item in errors if item.domain == domain]
+        domains[domain] = _with_errors(found, correct if len(correct) >= DOMAIN_ANSWERS else errors)
+    learned_on = [drive.info.name for drive in drives]
+    return replace(_with_errors(calibration, errors), learned_on=learned_on, domains=domains)
+
+
+def _with_ratio(calibration: Calibration, scores: Sequence[_Scores]) -> Calibration:
+    matches = np.concatenate([item.matches for item in scores])
+    others = np.concatenate([item.others for item in scores])
+    intercept, slope, coarse = fit_ratio(matches, others)
+    ratio = replace(calibration, intercept=intercept, slope=slope, coarse=coarse)
+    return replace(ratio, learned_on=[], domains={})
+
+
+def _with_errors(calibration: Calibration, errors: Sequence[_Error]) -> Calibration:
+    offsets = np.stack([item.offset for item in errors])
+    spreads = np.stack([item.spread for item in errors])
+    steps = np.stack([item.steps for item in errors])
+    return replace(calibration, **fit_errors(offsets, SPREAD * spreads, steps))
+
+
+class _ThinnedMap(PlaceMap):
+    """A map of which only one image in `step` is used."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        super().__init__(directory, verify=False)
+        self._step = step
+
+    def rows_of(self, camera: str) -> NDArray[np.int64]:
+        return super().rows_of(camera)[:: self._step]
+
+    def index_path(self, camera: str) -> Path:
+        return self.directory / "none"  # the map's is of all images
+
+
+def _thinned(localizer: Localizer) -> list[Localizer]:
+    """Localizers with thinned copies of a map, up to SPARSEST between images."""
+    place_map, config = localizer.map, replace(localizer.config, backend="torch")
+    maps = [
+        _ThinnedMap(place_map.directory, step)
+        for step in THINNING
+        if step * place_map.spacing() <= SPARSEST
+    ]
+    return [Localizer(localizer.model, some, config) for some in maps]
 
 
 def _all_scores(
-    localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool
-) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """z-scores of positives and of sampled negatives, image by image."""
-    matches: list[NDArray[np.float64]] = []
-    others: list[NDArray[np.float64]] = []
+    maps: Sequence[Localizer], drives: Sequence[ImageSource], show_progress: bool
+) -> list[_Scores]:
+    """z-scores of positives and of sampled negatives, image by image and map by map."""
+    found: list[_Scores] = []
+    samplers: dict[str, list[_Sampler]] = {}
     for number, drive in enumerate(drives):
         rng = np.random.default_rng(number)
-        scales: dict[str, ScoreScale] = {}
-        pipeline = Pipeline(localizer, verify=False)
+        pipeline = Pipeline(maps[0], verify=False)
         for query, _, truth in _posed(pipeline, drive, "scores", show_progress):
-            pair = _scores(localizer, query, truth, rng, scales)
-            if pair is not None:
-                matches.append(pair[0])
-                others.append(pair[1])
-    if not matches:
+            if query.camera not in samplers:
+                samplers[query.camera] = [_Sampler(some, query.camera) for some in maps]
+            for sampler in samplers[query.camera]:
+                scores = sampler.scores(query, truth, rng)
+                found += [] if scores is None else [scores]
+    if not found:
         raise ModelError(
             "no image of the drives has a true pose on the map: are they of its frame and place?"
         )
-    return matches, others
+    return found
 
 
 def _all_errors(
@@ -92,24 +170,18 @@ def _all_errors(
     drives: Sequence[ImageSource],
     calibration: Calibration,
     show_progress: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of correct answers: error [N, 6] and covariance of the likely map images [N, 6, 6]."""
-    offsets, spreads = [], []
+) -> list[_Error]:
+    """Of the correct answers."""
+    errors = []
     for drive in drives:
         pipeline = Pipeline(localizer, calibration, verify=False)
-        for _, answer, map_from_camera in _posed(pipeline, drive, "errors", show_progress):
+        for query, answer, map_from_camera in _posed(pipeline, drive, "errors", show_progress):
             truth = map_from_camera @ answer.base_from_camera.inverse()
             error = offset(truth, answer.map_from_base)
             correct = answer.known and np.linalg.norm(error[:3]) <= CORRECT_M
-            if correct and answer.spread is not None:
-                offsets.append(error)
-                spreads.append(answer.spread)
-    if not offsets:
-        raise ModelError(
-            f"no answer to the drives is sure and within {CORRECT_M:g} m of its true pose: are "
-            f"they of the map's place, and is the model trained for them?"
-        )
-    return np.stack(offsets), np.stack(spreads)
+            if correct and answer.spread is not None and answer.steps is not None:
+                errors.append(_Error(query.domain.name, error, answer.spread, answer.steps))
+    return errors
 
 
 def _posed(
@@ -129,31 +201,32 @@ def _posed(
             yield query, answer, truth
 
 
-def _scores(
-    localizer: Localizer,
-    query: Query,
-    truth: Transform,
-    rng: np.random.Generator,
-    scales: dict[str, ScoreScale],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """z-scores of the positives and of sampled negatives; None without either."""
-    place_map = localizer.map
-    rows = place_map.rows_of(query.camera)
-    if query.camera not in scales:
-        codes, steps = place_map.coarse[rows], place_map.projection.steps
-        scales[query.camera] = ScoreScale.of_codes(codes, steps)
-    gaps = np.linalg.norm(place_map.poses[rows, :3] - truth.translation, axis=1)
-    turns = Rotation.from_quat(truth.quaternion).inv() * Rotation.from_quat(
-        place_map.poses[rows, 3:]
-    )
-    near = np.flatnonzero((gaps <= NEAR_M) & (np.degrees(turns.magnitude()) <= NEAR_DEG))
-    far = np.flatnonzero(gaps > FAR_M)
-    if not len(near) or not len(far):
-        return None
-    far = rng.choice(far, min(OTHERS, len(far)), replace=False)
-    pair = []
-    for some in (near, far):
-        found, scores = localizer.coarse_scores(query, some, 1)
-        wanted = np.isin(found, some)
-        pair.append(scales[query.camera].z(query.coarse, scores[wanted]))
-    return pair[0], pair[1]
+class _Sampler:
+    """Scores of the map images of one camera that show a query's place, and of others."""
+
+    def __init__(self, localizer: Localizer, camera: str) -> None:
+        place_map = localizer.map
+        rows = place_map.rows_of(camera)
+        self._localizer, self._rows, self._poses = localizer, rows, place_map.poses[rows]
+        self._background = background(rows)
+        self._scale = ScoreScale.of_codes(place_map.coarse[rows], place_map.projection.steps)
+        spacing = spacings(neighbour_steps(poses_of_base(place_map, camera, rows)))
+        self._near = np.maximum(NEAR_M, NEAR_STEPS * spacing)
+        self._far = np.maximum(FAR_M, FAR_STEPS * spacing)
+
+    def scores(self, query: Query, truth: Transform, rng: np.random.Generator) -> _Scores | None:
+        """z-scores of the positives and of sampled negatives; None without either."""
+        gaps = np.linalg.norm(self._poses[:, :3] - truth.translation, axis=1)
+        turns = Rotation.from_quat(truth.quaternion).inv() * Rotation.from_quat(self._poses[:, 3:])
+        same = np.degrees(turns.magnitude()) <= NEAR_DEG
+        near, far = np.flatnonzero((gaps <= self._near) & same), np.flatnonzero(gaps > self._far)
+        if not len(near) or not len(far):
+            return None
+        far = rng.choice(far, min(OTHERS, len(far)), replace=False)
+        some = np.concatenate([near, far])
+        rows = np.concatenate([self._rows[some], self._background])
+        scores = self._localizer.fine_scores(query, rows)
+        z_fine = z_scores(scores[: len(some)], scores[len(some) :])
+        z_coarse = self._scale.z(query.coarse, self._localizer.coarse_scores(query, some))
+        z = np.column_stack([z_fine, z_coarse])
+        return _Scores(query.domain.name, z[: len(near)], z[len(near) :])

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration of scores to likelihood ratios and of covariances to errors, on validation drives.
 
-Coarse scores are normalized per query: z is a score in standard deviations of the query's scores
-over the whole map, since a dark or empty image resembles everything. A logistic regression on
-drives with ground truth gives the likelihood ratio of z at the query's place against elsewhere.
-The pose errors of correct answers are estimated on the same drives.
+Scores are normalized per query, since a dark or empty image resembles everything: z is a fine or
+coarse score in standard deviations of the query's scores over the map, of fine scores over a sample
+of it. A logistic regression on drives with ground truth gives the likelihood ratio of both z at the
+query's place against elsewhere.
+The pose errors of correct answers are estimated on the same drives, as a part that does not depend
+on the map and one in proportion to the map's local spacing, so that one calibration serves maps of
+any spacing. Domains that the drives show often enough have values of their own.
 
 Stored as `<model directory>/calibration.json`, which does not belong to the model's identity. A
 model without one uses DEFAULT.
@@ -13,9 +16,11 @@ model without one uses DEFAULT.
 from __future__ import annotations
 
 import json
+import logging
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +30,37 @@ from scipy.special import expit
 from disam_ros.errors import ModelError
 from disam_ros.files import write_json
 
+logger = logging.getLogger(__name__)
+
 FILE = "calibration.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+OF_COARSE = 1  # format without errors by spacing and domains, whose ratio is that of coarse scores
+SAMPLE = 48  # map images that a query's scores are normalized by
+MIN_STD = 0.005  # of their scores
 MIN_MATCHES = 20  # that a calibration is fitted to
 MIN_M, MIN_DEG = 0.05, 0.25  # smallest standard deviations of an answer [m], [deg]
+EVEN = 12**-0.5  # smallest `along`: that of a position anywhere between two map images
+MIXTURES = 25  # of floor and growth that are compared
+OVERLAPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # spacings that are compared [m]
+CLEARLY = 4.0  # difference of twice the log likelihood that counts
+LARGEST = 1e3  # standard deviation that is searched for
 LOW = -3.0  # smallest log likelihood ratio: e³ times likelier elsewhere
+RATIO = ("intercept", "slope", "coarse", "low", "high")
 GRADIENT = 1e-10  # of the regression's cost at which it has converged
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """log p(z | this place) / p(z | elsewhere) = intercept + slope · z, at least `low`.
+    """log p(z | this place) / p(z | elsewhere) = intercept + slope · z_fine + coarse · z_coarse, at
+    least `low`.
 
-    Above `high`, the range of the drives, it grows with the logarithm of the excess, so that it
-    stays monotonic. horizontal, vertical [m], tilt, yaw [deg]: standard deviations of a correct
-    answer. learned_on: names of the drives, for information.
+    Where an image's largest ratio is above `high`, the range of the drives, its excess counts by
+    its logarithm, and the other ratios keep their differences to it. horizontal, vertical [m],
+    tilt, yaw [deg]: standard deviations of a correct answer; growth: their increase per metre of
+    the map's local spacing (root of a sum of squares); along: that of its further error along the
+    track, in local spacings, and in proportion less below a spacing of `overlap` [m], where answers
+    lie between map images that they overlap with. learned_on: names of the drives, for information.
+    domains: values that replace these for queries of a domain, by name.
     """
 
     intercept: float
@@ -51,21 +72,69 @@ class Calibration:
     tilt: float
     yaw: float
     learned_on: list[str] = field(default_factory=list)
+    coarse: float = 0.0
+    along: float = EVEN
+    overlap: float = 0.0
+    growth: list[float] = field(default_factory=lambda: [0.0] * 4)
+    domains: dict[str, Calibration] = field(default_factory=dict)
+
+    def of(self, domain: str) -> Calibration:
+        """That of a query's domain."""
+        return self.domains.get(domain, self)
 
     def log_ratio(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log likelihood ratios [...] of z [...]."""
-        ratios = self.intercept + self.slope * np.asarray(z, np.float64)
-        beyond: NDArray[np.float64] = np.log1p(np.maximum(ratios - self.high, 0.0))
-        clipped: NDArray[np.float64] = np.clip(ratios, self.low, self.high)
-        return clipped + beyond
+        """Log likelihood ratios [n] of map images, from z [n, 2] of fine and coarse scores."""
+        ratios = self.intercept + np.asarray(z, np.float64) @ [self.slope, self.coarse]
+        beyond = max(0.0, float(ratios.max(initial=-np.inf)) - self.high)
+        return np.maximum(ratios - beyond + math.log1p(beyond), self.low)
 
-    def floor(self) -> NDArray[np.float64]:
-        """Covariance [6, 6] of a correct answer, order x y z rotX rotY rotZ [m, rad]."""
-        turn = np.radians([self.tilt, self.tilt, self.yaw])
-        return np.diag([self.horizontal, self.horizontal, self.vertical, *turn]) ** 2
+    def covariance(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Covariance [6, 6] of a correct answer, order x y z rotX rotY rotZ [m, rad].
+
+        steps: second moment [6, 6] of the map images' steps there (mapping/spacing.py).
+        """
+        floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
+        variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
+        variances[2:] *= np.radians(1.0) ** 2
+        along = self.along * _snapped(np.sqrt(np.trace(steps[:3, :3])), self.overlap)
+        total: NDArray[np.float64] = np.diag(variances[[0, 0, 1, 2, 2, 3]]) + along**2 * steps
+        return total
 
 
-DEFAULT = Calibration(-5.2, 3.1, LOW, 6.0, 0.5, 0.1, 1.0, 2.5, ["town-lite on the town of seed 50"])
+def _snapped(spacing: NDArray[np.float64], overlap: float) -> NDArray[np.float64]:
+    """Share of the spacing [...] that an answer is not interpolated over."""
+    share: NDArray[np.float64] = np.minimum(1.0, spacing / max(overlap, 1e-6))
+    return share
+
+
+DEFAULT = Calibration(
+    intercept=-9.6,
+    slope=2.0,
+    low=LOW,
+    high=6.0,
+    horizontal=0.5,
+    vertical=0.1,
+    tilt=1.0,
+    yaw=2.5,
+    learned_on=["town-lite on the town of seed 50"],
+    coarse=1.8,
+)
+
+
+def background(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A sample of map images, spread over the map, that a query's scores are normalized by."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(np.int64))]
+
+
+def z_scores(scores: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Fine scores [n] of a query in standard deviations from their mean elsewhere.
+
+    sample: its scores with the `background` [m]; the highest eighth is left out, as the query's own
+    place may be among them.
+    """
+    elsewhere = np.sort(sample.astype(np.float64))[: len(sample) - len(sample) // 8]
+    z: NDArray[np.float64] = (scores - elsewhere.mean()) / max(elsewhere.std(), MIN_STD)
+    return z
 
 
 class ScoreScale:
@@ -98,11 +167,14 @@ class ScoreScale:
         return z
 
 
-def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[float, float]:
-    """Logistic regression of both classes, equally weighted: intercept, slope.
+def fit_ratio(
+    matches: NDArray[np.float64], others: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Logistic regression of both classes, equally weighted: intercept, slope, coarse.
 
-    matches: z at the query's place [M]; others: z elsewhere [K]. Raises ModelError for too few or
-    inseparable ones.
+    matches: z of fine and coarse scores at the query's place [M, 2]; others: elsewhere [K, 2].
+    Where a larger coarse score would count against a place it does not count. Raises ModelError for
+    too few or inseparable ones.
     """
     if min(len(matches), len(others)) < MIN_MATCHES:
         raise ModelError(
@@ -112,7 +184,7 @@ def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tupl
     z = np.concatenate([matches, others]).astype(float)
     label = np.repeat([1.0, 0.0], [len(matches), len(others)])
     weight = np.repeat([0.5 / len(matches), 0.5 / len(others)], [len(matches), len(others)])
-    columns = np.stack([np.ones_like(z), z], 1)
+    columns = np.column_stack([np.ones(len(z)), z])
 
     def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Negative log likelihood and its gradient."""
@@ -127,19 +199,21 @@ def fit_ratio(matches: NDArray[np.float64], others: NDArray[np.float64]) -> tupl
 
     found = minimize(
         cost,
-        np.zeros(2),
+        np.zeros(columns.shape[1]),
         method="trust-exact",
         jac=True,
         hess=curvature,
         options={"gtol": GRADIENT},
     )
     theta = found.x
+    if len(theta) == 3 and theta[2] < 0.0:
+        return fit_ratio(matches[:, :1], others[:, :1])
     if not (np.isfinite(theta).all() and theta[1] > 0):
         raise ModelError(
             "scores at the right places are not higher than elsewhere: the model, the map or the "
             "poses of the drives do not fit together"
         )
-    return float(theta[0]), float(theta[1])
+    return float(theta[0]), float(theta[1]), float(theta[2]) if len(theta) == 3 else 0.0
 
 
 def highest_ratio(images: int) -> float:
@@ -152,37 +226,110 @@ def highest_ratio(images: int) -> float:
 
 
 def fit_errors(
-    offsets: NDArray[np.float64], covariances: NDArray[np.float64]
-) -> tuple[float, float, float, float]:
-    """Standard deviations: horizontal and vertical [m], tilt and yaw [deg].
+    offsets: NDArray[np.float64], covariances: NDArray[np.float64], steps: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Errors of `Calibration`: horizontal, vertical, tilt, yaw, growth, along, overlap.
 
-    Added to the covariances of the answers they make the errors consistent: the mean NEES, of each
-    group of axes, is its degrees of freedom. None is below MIN_M or MIN_DEG. offsets: errors of
-    correct answers, [N, 6] x y z rotX rotY rotZ [m, rad]. covariances: of these answers [N, 6, 6].
+    Added to the covariances of the answers they make the errors consistent: the mean NEES of each
+    group of axes is its degrees of freedom. Which part of them grows with the spacing is chosen by
+    likelihood. The horizontal error is that across the track; what remains along it is `along`.
+    offsets: errors of correct answers, [N, 6] x y z rotX rotY rotZ [m, rad]. covariances: of these
+    answers [N, 6, 6]. steps: second moments of the map images' steps there [N, 6, 6].
     """
-    turn = float(np.radians(MIN_DEG))
-    parts = (((0, 1), MIN_M), ((2,), MIN_M), ((3, 4), turn), ((5,), turn))
-    horizontal, vertical, tilt, yaw = (
-        _deviation(offsets[:, axes], covariances[:, axes][:, :, axes], least)
-        for axes, least in parts
+    ahead, across = np.zeros((2, len(steps), 1, 6))
+    ahead[:, 0, :2] = np.linalg.eigh(steps[:, :2, :2])[1][:, :, 1]
+    across[:, 0, :2] = ahead[:, 0, [1, 0]] * [-1, 1]
+    spacing = np.sqrt(np.trace(steps[:, :3, :3], axis1=1, axis2=2))
+    horizontal = _fit(_Errors.along(across, offsets, covariances), spacing, MIN_M)
+    isotropic = (horizontal[0] ** 2 + np.square(horizontal[1] * spacing))[:, None, None]
+    known = covariances + isotropic * np.eye(6)
+    step = np.sqrt(np.einsum("nki,nij,nkj->n", ahead, steps, ahead))
+    along, overlap = _fit_along(_Errors.along(ahead, offsets, known), step, spacing)
+    snapped = np.square(along * _snapped(spacing, overlap))
+    known, axes = (
+        covariances + snapped[:, None, None] * steps,
+        np.broadcast_to(np.eye(6), steps.shape),
     )
-    return horizontal, vertical, float(np.degrees(tilt)), float(np.degrees(yaw))
+    turn = float(np.radians(MIN_DEG))
+    vertical, tilt, yaw = (
+        _fit(_Errors.along(axes[:, chosen], offsets, known), spacing, least)
+        for chosen, least in (([2], MIN_M), ([3, 4], turn), ([5], turn))
+    )
+    tilt, yaw = np.degrees(tilt), np.degrees(yaw)
+    names = ("horizontal", "vertical", "tilt", "yaw")
+    found = (horizontal, vertical, tilt, yaw)
+    floors = {name: float(pair[0]) for name, pair in zip(names, found, strict=True)}
+    growth = [float(pair[1]) for pair in found]
+    return {**floors, "growth": growth, "along": along, "overlap": overlap}
 
 
-def _deviation(
-    errors: NDArray[np.float64], covariances: NDArray[np.float64], least: float
-) -> float:
-    """s at which the mean of eᵀ (C + s² 1)⁻¹ e is D, at least `least`. errors: e [N, D];
-    covariances: C [N, D, D]."""
-    variances, axes = np.linalg.eigh(covariances)
-    squares = np.square(np.einsum("nij,ni->nj", axes, errors))  # along the principal axes of C
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """Squared errors along the principal axes of their covariances, and its variances [N, D]."""
 
-    def excess(deviation: float) -> float:
-        return float((squares / (variances.clip(0.0) + deviation**2)).mean()) - 1.0
+    squares: NDArray[np.float64]
+    variances: NDArray[np.float64]
 
-    if excess(least) <= 0.0:
-        return least
-    return float(brentq(excess, least, 1.01 * np.sqrt(squares.mean())))
+    @classmethod
+    def along(
+        cls,
+        axes: NDArray[np.float64],
+        offsets: NDArray[np.float64],
+        covariances: NDArray[np.float64],
+    ) -> _Errors:
+        """Of offsets [N, 6] and covariances [N, 6, 6] along orthonormal axes [N, D, 6]."""
+        errors = np.einsum("ndi,ni->nd", axes, offsets)
+        inside = np.einsum("ndi,nij,nej->nde", axes, covariances, axes)
+        variances, principal = np.linalg.eigh(inside)
+        squares = np.square(np.einsum("nij,ni->nj", principal, errors))
+        return cls(squares, variances.clip(0.0))
+
+    def scale(self, units: NDArray[np.float64], least: float) -> float:
+        """s ≥ least at which the mean NEES is D with variances larger by (s · units [N])²."""
+
+        def excess(scale: float) -> float:
+            return float((self.squares / self._total(scale * units)).mean()) - 1.0
+
+        highest = 2.0 * least
+        while excess(highest) > 0.0 and highest < LARGEST:
+            highest *= 2.0
+        if excess(least) <= 0.0 or highest >= LARGEST:
+            return least
+        return float(brentq(excess, least, highest))
+
+    def cost(self, deviations: NDArray[np.float64]) -> float:
+        """Twice the negative log likelihood with further standard deviations [N]."""
+        total = self._total(deviations)
+        return float((np.log(total) + self.squares / total).sum())
+
+    def _total(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
+        total: NDArray[np.float64] = self.variances + np.square(deviations)[:, None] + 1e-12
+        return total
+
+
+def _fit_along(
+    errors: _Errors, step: NDArray[np.float64], spacing: NDArray[np.float64]
+) -> tuple[float, float]:
+    """`along` and `overlap`: the smallest overlap whose likelihood is not clearly worse."""
+    units = [step * _snapped(spacing, overlap) for overlap in OVERLAPS]
+    scales = [errors.scale(some, EVEN) for some in units]
+    costs = np.array([errors.cost(a * some) for a, some in zip(scales, units, strict=True)])
+    best = int(np.argmax(costs <= costs.min() + CLEARLY))
+    return scales[best], OVERLAPS[best]
+
+
+def _fit(errors: _Errors, spacing: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Floor and growth per metre of spacing [2] of a standard deviation, the floor at least
+    `least`: the smallest growth whose likelihood is not worse than the best by CLEARLY."""
+    found, costs = [], []
+    for angle in np.linspace(0.0, np.pi / 2, MIXTURES):
+        shares = np.array([np.cos(angle), np.sin(angle)])
+        units = np.hypot(shares[0], shares[1] * spacing)
+        scale = errors.scale(units, least)
+        found.append(scale * shares)
+        costs.append(errors.cost(scale * units))
+    best = found[int(np.argmax(np.array(costs) <= min(costs) + CLEARLY))]
+    return np.array([max(best[0], least), best[1]])
 
 
 def load_calibration(model_dir: Path | str | None) -> Calibration:
@@ -193,21 +340,39 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
     try:
         values = json.loads(path.read_text())
         version = values.pop("format_version")
-        if version != FORMAT_VERSION:
+        if version == OF_COARSE:
+            logger.warning(
+                "%s is of coarse scores, which are used no more: the default likelihood ratio is "
+                "used until 'disam calibrate' is run again",
+                path,
+            )
+            values |= {name: getattr(DEFAULT, name) for name in RATIO}
+        elif version != FORMAT_VERSION:
             raise ValueError(f"format version {version}, expected {FORMAT_VERSION}")
-        found = Calibration(**values)
-        numbers = [v for v in asdict(found).values() if not isinstance(v, list)]
-        if not np.isfinite(np.array(numbers, float)).all() or found.slope <= 0:
-            raise ValueError("a number is not finite or the slope not positive")
-        return found
+        domains = {name: _read(own) for name, own in values.pop("domains", {}).items()}
+        return replace(_read(values), domains=domains)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"{path} is malformed: {error}; remove it or run 'disam calibrate' again"
         ) from error
 
 
+def _read(values: dict[str, Any]) -> Calibration:
+    """One domain's values. Raises TypeError or ValueError."""
+    found = Calibration(**values)
+    numbers = [v for v in values.values() if not isinstance(v, list)] + found.growth
+    if not np.isfinite(np.array(numbers, float)).all() or found.slope <= 0:
+        raise ValueError("a number is not finite or the slope not positive")
+    if len(found.growth) != 4:
+        raise ValueError(f"expected 4 numbers of growth, got {len(found.growth)}")
+    return found
+
+
 def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
     """Write calibration.json atomically; returns its path."""
     path = Path(model_dir) / FILE
-    write_json(path, {"format_version": FORMAT_VERSION, **asdict(calibration)})
+    values = asdict(calibration)
+    for own in values["domains"].values():
+        del own["domains"]
+    write_json(path, {"format_version": FORMAT_VERSION, **values})
     return path

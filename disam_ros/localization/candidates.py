@@ -20,7 +20,12 @@ from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, Disc, P
 from disam_ros.localization.query import Query
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.similarity import activation_map, shifted_similarity
+from disam_ros.models.similarity import (
+    Shifts,
+    activation_map,
+    shifted_similarities,
+    sub_cell_shifts,
+)
 from disam_ros.uncertainty import TEMPERATURE
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
@@ -77,14 +82,12 @@ class CandidateSearch:
         return _plain(rows, found, coarse)
 
     def scores(
-        self, camera: str, query: NDArray[np.float32], rows: NDArray[np.int64], count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Coarse scores of given images and the `count` best: rows among the camera's, scores."""
-        found, scores = self._index[camera].search(query, count)
-        more = np.setdiff1d(rows, found)
-        codes = self._map.coarse[self._rows[camera][more]].astype(np.float32)
-        others = np.einsum("nd,d->n", codes, query * self._map.projection.steps)
-        return np.concatenate([found, more]), np.concatenate([scores, others])
+        self, camera: str, query: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Coarse scores [n] of a view alone with images among the camera's. query: [d]."""
+        codes = self._map.coarse[self._rows[camera][rows]].astype(np.float64)
+        scores: NDArray[np.float64] = codes @ (query * self._map.projection.steps)
+        return scores
 
     def within(self, camera: str, query: NDArray[np.float32], count: int, disc: Disc) -> Shortlist:
         """The `count` best within a disc. Raises MapError where it holds none."""
@@ -139,7 +142,7 @@ class CandidateSearch:
 
 
 class Reranker:
-    """Fine similarity of a query with map images.
+    """Fine similarity of a query with map images: the maximum over shifts of the feature map.
 
     shape: (C, h, w) of the fine descriptors.
     """
@@ -148,15 +151,16 @@ class Reranker:
         self, place_map: PlaceMap, shape: tuple[int, int, int], device: torch.device
     ) -> None:
         self._map, self._shape, self._device = place_map, shape, device
+        self._shifts = Shifts.of_grid(*shape[1:])
 
     @property
     def has_cells(self) -> bool:
         """Whether fine descriptors are feature maps; a global descriptor has one cell."""
         return self._shape[1:] != (1, 1)
 
-    def rank(self, query: Query, shortlist: Shortlist, shift: int) -> list[Candidate]:
+    def rank(self, query: Query, shortlist: Shortlist) -> list[Candidate]:
         """Candidates by decreasing fine score plus the prior's log-weight."""
-        fine = self.similarity(query, shortlist.rows, shift)
+        fine, shifts = self.compare(query, shortlist.rows)
         coarse = shortlist.coarse.clip(-1.0, 1.0)
         candidates = [
             Candidate(
@@ -165,27 +169,26 @@ class Reranker:
                 fine_score=float(fine[i]),
                 prior_score=float(shortlist.prior[i]),
                 prior_effect=shortlist.effects[i],
+                shift=(float(shifts[i, 0]), float(shifts[i, 1])),
             )
             for i, row in enumerate(shortlist.rows)
         ]
         return sorted(candidates, key=lambda candidate: -candidate.score)
 
-    def similarity(self, query: Query, rows: NDArray[np.int64], shift: int) -> NDArray[np.float32]:
-        """Cosine similarity of fine descriptors with map images `rows`, float32 [n].
+    def compare(
+        self, query: Query, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Fine similarity with map images `rows` [n], and the shifts that they have it at [n, 2].
 
-        shift: largest horizontal shift of the map image [cells], half as many vertically; the
-        similarity is the maximum over the shifts.
+        A shift (x, y), as shares of the view, moves the map image onto the query: right, down.
         """
         references = torch.from_numpy(np.array(self._map.fine[rows])).to(self._device).float()
-        references /= references.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        if shift:
-            columns = min(shift, self._shape[2] - 1)
-            lines = min(shift // 2, self._shape[1] - 1)
-            maps = references.reshape(-1, *self._shape)
-            scores = shifted_similarity(query.fine, maps, columns, lines)
-        else:
-            scores = references @ query.fine.flatten()
-        return scores.cpu().numpy().clip(-1.0, 1.0)  # rounding, half precision
+        references = references.reshape(-1, *self._shape)
+        scores = shifted_similarities(query.fine[None], references, self._shifts)[0].cpu().numpy()
+        best: NDArray[np.float32] = scores.max(1).clip(-1.0, 1.0)  # rounding
+        shifts = sub_cell_shifts(scores, self._shifts)
+        shifts /= np.array(self._shape[:0:-1], np.float32)
+        return best, shifts
 
     def activation_map(self, query: Query, row: int) -> NDArray[np.float32]:
         """Gradient-weighted similarity activation map (DISAM, Eq. 18): float32 [h, w] in [0, 1]."""

@@ -26,8 +26,9 @@ from disam_ros.localization.calibration import load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
 from disam_ros.localization.query import Frame, Query
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.mapping.spacing import steps_at
 from disam_ros.models.backend import select_backend
-from disam_ros.models.descriptor import descriptor_shapes, descriptors
+from disam_ros.models.descriptor import descriptor_shapes, fine_descriptor, shifted_descriptors
 from disam_ros.models.model import Model, load_model
 from disam_ros.uncertainty import PoseWithCovariance, candidate_covariance
 
@@ -56,7 +57,7 @@ class Localizer:
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
         self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
-        self._spacing = place_map.spacing()
+        self._mean = torch.from_numpy(place_map.mean).to(self.device)[:, None, None]
         self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
         self._search = CandidateSearch(place_map, self.device)
         self._reranker = Reranker(place_map, self._shape, self.device)
@@ -131,22 +132,24 @@ class Localizer:
         self._search.rows_of(frame.camera)  # raises MapError before the work
         tensor = to_tensor(frame.image, self.model.network.image_size)[None].to(self.device)
         watch.lap("preprocess")
-        features = self.backend.encode(domain.name, tensor)
-        coarse, fine = descriptors(*features, self.map.header.descriptor)
+        z_coarse, z_fine = self.backend.encode(domain.name, tensor)
         watch.lap("encode", self.device)
-        coordinates = (self._directions @ coarse[0]).cpu().numpy()
-        return Query(frame, domain, coordinates, fine[0].reshape(self._shape))
+        config = self.map.header.descriptor
+        shifted = shifted_descriptors(z_coarse, config) @ self._directions.T
+        fine = fine_descriptor(z_fine, config)[0].reshape(self._shape) - self._mean
+        watch.lap("describe", self.device)
+        return Query(frame, domain, shifted.cpu().numpy(), fine)
 
     def search(self, query: Query, near: Near = None) -> Shortlist:
         """Coarse retrieval of `config.candidates` map images, and of those near a prior."""
         config = self.config
         return self._search.search(
-            query.camera, query.coarse, config.candidates, near, config.prior
+            query.camera, query.shifted, config.candidates, near, config.prior
         )
 
     def rerank(self, query: Query, shortlist: Shortlist) -> list[Candidate]:
         """Candidates by decreasing fine similarity."""
-        return self._reranker.rank(query, shortlist, self.config.fine_shift)
+        return self._reranker.rank(query, shortlist)
 
     def of_candidates(self, query: Query, candidates: Sequence[Candidate]) -> Answer:
         """The single-image answer: pose of the best candidate, covariance from their scatter."""
@@ -155,7 +158,10 @@ class Localizer:
         camera_from_base = base_from_camera.inverse()
         poses = [c.map_from_camera @ camera_from_base for c in candidates]
         scores = np.array([candidate.score for candidate in candidates])
-        covariance = candidate_covariance(poses, scores, self._spacing)
+        rows = self._search.rows_of(query.camera)
+        steps = steps_at(self.map.poses, rows, best.record.id)
+        floor = self.calibration.of(query.domain.name).covariance(steps)
+        covariance = candidate_covariance(poses, scores, floor)
         return Answer(
             camera=query.camera,
             domain=query.domain,
@@ -165,7 +171,7 @@ class Localizer:
             base_from_camera=base_from_camera,
             known=best.fine_score >= self.config.score_threshold,
             confidence=best.fine_score,
-            spacing=self._spacing,
+            spacing=float(np.sqrt(np.trace(steps[:3, :3]))),
         )
 
     def base_from_camera(self, frame: Frame) -> Transform:
@@ -185,23 +191,18 @@ class Localizer:
             records = [first, *(record for record in records if record.id != first.id)]
         if count <= len(records):
             return records
-        more = self._search.whole_map(query.camera, query.coarse, count)
+        more = self._search.whole_map(query.camera, query.shifted, count)
         seen = {record.id for record in records}
         others = [self.map.records[row] for row in more.rows]
         return (records + [record for record in others if record.id not in seen])[:count]
 
-    def coarse_scores(
-        self, query: Query, rows: NDArray[np.int64], count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Coarse similarity of given map images and of the `count` best ones.
-
-        Returns rows int64 [n] among the camera's, and scores [n].
-        """
-        return self._search.scores(query.camera, query.coarse, rows, count)
+    def coarse_scores(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Coarse similarity with map images `rows` among the camera's, float64 [n]."""
+        return self._search.scores(query.camera, query.coarse, rows)
 
     def fine_scores(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity with map images `rows`, float32 [n]."""
-        return self._reranker.similarity(query, rows, self.config.fine_shift)
+        return self._reranker.compare(query, rows)[0]
 
     @property
     def has_activation_maps(self) -> bool:
@@ -230,7 +231,7 @@ class Localizer:
     def check(self, config: LocalizerConfig) -> None:
         """Raises DomainError or ConfigError for settings that the model does not support."""
         domain, model = config.domain, self.model
-        if domain.override and domain.override not in model.domain_names():
+        if domain.override and not self._domains.find(domain.override):
             raise DomainError(
                 f"domain '{domain.override}' is not in model '{model.name}', which has "
                 f"{', '.join(model.domain_names())}"

@@ -49,7 +49,10 @@ class Pipeline:
         self._tracker = Tracker(localizer, calibration, filter_model)
         wanted = verify and self.config.verify.when != "never"
         kept = localizer.map.header.keypoints is not None
-        self._verifier = Verifier(localizer.map, self.config.verify) if wanted and kept else None
+        self._verifier: Verifier | None = None
+        if wanted and kept:
+            device = str(localizer.device)
+            self._verifier = Verifier(localizer.map, self.config.verify, device=device)
 
     @property
     def config(self) -> LocalizerConfig:
@@ -76,7 +79,8 @@ class Pipeline:
         watch.lap("fine")
         answer = localizer.of_candidates(query, candidates)  # by this image alone
         if self.config.sequence.enabled:
-            self._tracker.update(query, odometry, self.config, informative)  # Bayes filter
+            tracker = self._tracker  # Bayes filter
+            tracker.update(query, candidates, odometry, self.config, informative)
             verified = self._verify(query) if informative else []  # local features, PnP
             answer = self._tracker.answer(query, answer, self.config, verified)
             watch.lap("sequence")

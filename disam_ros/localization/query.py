@@ -36,14 +36,21 @@ class Frame:
 class Query:
     """A frame and its descriptors.
 
-    coarse: coordinates float32 [d] in the map's projection (compression.py). fine: unit-norm
-    feature map float32 [C, h, w], on the device of the encoders.
+    shifted: coarse descriptors of the view and of views shifted sideways, float32 [K, d] in the
+    map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w], on
+    the device of the encoders.
     """
 
     frame: Frame
     domain: DomainChoice
-    coarse: NDArray[np.float32] = field(repr=False)
+    shifted: NDArray[np.float32] = field(repr=False)
     fine: Tensor = field(repr=False)
+
+    @property
+    def coarse(self) -> NDArray[np.float32]:
+        """Coarse descriptor of the view itself, float32 [d]."""
+        middle: NDArray[np.float32] = self.shifted[len(self.shifted) // 2]
+        return middle
 
     @property
     def camera(self) -> str:

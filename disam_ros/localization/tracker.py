@@ -12,19 +12,22 @@ from scipy.spatial.transform import Rotation
 
 from disam_ros.camera import Camera, mount
 from disam_ros.config import LocalizerConfig
+from disam_ros.features.inlier_evidence import log_weights
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
+from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.bayes_filter import FilterModel, MotionModel, SequenceFilter
-from disam_ros.localization.calibration import Calibration, ScoreScale
+from disam_ros.localization.calibration import Calibration, ScoreScale, background, z_scores
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Query
-from disam_ros.localization.verification import RATIO_PER_INLIER, Verification
+from disam_ros.localization.verification import Verification
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
-SCORED = 50  # best map images that are scored in addition to the tracked ones
+SCORED = 30  # likeliest map images that are scored in addition to the candidates
 SPREAD = 0.25  # weight of the images' spread in the covariance: most of it is the map's spacing
+TEMPER = 0.2  # exponent of the belief in the pose: scores of neighbouring images err together
+REFERENCE = 1.0  # displacement after which an image is as different as wholly new evidence [m]
 CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
 NEIGHBOUR_PAIRS = 2000  # pairs of map images that their similarity is estimated from, at most
 MAX_GAP = 10.0  # time between images after which a sequence starts over [s]
@@ -32,11 +35,17 @@ MAX_GAP = 10.0  # time between images after which a sequence starts over [s]
 
 @dataclass
 class _Track:
-    """The filter of one camera and its last image. information: of that image, 0…1."""
+    """The filter of one camera and its last image.
+
+    rows: the camera's map images. background, scale: that fine and coarse scores are normalized by.
+    dissimilarity: of map images REFERENCE apart. information: of the last image, 0…1.
+    """
 
     filter: SequenceFilter
+    rows: NDArray[np.int64]
+    background: NDArray[np.int64]
     scale: ScoreScale
-    neighbour_similarity: float
+    dissimilarity: float
     coarse: NDArray[np.float32] | None = None
     stamp_ns: int = 0
     odometry: Reading | None = None
@@ -45,8 +54,8 @@ class _Track:
     def independence(self, coarse: NDArray[np.float32]) -> float:
         """Share of the image's evidence that is independent of the last image's, 0…1.
 
-        0 for the same image, as of a vehicle at rest; 1 for one as different as neighbouring map
-        images are.
+        0 for the same image, as of a vehicle at rest; 1 for one as different as map images
+        REFERENCE apart are.
         """
         before: NDArray[np.float32] | None = self.coarse
         self.coarse = coarse
@@ -54,7 +63,7 @@ class _Track:
             return 1.0
         norms = float(np.linalg.norm(before) * np.linalg.norm(coarse))
         cosine = before @ coarse / max(norms, 1e-12)
-        share = (1.0 - cosine) / max(1.0 - self.neighbour_similarity, 1e-6)
+        share = (1.0 - cosine) / max(self.dissimilarity, 1e-6)
         return float(np.clip(share, 0.0, 1.0))
 
 
@@ -78,14 +87,16 @@ class Tracker:
     def update(
         self,
         query: Query,
+        candidates: Sequence[Candidate],
         odometry: Reading | None,
         config: LocalizerConfig,
         informative: bool = True,
     ) -> None:
-        """Predict with odometry and update with the image's coarse scores.
+        """Predict with odometry and update with the image's scores.
 
-        odometry: at the image's stamp; None: unknown. informative: False: the image is no evidence.
-        An image without stamp, before the last one or MAX_GAP after it starts a sequence over.
+        candidates: of this image. odometry: at its stamp; None: unknown. informative: False: the
+        image is no evidence. An image without stamp, before the last one or MAX_GAP after it starts
+        a sequence over.
         """
         track, stamp_ns = self._track(query.camera), query.frame.stamp_ns
         seconds = 1e-9 * ((stamp_ns or 0) - track.stamp_ns)
@@ -102,9 +113,25 @@ class Tracker:
         if informative:
             independence = track.independence(query.coarse)
             track.information *= independence if motion is None else 1.0
-            rows, scores = self._localizer.coarse_scores(query, track.filter.tracked, SCORED)
-            ratios = self._calibration.log_ratio(track.scale.z(query.coarse, scores))
-            track.filter.update(rows, ratios, self._calibration.low, track.information)
+            calibration = self._calibration.of(query.domain.name)
+            rows, z = self._scores(track, query, candidates)
+            ratios = calibration.log_ratio(z)
+            track.filter.update(rows, ratios, calibration.low, track.information)
+
+    def _scores(
+        self, track: _Track, query: Query, candidates: Sequence[Candidate]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """z-scores of the candidates and of the likeliest map images, so that images which the
+        coarse search missed are not excluded: rows among the camera's, fine and coarse [n, 2]."""
+        found = np.array([candidate.record.id for candidate in candidates])
+        more = np.setdiff1d(track.rows[track.filter.likeliest(SCORED)], found)
+        others = self._localizer.fine_scores(query, np.concatenate([more, track.background]))
+        fine = np.array([candidate.fine_score for candidate in candidates], np.float32)
+        rows = np.searchsorted(track.rows, np.concatenate([found, more]))
+        scores = np.concatenate([fine, others[: len(more)]])
+        z_fine = z_scores(scores, others[len(more) :])
+        z_coarse = track.scale.z(query.coarse, self._localizer.coarse_scores(query, rows))
+        return rows, np.column_stack([z_fine, z_coarse])
 
     def state(self, query: Query) -> tuple[float, float]:
         """Probability of the likeliest place, and the share of new evidence in the last image."""
@@ -137,14 +164,14 @@ class Tracker:
 
         def detail(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
             similarity = self._localizer.fine_scores(query, rows[chosen]) / TEMPERATURE
-            agreeing = np.array([inliers.get(int(row), 0) for row in rows[chosen]])
-            return similarity + RATIO_PER_INLIER * agreeing
+            agreeing = np.array([inliers.get(int(row), 0) for row in rows[chosen]], float)
+            return similarity + log_weights(agreeing)
 
-        belief = self._track(query.camera).filter.belief(detail)
+        temper = 1.0 if verified else TEMPER
+        belief = self._track(query.camera).filter.belief(detail, temper)
         mapping_mount = mount(place_map.header.cameras, query.camera)
-        pose = PoseWithCovariance(
-            belief.map_from_base, SPREAD * belief.covariance + self._calibration.floor()
-        )
+        floor = self._calibration.of(query.domain.name).covariance(belief.steps)
+        pose = PoseWithCovariance(belief.map_from_base, SPREAD * belief.covariance + floor)
         pose, count = fuse_verified(pose, mapping_mount, verified)
         base_from_camera = single.base_from_camera
         return replace(
@@ -156,6 +183,8 @@ class Tracker:
             tracked=True,
             on_map=belief.on_map,
             spread=belief.covariance,
+            steps=belief.steps,
+            spacing=float(np.sqrt(np.trace(belief.steps[:3, :3]))),
             inliers=count,
         )
 
@@ -164,12 +193,13 @@ class Tracker:
             place_map = self._localizer.map
             rows = place_map.rows_of(camera)
             codes, steps = place_map.coarse[rows], place_map.projection.steps
+            poses = poses_of_base(place_map, camera, rows)
             self._tracks[camera] = _Track(
-                SequenceFilter(
-                    poses_of_base(place_map, camera, rows), place_map.spacing(), self._model
-                ),
+                SequenceFilter(poses, self._model),
+                rows,
+                background(rows),
                 ScoreScale.of_codes(codes, steps),
-                neighbour_similarity(codes, steps),
+                neighbour_dissimilarity(codes, steps, poses[:, :3]),
             )
         return self._tracks[camera]
 
@@ -210,17 +240,22 @@ def poses_of_base(place_map: PlaceMap, camera: str, rows: NDArray[np.int64]) -> 
     return np.hstack([positions, turned.as_quat()])
 
 
-def neighbour_similarity(codes: NDArray[np.int8], steps: NDArray[np.float32]) -> float:
-    """Cosine that one in ten pairs of consecutive map images exceeds; 0 for one image.
+def neighbour_dissimilarity(
+    codes: NDArray[np.int8], steps: NDArray[np.float32], positions: NDArray[np.float64]
+) -> float:
+    """1 − cosine that nine in ten pairs of map images REFERENCE apart exceed; 1 for one image.
 
-    codes: int8 [N, d]; steps: value of one unit [d]; NEIGHBOUR_PAIRS of them, evenly taken.
+    Interpolated linearly from consecutive images that are farther apart. codes: int8 [N, d]; steps:
+    value of one unit [d]; positions: [N, 3]; NEIGHBOUR_PAIRS pairs, evenly taken.
     """
     first = np.unique(np.linspace(0, max(0, len(codes) - 2), NEIGHBOUR_PAIRS).astype(int))
     if len(codes) < 2:
-        return 0.0
+        return 1.0
     pairs = np.stack([codes[first], codes[first + 1]]) * steps
     unit = pairs / np.maximum(np.linalg.norm(pairs, axis=2, keepdims=True), 1e-12)
-    return float(np.quantile((unit[0] * unit[1]).sum(1), 0.9))
+    gaps = np.linalg.norm(positions[first + 1] - positions[first], axis=1)
+    nearer = np.minimum(1.0, REFERENCE / np.maximum(gaps, 1e-6))
+    return float(np.quantile((1.0 - (unit[0] * unit[1]).sum(1)) * nearer, 0.1))
 
 
 def _of_vehicle(

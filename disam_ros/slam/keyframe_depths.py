@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.features.local_features import match, open_features
+from disam_ros.features.local_features import open_features
+from disam_ros.features.matching import match
 from disam_ros.features.triangulation import PIXEL_SIGMA, inverse_depths, update_inverse_depths
 from disam_ros.geometry import Transform, distance
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from disam_ros.errors import LoopClosureError
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.geometry import Transform
 from disam_ros.mapping.compression import to_int8
+from disam_ros.models.similarity import Shifts, shifted_similarities
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,8 @@ class Keyframe:
 class KeyframeDatabase:
     """Keyframes in the order of the drive, coarse descriptors as float32, fine ones as int8.
 
-    capacity: how many at most. Memory is used as they are added.
+    capacity: how many at most. Memory is used as they are added. Fine similarities tolerate shifts
+    as those with map images do (models/similarity.py).
     """
 
     def __init__(self, capacity: int) -> None:
@@ -42,25 +45,25 @@ class KeyframeDatabase:
     def add(
         self, keyframe: Keyframe, coarse: NDArray[np.float32], fine: NDArray[np.float32]
     ) -> bool:
-        """Add one with its descriptors [d] and [D]; returns whether every other keyframe was
+        """Add one with its descriptors [d] and [C, h, w]; returns whether every other keyframe was
         removed to make room.
 
-        Raises LoopClosureError for descriptors of another length than the first ones'.
+        Raises LoopClosureError for descriptors of another shape than the first ones'.
         """
         if not self._keyframes:
-            self._coarse = np.empty((self._capacity, len(coarse)), np.float32)
-            self._fine = np.empty((self._capacity, len(fine)), np.int8)
-        expected, given = (self._coarse.shape[1], self._fine.shape[1]), (len(coarse), len(fine))
-        if given != expected:
+            self._coarse = np.empty((self._capacity, *coarse.shape), np.float32)
+            self._fine = np.empty((self._capacity, *fine.shape), np.int8)
+        expected = self._coarse.shape[1:], self._fine.shape[1:]
+        if (coarse.shape, fine.shape) != expected:
             raise LoopClosureError(
-                f"descriptors of one drive expect {expected} numbers, got {given}; start a new "
-                f"drive where model or map is another"
+                f"descriptors of one drive expect the shapes {expected}, got "
+                f"{(coarse.shape, fine.shape)}; start a new drive where model or map is another"
             )
         thinned = len(self) == self._capacity
         if thinned:
             self._thin()
         row = len(self)
-        self._coarse[row], self._fine[row] = coarse, to_int8(fine)
+        self._coarse[row], self._fine[row] = coarse, _codes(fine)
         self._keyframes.append(keyframe)
         return thinned
 
@@ -73,8 +76,8 @@ class KeyframeDatabase:
     ) -> tuple[Keyframe, float] | None:
         """The most similar keyframe and its fine similarity.
 
-        Only keyframes not after `latest`, in time and along the path, count. coarse [d], fine [D]:
-        of unit length. candidates: how many, best by coarse similarity, are re-ranked finely.
+        Only keyframes not after `latest`, in time and along the path, count. coarse: [d], fine:
+        [C, h, w]. candidates: how many, best by coarse similarity, are re-ranked finely.
         """
         among = sum(
             k.stamp_ns <= latest.stamp_ns and k.travelled <= latest.travelled
@@ -83,8 +86,10 @@ class KeyframeDatabase:
         if not among:
             return None
         rows = np.argsort(-(self._coarse[:among] @ coarse))[:candidates]
-        references = self._fine[rows].astype(np.float32)
-        scores = references @ fine / np.linalg.norm(references, axis=1)
+        references = torch.from_numpy(self._fine[rows]).float()
+        query = torch.from_numpy(np.ascontiguousarray(fine))[None]
+        shifts = Shifts.of_grid(*fine.shape[1:])
+        scores = shifted_similarities(query, references, shifts)[0].amax(1).numpy()
         first = int(scores.argmax())
         return self._keyframes[rows[first]], float(scores[first].clip(-1.0, 1.0))
 
@@ -95,8 +100,8 @@ class KeyframeDatabase:
 
 
 def unit(descriptor: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A descriptor as float32 [n] of unit length. Raises LoopClosureError where it has none."""
-    vector = np.asarray(descriptor, np.float32).ravel()
+    """A descriptor as float32 of unit length. Raises LoopClosureError where it has none."""
+    vector = np.asarray(descriptor, np.float32)
     length = float(np.linalg.norm(vector))
     if not np.isfinite(length) or not length:
         raise LoopClosureError(
@@ -104,3 +109,8 @@ def unit(descriptor: NDArray[np.floating]) -> NDArray[np.float32]:
             "image one?"
         )
     return vector / np.float32(length)
+
+
+def _codes(fine: NDArray[np.float32]) -> NDArray[np.int8]:
+    """int8 codes [C, h, w] of features [C, h, w] up to their norm."""
+    return to_int8(fine.ravel()).reshape(fine.shape)

@@ -34,7 +34,7 @@ from disam_ros.uncertainty import PoseWithCovariance
 KEYFRAME_ANGLE = 30.0  # degrees of turn after which an image is a keyframe although it is near
 MAX_KEYFRAMES = 2000  # beyond, every other one is removed and the distance between them doubled
 MIN_AGE = 30.0  # seconds before a keyframe may be matched
-CANDIDATES = 5  # keyframes of the coarse retrieval that are re-ranked
+CANDIDATES = 20  # keyframes of the coarse retrieval that are re-ranked
 CONSISTENT_KEYFRAMES = 5  # consecutive ones whose matches must agree with odometry
 MAX_DRIFT = 0.2  # metres of odometry's error per metre driven
 MAX_SPEED = 100.0  # metres a second: faster odometry has jumped
@@ -46,7 +46,7 @@ ANGLE_SIGMA = 5.0  # degrees between the headings of an unverified match
 class LoopCloser:
     """Detects loop closures of one camera's drive; takes every image in order.
 
-    A keyframe takes its descriptors and 144 bytes a keypoint: 23 + 37 kB with `town-lite` and 256.
+    A keyframe takes its descriptors and 144 bytes a keypoint: 23 + 37 kB with `outdoor` and 256.
     consistent_keyframes: None: CONSISTENT_KEYFRAMES; 1: single matches are accepted.
     """
 
@@ -76,7 +76,7 @@ class LoopCloser:
     ) -> list[LoopClosure]:
         """Loop closures, most often none, of an image of the drive with itself.
 
-        coarse, fine: descriptors [d] and [D]. view: for verification; None: none. Raises
+        coarse, fine: descriptors [d] and [C, h, w]. view: for verification; None: none. Raises
         LoopClosureError for a stamp before the last one, or descriptors of another length, not
         finite or all 0; ImageError.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.features.local_features import match
+from disam_ros.features.matching import match
 from disam_ros.features.relative_pose import relative_pose
 from disam_ros.slam.keyframe_depths import FEATURES
 from disam_ros.uncertainty import PoseWithCovariance

@@ -376,6 +376,15 @@ def test_override_wins_and_one_not_available_lists_the_available():
         town.choose(0, NAN, NAN, override="spring")
 
 
+def test_any_alone_stands_for_every_condition_and_every_name():
+    alone, among = chooser("any"), chooser("any", "night")
+    for name in ("", "night", "any", "unheard"):
+        choice = alone.choose(ns("2025-01-14 11:00"), *DRESDEN, "snow", override=name)
+        assert (choice.name, choice.exact) == ("any", True)
+    assert among.find("night") == "night" and among.find("unheard") is None
+    assert among.choose(ns("2025-07-14 23:00"), *DRESDEN).name == "night"
+
+
 def test_a_chooser_needs_domains_with_different_names():
     for domains in ([], [Domain("a"), Domain("a")]):
         with pytest.raises(DomainError, match="different names"):

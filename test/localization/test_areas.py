@@ -17,7 +17,7 @@ def write_map(root, name, latitude, model):
     data = write_dataset(root / f"{name}_data", 4)
     source = open_dataset(data.directory)
     info = source.info.__class__(name, source.info.cameras, "map", latitude, 9.0)
-    with MapBuilder(info, model, root / name, MapBuilderConfig()) as builder:
+    with MapBuilder(info, model, root / name, MapBuilderConfig(keypoints=0)) as builder:
         for item in source.images:
             builder.add(item)
         builder.finish()

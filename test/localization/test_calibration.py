@@ -2,7 +2,7 @@
 """Laws of the calibration of scores and errors."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,61 +15,81 @@ from disam_ros.evaluation.confidence import normalized
 from disam_ros.localization.calibrate import calibrate
 from disam_ros.localization.calibration import (
     DEFAULT,
+    EVEN,
+    SAMPLE,
     ScoreScale,
+    background,
     fit_errors,
     fit_ratio,
     highest_ratio,
     load_calibration,
     save_calibration,
+    z_scores,
 )
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.compression import learn_projection
 
-ERRORS = ("horizontal", "vertical", "tilt", "yaw")
-
 
 def test_the_regression_finds_the_ratio_of_two_normal_distributions():
     rng = np.random.default_rng(0)
     matches, others = rng.normal(4.0, 1.0, 40_000), rng.normal(0.0, 1.0, 40_000)
-    intercept, slope = fit_ratio(matches, others)
-    assert slope == pytest.approx(4.0, abs=0.2)  # log N(z; 4, 1) / N(z; 0, 1) = 4 z − 8
-    assert intercept == pytest.approx(-8.0, abs=0.4)
+    noise = rng.normal(0.0, 1.0, (2, 40_000))
+    found = fit_ratio(np.stack([matches, noise[0]], 1), np.stack([others, noise[1]], 1))
+    assert found[0] == pytest.approx(-8.0, abs=0.4)
+    assert found[1] == pytest.approx(4.0, abs=0.2)  # log N(z; 4, 1) / N(z; 0, 1) = 4 z − 8
+    assert found[2] == pytest.approx(0.0, abs=0.1)
+
+
+def test_fine_and_coarse_scores_both_count_as_far_as_they_say_more_than_one():
+    rng = np.random.default_rng(9)
+    matches, others = rng.normal([3.0, 2.0], 1.0, (20_000, 2)), rng.normal(0.0, 1.0, (20_000, 2))
+    assert fit_ratio(matches, others)[1:] == pytest.approx((3.0, 2.0), abs=0.2)
+    against = others + [0.0, 1.0]
+    assert fit_ratio(rng.normal([3.0, 0.0], 1.0, (20_000, 2)), against)[2] == 0.0
 
 
 def test_as_many_images_as_a_ratio_claims_are_needed_to_learn_it():
     assert [highest_ratio(n) for n in (1, 100, 1000)] == pytest.approx([1.0, *np.log([100, 1000])])
 
 
-def test_beyond_what_the_drives_taught_a_higher_score_is_still_the_likelier():
-    z = np.linspace(-10.0, 20.0, 200)
-    ratios, straight = DEFAULT.log_ratio(z), DEFAULT.intercept + DEFAULT.slope * z
-    taught = (straight >= DEFAULT.low) & (straight <= DEFAULT.high)
-    assert np.allclose(ratios[taught], straight[taught])
-    assert (ratios[straight < DEFAULT.low] == DEFAULT.low).all()
-    beyond = straight > DEFAULT.high
-    assert (np.diff(ratios[beyond]) > 0).all() and ratios.max() < DEFAULT.high + 4.0
+def test_beyond_what_the_drives_taught_a_higher_score_counts_by_its_logarithm():
+    z = np.linspace(-10.0, 1.0, 200)
+    within, straight = DEFAULT.log_ratio(np.stack([z, z], 1)), DEFAULT.intercept + 3.8 * z
+    taught = straight >= DEFAULT.low
+    assert np.allclose(within[taught], straight[taught])
+    assert (within[~taught] == DEFAULT.low).all()
+    best = [DEFAULT.log_ratio(np.full((1, 2), top))[0] for top in np.linspace(5.0, 20.0, 50)]
+    assert (np.diff(best) > 0).all() and max(best) < DEFAULT.high + 5.0
+
+
+def test_a_high_score_leaves_the_others_as_far_behind_as_they_are():
+    ratios = DEFAULT.log_ratio(np.array([[8.0, 8.0], [7.5, 8.0], [0.0, 0.0]]))
+    assert ratios[0] - ratios[1] == pytest.approx(0.5 * DEFAULT.slope)
+    assert ratios[2] == DEFAULT.low
 
 
 def test_few_matches_among_many_others_weigh_as_much():
     rng = np.random.default_rng(1)
-    few = fit_ratio(rng.normal(3, 1, 300), rng.normal(0, 1, 30_000))
-    many = fit_ratio(rng.normal(3, 1, 30_000), rng.normal(0, 1, 30_000))
+    few = fit_ratio(rng.normal(3, 1, (300, 2)), rng.normal(0, 1, (30_000, 2)))
+    many = fit_ratio(rng.normal(3, 1, (30_000, 2)), rng.normal(0, 1, (30_000, 2)))
     assert few[1] == pytest.approx(many[1], rel=0.2)
 
 
-@pytest.mark.parametrize("matches", [np.zeros(3), np.full(50, -1.0)])
+@pytest.mark.parametrize("matches", [np.zeros((3, 2)), np.full((50, 2), -1.0)])
 def test_drives_that_teach_nothing_are_refused(matches):
     with pytest.raises(ModelError):
-        fit_ratio(matches, np.linspace(0, 1, 100))
+        fit_ratio(matches, np.linspace(0, 1, 200).reshape(100, 2))
 
 
 def test_separable_scores_still_give_finite_numbers():
-    found = fit_ratio(np.linspace(10, 11, 50), np.linspace(0, 1, 50))
+    found = fit_ratio(
+        np.linspace(10, 11, 100).reshape(50, 2), np.linspace(0, 1, 100).reshape(50, 2)
+    )
     assert np.isfinite(found).all()
 
 
-def test_z_is_that_of_all_scores_of_the_map():
+def test_z_of_coarse_scores_is_that_of_all_scores_of_the_map():
     rng = np.random.default_rng(2)
     rows = rng.standard_normal((300, 24)) * np.linspace(3, 0.1, 24) + 0.3
     projection = learn_projection(rows, 24)
@@ -81,44 +101,137 @@ def test_z_is_that_of_all_scores_of_the_map():
     assert np.allclose(scale.z(query, scores), expected, atol=0.02)
 
 
-def test_z_of_equal_map_images_is_finite():
+def test_z_of_coarse_scores_of_equal_map_images_is_finite():
     scale = ScoreScale.of_codes(np.ones((5, 4), np.int8), np.ones(4, np.float32))
     assert np.isfinite(scale.z(np.ones(4), np.full(5, 4.0))).all()
+
+
+def test_z_is_in_standard_deviations_of_the_scores_elsewhere():
+    rng = np.random.default_rng(2)
+    elsewhere = rng.normal(0.3, 0.05, 48).astype(np.float32)
+    place = np.float32([0.9])
+    z = z_scores(place, elsewhere)
+    assert z == pytest.approx((0.9 - elsewhere.mean()) / elsewhere.std(), rel=0.25)
+    own = elsewhere.copy()
+    own[7] = 0.9  # the query's own place is in the sample
+    assert z_scores(place, own) == pytest.approx(z, rel=0.1)
+    dark = z_scores(place + 0.05, elsewhere + 0.05)  # an image that resembles everything
+    assert dark == pytest.approx(z, rel=1e-3)
+
+
+def test_z_of_equal_map_images_is_finite():
+    assert np.isfinite(z_scores(np.ones(4, np.float32), np.ones(1, np.float32))).all()
+
+
+def test_the_background_is_spread_over_the_map_and_not_larger_than_it():
+    rows = np.arange(3, 1003)
+    assert len(background(rows)) == SAMPLE and np.ptp(background(rows)) == 999
+    assert background(rows[:5]).tolist() == [3, 4, 5, 6, 7]
+
+
+def steps_along(yaw, spacing):
+    """Second moments [N, 6, 6] of steps of that length towards yaw [N]."""
+    steps = np.zeros((len(yaw), 6))
+    steps[:, 0], steps[:, 1] = spacing * np.cos(yaw), spacing * np.sin(yaw)
+    return np.einsum("ni,nj->nij", steps, steps)
 
 
 def test_errors_become_their_standard_deviations():
     rng = np.random.default_rng(3)
     offsets = rng.standard_normal((50_000, 6)) * [0.5, 0.5, 0.1, 0.01, 0.01, 0.03]
-    horizontal, vertical, tilt, yaw = fit_errors(offsets, np.zeros((50_000, 6, 6)))
-    assert (horizontal, vertical) == pytest.approx((0.5, 0.1), rel=0.02)
-    assert (tilt, yaw) == pytest.approx(np.degrees([0.01, 0.03]), rel=0.02)
+    none = np.zeros((50_000, 6, 6))
+    found = fit_errors(offsets, none, none)
+    assert (found["horizontal"], found["vertical"]) == pytest.approx((0.5, 0.1), rel=0.02)
+    assert (found["tilt"], found["yaw"]) == pytest.approx(np.degrees([0.01, 0.03]), rel=0.02)
+    assert found["growth"] == [0.0] * 4
 
 
-def test_variance_that_the_answers_tell_is_not_counted_twice():
+def test_variance_that_the_answers_state_is_not_counted_twice():
     offsets = np.random.default_rng(4).standard_normal((50_000, 6))
-    told = np.tile(0.36 * np.eye(6), (50_000, 1, 1))
-    assert fit_errors(offsets, told)[0] == pytest.approx(0.8, rel=0.02)
+    stated, none = np.tile(0.36 * np.eye(6), (50_000, 1, 1)), np.zeros((50_000, 6, 6))
+    assert fit_errors(offsets, stated, none)["horizontal"] == pytest.approx(0.8, rel=0.02)
 
 
-def test_what_is_learned_makes_the_drives_consistent():
-    """Whatever the answers tell, right or wrong: with the floor the normalized error is 1."""
+@pytest.mark.parametrize("spacing", [1.0, 3.0, 6.0])
+def test_errors_along_the_track_are_in_proportion_to_the_spacing(spacing):
+    rng = np.random.default_rng(6)
+    yaw = rng.uniform(0, 2 * np.pi, 20_000)
+    offsets = rng.standard_normal((20_000, 6)) * 0.2
+    ahead = 0.4 * spacing * rng.standard_normal(20_000)
+    offsets[:, 0] += ahead * np.cos(yaw)
+    offsets[:, 1] += ahead * np.sin(yaw)
+    found = fit_errors(offsets, np.zeros((20_000, 6, 6)), steps_along(yaw, spacing))
+    assert (found["horizontal"], found["along"]) == pytest.approx((0.2, 0.4), rel=0.03)
+
+
+def test_errors_that_grow_with_the_spacing_are_separated_from_those_that_do_not():
+    rng = np.random.default_rng(7)
+    spacing = np.repeat([1.0, 2.0, 4.0], 4000)
+    steps = np.square(spacing)[:, None, None] * steps_along(np.zeros(12_000), 1.0)
+    sigma = np.hypot([[0.1, 0.1, 0.2, 0.01, 0.01, 0.02]], spacing[:, None] * [0.1, 0.1, 0, 0, 0, 0])
+    found = fit_errors(rng.standard_normal((12_000, 6)) * sigma, np.zeros((12_000, 6, 6)), steps)
+    assert (found["horizontal"], found["vertical"]) == pytest.approx((0.1, 0.2), rel=0.1)
+    assert found["growth"] == pytest.approx([0.1, 0.0, 0.0, 0.0], abs=0.01)
+
+
+def test_answers_between_overlapping_map_images_err_by_less_of_the_spacing():
+    rng = np.random.default_rng(8)
+    spacing = np.repeat([1.0, 2.0, 4.0, 8.0], 3000)
+    steps = np.square(spacing)[:, None, None] * steps_along(np.zeros(12_000), 1.0)
+    offsets = 0.05 * rng.standard_normal((12_000, 6))
+    offsets[:, 0] += 0.35 * spacing * np.minimum(1, spacing / 4) * rng.standard_normal(12_000)
+    found = fit_errors(offsets, np.zeros((12_000, 6, 6)), steps)
+    assert found["along"] == pytest.approx(0.35, rel=0.05) and found["overlap"] == 4.0
+
+
+def test_the_fitted_errors_make_the_drives_consistent():
+    """Whatever covariance the answers state: with the fitted errors the mean NEES is 1."""
     rng = np.random.default_rng(5)
     roots = rng.standard_normal((400, 6, 6)) * rng.exponential(0.4, (400, 1, 1))
-    told, offsets = roots @ roots.transpose(0, 2, 1), rng.standard_t(3, (400, 6))
-    floor = replace(DEFAULT, **dict(zip(ERRORS, fit_errors(offsets, told), strict=True))).floor()
-    for part in ([0, 1], [2], [3, 4], [5]):
-        covariances = (told + floor)[:, part][:, :, part]
-        mean = normalized(offsets[:, part], covariances).mean()
+    stated, offsets = roots @ roots.transpose(0, 2, 1), rng.standard_t(3, (400, 6))
+    offsets[:, 0] *= 2.0
+    steps = steps_along(np.zeros(400), 2.0)
+    fitted = replace(DEFAULT, **fit_errors(offsets, stated, steps))
+    total = stated + np.stack([fitted.covariance(some) for some in steps])
+    for part in ([0], [1], [2], [3, 4], [5]):
+        mean = normalized(offsets[:, part], total[:, part][:, :, part]).mean()
         assert mean == pytest.approx(len(part), rel=1e-6)
 
 
-def test_no_error_is_so_small_that_nothing_is_left():
-    assert fit_errors(np.zeros((9, 6)), np.ones((9, 6, 6))) == (0.05, 0.05, 0.25, 0.25)
+def test_no_error_is_fitted_below_the_smallest():
+    found = fit_errors(np.zeros((9, 6)), np.ones((9, 6, 6)), np.zeros((9, 6, 6)))
+    floors = [found[name] for name in ("horizontal", "vertical", "tilt", "yaw", "along")]
+    assert floors == pytest.approx([0.05, 0.05, 0.25, 0.25, EVEN])
+
+
+def test_a_covariance_is_widened_along_the_track_by_the_spacing_there():
+    steps = steps_along(np.array([np.pi / 2]), 6.0)[0]
+    sigma = np.sqrt(np.diag(replace(DEFAULT, horizontal=0.5, along=0.3).covariance(steps)))
+    assert sigma[:2] == pytest.approx((0.5, np.hypot(0.5, 1.8)))
 
 
 def test_a_saved_calibration_is_read_back(tmp_path):
-    save_calibration(DEFAULT, tmp_path)
-    assert load_calibration(tmp_path) == DEFAULT
+    night = replace(DEFAULT, slope=1.5, along=0.5)
+    calibration = replace(DEFAULT, domains={"night": night})
+    save_calibration(calibration, tmp_path)
+    assert load_calibration(tmp_path) == calibration
+
+
+def test_a_domain_without_values_of_its_own_has_the_common_ones():
+    night = replace(DEFAULT, slope=1.5)
+    calibration = replace(DEFAULT, domains={"night": night})
+    assert calibration.of("night") == night
+    assert calibration.of("dusk") == calibration
+
+
+def test_of_the_format_before_the_errors_are_read_and_the_default_ratio_is_taken(tmp_path, caplog):
+    values = {"format_version": 1, "intercept": -4.0, "slope": 3.0, "low": -3.0, "high": 5.0}
+    values |= {"horizontal": 0.3, "vertical": 0.1, "tilt": 0.5, "yaw": 2.0, "learned_on": ["x"]}
+    (tmp_path / "calibration.json").write_text(json.dumps(values))
+    found = load_calibration(tmp_path)
+    assert (found.slope, found.high, found.horizontal) == (DEFAULT.slope, DEFAULT.high, 0.3)
+    assert found.along == EVEN and found.domains == {}
+    assert "disam calibrate" in caplog.text
 
 
 def test_a_model_without_one_has_the_default(tmp_path):
@@ -127,7 +240,15 @@ def test_a_model_without_one_has_the_default(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", '{"format_version": 9}', json.dumps({"format_version": 1, "slope": 2})],
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"format_version": 9}',
+        json.dumps({"format_version": 1, "slope": 2}),
+        json.dumps({"format_version": 2, **asdict(DEFAULT), "domains": {"night": {"slope": 1}}}),
+        json.dumps({"format_version": 2, **asdict(DEFAULT), "slope": float("nan")}),
+    ],
 )
 def test_a_malformed_calibration_is_refused(tmp_path, text):
     (tmp_path / "calibration.json").write_text(text)

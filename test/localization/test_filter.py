@@ -34,7 +34,7 @@ def observe(estimator, rows, strength=4.0):
 
 @pytest.fixture
 def road():
-    return SequenceFilter(line(300), 1.0)
+    return SequenceFilter(line(300))
 
 
 def test_two_alike_places_are_told_apart_by_what_comes_before(road):
@@ -84,7 +84,7 @@ def test_images_unlike_every_place_lead_off_the_map(road):
 
 
 def test_odometry_that_drives_where_the_map_has_no_image_leads_off_the_map():
-    estimator = SequenceFilter(line(30), 1.0)
+    estimator = SequenceFilter(line(30))
     observe(estimator, [29], 8.0)
     before = estimator.belief().on_map
     estimator.predict(forward(20.0), 1.0)
@@ -116,7 +116,7 @@ def test_the_pose_lies_between_images_that_look_alike(road):
 def test_the_other_direction_of_a_road_is_another_place():
     there, back = line(100), line(100, offset=1.0)
     back[:, 3:] = Rotation.from_euler("z", np.pi).as_quat()
-    estimator = SequenceFilter(np.vstack([there, back]), 1.0)
+    estimator = SequenceFilter(np.vstack([there, back]))
     estimator.predict(None, 0.0)
     observe(estimator, [50, 150], 8.0)
     assert estimator.belief().probability < 0.6
@@ -127,7 +127,7 @@ def test_the_other_direction_of_a_road_is_another_place():
 
 
 def test_without_odometry_the_speed_bounds_where_it_can_be():
-    estimator = SequenceFilter(line(300), 1.0)
+    estimator = SequenceFilter(line(300))
     estimator.predict(None, 0.0)
     observe(estimator, [100], 8.0)
     estimator.predict(None, 1.0, MotionModel(max_speed=5.0))
@@ -143,7 +143,7 @@ def test_scores_that_are_not_finite_say_nothing(road):
 
 def test_a_belief_is_a_probability_after_any_steps():
     rng = np.random.default_rng(0)
-    estimator = SequenceFilter(line(40), 1.0)
+    estimator = SequenceFilter(line(40))
     for _ in range(100):
         motion = Transform.from_xyz_rpy([*rng.normal(0, 3, 2), 0, 0, 0, rng.normal()])
         estimator.predict(motion if rng.random() < 0.7 else None, rng.random())
@@ -182,7 +182,7 @@ def test_motion_alone_leaves_all_places_equally_likely(road):
 
 def test_it_does_what_the_sums_over_all_pairs_of_images_do():
     model, poses = FilterModel(step=0.0), line(12)
-    estimator = SequenceFilter(poses, 1.0, model)
+    estimator = SequenceFilter(poses, model)
     motion, ratios = 1.2, np.random.default_rng(1).normal(0, 2, 12)
     belief, off = np.full(12, (1 - model.off_map) / 12), model.off_map
     estimator.update(np.arange(12), ratios, FLOOR)
@@ -203,3 +203,70 @@ def test_it_does_what_the_sums_over_all_pairs_of_images_do():
         belief, off = belief / (belief.sum() + new_off), new_off / (belief.sum() + new_off)
         belief, off = seen(belief, off, model.evidence * ratios)
     assert np.allclose(estimator._belief, belief, atol=1e-12)
+
+
+# --- The spacing of the map ---
+
+
+def ratios_at(estimator_x, x):
+    """Log likelihood ratios [N] of an image taken at x: the farther, the less alike."""
+    return np.maximum(5.0 - np.abs(estimator_x - x), FLOOR)
+
+
+def drive_along(poses, odometry, start=60.3, steps=30, step=2.0):
+    """Probabilities and errors [m] of a drive, the same on any map."""
+    estimator, found = SequenceFilter(poses), []
+    for number in range(steps):
+        x = start + step * number
+        estimator.predict(forward(step) if odometry and number else None, 0.2)
+        estimator.update(np.arange(len(poses)), ratios_at(poses[:, 0], x), FLOOR)
+        belief = estimator.belief()
+        found.append((belief.probability, belief.map_from_base.translation[0] - x))
+    return np.array(found).T
+
+
+@pytest.mark.parametrize("odometry", [True, False])
+def test_a_drive_is_known_as_surely_and_well_on_a_map_of_any_spacing(odometry):
+    for spacing in (1.0, 3.0, 6.0):
+        probability, error = drive_along(line(int(600 / spacing), spacing), odometry)
+        assert (probability[3:] > 0.8).all()
+        assert np.abs(error[3:]).max() < max(1.0, spacing / 2)
+
+
+@pytest.mark.parametrize("odometry", [True, False])
+def test_a_drive_from_a_dense_part_of_the_map_to_a_sparse_one_stays_known(odometry):
+    poses = line(150)
+    poses[:, 0] = np.r_[np.arange(90.0), 96.0 + 6.0 * np.arange(60.0)]
+    for some in (poses, poses[::-1]):
+        probability, error = drive_along(some, odometry)
+        assert (probability[5:] > 0.8).all() and np.abs(error[5:]).max() < 4.0
+
+
+def test_a_query_halfway_between_two_map_images_is_known():
+    for spacing in (1.0, 3.0, 6.0, 10.0):
+        poses, x = line(60, spacing), 30.5 * spacing
+        estimator = SequenceFilter(poses)
+        for _ in range(3):
+            estimator.predict(None, 0.0)
+            ratios = 4.0 - np.square((poses[:, 0] - x) / spacing)
+            estimator.update(np.arange(60), np.maximum(ratios, FLOOR), FLOOR)
+        belief = estimator.belief()
+        assert belief.probability > 0.8
+        assert belief.map_from_base.translation[0] == pytest.approx(x, abs=0.05 * spacing)
+        assert belief.steps[0, 0] == pytest.approx(spacing**2)
+
+
+def test_before_any_image_every_metre_of_road_is_equally_likely():
+    poses = line(40)
+    poses[:, 0] = np.r_[np.arange(20.0), 25.0 + 6.0 * np.arange(20.0)]
+    belief = SequenceFilter(poses)._belief
+    assert belief[30] == pytest.approx(6.0 * belief[10])
+    assert belief.sum() == pytest.approx(1.0 - FilterModel().off_map)
+
+
+def test_images_of_a_vehicle_at_rest_are_no_likelier_place():
+    poses = line(60)
+    poses[20:40, 0] = 20.0
+    poses[40:, 0] -= 20.0
+    estimator = SequenceFilter(poses)
+    assert estimator._belief[20:40].sum() < 4 * estimator._belief[5]

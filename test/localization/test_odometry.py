@@ -84,11 +84,11 @@ def test_a_repeated_image_is_no_evidence_and_doubt_grows(dataset, model, tmp_pat
     localizer = Localizer(model, place_map, config)
     tracker, query = Tracker(localizer), localizer.query(texture(2), SECOND)
     single = localizer.answer(query)
-    tracker.update(query, None, config)
+    tracker.update(query, localizer.answer(query).candidates, None, config)
     before = tracker.answer(query, single, config)
     for number in range(5):
         later = replace(query, frame=replace(query.frame, stamp_ns=(2 + number) * SECOND))
-        tracker.update(later, None, config, informative=False)
+        tracker.update(later, [], None, config, informative=False)
     after = tracker.answer(query, single, config)
     assert after.confidence < before.confidence
     assert np.isfinite(after.covariance).all()

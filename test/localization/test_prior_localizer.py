@@ -38,7 +38,7 @@ def town(tmp_path_factory):
         for i, seed in enumerate(looks)
     ]
     source = ImageSource(images, DatasetInfo("twins", {"front": CAMERA}), "twins", COUNT)
-    config = MapBuilderConfig(keyframe_distance=0.0, descriptor=DESCRIPTOR)
+    config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, descriptor=DESCRIPTOR)
     return model, build_map(source, model, folder / "map", config, show_progress=False)
 
 
@@ -49,7 +49,9 @@ def localizer(town, monkeypatch):
     monkeypatch.setattr("disam_ros.localization.candidates.SLACK", 0.5)
     settings = PriorConfig(outlier_ratio=0.05)
     domain = DomainConfig(override="day")
-    return Localizer(*town, LocalizerConfig(device="cpu", domain=domain, prior=settings))
+    return Localizer(
+        *town, LocalizerConfig(device="cpu", candidates=3, domain=domain, prior=settings)
+    )
 
 
 def best(found):

@@ -14,28 +14,34 @@ from support.scene import CAMERA, pose, render, write_scene
 
 from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderConfig, VerifyConfig
+from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, MapError
 from disam_ros.features.absolute_pose import essential_pose, solve_pnp
+from disam_ros.features.inlier_evidence import MODELS, inlier_model
+from disam_ros.features.learned import weights
+from disam_ros.features.local_features import open_features
 from disam_ros.features.triangulation import fuse_depths, inverse_depths
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization import verification
 from disam_ros.localization.verification import (
-    MAX_RATIO,
-    MAX_RATIO_ALONE,
-    MIN_RATIO,
     Verification,
     Verifier,
     worth_verifying,
 )
 from disam_ros.mapping.builder import MapBuilder, build_map
-from disam_ros.mapping.keypoints import FILE
+from disam_ros.mapping.keypoints import FILE, XFEAT, XFEAT_ONNX
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
 from disam_ros.uncertainty import PoseWithCovariance, offset, retract
 
 NOISE = 1.0 / 300.0
 CONFIG = MapBuilderConfig(
-    keyframe_distance=0.0, batch_size=2, checkpoint_every=2, keypoints=400, descriptor=DESCRIPTOR
+    keyframe_distance=0.0,
+    batch_size=2,
+    checkpoint_every=2,
+    keypoints=400,
+    local_features="sift",
+    descriptor=DESCRIPTOR,
 )
 ROUTE = [pose(x) for x in (-2.0, -1.0, 0.0, 1.0, 2.0)]
 QUERY = pose(0.45, -0.1, 0.7, 4.0)
@@ -207,8 +213,8 @@ def test_a_covariance_is_about_the_axes_of_the_map(tmp_path, world, monkeypatch)
     values = ",".join(map(str, [*moved.translation, *moved.quaternion]))
     table.write_text(f"{lines[0]}\n{','.join(lines[1].split(',')[:-7])},{values}\n")
     config = VerifyConfig(budget_ms=1e6)
-    monkeypatch.setattr(verification, "FLOOR_M", 0.0)  # it is the same along all axes
-    monkeypatch.setitem(verification.FLOORS, "sift", 0.0)
+    plain = replace(inlier_model("sift"), floor_m=0.0, floor_m_inliers=0.0)
+    monkeypatch.setitem(MODELS, "sift", plain)  # the floor is the same along all axes
     image = render(QUERY)[0]
     turned = Verifier(build(data, world[1], tmp_path / "map"), config)
     here = Verifier(world[2]["measured"], config).verify(image, "front", [2])[0].map_from_camera
@@ -262,20 +268,41 @@ def verified(verifier, *pairs):
     return verifier.log_ratios([Verification(row, 100, inliers) for row, inliers in pairs])
 
 
-def test_evidence_grows_with_the_lead_over_other_places_and_is_bounded(world, monkeypatch):
+def test_evidence_grows_with_the_lead_over_other_places(world, monkeypatch):
     monkeypatch.setattr(verification, "PLACE_RADIUS", 1.0)  # the route's images are other places
     verifier = Verifier(world[2]["measured"], VerifyConfig())
     ratios = [verified(verifier, (0, n), (4, 20))[0] for n in range(0, 200, 5)]
     assert (np.diff(ratios) >= 0).all()
-    assert ratios[0] == MIN_RATIO and ratios[-1] == MAX_RATIO
-    assert verified(verifier, (0, 20), (4, 20)).tolist() == [0.0, 0.0]
-    assert verified(verifier, (0, 0), (4, 0)).tolist() == [0.0, 0.0]
+    assert ratios[0] < -1 and ratios[-1] > 3
+    assert np.allclose(verified(verifier, (0, 20), (4, 20)), 0.0)
+    assert np.allclose(verified(verifier, (0, 0), (4, 0)), 0.0)
     assert verified(verifier).shape == (0,)
 
 
-def test_a_place_that_was_compared_with_no_other_is_little_evidence(world):
+def test_a_place_that_was_compared_with_no_other_is_judged_by_the_maps_repetition(world):
     verifier = Verifier(world[2]["measured"], VerifyConfig())  # the route is one place
-    assert verified(verifier, (0, 100), (1, 90)).tolist() == [MAX_RATIO_ALONE] * 2
+    assert world[2]["measured"].header.keypoints.repetition is None
+    expected = verifier.model.alone(np.array([100.0, 9.0]), np.full(2, verifier.model.repetition))
+    assert np.allclose(verified(verifier, (0, 100), (1, 9)), expected)
+
+
+def test_the_repetition_of_a_map_is_measured_between_its_places(tmp_path, world):
+    """Two copies of a scene, 50 m apart, against two different scenes."""
+    found = []
+    for seeds in ((0, 0), (0, 3)):
+        name, shift = f"seeds_{seeds[1]}", Transform.from_xyz_rpy([50.0, 0, 0, 0, 0, 0])
+        info = DatasetInfo("copies", {"front": CAMERA}, depth_unit=0.001)
+        with DatasetWriter(tmp_path / name, info) as writer:
+            for index, (seed, place) in enumerate(
+                [(seed, place) for seed in seeds for place in (0, 1)]
+            ):
+                image, depth = render(ROUTE[place], seed)
+                data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+                where = shift @ ROUTE[place] if index > 1 else ROUTE[place]
+                writer.add(data, index + 1, "front", "day", where, depth=depth)
+        place_map = build(Dataset(tmp_path / name), world[1], tmp_path / f"map_{name}")
+        found.append(PlaceMap(place_map.directory).header.keypoints.repetition)
+    assert found[0] > 100 and found[1] < 15
 
 
 def test_verification_is_done_only_where_it_can_change_the_answer():
@@ -326,7 +353,11 @@ def test_damaged_keypoints_are_refused(tmp_path, world):
     data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
     directory = build(data, world[1], tmp_path / "map").directory
     header = json.loads((directory / "map.json").read_text())
-    for wrong, message in (({"count": 399}, "damaged"), ({"features": "surf"}, "malformed")):
+    for wrong, message in (
+        ({"count": 399}, "damaged"),
+        ({"features": "surf"}, "malformed"),
+        ({"repetition": -1}, "malformed"),
+    ):
         changed = header | {"keypoints": header["keypoints"] | wrong}
         (directory / "map.json").write_text(json.dumps(changed))
         with pytest.raises(MapError, match=message):
@@ -354,8 +385,51 @@ def test_without_intrinsics_keypoints_distinguish_places_but_give_no_pose(tmp_pa
     assert max(item.inliers for item in other) < 20
 
 
-def test_keypoints_need_their_detector(tmp_path, world):
+def test_keypoints_need_their_detector(tmp_path, world, monkeypatch):
+    monkeypatch.setattr(weights, "PACKAGES", {"xfeat": "no-such-package"})
     data = write_scene(tmp_path / "data", ROUTE[:2], depth=False)
-    with pytest.raises(ConfigError, match="need the setting 'xfeat'"):
+    with pytest.raises(ConfigError, match=r"pip install 'disam_ros\[xfeat\]'"):
         build(data, world[1], tmp_path / "map", replace(CONFIG, local_features="xfeat"))
     assert not list(tmp_path.glob("map*"))
+    place_map = build(data, world[1], tmp_path / "map", replace(CONFIG, local_features="auto"))
+    assert place_map.header.keypoints.features == "sift"
+
+
+def test_a_map_of_other_weights_is_refused(tmp_path, world):
+    data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
+    directory = build(data, world[1], tmp_path / "map").directory
+    header = json.loads((directory / "map.json").read_text())
+    header["keypoints"]["weights"] = "0" * 64
+    (directory / "map.json").write_text(json.dumps(header))
+    with pytest.raises(ConfigError, match="other weights of 'sift'"):
+        Verifier(PlaceMap(directory), VerifyConfig())
+
+
+def test_a_map_of_xfeats_onnx_file_needs_the_extra_with_the_same_weights(
+    tmp_path, world, monkeypatch
+):
+    if not weights.installed("xfeat"):
+        pytest.skip("the extra xfeat is not installed")
+    data = write_scene(tmp_path / "data", ROUTE[:3], depth=True)
+    config = replace(CONFIG, local_features="xfeat")
+    directory = build(data, world[1], tmp_path / "map", config).directory
+    header = json.loads((directory / "map.json").read_text())
+    assert header["keypoints"]["weights"] == XFEAT
+    header["keypoints"] |= {"weights": XFEAT_ONNX}
+    (directory / "map.json").write_text(json.dumps(header))
+    verifier = Verifier(PlaceMap(directory), VerifyConfig(budget_ms=1e6))
+    (found,) = verifier.verify(render(ROUTE[1])[0], "front", [1])
+    assert distance(found.map_from_camera.pose, ROUTE[1])[0] < 0.1
+    monkeypatch.setattr(weights, "PACKAGES", {"xfeat": "no-such-package"})
+    open_features.cache_clear()
+    with pytest.raises(ConfigError, match=r"pip install 'disam_ros\[xfeat\]'"):
+        Verifier(PlaceMap(directory), VerifyConfig())
+
+
+def test_a_map_from_before_repetition_was_measured_opens(tmp_path, world):
+    data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
+    directory = build(data, world[1], tmp_path / "map").directory
+    header = json.loads((directory / "map.json").read_text())
+    del header["keypoints"]["repetition"]
+    (directory / "map.json").write_text(json.dumps(header))
+    assert verified(Verifier(PlaceMap(directory), VerifyConfig()), (0, 300))[0] > 1.0

@@ -40,7 +40,7 @@ def pose(index, drift=0.0):
 def descriptors(place):
     """Random, similar only where the place is the same."""
     rng = np.random.default_rng(place)
-    return rng.standard_normal(32), rng.standard_normal(256)
+    return rng.standard_normal(32), rng.standard_normal((256, 1, 1))
 
 
 def drive(closer, count, place=lambda i: i % LAP, drift=0.001, start=0):
@@ -160,10 +160,10 @@ def test_memory_is_bounded_and_old_places_are_still_met_again(monkeypatch):
     views = np.random.default_rng(0).standard_normal((LAP, 256))
     near = np.arange(LAP)[:, None] - np.arange(LAP)
     blend = np.exp(-0.5 * ((near + LAP // 2) % LAP - LAP // 2) ** 2 / 5.0**2)
-    views = blend @ views
+    views = (blend @ views)[..., None, None]
     closer, closures = LoopCloser(CONFIG), []
     for i in range(3 * LAP):
-        closures += closer.add((i + 1) * SECOND, pose(i), views[i % LAP], views[i % LAP])
+        closures += closer.add((i + 1) * SECOND, pose(i), views[i % LAP].ravel(), views[i % LAP])
     assert len(closer) <= 32
     late = [(index(c.keyframe_stamp_ns), index(c.stamp_ns)) for c in closures][-5:]
     assert any(then < LAP and now > 2 * LAP for then, now in late)

@@ -87,7 +87,8 @@ class Vehicle:
         """The loop closures of so many images."""
         for i in range(count):
             rng = np.random.default_rng(i % LAP)
-            coarse, fine = rng.standard_normal(32), torch.from_numpy(rng.standard_normal((4, 4, 4)))
+            coarse = rng.standard_normal((1, 32))
+            fine = torch.from_numpy(rng.standard_normal((4, 4, 4)))
             angle = 2 * np.pi * i / LAP
             x, y = RADIUS * np.sin(angle), -RADIUS * np.cos(angle)
             reading = Reading(Transform.from_xyz_rpy([x, y, 0.0, 0.0, 0.0, angle]), 0.0, 0)
