@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of models: `python -m training.train --config config/train_town_lite.yaml`.
+"""Training of models: `python -m training.train --config config/train_outdoor.yaml`.
 
 train.py               command line             data/                images, places, augmentation
 recipes.py             YAML of every method     engine/              training loop, checkpoints

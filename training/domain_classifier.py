@@ -98,9 +98,13 @@ def train(
 
 
 def open_store(entries: Sequence[str], domains: Sequence[str]) -> ImageStore:
-    """Images of these domains. Raises TrainingError where there are none."""
+    """Images of these domains. Raises TrainingError where there are none.
+
+    Webcams' images by day are of summer_day where the model has no domain for every day.
+    """
     photos = [p for p in find_photos(entries) if p.domain in ("", *domains)]
-    store = ImageStore(photos, INPUT_SIZE, CROPS) if photos else None
+    light = {"day": ["day" if "day" in domains else "summer_day"]}
+    store = ImageStore(photos, INPUT_SIZE, CROPS, light=light) if photos else None
     if store is None or not set(domains) & set(store.rows()):
         found = _counts(store) if store else "other domains only"
         raise TrainingError(

@@ -51,7 +51,10 @@ class ValidationConfig:
     disc: float = setting(
         0.0, "radius of a perfect position prior around the query [m]; 0: no prior", minimum=0.0
     )
-    images: int = setting(300, "maximum images per domain (fixed webcams: per camera)", minimum=1)
+    images: int = setting(300, "maximum images per domain", minimum=1)
+    webcam_images: int = setting(
+        4, "maximum images per domain and fixed webcam, of 16 tiles each", minimum=1
+    )
 
 
 @dataclass
@@ -66,6 +69,10 @@ class RunConfig(ABC):
         "'A + B' as one entry: A and B share a map frame",
     )
     domains: list[str] = setting([], "domains to train, in this order; empty: all found")
+    webcam_day: list[str] = setting(
+        ["day"], "domains that a webcam's images by day belong to, such as all that are not night"
+    )
+    webcam_night: list[str] = setting(["night"], "domains of a webcam's images by night")
     rules: str = setting("", "YAML file with tags of own domains (disam_ros/domains/domains.yaml)")
     initial: str = setting(
         "",

@@ -79,7 +79,9 @@ def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, na
     assert model.network.encoder == "global" and "steps of" in model.label
 
     reference = towns.above(2) if above else towns.drives(2) / "summer_day"
-    settings = MapBuilderConfig(keyframe_distance=0.0, domain="aerial" if above else "")
+    settings = MapBuilderConfig(
+        keypoints=0, keyframe_distance=0.0, domain="aerial" if above else ""
+    )
     source = open_images(reference, "map")
     place_map = build_map(source, model, tmp_path / "map", settings, show_progress=False)
 

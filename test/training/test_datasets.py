@@ -251,8 +251,9 @@ class Pixels(torch.nn.Module):
         return x - x.mean((-2, -1), keepdim=True)
 
 
-def describe(z):
-    return torch.nn.functional.normalize(z.flatten(1), dim=1)
+def cosines(a, b):
+    a, b = (torch.nn.functional.normalize(z.flatten(1), dim=1) for z in (a, b))
+    return a @ b.T
 
 
 def test_recall_of_recognizable_images_is_full_and_of_equal_descriptors_is_not(tmp_path):
@@ -262,17 +263,47 @@ def test_recall_of_recognizable_images_is_full_and_of_equal_descriptors_is_not(t
     validation = load_validation(config, SIZE, CropConfig(), ["day", "night"])
     encoders = {"day": Pixels(), "night": Pixels()}
     cpu = torch.device("cpu")
-    assert recall(encoders, describe, validation, cpu) == {"night": 100.0, "mean": 100.0}
-    blind = recall(encoders, lambda z: torch.ones(len(z), 2), validation, cpu)
+    assert recall(encoders, cosines, validation, cpu) == {"night": 100.0, "mean": 100.0}
+    blind = recall(encoders, lambda a, b: torch.ones(len(a), len(b)), validation, cpu)
     assert blind["mean"] == pytest.approx(100 / 6)
 
 
 def test_webcams_are_validated_as_tiles(tmp_path):
-    config = ValidationConfig(data=[f"webcams:{write_webcams(tmp_path)}"], images=1)
+    config = ValidationConfig(data=[f"webcams:{write_webcams(tmp_path)}"], webcam_images=1)
     validation = load_validation(config, SIZE, CropConfig(), ["day", "night"])
     assert validation.images["day"].shape == (2 * 16, 3, *SIZE)
     right = same_place(*(validation.places[d] for d in ("night", "day")), 5, 10, 0.55)
     assert np.array_equal(right, np.eye(32, dtype=bool))
+
+
+def test_whole_views_and_tiles_are_maps_of_their_own(tmp_path):
+    for condition in ("day", "night"):
+        write_drive(tmp_path / "drives" / condition, condition, 6)
+    webcams = write_webcams(tmp_path / "webcams")
+    data = [str(tmp_path / "drives"), f"webcams:{webcams}"]
+    validation = load_validation(ValidationConfig(data=data), SIZE, CropConfig(), ["day", "night"])
+    encoders, sizes = {"day": Pixels(), "night": Pixels()}, set()
+
+    def noticed(a, b):
+        sizes.add(len(b))
+        return cosines(a, b)
+
+    found = recall(encoders, noticed, validation, torch.device("cpu"))
+    assert set(found) == {"night", "night tiles", "mean"}
+    assert len(sizes) == 2 and sum(sizes) == len(validation.images["day"])
+    assert found["mean"] == pytest.approx((found["night"] + found["night tiles"]) / 2)
+
+
+def test_a_webcams_images_belong_to_all_the_domains_of_their_light(tmp_path):
+    light = {"day": ["summer_day", "winter_snow"], "night": ["night"]}
+    photos = find_photos([f"webcams:{write_webcams(tmp_path)}"])
+    plain = ImageStore(photos, SIZE, CropConfig()).rows()
+    store = ImageStore(photos, SIZE, CropConfig(), light=light)
+    rows = store.rows()
+    assert len(rows["summer_day"]) == len(rows["winter_snow"]) == len(plain["day"]) > 0
+    assert len(rows["night"]) == len(plain["night"])
+    for one, other in zip(rows["summer_day"], rows["winter_snow"], strict=True):
+        assert store.images[one] is store.images[other]
 
 
 def test_validation_without_a_map_is_refused(tmp_path):

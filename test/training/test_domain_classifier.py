@@ -341,11 +341,12 @@ def test_the_benchmark_leaves_out_what_is_missing(tmp_path):
     pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
     from benchmark.accuracy.domains import measure
 
-    assert measure(tmp_path / "no_webcams", models=tmp_path) == {}
-    save_tiny_model(tmp_path / "daynight-lite")
+    model = tmp_path / "model"
+    assert measure(tmp_path / "no_webcams", model) == {}
+    save_tiny_model(model)
     cams = write_webcams(tmp_path / "cams")
-    assert measure(cams, models=tmp_path) == {}
-    add_classifier(tmp_path / "daynight-lite", always("night"), {})
-    found = measure(cams, models=tmp_path)["daynight-lite"]
+    assert measure(cams, model) == {}
+    add_classifier(model, always("night"), {})
+    found = measure(cams, model)["webcams"]
     assert found["accuracy"] == 0.5
     assert found["confusion"]["day"] == {"day": 0, "night": 8}

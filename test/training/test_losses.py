@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_aligned_triplet_equals_a_loop(hard):
             others = [min(others)] if hard else others
             terms += [max(0.0, 1.0 - n / hinge) for n in others]
         sides.append(np.mean(terms))
-    found = losses.aligned_triplet(a, b, different, 0.5, 2.0, hard)
+    found = losses.aligned_triplet(a @ b.T, different, 0.5, 2.0, hard)
     assert found.item() == pytest.approx(np.mean(sides), abs=1e-12)
 
 
@@ -203,15 +204,15 @@ def test_contrastive_equals_a_loop_and_leaves_doubtful_negatives_out():
         for i in range(4):
             scores = {j: (x[i] @ y[j]).item() / 0.1 for j in range(4) if j == i or mask[i, j]}
             terms.append(math.log(sum(math.exp(s) for s in scores.values())) - scores[i])
-    found = losses.contrastive(a, b, different, 0.1)
+    found = losses.contrastive(a @ b.T, different, 0.1)
     assert found.item() == pytest.approx(np.mean(terms), abs=1e-12)
 
 
 def test_losses_on_true_pairs_are_finite_where_a_batch_has_no_sure_negative():
     a, b = unit(0, 3, 6, grad=True), unit(1, 3, 6)
     none = torch.zeros(3, 3, dtype=torch.bool)
-    triplet = losses.aligned_triplet(a, b, none, 0.5, 2.0, True)
-    (triplet + losses.contrastive(a, b, none, 0.1)).backward()
+    triplet = losses.aligned_triplet(a @ b.T, none, 0.5, 2.0, True)
+    (triplet + losses.contrastive(a @ b.T, none, 0.1)).backward()
     assert a.grad.isfinite().all()
 
 
@@ -235,5 +236,6 @@ def test_gradients_are_right():
     assert gradcheck(losses.activation_pair, (z, z_again))
     assert gradcheck(lambda x, y, n: triplet(x, y, n, 5.0, 0.2), (z_again, z, other))
     assert gradcheck(sam_triplet, (z_again, z, other))
-    assert gradcheck(lambda x, y: losses.aligned_triplet(x, y, different, 2.0, 0.5, False), (a, b))
-    assert gradcheck(lambda x, y: losses.contrastive(x, y, different, 0.1), (a, b))
+    triplets = partial(losses.aligned_triplet, different=different, margin=2.0, alpha=0.5)
+    assert gradcheck(lambda x, y: triplets(x @ y.T, hard=False), (a, b))
+    assert gradcheck(lambda x, y: losses.contrastive(x @ y.T, different, 0.1), (a, b))

@@ -24,11 +24,12 @@ from disam_ros import load_model
 from disam_ros.errors import ConfigError, DomainError
 from training.disam.config import TripletConfig
 from training.disam.losses import distance
+from training.disam.matching import similarity_of
 from training.disam.networks import NegativeBank, TranslationPool, create_networks
 from training.disam.run import Training
 from training.disam.sampling import Batch, Unpaired
 from training.disam.stage import StageRun
-from training.disam.steps import descriptor_of, generator_terms, margins, weights_at
+from training.disam.steps import generator_terms, margins, weights_at
 from training.engine.checkpoints import differences, find_checkpoint
 from training.engine.parallel import Processes
 from training.engine.reporting import LossLog
@@ -237,7 +238,7 @@ def test_ten_steps_equal_five_and_a_resume_and_five_to_the_bit(drives, monkeypat
         load_model(drives / n / "model").training["validation"] for n in ("through", "halves")
     ]
     assert curves[0] == curves[1]
-    assert len(curves[0]["history"]) == 2
+    assert [entry["step"] for entry in curves[0]["history"]] == [0, 5, 10]
 
 
 def interrupt_after(monkeypatch, steps):
@@ -459,9 +460,9 @@ def test_the_smoke_recipe_beats_the_untrained_network_and_chance_in_another_town
     model = load_model(training.run())
     start = create_networks(config.network.build(), training.domains, False, 0).encoders
     for name in ("coarse", "fine"):
-        describe = descriptor_of(name, config.descriptor)
+        similarity = similarity_of(name, config.descriptor)
         trained, untrained = (
-            recall(encoders, describe, training.validation, torch.device("cpu"))["mean"]
+            recall(encoders, similarity, training.validation, torch.device("cpu"))["mean"]
             for encoders in (getattr(model, name), start)
         )
         assert trained > untrained + 5, name

@@ -9,7 +9,7 @@ step, process), so a resumed run draws what the interrupted one would have drawn
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -31,13 +31,19 @@ class ImageStore:
     """Images decoded into memory.
 
     photos: those that could be read, with their domain. images: uint8 RGB, as large as
-    `cache_scale` crops. skipped: how many could not be read.
+    `cache_scale` crops. skipped: how many could not be read. light: domains of fixed cameras'
+    images by 'day' and by 'night'; None: of these names.
 
     Raises TrainingError when none can be read or memory would not suffice.
     """
 
     def __init__(
-        self, photos: Sequence[Photo], size: tuple[int, int], crops: CropConfig, threads: int = 2
+        self,
+        photos: Sequence[Photo],
+        size: tuple[int, int],
+        crops: CropConfig,
+        threads: int = 2,
+        light: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.size, self.crops = size, crops
         self.small = 0
@@ -56,8 +62,7 @@ class ImageStore:
                 len(kept),
                 *size,
             )
-        self.images = [image for _, image in kept]
-        self.photos = _with_domains([photo for photo, _ in kept], self.images)
+        self.images, self.photos = _with_domains(kept, light or {})
         self._groups: dict[str, int] = {}
 
     def rows(self) -> dict[str, list[int]]:
@@ -111,17 +116,24 @@ class ImageStore:
         return cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
 
 
-def _with_domains(photos: list[Photo], images: list[np.ndarray]) -> list[Photo]:
-    """Name the domain of fixed cameras' images: day or night."""
+def _with_domains(
+    found: Sequence[tuple[Photo, np.ndarray]], light: Mapping[str, Sequence[str]]
+) -> tuple[list[np.ndarray], list[Photo]]:
+    """Images and photos with the domains of fixed cameras': one entry for each domain."""
     views: dict[str, list[int]] = {}
-    for row, photo in enumerate(photos):
+    for row, (photo, _) in enumerate(found):
         if not photo.domain:
             views.setdefault(photo.group, []).append(row)
-    named = list(photos)
+    domains: dict[int, Sequence[str]] = {}
     for rows in views.values():
-        for row, domain in zip(rows, day_or_night([images[r] for r in rows]), strict=True):
-            named[row] = replace(photos[row], domain=domain)
-    return named
+        for row, name in zip(rows, day_or_night([found[r][1] for r in rows]), strict=True):
+            domains[row] = light.get(name, [name])
+    images, photos = [], []
+    for row, (photo, image) in enumerate(found):
+        for domain in domains.get(row, [photo.domain]):
+            images.append(image)
+            photos.append(replace(photo, domain=domain))
+    return images, photos
 
 
 def prefetched(make: Callable[[int], object], steps: range, ahead: int) -> Iterator:

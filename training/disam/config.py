@@ -143,6 +143,11 @@ class TrainConfig(RunConfig):
         "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
     )
     compile: bool = setting(False, "torch.compile the networks")
+    average: list[float] = setting(
+        [],
+        "shares of the trained weights, 0…1, that are tried in an average with the initial ones, "
+        "by domain; empty: no average. Needs `initial` and validation data",
+    )
     grid_every: int = setting(500, "steps between images of translations; 0: none", minimum=0)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     triplets: TripletConfig = field(default_factory=TripletConfig)
@@ -165,4 +170,8 @@ def check(config: TrainConfig) -> None:
         if not stage.losses.on():
             known = ", ".join(f.name for f in fields(LossWeights))
             raise ConfigError(f"'stages.{k}.losses' are all off; give a weight to some of {known}")
+    if config.average and not (config.initial and config.validation.data):
+        raise ConfigError("'average' needs 'initial' weights and 'validation.data'")
+    if any(not 0.0 <= share <= 1.0 for share in config.average):
+        raise ConfigError(f"'average' expects shares from 0 to 1, got {config.average}")
     check_stages(config, STAGE_NAMES)

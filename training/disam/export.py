@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from disam_ros.domains.domain import Domain
 from disam_ros.models.model import Model, save_model
 from disam_ros.models.networks import build_encoder
+from training.disam.averaging import Average
 from training.disam.config import TrainConfig
 from training.engine.checkpoints import Progress, best_encoders
 from training.engine.export import provenance
-from training.engine.networks import Networks
+from training.engine.networks import Networks, State
 
 FALLBACKS = {  # whose encoders stand in where the recipe lacks the stage
     "coarse": ("coarse", "translation", "fine"),
@@ -27,16 +28,31 @@ def export_model(
     directory: Path,
     progress: Progress,
     images: Mapping[str, int],
+    average: Callable[[str, State], Average] | None = None,
 ) -> Path:
-    """Write <directory>/model from the finished stages, replacing an earlier one."""
+    """Write <directory>/model from the finished stages, replacing an earlier one.
+
+    Where one stage serves both, its encoders do, and run once an image. average: of the encoders of
+    a stage and the start.
+    """
     network = config.network.build()
-    stages, sources = {}, {}
-    for part, candidates in FALLBACKS.items():
-        source = next(name for name in candidates if config.stage(name))
+    sources = {
+        part: next(name for name in candidates if config.stage(name))
+        for part, candidates in FALLBACKS.items()
+    }
+    made, averages = {}, {}
+    for source in sorted(set(sources.values())):
         encoders = Networks({d.name: build_encoder(network) for d in domains})
-        encoders.load(best_encoders(directory, source))
-        stages[part], sources[part] = encoders.encoders, source
+        state = best_encoders(directory, source)
+        if average is not None:
+            found = average(source, state)
+            state, averages[source] = found.state, found.to_json()
+        encoders.load(state)
+        made[source] = encoders.encoders
+    stages = {part: made[source] for part, source in sources.items()}
     training = provenance(config, progress, images) | {"stages_used": sources}
+    if averages:
+        training["average"] = averages
     model = Model(network, list(domains), **stages, name=config.name, training=training)
     target = directory / "model"
     shutil.rmtree(target, ignore_errors=True)

@@ -105,15 +105,16 @@ def hardest_negative(anchor: Tensor, group: Tensor, form: str) -> Tensor:
 
 
 def aligned_triplet(
-    a: Tensor, b: Tensor, different: Tensor, margin: float, alpha: float, hard: bool
+    similarities: Tensor, different: Tensor, margin: float, alpha: float, hard: bool
 ) -> Tensor:
-    """Eq. 22 on descriptors of true pairs: image k of `a` and `b` show one place.
+    """Eq. 22 on true pairs: images a_k and b_k show one place.
 
-    a, b: descriptors [B, D]. different: bool [B, B], where a_i and b_j surely show two places.
-    The distance is Euclidean. Every other place of the batch is a negative; with `hard`, only
-    the nearest one. Both sides take their turn as the anchor.
+    similarities: cosines of all a_i and b_j [B, B]. different: bool [B, B], where a_i and b_j
+    surely show two places. The distance is that of unit vectors of this cosine. Every other place
+    of the batch is a negative; with `hard`, only the nearest one. Both sides take their turn as the
+    anchor.
     """
-    gaps = _euclidean(a, b)
+    gaps = (2.0 - 2.0 * similarities).clamp_min(1e-8).sqrt()
     positive = gaps.diagonal()
     losses = []
     for rows, allowed in ((gaps, different), (gaps.T, different.T)):
@@ -126,16 +127,15 @@ def aligned_triplet(
     return torch.stack(losses).mean()
 
 
-def contrastive(a: Tensor, b: Tensor, different: Tensor, temperature: float) -> Tensor:
+def contrastive(similarities: Tensor, different: Tensor, temperature: float) -> Tensor:
     """InfoNCE over a batch of true pairs (not in the paper): which b belongs to which a?
 
-    a, b: descriptors [B, D] of norm ≤ 1. different: as for `aligned_triplet`; all
-    others but the pair are left out.
+    similarities, different: [B, B] as for `aligned_triplet`; all others but the pair are left out.
     """
-    logits = a @ b.T / temperature
-    pair = torch.eye(len(a), dtype=torch.bool, device=a.device)
+    logits = similarities / temperature
+    pair = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     logits = logits.masked_fill(~(different | pair), float("-inf"))
-    answer = torch.arange(len(a), device=a.device)
+    answer = torch.arange(len(logits), device=logits.device)
     there = functional.cross_entropy(logits, answer)
     return (there + functional.cross_entropy(logits.T, answer)) / 2
 
@@ -143,9 +143,3 @@ def contrastive(a: Tensor, b: Tensor, different: Tensor, temperature: float) -> 
 def _wide(x: Tensor) -> Tensor:
     """float32 at least, so that sums under autocast are exact enough."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _euclidean(a: Tensor, b: Tensor) -> Tensor:
-    """Distances [A, B] between rows; the gradient is finite where two rows are equal."""
-    squared = a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T
-    return squared.clamp_min(1e-8).sqrt()

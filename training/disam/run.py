@@ -3,22 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
-
 from training.data.image_store import ImageStore
+from training.disam.averaging import Average, choose_average
 from training.disam.config import ALIGNED, TRANSLATING
 from training.disam.export import export_model
+from training.disam.matching import Similarity, similarity_of
 from training.disam.networks import create_networks, translation_grid
 from training.disam.sampling import Batch, Sampler
 from training.disam.stage import StageRun
-from training.disam.steps import descriptor_of
 from training.engine import checkpoints
 from training.engine.loop import Loop
-from training.engine.networks import Networks
+from training.engine.networks import Networks, State
 from training.engine.reporting import Reporter
+from training.engine.validate import recall
 
 
 class Training(Loop):
@@ -36,11 +36,41 @@ class Training(Loop):
         networks = self._networks(index)
         return StageRun(self.config, index, networks, self.device, self.processes, self.sampler)
 
-    def metric(self, run: StageRun) -> tuple[Mapping, Callable[[Tensor], Tensor]]:
-        return run.networks.encoders, descriptor_of(run.stage.name, self.config.descriptor)
+    def metric(self, run: StageRun) -> tuple[Mapping, Similarity]:
+        return run.networks.encoders, similarity_of(run.stage.name, self.config.descriptor)
 
     def export(self) -> Path:
-        return export_model(self.config, self.tags, self.directory, self.progress, self.images)
+        average = self._average if self.config.average else None
+        return export_model(
+            config=self.config,
+            domains=self.tags,
+            directory=self.directory,
+            progress=self.progress,
+            images=self.images,
+            average=average,
+        )
+
+    def _average(self, stage: str, trained: State) -> Average:
+        """The average of a stage's encoders with the initial ones that validates best."""
+        config = self.config
+        assert self.validation is not None  # as `check` requires
+        networks = create_networks(config.network.build(), self.domains, False, config.seed)
+        networks.start_from(Path(config.initial))
+        self.place(networks)
+        similarity = similarity_of(stage, config.descriptor)
+
+        def measure(state: State) -> dict[str, float]:
+            networks.load(state)
+            return recall(networks.encoders, similarity, self.validation, self.device)
+
+        return choose_average(
+            start={k: v.clone() for k, v in networks.state().items()},
+            trained=trained,
+            shares=config.average,
+            domains=self.domains,
+            reference=self.validation.reference,
+            measure=measure,
+        )
 
     def picture(self, run: StageRun, batch: Batch, reporter: Reporter, step: int) -> None:
         every = self.config.grid_every

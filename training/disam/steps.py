@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.descriptor import coarse_descriptor, fine_descriptor
 from training.disam import losses
 from training.disam.config import AlignedConfig, StageConfig, TripletConfig
+from training.disam.matching import similarity_of
 from training.disam.networks import NegativeBank, TranslationPool
 from training.disam.sampling import Aligned, Unpaired
 from training.engine.networks import Networks, Terms
@@ -187,27 +185,24 @@ def aligned_terms(
     descriptor: DescriptorConfig,
     hard: bool,
 ) -> Terms:
-    """Losses on true pairs, on descriptors pooled and normalized as retrieval does it."""
-    describe = descriptor_of(stage.name, descriptor)
+    """Losses on true pairs, with the similarity that retrieval uses."""
+    similarity = similarity_of(stage.name, descriptor)
     z_a, z_b = (
         networks.encoders[d](x) for d, x in zip(batch.domains, (batch.a, batch.b), strict=True)
     )
     terms: Terms = {}
     with torch.autocast(batch.a.device.type, enabled=False):
-        a, b = describe(z_a.float()), describe(z_b.float())
+        similarities = similarity(z_a.float(), z_b.float())
         if stage.losses.aligned_triplet > 0:
             alpha = config.alpha if stage.adaptive else 0.0
             terms["aligned_triplet"] = losses.aligned_triplet(
-                a, b, batch.different, config.margin, alpha, hard
+                similarities, batch.different, config.margin, alpha, hard
             )
         if stage.losses.contrastive > 0:
-            terms["contrastive"] = losses.contrastive(a, b, batch.different, config.temperature)
+            terms["contrastive"] = losses.contrastive(
+                similarities, batch.different, config.temperature
+            )
     return terms
-
-
-def descriptor_of(stage: str, config: DescriptorConfig) -> Callable[[Tensor], Tensor]:
-    """The fine stage's descriptor for 'fine', else the coarse one: z [B, C, h, w] → [B, D]."""
-    return partial(fine_descriptor if stage == "fine" else coarse_descriptor, config=config)
 
 
 def _add(terms: Terms, name: str, value: Tensor) -> None:

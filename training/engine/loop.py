@@ -25,7 +25,7 @@ from training.engine.export import git_commit
 from training.engine.networks import Networks
 from training.engine.reporting import LossLog, Reporter
 from training.engine.stage_base import StageBase
-from training.engine.validate import ValidationSet, load_validation, recall
+from training.engine.validate import Similarity, ValidationSet, load_validation, recall
 from training.errors import TrainingError
 from training.settings import RunConfig
 
@@ -53,7 +53,8 @@ class Loop(ABC):
         size = self.image_size()
         wanted = {*config.domains, ""} if config.domains else None
         photos = [p for p in find_photos(config.data) if wanted is None or p.domain in wanted]
-        store = ImageStore(photos, size, config.crops)
+        light = {"day": config.webcam_day, "night": config.webcam_night}
+        store = ImageStore(photos, size, config.crops, light=light)
         found = store.rows()
         self.domains = config.domains or list(found)
         self.tags = domains_named(self.domains, load_rules(config.rules or None))
@@ -61,7 +62,9 @@ class Loop(ABC):
         self.images = {domain: len(found.get(domain, [])) for domain in self.domains}
         self.validation: ValidationSet | None = None
         if config.validation.data and self.processes.first:
-            self.validation = load_validation(config.validation, size, config.crops, self.domains)
+            self.validation = load_validation(
+                config.validation, size, config.crops, self.domains, light
+            )
         self.progress = self._begin(resume)
 
     @abstractmethod
@@ -77,10 +80,8 @@ class Loop(ABC):
         """A stage with its networks: new ones, or those of the stage it starts from."""
 
     @abstractmethod
-    def metric(
-        self, run: StageBase
-    ) -> tuple[Mapping[str, Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-        """Encoders by domain, and the map from their features to descriptors [B, D]."""
+    def metric(self, run: StageBase) -> tuple[Mapping[str, Callable[[Tensor], Tensor]], Similarity]:
+        """Encoders by domain, and the similarity of their features."""
 
     @abstractmethod
     def export(self) -> Path:
@@ -132,6 +133,8 @@ class Loop(ABC):
         shown = self.processes.first
         began = time.monotonic() - self.progress.seconds
         with Reporter(self.directory, stage.name, stage.steps, first, shown) as reporter:
+            if self.validation is not None and not first:
+                self._validate(run, reporter, 0)  # of the start
             for step, batch in zip(steps, batches, strict=True):
                 losses.add(step + 1, run.step(step, batch))
                 self.progress.step = step + 1
@@ -162,7 +165,7 @@ class Loop(ABC):
         found = recall(*self.metric(run), self.validation, self.device)
         reporter.recall(step, found)
         self.progress.history.append({"stage": name, "step": step, **found})
-        if found["mean"] > self.progress.best.get(name, -1.0):
+        if step and found["mean"] > self.progress.best.get(name, -1.0):
             self.progress.best[name] = found["mean"]
             encoders = Networks(run.networks.encoders).state()
             checkpoints.save_stage(self.directory, f"{name}.best", encoders)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 TILE_ZOOM = 2.5  # fixed cameras are cut into tiles of this zoom, half a tile apart
 TILE_ROW = (0.0, 1 / 3, 2 / 3, 1.0)  # 4×4 tiles
 SAME_TILE = 0.55  # neighbours share 0.5
+QUERIES_AT_ONCE = 8  # compared with the map
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,19 @@ class ValidationSet:
 
 
 def load_validation(
-    config: ValidationConfig, size: tuple[int, int], crops: CropConfig, domains: list[str]
+    config: ValidationConfig,
+    size: tuple[int, int],
+    crops: CropConfig,
+    domains: list[str],
+    light: Mapping[str, Sequence[str]] | None = None,
 ) -> ValidationSet:
     """Read the validation data; images keep the whole view, resized as in retrieval.
 
+    light: domains of fixed cameras' images by day and by night (ImageStore).
+
     Raises TrainingError when map or queries would be empty.
     """
-    store = ImageStore(find_photos(config.data), size, crops)
+    store = ImageStore(find_photos(config.data), size, crops, light=light)
     rows = {d: r for d, r in store.rows().items() if d in domains}
     rows = {d: [row for row in r if store.photos[row].group] for d, r in rows.items()}
     reference = config.reference or domains[0]
@@ -55,7 +64,7 @@ def load_validation(
         )
     images, places = {}, {}
     for domain, found in rows.items():
-        views = _views(store, found, config.images, 0.0 if domain == reference else config.shift)
+        views = _views(store, found, config, mapped=domain == reference)
         if views:
             images[domain] = torch.stack([store.crop(row, box) for row, box in views])
             places[domain] = np.stack([store.place(row, box) for row, box in views])
@@ -65,30 +74,56 @@ def load_validation(
 @torch.inference_mode()
 def recall(
     encoders: Mapping[str, Callable[[Tensor], Tensor]],
-    describe: Callable[[Tensor], Tensor],
+    similarity: Similarity,
     validation: ValidationSet,
     device: torch.device,
     batch: int = 32,
 ) -> dict[str, float]:
     """Percent of queries whose best candidate is right, by domain, and their `mean`.
 
-    describe: features [B, C, h, w] → descriptors [B, D].
+    Whole views and tiles of fixed cameras are maps of their own; where a domain has both, the tiles
+    have an entry of their own. similarity: features of queries and of map images [A, C, h, w],
+    [B, C, h, w] → [A, B].
     """
-    table = {}
-    for domain, images in validation.images.items():
-        parts = [describe(encoders[domain](x.to(device)).float()) for x in images.split(batch)]
-        table[domain] = torch.cat(parts)
     found = {}
-    reference = table.pop(validation.reference)
-    for domain, queries in table.items():
-        places = validation.places[domain], validation.places[validation.reference]
-        scores = (queries @ reference.T).cpu().numpy()
-        if validation.disc:
-            scores[~_within(*places, validation.disc)] = -np.inf
-        best = scores.argmax(1)
-        right = same_place(*places, validation.radius, validation.angle, SAME_TILE)
-        found[domain] = 100.0 * float(right[np.arange(len(best)), best].mean())
+    for kind, tiled in (("", False), (" tiles", True)):
+        views = {d: _tiled(p) == tiled for d, p in validation.places.items()}
+        mapped = views.pop(validation.reference)
+        reference = _encode(encoders, validation, validation.reference, mapped, device, batch)
+        for domain, chosen in views.items():
+            if not chosen.any() or not mapped.any():
+                continue
+            queries = _encode(encoders, validation, domain, chosen, device, batch)
+            parts = [similarity(x, reference).cpu() for x in queries.split(QUERIES_AT_ONCE)]
+            places = validation.places[domain][chosen], validation.places[validation.reference]
+            places = places[0], places[1][mapped]
+            scores = torch.cat(parts).numpy()
+            if validation.disc:
+                scores[~_within(*places, validation.disc)] = -np.inf
+            best = scores.argmax(1)
+            right = same_place(*places, validation.radius, validation.angle, SAME_TILE)
+            name = domain if domain not in found else f"{domain}{kind}"
+            found[name] = 100.0 * float(right[np.arange(len(best)), best].mean())
     return {**found, "mean": float(np.mean(list(found.values())))}
+
+
+def _encode(
+    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    validation: ValidationSet,
+    domain: str,
+    chosen: np.ndarray,
+    device: torch.device,
+    batch: int,
+) -> Tensor:
+    """Features float32 [n, C, h, w] of the chosen views of a domain; of none, [0]."""
+    images = validation.images[domain][torch.from_numpy(chosen)]
+    parts = [encoders[domain](x.to(device)).float() for x in images.split(batch) if len(x)]
+    return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def _tiled(places: np.ndarray) -> np.ndarray:
+    """Which views [N, PLACE_SIZE] are tiles of a fixed camera, bool [N]."""
+    return (places[:, 9:] - places[:, 7:9]).min(1) < 1.0
 
 
 def _within(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
@@ -97,19 +132,26 @@ def _within(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     return (gaps <= radius) & (a[:, None, 0] == b[None, :, 0])
 
 
-def _views(store: ImageStore, rows: list[int], count: int, shift: float) -> list[tuple[int, Box]]:
+def _views(
+    store: ImageStore, rows: list[int], config: ValidationConfig, mapped: bool
+) -> list[tuple[int, Box]]:
     """Evenly chosen images of one domain: whole, or as tiles where the camera is fixed.
 
-    shift: lateral offset to the right, fraction of a tile (the last of a row: to the left).
+    mapped: for the map; tiles of queries are moved by `config.shift`, and of other images where the
+    camera took enough.
     """
+    shift = 0.0 if mapped else config.shift
     groups: dict[str, list[int]] = {}
     for row in rows:
         tiled = store.photos[row].tiled
         groups.setdefault(store.photos[row].group if tiled else "", []).append(row)
     views = []
-    for found in groups.values():
-        chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
-        for row in (found[k] for k in chosen):
+    for camera, found in groups.items():
+        count = min(config.webcam_images if camera else config.images, len(found))
+        chosen = np.linspace(0, len(found) - 1, count)
+        if camera and not mapped:
+            chosen = (np.arange(count) + 0.5) * len(found) / count - 0.5
+        for row in (found[k] for k in chosen.round().astype(int)):
             views += [(row, box) for box in _boxes(store, row, shift)]
     return views
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from training.engine import checkpoints
 from training.engine.export import provenance
 from training.engine.loop import Loop
 from training.engine.networks import Networks
-from training.engine.validate import recall
+from training.engine.validate import Similarity, recall
 from training.errors import TrainingError
 from training.global_descriptors.branches import (
     branches_of,
@@ -72,9 +72,9 @@ class GlobalTraining(Loop):
         data = self.data[index]
         return GlobalStage(self.config, data, networks, self.branches, self.device, self.processes)
 
-    def metric(self, run: GlobalStage) -> tuple[Mapping, Callable[[Tensor], Tensor]]:
+    def metric(self, run: GlobalStage) -> tuple[Mapping, Similarity]:
         networks = run.networks.encoders
-        return {d: networks[b].describe for d, b in self.branches.items()}, _same
+        return {d: networks[b].describe for d, b in self.branches.items()}, _products
 
     def export(self) -> Path:
         """Write <directory>/model from the last stage, whitened if the recipe says so."""
@@ -87,7 +87,7 @@ class GlobalTraining(Loop):
             self._whiten(networks)
             if self.validation is not None:
                 encoders = {d: networks.encoders[b] for d, b in self.branches.items()}
-                found = recall(encoders, _flat, self.validation, self.device)
+                found = recall(encoders, _products, self.validation, self.device)
                 training["whitened_recall"] = found
         for network in networks.encoders.values():
             network.cpu().to(memory_format=torch.contiguous_format)
@@ -138,9 +138,6 @@ class GlobalTraining(Loop):
             network.learn_whitening(descriptors)
 
 
-def _same(descriptors: Tensor) -> Tensor:
-    return descriptors
-
-
-def _flat(z: Tensor) -> Tensor:
-    return z.flatten(1)
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products [A, B] of descriptors [A, ...] and [B, ...]."""
+    return a.flatten(1) @ b.flatten(1).T

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Averages of start and trained weights, by domain, chosen on validation data.
+
+Fine-tuning forgets what the start could do; the weights between both keep most of either
+(Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022). Of shares that validate about
+equally well the smallest is taken, as the start has seen more of the world than the validation data
+shows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from training.engine.networks import State
+
+log = logging.getLogger(__name__)
+
+Recalls = dict[str, float]
+
+EQUAL = 1.0  # percent: recalls that differ by less are equal
+
+
+@dataclass(frozen=True)
+class Average:
+    """state: the weights. shares: of the trained ones, by domain. recall: by common share, '0' is
+    the start and '1' the trained weights, and 'chosen' of the average itself [percent]."""
+
+    state: State
+    shares: dict[str, float]
+    recall: dict[str, Recalls]
+
+    def to_json(self) -> dict:
+        """For the model's provenance."""
+        return {"shares": self.shares, "recall": self.recall}
+
+
+def interpolated(start: State, trained: State, shares: Mapping[str, float]) -> State:
+    """Weights (1 − share) · start + share · trained; keys `encoders/<domain>/<parameter>`."""
+    share_of = {name: shares[name.split("/")[1]] for name in trained}
+    return {
+        name: start[name].lerp(value.to(start[name]), share_of[name])
+        for name, value in trained.items()
+    }
+
+
+def choose_average(
+    start: State,
+    trained: State,
+    shares: Sequence[float],
+    domains: Sequence[str],
+    reference: str,
+    measure: Callable[[State], Recalls],
+) -> Average:
+    """First a share for the map's domain `reference`, common to all, by the mean recall; then one
+    for every other domain by its own recall: the smallest within EQUAL of the best. Warns where the
+    result is worse than the start."""
+    tried = sorted({0.0, 1.0, *shares})
+
+    def measured(of: Mapping[str, float]) -> Recalls:
+        return measure(interpolated(start, trained, of))
+
+    common = {share: measured(dict.fromkeys(domains, share)) for share in tried}
+    best = _smallest({share: common[share]["mean"] for share in tried})
+    found = dict.fromkeys(domains, best)
+    rows = {share: measured({**dict.fromkeys(domains, share), reference: best}) for share in tried}
+    for domain in domains:
+        if domain != reference:
+            found[domain] = _smallest({share: _of(domain, rows[share]) for share in tried})
+    chosen = measured(found)
+    if chosen["mean"] < common[0.0]["mean"]:
+        log.warning(
+            "THE TRAINED MODEL IS WORSE THAN ITS START: recall@1 %.1f %%, the start has %.1f %%",
+            chosen["mean"],
+            common[0.0]["mean"],
+        )
+    state = interpolated(start, trained, found)
+    return Average(state, found, {**{f"{s:g}": r for s, r in common.items()}, "chosen": chosen})
+
+
+def _smallest(recalls: Mapping[float, float]) -> float:
+    """The smallest share whose recall is at most EQUAL below the best."""
+    highest = max(recalls.values())
+    return min(share for share, recall in recalls.items() if recall >= highest - EQUAL)
+
+
+def _of(domain: str, found: Recalls) -> float:
+    """Mean recall of a domain's entries: its name, or its name with the kind of views."""
+    own = [value for name, value in found.items() if name.split(" ")[0] == domain]
+    return sum(own) / max(1, len(own))

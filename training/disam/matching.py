@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The similarities of retrieval between all features of two sets, for losses and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+
+from disam_ros.config import DescriptorConfig
+from disam_ros.models.descriptor import coarse_descriptor, is_one_cell, pool
+from disam_ros.models.similarity import Shifts, normalize, shifted_similarities
+
+Similarity = Callable[[Tensor, Tensor], Tensor]  # [A, C, h, w], [B, C, h, w] → [A, B]
+
+
+def similarity_of(stage: str, config: DescriptorConfig) -> Similarity:
+    """The fine similarity for the stage 'fine', else the coarse one."""
+    return partial(fine_similarities if stage == "fine" else coarse_similarities, config=config)
+
+
+def coarse_similarities(z_a: Tensor, z_b: Tensor, config: DescriptorConfig) -> Tensor:
+    """Eq. 16 between features [A, C, h, w] and [B, C, h, w], float [A, B]."""
+    return coarse_descriptor(z_a, config) @ coarse_descriptor(z_b, config).T
+
+
+def fine_similarities(z_a: Tensor, z_b: Tensor, config: DescriptorConfig) -> Tensor:
+    """Cosines, the best over shifts, of queries [A, C, h, w] with map images [B, C, h, w].
+
+    The mean of the map images per channel is subtracted. Returns [A, B].
+    """
+    a, b = (normalize(pool(z, config.fine_grid)) for z in (z_a, z_b))
+    if not is_one_cell(b):
+        mean = b.mean((0, 2, 3))[:, None, None]
+        a, b = a - mean, b - mean
+    height, width = b.shape[-2:]
+    return shifted_similarities(a, b, Shifts.of_grid(height, width)).amax(-1)
