@@ -142,7 +142,9 @@ def row_config(name: str, seed: int, root: Path = ROOT) -> RunConfig:
 def evaluate(model: Model, from_above: bool, root: Path = ROOT) -> dict[str, dict]:
     """Figures by condition: accuracy and its bound, recall, errors, the same with priors."""
     places = above(TEST, root) if from_above else reference(TEST, root)
-    everything = MapBuilderConfig(keyframe_distance=0.0, domain="aerial" if from_above else "")
+    everything = MapBuilderConfig(
+        keypoints=0, keyframe_distance=0.0, domain="aerial" if from_above else ""
+    )
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "map"
         place_map = build_map(open_dataset(places), model, target, everything, show_progress=False)

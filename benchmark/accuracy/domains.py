@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy and confusion of the shipped domain classifiers on images they were not trained on."""
+"""Accuracy and confusion of the shipped domain classifier on images it was not trained on."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ from disam_ros.models.model import load_model
 from training.data.sources import WEBCAMS
 from training.domain_classifier import open_store, samples
 
-MODELS = Path(__file__).parents[2] / "models"
+SHIPPED = Path(__file__).parents[2] / "models" / "outdoor"
 WEBCAM_DATA = Path("data/dnim/test")
 
 Sample = tuple[np.ndarray, str]  # uint8 RGB [H, W, 3] and its true domain
 
 
-def measure(webcams: Path = WEBCAM_DATA, models: Path = MODELS) -> dict:
-    """Figures by model; a model without classifier or data is left out.
+def measure(webcams: Path = WEBCAM_DATA, model: Path = SHIPPED) -> dict:
+    """Figures by kind of images; empty without a classifier.
 
-    webcams: folder with one folder of images per fixed camera, for the day and night model.
+    webcams: folder with one folder of images per fixed camera; their images by day are of an
+    unknown season: any day is right.
     """
     results = {}
-    town, daynight = (_classifier(models / name) for name in ("town-lite", "daynight-lite"))
-    if town is not None and DATA.is_dir():
-        results["town-lite"] = _figures(town, "the demo's drives", _town_samples())
-    if daynight is not None and webcams.is_dir():
-        store = open_store([f"{WEBCAMS}{webcams}"], daynight.domains)
-        webcam_samples = samples(store, daynight.domains)
-        results["daynight-lite"] = _figures(daynight, "webcams", webcam_samples)
+    classifier = _classifier(model)
+    if classifier is None:
+        return {}
+    if DATA.is_dir() and set(CONDITIONS) <= set(classifier.domains):
+        results["town"] = _figures(classifier, "the demo's drives", _town_samples())
+    if webcams.is_dir():
+        store = open_store([f"{WEBCAMS}{webcams}"], ("day", "night"))
+        by_light = {light: {"day": 0, "night": 0} for light in ("day", "night")}
+        for picture, light in samples(store, ("day", "night")):
+            name, _ = classifier.classify(picture)
+            by_light[light]["night" if name == "night" else "day"] += 1
+        results["webcams"] = _summary("webcams", by_light)
     return results
 
 
@@ -43,7 +49,10 @@ def _classifier(directory: Path) -> DomainClassifier | None:
 
 
 def _figures(classifier: DomainClassifier, data: str, samples: Iterator[Sample]) -> dict:
-    table = confusion(classifier, samples)
+    return _summary(data, confusion(classifier, samples))
+
+
+def _summary(data: str, table: dict[str, dict[str, int]]) -> dict:
     images = sum(sum(row.values()) for row in table.values())
     return {"data": data, "images": images, "accuracy": accuracy(table), "confusion": table}
 

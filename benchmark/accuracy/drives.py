@@ -17,6 +17,8 @@ from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
 from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig, VerifyConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.device import Stopwatch
+from disam_ros.errors import BlindError
+from disam_ros.features.learned.weights import installed
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
@@ -30,10 +32,9 @@ from disam_ros.synthetic import CONDITIONS, DriveConfig, RenderError, write_driv
 
 RENDERED = Path("runs/town_test")
 DRIVE_SEEDS = {"summer_day": 3, "autumn_rain": 4, "spring_morning": 5, "dusk": 6}  # 0–2: the demo's
-EVERY_IMAGE = MapBuilderConfig(keyframe_distance=0.0)
-KEYPOINTS = 512  # of a map image
-WEIGHTS = Path("data/weights/xfeat_640x640.onnx")  # of XFeat; its rows are left out without it
-NOTHING, SIFT, XFEAT = "–", "sift", "xfeat"  # local features of a map
+EVERY_IMAGE = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
+KEYPOINTS = MapBuilderConfig().keypoints  # of a map image
+NOTHING, SIFT, XFEAT = "–", "sift", "xfeat"  # local features; rows of XFeat need its extra
 UNLIMITED_MS = 10_000.0  # so that figures do not depend on the machine
 
 Maps = dict[str, tuple[Path, Path]]  # by local features: directories of map and model
@@ -65,15 +66,14 @@ def maps_of(
     directory: Path,
     kinds: Sequence[str] = (NOTHING, SIFT, XFEAT),
 ) -> Maps:
-    """Maps of all images by their local features; XFeat only where its weights are."""
+    """Maps of all images by their local features; XFeat only where its weights are installed."""
     maps, model = {}, load_model(model_dir)
     for kind in kinds:
-        if kind == XFEAT and not WEIGHTS.is_file():
+        if kind == XFEAT and not installed(XFEAT):
             continue
         settings = EVERY_IMAGE
         if kind != NOTHING:
-            xfeat = str(WEIGHTS) if kind == XFEAT else ""
-            settings = replace(settings, keypoints=KEYPOINTS, local_features=kind, xfeat=xfeat)
+            settings = replace(settings, keypoints=KEYPOINTS, local_features=kind)
         build_map(source, model, directory / kind, settings)
         maps[kind] = (directory / kind, model_dir)
     return maps
@@ -83,9 +83,8 @@ def opened(
     maps: Maps, kind: str = NOTHING, max_speed: float = LocalizerConfig().max_speed
 ) -> Localizer:
     """The localizer of the map with those local features. max_speed: of the vehicle [m/s]."""
-    weights = str(WEIGHTS) if kind == XFEAT else ""
     when = "never" if kind == NOTHING else "always"
-    verify = VerifyConfig(when=when, xfeat=weights, budget_ms=UNLIMITED_MS)
+    verify = VerifyConfig(when=when, budget_ms=UNLIMITED_MS)
     config = LocalizerConfig(device="cpu", max_speed=max_speed, verify=verify)
     config.sequence.enabled = True
     return Localizer.open(*maps[kind], config)
@@ -107,12 +106,15 @@ def frame_of(item: PosedImage, camera: str, domain: str | None = None) -> Frame:
 
 def localized(
     localizer: Localizer, items: Iterable[PosedImage], domain: str | None = None
-) -> Iterator[Answer]:
-    """Answers to single images. domain: the queries'; None: the chooser's."""
+) -> Iterator[Answer | None]:
+    """Answers to single images; None: nothing is visible. domain: None: the chooser's."""
     single = replace(localizer.config, sequence=SequenceConfig(enabled=False))
     pipeline, camera = Pipeline(localizer.with_config(single)), localizer.only_camera()
     for item in items:
-        yield pipeline.process(frame_of(item, camera, domain))
+        try:
+            yield pipeline.process(frame_of(item, camera, domain))
+        except BlindError:
+            yield None
 
 
 def queries(localizer: Localizer, items: Iterable[PosedImage]) -> Iterator[Query]:
@@ -131,5 +133,6 @@ def tracked(
     for query, stamp_ns, odom_from_base in steps:
         moment = replace(query, frame=replace(query.frame, stamp_ns=stamp_ns))
         odometry = None if odom_from_base is None else Reading(odom_from_base, 0.0, 0)
-        tracker.update(moment, odometry, config)
-        yield tracker.answer(moment, localizer.answer(moment), config)
+        answer = localizer.answer(moment)
+        tracker.update(moment, answer.candidates, odometry, config)
+        yield tracker.answer(moment, answer, config)

@@ -37,10 +37,6 @@ SHIPPED = Path(__file__).parents[2] / "models"
 QUERIES = {"day_left": ("day_right", "night_right"), "day_right": ("night_right",)}  # by map
 TOLERANCE = 2  # frames
 FIRST = 5  # candidates of recall@5
-SETTINGS = {  # of the localizer, over the defaults
-    "": {"candidates": 3},
-    ", fine_shift 2 of 10": {"fine_shift": 2, "candidates": 10},
-}
 PERIOD_NS = 200_000_000  # 5 Hz
 START_NS = 1_000_000_000
 BASE_FROM_CAMERA = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
@@ -87,8 +83,11 @@ def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
 def node_recalls(
     model: Model, directory: Path, data: Path, map_drive: str
 ) -> dict[str, list[Recalls]]:
-    """R@1 of the running node and R@5 of its candidates, by settings, per drive of queries."""
-    found: dict[str, list[Recalls]] = {name: [] for name in SETTINGS}
+    """R@1 of the running node and R@5 of its candidates, by settings, per drive of queries.
+
+    "": the defaults without keypoints.
+    """
+    found: dict[str, list[Recalls]] = {"": []}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         reference = aligned_dataset(data / map_drive, root / map_drive, domain_of(model, map_drive))
@@ -98,15 +97,12 @@ def node_recalls(
             queries = aligned_dataset(data / name, root / name, domain)
             bag = root / f"{name}_bag"
             dataset_to_bag(queries, bag, show_progress=False)
-            for setting, values in SETTINGS.items():
-                parameters = {f"localizer.{key}": value for key, value in values.items()}
-                parameters["localizer.domain.override"] = domain
-                run = run_node_on_bag(bag, root / "map", directory, 0.0, parameters=parameters)
-                wide = {**values, "candidates": max(FIRST, values["candidates"])}
-                localizer = Localizer(model, place_map, LocalizerConfig(**wide))
-                several = candidates(queries, domain, localizer)
-                first = published(queries, run.poses)
-                found[setting].append({"R@1": recall(first), f"R@{FIRST}": recall(several)})
+            parameters = {"localizer.domain.override": domain}
+            run = run_node_on_bag(bag, root / "map", directory, 0.0, parameters=parameters)
+            localizer = Localizer(model, place_map, LocalizerConfig())
+            several = candidates(queries, domain, localizer)
+            first = published(queries, run.poses)
+            found[""].append({"R@1": recall(first), f"R@{FIRST}": recall(several)})
     return found
 
 

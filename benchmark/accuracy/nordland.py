@@ -8,7 +8,6 @@ ours is trained, tuned or chosen on it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +29,15 @@ from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
-from disam_ros.localization.localizer import Candidate, Localizer
+from disam_ros.localization.answer import Answer
+from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import Model, load_model
 
 DATA = Path("data/nordland_64x32.npz")
 STEP = 3  # one frame in three, of both rides: all of them take the models half an hour
 TOLERANCE = 1  # frames
-DOMAINS = {"town-lite": ("summer_day", "winter_snow"), "daynight-lite": ("day", "day")}
+DOMAINS = {"outdoor": ("summer_day", "winter_snow")}
 
 
 def measure(data: Path = DATA) -> dict:
@@ -71,22 +71,23 @@ def read(data: Path) -> tuple[np.ndarray, np.ndarray]:
 def model_recalls(
     model: Model, summer: np.ndarray, winter: np.ndarray, map_domain: str, domain: str
 ) -> Recalls:
-    """R@1 at the default settings and R@5 of as many candidates."""
+    """R@1 and R@5 of the candidates at the default settings."""
     with tempfile.TemporaryDirectory() as scratch:
         reference = source(summer, map_domain)
         place_map = build_map(reference, model, Path(scratch) / "map", EVERY_IMAGE)
-        localizer = Localizer(model, place_map, LocalizerConfig(candidates=FIRST))
+        localizer = Localizer(model, place_map, LocalizerConfig())
         queries = source(winter, domain).images
-        several = [found.candidates for found in localized(localizer, queries, domain)]
-    first = [[default_answer(candidates).record.id] for candidates in several]
-    frames = [[c.record.id for c in candidates] for candidates in several]
+        answers = list(localized(localizer, queries, domain))
+    frames = [first_frames(answer) for answer in answers]
+    first = [found[:1] for found in frames]
     return {"R@1": recall(first, TOLERANCE), f"R@{FIRST}": recall(frames, TOLERANCE)}
 
 
-def default_answer(candidates: Sequence[Candidate]) -> Candidate:
-    """What the localizer answers with its default number of candidates, given more of them."""
-    coarse = sorted(candidates, key=lambda c: -c.coarse_score)
-    return max(coarse[: LocalizerConfig().candidates], key=lambda c: c.fine_score)
+def first_frames(answer: Answer | None) -> list[float]:
+    """Frames of the first candidates [FIRST]; infinite for an image that shows nothing."""
+    if answer is None:
+        return [np.inf] * FIRST
+    return [float(candidate.record.id) for candidate in answer.candidates[:FIRST]]
 
 
 def source(images: np.ndarray, domain: str) -> ImageSource:

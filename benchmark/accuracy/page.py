@@ -8,36 +8,37 @@ from pathlib import Path
 
 from benchmark.pages import Page
 
-NO_RIVALS = ("disam_ros", "town-lite", "daynight-lite", "chance", "nearest map image")
-OURS = {
-    "one image": "each image alone/–",
-    "sequence": "sequence, no odometry/–",
-    "sequence, odometry": "sequence, odometry/–",
-}
+NO_RIVALS = ("disam_ros", "outdoor", "chance", "nearest map image")
+OURS = ("disam_ros", "outdoor")  # rows of the running node and of the shipped model
 
 
-def headline(figures: Mapping[str, dict]) -> dict:
-    """Recall@1 by ride: ours by its inputs, the best rival's name and its recall."""
-    if not {"town", "gardens_point", "nordland", "sequences"} <= set(figures):
-        return {"headline": []}
-    results = {name: section["results"] for name, section in figures.items()}
-    recalls = {
-        f"town, {condition}": {m: f["recall"]["R@1"] for m, f in methods.items()}
-        for condition, methods in results["town"]["conditions"].items()
-    }
-    for method, pairs in results["gardens_point"]["methods"].items():
+def derive(figures: Mapping[str, dict]) -> dict:
+    """Further values of the page: its headline, and the sections measured with an old version."""
+    old = {name: section["version"] for name, section in figures.items() if "version" in section}
+    return {"headline": headline(figures), "old": old}
+
+
+def headline(figures: Mapping[str, dict]) -> list[dict]:
+    """Recall@1 of one image by ride: ours, the best rival's name and its recall.
+
+    Sections that are missing or of an old version are left out.
+    """
+    results = {n: section["results"] for n, section in figures.items() if "version" not in section}
+    recalls: dict[str, dict[str, float]] = {}
+    for condition, methods in results.get("town", {}).get("conditions", {}).items():
+        recalls[f"town, {condition}"] = {m: f["recall"]["R@1"] for m, f in methods.items()}
+    for method, pairs in results.get("gardens_point", {}).get("methods", {}).items():
         for pair, found in pairs.items():
             recalls.setdefault(f"Gardens Point, {pair}", {})[method] = found["R@1"]
-    nordland = results["nordland"]["methods"]
-    recalls["Nordland, summer → winter"] = {m: found["R@1"] for m, found in nordland.items()}
+    for method, found in results.get("nordland", {}).get("methods", {}).items():
+        recalls.setdefault("Nordland, summer → winter", {})[method] = found["R@1"]
     rows = []
     for ride, methods in recalls.items():
         rivals = {m: share for m, share in methods.items() if not m.startswith(NO_RIVALS)}
         rival = max(rivals, key=rivals.__getitem__)
-        measured = results["sequences"]["rides"][ride]
-        ours = {name: measured[row]["right"] for name, row in OURS.items()}
+        ours = next(share for m, share in methods.items() if m.startswith(OURS))
         rows.append({"ride": ride, "ours": ours, "rival": rival, "share": rivals[rival]})
-    return {"headline": rows}
+    return rows
 
 
 PAGE = Page(
@@ -47,6 +48,7 @@ PAGE = Page(
         "gardens_point",
         "nordland",
         "sequences",
+        "kitti",
         "trust",
         "companions",
         "ablation",
@@ -55,5 +57,5 @@ PAGE = Page(
         "year",
     ),
     trained={"ablation": Path("runs/ablation"), "companions": Path("runs/companions")},
-    derive=headline,
+    derive=derive,
 )

@@ -55,8 +55,8 @@ def town(
 
 
 def gardens(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
-    """Gardens Point, daynight-lite."""
-    directory = gardens_point.SHIPPED / "daynight-lite"
+    """Gardens Point."""
+    directory = gardens_point.SHIPPED / "outdoor"
     model = load_model(directory)
     for map_drive, names in gardens_point.QUERIES.items():
         domain = gardens_point.domain_of(model, map_drive)
@@ -74,9 +74,9 @@ def gardens(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
 
 
 def train(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
-    """Nordland, town-lite."""
+    """Nordland."""
     summer, winter = nordland.read(nordland.DATA)
-    there, here = nordland.DOMAINS["town-lite"]
+    there, here = nordland.DOMAINS["outdoor"]
     source = _without_intrinsics(nordland.source(summer, there))
     maps = maps_of(source, MODEL, scratch / "nordland", (NOTHING, SIFT))
     items = list(nordland.source(winter, here).images)

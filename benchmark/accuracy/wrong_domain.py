@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recall with the encoders of a wrong domain: every domain of town-lite on every town condition.
+"""Recall with the encoders of a wrong domain: every domain on every town condition.
 
 Offline, on the demo's summer map. The town is for testing only: nothing is trained, tuned or chosen
 on it.

@@ -47,11 +47,15 @@ PLACES = (
     Place("0° 37° E", 0, 37, 20, 0, (0.25, 0.4, 0.15, 0.03, 0.17), (0.25, 0.4, 0.15, 0.03, 0.17)),
     Place("34° S 151° E", -34, 151, 18, 5, (0.45, 0.3, 0.1, 0.02, 0.13), (0.4, 0.3, 0.1, 0, 0.2)),
 )
-RULES = {name: domain for name, domain in load_rules().items() if domain.view == "ground"}
+RULES = {
+    name: domain
+    for name, domain in load_rules().items()
+    if domain.view == "ground" and name != "any"
+}
 PACKAGED = "all packaged domains"
 MODELS = {
-    "town-lite": ("summer_day", "winter_snow", "autumn_rain", "night"),
-    "daynight-lite": ("day", "night"),
+    "outdoor": ("summer_day", "winter_snow", "autumn_rain", "night"),
+    "day and night": ("day", "night"),
     PACKAGED: tuple(RULES),
 }
 
@@ -115,7 +119,7 @@ def accepted(model: str, moment: Moment) -> tuple[set[str], set[str]]:
     """Names of a model's domains that an observer would give, and those true but less specific."""
     if model == PACKAGED:
         return _true_domains(moment)
-    names = _by_day(moment) if model == "town-lite" else {"day"}
+    names = _by_day(moment) if model == "outdoor" else {"day"}
     if moment.sun < DARK:
         names = {"night"}
     elif moment.sun < SUNRISE:

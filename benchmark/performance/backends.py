@@ -33,7 +33,7 @@ from disam_ros.models.networks import PRESETS, build_encoder
 Run = Callable[[], Sequence[Tensor]]
 Times = list[tuple[float, float]]  # seconds by the clock and of CPU time
 
-MODEL = Path(__file__).parents[2] / "models" / "town-lite"
+MODEL = Path(__file__).parents[2] / "models" / "outdoor"
 BURST, WARM_UP = 5, 2  # calls that are timed in one turn, after calls that are not
 MOBILE, FULL = "two mobile encoders", "one full encoder, untrained"
 ROUNDS = {MOBILE: 20, FULL: 6}

@@ -29,7 +29,7 @@ IMAGES = 240
 SIZE = (640, 480)
 ROUNDS = 3
 PROBED = 32  # images that the parts are timed on
-CONFIG = MapBuilderConfig(keyframe_distance=0.0)
+CONFIG = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
 
 
 def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict:

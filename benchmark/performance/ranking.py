@@ -40,7 +40,7 @@ GRIDS = (
 )
 NORDLAND = Path("data/nordland_64x32.npz")
 NORDLAND_STRIDE, TOLERANCE = 3, 1  # frames: every third; right if so near
-WEBCAMS, WEBCAM_MODEL = "webcams:data/dnim/test", Path("models/daynight-lite")
+WEBCAMS, WEBCAM_MODEL = "webcams:data/dnim/test", Path("models/outdoor")
 WEBCAM_IMAGES = 12  # of a camera, by day and by night, cut into 16 tiles each
 OFFSETS = {"dnim": 0.0, "dnim offset": 0.15}  # of queries' tiles, fraction of a tile
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coarse search in maps of a thousand to a million images, and opening one of 100 000.
 
-Descriptors are synthetic (synthetic_map.py): town-lite's on the season town and on Nordland, in the
-512 principal coordinates of both maps, give the statistics. Every figure of an index is taken in a
-fresh process that opens its file.
+Descriptors are synthetic (synthetic_map.py): the shipped model's on the season town and on
+Nordland, in the 512 principal coordinates of both maps, give the statistics. Every figure of an
+index is taken in a fresh process that opens its file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from demo.drives import MODEL
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.compression import LEVELS, MARGIN, Projection, learn_projection
-from disam_ros.mapping.index import CellIndex, FlatIndex, PlaceIndex, write_cells
+from disam_ros.mapping.index import CHUNK, CellIndex, FlatIndex, PlaceIndex, write_cells
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 
@@ -204,7 +204,7 @@ def _search(
     else:
         index = FlatIndex(codes, projection)
     opened = time.perf_counter() - start
-    times, found = {}, []
+    times, found, queries = {}, [], queries[:, None]  # of one descriptor each
     for threads in (1, 2):
         faiss.omp_set_num_threads(threads)
         rows = [index.search(query, BEST)[0] for query in queries]  # also brings pages in
@@ -234,17 +234,19 @@ def _discs(folder: Path, projection: Projection, queries: np.ndarray) -> dict:
     index = PlaceIndex(codes, projection, positions)
     made, tree = time.perf_counter() - start, (resident("VmRSS") - before) / 2**20
     centres = positions[np.random.default_rng(0).integers(0, len(codes), len(queries)), :2]
-    pairs = list(zip(queries, centres, strict=True))
+    pairs = list(zip(queries[:, None], centres, strict=True))
     faiss.omp_set_num_threads(2)
-    index.search(queries[0], BEST, *centres[0], RADIUS)
+    index.search(queries[:1], BEST, *centres[0], RADIUS)
     ms = milliseconds([lambda q=q, c=c: index.search(q, BEST, *c, RADIUS) for q, c in pairs])
     inside = [len(index._tree.query_ball_point(c, RADIUS)) for c in centres]
-    flat = FlatIndex(codes, projection)
+    flat = faiss.IndexFlatIP(codes.shape[1])
+    for start in range(0, len(codes), CHUNK):
+        flat.add(projection.decode(codes[start : start + CHUNK]))
 
     def filtered(query: np.ndarray, centre: np.ndarray) -> np.ndarray:
         selected = faiss.IDSelectorBatch(index._tree.query_ball_point(centre, RADIUS))
         parameters = faiss.SearchParameters(sel=selected)
-        return flat._index.search(query[None], BEST, params=parameters)[1][0]
+        return flat.search(query, BEST, params=parameters)[1][0]
 
     for query, centre in pairs[:3]:  # both must find the same
         if set(filtered(query, centre)) != set(index.search(query, BEST, *centre, RADIUS)[0]):

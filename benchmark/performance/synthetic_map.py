@@ -190,7 +190,7 @@ def noise_map(
         return coarse / np.linalg.norm(coarse), rng.standard_normal(sizes["fine"], np.float32)
 
     kept = [draw() for _ in range(distinct or 0)]
-    writer = MapWriter(directory, header, sizes, "noise")
+    writer = MapWriter(directory, header, shapes, "noise")
     for index in range(images):
         coarse, fine = kept[index % len(kept)] if kept else draw()
         place = np.array([index % ROUTE, 20.0 * (index // ROUTE), 1.5])

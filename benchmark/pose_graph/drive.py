@@ -48,7 +48,7 @@ def load_drive() -> EncodedDrive:
     if not (KEPT / "drive" / "dataset.json").exists():
         write_drive(DRIVE, KEPT / "drive")
     if not (KEPT / "map").exists():
-        config = MapBuilderConfig(keyframe_distance=MAP_SPACING)
+        config = MapBuilderConfig(keypoints=0, keyframe_distance=MAP_SPACING)
         build_map(open_dataset(REFERENCE), load_model(MODEL), KEPT / "map", config)
     drive, place_map = Dataset(KEPT / "drive"), PlaceMap(KEPT / "map")
     if not (KEPT / "encoded.npz").exists():
@@ -81,7 +81,7 @@ def _encode(drive: Dataset) -> None:
     np.savez(
         KEPT / "encoded.npz",
         coarse=np.stack([query.coarse for query in queries]),
-        fine=np.stack([query.fine.numpy().ravel() for query in queries]).astype(np.float16),
+        fine=np.stack([query.fine.numpy() for query in queries]).astype(np.float16),
         ids=np.array([candidate.record.id for candidate in best]),
         scores=np.array([candidate.fine_score for candidate in best]),
     )

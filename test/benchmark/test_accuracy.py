@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
-from benchmark.accuracy import ablation, gardens_point, nordland
+from benchmark.accuracy import ablation, gardens_point, kitti, nordland
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DatasetError
-from disam_ros.localization.localizer import Candidate
+from disam_ros.geometry import Transform
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.networks import NetworkConfig
 from training.recipes import load_config
@@ -56,6 +56,17 @@ def test_missing_nordland_data_is_named(tmp_path):
         nordland.measure(tmp_path / "rides.npz")
 
 
+def test_missing_kitti_data_is_named(tmp_path):
+    with pytest.raises(DatasetError, match="sequences"):
+        kitti.measure(tmp_path)
+
+
+def test_kittis_odometry_drifts_by_one_percent_of_the_way():
+    truth = [Transform.from_xyz_rpy([2.0 * k, 1.0, 0.0, 0.0, 0.0, 0.0]) for k in range(11)]
+    moved = kitti.drifting(truth)[-1]
+    assert moved.translation == pytest.approx([20.2, 0.0, 0.0])
+
+
 def test_one_nordland_frame_in_three_is_taken_of_both_rides(tmp_path):
     ride = np.arange(7, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(5, 2)
     np.savez(tmp_path / "rides.npz", summer=ride, winter=ride + 100)
@@ -71,12 +82,6 @@ def test_a_model_finds_every_frame_of_the_ride_it_has_mapped(tmp_path, pictures)
     ride = np.stack(pictures)
     found = nordland.model_recalls(load_model(tmp_path / "model"), ride, ride, "day", "day")
     assert found == {"R@1": 1.0, "R@5": 1.0}
-
-
-def test_the_default_answer_is_the_best_of_the_first_coarse_candidates():
-    scores = [(0.5, 0.1), (0.9, 0.2), (0.4, 0.9), (0.8, 0.6), (0.7, 0.3)]
-    candidates = [Candidate(None, coarse, fine) for coarse, fine in scores]
-    assert nordland.default_answer(candidates).fine_score == 0.6
 
 
 def test_every_shipped_model_names_its_origin_and_the_models_page_its_commit():

@@ -112,7 +112,7 @@ def test_an_observer_accepts_at_least_one_domain_and_only_the_models_own(moment)
 
 @given(moments)
 def test_in_the_dark_only_night_is_accepted_and_in_the_sun_never(moment):
-    for model in ("town-lite", "daynight-lite"):
+    for model in ("outdoor", "day and night"):
         names, _ = observer.accepted(model, moment)
         assert (names == {"night"}) == (moment.sun < observer.DARK)
         assert ("night" in names) == (moment.sun < observer.SUNRISE)
@@ -130,7 +130,7 @@ def test_in_the_dark_only_night_is_accepted_and_in_the_sun_never(moment):
     ],
 )
 def test_the_ground_decides_and_then_the_leaves(month, word, names):
-    assert observer.accepted("town-lite", observer.Moment("", 30.0, True, month, word)) == (
+    assert observer.accepted("outdoor", observer.Moment("", 30.0, True, month, word)) == (
         names,
         set(),
     )

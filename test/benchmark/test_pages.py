@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.accuracy.page import PAGE as ACCURACY
-from benchmark.accuracy.page import headline
+from benchmark.accuracy.page import derive, headline
 from benchmark.pages import Page, best, verdict
 from benchmark.performance.page import PAGE as PERFORMANCE
 from disam_ros.errors import DatasetError
@@ -103,9 +103,18 @@ def test_a_verdict_says_by_how_much_a_target_is_missed():
 
 def test_the_headline_names_the_best_rival_of_every_ride():
     figures = json.loads((ROOT / ACCURACY.figures).read_text())
-    rows = headline(figures)["headline"]
-    assert len(rows) == 6
-    for row in rows[:2]:
-        methods = figures["town"]["results"]["conditions"][row["ride"].removeprefix("town, ")]
-        better = {m for m, f in methods.items() if f["recall"]["R@1"] > row["share"]}
-        assert row["rival"] in methods and better <= {"disam_ros", "nearest map image"}
+    rows = headline(figures)
+    methods = figures["gardens_point"]["results"]["methods"]
+    gardens = [row for row in rows if row["ride"].startswith("Gardens Point")]
+    assert len(gardens) == 3
+    for row in gardens:
+        recalls = {m: f[row["ride"].split(", ")[1]]["R@1"] for m, f in methods.items()}
+        assert recalls[row["rival"]] == row["share"]
+        assert {m for m, recall in recalls.items() if recall > row["share"]} <= {"outdoor"}
+
+
+def test_the_headline_leaves_out_sections_of_an_old_version():
+    figures = json.loads((ROOT / ACCURACY.figures).read_text())
+    old = {name: {**section, "version": "0.1"} for name, section in figures.items()}
+    assert headline(old) == []
+    assert derive(old)["old"] == dict.fromkeys(figures, "0.1")

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inliers of right and wrong places, and the models of features/inlier_evidence.py fitted to them.
+
+    python -m benchmark.accuracy.inliers DATA [KIND ...]
+
+with KIND of sift, orb, xfeat, aliked, "xfeat lightglue" and "aliked lightglue" prints a table of
+keypoints per image against recall, inliers, pose errors and time, and the constants of each kind.
+DATA holds KITTI odometry 00 and folders of fixed webcams (`dnim`, `tilde`, `webcams`); the town of
+seed 50 is rendered. None of these is a test drive of docs/accuracy.md, and nothing is learned from
+KITTI: it is for choosing and checking.
+
+A query is compared with images of its place and with the most similar images of other places.
+KITTI: map frames 0.75, 1.5 and 3 m away, the same street on the way back to it, frames 11 m ahead,
+and far ones; depths are triangulated. Webcams: crops of a day image against moved crops of the same
+view by day, dusk and night, and against other cameras; without intrinsics. Town: night, snow and
+rain against summer, with depths.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from time import process_time
+
+import cv2
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from disam_ros import image
+from disam_ros.camera import Camera
+from disam_ros.datasets.formats import kitti_odometry
+from disam_ros.features.inlier_evidence import MIN_REPETITION, fit_errors, fit_ratio
+from disam_ros.features.keypoints import Keypoints
+from disam_ros.features.local_features import open_features
+from disam_ros.features.matching import LearnedMatcher, NearestNeighbours
+from disam_ros.features.two_view import TwoView, compare
+from disam_ros.geometry import Transform
+from disam_ros.mapping.keypoints import KeypointHeader, fill_depths, keypoints_of
+from disam_ros.mapping.repetition import APART, QUANTILE, SIMILAR
+from disam_ros.synthetic import DriveConfig, simulate_drive
+from disam_ros.uncertainty import offset
+
+COUNTS = (512, 1024, 2048)  # keypoints of an image
+CHOSEN = 1024  # whose models are printed
+FLOOR_M = 0.05  # map poses are seldom better, which a drive cannot show of itself
+MAX_ERROR = 10.0  # metres, of a pose that counts
+CHECKED = "KITTI"  # the set that nothing is learned from
+TOWN = {"night": 1, "winter_snow": 2, "autumn_rain": 4}  # seeds of the drives
+
+
+@dataclass(eq=False)
+class View:
+    """An image of a place: pose and camera, None where they are unknown; around: images that its
+    keypoints are triangulated with; depth: its depth map."""
+
+    pixels: np.ndarray
+    place: np.ndarray  # position, or number of the webcam far from all others [m]
+    pose: Transform | None = None
+    camera: Camera | None = None
+    depth: np.ndarray | None = None
+    around: tuple[View, ...] = ()
+
+    @cached_property
+    def signature(self) -> np.ndarray:
+        """Local contrast of a small copy, to find similar images."""
+        grey = cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, (32, 16), interpolation=cv2.INTER_AREA).astype(float)
+        small -= cv2.blur(small, (7, 7))
+        small /= np.sqrt(cv2.blur(small**2, (7, 7))) + 4.0
+        return small.ravel() / np.linalg.norm(small)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A query of a set under a condition with images of its place and of others."""
+
+    condition: str
+    query: View
+    right: tuple[View, ...]
+    wrong: tuple[View, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What was found: inliers at the right and wrong places, pose errors with PnP's covariance and
+    inliers, and milliseconds of a pair."""
+
+    condition: str
+    right: list[int]
+    wrong: list[int]
+    errors: list[tuple[np.ndarray, np.ndarray, int]]
+    milliseconds: float
+
+
+def kitti(data: Path) -> tuple[list[Trial], list[View]]:
+    """Trials of KITTI odometry 00, and a sample of its map."""
+    dataset = kitti_odometry.read(data / "kitti", sequence="00", domain="day", camera_number=0)
+    poses = [record.map_from_camera for record in dataset.records]
+    places = np.array([pose.translation for pose in poses])
+    path = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(places, axis=0), axis=1))]
+    camera = dataset.info.cameras["front"]
+    views: dict[tuple[int, bool], View] = {}
+
+    def view(number: int, mapped: bool = True) -> View:
+        if (number, mapped) not in views:
+            pixels = image.read(dataset.directory / dataset.records[number].source)
+            near = [at(number, gap) for gap in (-4, -2, -1, 1, 2, 4)] if mapped else []
+            around = tuple(view(other, False) for other in near if other != number)
+            pose, place = poses[number], places[number]
+            views[number, mapped] = View(pixels, place, pose, camera, around=around)
+        return views[number, mapped]
+
+    def at(number: int, metres: float) -> int:
+        return int(np.abs(path - (path[number] + metres)).argmin())
+
+    sample = [view(number) for number in range(0, 1560, 36)]
+    trials = []
+    for number in range(30, 1560, 34):
+        query = view(number, False)
+        right = tuple(view(at(number, gap)) for gap in (0.75, -1.5, 3.0))
+        ahead = view(at(number, 11.5))
+        trials.append(Trial("street", query, right, (*similar(query, sample), ahead)))
+    for number in range(1566, 1640, 6):
+        query = view(number, False)
+        nearest = 100 + int(np.linalg.norm(places[100:230] - places[number], axis=1).argmin())
+        trials.append(Trial("again", query, (view(nearest),), similar(query, sample)))
+    return trials, sample
+
+
+def webcams(data: Path) -> tuple[list[Trial], list[View]]:
+    """Trials of fixed webcams: moved crops by day, dusk and night; their crops by day."""
+    rng, queries, sample = np.random.default_rng(0), [], []
+    folders = sorted([*data.glob("dnim/*/*"), *data.glob("tilde/*"), *data.glob("webcams/*")])
+    for folder in folders:
+        files = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))
+        files = [files[i] for i in rng.choice(len(files), min(24, len(files)), replace=False)]
+        files.sort(key=lambda path: cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).mean())
+        if len(files) < 8:
+            continue
+        place = np.array([1e3 * len(sample), 0.0, 0.0])
+        sample.append(View(_crop(image.read(files[int(0.8 * len(files))]), 0.5, 0.5), place))
+        for condition, share in zip(
+            ("night", "night", "dusk", "dusk", "day"), _SHARES, strict=True
+        ):
+            pixels = image.read(files[int(share * len(files))])
+            queries.append((condition, View(_crop(pixels, *rng.random(2)), place), sample[-1]))
+    trials = [Trial(name, q, (known,), similar(q, sample)) for name, q, known in queries]
+    return trials, sample
+
+
+_SHARES = (0.0, 0.1, 0.35, 0.5, 0.9)  # of the images, by rising brightness
+
+
+def _crop(pixels: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Four fifths of an image, moved from one edge (0) to the other (1)."""
+    height, width = (int(0.8 * size) for size in pixels.shape[:2])
+    top, left = int(y * (pixels.shape[0] - height)), int(x * (pixels.shape[1] - width))
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+def town(_: Path) -> tuple[list[Trial], list[View]]:
+    """Trials of the rendered town of seed 50: other conditions against summer."""
+    steady = {"lateral_m": 0.1, "yaw_deg": 0.5}
+    summer = DriveConfig("summer_day", 50, spacing_m=1.0, length_m=260.0, depth=True, **steady)
+    sample, trials = list(_rendered(summer)), []
+    for condition, seed in TOWN.items():
+        config = DriveConfig(condition, 50, drive_seed=seed, rate_hz=0.8, length_m=260.0)
+        for query in _rendered(config):
+            gaps = np.array([np.linalg.norm(known.place - query.place) for known in sample])
+            if gaps.min() < 2.0:
+                near = (int(gaps.argmin()), int(np.where(gaps > 2.5, gaps, np.inf).argmin()))
+                right, ahead = tuple(sample[i] for i in near), sample[_first(gaps > 10.5, near[0])]
+                trials.append(Trial(condition, query, right, (*similar(query, sample), ahead)))
+    return trials, sample[::5]
+
+
+def _first(good: np.ndarray, after: int) -> int:
+    """The first good index after one, cyclically."""
+    return int((after + 1 + np.roll(good, -after - 1).argmax()) % len(good))
+
+
+def _rendered(config: DriveConfig) -> Iterator[View]:
+    drive = simulate_drive(config)
+    for frame in drive:
+        pose = frame.map_from_camera
+        yield View(frame.image, pose.translation, pose, drive.camera, frame.depth)
+
+
+def similar(query: View, sample: list[View]) -> tuple[View, ...]:
+    """The most similar images of other places."""
+    others = [view for view in sample if np.linalg.norm(view.place - query.place) > APART]
+    gaps = cdist([query.signature], [view.signature for view in others])[0]
+    return tuple(others[i] for i in np.argsort(gaps)[:SIMILAR])
+
+
+class Matching:
+    """Local features with a matcher, "KIND" or "KIND lightglue"; keypoints are kept."""
+
+    def __init__(self, name: str) -> None:
+        self.kind = name.split()[0]
+        self.features = open_features(self.kind)
+        self.matcher = LearnedMatcher(name.split()[0]) if " " in name else NearestNeighbours(name)
+        self._found: dict[int, Keypoints] = {}
+        self.milliseconds: list[float] = []
+
+    def keypoints(self, view: View, count: int) -> Keypoints:
+        """The strongest keypoints of an image, with depths where they can be had."""
+        if id(view) not in self._found:
+            start = process_time()
+            found = self.features.extract(view.pixels, max(COUNTS))
+            self.milliseconds.append(1e3 * (process_time() - start))
+            self._found[id(view)] = found.seen_by(view.camera, view.pixels)
+        found = self._found[id(view)]
+        return found[np.arange(min(count, len(found)))]
+
+    def known(self, view: View, count: int) -> Keypoints:
+        """The same with depths."""
+        found = self.keypoints(view, count)
+        if view.depth is not None:
+            x, y = np.clip(
+                np.rint(found.pixels).T.astype(int), 0, [[v - 1] for v in view.depth.shape[::-1]]
+            )
+            depths = view.depth[y, x].astype(float)
+        elif view.around and view.camera is not None:
+            depths = self._triangulated(view, count)
+        else:
+            return found
+        with np.errstate(divide="ignore"):
+            inverse = 1.0 / depths
+        return replace(
+            found, inverse_depths=inverse, precisions=np.where(np.isnan(depths), 0.0, np.inf)
+        )
+
+    def _triangulated(self, view: View, count: int) -> np.ndarray:
+        """Depths as a map has them."""
+        images = [*view.around, view]
+        table = np.zeros(len(images), KeypointHeader(self.kind, count).row_type)
+        table["depths"] = np.nan
+        for row, each in zip(table, images, strict=True):
+            found = self.keypoints(each, count)
+            size = row["count"] = len(found)
+            row["pixels"][:size], row["descriptors"][:size] = found.pixels, found.descriptors
+        poses = np.array([[*v.pose.translation, *v.pose.quaternion] for v in images])
+        fill_depths(table, np.arange(len(images)), self.kind, poses, view.camera)
+        return keypoints_of(table[-1], view.camera).depths
+
+    def outcome(self, trial: Trial, count: int) -> Outcome:
+        """Compare a query with all its images."""
+        query = self.keypoints(trial.query, count)
+        start = process_time()
+        spent, counts, errors = 0.0, ([], []), []
+        for which, views in zip(counts, (trial.right, trial.wrong), strict=True):
+            for view in views:
+                known = self.known(view, count)
+                start = process_time()
+                found = compare(self.matcher, query, known)
+                spent += process_time() - start
+                which.append(found.inliers)
+                if which is counts[0] and trial.condition != "again":
+                    errors += _error(found, trial.query, view)
+        pairs = len(trial.right) + len(trial.wrong)
+        return Outcome(trial.condition, counts[0], counts[1], errors, 1e3 * spent / pairs)
+
+    def repetition(self, sample: list[View], count: int) -> float:
+        """As a map measures it (mapping/repetition.py), by nearest neighbours."""
+        matcher = NearestNeighbours(self.kind)
+        most = [
+            max(
+                compare(matcher, self.keypoints(view, count), self.known(other, count)).inliers
+                for other in similar(view, sample)
+            )
+            for view in sample
+        ]
+        return float(np.quantile(most, QUANTILE))
+
+
+def _error(found: TwoView, query: View, known: View) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    if found.there_from_here is None:
+        return []
+    true = known.pose.inverse() @ query.pose
+    error = offset(true, found.there_from_here.pose)
+    close = np.linalg.norm(error[:3]) <= MAX_ERROR
+    return [(error, found.there_from_here.covariance, found.inliers)] if close else []
+
+
+SETS: dict[str, Callable[[Path], tuple[list[Trial], list[View]]]] = {
+    "KITTI": kitti,
+    "webcams": webcams,
+    "town": town,
+}
+
+
+def main(data: Path, kinds: list[str]) -> None:
+    """Print the table and the models."""
+    sets = {name: load(data) for name, load in SETS.items()}
+    print("| set, condition | keypoints | right first | right | wrong, 95 % | error [m] | ms |")
+    print("|---|---|---|---|---|---|---|")
+    for kind in kinds:
+        matching, found = Matching(kind), {}
+        for name, (trials, _) in sets.items():
+            for count in COUNTS:
+                found[name, count] = [matching.outcome(trial, count) for trial in trials]
+                _print_rows(f"{kind}: {name}", count, found[name, count])
+        _print_model(kind, {name: found[name, CHOSEN] for name in sets}, matching, sets)
+
+
+def _print_rows(name: str, count: int, outcomes: list[Outcome]) -> None:
+    by_condition = defaultdict(list)
+    for outcome in outcomes:
+        by_condition[outcome.condition].append(outcome)
+    for condition, some in by_condition.items():
+        first = np.mean([max(o.right) > max(o.wrong) for o in some])
+        right = np.median([max(o.right) for o in some])
+        wrong = np.quantile([max(o.wrong) for o in some], 0.95)
+        metres = [np.linalg.norm(error[:3]) for o in some for error, _, _ in o.errors]
+        error = f"{np.median(metres):.3f}" if metres else "–"
+        spent = np.median([o.milliseconds for o in some])
+        print(
+            f"| {name}, {condition} | {count} | {100 * first:.0f} | {right:.0f} | {wrong:.0f} "
+            f"| {error} | {spent:.1f} |"
+        )
+
+
+def _print_model(
+    kind: str, found: dict[str, list[Outcome]], matching: Matching, sets: dict
+) -> None:
+    """Fit the models to all sets."""
+    lead: tuple[list, list] = ([], [])
+    alone: tuple[list, list] = ([], [])
+    images, errors, repetitions = 0, [], []
+    for name, outcomes in found.items():
+        if name == CHECKED:
+            continue
+        repetitions.append(max(MIN_REPETITION, matching.repetition(sets[name][1], CHOSEN)))
+        images += len(outcomes)
+        for outcome in outcomes:
+            errors += outcome.errors
+            lead[0].extend((n, max(outcome.wrong)) for n in outcome.right)
+            alone[0].extend((n, repetitions[-1]) for n in outcome.right)
+            for i, n in enumerate(outcome.wrong):
+                others = [*outcome.right, *outcome.wrong[:i], *outcome.wrong[i + 1 :]]
+                lead[1].append((n, max(others)))
+                alone[1].append((n, repetitions[-1]))
+    for what, (right, wrong) in (("lead", lead), ("alone", alone)):
+        pairs = [tuple(np.array(rows, float).T) for rows in (right, wrong)]
+        print(kind, what, fit_ratio(pairs[0], pairs[1], images))
+    print(kind, "repetition", max(repetitions))
+    if errors:
+        whole = [np.stack([row[i] for row in errors]) for i in (0, 1)]
+        inliers = [row[2] for row in errors]
+        print(kind, "scale, floor_m_inliers", fit_errors(whole[0], whole[1], inliers, FLOOR_M))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:] or ["sift", "orb", "xfeat", "xfeat lightglue"])

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real driving on maps of different spacing: KITTI odometry 00, map and queries of one drive.
+
+The map has every 2nd, 4th or 8th image, the queries lie halfway between its images. Frames from
+END on come back to an earlier stretch, where the ground truth of the two passes differs by 0.9 m:
+they are left out. The calibration is learned on the queries of the first half at the middle spacing
+and serves all maps; the figures are those of the second half. Nothing that ships learns from it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise, product
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.accuracy.drives import EVERY_IMAGE, UNLIMITED_MS, frame_of
+from benchmark.accuracy.gardens_point import SHIPPED, domain_of
+from disam_ros import image
+from disam_ros.config import LocalizerConfig, VerifyConfig
+from disam_ros.datasets.formats import kitti_odometry
+from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.evaluation.confidence import consistency
+from disam_ros.geometry import Transform
+from disam_ros.localization.calibrate import calibrate
+from disam_ros.localization.calibration import Calibration
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.odometry import OdometryTrack
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import load_model
+
+DATA = Path("data/kitti")
+MODEL = SHIPPED / "outdoor"
+SEQUENCE, END = "00", 1560  # frames used
+STEPS = (2, 4, 8)  # one map image in so many frames
+MIDDLE = 4  # of the map that the calibration is learned on
+KEYPOINTS = 1024  # SIFT
+DRIFT = 1.01  # odometry's over the true displacement
+WRONG_M = 5.0
+SECOND = 1_000_000_000
+ROWS = {  # odometry, keypoints
+    f"{odometry}, {keypoints}": (odometry == "odometry", keypoints == "keypoints")
+    for keypoints, odometry in product(("no keypoints", "keypoints"), ("no odometry", "odometry"))
+}
+
+
+def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
+    """Figures by spacing and row. Raises DatasetError without the data."""
+    frames = drive(data)
+    model = load_model(model_dir)
+    domain = domain_of(model, "day")
+    config = LocalizerConfig(device="cpu", verify=VerifyConfig("never", UNLIMITED_MS))
+    config.sequence.enabled, config.domain.override = True, domain
+    spacings: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        localizers = {}
+        for step in STEPS:
+            settings = replace(EVERY_IMAGE, keypoints=KEYPOINTS, domain=domain)
+            chosen = part(frames, frames.images[::step])
+            place_map = build_map(chosen, model, Path(scratch) / str(step), settings)
+            localizers[step] = Localizer(model, place_map, config, model_dir)
+        learned = part(frames, [i for k, i in enumerate(frames.images[: END // 2]) if k % MIDDLE])
+        calibration = calibrate(localizers[MIDDLE], [learned])
+        for step, localizer in localizers.items():
+            queries = frames.images[step // 2 :: step]
+            queries = queries[len(queries) // 2 :]
+            spacings[f"{localizer.map.spacing():.1f}"] = {
+                "map_images": len(localizer.map),
+                "queries": len(queries),
+                "rows": {
+                    name: figures(localizer, calibration, queries, *row)
+                    for name, row in ROWS.items()
+                },
+            }
+    return {"model": model.label, "frames": END, "spacings": spacings}
+
+
+def drive(data: Path) -> ImageSource:
+    """The frames used, in order; stamps begin at one second."""
+    found = kitti_odometry.read(data, sequence=SEQUENCE, domain="", camera_number=0)
+    images = [
+        PosedImage(
+            replace(record, stamp_ns=record.stamp_ns + SECOND),
+            partial(image.read, found.directory / record.source),
+        )
+        for record in found.records[:END]
+    ]
+    return ImageSource(images, found.info, found.info.name, len(images))
+
+
+def part(source: ImageSource, images: Sequence[PosedImage]) -> ImageSource:
+    """Some images of a source."""
+    return replace(source, images=images, total=len(images))
+
+
+def figures(
+    localizer: Localizer,
+    calibration: Calibration,
+    queries: Sequence[PosedImage],
+    odometry: bool,
+    keypoints: bool,
+) -> dict[str, float]:
+    """Shares in 0…1, errors of known places [m], NEES over its expectation."""
+    verify = replace(localizer.config.verify, when="always" if keypoints else "never")
+    localizer = localizer.with_config(replace(localizer.config, verify=verify))
+    pipeline, camera = Pipeline(localizer, calibration), localizer.only_camera()
+    mount = localizer.map.header.cameras[camera].base_from_camera
+    truth = [item.record.map_from_camera @ mount.inverse() for item in queries]
+    stamps = np.array([item.record.stamp_ns for item in queries])
+    track = OdometryTrack.of(stamps, drifting(truth), SECOND)
+    known = []
+    for item, true in zip(queries, truth, strict=True):
+        frame = frame_of(item, camera)
+        answer = pipeline.process(frame, track.reading(frame.stamp_ns) if odometry else None)
+        if answer.known:
+            known.append((true, answer.map_from_base, answer.covariance))
+    errors = np.array([np.linalg.norm(a.translation - b.translation) for a, b, _ in known])
+    nees = consistency(*zip(*known, strict=True)) if known else None
+    return {
+        "known": len(known) / len(queries),
+        "wrong": float((errors > WRONG_M).sum() / len(queries)),
+        "median": float(np.median(errors)) if known else float("nan"),
+        "p90": float(np.percentile(errors, 90)) if known else float("nan"),
+        "nees": nees.pose_mean if nees else float("nan"),
+    }
+
+
+def drifting(truth: Sequence[Transform]) -> list[Transform]:
+    """odom_from_base along true poses, with DRIFT in every displacement."""
+    poses = [Transform.identity()]
+    for before, after in pairwise(truth):
+        moved = before.inverse() @ after
+        poses.append(poses[-1] @ Transform(DRIFT * moved.translation, moved.quaternion))
+    return poses
