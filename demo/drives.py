@@ -17,7 +17,7 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 
 HERE = Path(__file__).parent
-DATA, MODEL = HERE / "data", HERE.parent / "models" / "town-lite"
+DATA, MODEL = HERE / "data", HERE.parent / "models" / "outdoor"
 REFERENCE = DATA / "reference"
 CONDITIONS = ("winter_snow", "night")
 BAG_HZ = 2.5  # images a second in the bags
@@ -35,7 +35,7 @@ class Drive:
 
 def make_map(output: Path) -> PlaceMap:
     """Build the map of the summer drive."""
-    config = MapBuilderConfig(keyframe_distance=0.0)
+    config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
     return build_map(open_dataset(REFERENCE), load_model(MODEL), output, config)
 
 

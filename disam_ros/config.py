@@ -14,15 +14,18 @@ from disam_ros.settings import setting
 
 BACKENDS = ("auto", "torch", "onnx")  # runtimes of the encoders (models/backend.py)
 
-LOCAL_FEATURES = ("sift", "orb", "xfeat")  # for geometric verification
+LOCAL_FEATURES = ("auto", "sift", "orb", "xfeat", "aliked")  # for geometric verification
 
 
 @dataclass
 class DescriptorConfig:
     """Descriptors of a map (models/descriptor.py). Part of a map's identity."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "centered": "the map's mean is always subtracted from fine descriptors now"
+    }
     coarse_grid: int = setting(
-        16, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
+        8, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
     )
     coarse_size: int = setting(
         512, "size of a coarse descriptor in the map [bytes]", minimum=1, maximum=4096
@@ -30,15 +33,13 @@ class DescriptorConfig:
     fine_grid: int = setting(
         16, "cells along the longer side that fine features are pooled to", minimum=1, maximum=256
     )
-    centered: bool = setting(
-        False, "subtract each channel's mean before the metric (not in the paper)"
-    )
 
 
 @dataclass
 class MapBuilderConfig:
     """Map building (mapping/builder.py)."""
 
+    REMOVED: ClassVar[dict[str, str]] = {"xfeat": "use pip install 'disam_ros[xfeat]' instead"}
     keyframe_distance: float = setting(
         0.5,
         "distance between keyframes of one camera [m]; 0 keeps all images",
@@ -56,13 +57,13 @@ class MapBuilderConfig:
         "", "domain of all images; empty: as named by the dataset, else chosen by clock and sun"
     )
     keypoints: int = setting(
-        0,
-        "keypoints stored per image for geometric verification, such as 512; 0: none",
-        minimum=0,
-        maximum=4096,
+        1024, "keypoints per image for geometric verification; 0: none", minimum=0, maximum=4096
     )
-    local_features: str = setting("sift", "kind of these local features", choices=LOCAL_FEATURES)
-    xfeat: str = setting("", "ONNX file of XFeat, for local_features: xfeat")
+    local_features: str = setting(
+        "auto",
+        "kind of these; xfeat and aliked need the extra xfeat or lightglue; auto: xfeat, else sift",
+        choices=LOCAL_FEATURES,
+    )
     descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
 
 
@@ -169,6 +170,7 @@ class VerifyConfig:
 
     REMOVED: ClassVar[dict[str, str]] = {
         "points": "as many keypoints as the map has per image are extracted from a query",
+        "xfeat": "use pip install 'disam_ros[xfeat]' instead",
         **dict.fromkeys(
             ("sure", "candidates", "radius"), "it is a constant now (localization/verification.py)"
         ),
@@ -184,13 +186,15 @@ class VerifyConfig:
         minimum=0.0,
         maximum=1e9,
     )
-    xfeat: str = setting("", "ONNX file of XFeat, for a map whose keypoints are XFeat's")
 
 
 @dataclass
 class LocalizerConfig:
     """Localization of images against a map (localization/pipeline.py)."""
 
+    REMOVED: ClassVar[dict[str, str]] = {
+        "fine_shift": "re-ranking always tolerates a shift now (models/similarity.py: Shifts)"
+    }
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     backend: str = setting(
         "auto",
@@ -199,17 +203,10 @@ class LocalizerConfig:
         choices=BACKENDS,
     )
     candidates: int = setting(
-        3,
+        50,
         "map images from the coarse search that are re-ranked by fine similarity (DISAM: N = 3)",
         minimum=1,
         maximum=1000,
-    )
-    fine_shift: int = setting(
-        0,
-        "horizontal shift of the feature map that re-ranking tolerates [cells], half as many "
-        "vertically, as for another lane; use more candidates with it, such as 2 and 10",
-        minimum=0,
-        maximum=8,
     )
     score_threshold: float = setting(
         -1.0,

@@ -57,7 +57,7 @@ def model(tmp_path: Path) -> Model:
 
 @pytest.fixture
 def builder_config() -> MapBuilderConfig:
-    return MapBuilderConfig(batch_size=2, checkpoint_every=3, descriptor=DESCRIPTOR)
+    return MapBuilderConfig(keypoints=0, batch_size=2, checkpoint_every=3, descriptor=DESCRIPTOR)
 
 
 @pytest.fixture

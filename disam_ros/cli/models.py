@@ -34,12 +34,48 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         default=(256, 256),
         help="height and width of the network input [pixels]",
     )
+    network = command(
+        "import-model",
+        import_model_command,
+        "import an ONNX network that maps images to descriptors or feature maps",
+    )
+    network.add_argument(
+        "file", help="ONNX file: images [B, 3, H, W] to a descriptor [B, D] or map [B, C, h, w]"
+    )
+    network.add_argument("--name", required=True, help="name of the model")
+    network.add_argument(
+        "--licence", required=True, help="licence of the weights: SPDX identifier or text"
+    )
+    network.add_argument("--source", default="", help="where the weights are from, such as a URL")
+    network.add_argument(
+        "--input",
+        type=_image_size,
+        required=True,
+        metavar="HxW",
+        help="height and width of the network input [pixels], such as 322x322",
+    )
+    for option, text in (
+        ("--mean", "subtracted from red, green and blue in [0, 1]"),
+        ("--std", "by which red, green and blue are divided then"),
+    ):
+        network.add_argument(
+            option, type=float, nargs=3, required=True, metavar=("R", "G", "B"), help=text
+        )
+    network.add_argument(
+        "--output-name", default="", help="the output to use, if the file has several"
+    )
+    network.add_argument(
+        "--domains",
+        default="any",
+        help="domain names, which share the network; default: one for all conditions",
+    )
     for sub in (create, imported):
         sub.add_argument(
             "--domains",
             required=True,
             help="domain names in the order of the encoders: day,night,…",
         )
+    for sub in (create, imported, network):
         sub.add_argument("--rules", default="", help="YAML file of further domain rules")
         sub.add_argument("--output", required=True, help="model directory to write")
 
@@ -87,6 +123,35 @@ def import_checkpoint_command(arguments: argparse.Namespace) -> None:
     print(f"width {network.width}, {network.encoder_blocks} blocks → {arguments.output}")
 
 
+def import_model_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.models.import_model import import_model
+
+    model = import_model(
+        arguments.file,
+        arguments.output,
+        name=arguments.name,
+        licence=arguments.licence,
+        image_size=arguments.input,
+        mean=tuple(arguments.mean),
+        std=tuple(arguments.std),
+        domains=_domains(arguments),
+        source=arguments.source,
+        output_name=arguments.output_name,
+    )
+    use = {True: "allows commercial use", False: "FORBIDS COMMERCIAL USE"}
+    allowed = use.get(model.training["commercial_use"], "not recognized: read what it allows")
+    print(f"licence {arguments.licence}: {allowed}")
+    print(f"{model.label} → {arguments.output}")
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    """Height and width of "HxW"."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text}'")
+    return int(height), int(width)
+
+
 def export_command(arguments: argparse.Namespace) -> None:
     from disam_ros.models.backend import EXPORT_FOLDER
     from disam_ros.models.export import export_onnx
@@ -117,8 +182,10 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     found = calibrate(localizer, drives)
     path = save_calibration(found, arguments.model)
     print(
-        f"log likelihood ratio {found.intercept:.2f} + {found.slope:.2f} z, at most "
+        f"log likelihood ratio {found.intercept:.2f} + {found.slope:.2f} z_fine + "
+        f"{found.coarse:.2f} z_coarse, at most "
         f"{found.high:.2f}; errors of correct answers (1 sigma): {found.horizontal:.2f} m "
         f"horizontal, {found.vertical:.2f} m vertical, {found.tilt:.2f}° tilt, {found.yaw:.2f}° "
-        f"yaw → {path}"
+        f"yaw, {found.along:.2f} of the map's spacing along the track; of their own: "
+        f"{', '.join(found.domains) or 'no domains'} → {path}"
     )

@@ -306,7 +306,7 @@ def test_polar_pictures_map_like_any_others(tmp_path):
     write_aerial_dataset(tiles, poses, tmp_path / "set", config)
     domains = [Domain("day"), Domain("aerial", view="aerial")]
     save_model(create_model(NETWORK, domains), tmp_path / "model")
-    settings = MapBuilderConfig(descriptor=DESCRIPTOR, keyframe_distance=0.0)
+    settings = MapBuilderConfig(keypoints=0, descriptor=DESCRIPTOR, keyframe_distance=0.0)
     source, model = open_dataset(tmp_path / "set"), load_model(tmp_path / "model")
     place_map = build_map(source, model, tmp_path / "map", settings, show_progress=False)
     assert len(place_map) == 6

@@ -52,7 +52,7 @@ def localizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("town")
     model = save_tiny_model(folder / "model")
     source = route([lambda i=i: texture(i % PERIOD) for i in range(COUNT)], "map")
-    config = MapBuilderConfig(keyframe_distance=0.0, descriptor=DESCRIPTOR)
+    config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, descriptor=DESCRIPTOR)
     place_map = build_map(source, model, folder / "map", config, show_progress=False)
     settings = LocalizerConfig("cpu", domain=DomainConfig(override="day"))
     with pytest.MonkeyPatch.context() as patch:  # an untrained model hardly discriminates

@@ -50,7 +50,7 @@ def source(tmp_path_factory):
 def localizer(source, tmp_path_factory):
     directory = tmp_path_factory.mktemp("map")
     model = save_tiny_model(directory / "model")
-    config = MapBuilderConfig(descriptor=DESCRIPTOR)
+    config = MapBuilderConfig(keypoints=0, descriptor=DESCRIPTOR)
     place_map = build_map(source, model, directory / "map", config, show_progress=False)
     config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
     return Localizer(model, place_map, config)

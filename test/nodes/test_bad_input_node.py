@@ -103,10 +103,10 @@ def test_settings_of_the_sequence_change_while_it_is_tracked(robot):
     assert robot.drive(10)["outcome"] == "unknown"
     robot.set("localizer.sequence.enabled", False)
     assert "probability" not in robot.drive(11)
-    for name, value in (("localizer.candidates", 5), ("localizer.fine_shift", 1)):
+    for name, value in (("localizer.candidates", 5), ("localizer.score_threshold", -0.9)):
         robot.set(name, value)
     assert len(robot.drive(0)["candidates"].split(",")) == 5
     for name, value in (("min_probability", 0.3), ("enabled", True)):
         robot.set(f"localizer.sequence.{name}", value)
-    for name, value in (("localizer.candidates", 3), ("localizer.fine_shift", 0)):
+    for name, value in (("localizer.candidates", 3), ("localizer.score_threshold", -1.0)):
         robot.set(name, value)

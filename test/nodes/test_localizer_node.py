@@ -74,7 +74,7 @@ def test_pose_with_covariance_and_candidates_belong_to_the_same_image(robot):
     candidates = robot.of_image(robot.heard[CANDIDATES], pose)
     assert candidates.header == pose.header
     assert candidates.poses[0] == pose.pose
-    assert len(candidates.poses) == 3
+    assert len(candidates.poses) == 6
 
 
 def test_an_answer_says_with_the_stamp_of_the_image_what_was_found_and_how_long_it_took(robot):
@@ -87,7 +87,7 @@ def test_an_answer_says_with_the_stamp_of_the_image_what_was_found_and_how_long_
     assert status.message == "known: map image 3, score 1.000"
     assert (said["domain"], said["map image"]) == ("day", "3")
     assert "day" in said["domain reason"]
-    assert said["candidates"].split(",")[0] == "3" and len(said["candidates"].split(",")) == 3
+    assert said["candidates"].split(",")[0] == "3" and len(said["candidates"].split(",")) == 6
     assert float(said["score"]) == pytest.approx(1.0, abs=1e-3)
     assert -1 <= float(said["coarse score"]) <= 1
     total, published = float(said["total (ms)"]), float(said["callback to published (ms)"])

@@ -14,7 +14,7 @@ from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 from support.data import DESCRIPTOR
 
-CONFIG = MapBuilderConfig(batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
+CONFIG = MapBuilderConfig(keypoints=0, batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
 KILLED = -signal.SIGPROF  # exit code of a process whose time is over
 
 

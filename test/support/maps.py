@@ -53,7 +53,7 @@ def save_tiny_map(
         for c, name in enumerate(cameras)
     ]
     descriptor = DescriptorConfig(coarse_grid=4, fine_grid=cells)
-    config = MapBuilderConfig(keyframe_distance=0.0, descriptor=descriptor)
+    config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, descriptor=descriptor)
     with MapBuilder(info, model, directory, config) as builder:
         for item in images:
             builder.add(item)

@@ -10,7 +10,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import NavSatFix
 from std_msgs.msg import String
 
-from disam_ros.domains.domain import parse_weather
+from disam_ros.domains.domain import DomainChooser, parse_weather
 from disam_ros.errors import DomainError
 from disam_ros.models.model import Model
 from disam_ros.nodes import conversions
@@ -37,7 +37,7 @@ class Conditions:
         self.latitude: float | None = None
         self.longitude: float | None = None
         self._node, self._monitor = node, monitor
-        self._domain_names, self._listeners = model.domain_names(), on_fix
+        self._domains, self._listeners = model.domains, on_fix
         reliable = QoSProfile(depth=10)
         self._subscriptions = [
             subscribe(node, String, "weather", self._on_weather, monitor, reliable),
@@ -47,8 +47,8 @@ class Conditions:
 
     def adopt(self, model: Model) -> None:
         """Go on with another model. A domain that it does not have is forgotten."""
-        self._domain_names = model.domain_names()
-        if self.domain not in self._domain_names:
+        self._domains = model.domains
+        if self.domain and not DomainChooser(self._domains).find(self.domain):
             self.domain = None
 
     def destroy(self) -> None:
@@ -67,8 +67,8 @@ class Conditions:
         self.weather = message.data or None
 
     def _on_domain(self, message: String) -> None:
-        if message.data and message.data not in self._domain_names:
-            known = ", ".join(self._domain_names)
+        if message.data and not DomainChooser(self._domains).find(message.data):
+            known = ", ".join(domain.name for domain in self._domains)
             text = f"domain '{message.data}' ignored: known are {known}"
             self._monitor.warn_once(self._node.get_logger(), "domain", text, hold=None)
             return

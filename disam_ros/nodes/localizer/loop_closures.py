@@ -72,7 +72,7 @@ class LoopClosures:
         if self._drives.setdefault(frame.camera, odometry.drive) != odometry.drive:
             closer.reset_odometry()
             self._drives[frame.camera] = odometry.drive
-        odom_from_base, fine = odometry.odom_from_base, query.fine.flatten().cpu().numpy()
+        odom_from_base, fine = odometry.odom_from_base, query.fine.cpu().numpy()
         match = map_match(localizer, query, answer)
         try:
             closures = closer.add(stamp_ns, odom_from_base, query.coarse, fine, self._view(frame))

@@ -35,11 +35,11 @@ def replay(config: ReplayNodeConfig, node: Node | None = None) -> int:
         player = Player(publisher_node, reader, config)
         try:
             player.play()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            publisher_node.get_logger().info(f"stopped after {player.published} messages")
-        except rclpy_implementation.RCLError:
-            if publisher_node.context.ok():  # otherwise: shut down in the middle of a call
+        except (KeyboardInterrupt, ExternalShutdownException, rclpy_implementation.RCLError) as end:
+            failed = isinstance(end, rclpy_implementation.RCLError)
+            if failed and publisher_node.context.ok():  # else: shut down in the middle of a call
                 raise
+            publisher_node.get_logger().info(f"stopped after {player.published} messages")
         finally:
             player.close()
         return player.published

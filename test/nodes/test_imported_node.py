@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The localizer node with an imported model, in its own process, talked to over DDS."""
+
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("onnxruntime", reason="not installed: pip install '.[onnx]'")
+pytest.importorskip("onnx", reason="not installed: pip install '.[onnx]'")
+
+from std_msgs.msg import String
+from support.data import texture
+from support.maps import base_pose, save_tiny_map
+from support.node_process import node_process
+from support.onnx_files import write_onnx
+from support.robot import Robot
+
+from disam_ros.geometry import distance
+from disam_ros.models.import_model import import_model
+from disam_ros.nodes.conversions import pose_to_transform
+
+
+def test_the_node_answers_with_an_imported_model(tmp_path):
+    file, half = write_onnx(tmp_path / "network.onnx"), (0.5, 0.5, 0.5)
+    model = import_model(file, tmp_path / "model", "small", "MIT", (48, 64), half, half)
+    save_tiny_map(tmp_path / "map", model)
+    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
+    with (
+        node_process("localizer.node", tmp_path / "log", places) as process,
+        Robot(process) as robot,
+    ):
+        metres, degrees = distance(pose_to_transform(robot.localize(3).pose), base_pose(3))
+        assert metres < 1e-6 and degrees < 1e-4
+        robot.deliver("domain", String(data="night"))
+        assert robot.answer(texture(1))["domain"] == "any"
+        assert "ignored" not in process.log
