@@ -37,8 +37,11 @@ class Average:
 
 
 def interpolated(start: State, trained: State, shares: Mapping[str, float]) -> State:
-    """Weights (1 − share) · start + share · trained; keys `encoders/<domain>/<parameter>`."""
-    share_of = {name: shares[name.split("/")[1]] for name in trained}
+    """Weights (1 − share) · start + share · trained; keys `encoders/<domain>/<parameter>`.
+
+    Domains without a share keep the trained weights.
+    """
+    share_of = {name: shares.get(name.split("/")[1], 1.0) for name in trained}
     return {
         name: start[name].lerp(value.to(start[name]), share_of[name])
         for name, value in trained.items()
@@ -53,9 +56,9 @@ def choose_average(
     reference: str,
     measure: Callable[[State], Recalls],
 ) -> Average:
-    """First a share for the map's domain `reference`, common to all, by the mean recall; then one
-    for every other domain by its own recall: the smallest within EQUAL of the best. Warns where the
-    result is worse than the start."""
+    """First a share for the map's domain `reference`, common to all `domains`, by the mean recall;
+    then one for every other domain by its own recall: the smallest within EQUAL of the best. Warns
+    where the result is worse than the start."""
     tried = sorted({0.0, 1.0, *shares})
 
     def measured(of: Mapping[str, float]) -> Recalls:

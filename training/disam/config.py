@@ -148,6 +148,11 @@ class TrainConfig(RunConfig):
         "shares of the trained weights, 0…1, that are tried in an average with the initial ones, "
         "by domain; empty: no average. Needs `initial` and validation data",
     )
+    frozen: list[str] = setting(
+        [],
+        "domains whose encoders keep the weights that they start from: the others learn to agree "
+        "with them",
+    )
     grid_every: int = setting(500, "steps between images of translations; 0: none", minimum=0)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     triplets: TripletConfig = field(default_factory=TripletConfig)
@@ -174,4 +179,9 @@ def check(config: TrainConfig) -> None:
         raise ConfigError("'average' needs 'initial' weights and 'validation.data'")
     if any(not 0.0 <= share <= 1.0 for share in config.average):
         raise ConfigError(f"'average' expects shares from 0 to 1, got {config.average}")
+    if config.frozen and not set(config.frozen) < set(config.domains):
+        raise ConfigError(
+            f"'frozen' expects some of 'domains' ({', '.join(config.domains) or 'none given'}), "
+            f"not all; got {', '.join(config.frozen)}"
+        )
     check_stages(config, STAGE_NAMES)

@@ -30,7 +30,7 @@ class Training(Loop):
     def prepare(self, store: ImageStore) -> None:
         self.sampler = Sampler(store, self.domains, self.config.seed, self.processes.rank)
         if any(stage.losses.on(ALIGNED) for stage in self.config.stages):
-            self.sampler.prepare_pairs(self.config.aligned)
+            self.sampler.prepare_pairs(self.config.aligned, self.config.frozen)
 
     def stage_run(self, index: int) -> StageRun:
         networks = self._networks(index)
@@ -67,7 +67,7 @@ class Training(Loop):
             start={k: v.clone() for k, v in networks.state().items()},
             trained=trained,
             shares=config.average,
-            domains=self.domains,
+            domains=[domain for domain in self.domains if domain not in config.frozen],
             reference=self.validation.reference,
             measure=measure,
         )
@@ -88,6 +88,8 @@ class Training(Loop):
             networks.load(checkpoints.load_stage(self.directory, start))
         elif config.initial:
             networks.start_from(Path(config.initial))
+        for domain in config.frozen:
+            networks.encoders[domain].requires_grad_(False)
         self.place(networks)
         if config.compile:
             for _, module in networks.modules():

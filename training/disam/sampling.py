@@ -90,10 +90,15 @@ class Sampler:
         x, y = images
         return Unpaired((a, b), x[:count], y[:count], x[count:], y[count:])
 
-    def prepare_pairs(self, config: AlignedConfig) -> None:
-        """Find all true pairs. Raises TrainingError when no two domains share a place."""
+    def prepare_pairs(self, config: AlignedConfig, frozen: Sequence[str] = ()) -> None:
+        """Find all true pairs but for those of two frozen encoders.
+
+        Raises TrainingError when no two domains share a place.
+        """
         self._pairs.clear()
         for a, b in [*combinations(self.rows, 2), *((d, d) for d in self.rows)]:
+            if a in frozen and b in frozen:
+                continue
             partners = find_partners(self.store, self.rows[a], self.rows[b], config)
             if len(partners) > 1:
                 self._pairs[a, b] = partners

@@ -33,9 +33,9 @@ class Networks:
                 yield f"{kind}/{domain}", module
 
     def generators(self) -> list[nn.Parameter]:
-        """Parameters of encoders and decoders."""
+        """Parameters of encoders and decoders, but for those that are frozen."""
         modules = [*self.encoders.values(), *self.decoders.values()]
-        return [p for module in modules for p in module.parameters()]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
 
     def critics(self) -> list[nn.Parameter]:
         """Parameters of discriminators."""
