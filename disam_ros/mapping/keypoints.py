@@ -30,12 +30,12 @@ from disam_ros.features.local_features import (
 from disam_ros.features.matching import match
 from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_depths
 from disam_ros.geometry import Transform
+from disam_ros.mapping.spacing import MAX_STEP
 
 logger = logging.getLogger(__name__)
 
 FILE = "keypoints.npy"
 BASELINES = (1.0, 2.0, 4.0)  # metres to the map images, before and after, used to triangulate
-MAX_BASELINE = 10.0  # metres
 # SHA-256 of XFeat's ONNX file of 640 × 640 pixels: of the same weights in another format.
 XFEAT_ONNX = "55a50801d21564c3cf5e3afe1d360dbbe8390ab3ca2c167f08d4d476504ac473"
 XFEAT = "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b"
@@ -195,7 +195,7 @@ def _neighbours(positions: NDArray[np.float64], index: int) -> Iterator[int]:
         wanted, other = list(BASELINES), index + step
         while wanted and 0 <= other < len(positions):
             gap = np.linalg.norm(positions[other] - positions[index])
-            if gap > MAX_BASELINE:
+            if gap > MAX_STEP:
                 break
             if gap >= wanted[0]:
                 yield other
