@@ -93,6 +93,13 @@ class Transform:
         return Transform(-rotation.apply(self.translation), rotation.as_quat())
 
 
+def compose(a_from_b: NDArray[np.float64], b_from_c: Transform) -> NDArray[np.float64]:
+    """`a_from_c` of many poses at once: [N, 7] → [N, 7], tx ty tz qx qy qz qw."""
+    rotations = Rotation.from_quat(a_from_b[:, 3:])
+    positions = a_from_b[:, :3] + rotations.apply(b_from_c.translation)
+    return np.hstack([positions, (rotations * Rotation.from_quat(b_from_c.quaternion)).as_quat()])
+
+
 def distance(a: Transform, b: Transform) -> tuple[float, float]:
     """Distance [m] and rotation angle [deg] between two poses in one frame."""
     metres = float(np.linalg.norm(a.translation - b.translation))

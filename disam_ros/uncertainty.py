@@ -68,18 +68,18 @@ def retract(pose: Transform, step: NDArray[np.float64]) -> Transform:
 
 
 def candidate_covariance(
-    poses: list[Transform], scores: NDArray[np.float64], floor: NDArray[np.float64]
+    poses: NDArray[np.float64], scores: NDArray[np.float64], floor: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Second moment of the candidates about the best one, plus the error of a correct answer.
 
-    poses: `map_from_base` of the candidates, best first; scores: fine similarities [n]; floor:
-    covariance [6, 6] where the best is the right one, as of Calibration.covariance. Returns float64
-    [6, 6], order x y z rotX rotY rotZ about the map's axes (REP-103), positive definite.
+    poses: `map_from_base` of the candidates, best first, [n, 7] tx ty tz qx qy qz qw; scores: fine
+    similarities [n]; floor: covariance [6, 6] where the best is the right one, as of
+    Calibration.covariance. Returns float64 [6, 6], order x y z rotX rotY rotZ about the map's axes
+    (REP-103), positive definite.
     """
     weights = np.exp((np.asarray(scores, float) - scores[0]) / TEMPERATURE)
     weights /= weights.sum()
-    positions = np.stack([pose.translation for pose in poses])
-    rotations = Rotation.from_quat(np.stack([pose.quaternion for pose in poses]))
+    positions, rotations = poses[:, :3], Rotation.from_quat(poses[:, 3:])
     turns = (rotations * rotations[0].inv()).as_rotvec()
     offsets = np.hstack([positions - positions[0], turns])  # `offset` of all at once
     covariance: NDArray[np.float64] = (weights[:, None] * offsets).T @ offsets + floor

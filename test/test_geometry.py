@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disam_ros.errors import GeometryError
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import Transform, compose, distance
 
 numbers = st.lists(st.floats(-3, 3), min_size=6, max_size=6)
 
@@ -17,6 +17,15 @@ def test_composition_equals_the_product_of_matrices(a, b):
     assert np.allclose(product.rotation, one.rotation @ two.rotation, atol=1e-9)
     expected = one.rotation @ two.translation + one.translation
     assert np.allclose(product.translation, expected, atol=1e-9)
+
+
+@given(numbers, numbers)
+def test_poses_composed_at_once_equal_the_composition_of_each(a, b):
+    one, two = Transform.from_xyz_rpy(a), Transform.from_xyz_rpy(b)
+    product = one @ two
+    (row,) = compose(np.concatenate([one.translation, one.quaternion])[None], two)
+    assert np.allclose(row[:3], product.translation, atol=1e-12)
+    assert np.isclose(abs(row[3:] @ product.quaternion), 1.0, atol=1e-12)
 
 
 @given(numbers)

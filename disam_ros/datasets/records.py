@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TextIO, overload
 
@@ -18,6 +19,7 @@ RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
 POSE_COLUMNS = ("tx", "ty", "tz", "qx", "qy", "qz", "qw")
 IMAGE_COLUMNS = (*RECORD_COLUMNS, "path", *POSE_COLUMNS)
 TABLE_CHUNK = 2**24  # bytes that are searched for line ends at once
+KEPT = 4096  # parsed rows of a table that are kept, some kilobytes each
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def read_records(path: Path) -> list[ImageRecord]:
 
 
 class RecordTable(Sequence[ImageRecord]):
-    """The rows of an images.csv, parsed on access from the memory-mapped file.
+    """The rows of an images.csv, parsed on access from the memory-mapped file; some are kept.
 
     Raises DatasetError for a missing file or columns at once, for a malformed row when it is read.
     """
@@ -82,6 +84,7 @@ class RecordTable(Sequence[ImageRecord]):
         parts = range(0, len(self._bytes), TABLE_CHUNK)
         ends = [np.flatnonzero(self._bytes[p : p + TABLE_CHUNK] == ord("\n")) + p for p in parts]
         self._ends = np.concatenate(ends)  # the first is the header's
+        self._record = lru_cache(KEPT)(self._parse)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -96,6 +99,9 @@ class RecordTable(Sequence[ImageRecord]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = range(len(self))[index]  # raises IndexError; counts negative ones from the end
+        return self._record(row)
+
+    def _parse(self, row: int) -> ImageRecord:
         line = self._bytes[self._ends[row] + 1 : self._ends[row + 1]].tobytes().decode()
         cells = dict(zip(self._columns, next(csv.reader([line]), []), strict=False))
         return _parse_row(cells, self._path, row + 2)

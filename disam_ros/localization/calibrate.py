@@ -31,7 +31,7 @@ from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
-from disam_ros.localization.tracker import SPREAD, poses_of_base
+from disam_ros.localization.tracker import SPREAD
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import neighbour_steps, spacings
 from disam_ros.uncertainty import offset
@@ -210,7 +210,7 @@ class _Sampler:
         self._localizer, self._rows, self._poses = localizer, rows, place_map.poses[rows]
         self._background = background(rows)
         self._scale = ScoreScale.of_codes(place_map.coarse[rows], place_map.projection.steps)
-        spacing = spacings(neighbour_steps(poses_of_base(place_map, camera, rows)))
+        spacing = spacings(neighbour_steps(place_map.poses[rows]))
         self._near = np.maximum(NEAR_M, NEAR_STEPS * spacing)
         self._far = np.maximum(FAR_M, FAR_STEPS * spacing)
 

@@ -23,7 +23,6 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.similarity import (
     Shifts,
     activation_map,
-    shifted_similarities,
     sub_cell_shifts,
 )
 from disam_ros.uncertainty import TEMPERATURE
@@ -184,7 +183,7 @@ class Reranker:
         """
         references = torch.from_numpy(np.array(self._map.fine[rows])).to(self._device).float()
         references = references.reshape(-1, *self._shape)
-        scores = shifted_similarities(query.fine[None], references, self._shifts)[0].cpu().numpy()
+        scores = query.moved.similarities(references)[0].cpu().numpy()
         best: NDArray[np.float32] = scores.max(1).clip(-1.0, 1.0)  # rounding
         shifts = sub_cell_shifts(scores, self._shifts)
         shifts /= np.array(self._shape[:0:-1], np.float32)

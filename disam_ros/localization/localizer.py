@@ -19,7 +19,7 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import Stopwatch, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, compose
 from disam_ros.image import to_tensor
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import load_calibration
@@ -155,8 +155,8 @@ class Localizer:
         """The single-image answer: pose of the best candidate, covariance from their scatter."""
         best = candidates[0]
         base_from_camera = self.base_from_camera(query.frame)
-        camera_from_base = base_from_camera.inverse()
-        poses = [c.map_from_camera @ camera_from_base for c in candidates]
+        chosen = [candidate.record.id for candidate in candidates]
+        poses = compose(self.map.poses[chosen], base_from_camera.inverse())
         scores = np.array([candidate.score for candidate in candidates])
         rows = self._search.rows_of(query.camera)
         steps = steps_at(self.map.poses, rows, best.record.id)
@@ -167,7 +167,7 @@ class Localizer:
             domain=query.domain,
             candidates=candidates,
             record=best.record,
-            pose=PoseWithCovariance(poses[0], covariance),
+            pose=PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance),
             base_from_camera=base_from_camera,
             known=best.fine_score >= self.config.score_threshold,
             confidence=best.fine_score,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from disam_ros.camera import Camera
 from disam_ros.domains.domain import DomainChoice
+from disam_ros.models.similarity import ShiftedFeatures, Shifts
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,11 @@ class Query:
         """Coarse descriptor of the view itself, float32 [d]."""
         middle: NDArray[np.float32] = self.shifted[len(self.shifted) // 2]
         return middle
+
+    @cached_property
+    def moved(self) -> ShiftedFeatures:
+        """The feature map with all its shifts, made once for all comparisons."""
+        return ShiftedFeatures.of(self.fine[None], Shifts.of_grid(*self.fine.shape[-2:]))
 
     @property
     def camera(self) -> str:

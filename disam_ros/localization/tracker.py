@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from disam_ros.camera import Camera, mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.features.inlier_evidence import log_weights
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.bayes_filter import FilterModel, MotionModel, SequenceFilter
 from disam_ros.localization.calibration import Calibration, ScoreScale, background, z_scores
@@ -21,7 +20,6 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Query
 from disam_ros.localization.verification import Verification
-from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 SCORED = 30  # likeliest map images that are scored in addition to the candidates
@@ -38,7 +36,8 @@ class _Track:
     """The filter of one camera and its last image.
 
     rows: the camera's map images. background, scale: that fine and coarse scores are normalized by.
-    dissimilarity: of map images REFERENCE apart. information: of the last image, 0…1.
+    dissimilarity: of map images REFERENCE apart. information: of the last image, 0…1. scored: its
+    fine scores, by map row.
     """
 
     filter: SequenceFilter
@@ -50,6 +49,7 @@ class _Track:
     stamp_ns: int = 0
     odometry: Reading | None = None
     information: float = 0.0
+    scored: dict[int, float] = field(default_factory=dict)
 
     def independence(self, coarse: NDArray[np.float32]) -> float:
         """Share of the image's evidence that is independent of the last image's, 0…1.
@@ -109,7 +109,7 @@ class Tracker:
             motion = _motion(track.odometry, odometry)
         model = MotionModel(config.max_speed, config.sequence.odometry_noise)
         track.information = float(track.filter.predict(motion, max(0.0, seconds), model))
-        track.stamp_ns, track.odometry = stamp_ns or 0, odometry
+        track.stamp_ns, track.odometry, track.scored = stamp_ns or 0, odometry, {}
         if informative:
             independence = track.independence(query.coarse)
             track.information *= independence if motion is None else 1.0
@@ -129,6 +129,7 @@ class Tracker:
         fine = np.array([candidate.fine_score for candidate in candidates], np.float32)
         rows = np.searchsorted(track.rows, np.concatenate([found, more]))
         scores = np.concatenate([fine, others[: len(more)]])
+        track.scored.update(zip([*found, *more], scores, strict=True))
         z_fine = z_scores(scores, others[len(more) :])
         z_coarse = track.scale.z(query.coarse, self._localizer.coarse_scores(query, rows))
         return rows, np.column_stack([z_fine, z_coarse])
@@ -160,10 +161,15 @@ class Tracker:
     ) -> Answer:
         """The answer of the whole sequence in place of a `single` image's."""
         place_map, rows = self._localizer.map, self._localizer.map.rows_of(query.camera)
+        scored = self._track(query.camera).scored
         inliers = {item.row: item.inliers for item in verified}
 
         def detail(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-            similarity = self._localizer.fine_scores(query, rows[chosen]) / TEMPERATURE
+            missing = [row for row in rows[chosen] if row not in scored]
+            if missing:
+                scores = self._localizer.fine_scores(query, np.array(missing))
+                scored.update(zip(missing, scores, strict=True))
+            similarity = np.array([scored[row] for row in rows[chosen]]) / TEMPERATURE
             agreeing = np.array([inliers.get(int(row), 0) for row in rows[chosen]], float)
             return similarity + log_weights(agreeing)
 
@@ -193,7 +199,8 @@ class Tracker:
             place_map = self._localizer.map
             rows = place_map.rows_of(camera)
             codes, steps = place_map.coarse[rows], place_map.projection.steps
-            poses = poses_of_base(place_map, camera, rows)
+            base_from_camera = mount(place_map.header.cameras, camera)
+            poses = compose(place_map.poses[rows], base_from_camera.inverse())
             self._tracks[camera] = _Track(
                 SequenceFilter(poses, self._model),
                 rows,
@@ -229,15 +236,6 @@ def fuse_verified(
         if distance <= CONFLICT:
             return fused, item.inliers
     return pose, 0
-
-
-def poses_of_base(place_map: PlaceMap, camera: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """map_from_base of a camera's images, [N, 7] tx ty tz qx qy qz qw."""
-    camera_from_base = mount(place_map.header.cameras, camera).inverse()
-    rotations = Rotation.from_quat(place_map.poses[rows, 3:])
-    positions = place_map.poses[rows, :3] + rotations.apply(camera_from_base.translation)
-    turned = rotations * Rotation.from_quat(camera_from_base.quaternion)
-    return np.hstack([positions, turned.as_quat()])
 
 
 def neighbour_dissimilarity(

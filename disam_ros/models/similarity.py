@@ -64,21 +64,45 @@ class Shifts:
         return cls(round(height / 6), round(width / 4))
 
 
-def shifted_similarities(z_a: Tensor, z_b: Tensor, shifts: Shifts) -> Tensor:
-    """Fine similarity of the overlapping cells for every shift of z_a (not in the paper).
+@dataclass(frozen=True, eq=False)
+class ShiftedFeatures:
+    """Features [A, C, h, w] moved by S shifts, to be compared with others (not in the paper).
 
-    The similarity of views from another lane is the maximum over the shifts. One matrix product of
-    the shifted z_a with all z_b, and one for the norms of the overlaps. z_a: [A, C, h, w]; z_b:
-    [B, C, h, w], larger than the shifts. Returns [A, B, S] in [−1, 1].
+    moved: [A·S, C h w], 0 outside; norms: squared, [A, S, 1]; inside: cells that remain, [S, h w].
     """
-    moved = shifts.apply(z_a)  # [A, S, C, h, w]
-    products = moved.flatten(0, 1).flatten(1) @ z_b.flatten(1).T
-    cells_a = shifts.apply(z_a.square().sum(1, keepdim=True))  # [A, S, 1, h, w]
-    norms_a = cells_a.sum((-3, -2, -1))[..., None]  # [A, S, 1]
-    inside = shifts.apply(z_b.new_ones(1, *z_b.shape[-2:])).flatten(1)  # [S, h w]
-    norms_b = inside @ z_b.square().sum(1).flatten(1).T  # [S, B]
-    squared = (norms_a * norms_b).clamp_min(EPSILON**2)  # [A, S, B]
-    return (products.reshape(squared.shape) / squared.sqrt()).transpose(1, 2)
+
+    moved: Tensor
+    norms: Tensor
+    inside: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor, shifts: Shifts) -> ShiftedFeatures:
+        """z: [A, C, h, w], larger than the shifts."""
+        cells = shifts.apply(z.square().sum(1, keepdim=True))  # [A, S, 1, h, w]
+        return cls(
+            moved=shifts.apply(z).flatten(0, 1).flatten(1),
+            norms=cells.sum((-3, -2, -1))[..., None],
+            inside=shifts.apply(z.new_ones(1, *z.shape[-2:])).flatten(1),
+        )
+
+    def similarities(self, z: Tensor) -> Tensor:
+        """Fine similarity of the overlapping cells with z [B, C, h, w], for every shift.
+
+        The similarity of views from another lane is the maximum over the shifts. One matrix product
+        with all z, and one for the norms of the overlaps. Returns [A, B, S] in [−1, 1].
+        """
+        products = self.moved @ z.flatten(1).T
+        norms = self.inside @ z.square().sum(1).flatten(1).T  # [S, B]
+        squared = (self.norms * norms).clamp_min(EPSILON**2)  # [A, S, B]
+        return (products.reshape(squared.shape) / squared.sqrt()).transpose(1, 2)
+
+
+def shifted_similarities(z_a: Tensor, z_b: Tensor, shifts: Shifts) -> Tensor:
+    """Fine similarities of z_a [A, C, h, w] with z_b [B, C, h, w] for every shift of z_a.
+
+    Returns [A, B, S] in [−1, 1].
+    """
+    return ShiftedFeatures.of(z_a, shifts).similarities(z_b)
 
 
 def sub_cell_shifts(similarities: NDArray[np.float32], shifts: Shifts) -> NDArray[np.float32]:

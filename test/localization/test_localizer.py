@@ -146,13 +146,18 @@ def test_the_same_image_gives_the_same_answer_at_any_size_it_is_read(localizer, 
     assert localizer.localize(read).best.record.id == 2
 
 
+def poses_of(poses):
+    return np.stack([np.concatenate([pose.translation, pose.quaternion]) for pose in poses])
+
+
 def test_candidates_that_agree_have_the_error_of_a_correct_answer():
-    pose, floor = Transform.from_xyz_rpy([1, 2, 3, 0, 0, 1]), np.diag([4.0, 1, 1, 0.1, 0.1, 0.1])
-    assert np.allclose(candidate_covariance([pose] * 3, np.array([0.9, 0.8, 0.7]), floor), floor)
+    floor = np.diag([4.0, 1, 1, 0.1, 0.1, 0.1])
+    poses = poses_of([Transform.from_xyz_rpy([1, 2, 3, 0, 0, 1])] * 3)
+    assert np.allclose(candidate_covariance(poses, np.array([0.9, 0.8, 0.7]), floor), floor)
 
 
 def test_candidates_that_disagree_widen_the_covariance_along_their_difference():
-    poses = [Transform.from_xyz_rpy([x, 0, 0, 0, 0, x / 10]) for x in (0, 10, -10)]
+    poses = poses_of([Transform.from_xyz_rpy([x, 0, 0, 0, 0, x / 10]) for x in (0, 10, -10)])
     covariance = candidate_covariance(poses, np.array([0.9, 0.9, 0.9]), np.eye(6) / 4)
     assert covariance[0, 0] == pytest.approx(200 / 3 + 0.25)
     assert covariance[1, 1] == pytest.approx(0.25)
