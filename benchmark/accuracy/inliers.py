@@ -46,7 +46,7 @@ from disam_ros.uncertainty import offset
 
 COUNTS = (512, 1024, 2048)  # keypoints of an image
 CHOSEN = 1024  # whose models are printed
-FLOOR_M = 0.05  # map poses are seldom better, which a drive cannot show of itself
+LEAST = 0.05, 0.15  # errors of the map's poses [m], [deg], which a drive cannot show of itself
 MAX_ERROR = 10.0  # metres, of a pose that counts
 CHECKED = "KITTI"  # the set that nothing is learned from
 TOWN = {"night": 1, "winter_snow": 2, "autumn_rain": 4}  # seeds of the drives
@@ -284,7 +284,7 @@ def _error(found: TwoView, query: View, known: View) -> list[tuple[np.ndarray, n
     true = known.pose.inverse() @ query.pose
     error = offset(true, found.there_from_here.pose)
     close = np.linalg.norm(error[:3]) <= MAX_ERROR
-    return [(error, found.there_from_here.covariance, found.inliers)] if close else []
+    return [(error, found.there_from_here.covariance, found.metric)] if close else []
 
 
 SETS: dict[str, Callable[[Path], tuple[list[Trial], list[View]]]] = {
@@ -351,8 +351,8 @@ def _print_model(
     print(kind, "repetition", max(repetitions))
     if errors:
         whole = [np.stack([row[i] for row in errors]) for i in (0, 1)]
-        inliers = [row[2] for row in errors]
-        print(kind, "scale, floor_m_inliers", fit_errors(whole[0], whole[1], inliers, FLOOR_M))
+        inliers = np.array([row[2] for row in errors])
+        print(kind, fit_errors(whole[0], whole[1], inliers, LEAST))
 
 
 if __name__ == "__main__":

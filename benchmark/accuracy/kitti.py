@@ -42,6 +42,7 @@ MIDDLE = 4  # of the map that the calibration is learned on
 KEYPOINTS = 1024  # SIFT
 DRIFT = 1.01  # odometry's over the true displacement
 WRONG_M = 5.0
+ACCURACY = 0.01, 0.05  # of the poses, from one frame to the next [m], [deg]
 SECOND = 1_000_000_000
 ROWS = {  # odometry, keypoints
     f"{odometry}, {keypoints}": (odometry == "odometry", keypoints == "keypoints")
@@ -65,7 +66,7 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
             place_map = build_map(chosen, model, Path(scratch) / str(step), settings)
             localizers[step] = Localizer(model, place_map, config, model_dir)
         learned = part(frames, [i for k, i in enumerate(frames.images[: END // 2]) if k % MIDDLE])
-        calibration = calibrate(localizers[MIDDLE], [learned])
+        calibration = calibrate(localizers[MIDDLE], [learned], ACCURACY)
         for step, localizer in localizers.items():
             queries = frames.images[step // 2 :: step]
             queries = queries[len(queries) // 2 :]

@@ -101,6 +101,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--model", required=True, help="model directory; calibration.json is written there"
     )
+    calibrate.add_argument(
+        "--accuracy",
+        nargs=2,
+        type=float,
+        default=(0.05, 0.25),
+        metavar=("M", "DEG"),
+        help="of the drives' poses: no answer is taken for more exact (default: 0.05 m, 0.25°)",
+    )
 
 
 def create_model_command(arguments: argparse.Namespace) -> None:
@@ -179,7 +187,7 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
     frame, mapped = localizer.map.header.map_frame, localizer.map.header.cameras
     drives = [open_images(path, frame, mapped=mapped) for path in arguments.drives]
-    found = calibrate(localizer, drives)
+    found = calibrate(localizer, drives, tuple(arguments.accuracy))
     path = save_calibration(found, arguments.model)
     print(
         f"log likelihood ratio {found.intercept:.2f} + {found.slope:.2f} z_fine + "

@@ -161,6 +161,23 @@ def essential_pose(
     return pose, mask[:, 0] > 0
 
 
+def epipolar_distances(there_from_here: Transform, here: Floats, there: Floats) -> Floats:
+    """Sampson distances [M] of matched bearings [M, 2] from the epipolar geometry of a pose
+    (Hartley and Zisserman, Multiple View Geometry, 2nd ed., Eq. 11.9), in units of a bearing."""
+    shift = there_from_here.translation
+    length = float(np.linalg.norm(shift))
+    if length < 1e-9:  # rotation alone: no baseline
+        turned = np.column_stack([here, np.ones(len(here))]) @ there_from_here.rotation.T
+        gaps: Floats = np.linalg.norm(turned[:, :2] / turned[:, 2:] - there, axis=1)
+        return gaps
+    matrix = cross_matrices(shift[None] / length)[0] @ there_from_here.rotation
+    a, b = (np.column_stack([x, np.ones(len(x))]) for x in (here, there))
+    lines, back = a @ matrix.T, b @ matrix
+    slopes = (lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1)
+    distances: Floats = np.abs((b * lines).sum(1)) / np.sqrt(np.maximum(slopes, 1e-24))
+    return distances
+
+
 def epipolar_inliers(
     here: NDArray[np.float32], there: NDArray[np.float32], tolerance: float
 ) -> NDArray[np.bool_]:

@@ -12,11 +12,14 @@ A tie says nothing. f is the share of images that fail to match their place, as 
 what few inliers say against a place. The slope a and f are learned by logistic regression on images
 with known places, for each kind of matches (benchmark/accuracy/inliers.py); the ratio is at most
 the logarithm of their number, since rarer errors could not have been seen.
+
+The covariance of a pose is that of PnP, times a factor, and errors that its keypoints share: of
+the map's poses, of the depths of neighbouring keypoints, the more so the fewer agree. `disam
+calibrate` learns them from a drive with poses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,21 +53,37 @@ class InlierRatio:
 
 
 @dataclass(frozen=True)
+class PoseErrors:
+    """Errors of poses from n inliers: standard deviations over PnP's by the factor `scale`, and
+    added to them metres [m] and degrees [deg], and few_m / n² [m] with DEG_PER_M for each metre."""
+
+    scale: float
+    metres: float
+    degrees: float
+    few_m: float
+
+    def covariance(self, covariance: Floats, inliers: int | NDArray[np.int64]) -> Floats:
+        """Covariances [..., 6, 6] of poses from PnP's, by their inliers [...]."""
+        few = self.few_m / np.maximum(1, np.asarray(inliers, float)) ** 2
+        metres = self.metres**2 + few**2
+        radians = np.radians(self.degrees) ** 2 + np.radians(DEG_PER_M * few) ** 2
+        variances = np.stack([metres] * 3 + [radians] * 3, -1)
+        whole: Floats = self.scale**2 * covariance + variances[..., None] * np.eye(6)
+        return whole
+
+
+@dataclass(frozen=True)
 class InlierModel:
     """What the inliers of a kind of matches say.
 
     lead: against the best other place; alone: against the map's repetition, where no other place
-    was verified. repetition: of a map that does not know its own. scale: factor of a pose's
-    standard deviations over PnP's; floor_m: standard deviation added to its position, and
-    floor_m_inliers: more of it, divided by the squared number of inliers [m].
+    was verified. repetition: of a map that does not know its own. errors: of poses.
     """
 
     lead: InlierRatio
     alone: InlierRatio
     repetition: float
-    scale: float
-    floor_m: float
-    floor_m_inliers: float
+    errors: PoseErrors
 
     def log_ratio(self, inliers: Floats, others: Floats, repetition: float | None) -> Floats:
         """Log likelihood ratios [n] of candidates with these inliers [n].
@@ -76,14 +95,6 @@ class InlierModel:
         map_inliers = max(MIN_REPETITION, self.repetition if repetition is None else repetition)
         against_map = self.alone(inliers, np.full(len(inliers), map_inliers))
         return np.where(alone, against_map, self.lead(inliers, np.nan_to_num(others)))
-
-    def covariance(self, covariance: Floats, inliers: int) -> Floats:
-        """Covariance [6, 6] of a pose from PnP's: neighbouring keypoints, their depths and the
-        map's poses have errors in common, the more so the fewer agree."""
-        metres = np.hypot(self.floor_m, self.floor_m_inliers / max(1, inliers) ** 2)
-        sigmas = np.array([metres] * 3 + [np.radians(DEG_PER_M * metres)] * 3)
-        whole: Floats = self.scale**2 * covariance + np.diag(sigmas**2)
-        return whole
 
 
 def fit_ratio(
@@ -112,23 +123,27 @@ def fit_ratio(
 
 
 def fit_errors(
-    errors: Floats, covariances: Floats, inliers: Sequence[int], floor_m: float
-) -> tuple[float, float]:
-    """`scale` and `floor_m_inliers` that make errors [N, 6] (m, rad) of poses likeliest under
-    Gaussians; covariances: PnP's [N, 6, 6]; floor_m: given, as errors of the map's poses do not
-    show in a drive of their own."""
-    ratio = InlierRatio(1.0, 0.5, 1.0)
+    errors: Floats, covariances: Floats, inliers: NDArray[np.int64], least: tuple[float, float]
+) -> PoseErrors:
+    """The PoseErrors under which errors [N, 6] (m, rad) are likeliest as Gaussians.
+
+    covariances: PnP's [N, 6, 6]. least: accuracy of the true poses [m], [deg], below which errors
+    cannot be known.
+    """
+
+    def pose_errors(theta: Floats) -> PoseErrors:
+        scale, few, metres, degrees = np.exp(theta)
+        metres, degrees = np.hypot(least, (metres, degrees))
+        return PoseErrors(float(scale), float(metres), float(degrees), float(few))
 
     def cost(theta: Floats) -> float:
-        scale, per_inlier = np.exp(theta)
-        model = InlierModel(ratio, ratio, 0.0, scale, floor_m, per_inlier)
-        pairs = zip(covariances, inliers, strict=True)
-        wholes = np.stack([model.covariance(covariance, count) for covariance, count in pairs])
+        wholes = pose_errors(theta).covariance(covariances, inliers)
         squares = np.einsum("ni,nij,nj->n", errors, np.linalg.inv(wholes), errors)
         return float(np.mean(squares + np.linalg.slogdet(wholes)[1]))
 
-    found = minimize(cost, np.zeros(2), method="Nelder-Mead").x
-    return float(np.exp(found[0])), float(np.exp(found[1]))
+    start = np.log([1.0, 10.0, 0.02, 0.1])
+    options = {"maxiter": 4000, "xatol": 1e-3, "fatol": 1e-7}
+    return pose_errors(minimize(cost, start, method="Nelder-Mead", options=options).x)
 
 
 def log_weights(inliers: Floats) -> Floats:
@@ -160,43 +175,33 @@ MODELS = {
         lead=InlierRatio(slope=5.2, failures=0.05, high=5.4),
         alone=InlierRatio(slope=4.8, failures=0.31, high=5.4),
         repetition=12.0,
-        scale=1.0,
-        floor_m=0.05,
-        floor_m_inliers=160.0,
+        errors=PoseErrors(1.0, 0.05, 0.15, 160.0),
     ),
     # Too few of its poses were found to learn their errors from: ten times SIFT's.
     "orb": InlierModel(
         lead=InlierRatio(slope=4.8, failures=0.05, high=5.4),
         alone=InlierRatio(slope=4.8, failures=0.78, high=5.4),
         repetition=12.0,
-        scale=1.2,
-        floor_m=0.05,
-        floor_m_inliers=1600.0,
+        errors=PoseErrors(1.2, 0.05, 0.15, 1600.0),
     ),
     "xfeat": InlierModel(
         lead=InlierRatio(slope=7.2, failures=0.05, high=5.4),
         alone=InlierRatio(slope=4.0, failures=0.07, high=5.4),
         repetition=51.0,
-        scale=2.0,
-        floor_m=0.05,
-        floor_m_inliers=950.0,
+        errors=PoseErrors(2.0, 0.05, 0.15, 950.0),
     ),
     # Webcams only, which have no depths: a pose's errors as XFeat's.
     "aliked": InlierModel(
         lead=InlierRatio(slope=8.8, failures=0.05, high=4.8),
         alone=InlierRatio(slope=5.3, failures=0.05, high=4.8),
         repetition=48.0,
-        scale=2.0,
-        floor_m=0.05,
-        floor_m_inliers=950.0,
+        errors=PoseErrors(2.0, 0.05, 0.15, 950.0),
     ),
     # 50 images by dusk and night.
     "aliked lightglue": InlierModel(
         lead=InlierRatio(slope=8.6, failures=0.05, high=3.9),
         alone=InlierRatio(slope=2.2, failures=0.05, high=3.9),
         repetition=48.0,
-        scale=2.0,
-        floor_m=0.05,
-        floor_m_inliers=950.0,
+        errors=PoseErrors(2.0, 0.05, 0.15, 950.0),
     ),
 }

@@ -14,6 +14,8 @@ import numpy as np
 
 from disam_ros.features.absolute_pose import (
     MIN_POINTS,
+    Solution,
+    epipolar_distances,
     epipolar_inliers,
     essential_pose,
     solve_pnp,
@@ -33,42 +35,49 @@ PLACE_RADIUS = 10.0  # metres beyond which two images show different places
 @dataclass(frozen=True, eq=False)
 class TwoView:
     """matches, inliers: how many keypoints match, and agree with one pose. there_from_here: metric
-    pose of the query's camera in that of the known image, None without depths or with fewer than
-    MIN_INLIERS. direction: the same up to scale (translation of unit length), without depths."""
+    pose of the query's camera in that of the known image, None with fewer than MIN_INLIERS of known
+    depth; metric: how many of these it is from. direction: the same up to scale (translation of
+    unit length), where it is not metric."""
 
     matches: int
     inliers: int
     there_from_here: PoseWithCovariance | None = None
+    metric: int = 0
     direction: Transform | None = None
 
 
 def compare(matcher: NearestNeighbours, query: Keypoints, known: Keypoints) -> TwoView:
     """A query's keypoints against those of an image whose depths may be known.
 
-    Inliers fit a pose by PnP where `known` has enough depths, else the essential matrix, or the
-    fundamental matrix where a camera has no intrinsics.
+    The pose is by PnP where enough matches of known depth agree, else the essential matrix, or the
+    fundamental matrix where a camera has no intrinsics. Matches without depth count as inliers
+    where they fit the epipolar geometry of the pose, so that numbers of inliers are comparable.
     """
     pairs = matcher(query, known)
     here, there = query[pairs[:, 0]], known[pairs[:, 1]]
     if here.camera is None or there.camera is None:
         agree = epipolar_inliers(here.pixels, there.pixels, EPIPOLAR_TOLERANCE)
         return TwoView(len(pairs), int(agree.sum()))
+    tolerance = here.pixel_angle * TOLERANCE
     metric = np.isfinite(there.depths)
-    if metric.sum() >= MIN_POINTS:
-        return _metric_pose(here[metric], there[metric])
-    found = essential_pose(here.bearings, there.bearings, here.pixel_angle * TOLERANCE)
+    solution = _metric_pose(here[metric], there[metric]) if metric.sum() >= MIN_POINTS else None
+    if solution is not None:
+        pose = solution.world_from_camera
+        others = here[~metric].bearings, there[~metric].bearings
+        agree = epipolar_distances(pose.pose, *others) <= tolerance
+        count = int(solution.inliers.sum())
+        return TwoView(len(pairs), count + int(agree.sum()), pose, count)
+    found = essential_pose(here.bearings, there.bearings, tolerance)
     inliers = 0 if found is None else int(found[1].sum())
     if found is None or inliers < MIN_INLIERS:
         return TwoView(len(pairs), inliers)
     return TwoView(len(pairs), inliers, direction=found[0])
 
 
-def _metric_pose(here: Keypoints, there: Keypoints) -> TwoView:
+def _metric_pose(here: Keypoints, there: Keypoints) -> Solution | None:
+    """By PnP; None with fewer than MIN_INLIERS."""
     depths = there.depths[:, None].astype(np.float64)
     points = np.column_stack([there.bearings * depths, depths])
     sigma, tolerance = here.pixel_angle * PIXEL_SIGMA, here.pixel_angle * TOLERANCE
     found = solve_pnp(points, here.bearings, tolerance, sigma)
-    inliers = 0 if found is None else int(found.inliers.sum())
-    if found is None or inliers < MIN_INLIERS:
-        return TwoView(len(here), inliers)
-    return TwoView(len(here), inliers, found.world_from_camera)
+    return found if found is not None and found.inliers.sum() >= MIN_INLIERS else None

@@ -14,9 +14,12 @@ from tqdm import tqdm
 
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import ModelError
+from disam_ros.features.inlier_evidence import MODELS, PoseErrors
+from disam_ros.features.inlier_evidence import fit_errors as fit_pose_errors
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import (
+    ACCURACY,
     DEFAULT,
     LOW,
     Calibration,
@@ -32,6 +35,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
 from disam_ros.localization.tracker import SPREAD
+from disam_ros.localization.verification import Verifier
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import neighbour_steps, spacings
 from disam_ros.uncertainty import offset
@@ -44,6 +48,7 @@ THINNING, SPARSEST = (2, 4), 8.0  # one image in so many, up to this spacing of 
 OTHERS = 100  # negatives sampled per image
 DOMAIN_IMAGES = 100  # of a domain, from which on it has a calibration of its own
 DOMAIN_ANSWERS = 50  # correct ones of a domain, from which on its errors are its own
+UNLIMITED_MS = 1e6  # time for verification [ms]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +70,31 @@ class _Error:
     steps: NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class _PoseError:
+    """A verified pose: its error [6], PnP's covariance [6, 6] and its inliers of known depth."""
+
+    matcher: str
+    offset: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    inliers: int
+
+
 def calibrate(
-    localizer: Localizer, drives: Sequence[ImageSource], show_progress: bool = True
+    localizer: Localizer,
+    drives: Sequence[ImageSource],
+    accuracy: tuple[float, float] = ACCURACY,
+    show_progress: bool = True,
 ) -> Calibration:
     """Likelihood ratio of scores, and errors of correct answers, over drives in image order.
 
     The drives are processed without verification: once for the ratios, then with those ratios for
     the errors; both on the map and on thinned copies of it, so that they hold for other spacings.
-    Domains with DOMAIN_IMAGES have ratios, with DOMAIN_ANSWERS errors of their own. The localizer's
-    own calibration has no influence. Use validation drives under the expected conditions. Raises
-    ModelError where they are too short or of another place.
+    Where the map has keypoints, answers are verified for the errors of these poses. Domains with
+    DOMAIN_IMAGES have ratios, with DOMAIN_ANSWERS errors of their own. accuracy: of the drives'
+    poses [m], [deg]: no error is taken for smaller. The localizer's own calibration has no
+    influence. Use validation drives under the expected conditions. Raises ModelError where they are
+    too short or of another place.
     """
     sequence = replace(localizer.config.sequence, enabled=True)
     localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
@@ -87,20 +107,24 @@ def calibrate(
         own = [item for item in scores if item.domain == domain]
         if len(own) >= DOMAIN_IMAGES * len(maps):
             calibration.domains[domain] = _with_ratio(start, own)
-    errors = [
-        error for some in maps for error in _all_errors(some, drives, calibration, show_progress)
-    ]
+    found = [_all_errors(some, drives, calibration, show_progress) for some in maps]
+    errors = [error for of_map in found for error in of_map[0]]
     if not errors:
         raise ModelError(
             f"no answer to the drives is sure and within {CORRECT_M:g} m of its true pose: are "
             f"they of the map's place, and is the model trained for them?"
         )
     domains = {}
-    for domain, found in calibration.domains.items():
+    for domain, ratios in calibration.domains.items():
         correct = [item for item in errors if item.domain == domain]
-        domains[domain] = _with_errors(found, correct if len(correct) >= DOMAIN_ANSWERS else errors)
-    learned_on = [drive.info.name for drive in drives]
-    return replace(_with_errors(calibration, errors), learned_on=learned_on, domains=domains)
+        enough = correct if len(correct) >= DOMAIN_ANSWERS else errors
+        domains[domain] = _with_errors(ratios, enough, accuracy)
+    return replace(
+        _with_errors(calibration, errors, accuracy),
+        learned_on=[drive.info.name for drive in drives],
+        keypoints=_keypoint_errors([error for of_map in found for error in of_map[1]], accuracy),
+        domains=domains,
+    )
 
 
 def _with_ratio(calibration: Calibration, scores: Sequence[_Scores]) -> Calibration:
@@ -111,11 +135,28 @@ def _with_ratio(calibration: Calibration, scores: Sequence[_Scores]) -> Calibrat
     return replace(ratio, learned_on=[], domains={})
 
 
-def _with_errors(calibration: Calibration, errors: Sequence[_Error]) -> Calibration:
+def _with_errors(
+    calibration: Calibration, errors: Sequence[_Error], accuracy: tuple[float, float]
+) -> Calibration:
     offsets = np.stack([item.offset for item in errors])
     spreads = np.stack([item.spread for item in errors])
     steps = np.stack([item.steps for item in errors])
-    return replace(calibration, **fit_errors(offsets, SPREAD * spreads, steps))
+    return replace(calibration, **fit_errors(offsets, SPREAD * spreads, steps, accuracy))
+
+
+def _keypoint_errors(
+    errors: Sequence[_PoseError], accuracy: tuple[float, float]
+) -> dict[str, PoseErrors]:
+    """By matcher; of none where there are too few."""
+    fitted = {}
+    for matcher in {item.matcher for item in errors}:
+        own = [item for item in errors if item.matcher == matcher]
+        if len(own) >= DOMAIN_ANSWERS:
+            offsets = np.stack([item.offset for item in own])
+            covariances = np.stack([item.covariance for item in own])
+            inliers = np.array([item.inliers for item in own])
+            fitted[matcher] = fit_pose_errors(offsets, covariances, inliers, accuracy)
+    return fitted
 
 
 class _ThinnedMap(PlaceMap):
@@ -170,9 +211,10 @@ def _all_errors(
     drives: Sequence[ImageSource],
     calibration: Calibration,
     show_progress: bool,
-) -> list[_Error]:
-    """Of the correct answers."""
-    errors = []
+) -> tuple[list[_Error], list[_PoseError]]:
+    """Of the correct answers, and of their poses by keypoints."""
+    errors, verified = [], []
+    verifier = _open_verifier(localizer)
     for drive in drives:
         pipeline = Pipeline(localizer, calibration, verify=False)
         for query, answer, map_from_camera in _posed(pipeline, drive, "errors", show_progress):
@@ -181,7 +223,32 @@ def _all_errors(
             correct = answer.known and np.linalg.norm(error[:3]) <= CORRECT_M
             if correct and answer.spread is not None and answer.steps is not None:
                 errors.append(_Error(query.domain.name, error, answer.spread, answer.steps))
-    return errors
+                verified += [] if verifier is None else _verified(verifier, query, answer, truth)
+    return errors, verified
+
+
+def _open_verifier(localizer: Localizer) -> Verifier | None:
+    """Of the covariances of PnP alone; None where the map has no keypoints."""
+    if localizer.map.header.keypoints is None:
+        return None
+    unlimited = replace(localizer.config.verify, budget_ms=UNLIMITED_MS)
+    plain = dict.fromkeys(MODELS, PoseErrors(1.0, 0.0, 0.0, 0.0))
+    return Verifier(localizer.map, unlimited, device=str(localizer.device), errors=plain)
+
+
+def _verified(
+    verifier: Verifier, query: Query, answer: Answer, truth: Transform
+) -> list[_PoseError]:
+    """The correct pose by the keypoints of an answer's map image, if there is one."""
+    frame, rows = query.frame, [answer.record.id]
+    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens)
+    pose = found.map_from_base(answer.base_from_camera)
+    if pose is None:
+        return []
+    error = offset(truth, pose.pose)
+    if np.linalg.norm(error[:3]) > CORRECT_M:
+        return []
+    return [_PoseError(verifier.matcher, error, pose.covariance, found.metric)]
 
 
 def _posed(

@@ -28,6 +28,7 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from disam_ros.errors import ModelError
+from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ OF_COARSE = 1  # format without errors by spacing and domains, whose ratio is th
 SAMPLE = 48  # map images that a query's scores are normalized by
 MIN_STD = 0.005  # of their scores
 MIN_MATCHES = 20  # that a calibration is fitted to
-MIN_M, MIN_DEG = 0.05, 0.25  # smallest standard deviations of an answer [m], [deg]
-EVEN = 12**-0.5  # smallest `along`: that of a position anywhere between two map images
+ACCURACY = (0.05, 0.25)  # of the drives' poses: smallest errors that they can teach [m], [deg]
+EVEN = 12**-0.5  # `along` of a position anywhere between two map images
+MIN_ALONG = 0.1  # smallest one that is fitted
 MIXTURES = 25  # of floor and growth that are compared
 OVERLAPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # spacings that are compared [m]
 CLEARLY = 4.0  # difference of twice the log likelihood that counts
@@ -60,7 +62,8 @@ class Calibration:
     the map's local spacing (root of a sum of squares); along: that of its further error along the
     track, in local spacings, and in proportion less below a spacing of `overlap` [m], where answers
     lie between map images that they overlap with. learned_on: names of the drives, for information.
-    domains: values that replace these for queries of a domain, by name.
+    keypoints: errors of verified poses by matcher. domains: values that replace the others for
+    queries of a domain, by name.
     """
 
     intercept: float
@@ -76,6 +79,7 @@ class Calibration:
     along: float = EVEN
     overlap: float = 0.0
     growth: list[float] = field(default_factory=lambda: [0.0] * 4)
+    keypoints: dict[str, PoseErrors] = field(default_factory=dict)
     domains: dict[str, Calibration] = field(default_factory=dict)
 
     def of(self, domain: str) -> Calibration:
@@ -226,7 +230,10 @@ def highest_ratio(images: int) -> float:
 
 
 def fit_errors(
-    offsets: NDArray[np.float64], covariances: NDArray[np.float64], steps: NDArray[np.float64]
+    offsets: NDArray[np.float64],
+    covariances: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    least: tuple[float, float] = ACCURACY,
 ) -> dict[str, Any]:
     """Errors of `Calibration`: horizontal, vertical, tilt, yaw, growth, along, overlap.
 
@@ -234,13 +241,14 @@ def fit_errors(
     group of axes is its degrees of freedom. Which part of them grows with the spacing is chosen by
     likelihood. The horizontal error is that across the track; what remains along it is `along`.
     offsets: errors of correct answers, [N, 6] x y z rotX rotY rotZ [m, rad]. covariances: of these
-    answers [N, 6, 6]. steps: second moments of the map images' steps there [N, 6, 6].
+    answers [N, 6, 6]. steps: second moments of the map images' steps there [N, 6, 6]. least:
+    smallest standard deviations [m], [deg].
     """
     ahead, across = np.zeros((2, len(steps), 1, 6))
     ahead[:, 0, :2] = np.linalg.eigh(steps[:, :2, :2])[1][:, :, 1]
     across[:, 0, :2] = ahead[:, 0, [1, 0]] * [-1, 1]
     spacing = np.sqrt(np.trace(steps[:, :3, :3], axis1=1, axis2=2))
-    horizontal = _fit(_Errors.along(across, offsets, covariances), spacing, MIN_M)
+    horizontal = _fit(_Errors.along(across, offsets, covariances), spacing, least[0])
     isotropic = (horizontal[0] ** 2 + np.square(horizontal[1] * spacing))[:, None, None]
     known = covariances + isotropic * np.eye(6)
     step = np.sqrt(np.einsum("nki,nij,nkj->n", ahead, steps, ahead))
@@ -250,10 +258,10 @@ def fit_errors(
         covariances + snapped[:, None, None] * steps,
         np.broadcast_to(np.eye(6), steps.shape),
     )
-    turn = float(np.radians(MIN_DEG))
+    turn = float(np.radians(least[1]))
     vertical, tilt, yaw = (
-        _fit(_Errors.along(axes[:, chosen], offsets, known), spacing, least)
-        for chosen, least in (([2], MIN_M), ([3, 4], turn), ([5], turn))
+        _fit(_Errors.along(axes[:, chosen], offsets, known), spacing, smallest)
+        for chosen, smallest in (([2], least[0]), ([3, 4], turn), ([5], turn))
     )
     tilt, yaw = np.degrees(tilt), np.degrees(yaw)
     names = ("horizontal", "vertical", "tilt", "yaw")
@@ -312,7 +320,7 @@ def _fit_along(
 ) -> tuple[float, float]:
     """`along` and `overlap`: the smallest overlap whose likelihood is not clearly worse."""
     units = [step * _snapped(spacing, overlap) for overlap in OVERLAPS]
-    scales = [errors.scale(some, EVEN) for some in units]
+    scales = [errors.scale(some, MIN_ALONG) for some in units]
     costs = np.array([errors.cost(a * some) for a, some in zip(scales, units, strict=True)])
     best = int(np.argmax(costs <= costs.min() + CLEARLY))
     return scales[best], OVERLAPS[best]
@@ -350,7 +358,9 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
         elif version != FORMAT_VERSION:
             raise ValueError(f"format version {version}, expected {FORMAT_VERSION}")
         domains = {name: _read(own) for name, own in values.pop("domains", {}).items()}
-        return replace(_read(values), domains=domains)
+        kinds = values.pop("keypoints", {})
+        keypoints = {name: PoseErrors(**errors) for name, errors in kinds.items()}
+        return replace(_read(values), domains=domains, keypoints=keypoints)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"{path} is malformed: {error}; remove it or run 'disam calibrate' again"
@@ -373,6 +383,6 @@ def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
     path = Path(model_dir) / FILE
     values = asdict(calibration)
     for own in values["domains"].values():
-        del own["domains"]
+        del own["domains"], own["keypoints"]
     write_json(path, {"format_version": FORMAT_VERSION, **values})
     return path

@@ -52,7 +52,10 @@ class Pipeline:
         self._verifier: Verifier | None = None
         if wanted and kept:
             device = str(localizer.device)
-            self._verifier = Verifier(localizer.map, self.config.verify, device=device)
+            errors = (calibration or localizer.calibration).keypoints
+            self._verifier = Verifier(
+                localizer.map, self.config.verify, device=device, errors=errors
+            )
 
     @property
     def config(self) -> LocalizerConfig:

@@ -9,7 +9,7 @@ give the query's pose in metres, also between map images.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from disam_ros.camera import Camera
 from disam_ros.config import VerifyConfig
 from disam_ros.errors import ConfigError
-from disam_ros.features.inlier_evidence import InlierModel, inlier_model
+from disam_ros.features.inlier_evidence import InlierModel, PoseErrors, inlier_model
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features, weights_of
 from disam_ros.features.matching import open_matcher
@@ -39,8 +39,8 @@ class Verification:
 
     row: of the map image. matches, inliers: how many keypoints match, and agree with the pose.
     map_from_camera: metric pose, None without depths or with too few inliers. row_from_camera: pose
-    relative to the map image up to scale (translation of unit length), where depths are unknown.
-    milliseconds: spent.
+    relative to the map image up to scale (translation of unit length), where it is not metric.
+    milliseconds: spent. metric: inliers of known depth.
     """
 
     row: int
@@ -49,6 +49,7 @@ class Verification:
     map_from_camera: PoseWithCovariance | None = None
     row_from_camera: Transform | None = None
     milliseconds: float = 0.0
+    metric: int = 0
 
     @property
     def inlier_ratio(self) -> float:
@@ -64,6 +65,7 @@ class Verification:
 
 class Verifier:
     """Verifies candidates of one map. clock: seconds, for the budget. device: of learned features.
+    errors: of poses, by matcher; of one that is not among them, those of its model.
 
     Raises MapError where the map has no keypoints, ConfigError where their detector is missing or
     another.
@@ -75,6 +77,7 @@ class Verifier:
         config: VerifyConfig,
         clock: Callable[[], float] = time.perf_counter,
         device: str = "cpu",
+        errors: Mapping[str, PoseErrors] | None = None,
     ) -> None:
         self._map, self._config, self._clock = place_map, config, clock
         place_map.keypoints(0)  # raises MapError
@@ -90,11 +93,17 @@ class Verifier:
                 f"({weights[:12]}…): build the map again"
             )
         self._matcher = open_matcher(header.features, header.count, config.budget_ms, device)
+        self._errors = (errors or {}).get(self.matcher, self.model.errors)
+
+    @property
+    def matcher(self) -> str:
+        """Name of the keypoints and the matcher."""
+        return self._matcher.name
 
     @property
     def model(self) -> InlierModel:
-        """What inliers are worth as evidence, and their poses."""
-        return inlier_model(self._matcher.name)
+        """What inliers are worth as evidence."""
+        return inlier_model(self.matcher)
 
     def verify(
         self,
@@ -147,8 +156,10 @@ class Verifier:
         pose = found.there_from_here
         if pose is not None:
             pose = pose.transformed(self._map_from_row(row))
-            pose = replace(pose, covariance=self.model.covariance(pose.covariance, found.inliers))
-        return Verification(row, found.matches, found.inliers, pose, found.direction)
+            pose = replace(pose, covariance=self._errors.covariance(pose.covariance, found.metric))
+        return Verification(
+            row, found.matches, found.inliers, pose, found.direction, metric=found.metric
+        )
 
     def _map_from_row(self, row: int) -> Transform:
         pose = self._map.poses[row]

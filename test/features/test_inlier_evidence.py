@@ -8,6 +8,7 @@ from disam_ros.features.inlier_evidence import (
     MODELS,
     SMOOTHING,
     InlierRatio,
+    PoseErrors,
     fit_errors,
     fit_ratio,
     inlier_model,
@@ -84,17 +85,22 @@ def test_the_fit_of_errors_finds_the_floor_that_they_were_drawn_from():
     rng = np.random.default_rng(2)
     inliers = rng.integers(12, 200, 1500)
     covariances = np.stack([np.eye(6) * (0.3 / n) ** 2 for n in inliers])
-    sigmas = np.hypot(0.05, 60.0 / inliers**2)[:, None] * np.array(
-        [1, 1, 1] + [np.radians(3.0)] * 3
-    )
-    whole = 4.0 * covariances + np.stack([np.diag(s**2) for s in sigmas])
+    true = PoseErrors(2.0, 0.05, 0.4, 60.0)
+    whole = true.covariance(covariances, inliers)
     errors = np.stack([rng.multivariate_normal(np.zeros(6), each) for each in whole])
-    _, per_inlier = fit_errors(errors, covariances, inliers, 0.05)
-    assert per_inlier == pytest.approx(60.0, rel=0.3)
+    found = fit_errors(errors, covariances, inliers, (0.01, 0.05))
+    assert (found.metres, found.degrees) == pytest.approx((0.05, 0.4), rel=0.1)
+    assert found.few_m == pytest.approx(60.0, rel=0.3)
+
+
+def test_no_pose_is_taken_for_more_exact_than_the_poses_that_it_was_compared_with():
+    counts, covariances = np.full(50, 100), np.full((50, 6, 6), 1e-12) * np.eye(6)
+    found = fit_errors(np.full((50, 6), 1e-6), covariances, counts, (0.02, 0.1))
+    assert found.metres >= 0.02 and found.degrees >= 0.1
 
 
 @EVERY
 def test_covariances_shrink_with_inliers_and_never_below_the_solvers(name):
-    model, plain = inlier_model(name), np.diag([1e-4] * 3 + [1e-6] * 3)
-    traces = [np.trace(model.covariance(plain, n)) for n in (12, 30, 100, 1000)]
+    errors, plain = inlier_model(name).errors, np.diag([1e-4] * 3 + [1e-6] * 3)
+    traces = [np.trace(errors.covariance(plain, n)) for n in (12, 30, 100, 1000)]
     assert (np.diff(traces) <= 0).all() and traces[-1] >= np.trace(plain)

@@ -199,9 +199,9 @@ def test_the_fitted_errors_make_the_drives_consistent():
 
 
 def test_no_error_is_fitted_below_the_smallest():
-    found = fit_errors(np.zeros((9, 6)), np.ones((9, 6, 6)), np.zeros((9, 6, 6)))
+    found = fit_errors(np.zeros((9, 6)), np.ones((9, 6, 6)), np.zeros((9, 6, 6)), (0.2, 0.5))
     floors = [found[name] for name in ("horizontal", "vertical", "tilt", "yaw", "along")]
-    assert floors == pytest.approx([0.05, 0.05, 0.25, 0.25, EVEN])
+    assert floors == pytest.approx([0.2, 0.2, 0.5, 0.5, 0.1])
 
 
 def test_a_covariance_is_widened_along_the_track_by_the_spacing_there():

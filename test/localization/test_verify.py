@@ -18,7 +18,7 @@ from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, MapError
 from disam_ros.features.absolute_pose import essential_pose, solve_pnp
-from disam_ros.features.inlier_evidence import MODELS, inlier_model
+from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.features.learned import weights
 from disam_ros.features.local_features import open_features
 from disam_ros.features.triangulation import fuse_depths, inverse_depths
@@ -204,7 +204,7 @@ def test_the_size_of_the_query_does_not_matter(world):
     assert same.map_from_camera.pose == given.map_from_camera.pose
 
 
-def test_a_covariance_is_about_the_axes_of_the_map(tmp_path, world, monkeypatch):
+def test_a_covariance_is_about_the_axes_of_the_map(tmp_path, world):
     map_from_world = Transform.from_xyz_rpy([50.0, -20.0, 3.0, -1.6, 0.1, 2.0])
     data = write_scene(tmp_path / "data", [ROUTE[2]], depth=True)
     table = data.directory / "images.csv"
@@ -213,11 +213,11 @@ def test_a_covariance_is_about_the_axes_of_the_map(tmp_path, world, monkeypatch)
     values = ",".join(map(str, [*moved.translation, *moved.quaternion]))
     table.write_text(f"{lines[0]}\n{','.join(lines[1].split(',')[:-7])},{values}\n")
     config = VerifyConfig(budget_ms=1e6)
-    plain = replace(inlier_model("sift"), floor_m=0.0, floor_m_inliers=0.0)
-    monkeypatch.setitem(MODELS, "sift", plain)  # the floor is the same along all axes
+    plain = {"sift": PoseErrors(1.0, 0.0, 0.0, 0.0)}  # what is added is the same along all axes
     image = render(QUERY)[0]
-    turned = Verifier(build(data, world[1], tmp_path / "map"), config)
-    here = Verifier(world[2]["measured"], config).verify(image, "front", [2])[0].map_from_camera
+    turned = Verifier(build(data, world[1], tmp_path / "map"), config, errors=plain)
+    measured = Verifier(world[2]["measured"], config, errors=plain)
+    here = measured.verify(image, "front", [2])[0].map_from_camera
     there = turned.verify(image, "front", [0])[0].map_from_camera
     assert distance(there.pose, map_from_world @ QUERY)[0] < 0.03
     axes = np.kron(np.eye(2), map_from_world.rotation)
