@@ -51,6 +51,12 @@ class ValidationConfig:
     disc: float = setting(
         0.0, "radius of a perfect position prior around the query [m]; 0: no prior", minimum=0.0
     )
+    drive: str = setting(
+        "",
+        "dataset of one drive with poses, which encoders of all domains shall go on recognizing: "
+        "every `drive_step`-th image is on the map, those halfway between are queries",
+    )
+    drive_step: int = setting(16, "images of `drive` from one map image to the next", minimum=2)
     images: int = setting(300, "maximum images per domain", minimum=1)
     webcam_images: int = setting(
         4, "maximum images per domain and fixed webcam, of 16 tiles each", minimum=1

@@ -59,7 +59,8 @@ class Calibration:
     Where an image's largest ratio is above `high`, the range of the drives, its excess counts by
     its logarithm, and the other ratios keep their differences to it. horizontal, vertical [m],
     tilt, yaw [deg]: standard deviations of a correct answer; growth: their increase per metre of
-    the map's local spacing (root of a sum of squares); along: that of its further error along the
+    the map's local spacing (root of a sum of squares), the horizontal one by the sagitta of the
+    track between map images, too; along: that of its further error along the
     track, in local spacings, and in proportion less below a spacing of `overlap` [m], where answers
     lie between map images that they overlap with. learned_on: names of the drives, for information.
     keypoints: errors of verified poses by matcher. domains: values that replace the others for
@@ -100,9 +101,18 @@ class Calibration:
         floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
         variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
         variances[2:] *= np.radians(1.0) ** 2
+        variances[0] += _sagitta(steps) ** 2
         along = self.along * _snapped(np.sqrt(np.trace(steps[:3, :3])), self.overlap)
         total: NDArray[np.float64] = np.diag(variances[[0, 0, 1, 2, 2, 3]]) + along**2 * steps
         return total
+
+
+def _sagitta(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of an arc from its chord between two map images [...], from their second moments
+    [..., 6, 6]: length times turn over eight [m]."""
+    length, turn = (np.trace(steps[..., i : i + 3, i : i + 3], axis1=-2, axis2=-1) for i in (0, 3))
+    sagitta: NDArray[np.float64] = np.sqrt(length * turn) / 8
+    return sagitta
 
 
 def _snapped(spacing: NDArray[np.float64], overlap: float) -> NDArray[np.float64]:
@@ -244,6 +254,8 @@ def fit_errors(
     answers [N, 6, 6]. steps: second moments of the map images' steps there [N, 6, 6]. least:
     smallest standard deviations [m], [deg].
     """
+    level = np.diag([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    covariances = covariances + np.square(_sagitta(steps))[:, None, None] * level
     ahead, across = np.zeros((2, len(steps), 1, 6))
     ahead[:, 0, :2] = np.linalg.eigh(steps[:, :2, :2])[1][:, :, 1]
     across[:, 0, :2] = ahead[:, 0, [1, 0]] * [-1, 1]

@@ -294,6 +294,38 @@ def test_whole_views_and_tiles_are_maps_of_their_own(tmp_path):
     assert found["mean"] == pytest.approx((found["night"] + found["night tiles"]) / 2)
 
 
+def test_encoders_of_all_domains_are_tried_on_the_images_halfway_along_a_drive(tmp_path):
+    for condition in ("day", "night"):
+        write_drive(tmp_path / "data" / condition, condition, 6)
+    write_drive(tmp_path / "road", "day", 9)
+    config = ValidationConfig(
+        data=[str(tmp_path / "data")], drive=str(tmp_path / "road"), drive_step=4
+    )
+    validation = load_validation(config, SIZE, CropConfig(), ["day", "night"])
+    drive = validation.drive
+    assert (len(drive.mapped), len(drive.queries)) == (3, 2)
+    assert np.array_equal(drive.right, [[True, True, False], [False, True, True]])
+    encoders, cpu = {"day": Pixels(), "night": Pixels()}, torch.device("cpu")
+    found = recall(encoders, cosines, validation, cpu)
+    assert set(found) == {"night", "day drive", "night drive", "mean"}
+
+    def the_last(a, b):
+        return torch.arange(len(b)).float().expand(len(a), -1)
+
+    always_last = recall(encoders, the_last, validation, cpu)
+    assert always_last["night drive"] == 50.0
+
+
+def test_a_drive_too_short_to_be_tried_on_is_refused(tmp_path):
+    for condition in ("day", "night"):
+        write_drive(tmp_path / "data" / condition, condition, 3)
+    config = ValidationConfig(
+        data=[str(tmp_path / "data")], drive=str(tmp_path / "data" / "day"), drive_step=8
+    )
+    with pytest.raises(TrainingError, match="more than 8 images"):
+        load_validation(config, SIZE, CropConfig(), ["day", "night"])
+
+
 def test_a_webcams_images_belong_to_all_the_domains_of_their_light(tmp_path):
     light = {"day": ["summer_day", "winter_snow"], "night": ["night"]}
     photos = find_photos([f"webcams:{write_webcams(tmp_path)}"])

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.records import ImageRecord
+from disam_ros.image import read, to_tensor
 from training.data.image_store import ImageStore
 from training.data.places import Box, fit_box, same_place
 from training.data.sources import find_photos
@@ -26,10 +30,23 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class HalfwayDrive:
+    """Images [M, 3, H, W] of a map, and queries halfway between them [Q, 3, H, W].
+
+    right: bool [Q, M], the map images that are as near as the two around the query.
+    """
+
+    mapped: Tensor
+    queries: Tensor
+    right: np.ndarray
+
+
+@dataclass(frozen=True)
 class ValidationSet:
     """Views by domain: images [N, 3, H, W] in [−1, 1] and places [N, PLACE_SIZE].
 
-    disc: radius of a perfect position prior [m]; 0: none.
+    disc: radius of a perfect position prior [m]; 0: none. drive: that encoders of all domains are
+    tried on.
     """
 
     images: dict[str, Tensor]
@@ -38,6 +55,7 @@ class ValidationSet:
     radius: float
     angle: float
     disc: float = 0.0
+    drive: HalfwayDrive | None = None
 
 
 def load_validation(
@@ -68,7 +86,32 @@ def load_validation(
         if views:
             images[domain] = torch.stack([store.crop(row, box) for row, box in views])
             places[domain] = np.stack([store.place(row, box) for row, box in views])
-    return ValidationSet(images, places, reference, config.radius, config.angle, config.disc)
+    drive = load_drive(Path(config.drive), config.drive_step, size) if config.drive else None
+    return ValidationSet(images, places, reference, config.radius, config.angle, config.disc, drive)
+
+
+def load_drive(directory: Path, step: int, size: tuple[int, int]) -> HalfwayDrive:
+    """Raises DatasetError, or TrainingError where the drive is too short or lacks poses."""
+    dataset = Dataset(directory)
+    mapped, queries = dataset.records[::step], dataset.records[step // 2 :: step]
+    queries = queries[: len(mapped) - 1]
+    if not queries or any(record.map_from_camera is None for record in (*mapped, *queries)):
+        raise TrainingError(
+            f"'validation.drive' expects a drive of more than {step} images with poses, "
+            f"{directory} has {len(dataset.records)} images: lower drive_step or leave it out"
+        )
+
+    def read_all(records: Sequence[ImageRecord]) -> Tensor:
+        return torch.stack([to_tensor(read(dataset.path(record)), size) for record in records])
+
+    at, there = (
+        np.stack([record.map_from_camera.translation for record in records])
+        for records in (queries, mapped)
+    )
+    gaps = np.linalg.norm(at[:, None] - there[None], axis=-1)
+    rows = np.arange(len(at))
+    nearest = np.maximum(gaps[rows, rows], gaps[rows, rows + 1])
+    return HalfwayDrive(read_all(mapped), read_all(queries), gaps <= nearest[:, None] + 1e-9)
 
 
 @torch.inference_mode()
@@ -82,8 +125,8 @@ def recall(
     """Percent of queries whose best candidate is right, by domain, and their `mean`.
 
     Whole views and tiles of fixed cameras are maps of their own; where a domain has both, the tiles
-    have an entry of their own. similarity: features of queries and of map images [A, C, h, w],
-    [B, C, h, w] → [A, B].
+    have an entry of their own, and so has the drive with each domain's encoder. similarity:
+    features of queries and of map images [A, C, h, w], [B, C, h, w] → [A, B].
     """
     found = {}
     for kind, tiled in (("", False), (" tiles", True)):
@@ -104,7 +147,29 @@ def recall(
             right = same_place(*places, validation.radius, validation.angle, SAME_TILE)
             name = domain if domain not in found else f"{domain}{kind}"
             found[name] = 100.0 * float(right[np.arange(len(best)), best].mean())
+    if validation.drive is not None:
+        found |= _on_drive(encoders, similarity, validation.drive, validation, device, batch)
     return {**found, "mean": float(np.mean(list(found.values())))}
+
+
+def _on_drive(
+    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    similarity: Similarity,
+    drive: HalfwayDrive,
+    validation: ValidationSet,
+    device: torch.device,
+    batch: int,
+) -> dict[str, float]:
+    """Recall with the map by the reference's encoder, the queries by each domain's."""
+    mapped = _features(encoders[validation.reference], drive.mapped, device, batch)
+    found = {}
+    for domain in validation.images:
+        queries = _features(encoders[domain], drive.queries, device, batch)
+        parts = [similarity(x, mapped).cpu() for x in queries.split(QUERIES_AT_ONCE)]
+        best = torch.cat(parts).numpy().argmax(1)
+        right = drive.right[np.arange(len(best)), best]
+        found[f"{domain} drive"] = 100.0 * float(right.mean())
+    return found
 
 
 def _encode(
@@ -117,7 +182,14 @@ def _encode(
 ) -> Tensor:
     """Features float32 [n, C, h, w] of the chosen views of a domain; of none, [0]."""
     images = validation.images[domain][torch.from_numpy(chosen)]
-    parts = [encoders[domain](x.to(device)).float() for x in images.split(batch) if len(x)]
+    return _features(encoders[domain], images, device, batch)
+
+
+def _features(
+    encoder: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, batch: int
+) -> Tensor:
+    """Features float32 [n, C, h, w] of images; of none, [0]."""
+    parts = [encoder(x.to(device)).float() for x in images.split(batch) if len(x)]
     return torch.cat(parts) if parts else torch.zeros(0)
 
 
