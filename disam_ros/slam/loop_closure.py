@@ -3,11 +3,12 @@
 
 The drive's own keyframes are kept with their descriptors and odometry. A new keyframe retrieves the
 most similar one that is old enough and lies far enough back along the path, by coarse candidates
-and fine re-ranking as a query on the map (localizer.py). A single match is not accepted: matches of
-consecutive keyframes must lie as far apart as odometry says, and the loop must not need more drift
-than odometry is capable of. Last, the keypoints of the two images must agree on a relative pose
-(loop_verification.py). One loop closure is reported per place. Images of the prebuilt map are
-matched by the localizer and pass the same consistency check.
+and fine re-ranking as a query on the map (localizer.py). The keypoints of the two images must agree
+on a relative pose (loop_verification.py). A single match is not accepted: matches of consecutive
+keyframes must lie as far apart as odometry says, fewer of them where many keypoints agree, and the
+loop must not need more drift than odometry is capable of. Matches of many inliers are all reported,
+of others one per place. Images of the prebuilt map are matched by the localizer and pass the same
+consistency check.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ MAX_KEYFRAMES = 2000  # beyond, every other one is removed and the distance betw
 MIN_AGE = 30.0  # seconds before a keyframe may be matched
 CANDIDATES = 20  # keyframes of the coarse retrieval that are re-ranked
 CONSISTENT_KEYFRAMES = 5  # consecutive ones whose matches must agree with odometry
+SURE_INLIERS = 50  # of keypoints, from which on a match needs fewer of them:
+SURE_KEYFRAMES = 2
+SURE_SHARE = 2 / 3  # and this share of the configured similarity
 MAX_DRIFT = 0.2  # metres of odometry's error per metre driven
 MAX_SPEED = 100.0  # metres a second: faster odometry has jumped
-PLACE_DISTANCE = 10.0  # metres driven between two loop closures: one per place
+PLACE_DISTANCE = 10.0  # metres driven between two loop closures of few inliers: one per place
 POSITION_SIGMA = 1.5  # metres, of an unverified match, on top of the keyframe distance
 ANGLE_SIGMA = 5.0  # degrees between the headings of an unverified match
 
@@ -144,25 +148,31 @@ class LoopCloser:
             travelled=here.travelled - config.min_path,
         )
         found = self._keyframes.best_match(coarse, fine, latest, CANDIDATES)
-        if found is None or found[1] < config.score_threshold or self._drifts(found[0], here):
+        least = SURE_SHARE * config.score_threshold
+        if found is None or found[1] < least or self._drifts(found[0], here):
             check.reset()
             return None
         then, score = found
-        check.add(then.drive_from_base, here.drive_from_base, spacing)
-        if not self._accepts(OWN):
-            return None
         verified: tuple[PoseWithCovariance, int] | None = (_unverified(spacing), 0)
         if then.keypoints is not None and here.keypoints is not None:
             verified = verify_loop(then.keypoints, here.keypoints, _unverified(spacing))
-        if verified is None:
+        sure = verified is not None and verified[1] >= SURE_INLIERS
+        if score < config.score_threshold and not sure:
+            check.reset()
+            return None
+        check.add(then.drive_from_base, here.drive_from_base, spacing)
+        if verified is None or not self._accepts(OWN, sure):
             return None
         self._reported_at[OWN] = self._travelled
         return LoopClosure(here.stamp_ns, then.stamp_ns, verified[0], score, verified[1])
 
-    def _accepts(self, kind: str) -> bool:
-        """Whether enough matches agree and the last loop closure was at another place."""
-        driven = self._travelled - self._reported_at[kind]
-        return self._checks[kind].consistent and driven >= PLACE_DISTANCE
+    def _accepts(self, kind: str, sure: bool = False) -> bool:
+        """Whether enough matches agree and the last loop closure was at another place; sure: by
+        many inliers, so that fewer are enough, at any place."""
+        check, driven = self._checks[kind], self._travelled - self._reported_at[kind]
+        if sure and len(check) >= SURE_KEYFRAMES:
+            return True
+        return check.consistent and driven >= PLACE_DISTANCE
 
     def _drifts(self, then: Keyframe, here: Keyframe) -> bool:
         """Whether these can be one place only if odometry drifted more than it can."""

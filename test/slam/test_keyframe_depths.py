@@ -16,7 +16,7 @@ from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
 from disam_ros.slam import keyframe_depths, loop_closure
 from disam_ros.slam.keyframe_depths import REACH, KeyframeDepths, View, extract
-from disam_ros.slam.loop_closure import LoopCloser
+from disam_ros.slam.loop_closure import SURE_KEYFRAMES, LoopCloser
 from disam_ros.slam.loop_verification import MIN_INLIERS, pose_of_base, verify_loop
 from disam_ros.uncertainty import PoseWithCovariance, offset, retract
 
@@ -177,7 +177,7 @@ def two_laps(closer, views=True, seed=0, again=(0.3, 0.2, 2.0)):
     return closures, truth
 
 
-def test_a_loop_closure_has_a_measured_pose_and_keypoints_are_matched_only_for_it(
+def test_a_loop_closure_has_a_measured_pose_and_only_similar_images_are_matched(
     monkeypatch, short_drive
 ):
     calls = []
@@ -188,7 +188,7 @@ def test_a_loop_closure_has_a_measured_pose_and_keypoints_are_matched_only_for_i
 
     monkeypatch.setattr(loop_closure, "verify_loop", counted)
     closures, truth = two_laps(LoopCloser(CONFIG))
-    assert len(closures) >= 2 and len(calls) == len(closures)
+    assert len(closures) >= 2 and len(calls) <= len(closures) + SURE_KEYFRAMES
     for closure in closures:
         true = truth[closure.keyframe_stamp_ns].inverse() @ truth[closure.stamp_ns]
         found = closure.keyframe_from_base
