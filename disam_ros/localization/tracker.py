@@ -173,7 +173,7 @@ class Tracker:
             agreeing = np.array([inliers.get(int(row), 0) for row in rows[chosen]], float)
             return similarity + log_weights(agreeing)
 
-        temper = 1.0 if any(item.map_from_camera for item in verified) else TEMPER
+        temper = 1.0 if verified else TEMPER
         belief = self._track(query.camera).filter.belief(detail, temper)
         mapping_mount = mount(place_map.header.cameras, query.camera)
         floor = self._calibration.of(query.domain.name).covariance(belief.steps)

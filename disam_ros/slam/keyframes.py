@@ -42,6 +42,10 @@ class KeyframeDatabase:
     def __len__(self) -> int:
         return len(self._keyframes)
 
+    def stamps_ns(self) -> list[int]:
+        """Stamps of the keyframes."""
+        return [keyframe.stamp_ns for keyframe in self._keyframes]
+
     def add(
         self, keyframe: Keyframe, coarse: NDArray[np.float32], fine: NDArray[np.float32]
     ) -> bool:

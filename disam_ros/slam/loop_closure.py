@@ -70,6 +70,10 @@ class LoopCloser:
         """Number of keyframes of the drive."""
         return len(self._keyframes)
 
+    def stamps_ns(self) -> list[int]:
+        """Stamps of the keyframes of the drive."""
+        return self._keyframes.stamps_ns()
+
     def add(
         self,
         stamp_ns: int,
