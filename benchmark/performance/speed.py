@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time from image to pose, compared with the straightforward form: a loop over exact features.
 
-`python -m benchmark.performance speed`. Networks are untrained and descriptors are noise: the time
-does not depend on their values.
+`python -m benchmark.performance speed`. Networks but the shipped one's are untrained, descriptors
+are noise: the time does not depend on their values. Images are of a sequence, without odometry.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,9 +32,12 @@ from disam_ros.models.networks import PRESETS
 from disam_ros.models.similarity import coarse_similarity
 
 MAP_IMAGES = 10_000
+SHIPPED = Path("models/outdoor")
 DISTINCT = 600  # different descriptors in the map: more than there are directions
 LOOP_IMAGES = 20  # the loop is timed on these and scaled up
-QUERIES = {"full": 15, "lite": 60, "mobile": 60}
+OUTDOOR = "outdoor"  # the shipped model: one encoder for both stages
+QUERIES = {"full": 15, "lite": 60, "mobile": 60, OUTDOOR: 60}
+INTERVAL = 200_000_000  # between images [ns]
 BACKENDS = ("torch", "onnx")
 
 
@@ -46,7 +50,7 @@ def measure() -> dict:
     threads = torch.get_num_threads()
     reference = fresh(reference_times, threads)
     rows = []
-    for preset in PRESETS:
+    for preset in QUERIES:
         for backend in BACKENDS:
             times = fresh(query_times, preset, backend, QUERIES[preset], MAP_IMAGES, threads)
             rows.append({"preset": preset, "backend": backend, **times, "load": load()})
@@ -84,6 +88,7 @@ def query_times(preset: str, backend: str, queries: int, images: int, threads: i
     torch.set_num_threads(threads)
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     config = LocalizerConfig(device="cpu", backend=backend)
+    config.sequence.enabled = True
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "model"
         model = _saved(preset, directory)
@@ -92,8 +97,16 @@ def query_times(preset: str, backend: str, queries: int, images: int, threads: i
         place_map = noise_map(Path(scratch) / "map", model, images, distinct=DISTINCT)
         loop = loop_time(model) * images
         pipeline = Pipeline(Localizer(model, place_map, config, directory))
-        frame = Frame(picture, place_map.cameras()[0], domain="day")
-        laps = [pipeline.process(frame).timings_ms for _ in range(queries + 2)]
+        frames = (
+            Frame(
+                np.roll(picture, 8 * number, axis=1),
+                place_map.cameras()[0],
+                stamp_ns=(1 + number) * INTERVAL,
+                domain=model.domain_names()[0],
+            )
+            for number in range(queries + 2)
+        )
+        laps = [pipeline.process(frame).timings_ms for frame in frames]
     laps = laps[2:]
     figures = {stage: median(lap[stage] for lap in laps) for stage in laps[0]}
     p99 = float(np.percentile([lap["total"] for lap in laps], 99))
@@ -110,7 +123,10 @@ def loop_time(model: Model, repeats: int = 5) -> float:
 
 
 def _saved(preset: str, directory: Path) -> Model:
-    save_model(create_model(PRESETS[preset], [Domain("day", (-90.0, 90.0))]), directory)
+    if preset == OUTDOOR:
+        shutil.copytree(SHIPPED, directory)
+    else:
+        save_model(create_model(PRESETS[preset], [Domain("day", (-90.0, 90.0))]), directory)
     return load_model(directory)
 
 
