@@ -16,10 +16,6 @@ class ConsistencyCheck:
         self._length = length
         self._matches: list[tuple[Transform, Transform]] = []
 
-    def __len__(self) -> int:
-        """Number of consecutive matches that agree."""
-        return len(self._matches)
-
     def reset(self) -> None:
         """Start a new sequence of matches."""
         self._matches = []

@@ -4,11 +4,10 @@
 The drive's own keyframes are kept with their descriptors and odometry. A new keyframe retrieves the
 most similar one that is old enough and lies far enough back along the path, by coarse candidates
 and fine re-ranking as a query on the map (localizer.py). The keypoints of the two images must agree
-on a relative pose (loop_verification.py). A single match is not accepted: matches of consecutive
-keyframes must lie as far apart as odometry says, fewer of them where many keypoints agree, and the
-loop must not need more drift than odometry is capable of. Matches of many inliers are all reported,
-of others one per place. Images of the prebuilt map are matched by the localizer and pass the same
-consistency check.
+on a relative pose (loop_verification.py), and the loop must not need more drift than odometry is
+capable of. A match of many inliers is accepted by itself. Of others the matches of consecutive
+keyframes must lie as far apart as odometry says, and one is reported per place. Images of the
+prebuilt map are matched by the localizer and pass the same consistency check.
 """
 
 from __future__ import annotations
@@ -37,9 +36,8 @@ MAX_KEYFRAMES = 2000  # beyond, every other one is removed and the distance betw
 MIN_AGE = 30.0  # seconds before a keyframe may be matched
 CANDIDATES = 20  # keyframes of the coarse retrieval that are re-ranked
 CONSISTENT_KEYFRAMES = 5  # consecutive ones whose matches must agree with odometry
-SURE_INLIERS = 50  # of keypoints, from which on a match needs fewer of them:
-SURE_KEYFRAMES = 2
-SURE_SHARE = 2 / 3  # and this share of the configured similarity
+SURE_INLIERS = 50  # of keypoints, from which on a match is accepted by itself,
+SURE_SHARE = 2 / 3  # with this share of the configured similarity
 MAX_DRIFT = 0.2  # metres of odometry's error per metre driven
 MAX_SPEED = 100.0  # metres a second: faster odometry has jumped
 PLACE_DISTANCE = 10.0  # metres driven between two loop closures of few inliers: one per place
@@ -171,12 +169,10 @@ class LoopCloser:
         return LoopClosure(here.stamp_ns, then.stamp_ns, verified[0], score, verified[1])
 
     def _accepts(self, kind: str, sure: bool = False) -> bool:
-        """Whether enough matches agree and the last loop closure was at another place; sure: by
-        many inliers, so that fewer are enough, at any place."""
-        check, driven = self._checks[kind], self._travelled - self._reported_at[kind]
-        if sure and len(check) >= SURE_KEYFRAMES:
-            return True
-        return check.consistent and driven >= PLACE_DISTANCE
+        """Whether the match is sure by its inliers, or enough matches agree and the last loop
+        closure was at another place."""
+        driven = self._travelled - self._reported_at[kind]
+        return sure or (self._checks[kind].consistent and driven >= PLACE_DISTANCE)
 
     def _drifts(self, then: Keyframe, here: Keyframe) -> bool:
         """Whether these can be one place only if odometry drifted more than it can."""
