@@ -4,7 +4,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from disam_ros import moved, threads  # noqa: F401
+from disam_ros import device, moved  # noqa: F401, device before any other that imports torch
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import DisamError
 from disam_ros.localization.answer import Answer

@@ -64,7 +64,9 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         localizers = {}
         for step in STEPS:
-            settings = replace(EVERY_IMAGE, keypoints=KEYPOINTS, domain=domain)
+            settings = replace(
+                EVERY_IMAGE, keypoints=KEYPOINTS, local_features="sift", domain=domain
+            )
             chosen = part(frames, frames.images[::step])
             place_map = build_map(chosen, model, Path(scratch) / str(step), settings)
             localizers[step] = Localizer(model, place_map, config, model_dir)
