@@ -252,7 +252,8 @@ class LoopClosureConfig:
     )
     score_threshold: float = setting(
         0.6,
-        "fine similarity below which two images show different places",
+        "fine similarity below which two images show different places; two thirds of it are enough "
+        "where 50 keypoints agree",
         minimum=-1.0,
         maximum=1.0,
     )

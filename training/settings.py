@@ -53,8 +53,8 @@ class ValidationConfig:
     )
     drive: str = setting(
         "",
-        "dataset of one drive with poses, which encoders of all domains shall go on recognizing: "
-        "every `drive_step`-th image is on the map, those halfway between are queries",
+        "dataset of one drive with poses, beside `data`, which encoders of all domains shall go on "
+        "recognizing: every `drive_step`-th image is on the map, those halfway between are queries",
     )
     drive_step: int = setting(16, "images of `drive` from one map image to the next", minimum=2)
     images: int = setting(300, "maximum images per domain", minimum=1)
@@ -146,7 +146,13 @@ def check_stages(config: RunConfig, names: Sequence[str]) -> None:
 
 
 def check_run(config: RunConfig) -> None:
-    """Raises ConfigError for ranges whose ends are out of order or below 1."""
+    """Raises ConfigError for ranges whose ends are out of order or below 1, and for a drive that is
+    to validate without data."""
+    if config.validation.drive and not config.validation.data:
+        raise ConfigError(
+            f"'validation.drive' is '{config.validation.drive}', but 'validation.data' is empty: "
+            f"it holds the domains to validate; give some, or leave the drive out"
+        )
     for name in ("zoom", "tile_zoom"):
         low, high = pair_of(getattr(config.crops, name), f"crops.{name}")
         if not 1.0 <= low <= high:

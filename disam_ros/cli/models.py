@@ -105,9 +105,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--accuracy",
         nargs=2,
         type=float,
-        default=(0.05, 0.25),
         metavar=("M", "DEG"),
-        help="of the drives' poses: no answer is taken for more exact (default: 0.05 m, 0.25°)",
+        help="of the drives' poses: no answer is taken for more exact; without: 0.05 m, 0.25°",
     )
 
 
@@ -181,13 +180,13 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.config import LocalizerConfig
     from disam_ros.datasets.sources import open_images
     from disam_ros.localization.calibrate import calibrate
-    from disam_ros.localization.calibration import save_calibration
+    from disam_ros.localization.calibration import ACCURACY, save_calibration
     from disam_ros.localization.localizer import Localizer
 
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
     frame, mapped = localizer.map.header.map_frame, localizer.map.header.cameras
     drives = [open_images(path, frame, mapped=mapped) for path in arguments.drives]
-    found = calibrate(localizer, drives, tuple(arguments.accuracy))
+    found = calibrate(localizer, drives, tuple(arguments.accuracy or ACCURACY))
     path = save_calibration(found, arguments.model)
     print(
         f"log likelihood ratio {found.intercept:.2f} + {found.slope:.2f} z_fine + "

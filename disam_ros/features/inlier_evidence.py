@@ -62,6 +62,13 @@ class PoseErrors:
     degrees: float
     few_m: float
 
+    def __post_init__(self) -> None:
+        """Raises ValueError unless all numbers are finite and not negative, and the scale is not 0,
+        TypeError for what is no number."""
+        numbers = np.array([self.scale, self.metres, self.degrees, self.few_m], float)
+        if not (np.isfinite(numbers).all() and numbers.min() >= 0 and self.scale > 0):
+            raise ValueError(f"expected finite errors of poses, none negative, got {self}")
+
     def covariance(self, covariance: Floats, inliers: int | NDArray[np.int64]) -> Floats:
         """Covariances [..., 6, 6] of poses from PnP's, by their inliers [...]."""
         few = self.few_m / np.maximum(1, np.asarray(inliers, float)) ** 2

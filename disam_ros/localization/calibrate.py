@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from disam_ros.datasets.sources import ImageSource
-from disam_ros.errors import ModelError
+from disam_ros.errors import ConfigError, ModelError
 from disam_ros.features.inlier_evidence import MODELS, PoseErrors
 from disam_ros.features.inlier_evidence import fit_errors as fit_pose_errors
 from disam_ros.geometry import Transform
@@ -94,8 +95,13 @@ def calibrate(
     DOMAIN_IMAGES have ratios, with DOMAIN_ANSWERS errors of their own. accuracy: of the drives'
     poses [m], [deg]: no error is taken for smaller. The localizer's own calibration has no
     influence. Use validation drives under the expected conditions. Raises ModelError where they are
-    too short or of another place.
+    too short or of another place, ConfigError for an accuracy that is not positive.
     """
+    if not all(math.isfinite(number) and number > 0 for number in accuracy):
+        raise ConfigError(
+            f"the accuracy of the drives' poses expects metres and degrees above 0, got "
+            f"{accuracy[0]:g} m and {accuracy[1]:g}°: give what their source claims"
+        )
     sequence = replace(localizer.config.sequence, enabled=True)
     localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
     maps = [localizer, *_thinned(localizer)]

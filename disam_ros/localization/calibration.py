@@ -60,11 +60,10 @@ class Calibration:
     its logarithm, and the other ratios keep their differences to it. horizontal, vertical [m],
     tilt, yaw [deg]: standard deviations of a correct answer; growth: their increase per metre of
     the map's local spacing (root of a sum of squares), the horizontal one by the sagitta of the
-    track between map images, too; along: that of its further error along the
-    track, in local spacings, and in proportion less below a spacing of `overlap` [m], where answers
-    lie between map images that they overlap with. learned_on: names of the drives, for information.
-    keypoints: errors of verified poses by matcher. domains: values that replace the others for
-    queries of a domain, by name.
+    track between map images, too; along: that of its further error along the track, in local
+    spacings, and in proportion less below a spacing of `overlap` [m], where answers lie between map
+    images that they overlap with. learned_on: names of the drives, for information. keypoints:
+    errors of verified poses by matcher. domains: values for queries of a domain, by name.
     """
 
     intercept: float

@@ -2,6 +2,7 @@
 """Laws of the calibration of scores and errors."""
 
 import json
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -10,8 +11,9 @@ from support.data import camera_pose, write_dataset
 
 from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.errors import ImageError, ModelError
+from disam_ros.errors import ConfigError, ImageError, ModelError
 from disam_ros.evaluation.confidence import normalized
+from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.localization.calibrate import calibrate
 from disam_ros.localization.calibration import (
     DEFAULT,
@@ -232,6 +234,30 @@ def test_of_the_format_before_the_errors_are_read_and_the_default_ratio_is_taken
     assert (found.slope, found.high, found.horizontal) == (DEFAULT.slope, DEFAULT.high, 0.3)
     assert found.along == EVEN and found.domains == {}
     assert "disam calibrate" in caplog.text
+
+
+@pytest.mark.parametrize("accuracy", [(0.0, 0.25), (0.05, -1.0), (math.nan, 0.25)])
+def test_an_accuracy_that_no_pose_has_is_refused(opened, drive, accuracy):
+    with pytest.raises(ConfigError, match="above 0, got"):
+        calibrate(opened(), [drive], accuracy, show_progress=False)
+
+
+def test_errors_of_keypoints_are_read_back_and_refused_where_they_are_none(tmp_path):
+    errors = {"sift": PoseErrors(1.2, 0.01, 0.05, 100.0)}
+    path = save_calibration(replace(DEFAULT, keypoints=errors), tmp_path)
+    assert load_calibration(tmp_path).keypoints == errors
+    path.write_text(path.read_text().replace("1.2", "-1.2"))
+    with pytest.raises(ModelError, match="none negative"):
+        load_calibration(tmp_path)
+
+
+def test_a_track_that_turns_between_map_images_widens_both_horizontal_axes():
+    straight, turning = np.zeros((2, 6, 6))
+    straight[0, 0] = turning[0, 0] = 8.0**2
+    turning[5, 5] = 0.4**2
+    sharp = replace(DEFAULT, along=0.0)
+    more = sharp.covariance(turning) - sharp.covariance(straight)
+    assert np.allclose(np.diag(more), [0.4**2] * 2 + [0.0] * 4)  # 8 m · 0.4 rad / 8
 
 
 def test_a_model_without_one_has_the_default(tmp_path):

@@ -197,6 +197,12 @@ def test_a_loop_closure_has_a_measured_pose_and_only_similar_images_are_matched(
         assert distance(found.pose, Transform.identity())[0] > 0.2
 
 
+def test_only_a_match_of_many_inliers_is_accepted_by_itself(monkeypatch, short_drive):
+    assert two_laps(LoopCloser(CONFIG, consistent_keyframes=1000))[0]
+    monkeypatch.setattr(loop_closure, "SURE_INLIERS", 10_000)
+    assert not two_laps(LoopCloser(CONFIG, consistent_keyframes=1000))[0]
+
+
 def test_a_loop_whose_keypoints_are_of_another_place_is_rejected_however_similar(short_drive):
     closures, _ = two_laps(LoopCloser(CONFIG), seed=1)
     assert closures == []

@@ -74,6 +74,7 @@ def test_shipped_recipes_are_valid(path):
         ({"stages": [stage()], "network": {"image_size": [96]}}, "network.image_size"),
         ({"stages": [stage()], "domains": ["a", "b"], "frozen": ["c"]}, "'frozen' expects some of"),
         ({"stages": [stage()], "domains": ["a"], "frozen": ["a"]}, "not all; got a"),
+        ({"stages": [stage()], "validation": {"drive": "road"}}, "'validation.data' is empty"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(changes, named):
