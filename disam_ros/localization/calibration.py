@@ -54,16 +54,15 @@ GRADIENT = 1e-10  # of the regression's cost at which it has converged
 @dataclass(frozen=True)
 class Calibration:
     """log p(z | this place) / p(z | elsewhere) = intercept + slope · z_fine + coarse · z_coarse, at
-    least `low`.
-
-    Where an image's largest ratio is above `high`, the range of the drives, its excess counts by
-    its logarithm, and the other ratios keep their differences to it. horizontal, vertical [m],
-    tilt, yaw [deg]: standard deviations of a correct answer; growth: their increase per metre of
-    the map's local spacing (root of a sum of squares), the horizontal one by the sagitta of the
+    least `low`. Where an image's largest ratio is above `high`, the range of the drives, its excess
+    counts by its logarithm, and the other ratios keep their differences to it. horizontal, vertical
+    [m], tilt, yaw [deg]: standard deviations of a correct answer; growth: their increase per metre
+    of the map's local spacing (root of a sum of squares), the horizontal one by the sagitta of the
     track between map images, too; along: that of its further error along the track, in local
     spacings, and in proportion less below a spacing of `overlap` [m], where answers lie between map
-    images that they overlap with. learned_on: names of the drives, for information. keypoints:
-    errors of verified poses by matcher. domains: values for queries of a domain, by name.
+    images that they overlap with. shift: that of the angle between two views [deg] (view_shift.py).
+    learned_on: names of the drives, for information. keypoints: errors of verified poses by
+    matcher. domains: values for queries of a domain, by name.
     """
 
     intercept: float
@@ -78,6 +77,7 @@ class Calibration:
     coarse: float = 0.0
     along: float = EVEN
     overlap: float = 0.0
+    shift: float = 1.5
     growth: list[float] = field(default_factory=lambda: [0.0] * 4)
     keypoints: dict[str, PoseErrors] = field(default_factory=dict)
     domains: dict[str, Calibration] = field(default_factory=dict)

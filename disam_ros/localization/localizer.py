@@ -22,9 +22,10 @@ from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
 from disam_ros.image import to_tensor
 from disam_ros.localization.answer import Answer, Candidate
-from disam_ros.localization.calibration import load_calibration
+from disam_ros.localization.calibration import Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
 from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.view_shift import view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import steps_at
 from disam_ros.models.backend import select_backend
@@ -162,17 +163,42 @@ class Localizer:
         steps = steps_at(self.map.poses, rows, best.record.id)
         floor = self.calibration.of(query.domain.name).covariance(steps)
         covariance = candidate_covariance(poses, scores, floor)
+        pose = PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance)
         return Answer(
             camera=query.camera,
             domain=query.domain,
             candidates=candidates,
             record=best.record,
-            pose=PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance),
+            pose=self.with_view(query, pose, base_from_camera, best.record, self.calibration),
             base_from_camera=base_from_camera,
             known=best.fine_score >= self.config.score_threshold,
             confidence=best.fine_score,
             spacing=float(np.sqrt(np.trace(steps[:3, :3]))),
         )
+
+    def view_angle(self, query: Query, record: ImageRecord) -> float | None:
+        """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
+        known = self.map.header.cameras.get(query.camera)
+        shift = self._reranker.compare(query, np.array([record.id]))[1][0, 0]
+        return view_angle(float(shift), query.frame.lens or known, known)
+
+    def with_view(
+        self,
+        query: Query,
+        map_from_base: PoseWithCovariance,
+        base_from_camera: Transform,
+        record: ImageRecord,
+        calibration: Calibration,
+    ) -> PoseWithCovariance:
+        """map_from_base after the measurement of the angle between the query's view and a map
+        image's."""
+        angle = self.view_angle(query, record)
+        if angle is None or record.map_from_camera is None:
+            return map_from_base
+        deviation = float(np.radians(calibration.of(query.domain.name).shift))
+        camera = map_from_base.with_lever_arm(base_from_camera)
+        camera = with_view_angle(camera, record.map_from_camera, angle, deviation)
+        return camera.with_lever_arm(base_from_camera.inverse())
 
     def base_from_camera(self, frame: Frame) -> Transform:
         """Mount of the frame's camera; the mapping vehicle's where the frame gives none."""

@@ -176,13 +176,15 @@ class Tracker:
         temper = 1.0 if verified else TEMPER
         belief = self._track(query.camera).filter.belief(detail, temper)
         mapping_mount = mount(place_map.header.cameras, query.camera)
+        record = place_map.records[rows[belief.row]]
         floor = self._calibration.of(query.domain.name).covariance(belief.steps)
         pose = PoseWithCovariance(belief.map_from_base, SPREAD * belief.covariance + floor)
+        pose = self._localizer.with_view(query, pose, mapping_mount, record, self._calibration)
         pose, count = fuse_verified(pose, mapping_mount, verified)
         base_from_camera = single.base_from_camera
         return replace(
             single,
-            record=place_map.records[rows[belief.row]],
+            record=record,
             pose=_of_vehicle(pose, mapping_mount, base_from_camera),
             known=belief.probability >= config.sequence.min_probability,
             confidence=belief.probability,
