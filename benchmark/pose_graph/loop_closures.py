@@ -42,7 +42,8 @@ def detect(
         view = drive.views[i] if verified else None
         reading = None if pose is None else Reading(pose, 0.0, 0)
         closures += closer.add(stamp_ns, reading, drive.coarse[i], drive.fine[i], view)
-        closures += closer.add_map_match(stamp_ns, reading, drive.matches[i])
+        if reading is not None:
+            closures += closer.add_map_match(stamp_ns, reading, drive.matches[i])
     return closures
 
 

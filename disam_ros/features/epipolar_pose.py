@@ -26,15 +26,14 @@ from disam_ros.features.triangulation import PIXEL_SIGMA
 from disam_ros.geometry import Transform
 from disam_ros.uncertainty import PoseWithCovariance, offset
 
-TOLERANCES = (1.0, 3.0)  # standard deviations of an inlier of the essential matrices to start from
-AXES = np.eye(3)[[0, 2]]  # directions to start from, too: aside and ahead
+TOLERANCE = 1.0  # standard deviations of an inlier of the essential matrix
 GATE = 3.0  # standard deviations within which a keypoint is an inlier
 CAUCHY_SCALE = 2.0  # standard deviations
 TURN_SCALE = 0.01  # radians of a bearing beyond which a match says little of a turn alone
 TURN_ROUNDS = 10
 EVALUATIONS = 30  # of the residuals in a refinement, at most
 COVARIANCE_INFLATION = 2.0  # neighbouring keypoints have correlated errors
-TEMPER = 10.0  # difference of log likelihoods that makes a minimum e times less likely: likewise
+TEMPER = 20.0  # difference of log likelihoods that makes a minimum e times less likely: likewise
 
 
 def epipolar_pose(then: Keypoints, now: Keypoints) -> Solution | None:
@@ -66,24 +65,17 @@ class _Problem:
         self._sigma = PIXEL_SIGMA * max(then.pixel_angle, now.pixel_angle)
 
     def starts(self) -> list[Transform]:
-        """Essential matrices by MAGSAC++ (Barath et al., CVPR 2020), and AXES with the rotation
-        that explains the matches best alone."""
-        turn = self._turn()
-        found = [Transform(axis, turn.as_quat()) for axis in AXES]
-        for tolerance in TOLERANCES:
-            matrix, mask = cv2.findEssentialMat(
-                self._now,
-                self._then,
-                np.eye(3),
-                cv2.USAC_MAGSAC,
-                CONFIDENCE,
-                tolerance * self._sigma,
+        """The essential matrix by MAGSAC++ (Barath et al., CVPR 2020), and a shift along each axis
+        with the rotation that explains the matches best alone."""
+        turn, eye = self._turn().as_quat(), np.eye(3)
+        found = [Transform(axis, turn) for axis in eye]
+        now, then, tolerance = self._now, self._then, TOLERANCE * self._sigma
+        matrix, mask = cv2.findEssentialMat(now, then, eye, cv2.USAC_MAGSAC, CONFIDENCE, tolerance)
+        if matrix is not None and matrix.shape == (3, 3):
+            _, rotation, shift, *_ = cv2.recoverPose(matrix, now, then, eye, mask=mask)
+            found.append(
+                Transform.from_rotation(np.asarray(shift[:, 0], float), np.asarray(rotation, float))
             )
-            if matrix is not None and matrix.shape == (3, 3):
-                _, rotation, shift, *_ = cv2.recoverPose(
-                    matrix, self._now, self._then, np.eye(3), mask=mask
-                )
-                found.append(Transform.from_rotation(shift[:, 0], rotation))
         return found
 
     def refined(self, start: Transform) -> tuple[Transform, NDArray[np.bool_], float]:

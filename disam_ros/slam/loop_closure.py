@@ -106,16 +106,16 @@ class LoopCloser:
         return [] if closure is None else [closure]
 
     def add_map_match(
-        self, stamp_ns: int, odometry: Reading | None, match: MapMatch | None
+        self, stamp_ns: int, odometry: Reading, match: MapMatch | None
     ) -> list[LoopClosure]:
-        """Loop closures of an image with the map; none without odometry. match: None: unknown
-        place.
+        """Loop closures of an image with the map. match: None: unknown place.
 
         May be called before or after `add` with the same image. Raises LoopClosureError for a stamp
         before the last one.
         """
-        here, check, last = self._arrived(stamp_ns, odometry), self._checks[MAP], self._last.get(MAP)
-        if odometry is None or not self._is_next(MAP, here, self._config.keyframe_distance):
+        here, check = self._arrived(stamp_ns, odometry), self._checks[MAP]
+        last = self._last.get(MAP)
+        if not self._is_next(MAP, here, self._config.keyframe_distance):
             return []
         if match is None:
             check.reset()
@@ -202,11 +202,11 @@ class LoopCloser:
 
     def _verified(self, then: Keyframe, here: Keyframe) -> RelativePose | None:
         """The relative pose, by keypoints where both have some; None: they contradict."""
-        scaled = then.odometry is not None and here.odometry is not None
+        scaled = then.odometry is not None
         unverified = _same_place(_spread(self._spacing) if scaled else UNSCALED_SIGMA)
         if then.keypoints is None or here.keypoints is None:
             return RelativePose(unverified)
-        return verify_loop(then.keypoints, here.keypoints, unverified)
+        return verify_loop(then.keypoints, here.keypoints, unverified, scaled)
 
     def _accepts(self, kind: str, sure: bool = False) -> bool:
         """Whether the match is sure by its inliers, or enough matches agree and the last loop

@@ -75,7 +75,7 @@ def to_values(closure: LoopClosure) -> dict[str, str]:
         COVARIANCE: _text(closure.keyframe_from_base.covariance),
         SCORE: repr(float(closure.score)),
         INLIERS: str(closure.inliers),
-        METRIC: "true" if closure.metric else "false",
+        METRIC: str(closure.metric).lower(),
     }
     if closure.map_from_keyframe is not None:
         values[MAP_POSE] = _pose_text(closure.map_from_keyframe)
@@ -96,7 +96,7 @@ def from_values(values: Mapping[str, str]) -> LoopClosure:
         inliers=_read(values, INLIERS, int),
         kind=_read(values, KIND, str),
         map_from_keyframe=_read(values, MAP_POSE, _pose) if MAP_POSE in values else None,
-        metric=values.get(METRIC, "true") == "true",  # version 0.1 has no such key
+        metric=_read(values, METRIC, _truth) if METRIC in values else True,  # version 0.1: no key
     )
 
 
@@ -104,7 +104,8 @@ def summary(closure: LoopClosure) -> str:
     """One line for people."""
     ago = (closure.stamp_ns - closure.keyframe_stamp_ns) / 1e9
     then = "an image of the map" if closure.kind == MAP else f"{ago:.0f} s ago"
-    return f"same place as {then}: score {closure.score:.3f}, {closure.inliers} inliers"
+    scale = "" if closure.metric else ", distance unknown"
+    return f"same place as {then}: score {closure.score:.3f}, {closure.inliers} inliers{scale}"
 
 
 def _read(values: Mapping[str, str], key: str, parse: Callable[[str], T]) -> T:
@@ -116,6 +117,10 @@ def _read(values: Mapping[str, str], key: str, parse: Callable[[str], T]) -> T:
         ) from None
     except (ValueError, DisamError) as error:
         raise LoopClosureError(f"'{key}' of a loop closure cannot be read: {error}") from error
+
+
+def _truth(text: str) -> bool:
+    return bool(("false", "true").index(text))
 
 
 def _numbers(text: str) -> NDArray[np.float64]:

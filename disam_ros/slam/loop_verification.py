@@ -18,9 +18,10 @@ from disam_ros.slam.keyframe_depths import FEATURES
 from disam_ros.uncertainty import PoseWithCovariance
 
 MIN_INLIERS = 12  # images of different places have fewer
-MIN_DEPTHS = 12  # matches of known depth, below which only the direction of motion is known
+MIN_DEPTHS = 12  # inliers of known depth that measure the length of the translation
 MIN_KEYPOINTS = 24  # of an image, below which it cannot contradict
 SCALE_SIGMA = 0.03  # odometry's relative scale error, which is that of depths, too
+DIRECTION_SIGMA = 0.1  # radians by which a direction of motion errs at least
 # 1 σ of errors that all keypoints of an image share: metres, radians
 FLOOR = np.array([0.05] * 3 + [np.radians(0.2)] * 3)
 
@@ -36,28 +37,28 @@ class RelativePose:
 
 
 def verify_loop(
-    then: Keypoints, now: Keypoints, unverified: PoseWithCovariance
+    then: Keypoints, now: Keypoints, unverified: PoseWithCovariance, scaled: bool = True
 ) -> RelativePose | None:
     """The relative pose that the keypoints of the keyframe and of the image now agree on.
 
     unverified: the pose without them; its covariance is the prior, and it is returned with 0
-    inliers where an image has fewer than MIN_KEYPOINTS. None where fewer than MIN_INLIERS agree:
-    two different places. With fewer than MIN_DEPTHS matches of known depth the translation is
-    known in direction only: it has unit length, as uncertain as the prior.
+    inliers where an image has fewer than MIN_KEYPOINTS. scaled: whether odometry could triangulate
+    the keyframe's keypoints; else the translation is known in direction only: it has unit length,
+    as uncertain as the prior. None where fewer than MIN_INLIERS agree: two different places.
     """
     if min(len(then), len(now)) < MIN_KEYPOINTS:
         return RelativePose(unverified)
     rows_now, rows_then = match(FEATURES, now.descriptors, then.descriptors).T
     then_matched, now_matched = then[rows_then], now[rows_now]
-    metric = bool((then_matched.precisions > 0).sum() >= MIN_DEPTHS)
-    if metric:
+    if scaled:
         found = relative_pose(then_matched, now_matched, unverified.covariance)
     else:
         found = epipolar_pose(then_matched, now_matched)
     if found is None or found.inliers.sum() < MIN_INLIERS:
         return None
+    metric = bool((then_matched.precisions > 0)[found.inliers].sum() >= MIN_DEPTHS)
     cameras = found.world_from_camera
-    if not metric:
+    if not scaled:
         cameras = of_unknown_scale(cameras, float(np.sqrt(unverified.covariance[0, 0])))
     covariance = cameras.covariance + np.diag(FLOOR) ** 2
     shift = SCALE_SIGMA * cameras.pose.translation
@@ -69,12 +70,13 @@ def verify_loop(
 def of_unknown_scale(found: PoseWithCovariance, sigma: float) -> PoseWithCovariance:
     """A pose with a translation of unit length as one of unknown length, `sigma` metres or so.
 
-    Errors across its direction, those of `found`, grow with the length.
+    Errors across its direction, those of `found` and DIRECTION_SIGMA, grow with the length.
     """
-    stretch = np.diag([sigma] * 3 + [1.0] * 3)
+    stretch, direction = np.diag([sigma] * 3 + [1.0] * 3), found.pose.translation
     covariance = stretch @ found.covariance @ stretch
-    along = sigma * found.pose.translation
-    covariance[:3, :3] += np.outer(along, along)
+    covariance[:3, :3] += sigma**2 * (
+        np.outer(direction, direction) + DIRECTION_SIGMA**2 * np.eye(3)
+    )
     return PoseWithCovariance(found.pose, covariance)
 
 
