@@ -83,8 +83,8 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
                     for name, row in ROWS.items()
                 },
             }
-        loop = loop_figures(localizers[MIDDLE], whole.images, _odometry(whole.images, frames))
-    return {"model": model.label, "frames": END, "spacings": spacings, "loop": loop}
+        loops = loop_figures(localizers[MIDDLE], whole.images, _odometry(whole.images, frames))
+    return {"model": model.label, "frames": END, "spacings": spacings, **loops}
 
 
 def drive(data: Path) -> ImageSource:

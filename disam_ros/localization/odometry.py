@@ -35,6 +35,13 @@ class Reading:
     drive: int
 
 
+def motion(before: Reading | None, now: Reading | None) -> Transform | None:
+    """base_from_next by odometry; None where it is unknown or started over in between."""
+    if before is None or now is None or before.drive != now.drive:
+        return None
+    return before.odom_from_base.inverse() @ now.odom_from_base
+
+
 class OdometryTrack:
     """Buffer of the last poses `odom_from_base`. Thread-safe.
 
