@@ -3,8 +3,16 @@
 
 import pytest
 
-from disam_ros.errors import MapError
-from disam_ros.files import atomic_directory, atomic_file, read_json, write_json
+from disam_ros.errors import MapError, OutputError
+from disam_ros.files import (
+    MANIFEST,
+    MAP,
+    OutputDirectory,
+    atomic_directory,
+    atomic_file,
+    read_json,
+    write_json,
+)
 
 
 def left_in(directory):
@@ -37,23 +45,24 @@ def test_a_place_that_takes_no_file_is_reported_as_it_was_found(tmp_path):
 
 def test_a_directory_appears_with_all_its_files_or_not_at_all(tmp_path):
     path = tmp_path / "directory"
-    with pytest.raises(RuntimeError), atomic_directory(path) as part:
+    with pytest.raises(RuntimeError), atomic_directory(path, MAP) as part:
         (part / "file").touch()
         raise RuntimeError
     assert left_in(tmp_path) == []
-    (tmp_path / "directory.part").mkdir()  # of a process that was killed
-    (tmp_path / "directory.part" / "remains").touch()
+    killed = OutputDirectory(path, MAP)
+    (killed.part / "remains").touch()
+    killed.close()
     path.mkdir()
-    with atomic_directory(path) as part:
+    with atomic_directory(path, MAP) as part:
         (part / "file").touch()
-    assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
+    assert left_in(path) == [MANIFEST, "file"] and left_in(tmp_path) == ["directory"]
 
 
 def test_a_directory_with_files_is_not_replaced(tmp_path):
     path = tmp_path / "directory"
     path.mkdir()
     (path / "file").touch()
-    with pytest.raises(OSError, match="not empty"), atomic_directory(path):
+    with pytest.raises(OutputError, match="exists"), atomic_directory(path, MAP):
         pass
     assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
 

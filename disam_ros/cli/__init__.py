@@ -5,32 +5,59 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from disam_ros.cli import bags, data, evaluation, maps, models, parameters
-from disam_ros.cli.help import HelpFormatter
 from disam_ros.errors import DisamError
-
-GROUPS = (maps, evaluation, models, bags, parameters, data)  # in the order of the help
+from disam_ros.files import describe_fault
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted."""
+    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted.
+
+    Wrong options end the process with status 2. The last line on stderr names the fault.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
-    except DisamError as error:
-        print(f"disam: {error}", file=sys.stderr)
-        return 1
+        _run(argv)
+        return 0
     except KeyboardInterrupt:
-        print("disam: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        status, fault = 130, "interrupted"
+    except DisamError as error:
+        status, fault = 1, str(error)
+    except OSError as error:
+        status, fault = 1, _fault_of_system(error)
+    # Here, where the exception is gone and with it the progress bars of what it ended.
+    print(f"disam: {' '.join(fault.split())}", file=sys.stderr)
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    from disam_ros.cli.outputs import require_outputs
+
+    arguments = _parser().parse_args(argv)
+    require_outputs(arguments)
+    arguments.run(arguments)
+    sys.stdout.flush()
+
+
+def _fault_of_system(error: OSError) -> str:
+    """A fault of a file or of the standard output, in one line."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush
+        return f"the standard output cannot be written: {error.strerror}; write it elsewhere"
+    if error.filename is None:
+        return f"the system refused: {describe_fault(error)}"
+    return f"{error.filename} cannot be used: {describe_fault(error)}"
 
 
 def _parser() -> argparse.ArgumentParser:
+    from disam_ros.cli import bags, data, evaluation, maps, models, parameters
+    from disam_ros.cli.help import HelpFormatter
+
     parser = argparse.ArgumentParser(prog="disam", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -39,6 +66,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for group in GROUPS:
+    for group in (maps, evaluation, models, bags, parameters, data):  # in the order of the help
         group.add_commands(command)
     return parser
