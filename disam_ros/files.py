@@ -80,7 +80,7 @@ def writing(*paths: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = error.filename
+        named = error.filename2 or error.filename  # the second is the target of a copy
         if named is not None and not any(Path(named).is_relative_to(path) for path in paths):
             raise
         raise OutputError(f"{paths[0]} cannot be written: {describe_fault(error)}") from error

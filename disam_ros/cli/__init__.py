@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import gc
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from disam_ros.errors import DisamError
-from disam_ros.files import describe_fault
+from disam_ros.files import FULL, describe_fault
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Wrong options end the process with status 2. The last line on stderr names the fault.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    logging.getLogger("disam_ros").setLevel(logging.INFO)  # of others, warnings
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it keeps no fonts
     try:
         _run(argv)
         return 0
@@ -28,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, fault = 1, str(error)
     except OSError as error:
         status, fault = 1, _fault_of_system(error)
-    # Here, where the exception is gone and with it the progress bars of what it ended.
+    gc.collect()  # the progress bars of what the exception ended, which would share the line
     print(f"disam: {' '.join(fault.split())}", file=sys.stderr)
     return status
 
@@ -43,15 +48,14 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _fault_of_system(error: OSError) -> str:
-    """A fault of a file or of the standard output, in one line."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush
-        return f"the standard output cannot be written: {error.strerror}; write it elsewhere"
-    if error.filename is None:
-        return f"the system refused: {describe_fault(error)}"
-    return f"{error.filename} cannot be used: {describe_fault(error)}"
+    """A fault of a file or of the standard output, in words."""
+    if error.filename is not None:
+        return f"{error.filename} cannot be used: {describe_fault(error)}"
+    if error.errno not in FULL | {errno.EPIPE}:
+        return f"the system refused: {error}"
+    with suppress(OSError):  # what is still in its buffer shall not fail again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return f"the standard output cannot be written: {error.strerror}; write it elsewhere"
 
 
 def _parser() -> argparse.ArgumentParser:
