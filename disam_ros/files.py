@@ -89,8 +89,8 @@ def writing(*paths: Path) -> Iterator[None]:
 def require_output(path: Path | str, kind: str, overwrite: bool = False) -> None:
     """Raise OutputError unless an output may be written; nothing is changed.
 
-    kind: MAP, FILE, …. overwrite: a directory with a manifest
-    of this kind may be replaced, and so may a file.
+    kind: MAP, FILE, … overwrite: a directory with a manifest of this kind may be replaced, and so
+    may a file.
     """
     path = Path(path)
     try:
@@ -198,9 +198,10 @@ class OutputDirectory:
         """
         with writing(self.path, self.part):
             files = _files_in(self.part)
-            self._write_manifest(self.part, [*files, *expected])
+            listed = [*files, *expected]
+            self._write_manifest(self.part, listed)
             if self.overwrite and self.path.exists():
-                self._replace(files)
+                self._replace(files, listed)
             else:
                 self.part.rename(self.path)
             sync_directory(self.path.absolute().parent)
@@ -228,24 +229,28 @@ class OutputDirectory:
                 f"{self.part} is being written by another process: let it end or choose another "
                 f"output"
             ) from None
+        except OSError:
+            pass  # a file system without locks
         return handle
 
     def _write_manifest(self, directory: Path, files: list[str]) -> None:
         values = {"format_version": MANIFEST_VERSION, "kind": self.kind, "files": files}
         write_json(directory / MANIFEST, values, indent=0)
 
-    def _replace(self, files: list[str]) -> None:
+    def _replace(self, files: list[str], listed: list[str]) -> None:
         """Put the new files in the place of the old ones; others stay."""
         old = _manifest(self.path)["files"]
-        for name in files:
-            if name not in old and os.path.lexists(self.path / name):
-                raise OutputError(f"{self.path / name} is in the way: move it away or rename it")
+        folders = {str(folder) for name in files for folder in Path(name).parents}
+        for name in {*files, *folders} - {*old}:
+            path = self.path / name
+            if os.path.lexists(path) and not (name in folders and path.is_dir()):
+                raise OutputError(f"{path} is in the way: move it away or rename it")
         _remove(self.path, old)
         if _content(self.path) in ([], [MANIFEST]):
             (self.path / MANIFEST).unlink(missing_ok=True)
             self.part.rename(self.path)
             return
-        self._write_manifest(self.path, files)
+        self._write_manifest(self.path, listed)
         for name in files:
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             (self.part / name).rename(self.path / name)

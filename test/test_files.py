@@ -67,6 +67,33 @@ def test_a_directory_with_files_is_not_replaced(tmp_path):
     assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
 
 
+@pytest.mark.parametrize("mine", ["file", "folder", "folder/file"])
+def test_what_is_in_the_way_of_a_new_file_is_left_and_so_is_the_old_directory(tmp_path, mine):
+    path = tmp_path / "directory"
+    with atomic_directory(path, MAP) as part:
+        (part / "old").touch()
+    (path / mine).parent.mkdir(exist_ok=True)
+    (path / mine).write_text("dear")
+    with (
+        pytest.raises(OutputError, match=f"{mine} is in the way"),
+        atomic_directory(path, MAP, overwrite=True) as part,
+    ):
+        (part / "folder").mkdir()
+        (part / "folder" / "file").touch()
+        (part / "file").touch()
+    assert (path / mine).read_text() == "dear" and (path / "old").exists()
+    assert left_in(tmp_path) == ["directory"]
+
+
+def test_files_that_are_expected_later_belong_to_a_directory(tmp_path):
+    path = tmp_path / "directory"
+    for _ in range(2):
+        with atomic_directory(path, MAP, overwrite=True, expected=["later"]) as part:
+            (part / "file").touch()
+        assert left_in(path) == [MANIFEST, "file"]
+        (path / "later").touch()
+
+
 def test_json_that_was_written_is_read_back(tmp_path):
     values = {"format_version": 3, "name": "Straße"}
     write_json(tmp_path / "file.json", values)

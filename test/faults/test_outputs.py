@@ -174,6 +174,16 @@ def test_a_folder_that_takes_nothing_is_named_before_the_inputs_are_read(tmp_pat
     assert f"{target} cannot be written" in line and "choose another output" in line
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_folder_without_permission_is_named_before_the_inputs_are_read(tmp_path, capsys, name):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
+        pytest.skip("root may write everywhere")
+    line = fault_of(capsys, ALL[name].line(NOWHERE, folder / (ALL[name].folder or "out")))
+    assert str(folder) in line and "Permission denied; make it writable" in line
+
+
 def test_the_bags_of_two_drives_of_one_name_are_refused_before_the_inputs_are_read(capsys):
     options = ["--map", "m", "--model", "m", "--record", "r"]
     line = fault_of(capsys, ["evaluate", "a/drive", "b/drive", *options])
