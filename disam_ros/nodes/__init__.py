@@ -11,13 +11,16 @@ from pathlib import Path
 
 def _require_log_folder() -> None:
     """Send the logs of rcl to a temporary folder where theirs takes none."""
-    home = os.environ.get("ROS_HOME") or "~/.ros"
+    given = os.environ.get
+    home = given("HOME") or "/dev/null"  # rcl knows no other
+    folder = Path(given("ROS_LOG_DIR") or Path(given("ROS_HOME") or "~/.ros", "log"))
+    if folder.parts[0] == "~":
+        folder = Path(home, *folder.parts[1:])
     try:
-        folder = Path(os.environ.get("ROS_LOG_DIR") or Path(home, "log")).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return
-    except (OSError, RuntimeError) as error:  # the latter: there is no home
+    except OSError as error:
         os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ros_log_")
         logging.getLogger(__name__).warning(
             "%s; logs are in %s: set ROS_LOG_DIR", error, os.environ["ROS_LOG_DIR"]
