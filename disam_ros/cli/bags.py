@@ -6,15 +6,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from disam_ros.cli.outputs import add_output
 from disam_ros.config import ReplayNodeConfig
 from disam_ros.errors import ConfigError
+from disam_ros.files import BAG, DATASET
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Extracting, writing and playing bags."""
     extract = command("extract", extract_command, "bag → dataset directory of posed images")
     extract.add_argument("--bag", required=True, help="rosbag2 directory or .mcap/.db3 file")
-    extract.add_argument("--output", required=True, help="dataset directory to write")
+    add_output(extract, DATASET, "dataset directory to write")
     extract.add_argument("--domain", required=True, help="domain of all images")
     extract.add_argument(
         "--pose-topic",
@@ -43,7 +45,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
     to_bag.add_argument("--dataset", required=True, help="dataset directory")
-    to_bag.add_argument("--output", required=True, help="bag directory to write")
+    add_output(to_bag, BAG, "bag directory to write")
     to_bag.add_argument(
         "--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage format"
     )
@@ -73,6 +75,7 @@ def extract_command(arguments: argparse.Namespace) -> None:
         keyframe_angle=arguments.keyframe_angle,
         depth_topics=_depth_topics(arguments.depth_topic),
         max_depth_gap=arguments.depth_gap,
+        overwrite=arguments.overwrite,
     )
     print(f"{counts} → {arguments.output}")
 
@@ -97,6 +100,7 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
         arguments.storage,
         domain=arguments.domain,
         weather=arguments.weather,
+        overwrite=arguments.overwrite,
     )
     print(f"{arguments.dataset} → {arguments.output}")
 

@@ -9,7 +9,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from disam_ros.cli.help import HelpFormatter
+from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import ConfigError
+from disam_ros.files import BAG, DATASET, FILE, TILES
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -40,11 +42,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     synth.add_argument(
         "--resolution", type=float, default=0.2, help="resolution of --aerial [m/pixel]"
     )
+    add_overwrite(synth, _synth_outputs)
 
     aerial = command("aerial", aerial_command, "aerial tiles and poses → dataset of polar images")
     aerial.add_argument("--tiles", required=True, help="tile directory")
     aerial.add_argument("--poses", required=True, help="dataset with the poses")
-    aerial.add_argument("--output", required=True, help="dataset directory to write")
+    add_output(aerial, DATASET, "dataset directory to write")
     aerial.add_argument("--domain", default="aerial", help="domain of the images")
     aerial.add_argument("--camera", default="", help="camera with the poses; default: the only one")
     aerial.add_argument("--pose-domain", default="", help="domain of the poses; default: all")
@@ -65,7 +68,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     def add_format(name: str, text: str, **settings: dict) -> None:
         sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
         sub.add_argument("--input", required=True, help="directory of the unpacked dataset")
-        sub.add_argument("--output", required=True, help="dataset directory to write")
+        add_output(sub, DATASET, "dataset directory to write")
         if "domain" not in settings:
             sub.add_argument("--domains", nargs="+", help="domains to keep; default: all")
         for setting, details in settings.items():
@@ -118,7 +121,23 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--answers", required=True, help="answers.csv of disam localize --dataset"
     )
     submission.add_argument("--dataset", required=True, help="dataset directory of the queries")
-    submission.add_argument("--output", required=True, help="file, such as CMU_eval_disam.txt")
+    add_output(submission, FILE, "file, such as CMU_eval_disam.txt")
+
+
+def _synth_outputs(arguments: argparse.Namespace) -> Outputs:
+    from disam_ros.synthetic import CONDITIONS
+
+    root = Path(arguments.output)
+    if arguments.aerial:
+        return {root: TILES}
+    names = arguments.conditions or list(CONDITIONS)
+    bags = {_bag_of(root / name): BAG for name in names if arguments.bag}
+    return dict.fromkeys((root / name for name in names), DATASET) | bags
+
+
+def _bag_of(dataset: Path) -> Path:
+    """Where the bag of a rendered drive lies."""
+    return dataset.with_name(f"{dataset.name}_bag")
 
 
 def synth_command(arguments: argparse.Namespace) -> None:
@@ -140,10 +159,11 @@ def synth_command(arguments: argparse.Namespace) -> None:
             spacing_m=arguments.spacing,
             depth=arguments.depth,
         )
-        write_drive(config, directory)
+        write_drive(config, directory, overwrite=arguments.overwrite)
         if arguments.bag:
-            bag = directory.with_name(f"{condition}_bag")
-            dataset_to_bag(Dataset(directory), bag, weather=CONDITIONS[condition].weather)
+            weather, overwrite = CONDITIONS[condition].weather, arguments.overwrite
+            bag = _bag_of(directory)
+            dataset_to_bag(Dataset(directory), bag, weather=weather, overwrite=overwrite)
         print(f"{condition} → {directory}")
 
 
@@ -159,7 +179,8 @@ def _synth_aerial(arguments: argparse.Namespace) -> None:
         drive_seed=arguments.drive_seed,
         metres_per_pixel=arguments.resolution,
     )
-    print(f"{write_tiles(config, arguments.output)} tiles → {arguments.output}")
+    count = write_tiles(config, arguments.output, arguments.overwrite)
+    print(f"{count} tiles → {arguments.output}")
 
 
 def aerial_command(arguments: argparse.Namespace) -> None:
@@ -169,7 +190,8 @@ def aerial_command(arguments: argparse.Namespace) -> None:
 
     config = AerialConfig(**{f.name: getattr(arguments, f.name) for f in fields(AerialConfig)})
     tiles, poses = TileSet(arguments.tiles), Dataset(arguments.poses)
-    print(f"{write_aerial_dataset(tiles, poses, arguments.output, config)} → {arguments.output}")
+    output, overwrite = arguments.output, arguments.overwrite
+    print(f"{write_aerial_dataset(tiles, poses, output, config, overwrite)} → {output}")
 
 
 def convert_command(arguments: argparse.Namespace) -> None:
@@ -177,7 +199,9 @@ def convert_command(arguments: argparse.Namespace) -> None:
 
     settings = {name: getattr(arguments, name) for name in arguments.settings}
     foreign = FORMATS[arguments.format](arguments.input, **settings)
-    counts = write_dataset(foreign, arguments.output, arguments.domains)
+    counts = write_dataset(
+        foreign, arguments.output, arguments.domains, overwrite=arguments.overwrite
+    )
     print(f"{counts} → {arguments.output}")
 
 
@@ -186,5 +210,5 @@ def submission_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation.submission import answered_poses, write_submission
 
     poses = answered_poses(arguments.answers, Dataset(arguments.dataset), arguments.benchmark)
-    write_submission(arguments.output, poses)
+    write_submission(arguments.output, poses, arguments.overwrite)
     print(f"{len(poses)} poses → {arguments.output}")

@@ -9,8 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from disam_ros.cli.outputs import Outputs, add_overwrite
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import ConfigError
+from disam_ros.files import BAG, EVALUATION
 from disam_ros.settings import from_yaml
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--map", required=True, help="map directory")
     evaluate.add_argument("--model", required=True, help="model directory")
     evaluate.add_argument("--output", default="evaluation", help="directory to write")
+    add_overwrite(evaluate, _evaluate_outputs)
     evaluate.add_argument(
         "--map-images",
         default="",
@@ -101,13 +104,27 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("evaluations", nargs=2, help="output directories of disam evaluate")
 
 
+def _evaluate_outputs(arguments: argparse.Namespace) -> Outputs:
+    outputs = {Path(arguments.output): EVALUATION}
+    for path in arguments.drives if arguments.record else ():
+        bag = Path(arguments.record) / _name_of(path)
+        if bag in outputs:
+            raise ConfigError(f"{bag} would hold the answers to two drives: rename one of them")
+        outputs[bag] = BAG
+    return outputs
+
+
+def _name_of(drive: str) -> str:
+    """Name of a drive in the results."""
+    return Path(drive).resolve().stem
+
+
 def evaluate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation.prior_trials import check_noises
-    from disam_ros.evaluation.write import describe_setup, finish, mode_of_node, refuse_foreign
+    from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
     from disam_ros.localization.localizer import Localizer
 
-    refuse_foreign(arguments.output)
     check_noises(arguments.prior_noise)
     if arguments.record and not arguments.through_node:
         raise ConfigError("--record keeps the running node's answers: add --through-node")
@@ -126,7 +143,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
             break
     mode = mode_of_node(arguments.rate) if arguments.through_node else "offline"
     setup = describe_setup(localizer, arguments.drives, mode)
-    finish(arguments.output, drives, localizer, setup, _criteria(arguments), references)
+    output, criteria = arguments.output, _criteria(arguments)
+    finish(output, drives, localizer, setup, criteria, references, arguments.overwrite)
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
@@ -142,7 +160,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation import localize_drive
 
-    name = Path(path).resolve().stem
+    name = _name_of(path)
     header = localizer.map.header
     source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras)
     if not arguments.through_node:
@@ -169,6 +187,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
         camera=arguments.camera,
         parameters=_changed(asdict(localizer.config), asdict(LocalizerConfig())),
         record_to=Path(arguments.record) / name if arguments.record else None,
+        overwrite=arguments.overwrite,
     )
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from disam_ros.cli.outputs import add_output
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.files import FILE, MAP
 from disam_ros.settings import from_yaml
 
 
@@ -17,7 +19,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     source.add_argument("--dataset", help="dataset directory")
     source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
     build.add_argument("--model", required=True, help="model directory")
-    build.add_argument("--output", required=True, help="map directory to write")
+    add_output(build, MAP, "map directory to write")
     build.add_argument(
         "--config",
         default="",
@@ -44,7 +46,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument("--dataset", help="dataset directory instead of image files")
     localize.add_argument("--map", required=True, help="map directory")
     localize.add_argument("--model", required=True, help="model directory")
-    localize.add_argument("--output", default="answers.csv", help="CSV file to write")
+    add_output(localize, FILE, "CSV file to write", "answers.csv")
     localize.add_argument(
         "--camera", default="", help="camera of the images; default: the only one of the map"
     )
@@ -89,7 +91,15 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         keypoints = keypoint_maker(config, source.info.cameras)
         encoder = RayEncoder(model, config.descriptor, arguments.ray, keypoints)
     device = select_device(arguments.device)
-    place_map = build_map(source, model, arguments.output, config, device, encoder=encoder)
+    place_map = build_map(
+        source,
+        model,
+        arguments.output,
+        config,
+        device,
+        encoder=encoder,
+        overwrite=arguments.overwrite,
+    )
     print(f"{len(place_map)} images → {arguments.output}")
 
 
@@ -124,5 +134,5 @@ def localize_command(arguments: argparse.Namespace) -> None:
         source = open_files(arguments.images, arguments.camera)
     images = tqdm(source.images, total=source.total, desc="localize", unit="img")
     answers = localize_all(localizer, source, images, arguments.dataset_domains)
-    known = write_answers(arguments.output, answers)
+    known = write_answers(arguments.output, answers, arguments.overwrite)
     print(f"{known} of {source.total} images localized → {arguments.output}")

@@ -29,7 +29,7 @@ from scipy.special import expit
 
 from disam_ros.errors import ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
-from disam_ros.files import write_json
+from disam_ros.files import output_file
 
 logger = logging.getLogger(__name__)
 
@@ -390,10 +390,11 @@ def _read(values: dict[str, Any]) -> Calibration:
 
 
 def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
-    """Write calibration.json atomically; returns its path."""
+    """Write calibration.json, an old one is kept beside it; returns its path."""
     path = Path(model_dir) / FILE
     values = asdict(calibration)
     for own in values["domains"].values():
         del own["domains"], own["keypoints"]
-    write_json(path, {"format_version": FORMAT_VERSION, **values})
+    with output_file(path, overwrite=True) as file:
+        file.write(json.dumps({"format_version": FORMAT_VERSION, **values}, indent=2) + "\n")
     return path

@@ -142,7 +142,7 @@ class PlaceMap:
 
     def index_path(self, camera: str) -> Path:
         """Path of a camera's inverted file (index.py); it can be rebuilt at any time."""
-        return self.directory / f"index_{self._camera_names.index(camera)}.faiss"
+        return self.directory / index_file(self._camera_names.index(camera))
 
     def keypoints(self, row: int) -> Keypoints:
         """Keypoints of a map image. Raises MapError where the map has none."""
@@ -189,6 +189,11 @@ class PlaceMap:
         except (ValueError, OSError) as error:
             raise MapError(f"{self.directory / name} is damaged: {error}") from error
         return array
+
+
+def index_file(camera: int) -> str:
+    """Name of the inverted file of a camera, by its number."""
+    return f"index_{camera}.faiss"
 
 
 def _read_header(directory: Path) -> dict[str, Any]:

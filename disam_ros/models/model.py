@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
-from disam_ros.files import atomic_directory
+from disam_ros.files import MODEL, atomic_directory
 from disam_ros.models import model_files
 from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
@@ -34,6 +34,7 @@ STAGES = ("coarse", "fine")
 ENCODER_FILE = "encoder"  # file of encoders that serve both stages
 DESCRIPTOR = "descriptor"  # a global model's file
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256
+ADDED = (f"{CLASSIFIER}.safetensors", "calibration.json")  # to a model directory, later
 
 Network = NetworkConfig | GlobalConfig | ImportedConfig
 
@@ -154,19 +155,19 @@ def global_model(
     return Model(config, domains, encoders, encoders, branches=dict(branches), **rest)
 
 
-def save_model(model: Model, directory: Path | str, half: bool = False) -> Path:
+def save_model(
+    model: Model, directory: Path | str, half: bool = False, overwrite: bool = False
+) -> Path:
     """Write a model directory: it appears when it is complete. Sets `model.identity`.
 
     half: store encoder weights as float16 (half the size); they are loaded as float32.
-    Raises ModelError when the directory exists and is not empty.
+    overwrite: a model that is there. Raises OutputError.
     """
     directory = Path(directory)
     if model.classifier is not None:
         _require_domains(model.classifier, model.domain_names())
-    if directory.exists() and any(directory.iterdir()):
-        raise ModelError(f"{directory} is not empty; choose a new directory or remove it")
     dtype = torch.float16 if half else torch.float32
-    with atomic_directory(directory) as part:
+    with atomic_directory(directory, MODEL, overwrite, ADDED) as part:
         hashes = _write_networks(model, part, dtype)
         if model.classifier is not None:
             path = part / f"{CLASSIFIER}.safetensors"

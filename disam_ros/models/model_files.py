@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from disam_ros.errors import ModelError
@@ -42,8 +42,7 @@ def write_networks(path: Path, networks: Mapping[str, nn.Module], dtype: torch.d
         for name, network in networks.items()
         for key, value in network.state_dict().items()
     }
-    save_file(weights, path)
-    return file_sha256(path)
+    return _write(path, weights)
 
 
 def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) -> None:
@@ -58,9 +57,7 @@ def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) ->
 def write_network(path: Path, network: nn.Module) -> str:
     """Write the weights of one network atomically. Returns the file's SHA-256."""
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    with atomic_file(path, "wb") as file:
-        file.write(save(weights))
-    return file_sha256(path)
+    return _write(path, weights)
 
 
 def read_network(path: Path, sha256: str, network: nn.Module) -> None:
@@ -82,6 +79,13 @@ def check_file(path: Path, sha256: str) -> None:
         raise ModelError(f"{path} not found: the model directory is incomplete")
     if file_sha256(path) != sha256:
         raise ModelError(f"{path} is damaged: its SHA-256 differs from model.json")
+
+
+def _write(path: Path, weights: dict[str, Tensor]) -> str:
+    """Write weights atomically. Returns the file's SHA-256."""
+    with atomic_file(path, "wb") as file:
+        file.write(save(weights))
+    return file_sha256(path)
 
 
 def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from disam_ros.cli import main
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.domain import Domain
-from disam_ros.errors import ConfigError, DomainError, ModelError
+from disam_ros.errors import ConfigError, DomainError, ModelError, OutputError
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import export
@@ -203,7 +203,7 @@ def test_an_export_that_fails_midway_leaves_nothing(packages, model, tmp_path, m
 
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(export, "_export_domain", fails_at_night)
-    with pytest.raises(ModelError, match="cannot be written: No space left"):
+    with pytest.raises(OutputError, match="cannot be written: No space left"):
         export_onnx(model, tmp_path / "files")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -220,7 +220,7 @@ def test_an_export_that_differs_from_torch_is_an_error(packages, model, tmp_path
 def test_an_export_writes_over_nothing_and_knows_its_domains(exported, tmp_path, capsys):
     model, directory = exported
     assert main(["export", "--model", str(directory)]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "exists" in capsys.readouterr().err
     with pytest.raises(DomainError, match="no domain fog, only day, night"):
         export_onnx(model, tmp_path / "files", ["fog", "day"])
 

@@ -72,7 +72,8 @@ def save_checkpoint(
         if not value.isfinite().all():
             raise TrainingError(f"weights '{name}' are not finite after step {progress.step}")
     first = processes.first
-    with atomic_directory(target) if first else nullcontext(part_of(target)) as part:
+    output = atomic_directory(target, "checkpoint", overwrite=True)  # of the same step
+    with output if first else nullcontext(part_of(target)) as part:
         processes.wait()
         save_file(run.memory_state(), part / f"memory-{processes.rank}.safetensors")
         processes.wait()
@@ -88,7 +89,6 @@ def save_checkpoint(
             }
             write_json(part / "state.json", header)
             _sync_files(part)
-            shutil.rmtree(target, ignore_errors=True)  # of the same step
     if first:
         for old in _checkpoints(directory):
             if old != target:

@@ -10,16 +10,17 @@ side = metres_per_pixel · tile_pixels. Up in a tile is the map's +y (north), ri
 
 from __future__ import annotations
 
-import shutil
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from disam_ros import image
 from disam_ros.errors import DatasetError, ImageError
-from disam_ros.files import read_json, write_json
+from disam_ros.files import TILES, atomic_directory, read_json, require_output, write_json
 from disam_ros.image import encode_jpeg
 
 FORMAT_VERSION = 1
@@ -142,19 +143,17 @@ class TileSet:
 
 
 class TileWriter:
-    """Writes a tile directory. Use as a context manager: only a clean exit makes it loadable.
+    """Writes a tile directory. Use as a context manager: it appears after a clean exit.
 
-    Raises DatasetError when the directory already holds tiles.
+    overwrite: tiles that are there. folder: of the files until then. Raises OutputError.
     """
 
-    def __init__(self, directory: Path | str, info: TileInfo) -> None:
+    folder: Path
+
+    def __init__(self, directory: Path | str, info: TileInfo, overwrite: bool = False) -> None:
+        require_output(directory, TILES, overwrite)
         self.directory, self.info = Path(directory), info
-        if (self.directory / "tiles.json").exists():
-            raise DatasetError(
-                f"{self.directory} already holds tiles; choose a new directory or remove it"
-            )
-        shutil.rmtree(self.directory / "tiles", ignore_errors=True)  # left by a killed writer
-        (self.directory / "tiles").mkdir(parents=True)
+        self._overwrite = overwrite
         self._tiles: list[dict[str, object]] = []
 
     def add(self, column: int, row: int, pixels: np.ndarray) -> None:
@@ -163,16 +162,22 @@ class TileWriter:
         if pixels.shape != (size, size, 3):
             raise DatasetError(f"expected a tile [{size}, {size}, 3], got {list(pixels.shape)}")
         path = f"tiles/{column}_{row}.jpg"
-        (self.directory / path).write_bytes(encode_jpeg(pixels))
+        (self.folder / path).write_bytes(encode_jpeg(pixels))
         self._tiles.append({"column": column, "row": row, "path": path})
 
     def __enter__(self) -> TileWriter:
+        with ExitStack() as stack:
+            output = atomic_directory(self.directory, TILES, self._overwrite)
+            self.folder = stack.enter_context(output)
+            (self.folder / "tiles").mkdir()
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         if kind is None:
             values = {"format_version": FORMAT_VERSION, **asdict(self.info), "tiles": self._tiles}
-            write_json(self.directory / "tiles.json", values, indent=1)
+            self._stack.callback(write_json, self.folder / "tiles.json", values, indent=1)
+        self._stack.__exit__(kind, *rest)
 
 
 def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:

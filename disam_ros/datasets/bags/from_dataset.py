@@ -42,6 +42,7 @@ def dataset_to_bag(
     weather: str | None = None,
     raw: bool = False,
     show_progress: bool = True,
+    overwrite: bool = False,
 ) -> int:
     """Write a dataset as a rosbag2 recording; returns the number of images in it.
 
@@ -51,7 +52,7 @@ def dataset_to_bag(
     weather: word sent once a second. raw: images as sensor_msgs/Image rather than as the stored
     JPEGs. Depth maps go into the bag, in metres, where the dataset holds them.
 
-    Raises BagError (bag exists, several domains, nothing to write), DatasetError (damaged file).
+    Raises BagError (several domains, nothing to write), DatasetError (damaged file), OutputError.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     records = _one_domain(dataset, domain)
@@ -60,7 +61,8 @@ def dataset_to_bag(
     odom = _table(dataset, odom_csv, ODOM_FILE, ODOM_COLUMNS, span)
     fixes = _table(dataset, fix_csv, FIX_FILE, FIX_COLUMNS, span)
     cameras = dataset.info.cameras
-    with BagWriter(bag, storage, map_frame=dataset.info.map_frame) as writer:
+    frame = dataset.info.map_frame
+    with BagWriter(bag, storage, map_frame=frame, overwrite=overwrite) as writer:
         start = min([first, *(stamps[0] for stamps, _ in (odom, fixes) if len(stamps))])
         writer.tf_static(int(start), {n: c.base_from_camera for n, c in cameras.items()})
         events = [

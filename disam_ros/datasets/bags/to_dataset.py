@@ -49,6 +49,7 @@ def bag_to_dataset(
     max_depth_gap: float = 0.02,
     name: str = "",
     show_progress: bool = True,
+    overwrite: bool = False,
     **options: Any,
 ) -> BagConversion:
     """Write the images of a bag, each with the pose at its stamp, as a dataset directory.
@@ -60,7 +61,7 @@ def bag_to_dataset(
     JPEGs are stored as they are. The first valid fix becomes the dataset's place on Earth.
 
     Raises BagError where the bag lacks images or poses, or where no image can be kept;
-    DatasetError where `directory` already holds a dataset.
+    OutputError where `directory` exists, unless it is a dataset to overwrite.
     """
     images = BagImages(bag, **options)
     keyframes = KeyframeSelector(keyframe_distance, keyframe_angle)
@@ -69,7 +70,7 @@ def bag_to_dataset(
         depths = DepthImages(reader, images.topics, depth_topics, max_depth_gap)
         unit = depths.unit if depths else None
         info = replace(images.info, name=name or images.info.name, depth_unit=unit)
-        with DatasetWriter(directory, info) as writer:
+        with DatasetWriter(directory, info, overwrite) as writer:
             kept, counts = _copy(bar, keyframes, writer, domain)
             if not kept:
                 raise BagError(f"bag {bag}: not one image can be kept: {counts}")

@@ -37,13 +37,14 @@ def write_dataset(
     domains: Sequence[str] = (),
     *,
     show_progress: bool = True,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write a foreign data set as a dataset directory, JPEGs as they are, others as JPEG.
 
     domains: keep only these; empty: all. Images without a pose are kept without one.
 
     Raises DatasetError where a domain is unknown, where an image is not of its camera's size, where
-    no image can be kept, and where `directory` already holds a dataset.
+    no image can be kept; OutputError where `directory` exists, unless it is a dataset to overwrite.
     """
     unknown = set(domains) - set(foreign.domains())
     if unknown:
@@ -53,7 +54,7 @@ def write_dataset(
         )
     records = [record for record in foreign.records if not domains or record.domain in domains]
     counts: Counter[str] = Counter(images=len(records))
-    with DatasetWriter(directory, foreign.info) as writer:
+    with DatasetWriter(directory, foreign.info, overwrite) as writer:
         for record in tqdm(records, desc="convert", unit="img", disable=not show_progress):
             jpeg = _read_jpeg(
                 foreign.directory / record.source, foreign.info.cameras[record.camera]
