@@ -68,8 +68,8 @@ def test_json_that_was_written_is_read_back(tmp_path):
     ("text", "words"),
     [
         ("{", "file.json is malformed"),
-        ("[]", "file.json is malformed"),
-        ("{}", "file.json is malformed: 'format_version'"),
+        ("[]", "file.json: expected an object with the keys format_version; got"),
+        ("{}", "file.json: 'format_version' expects a whole number; it is missing"),
         ('{"format_version": 2}', "file.json has format version 2, expected 3"),
     ],
 )
