@@ -12,11 +12,17 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
-from typing import IO, Any, Union, get_args, get_origin
+from typing import IO, TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from disam_ros.errors import DisamError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 PART = ".part"  # suffix of an incomplete file or directory
 MAX_BYTES = 1 << 26  # of a file that is read at once
@@ -182,6 +188,21 @@ def check_entries(
             found = f"got {reprlib.repr(value)}" if key in values else "it is missing"
             raise error(f"{where}: '{key}' expects {_words(kind)}; {found}")
     return {**dict.fromkeys(kinds), **values}
+
+
+def build(cls: type[T], values: Any, where: str, error: type[DisamError]) -> T:
+    """A dataclass from a JSON object, lists as tuples where it has those.
+
+    Raises `error` as `check_entries`; what the dataclass itself refuses is its own error.
+    """
+    hints, given = get_type_hints(cls), values if isinstance(values, dict) else {}
+    known = {field.name: field for field in fields(cls)}
+    if unknown := set(given) - set(known):
+        raise error(f"{where}: unknown key '{min(unknown)}'; expected {', '.join(known)}")
+    needed = [n for n, f in known.items() if f.default is f.default_factory is MISSING]
+    kinds = {name: hints[name] for name in known if name in given or name in needed}
+    entries = check_entries(values, kinds, where, error)
+    return cls(**{k: tuple(v) if get_origin(kinds[k]) is tuple else v for k, v in entries.items()})
 
 
 def _fits(value: Any, kind: Any) -> bool:
