@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -57,11 +58,24 @@ class Localizer:
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
         self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
+        self._check_shapes(place_map)
         self._mean = torch.from_numpy(place_map.mean).to(self.device)[:, None, None]
         self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
         self._search = CandidateSearch(place_map, self.device)
         self._reranker = Reranker(place_map, self._shape, self.device)
         self.check(config)
+
+    def _check_shapes(self, place_map: PlaceMap) -> None:
+        """Raise MapError unless the map's arrays are as long as its header says."""
+        shapes = descriptor_shapes(self.model.network, place_map.header.descriptor)
+        found = {"coarse": place_map.projection.directions, "fine": place_map.fine}
+        for stage, shape in shapes.items():
+            if math.prod(shape) != found[stage].shape[1]:
+                raise MapError(
+                    f"{place_map.directory / 'map.json'}: 'descriptor' has a {stage}_grid of "
+                    f"{math.prod(shape)} numbers, the map {found[stage].shape[1]}; restore the "
+                    f"header or build the map again"
+                )
 
     @classmethod
     def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:

@@ -26,6 +26,7 @@ from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
 from disam_ros.files import atomic_directory, build
 from disam_ros.models import model_files
+from disam_ros.models.feature_check import require_features
 from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
 from disam_ros.models.networks import NetworkConfig, build_encoder
@@ -58,6 +59,7 @@ class Model:
     identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
     classifier: DomainClassifier | None = None  # predicts the domain of an image
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
+    files: Mapping[str, str] = field(default_factory=dict)  # encoder file by stage, once loaded
 
     def __post_init__(self) -> None:
         names = self.domain_names() if isinstance(self.network, GlobalConfig) else []
@@ -68,10 +70,14 @@ class Model:
             )
 
     def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Coarse and fine features of images [B, 3, H, W]; a shared encoder runs once."""
+        """Coarse and fine features of images [B, 3, H, W]; a shared encoder runs once.
+
+        Raises ModelError, naming the file, for features that cannot be right (feature_check.py).
+        """
         coarse, fine = self.coarse[domain], self.fine[domain]
-        z = coarse(images)
-        return z, z if fine is coarse else fine(images)
+        files = [f"{self.files.get(stage, self.name)}, domain '{domain}'," for stage in STAGES]
+        z = require_features(coarse(images), images, files[0])
+        return z, z if fine is coarse else require_features(fine(images), images, files[1])
 
     @property
     def shared(self) -> bool:
@@ -241,6 +247,7 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
     model.name = header["name"] or directory.name
     model.training = header["training"] or {}
     model.identity = _identity(model, hashes)
+    model.files = _stage_files(model, directory)
     if classifier_hash is not None:
         model.classifier = DomainClassifier(model.domain_names())
         path = directory / f"{CLASSIFIER}.safetensors"
@@ -334,6 +341,16 @@ def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:
     if model.shared:
         return {ENCODER_FILE: dict(model.coarse)}
     return {stage: dict(getattr(model, stage)) for stage in STAGES}
+
+
+def _stage_files(model: Model, directory: Path) -> dict[str, str]:
+    """The file of each stage's encoders."""
+    files = list(_networks_by_file(model))
+    suffix = "" if isinstance(model.network, ImportedConfig) else ".safetensors"
+    return {
+        stage: str(directory / f"{stage if stage in files else files[0]}{suffix}")
+        for stage in STAGES
+    }
 
 
 def _branch_names(branches: Mapping[str, str]) -> Iterable[str]:
