@@ -9,14 +9,17 @@ import sys
 from collections.abc import Sequence
 
 from disam_ros.cli import bags, data, evaluation, maps, models, parameters
-from disam_ros.cli.help import HelpFormatter
+from disam_ros.cli.help import HelpFormatter, Parser
 from disam_ros.errors import DisamError
 
 GROUPS = (maps, evaluation, models, bags, parameters, data)  # in the order of the help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted."""
+    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted.
+
+    Wrong arguments end the process with exit status 2.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     arguments = _parser().parse_args(argv)
     try:
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="disam", description=__doc__)
+    parser = Parser(prog="disam", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:

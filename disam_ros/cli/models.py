@@ -7,6 +7,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from disam_ros.cli.arguments import LARGEST_SIDE, SEED, number, whole
+
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Model directories."""
@@ -14,7 +16,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     create.add_argument(
         "--preset", choices=("full", "lite", "mobile"), default="lite", help="network size"
     )
-    create.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    create.add_argument("--seed", type=whole(0, SEED), default=0, help="seed of the random weights")
 
     imported = command(
         "import-checkpoint",
@@ -29,7 +31,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     imported.add_argument(
         "--image-size",
-        type=int,
+        type=whole(1, LARGEST_SIDE),
         nargs=2,
         default=(256, 256),
         help="height and width of the network input [pixels]",
@@ -59,7 +61,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         ("--std", "by which red, green and blue are divided then"),
     ):
         network.add_argument(
-            option, type=float, nargs=3, required=True, metavar=("R", "G", "B"), help=text
+            option,
+            type=number(0.0, 1e3),
+            nargs=3,
+            required=True,
+            metavar=("R", "G", "B"),
+            help=text,
         )
     network.add_argument(
         "--output-name", default="", help="the output to use, if the file has several"
@@ -104,7 +111,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--accuracy",
         nargs=2,
-        type=float,
+        type=number(0.0, 1e3),
         metavar=("M", "DEG"),
         help="of the drives' poses: no answer is taken for more exact; without: 0.05 m, 0.25°",
     )
@@ -155,8 +162,9 @@ def _image_size(text: str) -> tuple[int, int]:
     """Height and width of "HxW"."""
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text}'")
-    return int(height), int(width)
+        raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text[:40]}'")
+    parse = whole(1, LARGEST_SIDE)
+    return parse(height), parse(width)
 
 
 def export_command(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import Stopwatch, select_device
-from disam_ros.domains.domain import DomainChoice, DomainChooser
+from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
 from disam_ros.image import to_tensor
@@ -245,6 +245,7 @@ class Localizer:
     def check(self, config: LocalizerConfig) -> None:
         """Raises DomainError or ConfigError for settings that the model does not support."""
         domain, model = config.domain, self.model
+        parse_weather(domain.weather)
         if domain.override and not self._domains.find(domain.override):
             raise DomainError(
                 f"domain '{domain.override}' is not in model '{model.name}', which has "

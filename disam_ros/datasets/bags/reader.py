@@ -139,7 +139,7 @@ def _check_files(path: Path) -> None:
         raise BagError(f"bag {path} does not exist")
     files = path.iterdir() if path.is_dir() else [path]
     for file in files:
-        if not (file.is_file() or file.is_dir() or file.is_symlink()):
+        if file.exists() and not (file.is_file() or file.is_dir()):
             raise BagError(f"{file} is a pipe or device; expected the files of a recording")
         if file.is_file():
             with file.open("rb"):  # the library does not say which file it may not read
