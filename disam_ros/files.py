@@ -139,6 +139,16 @@ def read_bytes(path: Path, error: type[DisamError], largest: int = MAX_BYTES) ->
     return data
 
 
+def parse_json(text: bytes, where: str, error: type[DisamError]) -> Any:
+    """Values of a JSON text. Raises `error`, naming `where`."""
+    try:
+        return json.loads(text)
+    except RecursionError as fault:
+        raise error(f"{where} is malformed: its lists and objects are nested too deeply") from fault
+    except ValueError as fault:
+        raise error(f"{where} is malformed: {fault}; expected JSON") from fault
+
+
 def read_json(
     path: Path,
     version: int,
@@ -151,13 +161,7 @@ def read_json(
     kinds, closed: see `check_entries`. Raises `error`, naming the file, the key, what was expected
     and what was found.
     """
-    text = read_bytes(path, error)
-    try:
-        values = json.loads(text)
-    except RecursionError as fault:
-        raise error(f"{path} is malformed: its lists and objects are nested too deeply") from fault
-    except ValueError as fault:
-        raise error(f"{path} is malformed: {fault}; expected JSON") from fault
+    values = parse_json(read_bytes(path, error), str(path), error)
     found = values.get("format_version") if isinstance(values, dict) else None
     if found is not None and found != version:
         raise error(f"{path} has format version {reprlib.repr(found)}, expected {version}")

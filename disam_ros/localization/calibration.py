@@ -15,7 +15,6 @@ model without one uses DEFAULT.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
@@ -29,12 +28,13 @@ from scipy.special import expit
 
 from disam_ros.errors import ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
-from disam_ros.files import write_json
+from disam_ros.files import build, check_entries, parse_json, read_bytes, reading, write_json
 
 logger = logging.getLogger(__name__)
 
 FILE = "calibration.json"
 FORMAT_VERSION = 2
+KINDS = {"format_version": int, "domains": dict | None, "keypoints": dict | None}
 OF_COARSE = 1  # format without errors by spacing and domains, whose ratio is that of coarse scores
 SAMPLE = 48  # map images that a query's scores are normalized by
 MIN_STD = 0.005  # of their scores
@@ -354,10 +354,12 @@ def _fit(errors: _Errors, spacing: NDArray[np.float64], least: float) -> NDArray
 def load_calibration(model_dir: Path | str | None) -> Calibration:
     """A model's calibration, DEFAULT where it has none. Raises ModelError for a malformed file."""
     path = Path(model_dir or "") / FILE
-    if model_dir is None or not path.is_file():
-        return DEFAULT
+    with reading(path, ModelError):
+        if model_dir is None or not path.exists():
+            return DEFAULT
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(read_bytes(path, ModelError), "it", ModelError)
+        values = check_entries(values, KINDS, "it", ModelError)
         version = values.pop("format_version")
         if version == OF_COARSE:
             logger.warning(
@@ -367,25 +369,24 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
             )
             values |= {name: getattr(DEFAULT, name) for name in RATIO}
         elif version != FORMAT_VERSION:
-            raise ValueError(f"format version {version}, expected {FORMAT_VERSION}")
-        domains = {name: _read(own) for name, own in values.pop("domains", {}).items()}
-        kinds = values.pop("keypoints", {})
-        keypoints = {name: PoseErrors(**errors) for name, errors in kinds.items()}
-        return replace(_read(values), domains=domains, keypoints=keypoints)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(f"format version {version}, expected {FORMAT_VERSION}")
+        domains = {name: _read(own, name) for name, own in (values.pop("domains") or {}).items()}
+        keypoints = {
+            name: build(PoseErrors, errors, f"keypoints of '{name}'", ModelError)
+            for name, errors in (values.pop("keypoints") or {}).items()
+        }
+        return replace(_read(values, "it"), domains=domains, keypoints=keypoints)
+    except (ModelError, ValueError) as error:
         raise ModelError(
             f"{path} is malformed: {error}; remove it or run 'disam calibrate' again"
         ) from error
 
 
-def _read(values: dict[str, Any]) -> Calibration:
-    """One domain's values. Raises TypeError or ValueError."""
-    found = Calibration(**values)
-    numbers = [v for v in values.values() if not isinstance(v, list)] + found.growth
-    if not np.isfinite(np.array(numbers, float)).all() or found.slope <= 0:
-        raise ValueError("a number is not finite or the slope not positive")
-    if len(found.growth) != 4:
-        raise ValueError(f"expected 4 numbers of growth, got {len(found.growth)}")
+def _read(values: Any, where: str) -> Calibration:
+    """One domain's values. Raises ModelError."""
+    found = build(Calibration, values, where, ModelError)
+    if found.slope <= 0 or len(found.growth) != 4:
+        raise ModelError(f"{where}: 'slope' expects more than 0, 'growth' 4 numbers; got {found}")
     return found
 
 
