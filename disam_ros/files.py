@@ -232,10 +232,10 @@ def _words(kind: Any) -> str:
     parts = get_args(kind)
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_words(part) for part in parts)
-    if get_origin(kind) is dict:
+    if get_origin(kind) is dict and parts[1] is not Any:
         return f"an object of which each value is {_words(parts[1])}"
     if get_origin(kind) is tuple and parts[-1] is not Ellipsis:
         return f"a list of {len(parts)}, each {_words(parts[0])}"
     if get_origin(kind) in (list, tuple):
         return f"a list, each {_words(parts[0])}"
-    return _NAMES[kind]
+    return _NAMES[get_origin(kind) or kind]

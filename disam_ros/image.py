@@ -141,7 +141,7 @@ def _check_scans(data: bytes, what: str) -> None:
     end = data.find(b"\xff\xd9", begin)
     if end < 0:
         raise ImageError(f"{what} is a truncated JPEG ({len(data)} bytes, no end marker)")
-    if (scans := data.count(b"\xff\xda", begin, end)) > MAX_SCANS:
+    if (scans := data.count(b"\xff\xda", begin - 2, end)) > MAX_SCANS:
         raise ImageError(f"{what} is a JPEG of {scans} scans, expected at most {MAX_SCANS}")
 
 

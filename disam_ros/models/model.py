@@ -230,7 +230,9 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
     try:
         network = _parse_network(header["network"])
         domains = [Domain.from_json(entry) for entry in header["domains"]]
-        _check_sizes(network, max(len(domains), 1), directory, sha256)
+        if not domains:
+            raise ModelError("'domains' expects one or more; got none")
+        _check_sizes(network, len(domains), directory, sha256)
         model = _blank(network, domains, branches, directory, ENCODER_FILE in sha256)
     except (KeyError, DisamError) as error:
         raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
