@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, cameras_from_json
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import ImageRecord, RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.files import file_sha256, part_of, read_json
+from disam_ros.files.reading import build, read_json, reading
+from disam_ros.files.writing import file_sha256, part_of
 from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.settings import from_dict
@@ -41,6 +42,27 @@ PROJECTION = ("directions.npy", "steps.npy")
 WHOLE = (*PROJECTION, "mean.npy")  # arrays without a row per image
 ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
 DATA_FILES = ("images.csv", *ARRAYS)
+ARRAY_KINDS = {
+    "poses.npy": ("float64", 2),
+    "cameras.npy": ("int16", 1),
+    "coarse.npy": ("int8", 2),
+    "directions.npy": ("float16", 2),
+    "steps.npy": ("float32", 1),
+    "mean.npy": ("float32", 1),
+    "fine.npy": ("int8", 2),
+    FILE: ("uint8", 2),
+}  # type of the values and number of axes
+KINDS = {
+    **dict.fromkeys(("model_identity", "model_name", "map_frame"), str),
+    "cameras": dict,
+    "descriptor": dict,
+    "latitude": float | None,
+    "longitude": float | None,
+    "keypoints": dict | None,
+    "images": int,
+    "sha256": dict[str, str],
+    "camera_names": list[str],
+}  # of the entries of map.json
 CHECKED = 2**28  # size [bytes] up to which the checksum of a file is verified at opening
 
 
@@ -70,16 +92,20 @@ class MapHeader:
         return {"format_version": FORMAT_VERSION, **values}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> MapHeader:
-        rest = {k: values[k] for k in ("model_identity", "model_name", "map_frame")}
-        return cls(
-            **rest,
-            cameras={n: Camera.from_json(c) for n, c in values["cameras"].items()},
-            descriptor=from_dict(DescriptorConfig, values["descriptor"]),
-            latitude=values["latitude"],
-            longitude=values["longitude"],
-            keypoints=KeypointHeader(**values["keypoints"]) if "keypoints" in values else None,
-        )
+    def from_json(cls, values: Mapping[str, Any], where: str) -> MapHeader:
+        """From the entries of map.json, of KINDS. Raises MapError, naming `where` and the key."""
+        names = ("model_identity", "model_name", "map_frame", "latitude", "longitude")
+        keypoints = values["keypoints"]
+        try:
+            return cls(
+                **{name: values[name] for name in names},
+                cameras=cameras_from_json(values["cameras"], where, MapError),
+                descriptor=from_dict(DescriptorConfig, values["descriptor"]),
+                keypoints=keypoints and build(KeypointHeader, keypoints, "keypoints", MapError),
+            )
+        except DisamError as error:
+            text = str(error)
+            raise MapError(text if text.startswith(where) else f"{where}: {text}") from error
 
 
 class PlaceMap:
@@ -95,12 +121,9 @@ class PlaceMap:
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
         self.directory = Path(directory)
         values = _read_header(self.directory)
-        try:
-            self.header = MapHeader.from_json(values)
-            count, checksums = values["images"], values["sha256"]
-            self._camera_names: list[str] = values["camera_names"]
-        except (KeyError, TypeError, ValueError, AttributeError, DisamError) as error:
-            raise MapError(f"{self.directory / 'map.json'} is malformed: {error}") from error
+        self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
+        count, checksums = values["images"], values["sha256"]
+        self._camera_names: list[str] = values["camera_names"]
         for name in self.header.data_files:
             self._check_file(name, checksums.get(name), verify)
         self.records: Sequence[ImageRecord] = RecordTable(self.directory / "images.csv")
@@ -164,19 +187,20 @@ class PlaceMap:
 
     def _check_file(self, name: str, sha256: str | None, verify: bool | None) -> None:
         path = self.directory / name
-        if not path.is_file():
-            raise MapError(f"{path} is missing: the map is incomplete; build it again")
-        if verify is None:
-            verify = path.stat().st_size <= CHECKED
-        if verify and file_sha256(path) != sha256:
-            raise MapError(f"{path} is damaged: its SHA-256 differs from map.json")
+        with reading(path, MapError):
+            if not path.is_file():
+                raise MapError(f"{path} is missing: the map is incomplete; build it again")
+            if verify is None:
+                verify = path.stat().st_size <= CHECKED
+            if verify and file_sha256(path) != sha256:
+                raise MapError(f"{path} is damaged: its SHA-256 differs from map.json")
 
     def _load_keypoints(self) -> NDArray[np.void] | None:
         """Rows [N] of KeypointHeader.row_type; None for a map without keypoints."""
         if self.header.keypoints is None:
             return None
         rows, kind = self._load_array(FILE), self.header.keypoints.row_type
-        if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != kind.itemsize:
+        if rows.shape[1] != kind.itemsize:
             raise MapError(
                 f"{self.directory / FILE} is damaged: expected {kind.itemsize} bytes an image, got "
                 f"shape {list(rows.shape)}"
@@ -184,10 +208,14 @@ class PlaceMap:
         return rows.view(kind)[:, 0]
 
     def _load_array(self, name: str) -> NDArray[Any]:
+        path, (kind, axes) = self.directory / name, ARRAY_KINDS[name]
         try:
-            array: NDArray[Any] = np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError) as error:
-            raise MapError(f"{self.directory / name} is damaged: {error}") from error
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # numpy parses a header as Python source
+            raise MapError(f"{path} is damaged: {error}") from error
+        if array.dtype != kind or array.ndim != axes:
+            found = f"{array.dtype} {list(array.shape)}"
+            raise MapError(f"{path} is damaged: expected {axes} axes of {kind}, got {found}")
         return array
 
 
@@ -198,14 +226,16 @@ def index_file(camera: int) -> str:
 
 def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "map.json"
-    if not path.is_file():
+    with reading(path, MapError):
+        found = path.exists()
+    if not found:
         part = part_of(directory)
         hint = "build one with 'disam build-map'"
         if part.exists():
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
     try:
-        return read_json(path, FORMAT_VERSION, MapError)
+        return read_json(path, FORMAT_VERSION, MapError, KINDS)
     except MapError as error:
         raise MapError(
             f"{error}; build the map again, into a new directory: disam build-map "

@@ -16,7 +16,7 @@ from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.device import describe_device, select_device
 from disam_ros.errors import ConfigError, DisamError, MapError
-from disam_ros.files import MAP, require_output
+from disam_ros.files.outputs import MAP, require_output
 from disam_ros.geometry import Transform
 from disam_ros.mapping.builder import MapBuilder
 from disam_ros.models.model import load_model

@@ -13,7 +13,7 @@ from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
-from disam_ros.files import BAG, EVALUATION, require_output
+from disam_ros.files.outputs import BAG, EVALUATION, require_output
 from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.parameters import declare
 from disam_ros.nodes.replay.replay_drive import replay_drive
