@@ -16,6 +16,7 @@ from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ModelError
+from disam_ros.files.outputs import MANIFEST
 from disam_ros.geometry import distance
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
@@ -66,6 +67,7 @@ def test_a_saved_model_gives_the_same_descriptors_when_loaded(tmp_path, config):
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         "model.json",
         "descriptor.safetensors",
+        MANIFEST,
     }
 
 
