@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TextIO, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.files import HeldFile
 from disam_ros.geometry import Transform
 
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
@@ -66,24 +68,24 @@ def read_records(path: Path) -> list[ImageRecord]:
 
 
 class RecordTable(Sequence[ImageRecord]):
-    """The rows of an images.csv, parsed on access from the memory-mapped file; some are kept.
+    """The rows of an images.csv held open, parsed on access; some are kept.
 
-    Raises DatasetError for a missing file or columns at once, for a malformed row when it is read.
+    Raises DatasetError for missing columns at once, for a malformed row when it is read; and as the
+    file does.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        if not path.is_file():
-            raise DatasetError(f"{path} not found: not a complete dataset or map directory")
-        with path.open(newline="") as file:
-            self._columns = next(csv.reader(file), [])
+    def __init__(self, file: HeldFile) -> None:
+        self._file = file
+        ends: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for start in range(0, file.size, TABLE_CHUNK):
+            part = file.read(start, min(TABLE_CHUNK, file.size - start))
+            ends.append(np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n")) + start)
+        self._ends = np.concatenate(ends)  # the first is the header's
+        head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
+        self._columns = next(csv.reader([head.decode(errors="replace")]), [])
         missing = set(IMAGE_COLUMNS) - set(self._columns)
         if missing:
-            raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
-        self._bytes = np.memmap(path, np.uint8, "r")
-        parts = range(0, len(self._bytes), TABLE_CHUNK)
-        ends = [np.flatnonzero(self._bytes[p : p + TABLE_CHUNK] == ord("\n")) + p for p in parts]
-        self._ends = np.concatenate(ends)  # the first is the header's
+            raise DatasetError(f"{file.path} lacks the columns {sorted(missing)}")
         self._record = lru_cache(KEPT)(self._parse)
 
     def __len__(self) -> int:
@@ -102,9 +104,10 @@ class RecordTable(Sequence[ImageRecord]):
         return self._record(row)
 
     def _parse(self, row: int) -> ImageRecord:
-        line = self._bytes[self._ends[row] + 1 : self._ends[row + 1]].tobytes().decode()
+        first, end = int(self._ends[row]) + 1, int(self._ends[row + 1])
+        line = self._file.read(first, end - first).decode(errors="replace")
         cells = dict(zip(self._columns, next(csv.reader([line]), []), strict=False))
-        return _parse_row(cells, self._path, row + 2)
+        return _parse_row(cells, self._file.path, row + 2)
 
 
 def _parse_row(row: dict[str, str], path: Path, line: int) -> ImageRecord:

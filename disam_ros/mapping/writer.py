@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
-from disam_ros.files import file_sha256, part_of, sync, sync_directory, write_json
+from disam_ros.files import HeldFile, file_sha256, part_of, sync, sync_directory, write_json
 from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader
@@ -164,7 +164,7 @@ class MapWriter:
 
     def _tabulate(self) -> list[str]:
         """Write poses.npy and cameras.npy from images.csv. Returns the camera names."""
-        records = RecordTable(self.part / "images.csv")
+        records = RecordTable(HeldFile(self.part / "images.csv", MapError))
         poses = np.zeros((len(records), 7))
         cameras = np.zeros(len(records), np.int16)
         names: dict[str, int] = {}

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from rclpy.node import Node
 
 from disam_ros.device import describe_device
-from disam_ros.errors import BlindError, ImageError
+from disam_ros.errors import BlindError, DisamError, ImageError, MapError
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.localizer import answer_status
 
@@ -49,6 +50,15 @@ class Reports:
                 self._monitor.problem(f"age of {camera}", text, hold=None)
             else:
                 self._monitor.solved(f"age of {camera}")
+
+    def check_map(self, place_map: PlaceMap) -> None:
+        """Report a map whose files were changed since it was opened."""
+        try:
+            place_map.check()
+            self._monitor.solved("map")
+        except MapError as error:
+            text = f"no image is answered: {error}; then call ~/reload"
+            self._monitor.warn_once(self._node.get_logger(), "map", text, level=ERROR, hold=None)
 
     def links(self, publishers: int, listeners: int) -> None:
         """Report the number of image publishers and answer subscribers."""
@@ -92,7 +102,8 @@ class Reports:
             return text
         text = f"localization failed: {error or type(error).__name__}"
         if self._monitor.problem("inference", text, ERROR):
-            log.error(f"{text}\n{''.join(traceback.format_exception(error))}")
+            known = isinstance(error, DisamError)
+            log.error(text if known else f"{text}\n{''.join(traceback.format_exception(error))}")
         self._monitor.count("inference errors")
         return text
 

@@ -135,7 +135,8 @@ class Session:
             self._priors.adopt(config.localizer, self._loaded.header)
 
     def update(self) -> None:
-        """Report connections, and cameras without images for long."""
+        """Report connections, cameras without images for long, and a map that was changed."""
+        self._reports.check_map(self._loaded.localizer.map)
         self._reports.check_age(self._config.cameras, self._config.stale_after)
         publishers = min(camera.publisher_count() for camera in self._inputs)
         self._reports.links(publishers, self._outputs.listener_count())
