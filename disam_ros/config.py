@@ -358,7 +358,7 @@ class ReplayNodeConfig:
         1.0,
         "speed relative to the recording; 0: as fast as it can be read",
         minimum=0.0,
-        maximum=1000.0,
+        maximum=1e6,
     )
     start_delay: float = _seconds(1.0, "longest wait for subscribers at the start [s]")
     loop: bool = setting(False, "start again when the bag ends")
@@ -378,7 +378,7 @@ class ReplayEvaluationConfig:
         0.0,
         "relative speed; 0: each image after the answer to the last one",
         minimum=0.0,
-        maximum=1000.0,
+        maximum=1e6,
     )
     output: str = setting("replay_evaluation", "directory for the results")
     record: str = setting("", "bag to write with answers and ground truth; empty: none")

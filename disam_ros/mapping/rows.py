@@ -58,7 +58,8 @@ class Rows:
             first, last, _ = rows.indices(len(self))
             return self._read(first, max(0, last - first))
         if isinstance(rows, (int, np.integer)):
-            return self._read(range(len(self))[rows], 1)[0]  # raises IndexError
+            only: NDArray[Any] = self._read(range(len(self))[rows], 1)[0]  # raises IndexError
+            return only
         chosen = np.arange(len(self))[rows]
         found = np.empty((len(chosen), *self.shape[1:]), self.dtype)
         for target, row in zip(_bytes(found, self._row_bytes), chosen.tolist(), strict=True):
@@ -76,9 +77,9 @@ class Rows:
 def _header(file: HeldFile) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Shape, type and place of the numbers [bytes]. Raises ValueError, MapError."""
     start = io.BytesIO(file.read(0, min(file.size, HEADER)))
-    version = npy.read_magic(start)
+    version = npy.read_magic(start)  # type: ignore[no-untyped-call]
     reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, by_columns, kind = reader(start)
+    shape, by_columns, kind = reader(start)  # type: ignore[no-untyped-call]
     if (by_columns and len(shape) > 1) or not shape or kind.hasobject:
         raise ValueError(f"expected rows of numbers, got {kind} of shape {list(shape)}")
     return shape, kind, start.tell()

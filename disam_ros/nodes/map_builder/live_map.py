@@ -62,6 +62,7 @@ class LiveMap:
         self._base_from_camera = Transform.identity()
         self._end = ""  # why no more images are accepted
         self._complete = False
+        self._closing = False
         self._worker: Worker[PosedMessage | Future] = Worker(self._work, self._failed, QUEUE)
 
     @property
@@ -101,8 +102,9 @@ class LiveMap:
         self._worker.offer(SLOT, answer)
 
     def close(self) -> str:
-        """Save the images so far; returns a message for the log."""
-        self._worker.stop()
+        """Save the images so far, queued ones included; returns a message for the log."""
+        self._closing = True
+        self._worker.stop(drain=True)
         if self._builder is None:
             return self._end or "no image came: there is no map"
         count = self._builder.count
@@ -133,6 +135,8 @@ class LiveMap:
         if kept:
             self._monitor.mark("images kept")
             self._monitor.fact("images in map", self._builder.count)
+        if self._closing:  # whoever wants it closed may lose patience
+            self._builder.commit()
 
     def _finish(self) -> tuple[bool, str]:
         if self._end:

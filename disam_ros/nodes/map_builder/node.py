@@ -21,7 +21,7 @@ from disam_ros.config import MapBuilderNodeConfig
 from disam_ros.errors import DisamError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions, parameters, process
-from disam_ros.nodes.diagnostics import DiagnosticsPublisher, Monitor
+from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor
 from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.subscriptions import ImageInput, StampChecker, sensor_qos, subscribe
@@ -54,7 +54,7 @@ class MapBuilderNode(Node):
         self._info: CameraInfo | None = None
         self._map_frame = ""
         self._first_image: float | None = None  # on the monotonic clock [s]
-        self._diagnostics = DiagnosticsPublisher(self, lambda: monitor.status("building"))
+        self._diagnostics = DiagnosticsPublisher(self, monitor, lambda: monitor.status("building"))
         self._subscribe()
         self.create_service(
             Trigger, "~/finish", self._on_finish, callback_group=ReentrantCallbackGroup()
@@ -67,6 +67,10 @@ class MapBuilderNode(Node):
             self.get_logger().info(self._map.close())
         except DisamError as error:
             self.get_logger().error(str(error))
+
+    def report_fault(self, text: str) -> None:
+        """Report an error that a callback did not handle."""
+        self._monitor.warn_once(self.get_logger(), "callback", text, level=ERROR)
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
