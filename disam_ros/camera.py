@@ -11,7 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.geometry import Transform
+from disam_ros.errors import GeometryError
+from disam_ros.geometry import Transform, distance
+
+DISTORTION_SIZES = (0, 4, 5, 8, 12, 14)  # of OpenCV's model
+MOUNT_M, MOUNT_DEG = 2.0, 15.0  # by which mounts of vehicles of one kind may differ
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,27 @@ class Camera:
     def calibrated(self) -> bool:
         """Whether the intrinsics are known."""
         return self.fx > 0 and self.fy > 0
+
+    def check(self) -> None:
+        """Raise GeometryError unless these are the intrinsics of a lens."""
+        sizes = ", ".join(map(str, DISTORTION_SIZES))
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
+        if not np.isfinite(numbers).all():
+            fault = f"expected finite intrinsics, got {numbers}"
+        elif min(self.width, self.height) < 1:
+            fault = f"expected the size of the image, got {self.width}x{self.height}"
+        elif min(self.fx, self.fy) <= 0:
+            fault = f"expected focal lengths above 0, got {self.fx:g} and {self.fy:g}"
+        elif not (0 < self.cx < self.width and 0 < self.cy < self.height):
+            fault = (
+                f"the principal point ({self.cx:g}, {self.cy:g}) lies outside of an image of "
+                f"{self.width}x{self.height} pixels"
+            )
+        elif len(self.distortion) not in DISTORTION_SIZES:
+            fault = f"expected {sizes} distortion coefficients, got {len(self.distortion)}"
+        else:
+            return
+        raise GeometryError(f"{fault}; calibrate the camera")
 
     def resized(self, width: int, height: int) -> Camera:
         """The camera with intrinsics scaled to another image size [px]."""
@@ -74,6 +99,17 @@ class Camera:
             distortion=tuple(values.get("distortion", ())),
             base_from_camera=Transform(pose[:3], pose[3:]),
         )
+
+
+def mount_difference(camera: str, here: Transform, mapped: Transform) -> str:
+    """In words, how base_from_camera differs from the map's; empty where it hardly does."""
+    metres, degrees = distance(here, mapped)
+    if metres <= MOUNT_M and degrees <= MOUNT_DEG:
+        return ""
+    return (
+        f"camera '{camera}' sits {metres:.1f} m and {degrees:.0f}° from where the map's camera sat "
+        "on its vehicle: if it is the same vehicle, correct its extrinsics, or build the map again"
+    )
 
 
 def mount(cameras: Mapping[str, Camera], name: str) -> Transform:

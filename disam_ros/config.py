@@ -340,8 +340,13 @@ class MapBuilderNodeConfig:
     use_tf: bool = setting(
         True, "take extrinsics from TF where tf2_ros is installed and the parameter is all zero"
     )
+    identity_extrinsics: bool = setting(
+        False, "the poses are those of the camera's OPTICAL frame itself: no extrinsics are needed"
+    )
     camera_info_timeout: float = _seconds(
-        2.0, "time to wait for camera_info before a map without intrinsics begins [s]"
+        2.0,
+        "time to wait for camera_info before a map without intrinsics begins, and for TF before "
+        "that is an error [s]",
     )
     latitude: float = _unset("latitude of the map [deg]; nan: unknown", 90.0)
     longitude: float = _unset("longitude of the map [deg]; nan: unknown", 180.0)

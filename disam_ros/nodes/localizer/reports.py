@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from rclpy.node import Node
 
@@ -16,6 +17,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.localizer import answer_status
+from disam_ros.nodes.process import describe
 
 NO_ACTIVATION = "none: the model has one global descriptor per image"
 BLIND, UNDECODABLE = "images blind", "images undecodable"
@@ -106,6 +108,16 @@ class Reports:
             log.error(text if known else f"{text}\n{''.join(traceback.format_exception(error))}")
         self._monitor.count("inference errors")
         return text
+
+    @contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        """Report an error of a by-product of an answer, and go on."""
+        try:
+            yield
+        except Exception as error:
+            text = f"{what} failed: {describe(error)}"
+            self._monitor.warn_once(self._node.get_logger(), what, text, level=ERROR)
+            self._monitor.count("inference errors")
 
     def identity(self, localizer: Localizer) -> str:
         """Report model, map and device and return them in words."""

@@ -24,7 +24,8 @@ def localizer_process(
 ) -> Iterator[subprocess.Popen]:
     """A localizer node that logs warnings to stderr and is stopped at the end.
 
-    Ctrl-C in a terminal does not reach it. remappings: relative name → topic. domain_id: of ROS; None: that of the environment.
+    Ctrl-C in a terminal does not reach it. remappings: relative name → topic. domain_id: of ROS;
+    None: that of the environment.
     """
     command = [sys.executable, "-m", "disam_ros.nodes.localizer.node", "--ros-args"]
     for name, value in parameters.items():
