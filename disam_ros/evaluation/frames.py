@@ -70,7 +70,8 @@ def constant_errors(frames: Sequence[EvaluatedFrame]) -> list[str]:
         return []
     notes = []
     turns = Rotation.from_quat(np.stack([error.quaternion for error in errors]))
-    common = turns.mean()
+    spread = (turns.mean().inv() * turns).magnitude()
+    common = turns[spread <= np.median(spread)].mean()  # of the half that agrees best
     degrees, spread = np.degrees(common.magnitude()), (common.inv() * turns).magnitude()
     if degrees > CONSTANT_DEG and np.degrees(np.median(spread)) < degrees / 2:
         axis = common.as_rotvec() / common.magnitude()
