@@ -137,10 +137,10 @@ def _run(module: str, arguments: list[str]) -> None:
 
 @contextmanager
 def node_process(
-    module: str, log: Path, parameters: dict[str, Any], *extra: str, fresh: bool = False
+    module: str, log: Path, parameters: dict[str, Any], *extra: str, **options: Any
 ) -> Iterator[NodeProcess]:
-    """A node that is stopped at the end, and must then end cleanly."""
-    process = NodeProcess(module, log, parameters, *extra, fresh=fresh)
+    """A node that is stopped at the end, and must then end cleanly. options: of NodeProcess."""
+    process = NodeProcess(module, log, parameters, *extra, **options)
     try:
         yield process
     finally:

@@ -179,7 +179,8 @@ class Session:
                 self._outputs.answer(status, arrival.message.header)
 
     def _localize(self, arrival: Arrival) -> None:
-        """Convert, process, publish."""
+        """Convert, process, publish. Raises MapError where the map's files were changed."""
+        self._loaded.localizer.map.check()
         frame = self._frame(arrival)
         odometry = self._odometry.at(frame.stamp_ns)
         prior = self._priors.at(frame.stamp_ns)

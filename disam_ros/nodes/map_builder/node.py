@@ -32,7 +32,7 @@ WAITING = 16  # images that wait for a later pose; the oldest are dropped first
 KEPT_POSES = 500
 POSE_DEPTH = 50
 COUNTERS = ("images received", "images without pose", "images dropped", "stamps refused")
-COUNTERS += ("poses received", "poses refused", "build errors")
+COUNTERS += ("poses received", "poses refused", "images undecodable", "build errors")
 
 
 class MapBuilderNode(Node):
