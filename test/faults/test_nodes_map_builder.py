@@ -111,19 +111,6 @@ def test_a_map_waits_for_tf_and_is_not_turned_without_it(model, tmp_path):
     assert metres < 1e-6 and degrees < 1e-4
 
 
-def test_images_without_a_frame_have_no_extrinsics(model, tmp_path):
-    parameters = options(model, tmp_path / "map")
-    with (
-        node_process(
-            "map_builder.node", tmp_path / "log", parameters, fresh=True, before=TF_STAND_IN
-        ),
-        Survey() as survey,
-    ):
-        before = survey.now()
-        survey.drive(frame="")
-        survey.problem("no TF base_link ← ''", before)
-
-
 def test_identity_is_built_with_where_it_is_asked_for_by_name(model, tmp_path):
     parameters = options(model, tmp_path / "map", identity_extrinsics=True)
     with (
