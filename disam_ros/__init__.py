@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Relocalization prior for ROS 2 that survives seasons, weather and night."""
 
+import os
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any
 
-from disam_ros import device, moved  # noqa: F401, device before any other that imports torch
-from disam_ros.config import LocalizerConfig, MapBuilderConfig
-from disam_ros.errors import DisamError
-from disam_ros.localization.answer import Answer
-from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Pipeline
-from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.model import Model, load_model, save_model
+from disam_ros import moved
+
+if TYPE_CHECKING:
+    from disam_ros.config import LocalizerConfig, MapBuilderConfig
+    from disam_ros.errors import DisamError
+    from disam_ros.localization.answer import Answer
+    from disam_ros.localization.localizer import Localizer
+    from disam_ros.localization.pipeline import Pipeline
+    from disam_ros.mapping.place_map import PlaceMap
+    from disam_ros.models.model import Model, load_model, save_model
 
 __all__ = [
     "Answer",
@@ -26,6 +30,20 @@ __all__ = [
     "save_model",
 ]
 
+_MODULES = {  # of the names above, imported when they are used
+    "config": ("LocalizerConfig", "MapBuilderConfig"),
+    "errors": ("DisamError",),
+    "localization.answer": ("Answer",),
+    "localization.localizer": ("Localizer",),
+    "localization.pipeline": ("Pipeline",),
+    "mapping.place_map": ("PlaceMap",),
+    "models.model": ("Model", "load_model", "save_model"),
+}
+
+# Threads of OpenMP that spin while they wait take the cores from what follows a layer: on two cores
+# a query took half as long again. A policy that is set stays. Read once, when torch loads OpenMP.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 try:
     __version__ = version("disam_ros")  # that of package.xml
 except PackageNotFoundError:  # a source tree that is not installed
@@ -34,7 +52,10 @@ except PackageNotFoundError:  # a source tree that is not installed
 moved.install()
 
 
-def __getattr__(name: str) -> NoReturn:
+def __getattr__(name: str) -> Any:
     if name == "Localization":
         raise ImportError("disam_ros.Localization is disam_ros.Answer since 0.2")
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -243,7 +243,7 @@ class LoopClosureConfig:
         ),
     }
     enabled: bool = setting(
-        False, "publish ~/loop_closure: places of this drive and of the map met again; needs odom"
+        False, "publish ~/loop_closure: places of this drive, and with odom of the map, met again"
     )
     keyframe_distance: float = setting(
         3.0, "distance between keyframes of the drive [m]", minimum=0.1, maximum=100.0

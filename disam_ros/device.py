@@ -3,14 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from pathlib import Path
-
-# Threads of OpenMP that spin while they wait take the cores from what follows a layer: on two cores
-# a query took half as long again. A policy that is set stays. Read once, when torch loads OpenMP.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 

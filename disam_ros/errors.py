@@ -46,5 +46,9 @@ class LoopClosureError(DisamError):
     """A keyframe is out of order, or a loop closure is malformed."""
 
 
+class OutputError(DisamError):
+    """An output exists already, belongs to somebody else or cannot be written."""
+
+
 class BagError(DisamError):
     """A bag cannot be read or lacks a required topic."""

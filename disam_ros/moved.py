@@ -104,7 +104,7 @@ MOVED = {
     "nodes.markers": "nodes.localizer.markers",
     "nodes.node_run": "nodes.replay.node_run",
     "nodes.odometry_input": "nodes.localizer.odometry_input",
-    "nodes.odometry_prior": "localization.odometry_prior",
+    "nodes.odometry_prior": "localization.odometry",
     "nodes.outputs": "nodes.localizer.outputs",
     "nodes.player": "nodes.replay.player",
     "nodes.pose_track": "pose_buffer",

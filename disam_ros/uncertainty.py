@@ -50,6 +50,19 @@ class PoseWithCovariance:
         distance = float(innovation @ np.linalg.solve(both, innovation))
         return PoseWithCovariance(retract(self.pose, step), (left + left.T) / 2), distance
 
+    def updated(
+        self, row: NDArray[np.float64], innovation: float, noise: float
+    ) -> PoseWithCovariance:
+        """The estimate after a scalar measurement, by a Kalman filter's update.
+
+        row: derivatives [6] of the measurement by the pose's error; innovation: measured minus
+        expected; noise: variance of the measurement.
+        """
+        toward = self.covariance @ row
+        gain = toward / (row @ toward + noise)
+        left = self.covariance - np.outer(gain, toward)
+        return PoseWithCovariance(retract(self.pose, gain * innovation), (left + left.T) / 2)
+
 
 def offset(truth: Transform, answer: Transform) -> NDArray[np.float64]:
     """Error [6] of a pose, truth minus answer, about the axes of their common frame (REP-103).

@@ -3,8 +3,10 @@
 
 import pytest
 
-from disam_ros.errors import MapError
-from disam_ros.files import atomic_directory, atomic_file, read_json, write_json
+from disam_ros.errors import MapError, OutputError
+from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory, atomic_directory
+from disam_ros.files.reading import read_json
+from disam_ros.files.writing import atomic_file, write_json
 
 
 def left_in(directory):
@@ -37,25 +39,53 @@ def test_a_place_that_takes_no_file_is_reported_as_it_was_found(tmp_path):
 
 def test_a_directory_appears_with_all_its_files_or_not_at_all(tmp_path):
     path = tmp_path / "directory"
-    with pytest.raises(RuntimeError), atomic_directory(path) as part:
+    with pytest.raises(RuntimeError), atomic_directory(path, MAP) as part:
         (part / "file").touch()
         raise RuntimeError
     assert left_in(tmp_path) == []
-    (tmp_path / "directory.part").mkdir()  # of a process that was killed
-    (tmp_path / "directory.part" / "remains").touch()
+    killed = OutputDirectory(path, MAP)
+    (killed.part / "remains").touch()
+    killed.close()
     path.mkdir()
-    with atomic_directory(path) as part:
+    with atomic_directory(path, MAP) as part:
         (part / "file").touch()
-    assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
+    assert left_in(path) == [MANIFEST, "file"] and left_in(tmp_path) == ["directory"]
 
 
 def test_a_directory_with_files_is_not_replaced(tmp_path):
     path = tmp_path / "directory"
     path.mkdir()
     (path / "file").touch()
-    with pytest.raises(OSError, match="not empty"), atomic_directory(path):
+    with pytest.raises(OutputError, match="exists"), atomic_directory(path, MAP):
         pass
     assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
+
+
+@pytest.mark.parametrize("mine", ["file", "folder", "folder/file"])
+def test_what_is_in_the_way_of_a_new_file_is_left_and_so_is_the_old_directory(tmp_path, mine):
+    path = tmp_path / "directory"
+    with atomic_directory(path, MAP) as part:
+        (part / "old").touch()
+    (path / mine).parent.mkdir(exist_ok=True)
+    (path / mine).write_text("dear")
+    with (
+        pytest.raises(OutputError, match=f"{mine} is in the way"),
+        atomic_directory(path, MAP, overwrite=True) as part,
+    ):
+        (part / "folder").mkdir()
+        (part / "folder" / "file").touch()
+        (part / "file").touch()
+    assert (path / mine).read_text() == "dear" and (path / "old").exists()
+    assert left_in(tmp_path) == ["directory"]
+
+
+def test_files_that_are_expected_later_belong_to_a_directory(tmp_path):
+    path = tmp_path / "directory"
+    for _ in range(2):
+        with atomic_directory(path, MAP, overwrite=True, expected=["later"]) as part:
+            (part / "file").touch()
+        assert left_in(path) == [MANIFEST, "file"]
+        (path / "later").touch()
 
 
 def test_json_that_was_written_is_read_back(tmp_path):
@@ -68,8 +98,8 @@ def test_json_that_was_written_is_read_back(tmp_path):
     ("text", "words"),
     [
         ("{", "file.json is malformed"),
-        ("[]", "file.json is malformed"),
-        ("{}", "file.json is malformed: 'format_version'"),
+        ("[]", "file.json: expected an object with the keys format_version; got"),
+        ("{}", "file.json: 'format_version' expects a whole number; it is missing"),
         ('{"format_version": 2}', "file.json has format version 2, expected 3"),
     ],
 )

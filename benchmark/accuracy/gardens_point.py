@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,12 @@ from benchmark.accuracy.page import PAGE
 from benchmark.peers import peer_similarities
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.config import LocalizerConfig
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
-from disam_ros.datasets.sources import open_dataset
+from disam_ros.datasets.sources import ImageSource, open_dataset
 from disam_ros.errors import DatasetError
+from disam_ros.features.learned.weights import installed
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
@@ -39,6 +41,7 @@ TOLERANCE = 2  # frames
 FIRST = 5  # candidates of recall@5
 PERIOD_NS = 200_000_000  # 5 Hz
 START_NS = 1_000_000_000
+KEYPOINTS = MapBuilderConfig(keyframe_distance=0.0, local_features="xfeat")
 BASE_FROM_CAMERA = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
 
 Recalls = dict[str, float]  # "R@1", "R@5" → share of queries, 0…1
@@ -85,25 +88,44 @@ def node_recalls(
 ) -> dict[str, list[Recalls]]:
     """R@1 of the running node and R@5 of its candidates, by settings, per drive of queries.
 
-    "": the defaults without keypoints.
+    "": the defaults without keypoints, each image alone; the others: as a sequence without
+    odometry, with XFeat where it is installed. These cameras have no intrinsics.
     """
-    found: dict[str, list[Recalls]] = {"": []}
+    found: dict[str, list[Recalls]] = {"": [], ", sequence": []}
+    if installed("xfeat"):
+        found[", sequence, XFeat"] = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         reference = aligned_dataset(data / map_drive, root / map_drive, domain_of(model, map_drive))
-        place_map = build_map(open_dataset(reference.directory), model, root / "map", EVERY_IMAGE)
+        source = without_intrinsics(open_dataset(reference.directory))
+        place_map = build_map(source, model, root / "map", EVERY_IMAGE)
+        if ", sequence, XFeat" in found:
+            build_map(source, model, root / "xfeat", KEYPOINTS)
         for name in QUERIES[map_drive]:
             domain = domain_of(model, name)
             queries = aligned_dataset(data / name, root / name, domain)
             bag = root / f"{name}_bag"
             dataset_to_bag(queries, bag, show_progress=False)
-            parameters = {"localizer.domain.override": domain}
-            run = run_node_on_bag(bag, root / "map", directory, 0.0, parameters=parameters)
             localizer = Localizer(model, place_map, LocalizerConfig())
-            several = candidates(queries, domain, localizer)
-            first = published(queries, run.poses)
-            found[""].append({"R@1": recall(first), f"R@{FIRST}": recall(several)})
+            several = recall(candidates(queries, domain, localizer))
+            for settings, recalls in found.items():
+                directory_of_map = root / ("xfeat" if "XFeat" in settings else "map")
+                parameters = {
+                    "localizer.domain.override": domain,
+                    "localizer.sequence.enabled": "sequence" in settings,
+                }
+                run = run_node_on_bag(bag, directory_of_map, directory, 0.0, parameters=parameters)
+                first = recall(published(queries, run.poses))
+                recalls.append({"R@1": first, f"R@{FIRST}": several})
     return found
+
+
+def without_intrinsics(source: ImageSource) -> ImageSource:
+    """The same images of cameras whose intrinsics are unknown."""
+    cameras = {
+        name: replace(camera, fx=0.0, fy=0.0) for name, camera in source.info.cameras.items()
+    }
+    return replace(source, info=replace(source.info, cameras=cameras))
 
 
 def published(queries: Dataset, poses: Mapping[int, Transform]) -> list[list[float]]:

@@ -86,13 +86,13 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was found: inliers at the right and wrong places, pose errors with PnP's covariance and
-    inliers, and milliseconds of a pair."""
+    """What was found: inliers at the right and wrong places, pose errors with PnP's covariance,
+    inliers and distance from the known image, and milliseconds of a pair."""
 
     condition: str
     right: list[int]
     wrong: list[int]
-    errors: list[tuple[np.ndarray, np.ndarray, int]]
+    errors: list[tuple[np.ndarray, np.ndarray, int, float]]
     milliseconds: float
 
 
@@ -278,13 +278,16 @@ class Matching:
         return float(np.quantile(most, QUANTILE))
 
 
-def _error(found: TwoView, query: View, known: View) -> list[tuple[np.ndarray, np.ndarray, int]]:
+def _error(
+    found: TwoView, query: View, known: View
+) -> list[tuple[np.ndarray, np.ndarray, int, float]]:
     if found.there_from_here is None:
         return []
     true = known.pose.inverse() @ query.pose
     error = offset(true, found.there_from_here.pose)
     close = np.linalg.norm(error[:3]) <= MAX_ERROR
-    return [(error, found.there_from_here.covariance, found.metric)] if close else []
+    distance = float(np.linalg.norm(true.translation))
+    return [(error, found.there_from_here.covariance, found.metric, distance)] if close else []
 
 
 SETS: dict[str, Callable[[Path], tuple[list[Trial], list[View]]]] = {
@@ -316,7 +319,7 @@ def _print_rows(name: str, count: int, outcomes: list[Outcome]) -> None:
         first = np.mean([max(o.right) > max(o.wrong) for o in some])
         right = np.median([max(o.right) for o in some])
         wrong = np.quantile([max(o.wrong) for o in some], 0.95)
-        metres = [np.linalg.norm(error[:3]) for o in some for error, _, _ in o.errors]
+        metres = [np.linalg.norm(error[:3]) for o in some for error, *_ in o.errors]
         error = f"{np.median(metres):.3f}" if metres else "–"
         spent = np.median([o.milliseconds for o in some])
         print(
@@ -351,8 +354,8 @@ def _print_model(
     print(kind, "repetition", max(repetitions))
     if errors:
         whole = [np.stack([row[i] for row in errors]) for i in (0, 1)]
-        inliers = np.array([row[2] for row in errors])
-        print(kind, fit_errors(whole[0], whole[1], inliers, LEAST))
+        inliers, distances = (np.array([row[i] for row in errors], float) for i in (2, 3))
+        print(kind, fit_errors(whole[0], whole[1], inliers, distances, LEAST))
 
 
 if __name__ == "__main__":

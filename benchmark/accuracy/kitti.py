@@ -44,7 +44,7 @@ MIDDLE = 4  # of the map that the calibration is learned on
 KEYPOINTS = 1024  # SIFT
 DRIFT = 1.01  # odometry's over the true displacement
 WRONG_M = 5.0
-ACCURACY = 0.01, 0.05  # of the poses, from one frame to the next [m], [deg]
+ACCURACY = 0.005, 0.025  # of the poses, from one frame to the next [m], [deg]
 SECOND = 1_000_000_000
 ROWS = {  # odometry, keypoints
     f"{odometry}, {keypoints}": (odometry == "odometry", keypoints == "keypoints")
@@ -83,8 +83,8 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
                     for name, row in ROWS.items()
                 },
             }
-        loop = loop_figures(localizers[MIDDLE], whole.images, _odometry(whole.images, frames))
-    return {"model": model.label, "frames": END, "spacings": spacings, "loop": loop}
+        loops = loop_figures(localizers[MIDDLE], whole.images, _odometry(whole.images, frames))
+    return {"model": model.label, "frames": END, "spacings": spacings, **loops}
 
 
 def drive(data: Path) -> ImageSource:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loop closures of real driving with itself: KITTI odometry 00, which comes back to a street.
 
-The whole drive passes the loop closer with the odometry of the maps' rows. A keyframe of LOOP is to
-be closed if an earlier image within NEAR lies in FIRST_PASS. The ground truth of the two passes
-differs by 0.9 m, the same all along: errors are given with it and less their median vector.
+The whole drive passes the loop closer, with the odometry of the maps' rows and with none. A
+keyframe of LOOP is to be closed if an earlier image within NEAR lies in FIRST_PASS. The ground
+truth of the two passes differs by 0.9 m, the same all along: errors are given with it and less
+their median vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,49 +19,83 @@ from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.odometry import Reading
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.loop_closure import LoopCloser
+from disam_ros.slam.loop_closure_message import LoopClosure
 
 LOOP, FIRST_PASS = range(1564, 1642), range(122, 197)  # frames
 NEAR = 5.0  # metres
 RIGHT = 5.0  # metres between the two places of a right loop closure
 
 
+@dataclass
+class _Run:
+    """A loop closer with what it found."""
+
+    closer: LoopCloser
+    closures: list[LoopClosure]
+
+
 def loop_figures(
     localizer: Localizer, images: Sequence[PosedImage], odometry: Sequence[Transform]
-) -> dict[str, float]:
-    """keyframes: to be closed; closed, wrong: loop closures; errors [m] of their relative poses.
+) -> dict[str, dict[str, float]]:
+    """By key of the page: keyframes to be closed; closed; wrong loop closures; and with odometry
+    the errors [m] of the relative poses.
 
     images: of the whole drive; odometry: odom_from_base of each.
     """
     camera = localizer.only_camera()
     lens = localizer.map.header.cameras[camera]
-    truth = [item.record.map_from_camera @ lens.base_from_camera.inverse() for item in images]
-    row_of = {item.record.stamp_ns: row for row, item in enumerate(images)}
-    closer, closed, errors, wrong = LoopCloser(LoopClosureConfig()), set(), [], 0
-    for row, item in enumerate(images):
+    given, none = (_Run(LoopCloser(LoopClosureConfig()), []) for _ in range(2))
+    for item, pose in zip(images, odometry, strict=True):
         frame, stamp_ns = frame_of(item, camera), item.record.stamp_ns
         query = localizer.query(frame.image)
-        view = View(frame.image, lens)
-        features = query.coarse, query.fine.cpu().numpy()
-        for closure in closer.add(stamp_ns, odometry[row], *features, view):
-            then = row_of[closure.keyframe_stamp_ns]
-            true = truth[then].inverse() @ truth[row]
-            wrong += int(np.linalg.norm(true.translation) > RIGHT)
-            error = true.translation - closure.keyframe_from_base.pose.translation
-            errors.append(truth[then].rotation @ error)
-            closed.add(row)
-    first = np.stack([truth[row].translation for row in FIRST_PASS])
-    wanted = {
-        row
-        for row in (row_of[stamp_ns] for stamp_ns in closer.stamps_ns())
-        if row in LOOP and np.linalg.norm(first - truth[row].translation, axis=1).min() <= NEAR
+        image = query.coarse, query.fine.cpu().numpy(), View(frame.image, lens)
+        for run, reading in ((given, Reading(pose, 0.0, 0)), (none, None)):
+            run.closures += run.closer.add(stamp_ns, reading, *image)
+    truth = {
+        item.record.stamp_ns: item.record.map_from_camera @ lens.base_from_camera.inverse()
+        for item in images
     }
-    gaps = np.array(errors).reshape(-1, 3)
+    return {
+        "loop": _found(given, truth) | _errors(given.closures, truth),
+        "loop_without_odometry": _found(none, truth),
+    }
+
+
+def _found(run: _Run, truth: dict[int, Transform]) -> dict[str, float]:
+    """How many keyframes are to be closed, were, and by wrong loop closures."""
+    stamps_ns = list(truth)
+    first = np.stack([truth[stamps_ns[row]].translation for row in FIRST_PASS])
+    wanted = {
+        stamp_ns
+        for stamp_ns in {stamps_ns[row] for row in LOOP} & set(run.closer.stamps_ns())
+        if np.linalg.norm(first - truth[stamp_ns].translation, axis=1).min() <= NEAR
+    }
+    gaps = [np.linalg.norm(_motion(closure, truth).translation) for closure in run.closures]
     return {
         "keyframes": len(wanted),
-        "closed": len(wanted & closed),
-        "wrong": wrong,
+        "closed": len(wanted & {closure.stamp_ns for closure in run.closures}),
+        "wrong": int(sum(gap > RIGHT for gap in gaps)),
+    }
+
+
+def _errors(closures: Sequence[LoopClosure], truth: dict[int, Transform]) -> dict[str, float]:
+    """Of the translations, in the axes of the ground truth."""
+    gaps = np.array(
+        [
+            truth[closure.keyframe_stamp_ns].rotation
+            @ (_motion(closure, truth).translation - closure.keyframe_from_base.pose.translation)
+            for closure in closures
+        ]
+    ).reshape(-1, 3)
+    return {
         "median": float(np.median(np.linalg.norm(gaps, axis=1))),
         "median_centred": float(np.median(np.linalg.norm(gaps - np.median(gaps, axis=0), axis=1))),
     }
+
+
+def _motion(closure: LoopClosure, truth: dict[int, Transform]) -> Transform:
+    """True keyframe_from_base."""
+    return truth[closure.keyframe_stamp_ns].inverse() @ truth[closure.stamp_ns]

@@ -62,7 +62,7 @@ def gardens(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
         domain = gardens_point.domain_of(model, map_drive)
         files = gardens_point.DATA / map_drive
         reference = gardens_point.aligned_dataset(files, scratch / map_drive, domain)
-        source = _without_intrinsics(open_dataset(reference.directory))
+        source = gardens_point.without_intrinsics(open_dataset(reference.directory))
         maps = maps_of(source, directory, scratch / f"map_{map_drive}")
         for name in names:
             domain = gardens_point.domain_of(model, name)
@@ -77,17 +77,10 @@ def train(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
     """Nordland."""
     summer, winter = nordland.read(nordland.DATA)
     there, here = nordland.DOMAINS["outdoor"]
-    source = _without_intrinsics(nordland.source(summer, there))
+    source = gardens_point.without_intrinsics(nordland.source(summer, there))
     maps = maps_of(source, MODEL, scratch / "nordland", (NOTHING, SIFT))
     items = list(nordland.source(winter, here).images)
     yield maps, _aligned("Nordland, summer → winter", items, here, nordland.TOLERANCE)
-
-
-def _without_intrinsics(source: ImageSource) -> ImageSource:
-    cameras = {
-        name: replace(camera, fx=0.0, fy=0.0) for name, camera in source.info.cameras.items()
-    }
-    return replace(source, info=replace(source.info, cameras=cameras))
 
 
 def _aligned(name: str, items: Iterable[PosedImage], domain: str, tolerance: int) -> Ride:

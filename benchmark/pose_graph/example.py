@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(render(results))
     odometry = wheel_odometry(simulate_drive(DRIVE).trajectory, ODOMETRY_SEEDS[0])
     print(costs(drive, odometry, results[0].own))
+    closures = detect(drive, [None] * len(odometry), verified=True)
+    wrong = [is_wrong(drive, closure) for closure in closures]
+    print(f"without odometry: {len(wrong)} of the own drive, {sum(wrong)} wrong")
     for verified in (False, True):
         closures = detect(drive, odometry, verified, CREDULOUS, consistent_keyframes=1)
         wrong = [is_wrong(drive, closure) for closure in closures if closure.kind == OWN]

@@ -13,6 +13,7 @@ from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.geometry import Transform
+from disam_ros.localization.odometry import Reading
 from disam_ros.slam.keyframe_depths import KeyframeDepths
 from disam_ros.slam.loop_closure import KEYFRAME_ANGLE, LoopCloser
 from disam_ros.slam.loop_closure_message import MAP, LoopClosure
@@ -27,17 +28,22 @@ EXPECTED_95 = 12.59  # 95 % of the squares of six normal errors lie below
 
 def detect(
     drive: EncodedDrive,
-    odometry: Sequence[Transform],
+    odometry: Sequence[Transform | None],
     verified: bool,
     config: LoopClosureConfig = LoopClosureConfig(),
     consistent_keyframes: int | None = None,
 ) -> list[LoopClosure]:
-    """The loop closures of the whole drive; verified: those of the drive with itself are."""
+    """The loop closures of the whole drive; verified: those of the drive with itself are.
+
+    odometry: None: there is none at that image.
+    """
     closer, closures = LoopCloser(config, consistent_keyframes), []
     for i, (stamp_ns, pose) in enumerate(zip(drive.stamps_ns, odometry, strict=True)):
         view = drive.views[i] if verified else None
-        closures += closer.add(stamp_ns, pose, drive.coarse[i], drive.fine[i], view)
-        closures += closer.add_map_match(stamp_ns, pose, drive.matches[i])
+        reading = None if pose is None else Reading(pose, 0.0, 0)
+        closures += closer.add(stamp_ns, reading, drive.coarse[i], drive.fine[i], view)
+        if reading is not None:
+            closures += closer.add_map_match(stamp_ns, reading, drive.matches[i])
     return closures
 
 
@@ -107,12 +113,13 @@ def costs(
     kept: dict[int, Keypoints] = {}
     extractions, verifications = [], []
     for stamp_ns, pose, view in zip(drive.stamps_ns, odometry, drive.views, strict=True):
+        reading = Reading(pose, 0.0, 0)
         if selector.keeps("", pose):
             begin = time.perf_counter()
-            kept[stamp_ns] = depths.add(view, pose)
+            kept[stamp_ns] = depths.add(view, reading)
             extractions.append(1e3 * (time.perf_counter() - begin))
         else:
-            depths.observe(view, pose, config.keyframe_distance / 2)
+            depths.observe(view, reading, config.keyframe_distance / 2)
     unverified = PoseWithCovariance(Transform.identity(), np.diag([3.0] * 3 + [0.0076] * 3))
     for closure in closures:
         if closure.stamp_ns in kept and closure.keyframe_stamp_ns in kept:

@@ -4,34 +4,65 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import gc
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from disam_ros.cli import bags, data, evaluation, maps, models, parameters
-from disam_ros.cli.help import HelpFormatter
 from disam_ros.errors import DisamError
-
-GROUPS = (maps, evaluation, models, bags, parameters, data)  # in the order of the help
+from disam_ros.files.writing import FULL, describe_fault
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    arguments = _parser().parse_args(argv)
+    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted.
+
+    Wrong options end the process with status 2. The last line on stderr names the fault.
+    """
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    logging.getLogger("disam_ros").setLevel(logging.INFO)  # of others, warnings
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it keeps no fonts
     try:
-        arguments.run(arguments)
-    except DisamError as error:
-        print(f"disam: {error}", file=sys.stderr)
-        return 1
+        _run(argv)
+        return 0
     except KeyboardInterrupt:
-        print("disam: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        status, fault = 130, "interrupted"
+    except DisamError as error:
+        status, fault = 1, str(error)
+    except OSError as error:
+        status, fault = 1, _fault_of_system(error)
+    gc.collect()  # the progress bars of what the exception ended, which would share the line
+    print(f"disam: {' '.join(fault.split())}", file=sys.stderr)
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    from disam_ros.cli.outputs import require_outputs
+
+    arguments = _parser().parse_args(argv)
+    require_outputs(arguments)
+    arguments.run(arguments)
+    sys.stdout.flush()
+
+
+def _fault_of_system(error: OSError) -> str:
+    """A fault of a file or of the standard output, in words."""
+    if error.filename is not None:
+        return f"{error.filename} cannot be used: {describe_fault(error)}"
+    if error.errno not in FULL | {errno.EPIPE}:
+        return f"the system refused: {error}"
+    with suppress(OSError):  # what is still in its buffer shall not fail again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return f"the standard output cannot be written: {error.strerror}; write it elsewhere"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="disam", description=__doc__)
+    from disam_ros.cli import bags, data, evaluation, maps, models, parameters
+    from disam_ros.cli.help import HelpFormatter, Parser
+
+    parser = Parser(prog="disam", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
@@ -39,6 +70,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for group in GROUPS:
+    for group in (maps, evaluation, models, bags, parameters, data):  # in the order of the help
         group.add_commands(command)
     return parser

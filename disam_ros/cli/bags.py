@@ -6,15 +6,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.config import ReplayNodeConfig
+from disam_ros.cli.arguments import number, of_setting, weather
+from disam_ros.cli.outputs import add_output
+from disam_ros.config import MapBuilderConfig, ReplayNodeConfig
 from disam_ros.errors import ConfigError
+from disam_ros.files.outputs import BAG, DATASET
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Extracting, writing and playing bags."""
     extract = command("extract", extract_command, "bag → dataset directory of posed images")
     extract.add_argument("--bag", required=True, help="rosbag2 directory or .mcap/.db3 file")
-    extract.add_argument("--output", required=True, help="dataset directory to write")
+    add_output(extract, DATASET, "dataset directory to write")
     extract.add_argument("--domain", required=True, help="domain of all images")
     extract.add_argument(
         "--pose-topic",
@@ -22,10 +25,16 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="topic of the poses; default: ground truth, else the best one recorded",
     )
     extract.add_argument(
-        "--keyframe-distance", type=float, default=0.0, help="keyframe distance [m]; 0: all images"
+        "--keyframe-distance",
+        type=of_setting(MapBuilderConfig, "keyframe_distance"),
+        default=0.0,
+        help="keyframe distance [m]; 0: all images",
     )
     extract.add_argument(
-        "--keyframe-angle", type=float, default=0.0, help="keyframe angle [°]; 0: ignored"
+        "--keyframe-angle",
+        type=of_setting(MapBuilderConfig, "keyframe_angle"),
+        default=0.0,
+        help="keyframe angle [°]; 0: ignored",
     )
 
     extract.add_argument(
@@ -36,25 +45,30 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     extract.add_argument(
         "--depth-gap",
-        type=float,
+        type=number(0.0, 3600.0),
         default=0.02,
         help="longest time between an image and its depth [s]",
     )
 
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
     to_bag.add_argument("--dataset", required=True, help="dataset directory")
-    to_bag.add_argument("--output", required=True, help="bag directory to write")
+    add_output(to_bag, BAG, "bag directory to write")
     to_bag.add_argument(
         "--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage format"
     )
     to_bag.add_argument("--domain", default=None, help="drive to write, if there are several")
-    to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
+    to_bag.add_argument("--weather", type=weather, default=None, help="word to publish on /weather")
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
-    replay.add_argument("--rate", type=float, default=1.0, help="speed relative to the recording")
     replay.add_argument(
-        "--start-delay", type=float, default=1.0, help="time for subscribers to connect [s]"
+        "--rate", type=number(0.0, 1e6), default=1.0, help="speed relative to the recording"
+    )
+    replay.add_argument(
+        "--start-delay",
+        type=number(0.0, 3600.0),
+        default=1.0,
+        help="time for subscribers to connect [s]",
     )
     replay.add_argument("--loop", action="store_true", help="repeat endlessly")
     replay.add_argument("--topics", nargs="*", help="topics to play; default: all")
@@ -73,6 +87,7 @@ def extract_command(arguments: argparse.Namespace) -> None:
         keyframe_angle=arguments.keyframe_angle,
         depth_topics=_depth_topics(arguments.depth_topic),
         max_depth_gap=arguments.depth_gap,
+        overwrite=arguments.overwrite,
     )
     print(f"{counts} → {arguments.output}")
 
@@ -97,6 +112,7 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
         arguments.storage,
         domain=arguments.domain,
         weather=arguments.weather,
+        overwrite=arguments.overwrite,
     )
     print(f"{arguments.dataset} → {arguments.output}")
 

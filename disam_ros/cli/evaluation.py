@@ -9,8 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from disam_ros.cli.arguments import number, weather
+from disam_ros.cli.outputs import Outputs, add_overwrite
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import ConfigError
+from disam_ros.files.outputs import BAG, EVALUATION
 from disam_ros.settings import from_yaml
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--map", required=True, help="map directory")
     evaluate.add_argument("--model", required=True, help="model directory")
     evaluate.add_argument("--output", default="evaluation", help="directory to write")
+    add_overwrite(evaluate, _evaluate_outputs)
     evaluate.add_argument(
         "--map-images",
         default="",
@@ -42,7 +46,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument("--domain", default="", help="fixed domain instead of choosing one")
     evaluate.add_argument(
-        "--weather", default="", help="weather word, such as snow, for drives without one"
+        "--weather",
+        type=weather,
+        default="",
+        help="weather word, such as snow, for drives without one",
     )
     evaluate.add_argument(
         "--dataset-domains", action="store_true", help="use the domain names of a dataset"
@@ -55,7 +62,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--device", default="", help="auto, cpu, cuda or cuda:N")
     evaluate.add_argument(
         "--threshold",
-        type=float,
+        type=number(0.0, 1e6),
         nargs=2,
         action="append",
         metavar=("METRES", "DEGREES"),
@@ -63,20 +70,20 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument(
         "--recall-distance",
-        type=float,
+        type=number(0.0, 1e6),
         default=5.0,
         help="distance of a correct place for recall@N [m]",
     )
     evaluate.add_argument(
         "--distances",
-        type=float,
+        type=number(0.0, 1e6),
         nargs="+",
         default=[5.0, 10.0, 15.0],
         help="distances for accuracy [m]",
     )
     evaluate.add_argument(
         "--prior-noise",
-        type=float,
+        type=number(0.0, 1e5),
         nargs="+",
         default=[],
         metavar="SIGMA",
@@ -88,7 +95,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     node.add_argument(
         "--rate",
-        type=float,
+        type=number(0.0, 1e6),
         default=0.0,
         help="speed relative to the recording; 0: each image after the answer to the last one",
     )
@@ -101,13 +108,27 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("evaluations", nargs=2, help="output directories of disam evaluate")
 
 
+def _evaluate_outputs(arguments: argparse.Namespace) -> Outputs:
+    outputs = {Path(arguments.output): EVALUATION}
+    for path in arguments.drives if arguments.record else ():
+        bag = Path(arguments.record) / _name_of(path)
+        if bag in outputs:
+            raise ConfigError(f"{bag} would hold the answers to two drives: rename one of them")
+        outputs[bag] = BAG
+    return outputs
+
+
+def _name_of(drive: str) -> str:
+    """Name of a drive in the results."""
+    return Path(drive).resolve().stem
+
+
 def evaluate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation.prior_trials import check_noises
-    from disam_ros.evaluation.write import describe_setup, finish, mode_of_node, refuse_foreign
+    from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
     from disam_ros.localization.localizer import Localizer
 
-    refuse_foreign(arguments.output)
     check_noises(arguments.prior_noise)
     if arguments.record and not arguments.through_node:
         raise ConfigError("--record keeps the running node's answers: add --through-node")
@@ -126,7 +147,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
             break
     mode = mode_of_node(arguments.rate) if arguments.through_node else "offline"
     setup = describe_setup(localizer, arguments.drives, mode)
-    finish(arguments.output, drives, localizer, setup, _criteria(arguments), references)
+    output, criteria = arguments.output, _criteria(arguments)
+    finish(output, drives, localizer, setup, criteria, references, arguments.overwrite)
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
@@ -142,7 +164,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation import localize_drive
 
-    name = Path(path).resolve().stem
+    name = _name_of(path)
     header = localizer.map.header
     source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras)
     if not arguments.through_node:
@@ -169,6 +191,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
         camera=arguments.camera,
         parameters=_changed(asdict(localizer.config), asdict(LocalizerConfig())),
         record_to=Path(arguments.record) / name if arguments.record else None,
+        overwrite=arguments.overwrite,
     )
 
 

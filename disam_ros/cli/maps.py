@@ -6,7 +6,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from disam_ros.cli.arguments import of_setting, weather
+from disam_ros.cli.outputs import add_output
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.files.outputs import FILE, MAP
 from disam_ros.settings import from_yaml
 
 
@@ -17,7 +20,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     source.add_argument("--dataset", help="dataset directory")
     source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
     build.add_argument("--model", required=True, help="model directory")
-    build.add_argument("--output", required=True, help="map directory to write")
+    add_output(build, MAP, "map directory to write")
     build.add_argument(
         "--config",
         default="",
@@ -25,10 +28,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     build.add_argument("--domain", default="", help="domain of all images")
     build.add_argument("--pose-topic", default="", help="topic of the poses in the bag")
-    build.add_argument("--keyframe-distance", type=float, help="distance between map images [m]")
+    build.add_argument(
+        "--keyframe-distance",
+        type=of_setting(MapBuilderConfig, "keyframe_distance"),
+        help="distance between map images [m]",
+    )
     build.add_argument(
         "--keypoints",
-        type=int,
+        type=of_setting(MapBuilderConfig, "keypoints"),
         help="local features per map image for geometric verification, such as 512",
     )
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -44,7 +51,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument("--dataset", help="dataset directory instead of image files")
     localize.add_argument("--map", required=True, help="map directory")
     localize.add_argument("--model", required=True, help="model directory")
-    localize.add_argument("--output", default="answers.csv", help="CSV file to write")
+    add_output(localize, FILE, "CSV file to write", "answers.csv")
     localize.add_argument(
         "--camera", default="", help="camera of the images; default: the only one of the map"
     )
@@ -52,12 +59,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument(
         "--dataset-domains", action="store_true", help="use the domain names of the dataset"
     )
-    localize.add_argument("--weather", default="", help="weather word, such as snow")
+    localize.add_argument("--weather", type=weather, default="", help="weather word, such as snow")
     localize.add_argument(
-        "--candidates", type=int, default=3, help="number of candidates for re-ranking"
+        "--candidates",
+        type=of_setting(LocalizerConfig, "candidates"),
+        default=3,
+        help="number of candidates for re-ranking",
     )
     localize.add_argument(
-        "--score-threshold", type=float, default=-1.0, help="score below which a place is unknown"
+        "--score-threshold",
+        type=of_setting(LocalizerConfig, "score_threshold"),
+        default=-1.0,
+        help="score below which a place is unknown",
     )
     localize.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
@@ -89,7 +102,15 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         keypoints = keypoint_maker(config, source.info.cameras)
         encoder = RayEncoder(model, config.descriptor, arguments.ray, keypoints)
     device = select_device(arguments.device)
-    place_map = build_map(source, model, arguments.output, config, device, encoder=encoder)
+    place_map = build_map(
+        source,
+        model,
+        arguments.output,
+        config,
+        device,
+        encoder=encoder,
+        overwrite=arguments.overwrite,
+    )
     print(f"{len(place_map)} images → {arguments.output}")
 
 
@@ -124,5 +145,5 @@ def localize_command(arguments: argparse.Namespace) -> None:
         source = open_files(arguments.images, arguments.camera)
     images = tqdm(source.images, total=source.total, desc="localize", unit="img")
     answers = localize_all(localizer, source, images, arguments.dataset_domains)
-    known = write_answers(arguments.output, answers)
+    known = write_answers(arguments.output, answers, arguments.overwrite)
     print(f"{known} of {source.total} images localized → {arguments.output}")

@@ -4,8 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
+
+from disam_ros.cli.arguments import LARGEST_SIDE, SEED, number, whole
+from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
+from disam_ros.errors import OutputError
+from disam_ros.files.outputs import EXPORT, FILE, MODEL
+
+logger = logging.getLogger(__name__)
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -14,7 +22,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     create.add_argument(
         "--preset", choices=("full", "lite", "mobile"), default="lite", help="network size"
     )
-    create.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    create.add_argument("--seed", type=whole(0, SEED), default=0, help="seed of the random weights")
 
     imported = command(
         "import-checkpoint",
@@ -29,7 +37,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     imported.add_argument(
         "--image-size",
-        type=int,
+        type=whole(1, LARGEST_SIDE),
         nargs=2,
         default=(256, 256),
         help="height and width of the network input [pixels]",
@@ -59,7 +67,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         ("--std", "by which red, green and blue are divided then"),
     ):
         network.add_argument(
-            option, type=float, nargs=3, required=True, metavar=("R", "G", "B"), help=text
+            option,
+            type=number(0.0, 1e3),
+            nargs=3,
+            required=True,
+            metavar=("R", "G", "B"),
+            help=text,
         )
     network.add_argument(
         "--output-name", default="", help="the output to use, if the file has several"
@@ -77,7 +90,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         )
     for sub in (create, imported, network):
         sub.add_argument("--rules", default="", help="YAML file of further domain rules")
-        sub.add_argument("--output", required=True, help="model directory to write")
+        add_output(sub, MODEL, "model directory to write")
 
     export = command("export", export_command, "export the encoders of a model as ONNX files")
     export.add_argument("--model", required=True, help="model directory")
@@ -87,6 +100,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument(
         "--domain", nargs="+", metavar="NAME", help="domains to export; default: all"
     )
+    add_overwrite(export, lambda arguments: {_export_output(arguments): EXPORT})
     export.add_argument("--onnx", action="store_true", help="export format; the only one so far")
 
     calibrate = command(
@@ -101,10 +115,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--model", required=True, help="model directory; calibration.json is written there"
     )
+    add_overwrite(calibrate, _calibrate_outputs)
     calibrate.add_argument(
         "--accuracy",
         nargs=2,
-        type=float,
+        type=number(0.0, 1e3),
         metavar=("M", "DEG"),
         help="of the drives' poses: no answer is taken for more exact; without: 0.05 m, 0.25°",
     )
@@ -116,7 +131,8 @@ def create_model_command(arguments: argparse.Namespace) -> None:
 
     domains = _domains(arguments)
     model = create_model(PRESETS[arguments.preset], domains, seed=arguments.seed)
-    print(f"UNTRAINED model written to {save_model(model, arguments.output)}")
+    save_model(model, arguments.output, overwrite=arguments.overwrite)
+    print(f"UNTRAINED model written to {arguments.output}")
 
 
 def import_checkpoint_command(arguments: argparse.Namespace) -> None:
@@ -125,7 +141,7 @@ def import_checkpoint_command(arguments: argparse.Namespace) -> None:
 
     size = (arguments.image_size[0], arguments.image_size[1])
     model = import_checkpoint(arguments.coarse, _domains(arguments), arguments.fine, size)
-    save_model(model, arguments.output)
+    save_model(model, arguments.output, overwrite=arguments.overwrite)
     network = model.network
     print(f"width {network.width}, {network.encoder_blocks} blocks → {arguments.output}")
 
@@ -144,6 +160,7 @@ def import_model_command(arguments: argparse.Namespace) -> None:
         domains=_domains(arguments),
         source=arguments.source,
         output_name=arguments.output_name,
+        overwrite=arguments.overwrite,
     )
     use = {True: "allows commercial use", False: "FORBIDS COMMERCIAL USE"}
     allowed = use.get(model.training["commercial_use"], "not recognized: read what it allows")
@@ -155,25 +172,54 @@ def _image_size(text: str) -> tuple[int, int]:
     """Height and width of "HxW"."""
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text}'")
-    return int(height), int(width)
+        raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text[:40]}'")
+    parse = whole(1, LARGEST_SIDE)
+    return parse(height), parse(width)
 
 
 def export_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.models.backend import EXPORT_FOLDER
     from disam_ros.models.export import export_onnx
     from disam_ros.models.model import load_model
 
-    output = Path(arguments.output or Path(arguments.model) / EXPORT_FOLDER)
-    errors = export_onnx(load_model(arguments.model), output, arguments.domain or ())
+    output = _export_output(arguments)
+    model, domains = load_model(arguments.model), arguments.domain or ()
+    errors = export_onnx(model, output, domains, arguments.overwrite)
     for domain, error in errors.items():
         print(f"{output / domain}.onnx: differs from torch by {error:.1e} of the largest feature")
+
+
+def _export_output(arguments: argparse.Namespace) -> Path:
+    from disam_ros.models.backend import EXPORT_FOLDER
+
+    return Path(arguments.output or Path(arguments.model) / EXPORT_FOLDER)
 
 
 def _domains(arguments: argparse.Namespace) -> list:
     from disam_ros.domains.rules import domains_named, load_rules
 
     return domains_named(arguments.domains.split(","), load_rules(arguments.rules or None))
+
+
+def _calibrate_outputs(arguments: argparse.Namespace) -> Outputs:
+    """The calibration; a model that came with the package is changed on request only."""
+    from disam_ros.localization.calibration import FILE as CALIBRATION
+
+    model = Path(arguments.model)
+    if _is_shipped(model):
+        if not arguments.overwrite:
+            raise OutputError(
+                f"{model} came with disam_ros: calibrate a copy of it, or change it with "
+                f"--overwrite, which keeps the old calibration beside the new one"
+            )
+        logger.warning("%s came with disam_ros: its calibration is replaced", model)
+    return {model / CALIBRATION: FILE} if model.is_dir() else {}
+
+
+def _is_shipped(model: Path) -> bool:
+    """Whether a model lies in the source tree's or the installed package's folder."""
+    place = model.resolve()
+    source_tree = Path(__file__).resolve().parents[2] / "models"
+    return place.is_relative_to(source_tree) or "share/disam_ros" in place.as_posix()
 
 
 def calibrate_command(arguments: argparse.Namespace) -> None:

@@ -9,20 +9,33 @@ depth/<domain>/<camera>/<stamp_ns>.png   optional: depth maps (disam_ros.depth),
 
 from __future__ import annotations
 
-import shutil
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, cameras_from_json
 from disam_ros.datasets.depth import decode_depth, encode_depth, same_view
 from disam_ros.datasets.records import ImageRecord, read_records, record_row, records_writer
-from disam_ros.errors import DatasetError, GeometryError, ImageError
-from disam_ros.files import part_of, read_json, sync, sync_directory, write_json
+from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files.outputs import DATASET, atomic_directory, require_output
+from disam_ros.files.reading import read_bytes, read_json, reading
+from disam_ros.files.writing import atomic_file, write_json
 from disam_ros.geometry import Transform
+from disam_ros.image import MAX_BYTES
 
 FORMAT_VERSION = 1
+KINDS = {
+    "name": str,
+    "cameras": dict,
+    "map_frame": str | None,
+    "latitude": float | None,
+    "longitude": float | None,
+    "origin": str | None,
+    "depth_unit": float | None,
+}  # of the entries of dataset.json
 
 
 @dataclass(frozen=True)
@@ -70,12 +83,10 @@ class Dataset:
         aspect ratio than the camera's, and where dataset.json has no unit.
         """
         path = _depth_path(self.directory, record)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        with reading(path, DatasetError):
+            if not path.exists():
+                return None
+        data = read_bytes(path, DatasetError, MAX_BYTES)
         if self.info.depth_unit is None:
             raise DatasetError(
                 f"{path} has no unit; set depth_unit, the metres per step, in dataset.json"
@@ -93,28 +104,17 @@ class Dataset:
 
 
 class DatasetWriter:
-    """Writes a dataset directory. Use as a context manager: only a clean exit makes it loadable.
+    """Writes a dataset directory. Use as a context manager: it appears after a clean exit.
 
-    `images.csv` grows in a `.part` file and is renamed when all is written; what a killed writer
-    left behind is replaced.
-    Raises DatasetError when the directory already holds a dataset.
+    overwrite: a dataset that is there. folder: of the files until then. Raises OutputError.
     """
 
-    def __init__(self, directory: Path | str, info: DatasetInfo) -> None:
-        self.directory = Path(directory)
-        if (self.directory / "images.csv").exists():
-            raise DatasetError(
-                f"{self.directory} already holds a dataset; choose a new directory or remove it"
-            )
-        self._part = part_of(self.directory / "images.csv")
-        if self._part.exists():  # left by a writer that was killed
-            shutil.rmtree(self.directory / "images", ignore_errors=True)
-            shutil.rmtree(self.directory / "depth", ignore_errors=True)
-        self.info = info
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_json(self.directory / "dataset.json", info.to_json())
-        self._file = self._part.open("w", newline="")
-        self._csv = records_writer(self._file)
+    folder: Path
+
+    def __init__(self, directory: Path | str, info: DatasetInfo, overwrite: bool = False) -> None:
+        require_output(directory, DATASET, overwrite)
+        self.directory, self.info = Path(directory), info
+        self._overwrite = overwrite
         self._count = 0
 
     def add(
@@ -131,8 +131,10 @@ class DatasetWriter:
 
         Raises DatasetError for a second image of a camera at one stamp.
         """
+        for name in (domain, camera):
+            _require_folder_name(name)
         path = f"images/{domain}/{camera}/{stamp_ns}.jpg"
-        target = self.directory / path
+        target = self.folder / path
         if target.exists():
             raise DatasetError(f"{target} exists: two images of {camera} carry stamp {stamp_ns}")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ class DatasetWriter:
         Raises DatasetError for another aspect ratio than the camera's, for an array that is no
         depth map and without `DatasetInfo.depth_unit`.
         """
-        path = _depth_path(self.directory, record)
+        path = _depth_path(self.folder, record)
         if self.info.depth_unit is None:
             raise DatasetError(f"{path}: depth needs a DatasetInfo.depth_unit, in metres")
         try:
@@ -162,14 +164,26 @@ class DatasetWriter:
         path.write_bytes(data)
 
     def __enter__(self) -> DatasetWriter:
+        with ExitStack() as stack:
+            output = atomic_directory(self.directory, DATASET, self._overwrite)
+            self.folder = stack.enter_context(output)
+            write_json(self.folder / "dataset.json", self.info.to_json())
+            table = atomic_file(self.folder / "images.csv", newline="")
+            self._csv = records_writer(stack.enter_context(table))
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._file:
-            sync(self._file)
-        if kind is None:
-            self._part.rename(self.directory / "images.csv")
-            sync_directory(self.directory)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+
+def _require_folder_name(name: str) -> None:
+    """Raise DatasetError for a domain or camera whose images would lie elsewhere."""
+    if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
+        raise DatasetError(
+            f"the domain or camera '{name}' cannot name a folder: expected letters, digits, '_', "
+            f"'-', '.', without '/'"
+        )
 
 
 def _depth_path(directory: Path, record: ImageRecord) -> Path:
@@ -190,15 +204,13 @@ def _check_depth(depth: np.ndarray, info: DatasetInfo, camera: str, path: Path) 
 
 def _read_info(directory: Path) -> DatasetInfo:
     path = directory / "dataset.json"
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
-    values = read_json(path, FORMAT_VERSION, DatasetError)
-    del values["format_version"]
-    try:
-        values["cameras"] = {n: Camera.from_json(c) for n, c in values["cameras"].items()}
-        unit = values.get("depth_unit")
-        if unit is not None and not (isinstance(unit, int | float) and 0 < unit < np.inf):
-            raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
-        return DatasetInfo(**values)
-    except (ValueError, TypeError, KeyError, AttributeError, GeometryError) as error:
-        raise DatasetError(f"{path} is malformed: {error}") from error
+    with reading(path, DatasetError):
+        if not path.exists():
+            raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
+    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True)
+    unit = values["depth_unit"]
+    if unit is not None and unit <= 0:
+        raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
+    cameras = cameras_from_json(values.pop("cameras"), str(path), DatasetError)
+    given = {k: v for k, v in values.items() if v is not None and k != "format_version"}
+    return DatasetInfo(cameras=cameras, **given)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.files import HeldFile
+from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import MAX_WHOLE, reading
 from disam_ros.geometry import Transform
 
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
@@ -57,13 +59,9 @@ def record_row(record: ImageRecord) -> dict[str, object]:
 
 def read_records(path: Path) -> list[ImageRecord]:
     """Read images.csv. Raises DatasetError naming the file and line at fault."""
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: not a complete dataset or map directory")
-    with path.open(newline="") as file:
+    with _table(path) as file:
         reader = csv.DictReader(file)
-        missing = set(IMAGE_COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
+        _check_columns(path, reader.fieldnames or ())
         return [_parse_row(row, path, reader.line_num) for row in reader]
 
 
@@ -83,9 +81,7 @@ class RecordTable(Sequence[ImageRecord]):
         self._ends = np.concatenate(ends)  # the first is the header's
         head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
         self._columns = next(csv.reader([head.decode(errors="replace")]), [])
-        missing = set(IMAGE_COLUMNS) - set(self._columns)
-        if missing:
-            raise DatasetError(f"{file.path} lacks the columns {sorted(missing)}")
+        _check_columns(file.path, self._columns)
         self._record = lru_cache(KEPT)(self._parse)
 
     def __len__(self) -> int:
@@ -105,17 +101,43 @@ class RecordTable(Sequence[ImageRecord]):
 
     def _parse(self, row: int) -> ImageRecord:
         first, end = int(self._ends[row]) + 1, int(self._ends[row + 1])
-        line = self._file.read(first, end - first).decode(errors="replace")
-        cells = dict(zip(self._columns, next(csv.reader([line]), []), strict=False))
-        return _parse_row(cells, self._file.path, row + 2)
+        line = self._file.read(first, end - first)
+        try:
+            cells = next(csv.reader([line.decode()]), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{self._file.path} line {row + 2} is malformed: {error}") from error
+        return _parse_row(dict(zip(self._columns, cells, strict=False)), self._file.path, row + 2)
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[TextIO]:
+    """An open images.csv. Raises DatasetError where it is missing, unreadable or no text."""
+    with reading(path, DatasetError):
+        if not path.is_file():
+            raise DatasetError(f"{path} not found: not a complete dataset or map directory")
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                yield file
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{path} is malformed: {error}; expected UTF-8 rows") from error
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = set(IMAGE_COLUMNS) - set(columns)
+    if missing:
+        raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
 
 
 def _parse_row(row: dict[str, str], path: Path, line: int) -> ImageRecord:
     try:
+        if any("\0" in row[name] for name in ("camera", "domain", "path")):
+            raise ValueError("a name holds a zero byte")
         pose = None
         if row["tx"] != "":
             values = np.array([float(row[name]) for name in POSE_COLUMNS])
             pose = Transform(values[:3], values[3:])
+        if not 0 <= int(row["stamp_ns"]) < MAX_WHOLE:
+            raise ValueError(f"stamp_ns expects nanoseconds from 0, got {row['stamp_ns']:.40}")
         return ImageRecord(
             id=int(row["id"]),
             stamp_ns=int(row["stamp_ns"]),

@@ -14,6 +14,7 @@ from disam_ros.datasets.records import POSE_COLUMNS, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ConfigError
 from disam_ros.evaluation.prior_trials import Trial, check_noises, trials
+from disam_ros.files.outputs import output_file
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.localization.drive import localize_drive
@@ -105,16 +106,14 @@ def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord])
     )
 
 
-def write_answers(path: Path | str, answers: Iterable[QueryResult]) -> int:
+def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: bool = False) -> int:
     """Write answers.csv (ANSWER_COLUMNS), one row per image; returns the number answered.
 
     Match, score and pose of an unknown place are empty; so is the domain of an unreadable image.
-    The file appears when it is complete.
+    The file appears when it is complete. overwrite: see `output_file`. Raises OutputError.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     known = 0
-    with part.open("w", newline="") as file:
+    with output_file(path, overwrite, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(ANSWER_COLUMNS)
         for answer in answers:
@@ -122,7 +121,6 @@ def write_answers(path: Path | str, answers: Iterable[QueryResult]) -> int:
             cells = [record.source, record.stamp_ns or "", answer.domain, *_match_cells(answer)]
             writer.writerow(cells)
             known += answer.outcome == KNOWN
-    part.replace(path)
     return known
 
 

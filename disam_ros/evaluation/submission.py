@@ -19,7 +19,7 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.evaluation.answers import ANSWER_COLUMNS
-from disam_ros.files import atomic_file
+from disam_ros.files.outputs import output_file
 from disam_ros.geometry import Transform
 
 # How many of the last parts of an image's original path make up its name
@@ -33,9 +33,14 @@ def submission_line(name: str, map_from_camera: Transform) -> str:
     return " ".join([name, *(f"{v + 0.0:.15g}" for v in (w, x, y, z, *pose.translation))])
 
 
-def write_submission(path: Path | str, poses: Mapping[str, Transform]) -> None:
-    """Write map_from_camera by image name; the file appears when it is complete."""
-    with atomic_file(Path(path)) as file:
+def write_submission(
+    path: Path | str, poses: Mapping[str, Transform], overwrite: bool = False
+) -> None:
+    """Write map_from_camera by image name; the file appears when it is complete.
+
+    overwrite: see `output_file`. Raises OutputError.
+    """
+    with output_file(path, overwrite) as file:
         file.writelines(f"{submission_line(name, pose)}\n" for name, pose in poses.items())
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,6 @@ from rich.console import Console
 
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.device import describe_device, processor_name
-from disam_ros.errors import DatasetError
 from disam_ros.evaluation.answers import write_answers
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.judge import Evaluation, judge
@@ -26,7 +24,7 @@ from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.tables import tables
 from disam_ros.evaluation.trajectories import write_trajectories
-from disam_ros.files import atomic_directory
+from disam_ros.files.outputs import EVALUATION, atomic_directory
 from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"
@@ -34,36 +32,25 @@ ANSWERS, TRAJECTORIES = "answers.csv", "trajectories"
 WIDTH = 140  # characters of a table that is not shown on a terminal
 
 
-def refuse_foreign(output: Path | str) -> None:
-    """Raise DatasetError unless `output` is absent, empty or an evaluation, to be replaced."""
-    output = Path(output)
-    if not output.exists():
-        return
-    if not output.is_dir() or (any(output.iterdir()) and not (output / RESULTS).exists()):
-        raise DatasetError(f"{output} exists and holds no evaluation: choose another directory")
-
-
 def write_evaluation(
     output: Path | str,
     evaluation: Evaluation,
     localizer: Localizer,
     references: ImageSource | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write everything into a directory, which appears when it is complete.
 
-    references: the drive the map was made of, so that the report can show its images. Raises
-    DatasetError where the directory holds something else.
+    references: the drive the map was made of, so that the report can show its images. overwrite:
+    an evaluation that is there. Raises OutputError.
     """
-    output = Path(output)
-    refuse_foreign(output)
-    with atomic_directory(output) as part:
+    with atomic_directory(output, EVALUATION, overwrite) as part:
         write_results(part / RESULTS, evaluation)
         frames = evaluation.overall.frames
         write_answers(part / ANSWERS, (frame.answer for frame in frames))
         write_trajectories(part / TRAJECTORIES, evaluation)
         examples = load(choose(evaluation), localizer, references)
         write_report(part / REPORT, evaluation, examples, localizer.map)
-        shutil.rmtree(output, ignore_errors=True)  # the evaluation that is replaced
 
 
 def finish(
@@ -73,10 +60,11 @@ def finish(
     setup: Mapping[str, object],
     criteria: Criteria = DEFAULTS,
     references: ImageSource | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Evaluate drives, write all files, print tables and notes. See `write_evaluation`."""
     evaluation = judge(localizer.map, drives, setup, criteria)
-    write_evaluation(output, evaluation, localizer, references)
+    write_evaluation(output, evaluation, localizer, references, overwrite)
     console = wide_console()
     for table in tables(evaluation):
         console.print(table)

@@ -170,12 +170,18 @@ def epipolar_distances(there_from_here: Transform, here: Floats, there: Floats) 
         turned = np.column_stack([here, np.ones(len(here))]) @ there_from_here.rotation.T
         gaps: Floats = np.linalg.norm(turned[:, :2] / turned[:, 2:] - there, axis=1)
         return gaps
-    matrix = cross_matrices(shift[None] / length)[0] @ there_from_here.rotation
+    return np.abs(epipolar_residuals(there_from_here, here, there))
+
+
+def epipolar_residuals(there_from_here: Transform, here: Floats, there: Floats) -> Floats:
+    """`epipolar_distances` with their signs, of a pose with a translation."""
+    direction = there_from_here.translation / np.linalg.norm(there_from_here.translation)
+    matrix = cross_matrices(direction[None])[0] @ there_from_here.rotation
     a, b = (np.column_stack([x, np.ones(len(x))]) for x in (here, there))
     lines, back = a @ matrix.T, b @ matrix
     slopes = (lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1)
-    distances: Floats = np.abs((b * lines).sum(1)) / np.sqrt(np.maximum(slopes, 1e-24))
-    return distances
+    residuals: Floats = (b * lines).sum(1) / np.sqrt(np.maximum(slopes, 1e-24))
+    return residuals
 
 
 def epipolar_inliers(

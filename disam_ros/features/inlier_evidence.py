@@ -14,13 +14,13 @@ with known places, for each kind of matches (benchmark/accuracy/inliers.py); the
 the logarithm of their number, since rarer errors could not have been seen.
 
 The covariance of a pose is that of PnP, times a factor, and errors that its keypoints share: of
-the map's poses, of the depths of neighbouring keypoints, the more so the fewer agree. `disam
-calibrate` learns them from a drive with poses.
+the map's poses, the more so the fewer agree, and of the scale of depths, which counts by the
+distance from the map image. `disam calibrate` learns them from a drive with poses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,24 +55,29 @@ class InlierRatio:
 @dataclass(frozen=True)
 class PoseErrors:
     """Errors of poses from n inliers: standard deviations over PnP's by the factor `scale`, and
-    added to them metres [m] and degrees [deg], and few_m / n² [m] with DEG_PER_M for each metre."""
+    added to them metres [m] and degrees [deg], few_m / n² [m] with DEG_PER_M for each metre, and
+    `depths`, a share of the distance from the map image whose depths were used."""
 
     scale: float
     metres: float
     degrees: float
     few_m: float
+    depths: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError unless all numbers are finite and not negative, and the scale is not 0,
         TypeError for what is no number."""
-        numbers = np.array([self.scale, self.metres, self.degrees, self.few_m], float)
+        numbers = np.array(astuple(self), float)
         if not (np.isfinite(numbers).all() and numbers.min() >= 0 and self.scale > 0):
             raise ValueError(f"expected finite errors of poses, none negative, got {self}")
 
-    def covariance(self, covariance: Floats, inliers: int | NDArray[np.int64]) -> Floats:
-        """Covariances [..., 6, 6] of poses from PnP's, by their inliers [...]."""
+    def covariance(
+        self, covariance: Floats, inliers: int | NDArray[np.int64], distance: float | Floats
+    ) -> Floats:
+        """Covariances [..., 6, 6] of poses from PnP's, by their inliers and distances from the map
+        image [m], [...]."""
         few = self.few_m / np.maximum(1, np.asarray(inliers, float)) ** 2
-        metres = self.metres**2 + few**2
+        metres = self.metres**2 + few**2 + np.square(self.depths * np.asarray(distance, float))
         radians = np.radians(self.degrees) ** 2 + np.radians(DEG_PER_M * few) ** 2
         variances = np.stack([metres] * 3 + [radians] * 3, -1)
         whole: Floats = self.scale**2 * covariance + variances[..., None] * np.eye(6)
@@ -130,27 +135,31 @@ def fit_ratio(
 
 
 def fit_errors(
-    errors: Floats, covariances: Floats, inliers: NDArray[np.int64], least: tuple[float, float]
+    errors: Floats,
+    covariances: Floats,
+    inliers: NDArray[np.int64],
+    distances: Floats,
+    least: tuple[float, float],
 ) -> PoseErrors:
     """The PoseErrors under which errors [N, 6] (m, rad) are likeliest as Gaussians.
 
-    covariances: PnP's [N, 6, 6]. least: accuracy of the true poses [m], [deg], below which errors
-    cannot be known.
+    covariances: PnP's [N, 6, 6]. distances: from the map images [N] [m]. least: accuracy of the
+    true poses [m], [deg], below which errors cannot be known.
     """
 
     def pose_errors(theta: Floats) -> PoseErrors:
-        scale, few, metres, degrees = np.exp(theta)
-        metres, degrees = np.hypot(least, (metres, degrees))
-        return PoseErrors(float(scale), float(metres), float(degrees), float(few))
+        scale, few, metres, degrees, depths = map(float, np.exp(theta))
+        metres, degrees = np.hypot(least, (metres, degrees)).tolist()
+        return PoseErrors(scale, metres, degrees, few, depths)
 
     def cost(theta: Floats) -> float:
-        wholes = pose_errors(theta).covariance(covariances, inliers)
+        wholes = pose_errors(theta).covariance(covariances, inliers, distances)
         squares = np.einsum("ni,nij,nj->n", errors, np.linalg.inv(wholes), errors)
         return float(np.mean(squares + np.linalg.slogdet(wholes)[1]))
 
-    start = np.log([1.0, 10.0, 0.02, 0.1])
-    options = {"maxiter": 4000, "xatol": 1e-3, "fatol": 1e-7}
-    return pose_errors(minimize(cost, start, method="Nelder-Mead", options=options).x)
+    start = np.log([1.0, 10.0, 0.02, 0.1, 0.01])
+    bounds = [(-12.0, 12.0)] * len(start)
+    return pose_errors(minimize(cost, start, method="L-BFGS-B", bounds=bounds).x)
 
 
 def log_weights(inliers: Floats) -> Floats:

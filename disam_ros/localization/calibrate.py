@@ -37,6 +37,7 @@ from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
 from disam_ros.localization.tracker import SPREAD
 from disam_ros.localization.verification import Verifier
+from disam_ros.localization.view_shift import RELATIVE, expected_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import neighbour_steps, spacings
 from disam_ros.uncertainty import offset
@@ -49,6 +50,7 @@ THINNING, SPARSEST = (2, 4), 8.0  # one image in so many, up to this spacing of 
 OTHERS = 100  # negatives sampled per image
 DOMAIN_IMAGES = 100  # of a domain, from which on it has a calibration of its own
 DOMAIN_ANSWERS = 50  # correct ones of a domain, from which on its errors are its own
+LEAST_ANGLE = 0.1  # of the angle between two views, its standard deviation at least [deg]
 UNLIMITED_MS = 1e6  # time for verification [ms]
 
 
@@ -63,22 +65,27 @@ class _Scores:
 
 @dataclass(frozen=True, eq=False)
 class _Error:
-    """A correct answer: its error [6], and its spread and steps [6, 6] (answer.py)."""
+    """A correct answer: its error [6], and its spread and steps [6, 6] (answer.py); angle: between
+    its view and that of its map image [rad], nan where unknown; angle_error: of it."""
 
     domain: str
     offset: NDArray[np.float64]
     spread: NDArray[np.float64]
     steps: NDArray[np.float64]
+    angle: float
+    angle_error: float
 
 
 @dataclass(frozen=True, eq=False)
 class _PoseError:
-    """A verified pose: its error [6], PnP's covariance [6, 6] and its inliers of known depth."""
+    """A verified pose: its error [6], PnP's covariance [6, 6], its inliers of known depth and its
+    distance from the map image [m]."""
 
     matcher: str
     offset: NDArray[np.float64]
     covariance: NDArray[np.float64]
     inliers: int
+    distance: float
 
 
 def calibrate(
@@ -106,7 +113,8 @@ def calibrate(
     localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
     maps = [localizer, *_thinned(localizer)]
     scores = _all_scores(maps, drives, show_progress)
-    start = replace(DEFAULT, low=LOW, high=highest_ratio(len(scores) // len(maps)))
+    high = highest_ratio(len(scores) // len(maps))
+    start = replace(DEFAULT, low=LOW, high=high, shift=math.inf)  # errors without the angles' help
     calibration = _with_ratio(start, scores)
     names = sorted({item.domain for item in scores})
     for domain in names if len(names) > 1 else ():
@@ -147,7 +155,18 @@ def _with_errors(
     offsets = np.stack([item.offset for item in errors])
     spreads = np.stack([item.spread for item in errors])
     steps = np.stack([item.steps for item in errors])
-    return replace(calibration, **fit_errors(offsets, SPREAD * spreads, steps, accuracy))
+    found = fit_errors(offsets, SPREAD * spreads, steps, accuracy)
+    return replace(calibration, **found, shift=_angle_error(errors))
+
+
+def _angle_error(errors: Sequence[_Error]) -> float:
+    """Standard deviation of the angles between views [deg], beside the part in proportion to
+    them."""
+    known = [error for error in errors if math.isfinite(error.angle)]
+    if not known:
+        return DEFAULT.shift
+    squares = [error.angle_error**2 - (RELATIVE * error.angle) ** 2 for error in known]
+    return max(LEAST_ANGLE, math.degrees(math.sqrt(max(0.0, float(np.mean(squares))))))
 
 
 def _keypoint_errors(
@@ -161,7 +180,8 @@ def _keypoint_errors(
             offsets = np.stack([item.offset for item in own])
             covariances = np.stack([item.covariance for item in own])
             inliers = np.array([item.inliers for item in own])
-            fitted[matcher] = fit_pose_errors(offsets, covariances, inliers, accuracy)
+            distances = np.array([item.distance for item in own])
+            fitted[matcher] = fit_pose_errors(offsets, covariances, inliers, distances, accuracy)
     return fitted
 
 
@@ -227,8 +247,13 @@ def _all_errors(
             truth = map_from_camera @ answer.base_from_camera.inverse()
             error = offset(truth, answer.map_from_base)
             correct = answer.known and np.linalg.norm(error[:3]) <= CORRECT_M
-            if correct and answer.spread is not None and answer.steps is not None:
-                errors.append(_Error(query.domain.name, error, answer.spread, answer.steps))
+            known = answer.record.map_from_camera
+            if correct and answer.spread is not None and answer.steps is not None and known:
+                angle = localizer.view_angle(query, answer.record)
+                given = math.nan if angle is None else angle
+                expected = expected_angle(map_from_camera, known)
+                name, spread, steps = query.domain.name, answer.spread, answer.steps
+                errors.append(_Error(name, error, spread, steps, given, given - expected))
                 verified += [] if verifier is None else _verified(verifier, query, answer, truth)
     return errors, verified
 
@@ -248,13 +273,15 @@ def _verified(
     """The correct pose by the keypoints of an answer's map image, if there is one."""
     frame, rows = query.frame, [answer.record.id]
     (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens)
-    pose = found.map_from_base(answer.base_from_camera)
-    if pose is None:
+    pose, known = found.map_from_base(answer.base_from_camera), answer.record.map_from_camera
+    if pose is None or known is None:
         return []
     error = offset(truth, pose.pose)
     if np.linalg.norm(error[:3]) > CORRECT_M:
         return []
-    return [_PoseError(verifier.matcher, error, pose.covariance, found.metric)]
+    camera = (pose.pose @ answer.base_from_camera).translation
+    distance = float(np.linalg.norm(known.translation - camera))
+    return [_PoseError(verifier.matcher, error, pose.covariance, found.metric, distance)]
 
 
 def _posed(

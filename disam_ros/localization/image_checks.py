@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.errors import BlindError
-from disam_ros.geometry import distance
-from disam_ros.localization.odometry import Reading
+from disam_ros.geometry import Transform, distance
+from disam_ros.localization.odometry import Reading, motion
 from disam_ros.localization.query import Frame
 
 BLACK, WHITE, UNIFORM = "black", "white", "of one colour"
@@ -116,7 +116,8 @@ class FrozenWatch:
 
 def _moved(before: Reading | None, now: Reading | None) -> bool | None:
     """Whether the vehicle moved between two readings; None: unknown."""
-    if before is None or now is None or before.drive != now.drive:
+    moved = motion(before, now)
+    if moved is None:
         return None
-    metres, degrees = distance(before.odom_from_base, now.odom_from_base)
+    metres, degrees = distance(Transform.identity(), moved)
     return metres >= MOVED_M or degrees >= MOVED_DEG

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -17,14 +18,15 @@ from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import Stopwatch, select_device
-from disam_ros.domains.domain import DomainChoice, DomainChooser
+from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
 from disam_ros.image import to_tensor
 from disam_ros.localization.answer import Answer, Candidate
-from disam_ros.localization.calibration import load_calibration
+from disam_ros.localization.calibration import Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
 from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.view_shift import view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import steps_at
 from disam_ros.models.backend import select_backend
@@ -57,11 +59,27 @@ class Localizer:
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
         self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
+        self._check_shapes(place_map)
         self._mean = torch.from_numpy(place_map.mean).to(self.device)[:, None, None]
         self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
         self._search = CandidateSearch(place_map, self.device)
         self._reranker = Reranker(place_map, self._shape, self.device)
         self.check(config)
+
+    def _check_shapes(self, place_map: PlaceMap) -> None:
+        """Raise MapError unless the map's arrays are as long as its header says."""
+        shapes = descriptor_shapes(self.model.network, place_map.header.descriptor)
+        widths = {
+            "coarse": place_map.projection.directions.shape[1],
+            "fine": place_map.fine.shape[1],
+        }
+        for stage, shape in shapes.items():
+            if math.prod(shape) != widths[stage]:
+                raise MapError(
+                    f"{place_map.directory / 'map.json'}: 'descriptor' has a {stage}_grid of "
+                    f"{math.prod(shape)} numbers, the map {widths[stage]}; restore the "
+                    f"header or build the map again"
+                )
 
     @classmethod
     def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:
@@ -162,17 +180,42 @@ class Localizer:
         steps = steps_at(self.map.poses, rows, best.record.id)
         floor = self.calibration.of(query.domain.name).covariance(steps)
         covariance = candidate_covariance(poses, scores, floor)
+        pose = PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance)
         return Answer(
             camera=query.camera,
             domain=query.domain,
             candidates=candidates,
             record=best.record,
-            pose=PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance),
+            pose=self.with_view(query, pose, base_from_camera, best.record, self.calibration),
             base_from_camera=base_from_camera,
             known=best.fine_score >= self.config.score_threshold,
             confidence=best.fine_score,
             spacing=float(np.sqrt(np.trace(steps[:3, :3]))),
         )
+
+    def view_angle(self, query: Query, record: ImageRecord) -> float | None:
+        """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
+        known = self.map.header.cameras.get(query.camera)
+        shift = self._reranker.compare(query, np.array([record.id]))[1][0, 0]
+        return view_angle(float(shift), query.frame.lens or known, known)
+
+    def with_view(
+        self,
+        query: Query,
+        map_from_base: PoseWithCovariance,
+        base_from_camera: Transform,
+        record: ImageRecord,
+        calibration: Calibration,
+    ) -> PoseWithCovariance:
+        """map_from_base after the measurement of the angle between the query's view and a map
+        image's."""
+        angle = self.view_angle(query, record)
+        if angle is None or record.map_from_camera is None:
+            return map_from_base
+        deviation = float(np.radians(calibration.of(query.domain.name).shift))
+        camera = map_from_base.with_lever_arm(base_from_camera)
+        camera = with_view_angle(camera, record.map_from_camera, angle, deviation)
+        return camera.with_lever_arm(base_from_camera.inverse())
 
     def base_from_camera(self, frame: Frame) -> Transform:
         """Mount of the frame's camera; the mapping vehicle's where the frame gives none."""
@@ -231,6 +274,7 @@ class Localizer:
     def check(self, config: LocalizerConfig) -> None:
         """Raises DomainError or ConfigError for settings that the model does not support."""
         domain, model = config.domain, self.model
+        parse_weather(domain.weather)
         if domain.override and not self._domains.find(domain.override):
             raise DomainError(
                 f"domain '{domain.override}' is not in model '{model.name}', which has "

@@ -17,7 +17,7 @@ from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.bayes_filter import FilterModel, MotionModel, SequenceFilter
 from disam_ros.localization.calibration import Calibration, ScoreScale, background, z_scores
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.odometry import Reading, motion
 from disam_ros.localization.query import Query
 from disam_ros.localization.verification import Verification
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
@@ -101,18 +101,18 @@ class Tracker:
         track, stamp_ns = self._track(query.camera), query.frame.stamp_ns
         seconds = 1e-9 * ((stamp_ns or 0) - track.stamp_ns)
         odometry = self._of_mapping_base(odometry, query)
-        motion = None
+        moved = None
         if stamp_ns is None or not track.stamp_ns or not 0.0 <= seconds <= MAX_GAP:
             track.filter.reset()
             track.coarse = None
         else:
-            motion = _motion(track.odometry, odometry)
+            moved = motion(track.odometry, odometry)
         model = MotionModel(config.max_speed, config.sequence.odometry_noise)
-        track.information = float(track.filter.predict(motion, max(0.0, seconds), model))
+        track.information = float(track.filter.predict(moved, max(0.0, seconds), model))
         track.stamp_ns, track.odometry, track.scored = stamp_ns or 0, odometry, {}
         if informative:
             independence = track.independence(query.coarse)
-            track.information *= independence if motion is None else 1.0
+            track.information *= independence if moved is None else 1.0
             calibration = self._calibration.of(query.domain.name)
             rows, z = self._scores(track, query, candidates)
             ratios = calibration.log_ratio(z)
@@ -176,13 +176,15 @@ class Tracker:
         temper = 1.0 if verified else TEMPER
         belief = self._track(query.camera).filter.belief(detail, temper)
         mapping_mount = mount(place_map.header.cameras, query.camera)
+        record = place_map.records[rows[belief.row]]
         floor = self._calibration.of(query.domain.name).covariance(belief.steps)
         pose = PoseWithCovariance(belief.map_from_base, SPREAD * belief.covariance + floor)
+        pose = self._localizer.with_view(query, pose, mapping_mount, record, self._calibration)
         pose, count = fuse_verified(pose, mapping_mount, verified)
         base_from_camera = single.base_from_camera
         return replace(
             single,
-            record=place_map.records[rows[belief.row]],
+            record=record,
             pose=_of_vehicle(pose, mapping_mount, base_from_camera),
             known=belief.probability >= config.sequence.min_probability,
             confidence=belief.probability,
@@ -265,10 +267,3 @@ def _of_vehicle(
         return PoseWithCovariance(map_from_base, pose.covariance)
     moved = pose.with_lever_arm(mapping_mount @ base_from_camera.inverse())
     return PoseWithCovariance(map_from_base, moved.covariance)
-
-
-def _motion(before: Reading | None, now: Reading | None) -> Transform | None:
-    """base_from_next by odometry; None where it is unknown or started over in between."""
-    if before is None or now is None or before.drive != now.drive:
-        return None
-    return before.odom_from_base.inverse() @ now.odom_from_base

@@ -155,8 +155,10 @@ class Verifier:
         found = compare(self._matcher, query, known)
         pose = found.there_from_here
         if pose is not None:
+            distance = float(np.linalg.norm(pose.pose.translation))
             pose = pose.transformed(self._map_from_row(row))
-            pose = replace(pose, covariance=self._errors.covariance(pose.covariance, found.metric))
+            covariance = self._errors.covariance(pose.covariance, found.metric, distance)
+            pose = replace(pose, covariance=covariance)
         return Verification(
             row, found.matches, found.inliers, pose, found.direction, metric=found.metric
         )

@@ -40,15 +40,18 @@ def build_map(
     device: torch.device | str = "cpu",
     show_progress: bool = True,
     encoder: BatchEncoder | None = None,
+    overwrite: bool = False,
 ) -> PlaceMap:
     """Build a map, or resume a build that was killed.
 
-    encoder: None encodes in this process. Images without a pose or unreadable ones are skipped and
-    counted in map.json. Raises MapError (output exists, disk full, nothing usable, unknown
-    domain).
+    encoder: None encodes in this process. overwrite: a map that is there is replaced in the end.
+    Images without a pose or unreadable ones are skipped and counted in map.json. Raises OutputError
+    (output exists), MapError (disk full, nothing usable, unknown domain).
     """
     identity, quiet = source.identity, not show_progress
-    with MapBuilder(source.info, model, output, config, device, identity, encoder) as builder:
+    with MapBuilder(
+        source.info, model, output, config, device, identity, encoder, overwrite=overwrite
+    ) as builder:
         for item in tqdm(source.images, "map", source.total, unit="img", disable=quiet):
             builder.add(item)
         return builder.finish()
@@ -80,6 +83,7 @@ class MapBuilder:
 
     encoder: None encodes in this process. live: images are from a sensor, so a resumed build
     continues with new images; else it is given all of them again and skips those it has.
+    overwrite: see `build_map`.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class MapBuilder:
         source: str = "",
         encoder: BatchEncoder | None = None,
         live: bool = False,
+        overwrite: bool = False,
     ) -> None:
         if not model.identity:
             raise MapError("the model was never saved: a map refers to a model directory")
@@ -121,6 +126,7 @@ class MapBuilder:
             header=header,
             shapes=shapes,
             source=hashlib.sha256(source.encode()).hexdigest(),
+            overwrite=overwrite,
         )
         self._seen = self._writer.position if live else 0
         self._unposed = self._writer.skipped  # with those that were unreadable before a kill

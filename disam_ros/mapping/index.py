@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from disam_ros.errors import MapError
-from disam_ros.files import atomic_file
+from disam_ros.files.writing import atomic_file
 from disam_ros.mapping.compression import LEVELS, Projection
 
 logger = logging.getLogger(__name__)

@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, cameras_from_json
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.files import HeldFile, part_of, read_json
+from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import build, read_json, reading
+from disam_ros.files.writing import part_of
 from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.mapping.rows import Rows
@@ -42,6 +44,27 @@ PROJECTION = ("directions.npy", "steps.npy")
 WHOLE = (*PROJECTION, "mean.npy")  # arrays without a row per image
 ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
 DATA_FILES = ("images.csv", *ARRAYS)
+ARRAY_KINDS = {
+    "poses.npy": ("float64", 2),
+    "cameras.npy": ("int16", 1),
+    "coarse.npy": ("int8", 2),
+    "directions.npy": ("float16", 2),
+    "steps.npy": ("float32", 1),
+    "mean.npy": ("float32", 1),
+    "fine.npy": ("int8", 2),
+    FILE: ("uint8", 2),
+}  # type of the values and number of axes
+KINDS = {
+    **dict.fromkeys(("model_identity", "model_name", "map_frame"), str),
+    "cameras": dict,
+    "descriptor": dict,
+    "latitude": float | None,
+    "longitude": float | None,
+    "keypoints": dict | None,
+    "images": int,
+    "sha256": dict[str, str],
+    "camera_names": list[str],
+}  # of the entries of map.json
 CHECKED = 2**28  # size [bytes] up to which the checksum of a file is verified at opening
 
 
@@ -71,16 +94,20 @@ class MapHeader:
         return {"format_version": FORMAT_VERSION, **values}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> MapHeader:
-        rest = {k: values[k] for k in ("model_identity", "model_name", "map_frame")}
-        return cls(
-            **rest,
-            cameras={n: Camera.from_json(c) for n, c in values["cameras"].items()},
-            descriptor=from_dict(DescriptorConfig, values["descriptor"]),
-            latitude=values["latitude"],
-            longitude=values["longitude"],
-            keypoints=KeypointHeader(**values["keypoints"]) if "keypoints" in values else None,
-        )
+    def from_json(cls, values: Mapping[str, Any], where: str) -> MapHeader:
+        """From the entries of map.json, of KINDS. Raises MapError, naming `where` and the key."""
+        names = ("model_identity", "model_name", "map_frame", "latitude", "longitude")
+        keypoints = values["keypoints"]
+        try:
+            return cls(
+                **{name: values[name] for name in names},
+                cameras=cameras_from_json(values["cameras"], where, MapError),
+                descriptor=from_dict(DescriptorConfig, values["descriptor"]),
+                keypoints=keypoints and build(KeypointHeader, keypoints, "keypoints", MapError),
+            )
+        except DisamError as error:
+            text = str(error)
+            raise MapError(text if text.startswith(where) else f"{where}: {text}") from error
 
 
 class PlaceMap:
@@ -98,17 +125,14 @@ class PlaceMap:
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
         self.directory = Path(directory)
         values = _read_header(self.directory)
-        try:
-            self.header = MapHeader.from_json(values)
-            count, checksums = values["images"], values["sha256"]
-            self._camera_names: list[str] = values["camera_names"]
-        except (KeyError, TypeError, ValueError, AttributeError, DisamError) as error:
-            raise MapError(f"{self.directory / 'map.json'} is malformed: {error}") from error
+        self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
+        count, checksums = values["images"], values["sha256"]
+        self._camera_names: list[str] = values["camera_names"]
         files = {
             name: self._open(name, checksums.get(name), verify) for name in self.header.data_files
         }
         self.records = RecordTable(files["images.csv"])
-        rows = {name: Rows(file) for name, file in files.items() if name != "images.csv"}
+        rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
         self.poses, self.coarse = rows["poses.npy"][:], rows["coarse.npy"][:]
         self.fine, self._camera_of = rows["fine.npy"], rows["cameras.npy"][:]
         self.projection = Projection(rows["directions.npy"][:], rows["steps.npy"][:])
@@ -152,7 +176,7 @@ class PlaceMap:
 
     def index_path(self, camera: str) -> Path:
         """Path of a camera's inverted file (index.py); it can be rebuilt at any time."""
-        return self.directory / f"index_{self._camera_names.index(camera)}.faiss"
+        return self.directory / index_file(self._camera_names.index(camera))
 
     def keypoints(self, row: int) -> Keypoints:
         """Keypoints of a map image. Raises MapError where the map has none."""
@@ -189,7 +213,7 @@ class PlaceMap:
         if self.header.keypoints is None or rows is None:
             return None
         kind = self.header.keypoints.row_type
-        if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != kind.itemsize:
+        if rows.shape[1] != kind.itemsize:
             raise MapError(
                 f"{self.directory / FILE} is damaged: expected {kind.itemsize} bytes an image, got "
                 f"shape {list(rows.shape)}"
@@ -197,16 +221,32 @@ class PlaceMap:
         return rows
 
 
+def _rows(name: str, file: HeldFile) -> Rows:
+    """An array of the map. Raises MapError unless it is of its kind."""
+    rows, (kind, axes) = Rows(file), ARRAY_KINDS[name]
+    if rows.dtype != kind or rows.ndim != axes:
+        found = f"{rows.dtype} {list(rows.shape)}"
+        raise MapError(f"{file.path} is damaged: expected {axes} axes of {kind}, got {found}")
+    return rows
+
+
+def index_file(camera: int) -> str:
+    """Name of the inverted file of a camera, by its number."""
+    return f"index_{camera}.faiss"
+
+
 def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "map.json"
-    if not path.is_file():
+    with reading(path, MapError):
+        found = path.exists()
+    if not found:
         part = part_of(directory)
         hint = "build one with 'disam build-map'"
         if part.exists():
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
     try:
-        return read_json(path, FORMAT_VERSION, MapError)
+        return read_json(path, FORMAT_VERSION, MapError, KINDS)
     except MapError as error:
         raise MapError(
             f"{error}; build the map again, into a new directory: disam build-map "

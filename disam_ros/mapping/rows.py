@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from disam_ros.errors import MapError
-from disam_ros.files import HeldFile
+from disam_ros.files.held import HeldFile
 
 HEADER = 16384  # bytes that the header of a .npy file has at most
 
@@ -32,7 +32,7 @@ class Rows:
         self._file = file
         try:
             self.shape, self.dtype, self._start = _header(file)
-        except (ValueError, RecursionError, MapError) as error:
+        except Exception as error:  # numpy parses a header as Python source
             raise MapError(f"{file.path} is damaged: {error}") from error
         self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         expected = self._start + self.nbytes

@@ -13,21 +13,23 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
-from disam_ros.files import HeldFile, file_sha256, part_of, sync, sync_directory, write_json
+from disam_ros.files.held import HeldFile
+from disam_ros.files.outputs import MAP, OutputDirectory
+from disam_ros.files.writing import describe_fault, file_sha256, sync, write_json
 from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
-from disam_ros.mapping.place_map import MapHeader
+from disam_ros.mapping.place_map import MapHeader, index_file
 from disam_ros.mapping.repetition import COMPARED, evenly, repetition
 
 NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow
@@ -40,7 +42,9 @@ class MapWriter:
     shapes: (C, h, w) of the coarse and fine descriptors before flattening.
     source: identity of the input; a half-built map of another header or source is refused.
     position, skipped: inputs consumed at the last commit, and how many of them were skipped.
-    Raises MapError when the output exists, belongs to another build, or the disk is full.
+    overwrite: a map that is there is replaced in the end.
+    Raises OutputError where the output exists; MapError where the half-built map is of another
+    build or the disk is full.
     """
 
     def __init__(
@@ -49,11 +53,10 @@ class MapWriter:
         header: MapHeader,
         shapes: Mapping[str, tuple[int, int, int]],
         source: str,
+        overwrite: bool = False,
     ) -> None:
-        self.directory = Path(directory)
-        if self.directory.exists():
-            raise MapError(f"{self.directory} exists; choose a new directory or remove it")
-        self.part = part_of(self.directory)
+        self._output = OutputDirectory(directory, MAP, overwrite)
+        self.directory, self.part = self._output.path, self._output.part
         self.count = 0
         self.position = 0
         self.skipped = 0
@@ -65,8 +68,13 @@ class MapWriter:
             self._dimensions[FILE] = header.keypoints.row_type.itemsize
             self._kinds[FILE] = np.dtype(np.uint8)
         self._identity = {"header": header.to_json(), "shapes": dict(shapes), "source": source}
-        with self._reporting_disk_errors():
-            self._open()
+        self._files: list[IO[Any]] = []
+        try:
+            with self._reporting_disk_errors():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
 
     def add(
         self,
@@ -101,7 +109,7 @@ class MapWriter:
     def commit(self, position: int, skipped: int = 0) -> None:
         """Sync all added images to disk; the input is consumed up to `position`."""
         with self._reporting_disk_errors():
-            for file in (self._table, *self._arrays.values()):
+            for file in self._files:
                 sync(file)
             progress = {**self._identity, "count": self.count}
             progress |= {"position": position, "skipped": skipped}
@@ -117,7 +125,9 @@ class MapWriter:
             for name in self._kinds:
                 self._arrays[name].seek(0)
                 self._arrays[name].write(self._npy_header(name, self.count))
-            self.close()
+                self._arrays[name].seek(0, os.SEEK_END)
+            for file in self._files:
+                sync(file)
             self._compress()
             cameras = self._tabulate()
             self._triangulate(cameras)
@@ -126,10 +136,10 @@ class MapWriter:
             values["camera_names"] = cameras
             values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
             write_json(self.part / "map.json", values)
-            self.part.rename(self.directory)
+            self._output.publish(expected=[index_file(k) for k in range(len(cameras))])
             for name in ("progress.json", COARSE, FINE):
                 (self.directory / name).unlink(missing_ok=True)
-            sync_directory(self.directory.parent)
+        self.close()
         return self.directory
 
     def _seal(self, name: str) -> str:
@@ -154,13 +164,10 @@ class MapWriter:
         self, name: str, size: int, codes_of: Callable[[slice], NDArray[np.int8]]
     ) -> None:
         """Write int8 codes [N, size] in chunks of rows."""
-        codes = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-            self.part / name, "w+", np.int8, (self.count, size)
-        )
-        for start in range(0, self.count, CHUNK):
-            rows = slice(start, start + CHUNK)
-            codes[rows] = codes_of(rows)
-        codes.flush()
+        with (self.part / name).open("wb") as file:
+            _write_npy_header(file, np.dtype(np.int8), (self.count, size))
+            for start in range(0, self.count, CHUNK):
+                file.write(codes_of(slice(start, start + CHUNK)).tobytes())
 
     def _tabulate(self) -> list[str]:
         """Write poses.npy and cameras.npy from images.csv. Returns the camera names."""
@@ -214,24 +221,24 @@ class MapWriter:
         self._header = replace(self._header, keypoints=replace(header, repetition=most))
 
     def close(self) -> None:
-        """Sync and close the files; a later writer resumes from the last commit."""
-        for file in (self._table, *self._arrays.values()):
-            if not file.closed:
-                sync(file)
+        """Close the files; a later writer resumes from the last commit."""
+        for file in self._files:
+            with suppress(OSError):  # what was not committed is not promised
                 file.close()
+        self._output.close()
 
     def _open(self) -> None:
         progress = self._read_progress()
-        if progress is None:
-            self.part.mkdir(parents=True, exist_ok=True)
-        else:
+        if progress is not None:
             self.count, self.position = progress["count"], progress["position"]
             self.skipped = progress["skipped"]
         mode: Literal["w", "r+"] = "w" if progress is None else "r+"
         self._table = (self.part / "images.csv").open(mode, newline="")
-        self._arrays = {name: (self.part / name).open(mode + "b") for name in self._kinds}
+        self._files.append(self._table)
+        self._arrays: dict[str, IO[bytes]] = {}
         for name, kind in self._kinds.items():
-            file = self._arrays[name]
+            file = self._arrays[name] = (self.part / name).open(mode + "b")
+            self._files.append(file)
             file.write(self._npy_header(name, 0))
             row_bytes = self._dimensions[name] * kind.itemsize
             file.truncate(NPY_HEADER_BYTES + self.count * row_bytes)
@@ -257,9 +264,7 @@ class MapWriter:
 
     def _npy_header(self, name: str, rows: int) -> bytes:
         buffer = BytesIO()
-        shape = (rows, self._dimensions[name])
-        values = {"descr": self._kinds[name].str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(buffer, values)  # type: ignore[no-untyped-call]
+        _write_npy_header(buffer, self._kinds[name], (rows, self._dimensions[name]))
         header = buffer.getvalue()
         if len(header) != NPY_HEADER_BYTES:
             raise MapError(f"npy header has {len(header)} bytes, expected {NPY_HEADER_BYTES}")
@@ -271,6 +276,11 @@ class MapWriter:
             yield
         except OSError as error:
             raise MapError(
-                f"{self.part} cannot be written: {error.strerror}; {self.position} inputs are "
-                f"safe on disk: free space and run the same command again to go on from there"
+                f"{self.part} cannot be written: {describe_fault(error)}; {self.position} inputs "
+                f"are safe there, and it goes on from them"
             ) from error
+
+
+def _write_npy_header(file: IO[bytes], kind: np.dtype[Any], shape: tuple[int, int]) -> None:
+    values = {"descr": kind.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, values)  # type: ignore[no-untyped-call]

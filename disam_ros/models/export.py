@@ -18,8 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from disam_ros.errors import ConfigError, DomainError, ModelError
-from disam_ros.files import atomic_directory
-from disam_ros.models.backend import EXPORT_FORMAT, INPUT, OUTPUTS, open_session, run_session
+from disam_ros.files.outputs import EXPORT, atomic_directory
+from disam_ros.models.backend import (
+    EXPORT_FORMAT,
+    INPUT,
+    OUTPUTS,
+    open_session,
+    run_session,
+    write_checksums,
+)
 from disam_ros.models.imported import ImportedConfig
 from disam_ros.models.model import Model
 
@@ -46,15 +53,15 @@ class EncoderPair(nn.Module):
 
 
 def export_onnx(
-    model: Model, directory: Path | str, domains: Sequence[str] = ()
+    model: Model, directory: Path | str, domains: Sequence[str] = (), overwrite: bool = False
 ) -> dict[str, float]:
-    """Write `<directory>/<domain>.onnx`, for all domains or some, on the CPU.
+    """Write `<directory>/<domain>.onnx`, for all domains or some, on the CPU, and their checksums.
 
     Each file is run by ONNX Runtime and compared with torch. Returns the largest relative error by
     domain. The directory appears when all files are verified, or not at all. Raises ConfigError for
-    a missing package, DomainError for an unknown domain, ModelError for an imported model, where
-    the directory is not empty or cannot be written, or features differ from torch's by more than
-    TOLERANCE.
+    a missing package, DomainError for an unknown domain, ModelError for an imported model and where
+    features differ from torch's by more than TOLERANCE, OutputError. overwrite: an export that is
+    there.
     """
     directory = Path(directory)
     if isinstance(model.network, ImportedConfig):
@@ -70,14 +77,11 @@ def export_onnx(
             f"model '{model.name}' has no domain {', '.join(unknown)}, only "
             f"{', '.join(model.domain_names())}"
         )
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ModelError(f"{directory} exists already; choose a new directory or remove it")
     names = domains or model.domain_names()
-    try:
-        with atomic_directory(directory) as part:
-            return {name: _export_domain(model, name, part / f"{name}.onnx") for name in names}
-    except OSError as error:
-        raise ModelError(f"{directory} cannot be written: {error.strerror}") from error
+    with atomic_directory(directory, EXPORT, overwrite) as part:
+        found = {name: _export_domain(model, name, part / f"{name}.onnx") for name in names}
+        write_checksums(part)
+        return found
 
 
 def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -> ModelProto:

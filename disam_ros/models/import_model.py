@@ -17,6 +17,7 @@ from torch import Tensor
 
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, ModelError
+from disam_ros.files.outputs import MODEL, require_output
 from disam_ros.image import to_tensor
 from disam_ros.models.imported import (
     ImportedConfig,
@@ -53,6 +54,7 @@ def import_model(
     domains: Sequence[Domain] = (Domain("any"),),
     source: str = "",
     output_name: str = "",
+    overwrite: bool = False,
 ) -> Model:
     """Check an ONNX file by running it and write a model directory around a copy of it.
 
@@ -60,14 +62,13 @@ def import_model(
     feature map [B, C, h, w]. image_size: (H, W) of its input [px]. output_name: needed where the
     file has several outputs. source: where it is from. Returns the model, loaded from `output`.
     The identity covers the file, image_size, mean, std and output_name. Raises ConfigError for a
-    missing package, ModelError for a file that does not fit.
+    missing package, ModelError for a file that does not fit, OutputError (see `save_model`).
     """
     file, output = Path(file), Path(output)
     _require_packages()
     if not name or not licence.strip():
         raise ModelError("an imported model needs a name and the licence of its weights")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ModelError(f"{output} exists already; choose a new directory or remove it")
+    require_output(output, MODEL, overwrite)
     if not domains:
         raise ModelError("a model needs at least one domain, got none")
     draft = ImportedConfig(image_size, mean, std, (file.name, *_side_files(file)), output_name, 1)
@@ -83,10 +84,7 @@ def import_model(
     model = Model(config, list(domains), encoders, encoders, name=name, training=provenance)
     if model.training["commercial_use"] is False:
         logger.warning("the licence of model '%s', %s, forbids commercial use", name, licence)
-    try:
-        return load_model(save_model(model, output))
-    except OSError as error:
-        raise ModelError(f"{output} cannot be written: {error.strerror}") from error
+    return load_model(save_model(model, output, overwrite=overwrite))
 
 
 def _require_packages() -> None:

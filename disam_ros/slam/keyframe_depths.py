@@ -17,7 +17,8 @@ from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features
 from disam_ros.features.matching import match
 from disam_ros.features.triangulation import PIXEL_SIGMA, inverse_depths, update_inverse_depths
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import Transform
+from disam_ros.localization.odometry import Reading, motion
 
 FEATURES = "sift"
 REACH = 2  # keyframes before this one that its keypoints are triangulated with
@@ -49,39 +50,50 @@ class KeyframeDepths:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._last: deque[tuple[Transform, Keypoints]] = deque(maxlen=REACH)
-        self._between: tuple[Transform, View] | None = None
+        self._last: deque[tuple[Reading | None, Keypoints]] = deque(maxlen=REACH)
+        self._between: tuple[Reading | None, View] | None = None
 
-    def observe(self, view: View, drive_from_base: Transform, baseline: float) -> None:
+    def observe(self, view: View, odometry: Reading | None, baseline: float) -> None:
         """An image that is no keyframe; kept if it is the first at least `baseline` metres past the
         last keyframe."""
         if self._last and self._between is None:
-            drive_from_camera = drive_from_base @ view.camera.base_from_camera
-            if distance(self._last[-1][0], drive_from_camera)[0] >= baseline:
-                self._between = drive_from_camera, view
+            last, keypoints = self._last[-1]
+            moved = _motion_of_camera(last, keypoints.calibrated_camera, odometry, view.camera)
+            if moved is not None and np.linalg.norm(moved.translation) >= baseline:
+                self._between = odometry, view
 
-    def add(self, view: View, drive_from_base: Transform) -> Keypoints:
+    def add(self, view: View, odometry: Reading | None) -> Keypoints:
         """Keypoints of the next keyframe; their depths, and those of the keyframes before, are
-        updated as others follow. Raises ImageError."""
+        updated as others follow, where odometry knows the motion. Raises ImageError."""
         keypoints = extract(view, self._count)
-        drive_from_camera = drive_from_base @ view.camera.base_from_camera
         others = list(self._last)
         if self._between is not None:
-            drive_from_between, between = self._between
+            before, between = self._between
             halfway = extract(between, self._count)
-            drive_from_last, last = others[-1]
-            triangulate(last, halfway, drive_from_last.inverse() @ drive_from_between)
-            others.append((drive_from_between, halfway))
+            _triangulate(*others[-1], before, halfway)
+            others.append((before, halfway))
             self._between = None
-        for drive_from_other, other in others:
-            triangulate(other, keypoints, drive_from_other.inverse() @ drive_from_camera)
-        self._last.append((drive_from_camera, keypoints))
+        for before, other in others:
+            _triangulate(before, other, odometry, keypoints)
+        self._last.append((odometry, keypoints))
         return keypoints
 
-    def reset(self) -> None:
-        """The motion since the last keyframe is unknown: triangulate with none before."""
-        self._last.clear()
-        self._between = None
+
+def _motion_of_camera(
+    before: Reading | None, camera_then: Camera, now: Reading | None, camera_now: Camera
+) -> Transform | None:
+    """then_from_now of the camera, which may be mounted differently; None: unknown."""
+    moved = motion(before, now)
+    if moved is None:
+        return None
+    return camera_then.base_from_camera.inverse() @ moved @ camera_now.base_from_camera
+
+
+def _triangulate(before: Reading | None, a: Keypoints, now: Reading | None, b: Keypoints) -> None:
+    """`triangulate` by odometry; nothing is updated where the motion is unknown."""
+    a_from_b = _motion_of_camera(before, a.calibrated_camera, now, b.calibrated_camera)
+    if a_from_b is not None:
+        triangulate(a, b, a_from_b)
 
 
 def triangulate(a: Keypoints, b: Keypoints, a_from_b: Transform) -> None:

@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import LoopClosureError
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.geometry import Transform
+from disam_ros.localization.odometry import Reading
 from disam_ros.mapping.compression import to_int8
 from disam_ros.models.similarity import Shifts, shifted_similarities
 
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """An image of the drive. travelled: metres since its start. keypoints: for verification."""
+    """An image of the drive. odometry: at its stamp; None: unknown. travelled: metres since the
+    start of the drive. keypoints: for verification."""
 
     stamp_ns: int
-    drive_from_base: Transform
+    odometry: Reading | None
     travelled: float
     keypoints: Keypoints | None = None
 
@@ -90,10 +91,7 @@ class KeyframeDatabase:
         if not among:
             return None
         rows = np.argsort(-(self._coarse[:among] @ coarse))[:candidates]
-        references = torch.from_numpy(self._fine[rows]).float()
-        query = torch.from_numpy(np.ascontiguousarray(fine))[None]
-        shifts = Shifts.of_grid(*fine.shape[1:])
-        scores = shifted_similarities(query, references, shifts)[0].amax(1).numpy()
+        scores = fine_similarities(fine, self._fine[rows])
         first = int(scores.argmax())
         return self._keyframes[rows[first]], float(scores[first].clip(-1.0, 1.0))
 
@@ -113,6 +111,17 @@ def unit(descriptor: NDArray[np.floating]) -> NDArray[np.float32]:
             "image one?"
         )
     return vector / np.float32(length)
+
+
+def fine_similarities(
+    fine: NDArray[np.float32], references: NDArray[np.float32] | NDArray[np.int8]
+) -> NDArray[np.float32]:
+    """Of features [C, h, w] with those of other images [N, C, h, w], the best over shifts: [N]."""
+    query = torch.from_numpy(np.ascontiguousarray(fine))[None]
+    others = torch.from_numpy(references).float()
+    shifts = Shifts.of_grid(*fine.shape[1:])
+    best: NDArray[np.float32] = shifted_similarities(query, others, shifts)[0].amax(1).numpy()
+    return best
 
 
 def _codes(fine: NDArray[np.float32]) -> NDArray[np.int8]:

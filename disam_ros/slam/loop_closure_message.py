@@ -19,7 +19,7 @@ MAP = "map"  # it is an image of the prebuilt map
 NAME = "localizer: loop closure"  # of the message's status
 STAMP, KEYFRAME_STAMP, KIND = "stamp (ns)", "keyframe stamp (ns)", "kind"
 POSE, MAP_POSE = "keyframe from base", "map from keyframe"
-COVARIANCE, SCORE, INLIERS = "covariance", "score", "inliers"
+COVARIANCE, SCORE, INLIERS, METRIC = "covariance", "score", "inliers", "metric"
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ class LoopClosure:
     frame now in the base frame then; metres, covariance about the axes of the latter (REP-103).
     score: fine similarity of the two. inliers: keypoints that agree; 0: none were compared. kind:
     OWN or MAP. map_from_keyframe: pose of the base on the map at that map image; of MAP only.
+    metric: whether the length of the translation was measured. If not, its direction was where
+    there are inliers; the covariance is as large as the uncertainty of the length.
 
     Raises LoopClosureError unless the covariance is symmetric, positive definite.
     """
@@ -43,6 +45,7 @@ class LoopClosure:
     inliers: int = 0
     kind: str = OWN
     map_from_keyframe: Transform | None = None
+    metric: bool = True
 
     def __post_init__(self) -> None:
         covariance = np.asarray(self.keyframe_from_base.covariance)
@@ -72,6 +75,7 @@ def to_values(closure: LoopClosure) -> dict[str, str]:
         COVARIANCE: _text(closure.keyframe_from_base.covariance),
         SCORE: repr(float(closure.score)),
         INLIERS: str(closure.inliers),
+        METRIC: str(closure.metric).lower(),
     }
     if closure.map_from_keyframe is not None:
         values[MAP_POSE] = _pose_text(closure.map_from_keyframe)
@@ -92,6 +96,7 @@ def from_values(values: Mapping[str, str]) -> LoopClosure:
         inliers=_read(values, INLIERS, int),
         kind=_read(values, KIND, str),
         map_from_keyframe=_read(values, MAP_POSE, _pose) if MAP_POSE in values else None,
+        metric=_read(values, METRIC, _truth) if METRIC in values else True,  # version 0.1: no key
     )
 
 
@@ -99,7 +104,8 @@ def summary(closure: LoopClosure) -> str:
     """One line for people."""
     ago = (closure.stamp_ns - closure.keyframe_stamp_ns) / 1e9
     then = "an image of the map" if closure.kind == MAP else f"{ago:.0f} s ago"
-    return f"same place as {then}: score {closure.score:.3f}, {closure.inliers} inliers"
+    scale = "" if closure.metric else ", distance unknown"
+    return f"same place as {then}: score {closure.score:.3f}, {closure.inliers} inliers{scale}"
 
 
 def _read(values: Mapping[str, str], key: str, parse: Callable[[str], T]) -> T:
@@ -111,6 +117,10 @@ def _read(values: Mapping[str, str], key: str, parse: Callable[[str], T]) -> T:
         ) from None
     except (ValueError, DisamError) as error:
         raise LoopClosureError(f"'{key}' of a loop closure cannot be read: {error}") from error
+
+
+def _truth(text: str) -> bool:
+    return bool(("false", "true").index(text))
 
 
 def _numbers(text: str) -> NDArray[np.float64]:

@@ -6,8 +6,11 @@ Numbers were chosen on validation drives through the season town, by day and by 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from disam_ros.features.epipolar_pose import epipolar_pose
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.matching import match
 from disam_ros.features.relative_pose import relative_pose
@@ -15,34 +18,66 @@ from disam_ros.slam.keyframe_depths import FEATURES
 from disam_ros.uncertainty import PoseWithCovariance
 
 MIN_INLIERS = 12  # images of different places have fewer
+MIN_DEPTHS = 12  # inliers of known depth that measure the length of the translation
 MIN_KEYPOINTS = 24  # of an image, below which it cannot contradict
 SCALE_SIGMA = 0.03  # odometry's relative scale error, which is that of depths, too
-FLOOR_METRES, FLOOR_DEGREES = 0.05, 0.2  # 1 σ of errors that all keypoints of an image share
+DIRECTION_SIGMA = 0.1  # radians by which a direction of motion errs at least
+# 1 σ of errors that all keypoints of an image share: metres, radians
+FLOOR = np.array([0.05] * 3 + [np.radians(0.2)] * 3)
+
+
+@dataclass(frozen=True, eq=False)
+class RelativePose:
+    """`keyframe_from_base` of a vehicle that met a place again. inliers: keypoints that agree; 0:
+    none were compared. metric: whether the length of the translation was measured."""
+
+    pose: PoseWithCovariance
+    inliers: int = 0
+    metric: bool = False
 
 
 def verify_loop(
-    then: Keypoints, now: Keypoints, unverified: PoseWithCovariance
-) -> tuple[PoseWithCovariance, int] | None:
-    """`keyframe_from_base` of a vehicle that met a place again, and the number of inliers.
+    then: Keypoints, now: Keypoints, unverified: PoseWithCovariance, scaled: bool = True
+) -> RelativePose | None:
+    """The relative pose that the keypoints of the keyframe and of the image now agree on.
 
-    then, now: keypoints of the keyframe and of the image now. unverified: the pose without them;
-    its covariance is the prior, and it is returned with 0 inliers where an image has fewer than
-    MIN_KEYPOINTS. None where fewer than MIN_INLIERS agree: two different places.
+    unverified: the pose without them; its covariance is the prior, and it is returned with 0
+    inliers where an image has fewer than MIN_KEYPOINTS. scaled: whether odometry could triangulate
+    the keyframe's keypoints; else the translation is known in direction only: it has unit length,
+    as uncertain as the prior. None where fewer than MIN_INLIERS agree: two different places.
     """
     if min(len(then), len(now)) < MIN_KEYPOINTS:
-        return unverified, 0
+        return RelativePose(unverified)
     rows_now, rows_then = match(FEATURES, now.descriptors, then.descriptors).T
-    found = relative_pose(then[rows_then], now[rows_now], unverified.covariance)
+    then_matched, now_matched = then[rows_then], now[rows_now]
+    if scaled:
+        found = relative_pose(then_matched, now_matched, unverified.covariance)
+    else:
+        found = epipolar_pose(then_matched, now_matched)
     if found is None or found.inliers.sum() < MIN_INLIERS:
         return None
-    then_from_now = found.world_from_camera.pose
-    radians = np.radians(FLOOR_DEGREES)
-    covariance = found.world_from_camera.covariance
-    covariance = covariance + np.diag([FLOOR_METRES] * 3 + [radians] * 3) ** 2
-    shift = SCALE_SIGMA * then_from_now.translation
+    metric = bool((then_matched.precisions > 0)[found.inliers].sum() >= MIN_DEPTHS)
+    cameras = found.world_from_camera
+    if not scaled:
+        cameras = of_unknown_scale(cameras, float(np.sqrt(unverified.covariance[0, 0])))
+    covariance = cameras.covariance + np.diag(FLOOR) ** 2
+    shift = SCALE_SIGMA * cameras.pose.translation
     covariance[:3, :3] += np.outer(shift, shift)
-    cameras = PoseWithCovariance(then_from_now, covariance)
-    return pose_of_base(cameras, then, now), int(found.inliers.sum())
+    cameras = PoseWithCovariance(cameras.pose, covariance)
+    return RelativePose(pose_of_base(cameras, then, now), int(found.inliers.sum()), metric)
+
+
+def of_unknown_scale(found: PoseWithCovariance, sigma: float) -> PoseWithCovariance:
+    """A pose with a translation of unit length as one of unknown length, `sigma` metres or so.
+
+    Errors across its direction, those of `found` and DIRECTION_SIGMA, grow with the length.
+    """
+    stretch, direction = np.diag([sigma] * 3 + [1.0] * 3), found.pose.translation
+    covariance = stretch @ found.covariance @ stretch
+    covariance[:3, :3] += sigma**2 * (
+        np.outer(direction, direction) + DIRECTION_SIGMA**2 * np.eye(3)
+    )
+    return PoseWithCovariance(found.pose, covariance)
 
 
 def pose_of_base(

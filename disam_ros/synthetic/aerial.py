@@ -97,10 +97,10 @@ class AerialCamera:
         return np.frombuffer(data, np.uint8).reshape(pixels, pixels, 3)
 
 
-def write_tiles(config: TownAerialConfig, directory: Path | str) -> int:
+def write_tiles(config: TownAerialConfig, directory: Path | str, overwrite: bool = False) -> int:
     """Photograph the surroundings of the town's route into a tile directory; gives their number.
 
-    Raises DatasetError when the directory already holds tiles, RenderError without OpenGL.
+    overwrite: tiles that are there. Raises OutputError, RenderError without OpenGL.
     """
     town = build_town(config.town_seed)
     side = config.tile_pixels * config.metres_per_pixel
@@ -115,7 +115,7 @@ def write_tiles(config: TownAerialConfig, directory: Path | str) -> int:
     grid = list(_around(town.route, origin, side, reach))
     camera = AerialCamera(town, config)
     try:
-        with TileWriter(directory, info) as writer:
+        with TileWriter(directory, info, overwrite) as writer:
             for column, row in tqdm(grid, desc="aerial", unit="tile"):
                 west, south = origin + side * np.array([column, row])
                 writer.add(column, row, camera.photograph(west, south))

@@ -20,12 +20,16 @@ CAMERA = "front"
 VARIANCE = GNSS_SIGMA**2 / 2  # of one of two axes
 
 
-def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 85) -> int:
+def write_drive(
+    config: DriveConfig,
+    directory: Path | str,
+    jpeg_quality: int = 85,
+    overwrite: bool = False,
+) -> int:
     """Render a drive into a dataset directory; returns the number of images.
 
-    Raises DatasetError when the directory already holds a dataset, RenderError without OpenGL.
+    overwrite: a dataset that is there. Raises OutputError, RenderError without OpenGL.
     """
-    directory = Path(directory)
     drive = simulate_drive(config)
     info = DatasetInfo(
         name=f"season_town_{config.town_seed}_{config.condition}_{config.drive_seed}",
@@ -36,7 +40,7 @@ def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 
         depth_unit=DEPTH_UNIT if config.depth else None,
     )
     odometry, fixes = [], []
-    with DatasetWriter(directory, info) as writer:
+    with DatasetWriter(directory, info, overwrite) as writer:
         for frame in tqdm(drive, desc=config.condition, unit="image"):
             writer.add(
                 _jpeg(frame, jpeg_quality),
@@ -49,8 +53,8 @@ def write_drive(config: DriveConfig, directory: Path | str, jpeg_quality: int = 
             )
             odometry.append(_odom_row(frame))
             fixes.append((frame.stamp_ns, *(f"{v:.9f}" for v in frame.fix), VARIANCE))
-        _write_csv(directory / ODOM_FILE, ODOM_COLUMNS, odometry)
-        _write_csv(directory / FIX_FILE, FIX_COLUMNS, fixes)
+        _write_csv(writer.folder / ODOM_FILE, ODOM_COLUMNS, odometry)
+        _write_csv(writer.folder / FIX_FILE, FIX_COLUMNS, fixes)
     return len(odometry)
 
 

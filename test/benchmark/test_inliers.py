@@ -36,7 +36,7 @@ def test_similar_images_are_of_other_places(scene):
 def test_an_outcome_has_more_inliers_at_the_right_place_and_a_small_error(scene):
     found = Matching("sift").outcome(scene[0][0], 300)
     assert found.right[0] > 40 > 15 > max(found.wrong)
-    ((error, covariance, count),) = found.errors
+    ((error, covariance, count, _),) = found.errors
     assert np.linalg.norm(error[:3]) < 0.05 and covariance.shape == (6, 6)
     assert count == found.right[0]
 

@@ -118,3 +118,11 @@ def test_the_headline_leaves_out_sections_of_an_old_version():
     old = {name: {**section, "version": "0.1"} for name, section in figures.items()}
     assert headline(old) == []
     assert derive(old)["old"] == dict.fromkeys(figures, "0.1")
+
+
+def test_loop_closures_without_odometry_have_a_row_once_they_are_measured():
+    kitti = json.loads((ROOT / ACCURACY.figures).read_text())["kitti"]
+    kitti["results"].pop("loop_without_odometry", None)
+    assert "Without odometry" not in ACCURACY.render({"kitti": kitti}, only="kitti")
+    kitti["results"]["loop_without_odometry"] = {"keyframes": 21, "closed": 19, "wrong": 0}
+    assert "19 of the 21 keyframes" in ACCURACY.render({"kitti": kitti}, only="kitti")

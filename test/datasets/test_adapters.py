@@ -415,7 +415,7 @@ def test_a_converted_dataset_is_not_overwritten(cmu, capsys):
     convert("cmu-seasons", cmu, "--slice", "2")
     arguments = ["convert", "cmu-seasons", "--input", str(cmu), "--slice", "2"]
     assert main([*arguments, "--output", str(cmu.parent / "converted")]) == 1
-    assert "already holds a dataset" in capsys.readouterr().err
+    assert "exists" in capsys.readouterr().err
 
 
 # --- Submissions ---

@@ -30,7 +30,7 @@ from disam_ros.datasets.aerial.tiles import TileInfo, TileSet, TileWriter
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.domain import Domain
-from disam_ros.errors import ConfigError, DatasetError, ImageError
+from disam_ros.errors import ConfigError, DatasetError, ImageError, OutputError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import create_model, load_model, save_model
@@ -58,7 +58,7 @@ def write_tiles(directory: Path, columns: int = 4, rows: int = 3, **info: object
                 part = whole[top : top + SIZE, column * SIZE : (column + 1) * SIZE]
                 writer.add(column, row, part)
                 png = cv2.imencode(".png", part[..., ::-1])[1].tobytes()
-                (directory / f"tiles/{column}_{row}.jpg").write_bytes(png)
+                (writer.folder / f"tiles/{column}_{row}.jpg").write_bytes(png)
     return whole
 
 
@@ -231,7 +231,7 @@ def test_a_header_of_tiles_that_does_not_fit_is_refused(tmp_path, change):
 
 def test_tiles_are_never_overwritten_and_half_written_ones_not_read(tmp_path):
     write_tiles(tmp_path / "whole")
-    with pytest.raises(DatasetError, match="already holds tiles"):
+    with pytest.raises(OutputError, match="exists"):
         write_tiles(tmp_path / "whole")
     with (
         pytest.raises(RuntimeError),

@@ -131,8 +131,7 @@ def test_a_unit_that_is_missing_or_no_length_is_an_error(tmp_path, unit):
 
 
 def test_what_a_killed_writer_left_is_replaced_depth_too(tmp_path):
-    write(tmp_path / "set")
-    (tmp_path / "set" / "images.csv").rename(tmp_path / "set" / "images.csv.part")
+    write(tmp_path / "set").directory.rename(tmp_path / "set.part")
     dataset = write(tmp_path / "set", 1)
     assert dataset.depth(dataset.records[0]) is None
 

@@ -85,22 +85,24 @@ def test_the_fit_of_errors_finds_the_floor_that_they_were_drawn_from():
     rng = np.random.default_rng(2)
     inliers = rng.integers(12, 200, 1500)
     covariances = np.stack([np.eye(6) * (0.3 / n) ** 2 for n in inliers])
-    true = PoseErrors(2.0, 0.05, 0.4, 60.0)
-    whole = true.covariance(covariances, inliers)
+    true = PoseErrors(2.0, 0.05, 0.4, 60.0, depths=0.1)
+    distances = rng.uniform(0.0, 3.0, 1500)
+    whole = true.covariance(covariances, inliers, distances)
     errors = np.stack([rng.multivariate_normal(np.zeros(6), each) for each in whole])
-    found = fit_errors(errors, covariances, inliers, (0.01, 0.05))
-    assert (found.metres, found.degrees) == pytest.approx((0.05, 0.4), rel=0.1)
+    found = fit_errors(errors, covariances, inliers, distances, (0.01, 0.05))
+    fitted = found.metres, found.degrees, found.depths
+    assert fitted == pytest.approx((0.05, 0.4, 0.1), rel=0.15)
     assert found.few_m == pytest.approx(60.0, rel=0.3)
 
 
 def test_no_pose_is_taken_for_more_exact_than_the_poses_that_it_was_compared_with():
     counts, covariances = np.full(50, 100), np.full((50, 6, 6), 1e-12) * np.eye(6)
-    found = fit_errors(np.full((50, 6), 1e-6), covariances, counts, (0.02, 0.1))
+    found = fit_errors(np.full((50, 6), 1e-6), covariances, counts, np.ones(50), (0.02, 0.1))
     assert found.metres >= 0.02 and found.degrees >= 0.1
 
 
 @EVERY
 def test_covariances_shrink_with_inliers_and_never_below_the_solvers(name):
     errors, plain = inlier_model(name).errors, np.diag([1e-4] * 3 + [1e-6] * 3)
-    traces = [np.trace(errors.covariance(plain, n)) for n in (12, 30, 100, 1000)]
+    traces = [np.trace(errors.covariance(plain, n, 1.0)) for n in (12, 30, 100, 1000)]
     assert (np.diff(traces) <= 0).all() and traces[-1] >= np.trace(plain)

@@ -39,7 +39,7 @@ def localizer(model, place_map):
 def test_a_map_image_is_found_at_its_own_pose(localizer, index):
     answer = localizer.localize(texture(index))
     metres, degrees = distance(answer.map_from_camera, camera_pose(index))
-    assert metres < 1e-6 and degrees < 1e-4
+    assert metres < 1e-3 and degrees < 1e-2  # the shift is that of int8 features
     assert answer.best.fine_score == pytest.approx(1.0, abs=2e-3)
     assert answer.best.coarse_score == pytest.approx(1.0, abs=1e-2)  # int8 in four directions
 

@@ -355,8 +355,8 @@ def test_damaged_keypoints_are_refused(tmp_path, world):
     header = json.loads((directory / "map.json").read_text())
     for wrong, message in (
         ({"count": 399}, "damaged"),
-        ({"features": "surf"}, "malformed"),
-        ({"repetition": -1}, "malformed"),
+        ({"features": "surf"}, r"map\.json: expected keypoints"),
+        ({"repetition": -1}, r"map\.json: expected keypoints"),
     ):
         changed = header | {"keypoints": header["keypoints"] | wrong}
         (directory / "map.json").write_text(json.dumps(changed))

@@ -11,11 +11,11 @@ from disam_ros.cli import main
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.domain import Domain
-from disam_ros.errors import ConfigError, DomainError, ModelError
+from disam_ros.errors import ConfigError, DomainError, ModelError, OutputError
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import export
-from disam_ros.models.backend import OnnxBackend, TorchBackend, select_backend
+from disam_ros.models.backend import OnnxBackend, TorchBackend, select_backend, write_checksums
 from disam_ros.models.export import TOLERANCE, export_onnx, relative_error
 from disam_ros.models.model import create_model, save_model
 from disam_ros.models.networks import NetworkConfig
@@ -153,6 +153,7 @@ def test_a_file_of_another_model_is_refused(copied, tmp_path):
 def test_a_file_of_another_domain_is_refused(copied):
     model, directory = copied
     shutil.copy(directory / "onnx" / "day.onnx", directory / "onnx" / "night.onnx")
+    write_checksums(directory / "onnx")
     with pytest.raises(ModelError, match="has domain 'day', expected 'night'"):
         select_backend("onnx", model, CPU, directory)
 
@@ -162,6 +163,9 @@ def test_a_file_that_is_missing_or_damaged_is_named(copied):
     model, directory = copied
     path = directory / "onnx" / "night.onnx"
     path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"night\.onnx is damaged: its SHA-256 differs"):
+        select_backend("onnx", model, CPU, directory)
+    write_checksums(directory / "onnx")
     with pytest.raises(ModelError, match=r"night\.onnx cannot be read"):
         select_backend("onnx", model, CPU, directory)
     path.unlink()
@@ -203,7 +207,7 @@ def test_an_export_that_fails_midway_leaves_nothing(packages, model, tmp_path, m
 
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(export, "_export_domain", fails_at_night)
-    with pytest.raises(ModelError, match="cannot be written: No space left"):
+    with pytest.raises(OutputError, match="cannot be written: No space left"):
         export_onnx(model, tmp_path / "files")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -220,7 +224,7 @@ def test_an_export_that_differs_from_torch_is_an_error(packages, model, tmp_path
 def test_an_export_writes_over_nothing_and_knows_its_domains(exported, tmp_path, capsys):
     model, directory = exported
     assert main(["export", "--model", str(directory)]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "exists" in capsys.readouterr().err
     with pytest.raises(DomainError, match="no domain fog, only day, night"):
         export_onnx(model, tmp_path / "files", ["fog", "day"])
 

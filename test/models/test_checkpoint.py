@@ -9,8 +9,8 @@ import torch
 from support.data import NETWORK, save_tiny_model
 
 from disam_ros.domains.domain import Domain
-from disam_ros.errors import ModelError
-from disam_ros.files import file_sha256
+from disam_ros.errors import ModelError, OutputError
+from disam_ros.files.writing import file_sha256
 from disam_ros.models.import_checkpoint import import_checkpoint
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.networks import Decoder, Encoder
@@ -93,7 +93,7 @@ def test_a_directory_of_before_encoder_views_and_branches_were_stored_loads_the_
 
 def test_saving_never_overwrites_a_model(tmp_path):
     save_tiny_model(tmp_path / "model")
-    with pytest.raises(ModelError, match="not empty"):
+    with pytest.raises(OutputError, match="exists"):
         save_tiny_model(tmp_path / "model")
 
 

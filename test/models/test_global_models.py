@@ -121,7 +121,7 @@ def test_half_precision_gives_nearly_the_same_descriptors(tmp_path):
 def test_a_header_that_does_not_fit_is_refused(tmp_path, change):
     saved(tmp_path / "model")
     edited(tmp_path / "model", change)
-    with pytest.raises(ModelError, match=r"model\.json is malformed"):
+    with pytest.raises(ModelError, match=r"model\.json"):
         load_model(tmp_path / "model")
 
 

@@ -14,7 +14,7 @@ from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
 from disam_ros.datasets.bags import BagReader, BagWriter
 from disam_ros.datasets.bags.messages import stamp_ns
 from disam_ros.datasets.sources import open_images
-from disam_ros.errors import BagError, ConfigError, DisamError, MapError
+from disam_ros.errors import BagError, ConfigError, DisamError, MapError, OutputError
 from disam_ros.evaluation import localize_drive
 from disam_ros.geometry import Transform, distance
 from disam_ros.image import encode_jpeg
@@ -310,7 +310,7 @@ def test_a_bag_that_exists_is_refused_before_anything_starts(world, place_map, m
     monkeypatch.setattr(node_run, "localizer_process", start)
     source = open_images(world / "drive", "town")
     what = (place_map, world / "model", world / "drive", source, "drive")
-    with pytest.raises(BagError, match="exists; choose another name"):
+    with pytest.raises(OutputError, match="exists: choose another output"):
         replay_drive(*what, record_to=world / "flood")
     with pytest.raises(AssertionError, match="a node was started"):
         replay_drive(*what, record_to=world / "new")

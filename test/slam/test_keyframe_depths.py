@@ -14,9 +14,10 @@ from support import scene
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.odometry import Reading
 from disam_ros.slam import keyframe_depths, loop_closure
 from disam_ros.slam.keyframe_depths import REACH, KeyframeDepths, View, extract
-from disam_ros.slam.loop_closure import LoopCloser
+from disam_ros.slam.loop_closure import UNSCALED_SIGMA, LoopCloser
 from disam_ros.slam.loop_verification import MIN_INLIERS, pose_of_base, verify_loop
 from disam_ros.uncertainty import PoseWithCovariance, offset, retract
 
@@ -52,10 +53,15 @@ def vehicle(x, z=0.0, turn=0.0):
     return scene.pose(x, 0.0, z, turn) @ MOUNT.inverse()
 
 
+def reading(x, number=0):
+    """Odometry there; number: of its frame."""
+    return Reading(vehicle(x), 0.0, number)
+
+
 def along(*places, **options):
     """Keypoints of keyframes at these places of the wall."""
     depths = KeyframeDepths(COUNT)
-    return [depths.add(view(x, **options), vehicle(x)) for x in places]
+    return [depths.add(view(x, **options), reading(x)) for x in places]
 
 
 def keypoints(*place):
@@ -63,9 +69,10 @@ def keypoints(*place):
     return extract(view(*place), COUNT)
 
 
-def verified(then, now):
+def verified(then, now, scaled=True):
     """The relative pose and the number of inliers."""
-    return verify_loop(then, now, UNVERIFIED)
+    found = verify_loop(then, now, UNVERIFIED, scaled)
+    return found.pose, found.inliers
 
 
 def normalized(found, truth):
@@ -76,9 +83,9 @@ def normalized(found, truth):
 
 def test_depths_appear_with_the_next_keyframe_and_are_those_of_the_scene():
     depths = KeyframeDepths(COUNT)
-    first = depths.add(view(0.0), vehicle(0.0))
+    first = depths.add(view(0.0), reading(0.0))
     assert not first.precisions.any()
-    second = depths.add(view(STEP), vehicle(STEP))
+    second = depths.add(view(STEP), reading(STEP))
     for found, x in ((first, 0.0), (second, STEP)):
         known = found[found.precisions > 0]
         assert len(known) > 50
@@ -92,19 +99,20 @@ def test_depths_appear_with_the_next_keyframe_and_are_those_of_the_scene():
 def test_an_image_between_keyframes_gives_more_keypoints_a_depth():
     far = 3 * STEP
     depths = KeyframeDepths(COUNT)
-    depths.add(view(0.0), vehicle(0.0))
-    depths.observe(view(0.0), vehicle(0.0), STEP)  # too near
-    depths.observe(view(STEP), vehicle(STEP), STEP)
-    helped = depths.add(view(far), vehicle(far))
+    depths.add(view(0.0), reading(0.0))
+    depths.observe(view(0.0), reading(0.0), STEP)  # too near
+    depths.observe(view(STEP), reading(STEP), STEP)
+    helped = depths.add(view(far), reading(far))
     assert (helped.precisions > 0).sum() > (along(0.0, far)[1].precisions > 0).sum()
 
 
-def test_after_a_reset_no_depth_comes_from_the_keyframes_before():
+@pytest.mark.parametrize("then", [None, reading(STEP, number=1)])
+def test_where_odometry_is_missing_or_starts_over_there_are_no_depths(then):
     depths = KeyframeDepths(COUNT)
-    depths.add(view(0.0), vehicle(0.0))
-    depths.observe(view(STEP), vehicle(STEP), 1.0)
-    depths.reset()
-    assert not depths.add(view(STEP), vehicle(STEP)).precisions.any()
+    depths.add(view(0.0), reading(0.0))
+    depths.observe(view(STEP), then, 1.0)
+    assert not depths.add(view(STEP), then).precisions.any()
+    assert depths.add(view(2 * STEP), reading(2 * STEP)).precisions.any()  # from the first
 
 
 def test_a_place_met_again_is_measured_to_centimetres_and_the_covariance_covers_the_error():
@@ -126,23 +134,50 @@ def test_a_place_met_again_is_measured_to_centimetres_and_the_covariance_covers_
 
 def test_odometry_of_a_wrong_scale_stays_within_the_covariance():
     depths = KeyframeDepths(COUNT)
-    then = [depths.add(view(x), vehicle(1.03 * x)) for x in (-STEP, 0.0, STEP)][1]
+    then = [depths.add(view(x), reading(1.03 * x)) for x in (-STEP, 0.0, STEP)][1]
     found, _ = verified(then, keypoints(1.0, 0.5, 3.0))
     assert normalized(found, vehicle(0.0).inverse() @ vehicle(1.0, 0.5, 3.0)) < 16.8  # 99 %
 
 
 def test_keypoints_of_another_place_contradict():
-    then = along(-STEP, 0.0, STEP)[1]
-    assert verified(then, keypoints(0.0, 0.0, 0.0, 1)) is None
+    other = keypoints(0.0, 0.0, 0.0, 1)
+    for then, scaled in ((along(-STEP, 0.0, STEP)[1], True), (keypoints(0.0), False)):
+        assert verify_loop(then, other, UNVERIFIED, scaled) is None
 
 
 def test_without_any_depth_the_distance_stays_as_uncertain_as_it_was():
     without, known = keypoints(0.0), along(-STEP, 0.0, STEP)[1]
     now = keypoints(1.0)
-    sigmas = [
-        np.trace(verified(then, now)[0].covariance[:3, :3]) ** 0.5 for then in (without, known)
-    ]
+    scales = [verify_loop(then, now, UNVERIFIED) for then in (without, known)]
+    assert [found.metric for found in scales] == [False, True]
+    sigmas = [np.trace(found.pose.covariance[:3, :3]) ** 0.5 for found in scales]
     assert sigmas[0] > 3 * sigmas[1]
+
+
+def test_without_odometry_rotation_and_direction_are_measured_and_the_distance_is_free():
+    rng, squares, then = np.random.default_rng(0), [], keypoints(0.0)
+    for _ in range(8):
+        x, z, turn = rng.uniform(-1, 1, 3) * [1.5, 1.5, 6.0]
+        truth = vehicle(0.0).inverse() @ vehicle(x, z, turn)
+        found, inliers = verified(then, keypoints(x, z, turn), scaled=False)
+        degrees = distance(found.pose, truth)[1]
+        assert inliers >= MIN_INLIERS and degrees < 2.5
+        squares.append(normalized(found, truth))
+        camera = MOUNT.inverse() @ truth @ MOUNT
+        guess = MOUNT.inverse() @ found.pose @ MOUNT
+        assert np.linalg.norm(guess.translation) == pytest.approx(1.0)
+        along = MOUNT.rotation @ guess.translation
+        sigma = np.sqrt(along @ found.covariance[:3, :3] @ along)
+        assert sigma >= np.sqrt(UNVERIFIED.covariance[0, 0])
+        assert guess.translation @ camera.translation > 0.0
+    assert np.mean(squares) < 12.0
+
+
+def test_a_vehicle_at_the_same_spot_has_no_direction_and_the_covariance_says_so():
+    found, _ = verified(keypoints(0.0), keypoints(0.0), scaled=False)
+    sigmas = np.sqrt(np.linalg.eigvalsh(found.covariance[:3, :3]))
+    assert distance(found.pose, Transform.identity())[1] < 0.5
+    assert sigmas.min() > 0.1 and normalized(found, Transform.identity()) < 6.0
 
 
 def test_an_image_without_texture_leaves_the_match_unverified():
@@ -159,8 +194,11 @@ def descriptors(place):
     return rng.standard_normal(32), rng.standard_normal((256, 1, 1))
 
 
-def two_laps(closer, views=True, seed=0, again=(0.3, 0.2, 2.0)):
-    """Along the wall, around behind it, and along it once more, a little to the side."""
+def two_laps(closer, views=True, seed=0, again=(0.3, 0.2, 2.0), given=lambda stamp: True):
+    """Along the wall, around behind it, and along it once more, a little to the side.
+
+    given: the images with odometry.
+    """
     side, z, turn = again
     first = [(i, STEP * i, 0.0, 0.0, 0) for i in range(PLACES)]
     around = [  # a half circle back to the start
@@ -173,7 +211,8 @@ def two_laps(closer, views=True, seed=0, again=(0.3, 0.2, 2.0)):
         pose = vehicle(x - 6.0, depth, angle)
         seen = view(x - 6.0, depth, angle, shown) if views and shown is not None else None
         truth[stamp * SECOND] = pose
-        closures += closer.add(stamp * SECOND, pose, *descriptors(place), seen)
+        odometry = Reading(pose, 0.0, 0) if given(stamp) else None
+        closures += closer.add(stamp * SECOND, odometry, *descriptors(place), seen)
     return closures, truth
 
 
@@ -197,14 +236,43 @@ def test_a_loop_closure_has_a_measured_pose_and_only_similar_images_are_matched(
         assert distance(found.pose, Transform.identity())[0] > 0.2
 
 
+@pytest.mark.parametrize(
+    "given", [lambda stamp: False, lambda stamp: stamp > PLACES + 6], ids=["none", "later"]
+)
+def test_without_odometry_then_a_loop_closure_has_the_rotation_and_the_direction(
+    short_drive, given
+):
+    closures, truth = two_laps(LoopCloser(CONFIG), given=given)
+    squares = []
+    for closure in closures:
+        true = truth[closure.keyframe_stamp_ns].inverse() @ truth[closure.stamp_ns]
+        found = closure.keyframe_from_base
+        assert not closure.metric and closure.inliers >= MIN_INLIERS
+        assert distance(found.pose, true)[1] < 2.0
+        assert np.trace(found.covariance[:3, :3]) >= UNSCALED_SIGMA**2
+        squares.append(normalized(found, true))
+    assert len(closures) >= 2 and np.mean(squares) < 12.0
+
+
+def test_keyframes_of_known_depths_measure_in_metres_where_odometry_is_lost_later(short_drive):
+    closures, truth = two_laps(LoopCloser(CONFIG), given=lambda stamp: stamp <= PLACES + 6)
+    assert len(closures) >= 2
+    for closure in closures:
+        true = truth[closure.keyframe_stamp_ns].inverse() @ truth[closure.stamp_ns]
+        assert closure.metric and distance(closure.keyframe_from_base.pose, true)[0] < 0.1
+
+
 def test_only_a_match_of_many_inliers_is_accepted_by_itself(monkeypatch, short_drive):
     assert two_laps(LoopCloser(CONFIG, consistent_keyframes=1000))[0]
     monkeypatch.setattr(loop_closure, "SURE_INLIERS", 10_000)
     assert not two_laps(LoopCloser(CONFIG, consistent_keyframes=1000))[0]
 
 
-def test_a_loop_whose_keypoints_are_of_another_place_is_rejected_however_similar(short_drive):
-    closures, _ = two_laps(LoopCloser(CONFIG), seed=1)
+@pytest.mark.parametrize("odometry", [True, False])
+def test_a_loop_whose_keypoints_are_of_another_place_is_rejected_however_similar(
+    short_drive, odometry
+):
+    closures, _ = two_laps(LoopCloser(CONFIG), seed=1, given=lambda stamp: odometry)
     assert closures == []
 
 
@@ -232,7 +300,7 @@ def test_keypoints_are_released_with_their_keyframes(monkeypatch):
     closer, shown = LoopCloser(config), view(0.0)
     for i in range(80):
         pose = Transform.from_xyz_rpy([i, 0.0, 0.0, 0.0, 0.0, 0.0])
-        closer.add(i * SECOND, pose, *descriptors(i), shown)
+        closer.add(i * SECOND, Reading(pose, 0.0, 0), *descriptors(i), shown)
         kept = sum(one() is not None for one in made)
         assert len(closer) <= kept <= len(closer) + REACH and len(closer) <= 16
     assert len(made) > 32  # thinned twice at least

@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.odometry import Reading
 from disam_ros.slam import loop_closure
-from disam_ros.slam.loop_closure import PLACE_DISTANCE, LoopCloser
+from disam_ros.slam.driven_path import DrivenPath
+from disam_ros.slam.loop_closure import PLACE_DISTANCE, UNSCALED_SIGMA, LoopCloser
 from disam_ros.slam.loop_closure_message import (
     MAP,
     OWN,
@@ -43,26 +46,44 @@ def descriptors(place):
     return rng.standard_normal(32), rng.standard_normal((256, 1, 1))
 
 
-def drive(closer, count, place=lambda i: i % LAP, drift=0.001, start=0):
+def reading(odom_from_base, number=0):
+    """Odometry; number: of its frame."""
+    return Reading(odom_from_base, 0.0, number)
+
+
+def drive(closer, count, place=lambda i: i % LAP, drift=0.001, start=0, given=lambda i: True):
+    """Loop closures of images; given: which have odometry."""
     closures = []
     for i in range(start, start + count):
-        closures += closer.add((i + 1) * SECOND, pose(i, drift), *descriptors(place(i)))
+        odometry = reading(pose(i, drift)) if given(i) else None
+        closures += closer.add((i + 1) * SECOND, odometry, *descriptors(place(i)))
     return closures
+
+
+def never(i):
+    return False
+
+
+odometry_or_none = pytest.mark.parametrize(
+    "given", [lambda i: True, never], ids=["odometry", "none"]
+)
 
 
 def index(stamp_ns):
     return stamp_ns // SECOND - 1
 
 
-def test_a_second_lap_closes_the_loop_and_each_closure_names_the_right_place():
-    closures = drive(LoopCloser(CONFIG), 2 * LAP)
+@odometry_or_none
+def test_a_second_lap_closes_the_loop_and_each_closure_names_the_right_place(given):
+    closures = drive(LoopCloser(CONFIG), 2 * LAP, given=given)
     assert len(closures) > 10
     assert all(index(c.stamp_ns) - index(c.keyframe_stamp_ns) == LAP for c in closures)
     assert all(c.kind == OWN and c.score > 0.99 for c in closures)
 
 
-def test_a_drive_that_meets_no_place_again_has_no_loop_closure():
-    assert drive(LoopCloser(CONFIG), LAP - 1) == []
+@odometry_or_none
+def test_a_drive_that_meets_no_place_again_has_no_loop_closure(given):
+    assert drive(LoopCloser(CONFIG), LAP - 1, given=given) == []
 
 
 def test_neighbours_in_time_are_no_loop_however_similar():
@@ -70,17 +91,20 @@ def test_neighbours_in_time_are_no_loop_however_similar():
     assert drive(closer, 24, place=lambda i: 0) == []  # 24 s and 48 m: below both limits
 
 
-def test_a_keyframe_is_matched_only_when_it_is_old_enough(monkeypatch):
+@odometry_or_none
+def test_a_keyframe_is_matched_only_when_it_is_old_enough(monkeypatch, given):
     monkeypatch.setattr(loop_closure, "MIN_AGE", 1e6)
-    assert drive(LoopCloser(CONFIG), 2 * LAP) == []
+    assert drive(LoopCloser(CONFIG), 2 * LAP, given=given) == []
 
 
-def test_a_keyframe_is_matched_only_when_it_lies_far_enough_back():
-    assert drive(LoopCloser(replace(CONFIG, min_path=1e6)), 2 * LAP) == []
+@odometry_or_none
+def test_a_keyframe_is_matched_only_when_it_lies_far_enough_back(given):
+    assert drive(LoopCloser(replace(CONFIG, min_path=1e6)), 2 * LAP, given=given) == []
 
 
-def test_one_loop_closure_per_place():
-    closures = drive(LoopCloser(CONFIG), 2 * LAP)
+@odometry_or_none
+def test_one_loop_closure_per_place(given):
+    closures = drive(LoopCloser(CONFIG), 2 * LAP, given=given)
     gaps = np.diff([index(c.stamp_ns) for c in closures]) * STEP
     assert gaps.min() >= PLACE_DISTANCE - STEP  # a chord is shorter than its arc
 
@@ -88,27 +112,90 @@ def test_one_loop_closure_per_place():
 def test_a_vehicle_that_stands_still_closes_no_loop():
     closer = LoopCloser(CONFIG)
     drive(closer, LAP + 3)
-    stays = [
-        closer.add((1000 + k) * SECOND, pose(LAP + 2, 0.001), *descriptors(2)) for k in range(50)
-    ]
+    here = reading(pose(LAP + 2, 0.001))
+    stays = [closer.add((1000 + k) * SECOND, here, *descriptors(2)) for k in range(50)]
     assert stays == [[]] * 50
 
 
-def test_a_single_match_is_not_accepted():
+def test_without_odometry_a_view_that_stays_the_same_is_no_keyframe():
+    closer, rng = LoopCloser(CONFIG), np.random.default_rng(0)
+    drive(closer, LAP + 3, given=never)
+    before = len(closer)
+    for k in range(50):
+        coarse, fine = descriptors(2)
+        noisy = fine + 0.3 * rng.standard_normal(fine.shape)
+        assert closer.add((1000 + k) * SECOND, None, coarse, noisy) == []
+    assert len(closer) == before
+
+
+@odometry_or_none
+def test_a_single_match_is_not_accepted(given):
     """Three places of the first lap appear again, far apart, on an otherwise new road."""
     known = {LAP + 10: 10, LAP + 30: 30, LAP + 50: 50}
-    assert drive(LoopCloser(CONFIG), 2 * LAP, place=lambda i: known.get(i, i)) == []
-    assert drive(LoopCloser(CONFIG, 1), 2 * LAP, place=lambda i: known.get(i, i))
+
+    def place(i):
+        return known.get(i, i)
+
+    assert drive(LoopCloser(CONFIG), 2 * LAP, place, given=given) == []
+    assert drive(LoopCloser(CONFIG, 1), 2 * LAP, place, given=given)
 
 
-def test_matches_that_odometry_contradicts_are_not_accepted():
+@odometry_or_none
+def test_matches_in_another_order_than_the_vehicle_drives_are_not_accepted(given):
     """The second lap shows the first one's places in any order."""
     order = np.random.default_rng(0).permutation(LAP)
-    assert drive(LoopCloser(CONFIG), 2 * LAP, lambda i: i if i < LAP else order[i - LAP]) == []
+
+    def place(i):
+        return i if i < LAP else order[i - LAP]
+
+    assert drive(LoopCloser(CONFIG), 2 * LAP, place, given=given) == []
+
+
+@pytest.mark.parametrize("pace", [0, 4])
+def test_without_odometry_matches_that_advance_unlike_the_vehicle_are_not_accepted(pace):
+    """The second lap shows one place only, or the first one's four times as fast."""
+
+    def place(i):
+        return i if i < LAP else (7 + pace * (i - LAP)) % LAP
+
+    assert drive(LoopCloser(CONFIG), LAP + LAP // 4, place, given=never) == []
 
 
 def test_one_place_that_resembles_everything_is_not_accepted():
     assert drive(LoopCloser(CONFIG), 2 * LAP, lambda i: i if i < LAP else 7) == []
+
+
+GIVEN = {
+    "from the second lap on": lambda i: i >= LAP,
+    "in the first lap": lambda i: i < LAP,
+    "now and then": lambda i: i // 15 % 2 == 0,
+    "every other image": lambda i: i % 2 == 0,
+}
+
+
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_odometry_may_come_and_go_within_a_drive(given):
+    closures = drive(LoopCloser(CONFIG), 2 * LAP, given=given)
+    assert len(closures) > 7
+    assert all(index(c.stamp_ns) - index(c.keyframe_stamp_ns) == LAP for c in closures)
+
+
+def test_metres_that_the_view_counted_are_not_driven_again_when_odometry_is_back():
+    """The keyframes before a gap, 30 of 75 images, lie as far back as without it."""
+    path = DrivenPath(2.0, 0.4)
+    for i in range(75):
+        if 20 <= i < 50:
+            path.by_view(descriptors(i)[1].astype(np.float32))
+        else:
+            path.by_odometry(reading(Transform.from_xyz_rpy([2.0 * i, 0.0, 0.0, 0.0, 0.0, 0.0])))
+    assert path.travelled == pytest.approx(2.0 * 74)
+
+
+def test_without_odometry_the_translation_is_as_uncertain_as_the_scale():
+    closures = drive(LoopCloser(CONFIG), 2 * LAP, given=never)
+    for closure in closures:
+        assert not closure.metric
+        assert np.allclose(np.diag(closure.keyframe_from_base.covariance)[:3], UNSCALED_SIGMA**2)
 
 
 @pytest.mark.parametrize(("max_drift", "accepted"), [(0.0, False), (0.3, True)])
@@ -128,7 +215,8 @@ def test_odometry_that_jumps_costs_a_few_loop_closures_not_all():
     first = drive(closer, LAP + 10)
     after = []
     for i in range(LAP + 10, 2 * LAP):
-        after += closer.add((i + 1) * SECOND, jump @ pose(i, 0.001), *descriptors(i % LAP))
+        odometry = reading(jump @ pose(i, 0.001), 1)  # OdometryTrack counts its frames
+        after += closer.add((i + 1) * SECOND, odometry, *descriptors(i % LAP))
     assert first and len(after) > 10
     assert all(index(c.stamp_ns) - index(c.keyframe_stamp_ns) == LAP for c in after)
 
@@ -137,21 +225,21 @@ def test_images_out_of_order_are_refused_and_the_drive_goes_on():
     closer = LoopCloser(CONFIG)
     drive(closer, LAP)
     with pytest.raises(LoopClosureError, match="order of time"):
-        closer.add(5 * SECOND, pose(4), *descriptors(4))
+        closer.add(5 * SECOND, reading(pose(4)), *descriptors(4))
     assert drive(closer, LAP, start=LAP)
 
 
 @pytest.mark.parametrize("coarse", [np.zeros(32), np.full(32, np.nan)])
 def test_descriptors_that_are_none_are_refused(coarse):
     with pytest.raises(LoopClosureError, match="descriptor"):
-        LoopCloser(CONFIG).add(SECOND, pose(0), coarse, descriptors(0)[1])
+        LoopCloser(CONFIG).add(SECOND, reading(pose(0)), coarse, descriptors(0)[1])
 
 
 def test_descriptors_of_another_model_are_refused():
     closer = LoopCloser(CONFIG)
     drive(closer, 3)
     with pytest.raises(LoopClosureError, match="another"):
-        closer.add(100 * SECOND, pose(20), np.ones(16), descriptors(0)[1])
+        closer.add(100 * SECOND, reading(pose(20)), np.ones(16), descriptors(0)[1])
 
 
 def test_memory_is_bounded_and_old_places_are_still_met_again(monkeypatch):
@@ -163,11 +251,21 @@ def test_memory_is_bounded_and_old_places_are_still_met_again(monkeypatch):
     views = (blend @ views)[..., None, None]
     closer, closures = LoopCloser(CONFIG), []
     for i in range(3 * LAP):
-        closures += closer.add((i + 1) * SECOND, pose(i), views[i % LAP].ravel(), views[i % LAP])
+        view = views[i % LAP]
+        closures += closer.add((i + 1) * SECOND, reading(pose(i)), view.ravel(), view)
     assert len(closer) <= 32
     late = [(index(c.keyframe_stamp_ns), index(c.stamp_ns)) for c in closures][-5:]
     assert any(then < LAP and now > 2 * LAP for then, now in late)
     assert all(distance(pose(then), pose(now))[0] <= 8.0 for then, now in late)
+
+
+def test_without_odometry_memory_is_bounded_likewise(monkeypatch):
+    monkeypatch.setattr(loop_closure, "MAX_KEYFRAMES", 64)
+    closer = LoopCloser(CONFIG)
+    for i in range(3 * LAP):
+        closer.add((i + 1) * SECOND, None, *descriptors(i))
+        assert len(closer) <= 64
+    assert min(closer.stamps_ns()) == SECOND and len(closer) > 32
 
 
 def test_the_covariance_of_an_unverified_match_covers_the_error_of_the_place():
@@ -175,9 +273,10 @@ def test_the_covariance_of_an_unverified_match_covers_the_error_of_the_place():
     closures = []
     closer = LoopCloser(CONFIG)
     for i in range(LAP):
-        closer.add((i + 1) * SECOND, pose(i), *descriptors(i))
+        closer.add((i + 1) * SECOND, reading(pose(i)), *descriptors(i))
     for i in range(LAP, 2 * LAP):
-        closures += closer.add((i + 1) * SECOND, pose(i + 0.4), *descriptors(i - LAP))
+        odometry = reading(pose(i + 0.4))
+        closures += closer.add((i + 1) * SECOND, odometry, *descriptors(i - LAP))
     gaps = [
         pose(index(c.stamp_ns) + 0.4).translation - pose(index(c.keyframe_stamp_ns)).translation
         for c in closures
@@ -193,7 +292,7 @@ def match(i):
 def map_closures(matches):
     closer, found = LoopCloser(CONFIG), []
     for i, place in enumerate(matches):
-        found += closer.add_map_match((i + 1) * SECOND, pose(i), place)
+        found += closer.add_map_match((i + 1) * SECOND, reading(pose(i)), place)
     return found
 
 
@@ -219,8 +318,9 @@ def test_a_relative_pose_to_the_map_image_is_passed_on_with_its_inliers():
 def test_both_kinds_may_be_asked_for_the_same_image():
     closer, kinds = LoopCloser(CONFIG), set()
     for i in range(2 * LAP):
-        kinds |= {c.kind for c in closer.add_map_match((i + 1) * SECOND, pose(i), match(i))}
-        kinds |= {c.kind for c in closer.add((i + 1) * SECOND, pose(i), *descriptors(i % LAP))}
+        stamp_ns, odometry = (i + 1) * SECOND, reading(pose(i))
+        kinds |= {c.kind for c in closer.add_map_match(stamp_ns, odometry, match(i))}
+        kinds |= {c.kind for c in closer.add(stamp_ns, odometry, *descriptors(i % LAP))}
     assert kinds == {OWN, MAP}
 
 
@@ -228,17 +328,17 @@ numbers = st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=6)
 
 
 @settings(max_examples=50, deadline=None)
-@given(numbers, numbers, st.floats(-1, 1), st.integers(0, 10_000), st.booleans())
+@drawn(numbers, numbers, st.floats(-1, 1), st.integers(0, 10_000), st.booleans(), st.booleans())
 def test_a_loop_closure_comes_back_from_its_message_as_it_was(
-    xyz_rpy, root, score, inliers, on_map
+    xyz_rpy, root, score, inliers, on_map, metric
 ):
     relative = PoseWithCovariance(Transform.from_xyz_rpy(xyz_rpy), np.outer(root, root) + np.eye(6))
     place = Transform.from_xyz_rpy(xyz_rpy[::-1]) if on_map else None
     kind = MAP if on_map else OWN
-    closure = LoopClosure(1758214380123456789, 17, relative, score, inliers, kind, place)
+    closure = LoopClosure(1758214380123456789, 17, relative, score, inliers, kind, place, metric)
     back = from_values(to_values(closure))
     assert (back.stamp_ns, back.keyframe_stamp_ns, back.score) == (closure.stamp_ns, 17, score)
-    assert (back.kind, back.inliers) == (closure.kind, inliers)
+    assert (back.kind, back.inliers, back.metric) == (closure.kind, inliers, metric)
     assert np.array_equal(back.keyframe_from_base.covariance, relative.covariance)
     same = [(back.keyframe_from_base.pose, relative.pose)]
     same += [(back.map_from_keyframe, place)] if on_map else []
@@ -259,8 +359,17 @@ def test_the_keys_of_the_message_are_those_of_the_documentation():
         "covariance": " ".join(map(str, np.eye(6).ravel())),
         "score": "0.5",
         "inliers": "3",
+        "metric": "true",
         "map from keyframe": "0.0 0.0 0.0 0.0 0.0 0.0 1.0",
     }
+
+
+def test_a_message_of_a_version_without_unknown_scales_is_metric():
+    relative = PoseWithCovariance(Transform.identity(), np.eye(6))
+    values = to_values(LoopClosure(2, 1, relative, 0.5, metric=False))
+    assert not from_values(values).metric
+    del values["metric"]
+    assert from_values(values).metric
 
 
 @pytest.mark.parametrize(
@@ -273,6 +382,7 @@ def test_the_keys_of_the_message_are_those_of_the_documentation():
         ("kind", "other", "kind"),
         ("kind", "map", "pose on the map"),
         ("inliers", None, "without 'inliers'"),
+        ("metric", "perhaps", "metric"),
     ],
 )
 def test_a_damaged_message_is_refused_and_the_key_named(key, value, named):

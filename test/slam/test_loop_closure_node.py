@@ -83,7 +83,7 @@ class Vehicle:
     def get_logger(self):
         return SimpleNamespace(warning=self.warnings.append)
 
-    def drive(self, count):
+    def drive(self, count, odometry=True):
         """The loop closures of so many images."""
         for i in range(count):
             rng = np.random.default_rng(i % LAP)
@@ -96,7 +96,7 @@ class Vehicle:
             frame = Frame(detailed(i % LAP), "front", stamp_ns, self._camera)
             unknown = replace(tracked(Transform.identity(), np.eye(6)), known=False)
             query = Query(frame, None, coarse, fine)
-            self._loops.add(None, query, unknown, reading, Header())
+            self._loops.add(None, query, unknown, reading if odometry else None, Header())
         statuses = [message.status[0] for message in self.published]
         return [from_values({v.key: v.value for v in status.values}) for status in statuses]
 
@@ -126,3 +126,12 @@ def test_with_intrinsics_they_are_verified_without_a_warning():
 def test_without_verification_missing_intrinsics_are_no_warning():
     vehicle = Vehicle(UNKNOWN, replace(CONFIG, keypoints=0))
     assert vehicle.drive(3 * LAP) and vehicle.warnings == []
+
+
+def test_without_odometry_loop_closures_are_published_and_of_unknown_scale():
+    vehicle = Vehicle(Camera(64, 48, 50.0, 50.0, 31.5, 23.5, (), MOUNT))
+    closures = vehicle.drive(4 * LAP, odometry=False)
+    assert closures and vehicle.count(VERIFIED) == len(closures) and vehicle.warnings == []
+    for closure in closures:
+        assert closure.kind == OWN and not closure.metric and closure.inliers >= 12
+        assert (closure.stamp_ns - closure.keyframe_stamp_ns) % (SECONDS * LAP * 10**9) == 0

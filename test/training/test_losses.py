@@ -208,6 +208,22 @@ def test_contrastive_equals_a_loop_and_leaves_doubtful_negatives_out():
     assert found.item() == pytest.approx(np.mean(terms), abs=1e-12)
 
 
+def test_distillation_equals_a_loop_and_its_teacher_has_no_gradient():
+    z, teacher = (features(k, 2, 3, 2, 4, grad=True) for k in range(2))
+    cells = [
+        1 - (a @ b / (a.norm() * b.norm())).item()
+        for a, b in zip(
+            z.permute(0, 2, 3, 1).reshape(-1, 3),
+            teacher.permute(0, 2, 3, 1).reshape(-1, 3),
+            strict=True,
+        )
+    ]
+    found = losses.distillation(z, teacher)
+    assert found.item() == pytest.approx(np.mean(cells), abs=1e-12)
+    found.backward()
+    assert z.grad.norm() > 0 and teacher.grad is None
+
+
 def test_losses_on_true_pairs_are_finite_where_a_batch_has_no_sure_negative():
     a, b = unit(0, 3, 6, grad=True), unit(1, 3, 6)
     none = torch.zeros(3, 3, dtype=torch.bool)
@@ -239,3 +255,4 @@ def test_gradients_are_right():
     triplets = partial(losses.aligned_triplet, different=different, margin=2.0, alpha=0.5)
     assert gradcheck(lambda x, y: triplets(x @ y.T, hard=False), (a, b))
     assert gradcheck(lambda x, y: losses.contrastive(x @ y.T, different, 0.1), (a, b))
+    assert gradcheck(lambda x: losses.distillation(x, other), (z,))

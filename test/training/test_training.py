@@ -24,13 +24,13 @@ from support.training_stage import (
 from disam_ros import load_model
 from disam_ros.errors import ConfigError, DomainError
 from training.disam.config import TripletConfig
-from training.disam.losses import distance
+from training.disam.losses import distance, distillation
 from training.disam.matching import similarity_of
 from training.disam.networks import NegativeBank, TranslationPool, create_networks
 from training.disam.run import Training
-from training.disam.sampling import Batch, Unpaired
+from training.disam.sampling import Aligned, Batch, Unpaired
 from training.disam.stage import StageRun
-from training.disam.steps import generator_terms, margins, weights_at
+from training.disam.steps import aligned_terms, generator_terms, margins, weights_at
 from training.engine.checkpoints import differences, find_checkpoint
 from training.engine.parallel import Processes
 from training.engine.reporting import LossLog
@@ -74,6 +74,7 @@ def test_shipped_recipes_are_valid(path):
         ({"stages": [stage()], "network": {"image_size": [96]}}, "network.image_size"),
         ({"stages": [stage()], "domains": ["a", "b"], "frozen": ["c"]}, "'frozen' expects some of"),
         ({"stages": [stage()], "domains": ["a"], "frozen": ["a"]}, "not all; got a"),
+        ({"stages": [stage(losses={"distillation": 1})]}, "needs a domain in 'frozen'"),
         ({"stages": [stage()], "validation": {"drive": "road"}}, "'validation.data' is empty"),
     ],
 )
@@ -318,6 +319,28 @@ def test_a_frozen_encoder_keeps_its_weights_and_the_others_learn(drives):
         for trained in [model.coarse[domain].state_dict().values()]
     }
     assert unchanged == {"day": True, "night": False}
+
+
+def test_distillation_compares_both_encoders_on_images_of_the_frozen_domain():
+    stages = [stage(1, losses={"contrastive": 1, "distillation": 2})]
+    domains = {"domains": ["day", "night"], "frozen": ["day"]}
+    config = parse_config({**TINY, "stages": stages, **domains})
+    networks = create_networks(config.network.build(), ("day", "night"), False, seed=0)
+    day, night = torch.rand(2, 2, 3, 32, 32)
+    different = ~torch.eye(2, dtype=torch.bool)
+
+    def terms(domains, a, b):
+        batch = Aligned(domains, a, b, different)
+        return aligned_terms(
+            networks, batch, config.stages[0], config.aligned, config.descriptor, False
+        )
+
+    assert "distillation" not in terms(("day", "night"), day, night)  # nothing is frozen
+    networks.encoders["day"].requires_grad_(False)
+    expected = distillation(networks.encoders["night"](day), networks.encoders["day"](day))
+    for batch in ((("day", "night"), day, night), (("night", "day"), night, day)):
+        assert terms(*batch)["distillation"].item() == pytest.approx(expected.item())
+    assert "distillation" not in terms(("night", "night"), night, night)
 
 
 # Bad input

@@ -13,7 +13,7 @@ from training.settings import RunConfig, check_run, check_stages, pair_of
 
 STAGE_NAMES = ("translation", "coarse", "fine")
 TRANSLATING = ("gan", "cycle", "fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
-ALIGNED = ("aligned_triplet", "contrastive")
+ALIGNED = ("aligned_triplet", "contrastive", "distillation")
 
 
 @dataclass
@@ -29,6 +29,12 @@ class LossWeights:
     triplet_sam: float = setting(0.0, "triplet of maps, Eq. 23, fine model (1)", minimum=0.0)
     aligned_triplet: float = setting(0.0, "Eq. 22 on true pairs (not in the paper)", minimum=0.0)
     contrastive: float = setting(0.0, "InfoNCE on true pairs (not in the paper)", minimum=0.0)
+    distillation: float = setting(
+        0.0,
+        "equal features of a frozen domain's images by its own and the trained encoder, in steps "
+        "whose pairs are of both (not in the paper)",
+        minimum=0.0,
+    )
 
     def on(self, names: tuple[str, ...] = (*TRANSLATING, *ALIGNED)) -> dict[str, float]:
         """The losses among `names` that are on, and their λ."""
@@ -184,4 +190,6 @@ def check(config: TrainConfig) -> None:
             f"'frozen' expects some of 'domains' ({', '.join(config.domains) or 'none given'}), "
             f"not all; got {', '.join(config.frozen)}"
         )
+    if any(stage.losses.distillation for stage in config.stages) and not config.frozen:
+        raise ConfigError("'losses.distillation' needs a domain in 'frozen' to learn from")
     check_stages(config, STAGE_NAMES)

@@ -140,6 +140,15 @@ def contrastive(similarities: Tensor, different: Tensor, temperature: float) -> 
     return (there + functional.cross_entropy(logits.T, answer)) / 2
 
 
+def distillation(z: Tensor, teacher: Tensor) -> Tensor:
+    """Learning without forgetting (Li & Hoiem, ECCV 2016): 1 − cosine of the features of two
+    encoders at each cell, for the images of the teacher's domain; the teacher is detached.
+
+    z, teacher: [B, C, h, w].
+    """
+    return (1.0 - functional.cosine_similarity(z, teacher.detach(), dim=1)).mean()
+
+
 def _wide(x: Tensor) -> Tensor:
     """float32 at least, so that sums under autocast are exact enough."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

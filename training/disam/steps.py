@@ -202,6 +202,12 @@ def aligned_terms(
             terms["contrastive"] = losses.contrastive(
                 similarities, batch.different, config.temperature
             )
+    if stage.losses.distillation > 0:
+        sides = zip(batch.domains, (batch.a, batch.b), (z_a, z_b), batch.domains[::-1], strict=True)
+        for domain, image, teacher, other in sides:
+            if networks.is_frozen(domain) and not networks.is_frozen(other):
+                z = networks.encoders[other](image)
+                terms["distillation"] = losses.distillation(z.float(), teacher.float())
     return terms
 
 

@@ -21,7 +21,9 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 
-from disam_ros.files import atomic_directory, atomic_file, part_of, read_json, sync, write_json
+from disam_ros.files.outputs import atomic_directory
+from disam_ros.files.reading import read_json
+from disam_ros.files.writing import atomic_file, part_of, sync, write_json
 from training.engine.networks import State
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
@@ -72,7 +74,8 @@ def save_checkpoint(
         if not value.isfinite().all():
             raise TrainingError(f"weights '{name}' are not finite after step {progress.step}")
     first = processes.first
-    with atomic_directory(target) if first else nullcontext(part_of(target)) as part:
+    output = atomic_directory(target, "checkpoint", overwrite=True)  # of the same step
+    with output if first else nullcontext(part_of(target)) as part:
         processes.wait()
         save_file(run.memory_state(), part / f"memory-{processes.rank}.safetensors")
         processes.wait()
@@ -88,7 +91,6 @@ def save_checkpoint(
             }
             write_json(part / "state.json", header)
             _sync_files(part)
-            shutil.rmtree(target, ignore_errors=True)  # of the same step
     if first:
         for old in _checkpoints(directory):
             if old != target:

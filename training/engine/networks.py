@@ -37,6 +37,10 @@ class Networks:
         modules = [*self.encoders.values(), *self.decoders.values()]
         return [p for module in modules for p in module.parameters() if p.requires_grad]
 
+    def is_frozen(self, domain: str) -> bool:
+        """Whether a domain's encoder keeps its weights."""
+        return not any(p.requires_grad for p in self.encoders[domain].parameters())
+
     def critics(self) -> list[nn.Parameter]:
         """Parameters of discriminators."""
         return [p for module in self.discriminators.values() for p in module.parameters()]

@@ -107,7 +107,11 @@ class AerialCounts:
 
 
 def write_aerial_dataset(
-    tiles: TileSet, poses: Dataset, directory: Path | str, config: AerialConfig
+    tiles: TileSet,
+    poses: Dataset,
+    directory: Path | str,
+    config: AerialConfig,
+    overwrite: bool = False,
 ) -> AerialCounts:
     """A dataset of polar images, one at each place of a drive, with the heading of its camera.
 
@@ -115,7 +119,7 @@ def write_aerial_dataset(
     Places whose square is not completely on the tiles are left out and counted in the log.
 
     Raises DatasetError (no poses, no place on the tiles, another map frame, damaged tiles),
-    ConfigError (an unknown camera or domain).
+    ConfigError (an unknown camera or domain), OutputError.
     """
     if tiles.info.map_frame != poses.info.map_frame:
         raise DatasetError(
@@ -135,7 +139,7 @@ def write_aerial_dataset(
     if not places:
         raise DatasetError(f"{poses.directory} holds no image of '{name}' with a pose")
     off, half = 0, tiles.info.metres_per_pixel / 2
-    with DatasetWriter(directory, info) as writer:
+    with DatasetWriter(directory, info, overwrite) as writer:
         for stamp_ns, map_from_camera, source in tqdm(places, desc=config.domain, unit="image"):
             x, y = map_from_camera.translation[:2]
             if not tiles.covers(x - half, y + half, config.metres):

@@ -10,20 +10,32 @@ side = metres_per_pixel · tile_pixels. Up in a tile is the map's +y (north), ri
 
 from __future__ import annotations
 
-import shutil
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from disam_ros import image
 from disam_ros.errors import DatasetError, ImageError
-from disam_ros.files import read_json, write_json
+from disam_ros.files.outputs import TILES, atomic_directory, require_output
+from disam_ros.files.reading import check_entries, read_json, reading
+from disam_ros.files.writing import write_json
 from disam_ros.image import encode_jpeg
 
 FORMAT_VERSION = 1
 CACHED_TILES = 64
+KINDS = {
+    "metres_per_pixel": float,
+    "tile_pixels": int,
+    "origin": tuple[float, float],
+    "map_frame": str | None,
+    "source": str | None,
+    "tiles": list,
+}  # of the entries of tiles.json
+TILE_KINDS = {"column": int, "row": int, "path": str}
 NAMED = 6  # maximum number of tiles listed in an error
 
 
@@ -72,7 +84,7 @@ class TileSet:
             raise DatasetError(_missing(self.directory, [key]))
         path, size = self.directory / self._paths[key], self.info.tile_pixels
         try:
-            pixels = image.read(path)
+            pixels = image.read(path, whole=True)
         except ImageError as error:
             raise DatasetError(f"tile {key}: {error}") from error
         if pixels.shape[:2] != (size, size):
@@ -142,19 +154,17 @@ class TileSet:
 
 
 class TileWriter:
-    """Writes a tile directory. Use as a context manager: only a clean exit makes it loadable.
+    """Writes a tile directory. Use as a context manager: it appears after a clean exit.
 
-    Raises DatasetError when the directory already holds tiles.
+    overwrite: tiles that are there. folder: of the files until then. Raises OutputError.
     """
 
-    def __init__(self, directory: Path | str, info: TileInfo) -> None:
+    folder: Path
+
+    def __init__(self, directory: Path | str, info: TileInfo, overwrite: bool = False) -> None:
+        require_output(directory, TILES, overwrite)
         self.directory, self.info = Path(directory), info
-        if (self.directory / "tiles.json").exists():
-            raise DatasetError(
-                f"{self.directory} already holds tiles; choose a new directory or remove it"
-            )
-        shutil.rmtree(self.directory / "tiles", ignore_errors=True)  # left by a killed writer
-        (self.directory / "tiles").mkdir(parents=True)
+        self._overwrite = overwrite
         self._tiles: list[dict[str, object]] = []
 
     def add(self, column: int, row: int, pixels: np.ndarray) -> None:
@@ -163,29 +173,44 @@ class TileWriter:
         if pixels.shape != (size, size, 3):
             raise DatasetError(f"expected a tile [{size}, {size}, 3], got {list(pixels.shape)}")
         path = f"tiles/{column}_{row}.jpg"
-        (self.directory / path).write_bytes(encode_jpeg(pixels))
+        (self.folder / path).write_bytes(encode_jpeg(pixels))
         self._tiles.append({"column": column, "row": row, "path": path})
 
     def __enter__(self) -> TileWriter:
+        with ExitStack() as stack:
+            output = atomic_directory(self.directory, TILES, self._overwrite)
+            self.folder = stack.enter_context(output)
+            (self.folder / "tiles").mkdir()
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         if kind is None:
             values = {"format_version": FORMAT_VERSION, **asdict(self.info), "tiles": self._tiles}
-            write_json(self.directory / "tiles.json", values, indent=1)
+            self._stack.callback(write_json, self.folder / "tiles.json", values, indent=1)
+        self._stack.__exit__(kind, *rest)
 
 
 def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
     path = directory / "tiles.json"
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: {directory} is not a tile directory")
-    values = read_json(path, FORMAT_VERSION, DatasetError)
-    del values["format_version"]
+    with reading(path, DatasetError):
+        if not path.exists():
+            raise DatasetError(f"{path} not found: {directory} is not a tile directory")
+    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True)
+    tiles = {}
+    for number, entry in enumerate(values["tiles"]):
+        tile = check_entries(entry, TILE_KINDS, f"{path}: tile {number}", DatasetError)
+        tiles[tile["column"], tile["row"]] = tile["path"]
     try:
-        tiles = {(int(t["column"]), int(t["row"])): str(t["path"]) for t in values.pop("tiles")}
-        return TileInfo(**{**values, "origin": tuple(values["origin"])}), tiles
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DatasetError(f"{path} is malformed: {error}") from error
+        return TileInfo(
+            metres_per_pixel=values["metres_per_pixel"],
+            tile_pixels=values["tile_pixels"],
+            origin=tuple(values["origin"]),
+            map_frame=values["map_frame"] or "map",
+            source=values["source"] or "",
+        ), tiles
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 def _missing(directory: Path, keys: list[tuple[int, int]]) -> str:

@@ -20,8 +20,9 @@ from disam_ros.datasets.sensor_tables import (
     read_table,
 )
 from disam_ros.errors import BagError, DatasetError, GeometryError
+from disam_ros.files.reading import read_bytes
 from disam_ros.geometry import Transform
-from disam_ros.image import decode
+from disam_ros.image import MAX_BYTES, decode
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def dataset_to_bag(
     weather: str | None = None,
     raw: bool = False,
     show_progress: bool = True,
+    overwrite: bool = False,
 ) -> int:
     """Write a dataset as a rosbag2 recording; returns the number of images in it.
 
@@ -51,7 +53,7 @@ def dataset_to_bag(
     weather: word sent once a second. raw: images as sensor_msgs/Image rather than as the stored
     JPEGs. Depth maps go into the bag, in metres, where the dataset holds them.
 
-    Raises BagError (bag exists, several domains, nothing to write), DatasetError (damaged file).
+    Raises BagError (several domains, nothing to write), DatasetError (damaged file), OutputError.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     records = _one_domain(dataset, domain)
@@ -60,7 +62,8 @@ def dataset_to_bag(
     odom = _table(dataset, odom_csv, ODOM_FILE, ODOM_COLUMNS, span)
     fixes = _table(dataset, fix_csv, FIX_FILE, FIX_COLUMNS, span)
     cameras = dataset.info.cameras
-    with BagWriter(bag, storage, map_frame=dataset.info.map_frame) as writer:
+    frame = dataset.info.map_frame
+    with BagWriter(bag, storage, map_frame=frame, overwrite=overwrite) as writer:
         start = min([first, *(stamps[0] for stamps, _ in (odom, fixes) if len(stamps))])
         writer.tf_static(int(start), {n: c.base_from_camera for n, c in cameras.items()})
         events = [
@@ -97,15 +100,12 @@ def _image_events(
 ) -> Iterator[Event]:
     def write(record: ImageRecord) -> None:
         path = dataset.path(record)
-        try:
-            jpeg = path.read_bytes()
-        except OSError as error:
-            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        jpeg = read_bytes(path, DatasetError, MAX_BYTES)
         depth = dataset.depth(record)
         camera = dataset.info.cameras[record.camera]
         writer.camera_info(record.camera, record.stamp_ns, camera)
         if raw:
-            writer.raw_image(record.camera, record.stamp_ns, decode(jpeg, str(path)))
+            writer.raw_image(record.camera, record.stamp_ns, decode(jpeg, str(path), whole=True))
         else:
             writer.compressed_image(record.camera, record.stamp_ns, jpeg)
         if depth is not None:

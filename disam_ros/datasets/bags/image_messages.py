@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from disam_ros.errors import ImageError
-from disam_ros.image import decode
+from disam_ros.image import MAX_PIXELS, decode, size_of
 
 # encoding → (channels, bytes per channel, conversion of [H, W(, channels)] uint8 to RGB)
 _BAYER = {
@@ -83,10 +83,11 @@ def to_rgb(
     return cv2.cvtColor(np.ascontiguousarray(pixels), code)
 
 
-def decode_image(message: Any) -> np.ndarray:
+def decode_image(message: Any, max_pixels: int = MAX_PIXELS, whole: bool = False) -> np.ndarray:
     """A sensor_msgs Image or CompressedImage, of rosbags or rclpy, as uint8 RGB [H, W, 3].
 
-    Raises ImageError where it cannot be decoded.
+    max_pixels, whole: of a compressed image, as of `image.decode`. Raises ImageError where it
+    cannot be decoded.
     """
     if hasattr(message, "encoding"):
         return to_rgb(
@@ -99,7 +100,15 @@ def decode_image(message: Any) -> np.ndarray:
         )
     if "compresseddepth" in message.format.lower():
         raise ImageError("a compressedDepth image holds no colours; choose the colour image topic")
-    return decode(memoryview(message.data), f"compressed image (format '{message.format}')")
+    what = f"compressed image (format '{message.format[:32]}')"
+    return decode(memoryview(message.data), what, max_pixels, whole)
+
+
+def size_of_image(message: Any) -> tuple[int, int]:
+    """Height and width [px] of a sensor_msgs Image or CompressedImage. Raises ImageError."""
+    if hasattr(message, "encoding"):
+        return decode_image(message).shape[:2]
+    return size_of(bytes(message.data), f"compressed image (format '{message.format[:32]}')")
 
 
 def to_metres(

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sqlite3
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
-from disam_ros.errors import BagError
-from disam_ros.files import sync, sync_directory
+from disam_ros.errors import BagError, OutputError
+from disam_ros.files.outputs import BAG, atomic_directory, require_output
+from disam_ros.files.writing import sync
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image
 
@@ -35,11 +34,10 @@ def optical_frame(camera: str) -> str:
 class BagWriter:
     """A rosbag2 directory being written. Use as a context manager.
 
-    The bag appears under its name only after a clean exit; until then it grows in a hidden
-    directory `.NAME.*.part` next to it, which a killed process leaves behind. A message's log time
-    is its stamp. The chunks of an mcap are not compressed: JPEGs would not shrink.
+    The bag appears under its name only after a clean exit. A message's log time is its stamp. The
+    chunks of an mcap are not compressed: JPEGs would not shrink. overwrite: a bag that is there.
 
-    Raises BagError when `path` exists, the storage is unknown or the disk refuses.
+    Raises BagError for an unknown storage, OutputError.
     """
 
     def __init__(
@@ -50,44 +48,36 @@ class BagWriter:
         map_frame: str = "map",
         odom_frame: str = "odom",
         base_frame: str = "base_link",
+        overwrite: bool = False,
     ) -> None:
+        require_output(path, BAG, overwrite)
         self.path = Path(path)
+        self._overwrite = overwrite
         self._map_frame, self._odom_frame, self._base_frame = map_frame, odom_frame, base_frame
         if storage not in STORAGES:
             raise BagError(f"unknown bag storage '{storage}'; known: {', '.join(STORAGES)}")
         self._storage = STORAGES[storage]
         self._connections: dict[str, Connection] = {}
-        self._part: Path | None = None
         self._writer: Writer | None = None
-        self._refuse_existing()
 
     def __enter__(self) -> BagWriter:
-        self._refuse_existing()
-        parent = self.path.absolute().parent
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            part = tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=parent)
-            self._part = Path(part)
-            # The files inside take the directory's name, so it already bears the final one.
+        with ExitStack() as stack:
+            output = atomic_directory(self.path, BAG, self._overwrite)
+            # The files take the name of the folder they are written in: it bears the final one.
+            self._folder = stack.enter_context(output) / self.path.name
             self._writer = Writer(
-                self._part / self.path.name, version=METADATA_VERSION, storage_plugin=self._storage
+                self._folder, version=METADATA_VERSION, storage_plugin=self._storage
             )
-            self._writer.open()
-        except (OSError, WriterError) as error:
-            self._discard()
-            raise BagError(f"bag {self.path} cannot be created: {error}") from error
+            stack.callback(self._abort)
+            with self._reporting():
+                self._writer.open()
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        try:
-            self._finish()
-        except (OSError, sqlite3.Error) as error:
-            raise BagError(f"bag {self.path} cannot be finished: {error}") from error
-        finally:
-            self._discard()
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is None:
+            self._stack.callback(self._finish)
+        self._stack.__exit__(kind, *rest)
 
     def compressed_image(self, camera: str, stamp_ns: int, jpeg: bytes) -> None:
         """JPEG bytes on /camera/NAME/image_raw/compressed."""
@@ -177,33 +167,35 @@ class BagWriter:
             self._connections[topic] = self._writer.add_connection(
                 topic, kind, typestore=messages.TYPESTORE, offered_qos_profiles=[qos]
             )
-        try:
+        with self._reporting():
             self._writer.write(self._connections[topic], int(stamp_ns), data)
-        except (OSError, sqlite3.Error) as error:
-            raise BagError(f"bag {self.path} cannot be written: {error}") from error
-
-    def _refuse_existing(self) -> None:
-        if self.path.exists():
-            raise BagError(f"{self.path} exists; choose another name or remove it first")
 
     def _finish(self) -> None:
-        """Complete the bag, force it to the disk and give it its name."""
-        assert self._writer is not None and self._part is not None
-        self._writer.close()
+        """Complete the bag and force it to the disk."""
+        assert self._writer is not None
+        with self._reporting():
+            self._writer.close()
         self._writer = None
-        for file in (self._part / self.path.name).iterdir():
+        for file in self._folder.iterdir():
             with file.open("rb") as opened:
                 sync(opened)
-        self._refuse_existing()
-        (self._part / self.path.name).chmod(0o755)
-        (self._part / self.path.name).rename(self.path)
-        sync_directory(self.path.absolute().parent)
+            file.rename(self._folder.parent / file.name)
+        self._folder.rmdir()
 
-    def _discard(self) -> None:
-        """Remove the unfinished bag, or the empty folder after a clean end."""
+    def _abort(self) -> None:
+        """Close the files of an unfinished bag."""
         if self._writer is not None and self._writer.storage is not None:
             with suppress(OSError, ValueError, sqlite3.Error):
                 self._writer.abort()
         self._writer = None
-        if self._part is not None:
-            shutil.rmtree(self._part, ignore_errors=True)
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Report a fault of the storage."""
+        try:
+            yield
+        except (sqlite3.Error, WriterError) as error:
+            raise OutputError(
+                f"bag {self.path} cannot be written: {error}; free space or choose another output, "
+                f"then run the same command again"
+            ) from error

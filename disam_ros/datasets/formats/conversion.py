@@ -16,6 +16,7 @@ from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetWriter, ImageRecord
 from disam_ros.datasets.formats.foreign import ForeignDataset
 from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files.reading import read_bytes
 from disam_ros.image import encode_jpeg, is_jpeg
 
 logger = logging.getLogger(__name__)
@@ -37,13 +38,14 @@ def write_dataset(
     domains: Sequence[str] = (),
     *,
     show_progress: bool = True,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write a foreign data set as a dataset directory, JPEGs as they are, others as JPEG.
 
     domains: keep only these; empty: all. Images without a pose are kept without one.
 
     Raises DatasetError where a domain is unknown, where an image is not of its camera's size, where
-    no image can be kept, and where `directory` already holds a dataset.
+    no image can be kept; OutputError where `directory` exists, unless it is a dataset to overwrite.
     """
     unknown = set(domains) - set(foreign.domains())
     if unknown:
@@ -53,7 +55,7 @@ def write_dataset(
         )
     records = [record for record in foreign.records if not domains or record.domain in domains]
     counts: Counter[str] = Counter(images=len(records))
-    with DatasetWriter(directory, foreign.info) as writer:
+    with DatasetWriter(directory, foreign.info, overwrite) as writer:
         for record in tqdm(records, desc="convert", unit="img", disable=not show_progress):
             jpeg = _read_jpeg(
                 foreign.directory / record.source, foreign.info.cameras[record.camera]
@@ -78,9 +80,9 @@ def _add(writer: DatasetWriter, jpeg: bytes, record: ImageRecord) -> None:
 def _read_jpeg(path: Path, camera: Camera) -> bytes | None:
     """The image file as JPEG bytes; None, and a warning, where it is damaged."""
     try:
-        data = path.read_bytes()
-        picture = image.decode(data, str(path))
-    except (OSError, ImageError) as error:
+        data = read_bytes(path, ImageError, image.MAX_BYTES)
+        picture = image.decode(data, str(path), whole=True)
+    except ImageError as error:
         logger.warning("left out: %s", error)
         return None
     height, width = picture.shape[:2]

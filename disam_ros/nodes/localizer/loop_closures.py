@@ -38,7 +38,6 @@ class LoopClosures:
         self._config, self._base_frame = config, base_frame
         self._closers: dict[str, LoopCloser] = {}
         self._last_ns: dict[str, int] = {}
-        self._drives: dict[str, int] = {}  # number of odometry's frame
         self._blind: set[str] = set()  # cameras whose intrinsics are not known
         self._publisher = None
         if config.enabled:
@@ -65,19 +64,17 @@ class LoopClosures:
         odometry: Reading | None,
         stamp: Header,
     ) -> None:
-        """Add an image and its answer. odometry: at its stamp; without it, nothing is detected."""
+        """Add an image and its answer. odometry: at its stamp; None: loop closures are of the drive
+        only, and of unknown scale."""
         frame, stamp_ns = query.frame, query.frame.stamp_ns
-        if self._publisher is None or stamp_ns is None or odometry is None:
+        if self._publisher is None or stamp_ns is None:
             return
-        closer = self._closer(frame.camera, stamp_ns)
-        if self._drives.setdefault(frame.camera, odometry.drive) != odometry.drive:
-            closer.reset_odometry()
-            self._drives[frame.camera] = odometry.drive
-        odom_from_base, fine = odometry.odom_from_base, query.fine.cpu().numpy()
-        match = map_match(localizer, query, answer)
+        closer, fine = self._closer(frame.camera, stamp_ns), query.fine.cpu().numpy()
         try:
-            closures = closer.add(stamp_ns, odom_from_base, query.coarse, fine, self._view(frame))
-            closures += closer.add_map_match(stamp_ns, odom_from_base, match)
+            closures = closer.add(stamp_ns, odometry, query.coarse, fine, self._view(frame))
+            if odometry is not None:
+                match = map_match(localizer, query, answer)
+                closures += closer.add_map_match(stamp_ns, odometry, match)
         except LoopClosureError as error:
             self._warn(f"no keyframe for loop closures: {error}")
             self._monitor.count(REFUSED)

@@ -13,8 +13,7 @@ from disam_ros.config import LocalizerConfig, PriorConfig
 from disam_ros.errors import ConfigError, PriorError
 from disam_ros.geodesy import Origin
 from disam_ros.localization.answer import Answer
-from disam_ros.localization.odometry import OdometryTrack
-from disam_ros.localization.odometry_prior import OdometryPrior
+from disam_ros.localization.odometry import OdometryPrior, OdometryTrack
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, PositionPrior, gnss_prior
 from disam_ros.mapping.place_map import MapHeader
 from disam_ros.nodes import conversions

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.device import describe_device, select_device
 from disam_ros.errors import ConfigError, DisamError, ImageError, MapError
+from disam_ros.files.outputs import MAP, require_output
 from disam_ros.geometry import Transform
 from disam_ros.mapping.builder import MapBuilder
 from disam_ros.models.model import load_model
@@ -52,8 +52,7 @@ class LiveMap:
         for name in ("output", "model"):
             if not getattr(config, name):
                 raise ConfigError(f"the parameter '{name}' is empty: set it to a directory")
-        if Path(config.output).exists():
-            raise MapError(f"{config.output} exists; choose a new directory or remove it")
+        require_output(config.output, MAP)
         self._config, self._monitor, self._logger = config, monitor, logger
         self._device = select_device(config.device)
         self._model = load_model(config.model)

@@ -13,7 +13,8 @@ from rclpy.signals import SignalHandlerOptions
 from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import ConfigError, DisamError
-from disam_ros.evaluation.write import describe_setup, finish, mode_of_node, refuse_foreign
+from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
+from disam_ros.files.outputs import BAG, EVALUATION, require_output
 from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.parameters import declare
 from disam_ros.nodes.process import Interruption, undisturbed
@@ -28,7 +29,9 @@ def evaluate(config: ReplayEvaluationConfig) -> None:
     for name in ("bag", "map", "model", "output"):
         if not getattr(config, name):
             raise ConfigError(f"the parameter '{name}' is empty")
-    refuse_foreign(config.output)
+    require_output(config.output, EVALUATION)
+    if config.record:
+        require_output(config.record, BAG)
     localizer = Localizer.open(config.map, config.model, LocalizerConfig(device="cpu"))
     header = localizer.map.header
     drive = replay_drive(

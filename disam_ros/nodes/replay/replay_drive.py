@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def replay_drive(
     record_to: Path | str | None = None,
     record_images: bool = True,
     start_node: bool = True,
+    overwrite: bool = False,
 ) -> Drive:
     """Answers of the localizer node, over DDS, to the images of a bag.
 
@@ -50,15 +51,18 @@ def replay_drive(
     recording; 0: every image once the last was answered, so that none is dropped. camera: its name
     in the bag, or its image topic; empty: the bag's only one. parameters: of the node. A node that
     is started gets the extrinsics of the source's camera where they are not the map's. record_to: a
-    bag to write, see `write_answer_bag`. start_node: see `replay_to_node`.
+    bag to write, see `write_answer_bag`; overwrite: one that is there. start_node: see
+    `replay_to_node`.
 
     The answers carry covariances as published, and as many map images as the node has candidates.
     Ctrl-C ends the drive early: the answers so far are kept and noted.
-    Raises BagError (no such camera, `record_to` exists), MapError, DisamError where the node does
-    not start, ends early, or publishes another pose than the map image's.
+    Raises BagError (no such camera), OutputError (`record_to` exists), MapError, DisamError where
+    the node does not start, ends early, or publishes another pose than the map image's.
     """
     frame, map_dir = place_map.header.map_frame, place_map.directory
-    record = nullcontext() if record_to is None else BagWriter(record_to, map_frame=frame)
+    record: AbstractContextManager[BagWriter | None] = nullcontext()
+    if record_to is not None:
+        record = BagWriter(record_to, map_frame=frame, overwrite=overwrite)
     topics = find_topics(bag, place_map.cameras(), camera)
     source = _of_camera(source, topics)
     mapped = mapped_extrinsics(place_map.header.cameras, topics.mapped)

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outputs of commands: what exists stays, what is overwritten was ours.
+
+An output directory holds a manifest of the files that were written into it. Only these are ever
+removed, when it is overwritten; everything else in it stays.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+from disam_ros.errors import DisamError, OutputError
+from disam_ros.files.reading import read_json
+from disam_ros.files.writing import (
+    PART,
+    atomic_file,
+    describe_fault,
+    part_of,
+    sync_directory,
+    write_json,
+)
+
+MANIFEST = ".disam_manifest.json"  # of an output directory
+MANIFEST_VERSION = 1
+FILE = "file"  # kind of an output that is a single one; the others are directories
+MAP, MODEL, DATASET, BAG, TILES = "map", "model", "dataset", "bag", "tile set"
+EVALUATION, EXPORT = "evaluation", "export"
+
+
+@contextmanager
+def writing(*paths: Path) -> Iterator[None]:
+    """Report a fault of the disk as OutputError, which names the first of the paths.
+
+    Faults of files that lie elsewhere pass: they were read.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = error.filename2 or error.filename  # the second is the target of a copy
+        if named is not None and not any(Path(named).is_relative_to(path) for path in paths):
+            raise
+        raise OutputError(f"{paths[0]} cannot be written: {describe_fault(error)}") from error
+
+
+def require_output(path: Path | str, kind: str, overwrite: bool = False) -> None:
+    """Raise OutputError unless an output may be written; nothing is changed.
+
+    kind: MAP, FILE, … overwrite: a directory with a manifest of this kind may be replaced, and so
+    may a file.
+    """
+    path = Path(path)
+    try:
+        _refuse_taken(path, kind, overwrite)
+        _refuse_foreign_part(part_of(path), kind)
+        folder = path.absolute().parent
+        while kind != FILE and not folder.exists():  # folders of a directory are made
+            folder = folder.parent
+        if not folder.is_dir():
+            state = "is no directory" if folder.exists() else "does not exist: make it first"
+            raise OutputError(f"{path} cannot be written: {folder} {state}")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {describe_fault(error)}") from error
+
+
+def _refuse_taken(path: Path, kind: str, overwrite: bool) -> None:
+    """Raise OutputError where something has the name that must stay."""
+    if path.is_symlink():
+        raise OutputError(
+            f"{path} is a symbolic link, which would be replaced: name its target, "
+            f"{path.readlink()}"
+        )
+    if not path.name or (path.exists() and path.is_dir() == (kind == FILE)):
+        raise OutputError(f"{path} is no {kind}: choose another output")
+    if not path.exists() or (kind != FILE and not _content(path)):
+        return
+    if not overwrite:
+        kept = f", which keeps it as {_free(path).name}" if kind == FILE else ""
+        raise OutputError(
+            f"{path} exists: choose another output, or replace it with --overwrite{kept}"
+        )
+    if kind == FILE:
+        if not path.is_file():
+            raise OutputError(f"{path} is no regular file: choose another output")
+    elif (found := _manifest(path)["kind"]) != kind:
+        raise OutputError(
+            f"{path} holds {found or 'files'} that this command did not write, expected a manifest "
+            f"of a{'n' * (kind[0] in 'aeiou')} {kind}: choose another output or move it away"
+        )
+
+
+def _refuse_foreign_part(part: Path, kind: str) -> None:
+    """Raise OutputError where the place of an unfinished directory holds something else."""
+    if kind == FILE or not os.path.lexists(part):
+        return
+    mine = not part.is_symlink() and part.is_dir()
+    if not (mine and (not _content(part) or _manifest(part)["kind"] == kind)):
+        raise OutputError(
+            f"{part} is in the way, and no unfinished {kind}: move it away or choose another output"
+        )
+
+
+def _content(directory: Path) -> list[str]:
+    """Names in a directory, without what is left of an unfinished manifest."""
+    return [path.name for path in directory.iterdir() if path.name != MANIFEST + PART]
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    """A directory's manifest; kind "" and no files where it has none, or a malformed one."""
+    with suppress(DisamError, KeyError, TypeError):
+        values = read_json(directory / MANIFEST, MANIFEST_VERSION, OutputError)
+        return {"kind": str(values["kind"]), "files": [str(name) for name in values["files"]]}
+    return {"kind": "", "files": []}
+
+
+class OutputDirectory:
+    """A directory that is written as `<path>.part` and gets its name when it is complete.
+
+    kind, overwrite: see `require_output`. What a killed process left of the same kind is still in
+    `part`, to be resumed or cleared. Raises OutputError.
+    """
+
+    def __init__(self, path: Path | str, kind: str, overwrite: bool = False) -> None:
+        self.path, self.kind, self.overwrite = Path(path), kind, overwrite
+        self.part = part_of(self.path)
+        require_output(self.path, kind, overwrite)
+        self._lock = -1
+        with writing(self.path, self.part):
+            self.part.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take()
+            try:
+                self._write_manifest(self.part, [])
+            except OSError:
+                self.close()
+                with suppress(OSError):  # something is in it
+                    self.part.rmdir()
+                raise
+
+    def clear(self) -> None:
+        """Remove what a killed process left."""
+        with writing(self.path, self.part):
+            for name in _content(self.part):
+                path = self.part / name
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif name != MANIFEST:
+                    path.unlink()
+
+    def publish(self, expected: Iterable[str] = ()) -> None:
+        """Give the complete directory its name; of an old one, what its manifest lists is removed.
+
+        expected: names of files that will be added later and belong to it.
+        """
+        with writing(self.path, self.part):
+            files = _files_in(self.part)
+            listed = [*files, *expected]
+            self._write_manifest(self.part, listed)
+            if self.overwrite and self.path.exists():
+                self._replace(files, listed)
+            else:
+                self.part.rename(self.path)
+            sync_directory(self.path.absolute().parent)
+        self.close()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        shutil.rmtree(self.part, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let others write; what was written stays."""
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
+
+    def _take(self) -> int:
+        """Lock `part` until `close` or the end of the process."""
+        handle = os.open(self.part, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise OutputError(
+                f"{self.part} is being written by another process: let it end or choose another "
+                f"output"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        return handle
+
+    def _write_manifest(self, directory: Path, files: list[str]) -> None:
+        values = {"format_version": MANIFEST_VERSION, "kind": self.kind, "files": files}
+        write_json(directory / MANIFEST, values, indent=0)
+
+    def _replace(self, files: list[str], listed: list[str]) -> None:
+        """Put the new files in the place of the old ones; others stay."""
+        old = _manifest(self.path)["files"]
+        folders = {str(folder) for name in files for folder in Path(name).parents}
+        for name in {*files, *folders} - {*old}:
+            path = self.path / name
+            if os.path.lexists(path) and not (name in folders and path.is_dir()):
+                raise OutputError(f"{path} is in the way: move it away or rename it")
+        _remove(self.path, old)
+        if _content(self.path) in ([], [MANIFEST]):
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            self.part.rename(self.path)
+            return
+        self._write_manifest(self.path, listed)
+        for name in files:
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.part / name).rename(self.path / name)
+        shutil.rmtree(self.part)
+
+
+def _files_in(directory: Path) -> list[str]:
+    """Paths of all files but the manifest, relative, sorted."""
+    paths = (Path(folder) / name for folder, _, names in os.walk(directory) for name in names)
+    return sorted(str(p.relative_to(directory)) for p in paths if p != directory / MANIFEST)
+
+
+def _remove(directory: Path, files: Iterable[str]) -> None:
+    """Remove files of a directory and the folders that this empties; nothing outside of it."""
+    folders = set()
+    inside = directory.resolve()
+    for name in files:
+        path = directory / name
+        if path.parent.resolve().is_relative_to(inside) and path.name != MANIFEST:
+            path.unlink(missing_ok=True)
+            folders |= {path.parents[k] for k in range(len(Path(name).parts) - 1)}
+    for folder in sorted(folders, key=lambda path: -len(path.parts)):
+        with suppress(OSError):  # something else is in it
+            folder.rmdir()
+
+
+@contextmanager
+def atomic_directory(
+    path: Path | str, kind: str, overwrite: bool = False, expected: Iterable[str] = ()
+) -> Iterator[Path]:
+    """A new directory that gets the name `path` at the end of the block.
+
+    kind, overwrite, expected: see `OutputDirectory`. After an error nothing is left of it. Raises
+    OutputError.
+    """
+    output = OutputDirectory(path, kind, overwrite)
+    try:
+        output.clear()
+        with writing(output.path, output.part):
+            yield output.part
+        output.publish(expected)
+    except BaseException:
+        output.discard()
+        raise
+
+
+@contextmanager
+def output_file(path: Path | str, overwrite: bool = False, **options: Any) -> Iterator[IO[str]]:
+    """Open a text file for writing that gets its name at the end of the block.
+
+    overwrite: a file of that name is kept beside it, as `<name>.1` or the next free number; else it
+    is refused. options: as `Path.open` takes them. After an error nothing has changed. Raises
+    OutputError.
+    """
+    path = Path(path)
+    require_output(path, FILE, overwrite)
+    with tempfile.TemporaryDirectory(PART, f".{path.name}.", path.absolute().parent) as folder:
+        part = Path(folder) / path.name
+        with writing(path, Path(folder)):
+            with atomic_file(part, **options) as file:
+                yield file
+            if path.exists():
+                path.rename(_free(path))
+            part.rename(path)
+
+
+def _free(path: Path) -> Path:
+    """The first of `<name>.1`, `<name>.2`, … that does not exist."""
+    names = (path.with_name(f"{path.name}.{number}") for number in count(1))
+    return next(name for name in names if not os.path.lexists(name))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Yaw and lateral offset from the shift between two views (not in the papers).
+
+The shift at which two feature maps resemble each other most (models/similarity.py) is an angle
+between the views. A camera that is turned by yaw to the right of the map image's, and x metres to
+its right, sees the map image's scene farther left, by
+
+    angle = −GAIN (yaw + x / DEPTH)
+
+This is one measurement of a Kalman filter: the covariance of the pose decides how much of the angle
+is turn and how much is offset. In a bend, where neighbouring map images are turned against each
+other, that is turn and, by their correlation, progress along the track.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from disam_ros.camera import Camera
+from disam_ros.geometry import Transform
+from disam_ros.uncertainty import PoseWithCovariance
+
+DEPTH = 15.0  # of what a road's views show, its harmonic mean [m]
+GAIN = 0.9  # 1 for a turn alone; less in bends, where what lies ahead also comes nearer
+RELATIVE = 0.1  # standard deviation in proportion to the angle
+LARGEST = 0.245  # share of the view up to which shifts are searched, and the best one is inside
+CONFLICT = 10.8  # chi-squared quantile 0.999 of one degree of freedom
+
+
+def view_angle(shift: float, camera: Camera | None, known: Camera | None) -> float | None:
+    """Angle [rad] by which a view's middle has moved to the right of a known one's.
+
+    shift: as share of the view, to the right (Candidate.shift). camera, known: of the query and the
+    map image. None where one has no intrinsics or the shift lies at the end of its range.
+    """
+    if camera is None or known is None or not (camera.calibrated and known.calibrated):
+        return None
+    if abs(shift) >= LARGEST:
+        return None
+    here, there = (
+        np.arctan(((0.5 + moved) * lens.width - lens.cx) / lens.fx)
+        for lens, moved in ((camera, shift), (known, 0.0))
+    )
+    return float(here - there)
+
+
+def expected_angle(map_from_camera: Transform, map_from_known: Transform) -> float:
+    """Angle [rad] between the views of two cameras by their poses."""
+    relative = map_from_known.inverse() @ map_from_camera
+    yaw = Rotation.from_quat(relative.quaternion).as_rotvec()[1]  # about y, which points down
+    return float(-GAIN * (yaw + relative.translation[0] / DEPTH))
+
+
+def with_view_angle(
+    map_from_camera: PoseWithCovariance, map_from_known: Transform, angle: float, deviation: float
+) -> PoseWithCovariance:
+    """A camera's pose after the measurement of its angle [rad] to a map image's view.
+
+    deviation: standard deviation of the angle [rad]. A measurement that contradicts the pose is
+    left out: another lane, or another place.
+    """
+    pose, covariance = map_from_camera.pose, map_from_camera.covariance
+    innovation = angle - expected_angle(pose, map_from_known)
+    right, down = map_from_known.rotation[:, 0], map_from_known.rotation[:, 1]
+    row = -GAIN * np.concatenate([right / DEPTH, down])
+    noise = deviation**2 + (RELATIVE * angle) ** 2
+    variance = float(row @ covariance @ row) + noise
+    if innovation**2 > CONFLICT * variance:
+        return map_from_camera
+    return map_from_camera.updated(row, innovation, noise)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of the processes of commands: every end has its status and one last line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.commands import COMMANDS, write_inputs
+
+pytestmark = pytest.mark.slow
+DISAM = [sys.executable, "-m", "disam_ros.cli"]
+# Raises SIGINT where a module is first looked for.
+INTERRUPTED_AT = """
+import signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+from disam_ros.cli import main
+sys.meta_path.insert(0, Interrupt())
+sys.exit(main({arguments!r}))
+"""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def run(command: list[str], **options: object) -> tuple[int, list[str]]:
+    """Status and lines on stderr."""
+    options = {"stdout": subprocess.DEVNULL, **options}
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["yaml", "numpy", "torch", "torch.nn", "cv2", "faiss", "scipy.spatial", "tqdm"]
+    + ["disam_ros.config", "disam_ros.mapping.place_map", "disam_ros.localization.localizer"],
+)
+def test_an_interrupt_while_libraries_load_ends_in_one_line(inputs, tmp_path, module):
+    arguments = COMMANDS["localize"].line(inputs, tmp_path / "answers.csv")
+    program = INTERRUPTED_AT.format(module=module, arguments=arguments)
+    assert run([sys.executable, "-c", program]) == (130, ["disam: interrupted"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["parameters"], ["parameters", "localizer"]])
+def test_a_standard_output_that_is_full_is_one_line(arguments):
+    with Path("/dev/full").open("w") as full:
+        status, lines = run([*DISAM, *arguments], stdout=full)
+    assert status == 1 and len(lines) == 1
+    assert lines[0].startswith("disam: the standard output cannot be written: No space left")
+
+
+def test_a_standard_output_that_nobody_reads_is_one_line():
+    reading, writing = os.pipe()
+    os.close(reading)
+    status, lines = run([*DISAM, "parameters"], stdout=writing)
+    os.close(writing)
+    assert status == 1 and lines == [
+        "disam: the standard output cannot be written: Broken pipe; write it elsewhere"
+    ]
+
+
+@pytest.mark.parametrize("home", ["/proc/nothing", "/dev/null", ""])
+@pytest.mark.parametrize("name", ["localize", "evaluate"])
+def test_a_home_that_takes_nothing_is_not_needed(inputs, tmp_path, name, home):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
+    line = COMMANDS[name].line(inputs, tmp_path / "out")
+    status, lines = run([*DISAM, *line], env=environment | {"HOME": home})
+    assert status == 0 and (tmp_path / "out").exists()
+    assert not [line for line in lines if line.startswith(("WARNING", "INFO"))], lines
+
+
+@pytest.mark.parametrize("home", ["/proc/nothing", "/dev/null", ""])
+def test_a_home_that_takes_no_logs_of_ros_is_one_line(inputs, home):
+    pytest.importorskip("rclpy")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ROS_LOG")}
+    line = ["replay", str(inputs / "bag"), "--rate", "0", "--start-delay", "0"]
+    status, lines = run([*DISAM, *line], env=environment | {"HOME": home})
+    assert status == 0 and len([line for line in lines if "set ROS_LOG_DIR" in line]) <= 1
+    assert not [line for line in lines if "Traceback" in line]
+
+
+def on_small_disk(kilobytes: int, folder: Path, command: list[str]) -> list[str]:
+    """A command that sees a disk of this size at a folder, without rights of an administrator."""
+    mount = f"mount -t tmpfs -o size={kilobytes}k none {folder} && cd {folder} && "
+    listing = "; status=$?; ls -A 1>&2; exit $status"
+    return ["unshare", "-Urm", "sh", "-c", f"{mount}{' '.join(command)}{listing}"]
+
+
+def can_mount() -> bool:
+    program = shutil.which("unshare")
+    probe = ["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return program is not None and not subprocess.run(probe, check=False).returncode
+
+
+SMALL = {  # sizes [KiB] that are too small, and what stays
+    "build-map": ((12, 40, 80), ["out.part"]),
+    "extract": ((12, 40), []),
+    "to-bag": ((12, 100), []),
+    "to-bag-sqlite": ((12, 100), []),
+    "create-model": ((12,), []),
+    "evaluate": ((12, 100), []),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [(name, size) for name, (sizes, _) in SMALL.items() for size in sizes]
+)
+def test_a_disk_that_is_full_ends_in_one_line(inputs, tmp_path, name, size):
+    if not can_mount():
+        pytest.skip("no user namespaces: a disk cannot be made")
+    line = COMMANDS[name].line(inputs, Path("out"))
+    status, lines = run(on_small_disk(size, tmp_path, [*DISAM, *line]))
+    text = "\n".join(lines)
+    assert status == 1 and "Traceback" not in text, text
+    stays = SMALL[name][1]
+    assert lines[len(lines) - len(stays) :] == stays, text
+    last = lines[len(lines) - len(stays) - 1]
+    assert last.startswith("disam: ") and "out" in last and "free space" in last, text

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from disam_ros.camera import Camera
+from disam_ros.config import DescriptorConfig
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.geometry import Transform
+from disam_ros.image import read, to_tensor
+from disam_ros.localization.view_shift import GAIN, expected_angle, view_angle, with_view_angle
+from disam_ros.models.descriptor import fine_descriptor
+from disam_ros.models.model import load_model
+from disam_ros.models.similarity import Shifts, shifted_similarities, sub_cell_shifts
+from disam_ros.uncertainty import PoseWithCovariance, is_covariance, offset
+
+ROOT = Path(__file__).parents[2]
+LENS = Camera(640, 480, 400.0, 400.0, 319.5, 239.5)
+COVARIANCE = np.diag([0.4, 0.4, 0.1, 0.01, 0.01, 0.04]) ** 2
+HERE = Transform.from_xyz_rpy([10.0, -4.0, 1.5, -np.pi / 2, 0.0, -np.pi / 2])  # looks along x
+
+
+def turned_right(degrees, pose=HERE):
+    """The camera turned about its y axis, which points down."""
+    turn = Rotation.from_rotvec([0.0, np.radians(degrees), 0.0])
+    return pose @ Transform(np.zeros(3), turn.as_quat())
+
+
+def moved_right(metres, pose=HERE):
+    return pose @ Transform(np.array([metres, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("yaw", [-8.0, -4.0, 3.0, 6.0])
+def test_the_features_of_a_turned_view_are_shifted_by_its_angle(yaw):
+    """Photographs of the shipped drive, turned by their homography; the shipped encoder."""
+    data = Dataset(ROOT / "demo/data/reference")
+    lens = data.info.cameras["front"]
+    matrix = np.array([[lens.fx, 0, lens.cx], [0, lens.fy, lens.cy], [0, 0, 1]])
+    turn = Rotation.from_rotvec([0.0, np.radians(yaw), 0.0]).as_matrix()  # here from turned
+    homography = matrix @ turn.T @ np.linalg.inv(matrix)
+    inner = slice(lens.height // 6, -(lens.height // 6)), slice(lens.width // 6, -(lens.width // 6))
+    model, config = load_model(ROOT / "models/outdoor"), DescriptorConfig(fine_grid=16)
+    angles = []
+    for record in data.records[:300:50]:
+        image = read(data.path(record))
+        turned = cv2.warpPerspective(image, homography, image.shape[1::-1])
+        features = []
+        for pixels in (turned[inner], image[inner]):
+            tensor = to_tensor(np.ascontiguousarray(pixels), model.network.image_size)[None]
+            z = model.fine["summer_day"](tensor)
+            features.append(fine_descriptor(z, config).reshape(1, z.shape[1], -1, 16).detach())
+        shifts = Shifts.of_grid(*features[0].shape[-2:])
+        similarities = shifted_similarities(*features, shifts)[0].numpy()
+        share = sub_cell_shifts(similarities, shifts)[0, 0] / features[0].shape[-1]
+        height, width = image[inner].shape[:2]
+        seen = Camera(width, height, lens.fx, lens.fy, width / 2, height / 2)
+        angles.append(view_angle(float(share), seen, seen))
+    assert np.degrees(np.median(angles)) == pytest.approx(-yaw, abs=0.9)
+
+
+def test_a_view_farther_right_or_turned_right_shows_the_scene_farther_left():
+    assert expected_angle(HERE, HERE) == pytest.approx(0.0, abs=1e-12)
+    assert expected_angle(turned_right(5.0), HERE) == pytest.approx(-GAIN * np.radians(5.0))
+    assert expected_angle(moved_right(1.0), HERE) < 0.0 < expected_angle(moved_right(-1.0), HERE)
+    assert view_angle(-0.1, LENS, LENS) < 0.0 < view_angle(0.1, LENS, LENS)
+
+
+def test_the_angle_is_that_of_the_middle_column_for_any_lens():
+    wide = Camera(800, 600, 300.0, 300.0, 420.0, 300.0)
+    found = view_angle(0.05, wide, LENS)
+    here = np.arctan((0.55 * 800 - 420.0) / 300.0)
+    assert found == pytest.approx(here - np.arctan((320.0 - 319.5) / 400.0))
+
+
+@pytest.mark.parametrize("shift", [0.25, -0.25])
+def test_a_shift_at_the_end_of_its_range_is_no_measurement(shift):
+    assert view_angle(shift, LENS, LENS) is None
+
+
+def test_cameras_without_intrinsics_measure_no_angle():
+    unknown = Camera(640, 480, 0.0, 0.0, 0.0, 0.0)
+    assert view_angle(0.1, unknown, LENS) is None and view_angle(0.1, LENS, None) is None
+
+
+def test_a_measured_turn_corrects_the_yaw_and_makes_it_surer():
+    truth = turned_right(6.0)
+    angle = expected_angle(truth, HERE)
+    stiff = np.diag([1e-6, 1e-6, 0.1, 0.01, 0.01, np.radians(5.0)]) ** 2  # of position
+    found = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.2))
+    assert np.degrees(np.abs(offset(truth, found.pose)[3:])).max() < 0.2
+    assert is_covariance(found.covariance) and found.covariance[5, 5] < stiff[5, 5] / 10
+
+
+def test_where_the_heading_is_sure_the_angle_is_an_offset_to_the_side():
+    truth = moved_right(0.5)
+    stiff = np.diag([0.5, 0.5, 0.1, 1e-4, 1e-4, 1e-4]) ** 2
+    angle = expected_angle(truth, HERE)
+    found = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.1))
+    assert np.linalg.norm(offset(truth, found.pose)[:3]) < 0.05
+
+
+def test_in_a_bend_the_angle_tells_the_progress_along_the_track():
+    metres, turn = 3.0, np.radians(-9.0)  # from one map image to the next, to the right
+    step = np.array([metres, 0.0, 0.0, 0.0, 0.0, turn])
+    covariance = COVARIANCE / 100 + np.outer(step, step) / 12
+    truth = turned_right(4.5, Transform(HERE.translation + [1.5, 0.0, 0.0], HERE.quaternion))
+    angle = expected_angle(truth, HERE)
+    found = with_view_angle(PoseWithCovariance(HERE, covariance), HERE, angle, np.radians(0.3))
+    assert np.abs(offset(truth, found.pose)[0]) < 0.3
+    assert found.covariance[0, 0] < covariance[0, 0] / 4
+
+
+def test_an_angle_that_contradicts_the_pose_is_left_out():
+    sure = PoseWithCovariance(HERE, COVARIANCE * 1e-2)
+    assert with_view_angle(sure, HERE, np.radians(12.0), np.radians(1.0)) is sure
