@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TextIO, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.files.held import HeldFile
 from disam_ros.files.reading import MAX_WHOLE, reading
 from disam_ros.geometry import Transform
 
@@ -64,20 +66,22 @@ def read_records(path: Path) -> list[ImageRecord]:
 
 
 class RecordTable(Sequence[ImageRecord]):
-    """The rows of an images.csv, parsed on access from the memory-mapped file; some are kept.
+    """The rows of an images.csv held open, parsed on access; some are kept.
 
-    Raises DatasetError for a missing file or columns at once, for a malformed row when it is read.
+    Raises DatasetError for missing columns at once, for a malformed row when it is read; and as the
+    file does.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with _table(path) as file:
-            self._columns = next(csv.reader(file), [])
-            _check_columns(path, self._columns)
-        self._bytes = np.memmap(path, np.uint8, "r")
-        parts = range(0, len(self._bytes), TABLE_CHUNK)
-        ends = [np.flatnonzero(self._bytes[p : p + TABLE_CHUNK] == ord("\n")) + p for p in parts]
+    def __init__(self, file: HeldFile) -> None:
+        self._file = file
+        ends: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for start in range(0, file.size, TABLE_CHUNK):
+            part = file.read(start, min(TABLE_CHUNK, file.size - start))
+            ends.append(np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n")) + start)
         self._ends = np.concatenate(ends)  # the first is the header's
+        head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
+        self._columns = next(csv.reader([head.decode(errors="replace")]), [])
+        _check_columns(file.path, self._columns)
         self._record = lru_cache(KEPT)(self._parse)
 
     def __len__(self) -> int:
@@ -96,12 +100,13 @@ class RecordTable(Sequence[ImageRecord]):
         return self._record(row)
 
     def _parse(self, row: int) -> ImageRecord:
-        line = self._bytes[self._ends[row] + 1 : self._ends[row + 1]].tobytes()
+        first, end = int(self._ends[row]) + 1, int(self._ends[row + 1])
+        line = self._file.read(first, end - first)
         try:
             cells = next(csv.reader([line.decode()]), [])
         except (UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{self._path} line {row + 2} is malformed: {error}") from error
-        return _parse_row(dict(zip(self._columns, cells, strict=False)), self._path, row + 2)
+            raise DatasetError(f"{self._file.path} line {row + 2} is malformed: {error}") from error
+        return _parse_row(dict(zip(self._columns, cells, strict=False)), self._file.path, row + 2)
 
 
 @contextmanager

@@ -69,12 +69,15 @@ class Localizer:
     def _check_shapes(self, place_map: PlaceMap) -> None:
         """Raise MapError unless the map's arrays are as long as its header says."""
         shapes = descriptor_shapes(self.model.network, place_map.header.descriptor)
-        found = {"coarse": place_map.projection.directions, "fine": place_map.fine}
+        widths = {
+            "coarse": place_map.projection.directions.shape[1],
+            "fine": place_map.fine.shape[1],
+        }
         for stage, shape in shapes.items():
-            if math.prod(shape) != found[stage].shape[1]:
+            if math.prod(shape) != widths[stage]:
                 raise MapError(
                     f"{place_map.directory / 'map.json'}: 'descriptor' has a {stage}_grid of "
-                    f"{math.prod(shape)} numbers, the map {found[stage].shape[1]}; restore the "
+                    f"{math.prod(shape)} numbers, the map {widths[stage]}; restore the "
                     f"header or build the map again"
                 )
 

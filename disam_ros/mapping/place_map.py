@@ -18,7 +18,7 @@ A map is written to `<name>.part` and renamed when complete: a map of its final 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,15 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, cameras_from_json
 from disam_ros.config import DescriptorConfig
-from disam_ros.datasets.records import ImageRecord, RecordTable
+from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
+from disam_ros.files.held import HeldFile
 from disam_ros.files.reading import build, read_json, reading
-from disam_ros.files.writing import file_sha256, part_of
+from disam_ros.files.writing import part_of
 from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
+from disam_ros.mapping.rows import Rows
 from disam_ros.settings import from_dict
 
 FORMAT_VERSION = 3  # 2: without mean.npy, for a search without shifts
@@ -109,10 +111,12 @@ class MapHeader:
 
 
 class PlaceMap:
-    """A complete map, opened for reading; arrays are memory-mapped, records are parsed on access.
+    """A complete map, opened for reading.
 
-    records: rows of images.csv. poses, coarse, fine: the arrays. projection: of coarse descriptors.
-    mean: of the fine descriptors per channel, float32 [C].
+    records: rows of images.csv, parsed on access. poses, coarse: the arrays, in memory. fine: read
+    on access from a file held open (rows.py), as are records and keypoints: accesses raise MapError
+    where the file was changed. projection: of coarse descriptors. mean: of the fine descriptors per
+    channel, float32 [C].
     verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
     Sizes are always compared. Raises MapError when the directory is missing, half-written, damaged
     or of another version.
@@ -124,19 +128,21 @@ class PlaceMap:
         self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
         count, checksums = values["images"], values["sha256"]
         self._camera_names: list[str] = values["camera_names"]
-        for name in self.header.data_files:
-            self._check_file(name, checksums.get(name), verify)
-        self.records: Sequence[ImageRecord] = RecordTable(self.directory / "images.csv")
-        arrays = {name: self._load_array(name) for name in ARRAYS}
-        self.poses, self.coarse = arrays["poses.npy"], arrays["coarse.npy"]
-        self.fine, self._camera_of = arrays["fine.npy"], arrays["cameras.npy"]
-        self.projection = Projection(np.array(arrays["directions.npy"]), arrays["steps.npy"])
-        self._keypoints = self._load_keypoints()
-        self.mean: NDArray[np.float32] = np.array(arrays["mean.npy"])
-        lengths = {name: len(array) for name, array in arrays.items() if name not in WHOLE}
+        files = {
+            name: self._open(name, checksums.get(name), verify) for name in self.header.data_files
+        }
+        self.records = RecordTable(files["images.csv"])
+        rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
+        self.poses, self.coarse = rows["poses.npy"][:], rows["coarse.npy"][:]
+        self.fine, self._camera_of = rows["fine.npy"], rows["cameras.npy"][:]
+        self.projection = Projection(rows["directions.npy"][:], rows["steps.npy"][:])
+        self.mean: NDArray[np.float32] = rows["mean.npy"][:]
+        self._keypoints = self._keypoint_rows(rows.get(FILE))
+        self._read_later = [
+            files[name] for name in ("images.csv", "fine.npy", FILE) if name in files
+        ]
+        lengths = {name: len(array) for name, array in rows.items() if name not in WHOLE}
         lengths["images.csv"] = len(self.records)
-        if self._keypoints is not None:
-            lengths[FILE] = len(self._keypoints)
         if set(lengths.values()) != {count}:
             raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
         if not count:
@@ -144,6 +150,11 @@ class PlaceMap:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def check(self) -> None:
+        """Raise MapError if a file that is read on access was changed since the map was opened."""
+        for file in self._read_later:
+            file.check()
 
     def require_model(self, identity: str, name: str) -> None:
         """Raise MapError unless the map was built with the model of this identity."""
@@ -169,13 +180,14 @@ class PlaceMap:
 
     def keypoints(self, row: int) -> Keypoints:
         """Keypoints of a map image. Raises MapError where the map has none."""
-        if self._keypoints is None:
+        if self._keypoints is None or self.header.keypoints is None:
             raise MapError(
                 f"{self.directory} has no keypoints to verify places by; build it again with the "
                 f"setting keypoints, such as 512"
             )
         camera = intrinsics(self.header.cameras, self._camera_names[self._camera_of[row]])
-        return keypoints_of(self._keypoints[row], camera)
+        found = self._keypoints[row].view(self.header.keypoints.row_type)[0]
+        return keypoints_of(found, camera)
 
     def spacing(self) -> float:
         """Median distance [m] between consecutive map images of a camera."""
@@ -185,38 +197,37 @@ class PlaceMap:
             steps += np.linalg.norm(np.diff(track, axis=0), axis=1).tolist()
         return float(np.median(steps[1:])) if len(steps) > 1 else 0.0
 
-    def _check_file(self, name: str, sha256: str | None, verify: bool | None) -> None:
+    def _open(self, name: str, sha256: str | None, verify: bool | None) -> HeldFile:
         path = self.directory / name
-        with reading(path, MapError):
-            if not path.is_file():
-                raise MapError(f"{path} is missing: the map is incomplete; build it again")
-            if verify is None:
-                verify = path.stat().st_size <= CHECKED
-            if verify and file_sha256(path) != sha256:
-                raise MapError(f"{path} is damaged: its SHA-256 differs from map.json")
+        if not path.is_file():
+            raise MapError(f"{path} is missing: the map is incomplete; build it again")
+        file = HeldFile(path, MapError)
+        if verify is None:
+            verify = file.size <= CHECKED
+        if verify and file.sha256() != sha256:
+            raise MapError(f"{path} is damaged: its SHA-256 differs from map.json")
+        return file
 
-    def _load_keypoints(self) -> NDArray[np.void] | None:
-        """Rows [N] of KeypointHeader.row_type; None for a map without keypoints."""
-        if self.header.keypoints is None:
+    def _keypoint_rows(self, rows: Rows | None) -> Rows | None:
+        """Rows [N] of the bytes of KeypointHeader.row_type; None for a map without keypoints."""
+        if self.header.keypoints is None or rows is None:
             return None
-        rows, kind = self._load_array(FILE), self.header.keypoints.row_type
+        kind = self.header.keypoints.row_type
         if rows.shape[1] != kind.itemsize:
             raise MapError(
                 f"{self.directory / FILE} is damaged: expected {kind.itemsize} bytes an image, got "
                 f"shape {list(rows.shape)}"
             )
-        return rows.view(kind)[:, 0]
+        return rows
 
-    def _load_array(self, name: str) -> NDArray[Any]:
-        path, (kind, axes) = self.directory / name, ARRAY_KINDS[name]
-        try:
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # numpy parses a header as Python source
-            raise MapError(f"{path} is damaged: {error}") from error
-        if array.dtype != kind or array.ndim != axes:
-            found = f"{array.dtype} {list(array.shape)}"
-            raise MapError(f"{path} is damaged: expected {axes} axes of {kind}, got {found}")
-        return array
+
+def _rows(name: str, file: HeldFile) -> Rows:
+    """An array of the map. Raises MapError unless it is of its kind."""
+    rows, (kind, axes) = Rows(file), ARRAY_KINDS[name]
+    if rows.dtype != kind or rows.ndim != axes:
+        found = f"{rows.dtype} {list(rows.shape)}"
+        raise MapError(f"{file.path} is damaged: expected {axes} axes of {kind}, got {found}")
+    return rows
 
 
 def index_file(camera: int) -> str:

@@ -33,6 +33,7 @@ from disam_ros.datasets.records import RecordTable, read_records
 from disam_ros.datasets.sensor_tables import read_odometry
 from disam_ros.datasets.sources import open_bag, open_images
 from disam_ros.errors import BagError, DatasetError, DisamError, ImageError, PriorError
+from disam_ros.files.held import HeldFile
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 from disam_ros.image import decode, encode_jpeg
@@ -327,8 +328,12 @@ ROWS = {
 }
 
 
+def table(path):
+    return RecordTable(HeldFile(path, DatasetError))
+
+
 @pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize("read", [read_records, lambda path: list(RecordTable(path))])
+@pytest.mark.parametrize("read", [read_records, lambda path: list(table(path))])
 def test_a_row_at_fault_is_named_with_file_and_line(read, name, tmp_path):
     row, words = ROWS[name]
     (tmp_path / "images.csv").write_bytes(f"{HEAD}\n{row}\n".encode("latin-1"))

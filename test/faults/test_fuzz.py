@@ -33,7 +33,8 @@ from disam_ros.datasets.depth import decode_depth, encode_depth
 from disam_ros.datasets.records import IMAGE_COLUMNS, RecordTable, read_records
 from disam_ros.datasets.sensor_tables import ODOM_COLUMNS, read_odometry
 from disam_ros.datasets.sources import open_images
-from disam_ros.errors import DisamError
+from disam_ros.errors import DatasetError, DisamError
+from disam_ros.files.held import HeldFile
 from disam_ros.geometry import Transform
 from disam_ros.image import decode, encode_jpeg
 from disam_ros.localization.calibration import DEFAULT, load_calibration, save_calibration
@@ -88,6 +89,10 @@ def replaced(draw: Callable[..., Any], tree: Any) -> Any:
         at = draw(st.integers(0, len(tree) - 1))
         return [*tree[:at], replaced(draw, tree[at]), *tree[at + 1 :]]
     return draw(values)
+
+
+def table(path: Path) -> RecordTable:
+    return RecordTable(HeldFile(path, DatasetError))
 
 
 def read_or_refuse(read: Callable[[], object]) -> None:
@@ -185,7 +190,7 @@ def test_a_header_with_any_value_in_any_place_is_read_or_refused(name, sound, da
 ARRAYS = [f"map/{name}.npy" for name in ("poses", "cameras", "coarse", "fine", "mean", "steps")]
 FILES = {
     "dataset/images.csv": lambda root: read_all(Dataset(root / "dataset")),
-    "map/images.csv": lambda root: list(RecordTable(root / "map/images.csv")),
+    "map/images.csv": lambda root: list(table(root / "map/images.csv")),
     "model/coarse.safetensors": lambda root: load_model(root / "model"),
     **dict.fromkeys(HEADERS, lambda root: [read(root) for read in HEADERS.values()]),
     **dict.fromkeys(ARRAYS, lambda root: PlaceMap(root / "map", verify=False)),
@@ -244,7 +249,7 @@ def test_tables_of_any_cells_are_read_or_refused(columns, tmp_path, data):
         read_or_refuse(lambda: read_odometry(tmp_path))
     else:
         read_or_refuse(lambda: read_records(tmp_path / name))
-        read_or_refuse(lambda: list(RecordTable(tmp_path / name)))
+        read_or_refuse(lambda: list(table(tmp_path / name)))
 
 
 @pytest.fixture(scope="module", params=["mcap", "sqlite3"])

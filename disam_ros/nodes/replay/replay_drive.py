@@ -23,6 +23,7 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.extrinsics import mapped_extrinsics
 from disam_ros.nodes.localizer import answer_status
 from disam_ros.nodes.localizer.answer_status import FAILED, PUBLISHED
+from disam_ros.nodes.process import undisturbed
 from disam_ros.nodes.replay.answer_bag import write_answer_bag
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
 from disam_ros.nodes.replay.node_run import NodeRun, replay_to_node
@@ -79,13 +80,14 @@ def replay_drive(
         def answers(images: ImageSource) -> Iterator[QueryResult]:
             return _answers(place_map, run, images, base_from_camera)
 
-        drive = collect(place_map, source, name, answers)
-        if writer is not None:
-            rows = place_map.rows_of(topics.mapped)
-            poses = [place_map.records[row].map_from_camera for row in rows]
-            route = [pose @ mapped.inverse() for pose in poses]
-            images = (bag, topics) if record_images else None
-            write_answer_bag(writer, run, route, drive.source, images)
+        with undisturbed():
+            drive = collect(place_map, source, name, answers)
+            if writer is not None:
+                rows = place_map.rows_of(topics.mapped)
+                poses = [place_map.records[row].map_from_camera for row in rows]
+                route = [pose @ mapped.inverse() for pose in poses]
+                images = (bag, topics) if record_images else None
+                write_answer_bag(writer, run, route, drive.source, images)
     notes = drive.notes + _notes(run)
     return replace(drive, seconds=run.seconds, run=_figures(run, rate), notes=notes)
 
