@@ -65,7 +65,7 @@ def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
     loaded = {directory: load_model(directory) for directory in models}
     methods: dict[str, dict[str, Recalls]] = {}
     for map_drive, query_drives in QUERIES.items():
-        drives = [_files(data / name) for name in (map_drive, *query_drives)]
+        drives = [files_of(data / name) for name in (map_drive, *query_drives)]
         peers = peer_recalls(*drives)
         peers["chance"] = [chance(len(drives[0]), len(files)) for files in drives[1:]]
         ours = {
@@ -77,7 +77,7 @@ def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
             pairs = (f"{map_drive} → {name}" for name in query_drives)
             methods.setdefault(method, {}).update(zip(pairs, recalls, strict=True))
     return {
-        "images": len(_files(data / "day_left")),
+        "images": len(files_of(data / "day_left")),
         "models": [model.label for model in loaded.values()],
         "methods": methods,
     }
@@ -181,9 +181,8 @@ def domain_of(model: Model, drive: str) -> str:
 
 def aligned_dataset(folder: Path, directory: Path, domain: str) -> Dataset:
     """A folder of images in order → dataset directory with frame i at x = i metres."""
-    files = _files(folder)
-    height, width = image.read(files[0]).shape[:2]
-    camera = Camera(width, height, width, width, width / 2, height / 2, (), BASE_FROM_CAMERA)
+    files = files_of(folder)
+    camera = camera_of(image.read(files[0]).shape)
     with DatasetWriter(directory, DatasetInfo(folder.name, {"front": camera})) as writer:
         for index, file in enumerate(files):
             base = Transform(np.array([index, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]))
@@ -194,7 +193,14 @@ def aligned_dataset(folder: Path, directory: Path, domain: str) -> Dataset:
     return Dataset(directory)
 
 
-def _files(folder: Path) -> list[Path]:
+def camera_of(shape: tuple[int, ...]) -> Camera:
+    """A camera for images of this shape [H, W, 3], with intrinsics that nothing relies on."""
+    height, width = shape[:2]
+    return Camera(width, height, width, width, width / 2, height / 2, (), BASE_FROM_CAMERA)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The images of a drive, in order. Raises DatasetError without any."""
     files = sorted(folder.glob("*.jpg"))
     if not files:
         raise DatasetError(f"no .jpg images in {folder}: name the folder of the three drives")

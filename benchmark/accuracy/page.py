@@ -47,6 +47,7 @@ PAGE = Page(
         "town",
         "gardens_point",
         "nordland",
+        "distractors",
         "sequences",
         "kitti",
         "trust",
