@@ -131,7 +131,8 @@ def test_at_rate_0_the_node_answers_every_image_as_the_localizer_does_offline(
         if ours.outcome == UNREADABLE:
             continue
         assert len(ours.ranking) == 6  # all
-        assert ours.map_from_camera == theirs.map_from_camera
+        gap = distance(ours.map_from_camera, theirs.map_from_camera)
+        assert gap < (1e-3, 0.05)
         assert ours.score == pytest.approx(theirs.score, abs=1e-3)
         assert np.allclose(ours.covariance, publishable_covariance(theirs.covariance))
         assert {"encode", "total", "callback to published"} <= set(ours.timings_ms)

@@ -98,7 +98,7 @@ def test_places_of_the_drive_and_of_the_map_met_again_are_published_with_both_st
         assert np.trace(found.covariance[:3, :3]) < 1.0  # not verified: 7
     for closure in on_map:
         index = (closure.stamp_ns // 10**9 - START_S - first) // seconds
-        assert distance(closure.map_from_keyframe, ring(index))[0] < 1e-6
+        assert distance(closure.map_from_keyframe, ring(index))[0] < 5e-3
         assert closure.keyframe_stamp_ns == (START_S + index % LAP) * 10**9
     for message, closure in zip(messages, closures, strict=True):
         stamp = message.header.stamp
@@ -171,7 +171,7 @@ def test_where_to_start_is_published_once_for_each_relocalization(robot):
     for index, start, result in zip((5, 7), starts, results, strict=True):
         assert result.success and f"map image {index}" in result.message
         assert start.header.frame_id == "town"
-        assert distance(pose_to_transform(start.pose.pose), ring(index))[0] < 1e-6
+        assert distance(pose_to_transform(start.pose.pose), ring(index))[0] < 5e-3
 
 
 def test_the_transform_between_map_and_odometry_closes_the_chain_to_the_vehicle():
