@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TextIO, overload
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -84,7 +85,8 @@ class RecordTable(Sequence[ImageRecord]):
         parts = range(0, len(self._bytes), TABLE_CHUNK)
         ends = [np.flatnonzero(self._bytes[p : p + TABLE_CHUNK] == ord("\n")) + p for p in parts]
         self._ends = np.concatenate(ends)  # the first is the header's
-        self._record = lru_cache(KEPT)(self._parse)
+        parse = WeakMethod(self._parse)  # a table that nobody holds is freed at once
+        self._record = lru_cache(KEPT)(lambda row: parse()(row))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
