@@ -11,7 +11,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.geometry import Transform
+from disam_ros.errors import DisamError, GeometryError
+from disam_ros.files.reading import check_entries
+from disam_ros.geometry import Transform, distance
+
+MOUNT_M, MOUNT_DEG = 2.0, 15.0  # by which mounts of vehicles of one kind may differ
+DISTORTIONS = (0, 4, 5, 8, 12, 14)  # numbers of OpenCV's distortion models
+KINDS = {
+    **dict.fromkeys(("width", "height"), int),
+    **dict.fromkeys(("fx", "fy", "cx", "cy"), float),
+    "distortion": list[float] | None,
+    "base_from_camera": tuple[(float,) * 7],  # type: ignore[misc]
+}  # of the entries of a camera in JSON
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,27 @@ class Camera:
     def calibrated(self) -> bool:
         """Whether the intrinsics are known."""
         return self.fx > 0 and self.fy > 0
+
+    def check(self) -> None:
+        """Raise GeometryError unless these are the intrinsics of a lens."""
+        sizes = ", ".join(map(str, DISTORTIONS))
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
+        if not np.isfinite(numbers).all():
+            fault = f"expected finite intrinsics, got {numbers}"
+        elif min(self.width, self.height) < 1:
+            fault = f"expected the size of the image, got {self.width}x{self.height}"
+        elif min(self.fx, self.fy) <= 0:
+            fault = f"expected focal lengths above 0, got {self.fx:g} and {self.fy:g}"
+        elif not (0 < self.cx < self.width and 0 < self.cy < self.height):
+            fault = (
+                f"the principal point ({self.cx:g}, {self.cy:g}) lies outside of an image of "
+                f"{self.width}x{self.height} pixels"
+            )
+        elif len(self.distortion) not in DISTORTIONS:
+            fault = f"expected {sizes} distortion coefficients, got {len(self.distortion)}"
+        else:
+            return
+        raise GeometryError(f"{fault}; calibrate the camera")
 
     def resized(self, width: int, height: int) -> Camera:
         """The camera with intrinsics scaled to another image size [px]."""
@@ -66,14 +98,42 @@ class Camera:
         return values
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Camera:
+    def from_json(
+        cls, values: Any, where: str = "camera", error: type[DisamError] = GeometryError
+    ) -> Camera:
+        """Inverse of `to_json`. Raises `error`, naming `where` and the key."""
+        values = check_entries(values, KINDS, where, error, closed=True)
+        distortion = tuple(values["distortion"] or ())
+        if len(distortion) not in DISTORTIONS:
+            raise error(
+                f"{where}: 'distortion' expects {', '.join(map(str, DISTORTIONS))} numbers; got "
+                f"{len(distortion)}"
+            )
         pose = np.asarray(values["base_from_camera"], dtype=np.float64)
-        rest = {k: v for k, v in values.items() if k not in ("base_from_camera", "distortion")}
-        return cls(
-            **rest,
-            distortion=tuple(values.get("distortion", ())),
-            base_from_camera=Transform(pose[:3], pose[3:]),
-        )
+        try:
+            transform = Transform(pose[:3], pose[3:])
+        except GeometryError as fault:
+            raise error(f"{where}: 'base_from_camera': {fault}") from fault
+        return cls(**values | {"distortion": distortion, "base_from_camera": transform})
+
+
+def cameras_from_json(values: Any, where: str, error: type[DisamError]) -> dict[str, Camera]:
+    """Cameras by name. Raises `error`, naming `where`, the camera and the key."""
+    return {
+        name: Camera.from_json(camera, f"{where}: camera '{name}'", error)
+        for name, camera in values.items()
+    }
+
+
+def mount_difference(camera: str, here: Transform, mapped: Transform) -> str:
+    """In words, how base_from_camera differs from the map's; empty where it hardly does."""
+    metres, degrees = distance(here, mapped)
+    if metres <= MOUNT_M and degrees <= MOUNT_DEG:
+        return ""
+    return (
+        f"camera '{camera}' sits {metres:.1f} m and {degrees:.0f}° from where the map's camera sat "
+        "on its vehicle: if it is the same vehicle, correct its extrinsics, or build the map again"
+    )
 
 
 def mount(cameras: Mapping[str, Camera], name: str) -> Transform:

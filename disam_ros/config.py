@@ -8,13 +8,28 @@ is itself a dataclass becomes a dotted prefix.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from disam_ros.settings import setting
 
 BACKENDS = ("auto", "torch", "onnx")  # runtimes of the encoders (models/backend.py)
 
 LOCAL_FEATURES = ("auto", "sift", "orb", "xfeat", "aliked")  # for geometric verification
+
+
+def _unset(help: str, limit: float) -> Any:
+    """A number within ± limit, unset by default."""
+    return setting(float("nan"), help, minimum=-limit, maximum=limit)
+
+
+def _seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 3600.0) -> Any:
+    """A duration [s]."""
+    return setting(default, help, minimum=minimum, maximum=maximum)
+
+
+def _mount(help: str) -> Any:
+    """Extrinsics x y z [m] roll pitch yaw [rad]."""
+    return setting([0.0] * 6, help, minimum=-1000.0, maximum=1000.0)
 
 
 @dataclass
@@ -51,7 +66,10 @@ class MapBuilderConfig:
     )
     batch_size: int = setting(8, "images encoded at once", minimum=1, maximum=1024)
     checkpoint_every: int = setting(
-        64, "images between two checkpoints that an interrupted build resumes from", minimum=1
+        64,
+        "images between two checkpoints that an interrupted build resumes from",
+        minimum=1,
+        maximum=100_000,
     )
     domain: str = setting(
         "", "domain of all images; empty: as named by the dataset, else chosen by clock and sun"
@@ -73,17 +91,11 @@ class DomainConfig:
 
     override: str = setting("", "use this domain always; empty: choose by sun, season and weather")
     weather: str = setting("", "weather word, such as 'snow' or 'light rain'; empty: unknown")
-    latitude: float = setting(
-        float("nan"),
-        "latitude of the vehicle [deg]; nan: from the topic fix, else the map's",
-        minimum=-90.0,
-        maximum=90.0,
+    latitude: float = _unset(
+        "latitude of the vehicle [deg]; nan: from the topic fix, else the map's", 90.0
     )
-    longitude: float = setting(
-        float("nan"),
-        "longitude of the vehicle [deg]; nan: from the topic fix, else the map's",
-        minimum=-180.0,
-        maximum=180.0,
+    longitude: float = _unset(
+        "longitude of the vehicle [deg]; nan: from the topic fix, else the map's", 180.0
     )
     from_image: bool = setting(
         False,
@@ -115,26 +127,18 @@ class PriorConfig:
         minimum=1e-9,
         maximum=1.0,
     )
-    max_age: float = setting(
-        1.0,
-        "maximum time between an image and its prior or odometry [s]",
-        minimum=0.0,
-        maximum=3600.0,
+    max_age: float = _seconds(1.0, "maximum time between an image and its prior or odometry [s]")
+    origin_latitude: float = _unset(
+        "latitude of the map frame's origin [deg], for fixes; nan: as stored in the map", 90.0
     )
-    origin_latitude: float = setting(
-        float("nan"),
-        "latitude of the map frame's origin [deg], for fixes; nan: as stored in the map",
-        minimum=-90.0,
-        maximum=90.0,
-    )
-    origin_longitude: float = setting(
-        float("nan"),
-        "longitude of the map frame's origin [deg], for fixes; nan: as stored in the map",
-        minimum=-180.0,
-        maximum=180.0,
+    origin_longitude: float = _unset(
+        "longitude of the map frame's origin [deg], for fixes; nan: as stored in the map", 180.0
     )
     origin_yaw: float = setting(
-        0.0, "angle from east to the map's x axis, counter-clockwise [rad], for fixes"
+        0.0,
+        "angle from east to the map's x axis, counter-clockwise [rad], for fixes",
+        minimum=-6.2832,
+        maximum=6.2832,
     )
 
 
@@ -296,28 +300,19 @@ class LocalizerNodeConfig:
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     base_frame: str = setting("base_link", "vehicle frame whose pose is published")
-    base_from_camera: list[float] = setting(
-        [0.0] * 6,
+    base_from_camera: list[float] = _mount(
         "extrinsics x y z [m] roll pitch yaw [rad] of each camera's OPTICAL frame in the base "
         "frame, camera after camera, where TF has none; all zero: as stored in the map",
     )
     use_tf: bool = setting(True, "take extrinsics from TF where tf2_ros is installed")
-    stale_after: float = setting(
-        2.0,
-        "time without an image after which diagnostics warn [s]",
-        minimum=0.1,
-        maximum=86400.0,
+    stale_after: float = _seconds(
+        2.0, "time without an image after which diagnostics warn [s]", minimum=0.1, maximum=86400.0
     )
     publish_tf: bool = setting(
         False,
         "broadcast TF map → odom with every pose, if no other node does; needs odom and tf2_msgs",
     )
-    tf_tolerance: float = setting(
-        1.0,
-        "time by which that TF is dated ahead of its image [s]",
-        minimum=0.0,
-        maximum=3600.0,
-    )
+    tf_tolerance: float = _seconds(1.0, "time by which that TF is dated ahead of its image [s]")
     localizer: LocalizerConfig = field(default_factory=LocalizerConfig)
     loop_closure: LoopClosureConfig = field(default_factory=LoopClosureConfig)
 
@@ -335,32 +330,26 @@ class MapBuilderNodeConfig:
     camera: str = setting("front", "camera name to store in the map")
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     pose_source: str = setting("pose", "topic of the vehicle's pose", choices=("pose", "odom"))
-    max_pose_gap: float = setting(
-        0.5,
-        "maximum time between two poses that are interpolated [s]",
-        minimum=0.001,
-        maximum=3600.0,
+    max_pose_gap: float = _seconds(
+        0.5, "maximum time between two poses that are interpolated [s]", minimum=0.001
     )
     base_frame: str = setting("base_link", "vehicle frame whose poses are recorded")
-    base_from_camera: list[float] = setting(
-        [0.0] * 6,
+    base_from_camera: list[float] = _mount(
         "extrinsics x y z [m] roll pitch yaw [rad] of the OPTICAL camera frame in the base frame",
     )
     use_tf: bool = setting(
         True, "take extrinsics from TF where tf2_ros is installed and the parameter is all zero"
     )
-    camera_info_timeout: float = setting(
+    identity_extrinsics: bool = setting(
+        False, "the poses are those of the camera's OPTICAL frame itself: no extrinsics are needed"
+    )
+    camera_info_timeout: float = _seconds(
         2.0,
-        "time to wait for camera_info before a map without intrinsics begins [s]",
-        minimum=0.0,
-        maximum=3600.0,
+        "time to wait for camera_info before a map without intrinsics begins, and for TF before "
+        "that is an error [s]",
     )
-    latitude: float = setting(
-        float("nan"), "latitude of the map [deg]; nan: unknown", minimum=-90.0, maximum=90.0
-    )
-    longitude: float = setting(
-        float("nan"), "longitude of the map [deg]; nan: unknown", minimum=-180.0, maximum=180.0
-    )
+    latitude: float = _unset("latitude of the map [deg]; nan: unknown", 90.0)
+    longitude: float = _unset("longitude of the map [deg]; nan: unknown", 180.0)
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     builder: MapBuilderConfig = field(default_factory=MapBuilderConfig)
 
@@ -371,9 +360,12 @@ class ReplayNodeConfig:
 
     bag: str = setting("", "rosbag2 directory, or one .mcap or .db3 file")
     rate: float = setting(
-        1.0, "speed relative to the recording; 0: as fast as it can be read", minimum=0.0
+        1.0,
+        "speed relative to the recording; 0: as fast as it can be read",
+        minimum=0.0,
+        maximum=1e6,
     )
-    start_delay: float = setting(1.0, "longest wait for subscribers at the start [s]", minimum=0.0)
+    start_delay: float = _seconds(1.0, "longest wait for subscribers at the start [s]")
     loop: bool = setting(False, "start again when the bag ends")
     topics: list[str] = setting([""], "topics to play; one empty string: all")
     prefix: str = setting("", "prefix of every topic name")
@@ -388,7 +380,10 @@ class ReplayEvaluationConfig:
     model: str = setting("", "model directory the map was built with")
     camera: str = setting("", "camera of the bag, or its image topic; empty: its only camera")
     rate: float = setting(
-        0.0, "relative speed; 0: each image after the answer to the last one", minimum=0.0
+        0.0,
+        "relative speed; 0: each image after the answer to the last one",
+        minimum=0.0,
+        maximum=1e6,
     )
     output: str = setting("replay_evaluation", "directory for the results")
     record: str = setting("", "bag to write with answers and ground truth; empty: none")

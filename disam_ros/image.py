@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +14,21 @@ import torch
 from numpy.typing import NDArray
 
 from disam_ros.errors import ImageError
+from disam_ros.files.reading import read_bytes
+
+MAX_PIXELS = 50_000_000  # of an image; the memory of more is not asked for
+LARGE = 12_500_000  # pixels above which an image is decoded at reduced scale
+MAX_BYTES = 1 << 29  # of an image file
+MAX_SEGMENTS = 1000  # of a JPEG before its pixels
+MAX_SCANS = 64  # of a progressive JPEG; each costs as much as decoding the image once
+
+_MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 def to_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
@@ -40,32 +58,122 @@ def check_image(image: NDArray[np.uint8]) -> None:
         raise ImageError(f"expected an image with pixels, got {image.shape[1]}x{image.shape[0]}")
 
 
-def decode(data: bytes | NDArray[np.uint8], what: str = "image") -> NDArray[np.uint8]:
-    """Decode JPEG or PNG bytes to uint8 RGB [H, W, 3].
+def decode(
+    data: bytes | memoryview | NDArray[np.uint8],
+    what: str = "image",
+    max_pixels: int = MAX_PIXELS,
+    whole: bool = False,
+) -> NDArray[np.uint8]:
+    """Decode JPEG, PNG or WebP bytes to uint8 RGB [H, W, 3].
 
-    Raises ImageError for other bytes and for a truncated JPEG.
+    An image of more than LARGE pixels is reduced to a half, quarter or eighth of its sides unless
+    `whole`. Raises ImageError, naming `what`, for other bytes, for a truncated JPEG, and before any
+    decoding for more than `max_pixels`.
     """
-    buffer = np.frombuffer(data, dtype=np.uint8)
-    if buffer.size == 0:
-        raise ImageError(f"{what} is empty (0 bytes)")
-    if buffer[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in buffer[-64:].tobytes():
-        raise ImageError(f"{what} is a truncated JPEG ({buffer.size} bytes, no end marker)")
+    data = bytes(data)
+    height, width = size_of(data, what)
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{what} has {width}x{height} pixels, expected at most {max_pixels}: send smaller ones"
+        )
+    if is_jpeg(data):
+        _check_scans(data, what)
+    scale = 1 if whole else next((n for n in (1, 2, 4) if height * width <= n * n * LARGE), 8)
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[scale])
     except cv2.error as error:
         raise ImageError(f"{what} cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError(f"{what} is neither JPEG nor PNG ({buffer.size} bytes)")
+        raise ImageError(f"{what} is damaged: it cannot be decoded ({len(data)} bytes)")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def read(path: Path | str) -> NDArray[np.uint8]:
-    """Read an image file as uint8 RGB [H, W, 3]. Raises ImageError naming the file."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
-    return decode(data, str(path))
+def read(path: Path | str, whole: bool = False) -> NDArray[np.uint8]:
+    """Read an image file as uint8 RGB [H, W, 3]; `whole` as of `decode`.
+
+    Raises ImageError naming the file.
+    """
+    return decode(read_bytes(Path(path), ImageError, MAX_BYTES), str(path), whole=whole)
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Height and width [px] of an image file, from its header. Raises ImageError."""
+    return size_of(read_bytes(Path(path), ImageError, MAX_BYTES), str(path))
+
+
+def size_of(data: bytes, what: str = "image") -> tuple[int, int]:
+    """Height and width [px] that the header of a JPEG, PNG or WebP names.
+
+    Only the headers that OpenCV's decoders accept are read. Raises ImageError for other bytes.
+    """
+    if not data:
+        raise ImageError(f"{what} is empty (0 bytes)")
+    if data[:2] == b"\xff\xd8":
+        height, width = _jpeg_size(data, what)
+    elif data[:8] == b"\x89PNG\r\n\x1a\n":
+        if data[12:16] != b"IHDR" or len(data) < 24:
+            raise ImageError(f"{what} is a damaged PNG: its header is missing")
+        width, height = struct.unpack_from(">II", data, 16)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        height, width = _webp_size(data, what)
+    else:
+        raise ImageError(f"{what} is neither JPEG, PNG nor WebP ({len(data)} bytes)")
+    if not height or not width:
+        raise ImageError(f"expected an image with pixels, {what} has {width}x{height}")
+    return height, width
+
+
+def _jpeg_size(data: bytes, what: str) -> tuple[int, int]:
+    """Height and width of the first frame header (ITU-T T.81, B.2.2)."""
+    for marker, at in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 7 <= len(data):
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            return height, width
+    raise ImageError(f"{what} is a truncated JPEG ({len(data)} bytes, no frame header)")
+
+
+def _check_scans(data: bytes, what: str) -> None:
+    """Raise ImageError unless the first scan of a JPEG is followed by an end marker.
+
+    What follows the end, such as the padding of a buffer, does not matter.
+    """
+    begin = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), len(data))
+    end = data.find(b"\xff\xd9", begin)
+    if end < 0:
+        raise ImageError(f"{what} is a truncated JPEG ({len(data)} bytes, no end marker)")
+    if (scans := data.count(b"\xff\xda", begin - 2, end)) > MAX_SCANS:
+        raise ImageError(f"{what} is a JPEG of {scans} scans, expected at most {MAX_SCANS}")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers up to the first scan, and where the length of each segment stands."""
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None:
+            return
+        marker, at = found[1][0], found.end()
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:  # of no length
+            continue
+        yield marker, at
+        if marker in (0xD9, 0xDA) or at + 2 > len(data):
+            return
+        at += struct.unpack_from(">H", data, at)[0]
+
+
+def _webp_size(data: bytes, what: str) -> tuple[int, int]:
+    """Height and width of the first chunk (RFC 9649): lossy, lossless or extended."""
+    kind, header = data[12:16], data[20:30]
+    if len(header) == 10 and kind == b"VP8 " and header[3:6] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", header, 6)
+        return height & 0x3FFF, width & 0x3FFF
+    if len(header) == 10 and kind == b"VP8L" and header[0] == 0x2F:
+        bits = int.from_bytes(header[1:5], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if len(header) == 10 and kind == b"VP8X":
+        width, height = (int.from_bytes(header[i : i + 3], "little") + 1 for i in (4, 7))
+        return height, width
+    raise ImageError(f"{what} is a damaged WebP: its header is missing")
 
 
 def is_jpeg(data: bytes | memoryview) -> bool:

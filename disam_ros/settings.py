@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import field
 from difflib import get_close_matches
@@ -28,8 +29,12 @@ def setting(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field with a description and the range its value must lie in."""
+    """A dataclass field with a description and the range its value must lie in.
+
+    Numbers must be finite; nan is one only where it is the default.
+    """
     metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    metadata["unset"] = isinstance(default, float) and math.isnan(default)
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -137,6 +142,10 @@ def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:
     if type(value) is not kind:
         raise ConfigError(f"'{name}' expects {kind.__name__}, got {value!r}")
     low, high, choices = (metadata.get(k) for k in ("minimum", "maximum", "choices"))
+    if kind is float and not math.isfinite(value):
+        if math.isnan(value) and metadata["unset"]:
+            return value
+        raise ConfigError(f"'{name}' must be a finite number, got {value!r}")
     if (low is not None and value < low) or (high is not None and value > high):
         raise ConfigError(f"'{name}' must lie in [{low}, {high}], got {value!r}")
     if choices and value not in choices:

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from typing import get_type_hints
+
 import pytest
 
+from disam_ros.cli.parameters import NODES
 from disam_ros.config import LocalizerConfig, LocalizerNodeConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.settings import from_dict, from_yaml
@@ -46,3 +51,26 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path):
     path.write_text("a: [")
     with pytest.raises(ConfigError, match=r"bad\.yaml is not valid YAML"):
         from_yaml(LocalizerConfig, path)
+
+
+def numbers(cls):
+    """Fields of a config dataclass, and of those in it, that are numbers or lists of them."""
+    for item in fields(cls):
+        kind = get_type_hints(cls)[item.name]
+        if is_dataclass(kind):
+            yield from numbers(kind)
+        elif kind in (int, float, list[int], list[float]):
+            yield pytest.param(item, kind, id=f"{cls.__name__}.{item.name}")
+
+
+@pytest.mark.parametrize(("item", "kind"), [p for c in NODES.values() for p in numbers(c)])
+def test_every_number_has_a_range_and_must_be_finite(item, kind):
+    low, high = item.metadata["minimum"], item.metadata["maximum"]
+    assert low is not None and high is not None and low <= high <= 1e9
+    config = make_dataclass("Config", [(item.name, kind, field(metadata=item.metadata))])
+    unset = isinstance(item.default, float) and math.isnan(item.default)
+    values = [1e300, -1e300, math.inf, -math.inf] + ([] if unset else [math.nan])
+    for value in [(2**62)] if kind is int else values:
+        given = [value] if kind in (list[int], list[float]) else value
+        with pytest.raises(ConfigError, match=f"'{item.name}' must"):
+            from_dict(config, {item.name: given})

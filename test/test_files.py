@@ -4,15 +4,9 @@
 import pytest
 
 from disam_ros.errors import MapError, OutputError
-from disam_ros.files import (
-    MANIFEST,
-    MAP,
-    OutputDirectory,
-    atomic_directory,
-    atomic_file,
-    read_json,
-    write_json,
-)
+from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory, atomic_directory
+from disam_ros.files.reading import read_json
+from disam_ros.files.writing import atomic_file, write_json
 
 
 def left_in(directory):
@@ -104,8 +98,8 @@ def test_json_that_was_written_is_read_back(tmp_path):
     ("text", "words"),
     [
         ("{", "file.json is malformed"),
-        ("[]", "file.json is malformed"),
-        ("{}", "file.json is malformed: 'format_version'"),
+        ("[]", "file.json: expected an object with the keys format_version; got"),
+        ("{}", "file.json: 'format_version' expects a whole number; it is missing"),
         ('{"format_version": 2}', "file.json has format version 2, expected 3"),
     ],
 )

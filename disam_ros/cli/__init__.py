@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from disam_ros.errors import DisamError
-from disam_ros.files import FULL, describe_fault
+from disam_ros.files.writing import FULL, describe_fault
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,9 +60,9 @@ def _fault_of_system(error: OSError) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     from disam_ros.cli import bags, data, evaluation, maps, models, parameters
-    from disam_ros.cli.help import HelpFormatter
+    from disam_ros.cli.help import HelpFormatter, Parser
 
-    parser = argparse.ArgumentParser(prog="disam", description=__doc__)
+    parser = Parser(prog="disam", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:

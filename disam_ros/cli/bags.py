@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from disam_ros.cli.arguments import number, of_setting, weather
 from disam_ros.cli.outputs import add_output
-from disam_ros.config import ReplayNodeConfig
+from disam_ros.config import MapBuilderConfig, ReplayNodeConfig
 from disam_ros.errors import ConfigError
-from disam_ros.files import BAG, DATASET
+from disam_ros.files.outputs import BAG, DATASET
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -24,10 +25,16 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="topic of the poses; default: ground truth, else the best one recorded",
     )
     extract.add_argument(
-        "--keyframe-distance", type=float, default=0.0, help="keyframe distance [m]; 0: all images"
+        "--keyframe-distance",
+        type=of_setting(MapBuilderConfig, "keyframe_distance"),
+        default=0.0,
+        help="keyframe distance [m]; 0: all images",
     )
     extract.add_argument(
-        "--keyframe-angle", type=float, default=0.0, help="keyframe angle [°]; 0: ignored"
+        "--keyframe-angle",
+        type=of_setting(MapBuilderConfig, "keyframe_angle"),
+        default=0.0,
+        help="keyframe angle [°]; 0: ignored",
     )
 
     extract.add_argument(
@@ -38,7 +45,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     extract.add_argument(
         "--depth-gap",
-        type=float,
+        type=number(0.0, 3600.0),
         default=0.02,
         help="longest time between an image and its depth [s]",
     )
@@ -50,13 +57,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage format"
     )
     to_bag.add_argument("--domain", default=None, help="drive to write, if there are several")
-    to_bag.add_argument("--weather", default=None, help="word to publish on /weather")
+    to_bag.add_argument("--weather", type=weather, default=None, help="word to publish on /weather")
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
-    replay.add_argument("--rate", type=float, default=1.0, help="speed relative to the recording")
     replay.add_argument(
-        "--start-delay", type=float, default=1.0, help="time for subscribers to connect [s]"
+        "--rate", type=number(0.0, 1e6), default=1.0, help="speed relative to the recording"
+    )
+    replay.add_argument(
+        "--start-delay",
+        type=number(0.0, 3600.0),
+        default=1.0,
+        help="time for subscribers to connect [s]",
     )
     replay.add_argument("--loop", action="store_true", help="repeat endlessly")
     replay.add_argument("--topics", nargs="*", help="topics to play; default: all")

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+from disam_ros.cli.arguments import SEED, SIDE, number, whole
 from disam_ros.cli.help import HelpFormatter
 from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import ConfigError
-from disam_ros.files import BAG, DATASET, FILE, TILES
+from disam_ros.files.outputs import BAG, DATASET, FILE, TILES
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -19,18 +20,20 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     synth = command("synth", synth_command, "render drives of the season town")
     synth.add_argument("--output", required=True, help="directory to write, one folder per drive")
     synth.add_argument("--conditions", nargs="*", help="conditions to render; default: all")
-    synth.add_argument("--seed", type=int, default=1, help="seed of the town")
+    synth.add_argument("--seed", type=whole(0, SEED), default=1, help="seed of the town")
     synth.add_argument(
         "--drive-seed",
-        type=int,
+        type=whole(0, SEED),
         default=1,
         help="seed of lane offset, cars and pedestrians; counts up from condition to condition",
     )
     synth.add_argument(
-        "--spacing", type=float, help="distance between images [m]; default: by speed and rate"
+        "--spacing",
+        type=number(0.01, 1e6),
+        help="distance between images [m]; default: by speed and rate",
     )
-    synth.add_argument("--width", type=int, default=320, help="image width [pixels]")
-    synth.add_argument("--height", type=int, default=240, help="image height [pixels]")
+    synth.add_argument("--width", type=whole(16, SIDE), default=320, help="image width [pixels]")
+    synth.add_argument("--height", type=whole(16, SIDE), default=240, help="image height [pixels]")
     synth.add_argument("--depth", action="store_true", help="also write a depth map per image")
     synth.add_argument("--bag", action="store_true", help="also write a bag of each dataset")
 
@@ -40,7 +43,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="aerial tiles of the town in one condition (default: summer_day) instead of drives",
     )
     synth.add_argument(
-        "--resolution", type=float, default=0.2, help="resolution of --aerial [m/pixel]"
+        "--resolution",
+        type=number(0.01, 100.0),
+        default=0.2,
+        help="resolution of --aerial [m/pixel]",
     )
     add_overwrite(synth, _synth_outputs)
 
@@ -51,15 +57,19 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     aerial.add_argument("--domain", default="aerial", help="domain of the images")
     aerial.add_argument("--camera", default="", help="camera with the poses; default: the only one")
     aerial.add_argument("--pose-domain", default="", help="domain of the poses; default: all")
-    aerial.add_argument("--metres", type=float, default=80.0, help="side of the square in view [m]")
     aerial.add_argument(
-        "--fov", type=float, help="horizontal field of view [°]; default: the camera's columns"
+        "--metres", type=number(0.1, 1e5), default=80.0, help="side of the square in view [m]"
+    )
+    aerial.add_argument(
+        "--fov",
+        type=number(0.1, 360.0),
+        help="horizontal field of view [°]; default: the camera's columns",
     )
     size = "image {} [pixels]; 0: by camera or --fov"
-    aerial.add_argument("--width", type=int, default=0, help=size.format("width"))
-    aerial.add_argument("--height", type=int, default=0, help=size.format("height"))
+    aerial.add_argument("--width", type=whole(0, SIDE), default=0, help=size.format("width"))
+    aerial.add_argument("--height", type=whole(0, SIDE), default=0, help=size.format("height"))
     aerial.add_argument(
-        "--spacing", type=float, help="distance along the track [m]; default: each pose"
+        "--spacing", type=number(0.01, 1e6), help="distance along the track [m]; default: each pose"
     )
 
     convert = command("convert", convert_command, "public dataset → dataset directory")
@@ -76,14 +86,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
             sub.add_argument(f"--{option}", dest=setting, **details)
         sub.set_defaults(settings=tuple(settings), domains=())
 
-    intrinsics = {"type": float, "nargs": "+", "default": [], "metavar": "PIXELS"}
+    intrinsics = {"type": number(-1e6, 1e6), "nargs": "+", "default": [], "metavar": "PIXELS"}
     intrinsics["help"] = "fx fy cx cy [pixels], optionally k1 k2 p1 p2 [k3]"
     domain = {"required": True, "help": "domain of all images"}
     add_format("aligned", "a folder per condition; image i shows place i", intrinsics=intrinsics)
     add_format(
         "cmu-seasons",
         "a slice of CMU-Seasons or Extended CMU-Seasons",
-        slice_number={"type": int, "required": True, "help": "number of the slice, such as 2"},
+        slice_number={
+            "type": whole(0, 10_000),
+            "required": True,
+            "help": "number of the slice, such as 2",
+        },
     )
     add_format(
         "kitti-odometry",
@@ -108,7 +122,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
             "help": "list of images or folder; default: rgb.txt, else the folder rgb",
         },
         intrinsics=intrinsics | {"help": f"{intrinsics['help']}; default: calibration.txt"},
-        max_gap={"type": float, "default": 0.5, "help": "longest gap between two poses [s]"},
+        max_gap={
+            "type": number(0.0, 3600.0),
+            "default": 0.5,
+            "help": "longest gap between two poses [s]",
+        },
     )
 
     submission = command(

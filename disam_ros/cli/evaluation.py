@@ -9,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from disam_ros.cli.arguments import number, weather
 from disam_ros.cli.outputs import Outputs, add_overwrite
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import ConfigError
-from disam_ros.files import BAG, EVALUATION
+from disam_ros.files.outputs import BAG, EVALUATION
 from disam_ros.settings import from_yaml
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument("--domain", default="", help="fixed domain instead of choosing one")
     evaluate.add_argument(
-        "--weather", default="", help="weather word, such as snow, for drives without one"
+        "--weather",
+        type=weather,
+        default="",
+        help="weather word, such as snow, for drives without one",
     )
     evaluate.add_argument(
         "--dataset-domains", action="store_true", help="use the domain names of a dataset"
@@ -58,7 +62,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--device", default="", help="auto, cpu, cuda or cuda:N")
     evaluate.add_argument(
         "--threshold",
-        type=float,
+        type=number(0.0, 1e6),
         nargs=2,
         action="append",
         metavar=("METRES", "DEGREES"),
@@ -66,20 +70,20 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument(
         "--recall-distance",
-        type=float,
+        type=number(0.0, 1e6),
         default=5.0,
         help="distance of a correct place for recall@N [m]",
     )
     evaluate.add_argument(
         "--distances",
-        type=float,
+        type=number(0.0, 1e6),
         nargs="+",
         default=[5.0, 10.0, 15.0],
         help="distances for accuracy [m]",
     )
     evaluate.add_argument(
         "--prior-noise",
-        type=float,
+        type=number(0.0, 1e5),
         nargs="+",
         default=[],
         metavar="SIGMA",
@@ -91,7 +95,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     node.add_argument(
         "--rate",
-        type=float,
+        type=number(0.0, 1e6),
         default=0.0,
         help="speed relative to the recording; 0: each image after the answer to the last one",
     )

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Help texts of the commands: defaults are shown where they say something."""
+"""Help and error texts of the commands."""
 
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, with exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

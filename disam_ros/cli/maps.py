@@ -6,9 +6,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from disam_ros.cli.arguments import of_setting, weather
 from disam_ros.cli.outputs import add_output
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
-from disam_ros.files import FILE, MAP
+from disam_ros.files.outputs import FILE, MAP
 from disam_ros.settings import from_yaml
 
 
@@ -27,10 +28,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     build.add_argument("--domain", default="", help="domain of all images")
     build.add_argument("--pose-topic", default="", help="topic of the poses in the bag")
-    build.add_argument("--keyframe-distance", type=float, help="distance between map images [m]")
+    build.add_argument(
+        "--keyframe-distance",
+        type=of_setting(MapBuilderConfig, "keyframe_distance"),
+        help="distance between map images [m]",
+    )
     build.add_argument(
         "--keypoints",
-        type=int,
+        type=of_setting(MapBuilderConfig, "keypoints"),
         help="local features per map image for geometric verification, such as 512",
     )
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -54,12 +59,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument(
         "--dataset-domains", action="store_true", help="use the domain names of the dataset"
     )
-    localize.add_argument("--weather", default="", help="weather word, such as snow")
+    localize.add_argument("--weather", type=weather, default="", help="weather word, such as snow")
     localize.add_argument(
-        "--candidates", type=int, default=3, help="number of candidates for re-ranking"
+        "--candidates",
+        type=of_setting(LocalizerConfig, "candidates"),
+        default=3,
+        help="number of candidates for re-ranking",
     )
     localize.add_argument(
-        "--score-threshold", type=float, default=-1.0, help="score below which a place is unknown"
+        "--score-threshold",
+        type=of_setting(LocalizerConfig, "score_threshold"),
+        default=-1.0,
+        help="score below which a place is unknown",
     )
     localize.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 

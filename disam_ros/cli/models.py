@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from disam_ros.cli.arguments import LARGEST_SIDE, SEED, number, whole
 from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import OutputError
-from disam_ros.files import EXPORT, FILE, MODEL
+from disam_ros.files.outputs import EXPORT, FILE, MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     create.add_argument(
         "--preset", choices=("full", "lite", "mobile"), default="lite", help="network size"
     )
-    create.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    create.add_argument("--seed", type=whole(0, SEED), default=0, help="seed of the random weights")
 
     imported = command(
         "import-checkpoint",
@@ -36,7 +37,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     imported.add_argument(
         "--image-size",
-        type=int,
+        type=whole(1, LARGEST_SIDE),
         nargs=2,
         default=(256, 256),
         help="height and width of the network input [pixels]",
@@ -66,7 +67,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         ("--std", "by which red, green and blue are divided then"),
     ):
         network.add_argument(
-            option, type=float, nargs=3, required=True, metavar=("R", "G", "B"), help=text
+            option,
+            type=number(0.0, 1e3),
+            nargs=3,
+            required=True,
+            metavar=("R", "G", "B"),
+            help=text,
         )
     network.add_argument(
         "--output-name", default="", help="the output to use, if the file has several"
@@ -113,7 +119,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--accuracy",
         nargs=2,
-        type=float,
+        type=number(0.0, 1e3),
         metavar=("M", "DEG"),
         help="of the drives' poses: no answer is taken for more exact; without: 0.05 m, 0.25°",
     )
@@ -166,8 +172,9 @@ def _image_size(text: str) -> tuple[int, int]:
     """Height and width of "HxW"."""
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text}'")
-    return int(height), int(width)
+        raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text[:40]}'")
+    parse = whole(1, LARGEST_SIDE)
+    return parse(height), parse(width)
 
 
 def export_command(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from disam_ros.files import require_output
+from disam_ros.files.outputs import require_output
 
 Outputs = Mapping[Path, str]  # kinds of output, see files.py
 

@@ -16,21 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, cameras_from_json
 from disam_ros.datasets.depth import decode_depth, encode_depth, same_view
 from disam_ros.datasets.records import ImageRecord, read_records, record_row, records_writer
-from disam_ros.errors import DatasetError, GeometryError, ImageError
-from disam_ros.files import (
-    DATASET,
-    atomic_directory,
-    atomic_file,
-    read_json,
-    require_output,
-    write_json,
-)
+from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files.outputs import DATASET, atomic_directory, require_output
+from disam_ros.files.reading import read_bytes, read_json, reading
+from disam_ros.files.writing import atomic_file, write_json
 from disam_ros.geometry import Transform
+from disam_ros.image import MAX_BYTES
 
 FORMAT_VERSION = 1
+KINDS = {
+    "name": str,
+    "cameras": dict,
+    "map_frame": str | None,
+    "latitude": float | None,
+    "longitude": float | None,
+    "origin": str | None,
+    "depth_unit": float | None,
+}  # of the entries of dataset.json
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,10 @@ class Dataset:
         aspect ratio than the camera's, and where dataset.json has no unit.
         """
         path = _depth_path(self.directory, record)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        with reading(path, DatasetError):
+            if not path.exists():
+                return None
+        data = read_bytes(path, DatasetError, MAX_BYTES)
         if self.info.depth_unit is None:
             raise DatasetError(
                 f"{path} has no unit; set depth_unit, the metres per step, in dataset.json"
@@ -201,15 +204,13 @@ def _check_depth(depth: np.ndarray, info: DatasetInfo, camera: str, path: Path) 
 
 def _read_info(directory: Path) -> DatasetInfo:
     path = directory / "dataset.json"
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
-    values = read_json(path, FORMAT_VERSION, DatasetError)
-    del values["format_version"]
-    try:
-        values["cameras"] = {n: Camera.from_json(c) for n, c in values["cameras"].items()}
-        unit = values.get("depth_unit")
-        if unit is not None and not (isinstance(unit, int | float) and 0 < unit < np.inf):
-            raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
-        return DatasetInfo(**values)
-    except (ValueError, TypeError, KeyError, AttributeError, GeometryError) as error:
-        raise DatasetError(f"{path} is malformed: {error}") from error
+    with reading(path, DatasetError):
+        if not path.exists():
+            raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
+    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True)
+    unit = values["depth_unit"]
+    if unit is not None and unit <= 0:
+        raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
+    cameras = cameras_from_json(values.pop("cameras"), str(path), DatasetError)
+    given = {k: v for k, v in values.items() if v is not None and k != "format_version"}
+    return DatasetInfo(cameras=cameras, **given)

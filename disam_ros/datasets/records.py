@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import TextIO, overload
 from weakref import WeakMethod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import MAX_WHOLE, reading
 from disam_ros.geometry import Transform
 
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
@@ -56,35 +60,29 @@ def record_row(record: ImageRecord) -> dict[str, object]:
 
 def read_records(path: Path) -> list[ImageRecord]:
     """Read images.csv. Raises DatasetError naming the file and line at fault."""
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: not a complete dataset or map directory")
-    with path.open(newline="") as file:
+    with _table(path) as file:
         reader = csv.DictReader(file)
-        missing = set(IMAGE_COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
+        _check_columns(path, reader.fieldnames or ())
         return [_parse_row(row, path, reader.line_num) for row in reader]
 
 
 class RecordTable(Sequence[ImageRecord]):
-    """The rows of an images.csv, parsed on access from the memory-mapped file; some are kept.
+    """The rows of an images.csv held open, parsed on access; some are kept.
 
-    Raises DatasetError for a missing file or columns at once, for a malformed row when it is read.
+    Raises DatasetError for missing columns at once, for a malformed row when it is read; and as the
+    file does.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        if not path.is_file():
-            raise DatasetError(f"{path} not found: not a complete dataset or map directory")
-        with path.open(newline="") as file:
-            self._columns = next(csv.reader(file), [])
-        missing = set(IMAGE_COLUMNS) - set(self._columns)
-        if missing:
-            raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
-        self._bytes = np.memmap(path, np.uint8, "r")
-        parts = range(0, len(self._bytes), TABLE_CHUNK)
-        ends = [np.flatnonzero(self._bytes[p : p + TABLE_CHUNK] == ord("\n")) + p for p in parts]
+    def __init__(self, file: HeldFile) -> None:
+        self._file = file
+        ends: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for start in range(0, file.size, TABLE_CHUNK):
+            part = file.read(start, min(TABLE_CHUNK, file.size - start))
+            ends.append(np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n")) + start)
         self._ends = np.concatenate(ends)  # the first is the header's
+        head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
+        self._columns = next(csv.reader([head.decode(errors="replace")]), [])
+        _check_columns(file.path, self._columns)
         parse = WeakMethod(self._parse)  # a table that nobody holds is freed at once
         self._record = lru_cache(KEPT)(lambda row: parse()(row))
 
@@ -104,17 +102,44 @@ class RecordTable(Sequence[ImageRecord]):
         return self._record(row)
 
     def _parse(self, row: int) -> ImageRecord:
-        line = self._bytes[self._ends[row] + 1 : self._ends[row + 1]].tobytes().decode()
-        cells = dict(zip(self._columns, next(csv.reader([line]), []), strict=False))
-        return _parse_row(cells, self._path, row + 2)
+        first, end = int(self._ends[row]) + 1, int(self._ends[row + 1])
+        line = self._file.read(first, end - first)
+        try:
+            cells = next(csv.reader([line.decode()]), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{self._file.path} line {row + 2} is malformed: {error}") from error
+        return _parse_row(dict(zip(self._columns, cells, strict=False)), self._file.path, row + 2)
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[TextIO]:
+    """An open images.csv. Raises DatasetError where it is missing, unreadable or no text."""
+    with reading(path, DatasetError):
+        if not path.is_file():
+            raise DatasetError(f"{path} not found: not a complete dataset or map directory")
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                yield file
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{path} is malformed: {error}; expected UTF-8 rows") from error
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = set(IMAGE_COLUMNS) - set(columns)
+    if missing:
+        raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
 
 
 def _parse_row(row: dict[str, str], path: Path, line: int) -> ImageRecord:
     try:
+        if any("\0" in row[name] for name in ("camera", "domain", "path")):
+            raise ValueError("a name holds a zero byte")
         pose = None
         if row["tx"] != "":
             values = np.array([float(row[name]) for name in POSE_COLUMNS])
             pose = Transform(values[:3], values[3:])
+        if not 0 <= int(row["stamp_ns"]) < MAX_WHOLE:
+            raise ValueError(f"stamp_ns expects nanoseconds from 0, got {row['stamp_ns']:.40}")
         return ImageRecord(
             id=int(row["id"]),
             stamp_ns=int(row["stamp_ns"]),

@@ -13,8 +13,7 @@ import numpy as np
 
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.datasets.bags.image_messages import decode_image
-from disam_ros.datasets.bags.images import BagImages
+from disam_ros.datasets.bags.images import BagImages, pixels_of
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, ImageRecord
 from disam_ros.datasets.sensor_tables import read_odometry
 from disam_ros.errors import DatasetError
@@ -151,7 +150,7 @@ class _BagSequence:
             )
             yield PosedImage(
                 record,
-                partial(decode_image, found.message),
+                partial(pixels_of, found, self._images.bag),
                 found.weather,
                 found.place,
                 odometry=found.odometry,

@@ -14,7 +14,7 @@ from disam_ros.datasets.records import POSE_COLUMNS, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ConfigError
 from disam_ros.evaluation.prior_trials import Trial, check_noises, trials
-from disam_ros.files import output_file
+from disam_ros.files.outputs import output_file
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.localization.drive import localize_drive

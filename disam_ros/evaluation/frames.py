@@ -6,11 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from scipy.spatial.transform import Rotation
+
 from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN
+
+FEWEST = 10  # answers that may have an error in common
+CONSTANT_M, CONSTANT_DEG = 1.0, 10.0  # common errors that are named
 
 # Verdicts
 RIGHT = "right"  # within the recall distance of the true pose
@@ -51,6 +57,39 @@ def verdict(frame: EvaluatedFrame, criteria: Criteria) -> str:
     if frame.truth is None:
         return ANSWERED
     return RIGHT if frame.error_m <= criteria.recall_distance else WRONG
+
+
+def constant_errors(frames: Sequence[EvaluatedFrame]) -> list[str]:
+    """A rotation and a lever arm that the answers have in common, in sentences; empty: neither.
+
+    They are errors of extrinsics or of the ground truth: those of places scatter.
+    """
+    pairs = [(f.truth, f.given) for f in frames]
+    errors = [a.inverse() @ b for a, b in pairs if a is not None and b is not None]
+    if len(errors) < FEWEST:
+        return []
+    notes = []
+    turns = Rotation.from_quat(np.stack([error.quaternion for error in errors]))
+    spread = (turns.mean().inv() * turns).magnitude()
+    common = turns[spread <= np.median(spread)].mean()  # of the half that agrees best
+    degrees, spread = np.degrees(common.magnitude()), (common.inv() * turns).magnitude()
+    if degrees > CONSTANT_DEG and np.degrees(np.median(spread)) < degrees / 2:
+        axis = common.as_rotvec() / common.magnitude()
+        notes.append(
+            f"the answers are turned by a constant {degrees:.0f}° about the axis "
+            f"({', '.join(f'{v:.2f}' for v in axis)}) of the vehicle: extrinsics of the map, of "
+            "the drive or of the ground truth are wrong"
+        )
+    offsets = np.stack([error.translation for error in errors])
+    arm = np.median(offsets, axis=0)
+    metres = float(np.linalg.norm(arm))
+    if metres > CONSTANT_M and np.median(np.linalg.norm(offsets - arm, axis=1)) < metres / 2:
+        notes.append(
+            f"the answers lie a constant {metres:.1f} m ({arm[0]:.1f} ahead, {arm[1]:.1f} to the "
+            f"left, {arm[2]:.1f} above) from the true poses: a lever arm of camera or ground truth "
+            "is wrong, or the drive took another lane"
+        )
+    return notes
 
 
 def has_truth(frames: Sequence[EvaluatedFrame]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from disam_ros.camera import mount, mount_difference
 from disam_ros.evaluation.baselines import nearest
 from disam_ros.evaluation.confidence import (
     Consistency,
@@ -17,7 +18,7 @@ from disam_ros.evaluation.confidence import (
     precision_recall,
 )
 from disam_ros.evaluation.drive import Drive
-from disam_ros.evaluation.frames import EvaluatedFrame
+from disam_ros.evaluation.frames import EvaluatedFrame, constant_errors
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
 from disam_ros.evaluation.priors import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
@@ -72,7 +73,8 @@ def judge(
     names = Counter(name for drive in drives for name in drive.conditions())
     for drive in drives:
         frames = _evaluated_frames(place_map, drive, criteria)
-        found = [*drive.notes, *_coverage(frames, criteria)]
+        found = [*drive.notes, *_coverage(frames, criteria), *constant_errors(frames)]
+        found += _mounts(place_map, drive)
         notes += [f"{drive.name}: {note}" for note in found]
         for frame in frames:
             name = frame.answer.record.domain or drive.name
@@ -175,6 +177,15 @@ def _nearest(
         for row, pose in zip(rows, nearest([truth[row] for row in rows], poses), strict=True):
             result[row] = pose
     return result
+
+
+def _mounts(place_map: PlaceMap, drive: Drive) -> list[str]:
+    """Notes on cameras that sit elsewhere than the map's; an identity counts as unknown."""
+    given, mapped = drive.source.info.cameras, place_map.header.cameras
+    unknown = Transform.identity()
+    both = [name for name in given if name in mapped and mount(given, name) != unknown]
+    notes = [mount_difference(name, mount(given, name), mount(mapped, name)) for name in both]
+    return [note for note in notes if note]
 
 
 def _coverage(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[str]:

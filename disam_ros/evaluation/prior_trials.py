@@ -10,6 +10,7 @@ import numpy as np
 
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import ConfigError, MapError
+from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.prior import Disc, PositionPrior
 from disam_ros.localization.query import Query
@@ -23,15 +24,15 @@ SEED = 0
 class Trial:
     """One image localized with a simulated prior.
 
-    noise: standard deviation of the prior in x and in y [m]. best: map image of the answer; None
-    where the place is unknown. effect: of the prior (prior.py). local: best map image within
-    LOCAL_RADIUS of the prior's mean; None where there is none.
+    noise: standard deviation of the prior in x and in y [m]. answer: map_from_camera, None where
+    the place is unknown. effect: of the prior (prior.py). local: that of the answer within
+    LOCAL_RADIUS of the prior's mean; None where there is no map image.
     """
 
     noise: float
-    best: ImageRecord | None
+    answer: Transform | None
     effect: str
-    local: ImageRecord | None
+    local: Transform | None
 
 
 def check_noises(noises: Sequence[float]) -> None:
@@ -59,7 +60,7 @@ def _trial(localizer: Localizer, query: Query, place: np.ndarray, noise: float) 
     prior = PositionPrior(place, max(noise, MIN_DEVIATION) ** 2 * np.eye(2))
     answer = localizer.answer(query, prior)
     try:
-        local = localizer.answer(query, Disc(*place, LOCAL_RADIUS)).best.record
+        local = localizer.answer(query, Disc(*place, LOCAL_RADIUS)).map_from_camera
     except MapError:
         local = None
-    return Trial(noise, answer.best.record if answer.known else None, answer.prior, local)
+    return Trial(noise, answer.map_from_camera if answer.known else None, answer.prior, local)

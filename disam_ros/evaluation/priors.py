@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from disam_ros.datasets.records import ImageRecord
 from disam_ros.evaluation.metrics import Criteria, errors
+from disam_ros.geometry import Transform
 from disam_ros.localization.prior import OFF_MAP, OVERRULED
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def prior_figures(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[
     found = [PriorFigures(None, len(posed), recall, median, recall, 0.0, 0.0)]
     for noise in noises:
         made = [next((t for t in f.answer.trials if t.noise == noise), None) for f in posed]
-        best = _errors(posed, [t and t.best for t in made])
+        best = _errors(posed, [t and t.answer for t in made])
         local = _errors(posed, [t and t.local for t in made])
         effects = [t.effect if t else "" for t in made]
         found.append(
@@ -71,11 +71,11 @@ def prior_figures(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[
     return found
 
 
-def _errors(frames: Sequence[EvaluatedFrame], records: Sequence[ImageRecord | None]) -> np.ndarray:
+def _errors(frames: Sequence[EvaluatedFrame], poses: Sequence[Transform | None]) -> np.ndarray:
     """Position errors [N] of the vehicle in metres; infinite where there is no answer."""
     given = [
-        record and frame.drive.map_from_base(frame.answer.record, record.map_from_camera)
-        for frame, record in zip(frames, records, strict=True)
+        pose and frame.drive.map_from_base(frame.answer.record, pose)
+        for frame, pose in zip(frames, poses, strict=True)
     ]
     return errors([frame.truth for frame in frames], given)[0]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
-from disam_ros.files import atomic_file, read_json
+from disam_ros.files.reading import read_json
+from disam_ros.files.writing import atomic_file
 
 FORMAT_VERSION = 1
 FRAME_COLUMNS = (

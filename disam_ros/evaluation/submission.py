@@ -19,7 +19,7 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.evaluation.answers import ANSWER_COLUMNS
-from disam_ros.files import output_file
+from disam_ros.files.outputs import output_file
 from disam_ros.geometry import Transform
 
 # How many of the last parts of an image's original path make up its name

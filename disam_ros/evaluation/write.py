@@ -24,7 +24,7 @@ from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.tables import tables
 from disam_ros.evaluation.trajectories import write_trajectories
-from disam_ros.files import EVALUATION, atomic_directory
+from disam_ros.files.outputs import EVALUATION, atomic_directory
 from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration of scores to likelihood ratios and of covariances to errors, on validation drives.
 
-Scores are normalized per query, since a dark or empty image resembles everything: z is a fine or
-coarse score in standard deviations of the query's scores over the map, of fine scores over a sample
-of it. A logistic regression on drives with ground truth gives the likelihood ratio of both z at the
-query's place against elsewhere.
-The pose errors of correct answers are estimated on the same drives, as a part that does not depend
-on the map and one in proportion to the map's local spacing, so that one calibration serves maps of
-any spacing. Domains that the drives show often enough have values of their own.
+Scores are normalized per query, since a dark or empty image resembles everything: z is a score in
+standard deviations of the query's scores over the map, of fine ones over a sample. Logistic
+regression on drives with ground truth gives the likelihood ratio of both z at the query's place
+against elsewhere. Errors of correct answers have a part that does not depend on the map and one in
+proportion to its local spacing. Domains that the drives show often have values of their own.
 
 Stored as `<model directory>/calibration.json`, which does not belong to the model's identity. A
 model without one uses DEFAULT.
@@ -29,12 +27,14 @@ from scipy.special import expit
 
 from disam_ros.errors import ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
-from disam_ros.files import output_file
+from disam_ros.files.outputs import output_file
+from disam_ros.files.reading import build, check_entries, parse_json, read_bytes, reading
 
 logger = logging.getLogger(__name__)
 
 FILE = "calibration.json"
 FORMAT_VERSION = 2
+KINDS = {"format_version": int, "domains": dict | None, "keypoints": dict | None}
 OF_COARSE = 1  # format without errors by spacing and domains, whose ratio is that of coarse scores
 SAMPLE = 48  # map images that a query's scores are normalized by
 MIN_STD = 0.005  # of their scores
@@ -354,10 +354,12 @@ def _fit(errors: _Errors, spacing: NDArray[np.float64], least: float) -> NDArray
 def load_calibration(model_dir: Path | str | None) -> Calibration:
     """A model's calibration, DEFAULT where it has none. Raises ModelError for a malformed file."""
     path = Path(model_dir or "") / FILE
-    if model_dir is None or not path.is_file():
-        return DEFAULT
+    with reading(path, ModelError):
+        if model_dir is None or not path.exists():
+            return DEFAULT
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(read_bytes(path, ModelError), "it", ModelError)
+        values = check_entries(values, KINDS, "it", ModelError)
         version = values.pop("format_version")
         if version == OF_COARSE:
             logger.warning(
@@ -367,32 +369,30 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
             )
             values |= {name: getattr(DEFAULT, name) for name in RATIO}
         elif version != FORMAT_VERSION:
-            raise ValueError(f"format version {version}, expected {FORMAT_VERSION}")
-        domains = {name: _read(own) for name, own in values.pop("domains", {}).items()}
-        kinds = values.pop("keypoints", {})
-        keypoints = {name: PoseErrors(**errors) for name, errors in kinds.items()}
-        return replace(_read(values), domains=domains, keypoints=keypoints)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(f"format version {version}, expected {FORMAT_VERSION}")
+        domains = {name: _read(own, name) for name, own in (values.pop("domains") or {}).items()}
+        keypoints = {
+            name: build(PoseErrors, errors, f"keypoints of '{name}'", ModelError)
+            for name, errors in (values.pop("keypoints") or {}).items()
+        }
+        return replace(_read(values, "it"), domains=domains, keypoints=keypoints)
+    except (ModelError, ValueError) as error:
         raise ModelError(
             f"{path} is malformed: {error}; remove it or run 'disam calibrate' again"
         ) from error
 
 
-def _read(values: dict[str, Any]) -> Calibration:
-    """One domain's values. Raises TypeError or ValueError."""
-    found = Calibration(**values)
-    numbers = [v for v in values.values() if not isinstance(v, list)] + found.growth
-    if not np.isfinite(np.array(numbers, float)).all() or found.slope <= 0:
-        raise ValueError("a number is not finite or the slope not positive")
-    if len(found.growth) != 4:
-        raise ValueError(f"expected 4 numbers of growth, got {len(found.growth)}")
+def _read(values: Any, where: str) -> Calibration:
+    """One domain's values. Raises ModelError."""
+    found = build(Calibration, values, where, ModelError)
+    if found.slope <= 0 or len(found.growth) != 4:
+        raise ModelError(f"{where}: 'slope' expects more than 0, 'growth' 4 numbers; got {found}")
     return found
 
 
 def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
     """Write calibration.json, an old one is kept beside it; returns its path."""
-    path = Path(model_dir) / FILE
-    values = asdict(calibration)
+    path, values = Path(model_dir) / FILE, asdict(calibration)
     for own in values["domains"].values():
         del own["domains"], own["keypoints"]
     with output_file(path, overwrite=True) as file:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -17,7 +18,7 @@ from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import Stopwatch, select_device
-from disam_ros.domains.domain import DomainChoice, DomainChooser
+from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
 from disam_ros.image import to_tensor
@@ -58,11 +59,27 @@ class Localizer:
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
         self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
+        self._check_shapes(place_map)
         self._mean = torch.from_numpy(place_map.mean).to(self.device)[:, None, None]
         self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
         self._search = CandidateSearch(place_map, self.device)
         self._reranker = Reranker(place_map, self._shape, self.device)
         self.check(config)
+
+    def _check_shapes(self, place_map: PlaceMap) -> None:
+        """Raise MapError unless the map's arrays are as long as its header says."""
+        shapes = descriptor_shapes(self.model.network, place_map.header.descriptor)
+        widths = {
+            "coarse": place_map.projection.directions.shape[1],
+            "fine": place_map.fine.shape[1],
+        }
+        for stage, shape in shapes.items():
+            if math.prod(shape) != widths[stage]:
+                raise MapError(
+                    f"{place_map.directory / 'map.json'}: 'descriptor' has a {stage}_grid of "
+                    f"{math.prod(shape)} numbers, the map {widths[stage]}; restore the "
+                    f"header or build the map again"
+                )
 
     @classmethod
     def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:
@@ -257,6 +274,7 @@ class Localizer:
     def check(self, config: LocalizerConfig) -> None:
         """Raises DomainError or ConfigError for settings that the model does not support."""
         domain, model = config.domain, self.model
+        parse_weather(domain.weather)
         if domain.override and not self._domains.find(domain.override):
             raise DomainError(
                 f"domain '{domain.override}' is not in model '{model.name}', which has "

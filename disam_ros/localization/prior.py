@@ -11,6 +11,7 @@ those near the prior by T·log(1/ε) overrules the prior.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from disam_ros.geometry import Transform
 
 GATE = 3.0  # Mahalanobis distance up to which a place agrees with a prior (98.9 % in 2-D)
 FARTHEST = 100e3  # largest distance of a fix from the map's origin [m]
+FARTHEST_MEAN = 1e9  # largest coordinate of a prior [m]
+VARIANCES = (1e-12, 1e18)  # smallest and largest of a prior in any direction [m²]
 ASYMMETRY = 1e-6  # of a covariance, relative to its largest element, that counts as rounding
 
 # Effects of a prior on an answer.
@@ -43,7 +46,8 @@ class PositionPrior:
     """A position on the map with covariance.
 
     mean: [2] or [3] in the map's frame [m]; the height is not used. covariance: of x and y [2, 2],
-    [m²]. Raises PriorError unless all is finite and the covariance symmetric, positive definite.
+    [m²]. Raises PriorError unless all is finite, the covariance symmetric and its eigenvalues in
+    the range of VARIANCES.
     """
 
     mean: NDArray[np.float64]
@@ -54,6 +58,10 @@ class PositionPrior:
         covariance = np.asarray(self.covariance, dtype=np.float64)
         if mean.shape not in ((2,), (3,)) or not np.isfinite(mean).all():
             raise PriorError(f"a prior's position expects x y [z] in metres, got {mean.tolist()}")
+        if np.abs(mean[:2]).max() > FARTHEST_MEAN:
+            raise PriorError(
+                f"a prior's position expects metres up to ±{FARTHEST_MEAN:g}, got {mean.tolist()}"
+            )
         _check(covariance)
         object.__setattr__(self, "mean", mean[:2])
         object.__setattr__(self, "covariance", (covariance + covariance.T) / 2)
@@ -89,8 +97,11 @@ class PositionPrior:
         return logs
 
     def widened(self, metres: float) -> PositionPrior:
-        """The prior with an additional independent error in x and y: 1 σ [m]."""
-        return PositionPrior(self.mean, self.covariance + metres**2 * np.eye(2))
+        """The prior with an additional independent error in x and y: 1 σ [m]; up to VARIANCES."""
+        added = min(metres, VARIANCES[1] ** 0.5) ** 2
+        covariance = self.covariance + added * np.eye(2)
+        largest = float(np.linalg.eigvalsh(covariance)[-1])
+        return PositionPrior(self.mean, covariance * min(1.0, 0.99 * VARIANCES[1] / largest))
 
 
 def gnss_prior(
@@ -143,10 +154,15 @@ def _check(covariance: NDArray[np.float64]) -> None:
         fault = "finite values"
     elif abs(covariance[0, 1] - covariance[1, 0]) > ASYMMETRY * np.abs(covariance).max():
         fault = "symmetry"
-    elif np.linalg.eigvalsh(covariance)[0] <= 0:
-        fault = "positive variances, and correlations below 1"
+    elif np.abs(covariance).max() > VARIANCES[1] or not _in_range(np.linalg.eigvalsh(covariance)):
+        fault = "positive variances of {:g} to {:g}, and correlations below 1".format(*VARIANCES)
     if fault:
         raise PriorError(
             f"the covariance of a position (m²) expects {fault}, got {covariance.tolist()}; check "
             "what its source fills in"
         )
+
+
+def _in_range(variances: NDArray[np.floating[Any]]) -> bool:
+    """Whether all lie within VARIANCES."""
+    return bool((variances >= VARIANCES[0]).all() and (variances <= VARIANCES[1]).all())

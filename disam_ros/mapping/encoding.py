@@ -18,6 +18,7 @@ from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import ImageError
 from disam_ros.mapping.keypoints import KeypointMaker
 from disam_ros.models.descriptor import describe
+from disam_ros.models.feature_check import is_of_one_colour
 from disam_ros.models.model import Model
 
 # By image: coarse and fine descriptor float32 [D] and optionally a row of keypoints uint8 [B], or
@@ -81,6 +82,8 @@ def read_images(
             tensor = image.to_tensor(pixels, size)
         except ImageError as error:
             return str(error)
+        if is_of_one_colour(tensor):
+            return f"{item.record.source}: the image is of one colour"
         return tensor, (keypoints.row(item, pixels),) if keypoints else ()
 
     return [read(item) for item in items]

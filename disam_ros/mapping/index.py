@@ -5,7 +5,7 @@ A query is one or several descriptors, such as of a view and of views shifted si
 a map image is its largest inner product with one of them. Small maps are searched exhaustively.
 Others are searched by the leading coordinates, and a shortlist is re-ranked by all coordinates.
 Above FLAT images the leading coordinates are in an inverted file (faiss IndexIVF), of which the
-cells nearest to the query are searched: a file of the map, memory-mapped like the codes. With a
+cells nearest to the query are searched: a file of the map, read into memory like the codes. With a
 position, only the images within a radius are searched.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from disam_ros.errors import MapError
-from disam_ros.files import atomic_file
+from disam_ros.files.writing import atomic_file
 from disam_ros.mapping.compression import LEVELS, Projection
 
 logger = logging.getLogger(__name__)
@@ -76,16 +76,13 @@ class FlatIndex:
 
 
 class CellIndex:
-    """Search of codes [N, d] by an inverted file, memory-mapped, with re-ranking."""
+    """Search of codes [N, d] by an inverted file with re-ranking."""
 
     def __init__(self, path: Path, codes: Codes, projection: Projection) -> None:
         """Raises ValueError where the file is not an index of these codes."""
         try:
-            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+            self._index = faiss.read_index(str(path))
             self._cells = faiss.extract_index_ivf(self._index)
-            # starting faiss's 32 prefetch threads takes longer than the search
-            lists = faiss.downcast_InvertedLists(self._cells.invlists)  # type: ignore[arg-type]
-            lists.prefetch_nthread = 0  # type: ignore[attr-defined]
         except RuntimeError as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
         expected = (len(codes), min(LEADING, projection.size))

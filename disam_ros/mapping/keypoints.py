@@ -35,6 +35,7 @@ from disam_ros.mapping.spacing import MAX_STEP
 logger = logging.getLogger(__name__)
 
 FILE = "keypoints.npy"
+MOST = 4096  # keypoints of an image
 BASELINES = (1.0, 2.0, 4.0)  # metres to the map images, before and after, used to triangulate
 # SHA-256 of XFeat's ONNX file of 640 × 640 pixels: of the same weights in another format.
 XFEAT_ONNX = "55a50801d21564c3cf5e3afe1d360dbbe8390ab3ca2c167f08d4d476504ac473"
@@ -55,9 +56,9 @@ class KeypointHeader:
 
     def __post_init__(self) -> None:
         sound = self.repetition is None or self.repetition >= 0
-        if self.features not in DESCRIPTOR_BYTES or self.count < 1 or not sound:
+        if self.features not in DESCRIPTOR_BYTES or not 1 <= self.count <= MOST or not sound:
             known = ", ".join(DESCRIPTOR_BYTES)
-            raise MapError(f"expected keypoints of {known}, one or more, got {self}")
+            raise MapError(f"expected keypoints of {known}, 1 to {MOST} an image, got {self}")
 
     @property
     def row_type(self) -> np.dtype[np.void]:

@@ -18,7 +18,7 @@ A map is written to `<name>.part` and renamed when complete: a map of its final 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, cameras_from_json
 from disam_ros.config import DescriptorConfig
-from disam_ros.datasets.records import ImageRecord, RecordTable
+from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.files import file_sha256, part_of, read_json
+from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import build, read_json, reading
+from disam_ros.files.writing import part_of
 from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
+from disam_ros.mapping.rows import Rows
 from disam_ros.settings import from_dict
 
 FORMAT_VERSION = 3  # 2: without mean.npy, for a search without shifts
@@ -41,6 +44,27 @@ PROJECTION = ("directions.npy", "steps.npy")
 WHOLE = (*PROJECTION, "mean.npy")  # arrays without a row per image
 ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
 DATA_FILES = ("images.csv", *ARRAYS)
+ARRAY_KINDS = {
+    "poses.npy": ("float64", 2),
+    "cameras.npy": ("int16", 1),
+    "coarse.npy": ("int8", 2),
+    "directions.npy": ("float16", 2),
+    "steps.npy": ("float32", 1),
+    "mean.npy": ("float32", 1),
+    "fine.npy": ("int8", 2),
+    FILE: ("uint8", 2),
+}  # type of the values and number of axes
+KINDS = {
+    **dict.fromkeys(("model_identity", "model_name", "map_frame"), str),
+    "cameras": dict,
+    "descriptor": dict,
+    "latitude": float | None,
+    "longitude": float | None,
+    "keypoints": dict | None,
+    "images": int,
+    "sha256": dict[str, str],
+    "camera_names": list[str],
+}  # of the entries of map.json
 CHECKED = 2**28  # size [bytes] up to which the checksum of a file is verified at opening
 
 
@@ -70,23 +94,29 @@ class MapHeader:
         return {"format_version": FORMAT_VERSION, **values}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> MapHeader:
-        rest = {k: values[k] for k in ("model_identity", "model_name", "map_frame")}
-        return cls(
-            **rest,
-            cameras={n: Camera.from_json(c) for n, c in values["cameras"].items()},
-            descriptor=from_dict(DescriptorConfig, values["descriptor"]),
-            latitude=values["latitude"],
-            longitude=values["longitude"],
-            keypoints=KeypointHeader(**values["keypoints"]) if "keypoints" in values else None,
-        )
+    def from_json(cls, values: Mapping[str, Any], where: str) -> MapHeader:
+        """From the entries of map.json, of KINDS. Raises MapError, naming `where` and the key."""
+        names = ("model_identity", "model_name", "map_frame", "latitude", "longitude")
+        keypoints = values["keypoints"]
+        try:
+            return cls(
+                **{name: values[name] for name in names},
+                cameras=cameras_from_json(values["cameras"], where, MapError),
+                descriptor=from_dict(DescriptorConfig, values["descriptor"]),
+                keypoints=keypoints and build(KeypointHeader, keypoints, "keypoints", MapError),
+            )
+        except DisamError as error:
+            text = str(error)
+            raise MapError(text if text.startswith(where) else f"{where}: {text}") from error
 
 
 class PlaceMap:
-    """A complete map, opened for reading; arrays are memory-mapped, records are parsed on access.
+    """A complete map, opened for reading.
 
-    records: rows of images.csv. poses, coarse, fine: the arrays. projection: of coarse descriptors.
-    mean: of the fine descriptors per channel, float32 [C].
+    records: rows of images.csv, parsed on access. poses, coarse: the arrays, in memory. fine: read
+    on access from a file held open (rows.py), as are records and keypoints: accesses raise MapError
+    where the file was changed. projection: of coarse descriptors. mean: of the fine descriptors per
+    channel, float32 [C].
     verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
     Sizes are always compared. Raises MapError when the directory is missing, half-written, damaged
     or of another version.
@@ -95,25 +125,24 @@ class PlaceMap:
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
         self.directory = Path(directory)
         values = _read_header(self.directory)
-        try:
-            self.header = MapHeader.from_json(values)
-            count, checksums = values["images"], values["sha256"]
-            self._camera_names: list[str] = values["camera_names"]
-        except (KeyError, TypeError, ValueError, AttributeError, DisamError) as error:
-            raise MapError(f"{self.directory / 'map.json'} is malformed: {error}") from error
-        for name in self.header.data_files:
-            self._check_file(name, checksums.get(name), verify)
-        self.records: Sequence[ImageRecord] = RecordTable(self.directory / "images.csv")
-        arrays = {name: self._load_array(name) for name in ARRAYS}
-        self.poses, self.coarse = arrays["poses.npy"], arrays["coarse.npy"]
-        self.fine, self._camera_of = arrays["fine.npy"], arrays["cameras.npy"]
-        self.projection = Projection(np.array(arrays["directions.npy"]), arrays["steps.npy"])
-        self._keypoints = self._load_keypoints()
-        self.mean: NDArray[np.float32] = np.array(arrays["mean.npy"])
-        lengths = {name: len(array) for name, array in arrays.items() if name not in WHOLE}
+        self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
+        count, checksums = values["images"], values["sha256"]
+        self._camera_names: list[str] = values["camera_names"]
+        files = {
+            name: self._open(name, checksums.get(name), verify) for name in self.header.data_files
+        }
+        self.records = RecordTable(files["images.csv"])
+        rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
+        self.poses, self.coarse = rows["poses.npy"][:], rows["coarse.npy"][:]
+        self.fine, self._camera_of = rows["fine.npy"], rows["cameras.npy"][:]
+        self.projection = Projection(rows["directions.npy"][:], rows["steps.npy"][:])
+        self.mean: NDArray[np.float32] = rows["mean.npy"][:]
+        self._keypoints = self._keypoint_rows(rows.get(FILE))
+        self._read_later = [
+            files[name] for name in ("images.csv", "fine.npy", FILE) if name in files
+        ]
+        lengths = {name: len(array) for name, array in rows.items() if name not in WHOLE}
         lengths["images.csv"] = len(self.records)
-        if self._keypoints is not None:
-            lengths[FILE] = len(self._keypoints)
         if set(lengths.values()) != {count}:
             raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
         if not count:
@@ -121,6 +150,11 @@ class PlaceMap:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def check(self) -> None:
+        """Raise MapError if a file that is read on access was changed since the map was opened."""
+        for file in self._read_later:
+            file.check()
 
     def require_model(self, identity: str, name: str) -> None:
         """Raise MapError unless the map was built with the model of this identity."""
@@ -146,13 +180,14 @@ class PlaceMap:
 
     def keypoints(self, row: int) -> Keypoints:
         """Keypoints of a map image. Raises MapError where the map has none."""
-        if self._keypoints is None:
+        if self._keypoints is None or self.header.keypoints is None:
             raise MapError(
                 f"{self.directory} has no keypoints to verify places by; build it again with the "
                 f"setting keypoints, such as 512"
             )
         camera = intrinsics(self.header.cameras, self._camera_names[self._camera_of[row]])
-        return keypoints_of(self._keypoints[row], camera)
+        found = self._keypoints[row].view(self.header.keypoints.row_type)[0]
+        return keypoints_of(found, camera)
 
     def spacing(self) -> float:
         """Median distance [m] between consecutive map images of a camera."""
@@ -162,33 +197,37 @@ class PlaceMap:
             steps += np.linalg.norm(np.diff(track, axis=0), axis=1).tolist()
         return float(np.median(steps[1:])) if len(steps) > 1 else 0.0
 
-    def _check_file(self, name: str, sha256: str | None, verify: bool | None) -> None:
+    def _open(self, name: str, sha256: str | None, verify: bool | None) -> HeldFile:
         path = self.directory / name
         if not path.is_file():
             raise MapError(f"{path} is missing: the map is incomplete; build it again")
+        file = HeldFile(path, MapError)
         if verify is None:
-            verify = path.stat().st_size <= CHECKED
-        if verify and file_sha256(path) != sha256:
+            verify = file.size <= CHECKED
+        if verify and file.sha256() != sha256:
             raise MapError(f"{path} is damaged: its SHA-256 differs from map.json")
+        return file
 
-    def _load_keypoints(self) -> NDArray[np.void] | None:
-        """Rows [N] of KeypointHeader.row_type; None for a map without keypoints."""
-        if self.header.keypoints is None:
+    def _keypoint_rows(self, rows: Rows | None) -> Rows | None:
+        """Rows [N] of the bytes of KeypointHeader.row_type; None for a map without keypoints."""
+        if self.header.keypoints is None or rows is None:
             return None
-        rows, kind = self._load_array(FILE), self.header.keypoints.row_type
-        if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != kind.itemsize:
+        kind = self.header.keypoints.row_type
+        if rows.shape[1] != kind.itemsize:
             raise MapError(
                 f"{self.directory / FILE} is damaged: expected {kind.itemsize} bytes an image, got "
                 f"shape {list(rows.shape)}"
             )
-        return rows.view(kind)[:, 0]
+        return rows
 
-    def _load_array(self, name: str) -> NDArray[Any]:
-        try:
-            array: NDArray[Any] = np.load(self.directory / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError) as error:
-            raise MapError(f"{self.directory / name} is damaged: {error}") from error
-        return array
+
+def _rows(name: str, file: HeldFile) -> Rows:
+    """An array of the map. Raises MapError unless it is of its kind."""
+    rows, (kind, axes) = Rows(file), ARRAY_KINDS[name]
+    if rows.dtype != kind or rows.ndim != axes:
+        found = f"{rows.dtype} {list(rows.shape)}"
+        raise MapError(f"{file.path} is damaged: expected {axes} axes of {kind}, got {found}")
+    return rows
 
 
 def index_file(camera: int) -> str:
@@ -198,14 +237,16 @@ def index_file(camera: int) -> str:
 
 def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "map.json"
-    if not path.is_file():
+    with reading(path, MapError):
+        found = path.exists()
+    if not found:
         part = part_of(directory)
         hint = "build one with 'disam build-map'"
         if part.exists():
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
     try:
-        return read_json(path, FORMAT_VERSION, MapError)
+        return read_json(path, FORMAT_VERSION, MapError, KINDS)
     except MapError as error:
         raise MapError(
             f"{error}; build the map again, into a new directory: disam build-map "

@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
-from disam_ros.files import MAP, OutputDirectory, describe_fault, file_sha256, sync, write_json
+from disam_ros.files.held import HeldFile
+from disam_ros.files.outputs import MAP, OutputDirectory
+from disam_ros.files.writing import describe_fault, file_sha256, sync, write_json
 from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader, index_file
@@ -169,7 +171,7 @@ class MapWriter:
 
     def _tabulate(self) -> list[str]:
         """Write poses.npy and cameras.npy from images.csv. Returns the camera names."""
-        records = RecordTable(self.part / "images.csv")
+        records = RecordTable(HeldFile(self.part / "images.csv", MapError))
         poses = np.zeros((len(records), 7))
         cameras = np.zeros(len(records), np.int16)
         names: dict[str, int] = {}

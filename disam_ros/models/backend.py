@@ -5,7 +5,8 @@ Maps are always built with torch; the features of both agree to the TOLERANCE of
 
 An exported file is `<model directory>/onnx/<domain>.onnx`: input `image` float32 [B, 3, H, W] in
 [−1, 1] as image.to_tensor gives it, outputs `z_coarse` and `z_fine` [B, C, h, w], and the metadata
-`format_version`, `model_identity`, `model_name`, `domain` and `input`.
+`format_version`, `model_identity`, `model_name`, `domain` and `input`. Beside them checksums.json
+lists their SHA-256.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from torch import Tensor
 
 from disam_ros.config import BACKENDS
 from disam_ros.errors import ConfigError, ModelError
+from disam_ros.files.reading import read_json, reading
+from disam_ros.files.writing import file_sha256, write_json
+from disam_ros.models.feature_check import require_features
 from disam_ros.models.imported import ImportedConfig
 from disam_ros.models.model import Model
+from disam_ros.models.model_files import check_file
 from disam_ros.models.runtime import create_session
 
 if TYPE_CHECKING:
@@ -32,6 +37,12 @@ logger = logging.getLogger(__name__)
 
 EXPORT_FORMAT = 1
 EXPORT_FOLDER = "onnx"  # inside a model directory
+CHECKSUMS = "checksums.json"  # of the exported files, beside them
+EXPORT_KINDS = {"sha256": dict[str, str]}  # of its entries
+NO_RUNTIME = (
+    "backend 'onnx' needs the package onnxruntime: pip install onnxruntime, or set backend to "
+    "'torch'"
+)
 INPUT = "image"
 OUTPUTS = ("z_coarse", "z_fine")
 
@@ -71,18 +82,24 @@ class OnnxBackend:
 
     All domains are loaded at once (some 25 ms each), so that a wrong file fails at the start and
     not at dusk. Raises ConfigError without onnxruntime, ModelError for a file that is missing,
-    damaged or of another model.
+    damaged (its SHA-256 differs) or of another model.
     """
 
     name = "onnx"
 
     def __init__(self, model: Model, directory: Path) -> None:
+        if find_spec("onnxruntime") is None:
+            raise ConfigError(NO_RUNTIME)
+        self._directory, checksums = directory, read_checksums(directory)
         self._sessions = {
-            domain: _open_domain(directory, domain, model) for domain in model.domain_names()
+            domain: _open_domain(directory, domain, model, checksums)
+            for domain in model.domain_names()
         }
 
     def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        return run_session(self._sessions[domain], images)
+        coarse, fine = run_session(self._sessions[domain], images)
+        source = str(self._directory / f"{domain}.onnx")
+        return require_features(coarse, images, source), require_features(fine, images, source)
 
 
 def select_backend(
@@ -123,6 +140,25 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
+def write_checksums(directory: Path) -> None:
+    """List the SHA-256 of the exported files."""
+    sha256 = {path.name: file_sha256(path) for path in sorted(directory.glob("*.onnx"))}
+    write_json(directory / CHECKSUMS, {"format_version": EXPORT_FORMAT, "sha256": sha256})
+
+
+def read_checksums(directory: Path) -> dict[str, str]:
+    """SHA-256 of the exported files by name. Raises ModelError."""
+    path = directory / CHECKSUMS
+    with reading(path, ModelError):
+        if not path.exists():
+            raise ModelError(
+                f"{path} not found: the encoders were never exported, or by an earlier version; "
+                f"remove {directory} and run 'disam export --model {directory.parent}'"
+            )
+    sha256: dict[str, str] = read_json(path, EXPORT_FORMAT, ModelError, EXPORT_KINDS)["sha256"]
+    return sha256
+
+
 def open_session(path: Path) -> InferenceSession:
     """Load an exported file. Raises ConfigError without onnxruntime, ModelError."""
     if find_spec("onnxruntime") is not None and not path.is_file():
@@ -130,10 +166,7 @@ def open_session(path: Path) -> InferenceSession:
     try:
         return create_session(path, torch.device("cpu"))
     except ImportError as error:
-        raise ConfigError(
-            "backend 'onnx' needs the package onnxruntime: pip install onnxruntime, or set "
-            "backend to 'torch'"
-        ) from error
+        raise ConfigError(NO_RUNTIME) from error
     except Exception as error:  # onnxruntime's errors have no root of their own
         raise ModelError(
             f"{path} cannot be read: {error}; remove it and run 'disam export' again"
@@ -151,7 +184,8 @@ def _ready(directory: Path | None, model: Model) -> bool:
     if directory is None or not directory.is_dir():
         return False
     names = model.domain_names()
-    missing = [name for name in names if not (directory / f"{name}.onnx").is_file()]
+    files = [CHECKSUMS, *(f"{name}.onnx" for name in names)]
+    missing = [name.removesuffix(".onnx") for name in files if not (directory / name).is_file()]
     if missing:
         logger.warning("%s lacks %s: torch runs the encoders", directory, ", ".join(missing))
         return False
@@ -161,8 +195,12 @@ def _ready(directory: Path | None, model: Model) -> bool:
     return True
 
 
-def _open_domain(directory: Path, domain: str, model: Model) -> InferenceSession:
+def _open_domain(
+    directory: Path, domain: str, model: Model, checksums: dict[str, str]
+) -> InferenceSession:
     path = directory / f"{domain}.onnx"
+    if path.is_file():
+        check_file(path, checksums.get(path.name, ""), f"{CHECKSUMS}; run 'disam export' again")
     session = open_session(path)
     found = session.get_modelmeta().custom_metadata_map
     expected = {

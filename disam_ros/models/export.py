@@ -18,8 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from disam_ros.errors import ConfigError, DomainError, ModelError
-from disam_ros.files import EXPORT, atomic_directory
-from disam_ros.models.backend import EXPORT_FORMAT, INPUT, OUTPUTS, open_session, run_session
+from disam_ros.files.outputs import EXPORT, atomic_directory
+from disam_ros.models.backend import (
+    EXPORT_FORMAT,
+    INPUT,
+    OUTPUTS,
+    open_session,
+    run_session,
+    write_checksums,
+)
 from disam_ros.models.imported import ImportedConfig
 from disam_ros.models.model import Model
 
@@ -48,7 +55,7 @@ class EncoderPair(nn.Module):
 def export_onnx(
     model: Model, directory: Path | str, domains: Sequence[str] = (), overwrite: bool = False
 ) -> dict[str, float]:
-    """Write `<directory>/<domain>.onnx`, for all domains or some, on the CPU.
+    """Write `<directory>/<domain>.onnx`, for all domains or some, on the CPU, and their checksums.
 
     Each file is run by ONNX Runtime and compared with torch. Returns the largest relative error by
     domain. The directory appears when all files are verified, or not at all. Raises ConfigError for
@@ -72,7 +79,9 @@ def export_onnx(
         )
     names = domains or model.domain_names()
     with atomic_directory(directory, EXPORT, overwrite) as part:
-        return {name: _export_domain(model, name, part / f"{name}.onnx") for name in names}
+        found = {name: _export_domain(model, name, part / f"{name}.onnx") for name in names}
+        write_checksums(part)
+        return found
 
 
 def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -> ModelProto:

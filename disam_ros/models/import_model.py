@@ -17,7 +17,7 @@ from torch import Tensor
 
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, ModelError
-from disam_ros.files import MODEL, require_output
+from disam_ros.files.outputs import MODEL, require_output
 from disam_ros.image import to_tensor
 from disam_ros.models.imported import (
     ImportedConfig,

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from disam_ros.errors import ConfigError, ModelError
-from disam_ros.files import file_sha256
+from disam_ros.files.writing import file_sha256
 from disam_ros.models.runtime import create_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 ENCODER = "onnx"  # kind of network in model.json
+LARGEST_SIDE = 4096  # of its images [px]
+MOST = 1 << 20  # numbers of a feature
 PERMISSIVE = """0BSD AFL-3.0 AGPL-3.0 Apache-2.0 Artistic-2.0 BSD-2-Clause BSD-3-Clause BSL-1.0
     CC-BY-4.0 CC-BY-SA-4.0 CC0-1.0 ECL-2.0 EPL-2.0 EUPL-1.2 GPL-2.0 GPL-3.0 ISC LGPL-2.1 LGPL-3.0
     MIT MIT-0 MPL-2.0 PDDL-1.0 Unlicense WTFPL Zlib"""  # SPDX identifiers that allow commercial use
@@ -59,9 +61,10 @@ class ImportedConfig:
     any_batch: bool = True  # False: the network takes one image at a time
 
     def __post_init__(self) -> None:
-        if len(self.image_size) != 2 or min(self.image_size) < 1:
+        if len(self.image_size) != 2 or not all(1 <= n <= LARGEST_SIDE for n in self.image_size):
             raise ModelError(
-                f"image size must be height and width in pixels, got {self.image_size}"
+                f"image size must be height and width in pixels, 1 to {LARGEST_SIDE}, got "
+                f"{self.image_size}"
             )
         if len(self.mean) != 3 or not all(0.0 <= value <= 1.0 for value in self.mean):
             raise ModelError(
@@ -73,17 +76,12 @@ class ImportedConfig:
                 f"std must be of red, green and blue and > 0, got {list(self.std)}; use 1 1 1 "
                 f"where the network divides by nothing"
             )
-        if not self.files or self.channels < 1 or min(self.feature_size) < 1:
+        if not self.files or min(self.channels, *self.feature_size) < 1:
             raise ModelError(f"files, channels and feature size must not be empty, got {self}")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ImportedConfig:
-        """Inverse of `asdict` with lists for tuples; `encoder` is ignored."""
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        fields.pop("encoder", None)
-        return cls(**fields)
+        if math.prod((self.channels, *self.feature_size)) > MOST:
+            raise ModelError(f"a feature has at most {MOST} numbers, got {self}")
+        if strange := [name for name in self.files if Path(name).name != name]:
+            raise ModelError(f"files must be in the model directory, got '{strange[0]}'")
 
     def interface_sha256(self) -> str:
         """SHA-256 of what makes other descriptors of the same file: preprocessing and output."""

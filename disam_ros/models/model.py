@@ -24,8 +24,10 @@ from torch import Tensor, nn
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
-from disam_ros.files import MODEL, atomic_directory
+from disam_ros.files.outputs import MODEL, atomic_directory
+from disam_ros.files.reading import build
 from disam_ros.models import model_files
+from disam_ros.models.feature_check import require_features
 from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
 from disam_ros.models.networks import NetworkConfig, build_encoder
@@ -59,6 +61,7 @@ class Model:
     identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
     classifier: DomainClassifier | None = None  # predicts the domain of an image
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
+    files: Mapping[str, str] = field(default_factory=dict)  # encoder file by stage, once loaded
 
     def __post_init__(self) -> None:
         names = self.domain_names() if isinstance(self.network, GlobalConfig) else []
@@ -69,10 +72,14 @@ class Model:
             )
 
     def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Coarse and fine features of images [B, 3, H, W]; a shared encoder runs once."""
+        """Coarse and fine features of images [B, 3, H, W]; a shared encoder runs once.
+
+        Raises ModelError, naming the file, for features that cannot be right (feature_check.py).
+        """
         coarse, fine = self.coarse[domain], self.fine[domain]
-        z = coarse(images)
-        return z, z if fine is coarse else fine(images)
+        files = [f"{self.files.get(stage, self.name)}, domain '{domain}'," for stage in STAGES]
+        z = require_features(coarse(images), images, files[0])
+        return z, z if fine is coarse else require_features(fine(images), images, files[1])
 
     @property
     def shared(self) -> bool:
@@ -197,7 +204,7 @@ def add_classifier(
     model.json lists the file only while its checksum is valid. Raises ModelError.
     """
     directory = Path(directory)
-    header = model_files.read_header(directory)
+    header = {k: v for k, v in model_files.read_header(directory).items() if v is not None}
     try:
         hashes, training = header["sha256"], header.setdefault("training", {})
         _require_domains(classifier, [domain["name"] for domain in header["domains"]])
@@ -221,24 +228,30 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
     """
     directory = Path(directory)
     header = model_files.read_header(directory)
+    sha256, branches = header["sha256"], header["branches"] or {}
     try:
         network = _parse_network(header["network"])
         domains = [Domain.from_json(entry) for entry in header["domains"]]
-        shared = ENCODER_FILE in header["sha256"]
-        model = _blank(network, domains, header.get("branches", {}), directory, shared)
-        networks = _networks_by_file(model)
-        hashes = {file: header["sha256"][file] for file in networks}
-        classifier_hash = header["sha256"].get(CLASSIFIER)
-    except (KeyError, TypeError, AttributeError, ValueError, DisamError) as error:
+        if not domains:
+            raise ModelError("'domains' expects one or more; got none")
+        _check_sizes(network, len(domains), directory, sha256)
+        model = _blank(network, domains, branches, directory, ENCODER_FILE in sha256)
+    except (KeyError, DisamError) as error:
         raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
+    networks = _networks_by_file(model)
+    if missing := set(networks) - set(sha256):
+        raise ModelError(f"{directory / 'model.json'}: 'sha256' lacks '{min(missing)}'")
+    hashes = {file: sha256[file] for file in networks}
+    classifier_hash = sha256.get(CLASSIFIER)
     for file, named in networks.items():
         if isinstance(network, ImportedConfig):
             model_files.check_file(directory / file, hashes[file])
         else:
             model_files.read_networks(directory / f"{file}.safetensors", hashes[file], named)
-    model.name = header.get("name", directory.name)
-    model.training = header.get("training", {})
+    model.name = header["name"] or directory.name
+    model.training = header["training"] or {}
     model.identity = _identity(model, hashes)
+    model.files = _stage_files(model, directory)
     if classifier_hash is not None:
         model.classifier = DomainClassifier(model.domain_names())
         path = directory / f"{CLASSIFIER}.safetensors"
@@ -246,14 +259,33 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
     return model.to(device)
 
 
-def _parse_network(values: Mapping[str, Any]) -> Network:
+def _parse_network(values: dict[str, Any]) -> Network:
+    """Raises ModelError."""
+    rest = {key: value for key, value in values.items() if key != "encoder"}
     if values.get("encoder") == ENCODER:
-        return ImportedConfig.from_json(values)
-    values = {**values, "image_size": tuple(values["image_size"])}
-    if values.get("encoder") != "global":
-        return NetworkConfig(**values)
-    del values["encoder"]
-    return GlobalConfig(**values)
+        return build(ImportedConfig, rest, "network", ModelError)
+    if values.get("encoder") == "global":
+        return build(GlobalConfig, rest, "network", ModelError)
+    return build(NetworkConfig, values, "network", ModelError)
+
+
+def _check_sizes(
+    network: Network, domains: int, directory: Path, sha256: Mapping[str, str]
+) -> None:
+    """Raise ModelError where files are too small for the network, before memory is asked for."""
+    if isinstance(network, ImportedConfig):
+        return
+    encoder: nn.Module
+    files: tuple[str, ...]
+    with torch.device("meta"):  # shapes only
+        if isinstance(network, GlobalConfig):
+            encoder, files, count = GlobalNetwork(network), (DESCRIPTOR,), 1
+        else:
+            encoder, files, count = build_encoder(network), (ENCODER_FILE, *STAGES), domains
+    numbers = sum(value.numel() for value in encoder.state_dict().values())
+    for path in (directory / f"{file}.safetensors" for file in files if file in sha256):
+        if path.is_file() and path.stat().st_size < 2 * numbers * count:  # float16 at least
+            raise ModelError(f"{path} is too small for the network, of {count} x {numbers} weights")
 
 
 def _blank(
@@ -313,6 +345,16 @@ def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:
     if model.shared:
         return {ENCODER_FILE: dict(model.coarse)}
     return {stage: dict(getattr(model, stage)) for stage in STAGES}
+
+
+def _stage_files(model: Model, directory: Path) -> dict[str, str]:
+    """The file of each stage's encoders."""
+    files = list(_networks_by_file(model))
+    suffix = "" if isinstance(model.network, ImportedConfig) else ".safetensors"
+    return {
+        stage: str(directory / f"{stage if stage in files else files[0]}{suffix}")
+        for stage in STAGES
+    }
 
 
 def _branch_names(branches: Mapping[str, str]) -> Iterable[str]:

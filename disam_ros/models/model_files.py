@@ -14,20 +14,30 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from disam_ros.errors import ModelError
-from disam_ros.files import atomic_file, file_sha256, read_json, write_json
+from disam_ros.files.reading import read_json, reading
+from disam_ros.files.writing import atomic_file, file_sha256, write_json
 
 FORMAT_VERSION = 1
+KINDS = {
+    "name": str | None,
+    "network": dict,
+    "domains": list[dict[str, Any]],
+    "training": dict | None,
+    "sha256": dict[str, str],
+    "branches": dict[str, str] | None,
+}  # of the entries of model.json
 
 
 def read_header(directory: Path) -> dict[str, Any]:
     """Read model.json. Raises ModelError where it is missing, malformed or of another version."""
     path = directory / "model.json"
-    if not path.is_file():
-        raise ModelError(
-            f"{path} not found: {directory} is not a model directory; make one with "
-            f"'disam import-model', 'disam import-checkpoint' or training/train.py"
-        )
-    return read_json(path, FORMAT_VERSION, ModelError)
+    with reading(path, ModelError):
+        if not path.exists():
+            raise ModelError(
+                f"{path} not found: {directory} is not a model directory; make one with "
+                f"'disam import-model', 'disam import-checkpoint' or training/train.py"
+            )
+    return read_json(path, FORMAT_VERSION, ModelError, KINDS)
 
 
 def write_header(directory: Path, header: Mapping[str, Any]) -> None:
@@ -73,12 +83,13 @@ def identity(hashes: Mapping[str, str], files: Iterable[str]) -> str:
     return hashlib.sha256("".join(hashes[name] for name in files).encode()).hexdigest()
 
 
-def check_file(path: Path, sha256: str) -> None:
+def check_file(path: Path, sha256: str, listed: str = "model.json") -> None:
     """Raises ModelError where a file is missing or damaged (its SHA-256 differs)."""
-    if not path.is_file():
-        raise ModelError(f"{path} not found: the model directory is incomplete")
-    if file_sha256(path) != sha256:
-        raise ModelError(f"{path} is damaged: its SHA-256 differs from model.json")
+    with reading(path, ModelError):
+        if not path.is_file():
+            raise ModelError(f"{path} not found: the model directory is incomplete")
+        if file_sha256(path) != sha256:
+            raise ModelError(f"{path} is damaged: its SHA-256 differs from {listed}")
 
 
 def _write(path: Path, weights: dict[str, Tensor]) -> str:

@@ -18,6 +18,8 @@ from disam_ros.errors import ModelError
 from disam_ros.models import mobile
 
 ENCODERS = ("disam", "mobile")
+MOST = 1024  # channels of the first layer, and blocks
+LARGEST_SIDE = 4096  # of a network's images [px]
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,15 @@ class NetworkConfig:
             raise ModelError(
                 f"the mobile encoder has width {mobile.CHANNELS // 4}, got {self.width}"
             )
-        if self.width < 1 or self.encoder_blocks < 0 or self.decoder_blocks < 0:
-            raise ModelError(f"width must be ≥ 1 and blocks ≥ 0, got {self}")
-        if min(height, width) < 16 or height % self.stride or width % self.stride:
+        if not 1 <= self.width <= MOST:
+            raise ModelError(f"width must be 1 to {MOST}, got {self.width}")
+        if not (0 <= self.encoder_blocks <= MOST and 0 <= self.decoder_blocks <= MOST):
+            raise ModelError(f"blocks must be 0 to {MOST}, got {self}")
+        sound = min(height, width) >= 16 and max(height, width) <= LARGEST_SIDE
+        if not sound or height % self.stride or width % self.stride:
             raise ModelError(
-                f"image size must be multiples of {self.stride} and ≥ 16, got {height}x{width}"
+                f"image size must be multiples of {self.stride}, 16 to {LARGEST_SIDE}, got "
+                f"{height}x{width}"
             )
 
     @property

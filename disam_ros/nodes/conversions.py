@@ -188,6 +188,16 @@ def camera_from_info(info: CameraInfo, base_from_camera: Transform) -> Camera:
     return Camera(info.width, info.height, fx, fy, cx, cy, tuple(info.d), base_from_camera)
 
 
+def check_camera_info(info: CameraInfo) -> None:
+    """Raise GeometryError for intrinsics that cannot be used, saying why."""
+    camera_from_info(info, Transform.identity()).check()
+    if info.distortion_model not in PINHOLES:
+        known = ", ".join(name for name in PINHOLES if name)
+        raise GeometryError(
+            f"its distortion model '{info.distortion_model}' is none of {known}: rectify the images"
+        )
+
+
 def vehicle_camera(
     info: CameraInfo | None, mapped: Camera | None, base_from_camera: Transform
 ) -> Camera:

@@ -28,6 +28,15 @@ RATE_WINDOW = 5.0  # moving window of rates [s]
 LATENCIES = 200  # window of the latencies' percentiles
 PERIOD = 1.0  # time between two messages without a change [s]
 CHECK_PERIOD = 0.2  # time within which a change is published [s]
+LONGEST = 500  # characters of a text: words of a message may be of any length
+
+
+def shorten(text: str) -> str:
+    """The beginning and the end of a long text, and how much is left out."""
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half]} [… {len(text) - 2 * half} characters …] {text[-half:]}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Monitor:
     def fact(self, key: str, value: object) -> None:
         """Set a value."""
         with self._lock:
-            self._facts[key] = str(value)
+            self._facts[key] = shorten(str(value))
 
     def count(self, key: str, number: int = 1) -> None:
         """Add to a counter."""
@@ -85,7 +94,7 @@ class Monitor:
         with self._lock:
             now = time.monotonic()
             old = self._problems.get(key)
-            until = None if hold is None else now + hold
+            text, until = shorten(text), None if hold is None else now + hold
             self._problems[key] = Problem(level, text, until)
             return old is None or old.text != text or (old.until is not None and old.until < now)
 
@@ -101,6 +110,7 @@ class Monitor:
         """Report a problem (see `problem`), and log it at its level where it is new."""
         if not self.problem(key, text, level, hold):
             return
+        text = shorten(text)
         if level == ERROR:  # two calls: rclpy refuses two severities from one line
             logger.error(text)
         else:
@@ -140,21 +150,40 @@ class Monitor:
 class DiagnosticsPublisher:
     """Publishes a status on /diagnostics at 1 Hz, and within 0.2 s of a new level or message.
 
-    The timer runs on the steady clock: it also ticks while the simulated time stands still.
+    Also reports other nodes of the same name. The timer runs on the steady clock: it also ticks
+    while the simulated time stands still.
     """
 
-    def __init__(self, node: Node, make_status: Callable[[], DiagnosticStatus]) -> None:
-        self._node, self._make_status = node, make_status
+    def __init__(
+        self, node: Node, monitor: Monitor, make_status: Callable[[], DiagnosticStatus]
+    ) -> None:
+        self._node, self._monitor, self._make_status = node, monitor, make_status
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._last: tuple[bytes, str] | None = None
-        self._last_time = 0.0
+        self._last_time = self._name_time = 0.0
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(CHECK_PERIOD, self._tick, clock=clock)
 
+    def _check_name(self) -> None:
+        own = self._node.get_name(), self._node.get_namespace()
+        count = self._node.get_node_names_and_namespaces().count(own)
+        if count <= 1:
+            self._monitor.solved("name")
+            return
+        text = (
+            f"{count} nodes are called {self._node.get_fully_qualified_name()}: their answers, "
+            "services and parameters get mixed up; stop the others, or rename one with -r "
+            "__node:=NAME or a namespace"
+        )
+        self._monitor.warn_once(self._node.get_logger(), "name", text, hold=None)
+
     def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._name_time >= PERIOD:
+            self._check_name()
+            self._name_time = now
         status = self._make_status()
         head = (status.level, status.message)
-        now = time.monotonic()
         if head == self._last and now - self._last_time < PERIOD:
             return
         self._last, self._last_time = head, now

@@ -20,7 +20,7 @@ from disam_ros.nodes.diagnostics import Monitor
 
 
 class Extrinsics:
-    """`base_from_camera` by camera name.
+    """`base_from_camera` by camera name. Raises ConfigError where neither TF nor fixed ones are.
 
     fixed: extrinsics without TF. A transform from TF is kept: extrinsics are static.
     """
@@ -40,19 +40,26 @@ class Extrinsics:
         if self._tf is not None:
             self._buffer: Any = self._tf.Buffer()
             self._listener: Any = self._tf.TransformListener(self._buffer, node)
-        elif use_tf:
+        elif use_tf and fixed:
             node.get_logger().info("tf2_ros is not installed: extrinsics come from parameters")
+        elif not fixed:
+            raise ConfigError(
+                "no extrinsics: set base_from_camera, or use_tf where tf2_ros is installed, or "
+                "identity_extrinsics if the poses are those of the camera's optical frame itself"
+            )
 
     def base_from_camera(self, camera: str, frame_id: str) -> Transform:
-        """Pose of a camera's optical frame in the base frame."""
-        if self._tf is None or not frame_id:
-            return self.fixed[camera]
-        if frame_id not in self._found:
+        """Pose of a camera's optical frame in the base frame: from TF, else the fixed one."""
+        found = self.from_tf(frame_id)
+        return self.fixed[camera] if found is None else found
+
+    def from_tf(self, frame_id: str) -> Transform | None:
+        """The same as far as TF knows it."""
+        if self._tf is not None and frame_id and frame_id not in self._found:
             found = self._look_up(frame_id)
-            if found is None:
-                return self.fixed[camera]
-            self._found[frame_id] = found
-        return self._found[frame_id]
+            if found is not None:
+                self._found[frame_id] = found
+        return self._found.get(frame_id)
 
     def destroy(self) -> None:
         """Stop listening to TF."""
@@ -63,10 +70,12 @@ class Extrinsics:
         try:
             found = self._buffer.lookup_transform(self._base_frame, frame_id, Time()).transform
         except self._tf.TransformException as error:
-            text = f"no TF {self._base_frame} ← {frame_id} yet, using fixed extrinsics: {error}"
+            instead = "using fixed extrinsics" if self.fixed else "waiting for it"
+            text = f"no TF {self._base_frame} ← {frame_id} yet, {instead}: {error}"
             self._monitor.warn_once(self._node.get_logger(), f"tf {frame_id}", text)
             return None
         at, turn = found.translation, found.rotation
+        self._monitor.solved(f"tf {frame_id}")
         self._node.get_logger().info(f"extrinsics of {frame_id} taken from TF")
         return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
 

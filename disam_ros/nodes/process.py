@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import rclpy
@@ -14,6 +19,8 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.logging import get_logger
 
 from disam_ros.errors import DisamError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RosLogHandler(logging.Handler):
@@ -33,20 +40,107 @@ class RosLogHandler(logging.Handler):
             self._logger.info(text)
 
 
+class Interruption:
+    """SIGINT and SIGTERM: the first raises KeyboardInterrupt, further ones do nothing.
+
+    A terminal and `ros2 launch` both send one, a moment apart: the second must not end the writing
+    that the first began. To be made before rclpy.init, whose own handlers, if any, act as well.
+    """
+
+    def __init__(self) -> None:
+        self._raises = True
+        for signum in SIGNALS:
+            signal.signal(signum, self._on_signal)
+
+    def defer(self) -> None:
+        """From now on the first does nothing either: what is under way is completed."""
+        self._raises = False
+
+    def ignore(self) -> None:
+        """The same until the interpreter has ended, which restores what Python handles."""
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._raises:
+            self._raises = False
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """In this block SIGINT and SIGTERM do nothing: what it writes is written as a whole."""
+    if threading.current_thread() is not threading.main_thread():  # Python handles them there
+        yield
+        return
+    before = [signal.signal(signum, lambda *_: None) for signum in SIGNALS]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(signum, handler)
+
+
+class GuardedExecutor(SingleThreadedExecutor):
+    """Goes on after an exception of a callback, which it reports in one line."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        super().__init__()
+        self._report = report
+        self._entity: Any = None  # whose callback runs
+
+    def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        """As in rclpy, and remember whose callback it is."""
+        self._entity = None
+        found: tuple[Any, Any, Any] = super().wait_for_ready_callbacks(*args, **kwargs)
+        self._entity = found[1] or found[0]
+        return found
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """As in rclpy, and report what a callback raised."""
+        try:
+            super().spin_once(timeout_sec)
+        except ExternalShutdownException:
+            raise
+        except Exception as error:
+            if self._entity is None or not self.context.ok():  # no callback, or shut down in it
+                raise
+            self._report(f"{_name(self._entity)} failed and was left out: {describe(error)}")
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line, with its place in the code where it is none of this package's."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, DisamError):
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return text + "".join(f" ({type(error).__name__} at {f.filename}:{f.lineno})" for f in last)
+
+
+def _name(entity: Any) -> str:
+    for attribute, what in (("topic_name", "a message of"), ("srv_name", "a request to")):
+        if hasattr(entity, attribute):
+            return f"{what} {getattr(entity, attribute)}"
+    return "a callback"
+
+
 def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> int:
     """Create a node, spin it until a signal ends it, `close()` it; returns the exit code.
 
-    create: returns a Node that has a method `close`. The code is 1 where the node cannot be
-    created; the error is logged.
+    create: returns a Node that has the methods `close` and `report_fault`. A signal ends it at
+    once, but not what `close` writes. The code is 1 where the node cannot be created; the error is
+    logged.
     """
-    rclpy.init(args=args)
+    interruption = Interruption()
     logger = get_logger(name)
     forward = RosLogHandler(logger)
     logging.getLogger("disam_ros").addHandler(forward)
     node = None
     try:
+        rclpy.init(args=args)
         node = create()
-        executor = SingleThreadedExecutor()
+        interruption.defer()  # from here on rclpy's handlers end the spinning
+        executor = GuardedExecutor(node.report_fault)
         executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -58,9 +152,11 @@ def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> 
         if rclpy.ok():  # otherwise: shut down in the middle of a call
             raise
     finally:
+        interruption.defer()
         if node is not None:
             node.close()
             node.destroy_node()
         logging.getLogger("disam_ros").removeHandler(forward)
         rclpy.try_shutdown()
+        interruption.ignore()
     return 0

@@ -40,11 +40,12 @@ class Worker(Generic[T]):
             self._changed.notify()
         return full
 
-    def stop(self) -> None:
-        """Drop waiting items, finish the current one and join the thread."""
+    def stop(self, drain: bool = False) -> None:
+        """Finish the current item, with `drain` also those that wait, and join the thread."""
         with self._changed:
             self._stopping = True
-            self._slots.clear()
+            if not drain:
+                self._slots.clear()
             self._changed.notify()
         if self._thread is not threading.current_thread():
             self._thread.join()
@@ -53,7 +54,7 @@ class Worker(Generic[T]):
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._slots)
-                if self._stopping:
+                if not self._slots:
                     return
                 slot = next(iter(self._slots))
                 queue = self._slots.pop(slot)

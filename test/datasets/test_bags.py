@@ -254,6 +254,15 @@ def yuv_of(rgb: np.ndarray, luma_first: bool) -> np.ndarray:
     return np.stack(pair, axis=-1).round().astype(np.uint8)
 
 
+def planes_of(rgb: np.ndarray, v_first: bool) -> np.ndarray:
+    """4:2:0, luma above chroma, of an image whose blocks of 2×2 share a colour. [H * 3 / 2, W]."""
+    packed = yuv_of(rgb, True)
+    chroma = packed[::2, :, 1].reshape(len(rgb) // 2, -1, 2)
+    if v_first:
+        chroma = chroma[..., ::-1]
+    return np.concatenate([packed[..., 0], chroma.reshape(len(rgb) // 2, -1)])
+
+
 def bayer_of(rgb: np.ndarray, pattern: str) -> np.ndarray:
     """What a sensor with this colour filter (such as 'rggb', row by row) sees. uint8 [H, W]."""
     mosaic = np.zeros(rgb.shape[:2], np.uint8)
@@ -280,10 +289,19 @@ def encoded(rgb: np.ndarray, encoding: str, big_endian: bool) -> tuple[np.ndarra
             "bgra8": (np.concatenate([rgb[..., ::-1], alpha], -1), rgb),
             "mono8": (rgb[..., 0], grey),
             "mono16": (rgb[..., 0], grey),
+            "8UC1": (rgb[..., 0], grey),
+            "8UC3": (rgb[..., ::-1], rgb),
+            "8UC4": (np.concatenate([rgb[..., ::-1], alpha], -1), rgb),
+            "nv12": (planes_of(rgb, False), rgb),
+            "nv21": (planes_of(rgb, True), rgb),
+            "rgb16": (rgb, rgb),
+            "bgr16": (rgb[..., ::-1], rgb),
+            "rgba16": (np.concatenate([rgb, alpha], -1), rgb),
+            "bgra16": (np.concatenate([rgb[..., ::-1], alpha], -1), rgb),
         }[encoding]
     if encoding.endswith("16"):
         pixels = (pixels.astype(np.uint16) * 257 + 100).clip(0, 65535).astype(wide)
-    return np.ascontiguousarray(pixels).reshape(len(rgb), -1).view(np.uint8), expected
+    return np.ascontiguousarray(pixels).reshape(len(pixels), -1).view(np.uint8), expected
 
 
 @pytest.mark.parametrize("padding", [0, 6])
@@ -298,7 +316,8 @@ def test_every_encoding_decodes_to_the_same_rgb(encoding, big_endian, padding):
     got = to_rgb(8, 16, encoding, rows.shape[1], big_endian, rows.tobytes())
     assert got.dtype == np.uint8 and got.shape == (8, 16, 3)
     inside = (slice(2, -2), [2, 3, 4, 5, 10, 11, 12, 13])
-    tolerance = 3 if "y" in encoding[:2] else 0  # yuv422, uyvy, yuyv
+    yuv = "y" in encoding[:2] or encoding.startswith("nv")
+    tolerance = 3 if yuv else 0
     assert np.abs(got[inside].astype(int) - expected[inside]).max() <= tolerance
 
 
@@ -324,6 +343,9 @@ def test_mono16_fills_the_8_bit_range():
         ((0, 4, "rgb8", 12, False, b""), "with pixels, got 4x0"),
         ((4, 0, "rgb8", 0, False, b""), "with pixels, got 0x4"),
         ((2, 3, "yuyv", 6, False, bytes(12)), "even width"),
+        ((2, 3, "nv12", 3, False, bytes(9)), "an even size, got 3x2"),
+        ((3, 2, "nv21", 2, False, bytes(9)), "an even size, got 2x3"),
+        ((4, 4, "nv21", 4, False, bytes(16)), "= 24 bytes, got 16"),
         ((2, 2, "bayer_rggb8", 2, False, bytes(4)), "at least 3x3"),
     ],
 )

@@ -23,7 +23,9 @@ def test_a_written_dataset_is_read_back_whole(tmp_path):
 
 
 def test_extrinsics_survive_json():
-    camera = Camera(1, 2, 3, 4, 5, 6, (0.1, 0.2), Transform.from_xyz_rpy([1, 2, 3, 0.1, 0.2, 0.3]))
+    camera = Camera(
+        1, 2, 3, 4, 5, 6, (0.1, 0.2, 0.0, 0.0), Transform.from_xyz_rpy([1, 2, 3, 0.1, 0.2, 0.3])
+    )
     again = Camera.from_json(json.loads(json.dumps(camera.to_json())))
     assert np.allclose(again.base_from_camera.quaternion, camera.base_from_camera.quaternion)
     assert again.distortion == camera.distortion

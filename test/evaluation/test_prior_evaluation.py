@@ -165,7 +165,7 @@ def test_an_answer_below_the_threshold_is_no_answer_with_a_prior_either(localize
         prior_noises=[3.0],
     )
     (trial,) = found.answers[0].trials
-    assert trial.best is None and trial.effect == USED and trial.local is not None
+    assert trial.answer is None and trial.effect == USED and trial.local is not None
     assert np.isnan(judge(localizer.map, [found], {}).overall.priors[1].median_error_m)
 
 

@@ -175,7 +175,7 @@ def test_a_report_that_cannot_be_finished_leaves_the_old_one(
     def full(handle):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("disam_ros.files.os.fsync", full)
+    monkeypatch.setattr("disam_ros.files.writing.os.fsync", full)
     with pytest.raises(OSError):
         write_report(path, evaluation, [], localizer.map)
     assert path.read_bytes().decode() == before

@@ -22,7 +22,7 @@ from support.commands import (
 )
 
 from disam_ros.cli import main
-from disam_ros.files import MANIFEST, OutputDirectory, atomic_directory
+from disam_ros.files.outputs import MANIFEST, OutputDirectory, atomic_directory
 
 ALL = COMMANDS | RENDERED
 DIRECTORIES = [name for name, command in ALL.items() if not command.file]

@@ -22,6 +22,7 @@ from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.features.learned import weights
 from disam_ros.features.local_features import open_features
 from disam_ros.features.triangulation import fuse_depths, inverse_depths
+from disam_ros.files.outputs import MANIFEST
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization import verification
 from disam_ros.localization.verification import (
@@ -343,7 +344,8 @@ def test_a_resumed_build_keeps_the_same_keypoints(tmp_path, world, depth):
 def test_a_map_without_keypoints_is_as_it_always_was_and_says_how_to_get_some(tmp_path, world):
     data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
     place_map = build(data, world[1], tmp_path / "map", replace(CONFIG, keypoints=0))
-    assert {path.name for path in place_map.directory.iterdir()} == {*DATA_FILES, "map.json"}
+    files = {path.name for path in place_map.directory.iterdir()}
+    assert files == {*DATA_FILES, "map.json", MANIFEST}
     assert "keypoints" not in json.loads((place_map.directory / "map.json").read_text())
     with pytest.raises(MapError, match="has no keypoints to verify places by; build it again"):
         Verifier(place_map, VerifyConfig())
@@ -355,8 +357,8 @@ def test_damaged_keypoints_are_refused(tmp_path, world):
     header = json.loads((directory / "map.json").read_text())
     for wrong, message in (
         ({"count": 399}, "damaged"),
-        ({"features": "surf"}, "malformed"),
-        ({"repetition": -1}, "malformed"),
+        ({"features": "surf"}, r"map\.json: expected keypoints"),
+        ({"repetition": -1}, r"map\.json: expected keypoints"),
     ):
         changed = header | {"keypoints": header["keypoints"] | wrong}
         (directory / "map.json").write_text(json.dumps(changed))

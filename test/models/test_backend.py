@@ -15,7 +15,7 @@ from disam_ros.errors import ConfigError, DomainError, ModelError, OutputError
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import export
-from disam_ros.models.backend import OnnxBackend, TorchBackend, select_backend
+from disam_ros.models.backend import OnnxBackend, TorchBackend, select_backend, write_checksums
 from disam_ros.models.export import TOLERANCE, export_onnx, relative_error
 from disam_ros.models.model import create_model, save_model
 from disam_ros.models.networks import NetworkConfig
@@ -153,6 +153,7 @@ def test_a_file_of_another_model_is_refused(copied, tmp_path):
 def test_a_file_of_another_domain_is_refused(copied):
     model, directory = copied
     shutil.copy(directory / "onnx" / "day.onnx", directory / "onnx" / "night.onnx")
+    write_checksums(directory / "onnx")
     with pytest.raises(ModelError, match="has domain 'day', expected 'night'"):
         select_backend("onnx", model, CPU, directory)
 
@@ -162,6 +163,9 @@ def test_a_file_that_is_missing_or_damaged_is_named(copied):
     model, directory = copied
     path = directory / "onnx" / "night.onnx"
     path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"night\.onnx is damaged: its SHA-256 differs"):
+        select_backend("onnx", model, CPU, directory)
+    write_checksums(directory / "onnx")
     with pytest.raises(ModelError, match=r"night\.onnx cannot be read"):
         select_backend("onnx", model, CPU, directory)
     path.unlink()

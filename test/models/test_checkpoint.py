@@ -10,7 +10,7 @@ from support.data import NETWORK, save_tiny_model
 
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ModelError, OutputError
-from disam_ros.files import file_sha256
+from disam_ros.files.writing import file_sha256
 from disam_ros.models.import_checkpoint import import_checkpoint
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.networks import Decoder, Encoder

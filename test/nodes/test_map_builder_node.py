@@ -101,7 +101,7 @@ def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, t
     localizer = Localizer.open(output, model, LocalizerConfig(device="cpu"))
     found = localizer.localize(texture(2), camera="front")
     base = found.map_from_camera @ camera.base_from_camera.inverse()
-    assert np.allclose(base.translation, [5.0, 1.0, 0.0], atol=1e-5)
+    assert np.allclose(base.translation, [5.0, 1.0, 0.0], atol=5e-3)
 
 
 def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_path):

@@ -37,17 +37,20 @@ def save_tiny_map(
     frame: str = "town",
     place: tuple[float | None, float | None] = (None, None),
     seeds: Callable[[int], int] = int,
+    picture: Callable[[int], np.ndarray] = texture,
+    camera: Camera = CAMERA,
 ) -> None:
-    """A map of textures; camera number c shows texture 100 * c + seeds(index) at `pose(index)`.
+    """A map of textures; camera number c shows picture(100 * c + seeds(index)) at `pose(index)`.
 
     cells: of the fine descriptors, along the longer side. frame: the map's. place: latitude and
     longitude of its origin [degrees].
     """
-    info = DatasetInfo("textures", dict.fromkeys(cameras, CAMERA), frame, *place)
+    info = DatasetInfo("textures", dict.fromkeys(cameras, camera), frame, *place)
+    mount = camera.base_from_camera
     images = [
         PosedImage(
-            ImageRecord(0, (START_S + i) * 10**9, name, "day", "", pose(i) @ BASE_FROM_CAMERA),
-            lambda seed=100 * c + seeds(i): texture(seed),
+            ImageRecord(0, (START_S + i) * 10**9, name, "day", "", pose(i) @ mount),
+            lambda seed=100 * c + seeds(i): picture(seed),
         )
         for i in range(count)
         for c, name in enumerate(cameras)

@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from support import forks, logs
 
 PATIENCE = 60.0  # seconds that a process has to end
+SECOND_SIGNAL = 0.2  # seconds between two signals
 SENSORS = ("odom", "fix", "prior", "camera_info", "pose")
 # Sensor data is best effort: of what is sent, some may be lost. Where a test is about something
 # else, the node asks for it reliably.
@@ -26,11 +28,18 @@ RELIABLE = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for t
 class NodeProcess:
     """A node in its own process; `log` holds what it writes.
 
-    fresh: in an interpreter of its own, which also ends as one does; otherwise forked (forks.py).
+    fresh: in an interpreter and a process group of its own, which also ends as one does; otherwise
+    forked (forks.py). before: statements that a fresh one runs first.
     """
 
     def __init__(
-        self, module: str, log: Path, parameters: dict[str, Any], *extra: str, fresh: bool = False
+        self,
+        module: str,
+        log: Path,
+        parameters: dict[str, Any],
+        *extra: str,
+        fresh: bool = False,
+        before: str = "pass",
     ) -> None:
         name = f"disam_ros.nodes.{module}"
         arguments = ["--ros-args", *extra]
@@ -41,8 +50,13 @@ class NodeProcess:
         self._process: subprocess.Popen | BaseProcess
         if fresh:
             with log.open("wb") as file:
-                command = [sys.executable, "-m", name, *arguments]
-                self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+                code = f"{before}; import runpy; runpy.run_module({name!r}, run_name='__main__')"
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", code, *arguments],
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         else:
             self._process = forks.start(log, _run, name, arguments)
 
@@ -74,6 +88,18 @@ class NodeProcess:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def interrupt(self, signum: int = signal.SIGINT) -> int:
+        """Signal the process group of a fresh one twice, as a terminal and `ros2 launch` do
+        together; returns the exit code."""
+        try:
+            os.killpg(self._process.pid, signum)
+            time.sleep(SECOND_SIGNAL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signum)
+            return self.wait()
+        finally:
+            self.kill()
 
     def stop(self, signum: int = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""
@@ -111,10 +137,10 @@ def _run(module: str, arguments: list[str]) -> None:
 
 @contextmanager
 def node_process(
-    module: str, log: Path, parameters: dict[str, Any], *extra: str, fresh: bool = False
+    module: str, log: Path, parameters: dict[str, Any], *extra: str, **options: Any
 ) -> Iterator[NodeProcess]:
-    """A node that is stopped at the end, and must then end cleanly."""
-    process = NodeProcess(module, log, parameters, *extra, fresh=fresh)
+    """A node that is stopped at the end, and must then end cleanly. options: of NodeProcess."""
+    process = NodeProcess(module, log, parameters, *extra, **options)
     try:
         yield process
     finally:

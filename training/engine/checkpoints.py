@@ -21,7 +21,9 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 
-from disam_ros.files import atomic_directory, atomic_file, part_of, read_json, sync, write_json
+from disam_ros.files.outputs import atomic_directory
+from disam_ros.files.reading import read_json
+from disam_ros.files.writing import atomic_file, part_of, sync, write_json
 from training.engine.networks import State
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase

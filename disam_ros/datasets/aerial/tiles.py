@@ -20,11 +20,22 @@ import numpy as np
 
 from disam_ros import image
 from disam_ros.errors import DatasetError, ImageError
-from disam_ros.files import TILES, atomic_directory, read_json, require_output, write_json
+from disam_ros.files.outputs import TILES, atomic_directory, require_output
+from disam_ros.files.reading import check_entries, read_json, reading
+from disam_ros.files.writing import write_json
 from disam_ros.image import encode_jpeg
 
 FORMAT_VERSION = 1
 CACHED_TILES = 64
+KINDS = {
+    "metres_per_pixel": float,
+    "tile_pixels": int,
+    "origin": tuple[float, float],
+    "map_frame": str | None,
+    "source": str | None,
+    "tiles": list,
+}  # of the entries of tiles.json
+TILE_KINDS = {"column": int, "row": int, "path": str}
 NAMED = 6  # maximum number of tiles listed in an error
 
 
@@ -73,7 +84,7 @@ class TileSet:
             raise DatasetError(_missing(self.directory, [key]))
         path, size = self.directory / self._paths[key], self.info.tile_pixels
         try:
-            pixels = image.read(path)
+            pixels = image.read(path, whole=True)
         except ImageError as error:
             raise DatasetError(f"tile {key}: {error}") from error
         if pixels.shape[:2] != (size, size):
@@ -182,15 +193,24 @@ class TileWriter:
 
 def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
     path = directory / "tiles.json"
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: {directory} is not a tile directory")
-    values = read_json(path, FORMAT_VERSION, DatasetError)
-    del values["format_version"]
+    with reading(path, DatasetError):
+        if not path.exists():
+            raise DatasetError(f"{path} not found: {directory} is not a tile directory")
+    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True)
+    tiles = {}
+    for number, entry in enumerate(values["tiles"]):
+        tile = check_entries(entry, TILE_KINDS, f"{path}: tile {number}", DatasetError)
+        tiles[tile["column"], tile["row"]] = tile["path"]
     try:
-        tiles = {(int(t["column"]), int(t["row"])): str(t["path"]) for t in values.pop("tiles")}
-        return TileInfo(**{**values, "origin": tuple(values["origin"])}), tiles
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DatasetError(f"{path} is malformed: {error}") from error
+        return TileInfo(
+            metres_per_pixel=values["metres_per_pixel"],
+            tile_pixels=values["tile_pixels"],
+            origin=tuple(values["origin"]),
+            map_frame=values["map_frame"] or "map",
+            source=values["source"] or "",
+        ), tiles
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 def _missing(directory: Path, keys: list[tuple[int, int]]) -> str:

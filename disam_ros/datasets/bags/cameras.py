@@ -9,10 +9,10 @@ from typing import Any
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
-from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.image_messages import size_of_image
 from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.errors import BagError
+from disam_ros.errors import BagError, ImageError
 from disam_ros.geometry import Transform
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,7 @@ def read_camera(
     camera_info, else from `mapped`, else a horizontal field of view of 53° is assumed. Assumptions
     are logged as warnings.
     """
-    image = _first(reader, topic)
-    if image is None:
-        raise BagError(f"bag {reader.path}: {topic} holds no images")
+    image, size = _first_image(reader, topic)
     pose = read_base_from_camera(reader, image.header.frame_id, base_frame) or base_from_camera
     if pose is None and mapped is not None:
         pose = mapped.base_from_camera
@@ -92,7 +90,7 @@ def read_camera(
         return _from_info(info, pose)
     if mapped is not None:
         return replace(mapped, base_from_camera=pose)
-    height, width = decode_image(image).shape[:2]
+    height, width = size
     logger.warning(
         "%s: no calibration on %s; assuming a focal length of %d pixels",
         reader.path,
@@ -113,6 +111,21 @@ def _from_info(info: Any, base_from_camera: Transform) -> Camera:
         distortion=tuple(float(v) for v in info.d) if any(info.d) else (),
         base_from_camera=base_from_camera,
     )
+
+
+def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:
+    """The first image of a topic that is not damaged, with its height and width.
+
+    Raises BagError where there is none.
+    """
+    fault = "it holds no messages"
+    for raw in reader.raw([topic]):
+        try:
+            message = reader.decode(raw)
+            return message, size_of_image(message)
+        except (BagError, ImageError) as error:
+            fault = f"the last one: {error}"
+    raise BagError(f"bag {reader.path}: {topic} holds no image that can be read; {fault}")
 
 
 def _first(reader: BagReader, topic: str) -> Any | None:

@@ -20,8 +20,9 @@ from disam_ros.datasets.sensor_tables import (
     read_table,
 )
 from disam_ros.errors import BagError, DatasetError, GeometryError
+from disam_ros.files.reading import read_bytes
 from disam_ros.geometry import Transform
-from disam_ros.image import decode
+from disam_ros.image import MAX_BYTES, decode
 
 logger = logging.getLogger(__name__)
 
@@ -99,15 +100,12 @@ def _image_events(
 ) -> Iterator[Event]:
     def write(record: ImageRecord) -> None:
         path = dataset.path(record)
-        try:
-            jpeg = path.read_bytes()
-        except OSError as error:
-            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+        jpeg = read_bytes(path, DatasetError, MAX_BYTES)
         depth = dataset.depth(record)
         camera = dataset.info.cameras[record.camera]
         writer.camera_info(record.camera, record.stamp_ns, camera)
         if raw:
-            writer.raw_image(record.camera, record.stamp_ns, decode(jpeg, str(path)))
+            writer.raw_image(record.camera, record.stamp_ns, decode(jpeg, str(path), whole=True))
         else:
             writer.compressed_image(record.camera, record.stamp_ns, jpeg)
         if depth is not None:

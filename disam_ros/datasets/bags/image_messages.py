@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from disam_ros.errors import ImageError
-from disam_ros.image import decode
+from disam_ros.image import MAX_PIXELS, decode, size_of
 
 # encoding → (channels, bytes per channel, conversion of [H, W(, channels)] uint8 to RGB)
 _BAYER = {
@@ -27,6 +27,13 @@ _CODES: dict[str, tuple[int, int, int | None]] = {
     "rgba8": (4, 1, cv2.COLOR_RGBA2RGB),
     "bgra8": (4, 1, cv2.COLOR_BGRA2RGB),
     "mono8": (1, 1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, 1, cv2.COLOR_GRAY2RGB),
+    "8UC3": (3, 1, cv2.COLOR_BGR2RGB),  # OpenCV's order
+    "8UC4": (4, 1, cv2.COLOR_BGRA2RGB),
+    "rgb16": (3, 2, None),
+    "bgr16": (3, 2, cv2.COLOR_BGR2RGB),
+    "rgba16": (4, 2, cv2.COLOR_RGBA2RGB),
+    "bgra16": (4, 2, cv2.COLOR_BGRA2RGB),
     "mono16": (1, 2, cv2.COLOR_GRAY2RGB),
     "yuv422": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
     "uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
@@ -35,7 +42,9 @@ _CODES: dict[str, tuple[int, int, int | None]] = {
     **{f"{name}8": (1, 1, code) for name, code in _BAYER.items()},
     **{f"{name}16": (1, 2, code) for name, code in _BAYER.items()},
 }
-KNOWN_ENCODINGS = tuple(_CODES)
+# 4:2:0, a plane of luma [H, W] above one of pairs of chroma [H / 2, W]
+_PLANES = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+KNOWN_ENCODINGS = (*_CODES, *_PLANES)
 DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres, metres (REP 118)
 
 
@@ -44,11 +53,17 @@ def to_rgb(
 ) -> np.ndarray:
     """The pixels of a sensor_msgs/Image as uint8 RGB [height, width, 3].
 
-    step: bytes per row, padding included. data: a bytes-like object of `height * step` bytes.
+    step: bytes per row, padding included. data: a bytes-like object of `height * step` bytes, half
+    as many again for nv12 and nv21.
     Colour alpha is dropped; 16-bit values are scaled to 8 bit (65535 → 255, rounded); Bayer images
     are demosaiced (bilinear). An rgb8 image is a view of `data`, without copy: read-only where
     `data` is. Raises ImageError for an unknown encoding and for sizes that do not fit each other.
     """
+    if encoding in _PLANES:
+        if width % 2 or height % 2:
+            raise ImageError(f"a {encoding} image needs an even size, got {width}x{height}")
+        planes = _rows(height * 3 // 2, width, encoding, step, 1, data)
+        return cv2.cvtColor(np.ascontiguousarray(planes), _PLANES[encoding])
     if encoding not in _CODES:
         raise ImageError(
             f"image encoding '{encoding}' is unknown; known: {', '.join(KNOWN_ENCODINGS)}. "
@@ -68,10 +83,11 @@ def to_rgb(
     return cv2.cvtColor(np.ascontiguousarray(pixels), code)
 
 
-def decode_image(message: Any) -> np.ndarray:
+def decode_image(message: Any, max_pixels: int = MAX_PIXELS, whole: bool = False) -> np.ndarray:
     """A sensor_msgs Image or CompressedImage, of rosbags or rclpy, as uint8 RGB [H, W, 3].
 
-    Raises ImageError where it cannot be decoded.
+    max_pixels, whole: of a compressed image, as of `image.decode`. Raises ImageError where it
+    cannot be decoded.
     """
     if hasattr(message, "encoding"):
         return to_rgb(
@@ -84,7 +100,15 @@ def decode_image(message: Any) -> np.ndarray:
         )
     if "compresseddepth" in message.format.lower():
         raise ImageError("a compressedDepth image holds no colours; choose the colour image topic")
-    return decode(memoryview(message.data), f"compressed image (format '{message.format}')")
+    what = f"compressed image (format '{message.format[:32]}')"
+    return decode(memoryview(message.data), what, max_pixels, whole)
+
+
+def size_of_image(message: Any) -> tuple[int, int]:
+    """Height and width [px] of a sensor_msgs Image or CompressedImage. Raises ImageError."""
+    if hasattr(message, "encoding"):
+        return decode_image(message).shape[:2]
+    return size_of(bytes(message.data), f"compressed image (format '{message.format[:32]}')")
 
 
 def to_metres(

@@ -12,11 +12,12 @@ import numpy as np
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
+from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.poses import read_odometry, read_poses
-from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
-from disam_ros.errors import BagError, DomainError
+from disam_ros.errors import BagError, DomainError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import PoseBuffer
 
@@ -26,7 +27,8 @@ WEATHER, FIX, ODOM = "weather", "fix", "odom"  # as the localizer node names its
 class BagImage(NamedTuple):
     """One image message. map_from_camera: None where no pose is known at its stamp.
 
-    Of the topics of `side_topics`: weather: the last valid word before it; place: latitude and
+    stamp_ns: of the header, or when it was recorded where the message cannot be read. Of the topics
+    of `side_topics`: weather: the last valid word before it; place: latitude and
     longitude [deg] of the last valid fix before it; None before the first. odometry: number of
     poses of `BagImages.odometry` that were recorded before it.
     """
@@ -34,7 +36,7 @@ class BagImage(NamedTuple):
     camera: str
     topic: str
     stamp_ns: int
-    message: Any  # sensor_msgs Image or CompressedImage
+    message: Any  # sensor_msgs Image or CompressedImage; the error where it cannot be read
     map_from_camera: Transform | None
     weather: str | None
     place: tuple[float, float] | None
@@ -115,9 +117,9 @@ class BagImages:
                 if raw.type == messages.ODOMETRY:
                     recorded += 1
                     continue
-                message = reader.decode(raw)
                 if raw.topic in camera_of:
-                    camera, stamp_ns = camera_of[raw.topic], messages.stamp_ns(message)
+                    camera = camera_of[raw.topic]
+                    message, stamp_ns = _readable(reader, raw)
                     yield BagImage(
                         camera=camera,
                         topic=raw.topic,
@@ -128,7 +130,9 @@ class BagImages:
                         place=place,
                         odometry=self._usable[recorded],
                     )
-                elif raw.type == messages.FIX:
+                    continue
+                message = reader.decode(raw)
+                if raw.type == messages.FIX:
                     place = place_of(message) or place
                 elif is_weather(message.data):
                     weather = message.data or None
@@ -147,6 +151,29 @@ class BagImages:
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
         base = self.track.at(stamp_ns)
         return None if base is None else base @ self.info.cameras[camera].base_from_camera
+
+
+def pixels_of(found: BagImage, bag: Path, whole: bool = False) -> np.ndarray:
+    """Pixels of an image of a bag, uint8 RGB [H, W, 3]; `whole` as of `image.decode`.
+
+    Raises ImageError, naming bag, topic and stamp, where it is damaged.
+    """
+    try:
+        if isinstance(found.message, BagError):
+            raise ImageError(str(found.message)) from found.message
+        return decode_image(found.message, whole=whole)
+    except ImageError as error:
+        place = f"bag {bag}, {found.topic} at {found.stamp_ns} ns"
+        raise ImageError(f"{place}: {error}") from error
+
+
+def _readable(reader: BagReader, raw: RawMessage) -> tuple[Any, int]:
+    """An image message and its stamp [ns], or the error and the log time."""
+    try:
+        message = reader.decode(raw)
+        return message, messages.stamp_ns(message)
+    except BagError as error:
+        return error, raw.stamp_ns
 
 
 def side_topics(reader: BagReader) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from rosbags.interfaces import Connection, Qos
 
 from disam_ros.datasets.bags.messages import TYPESTORE
 from disam_ros.errors import BagError, DisamError
+from disam_ros.files.reading import reading
 
 
 class TopicSummary(NamedTuple):
@@ -118,8 +119,8 @@ class BagReader:
 
 def _check_path(path: Path) -> None:
     """Raise BagError with what to do about a path that can be no rosbag2."""
-    if not path.exists():
-        raise BagError(f"bag {path} does not exist")
+    with reading(path, BagError):
+        _check_files(path)
     if path.is_dir() and not (path / "metadata.yaml").exists():
         files = sorted(f.name for f in path.iterdir() if f.suffix in (".mcap", ".db3"))
         hint = f"open {path / files[0]} itself, or " if files else "is it a bag? If so, "
@@ -130,6 +131,19 @@ def _check_path(path: Path) -> None:
         )
     if path.is_file() and path.suffix not in (".mcap", ".db3"):
         raise BagError(f"{path}: expected a rosbag2 directory, a .mcap or a .db3 file")
+
+
+def _check_files(path: Path) -> None:
+    """Raise BagError for a path that is absent, and for pipes and devices, which may not end."""
+    if not path.exists():
+        raise BagError(f"bag {path} does not exist")
+    files = path.iterdir() if path.is_dir() else [path]
+    for file in files:
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise BagError(f"{file} is a pipe or device; expected the files of a recording")
+        if file.is_file():
+            with file.open("rb"):  # the library does not say which file it may not read
+                pass
 
 
 def _unknown_topic(path: Path, topic: str, known: dict[str, TopicSummary]) -> str:

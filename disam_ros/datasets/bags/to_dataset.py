@@ -13,8 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from disam_ros.datasets.bags.depth import DepthImages
-from disam_ros.datasets.bags.image_messages import decode_image
-from disam_ros.datasets.bags.images import BagImage, BagImages
+from disam_ros.datasets.bags.images import BagImage, BagImages, pixels_of
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.dataset import DatasetWriter
 from disam_ros.datasets.keyframes import KeyframeSelector
@@ -71,7 +70,7 @@ def bag_to_dataset(
         unit = depths.unit if depths else None
         info = replace(images.info, name=name or images.info.name, depth_unit=unit)
         with DatasetWriter(directory, info, overwrite) as writer:
-            kept, counts = _copy(bar, keyframes, writer, domain)
+            kept, counts = _copy(bar, images.bag, keyframes, writer, domain)
             if not kept:
                 raise BagError(f"bag {bag}: not one image can be kept: {counts}")
             counts = replace(counts, with_depth=_copy_depth(depths, kept, writer))
@@ -80,11 +79,16 @@ def bag_to_dataset(
 
 
 def _copy(
-    images: tqdm[BagImage], keyframes: KeyframeSelector, writer: DatasetWriter, domain: str
+    bar: tqdm[BagImage],
+    bag: Path,
+    keyframes: KeyframeSelector,
+    writer: DatasetWriter,
+    domain: str,
 ) -> tuple[list[ImageRecord], BagConversion]:
     counts: Counter[str] = Counter()
     kept: dict[tuple[str, int], ImageRecord] = {}
-    for camera, topic, stamp_ns, message, pose, *_ in images:
+    for found in bar:
+        camera, topic, stamp_ns, _, pose, *_ = found
         counts["images"] += 1
         if pose is None:
             counts["without_pose"] += 1
@@ -92,7 +96,7 @@ def _copy(
             counts["repeated"] += 1
         elif not keyframes.keeps(camera, pose):
             counts["near_keyframe"] += 1
-        elif (jpeg := _jpeg_of(message, topic, stamp_ns, counts)) is not None:
+        elif (jpeg := _jpeg_of(found, bag, counts)) is not None:
             record = writer.add(jpeg, stamp_ns, camera, domain, pose, source=topic)
             kept[camera, stamp_ns] = record
             counts["kept"] += 1
@@ -110,15 +114,16 @@ def _copy_depth(depths: DepthImages, kept: list[ImageRecord], writer: DatasetWri
     return count
 
 
-def _jpeg_of(message: Any, topic: str, stamp_ns: int, counts: Counter[str]) -> bytes | None:
+def _jpeg_of(found: BagImage, bag: Path, counts: Counter[str]) -> bytes | None:
     """The image as JPEG bytes; None where it is damaged, which is counted and logged once."""
     try:
-        image = decode_image(message)
+        image = pixels_of(found, bag, whole=True)
     except ImageError as error:
         if not counts["damaged"]:
-            logger.warning("%s at %d ns: %s", topic, stamp_ns, error)
+            logger.warning("left out: %s", error)
         counts["damaged"] += 1
         return None
+    message = found.message
     if not hasattr(message, "encoding") and is_jpeg(message.data):
         return bytes(message.data)
     return encode_jpeg(image)

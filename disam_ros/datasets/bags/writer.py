@@ -17,7 +17,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
 from disam_ros.errors import BagError, OutputError
-from disam_ros.files import BAG, atomic_directory, require_output, sync
+from disam_ros.files.outputs import BAG, atomic_directory, require_output
+from disam_ros.files.writing import sync
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image
 

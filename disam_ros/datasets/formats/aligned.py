@@ -36,7 +36,7 @@ def read(directory: Path | str, *, intrinsics: Sequence[float] = ()) -> ForeignD
             f"{directory}: expected folders of equally many images, image i showing place i; "
             f"got {found}"
         )
-    height, width = image.read(next(iter(files.values()))[0]).shape[:2]
+    height, width = image.read_size(next(iter(files.values()))[0])
     records = [
         ImageRecord(
             id=0,

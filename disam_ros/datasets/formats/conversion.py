@@ -16,6 +16,7 @@ from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetWriter, ImageRecord
 from disam_ros.datasets.formats.foreign import ForeignDataset
 from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files.reading import read_bytes
 from disam_ros.image import encode_jpeg, is_jpeg
 
 logger = logging.getLogger(__name__)
@@ -79,9 +80,9 @@ def _add(writer: DatasetWriter, jpeg: bytes, record: ImageRecord) -> None:
 def _read_jpeg(path: Path, camera: Camera) -> bytes | None:
     """The image file as JPEG bytes; None, and a warning, where it is damaged."""
     try:
-        data = path.read_bytes()
-        picture = image.decode(data, str(path))
-    except (OSError, ImageError) as error:
+        data = read_bytes(path, ImageError, image.MAX_BYTES)
+        picture = image.decode(data, str(path), whole=True)
+    except ImageError as error:
         logger.warning("left out: %s", error)
         return None
     height, width = picture.shape[:2]

@@ -61,7 +61,7 @@ def read(
         pose = LOOKS_AHEAD @ poses[number] @ zero_from_camera if poses else None
         source = path.relative_to(directory).as_posix()
         records.append(ImageRecord(0, round(times[number] * 1e9), CAMERA, domain, source, pose))
-    height, width = image.read(files[0]).shape[:2]
+    height, width = image.read_size(files[0])
     camera = Camera(width, height, *intrinsics, (), LOOKS_AHEAD @ zero_from_camera)
     name = f"kitti_{sequence}"
     info = DatasetInfo(name, {CAMERA: camera}, origin=f"KITTI odometry, camera {camera_number}")

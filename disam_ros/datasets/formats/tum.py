@@ -71,7 +71,7 @@ def read(
             f"{stamps[-1] / 1e9:.3f} s, which give none to the images at {min(files) / 1e9:.3f} to "
             f"{max(files) / 1e9:.3f} s; are both on one clock, and poses closer than {max_gap} s?"
         )
-    height, width = image.read(directory / records[0].source).shape[:2]
+    height, width = image.read_size(directory / records[0].source)
     camera = pinhole((width, height), intrinsics or _calibration(directory), "intrinsics")
     info = DatasetInfo(directory.resolve().name, {CAMERA: camera}, origin=f"TUM {trajectory}")
     return ForeignDataset(directory, info, records)

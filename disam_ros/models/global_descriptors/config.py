@@ -10,7 +10,8 @@ from disam_ros.models import mobile
 
 BACKBONES = ("vgg16", "resnet18", "alexnet", "mobile", "disam")
 HEADS = ("netvlad", "mac", "gem", "safa")
-SMALLEST = 32  # pixels of an image's side
+SMALLEST, LARGEST_SIDE = 32, 4096  # pixels of an image's side
+MOST = 1024  # clusters, position maps, channels of the first layer, blocks
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,14 @@ class GlobalConfig:
             if value not in known:
                 raise ModelError(f"{what} must be one of {', '.join(known)}, got '{value}'")
         for what, least in (("clusters", 1), ("heads", 1), ("width", 1), ("encoder_blocks", 0)):
-            if getattr(self, what) < least:
-                raise ModelError(f"{what} must be ≥ {least}, got {getattr(self, what)}")
+            if not least <= getattr(self, what) <= MOST:
+                raise ModelError(f"{what} must be {least} to {MOST}, got {getattr(self, what)}")
         height, width = self.image_size
-        if min(height, width) < SMALLEST or height % self.stride or width % self.stride:
+        sound = min(height, width) >= SMALLEST and max(height, width) <= LARGEST_SIDE
+        if not sound or height % self.stride or width % self.stride:
             raise ModelError(
-                f"image size must be multiples of {self.stride} and ≥ {SMALLEST} with backbone "
-                f"{self.backbone}, got {height}x{width}"
+                f"image size must be multiples of {self.stride}, {SMALLEST} to {LARGEST_SIDE}, "
+                f"with backbone {self.backbone}, got {height}x{width}"
             )
         if not 0 <= self.size <= self.plain:
             raise ModelError(

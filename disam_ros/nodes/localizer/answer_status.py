@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from disam_ros.errors import ImageError
 from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
-from disam_ros.nodes.diagnostics import ERROR, OK, WARN
+from disam_ros.nodes.diagnostics import ERROR, OK, WARN, shorten
 
 NAME = "localizer: answer"
 NO_PRIOR = "none"  # effect of a prior where there was none
@@ -52,7 +52,7 @@ def confidence_text(answer: Answer) -> str:
 def refused(camera: str, error: Exception) -> DiagnosticStatus:
     """No answer: the image cannot be decoded, or the localizer failed."""
     outcome = UNREADABLE if isinstance(error, ImageError) else FAILED
-    reason = str(error) or type(error).__name__
+    reason = shorten(str(error) or type(error).__name__)
     values = {"outcome": outcome, "reason": reason}
     return _status(camera, ERROR, f"{outcome}: {reason}", values)
 

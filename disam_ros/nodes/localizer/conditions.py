@@ -14,7 +14,7 @@ from disam_ros.domains.domain import DomainChooser, parse_weather
 from disam_ros.errors import DomainError
 from disam_ros.models.model import Model
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.diagnostics import LONGEST, Monitor
 from disam_ros.nodes.subscriptions import sensor_qos, subscribe
 
 
@@ -58,6 +58,8 @@ class Conditions:
 
     def _on_weather(self, message: String) -> None:
         try:
+            if len(message.data) > LONGEST:
+                raise DomainError(f"weather of more than {LONGEST} characters: send words")
             parse_weather(message.data)
         except DomainError as error:
             text = f"ignored {error}"

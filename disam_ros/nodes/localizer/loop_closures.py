@@ -27,7 +27,8 @@ VERIFIED = "loop closures own verified by keypoints"
 class LoopClosures:
     """Detects and publishes loop closures; the images of each camera are a drive of their own.
 
-    base_frame: the vehicle's frame, which the relative poses are of.
+    base_frame: the vehicle's frame, which the relative poses are of. After an error a drive starts
+    over.
     """
 
     def __init__(
@@ -78,6 +79,9 @@ class LoopClosures:
             self._warn(f"no keyframe for loop closures: {error}")
             self._monitor.count(REFUSED)
             return
+        except Exception:  # it may be half-way through the keyframe
+            del self._closers[frame.camera]
+            raise
         self._monitor.fact("keyframes of this drive", sum(map(len, self._closers.values())))
         for closure in closures:
             self._publisher.publish(message_of(closure, frame.camera, stamp, self._base_frame))

@@ -23,7 +23,7 @@ from disam_ros.config import LocalizerNodeConfig
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.nodes import parameters, process
-from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor
+from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor, shorten
 from disam_ros.nodes.localizer.loaded import Loaded, load
 from disam_ros.nodes.localizer.reload import Reload
 from disam_ros.nodes.localizer.relocalize import Relocalize
@@ -50,7 +50,7 @@ class LocalizerNode(LifecycleNode):
         self._monitor = Monitor(f"{NAME}: relocalization")
         self._relocalize = Relocalize(self, self._config.stale_after)
         self._reload = Reload(self, self._monitor, self._load, self._adopt)
-        self._diagnostics = DiagnosticsPublisher(self, self._status)
+        self._diagnostics = DiagnosticsPublisher(self, self._monitor, self._status)
         self._answer_change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
 
@@ -64,6 +64,10 @@ class LocalizerNode(LifecycleNode):
     def close(self) -> None:
         """Stop the worker and free everything."""
         self._free()
+
+    def report_fault(self, text: str) -> None:
+        """Report an error that a callback did not handle."""
+        self._monitor.warn_once(self.get_logger(), "callback", text, level=ERROR)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load model and map and subscribe."""
@@ -157,8 +161,8 @@ class LocalizerNode(LifecycleNode):
                     f"'{fixed[0]}' is read when the node is configured: deactivate and clean it up "
                     "first"
                 )
-        except DisamError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # rclpy would leave the request without an answer
+            return SetParametersResult(successful=False, reason=shorten(process.describe(error)))
         return SetParametersResult(successful=True)
 
     def _check_live(self, config: LocalizerNodeConfig) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from rclpy.node import Node
 
 from disam_ros.device import describe_device
-from disam_ros.errors import BlindError, ImageError
+from disam_ros.errors import BlindError, DisamError, ImageError, MapError
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.localizer import answer_status
+from disam_ros.nodes.process import describe
 
 NO_ACTIVATION = "none: the model has one global descriptor per image"
 BLIND, UNDECODABLE = "images blind", "images undecodable"
@@ -49,6 +52,15 @@ class Reports:
                 self._monitor.problem(f"age of {camera}", text, hold=None)
             else:
                 self._monitor.solved(f"age of {camera}")
+
+    def check_map(self, place_map: PlaceMap) -> None:
+        """Report a map whose files were changed since it was opened."""
+        try:
+            place_map.check()
+            self._monitor.solved("map")
+        except MapError as error:
+            text = f"no image is answered: {error}; then call ~/reload"
+            self._monitor.warn_once(self._node.get_logger(), "map", text, level=ERROR, hold=None)
 
     def links(self, publishers: int, listeners: int) -> None:
         """Report the number of image publishers and answer subscribers."""
@@ -92,9 +104,20 @@ class Reports:
             return text
         text = f"localization failed: {error or type(error).__name__}"
         if self._monitor.problem("inference", text, ERROR):
-            log.error(f"{text}\n{''.join(traceback.format_exception(error))}")
+            known = isinstance(error, DisamError)
+            log.error(text if known else f"{text}\n{''.join(traceback.format_exception(error))}")
         self._monitor.count("inference errors")
         return text
+
+    @contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        """Report an error of a by-product of an answer, and go on."""
+        try:
+            yield
+        except Exception as error:
+            text = f"{what} failed: {describe(error)}"
+            self._monitor.warn_once(self._node.get_logger(), what, text, level=ERROR)
+            self._monitor.count("inference errors")
 
     def identity(self, localizer: Localizer) -> str:
         """Report model, map and device and return them in words."""

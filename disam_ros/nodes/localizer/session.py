@@ -135,7 +135,8 @@ class Session:
             self._priors.adopt(config.localizer, self._loaded.header)
 
     def update(self) -> None:
-        """Report connections, and cameras without images for long."""
+        """Report connections, cameras without images for long, and a map that was changed."""
+        self._reports.check_map(self._loaded.localizer.map)
         self._reports.check_age(self._config.cameras, self._config.stale_after)
         publishers = min(camera.publisher_count() for camera in self._inputs)
         self._reports.links(publishers, self._outputs.listener_count())
@@ -178,7 +179,8 @@ class Session:
                 self._outputs.answer(status, arrival.message.header)
 
     def _localize(self, arrival: Arrival) -> None:
-        """Convert, process, publish."""
+        """Convert, process, publish. Raises MapError where the map's files were changed."""
+        self._loaded.localizer.map.check()
         frame = self._frame(arrival)
         odometry = self._odometry.at(frame.stamp_ns)
         prior = self._priors.at(frame.stamp_ns)
@@ -188,11 +190,12 @@ class Session:
     def _frame(self, arrival: Arrival) -> Frame:
         header, conditions = arrival.message.header, self._conditions
         base_from_camera = self._extrinsics.base_from_camera(arrival.camera, header.frame_id)
+        image = conversions.image_from_message(arrival.message)
         return Frame(
-            image=conversions.image_from_message(arrival.message),
+            image=image,
             camera=arrival.camera,
             stamp_ns=arrival.stamp_ns,
-            lens=self._checks.camera(arrival.camera, base_from_camera),
+            lens=self._checks.camera(arrival.camera, base_from_camera, image),
             weather=conditions.weather,
             domain=conditions.domain,
             latitude=conditions.latitude,
@@ -207,12 +210,16 @@ class Session:
         odometry: Reading | None,
         prior: PositionPrior | None,
     ) -> None:
-        """Poses first, then log and diagnostics, loop closures; ~/answer is the last message."""
+        """Poses first, then log and diagnostics, loop closures; ~/answer is the last message.
+
+        What follows the poses may fail, but an image has one answer.
+        """
         localizer, header = self._loaded.localizer, arrival.message.header
         poses = self._outputs.publish(answer, header)
         if poses is not None:
-            frames = self._outputs.map_frame, self._odometry.frame_id
-            self._map_odom.publish(answer.map_from_base, odometry, frame.stamp_ns, frames)
+            with self._reports.guard("TF map → odom"):
+                frames = self._outputs.map_frame, self._odometry.frame_id
+                self._map_odom.publish(answer.map_from_base, odometry, frame.stamp_ns, frames)
             if self._relocalize.waits_for(arrival.number):
                 self._outputs.start_from(poses)
         latency = 1e3 * (time.perf_counter() - arrival.received)
@@ -220,10 +227,12 @@ class Session:
         self._priors.answered(frame.stamp_ns, answer, prior)
         text = self._reports.answered(answer, latency, self._threshold())
         query = self._loaded.pipeline.query
-        self._loops.add(localizer, query, answer, odometry, header)
+        with self._reports.guard("loop closure detection"):
+            self._loops.add(localizer, query, answer, odometry, header)
         if localizer.has_activation_maps:
             heat = functools.partial(localizer.activation_map, query, answer.record)
-            self._outputs.publish_activation(frame.image, heat, header)
+            with self._reports.guard("the activation map"):
+                self._outputs.publish_activation(frame.image, heat, header)
         self._relocalize.answer(arrival.number, answer.known, text)
         self._outputs.answer(answer_status.localized(answer, latency), header)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
@@ -15,8 +17,8 @@ from disam_ros.config import MapBuilderNodeConfig
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.device import describe_device, select_device
-from disam_ros.errors import ConfigError, DisamError, MapError
-from disam_ros.files import MAP, require_output
+from disam_ros.errors import ConfigError, DisamError, ImageError, MapError
+from disam_ros.files.outputs import MAP, require_output
 from disam_ros.geometry import Transform
 from disam_ros.mapping.builder import MapBuilder
 from disam_ros.models.model import load_model
@@ -61,6 +63,7 @@ class LiveMap:
         self._base_from_camera = Transform.identity()
         self._end = ""  # why no more images are accepted
         self._complete = False
+        self._closing = False
         self._worker: Worker[PosedMessage | Future] = Worker(self._work, self._failed, QUEUE)
 
     @property
@@ -100,8 +103,9 @@ class LiveMap:
         self._worker.offer(SLOT, answer)
 
     def close(self) -> str:
-        """Save the images so far; returns a message for the log."""
-        self._worker.stop()
+        """Save the images so far, queued ones included; returns a message for the log."""
+        self._closing = True
+        self._worker.stop(drain=True)
         if self._builder is None:
             return self._end or "no image came: there is no map"
         count = self._builder.count
@@ -128,10 +132,21 @@ class LiveMap:
             source="live",
             map_from_camera=item.map_from_base @ self._base_from_camera,
         )
-        kept = self._builder.add(PosedImage(record, lambda: image_from_message(item.message)))
+        kept = self._builder.add(PosedImage(record, lambda: self._decode(item.message)))
         if kept:
             self._monitor.mark("images kept")
             self._monitor.fact("images in map", self._builder.count)
+        if self._closing:  # whoever wants it closed may lose patience
+            self._builder.commit()
+
+    def _decode(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
+        """The pixels. Raises ImageError, for which the builder leaves the image out and logs it."""
+        try:
+            return image_from_message(message)
+        except ImageError as error:
+            self._monitor.problem("image", f"an image was left out: {error}")
+            self._monitor.count("images undecodable")
+            raise
 
     def _finish(self) -> tuple[bool, str]:
         if self._end:

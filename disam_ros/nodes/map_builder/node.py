@@ -18,10 +18,10 @@ from std_srvs.srv import Trigger
 
 from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderNodeConfig
-from disam_ros.errors import DisamError, GeometryError
+from disam_ros.errors import ConfigError, DisamError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions, parameters, process
-from disam_ros.nodes.diagnostics import DiagnosticsPublisher, Monitor
+from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor
 from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.subscriptions import ImageInput, StampChecker, sensor_qos, subscribe
@@ -32,7 +32,7 @@ WAITING = 16  # images that wait for a later pose; the oldest are dropped first
 KEPT_POSES = 500
 POSE_DEPTH = 50
 COUNTERS = ("images received", "images without pose", "images dropped", "stamps refused")
-COUNTERS += ("poses received", "poses refused", "build errors")
+COUNTERS += ("poses received", "poses refused", "images undecodable", "build errors")
 
 
 class MapBuilderNode(Node):
@@ -48,13 +48,16 @@ class MapBuilderNode(Node):
         self._stamps = StampChecker(self, monitor)
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
         self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
-        fixed = given or {config.camera: Transform.identity()}
+        if config.identity_extrinsics:
+            if given is not None:
+                raise ConfigError("'identity_extrinsics' and 'base_from_camera' are set: take one")
+            given = {config.camera: Transform.identity()}
         use_tf = config.use_tf and given is None
-        self._extrinsics = Extrinsics(self, monitor, config.base_frame, fixed, use_tf)
+        self._extrinsics = Extrinsics(self, monitor, config.base_frame, given or {}, use_tf)
         self._info: CameraInfo | None = None
         self._map_frame = ""
         self._first_image: float | None = None  # on the monotonic clock [s]
-        self._diagnostics = DiagnosticsPublisher(self, lambda: monitor.status("building"))
+        self._diagnostics = DiagnosticsPublisher(self, monitor, lambda: monitor.status("building"))
         self._subscribe()
         self.create_service(
             Trigger, "~/finish", self._on_finish, callback_group=ReentrantCallbackGroup()
@@ -68,6 +71,10 @@ class MapBuilderNode(Node):
         except DisamError as error:
             self.get_logger().error(str(error))
 
+    def report_fault(self, text: str) -> None:
+        """Report an error that a callback did not handle."""
+        self._monitor.warn_once(self.get_logger(), "callback", text, level=ERROR)
+
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
         self._input = ImageInput(self, "image", config.image_transport, self._on_image, monitor)
@@ -79,7 +86,16 @@ class MapBuilderNode(Node):
             subscribe(self, PoseStamped, "pose", self._on_pose, monitor, qos)
 
     def _on_camera_info(self, info: CameraInfo) -> None:
-        self._info = self._info or info
+        if self._info is not None:
+            return
+        try:
+            conversions.check_camera_info(info)
+        except GeometryError as error:
+            text = f"{self.resolve_topic_name('camera_info')} is not used: {error}"
+            self._monitor.warn_once(self.get_logger(), "camera_info", text, hold=None)
+            return
+        self._monitor.solved("camera_info")
+        self._info = info
 
     def _on_pose(self, message: PoseStamped) -> None:
         self._add_pose(message.header, message.pose)
@@ -114,7 +130,10 @@ class MapBuilderNode(Node):
         full = len(self._waiting) == WAITING
         self._waiting.append((stamp_ns, message))
         if full:
-            missing = "a camera_info" if self._info is None else "poses with later stamps"
+            newest = self._track.newest
+            missing = "poses with later stamps"
+            if newest is not None and newest.stamp_ns >= self._waiting[0][0]:
+                missing = "extrinsics" if self._info is not None else "a camera_info"
             text = f"images wait in vain for {missing}"
             self._monitor.warn_once(self.get_logger(), "poses", text)
             self._monitor.count("images without pose")
@@ -123,22 +142,36 @@ class MapBuilderNode(Node):
     def _add_posed_images(self) -> None:
         """Add the waiting images whose pose can be interpolated to the map."""
         waited = time.monotonic() - (self._first_image or time.monotonic())
-        if self._info is None and waited < self._config.camera_info_timeout:
+        late = waited >= self._config.camera_info_timeout
+        if self._info is None and not late:
             return
         newest = self._track.newest
         while newest is not None and self._waiting and self._waiting[0][0] <= newest.stamp_ns:
-            stamp_ns, message = self._waiting.popleft()
+            stamp_ns, message = self._waiting[0]
             map_from_base = self._track.at(stamp_ns)
+            posed = map_from_base is not None
+            if posed and not self._map.begun and not self._begin(message, late):
+                return
+            self._waiting.popleft()
             if map_from_base is None:
                 self._monitor.count("images without pose")
                 continue
-            if not self._map.begun:
-                self._begin(message)
             self._map.add(PosedMessage(stamp_ns, message, map_from_base))
 
-    def _begin(self, message: Image | CompressedImage) -> None:
-        name = self._config.camera
-        base_from_camera = self._extrinsics.base_from_camera(name, message.header.frame_id)
+    def _begin(self, message: Image | CompressedImage, late: bool) -> bool:
+        """Open the map; False while the extrinsics are unknown. late: report that."""
+        name, frame_id = self._config.camera, message.header.frame_id
+        base_from_camera = self._extrinsics.from_tf(frame_id) or self._extrinsics.fixed.get(name)
+        if base_from_camera is None:
+            if late:
+                text = (
+                    f"nothing is built: no TF {self._config.base_frame} ← '{frame_id}', the frame "
+                    "of the images; publish it, or set base_from_camera and start again"
+                )
+                logger = self.get_logger()
+                self._monitor.warn_once(logger, "extrinsics", text, level=ERROR, hold=None)
+            return False
+        self._monitor.solved("extrinsics")
         if self._info is not None:
             camera = conversions.camera_from_info(self._info, base_from_camera)
         else:
@@ -148,6 +181,7 @@ class MapBuilderNode(Node):
         count = self._map.begin(camera, self._map_frame)
         if count:
             self.get_logger().info(f"resuming an interrupted build of {count} images")
+        return True
 
     async def _on_finish(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         answer = Future(executor=self.executor)

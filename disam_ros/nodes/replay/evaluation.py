@@ -7,20 +7,25 @@ import logging
 from pathlib import Path
 
 import rclpy
+from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
-from disam_ros.files import BAG, EVALUATION, require_output
+from disam_ros.files.outputs import BAG, EVALUATION, require_output
 from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.parameters import declare
+from disam_ros.nodes.process import Interruption, undisturbed
 from disam_ros.nodes.replay.replay_drive import replay_drive
 
 
 def evaluate(config: ReplayEvaluationConfig) -> None:
-    """Replay, evaluate and write the results as configured. Raises DisamError."""
+    """Replay, evaluate and write the results as configured. Raises DisamError.
+
+    Ctrl-C ends the replay; what was answered so far is evaluated and written.
+    """
     for name in ("bag", "map", "model", "output"):
         if not getattr(config, name):
             raise ConfigError(f"the parameter '{name}' is empty")
@@ -42,26 +47,31 @@ def evaluate(config: ReplayEvaluationConfig) -> None:
         start_node=config.start_node,
     )
     setup = describe_setup(localizer, [config.bag], mode_of_node(config.rate))
-    finish(config.output, [drive], localizer, setup)
+    with undisturbed():
+        finish(config.output, [drive], localizer, setup)
 
 
 def main(args: list[str] | None = None) -> int:
     """The replay_evaluation executable."""
+    interruption = Interruption()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("replay_evaluation", enable_rosout=False)
-    log = node.get_logger()
+    node = None
     try:
-        config = declare(node, ReplayEvaluationConfig)
-        evaluate(config)
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = rclpy.create_node("replay_evaluation", enable_rosout=False)
+        evaluate(declare(node, ReplayEvaluationConfig))
     except DisamError as error:
-        log.fatal(str(error))
+        get_logger("replay_evaluation").fatal(str(error))
         return 1
     except KeyboardInterrupt:
+        get_logger("replay_evaluation").warning("interrupted before an answer: nothing is written")
         return 130
     finally:
-        node.destroy_node()
+        interruption.defer()
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
+        interruption.ignore()
     return 0
 
 

@@ -24,7 +24,8 @@ def localizer_process(
 ) -> Iterator[subprocess.Popen]:
     """A localizer node that logs warnings to stderr and is stopped at the end.
 
-    remappings: relative name → topic. domain_id: of ROS; None: that of the environment.
+    Ctrl-C in a terminal does not reach it. remappings: relative name → topic. domain_id: of ROS;
+    None: that of the environment.
     """
     command = [sys.executable, "-m", "disam_ros.nodes.localizer.node", "--ros-args"]
     for name, value in parameters.items():
@@ -34,7 +35,8 @@ def localizer_process(
     environment = dict(os.environ)
     if domain_id is not None:
         environment["ROS_DOMAIN_ID"] = str(domain_id)
-    process = subprocess.Popen([*command, "--log-level", "warn"], env=environment)
+    command += ["--log-level", "warn"]
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         yield process
     finally:

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.logging import get_logger
 from rclpy.node import Node
 
 from disam_ros.config import ReplayNodeConfig
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import BagError, DisamError
+from disam_ros.nodes.process import Interruption
 from disam_ros.nodes.replay.player import Player
 
 
@@ -49,16 +51,23 @@ def main(args: list[str] | None = None) -> int:
     """The replay_node executable."""
     from disam_ros.nodes.parameters import declare
 
-    rclpy.init(args=args)
-    node = rclpy.create_node("replay_node", enable_rosout=False)
+    interruption = Interruption()
+    node = None
     try:
+        rclpy.init(args=args)
+        node = rclpy.create_node("replay_node", enable_rosout=False)
         replay(declare(node, ReplayNodeConfig), node)
     except DisamError as error:
-        node.get_logger().fatal(str(error))
+        get_logger("replay_node").fatal(str(error))
         return 1
+    except KeyboardInterrupt:
+        pass
     finally:
-        node.destroy_node()
+        interruption.defer()
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
+        interruption.ignore()
     return 0
 
 

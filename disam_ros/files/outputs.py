@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are whole or absent: atomic writing, outputs of commands, versioned JSON, checksums.
+"""Outputs of commands: what exists stays, what is overwritten was ours.
 
 An output directory holds a manifest of the files that were written into it. Only these are ever
 removed, when it is overwritten; everything else in it stays.
@@ -7,68 +7,32 @@ removed, when it is overwritten; everything else in it stays.
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 from disam_ros.errors import DisamError, OutputError
+from disam_ros.files.reading import read_json
+from disam_ros.files.writing import (
+    PART,
+    atomic_file,
+    describe_fault,
+    part_of,
+    sync_directory,
+    write_json,
+)
 
-PART = ".part"  # suffix of an incomplete file or directory
 MANIFEST = ".disam_manifest.json"  # of an output directory
 MANIFEST_VERSION = 1
 FILE = "file"  # kind of an output that is a single one; the others are directories
 MAP, MODEL, DATASET, BAG, TILES = "map", "model", "dataset", "bag", "tile set"
 EVALUATION, EXPORT = "evaluation", "export"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}  # numpy's error of a full disk has no number
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def part_of(path: Path) -> Path:
-    """Where a file or directory is written before it gets its name."""
-    return path.with_name(path.name + PART)
-
-
-@contextmanager
-def atomic_file(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
-    """Open a file for writing that replaces `path` at the end of the block, synced to disk.
-
-    mode: "w" or "wb"; options: as `Path.open` takes them. After an error `path` is what it was.
-    """
-    part = part_of(path)
-    try:
-        with part.open(mode, **options) as file:
-            yield file
-            sync(file)
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to report
-            part.unlink(missing_ok=True)
-        raise
-
-
-def describe_fault(error: OSError) -> str:
-    """What went wrong on writing, and what to do."""
-    remedy = "make it writable or choose another output"
-    if error.errno in FULL:
-        remedy = "free space or choose another output, then run the same command again"
-    return f"{error.strerror or error}; {remedy}"
 
 
 @contextmanager
@@ -321,41 +285,3 @@ def _free(path: Path) -> Path:
     """The first of `<name>.1`, `<name>.2`, … that does not exist."""
     names = (path.with_name(f"{path.name}.{number}") for number in count(1))
     return next(name for name in names if not os.path.lexists(name))
-
-
-def sync(file: IO[Any]) -> None:
-    """Flush a file to disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_json(path: Path, values: Mapping[str, Any], indent: int = 2) -> None:
-    """Write JSON: the file is the old one or the new one, whole."""
-    with atomic_file(path) as file:
-        file.write(json.dumps(values, indent=indent) + "\n")
-
-
-def read_json(path: Path, version: int, error: type[DisamError]) -> dict[str, Any]:
-    """Read a JSON object whose "format_version" is `version`.
-
-    Raises `error`, naming the file, what was expected and what was found.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = values["format_version"]
-    except OSError as fault:
-        raise error(f"{path} cannot be read: {fault.strerror}") from fault
-    except (ValueError, KeyError, TypeError) as fault:
-        raise error(f"{path} is malformed: {fault}") from fault
-    if found != version:
-        raise error(f"{path} has format version {found}, expected {version}")
-    return dict(values)

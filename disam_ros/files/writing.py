@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are whole or absent: atomic writing, JSON, checksums."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+PART = ".part"  # suffix of an incomplete file or directory
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}  # numpy's error of a full disk has no number
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def part_of(path: Path) -> Path:
+    """Where a file or directory is written before it gets its name."""
+    return path.with_name(path.name + PART)
+
+
+@contextmanager
+def atomic_file(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
+    """Open a file for writing that replaces `path` at the end of the block, synced to disk.
+
+    mode: "w" or "wb"; options: as `Path.open` takes them. After an error `path` is what it was.
+    """
+    part = part_of(path)
+    try:
+        with part.open(mode, **options) as file:
+            yield file
+            sync(file)
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to report
+            part.unlink(missing_ok=True)
+        raise
+
+
+def sync(file: IO[Any]) -> None:
+    """Flush a file to disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, values: Mapping[str, Any], indent: int = 2) -> None:
+    """Write JSON: the file is the old one or the new one, whole."""
+    with atomic_file(path) as file:
+        file.write(json.dumps(values, indent=indent) + "\n")
+
+
+def describe_fault(error: OSError) -> str:
+    """What went wrong on writing, and what to do."""
+    remedy = "make it writable or choose another output"
+    if error.errno in FULL:
+        remedy = "free space or choose another output, then run the same command again"
+    return f"{error.strerror or error}; {remedy}"

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays of a map in use: rows are read on access from files held open.
+
+A memory-mapped file that is truncated or on a disk that fails ends the process at the next access
+(SIGBUS); here the access raises MapError. Reading 50 rows of 23 kB takes 0.1 ms longer.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from disam_ros.errors import MapError
+from disam_ros.files.held import HeldFile
+
+HEADER = 16384  # bytes that the header of a .npy file has at most
+
+
+class Rows:
+    """An array [N, ...] in a .npy file; indexing by number, slice or rows [n] returns a copy.
+
+    Raises MapError where the file holds no array or less than its header says, and on access as
+    HeldFile does.
+    """
+
+    def __init__(self, file: HeldFile) -> None:
+        self._file = file
+        try:
+            self.shape, self.dtype, self._start = _header(file)
+        except Exception as error:  # numpy parses a header as Python source
+            raise MapError(f"{file.path} is damaged: {error}") from error
+        self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        expected = self._start + self.nbytes
+        if file.size != expected:
+            raise MapError(f"{file.path} is damaged: expected {expected} bytes, got {file.size}")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.shape[0] * self._row_bytes
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            first, last, _ = rows.indices(len(self))
+            return self._read(first, max(0, last - first))
+        if isinstance(rows, (int, np.integer)):
+            only: NDArray[Any] = self._read(range(len(self))[rows], 1)[0]  # raises IndexError
+            return only
+        chosen = np.arange(len(self))[rows]
+        found = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        for target, row in zip(_bytes(found, self._row_bytes), chosen.tolist(), strict=True):
+            self._file.read_into(target.data, self._start + row * self._row_bytes)
+        return found
+
+    def _read(self, first: int, count: int) -> NDArray[Any]:
+        """Consecutive rows."""
+        found = np.empty((count, *self.shape[1:]), self.dtype)
+        target = _bytes(found, self._row_bytes).reshape(-1).data
+        self._file.read_into(target, self._start + first * self._row_bytes)
+        return found
+
+
+def _header(file: HeldFile) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, type and place of the numbers [bytes]. Raises ValueError, MapError."""
+    start = io.BytesIO(file.read(0, min(file.size, HEADER)))
+    version = npy.read_magic(start)  # type: ignore[no-untyped-call]
+    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, kind = reader(start)  # type: ignore[no-untyped-call]
+    if (by_columns and len(shape) > 1) or not shape or kind.hasobject:
+        raise ValueError(f"expected rows of numbers, got {kind} of shape {list(shape)}")
+    return shape, kind, start.tell()
+
+
+def _bytes(rows: NDArray[Any], row_bytes: int) -> NDArray[np.uint8]:
+    """View of contiguous rows as uint8 [N, B]."""
+    return rows.reshape(-1).view(np.uint8).reshape(len(rows), row_bytes)

@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of images, data sets, bags and arguments: what is injected, where, what must be seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from support.data import texture
+from support.faults import (
+    as_nobody,
+    depth_png,
+    edit_json,
+    jpeg_of,
+    jpeg_of_scans,
+    png_of,
+    webp_of,
+    write_world,
+)
+
+from disam_ros import image
+from disam_ros.cli import main
+from disam_ros.datasets.aerial.tiles import TileSet
+from disam_ros.datasets.bags import BagReader, BagWriter, bag_to_dataset, messages
+from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.depth import decode_depth
+from disam_ros.datasets.records import RecordTable, read_records
+from disam_ros.datasets.sensor_tables import read_odometry
+from disam_ros.datasets.sources import open_bag, open_images
+from disam_ros.errors import BagError, DatasetError, DisamError, ImageError, PriorError
+from disam_ros.files.held import HeldFile
+from disam_ros.geodesy import Origin
+from disam_ros.geometry import Transform
+from disam_ros.image import decode, encode_jpeg
+from disam_ros.localization.prior import PositionPrior, gnss_prior
+from disam_ros.mapping.builder import build_map
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.model import load_model
+
+SECOND = 10**9
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture
+def world(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "world")
+
+
+# Images whose header claims more than is good: refused before any memory is asked for.
+
+BOMBS = {
+    "PNG of 30000x30000": (png_of(30_000, 30_000), "30000x30000 pixels, expected at most"),
+    "PNG of 2³¹−1": (png_of(2**31 - 1, 2**31 - 1), "2147483647x2147483647 pixels"),
+    "PNG of one row": (png_of(60_000_000, 1), "60000000x1 pixels"),
+    "PNG without pixels": (png_of(0, 5), "expected an image with pixels"),
+    "JPEG of 65500x65500": (jpeg_of(65_500, 65_500), "65500x65500 pixels"),
+    "JPEG without rows": (jpeg_of(64, 0), "expected an image with pixels"),
+    "JPEG of 1000 scans": (jpeg_of_scans(1000), "1000 scans, expected at most 64"),
+    "lossy WebP": (webp_of(16_383, 16_383, b"VP8 "), "16383x16383 pixels"),
+    "lossless WebP": (webp_of(16_384, 16_384, b"VP8L"), "16384x16384 pixels"),
+    "extended WebP": (webp_of(2**24, 2**24, b"VP8X"), "16777216x16777216 pixels"),
+}
+NO_IMAGES = {
+    "nothing": (b"", "empty"),
+    "text": (b"not an image", "neither JPEG, PNG nor WebP"),
+    "BMP": (cv2.imencode(".bmp", texture(0))[1].tobytes(), "neither JPEG, PNG nor WebP"),
+    "PNG cut in its header": (png_of(9, 9)[:20], "damaged PNG"),
+    "PNG with another chunk first": (png_of(9, 9).replace(b"IHDR", b"iHDR"), "damaged PNG"),
+    "PNG cut in its pixels": (png_of(640, 480)[:60], "damaged"),
+    "WebP cut in its header": (webp_of(9, 9, b"VP8X")[:25], "damaged WebP"),
+    "WebP of an unknown kind": (webp_of(9, 9, b"VP8X").replace(b"VP8X", b"VP8?"), "damaged WebP"),
+    "JPEG of two bytes": (b"\xff\xd8", "truncated JPEG"),
+    "JPEG of markers without end": (b"\xff\xd8" + b"\xff\xd0" * 10**6, "truncated JPEG"),
+    "JPEG of fill bytes without end": (b"\xff\xd8" + b"\xff" * 10**6, "truncated JPEG"),
+    "JPEG cut in a segment": (encode_jpeg(texture(0))[:100], "truncated JPEG"),
+    "JPEG cut in its pixels": (encode_jpeg(texture(0))[:-200], "truncated JPEG"),
+}
+FAULTY = BOMBS | NO_IMAGES
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_image_that_claims_too_many_pixels_is_refused_before_it_is_decoded(name, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    data, words = BOMBS[name]
+    with pytest.raises(ImageError, match=words):
+        decode(data, "the image")
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_an_image_file_at_fault_is_named(name, tmp_path):
+    data, words = FAULTY[name]
+    (tmp_path / "seen.jpg").write_bytes(data)
+    with pytest.raises(ImageError, match=rf"(?s)(seen\.jpg.*{words}|{words}.*seen\.jpg)"):
+        image.read(tmp_path / "seen.jpg")
+
+
+def test_the_limit_is_an_argument():
+    data = encode_jpeg(texture(0))
+    assert decode(data, max_pixels=48 * 64).shape == (48, 64, 3)
+    with pytest.raises(ImageError, match="64x48 pixels, expected at most 3071"):
+        decode(data, max_pixels=48 * 64 - 1)
+
+
+def test_a_bomb_is_refused_wherever_images_come_from(world, tmp_path, monkeypatch):
+    """In a data set, as its depth, as a tile, as a message and in a bag."""
+    monkeypatch.setattr(cv2, "imdecode", None)
+    dataset, bomb = Dataset(world / "dataset"), png_of(30_000, 30_000)
+    dataset.path(dataset.records[0]).write_bytes(bomb)
+    (world / "tiles/tiles/0_0.jpg").write_bytes(bomb)
+    compressed = messages.compressed_image(SECOND, "camera", bomb)
+    bag = write_bag(tmp_path / "bag", [bomb])
+    for read in (
+        lambda: next(iter(open_images(world / "dataset", "map").images)).load(),
+        lambda: decode_depth(depth_png(30_000, 30_000), 0.001),
+        lambda: TileSet(world / "tiles").tile(0, 0),
+        lambda: decode_image(compressed),
+        lambda: next(iter(open_images(bag, "map").images)).load(),
+    ):
+        with pytest.raises((ImageError, DatasetError), match="30000x30000 pixels"):
+            read()
+
+
+@pytest.mark.parametrize("form", [".jpg", ".png", ".webp"])
+def test_a_large_image_is_decoded_at_reduced_scale_unless_it_is_wanted_whole(form, monkeypatch):
+    monkeypatch.setattr(image, "LARGE", 48 * 64 - 1)
+    data = cv2.imencode(form, texture(0))[1].tobytes()
+    assert decode(data).shape == (24, 32, 3)
+    assert decode(data, whole=True).shape == (48, 64, 3)
+    monkeypatch.setattr(image, "LARGE", 30)
+    assert decode(data).shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("padding", [b"\0" * 4096, b"\xff" * 4096, os.urandom(4096), b"\0" * 63])
+@pytest.mark.parametrize("form", [".jpg", ".png"])
+def test_a_complete_image_with_padding_is_complete(form, padding):
+    data = cv2.imencode(form, texture(0))[1].tobytes()
+    assert np.array_equal(decode(data + padding), decode(data))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
+    data, thumbnail = encode_jpeg(texture(0)), encode_jpeg(texture(1, 8, 8))
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    with_thumbnail = data[:2] + segment + data[2:]
+    assert np.array_equal(decode(with_thumbnail), decode(data))
+    with pytest.raises(ImageError, match="truncated JPEG"):
+        decode(with_thumbnail[:-100])
+
+
+# Files that are no files, may not be read or were edited by hand.
+
+READERS = {
+    "dataset/dataset.json": lambda root: Dataset(root / "dataset"),
+    "dataset/images.csv": lambda root: Dataset(root / "dataset"),
+    "dataset/odom.csv": lambda root: read_odometry(root / "dataset"),
+    "dataset/images/day/front/1000000000.jpg": lambda root: next(
+        iter(open_images(root / "dataset", "map").images)
+    ).load(),
+    "dataset/depth/day/front/1000000000.png": lambda root: Dataset(root / "dataset").depth(
+        Dataset(root / "dataset").records[0]
+    ),
+    "tiles/tiles.json": lambda root: TileSet(root / "tiles"),
+    "map/map.json": lambda root: PlaceMap(root / "map"),
+    "map/images.csv": lambda root: PlaceMap(root / "map"),
+    "map/fine.npy": lambda root: PlaceMap(root / "map"),
+    "model/model.json": lambda root: load_model(root / "model"),
+    "model/coarse.safetensors": lambda root: load_model(root / "model"),
+    "drive.mcap": lambda root: BagReader(root / "drive.mcap"),
+}
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [pipe, endless, folder])
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_a_device_or_a_folder_in_place_of_a_file_is_an_error_that_names_it(name, put, world):
+    path = world / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    put(path)
+    with pytest.raises(DisamError, match=Path(name).stem):
+        READERS[name](world)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_may_not_be_read_is_named_with_the_reason(name, world):
+    path = world / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with as_nobody(world):
+        pass  # folders may be entered from here on
+    path.chmod(0)
+    with as_nobody(), pytest.raises(DisamError, match=rf"{path.name}.*Permission denied"):
+        READERS[name](world)
+
+
+@pytest.mark.parametrize("name", ["dataset", "tiles", "map", "model", "drive"])
+def test_a_folder_that_may_not_be_entered_is_named_with_the_reason(name, world):
+    (world / "drive").mkdir()
+    with as_nobody(world):
+        pass
+    (world / name).chmod(0)
+    headers = [key for key in READERS if key.endswith(".json")]
+    open_it = {Path(key).parts[0]: READERS[key] for key in headers}
+    open_it["drive"] = lambda root: BagReader(root / "drive")
+    with as_nobody(), pytest.raises(DisamError, match=rf"{name}.*Permission denied"):
+        open_it[name](world)
+
+
+DEEP = "[" * 100_000
+NOT_JSON = [
+    (DEEP, "nested too deeply"),
+    ('{"a":' * 100_000, "nested too deeply"),
+    ("{", "malformed"),
+    ("[]", "expected an object"),
+    ("null", "expected an object"),
+    ("\xff\xfe", "malformed"),
+    ("1" * 10_000, "malformed|expected an object"),
+    ('{"format_version": null}', "'format_version' expects a whole number; got None"),
+    ('{"format_version": 99}', "format version 99"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(NOT_JSON)))
+@pytest.mark.parametrize("name", [name for name in READERS if name.endswith(".json")])
+def test_json_that_is_none_is_refused_by_name(name, number, world):
+    text, words = NOT_JSON[number]
+    (world / name).write_text(text, encoding="latin-1")
+    with pytest.raises(DisamError, match=rf"(?s){Path(name).name}.*({words})"):
+        READERS[name](world)
+
+
+EDITS = [
+    ("dataset/dataset.json", lambda v: v.pop("cameras"), "'cameras' expects an object; it is miss"),
+    ("dataset/dataset.json", lambda v: v.update(cameras=[]), "'cameras' expects an object; got"),
+    ("dataset/dataset.json", lambda v: v.update(name=None), "'name' expects a text; got None"),
+    (
+        "dataset/dataset.json",
+        lambda v: v.update(latitude="x"),
+        "'latitude' expects a finite",
+    ),
+    (
+        "dataset/dataset.json",
+        lambda v: v.update(latitude=NAN),
+        "'latitude' expects a finite",
+    ),
+    ("dataset/dataset.json", lambda v: v.update(depth_unit=0), "depth_unit is 0; expected metres"),
+    ("dataset/dataset.json", lambda v: v.update(colour=1), "unknown key 'colour'; expected"),
+    ("tiles/tiles.json", lambda v: v.pop("origin"), "'origin' expects a list of 2, each a finite"),
+    (
+        "tiles/tiles.json",
+        lambda v: v["tiles"].append({}),
+        "tile 1: 'column' expects a whole",
+    ),
+    ("tiles/tiles.json", lambda v: v.update(tile_pixels=True), "'tile_pixels' expects a whole"),
+    ("map/map.json", lambda v: v.pop("cameras"), "'cameras' expects an object; it is missing"),
+    ("map/map.json", lambda v: v.update(sha256=None), "'sha256' expects an object of which each"),
+    (
+        "map/map.json",
+        lambda v: v["sha256"].update({"fine.npy": None}),
+        "'sha256' expects an obj",
+    ),
+    ("map/map.json", lambda v: v["sha256"].pop("fine.npy"), "fine.npy is damaged: its SHA-256"),
+    ("map/map.json", lambda v: v.update(images="3"), "'images' expects a whole number; got '3'"),
+    ("map/map.json", lambda v: v.update(images=10**30), "'images' expects a whole number"),
+    ("map/map.json", lambda v: v["descriptor"].update(fine_grid=0), "'fine_grid' must lie in"),
+    ("map/map.json", lambda v: v.update(keypoints={"features": "sift"}), "'count' expects a whole"),
+    (
+        "map/map.json",
+        lambda v: v.update(camera_names="front"),
+        "'camera_names' expects a list",
+    ),
+]
+CAMERA_EDITS = [
+    (lambda v: v.pop("fx"), "'fx' expects a finite number; it is missing"),
+    (lambda v: v.update(fx=INF), "'fx' expects a finite number; got inf"),
+    (lambda v: v.update(width=6.5), "'width' expects a whole number; got 6.5"),
+    (lambda v: v.update(distortion=[1, 2, 3]), "'distortion' expects 0, 4, 5, 8, 12, 14 numbers"),
+    (lambda v: v.update(base_from_camera=[0] * 6), "'base_from_camera' expects a list of 7"),
+    (lambda v: v.update(base_from_camera=[0] * 7), "'base_from_camera': expected finite metres"),
+    (lambda v: v.update(colour=1), "unknown key 'colour'; expected width, height"),
+]
+EDITS += [
+    (name, lambda v, change=change: change(v["cameras"]["front"]), rf"camera 'front': {words}")
+    for name in ("dataset/dataset.json", "map/map.json")
+    for change, words in CAMERA_EDITS
+]
+
+
+@pytest.mark.parametrize("number", range(len(EDITS)))
+def test_a_header_edited_by_hand_is_refused_with_file_key_and_what_was_expected(number, world):
+    name, change, words = EDITS[number]
+    edit_json(world / name, change)
+    with pytest.raises(DisamError, match=rf"(?s){Path(name).parent}.*{words}"):
+        READERS[name](world)
+
+
+ROW = "0,1000000000,front,day,there,images/a.jpg,0,0,0,0,0,0,1"
+HEAD = "id,stamp_ns,camera,domain,source,path,tx,ty,tz,qx,qy,qz,qw"
+ROWS = {
+    "no number": (ROW.replace(",0,0,0,0", ",x,0,0,0", 1), "line 2 is malformed"),
+    "nan": (ROW.replace(",0,0,0,0", ",nan,0,0,0", 1), "line 2 is malformed"),
+    "a stamp beyond 64 bits": (ROW.replace("1000000000", "9" * 30), "stamp_ns expects"),
+    "a negative stamp": (ROW.replace("1000000000", "-1"), "stamp_ns expects"),
+    "too few cells": ("0,1", "line 2 is malformed"),
+    "a zero byte": (ROW.replace("a.jpg", "\0"), "malformed"),
+    "a cell of 200 kB": (ROW.replace("there", "x" * 200_000), "malformed"),
+    "no text": (ROW.replace("there", "\xff"), "malformed"),
+}
+
+
+def table(path):
+    return RecordTable(HeldFile(path, DatasetError))
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("read", [read_records, lambda path: list(table(path))])
+def test_a_row_at_fault_is_named_with_file_and_line(read, name, tmp_path):
+    row, words = ROWS[name]
+    (tmp_path / "images.csv").write_bytes(f"{HEAD}\n{row}\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match=rf"images\.csv.*{words}"):
+        read(tmp_path / "images.csv")
+
+
+# Bags without camera_info: damaged images are skipped and named, wherever they stand.
+
+
+def write_bag(path: Path, images: list[bytes]) -> Path:
+    """Compressed images, a second apart, with poses."""
+    with BagWriter(path) as bag:
+        for number, data in enumerate(images):
+            stamp = (number + 1) * SECOND
+            bag.compressed_image("front", stamp, data)
+            bag.ground_truth(stamp, Transform.from_xyz_rpy([2.0 * number, 0, 0, 0, 0, 0]))
+    return path
+
+
+DAMAGED = encode_jpeg(texture(0))[:-200]
+SOUND = [encode_jpeg(texture(n)) for n in range(3)]
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+@pytest.mark.parametrize("damaged", [DAMAGED, b"", b"\xff\xd8", png_of(30_000, 30_000)])
+def test_a_damaged_image_of_a_bag_without_calibration_is_skipped_and_named(
+    at, damaged, world, builder_config, caplog
+):
+    bag = write_bag(world / "bag", [*SOUND[:at], damaged, *SOUND[at:]])
+    model = load_model(world / "model")
+    found = build_map(open_bag(bag), model, world / "new", builder_config, show_progress=False)
+    assert len(found) == 3 and '"skipped": 1' in (world / "new/map.json").read_text()
+    assert f"skipped: bag {bag}, /camera/front/image_raw/compressed at" in caplog.text
+    counts = bag_to_dataset(bag, world / "extracted", "day", show_progress=False)
+    assert (counts.kept, counts.damaged) == (3, 1)
+
+
+def test_a_message_of_an_image_that_cannot_be_read_is_skipped_and_named(world, caplog):
+    topic, qos = "/camera/front/image_raw/compressed", messages.SENSOR_QOS
+    bag = world / "bag"
+    with BagWriter(bag) as writer:
+        writer.write_serialized(topic, messages.COMPRESSED_IMAGE, b"\0\1\0\0\xff", SECOND, qos)
+        for number, data in enumerate(SOUND):
+            writer.compressed_image("front", (number + 2) * SECOND, data)
+        for number in range(5):
+            writer.ground_truth((number + 1) * SECOND, Transform.identity())
+    counts = bag_to_dataset(bag, world / "extracted", "day", show_progress=False)
+    assert (counts.kept, counts.damaged) == (3, 1)
+    assert f"bag {bag}, {topic} at {SECOND} ns" in caplog.text
+
+
+def test_a_bag_without_one_sound_image_is_refused_with_bag_and_topic(tmp_path):
+    bag = write_bag(tmp_path / "bag", [b"", b"x"])
+    with pytest.raises(BagError, match=rf"{bag}: /camera/front/.* holds no image"):
+        open_bag(bag)
+
+
+# Arguments: refused by range, before any work.
+
+IMPORT = "import-model f --name n --licence MIT --output o --std 1 1 1"
+ARGUMENTS = [
+    ("localize a.jpg --map m --model m --candidates 0", "from 1 to 1000, got '0'"),
+    ("localize a.jpg --map m --model m --candidates -3", "from 1 to 1000, got '-3'"),
+    ("localize a.jpg --map m --model m --candidates 2.5", "a whole number from 1 to 1000"),
+    ("localize a.jpg --map m --model m --score-threshold nan", "from -1 to 1, got 'nan'"),
+    ("localize a.jpg --map m --model m --score-threshold .inf", "from -1 to 1, got '.inf'"),
+    ("localize a.jpg --map m --model m --weather raspberry", "raspberry"),
+    ("build-map --dataset d --model m --output o --keyframe-distance nan", "a number from 0 to"),
+    ("build-map --dataset d --model m --output o --keyframe-distance -1", "a number from 0 to"),
+    ("build-map --dataset d --model m --output o --keypoints -5", "from 0 to 4096, got '-5'"),
+    ("build-map --dataset d --model m --output o --keypoints 999999", "from 0 to 4096"),
+    ("evaluate d --map m --model m --weather raspberry", "raspberry"),
+    ("evaluate d --map m --model m --threshold inf 2", "got 'inf'"),
+    ("evaluate d --map m --model m --threshold -1 2", "got '-1'"),
+    ("evaluate d --map m --model m --recall-distance nan", "got 'nan'"),
+    ("evaluate d --map m --model m --distances 5 .nan", "got '.nan'"),
+    ("evaluate d --map m --model m --prior-noise inf", "got 'inf'"),
+    ("evaluate d --map m --model m --rate -1", "got '-1'"),
+    ("extract --bag b --output o --domain d --keyframe-angle 1e9", "from 0 to 360, got '1e9'"),
+    ("extract --bag b --output o --domain d --depth-gap nan", "got 'nan'"),
+    ("to-bag --dataset d --output o --weather raspberry", "raspberry"),
+    ("replay b --rate inf", "got 'inf'"),
+    ("replay b --start-delay 1e300", "from 0 to 3600, got '1e300'"),
+    ("synth --output o --seed -1", "from 0 to 4294967295, got '-1'"),
+    ("synth --output o --width 0", "from 16 to 8192, got '0'"),
+    ("synth --output o --spacing 0", "from 0.01 to"),
+    ("synth --output o --resolution nan", "got 'nan'"),
+    ("aerial --tiles t --poses p --output o --metres -80", "got '-80'"),
+    ("aerial --tiles t --poses p --output o --fov 361", "from 0.1 to 360, got '361'"),
+    ("convert tum --input i --output o --domain d --max-gap nan", "got 'nan'"),
+    ("convert cmu-seasons --input i --output o --slice -2", "got '-2'"),
+    ("create-model --domains day --output o --seed 1e3", "a whole number from 0 to"),
+    (
+        "import-model f --name n --licence MIT --input 0x9 --mean 0 0 0 --std 1 1 1 --output o",
+        "'0'",
+    ),
+    (
+        "import-model f --name n --licence MIT --input 9x9 --mean nan 0 0 --std 1 1 1 --output o",
+        "nan",
+    ),
+    ("import-checkpoint --coarse c --domains day --output o --image-size -1 256", "got '-1'"),
+    ("calibrate d --map m --model m --accuracy nan 1", "got 'nan'"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ARGUMENTS)))
+def test_an_argument_that_cannot_be_is_refused_in_one_line_with_status_2(
+    number, capsys, tmp_path, monkeypatch
+):
+    line, words = ARGUMENTS[number]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.count("\n") == 1 and words in error
+    assert error.startswith(f"disam {line.split()[0]}") and not list(tmp_path.iterdir())
+
+
+def test_an_unknown_weather_word_of_a_settings_file_is_an_error(world, capsys):
+    (world / "settings.yaml").write_text("domain: {weather: raspberry}\n")
+    options = {"map": "map", "model": "model", "config": "settings.yaml", "output": "evaluation"}
+    paths = [text for name, path in options.items() for text in (f"--{name}", world / path)]
+    arguments = ["evaluate", world / "dataset", *paths]
+    assert main([str(argument) for argument in arguments]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("disam: ") and "raspberry" in error
+    assert not (world / "evaluation").exists()
+
+
+# Priors.
+
+COVARIANCES = [
+    np.full((2, 2), NAN),
+    np.diag([INF, 1.0]),
+    np.diag([1e308, 1e308]),
+    np.diag([1e19, 1.0]),
+    np.diag([1.0, 0.0]),
+    np.diag([1.0, -1.0]),
+    np.diag([1e-300, 1e-300]),
+    np.array([[1.0, 1e308], [1e308, 1.0]]),
+    np.array([[1.0, 1.0], [1.0, 1.0]]),
+    np.eye(3),
+]
+MEANS = [[NAN, 0.0], [INF, 0.0], [1e308, 0.0], [0.0, -1e10, 0.0], [0.0]]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", range(len(COVARIANCES)))
+def test_a_covariance_that_cannot_be_is_refused(number):
+    with pytest.raises(PriorError, match="covariance of a position"):
+        PositionPrior([0.0, 0.0], COVARIANCES[number])
+    with pytest.raises(PriorError, match="covariance of a position"):
+        gnss_prior(47.0, 8.0, COVARIANCES[number], Origin(47.0, 8.0))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", range(len(MEANS)))
+def test_a_position_that_cannot_be_is_refused(number):
+    with pytest.raises(PriorError, match="position expects"):
+        PositionPrior(MEANS[number], np.eye(2))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("metres", [1e6, 1e9, 1e200, INF])
+def test_a_prior_stays_one_however_far_it_is_widened(metres):
+    wide = PositionPrior([0.0, 0.0], np.diag([1e18, 1e-12])).widened(metres)
+    assert np.isfinite(wide.covariance).all() and np.isfinite(wide.deviation)
+    assert np.isfinite(wide.log_likelihood(np.zeros((1, 2)), 0.05)).all()

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged bytes and values, drawn by hypothesis: what is read, or an error of the package."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support.data import texture
+from support.faults import jpeg_of_scans, png_of, webp_of, write_world
+
+from disam_ros import image
+from disam_ros.datasets.aerial.tiles import TileSet
+from disam_ros.datasets.bags import BagReader, BagWriter, messages
+from disam_ros.datasets.bags.image_messages import (
+    DEPTH_ENCODINGS,
+    KNOWN_ENCODINGS,
+    decode_depth_image,
+    decode_image,
+)
+from disam_ros.datasets.bags.images import is_weather, place_of
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.depth import decode_depth, encode_depth
+from disam_ros.datasets.records import IMAGE_COLUMNS, RecordTable, read_records
+from disam_ros.datasets.sensor_tables import ODOM_COLUMNS, read_odometry
+from disam_ros.datasets.sources import open_images
+from disam_ros.errors import DatasetError, DisamError
+from disam_ros.files.held import HeldFile
+from disam_ros.geometry import Transform
+from disam_ros.image import decode, encode_jpeg
+from disam_ros.localization.calibration import DEFAULT, load_calibration, save_calibration
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.model import load_model
+
+SECOND = 10**9
+few = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,  # the same in every run
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+SMALL = cv2.cvtColor(texture(0, 9, 11), cv2.COLOR_RGB2BGR)
+IMAGES = [
+    encode_jpeg(texture(0, 9, 11)),
+    jpeg_of_scans(12),
+    png_of(5, 7),
+    *(cv2.imencode(form, SMALL)[1].tobytes() for form in (".png", ".webp")),
+    *(webp_of(5, 7, kind) for kind in (b"VP8X", b"VP8L", b"VP8 ")),
+]
+DEPTH = encode_depth(np.full((6, 8), 2.0, np.float32))
+
+numbers = st.integers() | st.floats() | st.sampled_from([0, -1, 2**31, 2**63, 10**30])
+values = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
+
+
+@st.composite
+def damaged(draw: Callable[..., Any], whole: bytes) -> bytes:
+    """Bytes of which some are changed, cut off or appended."""
+    data = bytearray(whole)
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(data) - 1))
+        new = draw(st.binary(min_size=1, max_size=4))
+        data[at : at + len(new)] = new
+    end = draw(st.sampled_from([len(data), len(data), draw(st.integers(0, len(data)))]))
+    return bytes(data[:end]) + draw(st.sampled_from([b"", b"", b"\0" * 100, b"\xff" * 100]))
+
+
+def replaced(draw: Callable[..., Any], tree: Any) -> Any:
+    """A JSON value of which one part is another or missing."""
+    if isinstance(tree, dict) and tree and draw(st.integers(0, 4)):
+        key = draw(st.sampled_from(sorted(tree)))
+        rest = {k: v for k, v in tree.items() if k != key}
+        return rest if not draw(st.integers(0, 4)) else rest | {key: replaced(draw, tree[key])}
+    if isinstance(tree, list) and tree and draw(st.integers(0, 4)):
+        at = draw(st.integers(0, len(tree) - 1))
+        return [*tree[:at], replaced(draw, tree[at]), *tree[at + 1 :]]
+    return draw(values)
+
+
+def table(path: Path) -> RecordTable:
+    return RecordTable(HeldFile(path, DatasetError))
+
+
+def read_or_refuse(read: Callable[[], object]) -> None:
+    """Reads, or raises an error of the package that says something."""
+    try:
+        read()
+    except DisamError as error:
+        assert str(error)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A world whose files the tests write over and put back."""
+    root = write_world(tmp_path_factory.mktemp("fuzz"))
+    save_calibration(DEFAULT, root / "model")
+    return root
+
+
+@given(st.data())
+@few
+def test_damaged_images_are_decoded_or_refused(data):
+    found = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
+    read_or_refuse(lambda: decode(found, max_pixels=10**6))
+
+
+@given(st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP"]), st.binary())
+@example(b"\xff\xd8", b"\xff\xc0\0\0")
+@few
+def test_any_bytes_after_a_signature_are_refused(start, rest):
+    read_or_refuse(lambda: decode(start + rest, max_pixels=10**6))
+
+
+@given(st.data())
+@few
+def test_a_size_in_a_header_is_that_of_the_decoded_image(data):
+    """The header that is read is the one that the decoder reads, whatever was damaged."""
+    found = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
+    try:
+        size = image.size_of(found)
+        shape = decode(found, max_pixels=10**6).shape[:2]
+    except DisamError:
+        return
+    assert size == shape
+
+
+@given(damaged(DEPTH), st.floats())
+@few
+def test_damaged_depth_maps_are_decoded_or_refused(found, unit):
+    read_or_refuse(lambda: decode_depth(found, unit))
+
+
+sizes = st.integers(0, 9) | st.sampled_from([2**16, 2**31, 2**32 - 1])
+images = st.builds(
+    SimpleNamespace,
+    height=sizes,
+    width=sizes,
+    step=sizes | st.integers(0, 100),
+    encoding=st.sampled_from([*KNOWN_ENCODINGS, *DEPTH_ENCODINGS, "", "8UC3"]) | st.text(),
+    is_bigendian=st.integers(0, 255),
+    data=st.binary(max_size=300),
+)
+
+
+@given(images, st.booleans())
+@settings(few, max_examples=300)
+def test_messages_of_any_fields_are_converted_or_refused(message, fits):
+    if fits:
+        message.data = bytes(min(message.height * message.step, 10**4))
+    read_or_refuse(lambda: decode_image(message))
+    read_or_refuse(lambda: decode_depth_image(message))
+
+
+HEADERS = {
+    "dataset/dataset.json": lambda root: Dataset(root / "dataset"),
+    "tiles/tiles.json": lambda root: TileSet(root / "tiles"),
+    "map/map.json": lambda root: PlaceMap(root / "map"),
+    "model/model.json": lambda root: load_model(root / "model"),
+    "model/calibration.json": lambda root: load_calibration(root / "model"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@given(data=st.data())
+@few
+def test_a_header_with_any_value_in_any_place_is_read_or_refused(name, sound, data):
+    path = sound / name
+    whole = path.read_bytes()
+    path.write_text(json.dumps(replaced(data.draw, json.loads(whole))))
+    try:
+        read_or_refuse(lambda: HEADERS[name](sound))
+    finally:
+        path.write_bytes(whole)
+
+
+ARRAYS = [f"map/{name}.npy" for name in ("poses", "cameras", "coarse", "fine", "mean", "steps")]
+FILES = {
+    "dataset/images.csv": lambda root: read_all(Dataset(root / "dataset")),
+    "map/images.csv": lambda root: list(table(root / "map/images.csv")),
+    "model/coarse.safetensors": lambda root: load_model(root / "model"),
+    **dict.fromkeys(HEADERS, lambda root: [read(root) for read in HEADERS.values()]),
+    **dict.fromkeys(ARRAYS, lambda root: PlaceMap(root / "map", verify=False)),
+}
+
+
+def read_all(dataset: Dataset) -> None:
+    for item in open_images(dataset.directory, "map").images:
+        read_or_refuse(item.load)
+
+
+@pytest.mark.parametrize("name", FILES)
+@given(data=st.data())
+@settings(few, max_examples=25)
+def test_a_damaged_file_is_read_or_refused(name, sound, data):
+    path = sound / name
+    whole = path.read_bytes()
+    path.write_bytes(data.draw(damaged(whole)))
+    try:
+        read_or_refuse(lambda: FILES[name](sound))
+    finally:
+        path.write_bytes(whole)
+
+
+@given(data=st.data())
+@settings(few, max_examples=25)
+def test_damaged_weights_with_a_right_checksum_are_read_or_refused(sound, data):
+    """Of a header of safetensors, and of weights."""
+    from disam_ros.files.writing import file_sha256
+
+    path, header = sound / "model/fine.safetensors", sound / "model/model.json"
+    whole, listed = path.read_bytes(), header.read_text()
+    path.write_bytes(data.draw(damaged(whole[:3000])) + whole[3000:])
+    changed = json.loads(listed)
+    changed["sha256"]["fine"] = file_sha256(path)
+    header.write_text(json.dumps(changed))
+    try:
+        read_or_refuse(lambda: load_model(sound / "model"))
+    finally:
+        path.write_bytes(whole)
+        header.write_text(listed)
+
+
+cells = st.text(max_size=8) | numbers.map(str) | st.sampled_from(["", "nan", "1", '"', "\0", "\n"])
+
+
+@pytest.mark.parametrize("columns", [IMAGE_COLUMNS, ODOM_COLUMNS])
+@given(data=st.data())
+@few
+def test_tables_of_any_cells_are_read_or_refused(columns, tmp_path, data):
+    rows = data.draw(st.lists(st.lists(cells, max_size=len(columns) + 1), max_size=4))
+    text = "\n".join([",".join(columns), *(",".join(row) for row in rows), ""])
+    name = "images.csv" if columns == IMAGE_COLUMNS else "odom.csv"
+    (tmp_path / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+    if name == "odom.csv":
+        read_or_refuse(lambda: read_odometry(tmp_path))
+    else:
+        read_or_refuse(lambda: read_records(tmp_path / name))
+        read_or_refuse(lambda: list(table(tmp_path / name)))
+
+
+@pytest.fixture(scope="module", params=["mcap", "sqlite3"])
+def drive(request, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("drive") / "bag"
+    with BagWriter(path, request.param) as bag:
+        for number in range(3):
+            stamp = (number + 1) * SECOND
+            bag.compressed_image("front", stamp, encode_jpeg(texture(number, 12, 16)))
+            bag.ground_truth(stamp, Transform.identity())
+            bag.odom(stamp, Transform.identity(), speed=1.0, turn_rate=0.0)
+            bag.fix(stamp, 47.0, 8.0, 400.0, 2.0)
+            bag.weather(stamp, "snow")
+    return path
+
+
+@given(data=st.data())
+@settings(few, max_examples=15)
+def test_a_damaged_bag_is_read_or_refused(drive, tmp_path, data):
+    bag = tmp_path / "bag"
+    shutil.rmtree(bag, ignore_errors=True)
+    shutil.copytree(drive, bag)
+    file = data.draw(st.sampled_from(sorted(bag.iterdir())))
+    file.write_bytes(data.draw(damaged(file.read_bytes())))
+
+    def read() -> None:
+        for item in open_images(bag, "map").images:
+            read_or_refuse(item.load)
+
+    read_or_refuse(read)
+
+
+CONVERSIONS = {
+    "/camera/front/image_raw/compressed": decode_image,
+    "/fix": place_of,
+    "/weather": lambda message: is_weather(message.data),
+    "/odom": messages.stamp_ns,
+}
+
+
+@pytest.fixture(scope="module")
+def opened(drive):
+    """An open bag, and the first message of each topic."""
+    with BagReader(drive) as reader:
+        yield reader, {topic: next(reader.raw([topic])) for topic in CONVERSIONS}
+
+
+@pytest.mark.parametrize("topic", CONVERSIONS)
+@given(data=st.data())
+@few
+def test_a_damaged_message_is_converted_or_refused(topic, opened, data):
+    reader, recorded = opened
+    raw = recorded[topic]._replace(data=data.draw(damaged(bytes(recorded[topic].data))))
+    read_or_refuse(lambda: CONVERSIONS[topic](reader.decode(raw)))
+
+
+TOPICS = {
+    "/camera/front/image_raw/compressed": messages.COMPRESSED_IMAGE,
+    "/camera/front/camera_info": messages.CAMERA_INFO,
+    "/odom": messages.ODOMETRY,
+    "/tf_static": messages.TF,
+    "/ground_truth/pose": messages.POSE,
+}
+
+
+@given(data=st.data())
+@settings(few, max_examples=12)
+def test_a_bag_with_damaged_messages_is_read_or_refused(tmp_path, data):
+    shutil.rmtree(tmp_path / "bag", ignore_errors=True)
+    topic = data.draw(st.sampled_from(sorted(TOPICS)))
+    with BagWriter(tmp_path / "bag") as bag:
+        for number in range(4):
+            stamp = (number + 1) * SECOND
+            bag.compressed_image("front", stamp, encode_jpeg(texture(number, 12, 16)))
+            bag.ground_truth(stamp, Transform.identity())
+        drawn = b"\0\1\0\0" + data.draw(st.binary(max_size=200))
+        bag.write_serialized(topic, TOPICS[topic], drawn, 2 * SECOND, messages.RELIABLE_QOS)
+
+    def read() -> None:
+        for item in open_images(tmp_path / "bag", "map").images:
+            read_or_refuse(item.load)
+
+    read_or_refuse(read)

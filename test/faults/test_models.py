@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of models: what is injected, where, what must be seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.data import DESCRIPTOR, save_tiny_model, texture
+from support.faults import edit_json
+from support.maps import save_tiny_map
+from support.onnx_files import write_onnx
+
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.sources import PosedImage, open_dataset
+from disam_ros.domains.domain import Domain
+from disam_ros.errors import BlindError, MapError, ModelError
+from disam_ros.files.writing import file_sha256
+from disam_ros.localization.calibration import DEFAULT, load_calibration, save_calibration
+from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.builder import build_map
+from disam_ros.models import model_files
+from disam_ros.models.backend import CHECKSUMS, OnnxBackend, select_backend, write_checksums
+from disam_ros.models.export import EncoderPair, to_onnx
+from disam_ros.models.feature_check import require_features
+from disam_ros.models.model import load_model
+
+CPU = torch.device("cpu")
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sound")
+    model = save_tiny_model(root / "model")
+    save_tiny_map(root / "map", model)
+    save_calibration(DEFAULT, root / "model")
+    return root
+
+
+@pytest.fixture
+def world(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "world")
+
+
+HEADER_EDITS = [
+    (lambda v: v.pop("sha256"), "'sha256' expects an object of which each value is a text"),
+    (lambda v: v.update(sha256=None), "'sha256' expects an object of which each value is a text"),
+    (lambda v: v["sha256"].update(coarse=None), "'sha256' expects an object of which each value"),
+    (lambda v: v["sha256"].pop("fine"), "'sha256' lacks 'fine'"),
+    (lambda v: v["sha256"].update(fine="0" * 64), "fine.safetensors is damaged: its SHA-256"),
+    (lambda v: v.pop("network"), "'network' expects an object; it is missing"),
+    (lambda v: v["network"].update(width="wide"), "'width' expects a whole number; got 'wide'"),
+    (lambda v: v["network"].update(width=2**40), "width must be 1 to 1024"),
+    (lambda v: v["network"].update(width=1000), "too small for the network"),
+    (lambda v: v["network"].update(encoder_blocks=1000), "too small for the network"),
+    (
+        lambda v: v["network"].update(image_size=64),
+        "'image_size' expects a list of 2",
+    ),
+    (lambda v: v["network"].update(image_size=[10**6] * 2), "16 to 4096, got 1000000x1000000"),
+    (lambda v: v["network"].update(colour=1), "unknown key 'colour'; expected width"),
+    (lambda v: v["network"].update(encoder="transformer"), "one of disam, mobile"),
+    (lambda v: v.update(domains=3), "'domains' expects a list, each an object"),
+    (lambda v: v.update(domains=[None]), "'domains' expects a list, each an object"),
+    (lambda v: v.update(domains=[]), "'domains'"),
+    (lambda v: v["domains"][0].update(months=[13]), "months expects a list of numbers 1 to 12"),
+    (lambda v: v["domains"][0].pop("name"), "expected a domain with a name"),
+    (lambda v: v.update(training=[]), "'training' expects an object or null"),
+    (lambda v: v.update(branches={"day": 1}), "'branches' expects an object of which each"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(HEADER_EDITS)))
+def test_a_model_edited_by_hand_is_refused_with_file_key_and_what_was_expected(number, world):
+    change, words = HEADER_EDITS[number]
+    edit_json(world / "model/model.json", change)
+    with pytest.raises(ModelError, match=rf"(?s)model/.*{words}"):
+        load_model(world / "model")
+
+
+CALIBRATION_EDITS = [
+    (lambda v: v.pop("slope"), "'slope' expects a finite number; it is missing"),
+    (lambda v: v.update(slope=-1), "'slope' expects more than 0"),
+    (lambda v: v.update(intercept=NAN), "'intercept' expects a finite number; got nan"),
+    (lambda v: v.update(growth=[0, 0]), "'growth' 4 numbers"),
+    (lambda v: v.update(domains={"day": []}), "day: expected an object"),
+    (lambda v: v.update(keypoints={"sift": {}}), "keypoints of 'sift': 'scale' expects"),
+    (lambda v: v.update(format_version=None), "'format_version' expects a whole number"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(CALIBRATION_EDITS)))
+def test_a_calibration_edited_by_hand_is_refused_with_file_and_key(number, world):
+    change, words = CALIBRATION_EDITS[number]
+    edit_json(world / "model/calibration.json", change)
+    with pytest.raises(ModelError, match=rf"calibration\.json is malformed.*{words}"):
+        load_calibration(world / "model")
+
+
+# Weights that were damaged before their checksums were taken.
+
+
+def fill_weights(model: Path, value: float) -> None:
+    """Weights of one value in every file, with right checksums."""
+    header = json.loads((model / "model.json").read_text())
+    for stage in ("coarse", "fine"):
+        path = model / f"{stage}.safetensors"
+        save_file({k: torch.full_like(v, value) for k, v in load_file(path).items()}, path)
+        header["sha256"][stage] = file_sha256(path)
+    (model / "model.json").write_text(json.dumps(header))
+
+
+def adopt_model(world: Path) -> None:
+    """The map refers to the model as it is now."""
+    identity = load_model(world / "model").identity
+    edit_json(world / "map/map.json", lambda v: v.update(model_identity=identity))
+
+
+WEIGHTS = {"zeros": (0.0, "have no variance"), "nan": (NAN, "are not finite")}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_give_no_features_are_a_fault_of_the_file_and_no_place(name, world, dataset):
+    value, words = WEIGHTS[name]
+    fill_weights(world / "model", value)
+    adopt_model(world)
+    localizer = Localizer.open(world / "map", world / "model", LocalizerConfig(device="cpu"))
+    expected = rf"{world / 'model/coarse.safetensors'}, domain 'day', gives features that {words}"
+    with pytest.raises(ModelError, match=expected):
+        localizer.localize(texture(0), domain="day")
+    config = MapBuilderConfig(keypoints=0, descriptor=DESCRIPTOR)
+    source = open_dataset(dataset.directory)
+    with pytest.raises(ModelError, match=expected):
+        build_map(source, load_model(world / "model"), world / "new", config, show_progress=False)
+    assert not (world / "new").exists()
+
+
+FEATURES = {
+    "nan in one cell": lambda z: z[0, 1, 2, 3].fill_(NAN),
+    "infinite in one cell": lambda z: z[0, 1, 2, 3].fill_(INF),
+    "zeros": lambda z: z.zero_(),
+    "ones": lambda z: z.fill_(1.0),
+    "one number per channel": lambda z: z.copy_(z[..., :1, :1].expand_as(z).clone()),
+    "the second image's zeros": lambda z: z[1].zero_(),
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_that_cannot_be_are_the_encoders_fault_unless_the_image_is_blank(name):
+    z, images = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 8, 8)
+    assert require_features(z, images, "file") is z
+    FEATURES[name](z)
+    with pytest.raises(ModelError, match="file gives features that"):
+        require_features(z, images, "file")
+    with pytest.raises(BlindError, match="of one colour"):
+        require_features(z, torch.zeros(2, 3, 8, 8), "file")
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, NAN, INF])
+def test_a_descriptor_of_one_number_is_none(value):
+    assert require_features(torch.rand(1, 8, 1, 1), torch.rand(1, 3, 8, 8), "file") is not None
+    with pytest.raises(ModelError, match="file gives features that"):
+        require_features(torch.full((1, 8, 1, 1), value), torch.rand(1, 3, 8, 8), "file")
+
+
+@pytest.mark.parametrize("colour", [0, 127, 255])
+def test_an_image_of_one_colour_is_skipped_and_named_in_a_map(colour, world, dataset, caplog):
+    source = open_dataset(dataset.directory)
+    blank = np.full((48, 64, 3), colour, np.uint8)
+    images: list[PosedImage] = list(source.images)
+    images[2] = PosedImage(images[2].record, lambda: blank)
+    source = type(source)(images, source.info, source.identity, source.total)
+    config = MapBuilderConfig(keypoints=0, descriptor=DESCRIPTOR)
+    model = load_model(world / "model")
+    assert len(build_map(source, model, world / "new", config, show_progress=False)) == 11
+    assert f"{images[2].record.source}: the image is of one colour" in caplog.text
+
+
+GRIDS = ["coarse_grid", "fine_grid"]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_map_whose_descriptors_are_of_another_size_is_refused(name, world):
+    edit_json(world / "map/map.json", lambda v: v["descriptor"].update({name: 2}))
+    with pytest.raises(MapError, match=rf"map\.json: 'descriptor' has a {name} of"):
+        Localizer.open(world / "map", world / "model", LocalizerConfig(device="cpu"))
+
+
+# Exported and imported ONNX files.
+
+
+@pytest.fixture(scope="module")
+def exported(sound, tmp_path_factory):
+    """The model with its encoders as ONNX files, which do not pass through the exporter's check."""
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    directory = tmp_path_factory.mktemp("exported") / "model"
+    model = load_model(shutil.copytree(sound / "model", directory))
+    (directory / "onnx").mkdir()
+    proto = to_onnx(
+        EncoderPair(model.coarse["day"], model.fine["day"]).eval(),
+        model.network.image_size,
+        ("z_coarse", "z_fine"),
+    )
+    for domain in model.domain_names():
+        facts = {"format_version": "1", "model_identity": model.identity, "domain": domain}
+        onnx.helper.set_model_props(proto, facts)
+        (directory / "onnx" / f"{domain}.onnx").write_bytes(proto.SerializeToString())
+    write_checksums(directory / "onnx")
+    return directory
+
+
+@pytest.fixture
+def export(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "model")
+
+
+def rewrite_weights(path: Path, value: float) -> None:
+    """Every weight of an ONNX file becomes one value."""
+    import onnx
+
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            full = onnx.numpy_helper.from_array(np.full_like(values, value), tensor.name)
+            tensor.CopyFrom(full)
+    onnx.save(model, path)
+
+
+def flip_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def null_checksum(path: Path) -> None:
+    edit_json(path.with_name(CHECKSUMS), lambda v: v["sha256"].update({path.name: None}))
+
+
+DAMAGES = {
+    "a byte": (flip_byte, r"day\.onnx is damaged: its SHA-256 differs from checksums\.json"),
+    "zeros": (lambda p: rewrite_weights(p, 0.0), r"day\.onnx is damaged: its SHA-256"),
+    "nan": (lambda p: rewrite_weights(p, NAN), r"day\.onnx is damaged: its SHA-256"),
+    "no checksums": (
+        lambda p: p.with_name(CHECKSUMS).unlink(),
+        r"checksums\.json not found.*disam export",
+    ),
+    "a null checksum": (null_checksum, r"checksums\.json: 'sha256' expects an object"),
+    "no file": (Path.unlink, r"day\.onnx not found: run 'disam export"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_an_exported_encoder_that_was_damaged_is_refused_by_name(name, export):
+    damage, words = DAMAGES[name]
+    damage(export / "onnx" / "day.onnx")
+    with pytest.raises(ModelError, match=words):
+        select_backend("onnx", load_model(export), CPU, export)
+
+
+def test_without_checksums_torch_runs_the_encoders(export, caplog):
+    (export / "onnx" / CHECKSUMS).unlink()
+    assert select_backend("auto", load_model(export), CPU, export).name == "torch"
+    assert "lacks checksums.json" in caplog.text
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_an_exported_encoder_that_gives_no_features_is_a_fault_of_the_file(name, export):
+    value, words = WEIGHTS[name]
+    rewrite_weights(export / "onnx" / "day.onnx", value)
+    write_checksums(export / "onnx")
+    backend = OnnxBackend(load_model(export), export / "onnx")
+    with pytest.raises(ModelError, match=rf"day\.onnx gives features that {words}"):
+        backend.encode("day", torch.rand(1, 3, 48, 64))
+
+
+@pytest.mark.parametrize("body", ["c = Constant <value_float = 0.0> () y = Mul (image, c)"])
+def test_an_imported_network_that_gives_no_features_is_a_fault_of_the_file(body, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    directory = tmp_path / "model"
+    directory.mkdir()
+    path = write_onnx(directory / "net.onnx", f"{body} z = Flatten (y)")
+    network = {
+        "encoder": "onnx",
+        "image_size": [48, 64],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "files": ["net.onnx"],
+        "output": "z",
+        "channels": 3 * 48 * 64,
+        "feature_size": [1, 1],
+        "any_batch": True,
+    }
+    header = {
+        "format_version": model_files.FORMAT_VERSION,
+        "name": "flat",
+        "network": network,
+        "domains": [Domain("any").to_json()],
+        "sha256": {"net.onnx": file_sha256(path)},
+    }
+    model_files.write_header(directory, header)
+    with pytest.raises(ModelError, match=r"net\.onnx, domain 'any', gives features that have no"):
+        load_model(directory).encode("any", torch.rand(1, 3, 48, 64))
+    edit_json(directory / "model.json", lambda v: v["network"].update(files=["../net.onnx"]))
+    with pytest.raises(ModelError, match="files must be in the model directory"):
+        load_model(directory)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of the map builder's input: extrinsics, intrinsics, images, poses, parameters."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import CameraInfo
+from support.data import save_tiny_model, texture
+from support.maps import BASE_FROM_CAMERA, START_S, base_pose
+from support.messages import image_message, values
+from support.node_process import RELIABLE, NodeProcess, node_process
+from support.ros import Client
+from support.tf import tf2_ros
+from support.vehicle import transform_message
+
+from disam_ros.geometry import Transform, distance
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes.conversions import transform_to_pose
+
+pytestmark = pytest.mark.slow
+
+TF_STAND_IN = f"import sys; sys.path.insert(0, {str(Path(tf2_ros.__file__).parent)!r})"
+K = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
+MOUNT = [1.0, 0.0, 1.5, -1.5707963, 0.0, -1.5707963]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "model"
+    save_tiny_model(folder)
+    return folder
+
+
+def options(model, output, **changes):
+    return {
+        "model": model,
+        "output": output,
+        "builder.domain": "day",
+        "builder.batch_size": 1,
+        "builder.keypoints": 0,
+        "max_pose_gap": 1.5,
+        "camera_info_timeout": 0.0,
+        **RELIABLE,
+        **changes,
+    }
+
+
+class Survey(Client):
+    """A vehicle that surveys: an image half-way between two poses, each second."""
+
+    def __init__(self) -> None:
+        super().__init__("/map_builder")
+        self.second = 0
+
+    def pose(self, frame="town", **position) -> None:
+        message = PoseStamped(pose=transform_to_pose(base_pose(self.second)))
+        message.header.frame_id, message.header.stamp.sec = frame, START_S + self.second
+        for axis, value in position.items():
+            setattr(message.pose.position, axis, value)
+        self.deliver("pose", message)
+
+    def image(self, frame="camera", **fields) -> None:
+        message = image_message(texture(self.second), self.second, 500_000_000, frame)
+        for name, value in fields.items():
+            setattr(message, name, value)
+        self.deliver("image", message)
+
+    def drive(self, **fields) -> None:
+        """A pose, an image and a pose."""
+        self.pose()
+        self.image(**fields)
+        self.second += 1
+        self.pose()
+        self.second += 1
+
+    def holds(self, count: int) -> None:
+        self.diagnosis(
+            lambda s: values(s).get("images in map") == str(count), f"{count} images in the map"
+        )
+
+
+def test_a_map_waits_for_tf_and_is_not_turned_without_it(model, tmp_path):
+    parameters = options(model, tmp_path / "map")
+    with (
+        node_process(
+            "map_builder.node", tmp_path / "log", parameters, fresh=True, before=TF_STAND_IN
+        ) as process,
+        Survey() as survey,
+    ):
+        before = survey.now()
+        survey.drive()
+        status = survey.problem("nothing is built: no TF base_link ← 'camera'", before)
+        assert status.level == DiagnosticStatus.ERROR
+        assert "set base_from_camera" in process.log
+        assert not survey.trigger("finish").success
+        assert not (tmp_path / "map.part").exists()
+        survey.deliver(tf2_ros.TOPIC, transform_message("base_link", "camera", BASE_FROM_CAMERA))
+        survey.drive()
+        survey.holds(2)  # with the image that waited
+        survey.diagnosis(lambda s: "nothing is built" not in s.message, "no problem")
+        assert survey.trigger("finish").success
+    camera = PlaceMap(tmp_path / "map").header.cameras["front"]
+    metres, degrees = distance(camera.base_from_camera, BASE_FROM_CAMERA)
+    assert metres < 5e-3 and degrees < 0.1
+
+
+def test_identity_is_built_with_where_it_is_asked_for_by_name(model, tmp_path):
+    parameters = options(model, tmp_path / "map", identity_extrinsics=True)
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters),
+        Survey() as survey,
+    ):
+        survey.drive()
+        assert survey.trigger("finish").success
+    camera = PlaceMap(tmp_path / "map").header.cameras["front"]
+    assert camera.base_from_camera == Transform.identity()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "no extrinsics: set base_from_camera"),
+        ({"use_tf": False}, "no extrinsics: set base_from_camera"),
+        ({"base_from_camera": MOUNT, "identity_extrinsics": True}, "take one"),
+        ({"base_from_camera": [math.nan] * 6}, "'base_from_camera' must be a finite number"),
+        ({"base_from_camera": [1e300] * 6}, "'base_from_camera' must lie in"),
+        ({"builder.checkpoint_every": 2**62}, "'builder.checkpoint_every' must lie in"),
+        ({"max_pose_gap": 1e300}, "'max_pose_gap' must lie in"),
+        ({"camera_info_timeout": -1.0}, "'camera_info_timeout' must lie in"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_parameter_that_cannot_be_ends_the_node_with_one_line(model, tmp_path, changes, words):
+    parameters = options(model, tmp_path / "map") | changes
+    process = NodeProcess("map_builder.node", tmp_path / "log", parameters)
+    assert process.wait() == 1
+    (line,) = [line for line in process.log.splitlines() if "[FATAL]" in line]
+    assert words in line
+    assert "Traceback" not in process.log
+
+
+def with_k(index, value):
+    return [value if i == index else v for i, v in enumerate(K)]
+
+
+INFOS = {
+    "three distortion coefficients": {"d": [0.1] * 3},
+    "focal length of nan": {"k": with_k(0, math.nan)},
+    "focal length of 0": {"k": with_k(4, 0.0)},
+    "principal point outside": {"k": with_k(2, 900.0)},
+    "no size": {"width": 0},
+    "unknown model": {"distortion_model": "equidistant", "d": [0.1] * 4},
+}
+
+
+def test_what_cannot_be_used_is_refused_and_the_rest_becomes_a_map(model, tmp_path):
+    parameters = options(
+        model, tmp_path / "map", base_from_camera=MOUNT, camera_info_timeout=3600.0
+    )
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters) as process,
+        Survey() as survey,
+    ):
+        for fields in INFOS.values():
+            before, sound = survey.now(), {"width": 64, "height": 48, "k": K}
+            survey.deliver("camera_info", CameraInfo(**(sound | fields)))
+            survey.problem("/camera_info is not used", before)
+        info = CameraInfo(width=64, height=48, k=K)
+        survey.deliver("camera_info", info)
+        survey.drive()
+        survey.holds(1)
+        for fields in ({"width": 0}, {"step": 7}, {"encoding": "raspberry"}, {"data": b""}):
+            before = survey.now()
+            survey.drive(**fields)
+            survey.problem("an image was left out", before)
+        survey.deliver("camera_info", CameraInfo(width=64, height=48, k=K, d=[0.1] * 3))
+        before = survey.now()
+        for fields in ({"x": math.nan}, {"y": math.inf}, {"frame": "elsewhere"}):
+            survey.pose(**fields)
+        survey.problem("a pose was refused", before)
+        survey.second += 1
+        survey.drive()
+        assert survey.trigger("finish").message.endswith("2 images")
+        assert process.returncode is None
+    place_map = PlaceMap(tmp_path / "map")
+    assert len(place_map) == 2
+    assert np.isfinite(place_map.poses).all()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGINT and SIGTERM, each twice and to the whole process group: a clean end, nothing lost."""
+
+import json
+import re
+import signal
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from support.data import save_tiny_model, texture
+from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
+from support.messages import image_message
+from support.node_process import RELIABLE, NodeProcess
+from support.robot import Robot
+from support.ros import Client
+
+from disam_ros.datasets.bags import BagWriter
+from disam_ros.image import encode_jpeg
+from disam_ros.nodes.conversions import transform_to_pose
+
+pytestmark = pytest.mark.slow
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+IMAGES = 8
+SECOND = 10**9
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with a model, its map and a bag of a long drive."""
+    folder = tmp_path_factory.mktemp("world")
+    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
+    with BagWriter(folder / "drive", map_frame="town") as bag:
+        bag.tf_static(START_S * SECOND, {"front": BASE_FROM_CAMERA})
+        for index in range(300):
+            stamp = START_S * SECOND + (index + 1) * SECOND // 5
+            bag.compressed_image("front", stamp, encode_jpeg(texture(index % 6)))
+            bag.ground_truth(stamp, base_pose(index % 6))
+    return folder
+
+
+def slowed(function: str, seconds: float) -> str:
+    """Statements that make a function of a module take longer."""
+    module, name = function.rsplit(".", 1)
+    return (
+        f"import time, {module} as m; f = m.{name}; "
+        f"m.{name} = lambda *a, **k: (print('slow'), time.sleep({seconds}), f(*a, **k))[-1]"
+    )
+
+
+def assert_clean(process: NodeProcess) -> None:
+    assert "Traceback" not in process.log, process.log
+    assert "KeyboardInterrupt" not in process.log, process.log
+
+
+def test_a_localizer_ends_cleanly(world, tmp_path):
+    parameters = {"map": world / "map", "model": world / "model"}
+    process = NodeProcess("localizer.node", tmp_path / "log", parameters, fresh=True)
+    with Robot(process) as robot:
+        robot.localize(1)
+        assert process.interrupt(signal.SIGINT) == 0
+    assert_clean(process)
+
+
+def test_a_localizer_that_still_loads_ends_at_once(world, tmp_path):
+    parameters = {"map": world / "map", "model": world / "model"}
+    before = slowed("disam_ros.nodes.localizer.loaded.load", 3600)
+    process = NodeProcess("localizer.node", tmp_path / "log", parameters, fresh=True, before=before)
+    with Client("/localizer") as client:
+        client.until(lambda: "slow" in process.log, "the map being loaded")
+        assert process.interrupt(signal.SIGTERM) == 0
+    assert_clean(process)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_map_builder_saves_the_images_that_it_accepted(world, tmp_path, signum):
+    parameters = {
+        "model": world / "model",
+        "output": tmp_path / "map",
+        "base_from_camera": [1.0, 0.0, 1.5, -1.5707963, 0.0, -1.5707963],
+        "builder.domain": "day",
+        "builder.batch_size": 2,
+        "builder.keypoints": 0,
+        "max_pose_gap": 1.5,
+        **RELIABLE,
+    }
+    process = NodeProcess(
+        "map_builder.node",
+        tmp_path / "log",
+        parameters,
+        fresh=True,
+        before=slowed("disam_ros.nodes.map_builder.live_map.image_from_message", 0.3),
+    )
+    with Client("/map_builder") as client:
+        info = CameraInfo(width=64, height=48)
+        info.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
+        client.deliver("camera_info", info)
+        for second in range(IMAGES + 1):
+            pose = PoseStamped(pose=transform_to_pose(base_pose(second)))
+            pose.header.frame_id, pose.header.stamp.sec = "town", START_S + second
+            client.deliver("pose", pose)
+            if second < IMAGES:
+                client.deliver("image", image_message(texture(second), second, SECOND // 2))
+        assert process.interrupt(signum) == 0
+    assert_clean(process)
+    assert f"{IMAGES} images are safe" in process.log
+    progress = json.loads((tmp_path / "map.part" / "progress.json").read_text())
+    assert progress["count"] == IMAGES
+
+
+def test_an_evaluation_writes_the_answers_that_it_has(world, tmp_path):
+    parameters = {name: world / name for name in ("map", "model")}
+    parameters |= {"bag": world / "drive", "output": tmp_path / "results", "rate": 1.0}
+    process = NodeProcess("replay.evaluation", tmp_path / "log", parameters, fresh=True)
+    with Client("/localizer") as client:
+        answers = client.collect(DiagnosticArray, "/localizer/answer")
+        client.until(lambda: len(answers) >= 3, "answers")
+        assert process.interrupt(signal.SIGINT) == 0
+        client.until(
+            lambda: not client.node.count_publishers("/localizer/answer"), "the localizer's end"
+        )
+    assert_clean(process)
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    (note,) = [note for note in results["notes"] if "interrupted" in note]
+    assert int(re.search(r"after (\d+) of 300", note)[1]) >= 1
+    assert (tmp_path / "results" / "report.html").exists()
+
+
+def test_an_evaluation_without_an_answer_says_so(world, tmp_path):
+    parameters = {name: world / name for name in ("map", "model")}
+    parameters |= {"bag": world / "drive", "output": tmp_path / "results"}
+    before = slowed("disam_ros.datasets.sources.open_images", 3600)
+    process = NodeProcess(
+        "replay.evaluation", tmp_path / "log", parameters, fresh=True, before=before
+    )
+    with Client("/localizer") as client:
+        client.until(lambda: "slow" in process.log, "the bag being opened")
+        assert process.interrupt(signal.SIGTERM) == 130
+    assert_clean(process)
+    assert "nothing is written" in process.log
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_replay_ends_cleanly(world, tmp_path):
+    parameters = {"bag": world / "drive", "rate": 0.5, "start_delay": 0.0}
+    process = NodeProcess("replay.node", tmp_path / "log", parameters, fresh=True)
+    with Client("/replay_node") as client:
+        images = client.collect(CompressedImage, "/camera/front/image_raw/compressed")
+        client.until(lambda: images, "an image")
+        assert process.interrupt(signal.SIGINT) == 0
+    assert_clean(process)
+    assert "stopped after" in process.log

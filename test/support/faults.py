@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged images and files for the fault catalogue, and a sound copy of everything to damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
+from disam_ros.image import encode_jpeg
+from disam_ros.models.model import load_model
+from support.data import save_tiny_model, texture, write_dataset
+from support.maps import save_tiny_map
+
+NOBODY = 65534
+Change = Callable[[Any], object]
+
+
+def png_of(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
+    """A PNG of few bytes whose header names any size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    """A small JPEG whose header names any size."""
+    data = bytearray(encode_jpeg(texture(0)))
+    at = data.index(b"\xff\xc0")
+    struct.pack_into(">HH", data, at + 5, height, width)
+    return bytes(data)
+
+
+def webp_of(width: int, height: int, kind: bytes) -> bytes:
+    """The header of a WebP of any size: VP8X, VP8L or VP8 with a blank."""
+    if kind == b"VP8X":
+        body = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    elif kind == b"VP8L":
+        body = b"\x2f" + (width - 1 | height - 1 << 14).to_bytes(4, "little") + bytes(20)
+    else:
+        body = b"\x10\x00\x00\x9d\x01\x2a" + struct.pack("<HH", width, height) + bytes(20)
+    chunk = kind + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    image = cv2.cvtColor(texture(0), cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+def depth_png(width: int, height: int) -> bytes:
+    """A 16-bit PNG of one channel whose header names any size."""
+    return png_of(width, height, 16, 0)
+
+
+def write_world(root: Path) -> Path:
+    """A data set, a model, a map and tiles, all small and sound, in folders of these names."""
+    write_dataset(root / "dataset", 3)
+    save_tiny_model(root / "model")
+    save_tiny_map(root / "map", load_model(root / "model"), 3)
+    with TileWriter(root / "tiles", TileInfo(0.5, 16)) as tiles:
+        tiles.add(0, 0, np.ascontiguousarray(texture(1)[:16, :16]))
+    return root
+
+
+def edit_json(path: Path, change: Change) -> None:
+    """Change the values of a JSON file in place."""
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+@contextmanager
+def as_nobody(*readable: Path) -> Iterator[None]:
+    """Without the rights of root; folders above `readable` may be entered."""
+    for path in readable:
+        for folder in (path, *path.parents):
+            if Path(tempfile.gettempdir()) in folder.parents:
+                folder.chmod(folder.stat().st_mode | 0o055)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
