@@ -9,12 +9,13 @@ CORE := $(addprefix test/,domains features mapping models localization slam eval
 	$(wildcard test/test_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test bench bench-accuracy lint types core
+.PHONY: help install demo check test soak bench bench-accuracy lint types core
 help:
 	@echo "make install         .venv with everything that development needs"
 	@echo "make demo            a map, the real node, two drives, a picture"
 	@echo "make check           lint, import contract, types and core tests: two minutes"
 	@echo "make test            lint and all tests"
+	@echo "make soak            the node for two hours; MINUTES=10 for less"
 	@echo "make bench           docs/performance.md"
 	@echo "make bench-accuracy  docs/accuracy.md"
 
@@ -34,6 +35,9 @@ check: install
 
 test: lint
 	$(PYTEST)
+
+soak: install
+	$(BIN)/python -m benchmark.reliability.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: install
 	$(BIN)/ruff check .

@@ -33,12 +33,12 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-def resident(field: str) -> int:
-    """Bytes of this process: VmRSS now, VmHWM at its peak, RssAnon without mapped files.
+def resident(field: str, process: int | str = "self") -> int:
+    """Bytes of a process, by its id: VmRSS now, VmHWM at its peak, RssAnon without mapped files.
 
     Not getrusage: its peak begins at that of the parent process.
     """
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 

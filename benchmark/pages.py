@@ -82,16 +82,28 @@ class Page:
             choices = ", ".join(self.sections)
             parser.error(f"no section {', '.join(unknown)}; choose from {choices}")
         logging.basicConfig(level=logging.WARNING)
-        figures = json.loads(self.figures.read_text()) if self.figures.exists() else {}
         for name in () if arguments.page_only else arguments.sections or self.sections:
             runs = self.trained.get(name)
             if runs and name not in arguments.sections and not runs.is_dir():
                 print(f"{name}: skipped, {runs} is missing; name the section to train it")
                 continue
-            self._measure(name, figures)
-        self.document.write_text(self.render(figures))
+            self._measure(name)
+        self.write()
 
-    def _measure(self, name: str, figures: dict) -> None:
+    def write(self) -> None:
+        """Write the page of the stored figures."""
+        self.document.write_text(self.render(self._figures()))
+
+    def keep(self, name: str, results: dict, measured_under: str) -> None:
+        """Store the figures of a section; those of the others stay."""
+        figures = self._figures()
+        figures[name] = {"measured_under": measured_under, "results": results}
+        self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+
+    def _figures(self) -> dict[str, dict]:
+        return json.loads(self.figures.read_text()) if self.figures.exists() else {}
+
+    def _measure(self, name: str) -> None:
         """Measure a section and keep its figures; without its data the old ones stay."""
         measured_under = circumstances()
         try:
@@ -103,8 +115,7 @@ class Page:
         if not results:
             print(f"{name}: skipped, nothing to measure")
             return
-        figures[name] = {"measured_under": measured_under, "results": results}
-        self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        self.keep(name, results, measured_under)
         if hasattr(module, "draw"):
             module.draw(results)
 

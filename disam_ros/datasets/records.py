@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TextIO, overload
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,8 @@ class RecordTable(Sequence[ImageRecord]):
         head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
         self._columns = next(csv.reader([head.decode(errors="replace")]), [])
         _check_columns(file.path, self._columns)
-        self._record = lru_cache(KEPT)(self._parse)
+        parse = WeakMethod(self._parse)  # a table that nobody holds is freed at once
+        self._record = lru_cache(KEPT)(lambda row: parse()(row))
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import reprlib
 import stat
 import sys
@@ -56,7 +57,8 @@ def read_bytes(path: Path, error: type[DisamError], largest: int = MAX_BYTES) ->
         if not stat.S_ISREG(status.st_mode):
             raise error(f"{path} is no regular file but a folder, pipe or device; expected a file")
         with path.open("rb") as file:
-            data = file.read(largest + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, largest) + 1)  # takes that much memory at once
     if len(data) > largest:
         raise error(f"{path} has more than {largest >> 20} MiB, which none of its kind has")
     return data

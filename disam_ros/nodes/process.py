@@ -148,7 +148,10 @@ def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> 
     except DisamError as error:
         logger.fatal(str(error))
         return 1
-    except rclpy_implementation.RCLError:
+    except rclpy_implementation.RCLError as error:
+        if node is None:  # a signal would have raised KeyboardInterrupt
+            logger.fatal(" ".join(str(error).split()))
+            return 1
         if rclpy.ok():  # otherwise: shut down in the middle of a call
             raise
     finally:

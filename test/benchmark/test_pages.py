@@ -11,6 +11,7 @@ from benchmark.accuracy.page import PAGE as ACCURACY
 from benchmark.accuracy.page import derive, headline
 from benchmark.pages import Page, best, verdict
 from benchmark.performance.page import PAGE as PERFORMANCE
+from benchmark.reliability.page import PAGE as RELIABILITY
 from disam_ros.errors import DatasetError
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +29,13 @@ def page(tmp_path, monkeypatch):
     return SimpleNamespace(page=page, section=fake)
 
 
-@pytest.mark.parametrize("page", [ACCURACY, PERFORMANCE], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [ACCURACY, PERFORMANCE, RELIABILITY], ids=lambda page: page.name)
 def test_the_shipped_page_is_made_of_the_shipped_figures(page):
     figures = json.loads((ROOT / page.figures).read_text())
     assert page.render(figures) == (ROOT / page.document).read_text()
 
 
-@pytest.mark.parametrize("page", [ACCURACY, PERFORMANCE], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [ACCURACY, PERFORMANCE, RELIABILITY], ids=lambda page: page.name)
 def test_every_section_stands_alone_and_the_page_without_figures_has_none(page):
     figures = json.loads((ROOT / page.figures).read_text())
     assert set(figures) == set(page.sections)

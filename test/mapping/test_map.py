@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import json
 import os
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +46,19 @@ def test_a_map_holds_every_image_with_its_pose(dataset, model, tmp_path, builder
         assert np.allclose(record.map_from_camera.translation, camera_pose(index).translation)
         assert record.source == dataset.records[index].path
     assert place_map.spacing() == pytest.approx(1.0)
+
+
+def test_a_map_that_nobody_holds_is_freed_at_once(dataset, model, tmp_path, builder_config):
+    place_map = build(dataset, model, tmp_path / "map", builder_config)
+    assert place_map.records[3].id == 3
+    records = weakref.ref(place_map.records)
+    gc.collect()
+    gc.disable()
+    try:
+        del place_map
+        assert records() is None
+    finally:
+        gc.enable()
 
 
 def test_keyframes_are_never_closer_than_the_distance(dataset, model, tmp_path, builder_config):

@@ -71,6 +71,11 @@ class NodeProcess:
             return self._process.poll()
         return self._process.exitcode
 
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
     def poll(self) -> int | None:
         """As subprocess.Popen does it."""
         return self.returncode

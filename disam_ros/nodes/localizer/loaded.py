@@ -44,7 +44,13 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     if not all(cameras) or len(set(cameras)) != len(cameras) or not cameras:
         raise ConfigError(f"'cameras' expects different names, got {cameras}")
     parse_weather(config.localizer.domain.weather)
-    localizer = Localizer.open(config.map, config.model, config.localizer)
+    try:
+        localizer = Localizer.open(config.map, config.model, config.localizer)
+    except MemoryError as error:
+        raise ConfigError(
+            f"{config.map} and {config.model} do not fit into the memory that is left: take "
+            "smaller ones, or clean the node up before, which frees the old ones"
+        ) from error
     for camera in cameras:
         localizer.map.rows_of(camera)  # raises MapError for a camera the map does not have
     if config.localizer.prior.source == "fix":

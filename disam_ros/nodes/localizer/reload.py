@@ -51,9 +51,13 @@ class Reload(Generic[T]):
     def _start(self) -> Future:
         opened = Future(executor=self._node.executor)
         opened.add_done_callback(lambda _: None)  # wakes the executor
-        threading.Thread(
+        thread = threading.Thread(
             target=self._open, args=(opened,), name="disam_reload", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # no memory for its stack, or too many of them
+            opened.set_result(error)
         return opened
 
     def _finish(self, new: T | Exception) -> tuple[bool, str]:
@@ -85,7 +89,7 @@ class Reload(Generic[T]):
         opened.set_result(new)
 
     def _refuse(self, error: Exception) -> str:
-        text = f"reload failed, all goes on as before: {error or type(error).__name__}"
+        text = f"reload failed, all goes on as before: {str(error) or type(error).__name__}"
         detail = ""
         if not isinstance(error, DisamError):
             detail = "\n" + "".join(traceback.format_exception(error))

@@ -102,7 +102,7 @@ class Reports:
             self._monitor.warn_once(log, "image", text)
             self._monitor.count(BLIND if isinstance(error, BlindError) else UNDECODABLE)
             return text
-        text = f"localization failed: {error or type(error).__name__}"
+        text = f"localization failed: {str(error) or type(error).__name__}"
         if self._monitor.problem("inference", text, ERROR):
             known = isinstance(error, DisamError)
             log.error(text if known else f"{text}\n{''.join(traceback.format_exception(error))}")

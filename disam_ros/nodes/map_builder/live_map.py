@@ -165,7 +165,7 @@ class LiveMap:
         if isinstance(error, MapError):
             self._break(error)
             return
-        text = f"an image failed: {error or type(error).__name__}"
+        text = f"an image failed: {str(error) or type(error).__name__}"
         self._monitor.warn_once(self._logger, "build", text, level=ERROR)
         self._monitor.count("build errors")
 

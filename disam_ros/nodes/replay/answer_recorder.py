@@ -84,6 +84,11 @@ class AnswerRecorder:
         """Number of answers to images with this stamp [ns]."""
         return self._counts[stamp_ns]
 
+    def forget(self) -> None:
+        """Free what was recorded; counts, outcomes and diagnostics stay."""
+        for records in (self.poses, self.covariances, self.answers, self.messages):
+            records.clear()
+
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Record until a condition holds; False after the timeout [s]."""
         self._executor.add_node(self.node)  # a replay may have taken it

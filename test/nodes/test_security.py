@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""config/sros2_policy.xml allows what the nodes do in the ROS graph, and nothing else."""
+
+from contextlib import suppress
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.node import NodeNameNonExistentError
+from support.data import save_tiny_model
+from support.maps import save_tiny_map
+from support.node_process import NodeProcess, node_process
+from support.ros import Client
+
+pytestmark = pytest.mark.slow
+
+POLICY = Path(__file__).parents[2] / "config" / "sros2_policy.xml"
+TF = {"/tf", "/tf_static"}  # need packages of a ROS installation
+IMAGES = {"raw": "/image", "compressed": "/image/compressed"}
+POSES = {"pose": "/pose", "odom": "/odom"}
+KINDS = {
+    "subscribe": "get_subscriber_names_and_types_by_node",
+    "publish": "get_publisher_names_and_types_by_node",
+    "reply": "get_service_names_and_types_by_node",
+    "request": "get_client_names_and_types_by_node",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
+    return folder
+
+
+def allowed(node):
+    """Names by kind that the policy allows a node, resolved."""
+    (profile,) = ElementTree.parse(POLICY).findall(f".//enclave[@path='/{node}']//profile")
+    assert profile.attrib == {"ns": "/", "node": node}
+    names = {kind: set() for kind in KINDS}
+    for rules in profile:
+        for kind, qualifier in rules.attrib.items():
+            assert qualifier == "ALLOW"
+            names[kind] |= {resolved(rule.text, node) for rule in rules}
+    return names
+
+
+def resolved(name, node):
+    if name.startswith("~/"):
+        return f"/{node}{name[1:]}"
+    return name if name.startswith("/") else f"/{name}"
+
+
+def check(node, client, missing):
+    """The running node does what its policy allows, but for what is missing here."""
+    expected = {kind: names - missing for kind, names in allowed(node).items()}
+
+    found = {}
+
+    def as_expected():
+        with suppress(NodeNameNonExistentError):  # not yet discovered, or that of another test
+            for kind, query in KINDS.items():
+                found[kind] = {name for name, _ in getattr(client.node, query)(node, "/")}
+        return found == expected
+
+    with suppress(AssertionError):
+        client.until(as_expected, "the graph of the policy", timeout=20.0)
+    assert found == expected
+
+
+@pytest.mark.parametrize("transport", IMAGES)
+def test_the_policy_of_the_localizer_is_what_it_does(world, tmp_path, transport):
+    parameters = {
+        "map": world / "map",
+        "model": world / "model",
+        "image_transport": transport,
+        "loop_closure.enabled": True,
+        "use_sim_time": True,
+    }
+    others = {topic for name, topic in IMAGES.items() if name != transport}
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters),
+        Client("/localizer") as client,
+    ):
+        check("localizer", client, TF | others)
+
+
+@pytest.mark.parametrize(("transport", "source"), [("raw", "pose"), ("compressed", "odom")])
+def test_the_policy_of_the_map_builder_is_what_it_does(world, tmp_path, transport, source):
+    parameters = {
+        "output": tmp_path / "map",
+        "model": world / "model",
+        "image_transport": transport,
+        "pose_source": source,
+        "identity_extrinsics": True,
+        "use_sim_time": True,
+    }
+    others = {topic for name, topic in IMAGES.items() if name != transport}
+    others |= {topic for name, topic in POSES.items() if name != source}
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters),
+        Client("/map_builder") as client,
+    ):
+        check("map_builder", client, TF | others)
+
+
+@pytest.mark.parametrize("keystore", ["nothing", "no enclave", "no keys"])
+@pytest.mark.parametrize("node", ["localizer", "map_builder"])
+def test_a_node_without_its_keys_ends_in_one_line(tmp_path, monkeypatch, node, keystore):
+    if keystore != "nothing":
+        (tmp_path / "enclaves").mkdir()
+    if keystore == "no keys":
+        (tmp_path / "enclaves" / node).mkdir()
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
+    monkeypatch.setenv("ROS_SECURITY_KEYSTORE", str(tmp_path))
+    process = NodeProcess(f"{node}.node", tmp_path / "log", {}, "--enclave", f"/{node}")
+    assert process.wait() == 1
+    assert "Traceback" not in process.log
+    assert "security" in process.log.splitlines()[-1].lower() and process.log.count("FATAL") == 1
