@@ -244,7 +244,7 @@ def figures(run: Run) -> dict:
         "sent": len(run.answers),
         "answered": sum(number > 0 for number in run.answers.values()),
         "unaccounted": run.unaccounted,
-        "jumps": (len(run.answers) - 1) // run.plan.jump,
+        "jumps": max(0, len(run.answers) - 1) // run.plan.jump,
         "reloads": Counter(run.reloads)[""],
         "counts": run.counts,
         "warm_up": run.plan.warm_up / HZ / 60,

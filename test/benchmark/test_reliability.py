@@ -77,6 +77,13 @@ def test_every_stamp_occurs_once_and_the_clock_jumps_ahead_and_back():
     assert {step > 10**9 for step in steps} == {True, False} and min(steps) < -(10**9)
 
 
+def test_a_run_that_ended_before_it_began_has_a_page():
+    counts = dict.fromkeys((soak.DROPPED, *soak.COUNTS), 0)
+    run = soak.Run(PLAN, counts=counts, ended="it did not start")
+    page = PAGE.render({"soak": {"measured_under": "x", "results": soak.figures(run)}}, "soak")
+    assert "Not passed: it did not start." in page
+
+
 @pytest.mark.slow
 def test_a_short_soak_accounts_for_every_image(tmp_path):
     save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
