@@ -112,7 +112,7 @@ def test_a_classifier_is_added_with_its_provenance_and_replaced(tmp_path):
         assert model.classifier.classify(texture(0))[0] == name
         assert model.training == {**before.training, "domain_classifier": {"seed": seed}}
         assert model.identity == before.identity
-    names = {path.name for path in (tmp_path / "model").iterdir()}
+    names = {path.name for path in (tmp_path / "model").glob("[!.]*")}
     assert names == {"model.json", *(f"{s}.safetensors" for s in ("coarse", "fine", "domain"))}
 
 
