@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Rooms whose tests start no process, render nothing and train nothing, but for those marked slow.
-CORE := $(addprefix test/,domains features mapping models localization slam evaluation datasets faults) \
+CORE := $(addprefix test/,domains features mapping models localization slam evaluation datasets) \
 	$(wildcard test/test_*.py)
 
 .DEFAULT_GOAL := help
