@@ -70,7 +70,7 @@ MOVED = {
     "global_descriptors.heads": "models.global_descriptors.heads",
     "global_descriptors.network": "models.global_descriptors.network",
     "global_descriptors.whitening": "models.global_descriptors.whitening",
-    "hashing": "files",
+    "hashing": "files.writing",
     "image_checks": "localization.image_checks",
     "image_messages": "datasets.bags.image_messages",
     "index": "mapping.index",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from disam_ros.files.outputs import require_output
 
-Outputs = Mapping[Path, str]  # kinds of output, see files.py
+Outputs = Mapping[Path, str]  # kinds of output, see files/outputs.py
 
 
 def add_output(command: argparse.ArgumentParser, kind: str, text: str, default: str = "") -> None:

@@ -157,6 +157,11 @@ class Reranker:
         """Whether fine descriptors are feature maps; a global descriptor has one cell."""
         return self._shape[1:] != (1, 1)
 
+    @property
+    def widest_shift(self) -> float:
+        """The largest shift sideways that is compared, as a share of the view."""
+        return self._shifts.columns / self._shape[2]
+
     def rank(self, query: Query, shortlist: Shortlist) -> list[Candidate]:
         """Candidates by decreasing fine score plus the prior's log-weight."""
         fine, shifts = self.compare(query, shortlist.rows)

@@ -197,7 +197,8 @@ class Localizer:
         """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
         known = self.map.header.cameras.get(query.camera)
         shift = self._reranker.compare(query, np.array([record.id]))[1][0, 0]
-        return view_angle(float(shift), query.frame.lens or known, known)
+        widest, camera = self._reranker.widest_shift, query.frame.lens or known
+        return view_angle(float(shift), widest, camera, known)
 
     def with_view(
         self,

@@ -24,19 +24,22 @@ from disam_ros.uncertainty import PoseWithCovariance
 DEPTH = 15.0  # of what a road's views show, its harmonic mean [m]
 GAIN = 0.9  # 1 for a turn alone; less in bends, where what lies ahead also comes nearer
 RELATIVE = 0.1  # standard deviation in proportion to the angle
-LARGEST = 0.245  # share of the view up to which shifts are searched, and the best one is inside
+EXACT = 1e-6  # shares of the view that differ by less are equal
 CONFLICT = 10.8  # chi-squared quantile 0.999 of one degree of freedom
 
 
-def view_angle(shift: float, camera: Camera | None, known: Camera | None) -> float | None:
+def view_angle(
+    shift: float, widest: float, camera: Camera | None, known: Camera | None
+) -> float | None:
     """Angle [rad] by which a view's middle has moved to the right of a known one's.
 
-    shift: as share of the view, to the right (Candidate.shift). camera, known: of the query and the
-    map image. None where one has no intrinsics or the shift lies at the end of its range.
+    shift: as share of the view, to the right (Candidate.shift); widest: the largest that was
+    compared, 0 for a descriptor without cells. camera, known: of the query and the map image. None
+    where one has no intrinsics, and for the widest shift: the best one may lie beyond.
     """
     if camera is None or known is None or not (camera.calibrated and known.calibrated):
         return None
-    if abs(shift) >= LARGEST:
+    if abs(shift) >= widest - EXACT:
         return None
     here, there = (
         np.arctan(((0.5 + moved) * lens.width - lens.cx) / lens.fx)

@@ -190,7 +190,7 @@ def test_the_bags_of_two_drives_of_one_name_are_refused_before_the_inputs_are_re
     assert "rename one of them" in line
 
 
-@pytest.mark.parametrize("domain", ["../../x", "/tmp/x", "..", ".", "a/b", "a\\b"])
+@pytest.mark.parametrize("domain", ["../../x", "/x", "..", ".", "a/b", "a\\b"])
 @pytest.mark.parametrize("name", ["extract", "aerial"])
 def test_a_domain_cannot_lead_out_of_the_output(inputs, tmp_path, capsys, name, domain):
     line = ALL[name].line(inputs, tmp_path / "a" / "out")

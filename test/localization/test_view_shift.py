@@ -18,6 +18,7 @@ from disam_ros.models.similarity import Shifts, shifted_similarities, sub_cell_s
 from disam_ros.uncertainty import PoseWithCovariance, is_covariance, offset
 
 ROOT = Path(__file__).parents[2]
+WIDEST = 0.25  # share of the view
 LENS = Camera(640, 480, 400.0, 400.0, 319.5, 239.5)
 COVARIANCE = np.diag([0.4, 0.4, 0.1, 0.01, 0.01, 0.04]) ** 2
 HERE = Transform.from_xyz_rpy([10.0, -4.0, 1.5, -np.pi / 2, 0.0, -np.pi / 2])  # looks along x
@@ -57,7 +58,7 @@ def test_the_features_of_a_turned_view_are_shifted_by_its_angle(yaw):
         share = sub_cell_shifts(similarities, shifts)[0, 0] / features[0].shape[-1]
         height, width = image[inner].shape[:2]
         seen = Camera(width, height, lens.fx, lens.fy, width / 2, height / 2)
-        angles.append(view_angle(float(share), seen, seen))
+        angles.append(view_angle(float(share), WIDEST, seen, seen))
     assert np.degrees(np.median(angles)) == pytest.approx(-yaw, abs=0.9)
 
 
@@ -65,24 +66,38 @@ def test_a_view_farther_right_or_turned_right_shows_the_scene_farther_left():
     assert expected_angle(HERE, HERE) == pytest.approx(0.0, abs=1e-12)
     assert expected_angle(turned_right(5.0), HERE) == pytest.approx(-GAIN * np.radians(5.0))
     assert expected_angle(moved_right(1.0), HERE) < 0.0 < expected_angle(moved_right(-1.0), HERE)
-    assert view_angle(-0.1, LENS, LENS) < 0.0 < view_angle(0.1, LENS, LENS)
+    assert view_angle(-0.1, WIDEST, LENS, LENS) < 0.0 < view_angle(0.1, WIDEST, LENS, LENS)
 
 
 def test_the_angle_is_that_of_the_middle_column_for_any_lens():
     wide = Camera(800, 600, 300.0, 300.0, 420.0, 300.0)
-    found = view_angle(0.05, wide, LENS)
+    found = view_angle(0.05, WIDEST, wide, LENS)
     here = np.arctan((0.55 * 800 - 420.0) / 300.0)
     assert found == pytest.approx(here - np.arctan((320.0 - 319.5) / 400.0))
 
 
-@pytest.mark.parametrize("shift", [0.25, -0.25])
-def test_a_shift_at_the_end_of_its_range_is_no_measurement(shift):
-    assert view_angle(shift, LENS, LENS) is None
+@pytest.mark.parametrize("columns", [9, 16, 18, 23])
+def test_a_shift_at_the_end_of_its_range_is_no_measurement_for_any_grid(columns):
+    shifts = Shifts.of_grid(12, columns)
+    each = np.arange(2.0 * shifts.columns + 1, dtype=np.float32)
+    rising = np.tile(each, (2 * shifts.rows + 1, 1)).reshape(1, -1)  # best at the end
+    widest = shifts.columns / columns
+    for similarities, sign in ((rising, 1), (rising[:, ::-1], -1)):
+        share = float(sub_cell_shifts(similarities, shifts)[0, 0] / columns)
+        assert sign * share > 0 and view_angle(share, widest, LENS, LENS) is None
+    inside = sub_cell_shifts(-np.abs(rising - rising.mean() - 1), shifts)[0, 0] / columns
+    assert view_angle(float(inside), widest, LENS, LENS) is not None
+
+
+def test_a_descriptor_without_cells_measures_no_angle():
+    widest = Shifts.of_grid(1, 1).columns / 1
+    assert view_angle(0.0, widest, LENS, LENS) is None
 
 
 def test_cameras_without_intrinsics_measure_no_angle():
     unknown = Camera(640, 480, 0.0, 0.0, 0.0, 0.0)
-    assert view_angle(0.1, unknown, LENS) is None and view_angle(0.1, LENS, None) is None
+    assert view_angle(0.1, WIDEST, unknown, LENS) is None
+    assert view_angle(0.1, WIDEST, LENS, None) is None
 
 
 def test_a_measured_turn_corrects_the_yaw_and_makes_it_surer():
