@@ -3,32 +3,54 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DEMO := .venv/installed_demo
+PIP = $(BIN)/python -m pip install --no-compile -c constraints.txt
+SITE := build/docs_venv
+# A sourced ROS puts packages of another interpreter on PYTHONPATH, among them plugins of pytest.
+unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH RMW_IMPLEMENTATION
+export PYTHONNOUSERSITE := 1
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Rooms whose tests start no process, render nothing and train nothing, but for those marked slow.
 CORE := $(addprefix test/,domains features mapping models localization slam evaluation datasets) \
 	$(wildcard test/test_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test soak bench bench-accuracy lint types core
+.PHONY: help install demo view check test docs soak bench bench-accuracy lint types core
 help:
 	@echo "make install         .venv with everything that development needs"
-	@echo "make demo            a map, the real node, two drives, a picture"
+	@echo "make demo            a map, the real node, two drives, a picture; installs only what that needs"
+	@echo "make view            the demo's night drive, live on a web page"
 	@echo "make check           lint, import contract, types and core tests: two minutes"
 	@echo "make test            lint and all tests"
-	@echo "make soak            the node for two hours; MINUTES=10 for less"
+	@echo "make docs            this documentation as a site: build/site/index.html"
+	@echo "make soak            kills, full disks, the node for two hours; MINUTES=10 for less"
 	@echo "make bench           docs/performance.md"
 	@echo "make bench-accuracy  docs/accuracy.md"
 
 install: $(INSTALLED)
 
-$(INSTALLED): setup.py package.xml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools<80' wheel
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ros,synth,train,dev,bench,onnx,ray]'
+# The environment of the demo, which the other targets complete.
+$(DEMO): setup.py package.xml constraints.txt
+	@echo "Installing the demo into .venv: with torch for CPUs 400 MB to load, 1.4 GB on disk, minutes."
+	@echo "Needs python3 with venv (sudo apt install python3-venv), git, make."
+	@echo "With CUDA it is several GB. For CPUs alone stop here (Ctrl-C) and begin with:"
+	@echo "  $(PYTHON) -m venv .venv && $(BIN)/pip install -c constraints.txt torch \\"
+	@echo "    --index-url https://download.pytorch.org/whl/cpu"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip 'setuptools<80' wheel
+	$(PIP) -e '.[ros,view]'
 	touch $@
 
-demo: install
+$(INSTALLED): $(DEMO)
+	@echo "Installing what development needs into .venv."
+	$(PIP) -e '.[ros,synth,train,dev,bench,onnx,ray,view]'
+	touch $@
+
+demo: $(DEMO)
 	$(BIN)/python -m demo.run_demo
+
+view: $(DEMO)
+	$(BIN)/python -m demo.view
 
 check: install
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types core
@@ -36,7 +58,19 @@ check: install
 test: lint
 	$(PYTEST)
 
+docs $(SITE)/installed: BIN := $(SITE)/bin
+docs: $(SITE)/installed
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs build/site
+	@echo "The site: build/site/index.html"
+
+$(SITE)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SITE)
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) --group docs
+	touch $@
+
 soak: install
+	$(BIN)/python -m benchmark.reliability kills disks
 	$(BIN)/python -m benchmark.reliability.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: install

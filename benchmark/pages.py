@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmark.machine import circumstances
 from disam_ros.errors import DatasetError, ModelError
+from disam_ros.files.reading import parse_json, read_bytes
 from training.errors import TrainingError
 
 MISSING = (DatasetError, ModelError, TrainingError, FileNotFoundError, ModuleNotFoundError)
@@ -71,8 +72,11 @@ class Page:
         figures = {name: {"measured_under": circumstances(), "results": stored(results)}}
         print(self.render(figures, only=name))
 
-    def main(self, argv: Sequence[str] | None = None) -> None:
-        """Measure the named sections, else all; write figures and page."""
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Measure the named sections, else all; write figures and page.
+
+        Returns 1 where the results of a section name faults, else 0.
+        """
         document = f"Measure and write {self.document}, whole or section by section."
         parser = argparse.ArgumentParser(prog=f"benchmark.{self.name}", description=document)
         parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(self.sections))
@@ -82,13 +86,15 @@ class Page:
             choices = ", ".join(self.sections)
             parser.error(f"no section {', '.join(unknown)}; choose from {choices}")
         logging.basicConfig(level=logging.WARNING)
+        failed = False
         for name in () if arguments.page_only else arguments.sections or self.sections:
             runs = self.trained.get(name)
             if runs and name not in arguments.sections and not runs.is_dir():
                 print(f"{name}: skipped, {runs} is missing; name the section to train it")
                 continue
-            self._measure(name)
+            failed |= self._measure(name)
         self.write()
+        return int(failed)
 
     def write(self) -> None:
         """Write the page of the stored figures."""
@@ -100,24 +106,34 @@ class Page:
         figures[name] = {"measured_under": measured_under, "results": results}
         self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
-    def _figures(self) -> dict[str, dict]:
-        return json.loads(self.figures.read_text()) if self.figures.exists() else {}
+    def stored(self, name: str) -> dict:
+        """The stored section: `results` and how they were `measured_under`."""
+        return self._figures()[name]
 
-    def _measure(self, name: str) -> None:
-        """Measure a section and keep its figures; without its data the old ones stay."""
+    def _figures(self) -> dict[str, dict]:
+        if not self.figures.exists():
+            return {}
+        return parse_json(read_bytes(self.figures, DatasetError), str(self.figures), DatasetError)
+
+    def _measure(self, name: str) -> bool:
+        """Measure a section and keep its figures; without its data the old ones stay.
+
+        Returns whether the results name faults.
+        """
         measured_under = circumstances()
         try:
             module = self.section(name)
             results = stored(module.measure())
         except MISSING as error:
             print(f"{name}: skipped, {error}")
-            return
+            return False
         if not results:
             print(f"{name}: skipped, nothing to measure")
-            return
+            return False
         self.keep(name, results, measured_under)
         if hasattr(module, "draw"):
             module.draw(results)
+        return bool(results.get("faults"))
 
 
 def stored(results: dict) -> dict:

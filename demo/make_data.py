@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-import shutil
+import argparse
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.errors import DisamError
+from disam_ros.files.outputs import atomic_directory
 from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
 
 DATA = Path(__file__).parent / "data"
@@ -25,17 +29,32 @@ QUERIES = tuple(
 JPEG_QUALITY = 75
 
 
-def main() -> None:
-    """Render the reference drive as a dataset directory and the queries as bags."""
-    shutil.rmtree(DATA, ignore_errors=True)
-    write_drive(REFERENCE, DATA / "reference", JPEG_QUALITY)
-    for config in QUERIES:
-        with tempfile.TemporaryDirectory() as scratch:
-            drive = Path(scratch) / config.condition
-            write_drive(config, drive, JPEG_QUALITY)
-            weather = CONDITIONS[config.condition].weather
-            dataset_to_bag(Dataset(drive), DATA / config.condition, weather=weather)
+def make(output: Path) -> None:
+    """Render the reference drive as a dataset directory and the queries as bags.
+
+    Drives that this wrote there before are replaced. Raises OutputError for other files.
+    """
+    with atomic_directory(output, "set of drives", overwrite=True) as part:
+        write_drive(REFERENCE, part / "reference", JPEG_QUALITY)
+        for config in QUERIES:
+            with tempfile.TemporaryDirectory() as scratch:
+                drive = Path(scratch) / config.condition
+                write_drive(config, drive, JPEG_QUALITY)
+                weather = CONDITIONS[config.condition].weather
+                dataset_to_bag(Dataset(drive), part / config.condition, weather=weather)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=DATA, help="directory to write")
+    try:
+        make(parser.parse_args(argv).output)
+    except DisamError as error:
+        print(f"make_data: {error} (--output)", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -23,10 +22,12 @@ from disam_ros import image
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset, open_images
+from disam_ros.errors import DisamError
 from disam_ros.evaluation import Condition, Metrics, chance, judge, score, table
 from disam_ros.evaluation.baselines import hog_descriptors, hog_matches
 from disam_ros.evaluation.tables import runs_table
 from disam_ros.evaluation.write import REPORT, write_evaluation
+from disam_ros.files.outputs import atomic_directory
 from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.replay.replay_drive import replay_drive
 
@@ -38,21 +39,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--rate", type=float, default=5.0, help="images per second sent to the node [Hz]"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("demo_output"), help="directory to write; replaced"
+        "--output",
+        type=Path,
+        default=Path("demo_output"),
+        help="directory to write; what an earlier run wrote there is replaced",
     )
     arguments = parser.parse_args(argv)
     output: Path = arguments.output
     logging.basicConfig(level=logging.WARNING)
     started = time.monotonic()
     console = Console(width=120)
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
+    try:
+        with atomic_directory(output, "demonstration", overwrite=True) as part:
+            demonstrate(part, arguments.rate, console)
+    except DisamError as error:
+        print(f"run_demo: {error}", file=sys.stderr)
+        return 1
+    console.print(
+        f"Report: {output / 'evaluation' / REPORT}   picture: {output / 'demo.png'}   "
+        f"({time.monotonic() - started:.0f} s)\n"
+        "Live: 'make view' drives through the night again, on http://127.0.0.1:8087/\n"
+        f"Your own drives: localizer_node … -p map:={output / 'map'}, disam replay BAG, disam view"
+    )
+    return 0
 
+
+def demonstrate(output: Path, rate: float, console: Console) -> None:
+    """Map, replay, evaluate and draw. rate: images per second sent to the node [Hz]."""
     place_map = make_map(output / "map")
     localizer = Localizer.open(place_map.directory, MODEL, LocalizerConfig(device="cpu"))
     label = localizer.model.label
     console.print(f"[bold]Model:[/bold] {label}\n[bold]Map:[/bold] {len(place_map)} images")
-    frame, speed = place_map.header.map_frame, arguments.rate / BAG_HZ
+    frame, speed = place_map.header.map_frame, rate / BAG_HZ
     drives = [
         replay_drive(
             place_map,
@@ -66,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in CONDITIONS
     ]
     setup = {"model": label, "map_images": len(place_map)}
-    setup["mode"] = f"through the running node at {arguments.rate:g} Hz"
+    setup["mode"] = f"through the running node at {rate:g} Hz"
     evaluation = judge(place_map, drives, setup)
     references = Dataset(REFERENCE)
     pictures = [image.read(references.path(record)) for record in references.records]
@@ -76,11 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(runs_table(evaluation.runs))
     write_evaluation(output / "evaluation", evaluation, localizer, open_dataset(REFERENCE))
     draw(output / "demo.png", localizer, pictures, evaluation)
-    console.print(
-        f"Report: {output / 'evaluation' / REPORT}   picture: {output / 'demo.png'}   "
-        f"({time.monotonic() - started:.0f} s)"
-    )
-    return 0
 
 
 def peers(condition: Condition, map_images: Sequence[np.ndarray]) -> dict[str, Metrics]:

@@ -3,7 +3,6 @@
 
 import os
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from disam_ros import moved
@@ -44,18 +43,30 @@ _MODULES = {  # of the names above, imported when they are used
 # a query took half as long again. A policy that is set stays. Read once, when torch loads OpenMP.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-try:
-    __version__ = version("disam_ros")  # that of package.xml
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
-
 moved.install()
 
 
 def __getattr__(name: str) -> Any:
     if name == "Localization":
         raise ImportError("disam_ros.Localization is disam_ros.Answer since 0.2")
+    if name == "__version__":
+        return _version()
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    """That of package.xml."""
+    from importlib.metadata import PackageNotFoundError, version
+    from xml.etree import ElementTree
+
+    from disam_ros.files.paths import share
+
+    try:
+        return version(__name__)
+    except PackageNotFoundError:  # a source tree that is not installed
+        folder = share()
+        found = folder and ElementTree.parse(folder / "package.xml").findtext("version")
+        return found or "0+unknown"

@@ -16,6 +16,9 @@ from disam_ros.files.reading import check_entries
 from disam_ros.geometry import Transform, distance
 
 MOUNT_M, MOUNT_DEG = 2.0, 15.0  # by which mounts of vehicles of one kind may differ
+FOCAL_LENGTHS = 0.01, 1000.0  # of a lens, over the larger side of its image
+MAX_DISTORTION = 1e4  # of a coefficient
+PINHOLES = ("", "plumb_bob", "rational_polynomial")  # models of distortion that can be undone
 DISTORTIONS = (0, 4, 5, 8, 12, 14)  # numbers of OpenCV's distortion models
 KINDS = {
     **dict.fromkeys(("width", "height"), int),
@@ -48,7 +51,7 @@ class Camera:
 
     def check(self) -> None:
         """Raise GeometryError unless these are the intrinsics of a lens."""
-        sizes = ", ".join(map(str, DISTORTIONS))
+        sizes, (low, high) = ", ".join(map(str, DISTORTIONS)), FOCAL_LENGTHS
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
         if not np.isfinite(numbers).all():
             fault = f"expected finite intrinsics, got {numbers}"
@@ -56,6 +59,11 @@ class Camera:
             fault = f"expected the size of the image, got {self.width}x{self.height}"
         elif min(self.fx, self.fy) <= 0:
             fault = f"expected focal lengths above 0, got {self.fx:g} and {self.fy:g}"
+        elif not all(low <= f / max(self.width, self.height) <= high for f in (self.fx, self.fy)):
+            fault = (
+                f"no lens has focal lengths of {self.fx:g} and {self.fy:g} pixels with an image of "
+                f"{self.width}x{self.height}"
+            )
         elif not (0 < self.cx < self.width and 0 < self.cy < self.height):
             fault = (
                 f"the principal point ({self.cx:g}, {self.cy:g}) lies outside of an image of "
@@ -63,9 +71,20 @@ class Camera:
             )
         elif len(self.distortion) not in DISTORTIONS:
             fault = f"expected {sizes} distortion coefficients, got {len(self.distortion)}"
+        elif max(map(abs, self.distortion), default=0.0) > MAX_DISTORTION:
+            fault = f"expected distortion coefficients up to {MAX_DISTORTION:g}"
         else:
             return
         raise GeometryError(f"{fault}; calibrate the camera")
+
+    def check_model(self, distortion_model: str) -> None:
+        """Raise GeometryError as `check`, and for a model of distortion that cannot be undone."""
+        self.check()
+        if distortion_model not in PINHOLES:
+            known = ", ".join(name for name in PINHOLES if name)
+            raise GeometryError(
+                f"its distortion model '{distortion_model}' is none of {known}: rectify the images"
+            )
 
     def resized(self, width: int, height: int) -> Camera:
         """The camera with intrinsics scaled to another image size [px]."""

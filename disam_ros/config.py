@@ -17,19 +17,14 @@ BACKENDS = ("auto", "torch", "onnx")  # runtimes of the encoders (models/backend
 LOCAL_FEATURES = ("auto", "sift", "orb", "xfeat", "aliked")  # for geometric verification
 
 
-def _unset(help: str, limit: float) -> Any:
+def unset(help: str, limit: float) -> Any:
     """A number within ± limit, unset by default."""
     return setting(float("nan"), help, minimum=-limit, maximum=limit)
 
 
-def _seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 3600.0) -> Any:
+def seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 3600.0) -> Any:
     """A duration [s]."""
     return setting(default, help, minimum=minimum, maximum=maximum)
-
-
-def _mount(help: str) -> Any:
-    """Extrinsics x y z [m] roll pitch yaw [rad]."""
-    return setting([0.0] * 6, help, minimum=-1000.0, maximum=1000.0)
 
 
 @dataclass
@@ -82,6 +77,9 @@ class MapBuilderConfig:
         "kind of these; xfeat and aliked need the extra xfeat or lightglue; auto: xfeat, else sift",
         choices=LOCAL_FEATURES,
     )
+    thumbnails: bool = setting(
+        True, "keep a small JPEG of each image, 6 KiB, to show what a place looks like"
+    )
     descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
 
 
@@ -91,10 +89,10 @@ class DomainConfig:
 
     override: str = setting("", "use this domain always; empty: choose by sun, season and weather")
     weather: str = setting("", "weather word, such as 'snow' or 'light rain'; empty: unknown")
-    latitude: float = _unset(
+    latitude: float = unset(
         "latitude of the vehicle [deg]; nan: from the topic fix, else the map's", 90.0
     )
-    longitude: float = _unset(
+    longitude: float = unset(
         "longitude of the vehicle [deg]; nan: from the topic fix, else the map's", 180.0
     )
     from_image: bool = setting(
@@ -127,11 +125,11 @@ class PriorConfig:
         minimum=1e-9,
         maximum=1.0,
     )
-    max_age: float = _seconds(1.0, "maximum time between an image and its prior or odometry [s]")
-    origin_latitude: float = _unset(
+    max_age: float = seconds(1.0, "maximum time between an image and its prior or odometry [s]")
+    origin_latitude: float = unset(
         "latitude of the map frame's origin [deg], for fixes; nan: as stored in the map", 90.0
     )
-    origin_longitude: float = _unset(
+    origin_longitude: float = unset(
         "longitude of the map frame's origin [deg], for fixes; nan: as stored in the map", 180.0
     )
     origin_yaw: float = setting(
@@ -144,14 +142,14 @@ class PriorConfig:
 
 @dataclass
 class SequenceConfig:
-    """Sequence tracking by a Bayes filter over the map images (localization/tracker.py)."""
+    """Sequence tracking by a Bayes filter over the map images (sequence/tracker.py)."""
 
     REMOVED: ClassVar[dict[str, str]] = {
         "least_probability": "it is 'min_probability' now",
         "max_speed": "it is 'localizer.max_speed' now",
         **dict.fromkeys(
             ("step", "evidence", "jump", "leave", "back", "off_map", "radius"),
-            "it is a constant of the filter now (localization/bayes_filter.py)",
+            "it is a constant of the filter now (localization/sequence/bayes_filter.py)",
         ),
     }
     enabled: bool = setting(
@@ -170,7 +168,7 @@ class SequenceConfig:
 
 @dataclass
 class VerifyConfig:
-    """Geometric verification of a sequence's places (localization/verification.py)."""
+    """Geometric verification of places (localization/verification.py)."""
 
     REMOVED: ClassVar[dict[str, str]] = {
         "points": "as many keypoints as the map has per image are extracted from a query",
@@ -185,10 +183,7 @@ class VerifyConfig:
         choices=("never", "unsure", "always"),
     )
     budget_ms: float = setting(
-        100.0,
-        "time after which no further map image is verified [ms]",
-        minimum=0.0,
-        maximum=1e9,
+        100.0, "time after which no further map image is verified [ms]", minimum=0.0, maximum=1e9
     )
 
 
@@ -268,124 +263,3 @@ class LoopClosureConfig:
         minimum=0,
         maximum=4096,
     )
-
-
-@dataclass
-class LocalizerNodeConfig:
-    """Parameters of the localizer node."""
-
-    REMOVED: ClassVar[dict[str, str]] = {
-        "reliability": "QoS adapts to the publisher; override it with "
-        "'qos_overrides./TOPIC.subscription.reliability'",
-        "publish_markers": "~/candidates and ~/markers are published when somebody subscribes",
-        "relocalize_timeout": "~/relocalize waits 2.5 times 'stale_after'",
-        "odometry_max_speed": "it is twice 'localizer.max_speed' now",
-        "consumer": "see docs/slam.md for the rules of each consumer",
-        "consumer_map_frame": "see docs/slam.md for the rules of each consumer",
-    }
-    autostart: bool = setting(
-        True, "configure and activate at start; false: wait for a lifecycle manager"
-    )
-    map: str = setting("", "map directory")
-    model: str = setting("", "model directory that the map was built with")
-    areas: list[str] = setting(
-        [""],
-        "map directories to switch between by the topic fix, all built with the model; one empty "
-        "string: only `map`",
-    )
-    cameras: list[str] = setting(
-        ["front"],
-        "camera names as in the map; topics of one camera are image and camera_info, of several "
-        "NAME/image and NAME/camera_info",
-    )
-    image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
-    base_frame: str = setting("base_link", "vehicle frame whose pose is published")
-    base_from_camera: list[float] = _mount(
-        "extrinsics x y z [m] roll pitch yaw [rad] of each camera's OPTICAL frame in the base "
-        "frame, camera after camera, where TF has none; all zero: as stored in the map",
-    )
-    use_tf: bool = setting(True, "take extrinsics from TF where tf2_ros is installed")
-    stale_after: float = _seconds(
-        2.0, "time without an image after which diagnostics warn [s]", minimum=0.1, maximum=86400.0
-    )
-    publish_tf: bool = setting(
-        False,
-        "broadcast TF map → odom with every pose, if no other node does; needs odom and tf2_msgs",
-    )
-    tf_tolerance: float = _seconds(1.0, "time by which that TF is dated ahead of its image [s]")
-    localizer: LocalizerConfig = field(default_factory=LocalizerConfig)
-    loop_closure: LoopClosureConfig = field(default_factory=LoopClosureConfig)
-
-
-@dataclass
-class MapBuilderNodeConfig:
-    """Parameters of the live map builder node."""
-
-    REMOVED: ClassVar[dict[str, str]] = {
-        "reliability": "QoS adapts to the publisher; override it with "
-        "'qos_overrides./TOPIC.subscription.reliability'",
-    }
-    output: str = setting("", "map directory to write")
-    model: str = setting("", "model directory")
-    camera: str = setting("front", "camera name to store in the map")
-    image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
-    pose_source: str = setting("pose", "topic of the vehicle's pose", choices=("pose", "odom"))
-    max_pose_gap: float = _seconds(
-        0.5, "maximum time between two poses that are interpolated [s]", minimum=0.001
-    )
-    base_frame: str = setting("base_link", "vehicle frame whose poses are recorded")
-    base_from_camera: list[float] = _mount(
-        "extrinsics x y z [m] roll pitch yaw [rad] of the OPTICAL camera frame in the base frame",
-    )
-    use_tf: bool = setting(
-        True, "take extrinsics from TF where tf2_ros is installed and the parameter is all zero"
-    )
-    identity_extrinsics: bool = setting(
-        False, "the poses are those of the camera's OPTICAL frame itself: no extrinsics are needed"
-    )
-    camera_info_timeout: float = _seconds(
-        2.0,
-        "time to wait for camera_info before a map without intrinsics begins, and for TF before "
-        "that is an error [s]",
-    )
-    latitude: float = _unset("latitude of the map [deg]; nan: unknown", 90.0)
-    longitude: float = _unset("longitude of the map [deg]; nan: unknown", 180.0)
-    device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
-    builder: MapBuilderConfig = field(default_factory=MapBuilderConfig)
-
-
-@dataclass
-class ReplayNodeConfig:
-    """Parameters of the replay node."""
-
-    bag: str = setting("", "rosbag2 directory, or one .mcap or .db3 file")
-    rate: float = setting(
-        1.0,
-        "speed relative to the recording; 0: as fast as it can be read",
-        minimum=0.0,
-        maximum=1e6,
-    )
-    start_delay: float = _seconds(1.0, "longest wait for subscribers at the start [s]")
-    loop: bool = setting(False, "start again when the bag ends")
-    topics: list[str] = setting([""], "topics to play; one empty string: all")
-    prefix: str = setting("", "prefix of every topic name")
-
-
-@dataclass
-class ReplayEvaluationConfig:
-    """Parameters of the replay evaluation."""
-
-    bag: str = setting("", "rosbag2 directory, or one .mcap or .db3 file, of the drive")
-    map: str = setting("", "map directory")
-    model: str = setting("", "model directory the map was built with")
-    camera: str = setting("", "camera of the bag, or its image topic; empty: its only camera")
-    rate: float = setting(
-        0.0,
-        "relative speed; 0: each image after the answer to the last one",
-        minimum=0.0,
-        maximum=1e6,
-    )
-    output: str = setting("replay_evaluation", "directory for the results")
-    record: str = setting("", "bag to write with answers and ground truth; empty: none")
-    record_images: bool = setting(True, "write the images to that bag")
-    start_node: bool = setting(True, "start a localizer; false: use a running one")

@@ -66,11 +66,11 @@ class Stopwatch:
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str, device: torch.device | None = None) -> None:
-        """End a stage, once the device has finished its queued work."""
+        """End a stage, once the device has finished its queued work; its times add up."""
         if device is not None and device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.perf_counter()
-        self._laps[stage] = 1e3 * (now - self._last)
+        self._laps[stage] = self._laps.get(stage, 0.0) + 1e3 * (now - self._last)
         self._last = now
 
     def finish(self) -> dict[str, float]:

@@ -30,6 +30,19 @@ class Origin:
         if not np.isfinite(self.yaw):
             raise PriorError(f"the yaw of the map's origin expects radians, got {self.yaw}")
 
+    @property
+    def enu_from_map(self) -> NDArray[np.float64]:
+        """Rotation [2, 2] from the map's axes to east and north."""
+        c, s = np.cos(self.yaw), np.sin(self.yaw)
+        return np.array([[c, -s], [s, c]])
+
+    def to_geodetic(self, position: NDArray[np.float64]) -> tuple[float, float]:
+        """Latitude and longitude [deg] of a position x y … [m] in the map frame."""
+        east, north = self.enu_from_map @ position[:2]
+        here = (self.latitude, self.longitude, 0.0)
+        latitude, longitude, _ = pymap3d.enu2geodetic(east, north, 0.0, *here)
+        return float(latitude), float(longitude)
+
     def to_enu(self, latitude: float, longitude: float) -> NDArray[np.float64]:
         """East, north, up float64 [3] [m] of a point [deg] on the ellipsoid, seen from the origin.
 

@@ -7,21 +7,26 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from disam_ros.errors import ImageError
 from disam_ros.files.reading import read_bytes
 
-MAX_PIXELS = 50_000_000  # of an image; the memory of more is not asked for
+if TYPE_CHECKING:  # what only decodes images needs no torch
+    import torch
+
+MEGAPIXELS = 50.0  # of an image; the memory of more is not asked for, see `limit_megapixels`
 LARGE = 12_500_000  # pixels above which an image is decoded at reduced scale
 MAX_BYTES = 1 << 29  # of an image file
 MAX_SEGMENTS = 1000  # of a JPEG before its pixels
 MAX_SCANS = 64  # of a progressive JPEG; each costs as much as decoding the image once
 
+PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # signature and last chunk
+_max_pixels = round(MEGAPIXELS * 1e6)
 _MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -31,11 +36,33 @@ _REDUCED = {
 }
 
 
+def limit_megapixels(most: float) -> None:
+    """Refuse images of more than so many megapixels from now on, in this process."""
+    global _max_pixels
+    _max_pixels = round(most * 1e6)
+
+
+def megapixels() -> float:
+    """The limit in this process."""
+    return _max_pixels / 1e6
+
+
+def require_pixels(height: int, width: int, what: str) -> None:
+    """Raise ImageError for an image above the limit."""
+    if height * width > _max_pixels:
+        raise ImageError(
+            f"{what} has {width}x{height} pixels, expected at most {_max_pixels}: make it smaller, "
+            "or raise max_megapixels (--max-megapixels)"
+        )
+
+
 def to_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
     """Resize to `size` (height, width) and scale to [−1, 1].
 
     image: uint8 RGB [H, W, 3]. Returns float32 [3, height, width]. Raises ImageError.
     """
+    import torch
+
     check_image(image)
     height, width = size
     if image.shape[:2] != (height, width):
@@ -61,23 +88,16 @@ def check_image(image: NDArray[np.uint8]) -> None:
 def decode(
     data: bytes | memoryview | NDArray[np.uint8],
     what: str = "image",
-    max_pixels: int = MAX_PIXELS,
     whole: bool = False,
 ) -> NDArray[np.uint8]:
     """Decode JPEG, PNG or WebP bytes to uint8 RGB [H, W, 3].
 
     An image of more than LARGE pixels is reduced to a half, quarter or eighth of its sides unless
     `whole`. Raises ImageError, naming `what`, for other bytes, for a truncated JPEG, and before any
-    decoding for more than `max_pixels`.
+    decoding for more pixels than the limit.
     """
     data = bytes(data)
-    height, width = size_of(data, what)
-    if height * width > max_pixels:
-        raise ImageError(
-            f"{what} has {width}x{height} pixels, expected at most {max_pixels}: send smaller ones"
-        )
-    if is_jpeg(data):
-        _check_scans(data, what)
+    height, width = check_file(data, what)
     scale = 1 if whole else next((n for n in (1, 2, 4) if height * width <= n * n * LARGE), 8)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[scale])
@@ -86,6 +106,20 @@ def decode(
     if image is None:
         raise ImageError(f"{what} is damaged: it cannot be decoded ({len(data)} bytes)")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def check_file(data: bytes, what: str = "image") -> tuple[int, int]:
+    """Height and width [px] of JPEG, PNG or WebP bytes whose ends are there; nothing is decoded.
+
+    Raises ImageError, naming `what`, as `decode` does before it decodes.
+    """
+    height, width = size_of(data, what)
+    require_pixels(height, width, what)
+    if is_jpeg(data):
+        _check_scans(data, what)
+    if data.startswith(PNG) and PNG_END not in data:
+        raise ImageError(f"{what} is a truncated PNG ({len(data)} bytes, no end)")
+    return height, width
 
 
 def read(path: Path | str, whole: bool = False) -> NDArray[np.uint8]:
@@ -110,7 +144,7 @@ def size_of(data: bytes, what: str = "image") -> tuple[int, int]:
         raise ImageError(f"{what} is empty (0 bytes)")
     if data[:2] == b"\xff\xd8":
         height, width = _jpeg_size(data, what)
-    elif data[:8] == b"\x89PNG\r\n\x1a\n":
+    elif data[:8] == PNG:
         if data[12:16] != b"IHDR" or len(data) < 24:
             raise ImageError(f"{what} is a damaged PNG: its header is missing")
         width, height = struct.unpack_from(">II", data, 16)

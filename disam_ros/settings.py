@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
-
-import yaml
 
 from disam_ros.errors import ConfigError
 
@@ -28,12 +28,15 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    resolve: Callable[[str], str] | None = None,
 ) -> Any:
     """A dataclass field with a description and the range its value must lie in.
 
-    Numbers must be finite; nan is one only where it is the default.
+    Numbers must be finite; nan is one only where it is the default. resolve: makes a path of what
+    a user writes (files/paths.py).
     """
-    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    metadata: dict[str, Any] = {"help": help, "minimum": minimum, "maximum": maximum}
+    metadata |= {"choices": choices, "resolve": resolve}
     metadata["unset"] = isinstance(default, float) and math.isnan(default)
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -47,7 +50,9 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     Raises ConfigError naming the key, what was expected and what was found; of removed keys all.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{where or cls.__name__}: expected key: value pairs, got {values!r}")
+        raise ConfigError(
+            f"{where or cls.__name__}: expected key: value pairs, got {brief(values)}"
+        )
     if removed := _removed(cls, values, where):
         raise ConfigError("\n".join(removed))
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -56,7 +61,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     for key, value in values.items():
         name = f"{where}.{key}" if where else key
         if key not in fields:
-            near = get_close_matches(key, fields, 1)
+            near = get_close_matches(str(key), fields, 1) or _of_that_name(cls, key)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"unknown setting '{name}'; {hint}")
         if dataclasses.is_dataclass(hints[key]):
@@ -64,6 +69,18 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         else:
             arguments[key] = _checked(value, hints[key], fields[key].metadata, name)
     return cls(**arguments)
+
+
+def _of_that_name(cls: type[DataclassInstance], key: str) -> list[str]:
+    """Dotted names of the settings called `key`, in this dataclass and those below it."""
+    hints, found = get_type_hints(cls), []
+    for inner in dataclasses.fields(cls):
+        kind = hints[inner.name]
+        if inner.name == key:
+            found.append(key)
+        elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            found += [f"{inner.name}.{name}" for name in _of_that_name(kind, key)]
+    return found
 
 
 def _removed(cls: type, values: dict[str, Any], where: str) -> list[str]:
@@ -81,14 +98,15 @@ def _removed(cls: type, values: dict[str, Any], where: str) -> list[str]:
 
 
 def from_yaml(cls: type[T], path: Path | str) -> T:
-    """Read a YAML file into a config dataclass. Raises ConfigError, naming the file."""
+    """Read a YAML file into a config dataclass; an empty one holds the defaults.
+
+    Raises ConfigError, naming the file.
+    """
+    from disam_ros.files.yaml_files import read_yaml  # of no use to most commands
+
+    values = read_yaml(Path(path).expanduser(), ConfigError, nan=True)  # nan may mean unset
     try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
-        return from_dict(cls, values)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        return from_dict(cls, {} if values is None else values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -135,19 +153,20 @@ def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:
     if get_origin(kind) is list:
         (item,) = get_args(kind)
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"'{name}' expects a list, got {value!r}")
+            raise ConfigError(f"'{name}' expects a list, got {brief(value)}")
         return [_checked(v, item, metadata, name) for v in value]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if type(value) is not kind:
-        raise ConfigError(f"'{name}' expects {kind.__name__}, got {value!r}")
+        raise ConfigError(f"'{name}' expects {kind.__name__}, got {brief(value)}")
     low, high, choices = (metadata.get(k) for k in ("minimum", "maximum", "choices"))
     if kind is float and not math.isfinite(value):
         if math.isnan(value) and metadata["unset"]:
             return value
-        raise ConfigError(f"'{name}' must be a finite number, got {value!r}")
+        raise ConfigError(f"'{name}' must be a finite number, got {brief(value)}")
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ConfigError(f"'{name}' must lie in [{low}, {high}], got {value!r}")
+        raise ConfigError(f"'{name}' must lie in [{low}, {high}], got {brief(value)}")
     if choices and value not in choices:
-        raise ConfigError(f"'{name}' must be one of {', '.join(choices)}, got {value!r}")
-    return value
+        raise ConfigError(f"'{name}' must be one of {', '.join(choices)}, got {brief(value)}")
+    resolve = metadata.get("resolve")
+    return value if resolve is None else resolve(value)

@@ -2,56 +2,80 @@
 """Builds a map while the vehicle drives. `ros2 service call /map_builder/finish
 std_srvs/srv/Trigger` completes it."""
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from posixpath import dirname, join
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
+
+from disam_ros.files.paths import find_config
+
+STOP = "300"  # seconds from one signal to the next, stronger one: images are still encoded
 
 
-def generate_launch_description() -> LaunchDescription:
-    config = PathJoinSubstitution([FindPackageShare("disam_ros"), "config", "map_builder.yaml"])
-    arguments = [
-        DeclareLaunchArgument("output", description="map directory to write"),
-        DeclareLaunchArgument("model", description="model directory"),
-        DeclareLaunchArgument("config", default_value=config, description="parameter file"),
-        DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
-        DeclareLaunchArgument("image", default_value="image", description="image topic"),
-        DeclareLaunchArgument(
-            "camera_info", default_value="camera_info", description="its camera_info topic"
-        ),
-        DeclareLaunchArgument(
-            "pose", default_value="pose", description="PoseStamped topic, map_from_base"
-        ),
-        DeclareLaunchArgument(
-            "odom", default_value="odom", description="Odometry topic, where pose_source is odom"
-        ),
-        DeclareLaunchArgument(
-            "use_sim_time", default_value="false", description="take the time from /clock"
-        ),
-    ]
-    image = LaunchConfiguration("image")
+# name: (default, None where required; description; choices, None: any)
+ARGUMENTS = {
+    "output": (None, "map directory to write", None),
+    "model": (None, "model directory, or the name of a shipped model", None),
+    "config": ("map_builder", "parameter file, or the name of one of those in config/", None),
+    "image": ("image", "image topic", None),
+    "camera_info": ("", "its camera_info topic; empty: camera_info beside the image", None),
+    "image_transport": ("", "image transport; empty: as in config", ("", "raw", "compressed")),
+    "pose_source": (
+        "",
+        "where poses come from; empty: as in config",
+        ("", "pose", "pose_with_covariance", "odom", "tf"),
+    ),
+    "pose": ("pose", "topic of PoseStamped, or of PoseWithCovarianceStamped", None),
+    "odom": ("odom", "Odometry topic, where pose_source is odom", None),
+    "fix": ("fix", "NavSatFix topic: the map's place on Earth", None),
+    "namespace": ("", "namespace of the node and its relative topics", None),
+    "use_sim_time": ("false", "take the time from /clock", ("true", "false")),
+    "log_level": ("info", "least severity that is logged", ("debug", "info", "warn", "error")),
+    "respawn": (
+        "false",
+        "start the builder again if it ends: it goes on from its last checkpoint",
+        ("true", "false"),
+    ),
+}
+
+
+def start(context: LaunchContext) -> list:
+    """The map builder."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    image = given["image"]
+    info = given["camera_info"] or join(dirname(image), "camera_info")
+    remappings = {
+        "image": image,
+        "image/compressed": f"{image}/compressed",
+        "camera_info": info,
+        **{name: given[name] for name in ("pose", "odom", "fix")},
+    }
+    parameters = {n: ParameterValue(given[n], value_type=str) for n in ("output", "model")}
+    parameters["use_sim_time"] = given["use_sim_time"] == "true"
+    parameters |= {n: given[n] for n in ("image_transport", "pose_source") if given[n]}
     builder = Node(
         package="disam_ros",
         executable="map_builder_node",
         name="map_builder",
-        namespace=LaunchConfiguration("namespace"),
+        namespace=given["namespace"],
         output="screen",
-        parameters=[
-            LaunchConfiguration("config"),
-            {
-                "output": ParameterValue(LaunchConfiguration("output"), value_type=str),
-                "model": ParameterValue(LaunchConfiguration("model"), value_type=str),
-                "use_sim_time": ParameterValue(
-                    LaunchConfiguration("use_sim_time"), value_type=bool
-                ),
-            },
-        ],
-        remappings=[
-            ("image", image),
-            ("image/compressed", [image, "/compressed"]),
-            *((name, LaunchConfiguration(name)) for name in ("camera_info", "pose", "odom")),
-        ],
+        parameters=[find_config(given["config"]), parameters],
+        remappings=list(remappings.items()),
+        ros_arguments=["--log-level", given["log_level"]],
+        respawn=given["respawn"] == "true",
+        respawn_delay=2.0,
+        sigterm_timeout=STOP,
+        sigkill_timeout=STOP,
     )
-    return LaunchDescription([*arguments, builder])
+    return [builder]
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, (default, text, choices) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=start)])

@@ -1,66 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the localizer and, on request, RViz."""
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from posixpath import dirname, join
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 
-CONFIG = PathJoinSubstitution([FindPackageShare("disam_ros"), "config"])
+from disam_ros.files.paths import find_config
+from disam_ros.slam.consumers import CONSUMERS, Consumer
+
+STOP = "60"  # seconds from one signal to the next, stronger one
+BOOLEANS, UNSET = ("", "true", "false"), "; empty: as in config"
+
+# name: (default, None where required; description; choices, None: any)
+ARGUMENTS = {
+    "map": (None, "map directory", None),
+    "model": (
+        None,
+        "model directory the map was built with, or the name of a shipped one",
+        None,
+    ),
+    "config": ("cpu_robot", "parameter file, or the name of one of those in config/", None),
+    "consumer": (
+        "",
+        "stack that takes the poses: sets topics and initialize (docs/slam.md); empty: none",
+        ("", *CONSUMERS),
+    ),
+    "initialize": (
+        "",
+        "when that stack gets an initial pose" + UNSET + ", or as suits the consumer",
+        ("", "never", "once", "recover"),
+    ),
+    "cameras": ("", "names of the cameras in the map, separated by commas" + UNSET, None),
+    "image": ("image", "image topic; of several cameras: theirs, separated by commas", None),
+    "camera_info": ("", "their camera_info topics; empty: camera_info beside each image", None),
+    "image_transport": ("", "image transport" + UNSET, ("", "raw", "compressed")),
+    "odom": ("odom", "Odometry topic", None),
+    "fix": ("fix", "NavSatFix topic", None),
+    "weather": ("weather", "String topic of weather words", None),
+    "prior": ("prior", "PoseWithCovarianceStamped topic of position priors", None),
+    "publish_tf": ("", "broadcast TF map -> odom" + UNSET, BOOLEANS),
+    "autostart": ("", "configure and activate at start" + UNSET, BOOLEANS),
+    "namespace": ("", "namespace of the node and its relative topics", None),
+    "use_sim_time": ("false", "take the time from /clock", BOOLEANS[1:]),
+    "log_level": ("info", "least severity that is logged", ("debug", "info", "warn", "error")),
+    "respawn": ("false", "start the localizer again if it ends", BOOLEANS[1:]),
+    "rviz": ("false", "show it in RViz", BOOLEANS[1:]),
+}
 
 
-def generate_launch_description() -> LaunchDescription:
-    arguments = [
-        DeclareLaunchArgument("map", description="map directory"),
-        DeclareLaunchArgument("model", description="model directory the map was built with"),
-        DeclareLaunchArgument(
-            "config",
-            default_value=PathJoinSubstitution([CONFIG, "cpu_robot.yaml"]),
-            description="parameter file; see those in config/",
-        ),
-        DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
-        DeclareLaunchArgument(
-            "image", default_value="image", description="image topic, of one camera"
-        ),
-        DeclareLaunchArgument(
-            "camera_info", default_value="camera_info", description="its camera_info topic"
-        ),
-        DeclareLaunchArgument(
-            "use_sim_time", default_value="false", description="take the time from /clock"
-        ),
-        DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz"),
-    ]
-    image = LaunchConfiguration("image")
-    use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
+def words(text: str) -> list[str]:
+    """Words separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def camera_topics(cameras: list[str], images: list[str], infos: list[str]) -> dict[str, str]:
+    """Remappings of the cameras' topics. Raises ValueError where their numbers differ."""
+    infos = infos or [join(dirname(image), "camera_info") for image in images]
+    if len(cameras) > 1 and images == ["image"]:
+        return {}  # NAME/image of each
+    if not len(images) == len(infos) == max(len(cameras), 1):
+        raise ValueError(
+            f"image names {len(images)} and camera_info {len(infos)} topics for "
+            f"{max(len(cameras), 1)} cameras: name as many, with their names, as in "
+            "cameras:=left,right image:=/left/image_raw,/right/image_raw"
+        )
+    prefixes = [f"{name}/" for name in cameras] if len(cameras) > 1 else [""]
+    remappings = {}
+    for prefix, image, info in zip(prefixes, images, infos, strict=True):
+        remappings[f"{prefix}image"] = image
+        remappings[f"{prefix}image/compressed"] = f"{image}/compressed"
+        remappings[f"{prefix}camera_info"] = info
+    return remappings
+
+
+def start(context: LaunchContext) -> list:
+    """The localizer, and RViz where it is wanted and installed."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    consumer = CONSUMERS.get(given["consumer"], Consumer())
+    cameras = words(given["cameras"])
+    remappings = camera_topics(cameras, words(given["image"]), words(given["camera_info"]))
+    remappings |= {name: given[name] for name in ("odom", "fix", "weather", "prior")}
+    parameters = {name: ParameterValue(given[name], value_type=str) for name in ("map", "model")}
+    parameters["use_sim_time"] = given["use_sim_time"] == "true"
+    parameters |= consumer.parameters
+    parameters |= {n: given[n] for n in ("image_transport", "initialize") if given[n]}
+    parameters |= {n: given[n] == "true" for n in ("autostart", "publish_tf") if given[n]}
+    if cameras:
+        parameters["cameras"] = cameras
     localizer = Node(
         package="disam_ros",
         executable="localizer_node",
         name="localizer",
-        namespace=LaunchConfiguration("namespace"),
+        namespace=given["namespace"],
         output="screen",
-        parameters=[
-            LaunchConfiguration("config"),
-            {
-                "map": ParameterValue(LaunchConfiguration("map"), value_type=str),
-                "model": ParameterValue(LaunchConfiguration("model"), value_type=str),
-                "use_sim_time": use_sim_time,
-            },
-        ],
-        remappings=[
-            ("image", image),
-            ("image/compressed", [image, "/compressed"]),
-            ("camera_info", LaunchConfiguration("camera_info")),
-        ],
+        parameters=[find_config(given["config"]), parameters],
+        remappings=list({**remappings, **consumer.remappings}.items()),
+        ros_arguments=["--log-level", given["log_level"]],
+        respawn=given["respawn"] == "true",
+        respawn_delay=2.0,
+        sigterm_timeout=STOP,
+        sigkill_timeout=STOP,
     )
+    if not IfCondition(given["rviz"]).evaluate(context):
+        return [localizer]
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        return [localizer, LogInfo(msg="rviz2 is not installed: the localizer runs without it")]
     rviz = Node(
         package="rviz2",
         executable="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", PathJoinSubstitution([CONFIG, "relocalization.rviz"])],
-        parameters=[{"use_sim_time": use_sim_time}],
-        condition=IfCondition(LaunchConfiguration("rviz")),
+        namespace=given["namespace"],
+        arguments=["-d", find_config("relocalization.rviz")],
+        parameters=[{"use_sim_time": parameters["use_sim_time"]}],
     )
-    return LaunchDescription([*arguments, localizer, rviz])
+    return [localizer, rviz]
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, (default, text, choices) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=start)])

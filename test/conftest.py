@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch and faiss are loaded
 os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["PYTHONUNBUFFERED"] = "1"
+# A shell's background job ignores SIGINT, and so would all processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
@@ -43,6 +47,15 @@ def pytest_runtest_makereport(
     if call.when == "teardown":
         logs.forget_ended()
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in red that launch files were not started."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum("launch_ros" in str(report.longrepr) for report in skipped)
+    if count:
+        text = f"{count} tests of launch files did not run: launch_ros comes with ROS 2 only"
+        terminalreporter.write_line(text, red=True, bold=True)
 
 
 @pytest.fixture

@@ -10,12 +10,7 @@ import pytest
 import yaml
 from support.maps import BASE_FROM_CAMERA, START_S
 
-from disam_ros.config import (
-    LocalizerConfig,
-    LocalizerNodeConfig,
-    MapBuilderConfig,
-    MapBuilderNodeConfig,
-)
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.bags import BagReader
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset, open_images
@@ -29,6 +24,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
+from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig
 from disam_ros.settings import from_dict, from_yaml
 
 DATA = Path(__file__).parent / "data" / "version_0_1"
@@ -126,7 +122,7 @@ def test_a_bag_of_answers_is_read_by_todays_evaluation():
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.serialization import deserialize_message
 
-    from disam_ros.nodes.localizer import answer_status
+    from disam_ros.nodes.localizer.publishers import answer_status
 
     with BagReader(DATA / "recording") as reader:
         raw = list(reader.raw(["/localizer/answer"]))

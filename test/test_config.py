@@ -6,8 +6,9 @@ from typing import get_type_hints
 import pytest
 
 from disam_ros.cli.parameters import NODES
-from disam_ros.config import LocalizerConfig, LocalizerNodeConfig, MapBuilderConfig
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.settings import from_dict, from_yaml
 
 
@@ -29,6 +30,7 @@ def test_nested_values_are_read(tmp_path):
     ("values", "message"),
     [
         ({"candidats": 3}, "did you mean 'candidates'"),
+        ({"min_probability": 1}, "did you mean 'sequence.min_probability'"),
         ({"domain": {"colour": 1}}, "unknown setting 'domain.colour'"),
         ({"candidates": "three"}, "expects int, got 'three'"),
         ({"candidates": 0}, r"must lie in \[1, 1000\]"),

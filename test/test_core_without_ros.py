@@ -3,6 +3,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import disam_ros
 
 ROS = [
@@ -38,3 +40,35 @@ def test_every_core_module_imports_where_ros_is_missing():
     )
     assert "disam_ros.localization.localizer" in modules
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def without(modules, statements):
+    """What statements print in an interpreter that lacks modules."""
+    code = f"import sys\nsys.modules.update(dict.fromkeys({modules}))\n{statements}"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def test_without_rosbags_a_bag_is_refused_with_the_package_to_install(tmp_path):
+    line = ["extract", "--bag", "bag", "--domain", "day", "--output", str(tmp_path / "out")]
+    said = without(
+        ["rosbags"],
+        f"from disam_ros.cli import main\nsys.stderr = sys.stdout\nassert main({line}) == 1",
+    )
+    assert "needs the package rosbags, which is not installed: " in said
+    assert "-m pip install 'rosbags>=" in said
+
+
+def test_nodes_start_without_rosbags_and_decode_images_without_cv_bridge():
+    pytest.importorskip("rclpy")
+    statements = (
+        "import numpy as np, disam_ros.nodes.localizer.node, disam_ros.nodes.map_builder.node\n"
+        "from disam_ros.nodes.conversions import image_from_message\n"
+        "from sensor_msgs.msg import Image\n"
+        "pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)\n"
+        "message = Image(height=2, width=4, encoding='bgr8', step=12, data=pixels.tobytes())\n"
+        "assert (image_from_message(message) == pixels[..., ::-1]).all()\n"
+        "print('same')"
+    )
+    assert without(["rosbags", "cv_bridge"], statements) == "same"

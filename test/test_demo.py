@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
+from PIL import Image
+
+from demo import animation
 from demo.run_demo import main
+
+ROOT = Path(__file__).parents[1]
+MAX_BYTES = 3_000_000  # of the README's moving picture
 
 
 @pytest.mark.slow
@@ -25,3 +32,17 @@ def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
         assert result["metrics"]["recall"]["R@1"] > 0.5 * result["metrics"]["answered"]
         assert set(result["metrics"]["within"]) == {"0.25 m 2°", "0.5 m 5°", "5 m 10°"}
         assert result["nearest_map_image"]["recall"]["R@1"] == 1.0
+    moving = tmp_path / "night.webp"
+    assert animation.main(["--evaluation", str(evaluation), "--output", str(moving)]) == 0
+    assert moving.stat().st_size <= MAX_BYTES
+    with Image.open(moving) as picture:
+        assert picture.n_frames > 70
+
+
+def test_the_picture_of_the_readme_is_small():
+    assert (ROOT / animation.OUTPUT).stat().st_size <= MAX_BYTES
+
+
+def test_without_a_demo_the_animation_says_what_to_run(tmp_path, capsys):
+    assert animation.main(["--evaluation", str(tmp_path / "nowhere")]) == 1
+    assert "run `make demo` first" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 
 import importlib
 import importlib.util
+import os
 import re
 import shlex
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from disam_ros.settings import parameter_rows
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+DOCS = ROOT / "docs"
+PAGES = {str(p.relative_to(DOCS)): p.read_text() for p in sorted(DOCS.rglob("*.md"))}
 PAGES["README.md"] = README
 ROS = PAGES["ros.md"]
 MAX_WORDS = 800
@@ -28,7 +31,8 @@ def commands(text, language="bash"):
     blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     text = re.sub(r"\$\w+", "1", "\n".join(blocks))  # shell variables
     lines = text.replace("\\\n", " ").splitlines()
-    words = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    parts = [part for line in lines for part in re.split(r"&&| \| | &$", line)]
+    words = [shlex.split(part, comments=True) for part in parts]
     return [line for line in words if line]
 
 
@@ -76,6 +80,31 @@ def test_every_disam_command_in_the_docs_is_understood(capsys):
             _parser().parse_args(given)
         except SystemExit:
             pytest.fail(f"{page}: disam {' '.join(words)}: {capsys.readouterr().err}")
+
+
+def test_every_script_and_parameter_file_that_the_readme_uses_exists():
+    used = re.findall(r"\bscripts/\w+\.sh|\bconfig/\w+\.yaml", "\n".join(PAGES.values()))
+    assert "scripts/install_robot.sh" in used
+    assert [path for path in used if not (ROOT / path).is_file()] == []
+    for name in re.findall(r"config:=(\w+)", README):
+        assert (ROOT / "config" / f"{name}.yaml").is_file()
+
+
+def test_no_command_of_readme_or_makefile_installs_outside_of_a_virtual_environment():
+    recipes = (ROOT / "Makefile").read_text()
+    assert not [words for words in commands(README) if {"pip", "pip3"} & set(words)]
+    assert re.findall(r"^.*pip install.*$", recipes, re.MULTILINE)
+    for line in re.findall(r"^.*pip install.*$", recipes, re.MULTILINE):
+        assert "$(BIN)/" in line
+
+
+def test_make_keeps_the_packages_and_plugins_of_a_sourced_ros_out_of_its_environment():
+    names = ("PYTHONPATH", "AMENT_PREFIX_PATH", "COLCON_PREFIX_PATH", "RMW_IMPLEMENTATION")
+    printed = " ".join(f"[$${name}]" for name in (*names, "PYTHONNOUSERSITE"))
+    command = ["make", "--silent", f"--eval=probe: ; @echo {printed}", "probe"]
+    sourced = {**os.environ, **dict.fromkeys(names, "/opt/ros/jazzy")}
+    ran = subprocess.run(command, cwd=ROOT, env=sourced, capture_output=True, text=True)
+    assert ran.stdout.split() == ["[]"] * 4 + ["[1]"], ran.stderr
 
 
 def test_every_module_that_the_docs_run_exists():
@@ -126,10 +155,10 @@ def test_the_parameters_of_one_node_are_printed_on_request(capsys):
 
 def test_every_link_leads_somewhere():
     for page, text in PAGES.items():
-        folder = ROOT if page == "README.md" else ROOT / "docs"
+        folder = ROOT if page == "README.md" else (DOCS / page).parent
         links = re.findall(r"\]\((?!http)([^)\s#]*)(?:#([^)]+))?\)", text)
         for file, anchor in links:
-            path = (folder / file).resolve() if file else folder / page
+            path = (folder / file).resolve() if file else folder / Path(page).name
             assert path.exists(), f"{page}: {file}"
             if anchor:
                 assert anchor in anchors(path.read_text()), f"{page}: {file}#{anchor}"
@@ -138,7 +167,8 @@ def test_every_link_leads_somewhere():
 def test_every_source_file_in_the_docs_exists():
     for page, text in PAGES.items():
         named = re.findall(
-            r"`((?:disam_ros|training|benchmark|demo|config|launch|test)/[\w./]+\.\w+)`", text
+            r"`((?:disam_ros|training|benchmark|demo|config|launch|scripts|test)/[\w./]+\.\w+)`",
+            text,
         )
         missing = [path for path in named if not (ROOT / path).exists()]
         assert missing == [], page
@@ -173,7 +203,8 @@ def test_every_topic_and_service_of_the_nodes_is_on_the_page_of_the_interface():
 
 def test_every_diagnostic_is_on_the_page_of_the_interface():
     pytest.importorskip("rclpy")
-    from disam_ros.nodes.localizer import loop_closures, reports
+    from disam_ros.nodes.localizer import reports
+    from disam_ros.nodes.localizer.publishers import loop_closures
     from disam_ros.nodes.map_builder import node
 
     pattern = r'\.(?:fact|count|mark)\(\s*"([^"]+)"'
@@ -185,7 +216,7 @@ def test_every_diagnostic_is_on_the_page_of_the_interface():
 
 
 def test_every_key_of_an_answer_is_on_the_page_of_the_interface():
-    source = (ROOT / "disam_ros/nodes/localizer/answer_status.py").read_text()
+    source = (ROOT / "disam_ros/nodes/localizer/publishers/answer_status.py").read_text()
     keys = set(re.findall(r'"([a-z ]+)": |values\["([a-z ]+)"\] =', source))
     keys = {one or other for one, other in keys}
     stages = r'watch\.lap\("(\w+)"'

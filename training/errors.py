@@ -6,3 +6,7 @@ from disam_ros.errors import DisamError
 
 class TrainingError(DisamError):
     """Training cannot start or go on."""
+
+
+class NotFiniteError(TrainingError):
+    """A loss or a weight is NaN or infinite."""

@@ -6,9 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from disam_ros.errors import ConfigError
+from disam_ros.files.yaml_files import read_yaml
 from training.disam.config import StageConfig, TrainConfig, check
 from training.global_descriptors.config import GlobalTrainConfig, parse_global_config
 from training.settings import read_recipe
@@ -30,12 +29,9 @@ def parse_config(values: dict[str, Any]) -> TrainConfig | GlobalTrainConfig:
 
 
 def load_config(path: Path | str) -> TrainConfig | GlobalTrainConfig:
-    """Read a recipe. Raises ConfigError naming the file and the key."""
+    """Read a recipe; an empty one holds the defaults. Raises ConfigError, naming file and key."""
+    values = read_yaml(path, ConfigError)
     try:
-        return parse_config(yaml.safe_load(Path(path).read_text()) or {})
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        return parse_config({} if values is None else values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

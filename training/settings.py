@@ -39,6 +39,13 @@ class ValidationConfig:
     """Recall@1 while training."""
 
     data: list[str] = setting([], "like `data`; empty: no validation, the last weights are kept")
+    held_out: float = setting(
+        0.0,
+        "without `data`: fraction of every route, its last stretch, that validates in place of "
+        "training",
+        minimum=0.0,
+        maximum=0.5,
+    )
     reference: str = setting("", "domain of the map; empty: the first")
     radius: float = setting(5.0, "maximum position error of a right answer [m]", minimum=0.0)
     angle: float = setting(10.0, "maximum angular error of a right answer [°]", minimum=0.0)
@@ -97,7 +104,13 @@ class RunConfig(ABC):
     )
     prefetch: int = setting(2, "batches prefetched by a thread; 0: none", minimum=0)
     log_every: int = setting(20, "steps between reports of the losses", minimum=1)
+    gradients_every: int = setting(
+        50, "steps between measurements of each loss's share of the gradient; 0: none", minimum=0
+    )
     validate_every: int = setting(500, "steps between validations", minimum=1)
+    patience: int = setting(
+        0, "validations without a better recall after which a stage ends early; 0: never", minimum=0
+    )
     checkpoint_every: int = setting(500, "steps between checkpoints", minimum=1)
     crops: CropConfig = field(default_factory=CropConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -148,7 +161,7 @@ def check_stages(config: RunConfig, names: Sequence[str]) -> None:
 def check_run(config: RunConfig) -> None:
     """Raises ConfigError for ranges whose ends are out of order or below 1, and for a drive that is
     to validate without data."""
-    if config.validation.drive and not config.validation.data:
+    if config.validation.drive and not validates(config):
         raise ConfigError(
             f"'validation.drive' is '{config.validation.drive}', but 'validation.data' is empty: "
             f"it holds the domains to validate; give some, or leave the drive out"
@@ -157,6 +170,11 @@ def check_run(config: RunConfig) -> None:
         low, high = pair_of(getattr(config.crops, name), f"crops.{name}")
         if not 1.0 <= low <= high:
             raise ConfigError(f"'crops.{name}' expects 1 ≤ least ≤ most, got {[low, high]}")
+
+
+def validates(config: RunConfig) -> bool:
+    """Whether a recipe has validation data, named or held out."""
+    return bool(config.validation.data or config.validation.held_out)
 
 
 def pair_of(values: list, name: str) -> tuple:

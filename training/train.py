@@ -52,7 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 an error a user can act on, 130 stopped with a checkpoint."""
+    """Exit status: 0 done, 1 an error a user can act on, 130 interrupted, 143 terminated."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         config, resume = parse_arguments(arguments)
@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except Interrupted as stopped:
         log.info("%s; go on with --resume", stopped)
+        return 128 + stopped.signum
+    except KeyboardInterrupt:
+        log.error("interrupted; --resume goes on from the last checkpoint, if there is one")
         return 130
     except DisamError as error:
         log.error("%s", error)

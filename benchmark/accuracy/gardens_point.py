@@ -93,13 +93,13 @@ def node_recalls(
     """
     found: dict[str, list[Recalls]] = {"": [], ", sequence": []}
     if installed("xfeat"):
-        found[", sequence, XFeat"] = []
+        found |= {", XFeat": [], ", sequence, XFeat": []}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         reference = aligned_dataset(data / map_drive, root / map_drive, domain_of(model, map_drive))
         source = without_intrinsics(open_dataset(reference.directory))
         place_map = build_map(source, model, root / "map", EVERY_IMAGE)
-        if ", sequence, XFeat" in found:
+        if ", XFeat" in found:
             build_map(source, model, root / "xfeat", KEYPOINTS)
         for name in QUERIES[map_drive]:
             domain = domain_of(model, name)

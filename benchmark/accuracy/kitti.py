@@ -18,6 +18,7 @@ from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.accuracy.drives import EVERY_IMAGE, UNLIMITED_MS, frame_of
 from benchmark.accuracy.gardens_point import SHIPPED, domain_of
@@ -27,14 +28,16 @@ from disam_ros.config import LocalizerConfig, VerifyConfig
 from disam_ros.datasets.formats import kitti_odometry
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.evaluation.confidence import consistency
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, interpolate
 from disam_ros.localization.calibrate import calibrate
 from disam_ros.localization.calibration import Calibration
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import OdometryTrack
 from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.sequence.curve import Curve
+from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
+from disam_ros.uncertainty import offset
 
 DATA = Path("data/kitti")
 MODEL = SHIPPED / "outdoor"
@@ -73,7 +76,7 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
         learned = part(frames, [i for k, i in enumerate(frames.images[: END // 2]) if k % MIDDLE])
         calibration = calibrate(localizers[MIDDLE], [learned], ACCURACY)
         for step, localizer in localizers.items():
-            queries = frames.images[step // 2 :: step]
+            queries = frames.images[step // 2 : -step : step]  # the last would be beyond the map
             queries = queries[len(queries) // 2 :]
             spacings[f"{localizer.map.spacing():.1f}"] = {
                 "map_images": len(localizer.map),
@@ -84,7 +87,8 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
                 },
             }
         loops = loop_figures(localizers[MIDDLE], whole.images, _odometry(whole.images, frames))
-    return {"model": model.label, "frames": END, "spacings": spacings, **loops}
+    curve = curve_figures(_truth(frames.images, frames))
+    return {"model": model.label, "frames": END, "spacings": spacings, "curve": curve, **loops}
 
 
 def drive(data: Path) -> ImageSource:
@@ -137,11 +141,43 @@ def figures(
     }
 
 
-def _odometry(images: Sequence[PosedImage], source: ImageSource) -> list[Transform]:
-    """Of every image, with DRIFT."""
+def curve_figures(truth: Sequence[Transform], step: int = STEPS[-1]) -> dict[str, float]:
+    """Root mean square of how far true poses lie aside of the track through each step-th one of
+    them [m], and of their difference in yaw [deg]: by the curve of the sequence filter, and by
+    straight lines."""
+    mapped = [np.concatenate([pose.translation, pose.quaternion]) for pose in truth[::step]]
+    curve = Curve(np.array(mapped))
+    errors: dict[str, list[NDArray[np.float64]]] = {"curve": [], "chord": []}
+    for start, end in pairwise(range(len(mapped))):
+        first, last = curve.pose(start), curve.pose(end)
+        for pose in truth[start * step + 1 : end * step]:
+            gone, left = (np.linalg.norm(pose.translation - p.translation) for p in (first, last))
+            share = float(gone / (gone + left))
+            errors["curve"].append(offset(pose, curve.between(start, end, share).pose))
+            errors["chord"].append(offset(pose, interpolate(first, last, share)))
+    found, between = {}, _between(truth, step)
+    for name, some in errors.items():
+        aside = [pose.rotation.T @ error[:3] for pose, error in zip(between, some, strict=True)]
+        found[f"{name}_m"] = float(np.sqrt(np.mean(np.square(aside)[:, 1])))
+        found[f"{name}_deg"] = float(np.degrees(np.sqrt(np.mean(np.square(some)[:, 5]))))
+    return found
+
+
+def _between(truth: Sequence[Transform], step: int) -> list[Transform]:
+    """All poses but each step-th one, up to the last of these."""
+    last = (len(truth) - 1) // step * step
+    return [pose for number, pose in enumerate(truth[:last]) if number % step]
+
+
+def _truth(images: Sequence[PosedImage], source: ImageSource) -> list[Transform]:
     (camera,) = source.info.cameras.values()
     camera_from_base = camera.base_from_camera.inverse()
-    return drifting([item.record.map_from_camera @ camera_from_base for item in images])
+    return [item.record.map_from_camera @ camera_from_base for item in images]
+
+
+def _odometry(images: Sequence[PosedImage], source: ImageSource) -> list[Transform]:
+    """Of every image, with DRIFT."""
+    return drifting(_truth(images, source))
 
 
 def drifting(truth: Sequence[Transform]) -> list[Transform]:

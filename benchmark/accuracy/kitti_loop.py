@@ -19,7 +19,7 @@ from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.loop_closure import LoopCloser
 from disam_ros.slam.loop_closure_message import LoopClosure

@@ -15,7 +15,7 @@ from demo.drives import MODEL, REFERENCE
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
 from disam_ros.geometry import Transform
-from disam_ros.localization.odometry import OdometryTrack
+from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.models.model import load_model
 from disam_ros.synthetic import CONDITIONS
 

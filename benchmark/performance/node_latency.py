@@ -20,7 +20,7 @@ from demo.drives import DATA, MODEL, make_map
 from disam_ros import image
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
-from disam_ros.nodes.localizer.answer_status import PUBLISHED, timings_ms
+from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timings_ms
 from disam_ros.nodes.replay.node_run import run_node_on_bag
 
 FRAMES = 100
@@ -49,7 +49,7 @@ def measure() -> dict:
 def node_figures(scratch: Path, map_dir: Path, width: int, height: int, settings: dict) -> dict:
     """Frames sent, poses published and milliseconds of one case."""
     raw = settings.get("image_transport", "raw") == "raw"
-    drive = _enlarged(scratch / "drive", (width, height))
+    drive = enlarged(scratch / "drive", (width, height))
     dataset_to_bag(drive, scratch / "bag", raw=raw, show_progress=False)
     run = run_node_on_bag(scratch / "bag", map_dir, MODEL, parameters=settings)
     laps = [timings_ms(values) for values in run.answers.values()][2:]
@@ -71,13 +71,13 @@ def node_figures(scratch: Path, map_dir: Path, width: int, height: int, settings
     }
 
 
-def _enlarged(directory: Path, size: tuple[int, int]) -> Dataset:
-    """The mapping drive's first frames in that size (width, height), at 5 Hz."""
+def enlarged(directory: Path, size: tuple[int, int], period_ns: int = PERIOD_NS) -> Dataset:
+    """The mapping drive's first frames in that size (width, height); at 5 Hz by default."""
     reference = Dataset(DATA / "reference")
     with DatasetWriter(directory, DatasetInfo("enlarged", reference.info.cameras)) as writer:
         for index, record in enumerate(reference.records[:FRAMES]):
             large = cv2.resize(image.read(reference.path(record)), size)
             jpeg = cv2.imencode(".jpg", cv2.cvtColor(large, cv2.COLOR_RGB2BGR))[1].tobytes()
-            stamp_ns = reference.records[0].stamp_ns + index * PERIOD_NS
+            stamp_ns = reference.records[0].stamp_ns + index * period_ns
             writer.add(jpeg, stamp_ns, "front", record.domain, record.map_from_camera)
     return Dataset(directory)

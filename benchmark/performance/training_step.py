@@ -176,8 +176,7 @@ def _fill_bank(run: StageRun, network: NetworkConfig) -> None:
     """Further negatives of noise: the time a step takes does not depend on their values."""
     for domain in DOMAINS:
         z = torch.randn(GROUP - 1, network.channels, *network.feature_size, device=run.device)
-        run.bank.push("z", domain, z)
-        run.bank.push("map", domain, z[:, 0].relu())
+        run.bank.push(domain, z)
 
 
 def _seconds(step: Callable[[], object], device: torch.device) -> float:
@@ -212,8 +211,6 @@ class Way:
     fake: Tensor
     z_again: Tensor  # features of the translation
     rebuilt: Tensor
-    map: Tensor  # L_i
-    map_again: Tensor  # L_i→j
 
 
 class NaiveTraining:
@@ -242,8 +239,8 @@ def generator_terms(networks: Networks, batch: Unpaired) -> tuple[Terms, dict[st
     a, b = batch.domains
     there = _translate(networks, a, b, batch.a)
     back = _translate(networks, b, a, batch.b)
-    negatives_b = _further_negatives(networks, b, a, batch.more_b)
-    negatives_a = _further_negatives(networks, a, b, batch.more_a)
+    negatives_b = _further_negatives(networks, b, batch.more_b)
+    negatives_a = _further_negatives(networks, a, batch.more_a)
     there_terms = _terms(networks.discriminators[b], there, back, negatives_b)
     back_terms = _terms(networks.discriminators[a], back, there, negatives_a)
     terms = {name: there_terms[name] + back_terms[name] for name in there_terms}
@@ -262,11 +259,11 @@ def critic_term(networks: Networks, batch: Unpaired, fakes: Mapping[str, Tensor]
 
 
 def least_squares(heads: list[Tensor], target: float) -> Tensor:
-    """Least-squares GAN over both branches' four heads."""
+    """Least-squares GAN over the four scales, both branches' heads side by side at each."""
     loss = torch.zeros_like(heads[0].mean())
-    for branch in (heads[:4], heads[4:]):
-        for weight, head in zip(SCALE_WEIGHTS, branch, strict=True):
-            loss = loss + weight * functional.mse_loss(head, torch.full_like(head, target))
+    for weight, grey, colour in zip(SCALE_WEIGHTS, heads[:4], heads[4:], strict=True):
+        both = torch.cat([grey.flatten(), colour.flatten()])
+        loss = loss + weight * functional.mse_loss(both, torch.full_like(both, target))
     return loss / (4 * sum(SCALE_WEIGHTS))
 
 
@@ -290,51 +287,47 @@ def triplet(positive: Tensor, negative: Tensor, margin: float, alpha: float) -> 
     return torch.relu(1 - negative / (positive + margin * torch.exp(-alpha * positive)))
 
 
-def nearest(anchor: Tensor, group: list[Tensor]) -> Tensor:
-    """Eq. 20, 21: the hardest negative of a group."""
-    gaps = [functional.mse_loss(anchor, negative).item() for negative in group]
-    return group[gaps.index(min(gaps))]
+def map_gap(z: Tensor, other: Tensor) -> Tensor:
+    """Distance of both activation maps of a pair, each with respect to the other."""
+    return functional.mse_loss(activation_map(z, other), activation_map(other, z))
+
+
+def nearest(gaps: list[Tensor]) -> Tensor:
+    """Eq. 20, 21: the distance of the hardest negative of a group."""
+    values = [gap.item() for gap in gaps]
+    return gaps[values.index(min(values))]
 
 
 def _translate(networks: Networks, origin: str, target: str, image: Tensor) -> Way:
     z = networks.encoders[origin](image)
     fake = networks.decoders[target](z)
     z_again = networks.encoders[target](fake)
-    rebuilt = networks.decoders[origin](z_again)
-    maps = activation_map(z, z_again), activation_map(z_again, z)
-    return Way(image, z, fake, z_again, rebuilt, *maps)
+    return Way(image, z, fake, z_again, rebuilt=networks.decoders[origin](z_again))
 
 
-@torch.no_grad()
-def _further_negatives(
-    networks: Networks, origin: str, target: str, images: Tensor
-) -> list[tuple[Tensor, Tensor]]:
-    """Features and activation map of each of the images [K, 3, H, W]."""
-    negatives = []
-    for image in images:
-        z = networks.encoders[origin](image[None])
-        z_again = networks.encoders[target](networks.decoders[target](z))
-        negatives.append((z, activation_map(z, z_again)))
-    return negatives
+def _further_negatives(networks: Networks, origin: str, images: Tensor) -> list[Tensor]:
+    """Features of each of the images [K, 3, H, W]."""
+    with torch.no_grad():
+        return [networks.encoders[origin](image[None]) for image in images]
 
 
-def _terms(critic: nn.Module, way: Way, other: Way, more: list[tuple[Tensor, Tensor]]) -> Terms:
+def _terms(critic: nn.Module, way: Way, other: Way, more: list[Tensor]) -> Terms:
     """One direction's terms; `other` is the opposite direction, whose image is a negative."""
-    group = [(other.z.detach(), other.map.detach()), *more]
-    negative = nearest(way.z_again, [z for z, _ in group])
-    negative_map = nearest(way.map_again, [found for _, found in group])
+    group = [other.z.detach(), *more]
     gap = functional.mse_loss(way.z_again, way.z.detach())
-    away = functional.mse_loss(way.z_again, negative)
-    gap_map = functional.mse_loss(way.map_again, way.map)
-    away_map = functional.mse_loss(way.map_again, negative_map)
+    away = nearest([functional.mse_loss(way.z_again, z) for z in group])
+    real, translated = activation_map(way.z, way.z_again), activation_map(way.z_again, way.z)
+    away_map = nearest([map_gap(way.z_again, z) for z in group])
     return {
         "gan": least_squares(critic(way.fake), 1.0),
         "cycle": functional.l1_loss(way.rebuilt, way.image),
         "fcl": gap,
         "fcl_cosine": 1 - similarity(way.z_again, way.z),
         "triplet_fcl": triplet(gap, away, MARGIN_FCL, ALPHA_FCL),
-        "sam": functional.mse_loss(way.map, way.map_again.detach()),
-        "triplet_sam": triplet(gap_map, away_map, MARGIN_SAM, ALPHA_SAM),
+        "sam": functional.mse_loss(real, translated.detach()),
+        "triplet_sam": triplet(
+            functional.mse_loss(real, translated), away_map, MARGIN_SAM, ALPHA_SAM
+        ),
     }
 
 

@@ -13,7 +13,7 @@ from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.geometry import Transform
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam.keyframe_depths import KeyframeDepths
 from disam_ros.slam.loop_closure import KEYFRAME_ANGLE, LoopCloser
 from disam_ros.slam.loop_closure_message import MAP, LoopClosure

@@ -4,4 +4,4 @@
 from benchmark.reliability.page import PAGE
 
 if __name__ == "__main__":
-    PAGE.main()
+    raise SystemExit(PAGE.main())

@@ -3,4 +3,4 @@
 
 from benchmark.pages import Page
 
-PAGE = Page("reliability", ("soak",))
+PAGE = Page("reliability", ("soak", "kills", "disks"))

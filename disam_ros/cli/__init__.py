@@ -12,12 +12,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from disam_ros.entry import WORDS, signal_of
 from disam_ros.errors import DisamError
 from disam_ros.files.writing import FULL, describe_fault
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted.
+    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted, 143
+    when terminated.
 
     Wrong options end the process with status 2. The last line on stderr names the fault.
     """
@@ -25,26 +27,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("disam_ros").setLevel(logging.INFO)  # of others, warnings
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it keeps no fonts
     try:
-        _run(argv)
-        return 0
-    except KeyboardInterrupt:
-        status, fault = 130, "interrupted"
+        return _run(argv)
+    except KeyboardInterrupt as end:
+        status, fault = of_signal(end)
     except DisamError as error:
         status, fault = 1, str(error)
     except OSError as error:
         status, fault = 1, _fault_of_system(error)
+    except ModuleNotFoundError as error:
+        status, fault = 1, _missing_package(error)
+    return report(status, fault)
+
+
+def of_signal(end: KeyboardInterrupt) -> tuple[int, str]:
+    """Exit status and word of the signal that ended a command."""
+    number = signal_of(end)
+    return 128 + number, WORDS[number]
+
+
+def report(status: int, fault: str) -> int:
+    """Write the last line on stderr. Returns the status."""
     gc.collect()  # the progress bars of what the exception ended, which would share the line
     print(f"disam: {' '.join(fault.split())}", file=sys.stderr)
     return status
 
 
-def _run(argv: Sequence[str] | None) -> None:
+def _run(argv: Sequence[str] | None) -> int:
     from disam_ros.cli.outputs import require_outputs
 
     arguments = _parser().parse_args(argv)
     require_outputs(arguments)
-    arguments.run(arguments)
+    if "max_megapixels" in arguments:
+        from disam_ros.image import limit_megapixels
+
+        limit_megapixels(arguments.max_megapixels)
+    status: int | None = arguments.run(arguments)
     sys.stdout.flush()
+    return status or 0
+
+
+def _missing_package(error: ModuleNotFoundError) -> str:
+    """Which package to install. Raises the error again where the module is one of this package."""
+    from disam_ros.cli.doctor import PACKAGES
+
+    module = (error.name or "").split(".")[0]
+    if module in ("", "disam_ros"):
+        raise error
+    names = {package.module: package.requirement for package in PACKAGES}
+    install = f"{sys.executable} -m pip install '{names.get(module, module)}'"
+    return f"this needs the package {module}, which is not installed: {install}; see disam doctor"
 
 
 def _fault_of_system(error: OSError) -> str:
@@ -59,10 +90,11 @@ def _fault_of_system(error: OSError) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from disam_ros.cli import bags, data, evaluation, maps, models, parameters
-    from disam_ros.cli.help import HelpFormatter, Parser
+    from disam_ros.cli import bags, data, doctor, evaluation, maps, models, parameters, view, watch
+    from disam_ros.cli.help import HelpFormatter, Parser, Version
 
     parser = Parser(prog="disam", description=__doc__)
+    parser.add_argument("--version", action=Version, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
@@ -70,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for group in (maps, evaluation, models, bags, parameters, data):  # in the order of the help
+    # In the order of the help.
+    for group in (maps, evaluation, models, bags, watch, view, parameters, data, doctor):
         group.add_commands(command)
     return parser

@@ -3,7 +3,7 @@
 
 import sys
 
-from disam_ros.cli import main
+from disam_ros.entry import disam
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(disam())

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import DomainError
+from disam_ros.node_config import LocalizerNodeConfig
 
 SEED = 2**32 - 1  # the largest that every random generator takes
 LARGEST_SIDE = 4096  # of a network's images [px]
 SIDE = 8192  # of an image that is rendered [px]
+MODEL_HELP = "model directory, or the name of a shipped model, such as outdoor"
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -41,8 +42,20 @@ def of_setting(config: type, name: str) -> Callable[[str], Any]:
     return make(metadata["minimum"], metadata["maximum"])
 
 
+def add_image_limit(command: argparse.ArgumentParser) -> None:
+    """The option --max-megapixels of a command that reads images."""
+    command.add_argument(
+        "--max-megapixels",
+        type=of_setting(LocalizerNodeConfig, "max_megapixels"),
+        default=LocalizerNodeConfig.max_megapixels,
+        help="size of an image above which it is refused [megapixels]",
+    )
+
+
 def weather(text: str) -> str:
     """A weather word or phrase."""
+    from disam_ros.domains.sun import parse_weather
+
     try:
         parse_weather(text)
     except DomainError as error:

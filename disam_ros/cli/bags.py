@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import number, of_setting, weather
-from disam_ros.cli.outputs import add_output
-from disam_ros.config import MapBuilderConfig, ReplayNodeConfig
+from disam_ros.cli.arguments import add_image_limit, number, of_setting, weather
+from disam_ros.cli.outputs import add_output, in_words
+from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET
+from disam_ros.node_config import ReplayNodeConfig
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -18,6 +19,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     extract = command("extract", extract_command, "bag → dataset directory of posed images")
     extract.add_argument("--bag", required=True, help="rosbag2 directory or .mcap/.db3 file")
     add_output(extract, DATASET, "dataset directory to write")
+    add_image_limit(extract)
     extract.add_argument("--domain", required=True, help="domain of all images")
     extract.add_argument(
         "--pose-topic",
@@ -53,6 +55,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
     to_bag.add_argument("--dataset", required=True, help="dataset directory")
     add_output(to_bag, BAG, "bag directory to write")
+    add_image_limit(to_bag)
     to_bag.add_argument(
         "--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage format"
     )
@@ -89,7 +92,7 @@ def extract_command(arguments: argparse.Namespace) -> None:
         max_depth_gap=arguments.depth_gap,
         overwrite=arguments.overwrite,
     )
-    print(f"{counts} → {arguments.output}")
+    print(f"{in_words(counts)} → {arguments.output}")
 
 
 def _depth_topics(pairs: list[str] | None) -> dict[str, str] | None:
@@ -106,7 +109,7 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.bags import dataset_to_bag
     from disam_ros.datasets.dataset import Dataset
 
-    dataset_to_bag(
+    count = dataset_to_bag(
         Dataset(arguments.dataset),
         arguments.output,
         arguments.storage,
@@ -114,7 +117,7 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
         weather=arguments.weather,
         overwrite=arguments.overwrite,
     )
-    print(f"{arguments.dataset} → {arguments.output}")
+    print(f"{count} images of {arguments.dataset} → {arguments.output}")
 
 
 def replay_command(arguments: argparse.Namespace) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from disam_ros.cli.arguments import SEED, SIDE, number, whole
+from disam_ros.cli.arguments import SEED, SIDE, add_image_limit, number, whole
 from disam_ros.cli.help import HelpFormatter
-from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
+from disam_ros.cli.outputs import Outputs, add_output, add_overwrite, in_words
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET, FILE, TILES
 
@@ -54,6 +54,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     aerial.add_argument("--tiles", required=True, help="tile directory")
     aerial.add_argument("--poses", required=True, help="dataset with the poses")
     add_output(aerial, DATASET, "dataset directory to write")
+    add_image_limit(aerial)
     aerial.add_argument("--domain", default="aerial", help="domain of the images")
     aerial.add_argument("--camera", default="", help="camera with the poses; default: the only one")
     aerial.add_argument("--pose-domain", default="", help="domain of the poses; default: all")
@@ -79,6 +80,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
         sub.add_argument("--input", required=True, help="directory of the unpacked dataset")
         add_output(sub, DATASET, "dataset directory to write")
+        add_image_limit(sub)
         if "domain" not in settings:
             sub.add_argument("--domains", nargs="+", help="domains to keep; default: all")
         for setting, details in settings.items():
@@ -209,7 +211,8 @@ def aerial_command(arguments: argparse.Namespace) -> None:
     config = AerialConfig(**{f.name: getattr(arguments, f.name) for f in fields(AerialConfig)})
     tiles, poses = TileSet(arguments.tiles), Dataset(arguments.poses)
     output, overwrite = arguments.output, arguments.overwrite
-    print(f"{write_aerial_dataset(tiles, poses, output, config, overwrite)} → {output}")
+    counts = write_aerial_dataset(tiles, poses, output, config, overwrite)
+    print(f"{in_words(counts)} → {output}")
 
 
 def convert_command(arguments: argparse.Namespace) -> None:
@@ -220,7 +223,7 @@ def convert_command(arguments: argparse.Namespace) -> None:
     counts = write_dataset(
         foreign, arguments.output, arguments.domains, overwrite=arguments.overwrite
     )
-    print(f"{counts} → {arguments.output}")
+    print(f"{in_words(counts)} → {arguments.output}")
 
 
 def submission_command(arguments: argparse.Namespace) -> None:

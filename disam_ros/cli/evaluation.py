@@ -9,11 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from disam_ros.cli.arguments import number, weather
+from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, number, weather
 from disam_ros.cli.outputs import Outputs, add_overwrite
 from disam_ros.config import LocalizerConfig
+from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, EVALUATION
+from disam_ros.files.paths import find_model
 from disam_ros.settings import from_yaml
 
 if TYPE_CHECKING:
@@ -28,9 +30,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument("drives", nargs="+", help="dataset directories or bags")
     evaluate.add_argument("--map", required=True, help="map directory")
-    evaluate.add_argument("--model", required=True, help="model directory")
+    evaluate.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
     evaluate.add_argument("--output", default="evaluation", help="directory to write")
     add_overwrite(evaluate, _evaluate_outputs)
+    add_image_limit(evaluate)
     evaluate.add_argument(
         "--map-images",
         default="",
@@ -140,15 +143,13 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     localizer = Localizer.open(arguments.map, arguments.model, _config(arguments))
     frame = localizer.map.header.map_frame
     references = open_images(arguments.map_images, frame) if arguments.map_images else None
-    drives = []
-    for path in arguments.drives:
-        drives.append(_drive(arguments, localizer, path))
-        if drives[-1].interrupted:
-            break
+    drives, signum = _drives(arguments, localizer)
     mode = mode_of_node(arguments.rate) if arguments.through_node else "offline"
-    setup = describe_setup(localizer, arguments.drives, mode)
+    setup = describe_setup(localizer, arguments.drives[: len(drives)], mode)
     output, criteria = arguments.output, _criteria(arguments)
     finish(output, drives, localizer, setup, criteria, references, arguments.overwrite)
+    if signum:
+        raise KeyboardInterrupt(signum)
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
@@ -158,6 +159,22 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
     a, b = (read_results(path) for path in arguments.evaluations)
     wide_console().print(comparison_table(a, b, tuple(arguments.evaluations)))
+
+
+def _drives(arguments: argparse.Namespace, localizer: Localizer) -> tuple[list[Drive], int]:
+    """Results of the drives up to a signal, and that signal; 0: none came."""
+    drives: list[Drive] = []
+    for path in arguments.drives:
+        try:
+            drives.append(_drive(arguments, localizer, path))
+        except KeyboardInterrupt as end:
+            if not drives:
+                raise
+            drives[-1].notes.append(f"interrupted before {path}, which is not evaluated")
+            return drives, signal_of(end)
+        if drives[-1].interrupted:
+            break
+    return drives, drives[-1].interrupted
 
 
 def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Drive:
@@ -189,7 +206,10 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
         name,
         rate=arguments.rate,
         camera=arguments.camera,
-        parameters=_changed(asdict(localizer.config), asdict(LocalizerConfig())),
+        parameters={
+            **_changed(asdict(localizer.config), asdict(LocalizerConfig())),
+            "max_megapixels": arguments.max_megapixels,
+        },
         record_to=Path(arguments.record) / name if arguments.record else None,
         overwrite=arguments.overwrite,
     )

@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from disam_ros.files.paths import expand
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, with exit status 2."""
+    """Says what is wrong with the arguments in one line, with exit status 2.
+
+    `~` is expanded in every value, also in `--map=~/map`, which shells leave as it is.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", None, expand)  # that of arguments without one
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -22,3 +31,16 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         if silent or "default:" in (action.help or ""):
             return action.help
         return super()._get_help_string(action)
+
+
+class Version(argparse.Action):
+    """Prints the version, which takes as long to find as all else that --help needs."""
+
+    def __init__(self, option_strings: list[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import disam_ros
+
+        print(f"disam_ros {disam_ros.__version__}")
+        parser.exit()

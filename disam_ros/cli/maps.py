@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import of_setting, weather
+from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, of_setting, weather
 from disam_ros.cli.outputs import add_output
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.files.outputs import FILE, MAP
+from disam_ros.files.paths import find_model
 from disam_ros.settings import from_yaml
 
 
@@ -19,8 +20,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     source = build.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", help="dataset directory")
     source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
-    build.add_argument("--model", required=True, help="model directory")
+    build.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
     add_output(build, MAP, "map directory to write")
+    add_image_limit(build)
     build.add_argument(
         "--config",
         default="",
@@ -50,8 +52,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument("images", nargs="*", help="image files")
     localize.add_argument("--dataset", help="dataset directory instead of image files")
     localize.add_argument("--map", required=True, help="map directory")
-    localize.add_argument("--model", required=True, help="model directory")
+    localize.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
     add_output(localize, FILE, "CSV file to write", "answers.csv")
+    add_image_limit(localize)
     localize.add_argument(
         "--camera", default="", help="camera of the images; default: the only one of the map"
     )
@@ -96,11 +99,11 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         source = open_bag(arguments.bag, arguments.pose_topic)
     model, encoder = load_model(arguments.model), None
     if arguments.ray:
-        from disam_ros.mapping.keypoints import keypoint_maker
+        from disam_ros.mapping.encoding import row_makers
         from disam_ros.mapping.ray_encoder import RayEncoder
 
-        keypoints = keypoint_maker(config, source.info.cameras)
-        encoder = RayEncoder(model, config.descriptor, arguments.ray, keypoints)
+        makers = row_makers(config, source.info.cameras)
+        encoder = RayEncoder(model, config.descriptor, arguments.ray, makers)
     device = select_device(arguments.device)
     place_map = build_map(
         source,

@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from disam_ros.cli.arguments import LARGEST_SIDE, SEED, number, whole
+from disam_ros.cli.arguments import LARGEST_SIDE, MODEL_HELP, SEED, add_image_limit, number, whole
 from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import OutputError
 from disam_ros.files.outputs import EXPORT, FILE, MODEL
+from disam_ros.files.paths import find_model, shipped_models
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         add_output(sub, MODEL, "model directory to write")
 
     export = command("export", export_command, "export the encoders of a model as ONNX files")
-    export.add_argument("--model", required=True, help="model directory")
+    export.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
     export.add_argument(
         "--output", help="directory to write; default: MODEL/onnx, which localizers use"
     )
@@ -113,9 +114,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     calibrate.add_argument("--map", required=True, help="map directory")
     calibrate.add_argument(
-        "--model", required=True, help="model directory; calibration.json is written there"
+        "--model",
+        type=find_model,
+        required=True,
+        help=f"{MODEL_HELP}; calibration.json is written there",
     )
     add_overwrite(calibrate, _calibrate_outputs)
+    add_image_limit(calibrate)
     calibrate.add_argument(
         "--accuracy",
         nargs=2,
@@ -216,17 +221,18 @@ def _calibrate_outputs(arguments: argparse.Namespace) -> Outputs:
 
 
 def _is_shipped(model: Path) -> bool:
-    """Whether a model lies in the source tree's or the installed package's folder."""
+    """Whether a model is one of those that came with this installation or another one."""
     place = model.resolve()
-    source_tree = Path(__file__).resolve().parents[2] / "models"
-    return place.is_relative_to(source_tree) or "share/disam_ros" in place.as_posix()
+    shipped = [path.resolve() for path in shipped_models().values()]
+    return place in shipped or "share/disam_ros" in place.as_posix()
 
 
 def calibrate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.config import LocalizerConfig
     from disam_ros.datasets.sources import open_images
     from disam_ros.localization.calibrate import calibrate
-    from disam_ros.localization.calibration import ACCURACY, save_calibration
+    from disam_ros.localization.calibration import save_calibration
+    from disam_ros.localization.error_fit import ACCURACY
     from disam_ros.localization.localizer import Localizer
 
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from disam_ros.files.outputs import require_output
 
@@ -35,3 +37,10 @@ def require_outputs(arguments: argparse.Namespace) -> None:
     if "outputs" in arguments:
         for path, kind in arguments.outputs(arguments).items():
             require_output(path, kind, arguments.overwrite)
+
+
+def in_words(counts: Any) -> str:
+    """Counts by outcome, such as "9 images: 7 kept, 2 without pose"; the first is the total."""
+    (what, total), *outcomes = ((name.replace("_", " "), n) for name, n in asdict(counts).items())
+    parts = ", ".join(f"{n} {name}" for name, n in outcomes)
+    return f"{total} {what}: {parts}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.config import (
+from disam_ros.node_config import (
     LocalizerNodeConfig,
     MapBuilderNodeConfig,
     ReplayEvaluationConfig,
@@ -24,7 +24,8 @@ NODES = {
 INTRODUCTION = """\
 # Parameters
 
-Generated from [config.py](../disam_ros/config.py): do not edit this page, run
+Generated from [config.py](../disam_ros/config.py) and
+[node_config.py](../disam_ros/node_config.py): do not edit this page, run
 
 ```bash
 disam parameters > docs/parameters.md

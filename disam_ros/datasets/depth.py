@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from disam_ros.errors import ImageError
-from disam_ros.image import MAX_PIXELS, size_of
+from disam_ros.image import require_pixels, size_of
 
 DEPTH_UNIT = 0.002  # metres per step in the datasets written here: up to 131 m
 UNKNOWN, BEYOND = 0, 65535
@@ -41,8 +41,7 @@ def decode_depth(data: bytes, unit: float, what: str = "depth map") -> np.ndarra
     if not data.startswith(PNG_START) or not data.endswith(PNG_END):
         raise ImageError(f"{what} is no complete PNG ({len(data)} bytes)")
     height, width = size_of(data, what)
-    if height * width > MAX_PIXELS:
-        raise ImageError(f"{what} has {width}x{height} pixels, expected at most {MAX_PIXELS}")
+    require_pixels(height, width, what)
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import MAX_WHOLE, reading
+from disam_ros.files.reading import MAX_WHOLE, read_lines
 from disam_ros.geometry import Transform
 
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
@@ -60,10 +59,13 @@ def record_row(record: ImageRecord) -> dict[str, object]:
 
 def read_records(path: Path) -> list[ImageRecord]:
     """Read images.csv. Raises DatasetError naming the file and line at fault."""
-    with _table(path) as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(read_lines(path, DatasetError))
+    try:
         _check_columns(path, reader.fieldnames or ())
         return [_parse_row(row, path, reader.line_num) for row in reader]
+    except csv.Error as error:
+        line = reader.line_num + 1
+        raise DatasetError(f"{path} line {line} is malformed: {error}") from error
 
 
 class RecordTable(Sequence[ImageRecord]):
@@ -109,19 +111,6 @@ class RecordTable(Sequence[ImageRecord]):
         except (UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{self._file.path} line {row + 2} is malformed: {error}") from error
         return _parse_row(dict(zip(self._columns, cells, strict=False)), self._file.path, row + 2)
-
-
-@contextmanager
-def _table(path: Path) -> Iterator[TextIO]:
-    """An open images.csv. Raises DatasetError where it is missing, unreadable or no text."""
-    with reading(path, DatasetError):
-        if not path.is_file():
-            raise DatasetError(f"{path} not found: not a complete dataset or map directory")
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                yield file
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{path} is malformed: {error}; expected UTF-8 rows") from error
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:

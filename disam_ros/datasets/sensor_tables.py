@@ -15,7 +15,7 @@ import numpy as np
 
 from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.files.reading import reading
+from disam_ros.files.reading import read_lines, reading
 from disam_ros.geometry import Transform
 
 ODOM_FILE, FIX_FILE = "odom.csv", "fix.csv"
@@ -27,11 +27,10 @@ OPTIONAL = ("variance",)  # read as nan where a file lacks the column
 def read_table(file: Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Stamps int64 [N] in order and the other columns float64 [N, C−1]. Raises DatasetError."""
     try:
-        with reading(file, DatasetError), file.open(newline="", encoding="utf-8") as opened:
-            rows = [
-                [row.get(name, "nan") if name in OPTIONAL else row[name] for name in columns]
-                for row in csv.DictReader(opened)
-            ]
+        rows = [
+            [row.get(name, "nan") if name in OPTIONAL else row[name] for name in columns]
+            for row in csv.DictReader(read_lines(file, DatasetError))
+        ]
         stamps = np.array([int(row[0]) for row in rows], dtype=np.int64)
         values = np.array([[float(v) for v in row[1:]] for row in rows], dtype=np.float64)
     except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
@@ -49,8 +48,6 @@ def read_odometry(directory: Path) -> tuple[np.ndarray, list[Transform]] | None:
     with reading(file, DatasetError):
         if not file.exists():
             return None
-        if not file.is_file():
-            raise DatasetError(f"{file} is no regular file; expected a table of odometry")
     stamps, values = read_table(file, ODOM_COLUMNS)
     stamps, first = np.unique(stamps, return_index=True)
     try:

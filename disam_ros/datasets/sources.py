@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.datasets.bags.images import BagImages, pixels_of
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, ImageRecord
 from disam_ros.datasets.sensor_tables import read_odometry
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
+
+if TYPE_CHECKING:  # needs rosbags
+    from disam_ros.datasets.bags.images import BagImages
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def open_images(
             return source
         fault = f"{path}: poses are given in frame '{given}', expected '{map_frame}'"
         return replace(source, images=_Unposed(source.images), fault=fault)
+    from disam_ros.datasets.bags.images import BagImages
+
     images = BagImages(
         path,
         pose_topic=pose_topic or None,
@@ -119,6 +124,8 @@ def open_dataset(directory: Path | str) -> ImageSource:
 
 def open_bag(bag: Path | str, pose_topic: str = "") -> ImageSource:
     """The images of a rosbag2 with poses interpolated to their stamps. Raises BagError."""
+    from disam_ros.datasets.bags.images import BagImages
+
     return _bag_source(bag, BagImages(bag, pose_topic=pose_topic or None), pose_topic)
 
 
@@ -144,6 +151,8 @@ class _BagSequence:
         self._images = images
 
     def __iter__(self) -> Iterator[PosedImage]:
+        from disam_ros.datasets.bags.images import pixels_of
+
         for number, found in enumerate(self._images):
             record = ImageRecord(
                 number, found.stamp_ns, found.camera, "", found.topic, found.map_from_camera

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
-
-import yaml
 
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DomainError
+from disam_ros.files.yaml_files import parse_yaml, read_yaml
 
 
 def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
@@ -20,41 +20,20 @@ def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
 
     Raises DomainError naming the file, the entry and what was expected.
     """
-    packaged = (
-        resources.files("disam_ros.domains").joinpath("domains.yaml").read_text(encoding="utf-8")
-    )
-    rules = _parse_rules(packaged, "domains.yaml")
+    packaged = resources.files("disam_ros.domains").joinpath("domains.yaml").read_bytes()
+    rules = _rules_of(parse_yaml(packaged, "domains.yaml", DomainError), "domains.yaml")
     if path is not None:
-        try:
-            rules |= _parse_rules(Path(path).read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DomainError(f"{path} cannot be read: {error}") from error
+        rules |= _rules_of(read_yaml(path, DomainError), str(path))
     return rules
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """Safe YAML without duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [str(key.value) for key, _ in node.value]
-        if twice := {key for key in keys if keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(
-                problem=f"'{min(twice)}' stands twice", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-def _parse_rules(text: str, where: str) -> dict[str, Domain]:
-    try:
-        entries = yaml.load(text, Loader=_OnceLoader)
-    except yaml.YAMLError as error:
-        raise DomainError(f"{where} is not valid YAML: {error}") from error
+def _rules_of(entries: Any, where: str) -> dict[str, Domain]:
     if not isinstance(entries, dict):
-        raise DomainError(f"{where}: expected 'name: {{tags}}' entries, got {entries!r}")
+        raise DomainError(f"{where}: expected 'name: {{tags}}' entries, got {brief(entries)}")
     rules = {}
     for name, tags in entries.items():
         if not isinstance(tags, dict) or "name" in tags:
-            raise DomainError(f"{where}: '{name}' expects tags ({{}}: none), got {tags!r}")
+            raise DomainError(f"{where}: '{name}' expects tags ({{}}: none), got {brief(tags)}")
         try:
             rules[name] = Domain.from_json({**tags, "name": name})
         except DomainError as error:

@@ -14,6 +14,7 @@ from disam_ros.camera import mount
 from disam_ros.datasets.dataset import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.device import memory_peak_mib
+from disam_ros.entry import signal_of
 from disam_ros.errors import DatasetError, MapError
 from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.metrics import RANKS
@@ -30,7 +31,7 @@ class Drive:
     """Query results of one drive, in the order of its images.
 
     notes: remarks on the validity of the metrics. run: rates and counts of the run. seconds: its
-    duration.
+    duration. interrupted: the signal that ended it early; 0: none.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Drive:
     seconds: float
     notes: list[str] = field(default_factory=list)
     run: dict[str, object] = field(default_factory=dict)
-    interrupted: bool = False
+    interrupted: int = 0
 
     def map_from_base(self, record: ImageRecord, pose: Transform | None) -> Transform | None:
         """The vehicle's pose for a pose of a record's camera."""
@@ -83,19 +84,22 @@ def localize_drive(
 def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answers) -> Drive:
     """Collect the results of a source prepared for a map: its camera names, no stamp twice.
 
-    Raises DatasetError for a drive without images, MapError for a camera that the map lacks.
+    Raises DatasetError for a drive without images, MapError for a camera that the map lacks,
+    KeyboardInterrupt where a signal comes before the first result.
     """
     prepared, notes = _as_mapped(place_map, source)
     unique = _Unique(prepared.images)
     prepared = replace(prepared, images=unique)
     found: list[QueryResult] = []
-    interrupted = False
+    interrupted = 0
     begin = time.perf_counter()
     try:
         for answer in answers(prepared):
             found.append(answer)
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as end:
+        if not found:
+            raise
+        interrupted = signal_of(end)
         notes.append(f"interrupted after {len(found)} of {source.total} images: figures of these")
     seconds = time.perf_counter() - begin
     if not found:

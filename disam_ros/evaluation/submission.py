@@ -20,6 +20,7 @@ from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.evaluation.answers import ANSWER_COLUMNS
 from disam_ros.files.outputs import output_file
+from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
 
 # How many of the last parts of an image's original path make up its name
@@ -68,17 +69,14 @@ def answered_poses(answers: Path | str, dataset: Dataset, benchmark: str) -> dic
 
 
 def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: expected the table `disam localize` writes")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = set(ANSWER_COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise DatasetError(
-                f"{path} lacks the columns {sorted(missing)}; expected the table `disam localize` "
-                "writes"
-            )
+    reader = csv.DictReader(read_lines(path, DatasetError))
+    expected = "expected the table that `disam localize` writes"
+    try:
+        if missing := set(ANSWER_COLUMNS) - set(reader.fieldnames or ()):
+            raise DatasetError(f"{path} lacks the columns {sorted(missing)}; {expected}")
         return [(f"{path} line {reader.line_num}", row) for row in reader]
+    except csv.Error as error:
+        raise DatasetError(f"{path} is malformed: {error}; {expected}") from error
 
 
 def _pose(where: str, fields: list[str]) -> Transform:

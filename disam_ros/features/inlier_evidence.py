@@ -8,7 +8,9 @@ other places (mapping/repetition.py):
 
     log p(n | this place) / p(n | elsewhere) = log(f + (1 − f) ((n + s) / (m + s))^a)
 
-A tie says nothing. f is the share of images that fail to match their place, as at night: it bounds
+A tie says nothing. Among images that were chosen already, as candidates or as views of one place,
+each inlier counts beside those of chance: their log-weight is GAIN log(1 + n / m) with m of the
+map. f is the share of images that fail to match their place, as at night: it bounds
 what few inliers say against a place. The slope a and f are learned by logistic regression on images
 with known places, for each kind of matches (benchmark/accuracy/inliers.py); the ratio is at most
 the logarithm of their number, since rarer errors could not have been seen.
@@ -32,7 +34,7 @@ Floats = NDArray[np.float64]
 SMOOTHING = 5.0  # inliers s added to both numbers: a few more than few say little
 MIN_REPETITION = 10.0  # inliers that some pose always fits
 MIN_FAILURES = 0.05  # smallest share f, so that the ratio is at least −3
-PLACE_SLOPE = 6.0  # weight of the inliers of images that show one place
+GAIN = 2.0  # of the log-weight of inliers, chosen on webcams and the rendered town of seed 50
 DEG_PER_M = 3.0  # standard deviation of a pose's rotation for each metre of its position's
 
 
@@ -104,9 +106,17 @@ class InlierModel:
         the map, None where it is unknown.
         """
         alone = np.isnan(others)
-        map_inliers = max(MIN_REPETITION, self.repetition if repetition is None else repetition)
-        against_map = self.alone(inliers, np.full(len(inliers), map_inliers))
+        against_map = self.alone(inliers, np.full(len(inliers), self.by_chance(repetition)))
         return np.where(alone, against_map, self.lead(inliers, np.nan_to_num(others)))
+
+    def log_weight(self, inliers: int, repetition: float | None) -> float:
+        """Log-weight ≥ 0 of an image among other candidates, by its inliers; `repetition` as of
+        `log_ratio`."""
+        return GAIN * float(np.log1p(inliers / self.by_chance(repetition)))
+
+    def by_chance(self, repetition: float | None) -> float:
+        """Inliers that a map's images have with other places; its repetition, None if unknown."""
+        return max(MIN_REPETITION, self.repetition if repetition is None else repetition)
 
 
 def fit_ratio(
@@ -160,13 +170,6 @@ def fit_errors(
     start = np.log([1.0, 10.0, 0.02, 0.1, 0.01])
     bounds = [(-12.0, 12.0)] * len(start)
     return pose_errors(minimize(cost, start, method="L-BFGS-B", bounds=bounds).x)
-
-
-def log_weights(inliers: Floats) -> Floats:
-    """Log-weights [n] of images that show one place, by their inliers [n]: the nearest to the query
-    has most."""
-    weights: Floats = PLACE_SLOPE * np.log(inliers + SMOOTHING)
-    return weights
 
 
 def inlier_model(matcher: str) -> InlierModel:

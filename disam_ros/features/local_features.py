@@ -153,6 +153,7 @@ def resized(grey: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     if scale == 1.0:
         return grey
     method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+    scale = max(scale, 1.0 / min(grey.shape[:2]))  # the shorter side of a strip remains
     return np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=method), np.uint8)
 
 

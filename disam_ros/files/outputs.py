@@ -33,6 +33,7 @@ MANIFEST_VERSION = 1
 FILE = "file"  # kind of an output that is a single one; the others are directories
 MAP, MODEL, DATASET, BAG, TILES = "map", "model", "dataset", "bag", "tile set"
 EVALUATION, EXPORT = "evaluation", "export"
+REMEDY = "choose another output, or replace it with --overwrite"
 
 
 @contextmanager
@@ -50,15 +51,17 @@ def writing(*paths: Path) -> Iterator[None]:
         raise OutputError(f"{paths[0]} cannot be written: {describe_fault(error)}") from error
 
 
-def require_output(path: Path | str, kind: str, overwrite: bool = False) -> None:
+def require_output(
+    path: Path | str, kind: str, overwrite: bool = False, remedy: str = REMEDY
+) -> None:
     """Raise OutputError unless an output may be written; nothing is changed.
 
     kind: MAP, FILE, … overwrite: a directory with a manifest of this kind may be replaced, and so
-    may a file.
+    may a file. remedy: what to do about an output that exists.
     """
     path = Path(path)
     try:
-        _refuse_taken(path, kind, overwrite)
+        _refuse_taken(path, kind, overwrite, remedy)
         _refuse_foreign_part(part_of(path), kind)
         folder = path.absolute().parent
         while kind != FILE and not folder.exists():  # folders of a directory are made
@@ -72,7 +75,16 @@ def require_output(path: Path | str, kind: str, overwrite: bool = False) -> None
         raise OutputError(f"{path} cannot be written: {describe_fault(error)}") from error
 
 
-def _refuse_taken(path: Path, kind: str, overwrite: bool) -> None:
+def require_outside(output: Path | str, source: Path | str) -> None:
+    """Raise OutputError for an output in the directory that it is made of."""
+    source = Path(source).resolve()
+    if source.is_dir() and Path(output).resolve().is_relative_to(source):
+        raise OutputError(
+            f"{output} lies in {source}, which is read: choose an output outside of it"
+        )
+
+
+def _refuse_taken(path: Path, kind: str, overwrite: bool, remedy: str) -> None:
     """Raise OutputError where something has the name that must stay."""
     if path.is_symlink():
         raise OutputError(
@@ -85,9 +97,7 @@ def _refuse_taken(path: Path, kind: str, overwrite: bool) -> None:
         return
     if not overwrite:
         kept = f", which keeps it as {_free(path).name}" if kind == FILE else ""
-        raise OutputError(
-            f"{path} exists: choose another output, or replace it with --overwrite{kept}"
-        )
+        raise OutputError(f"{path} exists: {remedy}{kept}")
     if kind == FILE:
         if not path.is_file():
             raise OutputError(f"{path} is no regular file: choose another output")
@@ -122,6 +132,42 @@ def _manifest(directory: Path) -> dict[str, Any]:
     return {"kind": "", "files": []}
 
 
+def _write_manifest(directory: Path, kind: str, files: list[str]) -> None:
+    values = {"format_version": MANIFEST_VERSION, "kind": kind, "files": files}
+    write_json(directory / MANIFEST, values, indent=0)
+
+
+def add_to_output(directory: Path, kind: str, name: str) -> Path:
+    """Add a file to the manifest of a directory that grows, before it is written. Returns its path.
+
+    Raises OutputError where the directory is of another kind.
+    """
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        found = _manifest(directory)
+        if found["kind"] not in ("", kind):
+            raise OutputError(f"{directory} is a {found['kind']}, no {kind}: choose another output")
+        if name not in found["files"]:
+            _write_manifest(directory, kind, [*found["files"], name])
+    return directory / name
+
+
+def remove_output(path: Path, kind: str) -> None:
+    """Remove the files that the manifest of a directory lists, and the directory if it is empty.
+
+    Nothing is done where there is none. Raises OutputError where it is of another kind.
+    """
+    if not os.path.lexists(path):
+        return
+    with writing(path):
+        _refuse_taken(path, kind, True, REMEDY)
+        _remove(path, _manifest(path)["files"])
+        if _content(path) in ([], [MANIFEST]):
+            shutil.rmtree(path)
+        else:
+            _write_manifest(path, kind, [])
+
+
 class OutputDirectory:
     """A directory that is written as `<path>.part` and gets its name when it is complete.
 
@@ -138,7 +184,7 @@ class OutputDirectory:
             self.part.mkdir(parents=True, exist_ok=True)
             self._lock = self._take()
             try:
-                self._write_manifest(self.part, [])
+                _write_manifest(self.part, self.kind, [])
             except OSError:
                 self.close()
                 with suppress(OSError):  # something is in it
@@ -163,7 +209,7 @@ class OutputDirectory:
         with writing(self.path, self.part):
             files = _files_in(self.part)
             listed = [*files, *expected]
-            self._write_manifest(self.part, listed)
+            _write_manifest(self.part, self.kind, listed)
             if self.overwrite and self.path.exists():
                 self._replace(files, listed)
             else:
@@ -197,10 +243,6 @@ class OutputDirectory:
             pass  # a file system without locks
         return handle
 
-    def _write_manifest(self, directory: Path, files: list[str]) -> None:
-        values = {"format_version": MANIFEST_VERSION, "kind": self.kind, "files": files}
-        write_json(directory / MANIFEST, values, indent=0)
-
     def _replace(self, files: list[str], listed: list[str]) -> None:
         """Put the new files in the place of the old ones; others stay."""
         old = _manifest(self.path)["files"]
@@ -214,7 +256,7 @@ class OutputDirectory:
             (self.path / MANIFEST).unlink(missing_ok=True)
             self.part.rename(self.path)
             return
-        self._write_manifest(self.path, listed)
+        _write_manifest(self.path, self.kind, listed)
         for name in files:
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             (self.part / name).rename(self.path / name)

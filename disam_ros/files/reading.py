@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from itertools import count
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 MAX_BYTES = 1 << 26  # of a file that is read at once
+MAX_LINE = 1 << 20  # characters of a line of a table
 MAX_WHOLE = 2**63  # of a number in a file
 _NAMES: dict[Any, str] = {
     int: "a whole number",
@@ -53,15 +55,42 @@ def read_bytes(path: Path, error: type[DisamError], largest: int = MAX_BYTES) ->
     `largest` bytes.
     """
     with reading(path, error):
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise error(f"{path} is no regular file but a folder, pipe or device; expected a file")
+        _require_regular(path, error)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(min(size, largest) + 1)  # takes that much memory at once
     if len(data) > largest:
-        raise error(f"{path} has more than {largest >> 20} MiB, which none of its kind has")
+        raise error(f"{path} has more than {largest / 2**20:g} MiB, which none of its kind has")
     return data
+
+
+def read_lines(path: Path, error: type[DisamError]) -> Iterator[str]:
+    """Lines of a regular file in UTF-8, with their ends, one after the other.
+
+    Raises `error`, naming the file, as `read_bytes` does, and for a line of more than MAX_LINE
+    characters, which would be read until the memory is full.
+    """
+    with reading(path, error):
+        _require_regular(path, error)
+        with path.open(newline="", encoding="utf-8") as file:
+            for number in count(1):
+                try:
+                    line = file.readline(MAX_LINE + 1)
+                except UnicodeDecodeError as fault:
+                    raise error(f"{path} is malformed: {fault}; expected UTF-8 text") from fault
+                if len(line) > MAX_LINE:
+                    raise error(
+                        f"{path} is malformed: line {number} has more than {MAX_LINE} characters; "
+                        "expected a line per row"
+                    )
+                if not line:
+                    return
+                yield line
+
+
+def _require_regular(path: Path, error: type[DisamError]) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise error(f"{path} is no regular file but a folder, pipe or device; expected a file")
 
 
 def parse_json(text: bytes, where: str, error: type[DisamError]) -> Any:

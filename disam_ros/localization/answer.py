@@ -30,7 +30,8 @@ class Candidate:
     prior_score: log-weight that a position prior adds to the fine score, ≤ 0 (prior.py); 0 without
     one. prior_effect: what the prior did if this is the answer (USED, OVERRULED or OFF_MAP of
     prior.py); empty without one. shift: (x, y) that moves the map image onto the query, right and
-    down, as shares of the view.
+    down, as shares of the view. keypoint_score: log-weight ≥ 0 that verified keypoints add to the
+    fine score (verification.py); 0 where the image was not verified.
     """
 
     record: ImageRecord
@@ -39,6 +40,7 @@ class Candidate:
     prior_score: float = 0.0
     prior_effect: str = ""
     shift: tuple[float, float] = (0.0, 0.0)
+    keypoint_score: float = 0.0
 
     @property
     def map_from_camera(self) -> Transform:
@@ -50,7 +52,7 @@ class Candidate:
     @property
     def score(self) -> float:
         """Sort key of the candidates."""
-        return self.fine_score + self.prior_score
+        return self.fine_score + self.prior_score + self.keypoint_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +64,13 @@ class Answer:
     not known, too. base_from_camera: the camera's mount that it was computed with. known: whether
     the confidence reaches the threshold. confidence: fine similarity of the best candidate, or, of
     a sequence, the probability of the place. spacing: distance between map images there [m].
-    timings_ms: milliseconds by stage.
+    timings_ms: milliseconds by stage. inliers: keypoints that agree with the pose where
+    verification gave it.
 
     Of a sequence only: tracked is True; on_map: probability that the vehicle is on the map;
-    spread: covariance [6, 6] of the map images that share the probability; steps: second moment
-    [6, 6] of their steps to the next ones (mapping/spacing.py); inliers: keypoints that agree with
-    the pose where verification gave it; informative: False where the image repeats the
-    last one and is no evidence.
+    spread, steps: covariance [6, 6] of where else it may be, and second moment [6, 6] of the step
+    between the map images that it lies between (bayes_filter.py, Belief); informative: False where
+    the image repeats the last one and is no evidence.
     """
 
     camera: str

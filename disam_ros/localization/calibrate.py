@@ -20,22 +20,20 @@ from disam_ros.features.inlier_evidence import fit_errors as fit_pose_errors
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import (
-    ACCURACY,
     DEFAULT,
     LOW,
     Calibration,
     ScoreScale,
     background,
-    fit_errors,
     fit_ratio,
     highest_ratio,
     z_scores,
 )
 from disam_ros.localization.drive import localize_drive
+from disam_ros.localization.error_fit import ACCURACY, fit_errors
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
-from disam_ros.localization.tracker import SPREAD
 from disam_ros.localization.verification import Verifier
 from disam_ros.localization.view_shift import RELATIVE, expected_angle
 from disam_ros.mapping.place_map import PlaceMap
@@ -155,7 +153,7 @@ def _with_errors(
     offsets = np.stack([item.offset for item in errors])
     spreads = np.stack([item.spread for item in errors])
     steps = np.stack([item.steps for item in errors])
-    found = fit_errors(offsets, SPREAD * spreads, steps, accuracy)
+    found = fit_errors(offsets, spreads, steps, accuracy)
     return replace(calibration, **found, shift=_angle_error(errors))
 
 

@@ -22,13 +22,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from disam_ros.errors import ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.files.outputs import output_file
 from disam_ros.files.reading import build, check_entries, parse_json, read_bytes, reading
+from disam_ros.mapping.spacing import bends, snapped
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +40,7 @@ OF_COARSE = 1  # format without errors by spacing and domains, whose ratio is th
 SAMPLE = 48  # map images that a query's scores are normalized by
 MIN_STD = 0.005  # of their scores
 MIN_MATCHES = 20  # that a calibration is fitted to
-ACCURACY = (0.05, 0.25)  # of the drives' poses: smallest errors that they can teach [m], [deg]
 EVEN = 12**-0.5  # `along` of a position anywhere between two map images
-MIN_ALONG = 0.1  # smallest one that is fitted
-MIXTURES = 25  # of floor and growth that are compared
-OVERLAPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # spacings that are compared [m]
-CLEARLY = 0.1  # difference of twice the log likelihood that counts
-LARGEST = 1e3  # standard deviation that is searched for
 LOW = -3.0  # smallest log likelihood ratio: e³ times likelier elsewhere
 RATIO = ("intercept", "slope", "coarse", "low", "high")
 GRADIENT = 1e-10  # of the regression's cost at which it has converged
@@ -57,12 +52,12 @@ class Calibration:
     least `low`. Where an image's largest ratio is above `high`, the range of the drives, its excess
     counts by its logarithm, and the other ratios keep their differences to it. horizontal, vertical
     [m], tilt, yaw [deg]: standard deviations of a correct answer; growth: their increase per metre
-    of the map's local spacing (root of a sum of squares), the horizontal one by the sagitta of the
-    track between map images, too; along: that of its further error along the track, in local
-    spacings, and in proportion less below a spacing of `overlap` [m], where answers lie between map
-    images that they overlap with. shift: that of the angle between two views [deg] (view_shift.py).
-    learned_on: names of the drives, for information. keypoints: errors of verified poses by
-    matcher. domains: values for queries of a domain, by name.
+    of the map's local spacing (root of a sum of squares), the horizontal one and yaw by a bend of
+    the track between map images, too; along: that of its further error along the track, in local
+    spacings, and in proportion less below a spacing of `overlap` [m], where answers overlap with
+    both map images. shift: that of the angle between two views [deg] (view_shift.py). learned_on:
+    names of the drives, for information. keypoints: errors of verified poses by matcher. domains:
+    values for queries of a domain, by name.
     """
 
     intercept: float
@@ -93,31 +88,27 @@ class Calibration:
         return np.maximum(ratios - beyond + math.log1p(beyond), self.low)
 
     def covariance(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Covariance [6, 6] of a correct answer, order x y z rotX rotY rotZ [m, rad].
+        """Covariance [6, 6] of a correct answer to a sequence, x y z rotX rotY rotZ [m, rad].
 
-        steps: second moment [6, 6] of the map images' steps there (mapping/spacing.py).
+        steps: second moment [6, 6] of the step between map images there, as of Belief.steps.
         """
+        return self.across(steps) + self.progress(steps)
+
+    def across(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """That of errors that are not of the progress along the track."""
         floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
         variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
         variances[2:] *= np.radians(1.0) ** 2
-        variances[0] += _sagitta(steps) ** 2
-        along = self.along * _snapped(np.sqrt(np.trace(steps[:3, :3])), self.overlap)
-        total: NDArray[np.float64] = np.diag(variances[[0, 0, 1, 2, 2, 3]]) + along**2 * steps
+        lateral, turn = bends(steps)
+        variances[[0, 3]] += np.square([lateral, turn])
+        total: NDArray[np.float64] = np.diag(variances[[0, 0, 1, 2, 2, 3]])
         return total
 
-
-def _sagitta(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of an arc from its chord between two map images [...], from their second moments
-    [..., 6, 6]: length times turn over eight [m]."""
-    length, turn = (np.trace(steps[..., i : i + 3, i : i + 3], axis1=-2, axis2=-1) for i in (0, 3))
-    sagitta: NDArray[np.float64] = np.sqrt(length * turn) / 8
-    return sagitta
-
-
-def _snapped(spacing: NDArray[np.float64], overlap: float) -> NDArray[np.float64]:
-    """Share of the spacing [...] that an answer is not interpolated over."""
-    share: NDArray[np.float64] = np.minimum(1.0, spacing / max(overlap, 1e-6))
-    return share
+    def progress(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """That of errors along the track."""
+        along = self.along * snapped(np.sqrt(np.trace(steps[:3, :3])), self.overlap)
+        total: NDArray[np.float64] = along**2 * steps
+        return total
 
 
 DEFAULT = Calibration(
@@ -236,119 +227,6 @@ def highest_ratio(images: int) -> float:
     (Vergeer et al., Science & Justice 56, 2016).
     """
     return max(1.0, math.log(images))
-
-
-def fit_errors(
-    offsets: NDArray[np.float64],
-    covariances: NDArray[np.float64],
-    steps: NDArray[np.float64],
-    least: tuple[float, float] = ACCURACY,
-) -> dict[str, Any]:
-    """Errors of `Calibration`: horizontal, vertical, tilt, yaw, growth, along, overlap.
-
-    Added to the covariances of the answers they make the errors consistent: the mean NEES of each
-    group of axes is its degrees of freedom. Which part of them grows with the spacing is chosen by
-    likelihood. The horizontal error is that across the track; what remains along it is `along`.
-    offsets: errors of correct answers, [N, 6] x y z rotX rotY rotZ [m, rad]. covariances: of these
-    answers [N, 6, 6]. steps: second moments of the map images' steps there [N, 6, 6]. least:
-    smallest standard deviations [m], [deg].
-    """
-    level = np.diag([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
-    covariances = covariances + np.square(_sagitta(steps))[:, None, None] * level
-    ahead, across = np.zeros((2, len(steps), 1, 6))
-    ahead[:, 0, :2] = np.linalg.eigh(steps[:, :2, :2])[1][:, :, 1]
-    across[:, 0, :2] = ahead[:, 0, [1, 0]] * [-1, 1]
-    spacing = np.sqrt(np.trace(steps[:, :3, :3], axis1=1, axis2=2))
-    horizontal = _fit(_Errors.along(across, offsets, covariances), spacing, least[0])
-    isotropic = (horizontal[0] ** 2 + np.square(horizontal[1] * spacing))[:, None, None]
-    known = covariances + isotropic * np.eye(6)
-    step = np.sqrt(np.einsum("nki,nij,nkj->n", ahead, steps, ahead))
-    along, overlap = _fit_along(_Errors.along(ahead, offsets, known), step, spacing)
-    snapped = np.square(along * _snapped(spacing, overlap))
-    known, axes = (
-        covariances + snapped[:, None, None] * steps,
-        np.broadcast_to(np.eye(6), steps.shape),
-    )
-    turn = float(np.radians(least[1]))
-    vertical, tilt, yaw = (
-        _fit(_Errors.along(axes[:, chosen], offsets, known), spacing, smallest)
-        for chosen, smallest in (([2], least[0]), ([3, 4], turn), ([5], turn))
-    )
-    tilt, yaw = np.degrees(tilt), np.degrees(yaw)
-    names = ("horizontal", "vertical", "tilt", "yaw")
-    found = (horizontal, vertical, tilt, yaw)
-    floors = {name: float(pair[0]) for name, pair in zip(names, found, strict=True)}
-    growth = [float(pair[1]) for pair in found]
-    return {**floors, "growth": growth, "along": along, "overlap": overlap}
-
-
-@dataclass(frozen=True, eq=False)
-class _Errors:
-    """Squared errors along the principal axes of their covariances, and its variances [N, D]."""
-
-    squares: NDArray[np.float64]
-    variances: NDArray[np.float64]
-
-    @classmethod
-    def along(
-        cls,
-        axes: NDArray[np.float64],
-        offsets: NDArray[np.float64],
-        covariances: NDArray[np.float64],
-    ) -> _Errors:
-        """Of offsets [N, 6] and covariances [N, 6, 6] along orthonormal axes [N, D, 6]."""
-        errors = np.einsum("ndi,ni->nd", axes, offsets)
-        inside = np.einsum("ndi,nij,nej->nde", axes, covariances, axes)
-        variances, principal = np.linalg.eigh(inside)
-        squares = np.square(np.einsum("nij,ni->nj", principal, errors))
-        return cls(squares, variances.clip(0.0))
-
-    def scale(self, units: NDArray[np.float64], least: float) -> float:
-        """s ≥ least at which the mean NEES is D with variances larger by (s · units [N])²."""
-
-        def excess(scale: float) -> float:
-            return float((self.squares / self._total(scale * units)).mean()) - 1.0
-
-        highest = 2.0 * least
-        while excess(highest) > 0.0 and highest < LARGEST:
-            highest *= 2.0
-        if excess(least) <= 0.0 or highest >= LARGEST:
-            return least
-        return float(brentq(excess, least, highest))
-
-    def cost(self, deviations: NDArray[np.float64]) -> float:
-        """Twice the negative log likelihood with further standard deviations [N]."""
-        total = self._total(deviations)
-        return float((np.log(total) + self.squares / total).sum())
-
-    def _total(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = self.variances + np.square(deviations)[:, None] + 1e-12
-        return total
-
-
-def _fit_along(
-    errors: _Errors, step: NDArray[np.float64], spacing: NDArray[np.float64]
-) -> tuple[float, float]:
-    """`along` and `overlap`: the smallest overlap whose likelihood is not clearly worse."""
-    units = [step * _snapped(spacing, overlap) for overlap in OVERLAPS]
-    scales = [errors.scale(some, MIN_ALONG) for some in units]
-    costs = np.array([errors.cost(a * some) for a, some in zip(scales, units, strict=True)])
-    best = int(np.argmax(costs <= costs.min() + CLEARLY))
-    return scales[best], OVERLAPS[best]
-
-
-def _fit(errors: _Errors, spacing: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Floor and growth per metre of spacing [2] of a standard deviation, the floor at least
-    `least`: the smallest growth whose likelihood is not worse than the best by CLEARLY."""
-    found, costs = [], []
-    for angle in np.linspace(0.0, np.pi / 2, MIXTURES):
-        shares = np.array([np.cos(angle), np.sin(angle)])
-        units = np.hypot(shares[0], shares[1] * spacing)
-        scale = errors.scale(units, least)
-        found.append(scale * shares)
-        costs.append(errors.cost(scale * units))
-    best = found[int(np.argmax(np.array(costs) <= min(costs) + CLEARLY))]
-    return np.array([max(best[0], least), best[1]])
 
 
 def load_calibration(model_dir: Path | str | None) -> Calibration:

@@ -14,9 +14,9 @@ from disam_ros.errors import ImageError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.image_checks import StampOrder
-from disam_ros.localization.odometry import OdometryTrack, Reading
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
+from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import BlindError
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.odometry import Reading, motion
 from disam_ros.localization.query import Frame
+from disam_ros.localization.sequence.odometry import Reading, motion
 
 BLACK, WHITE, UNIFORM = "black", "white", "of one colour"
 FROZEN = "frozen"  # the same pixels, although odometry says that the vehicle moved
 REPEATED = "repeated"  # the same pixels for long, without odometry
 
+MIN_SIDE = 16  # pixels; less shows no place
 MIN_CONTRAST = 10.0  # of 255 levels; the minimum of 1892 images by day and night was 86
 OUTLIERS = 0.5  # percentage of the darkest and of the brightest pixels that are ignored
 DARK, BRIGHT = 64.0, 192.0  # mean levels below and above which a uniform image is black or white
@@ -38,7 +39,7 @@ class StampOrder:
 
 
 class VisibilityCheck:
-    """Rejects blank images and those of a frozen camera; detects repeated ones."""
+    """Rejects tiny and blank images and those of a frozen camera; detects repeated ones."""
 
     def __init__(self) -> None:
         self._watches: dict[str, FrozenWatch] = {}
@@ -49,6 +50,12 @@ class VisibilityCheck:
         motion: odometry at the image's stamp; None: unknown. Raises BlindError where nothing is
         visible, or where the pixels stay the same although the vehicle moved.
         """
+        height, width = frame.image.shape[:2]
+        if min(height, width) < MIN_SIDE:
+            raise BlindError(
+                f"the image of camera '{frame.camera}' has {width}x{height} pixels, expected at "
+                f"least {MIN_SIDE}x{MIN_SIDE}: publish it as the camera took it"
+            )
         if colour := blank(frame.image):
             raise BlindError(
                 f"the image of camera '{frame.camera}' is {colour}: covered, blinded or without "

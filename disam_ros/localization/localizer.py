@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
@@ -23,7 +24,7 @@ from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
 from disam_ros.image import to_tensor
 from disam_ros.localization.answer import Answer, Candidate
-from disam_ros.localization.calibration import Calibration, load_calibration
+from disam_ros.localization.calibration import EVEN, Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.view_shift import view_angle, with_view_angle
@@ -153,7 +154,7 @@ class Localizer:
         z_coarse, z_fine = self.backend.encode(domain.name, tensor)
         watch.lap("encode", self.device)
         config = self.map.header.descriptor
-        shifted = shifted_descriptors(z_coarse, config) @ self._directions.T
+        shifted = functional.normalize(shifted_descriptors(z_coarse, config) @ self._directions.T)
         fine = fine_descriptor(z_fine, config)[0].reshape(self._shape) - self._mean
         watch.lap("describe", self.device)
         return Query(frame, domain, shifted.cpu().numpy(), fine)
@@ -178,7 +179,7 @@ class Localizer:
         scores = np.array([candidate.score for candidate in candidates])
         rows = self._search.rows_of(query.camera)
         steps = steps_at(self.map.poses, rows, best.record.id)
-        floor = self.calibration.of(query.domain.name).covariance(steps)
+        floor = self.calibration.of(query.domain.name).across(steps) + EVEN**2 * steps
         covariance = candidate_covariance(poses, scores, floor)
         pose = PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance)
         return Answer(
@@ -207,16 +208,24 @@ class Localizer:
         base_from_camera: Transform,
         record: ImageRecord,
         calibration: Calibration,
+        progress: NDArray[np.float64] | None = None,
     ) -> PoseWithCovariance:
         """map_from_base after the measurement of the angle between the query's view and a map
-        image's."""
+        image's. progress: covariance [6, 6] of further errors, along the track, which the angle
+        shall not correct; they are added. None: there are none.
+        """
+        progress = np.zeros((6, 6)) if progress is None else progress
+        whole = replace(map_from_base, covariance=map_from_base.covariance + progress)
         angle = self.view_angle(query, record)
         if angle is None or record.map_from_camera is None:
-            return map_from_base
+            return whole
         deviation = float(np.radians(calibration.of(query.domain.name).shift))
         camera = map_from_base.with_lever_arm(base_from_camera)
-        camera = with_view_angle(camera, record.map_from_camera, angle, deviation)
-        return camera.with_lever_arm(base_from_camera.inverse())
+        others = replace(map_from_base, covariance=progress).with_lever_arm(base_from_camera)
+        found = with_view_angle(
+            camera, record.map_from_camera, angle, deviation, others.covariance
+        ).with_lever_arm(base_from_camera.inverse())
+        return replace(found, covariance=found.covariance + progress)
 
     def base_from_camera(self, frame: Frame) -> Transform:
         """Mount of the frame's camera; the mapping vehicle's where the frame gives none."""

@@ -6,23 +6,30 @@ The node, `disam localize`, `disam evaluate`, `disam calibrate` and the benchmar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.device import Stopwatch
-from disam_ros.localization.answer import Answer
-from disam_ros.localization.bayes_filter import FilterModel
+from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import Calibration
 from disam_ros.localization.candidates import Near
 from disam_ros.localization.image_checks import VisibilityCheck
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Frame, Query
-from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.sequence.bayes_filter import FilterModel
+from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.localization.verification import (
     MAX_CANDIDATES,
     Verification,
     Verifier,
+    fuse_verified,
+    lead,
+    with_inliers,
     worth_verifying,
 )
 
@@ -80,22 +87,46 @@ class Pipeline:
         watch.lap("coarse")
         candidates = localizer.rerank(query, shortlist)  # fine similarity
         watch.lap("fine")
-        answer = localizer.of_candidates(query, candidates)  # by this image alone
-        if self.config.sequence.enabled:
-            tracker = self._tracker  # Bayes filter
-            tracker.update(query, candidates, odometry, self.config, informative)
-            verified = self._verify(query) if informative else []  # local features, PnP
-            answer = self._tracker.answer(query, answer, self.config, verified)
-            watch.lap("sequence")
+        if self.config.sequence.enabled:  # Bayes filter
+            self._tracker.update(query, candidates, odometry, self.config, informative)
+            answer = self._tracked(query, candidates, informative, watch)
+        else:
+            answer = self._alone(query, candidates, watch)
         return replace(answer, informative=informative, timings_ms=watch.finish())
 
-    def _verify(self, query: Query) -> list[Verification]:
-        """Geometric verification of the likeliest places, where it can change the answer."""
-        verifier, frame = self._verifier, query.frame
-        if verifier is None or not worth_verifying(*self._tracker.state(query), self.config.verify):
+    def _alone(self, query: Query, candidates: Sequence[Candidate], watch: Stopwatch) -> Answer:
+        """The answer of this image alone: candidates re-ranked by keypoints, pose by PnP."""
+        localizer = self.localizer
+        verified = list[Verification]()
+        if worth_verifying(lead(candidates), 1.0, self.config.verify):
+            rows = np.array([candidate.record.id for candidate in candidates[:MAX_CANDIDATES]])
+            verified = self._verify(query, rows, watch)
+        answer = localizer.of_candidates(query, with_inliers(candidates, verified))
+        pose, inliers = fuse_verified(answer.pose, answer.base_from_camera, verified)
+        return replace(answer, pose=pose, inliers=inliers)
+
+    def _tracked(
+        self, query: Query, candidates: Sequence[Candidate], informative: bool, watch: Stopwatch
+    ) -> Answer:
+        """The answer of the sequence: likeliest places verified where that can change it."""
+        tracker, verified = self._tracker, list[Verification]()
+        watch.lap("sequence")
+        if informative and worth_verifying(*tracker.state(query), self.config.verify):
+            verified = self._verify(query, tracker.likeliest(query, MAX_CANDIDATES), watch)
+        if self._verifier and verified:
+            tracker.update_verified(query, verified, self._verifier.log_ratios(verified))
+        alone = self.localizer.of_candidates(query, candidates)
+        answer = tracker.answer(query, alone, self.config, verified)
+        watch.lap("sequence")
+        return answer
+
+    def _verify(
+        self, query: Query, rows: NDArray[np.int64], watch: Stopwatch
+    ) -> list[Verification]:
+        """Local features and PnP against map images, in this order, while the budget lasts."""
+        if self._verifier is None:
             return []
-        rows = self._tracker.likeliest(query, MAX_CANDIDATES)
-        verified = verifier.verify(frame.image, frame.camera, rows, frame.lens)
-        if verified:
-            self._tracker.update_verified(query, verified, verifier.log_ratios(verified))
+        frame = query.frame
+        verified = self._verifier.verify(frame.image, frame.camera, rows, frame.lens)
+        watch.lap("verify")
         return verified

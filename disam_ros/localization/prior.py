@@ -122,8 +122,7 @@ def gnss_prior(
             f"the fix {latitude:.5f}, {longitude:.5f} lies {distance / 1e3:.0f} km from the map's "
             f"origin {origin.latitude:.5f}, {origin.longitude:.5f}: is the origin right?"
         )
-    c, s = np.cos(origin.yaw), np.sin(origin.yaw)
-    map_from_enu = np.array([[c, s], [-s, c]])
+    map_from_enu = origin.enu_from_map.T
     mean = map_from_enu @ enu[:2]
     return PositionPrior(mean, map_from_enu @ np.asarray(covariance, float) @ map_from_enu.T)
 

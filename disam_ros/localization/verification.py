@@ -3,7 +3,8 @@
 
 The query's keypoints are compared with those of a candidate map image (features/two_view.py). The
 inliers are evidence of the place (features/inlier_evidence.py), and where the map knows depths they
-give the query's pose in metres, also between map images.
+give the query's pose in metres, also between map images. A single image's candidates are re-ranked
+by them; of a sequence they update the belief.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from disam_ros.camera import Camera
 from disam_ros.config import VerifyConfig
@@ -24,12 +26,14 @@ from disam_ros.features.local_features import open_features, weights_of
 from disam_ros.features.matching import open_matcher
 from disam_ros.features.two_view import PLACE_RADIUS, compare
 from disam_ros.geometry import Transform
+from disam_ros.localization.answer import Candidate
 from disam_ros.mapping.keypoints import SAME_WEIGHTS, intrinsics
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.uncertainty import PoseWithCovariance
+from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 MAX_CANDIDATES = 10  # map images verified for one query, while the budget lasts
 SURE = 0.99  # probability of a place from which verification cannot change the answer
+CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
 MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoints add nothing
 
 
@@ -40,7 +44,8 @@ class Verification:
     row: of the map image. matches, inliers: how many keypoints match, and agree with the pose.
     map_from_camera: metric pose, None without depths or with too few inliers. row_from_camera: pose
     relative to the map image up to scale (translation of unit length), where it is not metric.
-    milliseconds: spent. metric: inliers of known depth.
+    milliseconds: spent. metric: inliers of known depth. weight: log-weight of the inliers among the
+    candidates.
     """
 
     row: int
@@ -50,6 +55,7 @@ class Verification:
     row_from_camera: Transform | None = None
     milliseconds: float = 0.0
     metric: int = 0
+    weight: float = 0.0
 
     @property
     def inlier_ratio(self) -> float:
@@ -160,7 +166,13 @@ class Verifier:
             covariance = self._errors.covariance(pose.covariance, found.metric, distance)
             pose = replace(pose, covariance=covariance)
         return Verification(
-            row, found.matches, found.inliers, pose, found.direction, metric=found.metric
+            row=row,
+            matches=found.matches,
+            inliers=found.inliers,
+            map_from_camera=pose,
+            row_from_camera=found.direction,
+            metric=found.metric,
+            weight=self.model.log_weight(found.inliers, self._repetition),
         )
 
     def _map_from_row(self, row: int) -> Transform:
@@ -168,9 +180,49 @@ class Verifier:
         return Transform(pose[:3], pose[3:])
 
 
+def with_inliers(
+    candidates: Sequence[Candidate], verified: Sequence[Verification]
+) -> list[Candidate]:
+    """Candidates of an image, ordered by their scores with those of the keypoints."""
+    weights = {item.row: TEMPERATURE * item.weight for item in verified}
+    scored = [replace(c, keypoint_score=weights.get(c.record.id, 0.0)) for c in candidates]
+    return sorted(scored, key=lambda candidate: -candidate.score)
+
+
+def fuse_verified(
+    pose: PoseWithCovariance, base_from_camera: Transform, verified: Sequence[Verification]
+) -> tuple[PoseWithCovariance, int]:
+    """The pose fused with the metric pose of most inliers that does not contradict it.
+
+    Returns it and the number of inliers; 0 where none fits.
+    """
+    for item in sorted(verified, key=lambda item: -item.inliers):
+        metric = item.map_from_base(base_from_camera)
+        if metric is None:
+            continue
+        fused, distance = pose.fuse(metric)
+        if distance <= CONFLICT:
+            return fused, item.inliers
+    return pose, 0
+
+
+def lead(candidates: Sequence[Candidate]) -> float:
+    """Probability of the best candidate's place against the best other place among them, by their
+    scores; 1 where there is no other."""
+    best = candidates[0]
+    here = best.map_from_camera.translation
+    others = (
+        candidate.score
+        for candidate in candidates
+        if np.linalg.norm(candidate.map_from_camera.translation - here) > PLACE_RADIUS
+    )
+    return float(expit((best.score - max(others, default=-np.inf)) / TEMPERATURE))
+
+
 def worth_verifying(probability: float, information: float, config: VerifyConfig) -> bool:
     """Whether keypoints can change the answer. probability: of the likeliest place; information:
-    share of the image's evidence that is not correlated with the images before."""
+    share of the image's evidence that is not correlated with the images before, 1 for a single
+    image."""
     if config.when != "unsure":
         return config.when == "always"
     return probability < SURE and information >= MIN_INFORMATION

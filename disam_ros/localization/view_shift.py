@@ -15,6 +15,7 @@ other, that is turn and, by their correlation, progress along the track.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from disam_ros.camera import Camera
@@ -56,18 +57,25 @@ def expected_angle(map_from_camera: Transform, map_from_known: Transform) -> flo
 
 
 def with_view_angle(
-    map_from_camera: PoseWithCovariance, map_from_known: Transform, angle: float, deviation: float
+    map_from_camera: PoseWithCovariance,
+    map_from_known: Transform,
+    angle: float,
+    deviation: float,
+    others: NDArray[np.float64] | None = None,
 ) -> PoseWithCovariance:
     """A camera's pose after the measurement of its angle [rad] to a map image's view.
 
-    deviation: standard deviation of the angle [rad]. A measurement that contradicts the pose is
-    left out: another lane, or another place.
+    deviation: standard deviation of the angle [rad]. others: covariance [6, 6] of further errors of
+    the pose, which are noise of the measurement and stay as they are (Schmidt's filter); None:
+    there are none. A measurement that contradicts the pose is left out: another lane, or another
+    place.
     """
     pose, covariance = map_from_camera.pose, map_from_camera.covariance
     innovation = angle - expected_angle(pose, map_from_known)
     right, down = map_from_known.rotation[:, 0], map_from_known.rotation[:, 1]
     row = -GAIN * np.concatenate([right / DEPTH, down])
     noise = deviation**2 + (RELATIVE * angle) ** 2
+    noise += 0.0 if others is None else float(row @ others @ row)
     variance = float(row @ covariance @ row) + noise
     if innovation**2 > CONFLICT * variance:
         return map_from_camera

@@ -21,9 +21,9 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.domains.domain import DomainChooser
 from disam_ros.errors import MapError
-from disam_ros.mapping.encoding import BatchEncoder, Encoded, LocalEncoder
+from disam_ros.mapping.encoding import BatchEncoder, Encoded, LocalEncoder, row_makers
 from disam_ros.mapping.index import FLAT, write_cells
-from disam_ros.mapping.keypoints import keypoint_maker
+from disam_ros.mapping.keypoints import FILE, KeypointMaker
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.mapping.writer import MapWriter
 from disam_ros.models.descriptor import descriptor_shapes
@@ -108,7 +108,8 @@ class MapBuilder:
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
         self._info = info
-        keypoints = keypoint_maker(config, info.cameras, str(device))
+        makers = row_makers(config, info.cameras, str(device))
+        keypoints = makers.get(FILE)
         header = MapHeader(
             model_identity=model.identity,
             model_name=model.name,
@@ -117,7 +118,8 @@ class MapBuilder:
             descriptor=config.descriptor,
             latitude=info.latitude,
             longitude=info.longitude,
-            keypoints=keypoints.header if keypoints else None,
+            keypoints=keypoints.header if isinstance(keypoints, KeypointMaker) else None,
+            thumbnails=config.thumbnails,
         )
         shapes = descriptor_shapes(model.network, config.descriptor)
         source = json.dumps([source or info.name, asdict(config)], sort_keys=True)
@@ -132,7 +134,7 @@ class MapBuilder:
         self._unposed = self._writer.skipped  # with those that were unreadable before a kill
         self._unreadable = 0
         self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
-        self._encoder = encoder or LocalEncoder(model, config.descriptor, device, keypoints)
+        self._encoder = encoder or LocalEncoder(model, config.descriptor, device, makers)
         self._gathered: list[PosedImage] = []
         self._pending: deque[_Batch] = deque()
         self._since_commit = 0
@@ -177,8 +179,11 @@ class MapBuilder:
         self._writer.commit(self._seen, self._unposed + self._unreadable)
         self._since_commit = 0
 
-    def finish(self) -> PlaceMap:
-        """Write the remaining images and open the finished map. Raises MapError."""
+    def finish(self, place: tuple[float, float] | None = None) -> PlaceMap:
+        """Write the remaining images and open the finished map. Raises MapError.
+
+        place: latitude and longitude [deg] of the map frame's origin, where they became known.
+        """
         self.commit()
         skipped = self._unposed + self._unreadable
         if not self._writer.count:
@@ -186,7 +191,10 @@ class MapBuilder:
                 f"none of {self._seen} images could be used ({skipped} without a pose or "
                 f"unreadable): a map needs at least one; see the warnings above"
             )
-        place_map = PlaceMap(self._writer.finish({"skipped": skipped}), verify=False)
+        extra: dict[str, object] = {"skipped": skipped}
+        if place is not None:
+            extra["latitude"], extra["longitude"] = place
+        place_map = PlaceMap(self._writer.finish(extra), verify=False)
         try:
             write_indices(place_map)
         except MapError as error:

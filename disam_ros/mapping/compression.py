@@ -2,10 +2,11 @@
 """Descriptor compression: uncentred PCA learned on the map, then int8 scalar quantization.
 
 The descriptors [D] of a map and its queries are projected to the principal components [d] of the
-map's, about the origin, so that inner products are preserved. Each component is quantized with its
-own step. Fine descriptors are quantized without projection: shifts and activation maps need cells.
-The mean of the map's features per channel is subtracted from them and from those of its queries:
-what all places share tells none of them apart.
+map's, about the origin, and normalized: a descriptor unlike most of the map lies mostly outside of
+these components, and would be found by no query if it stayed short. Each component is quantized
+with its own step. Fine descriptors are quantized without projection: shifts and activation maps
+need cells. The mean of the map's features per channel is subtracted from them and from those of its
+queries: what all places share tells none of them apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from disam_ros.mapping.rows import Rows as StoredRows
 
 SAMPLE_FLOATS = 2**26  # size of the sample to learn from, at most (256 MiB)
 MARGIN = 1.1  # range of a code over the largest coordinate of the sample; beyond, codes saturate
@@ -38,10 +41,9 @@ class Projection:
         return len(self.steps)
 
     def project(self, rows: Rows) -> NDArray[np.float32]:
-        """Descriptors [..., D] → coordinates float32 [..., d]."""
+        """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros."""
         basis = self.directions.astype(np.float32)
-        coordinates: NDArray[np.float32] = np.asarray(rows, np.float32) @ basis.T
-        return coordinates
+        return _unit(np.asarray(rows, np.float32) @ basis.T)
 
     def encode(self, rows: Rows) -> NDArray[np.int8]:
         """Descriptors [..., D] → codes int8 [..., d]."""
@@ -53,8 +55,8 @@ class Projection:
         return codes.astype(np.float32) * self.steps
 
 
-def learn_projection(rows: Rows, size: int) -> Projection:
-    """PCA of descriptors [N, D], possibly memory-mapped, to at most `size` components.
+def learn_projection(rows: Rows | StoredRows, size: int) -> Projection:
+    """PCA of descriptors [N, D], possibly in a file, to at most `size` components.
 
     Fewer where the descriptors have a lower rank. A long array is sampled at evenly spaced rows.
     """
@@ -72,9 +74,15 @@ def learn_projection(rows: Rows, size: int) -> Projection:
     if few:
         directions = directions / np.sqrt(variances[order].clip(1e-30))[:, None] @ sample
     directions = directions.astype(np.float16)
-    reach = np.abs(sample @ directions.astype(np.float32).T).max(0)
+    reach = np.abs(_unit(sample @ directions.astype(np.float32).T)).max(0)
     steps = (MARGIN * reach / LEVELS).clip(1e-12).astype(np.float32)
     return Projection(directions, steps)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    unit: NDArray[np.float32] = rows / norms.clip(1e-12)
+    return unit
 
 
 def to_int8(rows: Rows) -> NDArray[np.int8]:
@@ -85,10 +93,10 @@ def to_int8(rows: Rows) -> NDArray[np.int8]:
     return units.astype(np.int8)
 
 
-def channel_means(rows: Rows, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def channel_means(rows: Rows | StoredRows, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     """Mean [C] of fine descriptors [N, D] per channel; 0 for global descriptors, of one cell.
 
-    shape: (C, h, w) of a descriptor. `rows` may be memory-mapped.
+    shape: (C, h, w) of a descriptor. `rows` may be in a file.
     """
     if shape[1:] == (1, 1):
         return np.zeros(shape[0], np.float32)

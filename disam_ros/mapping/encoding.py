@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -13,19 +13,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros import image
-from disam_ros.config import DescriptorConfig
+from disam_ros.camera import Camera
+from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import ImageError
-from disam_ros.mapping.keypoints import KeypointMaker
+from disam_ros.mapping import keypoints, thumbnails
 from disam_ros.models.descriptor import describe
 from disam_ros.models.feature_check import is_of_one_colour
 from disam_ros.models.model import Model
 
-# By image: coarse and fine descriptor float32 [D] and optionally a row of keypoints uint8 [B], or
-# the reason why it cannot be read
-Encoded = list[tuple[NDArray[Any], ...] | str]
-# By image: network input [3, H, W] and optionally a row of keypoints, or the reason
-Read = list[tuple[Tensor, tuple[NDArray[np.uint8], ...]] | str]
+FileRows = Mapping[str, NDArray[np.uint8]]  # by file of the map, of an image: a row uint8 [B]
+# By image: coarse and fine descriptor float32 [D] and further rows, or the reason why it cannot be
+# read
+Encoded = list[tuple[NDArray[Any], NDArray[Any], FileRows] | str]
+# By image: network input [3, H, W] and further rows, or the reason
+Read = list[tuple[Tensor, FileRows] | str]
+
+
+class RowMaker(Protocol):
+    """Makes the row of an image in a file of the map; can be sent to other processes."""
+
+    def row(self, item: PosedImage, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bytes uint8 [B] of an image, whose pixels are uint8 RGB [H, W, 3]."""
+
+
+def row_makers(
+    config: MapBuilderConfig, cameras: dict[str, Camera], device: str = "cpu"
+) -> dict[str, RowMaker]:
+    """Makers of the files that a map may lack. Raises as `keypoint_maker`."""
+    makers: dict[str, RowMaker] = {}
+    if found := keypoints.keypoint_maker(config, cameras, device):
+        makers[keypoints.FILE] = found
+    if config.thumbnails:
+        makers[thumbnails.FILE] = thumbnails.ThumbnailMaker()
+    return makers
 
 
 class BatchEncoder(Protocol):
@@ -53,15 +74,15 @@ class LocalEncoder:
         model: Model,
         config: DescriptorConfig,
         device: torch.device | str = "cpu",
-        keypoints: KeypointMaker | None = None,
+        makers: Mapping[str, RowMaker] | None = None,
     ) -> None:
         self._model, self._config, self._device = model.to(device), config, device
-        self._keypoints = keypoints
+        self._makers = makers or {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
         size = self._model.network.image_size
-        read = self._reader.submit(read_images, items, size, self._keypoints)
+        read = self._reader.submit(read_images, items, size, self._makers)
         return lambda: encode(self._model, domain, read.result(), self._config, self._device)
 
     def close(self) -> None:
@@ -69,14 +90,14 @@ class LocalEncoder:
 
 
 def read_images(
-    items: Sequence[PosedImage], size: tuple[int, int], keypoints: KeypointMaker | None = None
+    items: Sequence[PosedImage], size: tuple[int, int], makers: Mapping[str, RowMaker]
 ) -> Read:
-    """Network inputs of a size (height, width), and keypoints.
+    """Network inputs of a size (height, width), and further rows.
 
     Raises DatasetError for a damaged depth map.
     """
 
-    def read(item: PosedImage) -> tuple[Tensor, tuple[NDArray[np.uint8], ...]] | str:
+    def read(item: PosedImage) -> tuple[Tensor, FileRows] | str:
         try:
             pixels = item.load()
             tensor = image.to_tensor(pixels, size)
@@ -84,7 +105,7 @@ def read_images(
             return str(error)
         if is_of_one_colour(tensor):
             return f"{item.record.source}: the image is of one colour"
-        return tensor, (keypoints.row(item, pixels),) if keypoints else ()
+        return tensor, {file: maker.row(item, pixels) for file, maker in makers.items()}
 
     return [read(item) for item in items]
 
@@ -102,4 +123,4 @@ def encode(
         return [item for item in read if isinstance(item, str)]
     coarse, fine = describe(model, domain, torch.stack(tensors).to(device), config)
     rows = zip(coarse.cpu().numpy(), fine.cpu().numpy(), strict=True)
-    return [item if isinstance(item, str) else (*next(rows), *item[1]) for item in read]
+    return [item if isinstance(item, str) else (*next(rows), item[1]) for item in read]

@@ -30,6 +30,7 @@ from disam_ros.features.local_features import (
 from disam_ros.features.matching import match
 from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_depths
 from disam_ros.geometry import Transform
+from disam_ros.mapping.rows import RowFile
 from disam_ros.mapping.spacing import MAX_STEP
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ def scaled(pixels: NDArray[Any], size: NDArray[Any], target: NDArray[Any]) -> ND
 
 
 def fill_depths(
-    table: NDArray[np.void],
+    table: NDArray[np.void] | RowFile,
     rows: NDArray[np.int64],
     features: str,
     poses: NDArray[np.float64],
@@ -176,7 +177,9 @@ def fill_depths(
             there_from_here = transforms[other].inverse() @ transforms[index]
             sigma = PIXEL_SIGMA / camera.fx
             found.append(inverse_depths(bearings, matched, there_from_here, sigma))
-        table[row]["depths"][: len(here)] = fuse_depths(found, len(here))
+        filled = table[row]
+        filled["depths"][: len(here)] = fuse_depths(found, len(here))
+        table[row] = filled
 
 
 def _depths_at(

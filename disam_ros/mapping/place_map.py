@@ -12,12 +12,14 @@
     mean.npy         mean of the fine descriptors per channel, float32 [C]
     fine.npy         fine descriptors less this mean, up to their norm, int8 [N, D_fine]
     keypoints.npy    optional, named in map.json: for geometric verification (keypoints.py)
+    thumbnails.npy   optional, named in map.json: a small JPEG of each image (thumbnails.py)
 
 A map is written to `<name>.part` and renamed when complete: a map of its final name is complete.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,10 +36,13 @@ from disam_ros.features.keypoints import Keypoints
 from disam_ros.files.held import HeldFile
 from disam_ros.files.reading import build, read_json, reading
 from disam_ros.files.writing import part_of
+from disam_ros.mapping import thumbnails
 from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.mapping.rows import Rows
 from disam_ros.settings import from_dict
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3  # 2: without mean.npy, for a search without shifts
 PROJECTION = ("directions.npy", "steps.npy")
@@ -53,6 +58,7 @@ ARRAY_KINDS = {
     "mean.npy": ("float32", 1),
     "fine.npy": ("int8", 2),
     FILE: ("uint8", 2),
+    thumbnails.FILE: ("uint8", 2),
 }  # type of the values and number of axes
 KINDS = {
     **dict.fromkeys(("model_identity", "model_name", "map_frame"), str),
@@ -61,6 +67,7 @@ KINDS = {
     "latitude": float | None,
     "longitude": float | None,
     "keypoints": dict | None,
+    "thumbnails": bool | None,
     "images": int,
     "sha256": dict[str, str],
     "camera_names": list[str],
@@ -80,16 +87,24 @@ class MapHeader:
     latitude: float | None = None
     longitude: float | None = None
     keypoints: KeypointHeader | None = None
+    thumbnails: bool = False
+
+    @property
+    def row_bytes(self) -> dict[str, int]:
+        """Bytes of an image in each of the files that a map may lack."""
+        found = {FILE: self.keypoints.row_type.itemsize} if self.keypoints else {}
+        return found | ({thumbnails.FILE: thumbnails.BYTES} if self.thumbnails else {})
 
     @property
     def data_files(self) -> tuple[str, ...]:
         """Files of the map except for map.json and indices."""
-        return (*DATA_FILES, FILE) if self.keypoints else DATA_FILES
+        return (*DATA_FILES, *self.row_bytes)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
-        if self.keypoints is None:
-            del values["keypoints"]
+        for name in ("keypoints", "thumbnails"):
+            if not values[name]:
+                del values[name]
         values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
         return {"format_version": FORMAT_VERSION, **values}
 
@@ -104,6 +119,7 @@ class MapHeader:
                 cameras=cameras_from_json(values["cameras"], where, MapError),
                 descriptor=from_dict(DescriptorConfig, values["descriptor"]),
                 keypoints=keypoints and build(KeypointHeader, keypoints, "keypoints", MapError),
+                thumbnails=bool(values["thumbnails"]),
             )
         except DisamError as error:
             text = str(error)
@@ -129,7 +145,9 @@ class PlaceMap:
         count, checksums = values["images"], values["sha256"]
         self._camera_names: list[str] = values["camera_names"]
         files = {
-            name: self._open(name, checksums.get(name), verify) for name in self.header.data_files
+            name: self._open(name, checksums.get(name), verify)
+            for name in self.header.data_files
+            if name != thumbnails.FILE
         }
         self.records = RecordTable(files["images.csv"])
         rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
@@ -147,6 +165,7 @@ class PlaceMap:
             raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
         if not count:
             raise MapError(f"{self.directory} holds no images; build it again")
+        self._thumbnails = self._open_thumbnails(checksums, bool(verify))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -189,6 +208,16 @@ class PlaceMap:
         found = self._keypoints[row].view(self.header.keypoints.row_type)[0]
         return keypoints_of(found, camera)
 
+    def thumbnail(self, row: int) -> NDArray[np.uint8] | None:
+        """Small picture of a map image, uint8 RGB [h, w, 3]; None where the map has none.
+
+        Raises MapError where the file was changed, ImageError where the picture is damaged.
+        """
+        if self._thumbnails is None:
+            return None
+        what = f"{self.directory / thumbnails.FILE}, image {row},"
+        return thumbnails.picture(self._thumbnails[row], what)
+
     def spacing(self) -> float:
         """Median distance [m] between consecutive map images of a camera."""
         steps = [0.0]
@@ -207,6 +236,27 @@ class PlaceMap:
         if verify and file.sha256() != sha256:
             raise MapError(f"{path} is damaged: its SHA-256 differs from map.json")
         return file
+
+    def _open_thumbnails(self, checksums: Mapping[str, str], verify: bool) -> Rows | None:
+        """Rows [N, BYTES]; None without them, or where they are damaged, which is logged: they are
+        only to be looked at. Their checksum is compared, and damage an error, with `verify` alone.
+        """
+        if not self.header.thumbnails:
+            return None
+        name = thumbnails.FILE
+        try:
+            rows = _rows(name, self._open(name, checksums.get(name), verify))
+            if rows.shape != (len(self), thumbnails.BYTES):
+                raise MapError(
+                    f"{self.directory / name} is damaged: expected {len(self)} rows of "
+                    f"{thumbnails.BYTES} bytes, got shape {list(rows.shape)}"
+                )
+        except MapError as error:
+            if verify:
+                raise
+            logger.warning("%s; the map is used without its thumbnails", error)
+            return None
+        return rows
 
     def _keypoint_rows(self, rows: Rows | None) -> Rows | None:
         """Rows [N] of the bytes of KeypointHeader.row_type; None for a map without keypoints."""

@@ -7,7 +7,7 @@ Batches of a machine that fails are retried on another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ import torch
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import ConfigError
-from disam_ros.mapping.encoding import Encoded, encode, read_images
-from disam_ros.mapping.keypoints import KeypointMaker
+from disam_ros.image import limit_megapixels, megapixels
+from disam_ros.mapping.encoding import Encoded, RowMaker, encode, read_images
 from disam_ros.models.model import Model
 
 PER_CPU = 2  # batches in flight per core of the cluster
@@ -35,7 +35,7 @@ class RayEncoder:
         model: Model,
         config: DescriptorConfig,
         address: str,
-        keypoints: KeypointMaker | None = None,
+        makers: Mapping[str, RowMaker] | None = None,
     ) -> None:
         self._ray = _import_ray()
         self._own = not self._ray.is_initialized()
@@ -48,13 +48,13 @@ class RayEncoder:
                 f"name 'local'"
             ) from error
         self._model, self._config = self._ray.put(model.to("cpu")), config
-        self._keypoints = keypoints
+        self._makers = makers or {}
         self._encode = self._ray.remote(max_retries=RETRIES)(_encode)
         self.ahead = PER_CPU * int(self._ray.cluster_resources().get("CPU", 1))
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
         result = self._encode.remote(
-            self._model, domain, list(items), self._config, self._keypoints
+            self._model, domain, list(items), self._config, self._makers, megapixels()
         )
         return lambda: self._ray.get(result)
 
@@ -68,11 +68,13 @@ def _encode(
     domain: str,
     items: Sequence[PosedImage],
     config: DescriptorConfig,
-    keypoints: KeypointMaker | None,
+    makers: Mapping[str, RowMaker],
+    most: float,
 ) -> Encoded:
-    """Encode on a worker, which has one core."""
+    """Encode on a worker, which has one core. most: megapixels of an image."""
     torch.set_num_threads(1)
-    return encode(model, domain, read_images(items, model.network.image_size, keypoints), config)
+    limit_megapixels(most)
+    return encode(model, domain, read_images(items, model.network.image_size, makers), config)
 
 
 def _import_ray() -> Any:

@@ -14,6 +14,7 @@ from disam_ros.camera import Camera
 from disam_ros.features.matching import NearestNeighbours
 from disam_ros.features.two_view import compare
 from disam_ros.mapping.keypoints import keypoints_of
+from disam_ros.mapping.rows import RowFile
 
 APART = 30.0  # metres beyond which images have little in view in common
 SAMPLES = 50  # map images that are compared
@@ -23,7 +24,7 @@ QUANTILE = 0.9  # of the samples' largest numbers of inliers
 
 
 def repetition(
-    table: NDArray[np.void],
+    table: NDArray[np.void] | RowFile,
     rows: NDArray[np.int64],
     kind: str,
     poses: NDArray[np.float64],

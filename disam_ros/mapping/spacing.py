@@ -38,6 +38,23 @@ def neighbour_steps(
     return both
 
 
+def next_rows(poses: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The other end of the stretch of road that begins at each image: int64 [N].
+
+    It ends at the next image of the drive; −1 where there is none within MAX_STEP, as at the end
+    of a drive. poses: as of `neighbour_steps`.
+    """
+    lengths = np.linalg.norm(np.diff(poses[:, :3], axis=0), axis=1)
+    around = np.concatenate([[np.inf], lengths, [np.inf]])  # before each image, and after the last
+    shorter = np.minimum(
+        np.where(np.isinf(around[:-2]), lengths, around[:-2]),
+        np.where(np.isinf(around[2:]), lengths, around[2:]),
+    )
+    joined = (lengths <= MAX_STEP) & (lengths <= np.maximum(BREAK * shorter, BREAK_M))
+    found: NDArray[np.int64] = np.append(np.where(joined, np.arange(1, len(poses)), -1), -1)
+    return found
+
+
 def _displacements(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of poses [n, 7] to others, [n, 6], at most MAX_STEP long."""
     turns = Rotation.from_quat(after[:, 3:]) * Rotation.from_quat(before[:, 3:]).inv()
@@ -63,6 +80,20 @@ def longest(steps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Length of each image's longer step: [N, 2, 6] → [N] [m]."""
     lengths: NDArray[np.float64] = np.linalg.norm(steps[..., :3], axis=2).max(1)
     return lengths
+
+
+def bends(steps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far a track between two map images [...] leaves the straight way from one pose to the
+    other if it bends anywhere, from their second moments [..., 6, 6]: the sagitta of an arc, length
+    times turn over eight [m], and an eighth of the turn [rad]."""
+    length, turn = (np.trace(steps[..., i : i + 3, i : i + 3], axis1=-2, axis2=-1) for i in (0, 3))
+    return np.sqrt(length * turn) / 8, np.sqrt(turn) / 8
+
+
+def snapped(spacing: NDArray[np.float64], overlap: float) -> NDArray[np.float64]:
+    """Share of the spacing [...] that an answer is not interpolated over."""
+    share: NDArray[np.float64] = np.minimum(1.0, spacing / max(overlap, 1e-6))
+    return share
 
 
 def steps_at(poses: NDArray[np.float64], rows: NDArray[np.int64], row: int) -> NDArray[np.float64]:

@@ -26,13 +26,22 @@ from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, rec
 from disam_ros.errors import MapError
 from disam_ros.files.held import HeldFile
 from disam_ros.files.outputs import MAP, OutputDirectory
+from disam_ros.files.reading import check_entries, parse_json, read_bytes, reading
 from disam_ros.files.writing import describe_fault, file_sha256, sync, write_json
 from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
+from disam_ros.mapping.encoding import FileRows
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader, index_file
 from disam_ros.mapping.repetition import COMPARED, evenly, repetition
+from disam_ros.mapping.rows import RowFile, Rows
 
 NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow
+PROGRESS = "progress.json"
+PROGRESS_KINDS = {
+    **dict.fromkeys(("header", "shapes"), dict),
+    "source": str,
+    **dict.fromkeys(("count", "position", "skipped", "csv_bytes"), int),
+}
 COARSE, FINE = "coarse_whole.npy", "fine_whole.npy"  # descriptors until they are compressed
 
 
@@ -64,9 +73,8 @@ class MapWriter:
         self._shape = shapes["fine"]
         self._dimensions = {COARSE: math.prod(shapes["coarse"]), FINE: math.prod(shapes["fine"])}
         self._kinds: dict[str, np.dtype[Any]] = dict.fromkeys((COARSE, FINE), np.dtype(np.float16))
-        if header.keypoints:
-            self._dimensions[FILE] = header.keypoints.row_type.itemsize
-            self._kinds[FILE] = np.dtype(np.uint8)
+        self._dimensions |= header.row_bytes
+        self._kinds |= dict.fromkeys(header.row_bytes, np.dtype(np.uint8))
         self._identity = {"header": header.to_json(), "shapes": dict(shapes), "source": source}
         self._files: list[IO[Any]] = []
         try:
@@ -81,9 +89,9 @@ class MapWriter:
         record: ImageRecord,
         coarse: NDArray[np.float32],
         fine: NDArray[np.float32],
-        keypoints: NDArray[np.uint8] | None = None,
+        rows: FileRows | None = None,
     ) -> None:
-        """Append an image. coarse, fine: [D] each; keypoints: uint8 [B], for a map with keypoints.
+        """Append an image. coarse, fine: [D] each; rows: those of the files that a map may lack.
 
         `record.id` and `record.path` are replaced. Raises MapError for descriptors that are not
         finite, and without a pose.
@@ -95,15 +103,16 @@ class MapWriter:
                 f"descriptors of {record.source or record.id} are not finite: the weights of the "
                 f"model are damaged or its training has diverged"
             )
-        if (keypoints is None) != (self._header.keypoints is None):
-            raise MapError("expected keypoints for all images of a map, or for none")
+        rows = rows or {}
+        if set(rows) != set(self._header.row_bytes):
+            expected = ", ".join(self._header.row_bytes) or "no further file"
+            raise MapError(f"expected rows of {expected}, got {', '.join(rows) or 'none'}")
         with self._reporting_disk_errors():
-            row = record_row(record) | {"id": self.count, "path": ""}
-            self._csv.writerow(row)
+            self._csv.writerow(record_row(record) | {"id": self.count, "path": ""})
             for name, descriptor in ((COARSE, coarse), (FINE, fine)):
                 self._arrays[name].write(descriptor.astype(self._kinds[name]).tobytes())
-            if keypoints is not None:
-                self._arrays[FILE].write(keypoints.tobytes())
+            for name, row in rows.items():
+                self._arrays[name].write(row.tobytes())
         self.count += 1
 
     def commit(self, position: int, skipped: int = 0) -> None:
@@ -114,7 +123,7 @@ class MapWriter:
             progress = {**self._identity, "count": self.count}
             progress |= {"position": position, "skipped": skipped}
             progress["csv_bytes"] = self._table.tell()
-            write_json(self.part / "progress.json", progress)
+            write_json(self.part / PROGRESS, progress)
         self.position, self.skipped = position, skipped
 
     def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
@@ -137,7 +146,7 @@ class MapWriter:
             values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
             write_json(self.part / "map.json", values)
             self._output.publish(expected=[index_file(k) for k in range(len(cameras))])
-            for name in ("progress.json", COARSE, FINE):
+            for name in (PROGRESS, COARSE, FINE):
                 (self.directory / name).unlink(missing_ok=True)
         self.close()
         return self.directory
@@ -150,7 +159,7 @@ class MapWriter:
 
     def _compress(self) -> None:
         """Write coarse.npy with its projection and fine.npy with the mean of the features."""
-        coarse, fine = (np.load(self.part / name, mmap_mode="r") for name in (COARSE, FINE))
+        coarse, fine = map(self._stored, (COARSE, FINE))
         projection = learn_projection(coarse, self._header.descriptor.coarse_size)
         np.save(self.part / "directions.npy", projection.directions)
         np.save(self.part / "steps.npy", projection.steps)
@@ -189,36 +198,35 @@ class MapWriter:
         header = self._header.keypoints
         if header is None:
             return
-        stored = np.load(self.part / FILE, mmap_mode="r+")
-        table = stored.view(header.row_type)[:, 0]
         poses, camera_of = np.load(self.part / "poses.npy"), np.load(self.part / "cameras.npy")
-        for number, name in enumerate(cameras):
-            rows = np.flatnonzero(camera_of == number)
-            camera = intrinsics(self._header.cameras, name)
-            if camera is not None:
-                fill_depths(table, rows, header.features, poses[rows], camera)
-        stored.flush()
+        with RowFile(self.part / FILE, header.row_type, NPY_HEADER_BYTES) as table:
+            for number, name in enumerate(cameras):
+                rows = np.flatnonzero(camera_of == number)
+                camera = intrinsics(self._header.cameras, name)
+                if camera is not None:
+                    fill_depths(table, rows, header.features, poses[rows], camera)
 
     def _measure_repetition(self, cameras: list[str]) -> None:
         """Set the keypoints' repetition, that of the most repetitive camera."""
         header = self._header.keypoints
         if header is None:
             return
-        table = np.load(self.part / FILE, mmap_mode="r").view(header.row_type)[:, 0]
-        poses, camera_of, coarse, steps = (
-            np.load(self.part / f"{name}.npy", mmap_mode="r")
-            for name in ("poses", "cameras", "coarse", "steps")
+        poses, camera_of, steps = (
+            np.load(self.part / f"{name}.npy") for name in ("poses", "cameras", "steps")
         )
-        found = []
-        for number, name in enumerate(cameras):
-            rows = np.flatnonzero(camera_of == number)
-            rows = rows[evenly(len(rows), COMPARED)]
-            camera = intrinsics(self._header.cameras, name)
-            found.append(
-                repetition(table, rows, header.features, poses[rows], coarse[rows] * steps, camera)
-            )
+        coarse, found = self._stored("coarse.npy"), []
+        with RowFile(self.part / FILE, header.row_type, NPY_HEADER_BYTES) as table:
+            for number, name in enumerate(cameras):
+                rows = np.flatnonzero(camera_of == number)
+                rows = rows[evenly(len(rows), COMPARED)]
+                camera, codes = intrinsics(self._header.cameras, name), coarse[rows] * steps
+                found.append(repetition(table, rows, header.features, poses[rows], codes, camera))
         most = max((value for value in found if value is not None), default=None)
         self._header = replace(self._header, keypoints=replace(header, repetition=most))
+
+    def _stored(self, name: str) -> Rows:
+        """An array that is complete."""
+        return Rows(HeldFile(self.part / name, MapError))
 
     def close(self) -> None:
         """Close the files; a later writer resumes from the last commit."""
@@ -251,16 +259,38 @@ class MapWriter:
             self._csv = records_writer(self._table, header=False)
 
     def _read_progress(self) -> dict[str, Any] | None:
-        path = self.part / "progress.json"
-        if not path.exists():
+        """What the last commit wrote; None before the first. Raises MapError."""
+        path = self.part / PROGRESS
+        if not os.path.lexists(path):
             return None  # killed before the first commit: nothing to resume
-        progress: dict[str, Any] = json.loads(path.read_text())
-        if any(progress.get(k) != json.loads(json.dumps(v)) for k, v in self._identity.items()):
-            raise MapError(
-                f"{self.part} holds a half-built map of another model, source or settings; "
-                f"remove it to start afresh"
-            )
+        try:
+            values = parse_json(read_bytes(path, MapError), str(path), MapError)
+            progress = check_entries(values, PROGRESS_KINDS, str(path), MapError)
+            if any(progress[k] != json.loads(json.dumps(v)) for k, v in self._identity.items()):
+                raise MapError(
+                    f"{self.part} holds a half-built map of another model, source or settings"
+                )
+            self._check_committed(progress)
+        except MapError as error:
+            raise MapError(f"{error}; move {self.part} away to start over") from error
         return progress
+
+    def _check_committed(self, progress: Mapping[str, Any]) -> None:
+        """Raise MapError unless the files hold what was committed."""
+        expected = {"images.csv": progress["csv_bytes"]}
+        for name, kind in self._kinds.items():
+            row_bytes = self._dimensions[name] * kind.itemsize
+            expected[name] = NPY_HEADER_BYTES + progress["count"] * row_bytes
+        for key in ("count", "position", "skipped", "csv_bytes"):
+            if progress[key] < 0:
+                raise MapError(f"{self.part / PROGRESS}: '{key}' expects 0 or more")
+        for name, size in expected.items():
+            with reading(self.part / name, MapError):
+                found = (self.part / name).stat().st_size
+            if found < size:
+                raise MapError(
+                    f"{self.part / name} is damaged: it has {found} bytes, expected {size}"
+                )
 
     def _npy_header(self, name: str, rows: int) -> bytes:
         buffer = BytesIO()

@@ -25,6 +25,7 @@ from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
 from disam_ros.files.outputs import MODEL, atomic_directory
+from disam_ros.files.paths import find_model
 from disam_ros.files.reading import build
 from disam_ros.models import model_files
 from disam_ros.models.feature_check import require_features
@@ -224,9 +225,10 @@ def add_classifier(
 def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Model:
     """Load a model directory for inference: eval mode, no gradients.
 
+    directory: or the name of a model that comes with the package.
     Raises ModelError when a file is missing, damaged (its SHA-256 differs) or does not fit.
     """
-    directory = Path(directory)
+    directory = Path(find_model(str(directory)))
     header = model_files.read_header(directory)
     sha256, branches = header["sha256"], header["branches"] or {}
     try:

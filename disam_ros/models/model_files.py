@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from disam_ros.errors import ModelError
+from disam_ros.files.paths import MODEL_FILE, shipped_models
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import atomic_file, file_sha256, write_json
 
@@ -30,19 +31,20 @@ KINDS = {
 
 def read_header(directory: Path) -> dict[str, Any]:
     """Read model.json. Raises ModelError where it is missing, malformed or of another version."""
-    path = directory / "model.json"
+    path = directory / MODEL_FILE
     with reading(path, ModelError):
         if not path.exists():
             raise ModelError(
                 f"{path} not found: {directory} is not a model directory; make one with "
-                f"'disam import-model', 'disam import-checkpoint' or training/train.py"
+                f"'disam import-model', 'disam import-checkpoint' or training/train.py, or name a "
+                f"shipped one: {', '.join(shipped_models()) or 'none is installed'}"
             )
     return read_json(path, FORMAT_VERSION, ModelError, KINDS)
 
 
 def write_header(directory: Path, header: Mapping[str, Any]) -> None:
     """Write model.json atomically."""
-    write_json(directory / "model.json", header)
+    write_json(directory / MODEL_FILE, header)
 
 
 def write_networks(path: Path, networks: Mapping[str, nn.Module], dtype: torch.dtype) -> str:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-from cv_bridge import CvBridge
 from geometry_msgs.msg import (
     Point,
     Pose,
@@ -20,31 +20,36 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, NavSatFix
 from std_msgs.msg import Header
 
-from disam_ros.camera import Camera
+from disam_ros.camera import PINHOLES, Camera
 from disam_ros.datasets.bags import image_messages
 from disam_ros.errors import GeometryError, ImageError, PriorError
 from disam_ros.geometry import Transform
+from disam_ros.image import require_pixels
+
+try:
+    from cv_bridge import CvBridge
+except (ImportError, AttributeError):  # missing, or built against another NumPy
+    CvBridge = None
 
 MAX_VARIANCE = 1e9  # nav2 refuses a covariance element above
-PINHOLES = ("", "plumb_bob", "rational_polynomial")  # distortion that can be undone
 UNKNOWN = Camera(0, 0, 0.0, 0.0, 0.0, 0.0)
 MIN_EIGENVALUE = 0.01  # of the published correlation matrix
 
 # Encodings that every cv_bridge converts to rgb8 exactly as image_messages.to_rgb does.
 _CV_BRIDGE_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
-_bridge = CvBridge()
+_bridge = CvBridge and CvBridge()
 
 
 def image_from_message(message: Image | CompressedImage) -> np.ndarray:
     """The pixels of a message as uint8 RGB [H, W, 3].
 
     Raises ImageError for an unknown encoding (naming the known ones), a size or step that does not
-    fit the data, zero pixels, and for compressed bytes that cannot be decoded.
+    fit the data, zero pixels, more than the limit, and for compressed bytes that cannot be decoded.
     """
     if isinstance(message, CompressedImage):
         return image_messages.decode_image(message)
     pixel_bytes = _CV_BRIDGE_BYTES.get(message.encoding)
-    if pixel_bytes is None:
+    if pixel_bytes is None or _bridge is None:
         return image_messages.decode_image(message)
     return _bridge.imgmsg_to_cv2(_without_padding(message, pixel_bytes), "rgb8")
 
@@ -61,6 +66,7 @@ def _without_padding(message: Image, pixel_bytes: int) -> SimpleNamespace:
             f"bytes and height * step bytes of data, got step {step} and {len(message.data)} "
             "bytes; the camera driver fills in height, step or data wrongly"
         )
+    require_pixels(height, width, f"raw image ({message.encoding})")
     data = message.data
     if step != row_bytes:
         rows = np.frombuffer(data, dtype=np.uint8).reshape(height, step)
@@ -75,11 +81,11 @@ def _without_padding(message: Image, pixel_bytes: int) -> SimpleNamespace:
     )
 
 
-def image_to_message(image: np.ndarray, header: Header) -> Image:
-    """uint8 RGB [H, W, 3] → an rgb8 message."""
-    message = Image(header=header, height=image.shape[0], width=image.shape[1], encoding="rgb8")
+def image_to_message(image: np.ndarray, header: Header, encoding: str = "rgb8") -> Image:
+    """uint8 [H, W, 3] → a message. encoding: rgb8 or bgr8, as the channels are ordered."""
+    message = Image(header=header, height=image.shape[0], width=image.shape[1], encoding=encoding)
     message.step = 3 * message.width
-    message.data = image.tobytes()
+    message.data = array("B", image.tobytes())  # of bytes, older rclpy checks each
     return message
 
 
@@ -190,12 +196,7 @@ def camera_from_info(info: CameraInfo, base_from_camera: Transform) -> Camera:
 
 def check_camera_info(info: CameraInfo) -> None:
     """Raise GeometryError for intrinsics that cannot be used, saying why."""
-    camera_from_info(info, Transform.identity()).check()
-    if info.distortion_model not in PINHOLES:
-        known = ", ".join(name for name in PINHOLES if name)
-        raise GeometryError(
-            f"its distortion model '{info.distortion_model}' is none of {known}: rectify the images"
-        )
+    camera_from_info(info, Transform.identity()).check_model(info.distortion_model)
 
 
 def vehicle_camera(

@@ -14,12 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
+from rclpy.clock import Clock, ClockType
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
-
-from disam_ros.device import memory_peak_mib
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -32,7 +29,10 @@ LONGEST = 500  # characters of a text: words of a message may be of any length
 
 
 def shorten(text: str) -> str:
-    """The beginning and the end of a long text, and how much is left out."""
+    """A text in one line: control characters escaped; of a long one the beginning and the end, and
+    how much is left out."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     if len(text) <= LONGEST:
         return text
     half = LONGEST // 2
@@ -128,10 +128,13 @@ class Monitor:
 
     def status(self, state: str) -> DiagnosticStatus:
         """The present status; its message is the state, then the problems, worst first."""
+        from disam_ros.device import memory_peak_mib  # brings torch, which readers do without
+
         with self._lock:
             now = time.monotonic()
-            problems = [p for p in self._problems.values() if p.until is None or p.until >= now]
-            problems.sort(key=lambda p: p.level, reverse=True)
+            for key in [k for k, p in self._problems.items() if p.until and p.until < now]:
+                del self._problems[key]
+            problems = sorted(self._problems.values(), key=lambda p: p.level, reverse=True)
             values = [*self._facts.items(), ("memory peak (MiB)", f"{memory_peak_mib():.0f}")]
             values += [(f"{key} (Hz)", f"{_rate(m, now):.2f}") for key, m in self._marks.items()]
             values += [(key, str(number)) for key, number in self._counts.items()]

@@ -3,26 +3,24 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.time import Time
 
 from disam_ros.camera import Camera
-from disam_ros.config import LocalizerNodeConfig
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.tf import Tf, open_tf
 
 
 class Extrinsics:
     """`base_from_camera` by camera name. Raises ConfigError where neither TF nor fixed ones are.
 
-    fixed: extrinsics without TF. A transform from TF is kept: extrinsics are static.
+    fixed: extrinsics without TF. tf: None where it is not wanted or not installed. A transform from
+    TF is kept: extrinsics are static.
     """
 
     def __init__(
@@ -36,11 +34,10 @@ class Extrinsics:
         self._node, self._monitor, self._base_frame = node, monitor, base_frame
         self.fixed = fixed
         self._found: dict[str, Transform] = {}  # by frame id
-        self._tf: ModuleType | None = _import_tf() if use_tf else None
-        if self._tf is not None:
-            self._buffer: Any = self._tf.Buffer()
-            self._listener: Any = self._tf.TransformListener(self._buffer, node)
-        elif use_tf and fixed:
+        self.tf: Tf | None = open_tf(node) if use_tf else None
+        if self.tf is not None:
+            return
+        if use_tf and fixed:
             node.get_logger().info("tf2_ros is not installed: extrinsics come from parameters")
         elif not fixed:
             raise ConfigError(
@@ -55,29 +52,28 @@ class Extrinsics:
 
     def from_tf(self, frame_id: str) -> Transform | None:
         """The same as far as TF knows it."""
-        if self._tf is not None and frame_id and frame_id not in self._found:
-            found = self._look_up(frame_id)
+        if self.tf is not None and frame_id and frame_id not in self._found:
+            found = self._look_up(self.tf, frame_id)
             if found is not None:
                 self._found[frame_id] = found
         return self._found.get(frame_id)
 
     def destroy(self) -> None:
         """Stop listening to TF."""
-        if self._tf is not None:
-            self._listener.unregister()
+        if self.tf is not None:
+            self.tf.destroy()
 
-    def _look_up(self, frame_id: str) -> Transform | None:
+    def _look_up(self, tf: Tf, frame_id: str) -> Transform | None:
         try:
-            found = self._buffer.lookup_transform(self._base_frame, frame_id, Time()).transform
-        except self._tf.TransformException as error:
+            found, _ = tf.look_up(self._base_frame, frame_id)
+        except LookupError as error:
             instead = "using fixed extrinsics" if self.fixed else "waiting for it"
             text = f"no TF {self._base_frame} ← {frame_id} yet, {instead}: {error}"
             self._monitor.warn_once(self._node.get_logger(), f"tf {frame_id}", text)
             return None
-        at, turn = found.translation, found.rotation
         self._monitor.solved(f"tf {frame_id}")
         self._node.get_logger().info(f"extrinsics of {frame_id} taken from TF")
-        return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
+        return found
 
 
 def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transform] | None:
@@ -110,10 +106,3 @@ def fixed_extrinsics(
 def mapped_extrinsics(mapped: Mapping[str, Camera], camera: str) -> Transform:
     """`base_from_camera` as stored in a map; identity where there is none."""
     return mapped[camera].base_from_camera if camera in mapped else Transform.identity()
-
-
-def _import_tf() -> ModuleType | None:
-    try:
-        return importlib.import_module("tf2_ros")
-    except ImportError:
-        return None

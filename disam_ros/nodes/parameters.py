@@ -39,7 +39,7 @@ def declare(node: Node, cls: type[T], changeable: bool = False) -> T:
         if not node.has_parameter(name) and not name.startswith(QOS_PREFIX)
     }
     config = from_dict(cls, _nested(given))
-    for name, field, value in _leaves(config):
+    for name, field, value in leaves(config):
         descriptor = _descriptor(field, value, read_only=not changeable)
         node.declare_parameter(name, value, descriptor, ignore_override=True)
     return config
@@ -50,22 +50,24 @@ def with_changes(config: T, parameters: Iterable[Parameter]) -> T:
 
     Raises ConfigError for a value of the wrong type or out of range.
     """
-    values = {name: value for name, _, value in _leaves(config)}
+    values = {name: value for name, _, value in leaves(config)}
     values |= {p.name: p.value for p in parameters if p.name in values}
     return from_dict(type(config), _nested(values))
 
 
-def names(config: Any) -> list[str]:
-    """Dotted names of all settings."""
-    return [name for name, _, _ in _leaves(config)]
+def differences(before: Any, after: Any) -> list[str]:
+    """Dotted names of the settings whose values differ; nan is equal to nan."""
+    old = {name: value for name, _, value in leaves(before)}
+    new = {name: value for name, _, value in leaves(after)}
+    return [name for name, value in new.items() if repr(value) != repr(old[name])]
 
 
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
     """(dotted name, field, value) of every setting that is not itself a dataclass."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{field.name}.")
+            yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, field, value
 

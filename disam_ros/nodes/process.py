@@ -64,7 +64,7 @@ class Interruption:
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._raises:
             self._raises = False
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(signum)
 
 
 @contextmanager

@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import (
     HistoryPolicy,
@@ -26,6 +24,13 @@ from std_msgs.msg import Header
 from disam_ros.localization.image_checks import StampOrder
 from disam_ros.nodes.conversions import stamp_to_ns
 from disam_ros.nodes.diagnostics import Monitor
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ModuleNotFoundError:  # ROS 2 Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+LISTED = 5  # topics named in a warning
 
 
 class StampChecker:
@@ -49,10 +54,11 @@ class StampChecker:
         return usable
 
 
-def sensor_qos(reliability: str = "best_effort") -> QoSProfile:
-    """QoS for the newest message only. reliability: 'best_effort' or 'reliable'."""
+def sensor_qos(reliability: str = "best_effort", depth: int = 1) -> QoSProfile:
+    """QoS for the newest message only, or the last `depth`. reliability: 'best_effort' or
+    'reliable'."""
     return QoSProfile(
-        depth=1,
+        depth=depth,
         history=HistoryPolicy.KEEP_LAST,
         reliability=ReliabilityPolicy[reliability.upper()],
     )
@@ -118,6 +124,28 @@ class ImageInput:
         """Number of matched publishers."""
         return self._subscription.get_publisher_count()
 
+    def describe(self) -> str:
+        """The topic and its type."""
+        return f"{self._node.resolve_topic_name(self._topic)} ({_type_name(self._kind)})"
+
+    def advice(self) -> str:
+        """Why no images come, by what is published here, and what to do."""
+        node, name = self._node, self._node.resolve_topic_name(self._topic)
+        kinds = {info.topic_type for info in node.get_publishers_info_by_topic(name)}
+        if kinds:
+            if _type_name(self._kind) in kinds:
+                return f"the publisher of {name} sends nothing: check the camera"
+            return f"{name} is published as {', '.join(sorted(kinds))}: remap {self._topic}"
+        others = _published_images(node)
+        compressed = self._kind is CompressedImage
+        other = name.removesuffix("/compressed") if compressed else f"{name}/compressed"
+        if other in others:
+            transport = "raw" if compressed else "compressed"
+            return f"it is not published, but {other} is: set image_transport to {transport}"
+        if others:
+            return f"it is not published; remap {self._topic}, images are on {', '.join(others)}"
+        return "no images are published at all: start the camera, check ROS_DOMAIN_ID"
+
     def destroy(self) -> None:
         """Unsubscribe."""
         if self._fallback is not None:
@@ -160,6 +188,19 @@ class ImageInput:
         self._subscription = self._subscribe("best_effort", others)
         name = self._node.resolve_topic_name(self._topic)
         self._node.get_logger().info(f"{name} is offered as best effort: subscribing that way")
+
+
+def _published_images(node: Node) -> list[str]:
+    """Topics with a publisher of images, raw or compressed, sorted, at most LISTED."""
+    wanted = {_type_name(Image), _type_name(CompressedImage)}
+    names = [name for name, kinds in node.get_topic_names_and_types() if wanted & set(kinds)]
+    own = f"{node.get_fully_qualified_name()}/"
+    return sorted(n for n in names if not n.startswith(own) and node.count_publishers(n))[:LISTED]
+
+
+def _type_name(kind: type) -> str:
+    package = kind.__module__.split(".")[0]
+    return f"{package}/msg/{kind.__name__}"
 
 
 def _report_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from disam_ros.geometry import distance
-from disam_ros.localization.odometry import motion
+from disam_ros.localization.sequence.odometry import motion
 from disam_ros.slam.keyframes import Keyframe
 
 SLACK = 2.0  # metres, on top of the spacing of images, by which match and odometry may disagree

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.localization.odometry import Reading, motion
+from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.slam.keyframes import fine_similarities
 
 

@@ -18,7 +18,7 @@ from disam_ros.features.local_features import open_features
 from disam_ros.features.matching import match
 from disam_ros.features.triangulation import PIXEL_SIGMA, inverse_depths, update_inverse_depths
 from disam_ros.geometry import Transform
-from disam_ros.localization.odometry import Reading, motion
+from disam_ros.localization.sequence.odometry import Reading, motion
 
 FEATURES = "sift"
 REACH = 2  # keyframes before this one that its keypoints are triangulated with

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import LoopClosureError
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.mapping.compression import to_int8
 from disam_ros.models.similarity import Shifts, shifted_similarities
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.odometry import Reading, motion
+from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.slam.consistency import SLACK, ConsistencyCheck
 from disam_ros.slam.driven_path import DrivenPath
 from disam_ros.slam.keyframe_depths import KeyframeDepths, View

@@ -48,5 +48,6 @@ def map_match(localizer: Localizer, query: Query, answer: Answer) -> MapMatch | 
 
 
 def relative_to(map_from_keyframe: Transform, answer: Answer) -> PoseWithCovariance | None:
-    """`keyframe_from_base` of a tracked answer; None of a single image's."""
-    return answer.pose.transformed(map_from_keyframe.inverse()) if answer.tracked else None
+    """`keyframe_from_base` of a sequence's answer or of keypoints'; None of a single image's."""
+    estimated = answer.tracked or answer.inliers
+    return answer.pose.transformed(map_from_keyframe.inverse()) if estimated else None

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws of the soak: what it measures, and what it lets pass."""
+"""Laws of soak, kills and disks: what they measure, and what they let pass."""
 
+import sys
+import time
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 
 import pytest
 
@@ -11,7 +14,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[r
 from support.data import save_tiny_model, texture
 from support.maps import base_pose, save_tiny_map
 
-from benchmark.reliability import soak
+from benchmark.reliability import commands, disks, soak
+from benchmark.reliability import kills as kills_of
 from benchmark.reliability.page import PAGE
 
 PLAN = soak.Plan(images=60, warm_up=20, reload=15, jump=20, sample=5)
@@ -96,3 +100,85 @@ def test_a_short_soak_accounts_for_every_image(tmp_path):
     assert run.counts["stamps refused"] == run.counts["drives started over"] == 1
     page = PAGE.render({"soak": {"measured_under": "x", "results": soak.figures(run)}}, "soak")
     assert "**0 unaccounted for**" in page
+
+
+def test_a_process_that_does_not_get_on_is_killed_and_its_log_is_shown(tmp_path):
+    program = "import signal; print('begun', flush=True); signal.pause()"
+    process = commands.start([sys.executable, "-c", program], tmp_path / "log")
+    assert commands.wait(process, tmp_path / "log", (tmp_path / "log").read_text)
+    with pytest.raises(commands.HangError, match=r"within 0\.1 s:\nbegun"):
+        commands.wait(process, tmp_path / "log", lambda: False, patience=0.1)
+    assert process.returncode == -9
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A command that writes two files, the second after a pause, and goes on after a kill."""
+    program = (
+        "import pathlib, sys, time; out = pathlib.Path(sys.argv[1]); "
+        "part = out.with_name(out.name + '.part'); part.mkdir(exist_ok=True); "
+        "(part / 'a').write_text('a' * 100); time.sleep({pause}); "
+        "(part / 'b').write_text({text}); part.rename(out)"
+    )
+
+    def replace_by(pause="0.5", text="'b' * 100"):
+        def line(world, name, output):
+            return [sys.executable, "-c", program.format(pause=pause, text=text), str(output)]
+
+        monkeypatch.setattr(commands.World, "line", line)
+
+    return replace_by
+
+
+def killed(tmp_path, kills=2):
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs" / "input").write_text("input")
+    (tmp_path / "work").mkdir()
+    world = commands.World(tmp_path / "inputs")
+    return kills_of.kill(world, "x", kills, tmp_path / "work", Random(0), time.monotonic() + 300)
+
+
+def test_a_command_that_goes_on_after_kills_passes(tmp_path, stand_in):
+    stand_in()
+    found = killed(tmp_path)
+    assert found.faults == [] and found.kills == 2 and found.outputs >= 1
+
+
+def test_an_output_that_differs_after_a_kill_is_a_fault(tmp_path, stand_in):
+    stand_in(text="str(time.time())")
+    assert any("differs from a run without a kill: b" in fault for fault in killed(tmp_path).faults)
+
+
+def test_a_command_that_fails_is_a_fault_with_its_log(tmp_path, stand_in):
+    stand_in(pause="1 / 0")
+    (fault,) = killed(tmp_path).faults
+    assert fault.startswith("it fails without a kill") and "ZeroDivisionError" in fault
+
+
+def test_the_page_shows_kills_and_disks_and_what_did_not_pass():
+    row = {"name": "x", "kills": 2, "finished": 0, "outputs": 1, "seconds": 1.0, "faults": ["bad"]}
+    results = {"rows": [row], "faults": ["x: bad"], "seed": 0, "load": 1.0}
+    page = PAGE.render({"kills": {"measured_under": "y", "results": results}}, "kills")
+    assert "| x | 2 | 0 | 1 | 1 |" in page and "Not passed: x: bad." in page
+    row = {"name": "x", "needed": 5000, "sizes": [12, 40], "line": "disam: out", "faults": []}
+    results = {"rows": [row], "faults": [], "load": 1.0}
+    page = PAGE.render({"disks": {"measured_under": "y", "results": results}}, "disks")
+    assert "| x | 5,000 | 12, 40 | `disam: out` |" in page and "Passed." in page
+
+
+def test_a_section_with_faults_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    row = {"name": "x", "kills": 0, "finished": 0, "outputs": 0, "seconds": 1.0, "faults": []}
+    for faults in ([], ["bad"]):
+        results = {"rows": [row], "faults": faults, "seed": 0, "load": 1.0}
+        monkeypatch.setattr(kills_of, "measure", lambda results=results: results)
+        assert PAGE.main(["kills"]) == len(faults)
+
+
+@pytest.mark.slow
+def test_a_command_on_a_small_disk_passes(tmp_path):
+    if not disks.can_mount():
+        pytest.skip("no user namespaces: a disk cannot be made")
+    found = disks.fill(commands.World(tmp_path), "create-model", tmp_path)
+    assert found.faults == [] and "free space" in found.line and len(found.sizes) == 2

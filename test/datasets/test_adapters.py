@@ -174,7 +174,7 @@ def test_a_damaged_image_is_left_out_and_counted(cmu, capsys):
     bad.write_bytes(b"\xff\xd8\xff no image")
     assert len(convert("cmu-seasons", cmu, "--slice", "2")) == 2
     printed = capsys.readouterr().out
-    assert "images=3, kept=2, damaged=1, without_pose=1" in printed
+    assert "3 images: 2 kept, 1 damaged, 1 without pose" in printed
 
 
 def test_a_model_that_is_cut_off_is_refused(cmu, capsys):

@@ -381,6 +381,6 @@ def test_the_commands_make_tiles_and_a_dataset_of_them(tmp_path, capsys, town_ca
     assert main(synth) == 0
     aerial = ["aerial", "--tiles", tiles, "--poses", str(tmp_path / "poses"), "--output", output]
     assert main([*aerial, "--spacing", "1", "--metres", "60", "--height", "40"]) == 0
-    assert "kept=3, off_tiles=0" in capsys.readouterr().out
+    assert "3 kept, 0 off tiles" in capsys.readouterr().out
     dataset = Dataset(output)
     assert image.read(dataset.path(dataset.records[0])).shape == (40, 64, 3)

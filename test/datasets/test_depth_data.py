@@ -279,7 +279,7 @@ def test_extract_takes_depth_topics_by_camera(tmp_path, capsys):
         ("named", ["--depth-topic", topic, "--depth-gap", "0.2"], 2),
     ):
         main([*start, str(tmp_path / name), *arguments])
-        assert f"with_depth={depths}" in capsys.readouterr().out
+        assert f"{depths} with depth" in capsys.readouterr().out
     assert main([*start, str(tmp_path / "wrong"), "--depth-topic", "front"]) == 1
     assert "expected CAMERA=TOPIC" in capsys.readouterr().err
 

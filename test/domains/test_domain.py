@@ -550,7 +550,7 @@ def test_a_user_file_replaces_and_adds_entries(tmp_path):
         ("{weather: [[snow]]}", "a list of clear"),
         ("{sun_elevation: [6, 91]}", "within ±90"),
         ("{sun_elevation: [6, -6]}", "within ±90"),
-        ("{sun_elevation: [.nan, 6]}", "within ±90"),
+        ("{sun_elevation: [.nan, 6]}", "expects a finite number"),
         ("{sun_elevation: 6}", "within ±90"),
         ("{sun_elevation: [6]}", "within ±90"),
         ("{sun_elevation: [no, yes]}", "within ±90"),

@@ -17,6 +17,7 @@ from support.faults import (
     edit_json,
     jpeg_of,
     jpeg_of_scans,
+    limited_pixels,
     png_of,
     webp_of,
     write_world,
@@ -29,10 +30,12 @@ from disam_ros.datasets.bags import BagReader, BagWriter, bag_to_dataset, messag
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.depth import decode_depth
+from disam_ros.datasets.formats.foreign import text_rows
 from disam_ros.datasets.records import RecordTable, read_records
-from disam_ros.datasets.sensor_tables import read_odometry
+from disam_ros.datasets.sensor_tables import FIX_COLUMNS, read_odometry, read_table
 from disam_ros.datasets.sources import open_bag, open_images
 from disam_ros.errors import BagError, DatasetError, DisamError, ImageError, PriorError
+from disam_ros.evaluation.submission import answered_poses
 from disam_ros.files.held import HeldFile
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
@@ -76,7 +79,7 @@ NO_IMAGES = {
     "BMP": (cv2.imencode(".bmp", texture(0))[1].tobytes(), "neither JPEG, PNG nor WebP"),
     "PNG cut in its header": (png_of(9, 9)[:20], "damaged PNG"),
     "PNG with another chunk first": (png_of(9, 9).replace(b"IHDR", b"iHDR"), "damaged PNG"),
-    "PNG cut in its pixels": (png_of(640, 480)[:60], "damaged"),
+    "PNG cut in its pixels": (png_of(640, 480)[:60], "truncated PNG"),
     "WebP cut in its header": (webp_of(9, 9, b"VP8X")[:25], "damaged WebP"),
     "WebP of an unknown kind": (webp_of(9, 9, b"VP8X").replace(b"VP8X", b"VP8?"), "damaged WebP"),
     "JPEG of two bytes": (b"\xff\xd8", "truncated JPEG"),
@@ -104,11 +107,13 @@ def test_an_image_file_at_fault_is_named(name, tmp_path):
         image.read(tmp_path / "seen.jpg")
 
 
-def test_the_limit_is_an_argument():
+def test_the_limit_can_be_set_and_the_error_says_how():
     data = encode_jpeg(texture(0))
-    assert decode(data, max_pixels=48 * 64).shape == (48, 64, 3)
-    with pytest.raises(ImageError, match="64x48 pixels, expected at most 3071"):
-        decode(data, max_pixels=48 * 64 - 1)
+    with limited_pixels(48 * 64):
+        assert decode(data).shape == (48, 64, 3)
+    words = "64x48 pixels, expected at most 3071: make it smaller, or raise max_megapixels"
+    with limited_pixels(48 * 64 - 1), pytest.raises(ImageError, match=words):
+        decode(data)
 
 
 def test_a_bomb_is_refused_wherever_images_come_from(world, tmp_path, monkeypatch):
@@ -324,8 +329,45 @@ ROWS = {
     "too few cells": ("0,1", "line 2 is malformed"),
     "a zero byte": (ROW.replace("a.jpg", "\0"), "malformed"),
     "a cell of 200 kB": (ROW.replace("there", "x" * 200_000), "malformed"),
+    "a line of 2 MB": ("0," * 2**20, "malformed"),
     "no text": (ROW.replace("there", "\xff"), "malformed"),
 }
+
+
+LISTS = {  # of text, a row a line: what reads them, and their error
+    "images.csv": read_records,
+    "odom.csv": lambda path: read_odometry(path.parent),
+    "fix.csv": lambda path: read_table(path, FIX_COLUMNS),
+    "answers.csv": lambda path: answered_poses(path, Dataset(path.parent), "cmu-seasons"),
+    "poses.txt": lambda path: list(text_rows(path)),
+}
+NO_LISTS = {
+    "a pipe": (os.mkfifo, "is no regular file"),
+    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+    "a folder": (Path.mkdir, "is no regular file"),
+    "zeros without a line's end": (lambda path: sparse(path, 2**34), "line 1 has more than"),
+    "two bytes of no text": (lambda path: path.write_bytes(b"\xff\xfe"), "expected UTF-8 text"),
+    "nothing": (lambda path: None, "cannot be read: No such file"),
+}
+
+
+def sparse(path, size):
+    path.touch()
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("fault", NO_LISTS)
+def test_a_list_that_is_none_or_has_no_end_is_refused_by_name(name, fault, world):
+    put, words = NO_LISTS[fault]
+    path = world / "dataset" / name
+    path.unlink(missing_ok=True)
+    put(path)
+    if (name, fault) == ("odom.csv", "nothing"):
+        assert LISTS[name](path) is None
+        return
+    with pytest.raises(DatasetError, match=rf"{name}.*{words}"):
+        LISTS[name](path)
 
 
 def table(path):

@@ -86,6 +86,15 @@ class Survey(Client):
         )
 
 
+def test_an_output_that_exists_is_refused_with_what_this_node_can_do(model, tmp_path):
+    (tmp_path / "map").mkdir()
+    (tmp_path / "map" / "mine").touch()
+    p = NodeProcess("map_builder.node", tmp_path / "log", options(model, tmp_path / "map"))
+    assert p.wait() == 1
+    words = "exists: set the parameter output to another directory, or move it away"
+    assert words in p.log and "--overwrite" not in p.log
+
+
 def test_a_map_waits_for_tf_and_is_not_turned_without_it(model, tmp_path):
     parameters = options(model, tmp_path / "map")
     with (

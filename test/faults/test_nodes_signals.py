@@ -20,6 +20,7 @@ from support.robot import Robot
 from support.ros import Client
 
 from disam_ros.datasets.bags import BagWriter
+from disam_ros.entry import WORDS
 from disam_ros.image import encode_jpeg
 from disam_ros.nodes.conversions import transform_to_pose
 
@@ -131,7 +132,8 @@ def test_an_evaluation_writes_the_answers_that_it_has(world, tmp_path):
     assert (tmp_path / "results" / "report.html").exists()
 
 
-def test_an_evaluation_without_an_answer_says_so(world, tmp_path):
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_an_evaluation_without_an_answer_says_so(world, tmp_path, signum):
     parameters = {name: world / name for name in ("map", "model")}
     parameters |= {"bag": world / "drive", "output": tmp_path / "results"}
     before = slowed("disam_ros.datasets.sources.open_images", 3600)
@@ -140,18 +142,26 @@ def test_an_evaluation_without_an_answer_says_so(world, tmp_path):
     )
     with Client("/localizer") as client:
         client.until(lambda: "slow" in process.log, "the bag being opened")
-        assert process.interrupt(signal.SIGTERM) == 130
+        assert process.interrupt(signum) == 128 + signum
     assert_clean(process)
-    assert "nothing is written" in process.log
+    assert f"{WORDS[signum]} before an answer: nothing is written" in process.log
     assert not (tmp_path / "results").exists()
 
 
-def test_a_replay_ends_cleanly(world, tmp_path):
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("way", ["node", "command"])
+def test_a_replay_ends_cleanly(world, tmp_path, way, signum):
+    """The node with 0, the command as commands do."""
     parameters = {"bag": world / "drive", "rate": 0.5, "start_delay": 0.0}
-    process = NodeProcess("replay.node", tmp_path / "log", parameters, fresh=True)
+    line = ["disam", "replay", str(world / "drive"), "--rate", "0.5", "--start-delay", "0"]
+    command = f"import sys; from disam_ros import entry; sys.argv = {line}; sys.exit(entry.disam())"
+    before = command if way == "command" else "pass"
+    process = NodeProcess("replay.node", tmp_path / "log", parameters, fresh=True, before=before)
     with Client("/replay_node") as client:
         images = client.collect(CompressedImage, "/camera/front/image_raw/compressed")
         client.until(lambda: images, "an image")
-        assert process.interrupt(signal.SIGINT) == 0
+        assert process.interrupt(signum) == (128 + signum if way == "command" else 0)
     assert_clean(process)
     assert "stopped after" in process.log
+    if way == "command":
+        assert process.log.splitlines()[-1] == f"disam: {WORDS[signum]}"

@@ -42,7 +42,7 @@ def run(command: list[str], **options: object) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize(
     "module",
-    ["yaml", "numpy", "torch", "torch.nn", "cv2", "faiss", "scipy.spatial", "tqdm"]
+    ["numpy", "torch", "torch.nn", "cv2", "faiss", "scipy.spatial", "tqdm"]
     + ["disam_ros.config", "disam_ros.mapping.place_map", "disam_ros.localization.localizer"],
 )
 def test_an_interrupt_while_libraries_load_ends_in_one_line(inputs, tmp_path, module):
@@ -127,3 +127,22 @@ def test_a_disk_that_is_full_ends_in_one_line(inputs, tmp_path, name, size):
     assert lines[len(lines) - len(stays) :] == stays, text
     last = lines[len(lines) - len(stays) - 1]
     assert last.startswith("disam: ") and "out" in last and "free space" in last, text
+
+
+@pytest.mark.parametrize("size", [60, 120, 140, 160, 180])
+def test_a_disk_that_is_full_anywhere_in_a_map_with_keypoints_ends_in_one_line(
+    inputs, tmp_path, size
+):
+    """While rows grow, while they are compressed, while depths are filled in."""
+    if not can_mount():
+        pytest.skip("no user namespaces: a disk cannot be made")
+    settings = tmp_path / "build.yaml"
+    settings.write_text("keypoints: 64\nlocal_features: orb\ncheckpoint_every: 4\n")
+    (tmp_path / "disk").mkdir()
+    line = f"build-map --dataset {inputs}/data --model {inputs}/model --config {settings}"
+    command = [*DISAM, *line.split(), "--output", "out"]
+    status, lines = run(on_small_disk(size, tmp_path / "disk", command))
+    text = "\n".join(lines)
+    assert status == 1 and "Traceback" not in text, text
+    assert lines[-1] == "out.part" and lines[-2].startswith("disam: out.part cannot be"), text
+    assert "free space" in lines[-2], text

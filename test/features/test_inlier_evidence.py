@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from disam_ros.features.inlier_evidence import (
+    MIN_REPETITION,
     MODELS,
     SMOOTHING,
     InlierRatio,
@@ -51,6 +52,16 @@ def test_a_tie_says_nothing(name):
     model = inlier_model(name)
     assert np.allclose(model.log_ratio(COUNTS, COUNTS, 30.0), 0.0, atol=1e-9)
     assert np.allclose(model.log_ratio(np.full(1, 30.0), np.full(1, np.nan), 30.0), 0.0)
+
+
+@EVERY
+def test_among_candidates_each_inlier_counts_beside_those_of_chance(name):
+    model = inlier_model(name)
+    weights = np.array([[model.log_weight(n, r) for n in range(500)] for r in (12.0, 24.0)])
+    assert not weights[:, 0].any() and (np.diff(weights, axis=1) > 0).all()
+    assert np.allclose(weights[0, :250], weights[1, ::2])  # only the ratio to chance counts
+    assert model.log_weight(50, None) == model.log_weight(50, model.repetition)
+    assert model.log_weight(50, 0.0) == model.log_weight(50, MIN_REPETITION)
 
 
 def test_the_fit_finds_the_ratio_that_the_numbers_were_drawn_from():

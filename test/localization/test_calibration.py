@@ -21,13 +21,13 @@ from disam_ros.localization.calibration import (
     SAMPLE,
     ScoreScale,
     background,
-    fit_errors,
     fit_ratio,
     highest_ratio,
     load_calibration,
     save_calibration,
     z_scores,
 )
+from disam_ros.localization.error_fit import fit_errors
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.compression import learn_projection
@@ -94,6 +94,7 @@ def test_separable_scores_still_give_finite_numbers():
 def test_z_of_coarse_scores_is_that_of_all_scores_of_the_map():
     rng = np.random.default_rng(2)
     rows = rng.standard_normal((300, 24)) * np.linspace(3, 0.1, 24) + 0.3
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     projection = learn_projection(rows, 24)
     codes = projection.encode(rows)
     query = projection.project(rng.standard_normal(24))
@@ -186,6 +187,21 @@ def test_answers_between_overlapping_map_images_err_by_less_of_the_spacing():
     assert found["along"] == pytest.approx(0.35, rel=0.05) and found["overlap"] == 4.0
 
 
+def test_errors_that_progress_round_a_bend_does_not_explain_are_found():
+    """Progress turns the vehicle much farther than it errs in yaw at each place of the track."""
+    rng = np.random.default_rng(9)
+    step = np.array([4.0, 0.0, 0.0, 0.0, 0.0, 0.4])
+    own = rng.standard_normal((12_000, 6)) * [0.0, 0.3, 0.05, 0.01, 0.01, 0.2]
+    offsets = rng.standard_normal((12_000, 1)) * step + own
+    steps = np.tile(np.outer(step, step), (12_000, 1, 1))
+    found = fit_errors(offsets, np.zeros((12_000, 6, 6)), steps, (0.001, 0.01))
+    assert (found["horizontal"], found["vertical"]) == pytest.approx((0.22, 0.05), rel=0.05)
+    assert (found["tilt"], found["yaw"]) == pytest.approx(np.degrees([0.01, 0.19]), rel=0.05)
+    fitted = replace(DEFAULT, **found)
+    total = np.stack([fitted.covariance(some) for some in steps[:400]])
+    assert normalized(offsets[:400], total).mean() == pytest.approx(6.0, rel=0.1)
+
+
 def test_the_fitted_errors_make_the_drives_consistent():
     """Whatever covariance the answers state: with the fitted errors the mean NEES is 1."""
     rng = np.random.default_rng(5)
@@ -251,13 +267,14 @@ def test_errors_of_keypoints_are_read_back_and_refused_where_they_are_none(tmp_p
         load_calibration(tmp_path)
 
 
-def test_a_track_that_turns_between_map_images_widens_both_horizontal_axes():
+def test_a_track_that_turns_between_map_images_widens_both_horizontal_axes_and_yaw():
     straight, turning = np.zeros((2, 6, 6))
     straight[0, 0] = turning[0, 0] = 8.0**2
     turning[5, 5] = 0.4**2
     sharp = replace(DEFAULT, along=0.0)
     more = sharp.covariance(turning) - sharp.covariance(straight)
-    assert np.allclose(np.diag(more), [0.4**2] * 2 + [0.0] * 4)  # 8 m · 0.4 rad / 8
+    bend = [0.4, 0.4, 0.0, 0.0, 0.0, 0.05]  # 8 m · 0.4 rad / 8, and 0.4 rad / 8
+    assert np.allclose(np.diag(more), np.square(bend))
 
 
 def test_a_model_without_one_has_the_default(tmp_path):

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of the sequence filter."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.bayes_filter import FilterModel, MotionModel, SequenceFilter
+from disam_ros.localization.calibration import DEFAULT
+from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
+from disam_ros.uncertainty import TEMPERATURE, is_covariance
 
 FLOOR = -3.0
 IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
@@ -270,3 +274,122 @@ def test_images_of_a_vehicle_at_rest_are_no_likelier_place():
     poses[40:, 0] -= 20.0
     estimator = SequenceFilter(poses)
     assert estimator._belief[20:40].sum() < 4 * estimator._belief[5]
+
+
+# --- Between map images ---
+
+
+def seen_at(poses, x, scale=2.0):
+    """Log-weights by row of an image taken at x: they fall with the distance in metres."""
+    return lambda rows: 8.0 * np.exp(-np.abs(poses[rows, 0] - x) / scale)
+
+
+def tracked_between(poses, x, step=1.5, steps=12):
+    """The belief after a drive that ends at x."""
+    estimator = SequenceFilter(poses)
+    for number in range(steps):
+        here = x - step * (steps - 1 - number)
+        estimator.predict(forward(step) if number else None, 0.2)
+        estimator.update(np.arange(len(poses)), ratios_at(poses[:, 0], here), FLOOR)
+    return estimator.belief(seen_at(poses, x), 0.4)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 3.0, 6.0])
+def test_a_pose_lies_where_both_neighbours_look_alike_and_moves_with_the_vehicle(spacing):
+    poses, shares = line(60, spacing), (0.1, 0.25, 0.5, 0.75, 0.9)
+    found = [tracked_between(poses, (30 + share) * spacing) for share in shares]
+    x = np.array([belief.map_from_base.translation[0] for belief in found])
+    assert x[2] == pytest.approx(30.5 * spacing, abs=0.02 * spacing)
+    assert (np.diff(x) > 0).all()
+    assert np.abs(x / spacing - 30 - shares).max() < 0.35
+    assert [belief.row for belief in found][::4] == [30, 31]
+    assert all(belief.probability > 0.8 for belief in found)
+
+
+def test_the_error_along_the_track_is_largest_halfway_and_never_none():
+    near, between = (tracked_between(line(60, 6.0), x) for x in (180.1, 183.0))
+    assert 0.0 < near.steps[0, 0] < between.steps[0, 0] == pytest.approx(36.0, rel=0.01)
+    assert near.spacing == between.spacing == pytest.approx(6.0)
+
+
+def test_a_pose_halfway_round_a_bend_is_turned_by_half_of_it():
+    poses = line(20, 6.0)
+    poses[:, 3:] = Rotation.from_rotvec(np.outer(np.arange(20) * 0.2, [0, 0, 1])).as_quat()
+    estimator = SequenceFilter(poses)
+    estimator.update(np.array([5, 6]), np.array([6.0, 6.0]), FLOOR)
+    turn = Rotation.from_quat(estimator.belief().map_from_base.quaternion).as_rotvec()
+    assert turn == pytest.approx([0.0, 0.0, 1.1], abs=1e-6)
+
+
+def test_a_single_image_is_its_own_place():
+    estimator = SequenceFilter(line(1, offset=3.0))
+    estimator.update(np.array([0]), np.array([6.0]), FLOOR)
+    belief = estimator.belief(lambda rows: np.zeros(len(rows)), 0.4)
+    assert belief.map_from_base.translation.tolist() == [0.0, 3.0, 0.0]
+    assert belief.row == 0 and belief.spacing == 0.0 and not belief.steps.any()
+
+
+def test_no_pose_lies_between_two_drives():
+    poses = np.vstack([line(10, 2.0), line(10, 2.0, offset=100.0)])
+    estimator = SequenceFilter(poses)
+    estimator.update(np.array([9, 10]), np.array([6.0, 6.0]), FLOOR)
+    y = estimator.belief(lambda rows: np.zeros(len(rows)), 0.4).map_from_base.translation[1]
+    assert y in (0.0, 100.0)
+
+
+def test_at_the_end_of_a_drive_the_vehicle_may_have_driven_on():
+    poses = line(10, 4.0)
+    inside, end = (tracked_between(poses, x) for x in (20.2, 36.5))
+    assert end.row == 9 and end.map_from_base.translation[0] == pytest.approx(36.0, abs=1.0)
+    assert end.covariance[0, 0] >= 4.0**2 / 12 > inside.covariance[0, 0]
+
+
+def test_a_place_is_known_only_as_surely_as_which_of_its_long_stretches_it_is():
+    poses = line(40, 12.0)
+    estimator = SequenceFilter(poses)
+    for _ in range(5):
+        estimator.update(np.arange(40), ratios_at(poses[:, 0], 240.0), FLOOR)
+    unsure = estimator.belief(lambda rows: np.where(np.isin(rows, [19, 21]), 2.0, 4.0), 0.4)
+    sure = estimator.belief(seen_at(poses, 246.0, 6.0), 0.4)
+    assert unsure.probability < 0.6 < 0.8 < sure.probability
+
+
+def test_images_of_a_vehicle_at_rest_or_turning_on_the_spot_give_poses_there():
+    poses = line(30)
+    poses[10:20, 0], poses[20:, 0] = 10.0, 11.0 + np.arange(10)
+    angle = np.r_[np.zeros(10), np.linspace(0.0, np.pi / 2, 10), np.full(10, np.pi / 2)]
+    turning = poses.copy()
+    turning[:, 3:] = Rotation.from_rotvec(np.outer(angle, [0, 0, 1])).as_quat()
+    for some, row in ((poses, 15), (turning, 15)):
+        estimator = SequenceFilter(some)
+        estimator.update(np.array([row, row + 1]), np.array([6.0, 6.0]), FLOOR)
+        belief = estimator.belief(lambda rows: np.zeros(len(rows)), 0.4)
+        assert np.allclose(belief.map_from_base.translation[:2], [10.0, 0.0], atol=0.6)
+        assert np.isfinite(belief.covariance).all() and np.isfinite(belief.steps).all()
+        assert is_covariance(DEFAULT.covariance(belief.steps) + belief.covariance)
+
+
+@pytest.mark.parametrize("odometry", [True, False])
+@pytest.mark.parametrize("spacing", [1.0, 3.0, 6.0])
+def test_a_drive_is_known_and_its_errors_are_as_its_covariance_says(spacing, odometry):
+    """Similarities as on KITTI: they fall like exp(−d / 1.5 m), with noise."""
+    calibration = replace(DEFAULT, horizontal=0.03, along=0.075, overlap=4.0)
+    poses, rng = line(int(600 / spacing), spacing), np.random.default_rng(5)
+    estimator, found = SequenceFilter(poses), []
+    for number in range(150):
+        x = 100.0 + 2.13 * number
+        similarity = 0.65 * np.exp(-np.abs(poses[:, 0] - x) / 1.5)
+        similarity += rng.normal(0.0, 0.03, len(poses))
+        estimator.predict(forward(2.13) if odometry and number else None, 0.2)
+        ratios = np.clip(30.0 * similarity - 1.0, FLOOR, 6.0)
+        estimator.update(np.arange(len(poses)), ratios, FLOOR)
+        belief = estimator.belief(lambda rows, fine=similarity: fine[rows] / TEMPERATURE, 0.4)
+        covariance = calibration.covariance(belief.steps) + belief.covariance
+        assert is_covariance(covariance)
+        error = belief.map_from_base.translation[0] - x
+        found.append((belief.probability, abs(error), error**2 / covariance[0, 0]))
+    probability, errors, squares = np.array(found[5:]).T
+    assert (probability > 0.8).mean() > 0.9
+    assert errors[probability > 0.8].max() < 5.0
+    assert np.median(errors) < 0.1 * max(spacing, 2.0)
+    assert 0.2 < squares.mean() < 1.5  # means over close images are better than they claim

@@ -17,7 +17,7 @@ from disam_ros.localization.image_checks import (
     FrozenWatch,
     blank,
 )
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.sequence.odometry import Reading
 
 SECOND = 1_000_000_000
 

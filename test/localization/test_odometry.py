@@ -12,12 +12,12 @@ from support.data import texture
 from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform
-from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import BACK, JUMP, JUMP_SLACK, OdometryTrack, Reading
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
-from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.sequence.bayes_filter import FilterModel
+from disam_ros.localization.sequence.odometry import BACK, JUMP, JUMP_SLACK, OdometryTrack, Reading
+from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 
 SECOND = 1_000_000_000

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from disam_ros.errors import PriorError
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
-from disam_ros.localization.odometry import OdometryPrior, OdometryTrack
 from disam_ros.localization.prior import PositionPrior, gnss_prior, propagate
+from disam_ros.localization.sequence.odometry import OdometryPrior, OdometryTrack
 from disam_ros.synthetic.conditions import LATITUDE, LONGITUDE
 from disam_ros.synthetic.sensors import geodetic
 

@@ -13,14 +13,14 @@ from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ModelError
 from disam_ros.evaluation.answers import localize_all
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.bayes_filter import FilterModel
 from disam_ros.localization.calibrate import calibrate
 from disam_ros.localization.drive import OdometryReplay
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import OdometryTrack, Reading
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame, Query
-from disam_ros.localization.tracker import Tracker
+from disam_ros.localization.sequence.bayes_filter import FilterModel
+from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
+from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 
 SECOND = 1_000_000_000

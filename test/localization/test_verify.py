@@ -343,7 +343,9 @@ def test_a_resumed_build_keeps_the_same_keypoints(tmp_path, world, depth):
 
 def test_a_map_without_keypoints_is_as_it_always_was_and_says_how_to_get_some(tmp_path, world):
     data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
-    place_map = build(data, world[1], tmp_path / "map", replace(CONFIG, keypoints=0))
+    place_map = build(
+        data, world[1], tmp_path / "map", replace(CONFIG, keypoints=0, thumbnails=False)
+    )
     files = {path.name for path in place_map.directory.iterdir()}
     assert files == {*DATA_FILES, "map.json", MANIFEST}
     assert "keypoints" not in json.loads((place_map.directory / "map.json").read_text())

@@ -128,6 +128,18 @@ def test_in_a_bend_the_angle_tells_the_progress_along_the_track():
     assert found.covariance[0, 0] < covariance[0, 0] / 4
 
 
+def test_an_angle_corrects_nothing_of_errors_that_are_not_its_own():
+    metres, turn = 3.0, np.radians(-9.0)
+    step = np.array([metres, 0.0, 0.0, 0.0, 0.0, turn])
+    others = np.outer(step, step) / 12
+    truth = turned_right(4.5, Transform(HERE.translation + [1.5, 0.0, 0.0], HERE.quaternion))
+    pose, angle = PoseWithCovariance(HERE, COVARIANCE / 100), expected_angle(truth, HERE)
+    found = with_view_angle(pose, HERE, angle, np.radians(0.3), others)
+    assert is_covariance(found.covariance) and abs(offset(found.pose, HERE)[0]) < 0.05
+    without = with_view_angle(pose, HERE, 0.0, np.radians(0.3))
+    assert without.covariance[5, 5] < found.covariance[5, 5] < pose.covariance[5, 5]
+
+
 def test_an_angle_that_contradicts_the_pose_is_left_out():
     sure = PoseWithCovariance(HERE, COVARIANCE * 1e-2)
     assert with_view_angle(sure, HERE, np.radians(12.0), np.radians(1.0)) is sure

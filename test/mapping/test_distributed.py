@@ -12,7 +12,9 @@ from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError
 from disam_ros.mapping.builder import build_map
+from disam_ros.mapping.encoding import row_makers
 from disam_ros.mapping.place_map import DATA_FILES
+from disam_ros.mapping.thumbnails import FILE
 
 CONFIG = MapBuilderConfig(
     keypoints=0, keyframe_distance=0.0, batch_size=4, checkpoint_every=8, descriptor=DESCRIPTOR
@@ -20,7 +22,8 @@ CONFIG = MapBuilderConfig(
 
 
 def same_files(a, b):
-    return all((a.directory / n).read_bytes() == (b.directory / n).read_bytes() for n in DATA_FILES)
+    names = (*DATA_FILES, FILE)
+    return all((a.directory / n).read_bytes() == (b.directory / n).read_bytes() for n in names)
 
 
 @pytest.fixture
@@ -45,11 +48,11 @@ def test_a_cluster_builds_the_map_of_one_process_even_if_workers_die(tmp_path, c
     data, model = write_dataset(tmp_path / "data", 60), save_tiny_model(tmp_path / "model")
     data.path(data.records[17]).write_bytes(b"\xff\xd8 broken")
     alone = build(tmp_path / "alone", data, model)
-    encoder = RayEncoder(model, CONFIG.descriptor, "local")
+    encoder = RayEncoder(model, CONFIG.descriptor, "local", row_makers(CONFIG, {}))
     assert encoder.ahead == 4
     assert same_files(alone, build(tmp_path / "together", data, model, encoder=encoder))
 
-    encoder = RayEncoder(model, CONFIG.descriptor, "local")
+    encoder = RayEncoder(model, CONFIG.descriptor, "local", row_makers(CONFIG, {}))
     pids, killed, submit = set(), [], encoder.submit
 
     @cluster.remote

@@ -59,8 +59,20 @@ def test_directions_beyond_the_subspace_are_not_kept(projection):
 
 def test_codes_keep_inner_products(descriptors, projection, codes):
     query = projection.project(descriptors[7] + descriptors[8])
-    products = descriptors.astype(np.float64) @ (descriptors[7] + descriptors[8])
+    both = descriptors[7] + descriptors[8]
+    products = descriptors.astype(np.float64) @ both / np.linalg.norm(both)
     assert np.abs(projection.decode(codes) @ query - products).max() < 0.01
+
+
+def test_a_descriptor_unlike_most_of_the_map_is_found_by_its_own_image(descriptors):
+    rare = np.zeros((2, 80), np.float32)
+    rare[0, 70:], rare[1, 64:70] = 1.0, 1.0  # beside the subspace that all others share
+    rows = np.concatenate([np.pad(descriptors, ((0, 0), (0, 16))) + 0.02 * rare[0], rare])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    projection = learn_projection(rows, 12)
+    stored = projection.decode(projection.encode(rows))
+    scores = stored @ projection.project(rows[-2])
+    assert scores.argmax() == len(rows) - 2 and scores.max() > 0.95
 
 
 def test_fewer_bytes_keep_the_directions_of_most_variance(descriptors):

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from disam_ros.mapping.spacing import (
     MAX_STEP,
     neighbour_steps,
+    next_rows,
     second_moments,
     spacings,
     steps_at,
@@ -62,3 +63,11 @@ def test_some_images_have_the_steps_they_have_among_all():
     mine = np.array([0, 1, 3, 4, 5, 6, 7])
     for at, row in enumerate(mine):
         assert np.allclose(steps_at(mixed, mine, row), second_moments(every)[at])
+
+
+def test_a_stretch_leads_to_the_next_image_of_the_drive_and_to_no_other_drive():
+    both = np.vstack([along(np.arange(0.0, 6.0, 2.0)), along(np.arange(0.0, 9.0, 3.0), 40.0)])
+    assert next_rows(both).tolist() == [1, 2, -1, 4, 5, -1]
+    assert next_rows(along([3.0])).tolist() == [-1]
+    assert next_rows(along([0.0, 500.0])).tolist() == [-1, -1]
+    assert next_rows(along([0.0, 0.0, 6.0, 12.0, 13.0])).tolist() == [1, 2, 3, 4, -1]

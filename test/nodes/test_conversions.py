@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-pytest.importorskip("cv_bridge")
 
 from geometry_msgs.msg import Pose
 from nav_msgs.msg import Odometry
@@ -21,7 +20,7 @@ from disam_ros.errors import GeometryError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.conversions import image_from_message, publishable_covariance
-from disam_ros.nodes.localizer.markers import candidate_markers, overlay_heat
+from disam_ros.nodes.markers import candidate_markers, overlay_heat
 
 PIXEL = {  # one red pixel, encoded
     "rgb8": (200, 30, 10),

@@ -11,6 +11,8 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.msg import Parameter
+from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from support.data import save_tiny_model, texture
@@ -101,6 +103,36 @@ def test_without_activation_maps_images_are_answered_and_that_is_reported(world,
         assert not robot.heard[heat] and process.log.count("one global descriptor") == 1
 
 
+def test_what_a_node_dumped_is_taken_again_and_nothing_else_while_it_runs(world, client, tmp_path):
+    with node_process("localizer.node", tmp_path / "log", options(world)):
+        client.diagnosis(lambda s: values(s)["state"] == "active", "active")
+        service = f"{NODE}/list_parameters"
+        names = client.call(ListParameters, service, ListParameters.Request()).result.names
+        get = GetParameters.Request(names=names)
+        dumped = client.call(GetParameters, f"{NODE}/get_parameters", get).values
+        load = SetParameters.Request(
+            parameters=[Parameter(name=n, value=v) for n, v in zip(names, dumped, strict=True)]
+        )
+        results = client.call(SetParameters, f"{NODE}/set_parameters", load).results
+        refused = {n: r.reason for n, r in zip(names, results, strict=True) if not r.successful}
+        assert not {n: r for n, r in refused.items() if "read-only" not in r}  # those of rclpy
+        assert not client.set_parameter("base_frame", "elsewhere").successful
+
+
+def test_diagnostics_and_the_remedy_name_the_node_with_its_namespace(world, tmp_path):
+    parameters = options(world, map=str(tmp_path / "none"))
+    extra = ("-r", "__ns:=/truck")
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters, *extra) as process,
+        Client("/truck/localizer") as client,
+    ):
+        status = client.problem("is not a map", 0)
+        assert status.name == "truck/localizer: relocalization"
+        client.until(
+            lambda: "'ros2 lifecycle set /truck/localizer configure'" in process.log, "remedy"
+        )
+
+
 def test_without_autostart_a_manager_leads_through_the_states(world, client, tmp_path):
     with node_process("localizer.node", tmp_path / "log", options(world, autostart=False)):
         client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured")
@@ -139,6 +171,7 @@ def test_a_wrong_map_or_model_fails_to_configure_and_can_be_mended(world, client
     [
         ("nonsense", "unknown setting 'nonsense'"),
         ("localizer.candidate", "did you mean 'candidates'?"),
+        ("candidates", "did you mean 'localizer.candidates'?"),
     ],
 )
 def test_an_unknown_parameter_ends_the_node_with_a_clear_message(world, tmp_path, name, words):

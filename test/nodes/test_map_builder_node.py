@@ -1,26 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map builder node in its own process, and the localizer's core on what it built."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, NavSatFix, NavSatStatus
 from support.data import save_tiny_model, texture
 from support.maps import START_S, base_pose
 from support.messages import image_message, values
 from support.node_process import RELIABLE, NodeProcess, node_process
 from support.ros import Client
+from support.tf import tf2_ros
+from support.vehicle import transform_message
 
 from disam_ros.config import LocalizerConfig
+from disam_ros.geodesy import Origin
+from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.conversions import transform_to_pose
 
 NODE = "/map_builder"
+PLACE = Origin(50.2, 8.6, 0.5)
+TF_STAND_IN = f"import sys; sys.path.insert(0, {str(Path(tf2_ros.__file__).parent)!r})"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +66,7 @@ class Drive(Client):
         message = kind()
         message.header.frame_id = "town"
         message.header.stamp.sec = START_S + second
-        if kind is Odometry:
+        if kind is not PoseStamped:
             message.pose.pose = transform_to_pose(base_pose(second))
         else:
             message.pose = transform_to_pose(base_pose(second))
@@ -66,6 +75,13 @@ class Drive(Client):
     def image(self, second: int, half: bool = True) -> None:
         nanosecond = 500_000_000 if half else 0
         self.deliver("image", image_message(texture(second), second, nanosecond))
+
+    def fix(self, second: int, place: Origin = PLACE) -> None:
+        message = NavSatFix()
+        message.header.stamp.sec = START_S + second
+        message.status.status = NavSatStatus.STATUS_FIX
+        message.latitude, message.longitude = place.to_geodetic(base_pose(second).translation)
+        self.deliver("fix", message)
 
 
 def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, tmp_path):
@@ -129,6 +145,100 @@ def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_p
                 assert "resuming an interrupted build of 3 images" in process.log
                 assert drive.trigger("finish").success
     assert len(PlaceMap(output)) == 6
+
+
+def test_poses_with_covariance_and_fixes_make_a_map_that_knows_its_place(model, tmp_path):
+    changes = {"pose_source": "pose_with_covariance", "max_pose_gap": 1.5, "builder.domain": ""}
+    parameters = options(model, tmp_path / "map", **changes)
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters) as process,
+        Drive() as drive,
+    ):
+        drive.camera_info()
+        drive.fix(0)  # before its pose
+        for second in range(25):
+            drive.pose(second, PoseWithCovarianceStamped)
+            drive.image(second)
+            drive.fix(second + 1)
+        drive.pose(25, PoseWithCovarianceStamped)
+        drive.diagnosis(lambda s: values(s).get("images in map") == "25", "25 images")
+        assert int(drive.facts()["fixes used"]) == 26
+        assert (
+            "\x1b" not in process.log and "10 images in the map, 9 s after the first" in process.log
+        )
+        assert drive.trigger("finish").success
+        assert f"set localizer.prior.origin_yaw of the localizer to {PLACE.yaw:.2f}" in process.log
+    place_map = PlaceMap(tmp_path / "map")
+    found = Origin(place_map.header.latitude, place_map.header.longitude)
+    assert np.linalg.norm(PLACE.to_enu(found.latitude, found.longitude)[:2]) < 0.1
+    assert {record.domain for record in place_map.records} == {"night"}  # START_S there: 23:13
+
+
+@pytest.mark.parametrize(
+    ("there", "shift", "words"),
+    [
+        (PLACE, 3e6, "the origin of the poses lies more than 100 km from the fixes"),
+        (None, 0.0, "are these metres"),
+    ],
+)
+def test_fixes_that_do_not_fit_the_poses_are_reported_and_give_no_place(
+    model, tmp_path, there, shift, words
+):
+    parameters = options(model, tmp_path / "map", max_pose_gap=1.5)
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters) as process,
+        Drive() as drive,
+    ):
+        drive.camera_info()
+        for second in range(6):
+            message = PoseStamped()
+            message.header.frame_id, message.header.stamp.sec = "town", START_S + second
+            x = shift + 20.0 * second
+            message.pose = transform_to_pose(Transform.from_xyz_rpy([x, shift, 0, 0, 0, 0]))
+            drive.deliver("pose", message)
+            drive.fix(second, there or Origin(50.2, 8.6 + 0.01 * (second % 2)))
+            drive.image(second)
+        drive.diagnosis(lambda s: values(s).get("images in map") == "5", "5 images")
+        assert drive.trigger("finish").success
+        assert words in process.log and "the map gets no place on Earth" in process.log
+    assert PlaceMap(tmp_path / "map").header.latitude is None
+
+
+def test_poses_come_from_tf(model, tmp_path):
+    changes = {"pose_source": "tf", "map_frame": "town", "max_pose_gap": 1.5}
+    parameters = options(model, tmp_path / "map", **changes)
+    with (
+        node_process(
+            "map_builder.node", tmp_path / "log", parameters, fresh=True, before=TF_STAND_IN
+        ) as process,
+        Drive() as drive,
+    ):
+        before = drive.now()
+        drive.problem("no TF town ← base_link yet", before)
+        drive.camera_info()
+        for second in range(4):
+            message = transform_message("town", "base_link", base_pose(second))
+            message.header.stamp.sec = START_S + second
+            drive.deliver(tf2_ros.TOPIC, message)
+            drive.diagnosis(
+                lambda s, n=second: values(s).get("poses received") == str(n + 1), "a pose of TF"
+            )
+            drive.image(second)
+        drive.diagnosis(lambda s: values(s).get("images in map") == "3", "3 images")
+        assert drive.trigger("finish").success
+        assert process.returncode is None
+    place_map = PlaceMap(tmp_path / "map")
+    mount = place_map.header.cameras["front"].base_from_camera.inverse()
+    at = [(record.map_from_camera @ mount).translation for record in place_map.records]
+    assert np.allclose(at, [[1.0, 1.0, 0.0], [3.0, 1.0, 0.0], [5.0, 1.0, 0.0]], atol=1e-3)
+    assert place_map.header.map_frame == "town"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is there")
+def test_poses_from_tf_need_tf2_ros(model, tmp_path):
+    parameters = options(model, tmp_path / "map", pose_source="tf")
+    process = NodeProcess("map_builder.node", tmp_path / "log", parameters)
+    assert process.wait() == 1 and "tf2_ros is not installed: install it" in process.log
 
 
 def test_poses_that_cannot_be_used_are_reported(model, tmp_path):

@@ -33,7 +33,7 @@ from disam_ros.localization.pipeline import Pipeline
 from disam_ros.mapping.builder import build_map
 from disam_ros.nodes import parameters
 from disam_ros.nodes.conversions import publishable_covariance
-from disam_ros.nodes.localizer.answer_status import candidate_ids
+from disam_ros.nodes.localizer.publishers.answer_status import candidate_ids
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.node_run import run_node_on_bag
 from disam_ros.nodes.replay.replay_drive import replay_drive

@@ -12,8 +12,8 @@ from rclpy.context import Context
 from rclpy.parameter import Parameter
 from support.ros import DOMAIN_ID
 
-from disam_ros.config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayNodeConfig
 from disam_ros.errors import ConfigError
+from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayNodeConfig
 from disam_ros.nodes import parameters
 
 
@@ -47,7 +47,7 @@ def test_every_setting_becomes_a_parameter_with_a_description(make_node, cls):
     node = make_node()
     config = parameters.declare(node, cls)
     assert config == cls() or "nan" in str(config)
-    for name in parameters.names(config):
+    for name in (name for name, _, _ in parameters.leaves(config)):
         descriptor = node.describe_parameter(name)
         assert descriptor.description, name
         assert descriptor.read_only, name

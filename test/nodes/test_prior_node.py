@@ -188,6 +188,8 @@ def test_the_origin_is_the_configured_one_or_the_maps_and_never_half_of_one():
     settings = PriorConfig(origin_latitude=3.0, origin_longitude=4.0, origin_yaw=0.5)
     assert map_origin(settings, header(1.0, 2.0)) == Origin(3.0, 4.0, 0.5)
     with pytest.raises(ConfigError, match="got only one"):
-        map_origin(PriorConfig(origin_latitude=3.0), header(1.0, 2.0))
+        map_origin(PriorConfig(source="fix", origin_latitude=3.0), header(1.0, 2.0))
+    assert map_origin(PriorConfig(origin_latitude=3.0), header(1.0, 2.0)) is None
     with pytest.raises(ConfigError, match="has no place on Earth"):
-        map_origin(PriorConfig(), header())
+        map_origin(PriorConfig(source="fix"), header())
+    assert map_origin(PriorConfig(), header()) is None

@@ -10,7 +10,7 @@ from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
 from support.node_process import localizers_in_forks
 
-from disam_ros.config import LocalizerConfig, ReplayEvaluationConfig
+from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.bags import BagReader, BagWriter
 from disam_ros.datasets.bags.messages import stamp_ns
 from disam_ros.datasets.sources import open_images
@@ -21,6 +21,7 @@ from disam_ros.image import encode_jpeg
 from disam_ros.localization.answer import KNOWN, MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.node_config import ReplayEvaluationConfig
 from disam_ros.nodes.conversions import publishable_covariance
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
@@ -317,6 +318,34 @@ def test_a_bag_that_exists_is_refused_before_anything_starts(world, place_map, m
     with pytest.raises(AssertionError, match="a node was started"):
         replay_drive(*what, record_to=world / "new")
     assert not (world / "new").exists()
+
+
+def test_results_that_exist_are_replaced_only_on_request_and_nothing_else_is(
+    world, forked, tmp_path
+):
+    names = {"bag": "drive", "map": "map", "model": "model"}
+    paths = {key: str(world / name) for key, name in names.items()}
+    paths |= {"output": str(tmp_path / "results"), "record": str(tmp_path / "bag")}
+    evaluate(ReplayEvaluationConfig(**paths))
+    (tmp_path / "results" / "mine.txt").write_text("dear")
+    before = (tmp_path / "results" / "results.json").stat().st_ino
+    for key in ("output", "record"):
+        words = f"exists: set the parameter {key} to another directory, or overwrite to true"
+        with pytest.raises(OutputError, match=words):
+            evaluate(ReplayEvaluationConfig(**paths))
+        paths |= {"output": str(tmp_path / "other")} if key == "output" else {}
+    assert len(forked) == 1
+    paths["output"] = str(tmp_path / "results")
+    evaluate(ReplayEvaluationConfig(**paths, overwrite=True))
+    assert (tmp_path / "results" / "results.json").stat().st_ino != before
+    assert (tmp_path / "results" / "mine.txt").read_text() == "dear"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "log") == [
+        "bag",
+        "results",
+    ]
+    paths["output"] = str(world / "map")
+    with pytest.raises(OutputError, match="did not write, expected a manifest of an evaluation"):
+        evaluate(ReplayEvaluationConfig(**paths, overwrite=True))
 
 
 def test_an_empty_parameter_of_the_executable_is_told():

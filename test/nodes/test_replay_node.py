@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from disam_ros.camera import Camera
-from disam_ros.config import ReplayNodeConfig
 from disam_ros.datasets.bags import BagReader, BagWriter
 from disam_ros.errors import BagError, DisamError
 from disam_ros.geometry import Transform
 from disam_ros.image import encode_jpeg
+from disam_ros.node_config import ReplayNodeConfig
 
 rclpy = pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_ros[ros])")
 
@@ -247,6 +247,7 @@ def test_playing_needs_somebody_who_is_ready_if_that_is_asked_for(tmp_path, list
     bag = write_drive(tmp_path / "bag", count=2)
     with BagReader(bag) as reader:
         config = ReplayNodeConfig(bag=str(bag), start_delay=0.1, topics=["/odom"])
+        config.prefix = "/without_subscriber"  # the graph keeps those of other tests for a while
         replaying = player.Player(listener.node, reader, config, ready=lambda: True)
         with pytest.raises(DisamError, match="topics without a subscriber: /odom"):
             replaying.play()

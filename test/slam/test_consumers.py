@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slam.consumer_rules import CONSUMERS, PublishedPose, problems
 
-from disam_ros.config import LocalizerNodeConfig
 from disam_ros.geometry import Transform
+from disam_ros.node_config import LocalizerNodeConfig
+from disam_ros.settings import from_dict
+from disam_ros.slam.consumers import CONSUMERS as LAUNCHED
 
 FILES = Path(__file__).parents[2] / "config" / "consumers"
 POSE = Transform.from_xyz_rpy([12.0, -3.0, 0.2, 0.01, -0.02, 2.5])
@@ -99,6 +101,16 @@ def test_rtabmap_ignores_global_poses_by_default():
     wanted = dict(parameters("rtabmap"))
     del wanted["Optimizer/PriorsIgnored"]
     assert "no effect" in problems("rtabmap", published(np.eye(6), "base_link"), wanted)[0]
+
+
+def test_every_consumer_of_the_launch_file_has_a_parameter_file_and_gets_what_it_takes():
+    assert {*LAUNCHED} == {*CONSUMERS, "map_odom_tf", "nav2"}
+    assert LAUNCHED["nav2"] == LAUNCHED["amcl"]
+    for name, consumer in LAUNCHED.items():
+        from_dict(LocalizerNodeConfig, consumer.parameters)
+        page = (FILES.parents[1] / "docs" / "slam.md").read_text()
+        topics = {*consumer.remappings.values()} - {"/initialpose"}
+        assert all(topic in page for topic in topics), name
 
 
 def test_every_consumer_has_a_file_that_says_what_it_is_for():

@@ -14,7 +14,7 @@ from support import scene
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam import keyframe_depths, loop_closure
 from disam_ros.slam.keyframe_depths import REACH, KeyframeDepths, View, extract
 from disam_ros.slam.loop_closure import UNSCALED_SIGMA, LoopCloser

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam import loop_closure
 from disam_ros.slam.driven_path import DrivenPath
 from disam_ros.slam.loop_closure import PLACE_DISTANCE, UNSCALED_SIGMA, LoopCloser

@@ -17,12 +17,12 @@ from disam_ros.camera import Camera
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.answer import Answer
-from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Frame, Query
-from disam_ros.localization.tracker import _of_vehicle
+from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.localization.sequence.tracker import _of_vehicle
 from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.nodes.localizer.loop_closures import VERIFIED, LoopClosures
+from disam_ros.nodes.localizer.publishers.loop_closures import VERIFIED, LoopClosures
 from disam_ros.slam.loop_closure_message import OWN, from_values
 from disam_ros.slam.map_match import relative_to
 from disam_ros.uncertainty import PoseWithCovariance
@@ -72,13 +72,14 @@ class Vehicle:
     """Drives around a circle, in the place of a node; keeps what is published and warned."""
 
     def __init__(self, camera, config=CONFIG):
-        self.published, self.warnings = [], []
+        self.published, self.times, self.warnings = [], [], []
         self.monitor = Monitor("loops")
         self._loops = LoopClosures(self, self.monitor, config, "base_link")
         self._camera = camera
 
     def create_lifecycle_publisher(self, kind, topic, depth):
-        return SimpleNamespace(publish=self.published.append)
+        kept = self.times if topic.endswith("_times") else self.published
+        return SimpleNamespace(publish=kept.append)
 
     def get_logger(self):
         return SimpleNamespace(warning=self.warnings.append)
@@ -121,6 +122,21 @@ def test_with_intrinsics_they_are_verified_without_a_warning():
     closures = vehicle.drive(3 * LAP)
     assert len(closures) >= 3 and all(c.inliers >= 12 for c in closures)
     assert vehicle.warnings == [] and vehicle.count(VERIFIED) == len(closures)
+
+
+def test_lio_sam_finds_both_ends_of_a_loop_closure_by_its_times():
+    vehicle = Vehicle(UNKNOWN)
+    closures = vehicle.drive(3 * LAP)
+    assert len(vehicle.times) == len(closures) >= 3
+    keyframes = [float(SECONDS * (i + 1)) for i in range(3 * LAP)]  # LIO-SAM's, in their order
+    for closure, message in zip(closures, vehicle.times, strict=True):
+        assert len(message.data) == 2
+        now, then = message.data
+        assert now - then >= 30.0  # historyKeyframeSearchTimeDiff
+        # Its rule: the first keyframe not before `now`, the last one not after `then`.
+        found = next(t for t in keyframes if t >= now), [t for t in keyframes if t <= then][-1]
+        expected = closure.stamp_ns / 1e9, closure.keyframe_stamp_ns / 1e9
+        assert found == expected
 
 
 def test_without_verification_missing_intrinsics_are_no_warning():

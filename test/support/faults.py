@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
-from disam_ros.image import encode_jpeg
+from disam_ros.image import MEGAPIXELS, encode_jpeg, limit_megapixels
 from disam_ros.models.model import load_model
 from support.data import save_tiny_model, texture, write_dataset
 from support.maps import save_tiny_map
@@ -87,6 +87,16 @@ def edit_json(path: Path, change: Change) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+
+
+@contextmanager
+def limited_pixels(most: int) -> Iterator[None]:
+    """Images of more pixels are refused."""
+    limit_megapixels(most / 1e6)
+    try:
+        yield
+    finally:
+        limit_megapixels(MEGAPIXELS)
 
 
 @contextmanager

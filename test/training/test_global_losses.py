@@ -116,15 +116,20 @@ def test_the_released_soft_contrastive_loss_equals_a_plain_loop(kind):
             expected.append(math.log(1 + near) / eta + math.log(1 + far) / nu)
     found = losses.soft_contrastive_released(tuples, metres, influence, eta, nu)
     assert found.item() == pytest.approx(sum(expected) / 10, rel=1e-12)
+    found = losses.soft_contrastive_released(tuples, metres, influence, eta, nu, "first")
+    assert found.item() == pytest.approx((expected[0] + expected[5]) / 2, rel=1e-12)
 
 
 SOFT = {
+    "first": lambda t, m: losses.soft_contrastive_released(
+        t, m, Influence(), 2.0, 50.0, anchors="first"
+    ),
     "paper": lambda t, m: losses.soft_contrastive_paper(t, m, Influence(), 2.0, 5.0, 1.0),
     "released": lambda t, m: losses.soft_contrastive_released(t, m, Influence(), 2.0, 50.0),
 }
 
 
-@pytest.mark.parametrize("form", losses.FORMS)
+@pytest.mark.parametrize("form", SOFT)
 @pytest.mark.parametrize(("metres", "pulls"), [(1.0, True), (200.0, False)])
 def test_soft_contrastive_pulls_near_images_together_and_pushes_far_ones_apart(form, metres, pulls):
     a = functional.normalize(torch.tensor([1.0, 0.2, 0.0]), dim=0)
@@ -146,7 +151,7 @@ def test_far_images_add_a_constant_to_the_released_positive_sum_that_damps_it():
     assert apart.grad.abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("form", losses.FORMS)
+@pytest.mark.parametrize("form", SOFT)
 def test_soft_contrastive_has_finite_gradients_for_equal_images_and_endless_distances(form):
     same = descriptors(1, 1).detach().expand(1, 3, SIZE).clone().requires_grad_()
     metres = torch.full((1, 3, 3), torch.inf, dtype=torch.float64)
@@ -241,6 +246,15 @@ def test_the_local_triplet_loss_equals_a_plain_loop():
     found = losses.local_triplet(a, b, metres, 10.0, 10.0, 5.0, 50.0)
     assert pairs > 0
     assert found.item() == pytest.approx(0.5 * total / (pairs + 1e-3), rel=1e-12)
+
+
+def test_the_local_triplet_loss_takes_places_of_other_routes_where_no_distance_is_too_far():
+    a, b = descriptors(2, seed=2), descriptors(2, seed=3)
+    metres = torch.tensor([[0.0, torch.inf], [torch.inf, 0.0]], dtype=torch.float64)
+    value = losses.local_triplet(a, b, metres, 10.0, 10.0, 5.0, math.inf)
+    value.backward()
+    assert value > 0 and a.grad.isfinite().all() and a.grad.any()
+    assert losses.local_triplet(a, b, metres, 10.0, 10.0, 5.0, 1e5) == 0
 
 
 def test_the_local_triplet_loss_weighs_a_far_neighbour_more_than_a_near_one():

@@ -27,10 +27,12 @@ from training.disam.config import TripletConfig
 from training.disam.losses import distance, distillation
 from training.disam.matching import similarity_of
 from training.disam.networks import NegativeBank, TranslationPool, create_networks
+from training.disam.pairs import aligned_terms
 from training.disam.run import Training
 from training.disam.sampling import Aligned, Batch, Unpaired
+from training.disam.scales import Scales
 from training.disam.stage import StageRun
-from training.disam.steps import aligned_terms, generator_terms, margins, weights_at
+from training.disam.steps import generator_terms, margin_of, weights_at
 from training.engine.checkpoints import differences, find_checkpoint
 from training.engine.parallel import Processes
 from training.engine.reporting import LossLog
@@ -73,7 +75,7 @@ def test_shipped_recipes_are_valid(path):
         ({"stages": [stage()], "crops": {"zoom": [2.0, 1.0]}}, "crops.zoom"),
         ({"stages": [stage()], "network": {"image_size": [96]}}, "network.image_size"),
         ({"stages": [stage()], "domains": ["a", "b"], "frozen": ["c"]}, "'frozen' expects some of"),
-        ({"stages": [stage()], "domains": ["a"], "frozen": ["a"]}, "not all; got a"),
+        ({"stages": [stage()], "domains": ["a"], "frozen": ["a"]}, "not all but for a translation"),
         ({"stages": [stage(losses={"distillation": 1})]}, "needs a domain in 'frozen'"),
         ({"stages": [stage()], "validation": {"drive": "road"}}, "'validation.data' is empty"),
     ],
@@ -103,9 +105,18 @@ def test_learning_rate_is_constant_and_then_falls_linearly_to_zero(tmp_path):
     assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0])
 
 
-def test_constant_margin_is_alpha_zero():
-    assert margins(TripletConfig(), adaptive=True) == (5.0, 2.0, 0.1, 1000.0)
-    assert margins(TripletConfig(), adaptive=False) == (5.0, 0.0, 0.1, 0.0)
+def test_a_ramp_may_start_from_a_share_of_the_weight():
+    chosen = parse_config({"stages": [stage(steps=100, ramp=0.5, ramp_from=0.5)]}).stages[0]
+    found = [weights_at(chosen, step)["sam"] for step in (0, 25, 50, 100)]
+    assert found == pytest.approx([500, 750, 1000, 1000])
+
+
+def test_constant_margin_is_alpha_zero_and_the_relative_form_has_margins_of_its_own():
+    released, relative = TripletConfig(), TripletConfig(form="relative")
+    assert margin_of("fcl", released, adaptive=True) == (5.0, 2.0)
+    assert margin_of("sam", released, adaptive=True) == (0.1, 1000.0)
+    assert margin_of("sam", released, adaptive=False) == (0.1, 0.0)
+    assert margin_of("fcl", relative, adaptive=True) == (1.0, 2.0)
 
 
 # Parts
@@ -131,9 +142,9 @@ def test_pool_gives_new_images_until_full_and_then_old_ones_half_the_time():
 def test_bank_keeps_the_newest_negatives():
     bank = NegativeBank(3)
     for k in range(5):
-        bank.push("z", "day", torch.tensor([[float(k)]]))
-    assert bank.get("z", "day").flatten().tolist() == [2, 3, 4]
-    assert bank.get("z", "night") is None
+        bank.push("day", torch.tensor([[float(k)]]))
+    assert bank.get("day").flatten().tolist() == [2, 3, 4]
+    assert bank.get("night") is None
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -143,26 +154,27 @@ def test_hard_negatives_are_the_nearest_of_the_group_and_need_no_gradient(tmp_pa
     run = stage_run(config)
     batch = couple(0, more=3)
     for k in range(1, 4):
-        generator_terms(run.networks, couple(k), run.stage, config.triplets, run.bank, False)
+        run.losses(0, Batch(couple(k), None))
     found = []
     for hard in (False, True):
         bank = NegativeBank(3)
         bank.load(run.bank.state(), run.device)
-        terms, _ = generator_terms(run.networks, batch, run.stage, config.triplets, bank, hard)
+        given = run.networks, batch, run.stage, config.triplets, bank, hard, Scales()
+        terms, _ = generator_terms(*given)
         terms["triplet_fcl"].backward(retain_graph=True)
         found.append(terms)
     for name in ("triplet_fcl", "triplet_sam"):
         assert found[1][name] >= found[0][name]
     assert found[1]["fcl"] == found[0]["fcl"]
     if cached:
-        assert len(run.bank.get("z", "day")) == len(run.bank.get("map", "night")) == 3
-        assert not run.bank.get("z", "day").requires_grad
+        assert len(run.bank.get("day")) == len(run.bank.get("night")) == 3
+        assert not run.bank.get("day").requires_grad
 
 
 def test_representation_terms_equal_a_straightforward_computation(tmp_path):
     config = recipe(tmp_path, [stage()], triplets={"form": "paper"})
     run, batch = stage_run(config), couple(0)
-    terms, ways = generator_terms(run.networks, batch, run.stage, config.triplets, run.bank, False)
+    terms, ways = run.losses(0, Batch(batch, None))
     e, d = run.networks.encoders, run.networks.decoders
     z_a, z_b = e["day"](batch.a), e["night"](batch.b)
     again_b, again_a = e["night"](d["night"](z_a)), e["day"](d["day"](z_b))
@@ -236,7 +248,7 @@ def test_ten_steps_equal_five_and_a_resume_and_five_to_the_bit(drives, monkeypat
     expected, found = (result(drives / name) for name in ("through", "halves"))
     assert expected.keys() == found.keys()
     assert any(k.startswith("memory-0:pool/") for k in found)
-    assert any(k.startswith("memory-0:bank/map/") for k in found)
+    assert any(k.startswith("memory-0:bank/z/") for k in found)
     for key, value in expected.items():
         assert torch.equal(value, found[key]), key
     curves = [
@@ -331,9 +343,8 @@ def test_distillation_compares_both_encoders_on_images_of_the_frozen_domain():
 
     def terms(domains, a, b):
         batch = Aligned(domains, a, b, different)
-        return aligned_terms(
-            networks, batch, config.stages[0], config.aligned, config.descriptor, False
-        )
+        given = config.stages[0], config.aligned, config.descriptor, False, "released", Scales()
+        return aligned_terms(networks, batch, *given)
 
     assert "distillation" not in terms(("day", "night"), day, night)  # nothing is frozen
     networks.encoders["day"].requires_grad_(False)

@@ -244,6 +244,19 @@ def test_a_batch_is_a_neighbourhood_whose_images_have_a_partner_of_their_place()
         assert (found.routes.metres(queries, queries[:1]) <= 30).all()
 
 
+def test_without_a_radius_a_batch_is_of_all_routes_with_partners_of_their_places():
+    photos = [*street(group="a"), *street(group="b")]
+    photos += [*street(group="a", y=2.0), *street(group="b", y=2.0)]
+    found = neighbours(photos, np.arange(120), np.arange(120, 240), radius=0.0)
+    both = 0
+    for step in range(20):
+        queries, partners = found.draw(step)
+        assert len(set(queries.tolist())) == 6
+        assert (found.routes.metres(queries, partners).diagonal() <= 5).all()
+        both += len(set(found.routes.route[queries].tolist())) == 2
+    assert both > 10  # with a radius, one route makes a batch
+
+
 def test_partners_are_drawn_anew():
     photos, ground, aerial = two_sides()
     found = neighbours(photos, ground, aerial)

@@ -9,7 +9,7 @@ step, process), so a resumed run draws what the interrupted one would have drawn
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -136,7 +136,7 @@ def _with_domains(
     return images, photos
 
 
-def prefetched(make: Callable[[int], object], steps: range, ahead: int) -> Iterator:
+def prefetched(make: Callable[[int], object], steps: range, ahead: int) -> Generator:
     """make(step) for every step, up to `ahead` of them computed beforehand in a thread."""
     if ahead == 0:
         yield from map(make, steps)

@@ -67,5 +67,16 @@ def same_place(
     return (x[..., 0] == y[..., 0]) & near & turned & (common > overlap * smaller + 1e-9)
 
 
+def metres_apart(a: np.ndarray, b: np.ndarray, angle: float) -> np.ndarray:
+    """Distances of places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] in metres, [A, B].
+
+    Infinite between groups, and between axes more than `angle` degrees apart.
+    """
+    x, y = a[:, None], b[None]
+    gaps = np.linalg.norm(x[..., 1:4] - y[..., 1:4], axis=-1)
+    turned = (x[..., 4:7] * y[..., 4:7]).sum(-1) >= np.cos(np.radians(angle)) - 1e-9
+    return np.where((x[..., 0] == y[..., 0]) & turned, gaps, np.inf)
+
+
 def _area(place: np.ndarray) -> np.ndarray:
     return (place[..., 9:] - place[..., 7:9]).prod(-1)

@@ -37,6 +37,7 @@ class Photo:
     group: what its position is relative to (a route, a fixed camera); empty: place unknown.
     position: metres in the group's frame. axis: optical axis there, unit length.
     tiled: a fixed camera's; its crops are different places.
+    drive, camera, stamp_ns: of a dataset's image: its directory, camera and time stamp.
     depth: reads its depth map, float32 [H, W] metres or None where there is none.
     """
 
@@ -46,6 +47,9 @@ class Photo:
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     axis: tuple[float, float, float] = FORWARD
     tiled: bool = False
+    drive: str = ""
+    camera: str = ""
+    stamp_ns: int = 0
     depth: Callable[[], np.ndarray | None] | None = field(default=None, compare=False, repr=False)
 
 
@@ -103,13 +107,14 @@ def _drive(folder: Path, group: str) -> list[Photo]:
     photos = []
     for record in dataset.records:
         pose, path = record.map_from_camera, dataset.path(record)
+        origin = {"drive": str(folder), "camera": record.camera, "stamp_ns": record.stamp_ns}
         depth = partial(dataset.depth, record) if dataset.info.depth_unit is not None else None
         if pose is None:
-            photos.append(Photo(path, record.domain, depth=depth))
+            photos.append(Photo(path, record.domain, depth=depth, **origin))
             continue
         axis = pose.rotation @ np.array(FORWARD)
         place = group, tuple(pose.translation.tolist()), tuple(axis.tolist())
-        photos.append(Photo(path, record.domain, *place, depth=depth))
+        photos.append(Photo(path, record.domain, *place, depth=depth, **origin))
     return photos
 
 

@@ -9,16 +9,25 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.errors import ConfigError
 from disam_ros.models.networks import ENCODERS, NetworkConfig
 from disam_ros.settings import setting
-from training.settings import RunConfig, check_run, check_stages, pair_of
+from training.settings import RunConfig, check_run, check_stages, pair_of, validates
 
+SHARING = ("none", "trunk", "all")
 STAGE_NAMES = ("translation", "coarse", "fine")
 TRANSLATING = ("gan", "cycle", "fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
-ALIGNED = ("aligned_triplet", "contrastive", "distillation")
+ALIGNED = (
+    "contrastive",
+    "aligned_fcl",
+    "aligned_triplet",
+    "aligned_sam",
+    "aligned_triplet_sam",
+    "distillation",
+)
 
 
 @dataclass
 class LossWeights:
-    """λ of each loss; 0 turns it off. In brackets the paper's."""
+    """λ of each loss; 0 turns it off. In brackets the paper's; in the relative form of `triplets`
+    every loss is of the order of 1."""
 
     gan: float = setting(0.0, "least-squares GAN (1)", minimum=0.0)
     cycle: float = setting(0.0, "L1 of the image translated there and back (10)", minimum=0.0)
@@ -27,7 +36,12 @@ class LossWeights:
     triplet_fcl: float = setting(0.0, "triplet of features, Eq. 22 (1)", minimum=0.0)
     sam: float = setting(0.0, "equal activation maps, Eq. 19, fine model (1000)", minimum=0.0)
     triplet_sam: float = setting(0.0, "triplet of maps, Eq. 23, fine model (1)", minimum=0.0)
+    aligned_fcl: float = setting(0.0, "Eq. 12 on true pairs (not in the paper)", minimum=0.0)
     aligned_triplet: float = setting(0.0, "Eq. 22 on true pairs (not in the paper)", minimum=0.0)
+    aligned_sam: float = setting(0.0, "Eq. 19 on true pairs (not in the paper)", minimum=0.0)
+    aligned_triplet_sam: float = setting(
+        0.0, "Eq. 23 on true pairs (not in the paper)", minimum=0.0
+    )
     contrastive: float = setting(0.0, "InfoNCE on true pairs (not in the paper)", minimum=0.0)
     distillation: float = setting(
         0.0,
@@ -62,9 +76,12 @@ class StageConfig:
     )
     ramp: float = setting(
         1.0,
-        "fraction of the steps over which λ of fcl, fcl_cosine, triplet_fcl and sam ramp up from 0",
+        "fraction of the steps over which λ of fcl, fcl_cosine, triplet_fcl and sam ramp up",
         minimum=0.0,
         maximum=1.0,
+    )
+    ramp_from: float = setting(
+        0.0, "fraction of λ that the ramp starts from", minimum=0.0, maximum=1.0
     )
     hard_from: float = setting(
         1.0,
@@ -81,9 +98,12 @@ class TripletConfig:
 
     form: str = setting(
         "released",
-        "distances: mean squared error (released code, fits the default λ, m, α) or norm (paper)",
-        choices=("released", "paper"),
+        "distances: mean squared error (released code, fits the default λ, m, α), norm (paper), or "
+        "relative to the running mean of negative pairs', for features of any scale",
+        choices=("released", "paper", "relative"),
     )
+    margin: float = setting(1.0, "m_f and m_s of the relative form", minimum=0.0)
+    alpha: float = setting(2.0, "α_f and α_s of the relative form", minimum=0.0)
     margin_fcl: float = setting(5.0, "m_f", minimum=0.0)
     alpha_fcl: float = setting(2.0, "α_f", minimum=0.0)
     margin_sam: float = setting(0.1, "m_s", minimum=0.0)
@@ -96,22 +116,37 @@ class TripletConfig:
 
 @dataclass
 class AlignedConfig:
-    """True pairs: images of one place in two domains (losses aligned_triplet, contrastive)."""
+    """True pairs: images of one place in two domains (losses contrastive, aligned_…)."""
 
     radius: float = setting(
         2.0, "maximum distance of a pair [m]; the nearest image is taken", minimum=0.0
     )
     angle: float = setting(15.0, "maximum angle between optical axes of a pair [°]", minimum=0.0)
     negative_radius: float = setting(15.0, "minimum distance of a negative [m]", minimum=0.0)
+    neighbourhood: float = setting(
+        0.0,
+        "half of a batch lies within this distance of one of its places, so that negatives are "
+        "near ones too [m]; 0: all of it is drawn from everywhere",
+        minimum=0.0,
+    )
     jitter: float = setting(
         0.06, "random shift and zoom of the partner, fraction of the crop", minimum=0.0
     )
     same_domain: float = setting(
         0.25, "fraction of steps whose pairs are of one domain", minimum=0.0, maximum=1.0
     )
-    margin: float = setting(0.5, "m of aligned_triplet", minimum=0.0)
-    alpha: float = setting(2.0, "α of aligned_triplet", minimum=0.0)
+    margin: float = setting(
+        0.5,
+        "m of aligned_triplet and aligned_triplet_sam, in the unit of triplets.form",
+        minimum=0.0,
+    )
+    alpha: float = setting(2.0, "α of aligned_triplet and aligned_triplet_sam", minimum=0.0)
     temperature: float = setting(0.07, "of contrastive", minimum=0.001)
+    soft: float = setting(
+        0.0,
+        "distance at which an image is half an answer of contrastive [m]; 0: the pair alone is one",
+        minimum=0.0,
+    )
 
 
 @dataclass
@@ -124,6 +159,17 @@ class NetworkSettings:
     width: int = setting(24, "channels of the first layer; 64 in the paper", minimum=1)
     encoder_blocks: int = setting(4, "residual blocks of an encoder", minimum=0)
     decoder_blocks: int = setting(5, "residual blocks of a decoder", minimum=0)
+    shared_blocks: int = setting(
+        0,
+        "last residual blocks of the encoders and first of the decoders that all domains share",
+        minimum=0,
+    )
+    sharing: str = setting(
+        "none",
+        "weights that the encoders of all domains have in common; trunk: all but the first layer, "
+        "biases and slopes",
+        choices=SHARING,
+    )
     image_size: list[int] = setting(
         [96, 128], "height and width in pixels, multiples of 4 (mobile: 16)"
     )
@@ -159,6 +205,9 @@ class TrainConfig(RunConfig):
         "domains whose encoders keep the weights that they start from: the others learn to agree "
         "with them",
     )
+    calibrate: bool = setting(
+        False, "calibrate the model on the validation drives (disam calibrate), if there are any"
+    )
     grid_every: int = setting(500, "steps between images of translations; 0: none", minimum=0)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     triplets: TripletConfig = field(default_factory=TripletConfig)
@@ -181,15 +230,44 @@ def check(config: TrainConfig) -> None:
         if not stage.losses.on():
             known = ", ".join(f.name for f in fields(LossWeights))
             raise ConfigError(f"'stages.{k}.losses' are all off; give a weight to some of {known}")
-    if config.average and not (config.initial and config.validation.data):
-        raise ConfigError("'average' needs 'initial' weights and 'validation.data'")
+    if config.average and not (config.initial and validates(config)):
+        raise ConfigError(
+            "'average' needs 'initial' weights and 'validation.data' or 'validation.held_out'"
+        )
     if any(not 0.0 <= share <= 1.0 for share in config.average):
         raise ConfigError(f"'average' expects shares from 0 to 1, got {config.average}")
-    if config.frozen and not set(config.frozen) < set(config.domains):
-        raise ConfigError(
-            f"'frozen' expects some of 'domains' ({', '.join(config.domains) or 'none given'}), "
-            f"not all; got {', '.join(config.frozen)}"
-        )
+    check_shared(config)
+    check_frozen(config)
     if any(stage.losses.distillation for stage in config.stages) and not config.frozen:
         raise ConfigError("'losses.distillation' needs a domain in 'frozen' to learn from")
     check_stages(config, STAGE_NAMES)
+
+
+def check_frozen(config: TrainConfig) -> None:
+    """Raises ConfigError for domains that are not there, and where nothing would be left to learn:
+    with all encoders frozen, decoders and discriminators learn a translation."""
+    frozen, domains = set(config.frozen), set(config.domains)
+    learns = all(set(stage.losses.on()) <= {"gan", "cycle"} for stage in config.stages)
+    if not frozen <= domains or (frozen and frozen == domains and not learns):
+        raise ConfigError(
+            f"'frozen' expects some of 'domains' ({', '.join(config.domains) or 'none given'}), "
+            f"not all but for a translation (losses gan, cycle); got {', '.join(config.frozen)}"
+        )
+
+
+def check_shared(config: TrainConfig) -> None:
+    """Raises ConfigError unless every encoder and decoder has the blocks to share, and where shared
+    weights would be frozen."""
+    network = config.network
+    for name, on in (
+        ("shared_blocks", network.shared_blocks),
+        ("sharing", network.sharing != "none"),
+    ):
+        if on and config.frozen:
+            raise ConfigError(f"'network.{name}' and 'frozen' exclude each other; drop one")
+    least = min(network.encoder_blocks, network.decoder_blocks)
+    if network.shared_blocks and (network.encoder != "disam" or network.shared_blocks > least):
+        raise ConfigError(
+            f"'network.shared_blocks' expects at most {least}, the blocks of encoder and decoder, "
+            f"and the paper's encoder; got {network.shared_blocks} with '{network.encoder}'"
+        )

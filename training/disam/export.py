@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -54,6 +53,4 @@ def export_model(
     if averages:
         training["average"] = averages
     model = Model(network, list(domains), **stages, name=config.name, training=training)
-    target = directory / "model"
-    shutil.rmtree(target, ignore_errors=True)
-    return save_model(model, target, half=config.half)
+    return save_model(model, directory / "model", half=config.half, overwrite=True)

@@ -5,31 +5,37 @@ Features z are [B, C, h, w], activation maps L are [B, h, w], distances d are [B
 mean over the batch, so that the mean over processes of its gradient is the gradient over all their
 samples.
 
-`form` names which of two printed definitions of a distance is meant:
+`form` names which definition of a distance is meant:
   paper     the norm ‖a − b‖₂, gradients through both sides
   released  the mean squared error of the public implementation, for which its λ, m and α were
             chosen; the side it calls the target is detached
+  relative  as released, but of channel-normalized features, and in units of the running mean of the
+            distances of negative pairs (scales.py): the same for features of any scale
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from disam_ros.models.similarity import activation_map, coarse_similarity
+from disam_ros.models.similarity import activation_map, channel_normalize, coarse_similarity
 
-FORMS = ("released", "paper")
+FORMS = ("released", "paper", "relative")
 GAN_SCALE_WEIGHTS = (1.0, 2.0, 3.0, 5.0)  # shallow to deep prediction head of each branch
-GAN_NORMALIZER = 4 * sum(GAN_SCALE_WEIGHTS)  # 11·4, as in the public implementation
+GAN_BRANCHES = 2  # averaged
+GAN_NORMALIZER = GAN_BRANCHES * 4 * sum(GAN_SCALE_WEIGHTS)  # 2·4·11
+
+Measure = Callable[[Tensor, Tensor], Tensor]  # [B, ...], [B, ...] → distances [B]
 
 
 def gan_loss(predictions: Sequence[Tensor], target: float) -> Tensor:
     """Least-squares GAN over all scales of both branches of a discriminator.
 
-    predictions: maps [B, 1, h, w], each branch's four heads one after the other.
+    At each scale the mean of both branches, weighted and divided by 4·11, as in the public
+    implementation. predictions: maps [B, 1, h, w], each branch's four heads one after the other.
     target: 1 for "real", 0 for "translated".
     """
     terms = [
@@ -44,8 +50,16 @@ def cycle_loss(reconstructed: Tensor, image: Tensor) -> Tensor:
     return functional.l1_loss(_wide(reconstructed), _wide(image))
 
 
+def comparable(z: Tensor, form: str) -> Tensor:
+    """Features [B, C, h, w] as distances take them: 'relative' divides each channel by its norm.
+
+    Activation maps of the result are those of z: ω_k z_k does not depend on a channel's scale.
+    """
+    return channel_normalize(z) if form == "relative" else z
+
+
 def distance(a: Tensor, b: Tensor, form: str) -> Tensor:
-    """Distance per sample: 'paper' ‖a − b‖₂, 'released' mean squared error. [B, ...] → [B]."""
+    """Distance per sample: 'paper' ‖a − b‖₂, else the mean squared error. [B, ...] → [B]."""
     difference = (a - b).flatten(1)
     if form == "paper":
         return difference.norm(dim=1)
@@ -55,9 +69,9 @@ def distance(a: Tensor, b: Tensor, form: str) -> Tensor:
 def feature_consistency(z_again: Tensor, z: Tensor, form: str) -> Tensor:
     """Eq. 12: the translation, encoded again (z'), should have the features z of its origin.
 
-    Returns distances [B]; their mean is the loss. 'released' detaches z.
+    Returns distances [B]; their mean is the loss. All forms but 'paper' detach z.
     """
-    return distance(z_again, z.detach() if form == "released" else z, form)
+    return distance(z_again, z if form == "paper" else z.detach(), form)
 
 
 def feature_cosine_loss(z_again: Tensor, z: Tensor) -> Tensor:
@@ -74,9 +88,18 @@ def activation_consistency(real: Tensor, translated: Tensor, form: str) -> Tenso
     """Eq. 19, the SAM loss: both maps should be equal.
 
     real, translated: L_i and L_i→j [B, h, w]. Returns distances [B]; their mean is the loss.
-    'released' detaches the translated side.
+    All forms but 'paper' detach the translated side.
     """
-    return distance(real, translated.detach() if form == "released" else translated, form)
+    return distance(real, translated if form == "paper" else translated.detach(), form)
+
+
+def map_distance(a: Tensor, b: Tensor, form: str) -> Tensor:
+    """Distance of the activation maps of a pair, each taken with respect to the other image.
+
+    a, b: features [B, C, h, w]. Returns [B]. This is d_p of Eq. 23 for an image and its
+    translation, and d_n for a negative pair.
+    """
+    return distance(*activation_pair(a, b), form)
 
 
 def adaptive_triplet(positive: Tensor, negative: Tensor, margin: float, alpha: float) -> Tensor:
@@ -89,32 +112,31 @@ def adaptive_triplet(positive: Tensor, negative: Tensor, margin: float, alpha: f
     return torch.relu(1.0 - negative / (positive + adaptive_margin)).mean()
 
 
-def constant_triplet(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Eq. 22 and 23 with a constant margin (the paper's ablation): α = 0."""
-    return adaptive_triplet(positive, negative, margin, 0.0)
-
-
-def hardest_negative(anchor: Tensor, group: Tensor, form: str) -> Tensor:
+def hardest_negative(anchor: Tensor, group: Tensor, measure: Measure) -> Tensor:
     """Eq. 20 (features) and 21 (maps): for each anchor the nearest of a group of negatives.
 
-    anchor: [B, ...]. group: [K, ...], needs no gradient. Returns rows of the group [B, ...].
+    anchor: [B, ...]. group: [K, ...], needs no gradient. measure: the distance that decides.
+    Returns rows of the group [B, ...].
     """
     with torch.no_grad():
-        gaps = torch.stack([distance(anchor, g.expand_as(anchor), form) for g in group])  # [K, B]
+        gaps = torch.stack([measure(anchor, g.expand_as(anchor)) for g in group])  # [K, B]
         return group[gaps.argmin(0)]
 
 
+def unit_distances(similarities: Tensor) -> Tensor:
+    """Distances of unit vectors with these cosines."""
+    return (2.0 - 2.0 * similarities).clamp_min(1e-8).sqrt()
+
+
 def aligned_triplet(
-    similarities: Tensor, different: Tensor, margin: float, alpha: float, hard: bool
+    gaps: Tensor, different: Tensor, margin: float, alpha: float, hard: bool
 ) -> Tensor:
     """Eq. 22 on true pairs: images a_k and b_k show one place.
 
-    similarities: cosines of all a_i and b_j [B, B]. different: bool [B, B], where a_i and b_j
-    surely show two places. The distance is that of unit vectors of this cosine. Every other place
-    of the batch is a negative; with `hard`, only the nearest one. Both sides take their turn as the
-    anchor.
+    gaps: distances of all a_i and b_j [B, B]. different: bool [B, B], where a_i and b_j surely show
+    two places. Every other place of the batch is a negative; with `hard`, only the nearest one.
+    Both sides take their turn as the anchor.
     """
-    gaps = (2.0 - 2.0 * similarities).clamp_min(1e-8).sqrt()
     positive = gaps.diagonal()
     losses = []
     for rows, allowed in ((gaps, different), (gaps.T, different.T)):
@@ -127,17 +149,35 @@ def aligned_triplet(
     return torch.stack(losses).mean()
 
 
-def contrastive(similarities: Tensor, different: Tensor, temperature: float) -> Tensor:
+def contrastive(
+    similarities: Tensor, different: Tensor, temperature: float, targets: Tensor | None = None
+) -> Tensor:
     """InfoNCE over a batch of true pairs (not in the paper): which b belongs to which a?
 
     similarities, different: [B, B] as for `aligned_triplet`; all others but the pair are left out.
+    targets: how near a_i and b_j are, 1 for a pair (`soft_targets`): in proportion to it b_j is the
+    answer, too.
     """
     logits = similarities / temperature
     pair = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    logits = logits.masked_fill(~(different | pair), float("-inf"))
-    answer = torch.arange(len(logits), device=logits.device)
-    there = functional.cross_entropy(logits, answer)
-    return (there + functional.cross_entropy(logits.T, answer)) / 2
+    near = pair.to(logits.dtype) if targets is None else targets.masked_fill(pair, 1.0)
+    left_out = ~(different | (near > 0))
+    terms = []
+    for rows, wanted, masked in ((logits, near, left_out), (logits.T, near.T, left_out.T)):
+        logs = rows.masked_fill(masked, float("-inf")).log_softmax(1).masked_fill(masked, 0.0)
+        terms.append(-(wanted / wanted.sum(1, keepdim=True) * logs).sum(1).mean())
+    return torch.stack(terms).mean()
+
+
+STEEPNESS = 12.0  # γ·τ of Thoma et al.
+
+
+def soft_targets(metres: Tensor, tau: float) -> Tensor:
+    """g⁺ of soft contrastive learning (Thoma et al., NeurIPS 2020): 1 at 0 m, ½ at `tau` metres.
+
+    metres: any shape, infinite between places that share no map frame or no direction: 0.
+    """
+    return torch.sigmoid(STEEPNESS * (1.0 - metres / tau))
 
 
 def distillation(z: Tensor, teacher: Tensor) -> Tensor:

@@ -8,24 +8,72 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from disam_ros.models.networks import Discriminator, NetworkConfig, build_decoder, build_encoder
+from disam_ros.models.networks import (
+    Discriminator,
+    NetworkConfig,
+    ResidualBlock,
+    build_decoder,
+    build_encoder,
+)
 from training.disam.sampling import Unpaired
 from training.engine.networks import Networks, State, drawn_from_seed
 
 
 def create_networks(
-    config: NetworkConfig, domains: Sequence[str], translating: bool, seed: int
+    config: NetworkConfig,
+    domains: Sequence[str],
+    translating: bool,
+    seed: int,
+    shared: int = 0,
+    sharing: str = "none",
 ) -> Networks:
-    """Untrained networks drawn from `seed`; those of one kind start equal in all domains."""
+    """Untrained networks drawn from `seed`; those of one kind start equal in all domains.
+
+    shared: residual blocks that all domains have in common, the last of the encoders and the first
+    of the decoders. The released option also feeds them the domain as constant channels; a
+    convolution makes a constant of these, which its instance normalization removes.
+    sharing: what encoders have in common (SHARING).
+    """
 
     make = partial(drawn_from_seed, domains, seed=seed)
     networks = Networks(make(partial(build_encoder, config)))
     if translating:
         networks.decoders = make(partial(build_decoder, config))
         networks.discriminators = make(partial(Discriminator, config.width))
+    if shared:
+        _share_blocks(networks.encoders, slice(-shared, None))
+        _share_blocks(networks.decoders, slice(shared))
+    if sharing != "none":
+        _share_weights(list(networks.encoders.values()), adapted=sharing == "trunk")
     return networks
+
+
+def _share_weights(encoders: Sequence[nn.Module], adapted: bool) -> None:
+    """Give all encoders the weights of the first one. adapted: but for their own first layer,
+    biases and slopes, a few percent (residual adapters: Rebuffi et al., NeurIPS 2017)."""
+    first = encoders[0]
+    stem = next(name for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d))
+    for encoder in encoders[1:]:
+        for (name, layer), own in zip(first.named_modules(), encoder.modules(), strict=True):
+            for key, weight in layer.named_parameters(recurse=False):
+                if not adapted or (weight.ndim > 1 and name != stem):
+                    setattr(own, key, weight)
+
+
+def _share_blocks(networks: Mapping[str, nn.Module], chosen: slice) -> None:
+    """Give all networks these residual blocks of the first one."""
+    first: list[nn.Module] = []
+    for network in networks.values():
+        layers = network.model
+        places = [k for k, layer in enumerate(layers) if isinstance(layer, ResidualBlock)][chosen]
+        first = first or [layers[k] for k in places]
+        for k, block in zip(places, first, strict=True):
+            layers[k] = block
+
+
+BANK = "bank/z/"  # of keys in a checkpoint
 
 
 class TranslationPool:
@@ -67,7 +115,7 @@ class TranslationPool:
 
 
 class NegativeBank:
-    """The last `capacity` features and activation maps of each domain, without gradient.
+    """The last `capacity` features of each domain, without gradient.
 
     They serve as further negatives, some steps old, at no cost.
     """
@@ -76,21 +124,21 @@ class NegativeBank:
         self.capacity = capacity
         self._stored: dict[str, Tensor] = {}
 
-    def push(self, kind: str, domain: str, values: Tensor) -> None:
-        """values: [B, ...], newest last."""
-        old = self.get(kind, domain)
+    def push(self, domain: str, values: Tensor) -> None:
+        """values: features [B, C, h, w], newest last."""
+        old = self.get(domain)
         values = values.detach() if old is None else torch.cat([old, values.detach()])
         if self.capacity:
-            self._stored[f"bank/{kind}/{domain}"] = values[-self.capacity :].contiguous()
+            self._stored[f"{BANK}{domain}"] = values[-self.capacity :].contiguous()
 
-    def get(self, kind: str, domain: str) -> Tensor | None:
-        return self._stored.get(f"bank/{kind}/{domain}")
+    def get(self, domain: str) -> Tensor | None:
+        return self._stored.get(f"{BANK}{domain}")
 
     def state(self) -> State:
         return {key: values.cpu().contiguous() for key, values in self._stored.items()}
 
     def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
-        self._stored = {k: v.to(device) for k, v in state.items() if k.startswith("bank/")}
+        self._stored = {k: v.to(device) for k, v in state.items() if k.startswith(BANK)}
 
 
 @torch.no_grad()

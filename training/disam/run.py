@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from disam_ros.models.model import load_model
+from training.data.check import check_crops, check_pairs
 from training.data.image_store import ImageStore
 from training.disam.averaging import Average, choose_average
+from training.disam.calibrating import calibrate_model
 from training.disam.config import ALIGNED, TRANSLATING
 from training.disam.export import export_model
+from training.disam.frames import check_frames
 from training.disam.matching import Similarity, similarity_of
 from training.disam.networks import create_networks, translation_grid
 from training.disam.sampling import Batch, Sampler
@@ -17,8 +22,11 @@ from training.disam.stage import StageRun
 from training.engine import checkpoints
 from training.engine.loop import Loop
 from training.engine.networks import Networks, State
+from training.engine.report import WORST, Mistake, Report, worst, write_report
 from training.engine.reporting import Reporter
-from training.engine.validate import recall
+from training.engine.validate import compared, recall
+
+log = logging.getLogger(__name__)
 
 
 class Training(Loop):
@@ -32,8 +40,31 @@ class Training(Loop):
         if any(stage.losses.on(ALIGNED) for stage in self.config.stages):
             self.sampler.prepare_pairs(self.config.aligned, self.config.frozen)
 
+    def check_data(self) -> list[str]:
+        """Also of true pairs, where the recipe has losses on them."""
+        found, sampler, config = super().check_data(), self.sampler, self.config
+        if sampler.pairs:
+            found += check_pairs(self.store, sampler.rows, sampler.pairs, config.frozen)
+            found += check_crops(self.store, sampler.pairs)
+            networks = self._networks(0)
+            found += check_frames(
+                encoders=networks.encoders,
+                similarity=similarity_of("fine", config.descriptor),
+                store=self.store,
+                partners=sampler.pairs,
+                negative_radius=config.aligned.negative_radius,
+                device=self.device,
+            )
+        return found
+
     def stage_run(self, index: int) -> StageRun:
         networks = self._networks(index)
+        if self.config.compile:
+            from torch._functorch import config as functorch  # here, as it loads the compiler
+
+            functorch.donated_buffer = False  # shares of the gradient reuse the graph of a step
+            for _, module in networks.modules():
+                module.compile()
         return StageRun(self.config, index, networks, self.device, self.processes, self.sampler)
 
     def metric(self, run: StageRun) -> tuple[Mapping, Similarity]:
@@ -50,13 +81,64 @@ class Training(Loop):
             average=average,
         )
 
+    def finish(self, model: Path) -> None:
+        """Calibrate the model and write report.html, start beside result."""
+        found, notes = load_model(model), []
+        if self.config.average and self.validation is not None:
+            notes += [
+                f"share of the trained weights in the average: {_listed(average['shares'])}"
+                for average in found.training["average"].values()
+            ]
+        if self.config.calibrate and self.validation_data:
+            reference = self.config.validation.reference or self.domains[0]
+            notes.append(calibrate_model(model, self.validation_data, reference))
+        start: dict[str, float] = {}
+        result: dict[str, float] = {}
+        mistakes: list[Mistake] = []
+        if self.validation is not None:
+            for encoder in found.fine.values():
+                encoder.to(self.device)
+            similarity = similarity_of("fine", self.config.descriptor)
+            given = similarity, self.validation, self.device
+            start = recall(self._start().encoders, *given)
+            result = recall(found.fine, *given)
+            entries = list(compared(found.fine, *given))
+            mistakes = worst(entries, self.validation, WORST)
+        report = Report(
+            model=self.config.name,
+            progress=self.progress,
+            images=self.images,
+            start=start,
+            result=result,
+            mistakes=mistakes,
+            notes=notes,
+        )
+        log.info("report written to %s", write_report(report, self.directory / "report.html"))
+        if report.worse:
+            log.error(
+                "THE MODEL IS WORSE THAN ITS START on your validation drives: recall@1 %.1f %%, "
+                "the start has %.1f %%",
+                result["mean"],
+                start["mean"],
+            )
+
+    def _start(self) -> Networks:
+        """Encoders as they were before any stage."""
+        config = self.config
+        sharing = config.network.sharing
+        networks = create_networks(
+            config.network.build(), self.domains, False, config.seed, 0, sharing
+        )
+        if config.initial:
+            networks.start_from(Path(config.initial))
+        self.place(networks)
+        return networks
+
     def _average(self, stage: str, trained: State) -> Average:
         """The average of a stage's encoders with the initial ones that validates best."""
         config = self.config
         assert self.validation is not None  # as `check` requires
-        networks = create_networks(config.network.build(), self.domains, False, config.seed)
-        networks.start_from(Path(config.initial))
-        self.place(networks)
+        networks = self._start()
         similarity = similarity_of(stage, config.descriptor)
 
         def measure(state: State) -> dict[str, float]:
@@ -82,7 +164,14 @@ class Training(Loop):
         """New networks, or those of the stage this one starts from."""
         config = self.config
         translating = any(stage.losses.on(TRANSLATING) for stage in config.stages)
-        networks = create_networks(config.network.build(), self.domains, translating, config.seed)
+        networks = create_networks(
+            config.network.build(),
+            self.domains,
+            translating,
+            config.seed,
+            config.network.shared_blocks,
+            config.network.sharing,
+        )
         start = config.start_of(config.stages[index])
         if start:
             networks.load(checkpoints.load_stage(self.directory, start))
@@ -91,7 +180,8 @@ class Training(Loop):
         for domain in config.frozen:
             networks.encoders[domain].requires_grad_(False)
         self.place(networks)
-        if config.compile:
-            for _, module in networks.modules():
-                module.compile()
         return networks
+
+
+def _listed(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{domain} {share:g}" for domain, share in shares.items())

@@ -17,8 +17,10 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from training.data.augment import photometric
+from training.data.check import Partners, require_conditions
 from training.data.image_store import ImageStore, random_box
-from training.data.places import jittered, same_place
+from training.data.places import jittered, metres_apart, same_place
+from training.data.sources import Photo
 from training.disam.config import AlignedConfig
 from training.errors import TrainingError
 
@@ -44,13 +46,15 @@ class Unpaired:
 class Aligned:
     """True pairs: a[k] and b[k] [B, 3, H, W] show one place, in two domains or twice in one.
 
-    different: bool [B, B], where a[i] and b[j] surely show two places.
+    different: bool [B, B], where a[i] and b[j] surely show two places. metres: [B, B], how far they
+    are apart, infinite where that is unknown or the direction is another; None: not asked for.
     """
 
     domains: tuple[str, str]
     a: Tensor
     b: Tensor
     different: Tensor
+    metres: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,15 @@ class Sampler:
         self, store: ImageStore, domains: Sequence[str], seed: int = 0, process: int = 0
     ) -> None:
         rows = store.rows()
-        lacking = [d for d in domains if d not in rows]
-        if lacking or len(domains) < 2:
-            raise TrainingError(
-                f"expected images of two or more domains, of {', '.join(domains) or 'none'} "
-                f"found {', '.join(f'{d} ({len(r)})' for d, r in rows.items())}"
-            )
+        require_conditions(domains, {domain: len(found) for domain, found in rows.items()})
         self.store, self.seed, self.process = store, seed, process
         self.rows = {domain: rows[domain] for domain in domains}
         self._pairs: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+
+    @property
+    def pairs(self) -> Partners:
+        """True pairs by their two domains, as `prepare_pairs` found them."""
+        return self._pairs
 
     def unpaired(self, stage: int, step: int, count: int, more: int = 0) -> Unpaired:
         """`count` random crops of each of two domains and `more` further ones of each."""
@@ -117,7 +121,7 @@ class Sampler:
         choices = choices or list(self._pairs)
         a, b = choices[shared.integers(len(choices))]
         partners = self._pairs[a, b]
-        rows = own.choice(list(partners), count, replace=count > len(partners)).tolist()
+        rows = self._rows_of_batch(list(partners), count, config.neighbourhood, own)
         crops_a, crops_b = [], []
         for row in rows:
             flip = bool(own.random() < 0.5)
@@ -125,18 +129,36 @@ class Sampler:
             crops_a.append((row, box, flip))
             partner = int(own.choice(partners[row]))
             crops_b.append((partner, jittered(box, config.jitter, own), flip))
+        places = [
+            np.stack([self.store.place(r, box) for r, box, _ in c]) for c in (crops_a, crops_b)
+        ]
         different = ~same_place(
-            *(np.stack([self.store.place(r, box) for r, box, _ in c]) for c in (crops_a, crops_b)),
-            radius=config.negative_radius,
-            angle=180.0,
-            overlap=SAME_VIEW,
+            *places, radius=config.negative_radius, angle=180.0, overlap=SAME_VIEW
         )
+        metres = None
+        if config.soft > 0:
+            metres = torch.from_numpy(metres_apart(*places, config.angle)).float()
+            metres[[self.store.photos[row].tiled for row in rows]] = torch.inf  # crops are places
         strength = self.store.crops.photometric
         x, y = (
             torch.stack([photometric(self.store.crop(*crop), strength, own) for crop in c])
             for c in (crops_a, crops_b)
         )
-        return Aligned((a, b), x, y, torch.from_numpy(different))
+        return Aligned((a, b), x, y, torch.from_numpy(different), metres)
+
+    def _rows_of_batch(
+        self, rows: list[int], count: int, radius: float, random: np.random.Generator
+    ) -> list[int]:
+        """`count` of the rows, half of them within `radius` of one of them where that is not 0."""
+        near: list[int] = []
+        if radius > 0:
+            centre = self.store.photos[rows[random.integers(len(rows))]]
+            around = [r for r in rows if _is_near(self.store.photos[r], centre, radius)]
+            near = random.permutation(around)[: count // 2].tolist()
+        more = count - len(near)
+        others = sorted(set(rows) - set(near)) if len(near) else rows
+        others = others if len(others) >= more else rows
+        return [*near, *random.choice(others, more, replace=more > len(others)).tolist()]
 
     def _generators(self, stage: int, step: int) -> tuple[np.random.Generator, ...]:
         """One generator that all processes share and one of this process."""
@@ -148,6 +170,12 @@ class Sampler:
         rows = self.rows[domain]
         row = rows[random.integers(len(rows))]
         return self.store.crop(row, random_box(self.store, row, random), flip)
+
+
+def _is_near(photo: Photo, centre: Photo, radius: float) -> bool:
+    """Whether an image is of the centre's frame and within `radius` m of it."""
+    away = np.subtract(photo.position, centre.position)
+    return photo.group == centre.group and float(away @ away) <= radius**2
 
 
 def find_partners(

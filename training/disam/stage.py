@@ -9,9 +9,11 @@ from torch.optim import Adam, Optimizer
 
 from training.disam.config import ALIGNED, TRANSLATING, TrainConfig
 from training.disam.networks import NegativeBank, TranslationPool
+from training.disam.pairs import aligned_terms
 from training.disam.sampling import Aligned, Batch, Sampler, Unpaired
-from training.disam.steps import aligned_terms, discriminator_terms, generator_terms, weights_at
-from training.engine.networks import Networks, State, Terms, total
+from training.disam.scales import Scales
+from training.disam.steps import discriminator_terms, generator_terms, weights_at
+from training.engine.networks import Networks, State, Terms
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
 from training.errors import TrainingError
@@ -36,6 +38,7 @@ class StageRun(StageBase):
         self.sampler = sampler
         self.pool = TranslationPool(config.pool)
         self.bank = NegativeBank(config.triplets.group - 1)
+        self.scales = Scales(self.processes.mean)
 
     def make_optimizers(self) -> dict[str, Optimizer]:
         options = {"lr": self.config.learning_rate, "betas": (self.config.beta1, 0.999)}
@@ -66,7 +69,7 @@ class StageRun(StageBase):
         critics = self.networks.critics()
         _require_gradient(critics, False)
         terms, ways = self.losses(step, batch)
-        self.descend("generators", total(terms, weights_at(self.stage, step)))
+        self.descend("generators", terms, weights_at(self.stage, step))
         if ways is not None and "critics" in self.optimizers:
             _require_gradient(critics, True)
             seeds = [self.config.seed, self.index, step, self.processes.rank, POOL_STREAM]
@@ -74,7 +77,7 @@ class StageRun(StageBase):
                 found = discriminator_terms(
                     self.networks, ways, self.pool, np.random.default_rng(seeds)
                 )
-            self.descend("critics", total(found, {"discriminator": self.stage.losses.gan}))
+            self.descend("critics", found, {"discriminator": self.stage.losses.gan})
             terms |= found
         return terms
 
@@ -99,6 +102,7 @@ class StageRun(StageBase):
                     triplets=self.config.triplets,
                     bank=self.bank,
                     hard=hard,
+                    scales=self.scales,
                 )
             if batch.aligned is not None:
                 terms |= aligned_terms(
@@ -108,6 +112,8 @@ class StageRun(StageBase):
                     config=self.config.aligned,
                     descriptor=self.config.descriptor,
                     hard=hard,
+                    form=self.config.triplets.form,
+                    scales=self.scales,
                 )
         return terms, ways
 
@@ -118,18 +124,20 @@ class StageRun(StageBase):
             images = (unpaired.a, unpaired.b, unpaired.more_a, unpaired.more_b)
             unpaired = Unpaired(unpaired.domains, *(self.move(x) for x in images))
         if aligned is not None:
-            different = aligned.different.to(self.device)
+            different, metres = aligned.different.to(self.device), aligned.metres
+            metres = None if metres is None else metres.to(self.device)
             pair = self.move(aligned.a), self.move(aligned.b)
-            aligned = Aligned(aligned.domains, *pair, different)
+            aligned = Aligned(aligned.domains, *pair, different, metres)
         return Batch(unpaired, aligned)
 
     def memory_state(self) -> State:
-        """Past translations and negatives of this process."""
-        return {**self.pool.state(), **self.bank.state()}
+        """Past translations and negatives of this process, and the scales of distances."""
+        return {**self.pool.state(), **self.bank.state(), **self.scales.state()}
 
     def load_memory_state(self, state: State) -> None:
         self.pool.load(state, self.device)
         self.bank.load(state, self.device)
+        self.scales.load(state, self.device)
 
 
 def _require_gradient(parameters: list, needed: bool) -> None:

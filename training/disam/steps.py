@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss terms of one step, from networks and a batch. No optimizer, no files."""
+"""The loss terms of translation, from networks and a batch. No optimizer, no files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from disam_ros.config import DescriptorConfig
 from training.disam import losses
-from training.disam.config import AlignedConfig, StageConfig, TripletConfig
-from training.disam.matching import similarity_of
+from training.disam.config import StageConfig, TripletConfig
 from training.disam.networks import NegativeBank, TranslationPool
-from training.disam.sampling import Aligned, Unpaired
+from training.disam.sampling import Unpaired
+from training.disam.scales import Scales
 from training.engine.networks import Networks, Terms
 
 REPRESENTATION = ("fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
@@ -34,8 +34,9 @@ class Translated:
 
 
 def weights_at(stage: StageConfig, step: int) -> dict[str, float]:
-    """λ of the losses that are on, in one step; those of RAMPED grow linearly from 0."""
+    """λ of the losses that are on, in one step; those of RAMPED grow linearly."""
     rise = min(1.0, step / (stage.ramp * stage.steps)) if stage.ramp > 0 else 1.0
+    rise = stage.ramp_from + (1.0 - stage.ramp_from) * rise
     return {k: v * rise if k in RAMPED else v for k, v in stage.losses.on().items()}
 
 
@@ -56,10 +57,11 @@ def generator_terms(
     triplets: TripletConfig,
     bank: NegativeBank,
     hard: bool,
+    scales: Scales,
 ) -> tuple[Terms, tuple[Translated, Translated]]:
     """GAN, cycle and representation terms, both directions added up, and the translations.
 
-    Features of this step's images enter the bank.
+    Features of this step's images enter the bank, distances of negative pairs the scales.
     """
     a, b = batch.domains
     names = stage.losses.on()
@@ -75,89 +77,136 @@ def generator_terms(
             _add(terms, "cycle", losses.cycle_loss(rebuilt, way.image))
     if set(names) & set(REPRESENTATION):
         if hard and not triplets.cached:
-            bank = _fresh_bank(networks, batch, "triplet_sam" in names)
+            bank = _fresh_bank(networks, batch, triplets.form)
         with torch.autocast(batch.a.device.type, enabled=False):
-            _add_representation(terms, there, back, stage, triplets, bank, hard)
+            _add_representation(terms, (there, back), stage, triplets, bank, hard, scales)
     return terms, (there, back)
+
+
+@dataclass
+class _Directions:
+    """Features of both directions, as distances take them, and their negatives.
+
+    pairs: z and z' of each. real: the other real image's z [B, C, h, w], without gradient. more:
+    further negatives of its domain [K, C, h, w], where the hardest is asked for.
+    """
+
+    pairs: list[tuple[Tensor, Tensor]]
+    real: list[Tensor]
+    more: list[Tensor | None]
+
+    def away(self, measure: losses.Measure) -> list[Tensor]:
+        """Distances [B] of z' and the other real image."""
+        both = zip(self.pairs, self.real, strict=True)
+        return [measure(z_again, real) for (_, z_again), real in both]
+
+    def hardest(self, measure: losses.Measure, away: list[Tensor]) -> list[Tensor]:
+        """Distances [B] of z' and the nearest negative; `away` where there is but one."""
+        found = []
+        for (_, z_again), real, more, only in zip(
+            self.pairs, self.real, self.more, away, strict=True
+        ):
+            if more is None:
+                found.append(only)
+                continue
+            group = torch.cat([real, more.to(real)])
+            found.append(measure(z_again, losses.hardest_negative(z_again, group, measure)))
+        return found
 
 
 def _add_representation(
     terms: Terms,
-    there: Translated,
-    back: Translated,
+    ways: tuple[Translated, Translated],
     stage: StageConfig,
     triplets: TripletConfig,
     bank: NegativeBank,
     hard: bool,
+    scales: Scales,
 ) -> None:
     """Eq. 12, 16–23 in float32, anchored on the translated side, negatives without gradient."""
-    names, form = stage.losses.on(), triplets.form
-    m_f, alpha_f, m_s, alpha_s = margins(triplets, stage.adaptive)
-    features = [(way.z.float(), way.z_again.float()) for way in (there, back)]
-    maps: list[tuple[Tensor, Tensor]] = []
-    if "sam" in names or "triplet_sam" in names:
-        maps = [losses.activation_pair(*pair) for pair in features]
-    for k, way in enumerate((there, back)):
-        z, z_again = features[k]
-        gap = losses.feature_consistency(z_again, z, form)
-        if "fcl" in names:
-            _add(terms, "fcl", gap.mean())
-        if "fcl_cosine" in names:
+    names = set(stage.losses.on())
+    pairs = [
+        tuple(losses.comparable(z.float(), triplets.form) for z in (way.z, way.z_again))
+        for way in ways
+    ]
+    real = [z.detach() for z, _ in pairs[::-1]]
+    more = [bank.get(way.target) if hard else None for way in ways]
+    given = _Directions(pairs, real, more)
+    if "fcl_cosine" in names:
+        for z, z_again in pairs:
             _add(terms, "fcl_cosine", losses.feature_cosine_loss(z_again, z))
-        if "triplet_fcl" in names:
-            negative = _negative(z_again, features[1 - k][0], bank.get("z", way.target), form, hard)
-            away = losses.distance(z_again, negative, form)
-            _add(terms, "triplet_fcl", losses.adaptive_triplet(gap, away, m_f, alpha_f))
-        if "sam" in names:
-            _add(terms, "sam", losses.activation_consistency(*maps[k], form).mean())
-        if "triplet_sam" in names:
-            real, anchor = maps[k]
-            negative = _negative(anchor, maps[1 - k][0], bank.get("map", way.target), form, hard)
-            gap, away = (losses.distance(anchor, x, form) for x in (real, negative))
-            _add(terms, "triplet_sam", losses.adaptive_triplet(gap, away, m_s, alpha_s))
-    if stage.hard_from < 1 and triplets.cached:
-        for k, way in enumerate((there, back)):
-            if "triplet_fcl" in names:
-                bank.push("z", way.origin, features[k][0])
-            if "triplet_sam" in names:
-                bank.push("map", way.origin, maps[k][0])
+    if names & {"fcl", "triplet_fcl"}:
+        _add_feature_terms(terms, given, names, triplets, stage.adaptive, scales)
+    if names & {"sam", "triplet_sam"}:
+        _add_map_terms(terms, given, names, triplets, stage.adaptive, scales)
+    if stage.hard_from < 1 and triplets.cached and names & {"triplet_fcl", "triplet_sam"}:
+        for way, (z, _) in zip(ways, pairs, strict=True):
+            bank.push(way.origin, z)
 
 
-def margins(triplets: TripletConfig, adaptive: bool) -> tuple[float, float, float, float]:
-    """m_f, α_f, m_s, α_s; α = 0 makes the margin constant."""
-    on = float(adaptive)
-    return (
-        triplets.margin_fcl,
-        on * triplets.alpha_fcl,
-        triplets.margin_sam,
-        on * triplets.alpha_sam,
+def _add_feature_terms(
+    terms: Terms,
+    given: _Directions,
+    names: set[str],
+    triplets: TripletConfig,
+    adaptive: bool,
+    scales: Scales,
+) -> None:
+    """Eq. 12, 20 and 22."""
+    form = triplets.form
+    measure = partial(losses.distance, form=form)
+    away = given.away(measure)
+    unit = scales.update("z", torch.cat(away)) if form == "relative" else 1.0
+    gaps = [losses.feature_consistency(z_again, z, form) / unit for z, z_again in given.pairs]
+    if "fcl" in names:
+        terms["fcl"] = torch.stack(gaps).mean(1).sum()
+    if "triplet_fcl" in names:
+        margin = margin_of("fcl", triplets, adaptive)
+        for gap, far in zip(gaps, given.hardest(measure, away), strict=True):
+            _add(terms, "triplet_fcl", losses.adaptive_triplet(gap, far / unit, *margin))
+
+
+def _add_map_terms(
+    terms: Terms,
+    given: _Directions,
+    names: set[str],
+    triplets: TripletConfig,
+    adaptive: bool,
+    scales: Scales,
+) -> None:
+    """Eq. 19, 21 and 23; both maps of the negative pair are with respect to each other."""
+    form = triplets.form
+    measure = partial(losses.map_distance, form=form)
+    away = given.away(measure) if form == "relative" or "triplet_sam" in names else []
+    unit = scales.update("map", torch.cat(away)) if form == "relative" else 1.0
+    maps = [losses.activation_pair(z, z_again) for z, z_again in given.pairs]
+    if "sam" in names:
+        for pair in maps:
+            gap = losses.activation_consistency(*pair, form)
+            _add(terms, "sam", (gap / unit).mean())
+    if "triplet_sam" in names:
+        margin = margin_of("sam", triplets, adaptive)
+        for pair, far in zip(maps, given.hardest(measure, away), strict=True):
+            gap = losses.distance(*pair, form) / unit
+            _add(terms, "triplet_sam", losses.adaptive_triplet(gap, far / unit, *margin))
+
+
+def margin_of(kind: str, triplets: TripletConfig, adaptive: bool) -> tuple[float, float]:
+    """m and α of a triplet, kind "fcl" or "sam"; α = 0 makes the margin constant."""
+    names = (
+        ("margin", "alpha") if triplets.form == "relative" else (f"margin_{kind}", f"alpha_{kind}")
     )
-
-
-def _negative(anchor: Tensor, own: Tensor, more: Tensor | None, form: str, hard: bool) -> Tensor:
-    """The other real image's features or map [B, ...]; hard: the nearest of these and `more`."""
-    own = own.detach()
-    if not hard:
-        return own
-    group = own if more is None else torch.cat([own, more])
-    return losses.hardest_negative(anchor, group, form)
+    margin, alpha = (getattr(triplets, name) for name in names)
+    return margin, alpha if adaptive else 0.0
 
 
 @torch.no_grad()
-def _fresh_bank(networks: Networks, batch: Unpaired, with_maps: bool) -> NegativeBank:
+def _fresh_bank(networks: Networks, batch: Unpaired, form: str) -> NegativeBank:
     """Further negatives of both domains encoded with the present weights."""
     fresh = NegativeBank(max(1, len(batch.more_a)))
-    a, b = batch.domains
-    for origin, target, images in ((a, b, batch.more_a), (b, a, batch.more_b)):
-        if not len(images):
-            continue
-        if not with_maps:
-            fresh.push("z", origin, networks.encoders[origin](images).float())
-            continue
-        way = translate(networks, origin, target, images, again=True)
-        fresh.push("z", origin, way.z.float())
-        real, _ = losses.activation_pair(way.z.float(), way.z_again.float())
-        fresh.push("map", origin, real)
+    for domain, images in zip(batch.domains, (batch.more_a, batch.more_b), strict=True):
+        if len(images):
+            fresh.push(domain, losses.comparable(networks.encoders[domain](images).float(), form))
     return fresh
 
 
@@ -174,40 +223,6 @@ def discriminator_terms(
         real = losses.gan_loss(critic(other.image), 1.0)
         fake = losses.gan_loss(critic(pool.exchange(way.target, way.fake, random)), 0.0)
         _add(terms, "discriminator", 0.5 * (real + fake))
-    return terms
-
-
-def aligned_terms(
-    networks: Networks,
-    batch: Aligned,
-    stage: StageConfig,
-    config: AlignedConfig,
-    descriptor: DescriptorConfig,
-    hard: bool,
-) -> Terms:
-    """Losses on true pairs, with the similarity that retrieval uses."""
-    similarity = similarity_of(stage.name, descriptor)
-    z_a, z_b = (
-        networks.encoders[d](x) for d, x in zip(batch.domains, (batch.a, batch.b), strict=True)
-    )
-    terms: Terms = {}
-    with torch.autocast(batch.a.device.type, enabled=False):
-        similarities = similarity(z_a.float(), z_b.float())
-        if stage.losses.aligned_triplet > 0:
-            alpha = config.alpha if stage.adaptive else 0.0
-            terms["aligned_triplet"] = losses.aligned_triplet(
-                similarities, batch.different, config.margin, alpha, hard
-            )
-        if stage.losses.contrastive > 0:
-            terms["contrastive"] = losses.contrastive(
-                similarities, batch.different, config.temperature
-            )
-    if stage.losses.distillation > 0:
-        sides = zip(batch.domains, (batch.a, batch.b), (z_a, z_b), batch.domains[::-1], strict=True)
-        for domain, image, teacher, other in sides:
-            if networks.is_frozen(domain) and not networks.is_frozen(other):
-                z = networks.encoders[other](image)
-                terms["distillation"] = losses.distillation(z.float(), teacher.float())
     return terms
 
 

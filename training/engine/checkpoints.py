@@ -11,9 +11,8 @@ model/                 the result, for disam_ros.load_model
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,23 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 
-from disam_ros.files.outputs import atomic_directory
+from disam_ros.errors import OutputError
+from disam_ros.files.outputs import (
+    add_to_output,
+    atomic_directory,
+    remove_output,
+    require_output,
+)
 from disam_ros.files.reading import read_json
-from disam_ros.files.writing import atomic_file, part_of, sync, write_json
+from disam_ros.files.writing import atomic_file, describe_fault, part_of, sync, write_json
+from training.engine.guard import require_finite
 from training.engine.networks import State
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
 from training.errors import TrainingError
 from training.settings import RunConfig
 
+CHECKPOINT, STAGES = "checkpoint", "set of stages"  # kinds of output
 FORMAT = 1  # of state.json
 FREE_KEYS = (  # settings that may differ when a run is resumed: they do not change what is computed
     "output",
@@ -38,6 +45,7 @@ FREE_KEYS = (  # settings that may differ when a run is resumed: they do not cha
     "prefetch",
     "log_every",
     "grid_every",
+    "gradients_every",
     "checkpoint_every",
 )
 
@@ -52,6 +60,20 @@ class Progress:
     began_at: str = ""  # commit
     best: dict[str, float] = field(default_factory=dict)  # by stage: mean recall, percent
     history: list[dict] = field(default_factory=list)  # validations in order
+    rate: float = 1.0  # factor of the stage's learning rate, halved after a loss was not finite
+    terms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    data: list[str] = field(default_factory=list)  # what the check of the data found
+
+    def note(self, stage: str, means: Mapping[str, float], shares: Mapping[str, float]) -> None:
+        """Keep losses of a stage in `terms`: the last mean and the mean share of the gradient."""
+        found = self.terms.setdefault(stage, {})
+        for name, mean in means.items():
+            found.setdefault(name, {})["value"] = mean
+        for name, share in shares.items():
+            entry = found.setdefault(name, {})
+            count = entry["measured"] = entry.get("measured", 0) + 1
+            before = entry.get("gradient_share", 0.0)
+            entry["gradient_share"] = before + (share - before) / count
 
 
 def save_checkpoint(
@@ -64,18 +86,16 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint and remove the older ones.
 
-    images: how many of each domain. Raises TrainingError where weights are not finite: the last
+    images: how many of each domain. Raises NotFiniteError where weights are not finite: the last
     good checkpoint stays.
     """
     done = sum(stage.steps for stage in config.stages[: progress.stage]) + progress.step
     target = directory / "checkpoints" / f"{done:09d}"
     networks = run.networks.state()
-    for name, value in networks.items():
-        if not value.isfinite().all():
-            raise TrainingError(f"weights '{name}' are not finite after step {progress.step}")
+    require_finite(networks, progress.step)
     first = processes.first
-    output = atomic_directory(target, "checkpoint", overwrite=True)  # of the same step
-    with output if first else nullcontext(part_of(target)) as part:
+    output = atomic_directory(target, CHECKPOINT, overwrite=True)  # of the same step
+    with _written(target), output if first else nullcontext(part_of(target)) as part:
         processes.wait()
         save_file(run.memory_state(), part / f"memory-{processes.rank}.safetensors")
         processes.wait()
@@ -94,7 +114,8 @@ def save_checkpoint(
     if first:
         for old in _checkpoints(directory):
             if old != target:
-                shutil.rmtree(old)
+                with suppress(OutputError):  # something else of such a name stays
+                    remove_output(old, CHECKPOINT)
     processes.wait()
     return target
 
@@ -107,7 +128,10 @@ def find_checkpoint(directory: Path) -> Path | None:
 def load_progress(
     checkpoint: Path, config: RunConfig, images: Mapping[str, int], processes: Processes
 ) -> Progress:
-    """Read how far a run was. Raises TrainingError naming every setting that differs now."""
+    """Read how far a run was. Settings that it did not know yet had their defaults.
+
+    Raises TrainingError naming every setting that differs now.
+    """
     header = read_json(checkpoint / "state.json", FORMAT, TrainingError)
     try:
         progress = Progress(**header["progress"])
@@ -115,6 +139,7 @@ def load_progress(
         was["processes"] = header["processes"]
     except (KeyError, TypeError) as error:
         raise TrainingError(f"{checkpoint} is damaged ({error}); remove it") from error
+    was["config"] = completed(was["config"], defaults_of(config))
     now = {"config": config.to_json(), "images": dict(images), "processes": processes.count}
     for key in FREE_KEYS:
         was["config"].pop(key, None)
@@ -138,6 +163,23 @@ def restore(checkpoint: Path, run: StageBase, processes: Processes) -> None:
         raise TrainingError(f"{checkpoint} is damaged ({error}); remove it") from error
 
 
+def defaults_of(config: RunConfig) -> dict[str, Any]:
+    """A recipe of the same method with as many stages, all settings at their defaults."""
+    plain = type(config)()
+    plain.stages = [type(stage)() for stage in config.stages]
+    return plain.to_json()
+
+
+def completed(values: Any, defaults: Any) -> Any:
+    """JSON values with the keys of `defaults` that they lack, at every depth."""
+    if isinstance(values, dict) and isinstance(defaults, dict):
+        kept = {key: completed(value, defaults.get(key)) for key, value in values.items()}
+        return kept | {key: value for key, value in defaults.items() if key not in values}
+    if isinstance(values, list) and isinstance(defaults, list) and len(values) == len(defaults):
+        return [completed(*pair) for pair in zip(values, defaults, strict=True)]
+    return values
+
+
 def differences(was: Any, now: Any, name: str = "") -> list[str]:
     """Every leaf in which two JSON values differ, as 'key: was → now'."""
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
@@ -153,10 +195,24 @@ def differences(was: Any, now: Any, name: str = "") -> list[str]:
 
 def save_stage(directory: Path, name: str, state: State) -> None:
     """Write stages/<name>.safetensors atomically."""
-    path = directory / "stages" / f"{name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, "wb") as file:
+    path = add_to_output(directory / "stages", STAGES, f"{name}.safetensors")
+    with _written(path), atomic_file(path, "wb") as file:
         file.write(save(state))
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Raises OutputError for a fault of the disk; what was saved before is still there."""
+    try:
+        yield
+    except (OSError, SafetensorError, OutputError) as error:
+        what = f"{error}"
+        if not isinstance(error, OutputError):
+            why = describe_fault(error) if isinstance(error, OSError) else error
+            what = f"{path} cannot be written: {why}"
+        raise OutputError(
+            f"{what}. With --resume the run goes on from its last checkpoint, if there is one"
+        ) from error
 
 
 def load_stage(directory: Path, name: str) -> State:
@@ -176,12 +232,17 @@ def best_encoders(directory: Path, name: str) -> State:
 
 
 def forget_stages(directory: Path) -> None:
-    """Remove stage files of a run that ended before its first checkpoint."""
-    shutil.rmtree(directory / "stages", ignore_errors=True)
+    """Remove stage files of a run that ended before its first checkpoint.
+
+    Raises OutputError where other files have their place.
+    """
+    remove_output(directory / "stages", STAGES)
+    require_output(directory / "stages", STAGES)
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    return [p for p in (directory / "checkpoints").glob("*") if p.name.isdigit()]
+    found = (directory / "checkpoints").glob("*/state.json")
+    return [path.parent for path in found if path.parent.name.isdigit()]
 
 
 def _sync_files(directory: Path) -> None:

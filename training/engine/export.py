@@ -15,7 +15,7 @@ from training.settings import RunConfig
 
 
 def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int]) -> dict:
-    """Losses, data, seed, steps, commit, time, machine and recall of a run."""
+    """Losses and their shares, data, seed, steps, commit, time, machine and recall of a run."""
     return {
         "losses": {stage.name: stage.losses.on() for stage in config.stages},
         "steps": {stage.name: stage.steps for stage in config.stages},
@@ -30,6 +30,7 @@ def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int])
         "torch": torch.__version__,
         "validation": {"data": config.validation.data, "history": progress.history},
         "best_recall": progress.best,
+        "terms": progress.terms,
         "config": config.to_json(),
     }
 

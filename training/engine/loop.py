@@ -7,10 +7,13 @@ checkpointed; then the model directory. Ctrl-C writes a checkpoint and ends.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -18,20 +21,31 @@ import torch
 from torch import Tensor
 
 from disam_ros.domains.rules import domains_named, load_rules
+from disam_ros.files.outputs import MODEL, require_output
+from training.data import held_out
+from training.data.check import check_images
 from training.data.image_store import ImageStore, prefetched
-from training.data.sources import find_photos
+from training.data.sources import Photo, find_photos
 from training.engine import checkpoints, parallel
 from training.engine.export import git_commit
+from training.engine.guard import Guard
 from training.engine.networks import Networks
 from training.engine.reporting import LossLog, Reporter
+from training.engine.shares import GradientWatch
 from training.engine.stage_base import StageBase
 from training.engine.validate import Similarity, ValidationSet, load_validation, recall
-from training.errors import TrainingError
+from training.errors import NotFiniteError, TrainingError
 from training.settings import RunConfig
+
+log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
     """The run was stopped by a signal; a checkpoint is written."""
+
+    def __init__(self, text: str, signum: int) -> None:
+        super().__init__(text)
+        self.signum = signum
 
 
 class Loop(ABC):
@@ -52,20 +66,22 @@ class Loop(ABC):
         torch.backends.cudnn.benchmark = True
         size = self.image_size()
         wanted = {*config.domains, ""} if config.domains else None
-        photos = [p for p in find_photos(config.data) if wanted is None or p.domain in wanted]
+        self._require_fresh(resume)
+        photos, self.validation_data = self._hold_out(
+            [p for p in find_photos(config.data) if wanted is None or p.domain in wanted]
+        )
         light = {"day": config.webcam_day, "night": config.webcam_night}
-        store = ImageStore(photos, size, config.crops, light=light)
+        self.store = store = ImageStore(photos, size, config.crops, light=light)
         found = store.rows()
         self.domains = config.domains or list(found)
         self.tags = domains_named(self.domains, load_rules(config.rules or None))
         self.prepare(store)
         self.images = {domain: len(found.get(domain, [])) for domain in self.domains}
         self.validation: ValidationSet | None = None
-        if config.validation.data and self.processes.first:
-            self.validation = load_validation(
-                config.validation, size, config.crops, self.domains, light
-            )
-        self.progress = self._begin(resume)
+        if self.validation_data and self.processes.first:
+            chosen = replace(config.validation, data=self.validation_data)
+            self.validation = load_validation(chosen, size, config.crops, self.domains, light)
+        self.progress = self._begin()
 
     @abstractmethod
     def image_size(self) -> tuple[int, int]:
@@ -87,17 +103,32 @@ class Loop(ABC):
     def export(self) -> Path:
         """Write the model directory from the finished stages."""
 
+    def finish(self, model: Path) -> None:
+        """What is made of the finished model directory; nothing by default."""
+        return
+
+    def check_data(self) -> list[str]:
+        """What is wrong with the images, in sentences with a remedy."""
+        return check_images(self.store)
+
     def picture(self, run: StageBase, batch: object, reporter: Reporter, step: int) -> None:
         """Report images of a step to TensorBoard; none by default."""
         return
 
     def run(self) -> Path:
-        """Train all stages that are left. Returns the model directory."""
+        """Check the data of a new run, then train all stages that are left.
+
+        Returns the model directory.
+        """
+        if self.processes.first and not (self.progress.stage or self.progress.step):
+            self.progress.data = self.check_data()
+            for sentence in self.progress.data:
+                log.warning("data: %s", sentence)
         with StopSignals() as stop:
             for index in range(self.progress.stage, len(self.config.stages)):
                 self._run_stage(index, stop)
         if self.processes.first:
-            self.export()
+            self.finish(self.export())
         self.processes.wait()
         return self.directory / "model"
 
@@ -107,58 +138,156 @@ class Loop(ABC):
         for _, module in networks.modules():
             module.to(self.device, memory_format=layout)
 
-    def _begin(self, resume: bool) -> checkpoints.Progress:
+    def _hold_out(self, photos: list[Photo]) -> tuple[list[Photo], list[str]]:
+        """Photos to train on, and the validation data: those named, else a part of the routes."""
+        chosen = self.config.validation
+        if chosen.data or not chosen.held_out:
+            return photos, chosen.data
+        kept, held = held_out.split(photos, chosen.held_out)
+        if not held:
+            log.warning(
+                "data: no route is long enough to hold a part of it out: nothing is validated, the "
+                "last weights are kept. Give drives of another route with --validation"
+            )
+            return photos, []
+        folder = self.directory / "validation"
+        if self.processes.first:
+            held_out.write(held, folder)
+        return kept, [str(folder)]
+
+    def _require_fresh(self, resume: bool) -> None:
+        """Raises TrainingError where another run's files would be changed."""
+        if not resume and checkpoints.find_checkpoint(self.directory) is not None:
+            raise TrainingError(
+                f"{self.directory} holds a run already; go on with --resume, or choose another "
+                f"--output"
+            )
+
+    def _begin(self) -> checkpoints.Progress:
+        if self.processes.first:  # hours before it is written
+            require_output(self.directory / "model", MODEL, overwrite=True)
         newest = checkpoints.find_checkpoint(self.directory)
         if newest is None:
             if self.processes.first:
                 checkpoints.forget_stages(self.directory)
             return checkpoints.Progress(began_at=git_commit())
-        if not resume:
-            raise TrainingError(
-                f"{self.directory} holds a run already; go on with --resume, or choose another "
-                f"--output"
-            )
         return checkpoints.load_progress(newest, self.config, self.images, self.processes)
 
     def _run_stage(self, index: int, stop: StopSignals) -> None:
-        stage = self.config.stages[index]
+        stage, progress = self.config.stages[index], self.progress
         run = self.stage_run(index)
-        if self.progress.step:
-            newest = checkpoints.find_checkpoint(self.directory)
-            checkpoints.restore(newest, run, self.processes)
-        first = self.progress.step
-        losses = LossLog(stage.name)
-        steps = range(first, stage.steps)
-        batches = prefetched(run.batch, steps, self.config.prefetch)
+        if progress.step:
+            checkpoints.restore(checkpoints.find_checkpoint(self.directory), run, self.processes)
+        run.rate_factor = progress.rate
+        guard, losses = Guard(run, progress.step), LossLog(stage.name)
         shown = self.processes.first
-        began = time.monotonic() - self.progress.seconds
-        with Reporter(self.directory, stage.name, stage.steps, first, shown) as reporter:
-            if self.validation is not None and not first:
+        with Reporter(self.directory, stage.name, stage.steps, progress.step, shown) as reporter:
+            if self.validation is not None and not progress.step:
                 self._validate(run, reporter, 0)  # of the start
+            while progress.step < stage.steps:
+                try:
+                    self._steps(run, losses, guard, reporter, stop)
+                except NotFiniteError as error:
+                    self._roll_back(run, guard, error)
+                    reporter.back_to(progress.step)
+        self._finish_stage(run)
+
+    def _steps(
+        self,
+        run: StageBase,
+        losses: LossLog,
+        guard: Guard,
+        reporter: Reporter,
+        stop: StopSignals,
+    ) -> None:
+        """The steps that are left. Raises NotFiniteError; what came after `guard` is void then."""
+        progress, watch = self.progress, GradientWatch(run.stage.name)
+        steps = range(progress.step, run.stage.steps)
+        began = time.monotonic() - progress.seconds
+        with closing(prefetched(run.batch, steps, self.config.prefetch)) as batches:
             for step, batch in zip(steps, batches, strict=True):
-                losses.add(step + 1, run.step(step, batch))
-                self.progress.step = step + 1
-                self.progress.seconds = time.monotonic() - began
+                terms = run.step(step, batch)
+                losses.add(step + 1, terms)
+                progress.step = step + 1
+                progress.seconds = time.monotonic() - began
                 reporter.advance()
-                self._report(run, batch, losses, reporter, step + 1)
-                if self.processes.any(stop.asked, self.device):
-                    self._checkpoint(run, losses)
-                    raise Interrupted(f"stopped after step {step + 1} of stage '{stage.name}'")
-        self._finish_stage(run, losses)
+                if run.gradients and self.processes.first:
+                    watch.check(step + 1, run.gradients)
+                    reporter.shares(step + 1, terms, run.shares)
+                    progress.note(run.stage.name, {}, run.shares)
+                self._report(run, batch, losses, guard, reporter, step + 1)
+                if self.config.patience and self.processes.any(
+                    self._is_done(run.stage.name), self.device
+                ):
+                    log.info("no better recall for %d validations: done", self.config.patience)
+                    progress.step = run.stage.steps
+                    return
+                if self.processes.any(bool(stop.asked), self.device):
+                    self._settle(run, losses, guard)
+                    self._checkpoint(run)
+                    text = f"stopped after step {step + 1} of stage '{run.stage.name}'"
+                    raise Interrupted(text, stop.asked or signal.SIGINT)
 
     def _report(
-        self, run: StageBase, batch: object, losses: LossLog, reporter: Reporter, step: int
+        self,
+        run: StageBase,
+        batch: object,
+        losses: LossLog,
+        guard: Guard,
+        reporter: Reporter,
+        step: int,
     ) -> None:
         """Losses, pictures, validation and checkpoint at their intervals."""
         config, last = self.config, step == run.stage.steps
-        if step % config.log_every == 0 or last:
-            reporter.losses(step, losses.flush(), run.learning_rate(step - 1))
+        logs = step % config.log_every == 0 or last
+        validates = self.validation is not None and (step % config.validate_every == 0 or last)
+        keeps = step % config.checkpoint_every == 0 and not last
+        if logs or validates or keeps:
+            means = self._settle(run, losses, guard)
+            if logs:
+                reporter.losses(step, means, run.learning_rate(step - 1))
         self.picture(run, batch, reporter, step)
-        if self.validation is not None and (step % config.validate_every == 0 or last):
-            losses.flush()
+        if validates:
             self._validate(run, reporter, step)
-        if step % config.checkpoint_every == 0 and not last:
-            self._checkpoint(run, losses)
+        if keeps:
+            self._checkpoint(run)
+
+    def _settle(self, run: StageBase, losses: LossLog, guard: Guard) -> dict[str, float]:
+        """Take the steps since the last call as good. Returns their mean losses.
+
+        Raises NotFiniteError, in all processes, where a loss or weight of any is not finite.
+        """
+        fault, means = None, {}
+        try:
+            means = losses.flush()
+            guard.keep(run, self.progress.step)
+        except NotFiniteError as error:
+            fault = error
+        if self.processes.any(fault is not None, self.device):
+            raise fault or NotFiniteError("a loss is not finite in another process")
+        self.progress.note(run.stage.name, means, {})
+        return means
+
+    def _roll_back(self, run: StageBase, guard: Guard, error: NotFiniteError) -> None:
+        """Back to the last good step at half the learning rate, once a stage."""
+        if self.progress.rate < 1.0:
+            raise TrainingError(
+                f"{error}, again at half the learning rate: stopped. The last good checkpoint is "
+                f"kept; lower learning_rate or that loss's weight and start again"
+            ) from error
+        self.progress.step = guard.restore(run)
+        self.progress.rate = run.rate_factor = 0.5
+        log.warning(
+            "%s: back to step %d, learning rate halved; the next time is an error",
+            error,
+            self.progress.step,
+        )
+
+    def _is_done(self, stage: str) -> bool:
+        """Whether the last `patience` validations of a stage were no better than one before."""
+        means = [entry["mean"] for entry in self.progress.history if entry["stage"] == stage]
+        patience = self.config.patience
+        return patience < len(means) and max(means[-patience:]) <= max(means[:-patience])
 
     def _validate(self, run: StageBase, reporter: Reporter, step: int) -> None:
         name = run.stage.name
@@ -170,8 +299,7 @@ class Loop(ABC):
             encoders = Networks(run.networks.encoders).state()
             checkpoints.save_stage(self.directory, f"{name}.best", encoders)
 
-    def _checkpoint(self, run: StageBase, losses: LossLog) -> None:
-        losses.flush()
+    def _checkpoint(self, run: StageBase) -> None:
         checkpoints.save_checkpoint(
             directory=self.directory,
             config=self.config,
@@ -181,18 +309,18 @@ class Loop(ABC):
             processes=self.processes,
         )
 
-    def _finish_stage(self, run: StageBase, losses: LossLog) -> None:
+    def _finish_stage(self, run: StageBase) -> None:
         if self.processes.first:
             checkpoints.save_stage(self.directory, run.stage.name, run.networks.state())
-        self.progress.stage, self.progress.step = run.index + 1, 0
-        self._checkpoint(run, losses)
+        self.progress.stage, self.progress.step, self.progress.rate = run.index + 1, 0, 1.0
+        self._checkpoint(run)
 
 
 class StopSignals:
     """Ctrl-C or SIGTERM asks for a clean stop; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = 0  # number of the signal
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopSignals:
@@ -209,7 +337,7 @@ class StopSignals:
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.asked = number
         self._restore()
 
     def _restore(self) -> None:

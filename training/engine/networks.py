@@ -33,9 +33,10 @@ class Networks:
                 yield f"{kind}/{domain}", module
 
     def generators(self) -> list[nn.Parameter]:
-        """Parameters of encoders and decoders, but for those that are frozen."""
+        """Parameters of encoders and decoders, each once, but for those that are frozen."""
         modules = [*self.encoders.values(), *self.decoders.values()]
-        return [p for module in modules for p in module.parameters() if p.requires_grad]
+        own = (p for module in modules for p in module.parameters() if p.requires_grad)
+        return list(dict.fromkeys(own))
 
     def is_frozen(self, domain: str) -> bool:
         """Whether a domain's encoder keeps its weights."""
@@ -46,12 +47,15 @@ class Networks:
         return [p for module in self.discriminators.values() for p in module.parameters()]
 
     def state(self) -> State:
-        """All weights, keys `encoders/<domain>/<parameter>`."""
-        return {
-            f"{name}/{key}": value.detach().cpu().contiguous()
-            for name, module in self.modules()
-            for key, value in module.state_dict().items()
-        }
+        """All weights, keys `encoders/<domain>/<parameter>`; what domains share is in each."""
+        state: State = {}
+        seen: set[int] = set()
+        for name, module in self.modules():
+            for key, value in module.state_dict().items():
+                kept = value.detach().cpu().contiguous()
+                state[f"{name}/{key}"] = kept.clone() if kept.data_ptr() in seen else kept
+                seen.add(kept.data_ptr())
+        return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over the weights of those modules that `state` holds."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from disam_ros.device import select_device
 
@@ -38,6 +38,14 @@ class Processes:
             gradients, flat.split([g.numel() for g in gradients]), strict=True
         ):
             gradient.copy_(mean.view_as(gradient))
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over processes."""
+        if self.count > 1:
+            value = value.clone()
+            distributed.all_reduce(value)
+            value /= self.count
+        return value
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is set in any process."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.engine.networks import Terms
-from training.errors import TrainingError
+from training.errors import NotFiniteError
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +32,17 @@ class LossLog:
     def flush(self) -> dict[str, float]:
         """Means since the last flush.
 
-        Raises TrainingError naming the first step and term that are not finite.
+        Raises NotFiniteError naming the first step and term that are not finite.
         """
+        taken, self._terms = self._terms, []
         sums: dict[str, list[float]] = {}
-        for step, names, values in self._terms:
+        for step, names, values in taken:
             for name, value in zip(names, values.tolist(), strict=True):
                 if not math.isfinite(value):
-                    raise TrainingError(
-                        f"loss '{name}' is {value} in step {step} of stage '{self.stage}': "
-                        f"stopped. The last good checkpoint is kept; lower learning_rate or that "
-                        f"loss's weight and start again, or resume to retry"
+                    raise NotFiniteError(
+                        f"loss '{name}' is {value} in step {step} of stage '{self.stage}'"
                     )
                 sums.setdefault(name, []).append(value)
-        self._terms.clear()
         return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
@@ -53,6 +51,7 @@ class Reporter:
 
     def __init__(self, directory: Path, stage: str, steps: int, done: int, shown: bool) -> None:
         self._stage, self._writer = stage, open_tensorboard(directory) if shown else None
+        self._shown = shown
         pause = 0.5 if sys.stderr.isatty() else 30.0
         self._bar = tqdm(
             total=steps, initial=done, desc=stage, disable=not shown, mininterval=pause
@@ -64,6 +63,20 @@ class Reporter:
     def losses(self, step: int, means: dict[str, float], learning_rate: float) -> None:
         self._bar.set_postfix({k: f"{v:.3g}" for k, v in means.items()}, refresh=False)
         self._scalars(step, {"learning_rate": learning_rate, **means})
+
+    def shares(self, step: int, terms: Terms, shares: dict[str, float]) -> None:
+        """Values of the losses in a step and their shares of the gradient."""
+        if not self._shown:
+            return
+        text = ", ".join(
+            f"{name} {float(terms[name]):.3g} ({100 * share:.0f} % of the gradient)"
+            for name, share in shares.items()
+        )
+        self._bar.write(f"{self._stage} step {step}: {text}", file=sys.stderr)
+        self._scalars(step, {f"gradient_share/{name}": share for name, share in shares.items()})
+
+    def back_to(self, step: int) -> None:
+        self._bar.update(step - self._bar.n)
 
     def recall(self, step: int, found: dict[str, float]) -> None:
         text = ", ".join(f"{k} {v:.1f}" for k, v in found.items())

@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from training.engine.networks import Networks, State, Terms
+from training.engine.networks import Networks, State, Terms, total
 from training.engine.parallel import Processes
+from training.engine.shares import gradient_norms, gradient_shares, norm_of_gradients
 from training.errors import TrainingError
 from training.settings import RunConfig
 
 
 class StageBase(ABC):
-    """Trains networks for the stage number `index` of a recipe."""
+    """Trains networks for the stage number `index` of a recipe.
+
+    rate_factor: of the learning rate. gradients: norm of each unweighted loss's gradient in the
+    last step, and shares: its weighted share; both empty where they were not measured.
+    """
 
     optimizers: dict[str, Optimizer]
 
@@ -34,6 +40,10 @@ class StageBase(ABC):
         self.processes = processes or Processes()
         self.stage: Any = config.stages[index]
         self.precision = precision
+        self.rate_factor = 1.0
+        self.gradients: dict[str, float] = {}
+        self.shares: dict[str, float] = {}
+        self._measures = False
         self.optimizers = self.make_optimizers()
         self.rates = {n: o.param_groups[0]["lr"] for n, o in self.optimizers.items()}
         scaling = precision == torch.float16 and device.type == "cuda"
@@ -67,7 +77,7 @@ class StageBase(ABC):
         """1, then linearly towards 0, which the step after the last one would have."""
         steps = self.stage.steps
         falling = max(1.0, steps * (1.0 - self.stage.constant))
-        return min(1.0, (steps - step) / falling)
+        return self.rate_factor * min(1.0, (steps - step) / falling)
 
     def learning_rate(self, step: int) -> float:
         """Of the first optimizer."""
@@ -75,6 +85,9 @@ class StageBase(ABC):
 
     def step(self, step: int, batch: Any) -> Terms:
         """One update. Raises TrainingError naming the settings to lower if memory runs out."""
+        every = self.config.gradients_every
+        self._measures = every > 0 and step % every == 0
+        self.gradients, self.shares = {}, {}
         try:
             for name, optimizer in self.optimizers.items():
                 optimizer.zero_grad(set_to_none=True)
@@ -86,11 +99,21 @@ class StageBase(ABC):
                 raise
         raise self.out_of_memory()  # out here the failed step's tensors are freed
 
-    def descend(self, name: str, loss: Tensor) -> None:
-        """One step of an optimizer down the gradient of a loss, averaged over processes."""
+    def descend(self, name: str, terms: Terms, weights: Mapping[str, float]) -> None:
+        """One step of an optimizer down the gradient of Σ λ·term, averaged over processes."""
         optimizer, scaler = self.optimizers[name], self.scalers[name]
-        scaler.scale(loss).backward()
-        self.processes.average_gradients(optimizer.param_groups[0]["params"])
+        parameters = optimizer.param_groups[0]["params"]
+        norms = {}
+        if self._measures and len(terms) > 1:
+            norms = gradient_norms(terms, parameters)
+        scaler.scale(total(terms, weights)).backward()
+        if self._measures and len(terms) == 1:  # its gradient is there
+            (only,) = terms
+            scale = scaler.get_scale() * weights[only]
+            norms = {only: norm_of_gradients(parameters) / scale if scale else 0.0}
+        self.gradients |= norms
+        self.shares |= gradient_shares(norms, weights)
+        self.processes.average_gradients(parameters)
         scaler.step(optimizer)
         scaler.update()
 

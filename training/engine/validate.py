@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,21 +114,36 @@ def load_drive(directory: Path, step: int, size: tuple[int, int]) -> HalfwayDriv
     return HalfwayDrive(read_all(mapped), read_all(queries), gaps <= nearest[:, None] + 1e-9)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Views of a domain, `queries` [Q], against the map's, `mapped` [M], by their numbers.
+
+    scores: [Q, M]. right: bool [Q, M].
+    """
+
+    name: str
+    domain: str
+    queries: np.ndarray
+    mapped: np.ndarray
+    scores: np.ndarray
+    right: np.ndarray
+
+    def answered_right(self) -> np.ndarray:
+        """Whether the best view of the map is a right one, bool [Q]."""
+        return self.right[np.arange(len(self.scores)), self.scores.argmax(1)]
+
+
 @torch.inference_mode()
-def recall(
+def compared(
     encoders: Mapping[str, Callable[[Tensor], Tensor]],
     similarity: Similarity,
     validation: ValidationSet,
     device: torch.device,
     batch: int = 32,
-) -> dict[str, float]:
-    """Percent of queries whose best candidate is right, by domain, and their `mean`.
-
-    Whole views and tiles of fixed cameras are maps of their own; where a domain has both, the tiles
-    have an entry of their own, and so has the drive with each domain's encoder. similarity:
-    features of queries and of map images [A, C, h, w], [B, C, h, w] → [A, B].
-    """
-    found = {}
+) -> Iterator[Compared]:
+    """All views against the map's. Whole views and tiles of fixed cameras are maps of their own;
+    where a domain has both, the tiles have an entry of their own."""
+    names: set[str] = set()
     for kind, tiled in (("", False), (" tiles", True)):
         views = {d: _tiled(p) == tiled for d, p in validation.places.items()}
         mapped = views.pop(validation.reference)
@@ -143,10 +158,30 @@ def recall(
             scores = torch.cat(parts).numpy()
             if validation.disc:
                 scores[~_within(*places, validation.disc)] = -np.inf
-            best = scores.argmax(1)
             right = same_place(*places, validation.radius, validation.angle, SAME_TILE)
-            name = domain if domain not in found else f"{domain}{kind}"
-            found[name] = 100.0 * float(right[np.arange(len(best)), best].mean())
+            name = domain if domain not in names else f"{domain}{kind}"
+            names.add(name)
+            numbers = np.flatnonzero(chosen), np.flatnonzero(mapped)
+            yield Compared(name, domain, *numbers, scores, right)
+
+
+@torch.inference_mode()
+def recall(
+    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    similarity: Similarity,
+    validation: ValidationSet,
+    device: torch.device,
+    batch: int = 32,
+) -> dict[str, float]:
+    """Percent of queries whose best candidate is right, by name of `compared`, and their `mean`.
+
+    The drive has an entry with each domain's encoder. similarity: features of queries and of map
+    images [A, C, h, w], [B, C, h, w] → [A, B].
+    """
+    found = {
+        entry.name: 100.0 * float(entry.answered_right().mean())
+        for entry in compared(encoders, similarity, validation, device, batch)
+    }
     if validation.drive is not None:
         found |= _on_drive(encoders, similarity, validation.drive, validation, device, batch)
     return {**found, "mean": float(np.mean(list(found.values())))}

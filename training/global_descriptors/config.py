@@ -9,7 +9,7 @@ from typing import Any
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.models.global_descriptors import BACKBONES, HEADS, GlobalConfig
 from disam_ros.settings import setting
-from training.global_descriptors.losses import FORMS, INFLUENCES
+from training.global_descriptors.losses import ANCHORS, FORMS, INFLUENCES
 from training.settings import RunConfig, check_run, check_stages, pair_of, read_recipe
 
 STAGE_NAMES = ("descriptors", "decoder")
@@ -121,7 +121,9 @@ class NeighbourhoodConfig:
 
     batch: int = setting(16, "pairs per step (64)", minimum=2)
     radius: float = setting(
-        50.0, "radius around the centre that fills the batch [m] (50)", minimum=0.1
+        50.0,
+        "radius around the centre that fills the batch [m] (50); 0: images of all routes",
+        minimum=0.0,
     )
     positive_radius: float = setting(5.0, "maximum distance of a pair [m] (5)", minimum=0.0)
     yaw: float = setting(30.0, "maximum yaw difference of a pair [°]", minimum=0.0, maximum=180.0)
@@ -135,6 +137,11 @@ class SoftContrastiveConfig:
     """Constants of the soft contrastive loss."""
 
     form: str = setting("released", "of the authors' code, or the paper's Eq. 5", choices=FORMS)
+    anchors: str = setting(
+        "all",
+        "images of a tuple that the released form anchors on; first: as the other losses do",
+        choices=ANCHORS,
+    )
     influence: str = setting("sigmoid", "g of Definition 4.1", choices=INFLUENCES)
     gamma: float = setting(0.8, "steepness of the sigmoid [1/m] (0.8)", minimum=0.001)
     tau: float = setting(
@@ -179,7 +186,9 @@ class LocalTripletConfig:
         10.0, "distance over which the weight of a negative grows [m] (10)", minimum=0.001
     )
     nearest: float = setting(5.0, "minimum distance of a negative [m] (5)", minimum=0.0)
-    farthest: float = setting(50.0, "maximum distance of a negative [m] (50)", minimum=0.1)
+    farthest: float = setting(
+        50.0, "maximum distance of a negative [m] (50); 0: any, also of another route", minimum=0.0
+    )
 
 
 @dataclass

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 INFLUENCES = ("sigmoid", "linear", "tanh")
 FORMS = ("released", "paper")
+ANCHORS = ("all", "first")
 PAIRS_EPSILON = 1e-3  # added to the number of pairs, as in the paper
 SMALLEST = 1e-12  # of a squared distance: keeps the gradient of the norm finite
 
@@ -64,19 +65,27 @@ def soft_contrastive_paper(
 
 
 def soft_contrastive_released(
-    tuples: Tensor, metres: Tensor, influence: Influence, eta: float, nu: float
+    tuples: Tensor,
+    metres: Tensor,
+    influence: Influence,
+    eta: float,
+    nu: float,
+    anchors: str = "all",
 ) -> Tensor:
     """The authors' own form: log(1 + Σ_j exp(−η(g⁺S − 1)))/η + log(1 + Σ_j exp(ν(g⁻S − 1)))/ν.
 
     S = max(0, f_i·f_j), every image of the tuple is an anchor, itself excluded; mean over anchors
-    and tuples. A far image adds the constant e^η to the first sum, and so damps it without a
-    gradient. tuples: [T, K, D]. metres: [T, K, K].
+    and tuples. anchors "first": that of the tuple alone, as with the other losses. A far image adds
+    the constant e^η to the first sum, and so damps it without a gradient.
+    tuples: [T, K, D]. metres: [T, K, K].
     """
     similar = (tuples @ tuples.mT).clamp_min(0.0)
     others = ~torch.eye(tuples.shape[1], dtype=torch.bool, device=tuples.device)
     near = -eta * (influence.near(metres) * similar - 1.0)
     far = nu * (influence.far(metres) * similar - 1.0)
     near, far = (x.masked_fill(~others, -torch.inf) for x in (near, far))
+    if anchors == "first":
+        near, far = near[:, :1], far[:, :1]
     return (_log_one_plus(near) / eta + _log_one_plus(far) / nu).mean()
 
 

@@ -65,9 +65,13 @@ class NeighbourhoodSampler:
     def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows [B] of queries of one neighbourhood and of their partners [B].
 
-        Smaller than `batch` only where the route holds fewer images.
+        Without a radius queries come from all routes. Smaller than `batch` only where the route, or
+        all together, holds fewer images.
         """
         random = np.random.default_rng([*self.seed, step, STREAM + self.process])
+        if self.config.radius == 0:
+            count = min(self.config.batch, len(self.rows))
+            return self._with_partners(random.choice(self.rows, count, replace=False), random)
         centre = int(random.choice(self.rows))
         around = self.routes.within(centre, self.config.radius)
         around = random.permutation(around[self._is_query[around] & (around != centre)])
@@ -78,6 +82,11 @@ class NeighbourhoodSampler:
             gaps = self.routes.metres(others, np.array([centre]))[:, 0]
             around = np.concatenate([around, others[np.argsort(gaps, kind="stable")[:missing]]])
         queries = np.concatenate([[centre], around[: self.config.batch - 1]])
+        return self._with_partners(queries, random)
+
+    def _with_partners(
+        self, queries: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         partners = [random.choice(self._partners(row)) for row in queries.tolist()]
         return queries, np.array(partners, dtype=int)
 

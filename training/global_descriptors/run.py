@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -99,9 +98,7 @@ class GlobalTraining(Loop):
             name=config.name,
             training=training,
         )
-        target = self.directory / "model"
-        shutil.rmtree(target, ignore_errors=True)
-        return save_model(model, target, half=config.half)
+        return save_model(model, self.directory / "model", half=config.half, overwrite=True)
 
     def _networks(self, index: int) -> Networks:
         """New networks, or the best of the stage this one starts from."""

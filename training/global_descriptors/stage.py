@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from training.engine.networks import Networks, State, Terms, total
+from training.engine.networks import Networks, State, Terms
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
 from training.errors import TrainingError
@@ -64,7 +64,7 @@ class GlobalStage(StageBase):
             own = {k: v for k, v in terms.items() if (k == "depth") == (name == "decoders")}
             if self.processes.count > 1:
                 self._fill_gradients(name)
-            self.descend(name, total(own, weights))
+            self.descend(name, own, weights)
         return terms
 
     def terms(self, batch: Batch) -> Terms:

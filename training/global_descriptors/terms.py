@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ def _tuple_terms(
         if soft.form == "paper":
             yield "soft_contrastive", losses.soft_contrastive_paper(*given, soft.mu)
         else:
-            yield "soft_contrastive", losses.soft_contrastive_released(*given)
+            yield "soft_contrastive", losses.soft_contrastive_released(*given, soft.anchors)
     if weights.multi_similarity:
         constants = base.alpha, base.beta, base.base
         yield "multi_similarity", library_losses.multi_similarity(tuples, near, *constants)
@@ -97,5 +98,5 @@ def _tuple_terms(
 def _local(space: Tensor, geometry: Geometry, config: GlobalTrainConfig) -> Tensor:
     local, begin, count = config.local, geometry.tuple_images, len(geometry.pair_metres)
     a, b = space[begin : begin + count], space[begin + count : begin + 2 * count]
-    limits = local.scale, local.sigma, local.nearest, local.farthest
+    limits = local.scale, local.sigma, local.nearest, local.farthest or math.inf
     return losses.local_triplet(a, b, geometry.pair_metres, *limits)

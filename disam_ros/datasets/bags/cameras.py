@@ -12,7 +12,7 @@ from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import size_of_image
 from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.errors import BagError, ImageError
+from disam_ros.errors import BagError, GeometryError, ImageError
 from disam_ros.geometry import Transform
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def read_camera(
     Extrinsics come from /tf_static, else from `base_from_camera`, else from `mapped`, the map's
     camera, else the camera is assumed at the base's origin, facing forward; intrinsics come from
     camera_info, else from `mapped`, else a horizontal field of view of 53° is assumed. Assumptions
-    are logged as warnings.
+    and a camera_info that cannot be used are logged as warnings.
     """
     image, size = _first_image(reader, topic)
     pose = read_base_from_camera(reader, image.header.frame_id, base_frame) or base_from_camera
@@ -86,8 +86,13 @@ def read_camera(
         )
     described = info_topic(topic)
     info = _first(reader, described) if described in reader.topics() else None
-    if info is not None and info.k[0] > 0:
-        return _from_info(info, pose)
+    if info is not None and info.k[0] != 0:
+        try:
+            camera = _from_info(info, pose)
+            camera.check_model(info.distortion_model)
+            return camera
+        except GeometryError as fault:
+            logger.warning("%s: %s is not used: %s", reader.path, described, fault)
     if mapped is not None:
         return replace(mapped, base_from_camera=pose)
     height, width = size

@@ -19,10 +19,11 @@ from disam_ros.datasets.sensor_tables import (
     ODOM_FILE,
     read_table,
 )
-from disam_ros.errors import BagError, DatasetError, GeometryError
+from disam_ros.errors import BagError, DatasetError, GeometryError, ImageError
+from disam_ros.files.outputs import require_outside
 from disam_ros.files.reading import read_bytes
 from disam_ros.geometry import Transform
-from disam_ros.image import MAX_BYTES, decode
+from disam_ros.image import MAX_BYTES, check_file, decode
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +48,19 @@ def dataset_to_bag(
 ) -> int:
     """Write a dataset as a rosbag2 recording; returns the number of images in it.
 
+    Images that are empty or damaged are left out, with a warning each.
+
     domain: the drive to take; needed where the dataset holds several. odom_csv, fix_csv: files
     with ODOM_COLUMNS (odom_from_base, m/s, rad/s) and FIX_COLUMNS (degrees, metres, m² which may
     be missing); None takes odom.csv and fix.csv from the dataset directory where they exist.
     weather: word sent once a second. raw: images as sensor_msgs/Image rather than as the stored
     JPEGs. Depth maps go into the bag, in metres, where the dataset holds them.
 
-    Raises BagError (several domains, nothing to write), DatasetError (damaged file), OutputError.
+    Raises BagError (several domains, nothing to write), DatasetError (damaged table, missing file),
+    OutputError (`bag` exists or lies in the dataset).
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    require_outside(bag, dataset.directory)
     records = _one_domain(dataset, domain)
     first, last = records[0].stamp_ns, records[-1].stamp_ns
     span = (first - MARGIN_NS, last + MARGIN_NS)
@@ -63,6 +68,7 @@ def dataset_to_bag(
     fixes = _table(dataset, fix_csv, FIX_FILE, FIX_COLUMNS, span)
     cameras = dataset.info.cameras
     frame = dataset.info.map_frame
+    damaged: list[ImageRecord] = []
     with BagWriter(bag, storage, map_frame=frame, overwrite=overwrite) as writer:
         start = min([first, *(stamps[0] for stamps, _ in (odom, fixes) if len(stamps))])
         writer.tf_static(int(start), {n: c.base_from_camera for n, c in cameras.items()})
@@ -71,12 +77,16 @@ def dataset_to_bag(
             *_fix_events(writer, *fixes),
             *_weather_events(writer, weather, first, last),
             *_pose_events(writer, dataset, records),
-            *_image_events(writer, dataset, records, raw),
+            *_image_events(writer, dataset, records, raw, damaged),
         ]
         events.sort(key=lambda event: event[0])
         for _, write in tqdm(events, desc="bag", unit="msg", disable=not show_progress):
             write()
-    return len(records)
+        if len(damaged) == len(records):
+            raise BagError(f"{dataset.directory}: none of {len(records)} images can be read")
+    if damaged:
+        logger.warning("%d of %d images are left out: damaged", len(damaged), len(records))
+    return len(records) - len(damaged)
 
 
 def _one_domain(dataset: Dataset, domain: str | None) -> list[ImageRecord]:
@@ -96,16 +106,29 @@ def _one_domain(dataset: Dataset, domain: str | None) -> list[ImageRecord]:
 
 
 def _image_events(
-    writer: BagWriter, dataset: Dataset, records: list[ImageRecord], raw: bool
+    writer: BagWriter,
+    dataset: Dataset,
+    records: list[ImageRecord],
+    raw: bool,
+    damaged: list[ImageRecord],
 ) -> Iterator[Event]:
+    """damaged: gets those that are left out."""
+
     def write(record: ImageRecord) -> None:
         path = dataset.path(record)
         jpeg = read_bytes(path, DatasetError, MAX_BYTES)
+        try:
+            check_file(jpeg, str(path))
+            pixels = decode(jpeg, str(path), whole=True) if raw else None
+        except ImageError as error:
+            logger.warning("skipped: %s", error)
+            damaged.append(record)
+            return
         depth = dataset.depth(record)
         camera = dataset.info.cameras[record.camera]
         writer.camera_info(record.camera, record.stamp_ns, camera)
-        if raw:
-            writer.raw_image(record.camera, record.stamp_ns, decode(jpeg, str(path), whole=True))
+        if pixels is not None:
+            writer.raw_image(record.camera, record.stamp_ns, pixels)
         else:
             writer.compressed_image(record.camera, record.stamp_ns, jpeg)
         if depth is not None:

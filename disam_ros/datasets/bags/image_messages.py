@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from disam_ros.errors import ImageError
-from disam_ros.image import MAX_PIXELS, decode, size_of
+from disam_ros.image import decode, require_pixels, size_of
 
 # encoding → (channels, bytes per channel, conversion of [H, W(, channels)] uint8 to RGB)
 _BAYER = {
@@ -57,12 +57,14 @@ def to_rgb(
     as many again for nv12 and nv21.
     Colour alpha is dropped; 16-bit values are scaled to 8 bit (65535 → 255, rounded); Bayer images
     are demosaiced (bilinear). An rgb8 image is a view of `data`, without copy: read-only where
-    `data` is. Raises ImageError for an unknown encoding and for sizes that do not fit each other.
+    `data` is. Raises ImageError for an unknown encoding, for sizes that do not fit each other and
+    for more pixels than the limit, before any memory is asked for.
     """
     if encoding in _PLANES:
         if width % 2 or height % 2:
             raise ImageError(f"a {encoding} image needs an even size, got {width}x{height}")
         planes = _rows(height * 3 // 2, width, encoding, step, 1, data)
+        require_pixels(height, width, f"raw image ({encoding})")
         return cv2.cvtColor(np.ascontiguousarray(planes), _PLANES[encoding])
     if encoding not in _CODES:
         raise ImageError(
@@ -71,6 +73,7 @@ def to_rgb(
         )
     channels, depth, code = _CODES[encoding]
     rows = _rows(height, width, encoding, step, channels * depth, data)
+    require_pixels(height, width, f"raw image ({encoding})")
     if depth == 2:
         rows = _to_8_bit(rows.view(">u2" if is_bigendian else "<u2"))
     pixels = rows.reshape(height, width, channels) if channels > 1 else rows
@@ -83,11 +86,11 @@ def to_rgb(
     return cv2.cvtColor(np.ascontiguousarray(pixels), code)
 
 
-def decode_image(message: Any, max_pixels: int = MAX_PIXELS, whole: bool = False) -> np.ndarray:
+def decode_image(message: Any, whole: bool = False) -> np.ndarray:
     """A sensor_msgs Image or CompressedImage, of rosbags or rclpy, as uint8 RGB [H, W, 3].
 
-    max_pixels, whole: of a compressed image, as of `image.decode`. Raises ImageError where it
-    cannot be decoded.
+    whole: of a compressed image, as of `image.decode`. Raises ImageError where it cannot be
+    decoded.
     """
     if hasattr(message, "encoding"):
         return to_rgb(
@@ -101,7 +104,7 @@ def decode_image(message: Any, max_pixels: int = MAX_PIXELS, whole: bool = False
     if "compresseddepth" in message.format.lower():
         raise ImageError("a compressedDepth image holds no colours; choose the colour image topic")
     what = f"compressed image (format '{message.format[:32]}')"
-    return decode(memoryview(message.data), what, max_pixels, whole)
+    return decode(memoryview(message.data), what, whole)
 
 
 def size_of_image(message: Any) -> tuple[int, int]:
@@ -117,8 +120,8 @@ def to_metres(
     """The depth of a sensor_msgs/Image as float32 [height, width] metres along the optical axis.
 
     16UC1 counts millimetres, 32FC1 metres; as REP 118 has it, 0, NaN and −∞ (too near) become NaN,
-    unknown, and +∞ stays: out of range. Raises ImageError for another encoding and for sizes that
-    do not fit each other.
+    unknown, and +∞ stays: out of range. Raises ImageError for another encoding, for sizes that do
+    not fit each other and for more pixels than the limit.
     """
     if encoding not in DEPTH_ENCODINGS:
         raise ImageError(
@@ -126,6 +129,7 @@ def to_metres(
         )
     kind = np.dtype((">" if is_bigendian else "<") + ("u2" if encoding == "16UC1" else "f4"))
     rows = _rows(height, width, encoding, step, kind.itemsize, data)
+    require_pixels(height, width, f"raw depth image ({encoding})")
     values = np.ascontiguousarray(rows).view(kind).astype(np.float32)
     if encoding == "16UC1":
         values /= 1000.0

@@ -15,6 +15,10 @@ from rosbags.interfaces import Connection, Qos
 from disam_ros.datasets.bags.messages import TYPESTORE
 from disam_ros.errors import BagError, DisamError
 from disam_ros.files.reading import reading
+from disam_ros.files.yaml_files import read_yaml
+
+MAX_METADATA = 1 << 23  # bytes of metadata.yaml: 250 of each file of a split bag
+LONGEST = 300  # characters of an error of the library
 
 
 class TopicSummary(NamedTuple):
@@ -45,6 +49,8 @@ class BagReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         _check_path(self.path)
+        if self.path.is_dir():  # the library's own reader of YAML has no limits
+            read_yaml(self.path / "metadata.yaml", BagError, nan=True, largest=MAX_METADATA)
         with _explained(self.path):
             self._reader = AnyReader([self.path], default_typestore=TYPESTORE)
             self._reader.open()
@@ -167,8 +173,9 @@ def _explained(path: Path, what: str = "") -> Iterator[None]:
     except OSError as error:
         raise BagError(f"bag {path} cannot be read: {error}") from error
     except Exception as error:
+        reason = " ".join(str(error).split())[:LONGEST]  # the library quotes whole definitions
         raise BagError(
-            f"{what + ' in ' if what else ''}bag {path} cannot be read ({error}); the file is "
+            f"{what + ' in ' if what else ''}bag {path} cannot be read ({reason}); the file is "
             "damaged or its recording was cut off. Try `ros2 bag reindex` for a directory or "
             "`mcap recover` for an .mcap file, or record it again"
         ) from error

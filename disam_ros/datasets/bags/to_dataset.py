@@ -19,6 +19,7 @@ from disam_ros.datasets.dataset import DatasetWriter
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import BagError, ImageError
+from disam_ros.files.outputs import require_outside
 from disam_ros.image import encode_jpeg, is_jpeg
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,9 @@ def bag_to_dataset(
     JPEGs are stored as they are. The first valid fix becomes the dataset's place on Earth.
 
     Raises BagError where the bag lacks images or poses, or where no image can be kept;
-    OutputError where `directory` exists, unless it is a dataset to overwrite.
+    OutputError where `directory` lies in the bag or exists, unless it is a dataset to overwrite.
     """
+    require_outside(directory, bag)
     images = BagImages(bag, **options)
     keyframes = KeyframeSelector(keyframe_distance, keyframe_angle)
     bar = tqdm(images, desc="bag", unit="img", disable=not show_progress)

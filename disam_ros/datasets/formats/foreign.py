@@ -15,6 +15,7 @@ import numpy as np
 from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.files.reading import read_lines
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 
 logger = logging.getLogger(__name__)
@@ -64,15 +65,10 @@ def text_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 
     Raises DatasetError where the file cannot be read.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                fields = line.split()
-                if fields and not fields[0].startswith("#"):
-                    yield f"{path} line {number}", fields
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{path} cannot be read: {reason}") from error
+    for number, line in enumerate(read_lines(path, DatasetError), 1):
+        fields = line.split()
+        if fields and not fields[0].startswith("#"):
+            yield f"{path} line {number}", fields
 
 
 def to_floats(where: str, fields: Sequence[str], expected: str) -> np.ndarray:
@@ -82,7 +78,9 @@ def to_floats(where: str, fields: Sequence[str], expected: str) -> np.ndarray:
     except ValueError:
         values = np.array([np.nan])
     if len(values) != len(expected.split()) or not np.isfinite(values).all():
-        raise DatasetError(f"{where}: expected the numbers {expected}, got '{' '.join(fields)}'")
+        raise DatasetError(
+            f"{where}: expected the numbers {expected}, got '{' '.join(fields):.200}'"
+        )
     return values
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from rclpy.node import Node
 
-from disam_ros.config import LocalizerNodeConfig
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.mapping.place_map import MapHeader
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.extrinsics import fixed_extrinsics
 from disam_ros.nodes.localizer.priors import map_origin
 
@@ -53,7 +53,6 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
         ) from error
     for camera in cameras:
         localizer.map.rows_of(camera)  # raises MapError for a camera the map does not have
-    if config.localizer.prior.source == "fix":
-        map_origin(config.localizer.prior, localizer.map.header)  # raises ConfigError
+    map_origin(config.localizer.prior, localizer.map.header)  # raises ConfigError
     fixed = fixed_extrinsics(node, config, localizer.map.header.cameras)
     return Loaded(Pipeline(localizer), fixed)

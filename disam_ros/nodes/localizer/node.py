@@ -19,9 +19,10 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from disam_ros.config import LocalizerNodeConfig
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError, DisamError
+from disam_ros.image import limit_megapixels
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import parameters, process
 from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor, shorten
 from disam_ros.nodes.localizer.loaded import Loaded, load
@@ -47,7 +48,7 @@ class LocalizerNode(LifecycleNode):
         self._config = parameters.declare(self, LocalizerNodeConfig, changeable=True)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
-        self._monitor = Monitor(f"{NAME}: relocalization")
+        self._monitor = Monitor(f"{self.get_fully_qualified_name()[1:]}: relocalization")
         self._relocalize = Relocalize(self, self._config.stale_after)
         self._reload = Reload(self, self._monitor, self._load, self._adopt)
         self._diagnostics = DiagnosticsPublisher(self, self._monitor, self._status)
@@ -72,6 +73,7 @@ class LocalizerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load model and map and subscribe."""
         self._monitor.forget_problems()
+        limit_megapixels(self._config.max_megapixels)
         try:
             self._session = Session(
                 self, self._config, self._monitor, self._relocalize, self._switch
@@ -80,9 +82,10 @@ class LocalizerNode(LifecycleNode):
             text = str(error) or type(error).__name__
             self._monitor.problem("configuration", f"cannot configure: {text}", ERROR, hold=None)
             detail = "" if isinstance(error, DisamError) else f"\n{traceback.format_exc()}"
+            own = self.get_fully_qualified_name()
             self.get_logger().error(
-                f"cannot configure: {text}; mend it or set the parameters, then configure again"
-                + detail
+                f"cannot configure: {text}; mend it, or 'ros2 param set {own} PARAMETER VALUE', "
+                f"then 'ros2 lifecycle set {own} configure' and '… activate'{detail}"
             )
             return TransitionCallbackReturn.FAILURE
         return super().on_configure(state)
@@ -154,8 +157,8 @@ class LocalizerNode(LifecycleNode):
         try:
             config = parameters.with_changes(self._config, changes)
             self._check_live(config)
-            known = parameters.names(self._config)
-            fixed = [p.name for p in changes if p.name in known and not is_live(p.name)]
+            changed = parameters.differences(self._config, config)
+            fixed = [name for name in changed if not is_live(name)]
             if fixed and self._session is not None:
                 raise ConfigError(
                     f"'{fixed[0]}' is read when the node is configured: deactivate and clean it up "

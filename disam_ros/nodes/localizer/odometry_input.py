@@ -8,12 +8,13 @@ from rclpy.node import Node
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import GeometryError
-from disam_ros.localization.odometry import BACK, JUMP, OdometryTrack, Reading
+from disam_ros.localization.sequence.odometry import BACK, JUMP, OdometryTrack, Reading
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.subscriptions import sensor_qos, subscribe
 
 NS = 1_000_000_000
+DEPTH = 50  # messages that may wait for the executor
 FAULTS = {
     JUMP: "odometry jumped: the motion is unknown there",
     BACK: "stamps of odometry go backwards: it starts over",
@@ -31,7 +32,7 @@ class OdometryInput:
         self.track = OdometryTrack.of_config(config)
         self.frame_id = ""
         self._subscription = subscribe(
-            node, Odometry, "odom", self._on_message, monitor, sensor_qos()
+            node, Odometry, "odom", self._on_message, monitor, sensor_qos(depth=DEPTH)
         )
 
     def destroy(self) -> None:

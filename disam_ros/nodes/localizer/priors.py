@@ -13,8 +13,8 @@ from disam_ros.config import LocalizerConfig, PriorConfig
 from disam_ros.errors import ConfigError, PriorError
 from disam_ros.geodesy import Origin
 from disam_ros.localization.answer import Answer
-from disam_ros.localization.odometry import OdometryPrior, OdometryTrack
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, PositionPrior, gnss_prior
+from disam_ros.localization.sequence.odometry import OdometryPrior, OdometryTrack
 from disam_ros.mapping.place_map import MapHeader
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
@@ -51,7 +51,7 @@ class Priors:
         Raises ConfigError or PriorError as above; then nothing has changed.
         """
         prior, noise = config.prior, config.sequence.odometry_noise
-        origin = map_origin(prior, header) if prior.source == "fix" else None
+        origin = map_origin(prior, header)
         if prior.source != self._source or header is not self._header:
             self._newest: tuple[int, PositionPrior] | None = None  # stamp [ns], of fix or topic
             self._odometry = OdometryPrior(noise, self._track)
@@ -150,8 +150,11 @@ class Priors:
         self._monitor.warn_once(self._node.get_logger(), key, text)
 
 
-def map_origin(config: PriorConfig, header: MapHeader) -> Origin:
-    """The map's place on Earth: as configured, else as stored in the map. Raises ConfigError."""
+def map_origin(config: PriorConfig, header: MapHeader) -> Origin | None:
+    """The map's place on Earth: as configured, else as stored in the map; None for half or none.
+
+    Raises ConfigError for these where fixes are priors.
+    """
     places = (
         (config.origin_latitude, config.origin_longitude),
         (header.latitude, header.longitude),
@@ -160,11 +163,15 @@ def map_origin(config: PriorConfig, header: MapHeader) -> Origin:
         known = [v is not None and not math.isnan(v) for v in (latitude, longitude)]
         if all(known):
             return Origin(latitude, longitude, config.origin_yaw)
+        if any(known) and config.source != "fix":
+            return None
         if any(known):
             raise ConfigError(
                 "the origin of the map for fixes expects latitude and longitude, got only one: set "
                 "localizer.prior.origin_latitude and localizer.prior.origin_longitude"
             )
+    if config.source != "fix":
+        return None
     raise ConfigError(
         "localizer.prior.source is 'fix', but the map has no place on Earth: set "
         "localizer.prior.origin_latitude and localizer.prior.origin_longitude"

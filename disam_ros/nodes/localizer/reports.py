@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rclpy.node import Node
@@ -16,7 +16,7 @@ from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR, Monitor
-from disam_ros.nodes.localizer import answer_status
+from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.process import describe
 
 NO_ACTIVATION = "none: the model has one global descriptor per image"
@@ -26,16 +26,18 @@ COUNTERS += ("places known", "places unknown", "inference errors")
 
 
 class Reports:
-    """Writes diagnostics and log; its only state is the last image time per camera."""
+    """Writes diagnostics and log, of each camera by its last image and answer."""
 
     def __init__(self, node: Node, monitor: Monitor) -> None:
         self._node, self._monitor = node, monitor
         self._last_image: dict[str, float] = {}  # monotonic seconds by camera
+        self._last_known: dict[str, bool] = {}
         monitor.start_counts(*COUNTERS)
 
     def wait_for(self, cameras: Iterable[str]) -> None:
         """Expect images of these cameras from now on."""
         self._last_image = dict.fromkeys(cameras, time.monotonic())
+        self._last_known.clear()
 
     def arrived(self, camera: str) -> None:
         """An image came."""
@@ -43,15 +45,21 @@ class Reports:
         self._monitor.count("images received")
         self._last_image[camera] = time.monotonic()
 
-    def check_age(self, cameras: Iterable[str], limit: float) -> None:
-        """Report cameras without an image for `limit` seconds."""
-        for camera in cameras:
-            age = time.monotonic() - self._last_image.get(camera, time.monotonic())
-            if age > limit:
-                text = f"no image of camera '{camera}' for more than {limit:g} s: check its topic"
-                self._monitor.problem(f"age of {camera}", text, hold=None)
-            else:
+    def check_age(self, advice: Mapping[str, Callable[[], str]], limit: float) -> bool:
+        """Report cameras without an image for `limit` seconds; returns whether it is all of them.
+
+        advice: why there may be none, by camera.
+        """
+        now, silent = time.monotonic(), []
+        for camera, reason in advice.items():
+            if now - self._last_image.get(camera, now) <= limit:
                 self._monitor.solved(f"age of {camera}")
+                continue
+            text = f"no image of camera '{camera}' for more than {limit:g} s: {reason()}"
+            log = self._node.get_logger()
+            self._monitor.warn_once(log, f"age of {camera}", text, hold=None)
+            silent.append(camera)
+        return len(silent) == len(advice)
 
     def check_map(self, place_map: PlaceMap) -> None:
         """Report a map whose files were changed since it was opened."""
@@ -92,7 +100,22 @@ class Reports:
             monitor.fact("probability", f"{answer.confidence:.3f}")
             monitor.fact("probability of the map", f"{answer.on_map:.3f}")
         monitor.count("places known" if answer.known else "places unknown")
+        self._log_change(answer, text)
         return text
+
+    def _log_change(self, answer: Answer, text: str) -> None:
+        """Log the first pose, and where a place becomes known or unknown, once a second at most."""
+        before = self._last_known.get(answer.camera)
+        if before is answer.known:
+            return
+        self._last_known[answer.camera] = answer.known
+        log, (x, y, _) = self._node.get_logger(), answer.map_from_base.translation.tolist()
+        if not answer.known:
+            log.info(text, throttle_duration_sec=1.0)
+        elif before is None:
+            log.info(f"first pose: {text}, x {x:.1f} m, y {y:.1f} m")
+        else:
+            log.info(f"place known: {text}", throttle_duration_sec=1.0)
 
     def failed(self, error: Exception) -> str:
         """Report an image without an answer and return the reason in words."""

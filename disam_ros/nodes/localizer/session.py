@@ -12,24 +12,29 @@ from dataclasses import dataclass
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
-from disam_ros.config import LocalizerNodeConfig
-from disam_ros.localization.answer import Answer
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.answer import KNOWN, Answer
 from disam_ros.localization.prior import PositionPrior
 from disam_ros.localization.query import Frame
+from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.extrinsics import Extrinsics
-from disam_ros.nodes.localizer import answer_status
 from disam_ros.nodes.localizer.area_watch import AreaWatch
 from disam_ros.nodes.localizer.conditions import Conditions
+from disam_ros.nodes.localizer.consumer.consumer import LOST, Consumer
+from disam_ros.nodes.localizer.fix_check import FixCheck
 from disam_ros.nodes.localizer.input_checks import InputChecks
 from disam_ros.nodes.localizer.loaded import Loaded, load
-from disam_ros.nodes.localizer.loop_closures import LoopClosures
-from disam_ros.nodes.localizer.map_odom import MapOdom
 from disam_ros.nodes.localizer.odometry_input import OdometryInput
-from disam_ros.nodes.localizer.outputs import Outputs
 from disam_ros.nodes.localizer.priors import Priors, map_origin
+from disam_ros.nodes.localizer.publishers import answer_status
+from disam_ros.nodes.localizer.publishers.loop_closures import LoopClosures
+from disam_ros.nodes.localizer.publishers.map_odom import MapOdom
+from disam_ros.nodes.localizer.publishers.map_poses import MapPoses
+from disam_ros.nodes.localizer.publishers.match_image import Match, MatchImages
+from disam_ros.nodes.localizer.publishers.outputs import Outputs, Poses
+from disam_ros.nodes.localizer.publishers.summary import INACTIVE, WAITING, Summary
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.reports import Reports
 from disam_ros.nodes.subscriptions import ImageInput
@@ -76,18 +81,26 @@ class Session:
         self._priors = Priors(node, monitor, config.localizer, header, self._odometry.track)
         area = AreaWatch(node, monitor, config.areas, lambda: self._config.map, switch)
         model = self._loaded.localizer.model
-        self._conditions = Conditions(node, monitor, model, [self._priors.on_fix, area.on_fix])
+        origin = map_origin(config.localizer.prior, header)
+        self._fixes = FixCheck(node, monitor, origin, self._loaded.localizer.map.poses)
+        listeners = [self._priors.on_fix, area.on_fix, self._fixes.on_fix]
+        self._conditions = Conditions(node, monitor, model, listeners)
         self._extrinsics = Extrinsics(
             node, monitor, config.base_frame, self._loaded.fixed, config.use_tf
         )
         self._outputs = Outputs(node, header.map_frame, config.base_frame)
+        track, tf = self._odometry.track, self._extrinsics.tf
+        self._consumer = Consumer(node, monitor, config, header.map_frame, track, tf)
+        self._summary = Summary(node, config.base_frame, origin)
+        self._match_images = MatchImages(node, self._reports.guard)
+        self._map_poses = MapPoses(node)
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
         self._loops = LoopClosures(node, monitor, config.loop_closure, config.base_frame)
         prefixes = {name: f"{name}/" if len(config.cameras) > 1 else "" for name in config.cameras}
         infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
         self._checks = InputChecks(node, monitor, infos, header.cameras)
-        self._inputs = [
-            ImageInput(
+        self._inputs = {
+            name: ImageInput(
                 node,
                 f"{prefix}image",
                 config.image_transport,
@@ -95,36 +108,46 @@ class Session:
                 monitor,
             )
             for name, prefix in prefixes.items()
-        ]
+        }
 
     def start(self) -> None:
         """Begin to localize."""
         self._reports.wait_for(self._config.cameras)
+        self._map_poses.publish(self._loaded.localizer.map)
+        self._match_images.start()
         self._worker = Worker(self._work, self._reports.failed)
         self._relocalize.active = True
+        self._summary.state(WAITING)
+        topics = ", ".join(camera.describe() for camera in self._inputs.values())
+        self._node.get_logger().info(f"active, waiting for images on {topics}")
 
     def stop(self) -> None:
         """Stop after the current image; pending relocalizations fail."""
+        self._stop_worker()
+        self._summary.state(INACTIVE)
+
+    def _stop_worker(self) -> None:
         self._relocalize.stop("the localizer was deactivated")
         worker, self._worker = self._worker, None
         self._reports.wait_for(())
         if worker is not None:
             worker.stop()
+        self._match_images.stop()
 
     def destroy(self) -> None:
         """Give back topics and services."""
-        self.stop()
+        self._stop_worker()
         parts = (self._conditions, self._odometry, self._priors, self._outputs, self._checks)
-        parts += (self._extrinsics, self._map_odom, self._loops)
-        for part in (*self._inputs, *parts):
+        parts += (self._extrinsics, self._map_odom, self._loops, self._summary)
+        parts += (self._match_images, self._map_poses, self._consumer)
+        for part in (*self._inputs.values(), *parts):
             part.destroy()
         self._reports.links(0, 0)
 
     def check(self, config: LocalizerNodeConfig) -> None:
         """Raises DisamError for settings that do not fit the model or the map."""
         self._loaded.localizer.check(config.localizer)
-        if config.localizer.prior.source == "fix":
-            map_origin(config.localizer.prior, self._loaded.header)
+        map_origin(config.localizer.prior, self._loaded.header)
 
     def configure(self, config: LocalizerNodeConfig) -> None:
         """Take settings that changed, between two images."""
@@ -133,12 +156,16 @@ class Session:
             self._loaded.pipeline.config = config.localizer
             self._odometry.track.configure(config.localizer)
             self._priors.adopt(config.localizer, self._loaded.header)
+            self._consumer.configure(config.localizer)
+            self._place_map()
 
     def update(self) -> None:
         """Report connections, cameras without images for long, and a map that was changed."""
         self._reports.check_map(self._loaded.localizer.map)
-        self._reports.check_age(self._config.cameras, self._config.stale_after)
-        publishers = min(camera.publisher_count() for camera in self._inputs)
+        advice = {name: camera.advice for name, camera in self._inputs.items()}
+        if self._reports.check_age(advice, self._config.stale_after):
+            self._summary.state(WAITING)
+        publishers = min(camera.publisher_count() for camera in self._inputs.values())
         self._reports.links(publishers, self._outputs.listener_count())
 
     def adopt(self, loaded: Loaded) -> str:
@@ -149,10 +176,20 @@ class Session:
             self._loaded = loaded
             self._conditions.adopt(loaded.localizer.model)
             self._extrinsics.fixed = loaded.fixed
+            self._place_map()
             self._outputs.map_frame = loaded.header.map_frame
             self._checks.mapped = loaded.header.cameras
+            self._consumer.adopt(loaded.header.map_frame, self._config.localizer)
             self._loops.reset()
-            return self._reports.identity(loaded.localizer)
+        if self._worker is not None:
+            self._map_poses.publish(loaded.localizer.map)
+        return self._reports.identity(loaded.localizer)
+
+    def _place_map(self) -> None:
+        """Take the map's place on Earth."""
+        origin = map_origin(self._config.localizer.prior, self._loaded.header)
+        self._summary.origin = self._fixes.origin = origin
+        self._fixes.poses = self._loaded.localizer.map.poses
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         received = time.perf_counter()
@@ -176,6 +213,7 @@ class Session:
                     return
                 self._relocalize.hindered(self._reports.failed(error))
                 status = answer_status.refused(arrival.camera, error)
+                self._summary.state(answer_status.outcome(status))
                 self._outputs.answer(status, arrival.message.header)
 
     def _localize(self, arrival: Arrival) -> None:
@@ -220,9 +258,11 @@ class Session:
             with self._reports.guard("TF map → odom"):
                 frames = self._outputs.map_frame, self._odometry.frame_id
                 self._map_odom.publish(answer.map_from_base, odometry, frame.stamp_ns, frames)
-            if self._relocalize.waits_for(arrival.number):
-                self._outputs.start_from(poses)
+        self._start_consumer(arrival, frame.stamp_ns, answer, poses, odometry)
         latency = 1e3 * (time.perf_counter() - arrival.received)
+        with self._reports.guard("the candidates"):
+            self._outputs.publish_candidates(answer, header)
+        self._summary.answered(answer, odometry, header)
         self._checks.repeats(answer)
         self._priors.answered(frame.stamp_ns, answer, prior)
         text = self._reports.answered(answer, latency, self._threshold())
@@ -234,7 +274,29 @@ class Session:
             with self._reports.guard("the activation map"):
                 self._outputs.publish_activation(frame.image, heat, header)
         self._relocalize.answer(arrival.number, answer.known, text)
-        self._outputs.answer(answer_status.localized(answer, latency), header)
+        status = answer_status.localized(answer, latency)
+        outcome = answer_status.outcome(status)
+        self._summary.state(LOST if outcome == KNOWN and self._consumer.lost else outcome)
+        self._outputs.answer(status, header)
+        with self._reports.guard("the match image"):
+            self._match_images.offer(Match(localizer, query, answer, header))
+
+    def _start_consumer(
+        self,
+        arrival: Arrival,
+        stamp_ns: int | None,
+        answer: Answer,
+        poses: Poses | None,
+        odometry: Reading | None,
+    ) -> None:
+        """Publish an initial pose where a request asks for it, or the consumer needs one."""
+        message = None if poses is None else poses.with_covariance
+        if message is not None and self._relocalize.waits_for(arrival.number):
+            self._consumer.start(message, stamp_ns)
+            return
+        with self._reports.guard("the supervision of the consumer"):
+            settings = self._config.localizer
+            self._consumer.answered(answer, message, stamp_ns, odometry, settings)
 
     def _threshold(self) -> float:
         """The confidence from which a place is known."""

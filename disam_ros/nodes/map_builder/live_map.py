@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,52 +14,65 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.camera import Camera
-from disam_ros.config import MapBuilderNodeConfig
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.device import describe_device, select_device
+from disam_ros.domains.domain import DomainChooser
 from disam_ros.errors import ConfigError, DisamError, ImageError, MapError
 from disam_ros.files.outputs import MAP, require_output
 from disam_ros.geometry import Transform
 from disam_ros.mapping.builder import MapBuilder
 from disam_ros.models.model import load_model
+from disam_ros.node_config import MapBuilderNodeConfig
 from disam_ros.nodes.conversions import image_from_message
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.worker import Worker
 
 QUEUE = 16  # posed images that wait for the encoder; the oldest are dropped
 SLOT = "images"
+PROGRESS = (1, 10)  # images in the map that are logged, and each multiple of …
+EVERY = 50
+NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class PosedMessage:
-    """An image message with its stamp [ns] and vehicle pose."""
+    """An image message, its stamp [ns] and vehicle pose. place: latitude and longitude [deg]."""
 
     stamp_ns: int
     message: Image | CompressedImage
     map_from_base: Transform
+    place: tuple[float, float] | None = None
 
 
 class LiveMap:
     """Loads the model; `begin` opens the map, `add` queues images, `finish` completes it.
 
     Raises DisamError where the model or the output is at fault. After an error of the map itself
-    (disk full, half-built map of other settings) it accepts no more images.
+    (disk full, half-built map of other settings) it accepts no more images. place: latitude and
+    longitude [deg] of the map's origin, asked for when it is complete.
     """
 
     def __init__(
-        self, config: MapBuilderNodeConfig, monitor: Monitor, logger: RcutilsLogger
+        self,
+        config: MapBuilderNodeConfig,
+        monitor: Monitor,
+        logger: RcutilsLogger,
+        place: Callable[[], tuple[float, float] | None] = lambda: None,
     ) -> None:
         for name in ("output", "model"):
             if not getattr(config, name):
                 raise ConfigError(f"the parameter '{name}' is empty: set it to a directory")
-        require_output(config.output, MAP)
+        remedy = "set the parameter output to another directory, or move it away"
+        require_output(config.output, MAP, remedy=remedy)
         self._config, self._monitor, self._logger = config, monitor, logger
         self._device = select_device(config.device)
         self._model = load_model(config.model)
         monitor.fact("device", describe_device(self._device))
         monitor.fact("model", f"{self._model.name} {self._model.identity[:12]}")
         monitor.fact("output", config.output)
+        self._domains, self._place = DomainChooser(self._model.domains), place
+        self._first_ns = 0  # stamp of the first image in the map
         self._builder: MapBuilder | None = None
         self._base_from_camera = Transform.identity()
         self._end = ""  # why no more images are accepted
@@ -128,7 +142,7 @@ class LiveMap:
             id=0,
             stamp_ns=item.stamp_ns,
             camera=self._config.camera,
-            domain="",
+            domain=self._domain(item),
             source="live",
             map_from_camera=item.map_from_base @ self._base_from_camera,
         )
@@ -136,8 +150,22 @@ class LiveMap:
         if kept:
             self._monitor.mark("images kept")
             self._monitor.fact("images in map", self._builder.count)
+            self._log_progress(self._builder.count, item.stamp_ns)
         if self._closing:  # whoever wants it closed may lose patience
             self._builder.commit()
+
+    def _domain(self, item: PosedMessage) -> str:
+        """The domain by the sun at the place of the last fix; empty: the builder chooses it."""
+        if item.place is None or self._config.builder.domain:
+            return ""
+        return self._domains.choose(item.stamp_ns, *item.place).name
+
+    def _log_progress(self, count: int, stamp_ns: int) -> None:
+        self._first_ns = self._first_ns or stamp_ns
+        if count in PROGRESS or count % EVERY == 0:
+            seconds = (stamp_ns - self._first_ns) / NS
+            plural = "s" if count > 1 else ""
+            self._logger.info(f"{count} image{plural} in the map, {seconds:.0f} s after the first")
 
     def _decode(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
         """The pixels. Raises ImageError, for which the builder leaves the image out and logs it."""
@@ -154,7 +182,7 @@ class LiveMap:
         if self._builder is None:
             return False, "no image with a pose came yet: nothing to complete"
         try:
-            place_map = self._builder.finish()
+            place_map = self._builder.finish(self._place())
         except DisamError as error:
             return False, str(error)
         self._end = f"map complete: {place_map.directory}, {len(place_map)} images"

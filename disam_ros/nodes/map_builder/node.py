@@ -3,34 +3,41 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 
-from geometry_msgs.msg import Pose, PoseStamped
+from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.task import Future
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from disam_ros.camera import Camera
-from disam_ros.config import MapBuilderNodeConfig
 from disam_ros.errors import ConfigError, DisamError, GeometryError
 from disam_ros.geometry import Transform
+from disam_ros.image import limit_megapixels
+from disam_ros.node_config import MapBuilderNodeConfig
 from disam_ros.nodes import conversions, parameters, process
 from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor
 from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
+from disam_ros.nodes.map_builder.fix_input import FixInput
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.subscriptions import ImageInput, StampChecker, sensor_qos, subscribe
+from disam_ros.nodes.tf import Tf, open_tf
 from disam_ros.pose_buffer import PoseBuffer
 
 NAME = "map_builder"
 WAITING = 16  # images that wait for a later pose; the oldest are dropped first
 KEPT_POSES = 500
 POSE_DEPTH = 50
+TF_PERIOD = 0.02  # of looking for a newer pose in TF [s]
 COUNTERS = ("images received", "images without pose", "images dropped", "stamps refused")
 COUNTERS += ("poses received", "poses refused", "images undecodable", "build errors")
 
@@ -41,12 +48,15 @@ class MapBuilderNode(Node):
     def __init__(self) -> None:
         super().__init__(NAME)
         config = self._config = parameters.declare(self, MapBuilderNodeConfig)
-        monitor = self._monitor = Monitor(f"{NAME}: map building")
+        limit_megapixels(config.max_megapixels)
+        monitor = self._monitor = Monitor(f"{self.get_fully_qualified_name()[1:]}: map building")
         monitor.start_counts(*COUNTERS)
         given = from_parameter(config.base_from_camera, [config.camera])
-        self._map = LiveMap(config, monitor, self.get_logger())
         self._stamps = StampChecker(self, monitor)
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
+        self._map = LiveMap(config, monitor, self.get_logger(), self._place)
+        unplaced = math.isnan(config.latitude) or math.isnan(config.longitude)
+        self._fixes = FixInput(self, monitor, self._track) if unplaced else None
         self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
         if config.identity_extrinsics:
             if given is not None:
@@ -79,11 +89,39 @@ class MapBuilderNode(Node):
         config, monitor = self._config, self._monitor
         self._input = ImageInput(self, "image", config.image_transport, self._on_image, monitor)
         subscribe(self, CameraInfo, "camera_info", self._on_camera_info, monitor, sensor_qos())
-        qos = QoSProfile(depth=POSE_DEPTH, reliability=sensor_qos().reliability)
+        qos = sensor_qos(depth=POSE_DEPTH)
         if config.pose_source == "odom":
-            subscribe(self, Odometry, "odom", self._on_odometry, monitor, qos)
-        else:
+            subscribe(self, Odometry, "odom", self._on_posed, monitor, qos)
+        elif config.pose_source == "pose_with_covariance":
+            subscribe(self, PoseWithCovarianceStamped, "pose", self._on_posed, monitor, qos)
+        elif config.pose_source == "pose":
             subscribe(self, PoseStamped, "pose", self._on_pose, monitor, qos)
+        else:
+            self._follow_tf(self._extrinsics.tf or open_tf(self))
+
+    def _follow_tf(self, tf: Tf | None) -> None:
+        """Take the newest pose of TF as if it came on a topic."""
+        if tf is None:
+            raise ConfigError(
+                "pose_source is 'tf', but tf2_ros is not installed: install it, or take a topic"
+            )
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(TF_PERIOD, lambda: self._look_up(tf), clock=clock)
+
+    def _look_up(self, tf: Tf) -> None:
+        config, newest = self._config, self._track.newest
+        try:
+            pose, stamp_ns = tf.look_up(config.map_frame, config.base_frame)
+        except (LookupError, GeometryError) as error:
+            text = f"no TF {config.map_frame} ← {config.base_frame} yet: {error}"
+            self._monitor.warn_once(self.get_logger(), "tf", text)
+            return
+        self._monitor.solved("tf")
+        if newest is not None and stamp_ns <= newest.stamp_ns:
+            return
+        header = Header(frame_id=config.map_frame)
+        header.stamp = Time(nanoseconds=stamp_ns).to_msg()
+        self._add_pose(header, conversions.transform_to_pose(pose))
 
     def _on_camera_info(self, info: CameraInfo) -> None:
         if self._info is not None:
@@ -100,7 +138,7 @@ class MapBuilderNode(Node):
     def _on_pose(self, message: PoseStamped) -> None:
         self._add_pose(message.header, message.pose)
 
-    def _on_odometry(self, message: Odometry) -> None:
+    def _on_posed(self, message: Odometry | PoseWithCovarianceStamped) -> None:
         self._add_pose(message.header, message.pose.pose)
 
     def _add_pose(self, header: Header, pose: Pose) -> None:
@@ -118,7 +156,13 @@ class MapBuilderNode(Node):
             self._monitor.warn_once(self.get_logger(), "pose", f"a pose was refused: {error}")
             self._monitor.count("poses refused")
             return
+        if self._fixes is not None:
+            self._fixes.add_posed()
         self._add_posed_images()
+
+    def _place(self) -> tuple[float, float] | None:
+        """Of the map's origin; None: as by parameter, or unknown."""
+        return self._fixes.place() if self._fixes is not None else None
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._monitor.mark("images in")
@@ -156,7 +200,8 @@ class MapBuilderNode(Node):
             if map_from_base is None:
                 self._monitor.count("images without pose")
                 continue
-            self._map.add(PosedMessage(stamp_ns, message, map_from_base))
+            place = self._fixes.newest if self._fixes is not None else None
+            self._map.add(PosedMessage(stamp_ns, message, map_from_base, place))
 
     def _begin(self, message: Image | CompressedImage, late: bool) -> bool:
         """Open the map; False while the extrinsics are unknown. late: report that."""

@@ -23,7 +23,7 @@ from rclpy.serialization import deserialize_message
 from disam_ros.datasets.bags import RawMessage, messages
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
-from disam_ros.nodes.localizer import answer_status
+from disam_ros.nodes.localizer.publishers import answer_status
 
 DEPTH = 10_000  # messages that may wait for the executor
 DIAGNOSTICS = "/diagnostics"
@@ -141,6 +141,6 @@ class AnswerRecorder:
 
     def _on_diagnostics(self, _: int, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name.startswith(f"{self._node_name}:"):
+            if status.name.partition(":")[0] == self._node_name.strip("/"):
                 self.status = status
                 self.diagnostics = {item.key: item.value for item in status.values}

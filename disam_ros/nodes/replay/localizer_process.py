@@ -24,10 +24,11 @@ def localizer_process(
 ) -> Iterator[subprocess.Popen]:
     """A localizer node that logs warnings to stderr and is stopped at the end.
 
-    Ctrl-C in a terminal does not reach it. remappings: relative name → topic. domain_id: of ROS;
+    Ctrl-C in a terminal does not reach it; should this process be killed, it ends as well
+    (child.py). remappings: relative name → topic. domain_id: of ROS;
     None: that of the environment.
     """
-    command = [sys.executable, "-m", "disam_ros.nodes.localizer.node", "--ros-args"]
+    command = [sys.executable, "-m", "disam_ros.nodes.replay.child", "--ros-args"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={_yaml(value)}"]
     for name, topic in remappings.items():
@@ -36,9 +37,13 @@ def localizer_process(
     if domain_id is not None:
         environment["ROS_DOMAIN_ID"] = str(domain_id)
     command += ["--log-level", "warn"]
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdin=subprocess.PIPE
+    )
+    assert process.stdin is not None
     try:
-        yield process
+        with process.stdin:  # open as long as this process lives
+            yield process
     finally:
         process.send_signal(signal.SIGINT)
         try:

@@ -11,10 +11,11 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
-from disam_ros.config import ReplayNodeConfig
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import BagError, DisamError
+from disam_ros.node_config import ReplayNodeConfig
 from disam_ros.nodes.process import Interruption
 from disam_ros.nodes.replay.player import Player
 
@@ -23,13 +24,12 @@ def replay(config: ReplayNodeConfig, node: Node | None = None) -> int:
     """Publish a bag's messages as serialized as they were recorded; returns how many.
 
     Publishes /clock before every message and at least every 10 ms of wall time; rate 0 does not
-    wait at all. Ends with the bag (`loop`: never), or cleanly on Ctrl-C. Every publisher is
-    reliable, so that best-effort and reliable subscribers both match; latched (transient_local)
-    where the recording was. A recorded /clock and types that are not installed are omitted with a
-    log message.
+    wait at all. Ends with the bag (`loop`: never). Every publisher is reliable, so that best-effort
+    and reliable subscribers both match; latched (transient_local) where the recording was. A
+    recorded /clock and types that are not installed are omitted with a log message.
 
     node: publishes; None makes one. Raises BagError (bag unreadable, topic unknown, nothing to
-    play).
+    play), KeyboardInterrupt on Ctrl-C, after a line in the log.
     """
     if not config.bag:
         raise BagError("no bag given; set the parameter 'bag' to a rosbag2 directory or file")
@@ -42,6 +42,8 @@ def replay(config: ReplayNodeConfig, node: Node | None = None) -> int:
             if failed and publisher_node.context.ok():  # else: shut down in the middle of a call
                 raise
             publisher_node.get_logger().info(f"stopped after {player.published} messages")
+            if isinstance(end, KeyboardInterrupt):
+                raise
         finally:
             player.close()
         return player.published
@@ -79,7 +81,7 @@ def _given_or_own(node: Node | None) -> Iterator[Node]:
         return
     started = not rclpy.ok()
     if started:
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is KeyboardInterrupt
     own = rclpy.create_node("replay_node", enable_rosout=False)
     try:
         yield own

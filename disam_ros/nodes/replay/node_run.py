@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from rclpy.executors import ExternalShutdownException
 
-from disam_ros.config import ReplayNodeConfig
 from disam_ros.datasets.bags import BagReader, RawMessage
+from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.node_config import ReplayNodeConfig
 from disam_ros.nodes.diagnostics import ERROR
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
@@ -27,8 +29,9 @@ from disam_ros.nodes.replay.domain import own_domain
 from disam_ros.nodes.replay.localizer_process import localizer_process, require_alive
 from disam_ros.nodes.replay.player import Player
 
-START_TIMEOUT = 60.0  # time until the node must be active [s]
-CONNECT_TIMEOUT = 30.0  # time until it must be connected to the player [s]
+PATIENCE = 3600.0  # time without an image that the node takes without a warning [s]
+START_TIMEOUT = 300.0  # time until the node must be active [s]
+CONNECT_TIMEOUT = 60.0  # time until it must be connected to the player [s]
 DRAIN_TIMEOUT = 30.0  # time for the last images after the bag ended [s]
 SETTLE_TIMEOUT = 10.0  # time for the last messages [s]
 
@@ -46,8 +49,8 @@ class NodeRun:
     published. answers: the key-values of ~/answer. outcomes: number of images by outcome. sent:
     stamps of the images sent, in order. counts: the node's counters (COUNTS) of this run. messages:
     all that carry a stamp, serialized. seconds: from the first image to the last answer. late:
-    number of images that were not answered in time at rate 0. interrupted: by Ctrl-C; the rest of
-    the bag was not played.
+    number of images that were not answered in time at rate 0. interrupted: the
+    signal after which the rest of the bag was not played; 0: none.
     """
 
     poses: dict[int, Transform]
@@ -60,7 +63,7 @@ class NodeRun:
     messages: list[RawMessage]
     seconds: float
     late: int
-    interrupted: bool
+    interrupted: int
 
 
 def run_node_on_bag(
@@ -82,7 +85,7 @@ def run_node_on_bag(
     topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), camera)
     run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters)
     if run.interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(run.interrupted)
     return run
 
 
@@ -104,7 +107,8 @@ def replay_to_node(
     if start_node:
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         domain_id = own_domain()
-        given = {**topics.parameters, "map": map_dir, "model": model_dir, **(parameters or {})}
+        given = {"stale_after": PATIENCE, **topics.parameters, "map": map_dir, "model": model_dir}
+        given |= parameters or {}
         if given["image_transport"] != topics.transport:
             raise ConfigError(
                 f"image_transport is '{given['image_transport']}', {topics.image} is "
@@ -136,7 +140,7 @@ def _play(
         return lambda: _require_node(recorder, process) or handled()
 
     before = _counts(recorder)
-    interrupted = False
+    interrupted = 0
     with BagReader(bag) as reader:
         player = Player(recorder.node, reader, config, answers, _connected(recorder), deliver)
         try:
@@ -145,8 +149,10 @@ def _play(
             drained = _drained(recorder, len(player.sent), before)
             recorder.wait(lambda: _require_node(recorder, process) or drained(), DRAIN_TIMEOUT)
             recorder.wait(lambda: _complete(recorder, before), SETTLE_TIMEOUT)
-        except (KeyboardInterrupt, ExternalShutdownException):
-            interrupted = True
+        except KeyboardInterrupt as end:
+            interrupted = signal_of(end)
+        except ExternalShutdownException:
+            interrupted = int(signal.SIGINT)
     return NodeRun(
         poses=recorder.poses,
         diagnostics=recorder.diagnostics,

@@ -17,11 +17,11 @@ from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from disam_ros.config import ReplayNodeConfig
 from disam_ros.datasets.bags.cameras import IMAGE_TYPES
 from disam_ros.datasets.bags.messages import serialized_stamp_ns
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.errors import BagError, DisamError
+from disam_ros.node_config import ReplayNodeConfig
 
 CLOCK_PERIOD = 0.01  # longest wall time between two /clock messages [s]
 CLOCK_TOPIC = "/clock"

@@ -22,8 +22,8 @@ from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN, UNREADABLE
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.extrinsics import mapped_extrinsics
-from disam_ros.nodes.localizer import answer_status
-from disam_ros.nodes.localizer.answer_status import FAILED, PUBLISHED
+from disam_ros.nodes.localizer.publishers import answer_status
+from disam_ros.nodes.localizer.publishers.answer_status import FAILED, PUBLISHED
 from disam_ros.nodes.process import undisturbed
 from disam_ros.nodes.replay.answer_bag import write_answer_bag
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
@@ -75,7 +75,7 @@ def replay_drive(
     with record as writer:  # opened first: a path that cannot be written is an error before the run
         run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters, start_node)
         if run.interrupted and not run.answers:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(run.interrupted)
         _check_poses(place_map, run, base_from_camera)
 
         def answers(images: ImageSource) -> Iterator[QueryResult]:
@@ -117,7 +117,7 @@ def _answers(
         if not run.interrupted or item.record.stamp_ns in sent:
             yield _answer(place_map, run, item, base_from_camera)
     if run.interrupted:
-        raise KeyboardInterrupt  # noted by `collect`
+        raise KeyboardInterrupt(run.interrupted)  # noted by `collect`
 
 
 def _answer(

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
-from std_msgs.msg import Header
+from std_msgs.msg import Float64MultiArray, Header
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import Reading
 from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.loop_closure import LoopCloser
@@ -39,10 +39,11 @@ class LoopClosures:
         self._closers: dict[str, LoopCloser] = {}
         self._last_ns: dict[str, int] = {}
         self._blind: set[str] = set()  # cameras whose intrinsics are not known
-        self._publisher = None
+        self._publisher = self._times = None
         if config.enabled:
-            topic = "~/loop_closure"
-            self._publisher = node.create_lifecycle_publisher(DiagnosticArray, topic, DEPTH)
+            create, topic = node.create_lifecycle_publisher, "~/loop_closure"
+            self._publisher = create(DiagnosticArray, topic, DEPTH)
+            self._times = create(Float64MultiArray, f"{topic}_times", DEPTH)
             counts = (f"loop closures {kind}" for kind in (OWN, MAP))
             monitor.start_counts(*counts, VERIFIED, NEW_DRIVES, REFUSED)
 
@@ -52,9 +53,10 @@ class LoopClosures:
         self._blind.clear()
 
     def destroy(self) -> None:
-        """Take the publisher down."""
+        """Take the publishers down."""
         if self._publisher is not None:
             self._node.destroy_lifecycle_publisher(self._publisher)
+            self._node.destroy_lifecycle_publisher(self._times)
 
     def add(
         self,
@@ -85,6 +87,8 @@ class LoopClosures:
         self._monitor.fact("keyframes of this drive", sum(map(len, self._closers.values())))
         for closure in closures:
             self._publisher.publish(message_of(closure, frame.camera, stamp, self._base_frame))
+            if closure.kind == OWN:
+                self._times.publish(times_of(closure))
             self._monitor.count(f"loop closures {closure.kind}")
             self._monitor.count(VERIFIED, int(closure.kind == OWN and closure.inliers > 0))
 
@@ -115,6 +119,11 @@ class LoopClosures:
 
     def _warn(self, text: str) -> None:
         self._monitor.warn_once(self._node.get_logger(), "loop closure", text)
+
+
+def times_of(closure: LoopClosure) -> Float64MultiArray:
+    """The two stamps [s], now and then, as LIO-SAM takes loops found by others."""
+    return Float64MultiArray(data=[closure.stamp_ns / 1e9, closure.keyframe_stamp_ns / 1e9])
 
 
 def message_of(

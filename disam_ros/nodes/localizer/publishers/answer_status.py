@@ -13,6 +13,7 @@ from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.nodes.diagnostics import ERROR, OK, WARN, shorten
 
 NAME = "localizer: answer"
+INTERFACE = "1"  # version of the keys (docs/ros.md): of one that goes or changes its meaning
 NO_PRIOR = "none"  # effect of a prior where there was none
 FAILED = "failed"  # the localizer raised an error; the image is not to blame
 
@@ -57,6 +58,11 @@ def refused(camera: str, error: Exception) -> DiagnosticStatus:
     return _status(camera, ERROR, f"{outcome}: {reason}", values)
 
 
+def outcome(status: DiagnosticStatus) -> str:
+    """Outcome of the image: KNOWN, UNKNOWN, UNREADABLE or FAILED."""
+    return str(status.values[0].value)
+
+
 def values_of(message: DiagnosticArray) -> dict[str, str]:
     """The key-values of a message's only status; empty where it has none."""
     return {pair.key: pair.value for status in message.status[:1] for pair in status.values}
@@ -88,5 +94,6 @@ def timings_ms(values: Mapping[str, str]) -> dict[str, float]:
 
 
 def _status(camera: str, level: bytes, text: str, values: Mapping[str, str]) -> DiagnosticStatus:
+    values = {**values, "interface": INTERFACE}  # the outcome stays the first
     pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
     return DiagnosticStatus(name=NAME, hardware_id=camera, level=level, message=text, values=pairs)

@@ -10,7 +10,7 @@ from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from rclpy.lifecycle import LifecycleNode
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.odometry import Reading
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.nodes.diagnostics import Monitor
 
 NS = 1_000_000_000

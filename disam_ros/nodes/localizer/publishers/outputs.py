@@ -14,9 +14,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer
 from disam_ros.nodes import conversions
-from disam_ros.nodes.localizer.markers import candidate_markers, overlay_heat
+from disam_ros.nodes.markers import candidate_markers, overlay_heat
 
 DEPTH = 100  # messages kept for reliable subscribers that lag
 LARGE_DEPTH = 5  # of those that are large
@@ -43,27 +44,20 @@ class Outputs:
             PoseWithCovarianceStamped, "~/pose_with_covariance"
         )
         self._global_pose = self._create(PoseWithCovarianceStamped, "~/global_pose")
-        self._initial_pose = self._create(PoseWithCovarianceStamped, "~/initial_pose", 1)
         self._candidates = self._create(PoseArray, "~/candidates")
         self._markers = self._create(MarkerArray, "~/markers", LARGE_DEPTH)
         self._activation = self._create(Image, "~/activation_map", LARGE_DEPTH)
         self._answer = self._create(DiagnosticArray, "~/answer")
 
     def publish(self, answer: Answer, stamp: Header) -> Poses | None:
-        """Publish poses and candidates. stamp: the image's header. No pose of an unknown place."""
-        header = conversions.header_of(stamp, self.map_frame)
-        poses = None
-        if answer.known:
-            poses = self._poses(answer, header)
-            self._pose.publish(poses.pose)
-            self._pose_with_covariance.publish(poses.with_covariance)
-            self._global_pose.publish(poses.global_pose)
-        self._publish_candidates(answer, header)
+        """Publish the poses of a known place. stamp: the image's header."""
+        if not answer.known:
+            return None
+        poses = self._poses(answer, conversions.header_of(stamp, self.map_frame))
+        self._pose.publish(poses.pose)
+        self._pose_with_covariance.publish(poses.with_covariance)
+        self._global_pose.publish(poses.global_pose)
         return poses
-
-    def start_from(self, poses: Poses) -> None:
-        """Publish an initial pose, once: a consumer restarts with each message."""
-        self._initial_pose.publish(poses.with_covariance)
 
     def _poses(self, answer: Answer, header: Header) -> Poses:
         pose = conversions.pose_with_covariance(answer.map_from_base, answer.covariance, header)
@@ -74,12 +68,16 @@ class Outputs:
             PoseWithCovarianceStamped(header=on_robot, pose=pose.pose),
         )
 
-    def _publish_candidates(self, answer: Answer, header: Header) -> None:
+    def publish_candidates(self, answer: Answer, stamp: Header) -> None:
+        """Publish candidates and markers to those who subscribe. stamp: the image's header."""
+        header = conversions.header_of(stamp, self.map_frame)
         markers = bool(self._markers.get_subscription_count())
         if not markers and not self._candidates.get_subscription_count():
             return
-        camera_from_base = answer.base_from_camera.inverse()
-        poses = [c.record.map_from_camera @ camera_from_base for c in answer.candidates]
+        cameras = [candidate.map_from_camera for candidate in answer.candidates]
+        rows = np.array([[*pose.translation, *pose.quaternion] for pose in cameras])
+        rows = compose(rows, answer.base_from_camera.inverse())
+        poses = [Transform(row[:3], row[3:]) for row in rows]
         self._candidates.publish(conversions.pose_array(poses, header))
         if markers:
             scores = [candidate.fine_score for candidate in answer.candidates]

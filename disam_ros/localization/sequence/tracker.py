@@ -11,22 +11,19 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, mount
 from disam_ros.config import LocalizerConfig
-from disam_ros.features.inlier_evidence import log_weights
 from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer, Candidate
-from disam_ros.localization.bayes_filter import FilterModel, MotionModel, SequenceFilter
 from disam_ros.localization.calibration import Calibration, ScoreScale, background, z_scores
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry import Reading, motion
 from disam_ros.localization.query import Query
-from disam_ros.localization.verification import Verification
+from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
+from disam_ros.localization.sequence.odometry import Reading, motion
+from disam_ros.localization.verification import Verification, fuse_verified
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 SCORED = 30  # likeliest map images that are scored in addition to the candidates
-SPREAD = 0.25  # weight of the images' spread in the covariance: most of it is the map's spacing
-TEMPER = 0.2  # exponent of the belief in the pose: scores of neighbouring images err together
+TEMPER = 0.4  # exponent of the belief in the pose: scores of neighbouring images err together
 REFERENCE = 1.0  # displacement after which an image is as different as wholly new evidence [m]
-CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
 NEIGHBOUR_PAIRS = 2000  # pairs of map images that their similarity is estimated from, at most
 MAX_GAP = 10.0  # time between images after which a sequence starts over [s]
 
@@ -162,24 +159,29 @@ class Tracker:
         """The answer of the whole sequence in place of a `single` image's."""
         place_map, rows = self._localizer.map, self._localizer.map.rows_of(query.camera)
         scored = self._track(query.camera).scored
-        inliers = {item.row: item.inliers for item in verified}
+        weights = {item.row: item.weight for item in verified}
 
         def detail(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
             missing = [row for row in rows[chosen] if row not in scored]
             if missing:
                 scores = self._localizer.fine_scores(query, np.array(missing))
                 scored.update(zip(missing, scores, strict=True))
-            similarity = np.array([scored[row] for row in rows[chosen]]) / TEMPERATURE
-            agreeing = np.array([inliers.get(int(row), 0) for row in rows[chosen]], float)
-            return similarity + log_weights(agreeing)
+            fine = np.array([scored[row] for row in rows[chosen]], np.float64)
+            similarity: NDArray[np.float64] = fine / TEMPERATURE
+            similarity += [weights.get(int(row), 0.0) for row in rows[chosen]]
+            return similarity
 
         temper = 1.0 if verified else TEMPER
         belief = self._track(query.camera).filter.belief(detail, temper)
         mapping_mount = mount(place_map.header.cameras, query.camera)
         record = place_map.records[rows[belief.row]]
-        floor = self._calibration.of(query.domain.name).covariance(belief.steps)
-        pose = PoseWithCovariance(belief.map_from_base, SPREAD * belief.covariance + floor)
-        pose = self._localizer.with_view(query, pose, mapping_mount, record, self._calibration)
+        errors = self._calibration.of(query.domain.name)
+        progress = belief.covariance + errors.progress(belief.steps)
+        across = belief.bend + errors.across(belief.steps)
+        pose = PoseWithCovariance(belief.map_from_base, across)
+        pose = self._localizer.with_view(
+            query, pose, mapping_mount, record, self._calibration, progress
+        )
         pose, count = fuse_verified(pose, mapping_mount, verified)
         base_from_camera = single.base_from_camera
         return replace(
@@ -190,9 +192,9 @@ class Tracker:
             confidence=belief.probability,
             tracked=True,
             on_map=belief.on_map,
-            spread=belief.covariance,
+            spread=belief.covariance + belief.bend,
             steps=belief.steps,
-            spacing=float(np.sqrt(np.trace(belief.steps[:3, :3]))),
+            spacing=belief.spacing,
             inliers=count,
         )
 
@@ -221,23 +223,6 @@ class Tracker:
         mapping_mount = mount(self._localizer.map.header.cameras, query.camera)
         moved = odometry.odom_from_base @ lens.base_from_camera @ mapping_mount.inverse()
         return replace(odometry, odom_from_base=moved)
-
-
-def fuse_verified(
-    pose: PoseWithCovariance, base_from_camera: Transform, verified: Sequence[Verification]
-) -> tuple[PoseWithCovariance, int]:
-    """The pose fused with the metric pose of most inliers that does not contradict it.
-
-    Returns it and the number of inliers; 0 where none fits.
-    """
-    for item in sorted(verified, key=lambda item: -item.inliers):
-        metric = item.map_from_base(base_from_camera)
-        if metric is None:
-            continue
-        fused, distance = pose.fuse(metric)
-        if distance <= CONFLICT:
-            return fused, item.inliers
-    return pose, 0
 
 
 def neighbour_dissimilarity(

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new condition without poses: does the paper's translation teach it better than simpler means?
+
+The map's condition is summer_day, whose encoder keeps its ImageNet weights; there are drives of the
+new condition, but nobody knows where their images were taken. So its encoder learns from summer's
+images restyled as the new condition, which should have the map's features of their place
+(config/train_new_condition.yaml). Arms: what restyles them. Ceiling: true pairs, as if poses were
+known. The translation is learned by config/train_translation.yaml from the same images.
+
+`python -m benchmark.accuracy.new_condition [SEED ...]` trains and judges; runs lie in
+runs/new_condition and are resumed or reused; all seeds: the section is written. Judged on the town
+of seed 50, by the shift-tolerant matching of run time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark.accuracy.companions import claimed
+from benchmark.accuracy.losses import SHARE, backbone
+from benchmark.accuracy.offline_town import features
+from benchmark.accuracy.page import PAGE
+from benchmark.accuracy.restyled import (
+    ColourTransfer,
+    Restyle,
+    Translation,
+    photometrically,
+    write_restyled,
+)
+from benchmark.machine import circumstances
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.files.writing import write_json
+from training.data.places import same_place
+from training.disam.averaging import interpolated
+from training.disam.config import TrainConfig
+from training.disam.matching import fine_similarities
+from training.disam.networks import create_networks
+from training.disam.run import Training
+from training.engine.checkpoints import load_stage
+from training.engine.loop import Interrupted
+from training.engine.networks import Networks, State
+from training.engine.validate import SAME_TILE, ValidationSet, load_validation
+from training.recipes import load_config, parse_config
+from training.settings import ValidationConfig
+
+RECIPE = Path("config/train_new_condition.yaml")
+TRANSLATION = Path("config/train_translation.yaml")
+RUNS = Path("runs/new_condition")
+DATA = Path("runs")  # of the rendered towns/ and validation/
+TOWNS = ("101", "102")
+REFERENCE = "summer_day"
+CONDITIONS = ("night", "winter_snow")
+SEEDS = (0, 1, 2)
+STAGE = "fine"
+FIGURES = "recall.json"  # of a finished run
+
+PHOTOMETRIC = "photometric"
+COLOUR = "colour transfer"
+TRANSLATED = "translated"
+TRUE = "true pairs"
+ARMS = (PHOTOMETRIC, COLOUR, TRANSLATED, TRUE)
+CLAIMS = ((TRANSLATED, PHOTOMETRIC), (TRANSLATED, COLOUR), (TRUE, TRANSLATED))
+
+
+def measure(
+    runs: Path = RUNS,
+    data: Path = DATA,
+    seeds: Sequence[int] = SEEDS,
+    arms: Sequence[str] = ARMS,
+    conditions: Sequence[str] = CONDITIONS,
+) -> dict:
+    """Train what is missing and judge it. Returns JSON-able figures.
+
+    conditions: recall@1 [%] of the "start" and, by arm and seed, "trained", "averaged" and
+    "seconds"; "claims": what an arm gains over another. translation: its steps and seconds.
+    """
+    recipe = load_config(RECIPE)
+    torch.set_num_threads(recipe.threads)
+    found: dict[str, dict] = {}
+    for condition in conditions:
+        judge = Judge(condition, data)
+        rows: dict[str, dict] = {arm: {} for arm in arms}
+        for seed in seeds:
+            for arm in arms:
+                print(f"{condition}, {arm}, seed {seed}", flush=True)
+                config = arm_config(arm, condition, seed, runs, data)
+                rows[arm][str(seed)] = judge.figures(config)
+        found[condition] = {"start": judge.recall(judge.start()), "rows": rows}
+        found[condition]["claims"] = claims(rows)
+    return {
+        "steps": recipe.stages[0].steps,
+        "batch": recipe.stages[0].aligned_batch,
+        "size": recipe.network.image_size,
+        "seeds": list(seeds),
+        "share": SHARE,
+        "translation": translation(runs, data)[1] if TRANSLATED in arms else None,
+        "conditions": found,
+    }
+
+
+def claims(rows: dict[str, dict[str, dict]]) -> dict[str, dict[str, list]]:
+    """Gain of an arm's recall over another's, by kind of weights, and what the seeds say of it."""
+    return {
+        f"{arm} over {other}": {
+            kind: claimed(*([r[kind] for r in rows[a].values()] for a in (arm, other)))
+            for kind in ("trained", "averaged")
+        }
+        for arm, other in CLAIMS
+        if {arm, other} <= set(rows)
+    }
+
+
+def arm_config(arm: str, condition: str, seed: int, runs: Path, data: Path) -> TrainConfig:
+    """The recipe of an arm, whose restyled drives are written where they are missing."""
+    values = load_config(RECIPE).to_json()
+    drives = restyled_drives(arm, condition, runs, data)
+    pairs = zip(TOWNS, drives, strict=True)
+    values |= {
+        "seed": seed,
+        "domains": [REFERENCE, condition],
+        "data": [f"{data / 'towns' / town / REFERENCE} + {drive}" for town, drive in pairs],
+        "initial": str(backbone(values["initial"])),
+        "output": str(runs / f"{arm.replace(' ', '_')}-{condition}-{seed}"),
+    }
+    return parse_config(values)
+
+
+def restyled_drives(arm: str, condition: str, runs: Path, data: Path) -> list[Path]:
+    """Drives with poses that serve as the condition's, one for each town."""
+    if arm == TRUE:
+        return [data / "towns" / town / condition for town in TOWNS]
+    drives = [runs / "drives" / arm.replace(" ", "_") / condition / town for town in TOWNS]
+    if not all(drive.exists() for drive in drives):
+        restyle = restyling(arm, condition, runs, data)
+        for seed, (town, drive) in enumerate(zip(TOWNS, drives, strict=True)):
+            drive.parent.mkdir(parents=True, exist_ok=True)
+            write_restyled(data / "towns" / town / REFERENCE, drive, condition, restyle, seed)
+    return drives
+
+
+def restyling(arm: str, condition: str, runs: Path, data: Path) -> Restyle:
+    """What an arm does to an image of summer_day."""
+    if arm == PHOTOMETRIC:
+        return photometrically
+    if arm == COLOUR:
+        unposed = [Dataset(data / "towns" / town / condition) for town in TOWNS]
+        return ColourTransfer(d.path(r) for d in unposed for r in d.records)
+    config, _ = translation(runs, data)
+    return Translation(config, Path(config.output), REFERENCE, condition)
+
+
+def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict]:
+    """The translation's recipe, trained where it is not, and its steps and seconds."""
+    values = load_config(TRANSLATION).to_json()
+    values |= {
+        "data": [str(data / "towns" / town) for town in TOWNS],
+        "initial": str(backbone(values["initial"])),
+        "output": str(runs / "translation"),
+    }
+    config = parse_config(values)
+    kept = Path(config.output) / "training.json"
+    if not kept.exists():
+        run = Training(config, resume=True)
+        run.run()
+        steps = config.stages[0].steps
+        write_json(kept, {"steps": steps, "seconds": run.progress.seconds})
+    return config, json.loads(kept.read_text())
+
+
+class Judge:
+    """Recall of a condition's queries in the map of summer_day, by the weights of both encoders."""
+
+    def __init__(self, condition: str, data: Path) -> None:
+        self._recipe = load_config(RECIPE)
+        self._domains = [REFERENCE, condition]
+        self._data = data
+        self._validation: ValidationSet | None = None
+
+    def figures(self, config: TrainConfig) -> dict:
+        """Those of a run, which is trained, resumed or only read."""
+        kept = Path(config.output) / FIGURES
+        if kept.exists():
+            return json.loads(kept.read_text())
+        training = Training(config, resume=True)
+        training.run()
+        trained = load_stage(Path(config.output), STAGE)
+        halfway = interpolated(self.start(), trained, dict.fromkeys(config.domains, SHARE))
+        found = {
+            "trained": self.recall(trained),
+            "averaged": self.recall(halfway),
+            "seconds": training.progress.seconds,
+        }
+        write_json(kept, found)
+        return found
+
+    def start(self) -> State:
+        """The encoders that every arm starts from."""
+        return self._networks().state()
+
+    def recall(self, state: State) -> float:
+        """Recall@1 [%] within 5 m and 10°."""
+        found = self._validation
+        if found is None:
+            found = self._validation = self._read()
+            start = self._networks().encoders[REFERENCE]
+            self._mapped = features(start, found.images[REFERENCE])  # frozen: those of all arms
+        networks = self._networks()
+        networks.load(state)
+        condition = self._domains[1]
+        queries = features(networks.encoders[condition], found.images[condition])
+        best = fine_similarities(queries, self._mapped, self._recipe.descriptor).argmax(1)
+        places = found.places[condition], found.places[REFERENCE][best.numpy()]
+        right = same_place(*places, found.radius, found.angle, SAME_TILE).diagonal()
+        return 100.0 * float(right.mean())
+
+    def _read(self) -> ValidationSet:
+        """The town of seed 50: all its map images, and the condition's queries."""
+        recipe = self._recipe
+        where = [str(self._data / "validation")]
+        chosen = ValidationConfig(data=where, reference=REFERENCE, images=1000)
+        size = recipe.network.build().image_size
+        return load_validation(chosen, size, recipe.crops, self._domains)
+
+    def _networks(self) -> Networks:
+        networks = create_networks(self._recipe.network.build(), self._domains, False, 0)
+        networks.start_from(backbone(self._recipe.initial))
+        for encoder in networks.encoders.values():
+            encoder.to(memory_format=torch.channels_last)
+        return networks
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and judge; with all seeds write the section. 130: interrupted, the same goes on."""
+    parser = argparse.ArgumentParser(prog="benchmark.accuracy.new_condition", description=__doc__)
+    parser.add_argument("seeds", nargs="*", type=int, help="default: all, and the page is written")
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--conditions", nargs="+", default=CONDITIONS, choices=CONDITIONS)
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING)
+    whole = not given.seeds and given.arms == ARMS and given.conditions == CONDITIONS
+    chosen = {"arms": given.arms, "conditions": given.conditions}
+    try:
+        results = measure(seeds=given.seeds or SEEDS, **chosen)
+    except Interrupted as stopped:
+        print(f"{stopped}; the same command goes on")
+        return 130
+    if whole:
+        PAGE.keep("new_condition", results, circumstances())
+        PAGE.write()
+    else:
+        print(json.dumps(results["conditions"], indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives restyled as another condition: photometric change, colour transfer, translation.
+
+Poses stay those of the source, so that both make true pairs where the condition itself has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from disam_ros import image
+from disam_ros.datasets.dataset import Dataset, DatasetWriter
+from training.data.augment import photometric
+from training.disam.config import TrainConfig
+from training.disam.networks import create_networks
+from training.engine.checkpoints import load_stage
+
+STRENGTH = 1.0  # of the photometric change
+
+Restyle = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 RGB [H, W, 3] → same
+
+
+def photometrically(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Random gamma, contrast, noise and grey, as in training but stronger."""
+    x = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
+    return _pixels(photometric(x, STRENGTH, random))
+
+
+class ColourTransfer:
+    """Reinhard et al., Color transfer between images (2001), in CIE Lab: mean and standard
+    deviation of each channel become those of a random image of the condition."""
+
+    def __init__(self, styles: Iterable[Path]) -> None:
+        self._moments = [_moments(_lab(image.read(path))) for path in styles]
+
+    def __call__(self, picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        lab = _lab(picture)
+        mean, deviation = _moments(lab)
+        target, spread = self._moments[random.integers(len(self._moments))]
+        lab = (lab - mean) / np.maximum(deviation, 1e-6) * spread + target
+        rgb = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB)
+        return np.clip(np.rint(255 * rgb), 0, 255).astype(np.uint8)
+
+
+class Translation:
+    """Features of the origin's encoder, decoded by the target's decoder (stage `translation`)."""
+
+    def __init__(self, recipe: TrainConfig, run: Path, origin: str, target: str) -> None:
+        network = recipe.network.build()
+        networks = create_networks(network, recipe.domains, True, recipe.seed)
+        networks.load(load_stage(run, "translation"))
+        self._encoder, self._decoder = networks.encoders[origin], networks.decoders[target]
+        self._size = network.image_size
+
+    @torch.inference_mode()
+    def __call__(self, picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        x = image.to_tensor(picture, self._size)[None]
+        found = _pixels(self._decoder(self._encoder(x))[0])
+        height, width = picture.shape[:2]
+        return cv2.resize(found, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def write_restyled(source: Path, target: Path, domain: str, restyle: Restyle, seed: int) -> None:
+    """Write the dataset `source` as `domain`, each image restyled, unless it is there."""
+    if target.exists():
+        return
+    dataset, random = Dataset(source), np.random.default_rng(seed)
+    with DatasetWriter(target, replace(dataset.info, depth_unit=None)) as writer:
+        for record in dataset.records:
+            picture = restyle(image.read(dataset.path(record)), random)
+            jpeg, pose = image.encode_jpeg(picture), record.map_from_camera
+            writer.add(jpeg, record.stamp_ns, record.camera, domain, pose)
+
+
+def _pixels(x: torch.Tensor) -> np.ndarray:
+    """Image [3, H, W] in [−1, 1] → uint8 RGB [H, W, 3]."""
+    found = (127.5 * (x.clamp(-1, 1) + 1)).round().to(torch.uint8)
+    return found.permute(1, 2, 0).contiguous().numpy()
+
+
+def _lab(picture: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+
+
+def _moments(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return lab.mean((0, 1)), lab.std((0, 1))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `disam view` with an open page costs the node at 10 Hz.
+
+`python -m benchmark.performance.view_latency`: prints the table of docs/view.md. Runs without and
+with a page take turns, each first in every other round.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.machine import circumstances
+from benchmark.performance.node_latency import enlarged
+from demo.drives import MODEL, make_map
+from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timings_ms
+from disam_ros.nodes.replay.domain import claim_domain
+from disam_ros.nodes.replay.node_run import run_node_on_bag
+
+ROUNDS = 3
+PERIOD_NS = 100_000_000
+PORT = 8187
+WARM = 20  # first images, which are not counted
+READER = """
+import asyncio, websockets
+
+async def read():
+    while True:
+        try:
+            async with websockets.connect("ws://127.0.0.1:{port}/live") as page:
+                print(len(await page.recv()), flush=True)
+                async for _ in page:
+                    pass
+        except OSError:  # it is not up yet
+            await asyncio.sleep(0.1)
+
+asyncio.run(read())
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("ROS_DOMAIN_ID", str(claim_domain()))
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        make_map(root / "map")
+        drive = enlarged(root / "drive", (640, 480), PERIOD_NS)
+        dataset_to_bag(drive, root / "bag", raw=True, show_progress=False)
+        start = circumstances()
+        times: dict[str, list[list[float]]] = {"without": [], "with an open page": []}
+        modes = [*zip(times, (nullcontext, page), strict=True)]
+        for turn in range(ROUNDS):
+            for name, open_page in modes[:: 1 if turn % 2 else -1]:
+                with open_page():
+                    run = run_node_on_bag(root / "bag", root / "map", MODEL)
+                laps = [timings_ms(values) for values in run.answers.values()][WARM:]
+                times[name].append([lap[PUBLISHED] for lap in laps])
+    print(f"{start}\n")
+    print("| disam view | images | p50 of the runs [ms] | p50 [ms] | p90 [ms] |")
+    print("|---|---|---|---|---|")
+    for name, runs in times.items():
+        each = ", ".join(f"{np.median(run):.1f}" for run in runs)
+        together = np.concatenate(runs)
+        middle, high = np.percentile(together, (50, 90))
+        print(f"| {name} | {len(together)} | {each} | {middle:.1f} | {high:.1f} |")
+
+
+@contextmanager
+def page() -> Iterator[None]:
+    """`disam view` with a page that reads all it is sent, once it is connected."""
+    view = [sys.executable, "-m", "disam_ros.cli", "view", "--port", str(PORT)]
+    reader = [sys.executable, "-c", READER.format(port=PORT)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in (view, reader)]
+    try:
+        if not processes[1].stdout.readline():
+            raise RuntimeError("the page of disam view could not be read")
+        yield
+        if any(process.poll() is not None for process in processes):
+            raise RuntimeError("disam view or its page ended early")
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.communicate()
+
+
+if __name__ == "__main__":
+    main()

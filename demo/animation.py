@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's picture: a drive, its matches and its way on the map, from what `make demo` wrote.
+
+python -m demo.animation        # docs/images/night.webp
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from demo.drives import DATA, REFERENCE, read_drive
+from disam_ros import image
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.errors import DisamError, OutputError
+from disam_ros.files.writing import atomic_file
+
+OUTPUT = Path("docs/images/night.webp")
+STEP = 3  # every third image of the drive
+SECONDS = 0.2  # that a frame is shown
+QUALITY = 55  # of WebP, 0 to 100
+WIDTH, HEIGHT, PLAN, TITLE, GAP = 320, 240, 240, 26, 6  # pixels
+NEAR = 5.0  # metres from the true place up to which an answer is right
+DARK, GREY, WHITE, GREEN, RED = "#10151c", "#566273", "#e8edf2", "#3fbf6f", "#e5534b"
+FONT = ImageFont.load_default(15)
+
+
+def frames(evaluation: Path, condition: str) -> Iterator[Image.Image]:
+    """The pictures. evaluation: directory that the demo wrote."""
+    answers = _answers(evaluation, condition)
+    drive, reference = read_drive(DATA / condition), Dataset(REFERENCE)
+    route = np.stack([r.map_from_camera.translation[:2] for r in reference.records])
+    plan, way = _Plan(route), []
+    for stamp_ns, query, truth in zip(drive.stamps_ns, drive.images, drive.truth, strict=True):
+        source, position = answers.get(stamp_ns, ("", np.full(2, np.nan)))
+        error = float(np.linalg.norm(position - truth.translation[:2]))
+        way.append((truth.translation[:2], position, error <= NEAR))
+        if len(way) % STEP == 0:
+            found = image.read(REFERENCE / source) if source else np.zeros_like(query)
+            title = f"match on the summer map, {error:.1f} m off" if source else "no answer"
+            yield _frame(query, found, title, plan.draw(way), error <= NEAR)
+
+
+def _answers(evaluation: Path, condition: str) -> dict[int, tuple[str, np.ndarray]]:
+    """Stamp [ns] → file of the matched map image, and position [2] of the vehicle on the map."""
+    try:
+        with (evaluation / "answers.csv").open() as file:
+            sources = {int(r["stamp_ns"]): r["matched_source"] for r in csv.DictReader(file)}
+        poses = (evaluation / "trajectories" / f"{condition}.txt").read_text().splitlines()
+    except FileNotFoundError as error:
+        raise OutputError(f"{error.filename} is not there: run `make demo` first") from error
+    found = {}
+    for seconds, x, y, *_ in map(str.split, poses):
+        stamp_ns = int(seconds.replace(".", ""))  # nine decimals
+        found[stamp_ns] = (sources[stamp_ns], np.array([float(x), float(y)]))
+    return found
+
+
+class _Plan:
+    """The route seen from above. route: positions [n, 2] [m]."""
+
+    def __init__(self, route: np.ndarray) -> None:
+        low, high = route.min(axis=0), route.max(axis=0)
+        self._scale = (PLAN - 40) / (high - low).max()
+        self._centre = (low + high) / 2
+        self._route = self._pixels(route)
+
+    def draw(self, way: list[tuple[np.ndarray, np.ndarray, bool]]) -> Image.Image:
+        """way: true position, answered one and whether that is right, of the images so far."""
+        picture = Image.new("RGB", (PLAN, HEIGHT), DARK)
+        draw = ImageDraw.Draw(picture)
+        draw.line(self._route, GREY, 7, joint="curve")
+        for _, position, right in way:
+            if np.isfinite(position).all():
+                ((x, y),) = self._pixels(position[None])
+                draw.circle((x, y), 2.5, GREEN if right else RED)
+        ((x, y),) = self._pixels(way[-1][0][None])
+        draw.circle((x, y), 6, outline=WHITE, width=2)
+        return picture
+
+    def _pixels(self, positions: np.ndarray) -> list[tuple[float, float]]:
+        moved = (positions - self._centre) * self._scale * (1, -1) + (PLAN / 2, HEIGHT / 2)
+        return [(float(x), float(y)) for x, y in moved]
+
+
+def _frame(
+    query: np.ndarray, found: np.ndarray, title: str, plan: Image.Image, right: bool
+) -> Image.Image:
+    """Query, match and plan beside each other."""
+    picture = Image.new("RGB", (2 * WIDTH + PLAN + 4 * GAP, HEIGHT + TITLE + GAP), DARK)
+    draw = ImageDraw.Draw(picture)
+    second = WIDTH + 2 * GAP
+    picture.paste(Image.fromarray(query), (GAP, TITLE))
+    picture.paste(Image.fromarray(found), (second, TITLE))
+    picture.paste(plan, (2 * WIDTH + 3 * GAP, TITLE))
+    corners = (second, TITLE, second + WIDTH - 1, TITLE + HEIGHT - 1)
+    draw.rectangle(corners, outline=GREEN if right else RED, width=3)
+    draw.text((GAP, 4), "camera, at night", WHITE, FONT)
+    draw.text((second, 4), title, WHITE, FONT)
+    draw.text((2 * WIDTH + 3 * GAP, 4), "the way so far", WHITE, FONT)
+    return picture
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--evaluation", type=Path, default=Path("demo_output/evaluation"))
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="WebP file to write")
+    arguments = parser.parse_args(argv)
+    try:
+        first, *rest = frames(arguments.evaluation, "night")
+    except DisamError as error:
+        print(f"animation: {error}", file=sys.stderr)
+        return 1
+    with atomic_file(arguments.output, "wb") as file:
+        first.save(
+            file,
+            "WEBP",
+            save_all=True,
+            append_images=rest,
+            duration=round(1000 * SECONDS),
+            loop=0,
+            quality=QUALITY,
+            method=6,
+        )
+    print(f"{arguments.output}: {1 + len(rest)} frames, {arguments.output.stat().st_size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

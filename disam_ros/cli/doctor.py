@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is installed, what is missing, and the command that installs it. Needs no other package."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from disam_ros.files.paths import shipped_models
+
+OK, MISSING, OLD, BROKEN = "ok", "missing", "too old", "broken"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Python package that disam_ros imports. requirement: as pip takes it; empty: of ROS."""
+
+    module: str
+    requirement: str
+    use: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """State (OK, …) and version of a package, or why it cannot be imported."""
+
+    package: Package
+    state: str
+    detail: str
+
+
+PACKAGES = (
+    Package("numpy", "numpy>=1.24", "arrays"),
+    Package("cv2", "opencv-python>=4.6", "images, keypoints, poses"),
+    Package("torch", "torch>=2.2", "encoders"),
+    Package("faiss", "faiss-cpu>=1.8", "search in large maps"),
+    Package("safetensors", "safetensors>=0.4", "weights of models"),
+    Package("yaml", "pyyaml>=6.0", "parameter files"),
+    Package("scipy", "scipy>=1.11", "rotations, estimation"),
+    Package("astral", "astral>=3.2", "elevation of the sun"),
+    Package("pymap3d", "pymap3d>=3.1", "latitude and longitude"),
+    Package("rich", "rich>=13.0", "tables"),
+    Package("tqdm", "tqdm>=4.65", "progress bars"),
+    Package("jinja2", "jinja2>=3.1", "reports"),
+    Package("matplotlib", "matplotlib>=3.7", "plots"),
+    Package("rosbags", "rosbags>=0.10.5", "reading and writing bags", required=False),
+    Package("onnxruntime", "onnxruntime>=1.18", "faster encoders on a CPU", required=False),
+    Package("websockets", "websockets>=10.0", "the page of disam view", required=False),
+)
+ROS_MESSAGES = ("sensor", "geometry", "nav", "std", "diagnostic", "visualization", "lifecycle")
+ROS_PACKAGES = (
+    Package("rclpy", "", "ROS 2 nodes"),
+    *(Package(f"{name}_msgs", "", "ROS 2 messages") for name in ROS_MESSAGES),
+    Package("std_srvs", "", "ROS 2 services"),
+    Package("tf2_msgs", "", "TF of map → odom", required=False),
+    Package("tf2_ros", "", "extrinsics from TF", required=False),
+    Package("cv_bridge", "", "images by ROS's own converter", required=False),
+    Package("launch_ros", "", "ros2 launch", required=False),
+)
+
+_DEBIAN = {"tf2_ros": "tf2-ros-py"}  # packages that are not called as their module
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Checking the installation."""
+    doctor = command(
+        "doctor", doctor_command, "check the installation: what is missing, and how to install it"
+    )
+    doctor.add_argument(
+        "--missing",
+        action="store_true",
+        help="print only what is missing, as requirements for 'pip install -r'",
+    )
+
+
+def doctor_command(arguments: argparse.Namespace) -> int:
+    """Status 1 where something is missing that disam_ros cannot do without."""
+    findings = [examine(package) for package in (*PACKAGES, *ROS_PACKAGES)]
+    faults = [finding for finding in findings if finding.state != OK and finding.package.required]
+    if arguments.missing:
+        for finding in faults:
+            print(
+                finding.package.requirement
+                or f"# {finding.package.module}: {_ros_command([finding])}"
+            )
+        return int(bool(faults))
+    import disam_ros
+
+    where = f"Python {platform.python_version()} ({sys.executable})"
+    print(f"disam_ros {disam_ros.__version__}, {where}\n")
+    for finding in findings:
+        _print(finding.state, finding.package.module, finding.detail, finding.package)
+    dds = _dds()
+    _print(*dds)
+    models = shipped_models()
+    for name, path in models.items():
+        _print(OK, f"model {name}", str(path))
+    if not models:
+        _print(MISSING, "models", "none came with this installation: name a model by its path")
+    print(f"\n{_advice(findings)}")
+    return int(bool(faults) or dds[0] == BROKEN)
+
+
+def examine(package: Package) -> Finding:
+    """Import a package and compare its version with the least one."""
+    try:
+        module = importlib.import_module(package.module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing == package.module:
+            return Finding(package, MISSING, "")
+        return Finding(package, BROKEN, f"needs {error.name}")
+    except Exception as error:  # built against another NumPy, a missing shared library, …
+        return Finding(package, BROKEN, f"{type(error).__name__}: {error}".splitlines()[0])
+    name, _, least = package.requirement.partition(">=")
+    version = _version(name or package.module, module)
+    if version and least and _numbers(version) < _numbers(least):
+        return Finding(package, OLD, f"{version}, needs {least}")
+    return Finding(package, OK, f"{version} {_devices(module)}".strip())
+
+
+def _version(distribution: str, module: object) -> str:
+    if isinstance(version := getattr(module, "__version__", None), str):
+        return version
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _numbers(version: str) -> list[int]:
+    """The numbers of a version up to its first letter."""
+    return [int(part) for part in re.findall(r"\d+", re.split("[^0-9.]", version)[0])]
+
+
+def _devices(module: object) -> str:
+    """Where torch computes."""
+    cuda = getattr(module, "cuda", None)
+    if getattr(module, "__name__", "") != "torch" or cuda is None:
+        return ""
+    return f"on {cuda.get_device_name()}" if cuda.is_available() else "on the CPU, without CUDA"
+
+
+def _dds() -> tuple[str, str, str]:
+    """State, name and detail of the middleware."""
+    try:
+        utilities = importlib.import_module("rclpy.utilities")
+        return OK, "DDS", str(utilities.get_rmw_implementation_identifier())
+    except ImportError:
+        return MISSING, "DDS", "comes with rclpy"
+    except Exception as error:
+        wanted = os.environ.get("RMW_IMPLEMENTATION", "")
+        advice = f"; RMW_IMPLEMENTATION is {wanted}: install it, or unset that" if wanted else ""
+        return BROKEN, "DDS", f"{error}{advice}".splitlines()[0]
+
+
+def _print(state: str, name: str, detail: str, package: Package | None = None) -> None:
+    """A line of the report."""
+    use = "" if package is None or state == OK else f"for {package.use}"
+    optional = state != OK and package is not None and not package.required
+    label = f"{state} (optional)" if optional else state
+    print(f"{label:19} {name:19} {'; '.join(filter(None, (detail, use)))}".rstrip())
+
+
+def _advice(findings: list[Finding]) -> str:
+    """Commands that install what is missing, that which is needed first."""
+    lines = []
+    for required, title in ((True, "Needed"), (False, "Useful")):
+        faults = [f for f in findings if f.state != OK and f.package.required == required]
+        pip = [f.package.requirement for f in faults if f.package.requirement]
+        ros = [finding for finding in faults if not finding.package.requirement]
+        commands = [_ros_command(ros)] if ros else []
+        if pip:
+            commands.append(shlex.join([sys.executable, "-m", "pip", "install", *pip]))
+        lines += [f"{title}: {command}" for command in commands]
+    if any(" pip " in line for line in lines) and _managed():
+        lines.append(
+            "The system manages this Python and refuses pip: make a virtual environment with "
+            "scripts/install_robot.sh"
+        )
+    return "\n".join(lines) or "All is installed."
+
+
+def _ros_command(findings: list[Finding]) -> str:
+    """How to get packages of ROS."""
+    names = [_DEBIAN.get(f.package.module, f.package.module.replace("_", "-")) for f in findings]
+    if distribution := os.environ.get("ROS_DISTRO"):
+        return f"sudo apt install {' '.join(f'ros-{distribution}-{name}' for name in names)}"
+    setups = sorted(Path("/opt/ros").glob("*/setup.bash"))
+    if setups:
+        return f". {setups[-1]}"
+    return "install ROS 2 and source its setup.bash, or pip install 'disam_ros[ros]'"
+
+
+def _managed() -> bool:
+    """Whether pip refuses to install here (PEP 668)."""
+    import sysconfig
+
+    marker = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    return sys.prefix == sys.base_prefix and marker.exists()

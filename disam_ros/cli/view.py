@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running localizer on a web page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Viewing."""
+    text = "show a running localizer on a web page, until Ctrl-C"
+    viewing = command("view", view_command, text)
+    viewing.add_argument("--node", default="/localizer", help="its name with the namespace")
+    viewing.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on; 0.0.0.0: to the whole network"
+    )
+    viewing.add_argument("--port", type=int, default=8087, help="port to serve on")
+
+
+def view_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.nodes.view.view import view
+
+    view(arguments.node, arguments.host, arguments.port)

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running localizer in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Watching."""
+    text = "show what a running localizer says, until Ctrl-C"
+    watching = command("watch", watch_command, text)
+    watching.add_argument("--node", default="/localizer", help="its name with the namespace")
+
+
+def watch_command(arguments: argparse.Namespace) -> None:
+    """Until Ctrl-C, or until nobody reads it any more, as in `disam watch | head`."""
+    from disam_ros.nodes.watch import watch
+
+    try:
+        watch(arguments.node)
+    except BrokenPipeError:  # what is in the buffer shall not fail again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start of every executable: SIGINT or SIGTERM while its libraries load ends it in one line.
+
+Loading takes seconds, in which Python would answer a signal with a traceback or not at all. Thus
+nothing is imported here but what Python itself has loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from importlib import import_module
+from types import FrameType
+
+MODULES = {
+    "disam": "disam_ros.cli.program",
+    "localizer_node": "disam_ros.nodes.localizer.node",
+    "map_builder_node": "disam_ros.nodes.map_builder.node",
+    "replay_evaluation": "disam_ros.nodes.replay.evaluation",
+    "replay_node": "disam_ros.nodes.replay.node",
+}
+WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+def start(name: str) -> int:
+    """Load an executable of MODULES and run it. Returns its exit status.
+
+    A signal before it runs ends the process with status 130 or 143, as a shell would report it.
+    What is ignored, as in a background job of a shell, stays ignored.
+    """
+    for signum in WORDS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, partial(_end, name))
+    status: int = import_module(MODULES[name]).main()
+    return status
+
+
+def signal_of(end: KeyboardInterrupt) -> int:
+    """Number of the signal that it stands for: SIGINT unless it names another.
+
+    Its exit status is 128 more, as a shell would report it.
+    """
+    return int(end.args[0]) if end.args else int(signal.SIGINT)
+
+
+def _end(name: str, signum: int, frame: FrameType | None) -> None:
+    """End the process at once: an exception could be lost in the code of a library."""
+    os.write(2, f"{name}: {WORDS[signum]}\n".encode())
+    os._exit(128 + signum)
+
+
+def disam() -> int:
+    """The disam executable."""
+    return start("disam")
+
+
+def localizer_node() -> int:
+    """The localizer_node executable."""
+    return start("localizer_node")
+
+
+def map_builder_node() -> int:
+    """The map_builder_node executable."""
+    return start("map_builder_node")
+
+
+def replay_evaluation() -> int:
+    """The replay_evaluation executable."""
+    return start("replay_evaluation")
+
+
+def replay_node() -> int:
+    """The replay_node executable."""
+    return start("replay_node")
+
+
+if __name__ == "__main__":
+    sys.argv[:2] = [sys.argv[1]]
+    raise SystemExit(start(sys.argv[0]))

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the nodes: what only a node has, and the settings of config.py in groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+from disam_ros.config import LocalizerConfig, LoopClosureConfig, MapBuilderConfig, seconds, unset
+from disam_ros.files import paths
+from disam_ros.settings import setting
+
+NEVER, ONCE, RECOVER = INITIALIZE = ("never", "once", "recover")
+
+_path = partial(setting, resolve=paths.expand)
+_model = partial(setting, "", resolve=paths.find_model)  # or the name of a shipped model
+
+
+def _megapixels() -> Any:
+    """The limit of images (image.py)."""
+    help = "size of an image file or compressed image above which it is refused [megapixels]"
+    return setting(50.0, help, minimum=0.001, maximum=1000.0)
+
+
+def _rate(default: float, zero: str) -> Any:
+    """The speed of a replay."""
+    help = f"speed relative to the recording; 0: {zero}"
+    return setting(default, help, minimum=0.0, maximum=1e6)
+
+
+def _mount(help: str) -> Any:
+    """Extrinsics x y z [m] roll pitch yaw [rad]."""
+    return setting([0.0] * 6, help, minimum=-1000.0, maximum=1000.0)
+
+
+@dataclass
+class LocalizerNodeConfig:
+    """Parameters of the localizer node."""
+
+    REMOVED: ClassVar[dict[str, str]] = {
+        "reliability": "QoS adapts to the publisher; override it with "
+        "'qos_overrides./TOPIC.subscription.reliability'",
+        "publish_markers": "~/candidates and ~/markers are published when somebody subscribes",
+        "relocalize_timeout": "~/relocalize waits 2.5 times 'stale_after'",
+        "odometry_max_speed": "it is twice 'localizer.max_speed' now",
+        "consumer": "see docs/slam.md for the rules of each consumer",
+        "consumer_map_frame": "see docs/slam.md for the rules of each consumer",
+    }
+    autostart: bool = setting(
+        True, "configure and activate at start; false: wait for a lifecycle manager"
+    )
+    map: str = _path("", "map directory")
+    model: str = _model("model directory that the map was built with, or the name of a shipped one")
+    areas: list[str] = _path(
+        [""],
+        "map directories to switch between by the topic fix, all built with the model; one empty "
+        "string: only `map`",
+    )
+    cameras: list[str] = setting(
+        ["front"],
+        "camera names as in the map; topics of one camera are image and camera_info, of several "
+        "NAME/image and NAME/camera_info",
+    )
+    image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
+    max_megapixels: float = _megapixels()
+    base_frame: str = setting("base_link", "vehicle frame whose pose is published")
+    base_from_camera: list[float] = _mount(
+        "extrinsics x y z [m] roll pitch yaw [rad] of each camera's OPTICAL frame in the base "
+        "frame, camera after camera, where TF has none; all zero: as stored in the map",
+    )
+    use_tf: bool = setting(True, "take extrinsics from TF where tf2_ros is installed")
+    stale_after: float = seconds(
+        2.0, "time without an image after which diagnostics warn [s]", minimum=0.1, maximum=86400.0
+    )
+    publish_tf: bool = setting(
+        False,
+        "broadcast TF map → odom with every pose, if no other node does; needs odom and tf2_msgs",
+    )
+    tf_tolerance: float = seconds(1.0, "time by which that TF is dated ahead of its image [s]")
+    initialize: str = setting(
+        NEVER,
+        "when to publish ~/initial_pose without being asked; once: as soon as answers agree; "
+        "recover: also when the consumer, by topic consumer_pose or TF, contradicts them",
+        choices=INITIALIZE,
+    )
+    localizer: LocalizerConfig = field(default_factory=LocalizerConfig)
+    loop_closure: LoopClosureConfig = field(default_factory=LoopClosureConfig)
+
+
+@dataclass
+class MapBuilderNodeConfig:
+    """Parameters of the live map builder node."""
+
+    REMOVED: ClassVar[dict[str, str]] = {
+        "reliability": "QoS adapts to the publisher; override it with "
+        "'qos_overrides./TOPIC.subscription.reliability'",
+    }
+    output: str = _path("", "map directory to write")
+    model: str = _model("model directory, or the name of a shipped one")
+    camera: str = setting("front", "camera name to store in the map")
+    image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
+    max_megapixels: float = _megapixels()
+    pose_source: str = setting(
+        "pose",
+        "the vehicle's pose; pose: PoseStamped on the topic pose; pose_with_covariance: "
+        "PoseWithCovarianceStamped there; odom: Odometry on the topic odom, which drifts; tf: TF "
+        "map_frame → base_frame, with tf2_ros",
+        choices=("pose", "pose_with_covariance", "odom", "tf"),
+    )
+    map_frame: str = setting("map", "frame of the map, where pose_source is tf")
+    max_pose_gap: float = seconds(
+        0.5, "maximum time between two poses that are interpolated [s]", minimum=0.001
+    )
+    base_frame: str = setting("base_link", "vehicle frame whose poses are recorded")
+    base_from_camera: list[float] = _mount(
+        "extrinsics x y z [m] roll pitch yaw [rad] of the OPTICAL camera frame in the base frame",
+    )
+    use_tf: bool = setting(
+        True, "take extrinsics from TF where tf2_ros is installed and the parameter is all zero"
+    )
+    identity_extrinsics: bool = setting(
+        False, "the poses are those of the camera's OPTICAL frame itself: no extrinsics are needed"
+    )
+    camera_info_timeout: float = seconds(
+        2.0,
+        "time to wait for camera_info before a map without intrinsics begins, and for TF before "
+        "that is an error [s]",
+    )
+    latitude: float = unset("latitude of the map's origin [deg]; nan: by the topic fix", 90.0)
+    longitude: float = unset("longitude of the map's origin [deg]; nan: by the topic fix", 180.0)
+    device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
+    builder: MapBuilderConfig = field(default_factory=MapBuilderConfig)
+
+
+@dataclass
+class ReplayNodeConfig:
+    """Parameters of the replay node."""
+
+    bag: str = _path("", "rosbag2 directory, or one .mcap or .db3 file")
+    rate: float = _rate(1.0, "as fast as it can be read")
+    start_delay: float = seconds(1.0, "longest wait for subscribers at the start [s]")
+    loop: bool = setting(False, "start again when the bag ends")
+    topics: list[str] = setting([""], "topics to play; one empty string: all")
+    prefix: str = setting("", "prefix of every topic name")
+
+
+@dataclass
+class ReplayEvaluationConfig:
+    """Parameters of the replay evaluation."""
+
+    bag: str = _path("", "rosbag2 directory, or one .mcap or .db3 file, of the drive")
+    map: str = _path("", "map directory")
+    model: str = _model("model directory the map was built with, or the name of a shipped one")
+    camera: str = setting("", "camera of the bag, or its image topic; empty: its only camera")
+    rate: float = _rate(0.0, "each image after the answer to the last one")
+    output: str = _path("replay_evaluation", "directory for the results")
+    record: str = _path("", "bag to write with answers and ground truth; empty: none")
+    record_images: bool = setting(True, "write the images to that bag")
+    start_node: bool = setting(True, "start a localizer; false: use a running one")
+    max_megapixels: float = _megapixels()
+    overwrite: bool = setting(False, "replace what an earlier run wrote; other files stay")

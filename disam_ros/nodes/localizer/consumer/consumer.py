@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Initial poses for the consumer, published by themselves where `initialize` says so."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.lifecycle import LifecycleNode
+
+from disam_ros import geometry
+from disam_ros.config import LocalizerConfig
+from disam_ros.localization.answer import Answer
+from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
+from disam_ros.node_config import NEVER, RECOVER, LocalizerNodeConfig
+from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.consumer.agreement import AGREEING, Motion, StampedPose
+from disam_ros.nodes.localizer.consumer.consumer_pose import TOPIC, ConsumerPose
+from disam_ros.nodes.localizer.consumer.supervisor import PATIENCE_NS, State, Supervisor
+from disam_ros.nodes.tf import Tf
+
+LOST = "consumer_lost"  # on ~/state
+SENT = "initial poses"
+LARGEST_DEVIATION = 5.0  # 1 σ in x or y of an answer that is confident [m]
+
+
+class Consumer:
+    """Publishes ~/initial_pose: on request, and with `initialize` by itself.
+
+    tf: None where TF is not asked for the consumer's pose.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        monitor: Monitor,
+        config: LocalizerNodeConfig,
+        map_frame: str,
+        track: OdometryTrack,
+        tf: Tf | None,
+    ) -> None:
+        self._node, self._monitor, self._mode = node, monitor, config.initialize
+        self._publisher = node.create_lifecycle_publisher(
+            PoseWithCovarianceStamped, "~/initial_pose", 1
+        )
+        self._supervisor: Supervisor | None = None
+        if self._mode == NEVER:
+            return
+        if config.publish_tf:
+            tf = None  # it is our own
+        self._pose = ConsumerPose(node, monitor, track, tf, map_frame, config.base_frame)
+        self._supervisor = self._begin(config.localizer)
+        self._reported = State.WAITING
+        monitor.start_counts(SENT)
+
+    @property
+    def lost(self) -> bool:
+        """Whether confident answers contradict the consumer."""
+        return self._supervisor is not None and self._supervisor.lost
+
+    def destroy(self) -> None:
+        """Take publisher and subscription down."""
+        self._node.destroy_lifecycle_publisher(self._publisher)
+        if self._supervisor is not None:
+            self._pose.destroy()
+
+    def adopt(self, map_frame: str, config: LocalizerConfig) -> None:
+        """Go on with another map: the consumer's pose on the old one says nothing."""
+        if self._supervisor is not None:
+            self._pose.adopt(map_frame)
+            started, self._supervisor = self._supervisor.started, self._begin(config)
+            self._supervisor.started = started
+
+    def configure(self, config: LocalizerConfig) -> None:
+        """Take settings that changed."""
+        if self._supervisor is not None:
+            self._supervisor.limits = limits_of(config)
+
+    def answered(
+        self,
+        answer: Answer,
+        message: PoseWithCovarianceStamped | None,
+        stamp_ns: int | None,
+        odometry: Reading | None,
+        config: LocalizerConfig,
+    ) -> None:
+        """Take an answer and publish it where an initial pose is due. message: None: unknown."""
+        supervisor = self._supervisor
+        if supervisor is None:
+            return
+        if message is None or stamp_ns is None or not self._confident(answer, config):
+            supervisor.unsure()
+            return
+        now, theirs = StampedPose(stamp_ns, answer.pose, odometry), self._pose.at(stamp_ns)
+        due = supervisor.answered(now, theirs)
+        self._report(now, theirs)
+        if due and self._is_heard():
+            self.start(message, stamp_ns)
+
+    def start(self, message: PoseWithCovarianceStamped, stamp_ns: int | None) -> None:
+        """Publish an initial pose, once: a consumer restarts with each message."""
+        self._publisher.publish(message)
+        if self._supervisor is None or stamp_ns is None:
+            return
+        self._supervisor.sent(stamp_ns)
+        self._monitor.count(SENT)
+        at = message.pose.pose.position
+        topic = self._publisher.topic_name
+        self._node.get_logger().info(f"initial pose on {topic}: x {at.x:.1f} m, y {at.y:.1f} m")
+
+    def _begin(self, config: LocalizerConfig) -> Supervisor:
+        return Supervisor(self._mode == RECOVER, limits_of(config))
+
+    def _confident(self, answer: Answer, config: LocalizerConfig) -> bool:
+        always_known = not answer.tracked and config.score_threshold <= -1.0
+        if always_known and not answer.inliers:
+            text = (
+                f"initialize is '{self._mode}', but each single image counts as known: only places "
+                "verified by keypoints are taken; set localizer.sequence.enabled to true, or "
+                "localizer.score_threshold"
+            )
+            self._warn("initialize", text)
+            return False
+        variances = np.linalg.eigvalsh(answer.covariance[:2, :2])
+        return answer.known and answer.informative and variances[-1] <= LARGEST_DEVIATION**2
+
+    def _is_heard(self) -> bool:
+        """Whether somebody takes initial poses; reported if not."""
+        if self._publisher.get_subscription_count():
+            self._monitor.solved("initial pose")
+            return True
+        text = (
+            f"an initial pose is due, but nothing subscribes to {self._publisher.topic_name}: "
+            "start the consumer, or remap ~/initial_pose to its initialpose"
+        )
+        self._warn("initial pose", text)
+        return False
+
+    def _report(self, now: StampedPose, theirs: StampedPose | None) -> None:
+        state = self._supervisor.state
+        self._monitor.fact("consumer", state.value)
+        if theirs is not None:
+            here = theirs.at(now, self._supervisor.limits)
+            metres, degrees = geometry.distance(now.pose.pose, here.pose)
+            self._monitor.fact("consumer off by", f"{metres:.2f} m, {degrees:.1f}°")
+        if state is self._reported:
+            return
+        self._reported = state
+        if remedy := self._remedy(state):
+            self._warn("consumer", remedy)
+        elif state is State.AGREES:
+            self._monitor.solved("consumer")
+
+    def _remedy(self, state: State) -> str:
+        """A line about a state that needs somebody; empty for others."""
+        theirs = self._node.resolve_topic_name(TOPIC)
+        if state is State.MUTE:
+            return (
+                f"the consumer got an initial pose and published none for {PATIENCE_NS / 1e9:g} s: "
+                f"remap consumer_pose (now {theirs}) to its pose, or install tf2_ros for TF; "
+                "until then it is not known whether it is lost"
+            )
+        if state is State.DEAF:
+            return (
+                f"{LOST}: the consumer contradicts {AGREEING} answers although it got an initial "
+                "pose: check that its map has the frame and origin of ours, and that it takes "
+                "initial poses (slam_toolbox: mode localization)"
+            )
+        if state is State.LOST:
+            then = "it gets an initial pose"
+            if self._mode != RECOVER:
+                then = "call ~/relocalize, or set initialize to recover"
+            return f"{LOST}: the consumer contradicts {AGREEING} answers in a row: {then}"
+        return ""
+
+    def _warn(self, key: str, text: str) -> None:
+        self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+
+
+def limits_of(config: LocalizerConfig) -> Motion:
+    """The limits of motion by a localizer's settings."""
+    return Motion(config.sequence.odometry_noise, config.max_speed)

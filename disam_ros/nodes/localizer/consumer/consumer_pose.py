@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The consumer's own pose: the topic consumer_pose, else TF map → base."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from disam_ros.errors import GeometryError
+from disam_ros.geometry import Transform
+from disam_ros.localization.sequence.odometry import OdometryTrack
+from disam_ros.nodes import conversions
+from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.consumer.agreement import StampedPose
+from disam_ros.nodes.subscriptions import subscribe
+from disam_ros.nodes.tf import Tf
+from disam_ros.uncertainty import PoseWithCovariance
+
+TOPIC = "consumer_pose"
+
+
+class ConsumerPose:
+    """tf: None: TF is not asked. base_frame: the vehicle's. map_frame: frame of its poses."""
+
+    def __init__(
+        self,
+        node: Node,
+        monitor: Monitor,
+        track: OdometryTrack,
+        tf: Tf | None,
+        map_frame: str,
+        base_frame: str,
+    ) -> None:
+        self._node, self._monitor, self._track, self._tf = node, monitor, track, tf
+        self._map_frame, self._base_frame = map_frame, base_frame
+        self._heard: StampedPose | None = None
+        qos = QoSProfile(depth=10)
+        self._subscription = subscribe(
+            node, PoseWithCovarianceStamped, TOPIC, self._on_pose, monitor, qos
+        )
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        self._node.destroy_subscription(self._subscription)
+
+    def adopt(self, map_frame: str) -> None:
+        """Go on with another map."""
+        self._map_frame, self._heard = map_frame, None
+
+    def at(self, stamp_ns: int) -> StampedPose | None:
+        """The newest one, with the odometry at its own stamp. stamp_ns: when TF is asked."""
+        heard = self._heard
+        if heard is not None:  # it may have come before the odometry of its stamp
+            return replace(heard, odometry=self._track.reading(heard.stamp_ns) or heard.odometry)
+        if self._tf is None:
+            return None
+        try:
+            pose, found_ns = self._tf.look_up(self._map_frame, self._base_frame, stamp_ns)
+        except (LookupError, GeometryError):
+            return None
+        return self._stamped(found_ns, pose, np.zeros((6, 6)))
+
+    def _stamped(
+        self, stamp_ns: int, pose: Transform, covariance: NDArray[np.float64]
+    ) -> StampedPose:
+        known = PoseWithCovariance(pose, covariance)
+        return StampedPose(stamp_ns, known, self._track.reading(stamp_ns))
+
+    def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
+        frame = message.header.frame_id
+        try:
+            if frame != self._map_frame:
+                raise GeometryError(
+                    f"its frame is '{frame}', expected '{self._map_frame}': give the consumer that "
+                    "name for its map, or remap consumer_pose to another topic"
+                )
+            pose = conversions.pose_to_transform(message.pose.pose)
+        except GeometryError as error:
+            text = f"a pose on {self._node.resolve_topic_name(TOPIC)} is not used: {error}"
+            self._monitor.warn_once(self._node.get_logger(), TOPIC, text)
+            return
+        self._monitor.solved(TOPIC)
+        stamp_ns = conversions.stamp_to_ns(message.header)
+        self._heard = self._stamped(stamp_ns, pose, conversions.covariance_of(message))

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""~/map_poses: where the map's images were taken, for displays."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Header
+
+from disam_ros.camera import mount
+from disam_ros.geometry import compose
+from disam_ros.mapping.place_map import PlaceMap
+
+MOST = 2000  # poses; of larger maps every second, third, … image
+
+
+class MapPoses:
+    """Publishes them, latched: who subscribes later gets them, too."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._publisher = node.create_lifecycle_publisher(PoseArray, "~/map_poses", latched)
+
+    def destroy(self) -> None:
+        """Take the publisher down."""
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def publish(self, place_map: PlaceMap) -> None:
+        """Publish those of a map."""
+        header = Header(
+            frame_id=place_map.header.map_frame, stamp=self._node.get_clock().now().to_msg()
+        )
+        poses = [_pose(*row) for row in thinned(place_map).tolist()]
+        self._publisher.publish(PoseArray(header=header, poses=poses))
+
+
+def thinned(place_map: PlaceMap) -> np.ndarray:
+    """`map_from_base` [n, 7] of at most MOST images, evenly: tx … qw."""
+    found = []
+    for camera in place_map.cameras():
+        rows = place_map.rows_of(camera)
+        share = max(1, MOST // len(place_map.cameras()))
+        rows = rows[:: -(-len(rows) // share)]
+        camera_from_base = mount(place_map.header.cameras, camera).inverse()
+        found.append(compose(place_map.poses[rows], camera_from_base))
+    return np.concatenate(found)
+
+
+def _pose(x: float, y: float, z: float, *turn: float) -> Pose:
+    qx, qy, qz, qw = turn
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""~/match_image: the query, the map image that it matches and the activation map, side by side.
+
+Drawn on a thread of its own, after the answer was published, and only while somebody subscribes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from disam_ros.errors import DisamError
+from disam_ros.localization.answer import KNOWN, UNKNOWN, Answer
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Query
+from disam_ros.mapping.thumbnails import shrink
+from disam_ros.nodes import conversions, match_picture
+from disam_ros.nodes.localizer.publishers.answer_status import confidence_text
+from disam_ros.nodes.markers import overlay_heat
+from disam_ros.nodes.worker import Worker
+
+RATE = 5.0  # images a second, at most [Hz]
+DEPTH = 1
+NO_THUMBNAIL, NO_HEAT = "the map has no thumbnail of it", "none: global descriptors"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A localized image. header: of its message."""
+
+    localizer: Localizer
+    query: Query
+    answer: Answer
+    header: Header
+
+
+class MatchImages:
+    """Publishes them between `start` and `stop`. guard: reports an error inside of it."""
+
+    def __init__(
+        self, node: LifecycleNode, guard: Callable[[str], AbstractContextManager[None]]
+    ) -> None:
+        self._node, self._guard = node, guard
+        self._publisher = node.create_lifecycle_publisher(Image, "~/match_image", DEPTH)
+        self._worker: Worker[Match] | None = None
+        self._due = 0.0  # time of the next one on the monotonic clock [s]
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._worker = Worker(self._publish, lambda error: None)
+
+    def stop(self) -> None:
+        """Stop after the current one."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+
+    def destroy(self) -> None:
+        """Take the publisher down."""
+        self.stop()
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def offer(self, match: Match) -> None:
+        """Draw it if somebody subscribes and the last one was long enough ago."""
+        worker, now = self._worker, time.monotonic()
+        if worker is None or now < self._due or not self._publisher.get_subscription_count():
+            return
+        self._due = max(self._due, now - 0.5 / RATE) + 1.0 / RATE  # images are not on time
+        worker.offer("", match)
+
+    def _publish(self, match: Match) -> None:
+        with self._guard("the match image"):
+            picture = self._draw(match)
+            message = conversions.image_to_message(picture, match.header, "bgr8")
+            if self._worker is not None and self._node.context.ok():  # not stopped meanwhile
+                self._publisher.publish(message)
+
+    def _draw(self, match: Match) -> NDArray[np.uint8]:
+        localizer, answer = match.localizer, match.answer
+        query = shrink(match.query.frame.image, match_picture.WIDTH)
+        heat: NDArray[np.uint8] | str = NO_HEAT
+        if localizer.has_activation_maps:
+            heat = overlay_heat(query, localizer.activation_map(match.query, answer.record))
+        shown = query, self._thumbnail(match), heat
+        titles = f"camera {answer.camera}", f"map image {answer.record.id}", "where it looked"
+        return match_picture.compose(shown, titles, caption(answer))
+
+    def _thumbnail(self, match: Match) -> NDArray[np.uint8] | str:
+        try:
+            found = match.localizer.map.thumbnail(match.answer.record.id)
+        except DisamError as error:
+            self._node.get_logger().warning(str(error), throttle_duration_sec=60.0)
+            found = None
+        return NO_THUMBNAIL if found is None else found
+
+
+def caption(answer: Answer) -> str:
+    """State, confidence and place."""
+    state = KNOWN if answer.known else UNKNOWN
+    x, y, _ = answer.map_from_base.translation
+    yaw = Rotation.from_quat(answer.map_from_base.quaternion).as_euler("ZYX", degrees=True)[0]
+    place = f"x {x:.1f} m, y {y:.1f} m, yaw {yaw:.0f} deg"
+    return f"{state}, {confidence_text(answer)}, {place}, {answer.domain.name}"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`disam view`: a web page that shows a running localizer. One process, ROS in, WebSockets out."""

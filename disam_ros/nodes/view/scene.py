@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page shows, of bounded size: filled by the ROS thread, read by that of the server.
+
+Each page keeps a cursor and is sent what is newer. A page that reads slowly is sent less often and
+then the newest: nothing is queued for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+TRACK = 4000  # last positions kept
+HISTORY = 1200  # last outcomes kept
+WINDOW = 120.0  # time that outcomes are kept [s]
+BREAK = None  # in the track, where the place was unknown in between
+
+
+@dataclass
+class Cursor:
+    """What a page has: number of the map, counts of positions and outcomes, number of the pictures,
+    and of the state."""
+
+    map: int = 0
+    track: int = 0
+    history: int = 0
+    pictures: int = 0
+    state: int = -1
+
+
+@dataclass
+class Scene:
+    """All values are JSON's; none is NaN. node: the localizer's name with the namespace.
+
+    values: single values by name. pictures: JPEGs of query, match and activation map.
+    """
+
+    node: str
+    viewers: int = 0  # pages that are open
+    values: dict[str, Any] = field(default_factory=dict)
+    map: dict[str, Any] = field(default_factory=dict)
+    pictures: list[bytes] = field(default_factory=list)
+    _track: deque[Any] = field(default_factory=lambda: deque(maxlen=TRACK))
+    _history: deque[list[Any]] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    _now: Cursor = field(default_factory=Cursor)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def set(self, **values: Any) -> None:
+        """Set single values."""
+        values = finite(values)
+        with self._lock:
+            if any(self.values.get(name) != value for name, value in values.items()):
+                self.values |= values
+                self._now.state += 1
+
+    def set_map(self, frame: str, points: list[tuple[float, float]]) -> None:
+        """Positions [m] of a map's images; another map than before ends the track."""
+        found = finite({"frame": frame, "points": points})
+        with self._lock:
+            if found != self.map:
+                self.map = found
+                self._now.map += 1
+                self._track.clear()
+
+    def add_position(self, x: float, y: float) -> None:
+        """The vehicle was here [m]."""
+        if math.isfinite(x) and math.isfinite(y):
+            self._extend([round(x, 2), round(y, 2)])
+
+    def break_track(self) -> None:
+        """The place was unknown."""
+        if self._track and self._track[-1] is not BREAK:
+            self._extend(BREAK)
+
+    def add_outcome(self, outcome: str, confidence: float | None) -> None:
+        """An image was answered now."""
+        now = time.monotonic()
+        with self._lock:
+            self._history.append([round(now, 3), finite(confidence), outcome])
+            self._now.history += 1
+            while now - self._history[0][0] > WINDOW:
+                self._history.popleft()
+
+    def set_pictures(self, jpegs: list[bytes]) -> None:
+        """Query, match and activation map."""
+        with self._lock:
+            self.pictures = jpegs
+            self._now.pictures += 1
+
+    def news(self, cursor: Cursor, always: bool = False) -> tuple[str, list[bytes]]:
+        """A JSON text and pictures that are newer than a cursor, which moves; empty without news.
+
+        always: a text even so.
+        """
+        with self._lock:
+            now = self._now
+            message: dict[str, Any] = {"node": self.node, **self.values}
+            if cursor.map != now.map:
+                message["map"], cursor.track = self.map, 0
+            message["restart"] = cursor.track == 0
+            message["track"] = _last(self._track, now.track - cursor.track)
+            message["history"] = _last(self._history, now.history - cursor.history)
+            text = cursor != now or always
+            pictures = self.pictures if cursor.pictures != now.pictures else []
+            cursor.__dict__.update(now.__dict__)
+        message["clock"] = round(time.monotonic(), 3)
+        return json.dumps(message, allow_nan=False) if text else "", pictures
+
+    def _extend(self, position: list[float] | None) -> None:
+        with self._lock:
+            self._track.append(position)
+            self._now.track += 1
+
+
+def finite(value: Any) -> Any:
+    """The same with None in place of numbers that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _last(items: deque[Any], count: int) -> list[Any]:
+    """The last so many."""
+    return list(items)[-count:] if count else []

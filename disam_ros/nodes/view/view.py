@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`disam view`: listener and server in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import sys
+from contextlib import suppress
+
+from disam_ros.nodes.view.listener import Listener
+from disam_ros.nodes.view.scene import Scene
+from disam_ros.nodes.view.server import Server
+
+
+def view(node: str = "/localizer", host: str = "127.0.0.1", port: int = 8087) -> None:
+    """Serve the page until interrupted. node: the localizer's name with the namespace.
+
+    Raises ConfigError where the address cannot be served.
+    """
+    scene = Scene("/" + node.strip("/"))
+    server = Server(scene)
+    with Listener(scene), suppress(KeyboardInterrupt):
+        asyncio.run(_serve(server, scene.node, host, port))
+
+
+async def _serve(server: Server, node: str, host: str, port: int) -> None:
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    running = asyncio.ensure_future(server.run(host, port, ready))
+    await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if ready.done():
+        print(f"{node} is shown on http://{_shown(host)}:{ready.result()}/ until Ctrl-C")
+        if not _is_loopback(host):
+            print("Everybody who reaches this machine can open it.")
+        sys.stdout.flush()
+    await running
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

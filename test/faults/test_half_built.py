@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of a half-built map: what is injected, where, what must be seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.builds import CONFIG
+from support.commands import SETTINGS
+from support.data import save_tiny_model, write_dataset
+from support.faults import edit_json
+
+from disam_ros.cli import main
+from disam_ros.config import DescriptorConfig, MapBuilderConfig
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.mapping.builder import MapBuilder, build_map
+from disam_ros.mapping.rows import RowFile
+from disam_ros.models.model import load_model
+
+COMMITTED = 4
+KEYS = ("header", "shapes", "source", "count", "position", "skipped", "csv_bytes")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A data set, a model and a build that was killed after COMMITTED images."""
+    root = tmp_path_factory.mktemp("half")
+    write_dataset(root / "dataset", 8)
+    save_tiny_model(root / "model")
+    (root / "build.yaml").write_text(SETTINGS)
+    source = open_dataset(root / "dataset")
+    with MapBuilder(
+        source.info,
+        load_model(root / "model"),
+        root / "map",
+        CONFIG,
+        source=source.identity,
+    ) as builder:
+        for item in list(source.images)[:COMMITTED]:
+            builder.add(item)
+        builder.commit()
+    return root
+
+
+@pytest.fixture
+def world(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "world")
+
+
+def build_line(world: Path) -> list[str]:
+    line = "build-map --dataset {0}/dataset --model {0}/model --output {0}/map --config {0}/b.yaml"
+    (world / "b.yaml").write_text(SETTINGS)
+    return line.format(world).split()
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+TEXTS = {
+    "empty": ("", "is malformed: .*; expected JSON"),
+    "cut off": ('{"header": {', "is malformed: .*; expected JSON"),
+    "deep": ("[" * 100_000, "nested too deeply"),
+    "deep below": ('{"header": ' + '{"a":' * 100_000, "nested too deeply"),
+    "a list": ("[]", "expected an object with the keys header, shapes"),
+    "a number": ("3", "expected an object with the keys header"),
+    "null": ("null", "expected an object with the keys header"),
+    "no text": (b"\xff\xfe\x00", "is malformed: .*; expected JSON"),
+}
+
+
+@pytest.mark.parametrize("fault", TEXTS)
+def test_a_progress_that_is_no_object_is_one_line_with_file_and_remedy(world, capsys, fault):
+    text, words = TEXTS[fault]
+    path = world / "map.part/progress.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    before = tree(world / "map.part")
+    assert main(build_line(world)) == 1
+    line = last_line(capsys)
+    assert line.startswith(f"disam: {path}") and f"move {world}/map.part away" in line
+    assert re.search(words, line), line
+    assert tree(world / "map.part") == before
+
+
+EDITS = [
+    *[(lambda v, key=key: v.pop(key), f"'{key}' expects .*; it is missing") for key in KEYS],
+    *[(lambda v, key=key: v.update({key: None}), f"'{key}' expects .*got None") for key in KEYS],
+    *[
+        (lambda v, key=key: v.update({key: "4"}), f"'{key}' expects a whole number; got '4'")
+        for key in KEYS[3:]
+    ],
+    *[(lambda v, key=key: v.update({key: -1}), f"'{key}' expects 0 or more") for key in KEYS[3:]],
+    (lambda v: v.update(count=2**70), "'count' expects a whole number; got 1180"),
+    (lambda v: v.update(count=1.5), "'count' expects a whole number; got 1.5"),
+    (lambda v: v.update(count=True), "'count' expects a whole number; got True"),
+    (lambda v: v.update(count=5), "coarse_whole.npy is damaged: it has .* bytes, expected"),
+    (lambda v: v.update(csv_bytes=10**9), "images.csv is damaged: it has .* bytes, expected 10"),
+    (lambda v: v.update(header=[]), r"'header' expects an object; got \[\]"),
+    (lambda v: v.update(header={}), "half-built map of another model, source or settings"),
+    (lambda v: v["shapes"].update(fine=[1]), "half-built map of another model, source"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(EDITS)))
+def test_a_progress_edited_by_hand_is_one_line_with_file_key_and_remedy(world, capsys, number):
+    change, words = EDITS[number]
+    edit_json(world / "map.part/progress.json", change)
+    before = tree(world / "map.part")
+    assert main(build_line(world)) == 1
+    assert_words(last_line(capsys), world, words)
+    assert tree(world / "map.part") == before
+
+
+def assert_words(line: str, world: Path, words: str) -> None:
+    assert re.search(rf"^disam: {world}/map\.part.*{words}.*; move {world}/map\.part away", line), (
+        line
+    )
+
+
+FILES = {
+    "progress.json": (lambda p: p.mkdir(), "is no regular file"),
+    "images.csv": (None, "images.csv cannot be read: No such file"),
+    "coarse_whole.npy": (None, "coarse_whole.npy cannot be read: No such file"),
+    "fine_whole.npy": (lambda p: p.write_bytes(bytes(9)), "fine_whole.npy is damaged: it has 9 b"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_a_half_built_map_that_are_lost_are_named(world, capsys, name):
+    change, words = FILES[name]
+    path = world / "map.part" / name
+    path.unlink()
+    if change:
+        change(path)
+    assert main(build_line(world)) == 1
+    assert_words(last_line(capsys), world, words)
+
+
+def test_a_progress_that_is_a_pipe_is_not_waited_for(world, capsys):
+    path = world / "map.part/progress.json"
+    path.unlink()
+    os.mkfifo(path)
+    signal.alarm(300)
+    try:
+        assert main(build_line(world)) == 1
+    finally:
+        signal.alarm(0)
+    assert_words(last_line(capsys), world, "progress.json is no regular file")
+
+
+def test_a_build_goes_on_from_a_sound_progress(world, capsys):
+    assert main(build_line(world)) == 0
+    assert json.loads((world / "map/map.json").read_text())["images"] == 8
+
+
+def test_no_file_of_a_map_that_is_built_is_mapped_into_memory(world, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a full disk would end the process where a mapped page is written")
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
+    config = MapBuilderConfig(keypoints=16, local_features="orb", batch_size=2)
+    config.descriptor = DescriptorConfig(coarse_grid=4, fine_grid=8)
+    source, model = open_dataset(world / "dataset"), load_model(world / "model")
+    assert len(build_map(source, model, world / "other", config, show_progress=False)) == 8
+
+
+def test_rows_that_are_replaced_stay_and_rows_that_are_cut_off_are_an_error(tmp_path):
+    kind = np.dtype([("count", np.uint32), ("depths", np.float32, 3)])
+    table = np.zeros(4, kind)
+    table["count"] = range(4)
+    path = tmp_path / "rows"
+    path.write_bytes(b"head" + table.tobytes())
+    with RowFile(path, kind, 4) as rows:
+        row = rows[2]
+        row["depths"][:2] = 7
+        rows[2] = row
+        assert rows[2]["depths"].tolist() == [7, 7, 0] and rows[3]["count"] == 3
+    assert path.stat().st_size == 4 + table.nbytes
+    os.truncate(path, 4 + 2 * kind.itemsize)
+    with RowFile(path, kind, 4) as rows, pytest.raises(OSError, match="cut off"):
+        rows[2]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_where_a_row_is_written():
+    kind = np.dtype([("values", np.uint8, 1 << 16)])
+    with pytest.raises(OSError, match="No space left"), RowFile(Path("/dev/full"), kind, 0) as rows:
+        rows[0] = np.zeros(1, kind)[0]

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limit of an image's size reaches everything that reads images."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from support.commands import COMMANDS, write_inputs
+from support.data import DESCRIPTOR, save_tiny_model, texture, write_dataset
+from support.faults import limited_pixels, png_of
+
+from disam_ros import image
+from disam_ros.cli import main
+from disam_ros.cli.parameters import NODES
+from disam_ros.datasets.bags.image_messages import decode_depth_image, decode_image
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.image import MEGAPIXELS, encode_jpeg, limit_megapixels, megapixels
+from disam_ros.settings import from_dict, parameter_rows
+from training.data.image_store import ImageStore
+from training.data.sources import find_photos
+from training.errors import TrainingError
+from training.settings import CropConfig
+
+BELOW = "0.003"  # megapixels; the images of the inputs have 0.003072
+READING = {  # what is seen where all images are too large
+    "build-map": "64x48 pixels, expected at most 3000",
+    "extract": "64x48 pixels, expected at most 3000",
+    "to-bag": "64x48 pixels, expected at most 3000",
+    "aerial": "32x32 pixels, expected at most 1000",
+    "convert": "640x480 pixels, expected at most 3000",
+    "evaluate": "64x48 pixels, expected at most 3000",
+    "localize": "64x48 pixels, expected at most 3000",
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    yield
+    limit_megapixels(MEGAPIXELS)
+
+
+@pytest.mark.parametrize("name", READING)
+def test_a_command_refuses_images_above_its_option(inputs, tmp_path, capfd, caplog, name):
+    most = "0.001" if name == "aerial" else BELOW
+    output = tmp_path / "out"
+    main(COMMANDS[name].line(inputs, output, "--max-megapixels", most))
+    assert megapixels() == float(most)
+    seen = caplog.text + capfd.readouterr().err
+    if output.is_file():
+        seen += output.read_text()
+    for path in output.rglob("*.csv") if output.is_dir() else ():
+        seen += path.read_text()
+    assert READING[name] in seen, seen
+
+
+@pytest.mark.parametrize("name", READING)
+def test_without_the_option_the_limit_is_the_default(inputs, tmp_path, name):
+    with limited_pixels(1000):
+        assert main(COMMANDS[name].line(inputs, tmp_path / "out")) == 0
+        assert megapixels() == MEGAPIXELS
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e9", "many"])
+def test_a_limit_that_cannot_be_is_refused(inputs, tmp_path, capsys, value):
+    with pytest.raises(SystemExit) as end:
+        main(COMMANDS["localize"].line(inputs, tmp_path / "out", "--max-megapixels", value))
+    assert end.value.code == 2
+    assert "--max-megapixels: expected a number from 0.001 to 1000" in capsys.readouterr().err
+
+
+def test_workers_of_a_cluster_have_the_limit_of_the_process_that_builds(tmp_path, monkeypatch):
+    from disam_ros.mapping.ray_encoder import RayEncoder
+
+    def remote(**_: object):
+        return lambda function: SimpleNamespace(remote=lambda *a: elsewhere(function, a))
+
+    def elsewhere(function, arguments):
+        """As in another process, which has the default."""
+        before = megapixels()
+        limit_megapixels(MEGAPIXELS)
+        try:
+            return function(*arguments)
+        finally:
+            limit_megapixels(before)
+
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        put=lambda value: value,
+        get=lambda value: value,
+        cluster_resources=lambda: {"CPU": 1},
+        remote=remote,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    data, model = write_dataset(tmp_path / "data", 2), save_tiny_model(tmp_path / "model")
+    encoder = RayEncoder(model, DESCRIPTOR, "auto")
+    items = list(open_dataset(data.directory).images)
+    with limited_pixels(3000):
+        reasons = encoder.submit("day", items)()
+    assert all("expected at most 3000" in reason for reason in reasons)
+    assert not any(isinstance(row, str) for row in encoder.submit("day", items)())
+
+
+# Raw messages: their sizes are checked before any memory is asked for.
+
+RAW = {"rgb8": 3, "bgr8": 3, "mono8": 1, "8UC3": 3, "8UC4": 4, "rgb16": 6, "mono16": 2}
+RAW |= {"bayer_rggb8": 1, "bayer_gbrg16": 2, "uyvy": 2, "yuyv": 2, "nv12": 1, "nv21": 1}
+DEPTH = {"16UC1": 2, "32FC1": 4}
+UINT = 2**32 - 1
+ABSURD = {  # of an rgb8 message with 9216 bytes: height, width, step
+    "all fields of ones": (UINT, UINT, UINT),
+    "a height of ones": (UINT, 64, 192),
+    "a width of ones": (48, UINT, 192),
+    "a step of ones": (48, 64, UINT),
+    "a product of 2**64": (2**31, 2**31, 2**31),
+    "a product that is 0 in 32 bits": (2**16, 2**16, 3 * 2**16),
+    "one row of all": (1, 9216, 9216),
+    "one column of all": (9216, 1, 1),
+    "rows without bytes": (48, 64, 0),
+}
+
+
+def raw(encoding, pixel_bytes, height=48, width=64, step=None, data=None):
+    """A message whose data fit its fields unless they are given."""
+    step = width * pixel_bytes if step is None else step
+    rows = height * 3 // 2 if encoding.startswith("nv") else height
+    data = np.zeros(rows * step, np.uint8) if data is None else data
+    fields = {"height": height, "width": width, "step": step, "is_bigendian": 0}
+    return SimpleNamespace(encoding=encoding, data=data, **fields)
+
+
+def readers(encoding):
+    """What takes a raw message of an encoding: of bags, of nodes."""
+    if encoding in DEPTH:
+        return [decode_depth_image]
+    try:
+        from disam_ros.nodes.conversions import image_from_message
+    except ImportError:  # no ROS
+        return [decode_image]
+    return [decode_image, image_from_message]
+
+
+@pytest.fixture
+def no_copies(monkeypatch):
+    """Whatever would ask for memory fails."""
+    for module, name in ((cv2, "cvtColor"), (np, "ascontiguousarray"), (np, "where")):
+        monkeypatch.setattr(module, name, None)
+
+
+@pytest.mark.parametrize("encoding", RAW | DEPTH)
+def test_a_raw_image_above_the_limit_is_refused_before_any_copy(encoding, no_copies):
+    message = raw(encoding, (RAW | DEPTH)[encoding])
+    words = rf"raw.*image \({encoding}\) has 64x48 pixels, expected at most 3000"
+    for read in readers(encoding):
+        with limited_pixels(3000), pytest.raises(image.ImageError, match=words):
+            read(message)
+
+
+@pytest.mark.parametrize("encoding", RAW | DEPTH)
+def test_a_raw_image_at_the_limit_is_read(encoding):
+    for read in readers(encoding):
+        with limited_pixels(3072):
+            assert read(raw(encoding, (RAW | DEPTH)[encoding])).shape[:2] == (48, 64)
+
+
+@pytest.mark.parametrize("fault", ABSURD)
+def test_a_raw_image_of_an_absurd_size_is_one_line_before_any_copy(fault, no_copies):
+    height, width, step = ABSURD[fault]
+    message = raw("rgb8", 3, height, width, step, np.zeros(9216, np.uint8))
+    for read in readers("rgb8"):
+        with pytest.raises(image.ImageError) as caught:
+            read(message)
+        assert str(step) in str(caught.value) and "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
+
+
+# Training.
+
+
+def test_images_above_the_limit_are_left_out_of_training_by_name(tmp_path, caplog):
+    for name, data in (
+        ("small", encode_jpeg(texture(0, 32, 32))),
+        ("bomb", png_of(30_000, 30_000)),
+    ):
+        (tmp_path / "data" / "day").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "day" / f"{name}.jpg").write_bytes(data)
+    photos = find_photos([str(tmp_path / "data")])
+    store = ImageStore(photos, (32, 32), CropConfig())
+    assert (len(store.images), store.skipped) == (1, 1)
+    assert "bomb.jpg has 30000x30000 pixels, expected at most" in caplog.text
+    with limited_pixels(1000), pytest.raises(TrainingError, match="none of 2 images can be read"):
+        ImageStore(photos, (32, 32), CropConfig())
+    assert "small.jpg has 32x32 pixels, expected at most 1000" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["localizer", "map_builder", "replay_evaluation"])
+def test_a_node_that_reads_images_has_the_parameter(name):
+    rows = [row for row in parameter_rows(NODES[name]) if "`max_megapixels`" in row]
+    assert len(rows) == 1 and "| `50.0` | 0.001 … 1000 |" in rows[0]
+    assert from_dict(NODES[name], {"max_megapixels": 12}).max_megapixels == 12.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["localizer", "map_builder"])
+def test_a_node_takes_the_limit_when_it_is_configured(tmp_path, name):
+    rclpy = pytest.importorskip("rclpy")
+    from disam_ros.nodes.localizer.node import LocalizerNode
+    from disam_ros.nodes.map_builder.node import MapBuilderNode
+
+    save_tiny_model(tmp_path / "model")
+    values = {"max_megapixels": 0.002, "model": tmp_path / "model"}
+    if name == "localizer":
+        values |= {"map": tmp_path / "none", "autostart": "false"}
+    else:
+        values |= {"output": tmp_path / "map", "identity_extrinsics": "true"}
+    arguments = [word for key, value in values.items() for word in ("-p", f"{key}:={value}")]
+    rclpy.init(args=["--ros-args", *arguments])
+    try:
+        node = LocalizerNode() if name == "localizer" else MapBuilderNode()
+        if name == "localizer":
+            node.trigger_configure()
+        node.close()
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+    with pytest.raises(image.ImageError, match="expected at most 2000"):
+        image.decode(encode_jpeg(texture(0)))

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults while an executable starts or its parent dies: one line, right status, nothing left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.commands import COMMANDS, write_inputs
+
+from disam_ros.entry import MODULES
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 300.0  # seconds
+ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+# A library that takes for ever to load; says when it has begun.
+ENDLESS = """
+import pathlib, signal
+pathlib.Path({begun!r}).touch()
+while True:
+    signal.pause()
+"""
+NODES = [name for name in MODULES if name != "disam"]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "the condition is not met in time"
+        time.sleep(0.02)
+
+
+def write_endless(folder: Path, module: str) -> Path:
+    """A folder for PYTHONPATH with a module that never ends loading; the file that it touches."""
+    (folder / "path").mkdir()
+    begun = folder / "begun"
+    (folder / "path" / f"{module}.py").write_text(ENDLESS.format(begun=str(begun)))
+    return begun
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts processes, with tmp_path/path before their other modules, which end with the test."""
+    processes = []
+
+    def start(*command: str) -> subprocess.Popen:
+        path = os.pathsep.join([str(tmp_path / "path"), os.environ.get("PYTHONPATH", "")])
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("signum", ENDS)
+@pytest.mark.parametrize("module", ["numpy", "torch"])
+@pytest.mark.parametrize("name", NODES)
+def test_a_signal_while_the_libraries_of_a_node_load_is_one_line(
+    started, tmp_path, name, module, signum
+):
+    pytest.importorskip("rclpy")
+    if (name, module) == ("replay_node", "torch"):
+        pytest.skip("it needs no torch")
+    begun = write_endless(tmp_path, module)
+    process = started("-m", "disam_ros.entry", name, "--ros-args", "-p", "map:=x")
+    wait_for(begun.exists, process)
+    process.send_signal(signum)
+    output, errors = process.communicate(timeout=PATIENCE)
+    status, word = ENDS[signum]
+    assert (process.returncode, output, errors) == (status, "", f"{name}: {word}\n")
+
+
+@pytest.mark.parametrize("signum", ENDS)
+@pytest.mark.parametrize("module", ["argparse", "numpy", "torch", "cv2"])
+def test_a_signal_while_the_libraries_of_a_command_load_is_one_line(
+    started, tmp_path, module, signum
+):
+    begun = write_endless(tmp_path, module)
+    line = "build-map --dataset d --model m --output {}".format(tmp_path / "map")
+    process = started("-m", "disam_ros.entry", "disam", *line.split())
+    wait_for(begun.exists, process)
+    process.send_signal(signum)
+    output, errors = process.communicate(timeout=PATIENCE)
+    status, word = ENDS[signum]
+    assert (process.returncode, output, errors) == (status, "", f"disam: {word}\n")
+    assert not list(tmp_path.glob("map*"))
+
+
+@pytest.mark.parametrize("signum", ENDS)
+@pytest.mark.parametrize("name", ["extract", "evaluate", "to-bag"])
+def test_two_signals_in_the_middle_of_a_command_leave_nothing_half_written(
+    started, tmp_path, name, signum
+):
+    """The second comes while what is half-written is removed, which takes some time here."""
+    inputs = write_inputs(tmp_path)
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "usercustomize.py").touch()
+    program = f"""
+import pathlib, sys, signal, shutil
+from disam_ros.files import outputs, writing
+from disam_ros import entry
+real = shutil.rmtree
+def clear(output):
+    pathlib.Path({str(tmp_path / "begun")!r}).touch()
+    while True:
+        signal.pause()
+def slow(*args, **options):
+    signal.raise_signal({int(signum)})
+    real(*args, **options)
+outputs.OutputDirectory.clear = clear
+outputs.shutil.rmtree = slow
+sys.argv[1:] = {COMMANDS[name].line(inputs, tmp_path / "out")!r}
+sys.exit(entry.disam())
+"""
+    process = started("-c", program)
+    wait_for((tmp_path / "begun").exists, process)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=PATIENCE)
+    status, word = ENDS[signum]
+    assert (process.returncode, errors.splitlines()[-1]) == (status, f"disam: {word}")
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("signum", ENDS)
+def test_a_late_second_signal_does_not_spoil_the_report_of_the_first(started, signum):
+    """It comes while the first is reported, which takes some time here."""
+    program = f"""
+import gc, sys, signal
+from disam_ros import cli, entry
+from disam_ros.cli import program
+def slow():
+    gc.collect = lambda: None
+    signal.raise_signal({int(signum)})
+program.PAUSE = 0.0
+gc.collect = slow
+cli._run = lambda _: signal.raise_signal({int(signum)})
+sys.exit(entry.disam())
+"""
+    process = started("-c", program)
+    output, errors = process.communicate(timeout=PATIENCE)
+    status, word = ENDS[signum]
+    assert (process.returncode, output, errors) == (status, "", f"disam: {word}\n")
+
+
+def test_what_is_ignored_stays_ignored_while_libraries_load(tmp_path):
+    """As in a background job of a shell."""
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        "sys.modules['disam_ros.cli.program'] = __import__('types').SimpleNamespace("
+        "main=lambda: signal.raise_signal(signal.SIGINT) or 7); "
+        "from disam_ros import entry; sys.exit(entry.disam())"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 7
+
+
+def test_every_executable_of_the_package_is_started_by_the_entry():
+    setup = (Path(__file__).parents[2] / "setup.py").read_text()
+    scripts = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', setup)
+    assert sorted(scripts) == sorted((name, "disam_ros.entry", name) for name in MODULES)
+
+
+@pytest.mark.parametrize("module", ["disam_ros", "disam_ros.entry"])
+def test_no_library_is_loaded_before_signals_are_handled(module):
+    program = (
+        f"import sys; before = set(sys.modules); import {module}; "
+        "print({m.split('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert done.stdout == b"{'disam_ros'}\n"
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_localizer_of_an_evaluation_that_is_killed_ends_as_well(started, tmp_path):
+    pytest.importorskip("rclpy")
+    program = f"""
+import pathlib, signal
+from disam_ros.nodes.replay.localizer_process import localizer_process
+with localizer_process({{"autostart": False}}, {{}}, None) as process:
+    pathlib.Path({str(tmp_path / "part")!r}).write_text(str(process.pid))
+    pathlib.Path({str(tmp_path / "part")!r}).rename({str(tmp_path / "pid")!r})
+    while True:
+        signal.pause()
+"""
+    process = started("-c", program)
+    wait_for((tmp_path / "pid").exists, process)
+    child = int((tmp_path / "pid").read_text())
+    assert running(child)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + PATIENCE
+    while running(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not running(child)

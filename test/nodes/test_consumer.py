@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stand-in for AMCL (support/amcl.py) is started and recovered by the localizer, over DDS."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import String
+from support.amcl import StandInAmcl
+from support.data import save_tiny_model, texture
+from support.maps import START_S, save_tiny_map
+from support.messages import odometry_message
+from support.node_process import RELIABLE, node_process
+from support.robot import NODE, Robot
+from support.tf import tf2_ros
+from support.vehicle import transform_message
+
+from disam_ros.geometry import Transform, distance
+
+PLACES = 40  # two metres apart; place i shows texture(i)
+OFF_MAP = 1000  # of textures that no place shows
+CARRIED = 25  # places that the robot is carried on
+TF_STAND_IN = f"import sys; sys.path.insert(0, {str(Path(tf2_ros.__file__).parent)!r})"
+INITIAL_POSE = ("-r", "~/initial_pose:=/initialpose")
+REMAPPINGS = (*INITIAL_POSE, "-r", "consumer_pose:=/amcl_pose")
+
+
+def straight(index: float) -> Transform:
+    return Transform.from_xyz_rpy([2.0 * index, 1.0, 0.0, 0.0, 0.0, 0.0])
+
+
+class Rider(Robot):
+    """Passes places one a second; its odometry does not notice that it is carried elsewhere."""
+
+    def __init__(self, process, deaf=False):
+        super().__init__(process)
+        self.amcl = StandInAmcl(self.client.node.context, deaf=deaf)
+        self.client.add(self.amcl)
+        self.states: list[str] = []
+        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.client.node.create_subscription(
+            String, f"{NODE}/state", lambda m: self.states.append(m.data), latched
+        )
+        self._metres = 0.0
+
+    def drive(self, *places: int) -> list[str]:
+        """The outcomes of images at these places."""
+        outcomes = []
+        for place in places:
+            self._metres += 2.0
+            moved = Transform.from_xyz_rpy([self._metres, 0.0, 0.0, 0.0, 0.0, 0.0])
+            self.deliver("odom", odometry_message(moved))
+            outcomes.append(self.answer(texture(place))["outcome"])
+        return outcomes
+
+    def off(self, place: int) -> float:
+        """Distance [m] of where AMCL believes to be from a place."""
+        return distance(self.amcl.map_from_base, straight(place))[0]
+
+    def consumer(self, state: str) -> None:
+        """Return once diagnostics say that of the consumer."""
+        self.client.diagnosis(lambda s: ("consumer", state) in pairs(s), f"consumer {state}")
+
+
+def pairs(status):
+    return {(pair.key, pair.value) for pair in status.values}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    save_tiny_map(folder / "map", save_tiny_model(folder / "model"), PLACES, pose=straight)
+    return {
+        "map": folder / "map",
+        "model": folder / "model",
+        "localizer.sequence.enabled": True,
+        "localizer.prior.max_age": 1.5,  # of odometry: as old as the images are apart
+        "stale_after": 600.0,
+        **RELIABLE,
+    }
+
+
+@pytest.fixture
+def start(world, tmp_path):
+    """Starts a robot with a localizer of given parameters."""
+
+    @contextmanager
+    def start(initialize, *remappings, deaf=False, changes=None, **options) -> Iterator[Rider]:
+        given = {**world, "initialize": initialize, **(changes or {})}
+        names = remappings or REMAPPINGS
+        with (
+            node_process("localizer.node", tmp_path / "log", given, *names, **options) as process,
+            Rider(process, deaf) as rider,
+        ):
+            yield rider
+
+    return start
+
+
+def test_amcl_starts_once_answers_agree_and_a_kidnapped_robot_recovers_within_ten_seconds(start):
+    with start("recover") as rider:
+        rider.drive(0, 1, 2)
+        assert not rider.amcl.starts
+        rider.drive(*range(3, 14))
+        assert len(rider.amcl.starts) == 1 and rider.off(13) < 0.5
+        rider.consumer("agrees")
+        assert "consumer_lost" not in rider.states
+        kidnapped = rider.second
+        rider.drive(*range(14 + CARRIED - 10, 14 + CARRIED))
+        assert len(rider.amcl.starts) == 2 and not rider.amcl.refused
+        taken = rider.amcl.starts[1].header.stamp.sec - START_S
+        assert taken - kidnapped <= 10  # seconds of message time
+        assert rider.off(13 + CARRIED) < 0.5
+        rider.consumer("agrees")
+        rider.client.until(lambda: rider.states[-1] == "known", "the state after recovery")
+        assert "consumer_lost" in rider.states
+
+
+def test_once_never_starts_amcl_again_but_says_that_it_is_lost(start):
+    with start("once") as rider:
+        rider.drive(*range(12))
+        before = rider.client.now()
+        rider.drive(*range(12 + 15, 12 + 27))
+        rider.client.problem("consumer_lost", before)
+        assert "call ~/relocalize, or set initialize to recover" in rider.process.log
+        assert rider.process.log.count("consumer_lost") == 1
+        assert len(rider.amcl.starts) == 1
+        asked = rider.client.ask("relocalize")
+        rider.client.barrier()
+        rider.drive(39)
+        rider.client.until(asked.done, "an answer of ~/relocalize")
+        rider.client.until(lambda: len(rider.amcl.starts) == 2, "the pose that was asked for")
+
+
+def test_amcl_that_agrees_is_left_alone_whoever_started_it(start):
+    with start("recover") as rider:
+        rider.drive(0)
+        rider.amcl.map_from_odom = straight(-1)  # what somebody told it: odometry began at 2 m
+        rider.drive(*range(1, 20))
+        rider.consumer("agrees")
+        assert not rider.amcl.starts
+
+
+def test_answers_that_are_not_confident_neither_start_nor_reset_amcl(start):
+    with start("recover") as rider:
+        assert "known" not in rider.drive(*range(OFF_MAP, OFF_MAP + 8))
+        assert not rider.amcl.starts
+        rider.drive(*range(8))
+        assert len(rider.amcl.starts) == 1
+        rider.amcl.map_from_odom = straight(500)
+        rider.drive(*range(OFF_MAP, OFF_MAP + 15))
+        assert len(rider.amcl.starts) == 1
+
+
+def test_nobody_is_started_unless_it_is_wanted(start):
+    with start("never") as rider:
+        rider.drive(*range(10))
+        assert not rider.amcl.starts
+        assert "consumer" not in rider.client.facts()
+
+
+def test_single_images_that_always_count_as_known_start_nobody(start):
+    with start("once", changes={"localizer.sequence.enabled": False}) as rider:
+        before = rider.client.now()
+        assert set(rider.drive(*range(8))) == {"known"}
+        rider.client.problem("set localizer.sequence.enabled to true", before)
+        assert not rider.amcl.starts
+        rider.set("localizer.score_threshold", 0.9)
+        rider.drive(*range(8, 16))
+        rider.client.until(lambda: len(rider.amcl.starts) == 1, "a start by scores above 0.9")
+
+
+@pytest.mark.parametrize(
+    ("remappings", "deaf", "words"),
+    [
+        (("-r", "~/initial_pose:=/nowhere"), False, "nothing subscribes to /nowhere: start the"),
+        (INITIAL_POSE, False, "remap consumer_pose (now /consumer_pose) to its pose"),
+        (REMAPPINGS, True, "although it got an initial pose: check that its map"),
+    ],
+)
+def test_a_consumer_that_does_not_answer_is_reported_in_one_line(start, remappings, deaf, words):
+    with start("once", *remappings, deaf=deaf) as rider:
+        before = rider.client.now()
+        rider.drive(0)
+        if deaf:
+            rider.amcl.map_from_odom = straight(500)
+        rider.drive(*range(1, 25))
+        rider.client.problem(words, before)
+        assert rider.process.log.count(words) == 1
+        warned = [line for line in rider.process.log.splitlines() if "[WARN]" in line]
+        assert len(warned) == 1
+
+
+def test_poses_of_a_consumer_in_another_frame_are_reported(start):
+    with start("once") as rider:
+        rider.amcl._frame = "odom"
+        rider.drive(0)
+        rider.amcl.map_from_odom = straight(-1)
+        before = rider.client.now()
+        rider.drive(1, 2)
+        rider.client.problem("its frame is 'odom', expected 'town'", before)
+
+
+def test_tf_shows_the_pose_of_a_consumer_that_publishes_none(start):
+    options = {"fresh": True, "before": TF_STAND_IN}
+    with start("recover", *INITIAL_POSE, **options) as rider:
+        for place in range(20):
+            there = transform_message("town", "base_link", straight(place))
+            rider.deliver(tf2_ros.TOPIC, there)
+            rider.drive(place)
+        rider.consumer("agrees")
+        assert not rider.amcl.starts
+        rider.drive(*range(20, 32))  # TF stays behind, the odometry of its stamp does not
+        assert not rider.amcl.starts
+        there.header.stamp.sec = START_S + rider.second
+        rider.client.deliver(tf2_ros.TOPIC, there)
+        rider.drive(*range(32, 38))
+        rider.client.until(lambda: rider.amcl.starts, "a pose for a robot that TF has elsewhere")

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""~/match_image and ~/map_poses of the localizer, over DDS; the picture of a match."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import PoseArray
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from support.data import save_tiny_model, texture
+from support.maps import base_pose, save_tiny_map
+from support.node_process import RELIABLE, node_process
+from support.robot import NODE, Robot
+
+from disam_ros.errors import ImageError
+from disam_ros.mapping.thumbnails import FILE
+from disam_ros.nodes import match_picture
+from disam_ros.nodes.conversions import pose_to_transform
+from disam_ros.nodes.localizer.publishers.match_image import RATE, MatchImages
+from disam_ros.nodes.match_picture import PANELS, TEXT, WIDTH, compose, panels
+
+MATCH, POSES = f"{NODE}/match_image", f"{NODE}/map_poses"
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    model = save_tiny_model(folder / "model")
+    save_tiny_map(folder / "map", model)
+    save_tiny_map(folder / "short", model, count=3)
+    return folder
+
+
+@pytest.fixture
+def robot(world, tmp_path):
+    parameters = {"map": str(world / "map"), "model": str(world / "model"), **RELIABLE}
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters) as process,
+        Robot(process, {MATCH: Image}) as robot,
+    ):
+        yield robot
+
+
+def pixels(message: Image) -> np.ndarray:
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean of the differences of two pictures, a as BGR."""
+    small = np.asarray(a)[2::4, 2::4, ::-1].astype(int)  # panels are four times as large
+    return float(np.abs(small - b).mean())
+
+
+def test_the_match_image_shows_query_and_map_image(robot):
+    shown: list[Image] = robot.heard[MATCH]
+
+    def of_query_3():
+        return [m for m in shown if difference(panels(pixels(m))[0], texture(3)) < 20]
+
+    robot.client.until(of_query_3, "a match image", again=lambda: robot.localize(3))
+    message = of_query_3()[-1]
+    assert message.encoding == "bgr8" and message.header.frame_id == "camera"
+    assert message.header.stamp in [pose.header.stamp for pose in robot.poses]
+    query, match, heat = panels(pixels(message))
+    gaps = [difference(match, texture(index)) for index in range(6)]
+    assert np.argmin(gaps) == 3 and gaps[3] < 20
+    assert (heat != query).any()
+
+
+def test_a_map_that_lost_its_thumbnails_is_matched_all_the_same(world, robot, tmp_path):
+    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
+    (tmp_path / "map" / FILE).unlink()
+    robot.set("map", str(tmp_path / "map"))
+    assert robot.client.trigger("reload").success
+    shown: list[Image] = robot.heard[MATCH]
+    before = len(shown)
+    robot.client.until(lambda: len(shown) > before, "one", again=lambda: robot.localize(2))
+
+    def words():
+        return (panels(pixels(shown[-1]))[1][:60] == match_picture.PAPER).all()
+
+    robot.client.until(words, "words in its place", again=lambda: robot.localize(2))
+    assert "used without its thumbnails" in robot.process.log
+
+
+def test_the_poses_of_the_map_reach_late_subscribers_and_follow_a_reload(world, robot):
+    heard: list[PoseArray] = []
+    robot.client.node.create_subscription(PoseArray, POSES, heard.append, LATCHED)
+    robot.client.until(lambda: heard, "the latched poses")
+    assert heard[0].header.frame_id == "town" and len(heard[0].poses) == 6
+    for index, pose in enumerate(heard[0].poses):
+        expected = base_pose(index)
+        found = pose_to_transform(pose)
+        assert np.allclose(found.translation, expected.translation, atol=1e-9)
+        assert np.allclose(found.rotation, expected.rotation, atol=1e-9)
+    robot.set("map", str(world / "short"))
+    assert robot.client.trigger("reload").success
+    robot.client.until(lambda: len(heard[-1].poses) == 3, "the poses of the new map")
+
+
+class Clock:
+    """Time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("subscribers", [0, 1])
+def test_at_most_five_images_a_second_are_drawn_and_none_unwatched(monkeypatch, subscribers):
+    clock, drawn = Clock(), []
+    monkeypatch.setattr("disam_ros.nodes.localizer.publishers.match_image.time", clock)
+    publisher = SimpleNamespace(get_subscription_count=lambda: subscribers)
+    node = SimpleNamespace(create_lifecycle_publisher=lambda *_: publisher)
+    images = MatchImages(node, lambda what: nullcontext())
+    images._worker = SimpleNamespace(offer=lambda slot, match: drawn.append(clock.now))
+    random = np.random.default_rng(0)
+    for step in range(1000):  # 10 Hz, not quite on time
+        clock.now = 1000.0 + 0.1 * step + random.uniform(0, 0.05)
+        images.offer(None)
+    assert len(drawn) == pytest.approx(subscribers * 100 * RATE, rel=0.02)
+    for start in drawn:
+        assert sum(start <= time < start + 10.0 for time in drawn) <= 10 * RATE + 1
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 400), st.integers(1, 400))
+def test_panels_come_out_of_the_picture_as_they_went_in(height, width, rows, columns):
+    grey = [np.full((height, width, 3), 200, np.uint8), np.full((rows, columns, 3), 90, np.uint8)]
+    picture = compose([*grey, "none"], ["a", "ü", "c"], "text")
+    assert picture.shape[1] == PANELS * WIDTH
+    found = panels(picture)
+    assert all(panel.shape == (picture.shape[0] - TEXT, WIDTH, 3) for panel in found)
+    assert (found[0] == 200).any() and set(np.unique(found[0])) <= {200, *match_picture.PAPER}
+    assert (found[1] == 90).any() and set(np.unique(found[1])) <= {90, *match_picture.PAPER}
+
+
+def test_a_picture_of_another_shape_is_refused():
+    with pytest.raises(ImageError, match="expected 3 panels of 256 px"):
+        panels(np.zeros((200, 640, 3), np.uint8))

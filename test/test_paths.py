@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paths as users write them: the home directory, names of shipped models."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.data import save_tiny_model, write_dataset
+from support.maps import save_tiny_map
+
+from disam_ros.cli import _parser, main
+from disam_ros.errors import ModelError
+from disam_ros.files import paths
+from disam_ros.files.paths import find_model, share, shipped_models
+from disam_ros.models.model import load_model
+from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayEvaluationConfig
+from disam_ros.settings import from_dict
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_shipped_model_opens_by_its_name():
+    assert load_model("outdoor").label == load_model(ROOT / "models" / "outdoor").label
+
+
+def test_an_unknown_model_is_answered_with_the_known_names():
+    with pytest.raises(ModelError, match=r"outdor is not a model directory.*: outdoor"):
+        load_model("outdor")
+
+
+def test_a_directory_of_that_name_comes_before_the_shipped_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outdoor").mkdir()
+    assert find_model("outdoor") == str(ROOT / "models" / "outdoor")  # no model in it
+    save_tiny_model(tmp_path / "outdoor")
+    assert find_model("outdoor") == "outdoor"
+
+
+def test_an_installed_package_finds_what_lies_in_its_share(tmp_path, monkeypatch):
+    installed = tmp_path / "lib" / "python3.12" / "site-packages" / "disam_ros"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(paths, "PACKAGE", installed)
+    assert share() is None and shipped_models() == {}
+    folder = tmp_path / "share" / "disam_ros"
+    shutil.copytree(ROOT / "models", folder / "models")
+    (folder / "package.xml").touch()
+    assert share() == folder
+    assert find_model("outdoor") == str(folder / "models" / "outdoor")
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (LocalizerNodeConfig, ("map", "model")),
+        (MapBuilderNodeConfig, ("output", "model")),
+        (ReplayEvaluationConfig, ("bag", "map", "model", "output", "record")),
+    ],
+)
+def test_the_home_directory_is_understood_in_every_parameter_that_is_a_path(
+    config, names, monkeypatch
+):
+    monkeypatch.setenv("HOME", "/home/robot")
+    values = from_dict(config, dict.fromkeys(names, "~/data"))
+    assert {getattr(values, name) for name in names} == {"/home/robot/data"}
+
+
+def test_areas_and_options_expand_the_home_directory_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/robot")
+    assert from_dict(LocalizerNodeConfig, {"areas": ["~/a", "b"]}).areas == ["/home/robot/a", "b"]
+    line = ["evaluate", "~/drive", "--map=~/map", "--model=outdoor", "--output=~/out"]
+    arguments = _parser().parse_args(line)
+    assert arguments.drives == ["/home/robot/drive"]
+    assert (arguments.map, arguments.output) == ("/home/robot/map", "/home/robot/out")
+    assert arguments.model == str(ROOT / "models" / "outdoor")
+
+
+HEAVY = (
+    "torch",
+    "numpy",
+    "cv2",
+    "scipy",
+    "faiss",
+    "yaml",
+    "rosbags",
+    "rclpy",
+    "matplotlib",
+    "rich",
+)
+
+
+@pytest.mark.parametrize("line", [["--help"], ["--version"], ["build-map", "--help"]])
+def test_help_and_version_load_no_heavy_package(line):
+    code = (
+        "import sys; from disam_ros.cli import main\n"
+        f"try: main({line})\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stdout + ran.stderr
+
+
+def test_the_version_is_that_of_package_xml(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    text = (ROOT / "package.xml").read_text()
+    assert capsys.readouterr().out.split()[1] in text
+
+
+def test_results_are_sentences(tmp_path, capsys):
+    from disam_ros.datasets.bags import dataset_to_bag
+
+    write_dataset(tmp_path / "data", 4)
+    dataset_to_bag(tmp_path / "data", tmp_path / "bag", show_progress=False)
+    line = ["extract", "--bag", str(tmp_path / "bag"), "--domain", "day"]
+    assert main([*line, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("4 images: 4 kept, 0 without pose, ") and "(" not in said
+
+
+def test_no_help_names_a_default_that_says_nothing(capsys):
+    commands = next(a for a in _parser()._actions if getattr(a, "choices", None)).choices
+    for name, command in commands.items():
+        assert "default: None" not in command.format_help(), name
+
+
+def test_a_localizer_opens_map_and_model_by_their_resolved_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
+    config = from_dict(LocalizerNodeConfig, {"map": "~/map", "model": "~/model"})
+    from disam_ros import Localizer
+
+    assert len(Localizer.open(config.map, config.model, config.localizer).map) > 0

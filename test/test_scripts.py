@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shell scripts and container files; what they run is tested in nodes/test_colcon.py."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = (*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run", ROOT / ".ci" / "stress")
+
+
+@pytest.mark.parametrize(
+    ("checker", "files"), [("shellcheck", SCRIPTS), ("hadolint", [ROOT / "Dockerfile"])]
+)
+def test_the_checker_finds_nothing(checker, files):
+    if shutil.which(checker) is None:
+        pytest.skip(f"{checker} is not installed")
+    ran = subprocess.run([checker, *map(str, files)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_executable_and_ends_at_the_first_error(script):
+    assert os.access(script, os.X_OK)
+    assert re.search(r"^set -eu?o pipefail$", script.read_text(), re.MULTILINE)
+
+
+def test_the_image_runs_scripts_and_launch_files_that_exist():
+    text = (ROOT / "Dockerfile").read_text()
+    used = re.findall(r"src/disam_ros/(scripts/\w+\.sh)", text)
+    assert set(used) == {"scripts/install_robot.sh", "scripts/in_workspace.sh"}
+    for path in (*used, "launch/relocalization.launch.py"):
+        assert (ROOT / path).is_file() and Path(path).name in text
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".venv", ".git", "data"} <= set(ignored)
+    assert not {"demo", "models", "scripts", "launch", "config"} & set(ignored)
+
+
+def test_compose_runs_the_demo_in_that_image_and_the_devcontainer_is_built_from_it():
+    demo = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["demo"]
+    assert demo["build"] == "." and demo["command"][:3] == ["python3", "-m", "demo.run_demo"]
+    assert importlib.util.find_spec("demo.run_demo")
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    file = ROOT / ".devcontainer" / container["build"]["dockerfile"]
+    assert file.resolve() == (ROOT / "Dockerfile").resolve()
+    assert container["postCreateCommand"] == "make install"

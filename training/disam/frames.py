@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do true pairs look alike? If no more than chance, their poses lie in different frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data.check import Partners
+from training.data.image_store import ImageStore
+from training.data.places import Box, same_place
+from training.disam.matching import Similarity
+
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+PAIRS = 48  # of two domains that are compared, at most
+FEWEST = 12  # that say anything
+
+
+@torch.inference_mode()
+def check_frames(
+    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    similarity: Similarity,
+    store: ImageStore,
+    partners: Partners,
+    negative_radius: float,
+    device: torch.device,
+) -> list[str]:
+    """Sentences on each two domains whose true pairs are no more alike than other places' images.
+
+    encoders: of the start; untrained ones will do. Pairs are found by poses, so images of one place
+    that never resemble each other were not taken at one place.
+    """
+    found = []
+    for (a, b), pairs in partners.items():
+        rows = [row for row in pairs if not store.photos[row].tiled]
+        if a == b or len(rows) < FEWEST:
+            continue
+        chosen = np.linspace(0, len(rows) - 1, min(PAIRS, len(rows))).round().astype(int)
+        rows_a = [rows[k] for k in chosen]
+        rows_b = [int(pairs[row][0]) for row in rows_a]
+        z_a, z_b = (
+            torch.cat([encoders[d](store.crop(r, WHOLE)[None].to(device)).float() for r in of])
+            for d, of in ((a, rows_a), (b, rows_b))
+        )
+        places = (np.stack([store.place(r, WHOLE) for r in of]) for of in (rows_a, rows_b))
+        different = ~same_place(*places, radius=negative_radius, angle=180.0, overlap=0.25)
+        better, known = rank_of_pairs(similarity(z_a, z_b).cpu().numpy(), different)
+        if known >= FEWEST and better < 0.5 + chance_of_rank(known):
+            found.append(
+                f"images of '{a}' and '{b}' that poses put at one place are no more alike than "
+                f"those of other places (the true one is ahead of {100 * better:.0f} % of "
+                f"them, chance is 50 %): the drives' poses lie in different map frames, or one "
+                f"drive's poses are delayed. Bring them into one frame, or leave one out"
+            )
+    return found
+
+
+def rank_of_pairs(similarities: np.ndarray, different: np.ndarray) -> tuple[float, int]:
+    """How often image a_k is more similar to its own b_k than to one of another place.
+
+    similarities [N, N]; different: bool [N, N]. Returns the mean share, and of how many images.
+    """
+    own = np.diag(similarities)[:, None]
+    counts = different.sum(1)
+    known = counts > 0
+    if not known.any():
+        return 1.0, 0
+    ahead = ((own > similarities) & different).sum(1)[known] / counts[known]
+    return float(ahead.mean()), int(known.sum())
+
+
+def chance_of_rank(count: int) -> float:
+    """How far above a half the mean share of `count` random ranks may well be: two sigma."""
+    return 2.0 * float(np.sqrt(1.0 / (12.0 * count)))

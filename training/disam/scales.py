@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Units of relative distances: running means of the distances of negative pairs.
+
+The paper's margins and weights are absolute numbers that fit one network's features. In these units
+a negative pair is at distance 1 on average, whatever the network, and stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from training.engine.networks import State
+
+MEMORY = 100  # steps over which a mean runs
+TINY = 1e-12
+
+
+class Scales:
+    """Running means by kind of distance: of all steps at first, then of the last MEMORY or so.
+
+    average: mean of a tensor over processes, so that all divide by the same.
+    """
+
+    def __init__(self, average: Callable[[Tensor], Tensor] = lambda value: value) -> None:
+        self._average = average
+        self._means: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def update(self, kind: str, negatives: Tensor) -> Tensor:
+        """Take in distances of negative pairs [N]. Returns the mean, positive, without gradient.
+
+        Of no distances the mean so far, or 1.
+        """
+        now = negatives.detach()
+        found = self._average(torch.stack([now.sum(), now.new_tensor(float(now.numel()))]))
+        old = self._means.get(kind)
+        if found[1] > 0:
+            mean = found[0] / found[1]
+            count = self._counts[kind] = self._counts.get(kind, 0) + 1
+            old = mean if old is None else old.to(mean).lerp(mean, max(1.0 / count, 1.0 / MEMORY))
+            self._means[kind] = old
+        return now.new_tensor(1.0) if old is None else old.to(now).clamp_min(TINY)
+
+    def state(self) -> State:
+        """For a checkpoint: mean and number of steps by kind."""
+        return {
+            f"scale/{kind}": torch.tensor([float(mean), self._counts[kind]], dtype=torch.float64)
+            for kind, mean in self._means.items()
+        }
+
+    def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Restore a `state`; what earlier versions wrote has none."""
+        found = {k.removeprefix("scale/"): v for k, v in state.items() if k.startswith("scale/")}
+        self._means = {k: v[0].to(device, torch.float32) for k, v in found.items()}
+        self._counts = {k: int(v[1]) for k, v in found.items()}

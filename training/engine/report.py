@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.html of a run: start beside result by condition, recall against steps, worst pairs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from torch import Tensor
+
+from disam_ros.files.writing import atomic_file
+from disam_ros.image import encode_jpeg
+from training.engine.checkpoints import Progress
+from training.engine.validate import Compared, ValidationSet
+
+TEMPLATE = "report.html.j2"
+WORST = 6  # pairs that are shown
+WIDTH, HEIGHT = 640, 160  # of the curve [px]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A query answered wrongly: its condition, and how much more similar the wrong map image is
+    than the best right one. Images are data URLs."""
+
+    name: str
+    lead: float
+    query: str
+    answer: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows. start, result: recall@1 [%] by condition and their `mean`; empty without
+    validation data. notes: sentences on averages and calibration."""
+
+    model: str
+    progress: Progress
+    images: Mapping[str, int]
+    start: Mapping[str, float]
+    result: Mapping[str, float]
+    mistakes: Sequence[Mistake]
+    notes: Sequence[str]
+
+    @property
+    def worse(self) -> bool:
+        """Whether training did harm on the validation data."""
+        return bool(self.result) and self.result["mean"] < self.start["mean"]
+
+    def curves(self) -> dict[str, str]:
+        """Points of an SVG polyline of the mean recall against steps, by stage."""
+        stages: dict[str, list[tuple[float, float]]] = {}
+        for entry in self.progress.history:
+            stages.setdefault(entry["stage"], []).append((entry["step"], entry["mean"]))
+        found = {}
+        for name, points in stages.items():
+            last = max(step for step, _ in points) or 1
+            found[name] = " ".join(
+                f"{WIDTH * step / last:.1f},{HEIGHT * (1 - mean / 100):.1f}"
+                for step, mean in points
+            )
+        return found
+
+
+def worst(entries: Sequence[Compared], validation: ValidationSet, count: int) -> list[Mistake]:
+    """The queries answered wrongly with the greatest lead, though the map has a right image."""
+    found = []
+    for entry in entries:
+        has = entry.right.any(1) & ~entry.answered_right()
+        best_right = np.where(entry.right, entry.scores, -np.inf)
+        leads = entry.scores.max(1) - best_right.max(1)
+        found += [(float(leads[row]), entry, row) for row in np.flatnonzero(has & (leads < np.inf))]
+    found.sort(key=lambda item: -item[0])
+    mapped = validation.images[validation.reference]
+    return [
+        Mistake(
+            name=entry.name,
+            lead=lead,
+            query=_picture(validation.images[entry.domain][entry.queries[row]]),
+            answer=_picture(mapped[entry.mapped[entry.scores[row].argmax()]]),
+            right=_picture(
+                mapped[
+                    entry.mapped[np.where(entry.right[row], entry.scores[row], -np.inf).argmax()]
+                ]
+            ),
+        )
+        for lead, entry, row in found[:count]
+    ]
+
+
+def write_report(report: Report, path: Path) -> Path:
+    """Write the page; it needs no other file."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(TEMPLATE).render(report=report, width=WIDTH, height=HEIGHT)
+    with atomic_file(path) as file:
+        file.write(page)
+    return path
+
+
+def _picture(image: Tensor) -> str:
+    """Image [3, H, W] in [−1, 1] as a data URL."""
+    pixels = (127.5 * (image.clamp(-1, 1) + 1)).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels)).decode()
