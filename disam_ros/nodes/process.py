@@ -19,6 +19,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.logging import get_logger
 
 from disam_ros.errors import DisamError
+from disam_ros.nodes.starting import starting
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -137,8 +138,9 @@ def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> 
     logging.getLogger("disam_ros").addHandler(forward)
     node = None
     try:
-        rclpy.init(args=args)
-        node = create()
+        with starting():
+            rclpy.init(args=args)
+            node = create()
         interruption.defer()  # from here on rclpy's handlers end the spinning
         executor = GuardedExecutor(node.report_fault)
         executor.add_node(node)
@@ -148,10 +150,7 @@ def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> 
     except DisamError as error:
         logger.fatal(str(error))
         return 1
-    except rclpy_implementation.RCLError as error:
-        if node is None:  # a signal would have raised KeyboardInterrupt
-            logger.fatal(" ".join(str(error).split()))
-            return 1
+    except rclpy_implementation.RCLError:
         if rclpy.ok():  # otherwise: shut down in the middle of a call
             raise
     finally:

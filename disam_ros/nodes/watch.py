@@ -14,12 +14,14 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from scipy.spatial.transform import Rotation
 
+from disam_ros.errors import DisamError
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status
+from disam_ros.nodes.process import GuardedExecutor
+from disam_ros.nodes.starting import require_node_name, starting
 
 DEPTH = 100
 PERIOD = 0.2  # seconds between two drawings
@@ -54,7 +56,8 @@ class Seen:
             "map": facts.get("map", NOTHING),
             "model": facts.get("model", NOTHING),
         }
-        return [self.node, *(f"{name:<12}{text or NOTHING}" for name, text in rows.items())]
+        named = (f"{name:<12}{printable(text or NOTHING)}" for name, text in rows.items())
+        return [self.node, *named]
 
     def _rate(self, facts: Mapping[str, str]) -> str:
         stage = answer_status.PUBLISHED
@@ -75,16 +78,22 @@ def image_text(answer: DiagnosticArray | None) -> str:
         return NOTHING
     status, values = answer.status[0], answer_status.values_of(answer)
     took = values.get(f"{answer_status.PUBLISHED}{answer_status.MILLISECONDS}")
-    time = f", {float(took):.0f} ms" if took else ""
-    return f"camera {status.hardware_id}: {status.message}{time}"
+    milliseconds = answer_status.number(took)
+    time = "" if milliseconds is None else f", {milliseconds:.0f} ms"
+    return printable(f"camera {status.hardware_id}: {status.message}{time}")
 
 
 def pose_text(message: PoseWithCovarianceStamped | None) -> str:
     """Position [m] and heading [deg] with their standard deviations; the larger one of x and y."""
     if message is None:
         return NOTHING
-    pose = conversions.pose_to_transform(message.pose.pose)
     covariance = conversions.covariance_of(message)
+    try:
+        pose = conversions.pose_to_transform(message.pose.pose)
+    except DisamError as error:
+        return str(error)
+    if not np.isfinite(covariance).all():
+        return "its covariance is not finite"
     metres = np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1])
     yaw = Rotation.from_quat(pose.quaternion).as_euler("ZYX", degrees=True)[0]
     x, y, z = pose.translation
@@ -95,6 +104,11 @@ def pose_text(message: PoseWithCovarianceStamped | None) -> str:
     )
 
 
+def printable(text: str) -> str:
+    """Without control characters: a message shall not steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def screen(lines: list[str]) -> str:
     """Lines, cut to the terminal's width, drawn over the last ones."""
     width = shutil.get_terminal_size().columns
@@ -102,14 +116,19 @@ def screen(lines: list[str]) -> str:
 
 
 def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
-    """Show a localizer until interrupted. node: its name with the namespace."""
+    """Show a localizer until interrupted. node: its name with the namespace.
+
+    Raises ConfigError where no node can have this name, or ROS does not start.
+    """
     output = output or sys.stdout
-    seen, drawn = Seen(node), output.isatty()
-    rclpy.init()
-    own = rclpy.create_node("disam_watch", enable_rosout=False)
-    executor = SingleThreadedExecutor()
+    seen, drawn = Seen(node := "/" + node.strip("/")), output.isatty()
+    require_node_name(node)
+    with starting():
+        rclpy.init()
+        own = rclpy.create_node("disam_watch", enable_rosout=False)
+        _subscribe(own, seen, None if drawn else output)
+    executor = GuardedExecutor(own.get_logger().warning)
     executor.add_node(own)
-    _subscribe(own, seen, None if drawn else output)
     try:
         print(CLEAR if drawn else f"waiting for images of {node}", file=output, flush=True)
         while rclpy.ok():

@@ -20,7 +20,7 @@ from support.robot import NODE, Robot
 
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
-from disam_ros.nodes.watch import Seen, screen
+from disam_ros.nodes.watch import Seen, image_text, pose_text, screen
 
 
 def status(message: str, **values: str) -> DiagnosticStatus:
@@ -53,6 +53,20 @@ def test_the_view_shows_place_confidence_pose_rates_and_faults():
         "in 5.00 Hz",
     ):
         assert part in text
+
+
+def test_a_pose_that_is_not_finite_is_said_to_be_so():
+    message = conversions.pose_with_covariance(Transform.identity(), np.eye(6), Header())
+    message.pose.covariance[0] = float("nan")
+    assert pose_text(message) == "its covariance is not finite"
+    message.pose.pose.position.x = float("inf")
+    assert "finite" in pose_text(message)
+
+
+def test_a_message_does_not_steer_the_terminal():
+    answer = status("known\033[2J\n", **{"callback to published (ms)": "soon"})
+    text = image_text(DiagnosticArray(status=[answer]))
+    assert text.isprintable()
 
 
 def test_a_line_longer_than_the_terminal_is_cut(monkeypatch):

@@ -24,6 +24,7 @@ from disam_ros.datasets.bags import RawMessage, messages
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status
+from disam_ros.nodes.starting import starting
 
 DEPTH = 10_000  # messages that may wait for the executor
 DIAGNOSTICS = "/diagnostics"
@@ -55,10 +56,11 @@ class AnswerRecorder:
 
     def __enter__(self) -> AnswerRecorder:
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=self._domain_id)
-        self.node: Node = rclpy.create_node(
-            "answer_recorder", context=self._context, enable_rosout=False
-        )
+        with starting():
+            rclpy.init(context=self._context, domain_id=self._domain_id)
+            self.node: Node = rclpy.create_node(
+                "answer_recorder", context=self._context, enable_rosout=False
+            )
         self._executor = SingleThreadedExecutor(context=self._context)
         own = f"/{self._node_name}"
         self._record(PoseStamped, f"{own}/pose", messages.POSE, self._on_pose)

@@ -22,6 +22,7 @@ from disam_ros.node_config import ReplayEvaluationConfig
 from disam_ros.nodes.parameters import declare
 from disam_ros.nodes.process import Interruption, undisturbed
 from disam_ros.nodes.replay.replay_drive import replay_drive
+from disam_ros.nodes.starting import starting
 
 
 def evaluate(config: ReplayEvaluationConfig) -> None:
@@ -65,8 +66,9 @@ def main(args: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     node = None
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = rclpy.create_node("replay_evaluation", enable_rosout=False)
+        with starting():
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+            node = rclpy.create_node("replay_evaluation", enable_rosout=False)
         evaluate(declare(node, ReplayEvaluationConfig))
     except DisamError as error:
         get_logger("replay_evaluation").fatal(str(error))

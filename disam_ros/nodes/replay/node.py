@@ -18,6 +18,7 @@ from disam_ros.errors import BagError, DisamError
 from disam_ros.node_config import ReplayNodeConfig
 from disam_ros.nodes.process import Interruption
 from disam_ros.nodes.replay.player import Player
+from disam_ros.nodes.starting import starting
 
 
 def replay(config: ReplayNodeConfig, node: Node | None = None) -> int:
@@ -34,7 +35,8 @@ def replay(config: ReplayNodeConfig, node: Node | None = None) -> int:
     if not config.bag:
         raise BagError("no bag given; set the parameter 'bag' to a rosbag2 directory or file")
     with BagReader(config.bag) as reader, _given_or_own(node) as publisher_node:
-        player = Player(publisher_node, reader, config)
+        with starting():
+            player = Player(publisher_node, reader, config)
         try:
             player.play()
         except (KeyboardInterrupt, ExternalShutdownException, rclpy_implementation.RCLError) as end:
@@ -56,8 +58,9 @@ def main(args: list[str] | None = None) -> int:
     interruption = Interruption()
     node = None
     try:
-        rclpy.init(args=args)
-        node = rclpy.create_node("replay_node", enable_rosout=False)
+        with starting():
+            rclpy.init(args=args)
+            node = rclpy.create_node("replay_node", enable_rosout=False)
         replay(declare(node, ReplayNodeConfig), node)
     except DisamError as error:
         get_logger("replay_node").fatal(str(error))
@@ -80,9 +83,10 @@ def _given_or_own(node: Node | None) -> Iterator[Node]:
         yield node
         return
     started = not rclpy.ok()
-    if started:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is KeyboardInterrupt
-    own = rclpy.create_node("replay_node", enable_rosout=False)
+    with starting():
+        if started:  # Ctrl-C is KeyboardInterrupt
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        own = rclpy.create_node("replay_node", enable_rosout=False)
     try:
         yield own
     finally:

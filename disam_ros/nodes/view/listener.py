@@ -18,21 +18,20 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rclpy.validate_full_topic_name import validate_full_topic_name
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from disam_ros.errors import ConfigError, DisamError
+from disam_ros.errors import DisamError
 from disam_ros.localization.answer import KNOWN
 from disam_ros.nodes import conversions, match_picture
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.process import GuardedExecutor
+from disam_ros.nodes.starting import require_node_name, starting
 from disam_ros.nodes.view.scene import Scene
 
 logger = logging.getLogger(__name__)
@@ -54,9 +53,10 @@ class Listener:
 
     def __init__(self, scene: Scene) -> None:
         self._scene, self._diagnosed = scene, -SILENT
-        require_name(scene.node)
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node("disam_view", enable_rosout=False)
+        require_node_name(scene.node)
+        with starting():
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+            self._node = rclpy.create_node("disam_view", enable_rosout=False)
         self._on_demand: list[Any] = []
         self._subscribe(String, "state", lambda m: scene.set(state=m.data), LATCHED)
         self._subscribe(PoseArray, "map_poses", self._on_map, LATCHED)
@@ -134,7 +134,7 @@ class Listener:
         values = answer_status.values_of(message)
         outcome = values.get("outcome", "")
         tracked = "probability" in values
-        confidence = number(values.get("probability" if tracked else "score"))
+        confidence = answer_status.number(values.get("probability" if tracked else "score"))
         camera = message.status[0].hardware_id if message.status else ""
         self._scene.set(answer={**values, "camera": camera, "tracked": tracked})
         self._scene.add_outcome(outcome, confidence)
@@ -157,14 +157,6 @@ class Listener:
             logger.warning("~/match_image: %s", error)
             return
         self._scene.set_pictures([cv2.imencode(".jpg", p, JPEG)[1].tobytes() for p in shown])
-
-
-def require_name(name: str) -> None:
-    """Raise ConfigError unless a node can be called so."""
-    try:
-        validate_full_topic_name(name)
-    except InvalidTopicNameException as error:
-        raise ConfigError(f"--node expects a name such as /localizer, got '{name}'") from error
 
 
 def ellipse(covariance: np.ndarray) -> list[float]:
@@ -194,11 +186,3 @@ def hint(node: Node, name: str) -> str:
     if others := [other for other in others if node.count_publishers(f"{other}/answer")]:
         return f"{missing} There is {', '.join(others)}: disam view --node {others[0]}"
     return f"{missing} Start one: ros2 launch disam_ros relocalization.launch.py map:=MAP"
-
-
-def number(text: str | None) -> float | None:
-    """A number of a message; None where it is none."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

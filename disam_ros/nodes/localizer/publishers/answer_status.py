@@ -93,6 +93,14 @@ def timings_ms(values: Mapping[str, str]) -> dict[str, float]:
     }
 
 
+def number(text: str | None) -> float | None:
+    """A number of a message; None where it is none."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
 def _status(camera: str, level: bytes, text: str, values: Mapping[str, str]) -> DiagnosticStatus:
     values = {**values, "interface": INTERFACE}  # the outcome stays the first
     pairs = [KeyValue(key=key, value=value) for key, value in values.items()]

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start of ROS in this process: what it refuses is a ConfigError of one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rclpy.exceptions import InvalidTopicNameException, NameValidationException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.validate_full_topic_name import validate_full_topic_name
+
+from disam_ros.errors import ConfigError
+
+LARGEST_DOMAIN = 232  # Fast DDS ends the process beyond, since ports end at 65535
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """In this block nodes, publishers and subscriptions are created.
+
+    Raises ConfigError where ROS refuses a name, the ROS_DOMAIN_ID or its middleware.
+    """
+    _require_domain(os.environ.get("ROS_DOMAIN_ID", ""))
+    try:
+        yield
+    except (NameValidationException, rclpy_implementation.RCLError) as error:
+        raise ConfigError(f"ROS refuses to start: {' '.join(str(error).split())}") from error
+
+
+def require_node_name(name: str) -> None:
+    """Raise ConfigError unless a node can have this name with its namespace."""
+    try:
+        validate_full_topic_name(name)
+    except InvalidTopicNameException as error:
+        raise ConfigError(f"--node expects a name such as /localizer, got '{name}'") from error
+
+
+def _require_domain(text: str) -> None:
+    try:
+        fits = int(text or "0") <= LARGEST_DOMAIN  # a negative one means the default
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError(f"ROS_DOMAIN_ID expects 0 to {LARGEST_DOMAIN}, got '{text[:40]}'")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ROS refuses when a command starts: one line, no traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+BAG = Path(__file__).parents[2] / "demo/data/night"
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "named"),
+    [
+        (("watch", "--node", "a b"), {}, "--node expects a name such as /localizer, got '/a b'"),
+        (("watch",), {"ROS_DOMAIN_ID": "300"}, "ROS_DOMAIN_ID expects 0 to 232, got '300'"),
+        (("view",), {"ROS_DOMAIN_ID": "seven"}, "ROS_DOMAIN_ID expects 0 to 232, got 'seven'"),
+        (("replay", str(BAG), "--prefix", "a b"), {}, "topic name must not contain characters"),
+        (("replay", str(BAG)), {"ROS_DOMAIN_ID": "300"}, "ROS_DOMAIN_ID expects 0 to 232"),
+    ],
+)
+def test_what_ros_refuses_is_one_line(command, environment, named):
+    done = subprocess.run(
+        [sys.executable, "-m", "disam_ros.cli", *command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300.0,
+    )
+    assert done.returncode == 1 and named in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
