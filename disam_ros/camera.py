@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -26,6 +27,13 @@ KINDS = {
     "distortion": list[float] | None,
     "base_from_camera": tuple[(float,) * 7],  # type: ignore[misc]
 }  # of the entries of a camera in JSON
+
+ASPECT_TOLERANCE = 0.02  # relative, between an image and its camera_info
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes [px] (width, height) are of one shape, be they scaled."""
+    return math.isclose(size[0] * other[1], size[1] * other[0], rel_tol=ASPECT_TOLERANCE)
 
 
 @dataclass(frozen=True)

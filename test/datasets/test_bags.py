@@ -519,6 +519,19 @@ def test_kept_images_are_at_least_the_keyframe_distance_apart(tmp_path, spacing)
     assert counts.kept + counts.near_keyframe == counts.images == 20
 
 
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_camera_info_of_images_of_another_shape_is_not_used(factor, tmp_path, caplog):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.camera_info("front", START, CAMERA.resized(2 * CAMERA.width, factor * CAMERA.height))
+        for i in range(2):
+            bag.ground_truth(START + i * SECOND, pose_at(i))
+            image = encode_jpeg(picture(i, CAMERA.height, CAMERA.width))
+            bag.compressed_image("front", START + i * SECOND, image)
+    found = open_images(tmp_path / "bag", "map").info.cameras["front"]
+    assert ("camera_info is not used" in caplog.text) == (factor == 3)
+    assert (found.fx == found.width == CAMERA.width) == (factor == 3)
+
+
 def test_a_turn_makes_a_keyframe_without_any_distance():
     selector = KeyframeSelector(distance=1.0, angle=20.0)
     assert selector.keeps("front", pose_at(0))

@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, same_shape
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import size_of_image
 from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
@@ -90,6 +90,7 @@ def read_camera(
         try:
             camera = _from_info(info, pose)
             camera.check_model(info.distortion_model)
+            _check_shape(camera, *size)
             return camera
         except GeometryError as fault:
             logger.warning("%s: %s is not used: %s", reader.path, described, fault)
@@ -116,6 +117,14 @@ def _from_info(info: Any, base_from_camera: Transform) -> Camera:
         distortion=tuple(float(v) for v in info.d) if any(info.d) else (),
         base_from_camera=base_from_camera,
     )
+
+
+def _check_shape(camera: Camera, height: int, width: int) -> None:
+    if not same_shape((camera.width, camera.height), (width, height)):
+        raise GeometryError(
+            f"it is of {camera.width}x{camera.height} pixels, the images have {width}x{height}; "
+            "record that of these images"
+        )
 
 
 def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from disam_ros.camera import Camera, mount_difference
+from disam_ros.camera import Camera, mount_difference, same_shape
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
@@ -22,7 +22,6 @@ from disam_ros.nodes.conversions import PINHOLES, UNKNOWN, check_camera_info, ve
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.subscriptions import StampChecker, sensor_qos, subscribe
 
-ASPECT_TOLERANCE = 0.02  # relative, between an image and its camera_info
 VIEW_TOLERANCE = 5.0  # difference from the mapping camera's field of view that is reported [deg]
 
 
@@ -74,9 +73,7 @@ class InputChecks:
         info, mapped = self._infos.get(name), self.mapped.get(name)
         self._check_mount(name, base_from_camera)
         key, (height, width) = f"shape of {name}", image.shape[:2]
-        if info is None or math.isclose(
-            width * info.height, height * info.width, rel_tol=ASPECT_TOLERANCE
-        ):
+        if info is None or same_shape((width, height), (info.width, info.height)):
             self._monitor.solved(key)
             return vehicle_camera(info, mapped, base_from_camera)
         text = (
