@@ -123,7 +123,7 @@ def calibrate(
     errors = [error for of_map in found for error in of_map[0]]
     if not errors:
         raise ModelError(
-            f"no answer to the drives is sure and within {CORRECT_M:g} m of its true pose: are "
+            f"no answer to {_named(drives)} is sure and within {CORRECT_M:g} m of its true pose: are "
             f"they of the map's place, and is the model trained for them?"
         )
     domains = {}
@@ -137,6 +137,10 @@ def calibrate(
         keypoints=_keypoint_errors([error for of_map in found for error in of_map[1]], accuracy),
         domains=domains,
     )
+
+
+def _named(drives: Sequence[ImageSource]) -> str:
+    return ", ".join(f"'{drive.info.name}'" for drive in drives)
 
 
 def _with_ratio(calibration: Calibration, scores: Sequence[_Scores]) -> Calibration:
@@ -215,7 +219,7 @@ def _all_scores(
     found: list[_Scores] = []
     samplers: dict[str, list[_Sampler]] = {}
     for number, drive in enumerate(drives):
-        rng = np.random.default_rng(number)
+        rng, before = np.random.default_rng(number), len(found)
         pipeline = Pipeline(maps[0], verify=False)
         for query, _, truth in _posed(pipeline, drive, "scores", show_progress):
             if query.camera not in samplers:
@@ -223,10 +227,11 @@ def _all_scores(
             for sampler in samplers[query.camera]:
                 scores = sampler.scores(query, truth, rng)
                 found += [] if scores is None else [scores]
-    if not found:
-        raise ModelError(
-            "no image of the drives has a true pose on the map: are they of its frame and place?"
-        )
+        if len(found) == before:
+            raise ModelError(
+                f"drive '{drive.info.name}': no image has a true pose on the map; give drives of "
+                "the map's frame and place"
+            )
     return found
 
 

@@ -341,6 +341,15 @@ def test_a_calibration_is_that_of_its_drives_whatever_was_before(opened, drive):
     assert found.learned_on == ["textures"]
 
 
+def test_a_drive_of_which_no_image_is_on_the_map_is_named(opened, drive):
+    off = [
+        replace(item, record=replace(item.record, map_from_camera=None)) for item in drive.images
+    ]
+    elsewhere = replace(drive, images=off, info=replace(drive.info, name="elsewhere"))
+    with pytest.raises(ModelError, match="drive 'elsewhere': no image has a true pose"):
+        calibrate(opened(), [drive, elsewhere], show_progress=False)
+
+
 def test_an_image_that_cannot_be_read_teaches_nothing(opened, drive):
     def broken():
         raise ImageError("cut short")
