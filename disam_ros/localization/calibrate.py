@@ -123,8 +123,8 @@ def calibrate(
     errors = [error for of_map in found for error in of_map[0]]
     if not errors:
         raise ModelError(
-            f"no answer to {_named(drives)} is sure and within {CORRECT_M:g} m of its true pose: are "
-            f"they of the map's place, and is the model trained for them?"
+            f"no answer to {_named(drives)} is sure and within {CORRECT_M:g} m of its true pose: "
+            "are they of the map's place, and is the model trained for them?"
         )
     domains = {}
     for domain, ratios in calibration.domains.items():
