@@ -12,9 +12,7 @@ features, unpooled as in the paper, is the answer, except for coarse-to-fine.
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +23,8 @@ import numpy as np
 import torch
 
 from benchmark.accuracy.companions import claimed
+from benchmark.accuracy.learning import seeds_parser, train_section
 from benchmark.accuracy.offline_town import REFERENCE, Shares, Town, features
-from benchmark.accuracy.page import PAGE
-from benchmark.machine import circumstances
 from benchmark.performance.ranking import coarse_to_fine
 from disam_ros.config import DescriptorConfig
 from disam_ros.files.writing import write_json
@@ -36,7 +33,6 @@ from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.engine.checkpoints import load_stage
-from training.engine.loop import Interrupted
 from training.engine.networks import State
 from training.recipes import load_config, parse_config
 
@@ -249,22 +245,9 @@ def ranked(queries: Descriptors, references: Descriptors, stage: str) -> np.ndar
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section. 130: interrupted, the same goes on."""
-    parser = argparse.ArgumentParser(prog="benchmark.accuracy.ablation", description=__doc__)
-    parser.add_argument("seeds", nargs="*", type=int, help="default: all, and the page is written")
-    given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        results = measure(seeds=given.seeds or SEEDS)
-    except Interrupted as stopped:
-        print(f"{stopped}; the same command goes on")
-        return 130
-    if given.seeds:
-        PAGE.show("ablation", results)
-        return 0
-    PAGE.keep("ablation", results, circumstances())
-    PAGE.write()
-    return 0
+    """Train and judge; with all seeds write the section."""
+    seeds = seeds_parser("ablation", __doc__).parse_args(argv).seeds
+    return train_section("ablation", lambda: measure(seeds=seeds or SEEDS), whole=not seeds)
 
 
 if __name__ == "__main__":

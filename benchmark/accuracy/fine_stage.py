@@ -13,9 +13,6 @@ are resumed or reused; all seeds: the section is written.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,17 +24,15 @@ import torch
 from torch import Tensor
 
 from benchmark.accuracy.companions import claimed
+from benchmark.accuracy.learning import seeds_parser, train_section
 from benchmark.accuracy.losses import RECIPE, WEIGHTS, backbone
 from benchmark.accuracy.offline_town import REFERENCE, Town, features
-from benchmark.accuracy.page import PAGE
-from benchmark.machine import circumstances
 from disam_ros.models.descriptor import coarse_descriptor, shifted_descriptors
 from training.disam.config import TrainConfig
 from training.disam.matching import fine_similarities
 from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.engine.checkpoints import load_stage
-from training.engine.loop import Interrupted
 from training.engine.networks import State
 from training.recipes import load_config, parse_config
 
@@ -193,22 +188,9 @@ class Judge:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section. 130: interrupted, the same goes on."""
-    parser = argparse.ArgumentParser(prog="benchmark.accuracy.fine_stage", description=__doc__)
-    parser.add_argument("seeds", nargs="*", type=int, help="default: all, and the page is written")
-    given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        results = measure(given.seeds or SEEDS)
-    except Interrupted as stopped:
-        print(f"{stopped}; the same command goes on")
-        return 130
-    if given.seeds:
-        print(json.dumps({k: results[k] for k in ("bound", "rows")}, indent=1))
-        return 0
-    PAGE.keep("fine_stage", results, circumstances())
-    PAGE.write()
-    return 0
+    """Train and judge; with all seeds write the section."""
+    seeds = seeds_parser("fine_stage", __doc__).parse_args(argv).seeds
+    return train_section("fine_stage", lambda: measure(seeds or SEEDS), whole=not seeds)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ time: the weights at the end, and their average with the start.
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,12 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmark.accuracy.companions import BACKBONE, claimed
+from benchmark.accuracy.learning import seeds_parser, train_section
 from benchmark.accuracy.page import PAGE
-from benchmark.machine import circumstances
 from disam_ros.errors import ConfigError
 from disam_ros.files.writing import write_json
 from training.disam.averaging import interpolated
@@ -35,7 +32,6 @@ from training.disam.matching import similarity_of
 from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.engine.checkpoints import load_stage
-from training.engine.loop import Interrupted
 from training.engine.networks import Networks, State
 from training.engine.validate import ValidationSet, load_validation, recall
 from training.recipes import load_config, parse_config
@@ -268,31 +264,18 @@ def _below(entry: str, data: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section. 130: interrupted, the same goes on."""
-    parser = argparse.ArgumentParser(prog="benchmark.accuracy.losses", description=__doc__)
-    parser.add_argument("seeds", nargs="*", type=int, help="default: all, and the page is written")
+    """Train and judge; with all seeds write the section."""
+    parser = seeds_parser("losses", __doc__)
     parser.add_argument("--runs", type=Path, default=RUNS, help=f"of the trainings ({RUNS})")
     parser.add_argument("--data", type=Path, default=DATA, help=f"rendered drives ({DATA})")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        results = measure(given.runs, given.data, given.seeds or SEEDS, given.rows)
-    except Interrupted as stopped:
-        print(f"{stopped}; the same command goes on")
-        return 130
-    if given.seeds:
-        PAGE.show("losses", results)
-        return 0
-    under = circumstances()
-    if len(given.rows) < len(ROWS):
-        results, under = beside_stored(results, under)
-    PAGE.keep("losses", results, under)
-    PAGE.write()
-    for name, found in results["rows"].items():
-        means = [figures["trained"]["mean"] for figures in found.values()]
-        print(f"{name}: {np.mean(means):.1f} ({min(means):.1f}–{max(means):.1f})")
-    return 0
+    return train_section(
+        "losses",
+        lambda: measure(given.runs, given.data, given.seeds or SEEDS, given.rows),
+        whole=not given.seeds,
+        finish=beside_stored if len(given.rows) < len(ROWS) else None,
+    )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ of seed 50, by the shift-tolerant matching of run time.
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +22,9 @@ from pathlib import Path
 import torch
 
 from benchmark.accuracy.companions import claimed
+from benchmark.accuracy.learning import seeds_parser, train_section
 from benchmark.accuracy.losses import SHARE, backbone
 from benchmark.accuracy.offline_town import features
-from benchmark.accuracy.page import PAGE
 from benchmark.accuracy.restyled import (
     ColourTransfer,
     Restyle,
@@ -34,7 +32,6 @@ from benchmark.accuracy.restyled import (
     photometrically,
     write_restyled,
 )
-from benchmark.machine import circumstances
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.files.writing import write_json
 from training.data.places import same_place
@@ -44,7 +41,6 @@ from training.disam.matching import fine_similarities
 from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.engine.checkpoints import load_stage
-from training.engine.loop import Interrupted
 from training.engine.networks import Networks, State
 from training.engine.validate import SAME_TILE, ValidationSet, load_validation
 from training.recipes import load_config, parse_config
@@ -237,26 +233,9 @@ class Judge:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section. 130: interrupted, the same goes on."""
-    parser = argparse.ArgumentParser(prog="benchmark.accuracy.new_condition", description=__doc__)
-    parser.add_argument("seeds", nargs="*", type=int, help="default: all, and the page is written")
-    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
-    parser.add_argument("--conditions", nargs="+", default=CONDITIONS, choices=CONDITIONS)
-    given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
-    whole = not given.seeds and given.arms == ARMS and given.conditions == CONDITIONS
-    chosen = {"arms": given.arms, "conditions": given.conditions}
-    try:
-        results = measure(seeds=given.seeds or SEEDS, **chosen)
-    except Interrupted as stopped:
-        print(f"{stopped}; the same command goes on")
-        return 130
-    if whole:
-        PAGE.keep("new_condition", results, circumstances())
-        PAGE.write()
-    else:
-        print(json.dumps(results["conditions"], indent=1))
-    return 0
+    """Train and judge; with all seeds write the section."""
+    seeds = seeds_parser("new_condition", __doc__).parse_args(argv).seeds
+    return train_section("new_condition", lambda: measure(seeds=seeds or SEEDS), whole=not seeds)
 
 
 if __name__ == "__main__":
