@@ -23,11 +23,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from support.data import DESCRIPTOR, save_tiny_model, write_dataset
 
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.models.model import Model
+
+# Every run has the same examples, as in CI; --hypothesis-profile=default draws new ones.
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
