@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command lines of the sections that train networks, seed by seed."""
+"""What the sections that train networks have in common: command line, and a run's figures."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from benchmark.accuracy.page import PAGE
 from benchmark.machine import circumstances
+from disam_ros.files.writing import write_json
+from training.disam.averaging import interpolated
+from training.disam.config import TrainConfig
+from training.disam.run import Training
+from training.engine.checkpoints import load_stage
 from training.engine.loop import Interrupted
+from training.engine.networks import State
 
 STOPPED = 130  # exit code after Ctrl-C
+SHARE = 0.5  # of the trained weights in the average with the start
+FIGURES = "recall.json"  # of a finished run
 
 
 def seeds_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -45,3 +56,25 @@ def train_section(
     PAGE.keep(name, *((results, under) if finish is None else finish(results, under)))
     PAGE.write()
     return 0
+
+
+def run_figures(config: TrainConfig, start: State, recall: Callable[[State], Any]) -> dict:
+    """Those of a run of one stage, which is trained, resumed or only read: recall of its weights
+    "trained" and "averaged" with the start, "terms" of its losses, "seconds"."""
+    kept = Path(config.output) / FIGURES
+    if kept.exists():
+        return json.loads(kept.read_text())
+    (stage,) = config.stages
+    training = Training(config, resume=True)
+    training.run()
+    trained = load_stage(Path(config.output), stage.name)
+    trained = {k: v for k, v in trained.items() if k.startswith("encoders/")}
+    halfway = interpolated(start, trained, dict.fromkeys(config.domains, SHARE))
+    found = {
+        "trained": recall(trained),
+        "averaged": recall(halfway),
+        "terms": training.progress.terms[stage.name],
+        "seconds": training.progress.seconds,
+    }
+    write_json(kept, found)
+    return found

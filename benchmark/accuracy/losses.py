@@ -10,7 +10,6 @@ time: the weights at the end, and their average with the start.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,16 +21,12 @@ from typing import Any
 import torch
 
 from benchmark.accuracy.companions import BACKBONE, claimed
-from benchmark.accuracy.learning import seeds_parser, train_section
+from benchmark.accuracy.learning import FIGURES, SHARE, run_figures, seeds_parser, train_section
 from benchmark.accuracy.page import PAGE
 from disam_ros.errors import ConfigError
-from disam_ros.files.writing import write_json
-from training.disam.averaging import interpolated
 from training.disam.config import TrainConfig
 from training.disam.matching import similarity_of
 from training.disam.networks import create_networks
-from training.disam.run import Training
-from training.engine.checkpoints import load_stage
 from training.engine.networks import Networks, State
 from training.engine.validate import ValidationSet, load_validation, recall
 from training.recipes import load_config, parse_config
@@ -41,9 +36,7 @@ RECIPE = Path("config/train_losses.yaml")
 RUNS = Path("runs/losses")
 DATA = Path("runs")  # of the rendered towns/ and validation/
 SEEDS = (0, 1, 2)
-SHARE = 0.5  # of the trained weights in the average with the start
 STAGE = "fine"
-FIGURES = "recall.json"  # of a finished run
 
 
 # λ, chosen before any row was trained: each loss begins with a fifth to a half of the gradient of
@@ -105,7 +98,8 @@ def measure(
     judge = Judge(data)
     rows: dict[str, dict[str, dict]] = {name: {} for name in chosen}
     for name, seed in _in_order(seeds, runs, chosen):
-        rows[name][str(seed)] = judge.figures(row_config(name, seed, runs, data))
+        config = row_config(name, seed, runs, data)
+        rows[name][str(seed)] = run_figures(config, judge.start(), judge.recall)
     recipe = load_config(RECIPE)
     return {
         "steps": recipe.stages[0].steps,
@@ -189,25 +183,6 @@ class Judge:
         torch.set_num_threads(self.recipe.threads)
         self._data = data
         self._validation: ValidationSet | None = None
-
-    def figures(self, config: TrainConfig) -> dict:
-        """Those of a run, which is trained, resumed or only read."""
-        kept = Path(config.output) / FIGURES
-        if kept.exists():
-            return json.loads(kept.read_text())
-        training = Training(config, resume=True)
-        training.run()
-        trained = load_stage(Path(config.output), STAGE)
-        trained = {k: v for k, v in trained.items() if k.startswith("encoders/")}
-        halfway = interpolated(self.start(), trained, dict.fromkeys(config.domains, SHARE))
-        found = {
-            "trained": self.recall(trained),
-            "averaged": self.recall(halfway),
-            "terms": training.progress.terms[STAGE],
-            "seconds": training.progress.seconds,
-        }
-        write_json(kept, found)
-        return found
 
     def start(self) -> State:
         """The encoders that every row starts from."""

@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 
 from benchmark.accuracy.companions import claimed
-from benchmark.accuracy.learning import seeds_parser, train_section
-from benchmark.accuracy.losses import SHARE, backbone
+from benchmark.accuracy.learning import SHARE, run_figures, seeds_parser, train_section
+from benchmark.accuracy.losses import backbone
 from benchmark.accuracy.offline_town import features
 from benchmark.accuracy.restyled import (
     ColourTransfer,
@@ -35,12 +35,10 @@ from benchmark.accuracy.restyled import (
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.files.writing import write_json
 from training.data.places import same_place
-from training.disam.averaging import interpolated
 from training.disam.config import TrainConfig
 from training.disam.matching import fine_similarities
 from training.disam.networks import create_networks
 from training.disam.run import Training
-from training.engine.checkpoints import load_stage
 from training.engine.networks import Networks, State
 from training.engine.validate import SAME_TILE, ValidationSet, load_validation
 from training.recipes import load_config, parse_config
@@ -54,8 +52,6 @@ TOWNS = ("101", "102")
 REFERENCE = "summer_day"
 CONDITIONS = ("night", "winter_snow")
 SEEDS = (0, 1, 2)
-STAGE = "fine"
-FIGURES = "recall.json"  # of a finished run
 
 PHOTOMETRIC = "photometric"
 COLOUR = "colour transfer"
@@ -87,7 +83,7 @@ def measure(
             for arm in arms:
                 print(f"{condition}, {arm}, seed {seed}", flush=True)
                 config = arm_config(arm, condition, seed, runs, data)
-                rows[arm][str(seed)] = judge.figures(config)
+                rows[arm][str(seed)] = run_figures(config, judge.start(), judge.recall)
         found[condition] = {"start": judge.recall(judge.start()), "rows": rows}
         found[condition]["claims"] = claims(rows)
     return {
@@ -178,23 +174,6 @@ class Judge:
         self._domains = [REFERENCE, condition]
         self._data = data
         self._validation: ValidationSet | None = None
-
-    def figures(self, config: TrainConfig) -> dict:
-        """Those of a run, which is trained, resumed or only read."""
-        kept = Path(config.output) / FIGURES
-        if kept.exists():
-            return json.loads(kept.read_text())
-        training = Training(config, resume=True)
-        training.run()
-        trained = load_stage(Path(config.output), STAGE)
-        halfway = interpolated(self.start(), trained, dict.fromkeys(config.domains, SHARE))
-        found = {
-            "trained": self.recall(trained),
-            "averaged": self.recall(halfway),
-            "seconds": training.progress.seconds,
-        }
-        write_json(kept, found)
-        return found
 
     def start(self) -> State:
         """The encoders that every arm starts from."""

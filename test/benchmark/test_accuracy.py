@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
-from benchmark.accuracy import ablation, gardens_point, kitti, losses, nordland
+from benchmark.accuracy import ablation, gardens_point, kitti, learning, losses, nordland
 from benchmark.accuracy.page import PAGE
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DatasetError
@@ -133,22 +133,23 @@ def test_a_finished_row_is_read_and_not_trained_again(tmp_path, monkeypatch):
     config = losses.row_config(losses.CONTRASTIVE, 0, tmp_path)
     folder = Path(config.output)
     folder.mkdir(parents=True)
-    (folder / losses.FIGURES).write_text('{"trained": {"mean": 1.0}}')
-    monkeypatch.setattr(losses, "Training", None)
-    assert losses.Judge().figures(config) == {"trained": {"mean": 1.0}}
+    (folder / learning.FIGURES).write_text('{"trained": {"mean": 1.0}}')
+    monkeypatch.setattr(learning, "Training", None)
+    assert learning.run_figures(config, {}, dict) == {"trained": {"mean": 1.0}}
 
 
 def test_the_losses_are_measured_for_every_seed_and_say_how_far_they_are(
     tmp_path, monkeypatch, capsys
 ):
-    def figures(config):
+    def figures(config, start, recall):
         recalls = {"night": 50.0 + config.seed, "mean": 60.0 + config.seed}
         terms = {name: {"gradient_share": 0.5} for name in config.stages[0].losses.on()}
         return {"trained": recalls, "averaged": recalls, "terms": terms, "seconds": 1.0}
 
     recall = {"night": 40.0, "mean": 50.0}
-    judge = SimpleNamespace(figures=figures, recall=lambda state: recall, start=dict)
+    judge = SimpleNamespace(recall=lambda state: recall, start=dict)
     monkeypatch.setattr(losses, "Judge", lambda data: judge)
+    monkeypatch.setattr(losses, "run_figures", figures)
     results = losses.measure(tmp_path, tmp_path, (0, 1))
     assert all(set(found) == {"0", "1"} for found in results["rows"].values())
     assert results["claims"]["+ FCL over contrastive"]["trained"] == [0.0, "within the seeds"]
