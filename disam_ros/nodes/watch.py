@@ -32,13 +32,14 @@ NOTHING = "–"
 @dataclass
 class Seen:
     """What was heard last. answer: ~/answer. pose: of the last known place. status: diagnostics.
-    outcomes: number of images by outcome."""
+    outcomes: number of images by outcome. fresh: answers since the last drawing."""
 
     node: str
     answer: DiagnosticArray | None = None
     pose: PoseWithCovarianceStamped | None = None
     status: DiagnosticStatus | None = None
     outcomes: Counter[str] = field(default_factory=Counter)
+    fresh: list[DiagnosticArray] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """The view, a line for each thing."""
@@ -118,7 +119,8 @@ def screen(lines: list[str]) -> str:
 def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
     """Show a localizer until interrupted. node: its name with the namespace.
 
-    Raises ConfigError where no node can have this name, or ROS does not start.
+    Raises ConfigError where no node can have this name, or ROS does not start; BrokenPipeError
+    where nobody reads the output any more.
     """
     output = output or sys.stdout
     seen, drawn = Seen(node := "/" + node.strip("/")), output.isatty()
@@ -126,7 +128,7 @@ def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
     with starting():
         rclpy.init()
         own = rclpy.create_node("disam_watch", enable_rosout=False)
-        _subscribe(own, seen, None if drawn else output)
+        _subscribe(own, seen)
     executor = GuardedExecutor(own.get_logger().warning)
     executor.add_node(own)
     try:
@@ -134,6 +136,10 @@ def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
         while rclpy.ok():
             if drawn:
                 print(screen(seen.lines()), end="", file=output, flush=True)
+            else:  # here, not in a callback, whose failures do not end this
+                for answer in seen.fresh:
+                    print(image_text(answer), file=output, flush=True)
+            seen.fresh.clear()
             executor.spin_once(timeout_sec=PERIOD)
     except KeyboardInterrupt:
         pass
@@ -142,14 +148,13 @@ def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
         rclpy.try_shutdown()
 
 
-def _subscribe(own: Node, seen: Seen, output: TextIO | None) -> None:
-    """Keep what comes in `seen`. output: gets a line per image; None: nothing is printed."""
+def _subscribe(own: Node, seen: Seen) -> None:
+    """Keep what comes in `seen`."""
 
     def on_answer(message: DiagnosticArray) -> None:
         seen.answer = message
         seen.outcomes[answer_status.values_of(message).get("outcome", NOTHING)] += 1
-        if output is not None:
-            print(image_text(message), file=output, flush=True)
+        seen.fresh.append(message)
 
     def on_pose(message: PoseWithCovarianceStamped) -> None:
         seen.pose = message

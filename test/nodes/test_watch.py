@@ -17,6 +17,7 @@ from support.maps import save_tiny_map
 from support.messages import image_message
 from support.node_process import RELIABLE, node_process
 from support.robot import NODE, Robot
+from support.ros import Client
 
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
@@ -98,3 +99,24 @@ def test_a_pipe_gets_a_line_for_each_image_until_ctrl_c(tmp_path):
             watching.kill()
     assert log.read_text().startswith(f"waiting for images of {NODE}\n")
     assert "Traceback" not in log.read_text()
+
+
+def test_it_ends_where_nobody_reads_it_any_more():
+    command = [sys.executable, "-m", "disam_ros.cli", "watch", "--node", NODE]
+    with (
+        Client(NODE) as client,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching,
+    ):
+        try:
+            answers = client.node.create_publisher(DiagnosticArray, f"{NODE}/answer", 10)
+            assert watching.stdout.readline() == f"waiting for images of {NODE}\n".encode()
+            watching.stdout.close()
+            answer = DiagnosticArray(status=[status("unknown")])
+            client.until(
+                lambda: watching.poll() is not None,
+                "its end",
+                again=lambda: answers.publish(answer),
+            )
+            assert watching.returncode == 0 and watching.stderr.read() == b""
+        finally:
+            watching.kill()
