@@ -9,7 +9,8 @@ SITE := build/docs_venv
 # A sourced ROS puts packages of another interpreter on PYTHONPATH, among them plugins of pytest.
 unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH RMW_IMPLEMENTATION
 export PYTHONNOUSERSITE := 1
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Where much fails, the rest is not waited for.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --maxfail 10
 # Rooms whose tests start no process, render nothing and train nothing, but for those marked slow.
 CORE := $(addprefix test/,domains features mapping models localization slam evaluation datasets) \
 	$(wildcard test/test_*.py)

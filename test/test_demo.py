@@ -16,7 +16,7 @@ MAX_BYTES = 3_000_000  # of the README's moving picture
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
     assert main(["--rate", "15", "--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "demo.png").stat().st_size > 100_000

@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "tutorials"
 USED = ("config", "models", "training")  # of the repository, by the pages
 IMAGES, SECONDS = 160, 25.0  # of the demo's drives: some 160 m of the route
-PATIENCE = 2300.0  # seconds; only a page that hangs needs them
+PATIENCE = 800.0  # seconds; only a page that hangs needs them
 # What a reader puts in the place of these words of the README.
 PLACES = {"SUMMER_BAG": "town/summer", "NIGHT_BAG": "demo/data/night", "MAP": "town/map"}
 READY = "until grep -q 'active, waiting for images' log; do sleep 0.1; done"
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def blocks(text):

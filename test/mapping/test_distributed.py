@@ -41,7 +41,7 @@ def build(root, data, model, **how):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_a_cluster_builds_the_map_of_one_process_even_if_workers_die(tmp_path, cluster):
     from disam_ros.mapping.ray_encoder import RayEncoder
 

@@ -25,7 +25,7 @@ from training.train import open_run
 ROOT = Path(__file__).parents[2]
 FROM_ABOVE = "spatial_prior"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)

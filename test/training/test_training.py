@@ -491,7 +491,7 @@ def test_command_line_ends_with_a_message_or_a_checkpoint(drives, monkeypatch, c
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_the_smoke_recipe_recognizes_places_on_drives_that_it_was_not_trained_on(tmp_path):
     pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
     from disam_ros.synthetic import DriveConfig, RenderError, write_drive
