@@ -36,6 +36,7 @@ from disam_ros.models.networks import NetworkConfig, build_encoder
 STAGES = ("coarse", "fine")
 ENCODER_FILE = "encoder"  # file of encoders that serve both stages
 DESCRIPTOR = "descriptor"  # a global model's file
+HEADER = 2**22  # bytes; more than a file of weights has beside them
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256
 ADDED = (f"{CLASSIFIER}.safetensors", "calibration.json")  # to a model directory, later
 
@@ -274,7 +275,8 @@ def _parse_network(values: dict[str, Any]) -> Network:
 def _check_sizes(
     network: Network, domains: int, directory: Path, sha256: Mapping[str, str]
 ) -> None:
-    """Raise ModelError where files are too small for the network, before memory is asked for."""
+    """Raise ModelError where a file has not the size of its network's weights, before it is read
+    and memory is asked for."""
     if isinstance(network, ImportedConfig):
         return
     encoder: nn.Module
@@ -284,10 +286,12 @@ def _check_sizes(
             encoder, files, count = GlobalNetwork(network), (DESCRIPTOR,), 1
         else:
             encoder, files, count = build_encoder(network), (ENCODER_FILE, *STAGES), domains
-    numbers = sum(value.numel() for value in encoder.state_dict().values())
+    numbers = count * sum(value.numel() for value in encoder.state_dict().values())
+    least, most = 2 * numbers, 8 * numbers + HEADER  # float16 to float64
     for path in (directory / f"{file}.safetensors" for file in files if file in sha256):
-        if path.is_file() and path.stat().st_size < 2 * numbers * count:  # float16 at least
-            raise ModelError(f"{path} is too small for the network, of {count} x {numbers} weights")
+        if path.is_file() and not least <= (size := path.stat().st_size) <= most:
+            problem = "too small" if size < least else "too large"
+            raise ModelError(f"{path} is {problem} for the network, of {numbers} weights: {size} B")
 
 
 def _blank(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,13 @@ def test_a_model_edited_by_hand_is_refused_with_file_key_and_what_was_expected(n
     change, words = HEADER_EDITS[number]
     edit_json(world / "model/model.json", change)
     with pytest.raises(ModelError, match=rf"(?s)model/.*{words}"):
+        load_model(world / "model")
+
+
+def test_a_file_of_weights_without_end_is_refused_before_it_is_read(world):
+    path = world / "model" / "fine.safetensors"
+    os.truncate(path, 2**36)
+    with pytest.raises(ModelError, match="too large for the network"):
         load_model(world / "model")
 
 
