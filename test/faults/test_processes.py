@@ -70,8 +70,10 @@ def test_a_standard_output_that_nobody_reads_is_one_line():
     ]
 
 
-@pytest.mark.parametrize("home", ["/proc/nothing", "/dev/null", ""])
-@pytest.mark.parametrize("name", ["localize", "evaluate"])
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [("localize", "/proc/nothing"), ("evaluate", "/dev/null"), ("evaluate", "")],
+)
 def test_a_home_that_takes_nothing_is_not_needed(inputs, tmp_path, name, home):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
     line = COMMANDS[name].line(inputs, tmp_path / "out")

@@ -2,7 +2,6 @@
 import json
 import signal
 import socket
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from disam_ros import load_model
 from disam_ros.errors import ConfigError, DomainError
 from training.disam.config import TripletConfig
 from training.disam.losses import distance, distillation
-from training.disam.matching import similarity_of
 from training.disam.networks import NegativeBank, TranslationPool, create_networks
 from training.disam.pairs import aligned_terms
 from training.disam.run import Training
@@ -36,7 +34,6 @@ from training.disam.steps import generator_terms, margin_of, weights_at
 from training.engine.checkpoints import differences, find_checkpoint
 from training.engine.parallel import Processes
 from training.engine.reporting import LossLog
-from training.engine.validate import recall
 from training.errors import TrainingError
 from training.recipes import load_config, parse_config
 from training.train import Interrupted, main
@@ -488,35 +485,6 @@ def test_command_line_ends_with_a_message_or_a_checkpoint(drives, monkeypatch, c
     monkeypatch.undo()
     assert main([*options, "--resume"]) == 0
     assert load_model(drives / "run" / "model").training["seed"] == 4
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_smoke_recipe_recognizes_places_on_drives_that_it_was_not_trained_on(tmp_path):
-    pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
-    from disam_ros.synthetic import DriveConfig, RenderError, write_drive
-
-    small = {"width": 160, "height": 120, "spacing_m": 6.0}
-    try:
-        for drive, condition in product((0, 10), ("summer_day", "night")):
-            chosen = DriveConfig(condition, 1, drive + (condition == "night"), **small)
-            write_drive(chosen, tmp_path / f"drive_{drive}" / condition)
-    except RenderError as error:
-        pytest.skip(f"no OpenGL context on this machine: {error}")
-    config = load_config(ROOT / "config/train_smoke.yaml")
-    config.data, config.validation.data = [str(tmp_path / "drive_0")], [str(tmp_path / "drive_10")]
-    config.output = str(tmp_path / "run")
-    training = Training(config)
-    model = load_model(training.run())
-    start = create_networks(config.network.build(), training.domains, False, 0).encoders
-    for name in ("coarse", "fine"):
-        similarity = similarity_of(name, config.descriptor)
-        trained, untrained = (
-            recall(encoders, similarity, training.validation, torch.device("cpu"))["mean"]
-            for encoders in (getattr(model, name), start)
-        )
-        assert trained > untrained + 10, name
-        assert trained > 3 * 100 * 3 / len(training.validation.images["night"]), name  # chance
 
 
 # Several processes
