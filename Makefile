@@ -9,8 +9,10 @@ SITE := build/docs_venv
 # A sourced ROS puts packages of another interpreter on PYTHONPATH, among them plugins of pytest.
 unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH RMW_IMPLEMENTATION
 export PYTHONNOUSERSITE := 1
-# Where much fails, the rest is not waited for.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --maxfail 10
+# Tests wait for other processes, so one more than there are cores. Where much fails, the rest is not
+# waited for.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --maxfail 10
 # Rooms whose tests start no process, render nothing and train nothing, but for those marked slow.
 CORE := $(addprefix test/,domains features mapping models localization slam evaluation datasets) \
 	$(wildcard test/test_*.py)
