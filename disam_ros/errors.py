@@ -34,6 +34,10 @@ class MapError(DisamError):
     """A map is missing, damaged, half-written or belongs to another model."""
 
 
+class RequirementError(DisamError):
+    """An evaluation does not reach what was required of it."""
+
+
 class DatasetError(DisamError):
     """A dataset directory is missing, damaged or inconsistent."""
 

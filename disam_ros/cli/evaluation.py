@@ -92,6 +92,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="SIGMA",
         help="also localize with simulated position priors, standard deviation in x and y [m]",
     )
+    evaluate.add_argument(
+        "--require",
+        default="",
+        metavar="FIGURES",
+        help="what every condition has to reach, else the exit status is 1, such as "
+        "'r1@5m>=85, wrong<=1%%, p99<=60ms' (docs/evaluation.md)",
+    )
     node = evaluate.add_argument_group("through the running node (bags only)")
     node.add_argument(
         "--through-node", action="store_true", help="replay the bag to the localizer node over DDS"
@@ -129,10 +136,13 @@ def _name_of(drive: str) -> str:
 def evaluate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation.prior_trials import check_noises
+    from disam_ros.evaluation.requirements import parse_requirements, require
     from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
     from disam_ros.localization.localizer import Localizer
 
     check_noises(arguments.prior_noise)
+    criteria = _criteria(arguments)
+    requirements = parse_requirements(arguments.require, criteria)
     if arguments.record and not arguments.through_node:
         raise ConfigError("--record keeps the running node's answers: add --through-node")
     if arguments.prior_noise and arguments.through_node:
@@ -146,10 +156,11 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     drives, signum = _drives(arguments, localizer)
     mode = mode_of_node(arguments.rate) if arguments.through_node else "offline"
     setup = describe_setup(localizer, arguments.drives[: len(drives)], mode)
-    output, criteria = arguments.output, _criteria(arguments)
-    finish(output, drives, localizer, setup, criteria, references, arguments.overwrite)
+    output, overwrite = arguments.output, arguments.overwrite
+    evaluation = finish(output, drives, localizer, setup, criteria, references, overwrite)
     if signum:
         raise KeyboardInterrupt(signum)
+    require(evaluation, requirements)
 
 
 def compare_command(arguments: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from disam_ros.evaluation.confidence import (
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.frames import EvaluatedFrame, constant_errors
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
-from disam_ros.evaluation.priors import PriorFigures, prior_figures
+from disam_ros.evaluation.prior_trials import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
