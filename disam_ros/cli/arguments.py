@@ -6,10 +6,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from disam_ros.errors import DomainError
+from disam_ros.errors import ConfigError, DomainError
 from disam_ros.node_config import LocalizerNodeConfig
+
+if TYPE_CHECKING:
+    from disam_ros.datasets.bags.trajectory import GivenTrajectory
 
 SEED = 2**32 - 1  # the largest that every random generator takes
 LARGEST_SIDE = 4096  # of a network's images [px]
@@ -50,6 +53,63 @@ def add_image_limit(command: argparse.ArgumentParser) -> None:
         default=LocalizerNodeConfig.max_megapixels,
         help="size of an image above which it is refused [megapixels]",
     )
+
+
+def add_trajectory(command: argparse.ArgumentParser) -> None:
+    """The options of poses from a file in place of the bag's."""
+    given = command.add_argument_group("poses from a file in place of the bag's (docs/mapping.md)")
+    given.add_argument(
+        "--trajectory", default="", help="TUM, KITTI or EuRoC, or a table of latitude and longitude"
+    )
+    given.add_argument(
+        "--trajectory-frame",
+        default="",
+        help="whose poses they are: a frame of /tf_static or a camera; default: the vehicle's base",
+    )
+    given.add_argument(
+        "--time-offset",
+        type=_offset,
+        default=0.0,
+        metavar="SECONDS",
+        help="to add to its stamps; auto: found by the turns in the bag's odometry (default: 0)",
+    )
+    given.add_argument(
+        "--trajectory-origin",
+        type=number(-180.0, 180.0),
+        nargs=2,
+        metavar=("LATITUDE", "LONGITUDE"),
+        help="of the map frame of a table [°]; default: its first row",
+    )
+    given.add_argument(
+        "--max-pose-gap",
+        type=number(0.0, 3600.0),
+        default=0.5,
+        help="longest time between two poses across which is interpolated [s]",
+    )
+
+
+def trajectory_of(arguments: argparse.Namespace) -> GivenTrajectory | None:
+    """What `add_trajectory` asked for; None: the bag's poses. Raises DisamError."""
+    if not arguments.trajectory:
+        if arguments.trajectory_frame or arguments.trajectory_origin or arguments.time_offset != 0:
+            raise ConfigError(
+                "--trajectory-frame, --trajectory-origin and --time-offset need --trajectory"
+            )
+        return None
+    from disam_ros.datasets.bags.trajectory import GivenTrajectory
+    from disam_ros.datasets.trajectories import read_trajectory
+    from disam_ros.geodesy import Origin
+
+    if arguments.pose_topic:
+        raise ConfigError("--pose-topic and --trajectory exclude each other: drop one")
+    origin = arguments.trajectory_origin and Origin(*arguments.trajectory_origin)
+    trajectory = read_trajectory(arguments.trajectory, origin)
+    return GivenTrajectory(trajectory, arguments.trajectory_frame, arguments.time_offset)
+
+
+def _offset(text: str) -> float | None:
+    """Seconds; None: auto."""
+    return None if text == "auto" else number(-1e10, 1e10)(text)
 
 
 def weather(text: str) -> str:

@@ -6,7 +6,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import add_image_limit, number, of_setting, weather
+from disam_ros.cli.arguments import (
+    add_image_limit,
+    add_trajectory,
+    number,
+    of_setting,
+    trajectory_of,
+    weather,
+)
 from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
@@ -26,6 +33,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         default="",
         help="topic of the poses; default: ground truth, else the best one recorded",
     )
+    add_trajectory(extract)
     extract.add_argument(
         "--keyframe-distance",
         type=of_setting(MapBuilderConfig, "keyframe_distance"),
@@ -86,6 +94,8 @@ def extract_command(arguments: argparse.Namespace) -> None:
         arguments.output,
         arguments.domain,
         pose_topic=arguments.pose_topic or None,
+        trajectory=trajectory_of(arguments),
+        max_pose_gap=arguments.max_pose_gap,
         keyframe_distance=arguments.keyframe_distance,
         keyframe_angle=arguments.keyframe_angle,
         depth_topics=_depth_topics(arguments.depth_topic),

@@ -6,9 +6,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, of_setting, weather
+from disam_ros.cli.arguments import (
+    MODEL_HELP,
+    add_image_limit,
+    add_trajectory,
+    of_setting,
+    trajectory_of,
+    weather,
+)
 from disam_ros.cli.outputs import add_output
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import FILE, MAP
 from disam_ros.files.paths import find_model
 from disam_ros.settings import from_yaml
@@ -30,6 +38,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     build.add_argument("--domain", default="", help="domain of all images")
     build.add_argument("--pose-topic", default="", help="topic of the poses in the bag")
+    add_trajectory(build)
     build.add_argument(
         "--keyframe-distance",
         type=of_setting(MapBuilderConfig, "keyframe_distance"),
@@ -93,10 +102,14 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         config.keypoints = arguments.keypoints
     if arguments.domain:
         config.domain = arguments.domain
+    trajectory = trajectory_of(arguments)
+    if arguments.dataset and trajectory is not None:
+        raise ConfigError("--trajectory gives the poses of a --bag: a dataset has its own")
     if arguments.dataset:
         source = open_dataset(arguments.dataset)
     else:
-        source = open_bag(arguments.bag, arguments.pose_topic)
+        gap = arguments.max_pose_gap
+        source = open_bag(arguments.bag, arguments.pose_topic, trajectory, gap)
     model, encoder = load_model(arguments.model), None
     if arguments.ray:
         from disam_ros.mapping.encoding import row_makers

@@ -21,6 +21,7 @@ from disam_ros.geometry import Transform
 
 if TYPE_CHECKING:  # needs rosbags
     from disam_ros.datasets.bags.images import BagImages
+    from disam_ros.datasets.bags.trajectory import GivenTrajectory
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,21 @@ def open_dataset(directory: Path | str) -> ImageSource:
     return ImageSource(images, dataset.info, identity, len(dataset), odometry=odometry)
 
 
-def open_bag(bag: Path | str, pose_topic: str = "") -> ImageSource:
-    """The images of a rosbag2 with poses interpolated to their stamps. Raises BagError."""
+def open_bag(
+    bag: Path | str,
+    pose_topic: str = "",
+    trajectory: GivenTrajectory | None = None,
+    max_pose_gap: float = 0.5,
+) -> ImageSource:
+    """The images of a rosbag2 with poses, of a topic or of a trajectory, interpolated to their
+    stamps where two are at most `max_pose_gap` seconds apart. Raises BagError, DatasetError."""
     from disam_ros.datasets.bags.images import BagImages
 
-    return _bag_source(bag, BagImages(bag, pose_topic=pose_topic or None), pose_topic)
+    images = BagImages(
+        bag, pose_topic=pose_topic or None, trajectory=trajectory, max_pose_gap=max_pose_gap
+    )
+    poses = pose_topic if trajectory is None else f"{trajectory.identity} {max_pose_gap}"
+    return _bag_source(bag, images, poses)
 
 
 def _bag_source(bag: Path | str, images: BagImages, pose_topic: str) -> ImageSource:

@@ -15,6 +15,7 @@ from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.poses import read_odometry, read_poses
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
+from disam_ros.datasets.bags.trajectory import GivenTrajectory, require_overlap
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import BagError, DomainError, ImageError
@@ -47,7 +48,8 @@ class BagImages:
     """Iterates over the images of a bag in the order of their log times.
 
     image_topics: camera name → topic; None takes all image topics, named by the path element
-    before `image…`. pose_topic: see `read_poses`. base_from_camera: extrinsics of cameras that
+    before `image…`. pose_topic: see `read_poses`. trajectory: poses in place of a topic's, which
+    also says where on Earth the map is, if it knows. base_from_camera: extrinsics of cameras that
     /tf_static does not place. mapped: cameras of the map, whose calibration and extrinsics are
     taken where the bag has none; the only one of both by any name. max_pose_gap: seconds between
     two poses beyond which none is interpolated. require_poses: False takes a bag whose poses are
@@ -62,6 +64,7 @@ class BagImages:
         *,
         image_topics: Mapping[str, str] | None = None,
         pose_topic: str | None = None,
+        trajectory: GivenTrajectory | None = None,
         base_from_camera: Mapping[str, Transform] | None = None,
         mapped: Mapping[str, Camera] | None = None,
         map_frame: str = "map",
@@ -82,17 +85,24 @@ class BagImages:
                 for name, topic in self.topics.items()
             }
             latitude, longitude = first_fix(reader)
+            self._side_topics = {name: topics[0] for name, topics in side_topics(reader).items()}
+            self.odometry, self._usable = self._read_odometry(reader)
             frames = {"map_frame": map_frame, "base_frame": base_frame}
             try:
-                poses = read_poses(reader, pose_topic, **frames, any_frame=require_poses)
+                if trajectory is None:
+                    poses = read_poses(reader, pose_topic, **frames, any_frame=require_poses)
+                else:
+                    found = trajectory.of_base(reader, base_frame, cameras, self.odometry)
+                    require_overlap(found, *self._span(reader), self.bag)
+                    poses = found.stamps, found.poses
+                    if found.origin is not None:
+                        latitude, longitude = found.origin.latitude, found.origin.longitude
                 self.track = PoseBuffer.of(*poses, max_gap_ns)
             except BagError as error:
                 if require_poses or (pose_topic and pose_topic not in reader.topics()):
                     raise
                 self.track = PoseBuffer(max_gap_ns)
                 self.pose_fault = str(error)
-            self._side_topics = {name: topics[0] for name, topics in side_topics(reader).items()}
-            self.odometry, self._usable = self._read_odometry(reader)
             held = reader.topics()
             self._total = sum(held[topic].count for topic in self.topics.values())
         self.info = DatasetInfo(
@@ -147,6 +157,14 @@ class BagImages:
         usable = np.array([pose is not None for pose in poses])
         counts = [0, *np.cumsum(usable).tolist()]
         return (stamps[usable], [pose for pose in poses if pose is not None]), counts
+
+    def _span(self, reader: BagReader) -> tuple[int, int]:
+        """Stamps [ns] of the first image and, as the log times go on, of the last."""
+        first = next(iter(reader.raw([*self.topics.values()])), None)
+        if first is None:
+            return reader.start_ns, reader.end_ns
+        start_ns = _readable(reader, first)[1]
+        return start_ns, start_ns + reader.end_ns - first.stamp_ns
 
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
         base = self.track.at(stamp_ns)

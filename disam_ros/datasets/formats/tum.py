@@ -83,7 +83,7 @@ def _read_trajectory(path: Path, max_gap_ns: int) -> PoseBuffer:
     for where, (stamp, *fields) in text_rows(path):
         values = to_floats(where, fields, "tx ty tz qx qy qz qw")
         try:
-            poses[_nanoseconds(where, stamp)] = Transform(values[:3], values[3:])
+            poses[nanoseconds(where, stamp)] = Transform(values[:3], values[3:])
         except GeometryError as error:
             raise DatasetError(f"{where}: {error}") from error
     if not poses:
@@ -97,12 +97,12 @@ def _listed(path: Path) -> dict[int, Path]:
     for where, fields in text_rows(path):
         if len(fields) < 2:
             raise DatasetError(f"{where}: expected 'timestamp file', got '{' '.join(fields)}'")
-        files[_nanoseconds(where, fields[0])] = path.parent / fields[1]
+        files[nanoseconds(where, fields[0])] = path.parent / fields[1]
     return files
 
 
 def _named_by_stamp(folder: Path) -> dict[int, Path]:
-    return {_nanoseconds(str(path), path.stem): path for path in image_files(folder)}
+    return {nanoseconds(str(path), path.stem): path for path in image_files(folder)}
 
 
 def _calibration(directory: Path) -> list[float]:
@@ -114,7 +114,7 @@ def _calibration(directory: Path) -> list[float]:
     return to_floats(str(path), fields, " ".join(expected)).tolist()
 
 
-def _nanoseconds(where: str, seconds: str) -> int:
+def nanoseconds(where: str, seconds: str) -> int:
     """Seconds in decimals → nanoseconds, exactly. Raises DatasetError."""
     try:
         stamp_ns = int(Decimal(seconds) * 10**9)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Offset between the clocks of two tracks of one drive, by the turns of the vehicle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import correlate
+from scipy.spatial.transform import Rotation
+
+from disam_ros.errors import DatasetError
+from disam_ros.geometry import Transform
+
+NS = 10**9
+PERIOD = 0.05  # s between two samples of a turn rate
+SMOOTH = 0.5  # s over which turn rates are averaged
+OVERLAP = 0.5  # least share of the shorter track that both have in common
+LEAST = 0.7  # correlation below which two tracks are not of one drive
+AMBIGUOUS = 0.1  # lead of the best offset over others
+PEAK = 3.0  # s around the best offset that belong to it
+
+Track = tuple[NDArray[np.int64], Sequence[Transform]]
+
+
+def clock_offset(track: Track, reference: Track) -> float:
+    """Seconds to add to the stamps of `track` to have the clock of `reference`.
+
+    Each: stamps int64 [N] [ns], strictly increasing, and poses a_from_body of bodies whose z axes
+    are up. The offset is where the turn rates about z correlate best, to some hundredths of a
+    second. Raises DatasetError where no offset does clearly, or where one track mirrors the other.
+    """
+    (start, turns), (since, others) = _turn_rates(*track), _turn_rates(*reference)
+    least = int(OVERLAP * min(len(turns), len(others)))
+    product = correlate(others, turns, "full")
+    common = correlate(np.ones(len(others)), np.ones(len(turns)), "full")
+    energy = correlate(others**2, np.ones(len(turns)), "full")
+    energy = energy * correlate(np.ones(len(others)), turns**2, "full")
+    correlation = product / np.sqrt(np.maximum(energy, 1e-12 * energy.max() + 1e-30))
+    correlation[common.round() < least] = 0.0
+    best = int(np.argmax(correlation))
+    if correlation.min() < -max(LEAST, correlation[best]):
+        raise DatasetError(
+            "the trajectory turns left where the odometry turns right: is it left-handed, or is "
+            "its z axis down? Convert it to a right-handed frame with z up"
+        )
+    beside = np.abs(np.arange(len(correlation)) - best) * PERIOD > PEAK
+    second = correlation[beside].max(initial=0.0)
+    if correlation[best] < LEAST or correlation[best] - second < AMBIGUOUS:
+        raise DatasetError(
+            f"the turns of trajectory and odometry do not tell the time offset (correlation "
+            f"{correlation[best]:.2f}, elsewhere {second:.2f}; expected {LEAST:g} and clearly "
+            f"less elsewhere); are both of one drive, with bends? Give the offset in seconds"
+        )
+    lag = best - (len(turns) - 1) + _vertex(correlation, best)
+    return (since - start) / NS + lag * PERIOD
+
+
+def _turn_rates(
+    stamps: NDArray[np.int64], poses: Sequence[Transform]
+) -> tuple[int, NDArray[np.float64]]:
+    """First stamp, and turn rate about z [rad/s] every PERIOD, smoothed."""
+    turns = Rotation.from_quat(np.stack([pose.quaternion for pose in poses]))
+    steps = (turns[:-1].inv() * turns[1:]).as_rotvec()[:, 2]
+    yaw = np.concatenate([[0.0], np.cumsum(steps)])
+    seconds = (stamps - stamps[0]) / NS
+    if seconds[-1] < 2 * PEAK:
+        raise DatasetError(
+            f"a track of {seconds[-1]:.1f} s is too short to find a time offset: give it in seconds"
+        )
+    grid = np.arange(0.0, seconds[-1], PERIOD)
+    rates = np.diff(np.interp(grid, seconds, yaw)) / PERIOD
+    return int(stamps[0]), uniform_filter1d(rates, round(SMOOTH / PERIOD))
+
+
+def _vertex(values: NDArray[np.float64], best: int) -> float:
+    """Fraction of a sample from the largest value to the parabola's vertex through it."""
+    if not 0 < best < len(values) - 1:
+        return 0.0
+    left, middle, right = values[best - 1 : best + 2]
+    bend = left - 2 * middle + right
+    return float(0.5 * (left - right) / bend) if bend < 0 else 0.0

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trajectory files: each format by hand as its authors write it, and on the images of a bag."""
+
+import json
+
+import numpy as np
+import pymap3d
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+from support.data import CAMERA, camera_pose, save_tiny_model, texture
+
+from disam_ros.cli import main
+from disam_ros.datasets.bags import BagWriter
+from disam_ros.datasets.bags.writer import optical_frame
+from disam_ros.datasets.clock_offset import clock_offset
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.trajectories import Trajectory, read_trajectory
+from disam_ros.errors import DatasetError
+from disam_ros.geodesy import Origin
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
+from disam_ros.image import encode_jpeg
+from disam_ros.mapping.place_map import PlaceMap
+
+NS = 10**9
+SECONDS = 40  # of the drive
+TUM = """\
+# timestamp tx ty tz qx qy qz qw
+1000000000.123456789 1 2 3 0 0 0 1
+1000000001.5 1.5 2 3 0 0 0.7071068 0.7071068
+"""
+EUROC = """\
+#timestamp [ns],p_x [m],p_y [m],p_z [m],q_w [],q_x [],q_y [],q_z [],v_x,v_y,v_z
+1000000000123456789,1,2,3,1,0,0,0,9,9,9
+1000000001500000000,1.5,2,3,0.7071068,0,0,0.7071068,9,9,9
+"""
+RTABMAP = "#timestamp x y z qx qy qz qw id\n" + "".join(
+    f"{line} {k}\n" for k, line in enumerate(TUM.splitlines()[1:])
+)
+KITTI = "1 0 0 1 0 1 0 2 0 0 1 3\n0 -1 0 1.5 1 0 0 2 0 0 1 3\n"
+TABLE = """\
+Timestamp, Latitude, Longitude, Altitude, Heading
+1000000000.5, 51.05, 13.74, 120, 90
+1000000001.5, 51.0500899, 13.74, 121, 0
+"""
+
+
+def written(path, text):
+    path.write_text(text)
+    return path
+
+
+def pose(x, y=0.0, yaw=0.0):
+    return Transform.from_xyz_rpy([x, y, 0, 0, 0, yaw])
+
+
+@pytest.mark.parametrize("text", [TUM, EUROC, RTABMAP, KITTI])
+def test_files_of_each_format_say_the_same(tmp_path, text):
+    written(tmp_path / "times.txt", "1000000000.123456789\n1000000001.5\n")
+    found = read_trajectory(written(tmp_path / "poses.txt", text))
+    assert found.stamps.tolist() == [1000000000123456789, 1000000001500000000]
+    expected = (
+        Transform.from_xyz_rpy([1, 2, 3, 0, 0, 0]),
+        Transform.from_xyz_rpy([1.5, 2, 3, 0, 0, np.pi / 2]),
+    )
+    for got, wanted in zip(found.poses, expected, strict=True):
+        assert distance(got, wanted) == pytest.approx((0, 0), abs=1e-4)
+    assert found.origin is None
+
+
+def test_a_table_of_latitude_and_longitude_has_east_as_x_and_headings_from_north(tmp_path):
+    found = read_trajectory(written(tmp_path / "rtk.csv", TABLE))
+    assert found.origin == Origin(51.05, 13.74)
+    first, second = found.poses
+    assert distance(first, pose(0)) == pytest.approx((0, 0), abs=1e-6)
+    assert second.translation == pytest.approx([0, 10, 1], abs=0.02)
+    assert Rotation.from_quat(second.quaternion).as_euler("ZYX")[0] == pytest.approx(np.pi / 2)
+
+
+def test_two_tables_with_one_origin_are_in_one_frame(tmp_path):
+    origin = Origin(51.051, 13.741)
+    path = written(tmp_path / "rtk.csv", TABLE)
+    near, far = read_trajectory(path), read_trajectory(path, origin)
+    assert far.origin == origin
+    moved = far.poses[0].translation[:2]
+    assert np.linalg.norm(moved - origin.to_enu(51.05, 13.74)[:2]) < 0.01
+    step = [poses[1].translation - poses[0].translation for poses in (near.poses, far.poses)]
+    assert step[0] == pytest.approx(step[1], abs=0.01)
+
+
+@given(st.floats(-np.pi, np.pi), st.integers(0, 40))
+def test_without_a_heading_the_vehicle_faces_where_it_drives_and_keeps_it_where_it_stands(
+    tmp_path_factory, yaw, stands
+):
+    east, north = np.cos(yaw), np.sin(yaw)
+    ways = [*np.arange(0, 20, 0.5), *[19.5] * stands, *np.arange(20, 30, 0.5)]
+    places = [pymap3d.enu2geodetic(w * east, w * north, 0, 51.0, 13.0, 0) for w in ways]
+    rows = [
+        f"{k / 10},{latitude:.10f},{longitude:.10f}"
+        for k, (latitude, longitude, _) in enumerate(places)
+    ]
+    path = written(tmp_path_factory.mktemp("table") / "a.csv", "\n".join(["time,lat,lon", *rows]))
+    for found in read_trajectory(path).poses:
+        turn = Rotation.from_quat(found.quaternion).as_euler("ZYX")[0] - yaw
+        assert abs((turn + np.pi) % (2 * np.pi) - np.pi) < 1e-3
+
+
+FAULTS = {
+    "": "holds 0 poses",
+    "# nothing\n": "holds 0 poses",
+    "1 2 3\n": "line 1: 3 fields; expected lines 'timestamp tx",
+    "1 0 0 0 0 0 0 1\n1 0 0 0 0 0 0 1\n": "holds 1 poses",
+    "1 0 0 0 0 0 0 0\n": "line 1: ",
+    "1 0 0 nan 0 0 0 1\n": "line 1: expected the numbers tx ty tz",
+    "-1 0 0 0 0 0 0 1\n": "expected a time in seconds",
+    KITTI: "expected .*times.txt, seconds by line",
+    "time,speed\n1,2\n": "has the columns time, speed; expected",
+    "lat,lon\n1,2\n": "has the columns lat, lon; expected",
+    "time,lat,lon\n1,91,0\n2,91,0\n": "expected latitude and longitude in degrees",
+    "time,lat,lon\n1,51,0\n2,51,0\n": "the vehicle does not move; give a column heading",
+    "time,lat,lon\n1,51\n": "line 2: expected the numbers lat lon",
+    "stamp_ns,lat,lon\n1.5,51,0\n": "line 2: expected whole nanoseconds",
+    "#t,x\n1,2\n": "line 2: expected the numbers x y z qw",
+}
+
+
+@pytest.mark.parametrize("text", FAULTS)
+def test_what_is_no_trajectory_is_refused_with_file_and_line(tmp_path, text):
+    path = written(tmp_path / "poses.txt", text)
+    with pytest.raises(DatasetError, match=rf"(?s)poses\.txt.*{FAULTS[text]}"):
+        read_trajectory(path)
+
+
+def test_kitti_times_that_end_early_are_named(tmp_path):
+    written(tmp_path / "times.txt", "1\n")
+    with pytest.raises(DatasetError, match=r"times\.txt, which has fewer lines"):
+        read_trajectory(written(tmp_path / "poses.txt", KITTI))
+
+
+def test_poses_of_a_camera_become_those_of_the_base_with_z_up():
+    """As of a visual SLAM: the world is the first camera's optical frame."""
+    base = [pose(x, 0.1 * x, 0.05 * x) for x in range(20)]
+    mount = Transform.from_rotation(np.array([1.2, 0.3, 1.5]), BODY_FROM_OPTICAL)
+    world = mount.inverse()
+    seen = Trajectory(np.arange(20) * NS, [world @ p @ mount for p in base])
+    found = seen.of_base(mount)
+    for a, b in ((0, 5), (3, 19)):
+        step = found.poses[a].inverse() @ found.poses[b]
+        assert distance(step, base[a].inverse() @ base[b]) == pytest.approx((0, 0), abs=1e-6)
+    for p in found.poses:
+        assert Rotation.from_quat(p.quaternion).apply([0, 0, 1])[2] == pytest.approx(1)
+
+
+# Clocks
+
+
+def winding(stamps_s, seed=0, mirrored=False):
+    """Poses of a drive with bends, one per stamp [s] of its own clock."""
+    random = np.random.default_rng(seed)
+    phases, periods = random.uniform(0, 6, 30), random.uniform(4, 60, 30)
+    waves = np.sin(2 * np.pi * stamps_s[:, None] / periods + phases)
+    yaw = 0.4 * waves.sum(1)
+    sign = -1 if mirrored else 1
+    return [pose(5 * s, 0, sign * y) for s, y in zip(stamps_s, yaw, strict=True)]
+
+
+@given(
+    offset=st.floats(-1e6, 1e6),
+    begins=st.floats(0, 30),
+    lasts=st.floats(60, 100),
+    period=st.sampled_from([0.1, 0.05, 0.033]),
+)
+def test_the_offset_between_two_clocks_is_found_by_turns(offset, begins, lasts, period):
+    a = np.arange(begins, begins + lasts, period)
+    b = np.arange(0.0, 120.0, 0.1)
+    track = np.round((a - offset) * NS).astype(np.int64), winding(a)
+    reference = np.round(b * NS).astype(np.int64), winding(b)
+    assert clock_offset(track, reference) == pytest.approx(offset, abs=0.03)
+
+
+def test_a_straight_drive_another_drive_and_a_mirrored_one_have_no_offset():
+    seconds = np.arange(0.0, 90.0, 0.1)
+    stamps = np.round(seconds * NS).astype(np.int64)
+    here = stamps, winding(seconds)
+    with pytest.raises(DatasetError, match="do not tell the time offset"):
+        clock_offset((stamps, [pose(s) for s in seconds]), here)
+    with pytest.raises(DatasetError, match="do not tell the time offset"):
+        clock_offset((stamps, winding(seconds, seed=1)), here)
+    with pytest.raises(DatasetError, match="left-handed"):
+        clock_offset((stamps, winding(seconds, mirrored=True)), here)
+    with pytest.raises(DatasetError, match="too short"):
+        clock_offset((stamps[:20], here[1][:20]), here)
+
+
+# On a bag
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """A bag with images and odometry, without poses, and a TUM file of the base on its clock."""
+    seconds = np.arange(0.0, SECONDS, 0.1)
+    base = winding(seconds)
+    with BagWriter(tmp_path / "bag", map_frame="map") as bag:
+        bag.tf_static(NS, {"front": camera_pose(0)})
+        for k, (second, where) in enumerate(zip(seconds, base, strict=True)):
+            stamp_ns = NS + round(second * NS)
+            bag.odom(stamp_ns, where, 5.0, 0.0)
+            if k % 10 == 0:
+                bag.camera_info("front", stamp_ns, CAMERA)
+                bag.compressed_image("front", stamp_ns, encode_jpeg(texture(k)))
+    rows = [
+        f"{1 + second:.6f} {' '.join(f'{v:.9f}' for v in (*p.translation, *p.quaternion))}\n"
+        for second, p in zip(seconds, base, strict=True)
+    ]
+    written(tmp_path / "tum.txt", "".join(rows))
+    return tmp_path
+
+
+def later(drive, seconds):
+    """The TUM file on a clock that is `seconds` ahead."""
+    rows = [line.split(" ", 1) for line in (drive / "tum.txt").read_text().splitlines()]
+    text = "".join(f"{float(stamp) + seconds:.6f} {rest}\n" for stamp, rest in rows)
+    return written(drive / "later.txt", text)
+
+
+def extract(drive, *options):
+    """Exit status of an extraction, and the dataset."""
+    line = f"extract --bag {drive}/bag --domain day --output {drive}/data --overwrite"
+    status = main([*line.split(), *map(str, options)])
+    return status, Dataset(drive / "data") if status == 0 else None
+
+
+def test_images_of_a_bag_get_the_poses_of_a_file(drive):
+    status, found = extract(drive, "--trajectory", drive / "tum.txt")
+    assert status == 0 and len(found) == SECONDS
+    for record in found.records:
+        (expected,) = winding(np.array([record.stamp_ns / NS - 1]))
+        assert distance(record.map_from_camera, expected @ camera_pose(0))[0] < 1e-3
+
+
+def test_a_clock_that_is_hours_ahead_is_found_or_refused_with_both_times(drive, capsys):
+    path = later(drive, 7200.5)
+    assert extract(drive, "--trajectory", path)[0] == 1
+    error = capsys.readouterr().err
+    assert "covers 7201.500 to" in error and "give the time offset" in error
+    assert not (drive / "data").exists()
+    for offset in ("auto", -7200.5):
+        status, found = extract(drive, "--trajectory", path, "--time-offset", offset)
+        assert status == 0 and len(found) >= SECONDS - 2
+        record = found.records[len(found) // 2]
+        (expected,) = winding(np.array([record.stamp_ns / NS - 1]))
+        assert distance(record.map_from_camera, expected @ camera_pose(0))[0] < 0.25
+
+
+def test_nothing_is_interpolated_across_a_gap(drive):
+    lines = (drive / "tum.txt").read_text().splitlines(keepends=True)
+    path = written(drive / "gap.txt", "".join(lines[:100] + lines[150:]))
+    _, found = extract(drive, "--trajectory", path)
+    assert len(found) == SECONDS - 5
+    _, found = extract(drive, "--trajectory", path, "--max-pose-gap", 6)
+    assert len(found) == SECONDS
+
+
+def test_poses_of_a_camera_are_taken_by_its_name_or_frame(drive):
+    _, expected = extract(drive, "--trajectory", drive / "tum.txt")
+    track = read_trajectory(drive / "tum.txt")
+    rows = [
+        f"{stamp / NS:.6f} {' '.join(f'{v:.9f}' for v in (*p.translation, *p.quaternion))}\n"
+        for stamp, base in zip(track.stamps, track.poses, strict=True)
+        for p in [base @ camera_pose(0)]
+    ]
+    path = written(drive / "camera.txt", "".join(rows))
+    for frame in ("front", optical_frame("front")):
+        status, found = extract(drive, "--trajectory", path, "--trajectory-frame", frame)
+        assert status == 0, frame
+        for a, b in zip(found.records, expected.records, strict=True):
+            assert distance(a.map_from_camera, b.map_from_camera) == pytest.approx((0, 0), abs=1e-4)
+
+
+def test_a_frame_that_the_bag_lacks_is_named(drive, capsys):
+    assert extract(drive, "--trajectory", drive / "tum.txt", "--trajectory-frame", "imu")[0] == 1
+    assert "'imu', whose poses the trajectory has; expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--time-offset", "auto"], ["--trajectory-frame", "imu"], ["--time-offset", "2"]]
+)
+def test_options_of_a_trajectory_need_one(drive, capsys, options):
+    assert extract(drive, *options)[0] == 1
+    assert "need --trajectory" in capsys.readouterr().err
+
+
+def test_a_map_of_a_bag_with_a_table_of_fixes_knows_its_place(drive):
+    save_tiny_model(drive / "model")
+    track = read_trajectory(drive / "tum.txt")
+    rows = ["stamp_ns,latitude,longitude,heading"]
+    for stamp, p in zip(track.stamps, track.poses, strict=True):
+        latitude, longitude, _ = pymap3d.enu2geodetic(*p.translation, 51.05, 13.74, 0)
+        yaw = Rotation.from_quat(p.quaternion).as_euler("ZYX", degrees=True)[0]
+        rows.append(f"{stamp},{latitude:.10f},{longitude:.10f},{90 - yaw:.6f}")
+    path = written(drive / "rtk.csv", "\n".join(rows))
+    line = f"build-map --bag {drive}/bag --model {drive}/model --keypoints 0 --domain day"
+    line += f" --trajectory {path} --output {drive}/map"
+    assert main(line.split()) == 0
+    place_map = PlaceMap(drive / "map")
+    header = json.loads((drive / "map/map.json").read_text())
+    assert (header["latitude"], header["longitude"]) == pytest.approx((51.05, 13.74))
+    first = place_map.records[0]
+    (expected,) = winding(np.array([first.stamp_ns / NS - 1]))
+    assert distance(first.map_from_camera, expected @ camera_pose(0))[0] < 0.01
