@@ -2,6 +2,7 @@
 """Trajectory files: each format by hand as its authors write it, and on the images of a bag."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pymap3d
@@ -13,6 +14,7 @@ from support.data import CAMERA, camera_pose, save_tiny_model, texture
 
 from disam_ros.cli import main
 from disam_ros.datasets.bags import BagWriter
+from disam_ros.datasets.bags.images import BagImages
 from disam_ros.datasets.bags.writer import optical_frame
 from disam_ros.datasets.clock_offset import clock_offset
 from disam_ros.datasets.dataset import Dataset
@@ -23,6 +25,7 @@ from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 from disam_ros.image import encode_jpeg
 from disam_ros.mapping.place_map import PlaceMap
 
+ROOT = Path(__file__).parents[2]
 NS = 10**9
 SECONDS = 40  # of the drive
 TUM = """\
@@ -177,6 +180,13 @@ def test_the_offset_between_two_clocks_is_found_by_turns(offset, begins, lasts, 
     track = np.round((a - offset) * NS).astype(np.int64), winding(a)
     reference = np.round(b * NS).astype(np.int64), winding(b)
     assert clock_offset(track, reference) == pytest.approx(offset, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["night", "winter_snow"])
+def test_the_offset_of_the_demos_true_poses_to_its_odometry_is_found(name):
+    images = BagImages(ROOT / "demo/data" / name)
+    late = images.track.stamps_ns + 3600 * NS, images.track.poses
+    assert clock_offset(late, images.odometry) == pytest.approx(-3600, abs=0.01)
 
 
 def test_a_straight_drive_another_drive_and_a_mirrored_one_have_no_offset():
