@@ -74,6 +74,13 @@ def offset(truth: Transform, answer: Transform) -> NDArray[np.float64]:
     return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
 
 
+def offsets(truths: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`offset` of many poses at once, [M, 6]. truths: [M, 7] tx ty tz qx qy qz qw; answers: [M, 7],
+    or [1, 7] for one answer to all."""
+    turns = Rotation.from_quat(truths[:, 3:]) * Rotation.from_quat(answers[:, 3:]).inv()
+    return np.hstack([truths[:, :3] - answers[:, :3], turns.as_rotvec()])
+
+
 def retract(pose: Transform, step: NDArray[np.float64]) -> Transform:
     """The pose whose `offset` from the given one is `step` [6]: a step on the manifold."""
     turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
@@ -92,10 +99,8 @@ def candidate_covariance(
     """
     weights = np.exp((np.asarray(scores, float) - scores[0]) / TEMPERATURE)
     weights /= weights.sum()
-    positions, rotations = poses[:, :3], Rotation.from_quat(poses[:, 3:])
-    turns = (rotations * rotations[0].inv()).as_rotvec()
-    offsets = np.hstack([positions - positions[0], turns])  # `offset` of all at once
-    covariance: NDArray[np.float64] = (weights[:, None] * offsets).T @ offsets + floor
+    around = offsets(poses, poses[:1])
+    covariance: NDArray[np.float64] = (weights[:, None] * around).T @ around + floor
     return covariance
 
 

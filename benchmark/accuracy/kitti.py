@@ -149,11 +149,12 @@ def curve_figures(truth: Sequence[Transform], step: int = STEPS[-1]) -> dict[str
     curve = Curve(np.array(mapped))
     errors: dict[str, list[NDArray[np.float64]]] = {"curve": [], "chord": []}
     for start, end in pairwise(range(len(mapped))):
-        first, last = curve.pose(start), curve.pose(end)
+        first, last = truth[start * step], truth[end * step]
         for pose in truth[start * step + 1 : end * step]:
             gone, left = (np.linalg.norm(pose.translation - p.translation) for p in (first, last))
             share = float(gone / (gone + left))
-            errors["curve"].append(offset(pose, curve.between(start, end, share).pose))
+            here = curve.points([start], [end], [share]).pose(0)
+            errors["curve"].append(offset(pose, here))
             errors["chord"].append(offset(pose, interpolate(first, last, share)))
     found, between = {}, _between(truth, step)
     for name, some in errors.items():

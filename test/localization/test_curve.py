@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Poses between map images lie on a smooth curve."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
-from disam_ros.geometry import Transform, interpolate
+from disam_ros.geometry import Transform, distance, interpolate
 from disam_ros.localization.sequence.curve import Curve
 from disam_ros.uncertainty import offset
 
@@ -40,6 +42,12 @@ def pose(row):
     return Transform(row[:3], row[3:])
 
 
+def at(curve, start, end, share):
+    """One point of a curve."""
+    found = curve.points([start], [end], [share])
+    return SimpleNamespace(pose=found.pose(0), slope=found.slopes[0], bend=found.bends[0])
+
+
 def error(found, true):
     """Metres aside and degrees."""
     step = offset(pose(true), found)
@@ -48,11 +56,11 @@ def error(found, true):
 
 @given(share=SHARES)
 def test_on_a_straight_road_it_is_the_chord(share):
-    curve = Curve(track([0.0, 2.0, 5.0, 9.0], [0.0] * 4, [0.0] * 4))
+    places = [0.0, 2.0, 5.0, 9.0]
+    curve = Curve(track(places, [0.0] * 4, [0.0] * 4))
     for start, length in ((0, 2.0), (1, 3.0), (2, 4.0)):
-        point = curve.between(start, start + 1, share)
-        x = curve.pose(start).translation[0]
-        assert np.allclose(point.pose.translation, [x + share * length, 0, 0])
+        point = at(curve, start, start + 1, share)
+        assert np.allclose(point.pose.translation, [places[start] + share * length, 0, 0])
         assert np.allclose(point.slope, [length, 0, 0, 0, 0, 0])
         assert np.allclose(point.bend, 0.0, atol=1e-12)
 
@@ -64,7 +72,7 @@ def test_it_passes_through_the_images(seed):
     curve = Curve(poses)
     for row in range(5):
         for share, end in ((0.0, row), (1.0, row + 1)):
-            point = curve.between(row, row + 1, share)
+            point = at(curve, row, row + 1, share)
             assert np.allclose(error(point.pose, poses[end]), 0.0, atol=1e-6)
             assert np.allclose(point.bend, 0.0, atol=1e-9)
 
@@ -73,9 +81,9 @@ def test_in_a_bend_it_is_nearer_to_the_road_than_the_chord():
     poses = arc(np.radians([0.0, 20.0, 40.0, 60.0]))
     curve = Curve(poses)
     for share in (0.25, 0.5, 0.75):
-        point = curve.between(1, 2, share)
+        point = at(curve, 1, 2, share)
         true = arc(np.radians([20.0 + 20.0 * share]))[0]
-        chord = interpolate(curve.pose(1), curve.pose(2), share)
+        chord = interpolate(pose(poses[1]), pose(poses[2]), share)
         assert error(point.pose, true)[0] < error(chord, true)[0] / 5
         assert np.allclose(point.bend, offset(point.pose, chord))
 
@@ -83,7 +91,7 @@ def test_in_a_bend_it_is_nearer_to_the_road_than_the_chord():
 @given(share=st.floats(0.05, 0.95))
 def test_its_slope_is_the_way_that_the_vehicle_drives(share):
     curve = Curve(arc(np.radians([0.0, 20.0, 45.0, 60.0])))
-    before, here, after = (curve.between(1, 2, share + step) for step in (-1e-4, 0.0, 1e-4))
+    before, here, after = (at(curve, 1, 2, share + step) for step in (-1e-4, 0.0, 1e-4))
     assert np.allclose(here.slope, offset(after.pose, before.pose) / 2e-4, atol=1e-5)
 
 
@@ -91,8 +99,8 @@ def test_where_the_road_bends_the_other_way_it_turns_as_the_vehicle_does():
     """Both images look the same way, the vehicle between them does not."""
     poses = s_bend(np.array([-6.0, -2.0, 2.0, 6.0]))
     curve, true = Curve(poses), s_bend(np.array([0.0]))[0]
-    point = curve.between(1, 2, 0.5)
-    chord = interpolate(curve.pose(1), curve.pose(2), 0.5)
+    point = at(curve, 1, 2, 0.5)
+    chord = interpolate(pose(poses[1]), pose(poses[2]), 0.5)
     assert error(point.pose, true)[1] < error(chord, true)[1] / 2
     assert abs(np.degrees(point.bend[5])) > 1.0
 
@@ -104,9 +112,9 @@ def test_it_is_the_hermite_spline_of_parabolas_tangents(share, seed):
     poses = track(points[:, 0], points[:, 1], np.zeros(4), points[:, 2])
     knots = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     slopes = np.gradient(points, knots, axis=0, edge_order=2)
-    at = knots[1] + share * (knots[2] - knots[1])
-    expected = CubicHermiteSpline(knots, points, slopes)(at)
-    found = Curve(poses).between(1, 2, share).pose
+    where = knots[1] + share * (knots[2] - knots[1])
+    expected = CubicHermiteSpline(knots, points, slopes)(where)
+    found = at(Curve(poses), 1, 2, share).pose
     assert np.allclose(found.translation, expected, atol=1e-9)
 
 
@@ -118,8 +126,8 @@ def test_it_moves_with_the_frame_of_the_map(share, seed):
     there = np.array(
         [np.concatenate([(m := moved @ pose(p)).translation, m.quaternion]) for p in poses]
     )
-    found = Curve(poses).between(1, 2, share).pose
-    again = Curve(there).between(1, 2, share).pose
+    found = at(Curve(poses), 1, 2, share).pose
+    again = at(Curve(there), 1, 2, share).pose
     assert np.allclose(offset(moved @ found, again), 0.0, atol=1e-6)
 
 
@@ -135,12 +143,17 @@ def test_it_moves_with_the_frame_of_the_map(share, seed):
 def test_stretches_that_say_nothing_of_each_other_are_straight(poses):
     curve = Curve(poses)
     start = len(poses) // 2 - 1
-    point = curve.between(start, start + 1, 0.3)
+    point = at(curve, start, start + 1, 0.3)
     assert np.allclose(point.bend, 0.0, atol=1e-12)
     assert np.isfinite(point.pose.translation).all() and np.isfinite(point.slope).all()
 
 
 def test_an_image_without_neighbours_is_its_own_pose():
-    curve = Curve(track([3.0], [1.0], [0.5]))
-    point = curve.between(0, 0, 0.5)
-    assert point.pose == curve.pose(0) and not point.bend.any() and not point.slope.any()
+    poses = track([3.0], [1.0], [0.5])
+    curve = Curve(poses)
+    point = at(curve, 0, 0, 0.5)
+    assert (
+        distance(point.pose, pose(poses[0])) == pytest.approx((0, 0))
+        and not point.bend.any()
+        and not point.slope.any()
+    )

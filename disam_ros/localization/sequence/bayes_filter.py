@@ -34,7 +34,7 @@ from scipy.special import expit, softmax
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.curve import BEND, METRES_PER_RADIAN, Curve
 from disam_ros.mapping.spacing import longest, neighbour_steps, spacings
-from disam_ros.uncertainty import offset, retract
+from disam_ros.uncertainty import offsets, retract
 
 TRACKED = 128  # likeliest states that are predicted one by one; the others' share spreads
 NEIGHBOURS = 8  # successors of a state in the motion model
@@ -241,19 +241,20 @@ class SequenceFilter:
             logs = temper * logs + details
         stretches, weights = self._stretches(rows, logs, details)
         stretch = stretches[0]
-        points = [self._curve.between(each.start, each.end, each.share) for each in stretches]
-        pose, step, bend = points[0].pose, points[0].slope, points[0].bend
-        offsets = np.stack([offset(point.pose, pose) for point in points])
-        close = weights * (np.linalg.norm(offsets[:, :3], axis=1) <= self._model.radius)
-        mean = close @ offsets / close.sum()  # neighbouring images err in different ways
-        pose, offsets = retract(pose, mean), offsets - mean
-        spread = (weights[:, None] * offsets).T @ offsets
+        columns = zip(*((each.start, each.end, each.share) for each in stretches), strict=True)
+        points = self._curve.points(*columns)
+        step, bend = points.slopes[0], points.bends[0]
+        around = offsets(points.poses, points.poses[:1])
+        close = weights * (np.linalg.norm(around[:, :3], axis=1) <= self._model.radius)
+        mean = close @ around / close.sum()  # neighbouring images err in different ways
+        pose, around = retract(points.pose(0), mean), around - mean
+        spread = (weights[:, None] * around).T @ around
         if min(self._curve.next[stretch.likelier], self._curve.before[stretch.likelier]) < 0:
             spread += np.outer(step, step) / 12  # beyond the end of a drive by up to half a step
         between = max(BETWEEN, 4.0 * stretch.share * (1.0 - stretch.share))
-        around = self._around(stretch.likelier, pose.translation)
-        place = float(self._belief[np.union1d(around, stretch.ends)].sum())
-        near = np.linalg.norm(offsets[:, :3], axis=1) <= self._model.radius
+        rows = self._around(stretch.likelier, pose.translation)
+        place = float(self._belief[np.union1d(rows, stretch.ends)].sum())
+        near = np.linalg.norm(around[:, :3], axis=1) <= self._model.radius
         return Belief(
             row=stretch.likelier,
             map_from_base=pose @ self._pending,

@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
-from disam_ros.geometry import Transform, interpolate
+from disam_ros.geometry import Transform
 from disam_ros.mapping.spacing import next_rows
-from disam_ros.uncertainty import offset, retract
+from disam_ros.uncertainty import offsets
 
 METRES_PER_RADIAN = 5.0  # displacement equivalent to a rotation where poses are compared [m/rad]
 UNEVEN = 3.0  # largest ratio of the lengths of neighbouring stretches that shape each other
@@ -27,13 +28,16 @@ MAX_TURN = 1.0  # of a stretch that has a curvature [rad]
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
-    """A pose map_from_base on the curve. slope: its derivative by the share of the stretch [6];
-    bend: its offset from the chord [6]."""
+class Points:
+    """Poses map_from_base on the curve, [M, 7] tx ty tz qx qy qz qw. slopes: their derivatives by
+    the share of the stretch [M, 6]; bends: their offsets from the chord [M, 6]."""
 
-    pose: Transform
-    slope: NDArray[np.float64]
-    bend: NDArray[np.float64]
+    poses: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    bends: NDArray[np.float64]
+
+    def pose(self, index: int) -> Transform:
+        return Transform(self.poses[index, :3], self.poses[index, 3:])
 
 
 class Curve:
@@ -48,57 +52,62 @@ class Curve:
         self.before = np.full_like(self.next, -1)
         self.before[self.next[self.next >= 0]] = np.flatnonzero(self.next >= 0)
 
-    def pose(self, row: int) -> Transform:
-        """That of a map image."""
-        return Transform(self._poses[row, :3], self._poses[row, 3:])
+    def points(self, starts: ArrayLike, ends: ArrayLike, shares: ArrayLike) -> Points:
+        """On stretches between two neighbours each, all [M].
 
-    def between(self, start: int, end: int, share: float) -> Point:
-        """On the stretch between two neighbours.
-
-        share: 0…1 of the stretch that lies behind the vehicle. end: start where there is none.
+        shares: 0…1 of the stretch that lies behind the vehicle. ends: the start where there is
+        none.
         """
-        first = self.pose(start)
-        if start == end:
-            return Point(first, np.zeros(6), np.zeros(6))
-        step, slope = self._step(first, start, end, share)
-        pose = retract(first, step)
-        chord = interpolate(first, self.pose(end), share)
-        return Point(pose, slope, offset(pose, chord))
-
-    def _step(
-        self, first: Transform, start: int, end: int, share: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """From the first pose to that on the curve, and its derivative by the share [6]."""
-        whole = offset(self.pose(end), first)
-        length = _length(whole)
-        leaves = arrives = whole
-        if (row := int(self.before[start])) >= 0:
-            leaves = _tangent(-offset(self.pose(row), first), whole, length)
-        if (row := int(self.next[end])) >= 0:
-            arrives = _tangent(offset(self.pose(row), first) - whole, whole, length)
-        leaves, arrives, left = leaves - whole, arrives - whole, 1.0 - share
-        step = share * whole + share * left * (left * leaves - share * arrives)
+        starts, ends = np.asarray(starts, np.int64), np.asarray(ends, np.int64)
+        share = np.asarray(shares, np.float64)[:, None]
+        first = self._poses[starts]
+        whole = offsets(self._poses[ends], first)
+        leaves = self._tangents(-self._to(self.before[starts], first), whole, self.before[starts])
+        arrives = self._to(self.next[ends], first) - whole
+        arrives = self._tangents(arrives, whole, self.next[ends]) - whole
+        leaves, left = leaves - whole, 1.0 - share
+        steps = share * whole + share * left * (left * leaves - share * arrives)
         turning = left * (left - 2.0 * share) * leaves - share * (2.0 * left - share) * arrives
-        return step, whole + turning
+        moves = (starts != ends)[:, None]
+        steps, slopes = moves * steps, moves * (whole + turning)
+        poses, chords = _retracted(first, steps), _retracted(first, moves * share * whole)
+        return Points(poses, slopes, offsets(poses, chords))
+
+    def _to(self, rows: NDArray[np.int64], first: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Offsets [M, 6] of map images, any for rows −1, from the first poses [M, 7]."""
+        return offsets(self._poses[rows], first)
+
+    def _tangents(
+        self, others: NDArray[np.float64], wholes: NDArray[np.float64], rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Derivatives [M, 6] by the share of stretches, at the end that each has in common with
+        another one; along the stretch where there is none, or where both do not shape each other.
+
+        others, wholes: both stretches from end to end [M, 6]; rows: of the other's far end, or −1.
+        """
+        there, length = _lengths(others), _lengths(wholes)
+        shorter, longer = np.minimum(there, length), np.maximum(there, length)
+        turn = np.maximum(_norms(wholes[:, 3:]), _norms(others[:, 3:]))
+        shaped = (rows >= 0) & (longer <= UNEVEN * shorter)
+        shaped &= (length >= MIN_LENGTH) & (turn <= MAX_TURN)
+        here, far = length[shaped, None], there[shaped, None]
+        tangents = wholes.copy()
+        tangents[shaped] = (wholes[shaped] * far / here + others[shaped] * here / far) * (
+            here / (here + far)
+        )
+        return tangents
 
 
-def _tangent(
-    other: NDArray[np.float64], whole: NDArray[np.float64], length: float
-) -> NDArray[np.float64]:
-    """Derivative by the share of a stretch, at its end that it has in common with another one.
-
-    other, whole: both stretches from end to end [6]; length: of this one.
-    """
-    there = _length(other)
-    uneven = max(there, length) > UNEVEN * min(there, length)
-    turn = max(np.linalg.norm(whole[3:]), np.linalg.norm(other[3:]))
-    if uneven or length < MIN_LENGTH or turn > MAX_TURN:
-        return whole
-    tangent: NDArray[np.float64] = (whole * there / length + other * length / there) * (
-        length / (length + there)
-    )
-    return tangent
+def _retracted(poses: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`retract` of many poses [M, 7] at once."""
+    turned = Rotation.from_rotvec(steps[:, 3:]) * Rotation.from_quat(poses[:, 3:])
+    return np.hstack([poses[:, :3] + steps[:, :3], turned.as_quat()])
 
 
-def _length(step: NDArray[np.float64]) -> float:
-    return float(np.hypot(np.linalg.norm(step[:3]), METRES_PER_RADIAN * np.linalg.norm(step[3:])))
+def _lengths(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.hypot(_norms(steps[:, :3]), METRES_PER_RADIAN * _norms(steps[:, 3:]))
+
+
+def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.linalg.norm(vectors, axis=1)
+    return found
