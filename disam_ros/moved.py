@@ -58,6 +58,7 @@ MOVED = {
     "encoding": "mapping.encoding",
     "evaluation.clock": "",
     "evaluation.finish": "evaluation.write",
+    "evaluation.priors": "evaluation.prior_trials",
     "evaluation.report.tables": "evaluation.tables",
     "evaluation.report.verdict": "evaluation.frames",
     "export": "models.export",
