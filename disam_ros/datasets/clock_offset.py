@@ -52,7 +52,7 @@ def clock_offset(track: Track, reference: Track) -> float:
         raise DatasetError(
             f"the turns of trajectory and odometry do not tell the time offset (correlation "
             f"{correlation[best]:.2f}, elsewhere {second:.2f}; expected {LEAST:g} and clearly "
-            f"less elsewhere); are both of one drive, with bends? Give the offset in seconds"
+            f"less elsewhere); are both of one drive, with bends? Give --time-offset in seconds"
         )
     lag = best - (len(turns) - 1) + _vertex(correlation, best)
     return (since - start) / NS + lag * PERIOD
@@ -68,7 +68,8 @@ def _turn_rates(
     seconds = (stamps - stamps[0]) / NS
     if seconds[-1] < 2 * PEAK:
         raise DatasetError(
-            f"a track of {seconds[-1]:.1f} s is too short to find a time offset: give it in seconds"
+            f"a track of {seconds[-1]:.1f} s is too short to find a time offset, expected "
+            f"{2 * PEAK:g} s: give --time-offset in seconds"
         )
     grid = np.arange(0.0, seconds[-1], PERIOD)
     rates = np.diff(np.interp(grid, seconds, yaw)) / PERIOD

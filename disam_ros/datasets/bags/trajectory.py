@@ -48,8 +48,8 @@ class GivenTrajectory:
         if offset is None:
             if odometry is None:
                 raise BagError(
-                    f"bag {reader.path} has no odometry to find the time offset by: give it in "
-                    f"seconds"
+                    f"bag {reader.path} has no odometry to find the time offset by: give "
+                    f"--time-offset in seconds"
                 )
             offset = clock_offset((trajectory.stamps, trajectory.poses), odometry)
             logger.info("%s: the trajectory's clock is %.3f s behind", reader.path, offset)
@@ -79,5 +79,5 @@ def require_overlap(trajectory: Trajectory, first_ns: int, last_ns: int, bag: ob
         raise BagError(
             f"the trajectory covers {start / 1e9:.3f} to {end / 1e9:.3f} s, the images of bag "
             f"{bag} {first_ns / 1e9:.3f} to {last_ns / 1e9:.3f} s: give the time offset between "
-            f"their clocks, or 'auto'"
+            f"their clocks, --time-offset SECONDS or auto"
         )
