@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SEED = 2**32 - 1  # the largest that every random generator takes
 LARGEST_SIDE = 4096  # of a network's images [px]
 SIDE = 8192  # of an image that is rendered [px]
+GAP = 0.5  # s between two poses
 MODEL_HELP = "model directory, or the name of a shipped model, such as outdoor"
 
 
@@ -59,7 +60,9 @@ def add_trajectory(command: argparse.ArgumentParser) -> None:
     """The options of poses from a file in place of the bag's."""
     given = command.add_argument_group("poses from a file in place of the bag's (docs/mapping.md)")
     given.add_argument(
-        "--trajectory", default="", help="TUM, KITTI or EuRoC, or a table of latitude and longitude"
+        "--trajectory",
+        default="",
+        help="TUM, KITTI, EuRoC, a table of latitude and longitude, or a solution of RTKLIB",
     )
     given.add_argument(
         "--trajectory-frame",
@@ -83,8 +86,7 @@ def add_trajectory(command: argparse.ArgumentParser) -> None:
     given.add_argument(
         "--max-pose-gap",
         type=number(0.0, 3600.0),
-        default=0.5,
-        help="longest time between two poses across which is interpolated [s]",
+        help=f"longest time between two poses across which is interpolated [s]; default: {GAP:g}",
     )
 
 

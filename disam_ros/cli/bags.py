@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 
 from disam_ros.cli.arguments import (
+    GAP,
     add_image_limit,
     add_trajectory,
     number,
@@ -95,7 +96,7 @@ def extract_command(arguments: argparse.Namespace) -> None:
         arguments.domain,
         pose_topic=arguments.pose_topic or None,
         trajectory=trajectory_of(arguments),
-        max_pose_gap=arguments.max_pose_gap,
+        max_pose_gap=GAP if arguments.max_pose_gap is None else arguments.max_pose_gap,
         keyframe_distance=arguments.keyframe_distance,
         keyframe_angle=arguments.keyframe_angle,
         depth_topics=_depth_topics(arguments.depth_topic),

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 
 from disam_ros.cli.arguments import (
+    GAP,
     MODEL_HELP,
     add_image_limit,
     add_trajectory,
@@ -103,12 +104,14 @@ def build_map_command(arguments: argparse.Namespace) -> None:
     if arguments.domain:
         config.domain = arguments.domain
     trajectory = trajectory_of(arguments)
-    if arguments.dataset and trajectory is not None:
-        raise ConfigError("--trajectory gives the poses of a --bag: a dataset has its own")
+    if arguments.dataset and (trajectory or arguments.max_pose_gap is not None):
+        raise ConfigError(
+            "--trajectory and --max-pose-gap are of the poses of a --bag: a dataset has its own"
+        )
     if arguments.dataset:
         source = open_dataset(arguments.dataset)
     else:
-        gap = arguments.max_pose_gap
+        gap = GAP if arguments.max_pose_gap is None else arguments.max_pose_gap
         source = open_bag(arguments.bag, arguments.pose_topic, trajectory, gap)
     model, encoder = load_model(arguments.model), None
     if arguments.ray:

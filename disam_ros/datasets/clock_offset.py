@@ -22,6 +22,12 @@ LEAST = 0.7  # correlation below which two tracks are not of one drive
 AMBIGUOUS = 0.1  # lead of the best offset over others
 PEAK = 3.0  # s around the best offset that belong to it
 
+LEAST_TURNS = 0.05  # rad/s, root mean square, of a track with bends
+MIRRORED = (
+    "the trajectory turns left where the odometry turns right: is it left-handed, or is its z axis "
+    "down? Convert it to a right-handed frame with z up"
+)
+
 Track = tuple[NDArray[np.int64], Sequence[Transform]]
 
 
@@ -42,10 +48,7 @@ def clock_offset(track: Track, reference: Track) -> float:
     correlation[common.round() < least] = 0.0
     best = int(np.argmax(correlation))
     if correlation.min() < -max(LEAST, correlation[best]):
-        raise DatasetError(
-            "the trajectory turns left where the odometry turns right: is it left-handed, or is "
-            "its z axis down? Convert it to a right-handed frame with z up"
-        )
+        raise DatasetError(MIRRORED)
     beside = np.abs(np.arange(len(correlation)) - best) * PERIOD > PEAK
     second = correlation[beside].max(initial=0.0)
     if correlation[best] < LEAST or correlation[best] - second < AMBIGUOUS:
@@ -56,6 +59,25 @@ def clock_offset(track: Track, reference: Track) -> float:
         )
     lag = best - (len(turns) - 1) + _vertex(correlation, best)
     return (since - start) / NS + lag * PERIOD
+
+
+def require_same_hand(track: Track, reference: Track) -> None:
+    """Raise DatasetError where a track, on the clock of `reference`, mirrors it.
+
+    Tracks too short or too straight, or of other drives, say nothing.
+    """
+    if min(np.ptp(stamps) for stamps, _ in (track, reference)) < 2 * PEAK * NS:
+        return
+    (start, turns), (since, others) = _turn_rates(*track), _turn_rates(*reference)
+    moments = np.arange(len(turns)) * PERIOD + (start - since) / NS
+    common = (moments >= 0) & (moments <= (len(others) - 1) * PERIOD)
+    if common.sum() * PERIOD < 2 * PEAK:
+        return
+    there = np.interp(moments[common], np.arange(len(others)) * PERIOD, others)
+    here = turns[common]
+    sizes = np.sqrt(np.mean(here**2)), np.sqrt(np.mean(there**2))
+    if min(sizes) > LEAST_TURNS and np.mean(here * there) < -LEAST * sizes[0] * sizes[1]:
+        raise DatasetError(MIRRORED)
 
 
 def _turn_rates(

@@ -55,7 +55,8 @@ def require(evaluation: Evaluation, requirements: Sequence[Requirement]) -> None
         if not wanted.is_met(condition)
     ]
     if unmet:
-        raise RequirementError(f"{len(unmet)} requirements are not met: {'; '.join(unmet)}")
+        count = "1 requirement is" if len(unmet) == 1 else f"{len(unmet)} requirements are"
+        raise RequirementError(f"{count} not met: {'; '.join(unmet)}")
 
 
 def _requirement(text: str, criteria: Criteria) -> Requirement:

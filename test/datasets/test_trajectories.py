@@ -16,7 +16,7 @@ from disam_ros.cli import main
 from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.bags.images import BagImages
 from disam_ros.datasets.bags.writer import optical_frame
-from disam_ros.datasets.clock_offset import clock_offset
+from disam_ros.datasets.clock_offset import clock_offset, require_same_hand
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.trajectories import Trajectory, read_trajectory
 from disam_ros.errors import DatasetError
@@ -40,6 +40,34 @@ EUROC = """\
 """
 RTABMAP = "#timestamp x y z qx qy qz qw id\n" + "".join(
     f"{line} {k}\n" for k, line in enumerate(TUM.splitlines()[1:])
+)
+# As of SaveTrajectoryEuRoC: nanoseconds of a double with six decimals.
+ORB_SLAM3 = """\
+1000000000123456768.000000 1.000000000 2.000000000 3.000000000 0.000000000 0.000000000 0.000000000 1.000000000
+1000000001500000000.000000 1.500000000 2.000000000 3.000000000 0.000000000 0.000000000 0.707106781 0.707106781
+"""  # noqa: E501
+RTKLIB = """\
+% program   : RTKPOST ver.2.4.3
+% inp file  : rover.obs
+%
+% (lat/lon/height=WGS84/ellipsoidal,Q=1:fix,2:float,3:sbas,4:dgps,5:single,6:ppp,ns=# of satellites)
+%  GPST                  latitude(deg) longitude(deg)  height(m)   Q  ns   sdn(m)   sde(m)   sdu(m)  sdne(m)  sdeu(m)  sdun(m) age(s)  ratio
+2024/05/01 12:00:00.200   51.050000000   13.740000000   120.0000   1  12   0.0040   0.0035   0.0120   0.0010  -0.0011   0.0012   0.20   12.5
+2024/05/01 12:00:00.400   51.050044950   13.740000000   120.0000   5   6   2.0040   1.6035   4.0120   0.0010  -0.0011   0.0012   0.40    0.0
+2024/05/01 12:00:01.200   51.050089900   13.740000000   121.0000   2  12   0.0540   0.0535   0.1120   0.0010  -0.0011   0.0012   1.20    3.5
+"""  # noqa: E501
+WEEKS = """\
+%  GPST     , latitude(d'"),longitude(d'"), height(m),  Q, ns,  sdn(m),  sde(m),  sdu(m), sdne(m), sdeu(m), sdue(m),age(s), ratio
+2312,302400.200,  51,03,00.00000,  13,44,24.00000,  120.0000,  1, 12,  0.0040,  0.0035,  0.0120,  0.0010, -0.0011,  0.0012,  0.20,  12.5
+2312,302401.200,  51,03,00.32364,  13,44,24.00000,  121.0000,  1, 12,  0.0040,  0.0035,  0.0120,  0.0010, -0.0011,  0.0012,  0.20,  12.5
+"""  # noqa: E501
+ECEF = """\
+%  UTC                       x-ecef(m)      y-ecef(m)      z-ecef(m)   Q  ns   sdx(m)   sdy(m)   sdz(m)  sdxy(m)  sdyz(m)  sdzx(m) age(s)  ratio
+2024/05/01 11:59:42.200   {0[0]:.4f} {0[1]:.4f} {0[2]:.4f}   1  12   0.0040   0.0035   0.0120   0.0010  -0.0011   0.0012   0.20   12.5
+2024/05/01 11:59:43.200   {1[0]:.4f} {1[1]:.4f} {1[2]:.4f}   1  12   0.0040   0.0035   0.0120   0.0010  -0.0011   0.0012   0.20   12.5
+"""  # noqa: E501
+ECEF = ECEF.format(
+    pymap3d.geodetic2ecef(51.05, 13.74, 120), pymap3d.geodetic2ecef(51.0500899, 13.74, 121)
 )
 KITTI = "1 0 0 1 0 1 0 2 0 0 1 3\n0 -1 0 1.5 1 0 0 2 0 0 1 3\n"
 TABLE = """\
@@ -70,6 +98,71 @@ def test_files_of_each_format_say_the_same(tmp_path, text):
     for got, wanted in zip(found.poses, expected, strict=True):
         assert distance(got, wanted) == pytest.approx((0, 0), abs=1e-4)
     assert found.origin is None
+
+
+def test_the_nanoseconds_of_orb_slam3_are_no_seconds(tmp_path):
+    found = read_trajectory(written(tmp_path / "f_MH01.txt", ORB_SLAM3))
+    assert found.stamps.tolist() == [1000000000123456768, 1000000001500000000]
+    assert distance(found.poses[1], Transform.from_xyz_rpy([1.5, 2, 3, 0, 0, np.pi / 2])) < (
+        1e-6,
+        1e-4,
+    )
+
+
+def test_landmarks_of_rtabmap_are_no_poses(tmp_path):
+    path = written(tmp_path / "poses.txt", RTABMAP + "1000000001.6 9 9 9 0 0 0 1 -3\n")
+    assert read_trajectory(path).stamps.tolist() == [1000000000123456789, 1000000001500000000]
+
+
+@pytest.mark.parametrize("text", [RTKLIB, WEEKS, ECEF])
+def test_solutions_of_rtklib_are_on_the_clock_of_utc_and_metres_from_the_first(tmp_path, text):
+    found = read_trajectory(written(tmp_path / "rover.pos", text))
+    # GPS time is 18 s ahead of UTC in 2024.
+    assert found.stamps.tolist() == [1714564782_200_000_000, 1714564783_200_000_000]
+    assert (found.origin.latitude, found.origin.longitude) == pytest.approx((51.05, 13.74))
+    first, second = found.poses
+    assert first.translation == pytest.approx([0, 0, 0], abs=1e-3)
+    assert second.translation == pytest.approx([0, 10, 1], abs=0.02)
+    yaw = Rotation.from_quat(second.quaternion).as_euler("ZYX")[0]
+    assert yaw == pytest.approx(np.pi / 2, abs=1e-4)
+
+
+def test_uncertain_positions_of_rtklib_leave_a_gap_and_do_not_make_a_trajectory(tmp_path, caplog):
+    read_trajectory(written(tmp_path / "rover.pos", RTKLIB))
+    assert "1 positions less sure than 0.5 m left out" in caplog.text
+    with pytest.raises(DatasetError, match=r"no position surer than 0\.5 m"):
+        read_trajectory(written(tmp_path / "single.pos", RTKLIB.replace(" 0.0", " 3.0")))
+
+
+@pytest.mark.parametrize("write", ["tum", "kitti"])
+def test_what_evo_writes_is_read_as_it_was(tmp_path, write):
+    trajectory = pytest.importorskip("evo.core.trajectory")
+    interface = pytest.importorskip("evo.tools.file_interface")
+    stamps = 1e9 + np.arange(20) / 8
+    poses = winding(stamps - 1e9)
+    path = tmp_path / "poses.txt"
+    if write == "tum":
+        made = trajectory.PoseTrajectory3D(
+            np.stack([p.translation for p in poses]),
+            np.stack([p.quaternion[[3, 0, 1, 2]] for p in poses]),
+            stamps,
+        )
+        interface.write_tum_trajectory_file(path, made)
+    else:
+        rows = [np.vstack([np.c_[p.rotation, p.translation], [0, 0, 0, 1]]) for p in poses]
+        interface.write_kitti_poses_file(path, trajectory.PosePath3D(poses_se3=rows))
+        written(tmp_path / "times.txt", "".join(f"{stamp:.9f}\n" for stamp in stamps))
+    found = read_trajectory(path)
+    assert found.stamps.tolist() == [10**18 + k * NS // 8 for k in range(20)]
+    for a, b in zip(found.poses, poses, strict=True):
+        assert distance(a, b) == pytest.approx((0, 0), abs=1e-5)
+
+
+def test_the_folder_of_a_glim_dump_names_its_trajectories(tmp_path):
+    written(tmp_path / "traj_lidar.txt", TUM)
+    with pytest.raises(DatasetError, match=r"dump of GLIM: give .*traj_lidar\.txt and"):
+        read_trajectory(tmp_path)
+    assert len(read_trajectory(tmp_path / "traj_lidar.txt").poses) == 2
 
 
 def test_a_table_of_latitude_and_longitude_has_east_as_x_and_headings_from_north(tmp_path):
@@ -124,6 +217,9 @@ FAULTS = {
     "time,lat,lon\n1,51,0\n2,51,0\n": "the vehicle does not move; give a column heading",
     "time,lat,lon\n1,51\n": "line 2: expected the numbers lat lon",
     "stamp_ns,lat,lon\n1.5,51,0\n": "line 2: expected whole nanoseconds",
+    "% nothing\n1 2\n": "line 2: expected a solution of RTKLIB",
+    RTKLIB.replace("12:00:00.200", "noon"): "line 6: expected YYYY/MM/DD hh:mm:ss",
+    RTKLIB.replace("51.050000000", "here"): "line 6: expected the numbers",
     "#t,x\n1,2\n": "line 2: expected the numbers x y z qw",
 }
 
@@ -153,6 +249,19 @@ def test_poses_of_a_camera_become_those_of_the_base_with_z_up():
         assert distance(step, base[a].inverse() @ base[b]) == pytest.approx((0, 0), abs=1e-6)
     for p in found.poses:
         assert Rotation.from_quat(p.quaternion).apply([0, 0, 1])[2] == pytest.approx(1)
+
+
+def test_a_body_that_is_no_vehicle_is_recognized_by_how_it_moves(caplog):
+    """A camera looks where it goes, a frame with y up goes along z."""
+    base = [pose(x, 0.01 * x**2, 0.02 * x) for x in range(40)]
+    mount = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
+    seen = Trajectory(np.arange(40) * NS, [p @ mount for p in base])
+    with pytest.raises(DatasetError, match=r"move along their own z axis.*--trajectory-frame"):
+        seen.of_base(Transform.identity())
+    assert len(seen.of_base(mount).poses) == 40
+    aside = [Transform.from_xyz_rpy([0, y, 0, 0, 0, 0]) for y in range(40)]
+    Trajectory(np.arange(40) * NS, aside).of_base(Transform.identity())
+    assert "move along their own y axis" in caplog.text
 
 
 # Clocks
@@ -201,6 +310,19 @@ def test_a_straight_drive_another_drive_and_a_mirrored_one_have_no_offset():
         clock_offset((stamps, winding(seconds, mirrored=True)), here)
     with pytest.raises(DatasetError, match="too short"):
         clock_offset((stamps[:20], here[1][:20]), here)
+
+
+@given(st.integers(0, 5))
+def test_a_mirrored_track_is_recognized_on_a_known_clock(seed):
+    seconds = np.arange(0.0, 90.0, 0.1)
+    stamps = np.round(seconds * NS).astype(np.int64)
+    here = stamps, winding(seconds, seed)
+    with pytest.raises(DatasetError, match="left-handed"):
+        require_same_hand((stamps[5::3], winding(seconds, seed, mirrored=True)[5::3]), here)
+    require_same_hand((stamps[5::3], here[1][5::3]), here)
+    require_same_hand((stamps, winding(seconds, seed + 1)), here)
+    require_same_hand((stamps, [pose(s) for s in seconds]), here)
+    require_same_hand((stamps + 10**12, here[1]), here)
 
 
 # On a bag
@@ -299,6 +421,21 @@ def test_a_frame_that_the_bag_lacks_is_named(drive, capsys):
 def test_options_of_a_trajectory_need_one(drive, capsys, options):
     assert extract(drive, *options)[0] == 1
     assert "need --trajectory" in capsys.readouterr().err
+
+
+def test_a_dataset_has_poses_of_its_own(drive, capsys):
+    line = f"build-map --dataset {drive}/none --model outdoor --output {drive}/map"
+    assert main([*line.split(), "--max-pose-gap", "1"]) == 1
+    assert "--max-pose-gap are of the poses of a --bag" in capsys.readouterr().err
+
+
+def test_a_left_handed_file_is_refused_before_anything_is_written(drive, capsys):
+    rows = [line.split() for line in (drive / "tum.txt").read_text().splitlines()]
+    mirrored = [[*r[:2], str(-float(r[2])), *r[3:6], str(-float(r[6])), r[7]] for r in rows]
+    path = written(drive / "left.txt", "\n".join(map(" ".join, mirrored)))
+    assert extract(drive, "--trajectory", path)[0] == 1
+    assert "is it left-handed" in capsys.readouterr().err
+    assert not (drive / "data").exists()
 
 
 def test_a_map_of_a_bag_with_a_table_of_fixes_knows_its_place(drive):

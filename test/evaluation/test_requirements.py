@@ -73,6 +73,8 @@ def test_what_is_not_reached_is_named_with_condition_and_value(evaluation):
         f"2 requirements are not met: {condition}: wrong>=1%, got 0 %"
     )
     assert "p50<=0ms" in str(caught.value) and "r1@5m" not in str(caught.value)
+    with pytest.raises(RequirementError, match=r"^1 requirement is not met: "):
+        require(evaluation, wanted[1:2])
 
 
 @pytest.mark.parametrize("sign", ["<=", ">="])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags.poses import read_base_from_camera
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.datasets.clock_offset import Track, clock_offset
+from disam_ros.datasets.clock_offset import Track, clock_offset, require_same_hand
 from disam_ros.datasets.trajectories import Trajectory
 from disam_ros.errors import BagError
 from disam_ros.geometry import Transform
@@ -42,7 +42,7 @@ class GivenTrajectory:
         odometry: Track | None,
     ) -> Trajectory:
         """map_from_base on the bag's clock. Raises BagError where the bag lacks what that needs,
-        DatasetError where motion does not tell the offset."""
+        DatasetError where motion does not tell the offset, or tells that the frame is wrong."""
         trajectory = self.trajectory.of_base(self._extrinsics(reader, base_frame, cameras))
         offset = self.offset
         if offset is None:
@@ -53,7 +53,10 @@ class GivenTrajectory:
                 )
             offset = clock_offset((trajectory.stamps, trajectory.poses), odometry)
             logger.info("%s: the trajectory's clock is %.3f s behind", reader.path, offset)
-        return trajectory.shifted(offset)
+        found = trajectory.shifted(offset)
+        if odometry is not None and len(odometry[0]) > 1:
+            require_same_hand((found.stamps, found.poses), odometry)
+        return found
 
     def _extrinsics(
         self, reader: BagReader, base_frame: str, cameras: Mapping[str, Camera]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trajectories in latitude and longitude."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pymap3d
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from disam_ros.datasets.formats.foreign import to_floats
+from disam_ros.datasets.formats.tum import nanoseconds
+from disam_ros.datasets.trajectories.text import EXPECTED, whole_ns
+from disam_ros.errors import DatasetError
+from disam_ros.files.reading import read_lines
+from disam_ros.geodesy import Origin
+from disam_ros.geometry import Transform
+
+# Names of a table's columns, in lower case.
+SECONDS = ("timestamp", "time", "seconds", "stamp")
+LATITUDE, LONGITUDE = ("latitude", "lat"), ("longitude", "lon", "lng")
+ALTITUDE, HEADING = ("altitude", "alt", "height"), ("heading",)
+STEP = 1.0  # metres travelled over which a direction of motion is taken
+
+GeodeticPoses = tuple[list[int], list[Transform], Origin | None]
+
+
+def read_table(path: Path, origin: Origin | None) -> GeodeticPoses:
+    """Stamps [N] [ns] and poses [N] in metres east and north of `origin`, or of the first row, and
+    that origin. Raises DatasetError."""
+    table = csv.DictReader(read_lines(path, DatasetError), skipinitialspace=True)
+    names = {(name or "").strip().lower(): name for name in table.fieldnames or ()}
+
+    def column(*known: str) -> str | None:
+        return next((names[name] for name in known if name in names), None)
+
+    exact, seconds = column("stamp_ns"), column(*SECONDS)
+    latitude, longitude = column(*LATITUDE), column(*LONGITUDE)
+    altitude, heading = column(*ALTITUDE), column(*HEADING)
+    if latitude is None or longitude is None or not (exact or seconds):
+        raise DatasetError(f"{path} has the columns {', '.join(names)}; expected {EXPECTED}")
+    chosen = [c for c in (latitude, longitude, altitude, heading) if c]
+    stamps: list[int] = []
+    rows: list[NDArray[np.float64]] = []
+    try:
+        for row in table:
+            where = f"{path} line {table.line_num}"
+            rows.append(to_floats(where, [row[c] or "" for c in chosen], " ".join(chosen)))
+            when = (row[exact or seconds or ""] or "").strip()
+            stamps.append(whole_ns(where, when) if exact else nanoseconds(where, when))
+    except csv.Error as error:
+        raise DatasetError(f"{path} line {table.line_num + 1} is malformed: {error}") from error
+    if not rows:
+        return [], [], None
+    values = np.stack(rows)
+    heights = values[:, 2] if altitude else np.zeros(len(values))
+    headings = values[:, -1] if heading else None
+    return local_poses(path, stamps, values[:, :2], heights, origin, headings)
+
+
+def local_poses(
+    path: Path,
+    stamps: Sequence[int],
+    degrees: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    origin: Origin | None,
+    headings: NDArray[np.float64] | None = None,
+) -> GeodeticPoses:
+    """Poses of latitudes and longitudes [N, 2] [deg], heights [N] [m] and headings [N] [deg].
+
+    Without headings the vehicle faces where it drives. origin: None: the first. Raises
+    DatasetError, naming `path`.
+    """
+    order = np.argsort(stamps, kind="stable")
+    degrees, heights = degrees[order], heights[order]
+    if not (np.abs(degrees) <= (90, 180)).all():
+        raise DatasetError(f"{path}: expected latitude and longitude in degrees")
+    origin = origin or Origin(*map(float, degrees[0]))
+    here = (origin.latitude, origin.longitude, heights[0])
+    points = np.stack(pymap3d.geodetic2enu(*degrees.T, heights, *here), 1)
+    points[:, :2] = points[:, :2] @ origin.enu_from_map
+    if headings is not None:
+        yaws = np.pi / 2 - np.radians(headings[order]) - origin.yaw
+    else:
+        yaws = _yaws_of_motion(path, points)
+    turns = Rotation.from_euler("z", yaws[:, None]).as_quat()
+    poses = [Transform(p, q) for p, q in zip(points, turns, strict=True)]
+    return np.asarray(stamps)[order].tolist(), poses, origin
+
+
+def _yaws_of_motion(path: Path, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Direction of the motion around each point [N, 3], counter-clockwise from x [rad]; that before
+    where the vehicle stands."""
+    steps = np.linalg.norm(np.diff(points[:, :2], axis=0), axis=1)
+    # Noise of a vehicle that stands adds up to a way, but not to a distance.
+    travelled = np.concatenate([[0.0], np.cumsum(steps)])
+    ahead = np.searchsorted(travelled, travelled + STEP / 2).clip(max=len(points) - 1)
+    behind = np.searchsorted(travelled, travelled - STEP / 2, side="right").clip(1) - 1
+    motion = points[ahead, :2] - points[behind, :2]
+    moves = np.linalg.norm(motion, axis=1) > STEP / 2
+    if not moves.any():
+        raise DatasetError(f"{path}: the vehicle does not move; give a column heading [deg]")
+    last = np.maximum.accumulate(np.where(moves, np.arange(len(points)), np.argmax(moves)))
+    return np.arctan2(motion[last, 1], motion[last, 0])

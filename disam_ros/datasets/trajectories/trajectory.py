@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses of a body over time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from disam_ros.errors import DatasetError
+from disam_ros.geodesy import Origin
+from disam_ros.geometry import Transform
+
+logger = logging.getLogger(__name__)
+
+TILT = 20.0  # degrees between the vehicle's up and the map's beyond which the map is levelled
+STRIDE = 0.5  # m of motion whose direction is looked at
+STRIDES = 20  # fewer tell no direction
+ALONG = 0.8  # least mean cosine between the motion and an axis along which a body moves
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """stamps: int64 [N] [ns], strictly increasing. poses: map_from_body [N]. origin: of the map
+    frame on Earth, x east and y north; None: unknown."""
+
+    stamps: NDArray[np.int64]
+    poses: list[Transform]
+    origin: Origin | None = None
+
+    @property
+    def identity(self) -> str:
+        """Changes with every stamp and pose."""
+        rows = np.array([[*p.translation, *p.quaternion] for p in self.poses])
+        return hashlib.sha256(self.stamps.tobytes() + rows.tobytes()).hexdigest()
+
+    def shifted(self, seconds: float) -> Trajectory:
+        """The same poses, `seconds` later."""
+        return replace(self, stamps=self.stamps + round(seconds * 1e9))
+
+    def of_base(self, base_from_body: Transform) -> Trajectory:
+        """map_from_base of poses of a body that is fixed to the vehicle, with z up.
+
+        Raises DatasetError where such a base would drive up or down.
+        """
+        body_from_base = base_from_body.inverse()
+        poses = [pose @ body_from_base for pose in self.poses]
+        _require_forward(poses)
+        level = levelling(poses)
+        if level is None:
+            return replace(self, poses=poses)
+        return replace(self, poses=[level @ pose for pose in poses], origin=None)
+
+
+def levelling(poses: Sequence[Transform]) -> Transform | None:
+    """Turn of the map after which the mean up of map_from_base [N] is its z axis; None where it is
+    within TILT of it."""
+    up = np.mean([Rotation.from_quat(p.quaternion).apply([0, 0, 1]) for p in poses], 0)
+    tilt = np.degrees(np.arccos(np.clip(up[2] / np.linalg.norm(up), -1, 1)))
+    if not tilt > TILT:
+        return None
+    logger.warning(
+        "the trajectory's z axis is %.0f° from the vehicle's up: the map gets z up",
+        tilt,
+    )
+    turn, _ = Rotation.align_vectors([[0, 0, 1]], [up])
+    return Transform.from_rotation(np.zeros(3), turn.as_matrix())
+
+
+def _require_forward(poses: Sequence[Transform]) -> None:
+    """Raise DatasetError where a vehicle moves along its own z axis: it is none of z up."""
+    points = np.stack([pose.translation for pose in poses])
+    travelled = np.cumsum(np.r_[0.0, np.linalg.norm(np.diff(points, axis=0), axis=1)])
+    rows = np.searchsorted(travelled, np.arange(0.0, travelled[-1], STRIDE))
+    strides = np.diff(points[rows], axis=0)
+    lengths = np.linalg.norm(strides, axis=1)
+    moves = lengths > STRIDE / 2
+    if moves.sum() < STRIDES:
+        return
+    turns = Rotation.from_quat(np.stack([poses[row].quaternion for row in rows[:-1][moves]]))
+    along = np.abs(turns.inv().apply(strides[moves] / lengths[moves, None])).mean(0)
+    if along[2] > ALONG:
+        raise DatasetError(
+            "the poses move along their own z axis, which a vehicle's points up: are they of a "
+            "camera (z ahead), or of a frame with y up? Name it with --trajectory-frame, or "
+            "convert them to x ahead, y left, z up"
+        )
+    if along[1] > ALONG:
+        logger.warning(
+            "the trajectory's poses move along their own y axis, which points left: if the "
+            "vehicle does not drive sideways, convert them to x ahead, y left, z up"
+        )
