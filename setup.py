@@ -50,6 +50,7 @@ setup(
         "pyyaml>=6.0",
         "scipy>=1.11",
         "astral>=3.2",
+        "pillow>=9.1",
         "pymap3d>=3.1",
         "rosbags>=0.10.5",
         "rich>=13.0",

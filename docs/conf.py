@@ -24,6 +24,7 @@ autodoc_mock_imports = [  # docstrings are read without them
     "astral",
     "cv2",
     "faiss",
+    "PIL",
     "pymap3d",
     "rosbags",
     "safetensors",

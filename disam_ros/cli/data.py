@@ -102,6 +102,26 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         },
     )
     add_format(
+        "colmap",
+        "images with a sparse model of COLMAP",
+        domain=domain,
+        images={"default": "images", "help": "folder of the images in the input directory"},
+        model={
+            "default": "",
+            "help": "folder of the model in the input directory; default: sparse/0 or sparse",
+        },
+        scale={
+            "type": number(1e-6, 1e6),
+            "default": 0.0,
+            "metavar": "METRES",
+            "help": "per unit of the model; default: a model in Earth-centred metres",
+        },
+        georegister={
+            "action": "store_true",
+            "help": "find scale, heading and place by the GPS positions in the images' EXIF",
+        },
+    )
+    add_format(
         "kitti-odometry",
         "a sequence of KITTI odometry",
         sequence={"required": True, "help": "sequence, such as 00"},
@@ -112,6 +132,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
             "default": 2,
             "help": "number of the camera; 2: left colour",
         },
+    )
+    add_format(
+        "photos",
+        "a folder of photos with time and GPS position in their EXIF",
+        domain=domain,
+        intrinsics=intrinsics,
     )
     add_format("robotcar-seasons", "RobotCar-Seasons, all conditions that are unpacked")
     add_format(

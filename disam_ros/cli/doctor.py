@@ -48,6 +48,7 @@ PACKAGES = (
     Package("yaml", "pyyaml>=6.0", "parameter files"),
     Package("scipy", "scipy>=1.11", "rotations, estimation"),
     Package("astral", "astral>=3.2", "elevation of the sun"),
+    Package("PIL", "pillow>=9.1", "time and place of photos"),
     Package("pymap3d", "pymap3d>=3.1", "latitude and longitude"),
     Package("rich", "rich>=13.0", "tables"),
     Package("tqdm", "tqdm>=4.65", "progress bars"),

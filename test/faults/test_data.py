@@ -30,10 +30,10 @@ from disam_ros.datasets.bags import BagReader, BagWriter, bag_to_dataset, messag
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.depth import decode_depth
-from disam_ros.datasets.formats.foreign import text_rows
 from disam_ros.datasets.records import RecordTable, read_records
 from disam_ros.datasets.sensor_tables import FIX_COLUMNS, read_odometry, read_table
 from disam_ros.datasets.sources import open_bag, open_images
+from disam_ros.datasets.text_rows import text_rows
 from disam_ros.errors import BagError, DatasetError, DisamError, ImageError, PriorError
 from disam_ros.evaluation.submission import answered_poses
 from disam_ros.files.held import HeldFile

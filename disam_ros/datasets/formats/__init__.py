@@ -7,14 +7,24 @@ module here and a line in FORMATS.
 
 from collections.abc import Callable
 
-from disam_ros.datasets.formats import aligned, cmu_seasons, kitti_odometry, robotcar_seasons, tum
+from disam_ros.datasets.formats import (
+    aligned,
+    cmu_seasons,
+    colmap,
+    kitti_odometry,
+    photos,
+    robotcar_seasons,
+    tum,
+)
 from disam_ros.datasets.formats.conversion import Conversion, write_dataset
 from disam_ros.datasets.formats.foreign import ForeignDataset
 
 FORMATS: dict[str, Callable[..., ForeignDataset]] = {
     "aligned": aligned.read,
     "cmu-seasons": cmu_seasons.read,
+    "colmap": colmap.read,
     "kitti-odometry": kitti_odometry.read,
+    "photos": photos.read,
     "robotcar-seasons": robotcar_seasons.read,
     "tum": tum.read,
 }

@@ -29,11 +29,10 @@ from disam_ros.datasets.formats.foreign import (
     image_files,
     pinhole,
     pose_at_center,
-    text_rows,
-    to_floats,
     warn_of_unused_poses,
 )
 from disam_ros.datasets.formats.nvm import read_nvm
+from disam_ros.datasets.text_rows import text_rows, to_floats
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import numpy as np
 from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.files.reading import read_lines
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 
 logger = logging.getLogger(__name__)
@@ -60,30 +59,6 @@ def _numbers(text: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", text)]
 
 
-def text_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """`FILE line N` and the fields of each line that is neither empty nor a # comment.
-
-    Raises DatasetError where the file cannot be read.
-    """
-    for number, line in enumerate(read_lines(path, DatasetError), 1):
-        fields = line.split()
-        if fields and not fields[0].startswith("#"):
-            yield f"{path} line {number}", fields
-
-
-def to_floats(where: str, fields: Sequence[str], expected: str) -> np.ndarray:
-    """Fields as float64 [len(expected.split())]; `expected` names them. Raises DatasetError."""
-    try:
-        values = np.array([float(field) for field in fields])
-    except ValueError:
-        values = np.array([np.nan])
-    if len(values) != len(expected.split()) or not np.isfinite(values).all():
-        raise DatasetError(
-            f"{where}: expected the numbers {expected}, got '{' '.join(fields):.200}'"
-        )
-    return values
-
-
 def pose_at_center(where: str, wxyz: np.ndarray, center: np.ndarray) -> Transform:
     """map_from_camera from the rotation camera_from_map (w x y z) and the camera's centre (m).
 
@@ -93,14 +68,6 @@ def pose_at_center(where: str, wxyz: np.ndarray, center: np.ndarray) -> Transfor
         return Transform(center, np.array([-wxyz[1], -wxyz[2], -wxyz[3], wxyz[0]]))
     except GeometryError as error:
         raise DatasetError(f"{where}: {error}") from error
-
-
-def pose_of_matrix(where: str, rows: np.ndarray) -> Transform:
-    """A Transform from its matrix [3, 4]. Raises DatasetError unless its 3×3 part is a rotation."""
-    rotation = rows[:, :3]
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise DatasetError(f"{where}: expected a rotation matrix, got {rotation.tolist()}")
-    return Transform.from_rotation(rows[:, 3], rotation)
 
 
 def pinhole(size: tuple[int, int], values: Sequence[float], what: str) -> Camera:

@@ -17,14 +17,8 @@ import numpy as np
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
-from disam_ros.datasets.formats.foreign import (
-    LOOKS_AHEAD,
-    ForeignDataset,
-    image_files,
-    pose_of_matrix,
-    text_rows,
-    to_floats,
-)
+from disam_ros.datasets.formats.foreign import LOOKS_AHEAD, ForeignDataset, image_files
+from disam_ros.datasets.text_rows import pose_of_matrix, text_rows, to_floats
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 

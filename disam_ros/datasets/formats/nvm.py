@@ -12,7 +12,8 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from disam_ros.datasets.formats.foreign import pose_at_center, text_rows, to_floats
+from disam_ros.datasets.formats.foreign import pose_at_center
+from disam_ros.datasets.text_rows import text_rows, to_floats
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 

@@ -19,12 +19,10 @@ from disam_ros.datasets.formats.foreign import (
     ForeignDataset,
     image_files,
     pinhole,
-    pose_of_matrix,
-    text_rows,
-    to_floats,
     warn_of_unused_poses,
 )
 from disam_ros.datasets.formats.nvm import read_nvm
+from disam_ros.datasets.text_rows import pose_of_matrix, text_rows, to_floats
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 

@@ -11,18 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from disam_ros import image
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
-from disam_ros.datasets.formats.foreign import (
-    ForeignDataset,
-    image_files,
-    pinhole,
-    text_rows,
-    to_floats,
-)
+from disam_ros.datasets.formats.foreign import ForeignDataset, image_files, pinhole
+from disam_ros.datasets.text_rows import nanoseconds, text_rows, to_floats
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import PoseBuffer
@@ -112,14 +106,3 @@ def _calibration(directory: Path) -> list[float]:
     fields = [field for _, row in text_rows(path) for field in row]
     expected = INTRINSICS[: max(len(fields), 4)]
     return to_floats(str(path), fields, " ".join(expected)).tolist()
-
-
-def nanoseconds(where: str, seconds: str) -> int:
-    """Seconds in decimals → nanoseconds, exactly. Raises DatasetError."""
-    try:
-        stamp_ns = int(Decimal(seconds) * 10**9)
-    except (InvalidOperation, ValueError, OverflowError):
-        stamp_ns = -1
-    if not 0 <= stamp_ns < 2**63:
-        raise DatasetError(f"{where}: expected a time in seconds, got '{seconds}'")
-    return stamp_ns

@@ -12,8 +12,7 @@ import pymap3d
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from disam_ros.datasets.formats.foreign import to_floats
-from disam_ros.datasets.formats.tum import nanoseconds
+from disam_ros.datasets.text_rows import nanoseconds, to_floats
 from disam_ros.datasets.trajectories.text import EXPECTED, whole_ns
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines

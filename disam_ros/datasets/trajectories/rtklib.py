@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pymap3d
 
-from disam_ros.datasets.formats.foreign import to_floats
+from disam_ros.datasets.text_rows import to_floats
 from disam_ros.datasets.trajectories.geodetic import GeodeticPoses, local_poses
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.datasets.formats.foreign import pose_of_matrix, text_rows, to_floats
-from disam_ros.datasets.formats.tum import nanoseconds
+from disam_ros.datasets.text_rows import nanoseconds, pose_of_matrix, text_rows, to_floats
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.reading import MAX_WHOLE, read_lines
 from disam_ros.geometry import Transform

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time and place of photos, from their EXIF (version 2.32, CIPA DC-008)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+TAKEN, FRACTION, ZONE = 0x9003, 0x9291, 0x9011  # DateTimeOriginal, SubSec…, OffsetTimeOriginal
+LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE = 1, 2, 3, 4
+ALTITUDE_REF, ALTITUDE, DIRECTION = 5, 6, 17
+SECOND = 10**9
+
+
+@dataclass(frozen=True)
+class Exif:
+    """Of one photo; None: not recorded. taken_ns: Unix time, of UTC where the camera names no zone.
+
+    altitude: [m] above sea level. heading: [deg] clockwise from north, where the camera looks.
+    """
+
+    taken_ns: int | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude: float | None = None
+    heading: float | None = None
+
+    @property
+    def placed(self) -> bool:
+        return self.latitude is not None and self.longitude is not None
+
+
+def read_exif(path: Path) -> Exif:
+    """Time and place of a photo; nothing of a file without EXIF, or with one that is malformed."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as photo:
+            warnings.simplefilter("ignore")  # of what is damaged
+            tags = photo.getexif()
+            details, gps = tags.get_ifd(EXIF_IFD), tags.get_ifd(GPS_IFD)
+    except Exception:  # the library raises whatever damaged bytes lead to
+        return Exif()
+    altitude = _number(gps.get(ALTITUDE))
+    below = gps.get(ALTITUDE_REF) in (1, b"\x01")
+    return Exif(
+        _taken(details),
+        _degrees(gps.get(LATITUDE), gps.get(LATITUDE_REF) == "S", 90),
+        _degrees(gps.get(LONGITUDE), gps.get(LONGITUDE_REF) == "W", 180),
+        None if altitude is None else -altitude if below else altitude,
+        _number(gps.get(DIRECTION)),
+    )
+
+
+def stamps_of(files: Sequence[Path], exifs: Sequence[Exif]) -> list[int]:
+    """Different stamps [ns] of photos: their names if those are nanoseconds, else when they were
+    taken, else the position in the list in seconds, which counts as an unknown clock."""
+    if all(path.stem.isdecimal() and len(path.stem) == 19 for path in files):
+        stamps = [int(path.stem) for path in files]
+    elif all(exif.taken_ns is not None for exif in exifs):
+        stamps = [exif.taken_ns or 0 for exif in exifs]
+    else:
+        stamps = [number * SECOND for number in range(len(files))]
+    taken: set[int] = set()
+    for number, stamp in enumerate(stamps):  # photos of one second, in their order
+        while stamp in taken:
+            stamp += 1
+        stamps[number] = stamp
+        taken.add(stamp)
+    return stamps
+
+
+def _taken(details: Any) -> int | None:
+    text, fraction = str(details.get(TAKEN, "")), str(details.get(FRACTION, "")).strip(" \0")
+    zone = str(details.get(ZONE, "")).strip(" \0")
+    try:
+        moment = datetime.strptime(text.strip(" \0"), "%Y:%m:%d %H:%M:%S")
+        moment = moment.replace(tzinfo=datetime.strptime(zone or "+00:00", "%z").tzinfo)
+    except ValueError:
+        return None
+    whole = round((moment - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds())
+    part = int(fraction[:9].ljust(9, "0")) if fraction.isdecimal() else 0
+    return whole * SECOND + part if whole > 0 else None
+
+
+def _degrees(values: Any, negative: bool, largest: float) -> float | None:
+    """Degrees, minutes and seconds as degrees."""
+    try:
+        degrees, minutes, seconds = map(float, values)
+        found = degrees + minutes / 60 + seconds / 3600
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not 0 <= found <= largest:  # nan neither
+        return None
+    return -found if negative else found
+
+
+def _number(value: Any) -> float | None:
+    try:
+        found = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return found if abs(found) < 1e6 else None  # nan neither

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of text files: fields, numbers, times and poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import numpy as np
+
+from disam_ros.errors import DatasetError
+from disam_ros.files.reading import read_lines
+from disam_ros.geometry import Transform
+
+
+def text_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """`FILE line N` and the fields of each line that is neither empty nor a # comment.
+
+    Raises DatasetError where the file cannot be read.
+    """
+    for number, line in enumerate(read_lines(path, DatasetError), 1):
+        fields = line.split()
+        if fields and not fields[0].startswith("#"):
+            yield f"{path} line {number}", fields
+
+
+def to_floats(where: str, fields: Sequence[str], expected: str) -> np.ndarray:
+    """Fields as float64 [len(expected.split())]; `expected` names them. Raises DatasetError."""
+    try:
+        values = np.array([float(field) for field in fields])
+    except ValueError:
+        values = np.array([np.nan])
+    if len(values) != len(expected.split()) or not np.isfinite(values).all():
+        raise DatasetError(
+            f"{where}: expected the numbers {expected}, got '{' '.join(fields):.200}'"
+        )
+    return values
+
+
+def pose_of_matrix(where: str, rows: np.ndarray) -> Transform:
+    """A Transform from its matrix [3, 4]. Raises DatasetError unless its 3×3 part is a rotation."""
+    rotation = rows[:, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise DatasetError(f"{where}: expected a rotation matrix, got {rotation.tolist()}")
+    return Transform.from_rotation(rows[:, 3], rotation)
+
+
+def nanoseconds(where: str, seconds: str) -> int:
+    """Seconds in decimals → nanoseconds, exactly. Raises DatasetError."""
+    try:
+        stamp_ns = int(Decimal(seconds) * 10**9)
+    except (InvalidOperation, ValueError, OverflowError):
+        stamp_ns = -1
+    if not 0 <= stamp_ns < 2**63:
+        raise DatasetError(f"{where}: expected a time in seconds, got '{seconds}'")
+    return stamp_ns
