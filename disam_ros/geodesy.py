@@ -12,6 +12,8 @@ from pymap3d import rcurve
 
 from disam_ros.errors import PriorError
 
+EQUATOR, FLATTENING = 6_378_137.0, 1 / 298.257223563  # of WGS 84: semi-major axis [m]
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -63,3 +65,39 @@ def require_place(latitude: float, longitude: float, what: str) -> None:
 def metres_per_degree(latitude: float) -> tuple[float, float]:
     """Length of a degree of latitude and of one of longitude [m] at a latitude [deg]."""
     return np.radians(rcurve.meridian(latitude)), np.radians(rcurve.parallel(latitude))
+
+
+def to_utm(latitude: float, longitude: float, zone: int | None = None) -> tuple[float, float, int]:
+    """UTM east and north [m] and zone of a place [deg] on WGS 84, by Krüger's series to n³.
+
+    zone: None takes the one the place lies in, without the exceptions of Norway and Svalbard.
+    South of the equator north is counted from 10 000 km. Within 6° of the zone's meridian right to
+    1 mm. Raises PriorError.
+    """
+    require_place(latitude, longitude, "UTM")
+    if zone is None:
+        zone = int((longitude + 180.0) % 360.0 // 6) + 1
+    n = FLATTENING / (2.0 - FLATTENING)
+    radius = EQUATOR / (1 + n) * (1 + n**2 / 4 + n**4 / 64)
+    series = (
+        n / 2 - 2 * n**2 / 3 + 5 * n**3 / 16,
+        13 * n**2 / 48 - 3 * n**3 / 5,
+        61 * n**3 / 240,
+    )
+    sine, meridian = np.sin(np.radians(latitude)), 6.0 * zone - 183.0
+    away = np.radians((longitude - meridian + 180.0) % 360.0 - 180.0)
+    k = 2 * np.sqrt(n) / (1 + n)
+    t = np.sinh(np.arctanh(sine) - k * np.arctanh(k * sine))
+    xi, eta = np.arctan2(t, np.cos(away)), np.arctanh(np.sin(away) / np.hypot(1.0, t))
+    east, north = eta, xi
+    for j, factor in enumerate(series, 1):
+        east += factor * np.cos(2 * j * xi) * np.sinh(2 * j * eta)
+        north += factor * np.sin(2 * j * xi) * np.cosh(2 * j * eta)
+    false_north = 0.0 if latitude >= 0 else 1e7
+    scale = 0.9996 * radius
+    return float(500_000.0 + scale * east), float(false_north + scale * north), zone
+
+
+def utm_band(latitude: float) -> str:
+    """Letter of the latitude band of 8°, C to X."""
+    return "CDEFGHJKLMNPQRSTUVWXX"[int(np.clip((latitude + 80.0) // 8, 0, 20))]

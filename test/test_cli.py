@@ -130,10 +130,10 @@ def test_a_map_is_checked_and_indexed_on_request(root, capsys, monkeypatch):
     build(root, "--dataset", str(root / "data"))
     for module in ("builder", "index"):
         monkeypatch.setattr(f"disam_ros.mapping.{module}.FLAT", 3)
-    assert main(["index", str(root / "map")]) == 0
+    assert main(["map", "check", str(root / "map")]) == 0
     assert "8 images, checksums right; index_0.faiss" in capsys.readouterr().out
     (root / "map" / "coarse.npy").write_bytes(b"damaged")
-    assert main(["index", str(root / "map")]) == 1
+    assert main(["map", "check", str(root / "map")]) == 1
 
 
 @pytest.mark.parametrize(

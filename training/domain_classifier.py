@@ -33,7 +33,8 @@ from disam_ros.domains.classifier import (
     confusion,
 )
 from disam_ros.errors import DisamError
-from disam_ros.models.model import add_classifier, load_model
+from disam_ros.models.added_files import add_classifier
+from disam_ros.models.model import load_model
 from training.data.augment import photometric
 from training.data.image_store import ImageStore
 from training.data.places import fit_box

@@ -32,10 +32,11 @@ from benchmark.performance.synthetic_map import (
 from demo.drives import MODEL
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.localization.localizer import Localizer
-from disam_ros.mapping.compression import LEVELS, MARGIN, Projection, learn_projection
+from disam_ros.mapping.compression import MARGIN, learn_projection
 from disam_ros.mapping.index import CHUNK, CellIndex, FlatIndex, PlaceIndex, write_cells
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
+from disam_ros.models.projection import LEVELS, Projection
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUERIES = 200
@@ -190,7 +191,7 @@ def _build(folder: Path, projection: Projection) -> tuple[float, float]:
     faiss.omp_set_num_threads(2)
     codes, before = np.load(folder / "codes.npy", mmap_mode="r"), resident("VmHWM")
     start = time.perf_counter()
-    write_cells(folder / "cells", codes, projection)
+    write_cells(folder / "cells", codes, projection.steps)
     return time.perf_counter() - start, (resident("VmHWM") - before) / 2**20
 
 
@@ -200,9 +201,9 @@ def _search(
     before, start = resident("VmRSS"), time.perf_counter()
     codes = np.load(folder / "codes.npy", mmap_mode="r")
     if kind == "cells":
-        index = CellIndex(folder / "cells", codes, projection)
+        index = CellIndex(folder / "cells", codes, projection.steps)
     else:
-        index = FlatIndex(codes, projection)
+        index = FlatIndex(codes, projection.steps)
     opened = time.perf_counter() - start
     times, found, queries = {}, [], queries[:, None]  # of one descriptor each
     for threads in (1, 2):
@@ -231,7 +232,7 @@ def _discs(folder: Path, projection: Projection, queries: np.ndarray) -> dict:
     count = np.arange(len(codes))
     positions = np.stack([count % 1000, STREETS * (count // 1000), 0 * count], 1).astype(float)
     before, start = resident("VmRSS"), time.perf_counter()
-    index = PlaceIndex(codes, projection, positions)
+    index = PlaceIndex(codes, projection.steps, positions)
     made, tree = time.perf_counter() - start, (resident("VmRSS") - before) / 2**20
     centres = positions[np.random.default_rng(0).integers(0, len(codes), len(queries)), :2]
     pairs = list(zip(queries[:, None], centres, strict=True))

@@ -90,7 +90,18 @@ def _fault_of_system(error: OSError) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from disam_ros.cli import bags, data, doctor, evaluation, maps, models, parameters, view, watch
+    from disam_ros.cli import (
+        bags,
+        data,
+        doctor,
+        evaluation,
+        map_life,
+        maps,
+        models,
+        parameters,
+        view,
+        watch,
+    )
     from disam_ros.cli.help import HelpFormatter, Parser, Version
 
     parser = Parser(prog="disam", description=__doc__)
@@ -103,6 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     # In the order of the help.
-    for group in (maps, evaluation, models, bags, watch, view, parameters, data, doctor):
+    for group in (maps, map_life, evaluation, models, bags, watch, view, parameters, data, doctor):
         group.add_commands(command)
     return parser

@@ -24,7 +24,7 @@ from disam_ros.settings import from_yaml
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Building and checking maps, localizing images."""
+    """Building maps, localizing images."""
     build = command("build-map", build_map_command, "build a map, or resume an interrupted build")
     source = build.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", help="dataset directory")
@@ -54,9 +54,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument(
         "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
     )
-
-    index = command("index", index_command, "verify the checksums of a map and rebuild its indices")
-    index.add_argument("map", help="map directory")
 
     localize = command("localize", localize_command, "localize images against a map, offline")
     localize.add_argument("images", nargs="*", help="image files")
@@ -131,17 +128,6 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     print(f"{len(place_map)} images → {arguments.output}")
-
-
-def index_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.mapping.builder import write_indices
-    from disam_ros.mapping.index import FLAT
-    from disam_ros.mapping.place_map import PlaceMap
-
-    place_map = PlaceMap(arguments.map, verify=True)
-    written = [path.name for path in write_indices(place_map)]
-    what = ", ".join(written) or f"no index needed up to {FLAT} images a camera"
-    print(f"{arguments.map}: {len(place_map)} images, checksums right; {what}")
 
 
 def localize_command(arguments: argparse.Namespace) -> None:

@@ -312,7 +312,7 @@ class _Sampler:
         rows = place_map.rows_of(camera)
         self._localizer, self._rows, self._poses = localizer, rows, place_map.poses[rows]
         self._background = background(rows)
-        self._scale = ScoreScale.of_codes(place_map.coarse[rows], place_map.projection.steps)
+        self._scale = ScoreScale.of_codes(place_map.coarse[rows], place_map.steps)
         spacing = spacings(neighbour_steps(place_map.poses[rows]))
         self._near = np.maximum(NEAR_M, NEAR_STEPS * spacing)
         self._far = np.maximum(FAR_M, FAR_STEPS * spacing)

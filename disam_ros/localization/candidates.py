@@ -58,7 +58,7 @@ class CandidateSearch:
             rows = place_map.rows_of(camera)
             self._rows[camera] = rows
             codes, path = _select(place_map.coarse, rows), place_map.index_path(camera)
-            self._index[camera] = open_index(codes, place_map.projection, device, path)
+            self._index[camera] = open_index(codes, place_map.steps, device, path)
 
     def rows_of(self, camera: str) -> NDArray[np.int64]:
         """Rows of the map. Raises MapError for a camera that it lacks."""
@@ -85,7 +85,7 @@ class CandidateSearch:
     ) -> NDArray[np.float64]:
         """Coarse scores [n] of a view alone with images among the camera's. query: [d]."""
         codes = self._map.coarse[self._rows[camera][rows]].astype(np.float64)
-        scores: NDArray[np.float64] = codes @ (query * self._map.projection.steps)
+        scores: NDArray[np.float64] = codes @ (query * self._map.steps)
         return scores
 
     def within(self, camera: str, query: NDArray[np.float32], count: int, disc: Disc) -> Shortlist:
@@ -136,7 +136,7 @@ class CandidateSearch:
         if camera not in self._places:
             rows = self._rows[camera]
             codes, positions = _select(self._map.coarse, rows), self._map.poses[rows, :3]
-            self._places[camera] = PlaceIndex(codes, self._map.projection, positions)
+            self._places[camera] = PlaceIndex(codes, self._map.steps, positions)
         return self._places[camera]
 
 

@@ -62,7 +62,8 @@ class Localizer:
         self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
         self._check_shapes(place_map)
         self._mean = torch.from_numpy(place_map.mean).to(self.device)[:, None, None]
-        self._directions = torch.from_numpy(place_map.projection.directions).to(self.device).float()
+        directions = place_map.projection(model.projection).directions
+        self._directions = torch.from_numpy(directions).to(self.device).float()
         self._search = CandidateSearch(place_map, self.device)
         self._reranker = Reranker(place_map, self._shape, self.device)
         self.check(config)
@@ -71,7 +72,7 @@ class Localizer:
         """Raise MapError unless the map's arrays are as long as its header says."""
         shapes = descriptor_shapes(self.model.network, place_map.header.descriptor)
         widths = {
-            "coarse": place_map.projection.directions.shape[1],
+            "coarse": place_map.projection(self.model.projection).directions.shape[1],
             "fine": place_map.fine.shape[1],
         }
         for stage, shape in shapes.items():

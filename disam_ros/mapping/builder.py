@@ -21,6 +21,7 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.domains.domain import DomainChooser
 from disam_ros.errors import MapError
+from disam_ros.mapping.compression import model_projection
 from disam_ros.mapping.encoding import BatchEncoder, Encoded, LocalEncoder, row_makers
 from disam_ros.mapping.index import FLAT, write_cells
 from disam_ros.mapping.keypoints import FILE, KeypointMaker
@@ -63,7 +64,7 @@ def write_indices(place_map: PlaceMap) -> list[Path]:
     for camera in place_map.cameras():
         rows = place_map.rows_of(camera)
         if len(rows) > FLAT:
-            write_cells(place_map.index_path(camera), place_map.coarse[rows], place_map.projection)
+            write_cells(place_map.index_path(camera), place_map.coarse[rows], place_map.steps)
             written.append(place_map.index_path(camera))
     return written
 
@@ -110,24 +111,27 @@ class MapBuilder:
         self._info = info
         makers = row_makers(config, info.cameras, str(device))
         keypoints = makers.get(FILE)
+        shapes = descriptor_shapes(model.network, config.descriptor)
+        projection = model_projection(model.projection, shapes["coarse"], config.descriptor)
         header = MapHeader(
             model_identity=model.identity,
             model_name=model.name,
             map_frame=info.map_frame,
             cameras=info.cameras,
             descriptor=config.descriptor,
+            directions=projection.sha256 if projection else "",
             latitude=info.latitude,
             longitude=info.longitude,
             keypoints=keypoints.header if isinstance(keypoints, KeypointMaker) else None,
             thumbnails=config.thumbnails,
         )
-        shapes = descriptor_shapes(model.network, config.descriptor)
         source = json.dumps([source or info.name, asdict(config)], sort_keys=True)
         self._writer = MapWriter(
             directory=output,
             header=header,
             shapes=shapes,
             source=hashlib.sha256(source.encode()).hexdigest(),
+            projection=projection,
             overwrite=overwrite,
         )
         self._seen = self._writer.position if live else 0
@@ -191,7 +195,9 @@ class MapBuilder:
                 f"none of {self._seen} images could be used ({skipped} without a pose or "
                 f"unreadable): a map needs at least one; see the warnings above"
             )
-        extra: dict[str, object] = {"skipped": skipped}
+        built = {"operation": "build", "source": self._info.name, "images": self._writer.count}
+        built |= {"settings": asdict(self._config)}
+        extra: dict[str, object] = {"skipped": skipped, "revision": 1, "history": [built]}
         if place is not None:
             extra["latitude"], extra["longitude"] = place
         place_map = PlaceMap(self._writer.finish(extra), verify=False)

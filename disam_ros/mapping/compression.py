@@ -1,58 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptor compression: uncentred PCA learned on the map, then int8 scalar quantization.
+"""Descriptor compression: uncentred PCA, then int8 scalar quantization.
 
-The descriptors [D] of a map and its queries are projected to the principal components [d] of the
-map's, about the origin, and normalized: a descriptor unlike most of the map lies mostly outside of
-these components, and would be found by no query if it stayed short. Each component is quantized
-with its own step. Fine descriptors are quantized without projection: shifts and activation maps
-need cells. The mean of the map's features per channel is subtracted from them and from those of its
-queries: what all places share tells none of them apart.
+The descriptors [D] of a map and its queries are projected to principal components [d] about the
+origin, the model's (models/projection.py) or else the map's own, and normalized: a descriptor
+unlike those that the components were learned on lies mostly outside of them, and would be found by
+no query if it stayed short. Each component is quantized with its own step.
+
+Fine descriptors are quantized without projection: shifts and activation maps need cells. The mean
+of the map's features per channel is subtracted from them and from those of its queries: what all
+places share tells none of them apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from disam_ros.config import DescriptorConfig
 from disam_ros.mapping.rows import Rows as StoredRows
+from disam_ros.models.projection import LEVELS, Projection, unit
 
 SAMPLE_FLOATS = 2**26  # size of the sample to learn from, at most (256 MiB)
 MARGIN = 1.1  # range of a code over the largest coordinate of the sample; beyond, codes saturate
-LEVELS = 127
 NEGLIGIBLE = 1e-7  # share of the largest variance below which a component is noise
 CHUNK = 256  # descriptors projected at once
 
 Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
 
 
-@dataclass(frozen=True)
-class Projection:
-    """directions: principal components, orthonormal rows [d, D]. steps: quantization steps [d]."""
+def model_projection(
+    projection: Projection | None, shape: tuple[int, int, int], config: DescriptorConfig
+) -> Projection | None:
+    """A model's directions for a map; None where it has none of this size: a map learns its own.
 
-    directions: NDArray[np.float16]
-    steps: NDArray[np.float32]
-
-    @property
-    def size(self) -> int:
-        """Size of a code [bytes]."""
-        return len(self.steps)
-
-    def project(self, rows: Rows) -> NDArray[np.float32]:
-        """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros."""
-        basis = self.directions.astype(np.float32)
-        return _unit(np.asarray(rows, np.float32) @ basis.T)
-
-    def encode(self, rows: Rows) -> NDArray[np.int8]:
-        """Descriptors [..., D] → codes int8 [..., d]."""
-        units: NDArray[np.float32] = np.rint(self.project(rows) / self.steps)
-        return units.clip(-LEVELS, LEVELS).astype(np.int8)
-
-    def decode(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
-        """Codes [..., d] → coordinates float32 [..., d]."""
-        return codes.astype(np.float32) * self.steps
+    shape: (C, h, w) of a coarse descriptor.
+    """
+    dimensions = math.prod(shape)
+    if projection is None or projection.directions.shape[1] != dimensions:
+        return None
+    fits = min(config.coarse_size, dimensions) <= projection.size
+    return projection.leading(config.coarse_size) if fits else None
 
 
 def learn_projection(rows: Rows | StoredRows, size: int) -> Projection:
@@ -74,15 +64,9 @@ def learn_projection(rows: Rows | StoredRows, size: int) -> Projection:
     if few:
         directions = directions / np.sqrt(variances[order].clip(1e-30))[:, None] @ sample
     directions = directions.astype(np.float16)
-    reach = np.abs(_unit(sample @ directions.astype(np.float32).T)).max(0)
+    reach = np.abs(unit(sample @ directions.astype(np.float32).T)).max(0)
     steps = (MARGIN * reach / LEVELS).clip(1e-12).astype(np.float32)
     return Projection(directions, steps)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    unit: NDArray[np.float32] = rows / norms.clip(1e-12)
-    return unit
 
 
 def to_int8(rows: Rows) -> NDArray[np.int8]:

@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 
 from disam_ros.errors import MapError
 from disam_ros.files.writing import atomic_file
-from disam_ros.mapping.compression import LEVELS, Projection
+from disam_ros.models.projection import LEVELS, decode
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ SHORTLIST = 500  # images re-ranked by all coordinates, of all descriptors of a 
 SEED = 0
 
 Codes = NDArray[np.int8]  # [N, d]
+Steps = NDArray[np.float32]  # quantization steps of the codes [d] (models/projection.py)
 Query = NDArray[np.float32]  # coordinates of descriptors [K, d]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows [n] and their scores [n], best first
 Bonus = NDArray[np.float64] | float
@@ -57,14 +58,14 @@ class CoarseIndex(Protocol):
 class FlatIndex:
     """Search of codes [N, d] on the CPU: of all coordinates, or with re-ranking."""
 
-    def __init__(self, codes: Codes, projection: Projection) -> None:
-        self._codes, self._projection = np.asarray(codes), projection
-        self._decoded = projection.decode(codes) if len(codes) <= EXACT else None
+    def __init__(self, codes: Codes, steps: Steps) -> None:
+        self._codes, self._steps = np.asarray(codes), steps
+        self._decoded = decode(codes, steps) if len(codes) <= EXACT else None
         self._index = faiss.IndexScalarQuantizer(
-            min(LEADING, projection.size), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+            min(LEADING, len(steps)), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
         )
         if self._decoded is None:
-            _add(self._index, codes[:, :LEADING], _leading(projection))
+            _add(self._index, codes[:, :LEADING], steps[:LEADING])
 
     def search(self, query: Query, count: int) -> Found:
         if self._decoded is not None:
@@ -72,37 +73,37 @@ class FlatIndex:
             best = np.argsort(-scores, kind="stable")[:count]
             return best, scores[best]
         rows = _nearest(self._index, query, count)
-        return _best(self._codes, self._projection, rows, query, count)
+        return _best(self._codes, self._steps, rows, query, count)
 
 
 class CellIndex:
     """Search of codes [N, d] by an inverted file with re-ranking."""
 
-    def __init__(self, path: Path, codes: Codes, projection: Projection) -> None:
+    def __init__(self, path: Path, codes: Codes, steps: Steps) -> None:
         """Raises ValueError where the file is not an index of these codes."""
         try:
             self._index = faiss.read_index(str(path))
             self._cells = faiss.extract_index_ivf(self._index)
         except RuntimeError as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
-        expected = (len(codes), min(LEADING, projection.size))
+        expected = (len(codes), min(LEADING, len(steps)))
         if (self._index.ntotal, self._index.d) != expected:
             found = f"{self._index.ntotal} images by {self._index.d} coordinates"
             raise ValueError(f"{path} has {found}, expected {expected[0]} by {expected[1]}")
         self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
-        self._codes, self._projection = np.asarray(codes), projection
+        self._codes, self._steps = np.asarray(codes), steps
 
     def search(self, query: Query, count: int) -> Found:
         rows = _nearest(self._index, query, count)
-        return _best(self._codes, self._projection, rows, query, count)
+        return _best(self._codes, self._steps, rows, query, count)
 
 
 class TorchIndex:
     """Exhaustive search on a device: one matrix product."""
 
-    def __init__(self, codes: Codes, projection: Projection, device: torch.device | str) -> None:
+    def __init__(self, codes: Codes, steps: Steps, device: torch.device | str) -> None:
         parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
-        rows = [torch.from_numpy(projection.decode(part)).half().to(device) for part in parts]
+        rows = [torch.from_numpy(decode(part, steps)).half().to(device) for part in parts]
         self._rows = torch.cat(rows)
 
     def search(self, query: Query, count: int) -> Found:
@@ -114,10 +115,8 @@ class TorchIndex:
 class PlaceIndex:
     """Search of codes [N, d] among the images near a position. positions: [N, 3] [m]."""
 
-    def __init__(
-        self, codes: Codes, projection: Projection, positions: NDArray[np.float64]
-    ) -> None:
-        self._codes, self._projection = np.asarray(codes), projection
+    def __init__(self, codes: Codes, steps: Steps, positions: NDArray[np.float64]) -> None:
+        self._codes, self._steps = np.asarray(codes), steps
         self._tree = cKDTree(positions[:, :2])
 
     def search(self, query: Query, count: int, x: float, y: float, radius: float) -> Found:
@@ -133,36 +132,38 @@ class PlaceIndex:
 
         bonus: [n], added to the scores for ranking, not to the returned scores.
         """
-        return _best(self._codes, self._projection, rows, query, count, bonus)
+        return _best(self._codes, self._steps, rows, query, count, bonus)
 
 
 def open_index(
-    codes: Codes, projection: Projection, device: torch.device, path: Path | None = None
+    codes: Codes, steps: Steps, device: torch.device, path: Path | None = None
 ) -> CoarseIndex:
     """The index for the device and the map size. path: of the inverted file, if there is one."""
     if device.type != "cpu":
-        return TorchIndex(codes, projection, device)
+        return TorchIndex(codes, steps, device)
     if len(codes) > FLAT and path is not None:
         try:
-            return CellIndex(path, codes, projection)
+            return CellIndex(path, codes, steps)
         except ValueError as error:
-            logger.warning("%s; searching exhaustively, which is slower: run 'disam index'", error)
-    return FlatIndex(codes, projection)
+            logger.warning(
+                "%s; searching exhaustively, which is slower: run 'disam map check'", error
+            )
+    return FlatIndex(codes, steps)
 
 
-def write_cells(path: Path, codes: Codes, projection: Projection) -> None:
+def write_cells(path: Path, codes: Codes, steps: Steps) -> None:
     """Cluster codes [N, d] into cells and write the inverted file for CellIndex, atomically.
 
     Raises MapError where the disk is full or read-only.
     """
-    leading = _leading(projection)
-    codes, size = codes[:, :LEADING], leading.size
+    leading = steps[:LEADING]
+    codes, size = codes[:, :LEADING], len(leading)
     count = max(1, min(round(CELLS_PER_ROOT * len(codes) ** 0.5), len(codes) // FEWEST))
     rng = np.random.default_rng(SEED)
     chosen = np.sort(rng.permutation(len(codes))[: LEARNING * count])
     settings = {"niter": 10, "seed": SEED, "spherical": True, "min_points_per_centroid": 1}
     kmeans = faiss.Kmeans(size, count, **settings)
-    kmeans.train(leading.decode(codes[chosen]))
+    kmeans.train(decode(codes[chosen], leading))
     centres = faiss.IndexFlatIP(size)
     centres.add(np.asarray(kmeans.centroids, np.float32))
     index = faiss.IndexIVFScalarQuantizer(
@@ -176,7 +177,7 @@ def write_cells(path: Path, codes: Codes, projection: Projection) -> None:
     except (RuntimeError, OSError) as error:
         raise MapError(
             f"the index {path} cannot be written: {error}; the map is complete without it, but "
-            f"slower to search: free space or make it writable, then run 'disam index'"
+            f"slower to search: free space or make it writable, then run 'disam map check'"
         ) from error
 
 
@@ -197,21 +198,16 @@ def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
     return found[found >= 0]
 
 
-def _leading(projection: Projection) -> Projection:
-    """The projection to the LEADING coordinates of largest variance."""
-    return Projection(projection.directions[:LEADING], projection.steps[:LEADING])
-
-
 def _best(
     codes: Codes,
-    projection: Projection,
+    steps: Steps,
     rows: NDArray[np.int64],
     query: Query,
     count: int,
     bonus: Bonus = 0.0,
 ) -> Found:
     """The `count` rows of largest inner product (plus bonus) among given rows, and their scores."""
-    scores = (codes[rows].astype(np.float32) @ (query * projection.steps).T).max(1)
+    scores = (codes[rows].astype(np.float32) @ (query * steps).T).max(1)
     best = np.argsort(-(scores + bonus), kind="stable")[:count]
     return rows[best], scores[best]
 
@@ -219,15 +215,15 @@ def _best(
 def _add(
     index: faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer,
     codes: Codes,
-    projection: Projection,
+    steps: Steps,
 ) -> None:
     """Add codes [N, d] to an index whose 8 bit quantizer is set to the levels of the codes.
 
     No code is rounded twice: a level is half a step from the ends of its interval.
     """
     ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
-    levels = np.concatenate([end * projection.steps for end in ends]).astype(np.float32)
+    levels = np.concatenate([end * steps for end in ends]).astype(np.float32)
     faiss.copy_array_to_vector(levels, index.sq.trained)
     index.is_trained = True
     for start in range(0, len(codes), CHUNK):
-        index.add(projection.decode(codes[start : start + CHUNK]))
+        index.add(decode(codes[start : start + CHUNK], steps))

@@ -6,7 +6,8 @@
     poses.npy        the same map_from_camera, float64 [N, 7]: tx ty tz qx qy qz qw
     cameras.npy      int16 [N]: camera of each image, an index of map.json's camera_names
     coarse.npy       coarse descriptors, int8 [N, d] (compression.py)
-    directions.npy   their principal components, float16 [d, D]
+    directions.npy   their principal components, float16 [d, D]; left out where map.json names the
+                     model's by their SHA-256 (models/projection.py)
     steps.npy        their quantization steps, float32 [d]
     index_K.faiss    of a large map: inverted file of camera K's coarse descriptors (index.py)
     mean.npy         mean of the fine descriptors per channel, float32 [C]
@@ -37,18 +38,17 @@ from disam_ros.files.held import HeldFile
 from disam_ros.files.reading import build, read_json, reading
 from disam_ros.files.writing import part_of
 from disam_ros.mapping import thumbnails
-from disam_ros.mapping.compression import Projection
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.mapping.rows import Rows
+from disam_ros.models.projection import Projection
 from disam_ros.settings import from_dict
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3  # 2: without mean.npy, for a search without shifts
-PROJECTION = ("directions.npy", "steps.npy")
-WHOLE = (*PROJECTION, "mean.npy")  # arrays without a row per image
-ARRAYS = ("poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
-DATA_FILES = ("images.csv", *ARRAYS)
+DIRECTIONS = "directions.npy"
+WHOLE = (DIRECTIONS, "steps.npy", "mean.npy")  # arrays without a row per image
+DATA_FILES = ("images.csv", "poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
 ARRAY_KINDS = {
     "poses.npy": ("float64", 2),
     "cameras.npy": ("int16", 1),
@@ -68,7 +68,10 @@ KINDS = {
     "longitude": float | None,
     "keypoints": dict | None,
     "thumbnails": bool | None,
+    "directions": str | None,
     "images": int,
+    "revision": int | None,
+    "history": list[dict[str, Any]] | None,
     "sha256": dict[str, str],
     "camera_names": list[str],
 }  # of the entries of map.json
@@ -88,6 +91,7 @@ class MapHeader:
     longitude: float | None = None
     keypoints: KeypointHeader | None = None
     thumbnails: bool = False
+    directions: str = ""  # SHA-256 of the model's; empty: the map has its own
 
     @property
     def row_bytes(self) -> dict[str, int]:
@@ -98,11 +102,12 @@ class MapHeader:
     @property
     def data_files(self) -> tuple[str, ...]:
         """Files of the map except for map.json and indices."""
-        return (*DATA_FILES, *self.row_bytes)
+        own = (name for name in DATA_FILES if name != DIRECTIONS or not self.directions)
+        return (*own, *self.row_bytes)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
-        for name in ("keypoints", "thumbnails"):
+        for name in ("keypoints", "thumbnails", "directions"):
             if not values[name]:
                 del values[name]
         values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
@@ -120,6 +125,7 @@ class MapHeader:
                 descriptor=from_dict(DescriptorConfig, values["descriptor"]),
                 keypoints=keypoints and build(KeypointHeader, keypoints, "keypoints", MapError),
                 thumbnails=bool(values["thumbnails"]),
+                directions=values["directions"] or "",
             )
         except DisamError as error:
             text = str(error)
@@ -131,8 +137,10 @@ class PlaceMap:
 
     records: rows of images.csv, parsed on access. poses, coarse: the arrays, in memory. fine: read
     on access from a file held open (rows.py), as are records and keypoints: accesses raise MapError
-    where the file was changed. projection: of coarse descriptors. mean: of the fine descriptors per
-    channel, float32 [C].
+    where the file was changed. steps: quantization steps of coarse codes, float32 [d]. mean: of the
+    fine descriptors per channel, float32 [C]. camera_of: int16 [N], indices of camera_names.
+    revision: 1 for a map that was built, then one more with each operation of mapping/life;
+    history: what was done, oldest first. keypoint_rows, thumbnail_rows: of their files, or None.
     verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
     Sizes are always compared. Raises MapError when the directory is missing, half-written, damaged
     or of another version.
@@ -143,7 +151,9 @@ class PlaceMap:
         values = _read_header(self.directory)
         self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
         count, checksums = values["images"], values["sha256"]
-        self._camera_names: list[str] = values["camera_names"]
+        self.camera_names: list[str] = values["camera_names"]
+        self.revision: int = values["revision"] or 1
+        self.history: list[dict[str, Any]] = values["history"] or []
         files = {
             name: self._open(name, checksums.get(name), verify)
             for name in self.header.data_files
@@ -152,10 +162,12 @@ class PlaceMap:
         self.records = RecordTable(files["images.csv"])
         rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
         self.poses, self.coarse = rows["poses.npy"][:], rows["coarse.npy"][:]
-        self.fine, self._camera_of = rows["fine.npy"], rows["cameras.npy"][:]
-        self.projection = Projection(rows["directions.npy"][:], rows["steps.npy"][:])
+        self.fine, self.camera_of = rows["fine.npy"], rows["cameras.npy"][:]
+        self.steps: NDArray[np.float32] = rows["steps.npy"][:]
+        own = rows.get(DIRECTIONS)
+        self._projection = None if own is None else Projection(own[:], self.steps)
         self.mean: NDArray[np.float32] = rows["mean.npy"][:]
-        self._keypoints = self._keypoint_rows(rows.get(FILE))
+        self.keypoint_rows = self._keypoint_rows(rows.get(FILE))
         self._read_later = [
             files[name] for name in ("images.csv", "fine.npy", FILE) if name in files
         ]
@@ -165,7 +177,7 @@ class PlaceMap:
             raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
         if not count:
             raise MapError(f"{self.directory} holds no images; build it again")
-        self._thumbnails = self._open_thumbnails(checksums, bool(verify))
+        self.thumbnail_rows = self._open_thumbnails(checksums, bool(verify))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -184,28 +196,44 @@ class PlaceMap:
                 f"load that model or rebuild the map"
             )
 
+    def projection(self, of_model: Projection | None) -> Projection:
+        """Projection of coarse descriptors. of_model: the model's; None: it has none.
+
+        Raises MapError where the map was built with other directions of the model.
+        """
+        if self._projection is not None:
+            return self._projection
+        expected, name = self.header.directions, self.header.model_name
+        if of_model is None or of_model.sha256 != expected or len(self.steps) > of_model.size:
+            found = of_model.sha256[:12] if of_model else "none"
+            raise MapError(
+                f"{self.directory} was built with directions {expected[:12]} of model '{name}', "
+                f"which has {found} now; load the model it was built with or rebuild the map"
+            )
+        return of_model.leading(len(self.steps))
+
     def rows_of(self, camera: str) -> NDArray[np.int64]:
         """Descriptor rows (int64) of one camera. Raises MapError for a camera not in the map."""
-        if camera not in self._camera_names:
+        if camera not in self.camera_names:
             raise MapError(f"map has no camera '{camera}'; it has {self.cameras()}")
-        return np.flatnonzero(self._camera_of == self._camera_names.index(camera))
+        return np.flatnonzero(self.camera_of == self.camera_names.index(camera))
 
     def cameras(self) -> list[str]:
-        return sorted(self._camera_names)
+        return sorted(self.camera_names)
 
     def index_path(self, camera: str) -> Path:
         """Path of a camera's inverted file (index.py); it can be rebuilt at any time."""
-        return self.directory / index_file(self._camera_names.index(camera))
+        return self.directory / index_file(self.camera_names.index(camera))
 
     def keypoints(self, row: int) -> Keypoints:
         """Keypoints of a map image. Raises MapError where the map has none."""
-        if self._keypoints is None or self.header.keypoints is None:
+        if self.keypoint_rows is None or self.header.keypoints is None:
             raise MapError(
                 f"{self.directory} has no keypoints to verify places by; build it again with the "
                 f"setting keypoints, such as 512"
             )
-        camera = intrinsics(self.header.cameras, self._camera_names[self._camera_of[row]])
-        found = self._keypoints[row].view(self.header.keypoints.row_type)[0]
+        camera = intrinsics(self.header.cameras, self.camera_names[self.camera_of[row]])
+        found = self.keypoint_rows[row].view(self.header.keypoints.row_type)[0]
         return keypoints_of(found, camera)
 
     def thumbnail(self, row: int) -> NDArray[np.uint8] | None:
@@ -213,10 +241,10 @@ class PlaceMap:
 
         Raises MapError where the file was changed, ImageError where the picture is damaged.
         """
-        if self._thumbnails is None:
+        if self.thumbnail_rows is None:
             return None
         what = f"{self.directory / thumbnails.FILE}, image {row},"
-        return thumbnails.picture(self._thumbnails[row], what)
+        return thumbnails.picture(self.thumbnail_rows[row], what)
 
     def spacing(self) -> float:
         """Median distance [m] between consecutive map images of a camera."""

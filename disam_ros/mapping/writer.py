@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
@@ -34,6 +34,7 @@ from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import MapHeader, index_file
 from disam_ros.mapping.repetition import COMPARED, evenly, repetition
 from disam_ros.mapping.rows import RowFile, Rows
+from disam_ros.models.projection import Projection
 
 NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow
 PROGRESS = "progress.json"
@@ -51,7 +52,8 @@ class MapWriter:
     shapes: (C, h, w) of the coarse and fine descriptors before flattening.
     source: identity of the input; a half-built map of another header or source is refused.
     position, skipped: inputs consumed at the last commit, and how many of them were skipped.
-    overwrite: a map that is there is replaced in the end.
+    overwrite: a map that is there is replaced in the end. projection: the model's, which the header
+    names; None: learned on the map's images.
     Raises OutputError where the output exists; MapError where the half-built map is of another
     build or the disk is full.
     """
@@ -63,7 +65,9 @@ class MapWriter:
         shapes: Mapping[str, tuple[int, int, int]],
         source: str,
         overwrite: bool = False,
+        projection: Projection | None = None,
     ) -> None:
+        self._projection = projection
         self._output = OutputDirectory(directory, MAP, overwrite)
         self.directory, self.part = self._output.path, self._output.part
         self.count = 0
@@ -140,7 +144,10 @@ class MapWriter:
             self._compress()
             cameras = self._tabulate()
             self._triangulate(cameras)
-            self._measure_repetition(cameras)
+            if self._header.keypoints is not None:
+                most = map_repetition(self.part, self._header, cameras)
+                found = replace(self._header.keypoints, repetition=most)
+                self._header = replace(self._header, keypoints=found)
             values = self._header.to_json() | {"images": self.count, **(extra or {})}
             values["camera_names"] = cameras
             values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
@@ -160,8 +167,10 @@ class MapWriter:
     def _compress(self) -> None:
         """Write coarse.npy with its projection and fine.npy with the mean of the features."""
         coarse, fine = map(self._stored, (COARSE, FINE))
-        projection = learn_projection(coarse, self._header.descriptor.coarse_size)
-        np.save(self.part / "directions.npy", projection.directions)
+        projection = self._projection
+        if projection is None:
+            projection = learn_projection(coarse, self._header.descriptor.coarse_size)
+            np.save(self.part / "directions.npy", projection.directions)
         np.save(self.part / "steps.npy", projection.steps)
         self._write_codes("coarse.npy", projection.size, lambda k: projection.encode(coarse[k]))
         mean = channel_means(fine, self._shape)
@@ -174,7 +183,7 @@ class MapWriter:
     ) -> None:
         """Write int8 codes [N, size] in chunks of rows."""
         with (self.part / name).open("wb") as file:
-            _write_npy_header(file, np.dtype(np.int8), (self.count, size))
+            write_npy_header(file, np.dtype(np.int8), (self.count, size))
             for start in range(0, self.count, CHUNK):
                 file.write(codes_of(slice(start, start + CHUNK)).tobytes())
 
@@ -205,24 +214,6 @@ class MapWriter:
                 camera = intrinsics(self._header.cameras, name)
                 if camera is not None:
                     fill_depths(table, rows, header.features, poses[rows], camera)
-
-    def _measure_repetition(self, cameras: list[str]) -> None:
-        """Set the keypoints' repetition, that of the most repetitive camera."""
-        header = self._header.keypoints
-        if header is None:
-            return
-        poses, camera_of, steps = (
-            np.load(self.part / f"{name}.npy") for name in ("poses", "cameras", "steps")
-        )
-        coarse, found = self._stored("coarse.npy"), []
-        with RowFile(self.part / FILE, header.row_type, NPY_HEADER_BYTES) as table:
-            for number, name in enumerate(cameras):
-                rows = np.flatnonzero(camera_of == number)
-                rows = rows[evenly(len(rows), COMPARED)]
-                camera, codes = intrinsics(self._header.cameras, name), coarse[rows] * steps
-                found.append(repetition(table, rows, header.features, poses[rows], codes, camera))
-        most = max((value for value in found if value is not None), default=None)
-        self._header = replace(self._header, keypoints=replace(header, repetition=most))
 
     def _stored(self, name: str) -> Rows:
         """An array that is complete."""
@@ -294,7 +285,7 @@ class MapWriter:
 
     def _npy_header(self, name: str, rows: int) -> bytes:
         buffer = BytesIO()
-        _write_npy_header(buffer, self._kinds[name], (rows, self._dimensions[name]))
+        write_npy_header(buffer, self._kinds[name], (rows, self._dimensions[name]))
         header = buffer.getvalue()
         if len(header) != NPY_HEADER_BYTES:
             raise MapError(f"npy header has {len(header)} bytes, expected {NPY_HEADER_BYTES}")
@@ -311,6 +302,24 @@ class MapWriter:
             ) from error
 
 
-def _write_npy_header(file: IO[bytes], kind: np.dtype[Any], shape: tuple[int, int]) -> None:
+def map_repetition(folder: Path, header: MapHeader, cameras: Sequence[str]) -> float | None:
+    """Repetition of the keypoints in a map's arrays, that of the most repetitive camera."""
+    assert header.keypoints is not None
+    poses, camera_of, steps = (
+        np.load(folder / f"{name}.npy") for name in ("poses", "cameras", "steps")
+    )
+    coarse, found = Rows(HeldFile(folder / "coarse.npy", MapError)), []
+    with RowFile(folder / FILE, header.keypoints.row_type, NPY_HEADER_BYTES) as table:
+        for number, name in enumerate(cameras):
+            rows = np.flatnonzero(camera_of == number)
+            rows = rows[evenly(len(rows), COMPARED)]
+            camera, codes = intrinsics(header.cameras, name), coarse[rows] * steps
+            kind = header.keypoints.features
+            found.append(repetition(table, rows, kind, poses[rows], codes, camera))
+    return max((value for value in found if value is not None), default=None)
+
+
+def write_npy_header(file: IO[bytes], kind: np.dtype[Any], shape: tuple[int, int]) -> None:
+    """Header of NPY_HEADER_BYTES."""
     values = {"descr": kind.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, values)  # type: ignore[no-untyped-call]

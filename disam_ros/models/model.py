@@ -8,12 +8,13 @@ fine.safetensors        and of the fine stage
 descriptor.safetensors  replaces these two in a global model, keys `<branch>/<parameter>`
 <name>.onnx             replaces these two in an imported model (imported.py), for all domains
 domain.safetensors      optional: weights of the domain classifier; not part of the model's identity
+directions.safetensors  optional: projection of coarse descriptors (projection.py); neither
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,18 @@ from disam_ros.files.outputs import MODEL, atomic_directory
 from disam_ros.files.paths import find_model
 from disam_ros.files.reading import build
 from disam_ros.models import model_files
+from disam_ros.models.added_files import ADDED, CLASSIFIER, require_domains
 from disam_ros.models.feature_check import require_features
 from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
 from disam_ros.models.networks import NetworkConfig, build_encoder
+from disam_ros.models.projection import NAME as DIRECTIONS
+from disam_ros.models.projection import Projection, read_projection, write_projection
 
 STAGES = ("coarse", "fine")
 ENCODER_FILE = "encoder"  # file of encoders that serve both stages
 DESCRIPTOR = "descriptor"  # a global model's file
 HEADER = 2**22  # bytes; more than a file of weights has beside them
-CLASSIFIER = "domain"  # the classifier's file and its key under sha256
-ADDED = (f"{CLASSIFIER}.safetensors", "calibration.json")  # to a model directory, later
 
 Network = NetworkConfig | GlobalConfig | ImportedConfig
 
@@ -64,6 +66,7 @@ class Model:
     classifier: DomainClassifier | None = None  # predicts the domain of an image
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
     files: Mapping[str, str] = field(default_factory=dict)  # encoder file by stage, once loaded
+    projection: Projection | None = None  # of coarse descriptors; None: every map learns its own
 
     def __post_init__(self) -> None:
         names = self.domain_names() if isinstance(self.network, GlobalConfig) else []
@@ -174,13 +177,15 @@ def save_model(
     """
     directory = Path(directory)
     if model.classifier is not None:
-        _require_domains(model.classifier, model.domain_names())
+        require_domains(model.classifier, model.domain_names())
     dtype = torch.float16 if half else torch.float32
     with atomic_directory(directory, MODEL, overwrite, ADDED) as part:
         hashes = _write_networks(model, part, dtype)
         if model.classifier is not None:
             path = part / f"{CLASSIFIER}.safetensors"
             hashes[CLASSIFIER] = model_files.write_network(path, model.classifier)
+        if model.projection is not None:
+            hashes[DIRECTIONS] = write_projection(part, model.projection)
         header = {
             "format_version": model_files.FORMAT_VERSION,
             "name": model.name or directory.name,
@@ -194,33 +199,6 @@ def save_model(
         model_files.write_header(part, header)
     model.identity = _identity(model, hashes)
     return directory
-
-
-def add_classifier(
-    directory: Path | str, classifier: DomainClassifier, provenance: Mapping[str, Any]
-) -> None:
-    """Add a domain classifier to a model directory, or replace its classifier.
-
-    provenance: stored in model.json, under training["domain_classifier"]. The model's identity does
-    not change, so its maps stay valid. After a kill at any moment the directory still loads:
-    model.json lists the file only while its checksum is valid. Raises ModelError.
-    """
-    directory = Path(directory)
-    header = {k: v for k, v in model_files.read_header(directory).items() if v is not None}
-    try:
-        hashes, training = header["sha256"], header.setdefault("training", {})
-        _require_domains(classifier, [domain["name"] for domain in header["domains"]])
-        if hashes.pop(CLASSIFIER, None) is not None:
-            training.pop("domain_classifier", None)
-            model_files.write_header(directory, header)
-        path = directory / f"{CLASSIFIER}.safetensors"
-        hashes[CLASSIFIER] = model_files.write_network(path, classifier)
-        training["domain_classifier"] = dict(provenance)
-        model_files.write_header(directory, header)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
-    except OSError as error:
-        raise ModelError(f"{directory} cannot be written: {error.strerror}") from error
 
 
 def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Model:
@@ -259,6 +237,8 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
         model.classifier = DomainClassifier(model.domain_names())
         path = directory / f"{CLASSIFIER}.safetensors"
         model_files.read_network(path, classifier_hash, model.classifier)
+    if DIRECTIONS in sha256:
+        model.projection = read_projection(directory, sha256[DIRECTIONS])
     return model.to(device)
 
 
@@ -370,11 +350,3 @@ def _branch_names(branches: Mapping[str, str]) -> Iterable[str]:
         if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
             raise ModelError(f"a branch is named by letters, digits, '_', '-', '.', got '{name}'")
     return names
-
-
-def _require_domains(classifier: DomainClassifier, names: Sequence[str]) -> None:
-    if list(classifier.domains) != list(names):
-        raise ModelError(
-            f"the classifier is for the domains {', '.join(classifier.domains)}, expected the "
-            f"model's in their order: {', '.join(names)}"
-        )

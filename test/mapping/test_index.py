@@ -37,16 +37,16 @@ def codes(descriptors, projection):
     return projection.encode(descriptors)
 
 
-def cells(codes, projection, path):
-    write_cells(path, codes, projection)
-    index = CellIndex(path, codes, projection)
+def cells(codes, steps, path):
+    write_cells(path, codes, steps)
+    index = CellIndex(path, codes, steps)
     index._cells.nprobe = index._cells.nlist  # all cells: then it must be exact
     return index
 
 
 KINDS = {
-    "flat": lambda codes, projection, path: FlatIndex(codes, projection),
-    "torch": lambda codes, projection, path: TorchIndex(codes, projection, CPU),
+    "flat": lambda codes, steps, path: FlatIndex(codes, steps),
+    "torch": lambda codes, steps, path: TorchIndex(codes, steps, CPU),
     "cells": cells,
 }
 
@@ -107,7 +107,7 @@ def test_int8_keeps_directions_and_zeros(descriptors):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_search_finds_the_largest_inner_products_of_a_plain_loop(codes, projection, tmp_path, kind):
-    index = KINDS[kind](codes, projection, tmp_path / "cells")
+    index = KINDS[kind](codes, projection.steps, tmp_path / "cells")
     stored = projection.decode(codes).astype(np.float64)
     for query in stored[:20].astype(np.float32) + 0.05:
         products = np.array([float(row @ query) for row in stored])
@@ -119,7 +119,7 @@ def test_search_finds_the_largest_inner_products_of_a_plain_loop(codes, projecti
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_several_descriptors_of_a_query_the_nearest_counts(codes, projection, tmp_path, kind):
-    index = KINDS[kind](codes, projection, tmp_path / "cells")
+    index = KINDS[kind](codes, projection.steps, tmp_path / "cells")
     stored = projection.decode(codes)
     queries = stored[[3, 50, 77]] + 0.05
     rows, scores = index.search(queries, 10)
@@ -131,10 +131,10 @@ def test_of_several_descriptors_of_a_query_the_nearest_counts(codes, projection,
 def test_a_map_too_large_for_all_coordinates_gives_the_same_best_images(
     codes, projection, monkeypatch
 ):
-    exact = FlatIndex(codes, projection)
+    exact = FlatIndex(codes, projection.steps)
     monkeypatch.setattr("disam_ros.mapping.index.EXACT", 100)
     monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
-    index = FlatIndex(codes, projection)
+    index = FlatIndex(codes, projection.steps)
     queries = projection.decode(codes[[3, 50, 77]])
     assert index.search(queries, 10)[0].tolist() == exact.search(queries, 10)[0].tolist()
 
@@ -142,24 +142,24 @@ def test_a_map_too_large_for_all_coordinates_gives_the_same_best_images(
 def test_a_search_leaves_the_number_of_threads_as_it_was(codes, projection):
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
-    FlatIndex(codes, projection).search(projection.decode(codes[:1]), 3)
+    FlatIndex(codes, projection.steps).search(projection.decode(codes[:1]), 3)
     assert faiss.omp_get_max_threads() == 2
     faiss.omp_set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_images_than_asked_for_are_all_returned(codes, projection, tmp_path, kind):
-    index = KINDS[kind](codes[:2], projection, tmp_path / "cells")
+    index = KINDS[kind](codes[:2], projection.steps, tmp_path / "cells")
     rows, scores = index.search(projection.decode(codes[1:2]), 3)
     assert rows.tolist() == [1, 0]
     assert len(scores) == 2
 
 
 def test_few_cells_find_nearly_all_that_all_cells_find(codes, projection, tmp_path):
-    write_cells(tmp_path / "cells", codes, projection)
-    index = CellIndex(tmp_path / "cells", codes, projection)
+    write_cells(tmp_path / "cells", codes, projection.steps)
+    index = CellIndex(tmp_path / "cells", codes, projection.steps)
     index._cells.nprobe = index._cells.nlist // 4
-    exact = FlatIndex(codes, projection)
+    exact = FlatIndex(codes, projection.steps)
     queries = projection.decode(codes)
     same = [set(index.search(q, 3)[0]) & set(exact.search(q, 3)[0]) for q in queries[:, None]]
     assert np.mean([len(s) for s in same]) > 2.5
@@ -170,7 +170,10 @@ def test_cells_of_leading_coordinates_and_a_full_comparison_find_what_all_coordi
 ):
     monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
     monkeypatch.setattr("disam_ros.mapping.index.SHORTLIST", 60)
-    index, exact = cells(codes, projection, tmp_path / "cells"), FlatIndex(codes, projection)
+    index, exact = (
+        cells(codes, projection.steps, tmp_path / "cells"),
+        FlatIndex(codes, projection.steps),
+    )
     for query in projection.decode(codes[:20])[:, None]:
         (rows, scores), (expected, _) = index.search(query, 3), exact.search(query, 3)
         assert rows.tolist() == expected.tolist()
@@ -182,10 +185,10 @@ def test_an_index_takes_the_bytes_of_its_leading_coordinates(
     codes, projection, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
-    write_cells(tmp_path / "cells", codes, projection)
+    write_cells(tmp_path / "cells", codes, projection.steps)
     few = (tmp_path / "cells").stat().st_size
     monkeypatch.undo()
-    write_cells(tmp_path / "cells", codes, projection)
+    write_cells(tmp_path / "cells", codes, projection.steps)
     assert (tmp_path / "cells").stat().st_size - few > len(codes) * (40 - 12)
 
 
@@ -199,7 +202,7 @@ def test_directions_are_the_same_for_few_and_for_many_descriptors(descriptors):
 
 def test_a_disc_holds_the_best_of_its_images_and_no_others(codes, projection):
     positions = np.random.default_rng(1).uniform(-100, 100, (len(codes), 3))
-    index = PlaceIndex(codes, projection, positions)
+    index = PlaceIndex(codes, projection.steps, positions)
     stored = projection.decode(codes)
     for row in range(20):
         x, y, _ = positions[row]
@@ -219,14 +222,14 @@ def test_a_missing_or_foreign_index_is_reported_and_all_codes_are_compared(
     path = tmp_path / "cells"
     if content is not None:
         path.write_bytes(content)
-    index = open_index(codes, projection, CPU, path)
-    assert isinstance(index, FlatIndex) and "disam index" in caplog.text
+    index = open_index(codes, projection.steps, CPU, path)
+    assert isinstance(index, FlatIndex) and "disam map check" in caplog.text
 
 
 def test_the_index_of_another_map_is_not_used(codes, projection, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("disam_ros.mapping.index.FLAT", 10)
     write_cells(tmp_path / "cells", codes[:200], projection)
-    assert isinstance(open_index(codes, projection, CPU, tmp_path / "cells"), FlatIndex)
+    assert isinstance(open_index(codes, projection.steps, CPU, tmp_path / "cells"), FlatIndex)
     assert "has 200 images by 40 coordinates, expected 300 by 40" in caplog.text
-    write_cells(tmp_path / "cells", codes, projection)
-    assert isinstance(open_index(codes, projection, CPU, tmp_path / "cells"), CellIndex)
+    write_cells(tmp_path / "cells", codes, projection.steps)
+    assert isinstance(open_index(codes, projection.steps, CPU, tmp_path / "cells"), CellIndex)

@@ -41,8 +41,8 @@ def same_map(a: PlaceMap, b: PlaceMap) -> bool:
 def test_a_map_holds_every_image_with_its_pose(dataset, model, tmp_path, builder_config):
     place_map = build(dataset, model, tmp_path / "map", builder_config)
     assert len(place_map) == 12
-    assert place_map.coarse.shape == (12, place_map.projection.size)
-    assert place_map.projection.directions.shape[1] == 16 * 3 * 4
+    assert place_map.coarse.shape == (12, len(place_map.steps))
+    assert place_map.projection(None).directions.shape[1] == 16 * 3 * 4
     assert place_map.fine.shape == (12, 16 * 6 * 8)
     assert place_map.coarse.dtype == place_map.fine.dtype == np.int8
     for index, record in enumerate(place_map.records):
@@ -259,7 +259,7 @@ def test_a_disk_that_takes_no_index_costs_the_index_but_not_the_map(
     (unfinished.part / "index_0.faiss.part").mkdir()  # no file can be put there
     unfinished.close()
     place_map = build(dataset, model, tmp_path / "map", builder_config)
-    assert "cannot be written" in caplog.text and "disam index" in caplog.text
+    assert "cannot be written" in caplog.text and "disam map check" in caplog.text
     assert len(PlaceMap(tmp_path / "map")) == len(place_map) == 12
     with pytest.raises(MapError, match="the map is complete without it"):
         write_indices(place_map)

@@ -82,7 +82,7 @@ def test_a_damaged_file_is_reported_and_left_out(
     place_map = PlaceMap(tmp_path / "map")
     assert place_map.thumbnail(0) is None
     assert f"map/{FILE} is" in caplog.text and "used without its thumbnails" in caplog.text
-    assert main(["index", str(tmp_path / "map")]) == 1  # which is asked to verify all files
+    assert main(["map", "check", str(tmp_path / "map")]) == 1  # which is asked to verify all files
     assert FILE in capsys.readouterr().err
 
 

@@ -33,11 +33,12 @@ from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import imported, runtime
+from disam_ros.models.added_files import add_classifier
 from disam_ros.models.backend import select_backend
 from disam_ros.models.export import export_onnx, relative_error
 from disam_ros.models.import_model import import_model
 from disam_ros.models.imported import allows_commercial_use
-from disam_ros.models.model import Model, add_classifier, load_model, save_model
+from disam_ros.models.model import Model, load_model, save_model
 from disam_ros.models.networks import Encoder
 
 for package in ("onnx", "onnxruntime"):

@@ -17,7 +17,8 @@ from disam_ros.domains.domain import Domain, DomainChooser
 from disam_ros.errors import ConfigError, ImageError, ModelError
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
-from disam_ros.models.model import add_classifier, create_model, load_model, save_model
+from disam_ros.models.added_files import add_classifier
+from disam_ros.models.model import create_model, load_model, save_model
 from training import domain_classifier as training
 from training.errors import TrainingError
 

@@ -202,7 +202,7 @@ class Tracker:
         if camera not in self._tracks:
             place_map = self._localizer.map
             rows = place_map.rows_of(camera)
-            codes, steps = place_map.coarse[rows], place_map.projection.steps
+            codes, steps = place_map.coarse[rows], place_map.steps
             base_from_camera = mount(place_map.header.cameras, camera)
             poses = compose(place_map.poses[rows], base_from_camera.inverse())
             self._tracks[camera] = _Track(

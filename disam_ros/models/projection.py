@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Projection of coarse descriptors to short int8 codes; the one that a model ships.
+
+directions.safetensors   directions int8 [d, D], scales float32 [d] of their rows, quantization
+                         steps float32 [d] of the codes
+
+A model's directions are learned once on images of many places (training/directions.py). Maps built
+with it refer to the file by its SHA-256: their codes can be compared, merged and extended. Without
+them every map learns its own (mapping/compression.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from disam_ros.errors import ModelError
+from disam_ros.files.reading import reading
+from disam_ros.files.writing import atomic_file, file_sha256
+
+NAME = "directions"  # of the file, and its key under sha256 in model.json
+FILE = f"{NAME}.safetensors"
+LEVELS = 127
+
+Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """directions: orthonormal rows [d, D], by decreasing variance. steps: quantization steps [d].
+
+    sha256: of the model's file; empty for directions that one map has learned.
+    """
+
+    directions: NDArray[np.float16]
+    steps: NDArray[np.float32]
+    sha256: str = ""
+
+    @property
+    def size(self) -> int:
+        """Size of a code [bytes]."""
+        return len(self.steps)
+
+    def project(self, rows: Rows) -> NDArray[np.float32]:
+        """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros."""
+        return unit(np.asarray(rows, np.float32) @ self.directions.astype(np.float32).T)
+
+    def encode(self, rows: Rows) -> NDArray[np.int8]:
+        """Descriptors [..., D] → codes int8 [..., d]."""
+        units: NDArray[np.float32] = np.rint(self.project(rows) / self.steps)
+        return units.clip(-LEVELS, LEVELS).astype(np.int8)
+
+    def decode(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
+        """Codes [..., d] → coordinates float32 [..., d]."""
+        return decode(codes, self.steps)
+
+    def leading(self, size: int) -> Projection:
+        """To the `size` directions of largest variance, or to all where there are fewer."""
+        if size >= self.size:
+            return self
+        return Projection(self.directions[:size], self.steps[:size], self.sha256)
+
+
+def decode(codes: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Codes [..., d] → coordinates float32 [..., d]. steps: [d]."""
+    coordinates: NDArray[np.float32] = codes.astype(np.float32) * steps
+    return coordinates
+
+
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows [..., d] at unit length; zeros stay zeros."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    found: NDArray[np.float32] = rows / norms.clip(1e-12)
+    return found
+
+
+def write_projection(directory: Path, projection: Projection) -> str:
+    """Write the file of a model directory atomically, directions as int8. Returns its SHA-256."""
+    values = projection.directions.astype(np.float32)
+    scales = (np.abs(values).max(1) / LEVELS).clip(1e-12).astype(np.float32)
+    codes = np.rint(values / scales[:, None]).astype(np.int8)
+    tensors = {NAME: codes, "scales": scales, "steps": projection.steps.astype(np.float32)}
+    with atomic_file(directory / FILE, "wb") as file:
+        file.write(save(tensors))
+    return file_sha256(directory / FILE)
+
+
+def read_projection(directory: Path, sha256: str) -> Projection:
+    """Read the file of a model directory.
+
+    Raises ModelError where it is missing, damaged (its SHA-256 differs) or malformed.
+    """
+    path = directory / FILE
+    with reading(path, ModelError):
+        if not path.is_file():
+            raise ModelError(f"{path} not found: the model directory is incomplete")
+        if file_sha256(path) != sha256:
+            raise ModelError(f"{path} is damaged: its SHA-256 differs from model.json")
+    try:
+        tensors = load_file(path)
+        codes, scales, steps = (tensors[name] for name in (NAME, "scales", "steps"))
+    except (SafetensorError, KeyError) as error:
+        raise ModelError(f"{path} is malformed: {error}") from error
+    rows = len(steps)
+    right = codes.ndim == 2 and codes.dtype == np.int8 and scales.shape == steps.shape == (rows,)
+    if not (right and len(codes) == rows > 0 and (steps > 0).all()):
+        raise ModelError(
+            f"{path} is malformed: expected {NAME} int8 [d, D], scales and steps [d], got "
+            f"{ {name: list(value.shape) for name, value in tensors.items()} }"
+        )
+    directions = (codes.astype(np.float32) * scales[:, None]).astype(np.float16)
+    return Projection(directions, steps.astype(np.float32), sha256)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learn the directions of a model's coarse descriptors and put them into the model directory:
+
+`python -m training.directions --model MODELDIR --data DIR ...`
+
+Data entries are those of training.train. Each domain's encoder describes as many random crops,
+half of them mirrored, of images of its domain: a few cameras then show many places. Uncentred PCA
+of all of them together gives the directions (disam_ros/models/projection.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from disam_ros.config import DescriptorConfig
+from disam_ros.errors import DisamError
+from disam_ros.mapping.compression import learn_projection
+from disam_ros.models.added_files import add_projection
+from disam_ros.models.descriptor import describe
+from disam_ros.models.model import Model, load_model
+from training.data.image_store import ImageStore
+from training.data.places import fit_box
+from training.data.sources import find_photos
+from training.engine.export import git_commit
+from training.errors import TrainingError
+from training.settings import CropConfig
+
+log = logging.getLogger(__name__)
+
+CROPS = 3000  # of each domain
+ZOOM = 2.0  # of a crop, at most
+BATCH = 16
+NIGHT = "night"  # domain that webcams' images by night are of; those by day are of all others
+
+
+def learn(model_dir: Path, data: Sequence[str], crops: int = CROPS, seed: int = 0) -> int:
+    """Learn directions and add them to a model directory. Returns their number.
+
+    Raises DisamError where the model or the data do not fit.
+    """
+    if crops < 1:
+        raise TrainingError(f"crops must be at least 1, got {crops}")
+    model, config = load_model(model_dir), DescriptorConfig()
+    domains = model.domain_names()
+    light = {"day": [name for name in domains if name != NIGHT], "night": [NIGHT]}
+    photos = [photo for photo in find_photos(data) if photo.domain in ("", *domains)]
+    if not photos:
+        raise TrainingError(f"no images of {', '.join(domains)} in {', '.join(data)}")
+    cache = CropConfig(cache_scale=ZOOM, tile_cache_scale=ZOOM)
+    store = ImageStore(photos, model.network.image_size, cache, light=light)
+    rows = store.rows()
+    if missing := [domain for domain in domains if domain not in rows]:
+        raise TrainingError(f"no images of {', '.join(missing)} in the data: add them with --data")
+    random = np.random.default_rng(seed)
+    found = [
+        descriptors(model, domain, store, random.choice(rows[domain], crops), random)
+        for domain in domains
+    ]
+    projection = learn_projection(np.concatenate(found), config.coarse_size)
+    provenance = {
+        "data": list(data),
+        "images": {domain: len(rows[domain]) for domain in domains},
+        "crops": crops,
+        "seed": seed,
+        "commit": git_commit(),
+    }
+    add_projection(model_dir, projection, provenance)
+    return projection.size
+
+
+def descriptors(
+    model: Model,
+    domain: str,
+    store: ImageStore,
+    rows: NDArray[np.int64],
+    random: np.random.Generator,
+) -> NDArray[np.float16]:
+    """Coarse descriptors [N, D] of a random crop of each of the images `rows` [N]."""
+    found, config = [], DescriptorConfig()
+    for start in tqdm(range(0, len(rows), BATCH), desc=domain, unit="batch", leave=False):
+        crops = [_crop(store, int(row), random) for row in rows[start : start + BATCH]]
+        found.append(describe(model, domain, torch.stack(crops), config)[0].half().numpy())
+    return np.concatenate(found)
+
+
+def _crop(store: ImageStore, row: int, random: np.random.Generator) -> torch.Tensor:
+    zoom, across, down = random.uniform(1.0, ZOOM), random.random(), random.random()
+    box = fit_box(store.images[row].shape[:2], store.size, zoom, across, down)
+    return store.crop(row, box, flip=random.random() < 0.5)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 an error a user can act on, 130 stopped with nothing written."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    parser = argparse.ArgumentParser(
+        prog="training.directions",
+        description="Learn directions of coarse descriptors and put them into a model directory.",
+    )
+    parser.add_argument("--model", type=Path, required=True, help="model directory")
+    parser.add_argument("--data", nargs="+", required=True, help="as of training.train")
+    parser.add_argument("--crops", type=int, default=CROPS, help="of each domain")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    try:
+        size = learn(given.model, given.data, given.crops, given.seed)
+    except KeyboardInterrupt:
+        log.info("stopped; the model directory is as it was")
+        return 130
+    except DisamError as error:
+        log.error("%s", error)
+        return 1
+    log.info("%d directions written to %s", size, given.model)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
