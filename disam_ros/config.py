@@ -38,7 +38,10 @@ class DescriptorConfig:
         8, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
     )
     coarse_size: int = setting(
-        512, "size of a coarse descriptor in the map [bytes]", minimum=1, maximum=4096
+        512,
+        "size of a coarse descriptor in the map [bytes]; of models that ship no directions",
+        minimum=1,
+        maximum=4096,
     )
     fine_grid: int = setting(
         16, "cells along the longer side that fine features are pooled to", minimum=1, maximum=256

@@ -36,20 +36,23 @@ from training.settings import CropConfig
 
 log = logging.getLogger(__name__)
 
+SIZE = 1536  # directions: bytes of a coarse descriptor in a map
 CROPS = 3000  # of each domain
 ZOOM = 2.0  # of a crop, at most
 BATCH = 16
 NIGHT = "night"  # domain that webcams' images by night are of; those by day are of all others
 
 
-def learn(model_dir: Path, data: Sequence[str], crops: int = CROPS, seed: int = 0) -> int:
-    """Learn directions and add them to a model directory. Returns their number.
+def learn(
+    model_dir: Path, data: Sequence[str], crops: int = CROPS, size: int = SIZE, seed: int = 0
+) -> int:
+    """Learn at most `size` directions and add them to a model directory. Returns their number.
 
     Raises DisamError where the model or the data do not fit.
     """
-    if crops < 1:
-        raise TrainingError(f"crops must be at least 1, got {crops}")
-    model, config = load_model(model_dir), DescriptorConfig()
+    if min(crops, size) < 1:
+        raise TrainingError(f"crops and size must be at least 1, got {crops} and {size}")
+    model = load_model(model_dir)
     domains = model.domain_names()
     light = {"day": [name for name in domains if name != NIGHT], "night": [NIGHT]}
     photos = [photo for photo in find_photos(data) if photo.domain in ("", *domains)]
@@ -65,7 +68,7 @@ def learn(model_dir: Path, data: Sequence[str], crops: int = CROPS, seed: int = 
         descriptors(model, domain, store, random.choice(rows[domain], crops), random)
         for domain in domains
     ]
-    projection = learn_projection(np.concatenate(found), config.coarse_size)
+    projection = learn_projection(np.concatenate(found), size)
     provenance = {
         "data": list(data),
         "images": {domain: len(rows[domain]) for domain in domains},
@@ -108,10 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="model directory")
     parser.add_argument("--data", nargs="+", required=True, help="as of training.train")
     parser.add_argument("--crops", type=int, default=CROPS, help="of each domain")
+    parser.add_argument("--size", type=int, default=SIZE, help="number of directions")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
-        size = learn(given.model, given.data, given.crops, given.seed)
+        size = learn(given.model, given.data, given.crops, given.size, given.seed)
     except KeyboardInterrupt:
         log.info("stopped; the model directory is as it was")
         return 130

@@ -6,12 +6,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from disam_ros.cli.arguments import number
+from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, number, of_setting
 from disam_ros.cli.help import HelpFormatter
 from disam_ros.cli.outputs import add_output, add_overwrite
+from disam_ros.config import MapBuilderConfig
+from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import EXPORT, FILE, MAP
+from disam_ros.files.paths import find_model
+
+if TYPE_CHECKING:
+    from disam_ros.datasets.sources import ImageSource
+    from disam_ros.mapping.encoding import BatchEncoder
+    from disam_ros.models.model import Model
 
 FORMATS = ("geojson", "kml", "tum", "colmap", "utm")
 FOLDERS = ("colmap", "utm")  # formats that are directories
@@ -50,6 +58,55 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     region.add_argument("--geojson", type=Path, help="file with polygons of longitude and latitude")
     add_output(crop, MAP, NEW_MAP)
 
+    merge = operation("merge", merge_command, "one map of the images of several")
+    merge.add_argument(
+        "maps", nargs="+", metavar="map", help="map directories; in the first's frame"
+    )
+    _add_fitting(merge)
+    merge.add_argument(
+        "--scale", action="store_true", help="other maps are not in metres (with --align)"
+    )
+    add_output(merge, MAP, NEW_MAP)
+
+    extend = operation("extend", extend_command, "a map with further drives or conditions")
+    extend.add_argument("map", help="map directory")
+    extend.add_argument("--dataset", nargs="+", default=[], help="dataset directories of drives")
+    extend.add_argument("--bag", nargs="+", default=[], help="rosbag2 directories or files")
+    extend.add_argument("--pose-topic", default="", help="topic of the poses in the bags")
+    extend.add_argument("--domain", default="", help="domain of all images")
+    extend.add_argument(
+        "--keyframe-distance",
+        type=of_setting(MapBuilderConfig, "keyframe_distance"),
+        help="distance between map images [m]; default: that of the map",
+    )
+    add_image_limit(extend)
+    _add_fitting(extend)
+    add_output(extend, MAP, NEW_MAP)
+    extend.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    extend.add_argument(
+        "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
+    )
+
+    align = operation("align", align_command, "a map in another frame")
+    align.add_argument("map", help="map directory")
+    frame = align.add_mutually_exclusive_group(required=True)
+    frame.add_argument("--to", help="map directory: its frame, by images of the same places")
+    frame.add_argument(
+        "--fixes",
+        type=Path,
+        help="table of stamp_ns, latitude, longitude of the drive: east and north of the first one",
+    )
+    frame.add_argument(
+        "--origin",
+        type=number(-180.0, 180.0),
+        nargs=2,
+        metavar=("LATITUDE", "LONGITUDE"),
+        help="of a map that knows its place: its new origin [°]",
+    )
+    align.add_argument("--model", type=find_model, default="", help=f"with --to: {MODEL_HELP}")
+    align.add_argument("--scale", action="store_true", help="the map is not in metres (with --to)")
+    add_output(align, MAP, NEW_MAP)
+
     export = operation("export", export_command, "a map's poses for other programs")
     export.add_argument("map", help="map directory")
     export.add_argument(
@@ -67,6 +124,15 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     export.add_argument("--output", required=True, help="file to write, or folder (colmap, utm)")
     add_overwrite(export, lambda a: {Path(a.output): EXPORT if a.format in FOLDERS else FILE})
+
+
+def _add_fitting(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    sub.add_argument(
+        "--align",
+        action="store_true",
+        help="move maps whose frame differs from the first's; else they are refused",
+    )
 
 
 def info_command(arguments: argparse.Namespace) -> None:
@@ -117,6 +183,87 @@ def crop_command(arguments: argparse.Namespace) -> None:
     operation = {"operation": "crop", "polygons": [ring.tolist() for ring in rings]}
     found = assemble([part], arguments.output, operation, arguments.overwrite)
     print(f"{len(found)} of {len(place_map)} images → {arguments.output}")
+
+
+def merge_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.mapping.life.merging import merge
+    from disam_ros.mapping.place_map import PlaceMap
+    from disam_ros.models.model import load_model
+
+    if len(arguments.maps) < 2:
+        raise ConfigError("merge expects two or more maps, got one")
+    maps = [PlaceMap(path) for path in arguments.maps]
+    found = merge(
+        maps,
+        load_model(arguments.model),
+        arguments.output,
+        align=arguments.align,
+        scaled=arguments.scale,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{len(found)} images of {len(maps)} maps → {arguments.output}")
+
+
+def extend_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.datasets.sources import open_bag, open_dataset
+    from disam_ros.device import select_device
+    from disam_ros.mapping.life.merging import extend, settings_of
+    from disam_ros.mapping.place_map import PlaceMap
+    from disam_ros.models.model import load_model
+
+    drives = [open_dataset(path) for path in arguments.dataset]
+    drives += [open_bag(path, arguments.pose_topic) for path in arguments.bag]
+    if not drives:
+        raise ConfigError("extend expects drives: --dataset or --bag")
+    config = settings_of(PlaceMap(arguments.map))
+    if arguments.keyframe_distance is not None:
+        config.keyframe_distance = arguments.keyframe_distance
+    config.domain = arguments.domain
+    model = load_model(arguments.model)
+    found = extend(
+        arguments.map,
+        drives,
+        model,
+        arguments.output,
+        config,
+        str(select_device(arguments.device)),
+        encoder=_ray_encoder(model, arguments.ray) if arguments.ray else None,
+        align=arguments.align,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{len(found)} images, revision {found.revision} → {arguments.output}")
+
+
+def _ray_encoder(
+    model: Model, address: str
+) -> Callable[[ImageSource, MapBuilderConfig], BatchEncoder]:
+    """Makes the encoder of a drive on a Ray cluster."""
+    from disam_ros.mapping.encoding import row_makers
+    from disam_ros.mapping.ray_encoder import RayEncoder
+
+    def make(drive: ImageSource, config: MapBuilderConfig) -> BatchEncoder:
+        makers = row_makers(config, drive.info.cameras)
+        return RayEncoder(model, config.descriptor, address, makers)
+
+    return make
+
+
+def align_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.mapping.life.alignment import align_to_fixes, align_to_map, align_to_origin
+    from disam_ros.mapping.place_map import PlaceMap
+    from disam_ros.models.model import load_model
+
+    place_map, rest = PlaceMap(arguments.map), (arguments.output, arguments.overwrite)
+    if arguments.to:
+        if not arguments.model:
+            raise ConfigError("--to compares images: name the model of both maps with --model")
+        model = load_model(arguments.model)
+        text = align_to_map(place_map, PlaceMap(arguments.to), model, arguments.scale, *rest)
+    elif arguments.fixes:
+        text = align_to_fixes(place_map, arguments.fixes, *rest)
+    else:
+        text = align_to_origin(place_map, arguments.origin, *rest)
+    print(f"{text} → {arguments.output}")
 
 
 def export_command(arguments: argparse.Namespace) -> None:

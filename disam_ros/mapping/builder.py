@@ -112,7 +112,7 @@ class MapBuilder:
         makers = row_makers(config, info.cameras, str(device))
         keypoints = makers.get(FILE)
         shapes = descriptor_shapes(model.network, config.descriptor)
-        projection = model_projection(model.projection, shapes["coarse"], config.descriptor)
+        projection = model_projection(model.projection, shapes["coarse"])
         header = MapHeader(
             model_identity=model.identity,
             model_name=model.name,

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.config import DescriptorConfig
 from disam_ros.mapping.rows import Rows as StoredRows
 from disam_ros.models.projection import LEVELS, Projection, unit
 
@@ -32,17 +31,14 @@ Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
 
 
 def model_projection(
-    projection: Projection | None, shape: tuple[int, int, int], config: DescriptorConfig
+    projection: Projection | None, shape: tuple[int, int, int]
 ) -> Projection | None:
     """A model's directions for a map; None where it has none of this size: a map learns its own.
 
     shape: (C, h, w) of a coarse descriptor.
     """
-    dimensions = math.prod(shape)
-    if projection is None or projection.directions.shape[1] != dimensions:
-        return None
-    fits = min(config.coarse_size, dimensions) <= projection.size
-    return projection.leading(config.coarse_size) if fits else None
+    fits = projection is not None and projection.directions.shape[1] == math.prod(shape)
+    return projection if fits else None
 
 
 def learn_projection(rows: Rows | StoredRows, size: int) -> Projection:

@@ -204,13 +204,13 @@ class PlaceMap:
         if self._projection is not None:
             return self._projection
         expected, name = self.header.directions, self.header.model_name
-        if of_model is None or of_model.sha256 != expected or len(self.steps) > of_model.size:
+        if of_model is None or of_model.sha256 != expected or len(self.steps) != of_model.size:
             found = of_model.sha256[:12] if of_model else "none"
             raise MapError(
                 f"{self.directory} was built with directions {expected[:12]} of model '{name}', "
                 f"which has {found} now; load the model it was built with or rebuild the map"
             )
-        return of_model.leading(len(self.steps))
+        return of_model
 
     def rows_of(self, camera: str) -> NDArray[np.int64]:
         """Descriptor rows (int64) of one camera. Raises MapError for a camera not in the map."""

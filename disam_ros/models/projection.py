@@ -60,12 +60,6 @@ class Projection:
         """Codes [..., d] → coordinates float32 [..., d]."""
         return decode(codes, self.steps)
 
-    def leading(self, size: int) -> Projection:
-        """To the `size` directions of largest variance, or to all where there are fewer."""
-        if size >= self.size:
-            return self
-        return Projection(self.directions[:size], self.steps[:size], self.sha256)
-
 
 def decode(codes: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Codes [..., d] → coordinates float32 [..., d]. steps: [d]."""

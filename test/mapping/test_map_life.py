@@ -29,7 +29,7 @@ from disam_ros.models.projection import FILE, Projection, read_projection, write
 SIZE = 64  # directions of the model
 CONFIG = MapBuilderConfig(
     keyframe_distance=0.0,
-    descriptor=replace(DESCRIPTOR, coarse_size=SIZE),
+    descriptor=DESCRIPTOR,
     domain="day",
     keypoints=16,
     local_features="orb",
@@ -107,28 +107,10 @@ def test_directions_are_no_part_of_the_identity_and_other_ones_are_refused(root,
         Localizer(model, PlaceMap(root / "map"), LocalizerConfig(device="cpu"))
 
 
-@pytest.mark.parametrize(("grid", "size"), [(2, SIZE), (DESCRIPTOR.coarse_grid, SIZE + 1)])
-def test_a_map_that_the_directions_do_not_fit_learns_its_own(root, tmp_path, grid, size):
-    config = replace(CONFIG, descriptor=replace(DESCRIPTOR, coarse_grid=grid, coarse_size=size))
+def test_a_map_that_the_directions_do_not_fit_learns_its_own(root, tmp_path):
+    config = replace(CONFIG, descriptor=replace(DESCRIPTOR, coarse_grid=2))
     place_map = build(root / "data", load_model(root / "model"), tmp_path / "map", config)
     assert not place_map.header.directions and (tmp_path / "map" / DIRECTIONS).exists()
-
-
-def test_less_bytes_are_the_leading_coordinates(root, tmp_path):
-    size = SIZE // 2
-    config = replace(CONFIG, descriptor=replace(DESCRIPTOR, coarse_size=size))
-    found = build(root / "data", load_model(root / "model"), tmp_path / "map", config)
-    whole = load_model(root / "model").projection
-    assert found.coarse.shape[1] == size and found.projection(whole).size == size
-    assert np.array_equal(found.steps, whole.steps[:size])
-
-
-def test_projection_of_the_leading_directions_is_that_of_all_up_to_the_norm():
-    projection = directions_of(8, 40)
-    rows = np.random.default_rng(5).standard_normal((3, 40)).astype(np.float32)
-    few, all_ = projection.leading(3).project(rows), projection.project(rows)[:, :3]
-    assert np.allclose(few, all_ / np.linalg.norm(all_, axis=1, keepdims=True), atol=1e-6)
-    assert projection.leading(99) is projection
 
 
 def test_crop_then_merge_of_the_parts_is_the_whole(root, tmp_path):

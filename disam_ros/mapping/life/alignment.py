@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map in another frame: another map's, east and north of fixes, or of another origin."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disam_ros.errors import MapError
+from disam_ros.files.reading import read_lines
+from disam_ros.geodesy import Origin, require_place
+from disam_ros.geometry import Transform
+from disam_ros.mapping.life.assembly import Part, assemble, reference
+from disam_ros.mapping.life.frames import align_maps
+from disam_ros.mapping.life.merging import fine_shape, moved_by, plane_from_plane
+from disam_ros.mapping.life.regions import origin_of
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.model import Model
+
+MAX_GAP_NS = 1_000_000_000  # between a map image and the fixes around it
+LEAST_FIXES, LEAST_EXTENT = 5, 10.0  # to know the axes: images with fixes, their extent [m]
+OUTLIER = 3.0  # residuals beyond so many times the median are left out
+
+
+def align_to_map(
+    place_map: PlaceMap,
+    other: PlaceMap,
+    model: Model,
+    scaled: bool,
+    output: Path | str,
+    overwrite: bool = False,
+) -> str:
+    """A map in the frame and with the place of another, by images of the same places.
+
+    scaled: the map is not in metres. Returns the residuals in words. Raises MapError where too few
+    matches agree, OutputError.
+    """
+    alignment = align_maps(other, place_map, fine_shape(place_map, model), scaled)
+    if not alignment.believable:
+        raise MapError(
+            f"{place_map.directory} cannot be aligned with {other.directory}: {alignment}; drive "
+            f"more of the places of both"
+        )
+    header = other.header
+    assemble(
+        [moved_by(Part.whole(place_map), alignment)],
+        output,
+        {"operation": "align", "maps": [reference(other)], "frame": str(alignment)},
+        overwrite,
+        (header.latitude, header.longitude),
+        header.map_frame,
+    )
+    return str(alignment)
+
+
+def align_to_fixes(
+    place_map: PlaceMap, path: Path, output: Path | str, overwrite: bool = False
+) -> str:
+    """A map in the east-north plane of its first fix: rotation about z and shift, robust.
+
+    path: a table of stamp_ns, latitude and longitude [deg], as fix.csv of a dataset. Returns the
+    residuals in words. Raises MapError where too few images have fixes, OutputError.
+    """
+    stamps, degrees = read_fixes(path)
+    rows, places = _at_images(place_map, stamps, degrees)
+    low, high = place_map.poses[rows, :2].min(0), place_map.poses[rows, :2].max(0)
+    if len(rows) < LEAST_FIXES or np.linalg.norm(high - low) < LEAST_EXTENT:
+        raise MapError(
+            f"{len(rows)} images of {place_map.directory} over "
+            f"{np.linalg.norm(high - low):.0f} m have fixes of {path} within 1 s: expected "
+            f"{LEAST_FIXES} over {LEAST_EXTENT:g} m; are they of this drive and clock?"
+        )
+    origin = Origin(*degrees[0])
+    enu = np.array([origin.to_enu(*place)[:2] for place in places])
+    yaw, shift, residuals = register(place_map.poses[rows, :2], enu)
+    turn = Transform.from_xyz_rpy([shift[0], shift[1], 0.0, 0.0, 0.0, yaw])
+    text = (
+        f"{len(rows)} images with fixes, median residual {np.median(residuals):.2f} m, turned by "
+        f"{np.degrees(yaw):.2f}°"
+    )
+    operation = {"operation": "align", "fixes": path.name, "frame": text}
+    place = (origin.latitude, origin.longitude)
+    part = Part(place_map, np.arange(len(place_map)), turn)
+    assemble([part], output, operation, overwrite, place)
+    return text
+
+
+def align_to_origin(
+    place_map: PlaceMap, place: list[float], output: Path | str, overwrite: bool = False
+) -> str:
+    """A map that knows its place, in the east-north plane of another origin [deg] near by.
+
+    Returns the motion in words. Raises MapError for a map without place, OutputError.
+    """
+    here = Origin(place[0], place[1])
+    turn = plane_from_plane(here, origin_of(place_map))
+    metres = float(np.linalg.norm(turn.translation))
+    if metres > 100_000.0:
+        raise MapError(
+            f"the origin {place[0]}, {place[1]} lies {metres / 1000:.0f} km from the map: a plane "
+            f"of 100 km is the largest; are latitude and longitude in this order?"
+        )
+    operation = {"operation": "align", "origin": list(place)}
+    part = Part(place_map, np.arange(len(place_map)), turn)
+    assemble([part], output, operation, overwrite, (here.latitude, here.longitude))
+    return f"moved by {metres:.2f} m"
+
+
+def register(
+    points: NDArray[np.float64], targets: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Rotation [rad] and shift [2] that take points [n, 2] to targets, and residuals [n] [m].
+
+    Least squares (Umeyama, 1991), repeated without outliers.
+    """
+    used = np.ones(len(points), bool)
+    yaw, shift, residuals = 0.0, np.zeros(2), np.zeros(len(points))
+    for _ in range(5):
+        a, b = points[used].mean(0), targets[used].mean(0)
+        cross = (targets[used] - b).T @ (points[used] - a)
+        yaw = float(np.arctan2(cross[1, 0] - cross[0, 1], np.trace(cross)))
+        c, s = np.cos(yaw), np.sin(yaw)
+        turn = np.array([[c, -s], [s, c]])
+        shift = b - turn @ a
+        residuals = np.linalg.norm(targets - points @ turn.T - shift, axis=1)
+        kept = residuals <= max(OUTLIER * float(np.median(residuals)), 1e-6)
+        if np.array_equal(kept, used):
+            break
+        used = kept
+    return yaw, shift, residuals
+
+
+def read_fixes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Stamps int64 [n], increasing, and latitude and longitude [n, 2] [deg]. Raises MapError."""
+    expected = "expected a table with the columns stamp_ns, latitude, longitude"
+    try:
+        rows = [
+            (int(row["stamp_ns"]), float(row["latitude"]), float(row["longitude"]))
+            for row in csv.DictReader(read_lines(path, MapError))
+        ]
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise MapError(f"{path} is malformed ({error}): {expected}") from error
+    known = [row for row in rows if np.isfinite(row[1:]).all()]
+    if not known:
+        raise MapError(f"{path} holds no fix: {expected}")
+    for _, latitude, longitude in known:
+        require_place(latitude, longitude, str(path))
+    known.sort()
+    stamps = np.array([row[0] for row in known], np.int64)
+    stamps, first = np.unique(stamps, return_index=True)
+    return stamps, np.array([row[1:] for row in known])[first]
+
+
+def _at_images(
+    place_map: PlaceMap, stamps: NDArray[np.int64], degrees: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows of the images between two fixes near in time, and their interpolated places [deg]."""
+    rows, places = [], []
+    for row, record in enumerate(place_map.records):
+        after = int(np.searchsorted(stamps, record.stamp_ns))
+        exact = after < len(stamps) and stamps[after] == record.stamp_ns
+        before = after if exact else after - 1
+        if before < 0 or after >= len(stamps):
+            continue
+        gap = int(stamps[after] - stamps[before])
+        if gap <= MAX_GAP_NS:
+            share = (record.stamp_ns - int(stamps[before])) / gap if gap else 0.0
+            rows.append(row)
+            places.append((1 - share) * degrees[before] + share * degrees[after])
+    return np.array(rows, np.int64), np.array(places).reshape(-1, 2)
