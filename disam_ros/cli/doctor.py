@@ -55,6 +55,7 @@ PACKAGES = (
     Package("jinja2", "jinja2>=3.1", "reports"),
     Package("matplotlib", "matplotlib>=3.7", "plots"),
     Package("rosbags", "rosbags>=0.10.5", "reading and writing bags", required=False),
+    Package("av", "av>=12.0", "reading video", required=False),
     Package("onnxruntime", "onnxruntime>=1.18", "faster encoders on a CPU", required=False),
     Package("websockets", "websockets>=10.0", "the page of disam view", required=False),
 )

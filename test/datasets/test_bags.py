@@ -171,7 +171,7 @@ def test_an_absent_bag_says_so(tmp_path):
     with pytest.raises(BagError, match="ros2 bag reindex"):
         BagReader(tmp_path / "folder")
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0")
-    with pytest.raises(BagError, match="rosbags-convert"):
+    with pytest.raises(BagError, match=r"old\.bag cannot be read"):
         BagReader(tmp_path / "old.bag")
 
 

@@ -12,27 +12,32 @@ from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import size_of_image
 from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
 from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.video import ImageMessages
 from disam_ros.errors import BagError, GeometryError, ImageError
 from disam_ros.geometry import Transform
 
 logger = logging.getLogger(__name__)
 IMAGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE)
+VIDEO_TYPES = (messages.FFMPEG_PACKET, messages.COMPRESSED_VIDEO)
+TRANSPORTS = ("/compressed", "/ffmpeg", "/video")  # topics of the same images below a raw topic
 
 
 def find_image_topics(reader: BagReader) -> dict[str, str]:
     """Camera name → image topic of every camera in a bag.
 
-    A camera recorded raw and compressed is read from the raw topic. Depth images are left out.
+    A camera recorded raw and compressed is read from the raw topic; from a compressed one rather
+    than from a video. Depth images are left out.
     Raises BagError where there is no image topic, or where two cameras would share a name.
     """
     found: dict[str, str] = {}
-    for topic in sorted(reader.topics_of(*IMAGE_TYPES)):  # X before X/compressed
+    stills, videos = (sorted(reader.topics_of(*kinds)) for kinds in (IMAGE_TYPES, VIDEO_TYPES))
+    for topic in [*stills, *videos]:  # X before X/compressed
         if "depth" in topic.lower():
             continue
         name = camera_name(topic)
         if name not in found:
             found[name] = topic
-        elif topic != f"{found[name]}/compressed":
+        elif _raw_topic(topic) != _raw_topic(found[name]):
             raise BagError(
                 f"bag {reader.path}: {found[name]} and {topic} would both be camera '{name}'; "
                 "name the image topics to use"
@@ -44,15 +49,20 @@ def find_image_topics(reader: BagReader) -> dict[str, str]:
 
 
 def camera_name(topic: str) -> str:
-    """The path element before `image…`: /camera/front/image_raw/compressed → front."""
+    """The path element before `image…` or `video…`: /camera/front/image_raw/compressed → front."""
     parts = [p for p in topic.split("/") if p]
-    at = next((i for i, p in enumerate(parts) if p.startswith("image")), len(parts))
+    at = next((i for i, p in enumerate(parts) if p.startswith(("image", "video"))), len(parts))
     return parts[at - 1] if at else "camera"
+
+
+def _raw_topic(topic: str) -> str:
+    """The topic of the images that a transport compresses."""
+    return next((topic.removesuffix(end) for end in TRANSPORTS if topic.endswith(end)), topic)
 
 
 def info_topic(topic: str) -> str:
     """The camera_info topic of an image topic (the convention of image_transport)."""
-    base = topic.removesuffix("/compressed")
+    base = topic if topic.endswith("/video") else _raw_topic(topic)
     return base.rsplit("/", 1)[0] + "/camera_info"
 
 
@@ -133,12 +143,15 @@ def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:
     Raises BagError where there is none.
     """
     fault = "it holds no messages"
+    images = ImageMessages(reader)
     for raw in reader.raw([topic]):
-        try:
-            message = reader.decode(raw)
-            return message, size_of_image(message)
-        except (BagError, ImageError) as error:
-            fault = f"the last one: {error}"
+        for message, _ in images.of(raw):
+            try:
+                if isinstance(message, BagError):
+                    raise message
+                return message, size_of_image(message)
+            except (BagError, ImageError) as error:
+                fault = f"the last one: {error}"
     raise BagError(f"bag {reader.path}: {topic} holds no image that can be read; {fault}")
 
 

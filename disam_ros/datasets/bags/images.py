@@ -14,8 +14,9 @@ from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.poses import read_odometry, read_poses
-from disam_ros.datasets.bags.reader import BagReader, RawMessage
+from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.trajectory import GivenTrajectory, require_overlap
+from disam_ros.datasets.bags.video import ImageMessages, packet_of
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import BagError, DomainError, ImageError
@@ -122,30 +123,36 @@ class BagImages:
         weather: str | None = None
         place: tuple[float, float] | None = None
         recorded = 0  # odometry messages
+
+        def image(topic: str, message: Any, stamp_ns: int) -> BagImage:
+            return BagImage(
+                camera=camera_of[topic],
+                topic=topic,
+                stamp_ns=stamp_ns,
+                message=message,
+                map_from_camera=self._map_from_camera(camera_of[topic], stamp_ns),
+                weather=weather,
+                place=place,
+                odometry=self._usable[recorded],
+            )
+
         with BagReader(self.bag) as reader:
+            images = ImageMessages(reader)
             for raw in reader.raw([*camera_of, *self._side_topics.values()]):
                 if raw.type == messages.ODOMETRY:
                     recorded += 1
                     continue
                 if raw.topic in camera_of:
-                    camera = camera_of[raw.topic]
-                    message, stamp_ns = _readable(reader, raw)
-                    yield BagImage(
-                        camera=camera,
-                        topic=raw.topic,
-                        stamp_ns=stamp_ns,
-                        message=message,
-                        map_from_camera=self._map_from_camera(camera, stamp_ns),
-                        weather=weather,
-                        place=place,
-                        odometry=self._usable[recorded],
-                    )
+                    for message, stamp_ns in images.of(raw):
+                        yield image(raw.topic, message, stamp_ns)
                     continue
                 message = reader.decode(raw)
                 if raw.type == messages.FIX:
                     place = place_of(message) or place
                 elif is_weather(message.data):
                     weather = message.data or None
+            for found in images.rest():
+                yield image(*found)
 
     def _read_odometry(
         self, reader: BagReader
@@ -163,7 +170,12 @@ class BagImages:
         first = next(iter(reader.raw([*self.topics.values()])), None)
         if first is None:
             return reader.start_ns, reader.end_ns
-        start_ns = _readable(reader, first)[1]
+        try:
+            message = reader.decode(first)
+            packet = packet_of(message)
+            start_ns = messages.stamp_ns(message) if packet is None else packet.stamp_ns
+        except BagError:
+            start_ns = first.stamp_ns
         return start_ns, start_ns + reader.end_ns - first.stamp_ns
 
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
@@ -183,15 +195,6 @@ def pixels_of(found: BagImage, bag: Path, whole: bool = False) -> np.ndarray:
     except ImageError as error:
         place = f"bag {bag}, {found.topic} at {found.stamp_ns} ns"
         raise ImageError(f"{place}: {error}") from error
-
-
-def _readable(reader: BagReader, raw: RawMessage) -> tuple[Any, int]:
-    """An image message and its stamp [ns], or the error and the log time."""
-    try:
-        message = reader.decode(raw)
-        return message, messages.stamp_ns(message)
-    except BagError as error:
-        return error, raw.stamp_ns
 
 
 def side_topics(reader: BagReader) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from disam_ros.camera import Camera
 from disam_ros.geometry import Transform
@@ -35,6 +35,19 @@ PATH = "nav_msgs/msg/Path"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 TF = "tf2_msgs/msg/TFMessage"
 CLOCK = "rosgraph_msgs/msg/Clock"
+FFMPEG_PACKET = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+COMPRESSED_VIDEO = "foxglove_msgs/msg/CompressedVideo"
+TYPESTORE.register(
+    get_types_from_msg(
+        "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n"
+        "uint8 flags\nbool is_bigendian\nuint8[] data",
+        FFMPEG_PACKET,
+    )
+    | get_types_from_msg(
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format",
+        COMPRESSED_VIDEO,
+    )
+)
 
 _FOREVER = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE, as rosbag2 records it
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a rosbag2 recording (mcap or sqlite3) without ROS."""
+"""Reads a recording of ROS 2 (mcap or sqlite3) or of ROS 1 (.bag) without ROS."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ class RawMessage(NamedTuple):
 
 
 class BagReader:
-    """An open bag: a rosbag2 directory, or one .mcap or .db3 file. Use as a context manager.
+    """An open bag: a rosbag2 directory, or one .mcap, .db3 or .bag file. Use as a context manager.
 
     Messages come in the order of their log times. The files of a split bag are read one after the
-    other, as they were recorded. Bags without type definitions are read with those of ROS 2 Jazzy.
+    other, as they were recorded. Bags without type definitions are read with those of ROS 2 Jazzy;
+    messages of ROS 1 become those of Jazzy with the same name.
 
-    Raises BagError for a bag that is absent, damaged or from ROS 1, and for topics it lacks.
+    Raises BagError for a bag that is absent or damaged, and for topics it lacks.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -92,6 +93,8 @@ class BagReader:
 
     def qos(self, topic: str) -> list[Qos]:
         """Quality of service the recorded publishers offered; empty where it was not recorded."""
+        if not self._reader.is2:
+            return []
         return [q for c in self._selected([topic]) for q in c.ext.offered_qos_profiles]
 
     def raw(self, topics: Sequence[str] | None = None) -> Iterator[RawMessage]:
@@ -101,6 +104,8 @@ class BagReader:
             return
         with _explained(self.path):
             for connection, stamp_ns, data in self._reader.messages(connections):
+                if not self._reader.is2:
+                    data = self._from_ros1(connection, data)
                 yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[RawMessage, Any]]:
@@ -111,7 +116,18 @@ class BagReader:
     def decode(self, raw: RawMessage) -> Any:
         """A serialized message as an object with the fields of its ROS type."""
         with _explained(self.path, f"a message of {raw.topic} at {raw.stamp_ns} ns"):
+            if not self._reader.is2:
+                return TYPESTORE.deserialize_cdr(raw.data, raw.type)
             return self._reader.deserialize(raw.data, raw.type)
+
+    def _from_ros1(self, connection: Connection, data: bytes) -> bytes:
+        """A serialized message of ROS 1 in CDR."""
+        if connection.msgtype not in TYPESTORE.types:
+            raise BagError(
+                f"bag {self.path}: {connection.topic} carries {connection.msgtype}, which ROS 2 "
+                f"Jazzy does not have; name the topics to read"
+            )
+        return bytes(TYPESTORE.ros1_to_cdr(data, connection.msgtype))
 
     def _selected(self, topics: Sequence[str] | None) -> list[Connection]:
         if topics is None:
@@ -131,12 +147,8 @@ def _check_path(path: Path) -> None:
         files = sorted(f.name for f in path.iterdir() if f.suffix in (".mcap", ".db3"))
         hint = f"open {path / files[0]} itself, or " if files else "is it a bag? If so, "
         raise BagError(f"{path} has no metadata.yaml; {hint}run `ros2 bag reindex {path}`")
-    if path.suffix == ".bag":
-        raise BagError(
-            f"{path} is a ROS 1 bag; convert it: rosbags-convert --src {path} --dst NEW_BAG"
-        )
-    if path.is_file() and path.suffix not in (".mcap", ".db3"):
-        raise BagError(f"{path}: expected a rosbag2 directory, a .mcap or a .db3 file")
+    if path.is_file() and path.suffix not in (".mcap", ".db3", ".bag"):
+        raise BagError(f"{path}: expected a rosbag2 directory, a .mcap, .db3 or .bag file")
 
 
 def _check_files(path: Path) -> None:

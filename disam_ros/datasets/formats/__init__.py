@@ -15,6 +15,7 @@ from disam_ros.datasets.formats import (
     photos,
     robotcar_seasons,
     tum,
+    video,
 )
 from disam_ros.datasets.formats.conversion import Conversion, write_dataset
 from disam_ros.datasets.formats.foreign import ForeignDataset
@@ -27,6 +28,7 @@ FORMATS: dict[str, Callable[..., ForeignDataset]] = {
     "photos": photos.read,
     "robotcar-seasons": robotcar_seasons.read,
     "tum": tum.read,
+    "video": video.read,
 }
 
 __all__ = [

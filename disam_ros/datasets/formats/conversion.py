@@ -57,9 +57,7 @@ def write_dataset(
     counts: Counter[str] = Counter(images=len(records))
     with DatasetWriter(directory, foreign.info, overwrite) as writer:
         for record in tqdm(records, desc="convert", unit="img", disable=not show_progress):
-            jpeg = _read_jpeg(
-                foreign.directory / record.source, foreign.info.cameras[record.camera]
-            )
+            jpeg = _jpeg_of(foreign, record)
             counts["kept" if jpeg else "damaged"] += 1
             if jpeg:
                 counts["without_pose"] += record.map_from_camera is None
@@ -77,14 +75,22 @@ def _add(writer: DatasetWriter, jpeg: bytes, record: ImageRecord) -> None:
     )
 
 
-def _read_jpeg(path: Path, camera: Camera) -> bytes | None:
-    """The image file as JPEG bytes; None, and a warning, where it is damaged."""
+def _jpeg_of(foreign: ForeignDataset, record: ImageRecord) -> bytes | None:
+    """The image of a record as JPEG bytes; None, and a warning, where it is damaged."""
+    camera = foreign.info.cameras[record.camera]
     try:
-        data = read_bytes(path, ImageError, image.MAX_BYTES)
-        picture = image.decode(data, str(path), whole=True)
+        if foreign.pixels is not None:
+            return encode_jpeg(foreign.pixels(record))
+        return _read_jpeg(foreign.directory / record.source, camera)
     except ImageError as error:
         logger.warning("left out: %s", error)
         return None
+
+
+def _read_jpeg(path: Path, camera: Camera) -> bytes:
+    """The image file as JPEG bytes. Raises ImageError where it is damaged."""
+    data = read_bytes(path, ImageError, image.MAX_BYTES)
+    picture = image.decode(data, str(path), whole=True)
     height, width = picture.shape[:2]
     if (width, height) != (camera.width, camera.height):
         raise DatasetError(

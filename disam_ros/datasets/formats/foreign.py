@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +30,14 @@ class ForeignDataset:
     """The contents of a public data set.
 
     records: in the order to be written, drive by drive in time order; `source` is the image file
-    relative to `directory`, `path` is empty.
+    relative to `directory`, `path` is empty. pixels: reads a record's image where it is no file,
+    uint8 RGB [H, W, 3], of the records in their order; it raises ImageError.
     """
 
     directory: Path
     info: DatasetInfo
     records: list[ImageRecord]
+    pixels: Callable[[ImageRecord], np.ndarray] | None = None
 
     def domains(self) -> dict[str, int]:
         """Number of images by domain, in order of first appearance."""
