@@ -25,6 +25,7 @@ setup(
         PACKAGE: [
             "domains/domains.yaml",
             "evaluation/report/page.html.j2",
+            "mapping/life/inspection.html.j2",
             "nodes/view/page/*",
             "py.typed",
         ]

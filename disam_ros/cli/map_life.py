@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("geojson", "kml", "tum", "colmap", "utm")
 FOLDERS = ("colmap", "utm")  # formats that are directories
+FRAME_ERRORS = ("matched_id", "error_m", "error_deg")  # columns of results.json
+RIGHT = 5.0, 10.0  # errors up to which an answer was right [m], [deg]
 NEW_MAP = "map directory to write; a map is never changed in place"
 
 
@@ -44,6 +46,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     check = operation("check", check_command, "verify all files of a map, rebuild its indices")
     check.add_argument("map", help="map directory")
+
+    inspect = operation("inspect", inspect_command, "a page about where a map is weak, and why")
+    inspect.add_argument("map", help="map directory")
+    inspect.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    add_output(inspect, FILE, "HTML file to write", "inspection.html")
 
     crop = operation("crop", crop_command, "a map of the images inside a polygon")
     crop.add_argument("map", help="map directory")
@@ -86,6 +93,23 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     extend.add_argument(
         "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
     )
+
+    prune = operation("prune", prune_command, "a map without the images that others stand for")
+    prune.add_argument("map", help="map directory")
+    prune.add_argument(
+        "--keep",
+        type=number(0.0, 1.0),
+        default=0.5,
+        help="share of the images of each camera and condition that stay",
+    )
+    prune.add_argument(
+        "--used",
+        nargs="+",
+        default=[],
+        metavar="EVALUATION",
+        help="outputs of disam evaluate with this map: images that were right answers go last",
+    )
+    add_output(prune, MAP, NEW_MAP)
 
     align = operation("align", align_command, "a map in another frame")
     align.add_argument("map", help="map directory")
@@ -169,6 +193,20 @@ def check_command(arguments: argparse.Namespace) -> None:
     print(f"{arguments.map}: {len(place_map)} images, checksums right; {what}")
 
 
+def inspect_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.mapping.life.inspection import findings, write_inspection
+    from disam_ros.mapping.life.merging import fine_shape
+    from disam_ros.mapping.place_map import PlaceMap
+    from disam_ros.models.model import load_model
+
+    place_map = PlaceMap(arguments.map)
+    shape = fine_shape(place_map, load_model(arguments.model))
+    found = write_inspection(place_map, shape, arguments.output, arguments.overwrite)
+    for finding in findings(found):
+        print(f"{100 * finding.share:5.1f} % of the images {finding.text}: {finding.remedy}")
+    print(f"{len(place_map)} images → {arguments.output}")
+
+
 def crop_command(arguments: argparse.Namespace) -> None:
     from disam_ros.mapping.life.assembly import Part, assemble
     from disam_ros.mapping.life.regions import polygon, read_geojson, rows_in
@@ -232,6 +270,24 @@ def extend_command(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     print(f"{len(found)} images, revision {found.revision} → {arguments.output}")
+
+
+def prune_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.evaluation.results import read_results
+    from disam_ros.mapping.life.assembly import Part, assemble
+    from disam_ros.mapping.life.pruning import kept_rows, uses_of
+    from disam_ros.mapping.place_map import PlaceMap
+
+    place_map, frames = PlaceMap(arguments.map), []
+    for path in arguments.used:
+        columns = read_results(path)["frames"]
+        frames += list(zip(*(columns[name] for name in FRAME_ERRORS), strict=True))
+    uses = uses_of(place_map, frames, *RIGHT)
+    rows = kept_rows(place_map, arguments.keep, uses)
+    operation = {"operation": "prune", "keep": arguments.keep, "answers": int(uses.sum())}
+    found = assemble([Part(place_map, rows)], arguments.output, operation, arguments.overwrite)
+    used = f", {int((uses > 0).sum())} were right answers" if arguments.used else ""
+    print(f"{len(found)} of {len(place_map)} images{used} → {arguments.output}")
 
 
 def _ray_encoder(
