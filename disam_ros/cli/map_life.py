@@ -200,8 +200,14 @@ def inspect_command(arguments: argparse.Namespace) -> None:
     from disam_ros.models.model import load_model
 
     place_map = PlaceMap(arguments.map)
-    shape = fine_shape(place_map, load_model(arguments.model))
-    found = write_inspection(place_map, shape, arguments.output, arguments.overwrite)
+    model = load_model(arguments.model)
+    found = write_inspection(
+        place_map,
+        fine_shape(place_map, model),
+        model.domain_names(),
+        arguments.output,
+        arguments.overwrite,
+    )
     for finding in findings(found):
         print(f"{100 * finding.share:5.1f} % of the images {finding.text}: {finding.remedy}")
     print(f"{len(place_map)} images → {arguments.output}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +45,14 @@ class Finding:
 
 
 def write_inspection(
-    place_map: PlaceMap, shape: tuple[int, int, int], path: Path | str, overwrite: bool = False
+    place_map: PlaceMap,
+    shape: tuple[int, int, int],
+    domains: Sequence[str],
+    path: Path | str,
+    overwrite: bool = False,
 ) -> Weakness:
-    """Write the page. shape: (C, h, w) of fine descriptors. Raises OutputError."""
+    """Write the page. shape: (C, h, w) of fine descriptors; domains: of the model. Raises
+    OutputError."""
     found = weakness(place_map, shape)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("disam_ros.mapping.life", "."),
@@ -55,7 +61,9 @@ def write_inspection(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("inspection.html.j2").render(_contents(place_map, found))
+    text = environment.get_template("inspection.html.j2").render(
+        _contents(place_map, found, domains)
+    )
     with output_file(path, overwrite, encoding="utf-8") as file:
         file.write(text)
     return found
@@ -122,7 +130,7 @@ def worst_places(place_map: PlaceMap, found: Weakness) -> list[int]:
     return chosen
 
 
-def _contents(place_map: PlaceMap, found: Weakness) -> dict[str, object]:
+def _contents(place_map: PlaceMap, found: Weakness, domains: Sequence[str]) -> dict[str, object]:
     points, scale = _plan(place_map.poses[:, :2])
     limits = np.quantile(found.risk, [0.2, 0.4, 0.6, 0.8])
     level = np.searchsorted(limits, found.risk)
@@ -134,6 +142,10 @@ def _contents(place_map: PlaceMap, found: Weakness) -> dict[str, object]:
         "facts": {
             "images": facts["images"],
             "conditions": ", ".join(f"{k} {v}" for k, v in facts["domains"].items()),
+            "conditions without images": ", ".join(
+                name for name in domains if name not in facts["domains"]
+            )
+            or "none",
             "driven": f"{facts['driven_m']:g} m",
             "spacing": f"{facts['spacing_m']:g} m",
             "revision": facts["revision"],
