@@ -36,7 +36,7 @@ from training.settings import CropConfig
 
 log = logging.getLogger(__name__)
 
-SIZE = 1536  # directions: bytes of a coarse descriptor in a map
+SIZE = 512  # directions: bytes of a coarse descriptor in a map
 CROPS = 3000  # of each domain
 ZOOM = 2.0  # of a crop, at most
 BATCH = 16
