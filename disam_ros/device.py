@@ -1,21 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compute devices: choice, description, memory; timing of the stages that run on them."""
+"""Compute devices: choice, description, memory; timing of the stages that run on them.
+
+A device is named as torch names it, 'cpu' or 'cuda:N'. Torch, whose import takes seconds and some
+hundred MiB, is imported where the machine has a CUDA driver only.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
+import sys
 import time
 from pathlib import Path
 
-import torch
-
 from disam_ros.errors import ConfigError
 
+CPU = "cpu"
+DRIVER = "libcuda.so.1"  # on desktops and on Jetson
 
-def select_device(name: str) -> torch.device:
-    """'auto' is CUDA where present, else CPU. Raises ConfigError for a device that is not there."""
+
+def select_device(name: str) -> str:
+    """The device of a name: 'auto' is CUDA where present, else the CPU.
+
+    Raises ConfigError for a device that is not there.
+    """
+    if name == CPU or (name == "auto" and not has_cuda_driver()):
+        return CPU
+    import torch
+
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return "cuda" if torch.cuda.is_available() else CPU
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -27,14 +42,41 @@ def select_device(name: str) -> torch.device:
             f"device '{name}' was asked for, but torch {torch.__version__} sees "
             f"{torch.cuda.device_count()} CUDA devices; use 'auto' or 'cpu', or install CUDA torch"
         )
-    return device
+    return str(device)
 
 
-def describe_device(device: torch.device) -> str:
+def describe_device(device: str) -> str:
     """Device name for diagnostics."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    if device == CPU:
+        return f"cpu ({threads()} threads)"
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def threads() -> int:
+    """Threads for a computation on the CPU: torch's where it is loaded, else OMP_NUM_THREADS or the
+    cores that this process may use."""
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
+
+
+def free_device_memory() -> None:
+    """Give what CUDA keeps for later back to the device, where CUDA was used."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def has_cuda_driver() -> bool:
+    """Whether the machine has a driver of NVIDIA GPUs."""
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
 
 
 def processor_name() -> str:
@@ -65,9 +107,11 @@ class Stopwatch:
         self._start = self._last = time.perf_counter()
         self._laps: dict[str, float] = {}
 
-    def lap(self, stage: str, device: torch.device | None = None) -> None:
+    def lap(self, stage: str, device: str = CPU) -> None:
         """End a stage, once the device has finished its queued work; its times add up."""
-        if device is not None and device.type == "cuda":
+        if device != CPU:
+            import torch
+
             torch.cuda.synchronize(device)
         now = time.perf_counter()
         self._laps[stage] = self._laps.get(stage, 0.0) + 1e3 * (now - self._last)

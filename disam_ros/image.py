@@ -56,13 +56,11 @@ def require_pixels(height: int, width: int, what: str) -> None:
         )
 
 
-def to_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
+def network_input(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
     """Resize to `size` (height, width) and scale to [−1, 1].
 
     image: uint8 RGB [H, W, 3]. Returns float32 [3, height, width]. Raises ImageError.
     """
-    import torch
-
     check_image(image)
     height, width = size
     if image.shape[:2] != (height, width):
@@ -70,8 +68,17 @@ def to_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
         method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
         resized = cv2.resize(image, (width, height), interpolation=method)
         image = np.asarray(resized, np.uint8)
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return tensor.float().div_(127.5).sub_(1.0)
+    scaled = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    scaled /= np.float32(127.5)
+    scaled -= np.float32(1.0)
+    return scaled
+
+
+def to_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
+    """`network_input` as a tensor of torch."""
+    import torch
+
+    return torch.from_numpy(network_input(image, size))
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

@@ -14,19 +14,22 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from disam_ros import image
 from disam_ros.domains.classifier import (
+    CHANNELS,
     INPUT_SIZE,
+    KERNEL,
     Confusion,
     DomainClassifier,
     accuracy,
@@ -123,23 +126,40 @@ def fit(store: ImageStore, domains: Sequence[str], steps: int, seed: int) -> Dom
     """A classifier trained on the images, reproducible from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        classifier = DomainClassifier(domains)
+        network = Network(len(domains))
     rows = store.rows()
     rows_by_label = [rows[domain] for domain in domains]
     random = np.random.default_rng(seed)
-    optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     pause = 0.5 if sys.stderr.isatty() else 30.0
     with tqdm(range(steps), desc="domain classifier", mininterval=pause) as bar:
         for _ in bar:
             images, labels = draw_batch(store, rows_by_label, random)
-            loss = functional.cross_entropy(classifier(images), labels)
+            loss = functional.cross_entropy(network(images), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             bar.set_postfix({"loss": f"{loss.item():.3f}"}, refresh=False)
-    return classifier.eval().requires_grad_(False)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    return DomainClassifier(tuple(domains), weights)
+
+
+class Network(nn.Module):
+    """The classifier that is trained: images [B, 3, 48, 64] in [−1, 1] → logits [B, D]."""
+
+    def __init__(self, domains: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels, out in pairwise((3, *CHANNELS)):
+            layers += [nn.Conv2d(channels, out, KERNEL, stride=2, padding=1), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(CHANNELS[-1], domains)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(images).mean((2, 3)))
+        return logits
 
 
 def draw_batch(

@@ -51,7 +51,7 @@ def loop_figures(
     for item, pose in zip(images, odometry, strict=True):
         frame, stamp_ns = frame_of(item, camera), item.record.stamp_ns
         query = localizer.query(frame.image)
-        image = query.coarse, query.fine.cpu().numpy(), View(frame.image, lens)
+        image = query.coarse, query.fine, View(frame.image, lens)
         for run, reading in ((given, Reading(pose, 0.0, 0)), (none, None)):
             run.closures += run.closer.add(stamp_ns, reading, *image)
     truth = {

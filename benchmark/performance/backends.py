@@ -28,7 +28,8 @@ from benchmark.performance.page import PAGE
 from disam_ros.models.backend import INPUT, OUTPUTS, keep_freed_memory, open_session
 from disam_ros.models.export import PACKAGES, EncoderPair, relative_error, to_onnx
 from disam_ros.models.model import load_model
-from disam_ros.models.networks import PRESETS, build_encoder
+from disam_ros.models.network_config import PRESETS
+from disam_ros.models.networks import build_encoder
 
 Run = Callable[[], Sequence[Tensor]]
 Times = list[tuple[float, float]]  # seconds by the clock and of CPU time

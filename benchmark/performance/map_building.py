@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import cv2
-import torch
+import numpy as np
 
 from benchmark.machine import fresh, load, resident
 from demo.drives import DATA, MODEL
@@ -21,7 +21,9 @@ from disam_ros import image
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.device import CPU, threads
 from disam_ros.mapping.builder import build_map
+from disam_ros.models.backend import Backend, select_backend
 from disam_ros.models.descriptor import describe
 from disam_ros.models.model import Model, load_model
 
@@ -39,10 +41,11 @@ def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict:
         root = Path(scratch)
         dataset = enlarged(root / "data", images)
         small = enlarged(root / "small", images // 4)
-        encode_ready(model, CONFIG.batch_size)
+        backend = select_backend("auto", model, CPU)
+        encode_ready(backend, model, CONFIG.batch_size)
         built, limit, shares = [], [], []
         for turn in range(rounds):
-            ready, ready_cpu = spent(lambda: encode_ready(model, images))
+            ready, ready_cpu = spent(lambda: encode_ready(backend, model, images))
             output = root / f"map{turn}"
             building, building_cpu = spent(lambda o=output: build(dataset, model, o))
             limit.append(images / ready)
@@ -55,7 +58,7 @@ def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict:
         parts = times_of_parts(model, dataset)
     return {
         "images": images,
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
         "load": load(),
         "images_per_s": median(built),
         "limit_per_s": median(limit),
@@ -83,32 +86,32 @@ def build(dataset: Dataset, model: Model, output: Path) -> None:
     build_map(open_dataset(dataset.directory), model, output, CONFIG, show_progress=False)
 
 
-@torch.inference_mode()
-def encode_ready(model: Model, images: int) -> None:
-    """Both encoders on noise, as many images and as large batches."""
-    batch = torch.rand(CONFIG.batch_size, 3, *model.network.image_size) * 2 - 1
+def encode_ready(backend: Backend, model: Model, images: int) -> None:
+    """The encoders on noise, as many images and as large batches."""
+    shape = (CONFIG.batch_size, 3, *model.network.image_size)
+    batch = np.random.default_rng(0).random(shape, np.float32) * 2 - 1
     domain = model.domain_names()[0]
     for _ in range(images // CONFIG.batch_size):
-        model.coarse[domain](batch)
-        model.fine[domain](batch)
+        backend.encode(domain, batch)
 
 
 def times_of_parts(model: Model, dataset: Dataset) -> dict[str, float]:
     """Milliseconds of processor time of an image by part."""
     records, size = dataset.records[:PROBED], model.network.image_size
     pictures = [image.read(dataset.path(record)) for record in records]
-    tensors = [image.to_tensor(picture, size) for picture in pictures]
+    inputs = [image.network_input(picture, size) for picture in pictures]
+    backend = select_backend("auto", model, CPU)
     domain = records[0].domain
 
     def described() -> None:
-        for start in range(0, len(tensors), CONFIG.batch_size):
-            batch = torch.stack(tensors[start : start + CONFIG.batch_size])
-            describe(model, domain, batch, CONFIG.descriptor)
+        for start in range(0, len(inputs), CONFIG.batch_size):
+            batch = np.stack(inputs[start : start + CONFIG.batch_size])
+            describe(backend, domain, batch, CONFIG.descriptor)
 
     parts: dict[str, Callable[[], object]] = {
         "read and decode": lambda: [image.read(dataset.path(record)) for record in records],
-        "to tensor": lambda: [image.to_tensor(picture, size) for picture in pictures],
-        "both encoders": lambda: encode_ready(model, len(records)),
+        "to tensor": lambda: [image.network_input(picture, size) for picture in pictures],
+        "both encoders": lambda: encode_ready(backend, model, len(records)),
         "encoders and descriptors": described,
     }
     for part in parts.values():
@@ -122,7 +125,7 @@ def times_of_parts(model: Model, dataset: Dataset) -> dict[str, float]:
 def peak(directory: Path, output: Path) -> float:
     """MiB by which a build raises the peak of memory above what one batch needs."""
     model = load_model(MODEL)
-    encode_ready(model, 2 * CONFIG.batch_size)
+    encode_ready(select_backend("auto", model, CPU), model, 2 * CONFIG.batch_size)
     before = resident("VmHWM")
     build(Dataset(directory), model, output)
     return (resident("VmHWM") - before) / 2**20

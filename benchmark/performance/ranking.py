@@ -26,7 +26,7 @@ from disam_ros.image import to_tensor
 from disam_ros.mapping.compression import learn_projection, to_int8
 from disam_ros.models.descriptor import coarse_descriptor, descriptor_shapes, fine_descriptor
 from disam_ros.models.model import Model, load_model
-from disam_ros.models.networks import PRESETS
+from disam_ros.models.network_config import PRESETS
 from training.data.places import same_place
 from training.engine.validate import SAME_TILE, load_validation
 from training.settings import CropConfig, ValidationConfig

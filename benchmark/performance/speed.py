@@ -28,7 +28,7 @@ from disam_ros.localization.query import Frame
 from disam_ros.models.backend import EXPORT_FOLDER
 from disam_ros.models.export import export_onnx
 from disam_ros.models.model import Model, create_model, load_model, save_model
-from disam_ros.models.networks import PRESETS
+from disam_ros.models.network_config import PRESETS
 from disam_ros.models.similarity import coarse_similarity
 
 MAP_IMAGES = 10_000

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from benchmark.machine import fresh, resident
 from benchmark.performance.page import PAGE
-from disam_ros.models.networks import PRESETS, NetworkConfig
+from disam_ros.models.network_config import PRESETS, NetworkConfig
 from training.disam.config import TrainConfig
 from training.disam.networks import TranslationPool, create_networks
 from training.disam.sampling import Aligned, Batch, Unpaired

@@ -81,7 +81,7 @@ def _encode(drive: Dataset) -> None:
     np.savez(
         KEPT / "encoded.npz",
         coarse=np.stack([query.coarse for query in queries]),
-        fine=np.stack([query.fine.numpy() for query in queries]).astype(np.float16),
+        fine=np.stack([query.fine for query in queries]).astype(np.float16),
         ids=np.array([candidate.record.id for candidate in best]),
         scores=np.array([candidate.fine_score for candidate in best]),
     )

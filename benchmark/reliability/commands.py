@@ -16,7 +16,7 @@ from demo.drives import REFERENCE
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.domains.domain import Domain
 from disam_ros.models.model import create_model, save_model
-from disam_ros.models.networks import NetworkConfig
+from disam_ros.models.network_config import NetworkConfig
 
 PATIENCE = 300.0  # longest time of a process [s]
 POLL = 0.002  # time between two looks at its progress [s]

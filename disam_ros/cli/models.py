@@ -132,7 +132,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def create_model_command(arguments: argparse.Namespace) -> None:
     from disam_ros.models.model import create_model, save_model
-    from disam_ros.models.networks import PRESETS
+    from disam_ros.models.network_config import PRESETS
 
     domains = _domains(arguments)
     model = create_model(PRESETS[arguments.preset], domains, seed=arguments.seed)

@@ -1,41 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Domain classification of an image by a small CNN, for conditions that leave several domains."""
+"""Domain classification of an image by a small CNN, for conditions that leave several domains.
+
+It is trained with torch (training/domain_classifier.py) and runs in numpy, in about a millisecond.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from disam_ros.image import to_tensor
+from disam_ros.errors import ModelError
+from disam_ros.image import network_input
 
 INPUT_SIZE = (48, 64)  # height, width in pixels
 CHANNELS = (16, 24, 32, 48)  # each layer halves the image
+KERNEL = 3
 
 Confusion = dict[str, dict[str, int]]  # true domain → predicted domain → number of images
+Weights = Mapping[str, NDArray[np.float32]]
 
 
-class DomainClassifier(nn.Module):
-    """Image [B, 3, 48, 64] in [−1, 1] → a logit per domain [B, D], in the order of `domains`."""
+@dataclass(frozen=True)
+class DomainClassifier:
+    """Images [B, 3, 48, 64] in [−1, 1] → a logit per domain [B, D], in the order of `domains`.
 
-    def __init__(self, domains: Sequence[str]) -> None:
-        super().__init__()
-        self.domains = tuple(domains)
-        layers: list[nn.Module] = []
-        for channels, out in pairwise((3, *CHANNELS)):
-            layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1), nn.ReLU()]
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(CHANNELS[-1], len(self.domains))
+    Raises ModelError for weights of other shapes than `weight_shapes`.
+    """
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
+    domains: Sequence[str]
+    weights: Weights
 
-    @torch.inference_mode()
+    def __post_init__(self) -> None:
+        expected = weight_shapes(len(self.domains))
+        found = {name: array.shape for name, array in self.weights.items()}
+        if found != expected:
+            raise ModelError(
+                f"weights of a domain classifier do not fit the network: expected {expected}, got "
+                f"{found}"
+            )
+
+    def require_domains(self, names: Sequence[str]) -> None:
+        """Raise ModelError unless it is for the domains of a model, in their order."""
+        if list(self.domains) != list(names):
+            raise ModelError(
+                f"the classifier is for the domains {', '.join(self.domains)}, expected the "
+                f"model's in their order: {', '.join(names)}"
+            )
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """images: [B, 3, 48, 64]. Returns [B, D]."""
+        x = images
+        for k in range(len(CHANNELS)):
+            name = f"features.{2 * k}"
+            x = _convolution(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+            x = x.clip(0.0, None)
+        pooled = x.mean((2, 3))
+        return np.asarray(pooled @ self.weights["head.weight"].T + self.weights["head.bias"])
+
     def classify(
         self, image: NDArray[np.uint8], among: Collection[str] | None = None
     ) -> tuple[str, float]:
@@ -43,10 +69,30 @@ class DomainClassifier(nn.Module):
 
         among: candidate domains; None: all. Raises ImageError.
         """
-        tensor = to_tensor(image, INPUT_SIZE)[None].to(self.head.weight.device)
         allowed = [k for k, name in enumerate(self.domains) if among is None or name in among]
-        probability, best = self(tensor)[0, allowed].softmax(0).max(0)
-        return self.domains[allowed[int(best)]], float(probability)
+        logits = self.logits(network_input(image, INPUT_SIZE)[None])[0, allowed]
+        shares = np.exp(logits - logits.max())
+        best = int(shares.argmax())
+        return self.domains[allowed[best]], float(shares[best] / shares.sum())
+
+
+def weight_shapes(domains: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a classifier's weights by name, for a number of domains."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k, (channels, out) in enumerate(pairwise((3, *CHANNELS))):
+        shapes[f"features.{2 * k}.weight"] = (out, channels, KERNEL, KERNEL)
+        shapes[f"features.{2 * k}.bias"] = (out,)
+    return {**shapes, "head.weight": (domains, CHANNELS[-1]), "head.bias": (domains,)}
+
+
+def _convolution(
+    x: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """3×3 convolution at stride 2 with a margin of one zero: [B, C, h, w] → [B, C', h/2, w/2]."""
+    wide = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    windows = sliding_window_view(wide, (1, 1, KERNEL, KERNEL))[:, :, ::2, ::2, 0, 0]
+    found = np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3)))  # [B, h/2, w/2, C']
+    return np.asarray((found + bias).transpose(0, 3, 1, 2))
 
 
 def confusion(

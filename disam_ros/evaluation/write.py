@@ -11,11 +11,10 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from disam_ros.datasets.sources import ImageSource
-from disam_ros.device import describe_device, processor_name
+from disam_ros.device import describe_device, processor_name, threads
 from disam_ros.evaluation.answers import write_answers
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.judge import Evaluation, judge
@@ -85,8 +84,8 @@ def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) ->
         "settings": asdict(localizer.config),
         "backend": localizer.backend.name,
         "device": describe_device(localizer.device),
-        "processor": f"{processor_name()}, {torch.get_num_threads()} threads",
-        "version": f"disam_ros {version('disam_ros')}, torch {torch.__version__}",
+        "processor": f"{processor_name()}, {threads()} threads",
+        "version": f"disam_ros {version('disam_ros')}, torch {version('torch')}",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }

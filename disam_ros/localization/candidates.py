@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from disam_ros.config import PriorConfig
@@ -20,11 +19,8 @@ from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, Disc, P
 from disam_ros.localization.query import Query
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.similarity import (
-    Shifts,
-    activation_map,
-    sub_cell_shifts,
-)
+from disam_ros.models.arrays import as_numpy, on_device
+from disam_ros.models.similarity import Shifts, activation_map, sub_cell_shifts
 from disam_ros.uncertainty import TEMPERATURE
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
@@ -49,7 +45,7 @@ class Shortlist:
 class CandidateSearch:
     """Coarse search among the map images of a camera, by inner products of descriptors."""
 
-    def __init__(self, place_map: PlaceMap, device: torch.device) -> None:
+    def __init__(self, place_map: PlaceMap, device: str) -> None:
         self._map, self._spacing = place_map, place_map.spacing()
         self._rows: dict[str, NDArray[np.int64]] = {}
         self._index: dict[str, CoarseIndex] = {}
@@ -146,9 +142,7 @@ class Reranker:
     shape: (C, h, w) of the fine descriptors.
     """
 
-    def __init__(
-        self, place_map: PlaceMap, shape: tuple[int, int, int], device: torch.device
-    ) -> None:
+    def __init__(self, place_map: PlaceMap, shape: tuple[int, int, int], device: str) -> None:
         self._map, self._shape, self._device = place_map, shape, device
         self._shifts = Shifts.of_grid(*shape[1:])
 
@@ -186,9 +180,9 @@ class Reranker:
 
         A shift (x, y), as shares of the view, moves the map image onto the query: right, down.
         """
-        references = torch.from_numpy(np.array(self._map.fine[rows])).to(self._device).float()
-        references = references.reshape(-1, *self._shape)
-        scores = query.moved.similarities(references)[0].cpu().numpy()
+        references = np.asarray(self._map.fine[rows], np.float32).reshape(-1, *self._shape)
+        found = query.moved.similarities(on_device(references, self._device))
+        scores = as_numpy(found[0])
         best: NDArray[np.float32] = scores.max(1).clip(-1.0, 1.0)  # rounding
         shifts = sub_cell_shifts(scores, self._shifts)
         shifts /= np.array(self._shape[:0:-1], np.float32)
@@ -196,9 +190,9 @@ class Reranker:
 
     def activation_map(self, query: Query, row: int) -> NDArray[np.float32]:
         """Gradient-weighted similarity activation map (DISAM, Eq. 18): float32 [h, w] in [0, 1]."""
-        reference = torch.from_numpy(np.array(self._map.fine[row])).float().reshape(self._shape)
-        heat = activation_map(query.fine.cpu(), reference)
-        return (heat / heat.max().clamp_min(1e-12)).numpy()
+        reference = np.asarray(self._map.fine[row], np.float32).reshape(self._shape)
+        heat = activation_map(as_numpy(query.fine), reference)
+        return heat / max(float(heat.max()), 1e-12)
 
 
 def _plain(

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
@@ -22,7 +20,7 @@ from disam_ros.device import Stopwatch, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
-from disam_ros.image import to_tensor
+from disam_ros.image import network_input
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import EVEN, Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
@@ -30,9 +28,11 @@ from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.view_shift import view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import steps_at
+from disam_ros.models.arrays import as_numpy, on_device
 from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import descriptor_shapes, fine_descriptor, shifted_descriptors
 from disam_ros.models.model import Model, load_model
+from disam_ros.models.similarity import unit_rows
 from disam_ros.uncertainty import PoseWithCovariance, candidate_covariance
 
 
@@ -54,16 +54,16 @@ class Localizer:
         place_map.require_model(model.identity, model.name)
         self.config = config
         self.device = select_device(config.device)
-        self.model = model.to(self.device)
+        self.model = model
         self.backend = select_backend(config.backend, model, self.device, model_dir)
         self.map = place_map
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
         self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
         self._check_shapes(place_map)
-        self._mean = torch.from_numpy(place_map.mean).to(self.device)[:, None, None]
+        self._mean = on_device(place_map.mean[:, None, None], self.device)
         directions = place_map.projection(model.projection).directions
-        self._directions = torch.from_numpy(directions).to(self.device).float()
+        self._directions = on_device(np.asarray(directions, np.float32), self.device)
         self._search = CandidateSearch(place_map, self.device)
         self._reranker = Reranker(place_map, self._shape, self.device)
         self.check(config)
@@ -150,15 +150,15 @@ class Localizer:
     def encode(self, frame: Frame, domain: DomainChoice, watch: Stopwatch) -> Query:
         """Coarse and fine descriptors by the domain's encoders. Raises ImageError, MapError."""
         self._search.rows_of(frame.camera)  # raises MapError before the work
-        tensor = to_tensor(frame.image, self.model.network.image_size)[None].to(self.device)
+        images = network_input(frame.image, self.model.network.image_size)[None]
         watch.lap("preprocess")
-        z_coarse, z_fine = self.backend.encode(domain.name, tensor)
+        z_coarse, z_fine = self.backend.encode(domain.name, images)
         watch.lap("encode", self.device)
         config = self.map.header.descriptor
-        shifted = functional.normalize(shifted_descriptors(z_coarse, config) @ self._directions.T)
+        shifted = unit_rows(shifted_descriptors(z_coarse, config) @ self._directions.T)
         fine = fine_descriptor(z_fine, config)[0].reshape(self._shape) - self._mean
         watch.lap("describe", self.device)
-        return Query(frame, domain, shifted.cpu().numpy(), fine)
+        return Query(frame, domain, as_numpy(shifted), fine)
 
     def search(self, query: Query, near: Near = None) -> Shortlist:
         """Coarse retrieval of `config.candidates` map images, and of those near a prior."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from disam_ros.camera import Camera
 from disam_ros.domains.domain import DomainChoice
@@ -39,14 +39,14 @@ class Query:
     """A frame and its descriptors.
 
     shifted: coarse descriptors of the view and of views shifted sideways, float32 [K, d] in the
-    map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w], on
-    the device of the encoders.
+    map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w]: an
+    array of numpy on a CPU, a tensor on another device.
     """
 
     frame: Frame
     domain: DomainChoice
     shifted: NDArray[np.float32] = field(repr=False)
-    fine: Tensor = field(repr=False)
+    fine: Any = field(repr=False)
 
     @property
     def coarse(self) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ class Query:
         return middle
 
     @cached_property
-    def moved(self) -> ShiftedFeatures:
+    def moved(self) -> ShiftedFeatures[Any]:
         """The feature map with all its shifts, made once for all comparisons."""
         return ShiftedFeatures.of(self.fine[None], Shifts.of_grid(*self.fine.shape[-2:]))
 

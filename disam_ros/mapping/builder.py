@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from disam_ros.config import MapBuilderConfig
@@ -19,6 +18,7 @@ from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.device import CPU
 from disam_ros.domains.domain import DomainChooser
 from disam_ros.errors import MapError
 from disam_ros.mapping.compression import model_projection
@@ -27,6 +27,7 @@ from disam_ros.mapping.index import FLAT, write_cells
 from disam_ros.mapping.keypoints import FILE, KeypointMaker
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.mapping.writer import MapWriter
+from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model
 
@@ -38,7 +39,7 @@ def build_map(
     model: Model,
     output: Path | str,
     config: MapBuilderConfig,
-    device: torch.device | str = "cpu",
+    device: str = CPU,
     show_progress: bool = True,
     encoder: BatchEncoder | None = None,
     overwrite: bool = False,
@@ -93,7 +94,7 @@ class MapBuilder:
         model: Model,
         output: Path | str,
         config: MapBuilderConfig,
-        device: torch.device | str = "cpu",
+        device: str = CPU,
         source: str = "",
         encoder: BatchEncoder | None = None,
         live: bool = False,
@@ -109,7 +110,7 @@ class MapBuilder:
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
         self._info = info
-        makers = row_makers(config, info.cameras, str(device))
+        makers = row_makers(config, info.cameras, device)
         keypoints = makers.get(FILE)
         shapes = descriptor_shapes(model.network, config.descriptor)
         projection = model_projection(model.projection, shapes["coarse"])
@@ -138,7 +139,12 @@ class MapBuilder:
         self._unposed = self._writer.skipped  # with those that were unreadable before a kill
         self._unreadable = 0
         self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
-        self._encoder = encoder or LocalEncoder(model, config.descriptor, device, makers)
+        self._encoder = encoder or LocalEncoder(
+            select_backend("auto", model, device),
+            model.network.image_size,
+            config.descriptor,
+            makers,
+        )
         self._gathered: list[PosedImage] = []
         self._pending: deque[_Batch] = deque()
         self._since_commit = 0

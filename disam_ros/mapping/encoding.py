@@ -8,9 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from disam_ros import image
 from disam_ros.camera import Camera
@@ -18,16 +16,16 @@ from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import ImageError
 from disam_ros.mapping import keypoints, thumbnails
+from disam_ros.models.backend import Backend
 from disam_ros.models.descriptor import describe
 from disam_ros.models.feature_check import is_of_one_colour
-from disam_ros.models.model import Model
 
 FileRows = Mapping[str, NDArray[np.uint8]]  # by file of the map, of an image: a row uint8 [B]
 # By image: coarse and fine descriptor float32 [D] and further rows, or the reason why it cannot be
 # read
 Encoded = list[tuple[NDArray[Any], NDArray[Any], FileRows] | str]
 # By image: network input [3, H, W] and further rows, or the reason
-Read = list[tuple[Tensor, FileRows] | str]
+Read = list[tuple[NDArray[np.float32], FileRows] | str]
 
 
 class RowMaker(Protocol):
@@ -71,19 +69,19 @@ class LocalEncoder:
 
     def __init__(
         self,
-        model: Model,
+        backend: Backend,
+        size: tuple[int, int],
         config: DescriptorConfig,
-        device: torch.device | str = "cpu",
         makers: Mapping[str, RowMaker] | None = None,
     ) -> None:
-        self._model, self._config, self._device = model.to(device), config, device
+        """size: height and width of the network's images [px]."""
+        self._backend, self._size, self._config = backend, size, config
         self._makers = makers or {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
-        size = self._model.network.image_size
-        read = self._reader.submit(read_images, items, size, self._makers)
-        return lambda: encode(self._model, domain, read.result(), self._config, self._device)
+        read = self._reader.submit(read_images, items, self._size, self._makers)
+        return lambda: encode(self._backend, domain, read.result(), self._config)
 
     def close(self) -> None:
         self._reader.shutdown(cancel_futures=True)
@@ -97,30 +95,24 @@ def read_images(
     Raises DatasetError for a damaged depth map.
     """
 
-    def read(item: PosedImage) -> tuple[Tensor, FileRows] | str:
+    def read(item: PosedImage) -> tuple[NDArray[np.float32], FileRows] | str:
         try:
             pixels = item.load()
-            tensor = image.to_tensor(pixels, size)
+            scaled = image.network_input(pixels, size)
         except ImageError as error:
             return str(error)
-        if is_of_one_colour(tensor):
+        if is_of_one_colour(scaled):
             return f"{item.record.source}: the image is of one colour"
-        return tensor, {file: maker.row(item, pixels) for file, maker in makers.items()}
+        return scaled, {file: maker.row(item, pixels) for file, maker in makers.items()}
 
     return [read(item) for item in items]
 
 
-def encode(
-    model: Model,
-    domain: str,
-    read: Read,
-    config: DescriptorConfig,
-    device: torch.device | str = "cpu",
-) -> Encoded:
+def encode(backend: Backend, domain: str, read: Read, config: DescriptorConfig) -> Encoded:
     """Descriptors of the images that could be read, in the order of the images."""
-    tensors = [item[0] for item in read if not isinstance(item, str)]
-    if not tensors:
+    images = [item[0] for item in read if not isinstance(item, str)]
+    if not images:
         return [item for item in read if isinstance(item, str)]
-    coarse, fine = describe(model, domain, torch.stack(tensors).to(device), config)
-    rows = zip(coarse.cpu().numpy(), fine.cpu().numpy(), strict=True)
+    coarse, fine = describe(backend, domain, np.stack(images), config)
+    rows = zip(coarse, fine, strict=True)
     return [item if isinstance(item, str) else (*next(rows), item[1]) for item in read]

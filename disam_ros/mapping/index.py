@@ -17,12 +17,13 @@ from typing import Protocol
 
 import faiss
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from disam_ros.device import CPU
 from disam_ros.errors import MapError
 from disam_ros.files.writing import atomic_file
+from disam_ros.models.arrays import like
 from disam_ros.models.projection import LEVELS, decode
 
 logger = logging.getLogger(__name__)
@@ -101,13 +102,15 @@ class CellIndex:
 class TorchIndex:
     """Exhaustive search on a device: one matrix product."""
 
-    def __init__(self, codes: Codes, steps: Steps, device: torch.device | str) -> None:
+    def __init__(self, codes: Codes, steps: Steps, device: str) -> None:
+        import torch
+
         parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
         rows = [torch.from_numpy(decode(part, steps)).half().to(device) for part in parts]
         self._rows = torch.cat(rows)
 
     def search(self, query: Query, count: int) -> Found:
-        scores = (self._rows @ torch.from_numpy(query).to(self._rows).T).amax(1)
+        scores = (self._rows @ like(query, self._rows).T).amax(1)
         best = scores.float().topk(min(count, len(scores)))
         return best.indices.cpu().numpy(), best.values.cpu().numpy()
 
@@ -135,11 +138,9 @@ class PlaceIndex:
         return _best(self._codes, self._steps, rows, query, count, bonus)
 
 
-def open_index(
-    codes: Codes, steps: Steps, device: torch.device, path: Path | None = None
-) -> CoarseIndex:
+def open_index(codes: Codes, steps: Steps, device: str, path: Path | None = None) -> CoarseIndex:
     """The index for the device and the map size. path: of the inverted file, if there is one."""
-    if device.type != "cpu":
+    if device != CPU:
         return TorchIndex(codes, steps, device)
     if len(codes) > FLAT and path is not None:
         try:

@@ -7,16 +7,17 @@ Batches of a machine that fails are retried on another.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.sources import PosedImage
+from disam_ros.device import CPU
 from disam_ros.errors import ConfigError
 from disam_ros.image import limit_megapixels, megapixels
 from disam_ros.mapping.encoding import Encoded, RowMaker, encode, read_images
+from disam_ros.models.backend import Backend, select_backend
 from disam_ros.models.model import Model
 
 PER_CPU = 2  # batches in flight per core of the cluster
@@ -47,14 +48,21 @@ class RayEncoder:
                 f"no Ray cluster at '{address}': {error}; start one with 'ray start --head', or "
                 f"name 'local'"
             ) from error
-        self._model, self._config = self._ray.put(model.to("cpu")), config
+        self._backend = self._ray.put(select_backend("auto", model, CPU))
+        self._size, self._config = model.network.image_size, config
         self._makers = makers or {}
         self._encode = self._ray.remote(max_retries=RETRIES)(_encode)
         self.ahead = PER_CPU * int(self._ray.cluster_resources().get("CPU", 1))
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
         result = self._encode.remote(
-            self._model, domain, list(items), self._config, self._makers, megapixels()
+            self._backend,
+            self._size,
+            domain,
+            list(items),
+            self._config,
+            self._makers,
+            megapixels(),
         )
         return lambda: self._ray.get(result)
 
@@ -64,7 +72,8 @@ class RayEncoder:
 
 
 def _encode(
-    model: Model,
+    backend: Backend,
+    size: tuple[int, int],
     domain: str,
     items: Sequence[PosedImage],
     config: DescriptorConfig,
@@ -72,9 +81,10 @@ def _encode(
     most: float,
 ) -> Encoded:
     """Encode on a worker, which has one core. most: megapixels of an image."""
-    torch.set_num_threads(1)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
     limit_megapixels(most)
-    return encode(model, domain, read_images(items, model.network.image_size, makers), config)
+    return encode(backend, domain, read_images(items, size, makers), config)
 
 
 def _import_ray() -> Any:

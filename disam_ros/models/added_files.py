@@ -6,7 +6,7 @@ They are no part of the model's identity: its maps stay valid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,9 @@ def add_classifier(
     directory = Path(directory)
     path = directory / f"{CLASSIFIER}.safetensors"
     with _header(directory) as header:
-        require_domains(classifier, [domain["name"] for domain in header["domains"]])
+        classifier.require_domains([domain["name"] for domain in header["domains"]])
         _forget(directory, header, CLASSIFIER, "domain_classifier")
-        header["sha256"][CLASSIFIER] = model_files.write_network(path, classifier)
+        header["sha256"][CLASSIFIER] = model_files.write_arrays(path, classifier.weights)
         header["training"]["domain_classifier"] = dict(provenance)
 
 
@@ -71,12 +71,3 @@ def _forget(directory: Path, header: dict[str, Any], key: str, topic: str) -> No
     if header["sha256"].pop(key, None) is not None:
         header["training"].pop(topic, None)
         model_files.write_header(directory, header)
-
-
-def require_domains(classifier: DomainClassifier, names: Sequence[str]) -> None:
-    """Raise ModelError unless a classifier is of these domains, in their order."""
-    if list(classifier.domains) != list(names):
-        raise ModelError(
-            f"the classifier is for the domains {', '.join(classifier.domains)}, expected the "
-            f"model's in their order: {', '.join(names)}"
-        )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inference backends of the query encoders: torch, or ONNX Runtime on the files of `disam export`.
+"""Inference backends of the encoders: ONNX Runtime on a CPU, torch else.
 
-Maps are always built with torch; the features of both agree to the TOLERANCE of export.py.
+The features of both agree to the TOLERANCE of export.py, for queries and for maps. Mobile encoders
+need no export; those of the paper run in ONNX Runtime from the files of `disam export`.
 
 An exported file is `<model directory>/onnx/<domain>.onnx`: input `image` float32 [B, 3, H, W] in
 [−1, 1] as image.to_tensor gives it, outputs `z_coarse` and `z_fine` [B, C, h, w], and the metadata
@@ -13,25 +14,30 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.config import BACKENDS
+from disam_ros.device import CPU
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import file_sha256, write_json
+from disam_ros.models.arrays import as_numpy, on_device
 from disam_ros.models.feature_check import require_features
-from disam_ros.models.imported import ImportedConfig
-from disam_ros.models.model import Model
-from disam_ros.models.model_files import check_file
-from disam_ros.models.runtime import create_session
+from disam_ros.models.imported import ImportedConfig, create_session
+from disam_ros.models.mobile_graph import Weights, to_onnx
+from disam_ros.models.model import STAGES, Model
+from disam_ros.models.model_files import StoredEncoders, check_file
+from disam_ros.models.network_config import NetworkConfig
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +45,10 @@ EXPORT_FORMAT = 1
 EXPORT_FOLDER = "onnx"  # inside a model directory
 CHECKSUMS = "checksums.json"  # of the exported files, beside them
 EXPORT_KINDS = {"sha256": dict[str, str]}  # of its entries
+RUNTIME = ("onnx", "onnxruntime")  # packages that run mobile encoders
 NO_RUNTIME = (
-    "backend 'onnx' needs the package onnxruntime: pip install onnxruntime, or set backend to "
-    "'torch'"
+    "backend 'onnx' needs the packages onnx and onnxruntime: pip install 'disam_ros[onnx]', or set "
+    "backend to 'torch'"
 )
 INPUT = "image"
 OUTPUTS = ("z_coarse", "z_fine")
@@ -51,34 +58,91 @@ KEPT_BYTES, LARGEST_KEPT = 128 << 20, 32 << 20  # freed memory, and a block, to 
 
 
 class Backend(Protocol):
-    """Runs both encoders of a domain, or the shared one of a global model once."""
+    """Runs both encoders of a domain, or the shared one once. Can be sent to other processes."""
 
     name: str
 
-    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, H, W] in [−1, 1] → coarse and fine features [B, C, h, w]."""
+    def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
+        """Images [B, 3, H, W] in [−1, 1] → coarse and fine features [B, C, h, w].
+
+        Features are arrays of numpy on a CPU, tensors on another device. Raises ModelError for
+        features that cannot be right, BlindError for images of one colour (feature_check.py).
+        """
         ...
 
 
 class TorchBackend:
     """The model's networks on their device; on a CPU in its fastest memory format."""
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        self.name = "onnx" if isinstance(model.network, ImportedConfig) else "torch"
-        self._model = model
-        if device.type == "cpu":
+    name = "torch"
+
+    def __init__(self, model: Model, device: str) -> None:
+        self._model, self._device = model.to(device), device
+        if device == CPU:
+            import torch
+
             keep_freed_memory()
             if model.network.depthwise:  # the paper's encoder is slower with it
                 for encoder in (*model.coarse.values(), *model.fine.values()):
-                    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                    encoder.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._model.encode(domain, images)
+    def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
+        import torch
+
+        with torch.inference_mode():
+            z = self._model.encode(domain, torch.from_numpy(images).to(self._device))
+        coarse, fine = (as_numpy(x) for x in z) if self._device == CPU else z
+        return coarse, fine
+
+
+class ImportedBackend:
+    """An imported model, which ONNX Runtime runs."""
+
+    name = "onnx"
+
+    def __init__(self, model: Model, device: str) -> None:
+        self._model, self._device = model.to(device), device
+
+    def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
+        coarse, fine = self._model.encode(domain, images)
+        return on_device(coarse, self._device), on_device(fine, self._device)
+
+
+class MobileBackend:
+    """Mobile encoders in ONNX Runtime on the CPU, from the model's weights: no torch, no export.
+
+    A domain's session opens with its first image (some 30 ms). Raises ConfigError without the
+    packages.
+    """
+
+    name = "onnx"
+
+    def __init__(self, model: Model) -> None:
+        require_runtime()
+        stages = (model.coarse,) if model.shared else (model.coarse, model.fine)
+        self._graphs = {
+            domain: {
+                name: _weights(stage, domain) for name, stage in zip(OUTPUTS, stages, strict=False)
+            }
+            for domain in model.domain_names()
+        }
+        self._files = model.files.get(STAGES[0], model.name)
+        self._sessions: dict[str, InferenceSession] = {}
+
+    def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
+        if domain not in self._sessions:
+            self._sessions[domain] = create_session(to_onnx(self._graphs[domain]), CPU)
+        found = self._sessions[domain].run(list(self._graphs[domain]), {INPUT: images})
+        what = f"{self._files}, domain '{domain}',"
+        features = [require_features(np.asarray(z, np.float32), images, what) for z in found]
+        return features[0], features[-1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_sessions": {}}  # sessions cannot be pickled
 
 
 class OnnxBackend:
-    """ONNX Runtime on the CPU, with as many threads as torch.
+    """The files of an export in ONNX Runtime on the CPU, with as many threads as torch.
 
     All domains are loaded at once (some 25 ms each), so that a wrong file fails at the start and
     not at dusk. Raises ConfigError without onnxruntime, ModelError for a file that is missing,
@@ -96,36 +160,58 @@ class OnnxBackend:
             for domain in model.domain_names()
         }
 
-    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
         coarse, fine = run_session(self._sessions[domain], images)
         source = str(self._directory / f"{domain}.onnx")
         return require_features(coarse, images, source), require_features(fine, images, source)
 
 
-def select_backend(
-    name: str, model: Model, device: torch.device, model_dir: Path | None = None
-) -> Backend:
+def select_backend(name: str, model: Model, device: str, model_dir: Path | None = None) -> Backend:
     """The backend of a name.
 
-    auto: onnx on a CPU where onnxruntime is installed and the model directory has an exported file
-    for each domain, else torch. An imported model is run by ONNX Runtime whatever the name. Raises
-    ConfigError where the chosen one cannot run, ModelError for invalid files.
+    auto: onnx on a CPU where onnxruntime is installed and the encoders are mobile ones, or the
+    model directory has an exported file for each domain; else torch. An imported model is run by
+    ONNX Runtime whatever the name. Raises ConfigError where the chosen one cannot run, ModelError
+    for invalid files.
     """
     if name not in BACKENDS:
         raise ConfigError(f"backend '{name}' is unknown; use {', '.join(BACKENDS)}")
-    if isinstance(model.network, ImportedConfig):
-        return TorchBackend(model, device)
+    network = model.network
+    if isinstance(network, ImportedConfig):
+        return ImportedBackend(model, device)
+    mobile = isinstance(network, NetworkConfig) and network.is_mobile
     exported = model_dir / EXPORT_FOLDER if model_dir else None
     if name == "auto":
-        name = "onnx" if device.type == "cpu" and _ready(exported, model) else "torch"
+        ready = device == CPU and (has_runtime() if mobile else _ready(exported, model))
+        name = "onnx" if ready else "torch"
     if name == "torch":
         return TorchBackend(model, device)
-    if device.type != "cpu":
+    if device != CPU:
         raise ConfigError(f"backend 'onnx' runs on the CPU, not on {device}: set device to 'cpu'")
+    if mobile:
+        return MobileBackend(model)
     if exported is None:
         raise ConfigError("backend 'onnx' needs a model directory: open it with Localizer.open")
     logger.info("ONNX Runtime runs the encoders, from %s", exported)
     return OnnxBackend(model, exported)
+
+
+def has_runtime() -> bool:
+    """Whether ONNX Runtime can run mobile encoders."""
+    return all(find_spec(name) is not None for name in RUNTIME)
+
+
+def require_runtime() -> None:
+    """Raise ConfigError where ONNX Runtime cannot run mobile encoders."""
+    if not has_runtime():
+        raise ConfigError(NO_RUNTIME)
+
+
+def _weights(stage: Mapping[str, nn.Module], domain: str) -> Weights:
+    """Arrays of an encoder's weights."""
+    if isinstance(stage, StoredEncoders):
+        return stage.weights[domain]
+    return {k: as_numpy(value) for k, value in stage[domain].state_dict().items()}
 
 
 def keep_freed_memory() -> None:
@@ -164,7 +250,7 @@ def open_session(path: Path) -> InferenceSession:
     if find_spec("onnxruntime") is not None and not path.is_file():
         raise ModelError(f"{path} not found: run 'disam export --model {path.parent.parent}'")
     try:
-        return create_session(path, torch.device("cpu"))
+        return create_session(path, CPU)
     except ImportError as error:
         raise ConfigError(NO_RUNTIME) from error
     except Exception as error:  # onnxruntime's errors have no root of their own
@@ -173,10 +259,12 @@ def open_session(path: Path) -> InferenceSession:
         ) from error
 
 
-def run_session(session: InferenceSession, images: Tensor) -> tuple[Tensor, Tensor]:
+def run_session(
+    session: InferenceSession, images: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Images [B, 3, H, W] in [−1, 1] → coarse and fine features [B, C, h, w]."""
-    coarse, fine = session.run(list(OUTPUTS), {INPUT: images.numpy()})
-    return torch.from_numpy(coarse), torch.from_numpy(fine)
+    coarse, fine = session.run(list(OUTPUTS), {INPUT: images})
+    return coarse, fine
 
 
 def _ready(directory: Path | None, model: Model) -> bool:

@@ -11,37 +11,42 @@ channel, and one cell has only a sign.
 from __future__ import annotations
 
 import math
+from functools import cache
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.model import Model, Network
+from disam_ros.models.arrays import Array, as_numpy
 from disam_ros.models.similarity import Shifts, channel_normalize, normalize
 
+if TYPE_CHECKING:
+    from disam_ros.models.backend import Backend
+    from disam_ros.models.model import Network
 
-@torch.inference_mode()
+
 def describe(
-    model: Model, domain: str, images: Tensor, config: DescriptorConfig
-) -> tuple[Tensor, Tensor]:
+    backend: Backend, domain: str, images: NDArray[np.float32], config: DescriptorConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Descriptors [B, D_coarse], [B, D_fine] of images [B, 3, H, W] of one domain."""
-    z_coarse, z_fine = model.encode(domain, images)
-    return coarse_descriptor(z_coarse, config), fine_descriptor(z_fine, config)
+    z_coarse, z_fine = backend.encode(domain, images)
+    coarse = coarse_descriptor(z_coarse, config)
+    return as_numpy(coarse), as_numpy(fine_descriptor(z_fine, config))
 
 
-def coarse_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
+def coarse_descriptor(z: Array, config: DescriptorConfig) -> Array:
     """Coarse features [B, C, h, w] → descriptors [B, D]; inner product = Eq. 16, norm ≤ 1.
 
     Features of one cell: inner product = cosine, norm 1.
     """
     pooled = pool(z, config.coarse_grid)
     if is_one_cell(pooled):
-        return normalize(pooled).flatten(1)
-    return channel_normalize(pooled).flatten(1) / math.sqrt(z.shape[1])
+        return normalize(pooled).reshape(len(z), -1)
+    return channel_normalize(pooled).reshape(len(z), -1) / math.sqrt(z.shape[1])
 
 
-def shifted_descriptors(z: Tensor, config: DescriptorConfig) -> Tensor:
+def shifted_descriptors(z: Array, config: DescriptorConfig) -> Array:
     """Coarse descriptors [5, D] of features [1, C, h, w] moved sideways in five steps, 0 outside.
 
     In the middle the view itself; before and after it, as if seen from another lane. [1, D] where
@@ -54,19 +59,38 @@ def shifted_descriptors(z: Tensor, config: DescriptorConfig) -> Tensor:
     return coarse_descriptor(moved, config)
 
 
-def fine_descriptor(z: Tensor, config: DescriptorConfig) -> Tensor:
+def fine_descriptor(z: Array, config: DescriptorConfig) -> Array:
     """Fine features [B, C, h, w] → descriptors [B, D]; inner product = cosine, norm 1."""
-    return normalize(pool(z, config.fine_grid)).flatten(1)
+    return normalize(pool(z, config.fine_grid)).reshape(len(z), -1)
 
 
-def pool(z: Tensor, grid: int) -> Tensor:
+def pool(z: Array, grid: int) -> Array:
     """Average features [B, C, h, w] over `grid` cells along the longer side; one cell stays."""
     height, width = z.shape[-2:]
-    shape = grid_shape(height, width, grid)
-    return z if shape == tuple(z.shape[-2:]) else functional.adaptive_avg_pool2d(z, shape)
+    rows, columns = grid_shape(height, width, grid)
+    if (rows, columns) == (height, width):
+        return z
+    if isinstance(z, np.ndarray):
+        across = _averages(width, columns).astype(z.dtype)
+        return np.asarray(_averages(height, rows).astype(z.dtype) @ (z @ across.T), z.dtype)
+    from torch.nn import functional
+
+    return functional.adaptive_avg_pool2d(z, (rows, columns))
 
 
-def is_one_cell(z: Tensor) -> bool:
+@cache
+def _averages(size: int, count: int) -> NDArray[np.float64]:
+    """Weights [count, size] of the averages over cells, which overlap where they do not divide the
+    size; as adaptive pooling of torch."""
+    starts = np.arange(count) * size // count
+    ends = -(-(np.arange(count) + 1) * size // count)
+    at = np.arange(size)
+    inside = (at >= starts[:, None]) & (at < ends[:, None])
+    weights: NDArray[np.float64] = inside / inside.sum(1, keepdims=True)
+    return weights
+
+
+def is_one_cell(z: Array) -> bool:
     """Whether features [..., h, w] are a global descriptor."""
     return tuple(z.shape[-2:]) == (1, 1)
 

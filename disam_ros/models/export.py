@@ -14,11 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from disam_ros.errors import ConfigError, DomainError, ModelError
 from disam_ros.files.outputs import EXPORT, atomic_directory
+from disam_ros.models.arrays import Array, as_numpy
 from disam_ros.models.backend import (
     EXPORT_FORMAT,
     INPUT,
@@ -106,9 +108,10 @@ def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -
     return proto
 
 
-def relative_error(values: Tensor, expected: Tensor) -> float:
+def relative_error(values: Array, expected: Array) -> float:
     """Largest difference, relative to the largest expected magnitude."""
-    return float((values - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    found, known = as_numpy(values), as_numpy(expected)
+    return float(np.abs(found - known).max() / max(float(np.abs(known).max()), 1e-12))
 
 
 def _export_domain(model: Model, domain: str, path: Path) -> float:
@@ -133,8 +136,9 @@ def _export_domain(model: Model, domain: str, path: Path) -> float:
         images = torch.rand(batch, 3, *model.network.image_size, generator=generator) * 2 - 1
         with torch.inference_mode():
             expected = pair(images)
-        pairs = zip(run_session(session, images), expected, strict=True)
-        error = max(error, *(relative_error(z, z_torch) for z, z_torch in pairs))
+        found = run_session(session, images.numpy())
+        pairs = zip(found, expected, strict=True)
+        error = max(error, *(relative_error(z, z_torch.numpy()) for z, z_torch in pairs))
     if not error <= TOLERANCE:  # also for nan
         raise ModelError(
             f"the exported file of domain '{domain}' differs from torch by {error:.1e} of the "

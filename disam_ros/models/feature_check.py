@@ -3,35 +3,43 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import BlindError, ModelError
+from disam_ros.models.arrays import Array, as_numpy
 
 
-def require_features(z: Tensor, images: Tensor, source: str) -> Tensor:
+def require_features(z: Array, images: Array, source: str) -> Array:
     """The features z [B, C, h, w] of images [B, 3, H, W], which are finite and vary.
 
     They vary over the cells of a channel, or over the channels where there is one cell. source: the
     encoder's file, for the error. Raises ModelError, or BlindError for images of one colour.
     """
-    values = z.flatten(2) if z.shape[2:].numel() > 1 else z.flatten(1)[:, None]
-    spread = values.amax(-1) - values.amin(-1)  # [B, C] or [B, 1]
-    finite = spread.isfinite().all(1)
-    sound = finite & (spread.amax(1) > 0.0)
-    if bool(sound.all()):
+    count, channels, *cells = z.shape
+    values = z.reshape(count, channels, -1) if cells != [1, 1] else z.reshape(count, 1, -1)
+    spread = _spread(values)  # [B, C] or [B, 1]
+    finite = np.isfinite(spread).all(1)
+    sound = finite & (spread.max(1) > 0.0)
+    if sound.all():
         return z
-    pixels = images[~sound].flatten(1)
-    if bool((pixels.amax(1) == pixels.amin(1)).all()):
+    if not _spread(images.reshape(count, -1))[~sound].any():
         raise BlindError("the image is of one colour: there is nothing to recognize a place by")
-    fault = "have no variance" if bool(finite.all()) else "are not finite"
+    fault = "have no variance" if finite.all() else "are not finite"
     raise ModelError(
         f"{source} gives features that {fault}: its weights are damaged or do not suit this "
         f"device; take a sound copy of the model"
     )
 
 
-def is_of_one_colour(image: Tensor) -> bool:
+def is_of_one_colour(image: NDArray[np.float32]) -> bool:
     """Whether a network input [3, H, W] shows nothing at all."""
-    low, high = torch.aminmax(image)
-    return bool(low == high)
+    return bool(image.min() == image.max())
+
+
+def _spread(values: Array) -> NDArray[np.float32]:
+    """Largest less smallest number along the last axis, on the CPU; nan if any is nan."""
+    if isinstance(values, np.ndarray):
+        with np.errstate(invalid="ignore"):  # inf less inf
+            return np.asarray(values.max(-1) - values.min(-1))
+    return as_numpy(values.amax(-1) - values.amin(-1))

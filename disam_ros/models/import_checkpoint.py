@@ -17,7 +17,8 @@ from torch import Tensor
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ModelError
 from disam_ros.models.model import Model
-from disam_ros.models.networks import Encoder, NetworkConfig
+from disam_ros.models.network_config import NetworkConfig
+from disam_ros.models.networks import Encoder
 
 
 def import_checkpoint(

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from disam_ros.device import CPU
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.outputs import MODEL, require_output
-from disam_ros.image import to_tensor
+from disam_ros.image import network_input
 from disam_ros.models.imported import (
     ImportedConfig,
     OnnxNetwork,
     allows_commercial_use,
+    normalized,
     one_by_one,
     one_line,
     open_session,
@@ -138,12 +138,10 @@ def _tensors(graph: Any) -> list[Any]:
 
 def _inspect(file: Path, draft: ImportedConfig) -> ImportedConfig:
     """Complete a configuration with the shape of the output, by running the network."""
-    session = open_session(file, torch.device("cpu"))
+    session = open_session(file, CPU)
     fixed_batch = _check_input(file, session, draft.image_size)
     output = _choose_output(file, session, draft.output)
-    images = (_test_images(draft.image_size) + 1.0) / 2.0
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (draft.mean, draft.std))
-    images = (images - mean) / std
+    images = normalized(_test_images(draft.image_size), draft.mean, draft.std)
     try:
         singles = [run(session, output, image) for image in one_by_one(images)]
     except Exception as error:
@@ -216,11 +214,11 @@ def _described(values: Sequence[NodeArg]) -> str:
     return ", ".join(listed) or "none"
 
 
-def _test_images(size: tuple[int, int]) -> Tensor:
+def _test_images(size: tuple[int, int]) -> NDArray[np.float32]:
     """Two textures, [2, 3, H, W] in [−1, 1]."""
     noise = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
     large = [cv2.resize(n, size[::-1], interpolation=cv2.INTER_CUBIC) for n in noise]
-    return torch.stack([to_tensor(np.asarray(image, np.uint8), size) for image in large])
+    return np.stack([network_input(np.asarray(image, np.uint8), size) for image in large])
 
 
 def _check_output(file: Path, output: str, singles: Sequence[NDArray[np.float32]]) -> None:
@@ -258,7 +256,7 @@ def _takes_batches(
     file: Path,
     session: InferenceSession,
     output: str,
-    images: Tensor,
+    images: NDArray[np.float32],
     singles: Sequence[NDArray[np.float32]],
 ) -> bool:
     """Whether a batch gives the descriptors of its images alone."""

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
+from disam_ros.device import CPU, threads
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.writing import file_sha256
-from disam_ros.models.runtime import create_session
+from disam_ros.models.arrays import Array, as_numpy, like
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+logger = logging.getLogger(__name__)
+
+ON_CPU, ON_CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 ENCODER = "onnx"  # kind of network in model.json
 LARGEST_SIDE = 4096  # of its images [px]
 MOST = 1 << 20  # numbers of a feature
@@ -99,24 +103,16 @@ class ImportedConfig:
         return False
 
 
-class OnnxNetwork(nn.Module):
+class OnnxNetwork:
     """Images [B, 3, H, W] in [−1, 1] → z [B, C, h, w], by the ONNX file in a folder.
 
     The session opens with `.to(device)` or at the first image. Raises ConfigError without
     onnxruntime, ModelError for a file that cannot be run.
     """
 
-    _scale: Tensor
-    _offset: Tensor
-
     def __init__(self, config: ImportedConfig, folder: Path) -> None:
-        super().__init__()
-        self.config, self.folder = config, folder
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (config.mean, config.std))
-        self.register_buffer("_scale", 0.5 / std, persistent=False)
-        self.register_buffer("_offset", (0.5 - mean) / std, persistent=False)
+        self.config, self.folder, self._device = config, folder, CPU
         self._session: InferenceSession | None = None
-        self._opened_for = torch.device("cpu")
 
     @property
     def kind(self) -> str:
@@ -127,8 +123,9 @@ class OnnxNetwork(nn.Module):
         rows, columns = config.feature_size
         return f"imported feature map, {config.channels}×{rows}×{columns}"
 
-    def forward(self, images: Tensor) -> Tensor:
-        batch = images * self._scale + self._offset
+    def __call__(self, images: Array) -> Array:
+        """images: arrays of numpy or tensors of torch; z is of the same kind."""
+        batch = normalized(as_numpy(images), self.config.mean, self.config.std)
         parts = [batch] if self.config.any_batch else one_by_one(batch)
         z = np.concatenate([run(self.session(), self.config.output, part) for part in parts])
         expected = (len(images), self.config.channels, *self.config.feature_size)
@@ -137,19 +134,18 @@ class OnnxNetwork(nn.Module):
                 f"{self.folder / self.config.files[0]} gave {list(z.shape)}, model.json says "
                 f"{list(expected)}: import it again"
             )
-        return torch.from_numpy(z).to(images.device).view(expected)
+        return like(z.reshape(expected), images)
 
     def session(self) -> InferenceSession:
-        """The open session; it is opened if there is none for the device."""
-        device = self._scale.device
-        if self._session is None or device != self._opened_for:
-            self._session = open_session(self.folder / self.config.files[0], device)
-            self._opened_for = device
+        """The open session; it is opened if there is none."""
+        if self._session is None:
+            self._session = open_session(self.folder / self.config.files[0], self._device)
         return self._session
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnnxNetwork:
-        """Open the session for the new device: a file that cannot run fails here."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+    def to(self, device: str) -> OnnxNetwork:
+        """Open the session for a device: a file that cannot run fails here."""
+        if device != self._device:
+            self._device, self._session = device, None
         self.session()
         return self
 
@@ -157,7 +153,45 @@ class OnnxNetwork(nn.Module):
         return self.__dict__ | {"_session": None}  # sessions cannot be pickled
 
 
-def open_session(path: Path, device: torch.device) -> InferenceSession:
+def normalized(
+    images: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
+    """Images [B, 3, H, W] in [−1, 1] as the network wants them: scaled to [0, 1], less the mean of
+    each colour, divided by its deviation."""
+    means, deviations = (np.array(v, np.float32)[:, None, None] for v in (mean, std))
+    half = np.float32(0.5)
+    return np.asarray(images * (half / deviations) + (half - means) / deviations)
+
+
+def create_session(model: Path | bytes, device: str) -> InferenceSession:
+    """A session with as many threads as torch; on CUDA where the device is and onnxruntime can.
+
+    model: a file, or its contents. Raises ImportError without onnxruntime; its errors for a model
+    have no root of their own.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    # Spinning threads take the cores from other nodes and make inference no faster.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; they are raised, too
+    providers: list[Any] = [ON_CPU]
+    if device != CPU and ON_CUDA in onnxruntime.get_available_providers():
+        providers.insert(0, (ON_CUDA, {"device_id": int(device.partition(":")[2] or 0)}))
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    if device != CPU and session.get_providers()[0] != ON_CUDA:
+        logger.warning(
+            "%s runs on the CPU, not on %s: this onnxruntime has no working %s; install "
+            "onnxruntime-gpu instead of onnxruntime",
+            model.name if isinstance(model, Path) else "the encoder",
+            device,
+            ON_CUDA,
+        )
+    return session
+
+
+def open_session(path: Path, device: str) -> InferenceSession:
     """Load an ONNX file. Raises ConfigError without onnxruntime, ModelError."""
     try:
         return create_session(path, device)
@@ -169,14 +203,14 @@ def open_session(path: Path, device: torch.device) -> InferenceSession:
         raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(error)}") from error
 
 
-def run(session: InferenceSession, output: str, images: Tensor) -> np.ndarray[Any, Any]:
+def run(session: InferenceSession, output: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """One output of a network for normalized images [B, 3, H, W], float32."""
     name = session.get_inputs()[0].name
-    (values,) = session.run([output], {name: images.contiguous().cpu().numpy()})
+    (values,) = session.run([output], {name: np.ascontiguousarray(images)})
     return np.asarray(values, np.float32)
 
 
-def one_by_one(images: Tensor) -> list[Tensor]:
+def one_by_one(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Batches of one image each."""
     return [images[k : k + 1] for k in range(len(images))]
 

@@ -18,17 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from disam_ros.errors import ModelError
+from disam_ros.models.mobile_graph import STEM_LAYER, Block, Convolution, blocks
 
-CHANNELS = 112  # of the features
-STRIDE = 16
-STEM = 32
-STAGES = (  # expansion, channels, blocks, kernel, stride of the first block
-    (1, 16, 1, 3, 1),
-    (6, 24, 2, 3, 2),
-    (6, 40, 2, 5, 2),
-    (6, 80, 3, 3, 2),
-    (6, 112, 3, 5, 1),
-)
 BATCH_NORM_EPSILON = 1e-3
 
 
@@ -37,15 +28,8 @@ class MobileEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _Convolution(3, STEM, 3, stride=2)
-        blocks, channels = [], STEM
-        for expansion, out, count, kernel, stride in STAGES:
-            for k in range(count):
-                blocks.append(
-                    InvertedResidual(channels, out, expansion, kernel, 1 if k else stride)
-                )
-                channels = out
-        self.blocks = nn.ModuleList(blocks)
+        self.stem = _Convolution(STEM_LAYER)
+        self.blocks = nn.ModuleList(InvertedResidual(block) for block in blocks())
 
     def forward(self, image: Tensor) -> Tensor:
         x = functional.relu6(self.stem(image))
@@ -57,13 +41,12 @@ class MobileEncoder(nn.Module):
 class InvertedResidual(nn.Module):
     """1×1 expansion, ReLU6, depthwise k×k, ReLU6, 1×1 projection; + skip where shapes agree."""
 
-    def __init__(self, channels: int, out: int, expansion: int, kernel: int, stride: int) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
-        wide = expansion * channels
-        self.expand = _Convolution(channels, wide, 1) if expansion > 1 else None
-        self.depthwise = _Convolution(wide, wide, kernel, stride, groups=wide)
-        self.project = _Convolution(wide, out, 1)
-        self.skips = stride == 1 and channels == out
+        self.expand = _Convolution(block.expand) if block.expand else None
+        self.depthwise = _Convolution(block.depthwise)
+        self.project = _Convolution(block.project)
+        self.skips = block.skips
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] → [B, C', h/stride, w/stride]
         wide = x if self.expand is None else functional.relu6(self.expand(x))
@@ -74,13 +57,19 @@ class InvertedResidual(nn.Module):
 class _Convolution(nn.Conv2d):
     """Convolution with TensorFlow's 'same' zero padding, which the weights were trained with."""
 
-    def __init__(
-        self, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1
-    ) -> None:
-        even = stride == 2  # one zero fewer before than after
-        padding = 0 if even else kernel // 2
-        super().__init__(channels, out, kernel, stride, padding, groups=groups)
-        self.margins = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if even else None
+    def __init__(self, layer: Convolution) -> None:
+        before, after = layer.margins
+        even = before == after
+        groups = layer.channels if layer.depthwise else 1
+        super().__init__(
+            layer.channels,
+            layer.out,
+            layer.kernel,
+            layer.stride,
+            before if even else 0,
+            groups=groups,
+        )
+        self.margins = None if even else (before, after) * 2
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -17,11 +17,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
+from disam_ros.device import CPU
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
@@ -29,13 +27,18 @@ from disam_ros.files.outputs import MODEL, atomic_directory
 from disam_ros.files.paths import find_model
 from disam_ros.files.reading import build
 from disam_ros.models import model_files
-from disam_ros.models.added_files import ADDED, CLASSIFIER, require_domains
+from disam_ros.models.added_files import ADDED, CLASSIFIER
+from disam_ros.models.arrays import Array
 from disam_ros.models.feature_check import require_features
-from disam_ros.models.global_descriptors import GlobalConfig, GlobalNetwork
+from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
-from disam_ros.models.networks import NetworkConfig, build_encoder
+from disam_ros.models.mobile_graph import weight_count
+from disam_ros.models.network_config import NetworkConfig
 from disam_ros.models.projection import NAME as DIRECTIONS
 from disam_ros.models.projection import Projection, read_projection, write_projection
+
+if TYPE_CHECKING:  # torch is imported where its networks are wanted
+    from torch import nn
 
 STAGES = ("coarse", "fine")
 ENCODER_FILE = "encoder"  # file of encoders that serve both stages
@@ -56,12 +59,10 @@ class Model:
 
     network: Network
     domains: list[Domain]
-    coarse: Mapping[str, nn.Module]
-    fine: Mapping[str, nn.Module]
+    coarse: Mapping[str, Any]
+    fine: Mapping[str, Any]
     name: str = ""
-    training: dict[str, Any] = field(
-        default_factory=dict
-    )  # provenance: losses, data, commit, steps
+    training: dict[str, Any] = field(default_factory=dict)  # losses, data, commit, steps
     identity: str = ""  # SHA-256 over the encoder files; empty until saved or loaded
     classifier: DomainClassifier | None = None  # predicts the domain of an image
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
@@ -76,7 +77,7 @@ class Model:
                 f" got {dict(self.branches)}"
             )
 
-    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, domain: str, images: Array) -> tuple[Array, Array]:
         """Coarse and fine features of images [B, 3, H, W]; a shared encoder runs once.
 
         Raises ModelError, naming the file, for features that cannot be right (feature_check.py).
@@ -89,14 +90,18 @@ class Model:
     @property
     def shared(self) -> bool:
         """Whether both stages of every domain are one encoder, which runs once an image."""
+        if self.fine is self.coarse or isinstance(self.coarse, model_files.StoredEncoders):
+            return self.fine is self.coarse
         return all(self.fine[name] is encoder for name, encoder in self.coarse.items())
 
-    def to(self, device: torch.device | str) -> Model:
+    def to(self, device: str) -> Model:
         """Move all networks to a device."""
-        for encoder in (*self.coarse.values(), *self.fine.values()):
-            encoder.to(device)
-        if self.classifier is not None:
-            self.classifier.to(device)
+        for stage in (self.coarse, self.fine):
+            if isinstance(stage, model_files.StoredEncoders):
+                stage.to(device)
+                continue
+            for encoder in stage.values():
+                encoder.to(device)
         return self
 
     @property
@@ -110,10 +115,8 @@ class Model:
             text += f"; from {self.training['initial']}"
         if self.training.get("licence"):
             text += f"; licence {self.training['licence']}"
-        named = (
-            net for net in self.coarse.values() if isinstance(net, GlobalNetwork | OnnxNetwork)
-        )
-        kinds = sorted({net.kind for net in named})
+        named = not isinstance(self.network, NetworkConfig)
+        kinds = sorted({str(net.kind) for net in self.coarse.values()} if named else ())
         return f"{self.name} ({'; '.join([*kinds, text])})"
 
     def domain_names(self) -> list[str]:
@@ -126,8 +129,10 @@ def create_model(
     """An UNTRAINED model with random weights of a seed. All encoders of a stage start equal."""
     if not domains:
         raise ModelError("a model needs at least one domain, got none")
+    from disam_ros.models.networks import draw_network
+
     coarse, fine = (
-        {domain.name: _draw(network, seed + offset) for domain in domains}
+        {domain.name: draw_network(network, seed + offset) for domain in domains}
         for offset in range(len(STAGES))
     )
     training = {"losses": {}, "seed": seed}
@@ -150,7 +155,9 @@ def create_global_model(
         raise ModelError("a model needs at least one domain, got none")
     if branches is None:
         branches = {domain.name: domain.view for domain in domains}
-    networks = {branch: _draw(config, seed) for branch in _branch_names(branches)}
+    from disam_ros.models.networks import draw_network
+
+    networks = {branch: draw_network(config, seed) for branch in _branch_names(branches)}
     training = {"losses": {}, "seed": seed}
     return global_model(config, domains, branches, networks, name=name, training=training)
 
@@ -177,13 +184,12 @@ def save_model(
     """
     directory = Path(directory)
     if model.classifier is not None:
-        require_domains(model.classifier, model.domain_names())
-    dtype = torch.float16 if half else torch.float32
+        model.classifier.require_domains(model.domain_names())
     with atomic_directory(directory, MODEL, overwrite, ADDED) as part:
-        hashes = _write_networks(model, part, dtype)
+        hashes = _write_networks(model, part, half)
         if model.classifier is not None:
             path = part / f"{CLASSIFIER}.safetensors"
-            hashes[CLASSIFIER] = model_files.write_network(path, model.classifier)
+            hashes[CLASSIFIER] = model_files.write_arrays(path, model.classifier.weights)
         if model.projection is not None:
             hashes[DIRECTIONS] = write_projection(part, model.projection)
         header = {
@@ -201,7 +207,7 @@ def save_model(
     return directory
 
 
-def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Model:
+def load_model(directory: Path | str, device: str = CPU) -> Model:
     """Load a model directory for inference: eval mode, no gradients.
 
     directory: or the name of a model that comes with the package.
@@ -216,30 +222,48 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> Mod
         if not domains:
             raise ModelError("'domains' expects one or more; got none")
         _check_sizes(network, len(domains), directory, sha256)
-        model = _blank(network, domains, branches, directory, ENCODER_FILE in sha256)
+        if mobile := isinstance(network, NetworkConfig) and network.is_mobile:
+            model = Model(network, domains, {}, {}, branches=branches)
+        else:
+            model = _blank(network, domains, branches, directory, ENCODER_FILE in sha256)
     except (KeyError, DisamError) as error:
         raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
-    networks = _networks_by_file(model)
-    if missing := set(networks) - set(sha256):
+    files = _weight_files(model, ENCODER_FILE in sha256)
+    if missing := set(files) - set(sha256):
         raise ModelError(f"{directory / 'model.json'}: 'sha256' lacks '{min(missing)}'")
-    hashes = {file: sha256[file] for file in networks}
-    classifier_hash = sha256.get(CLASSIFIER)
-    for file, named in networks.items():
-        if isinstance(network, ImportedConfig):
-            model_files.check_file(directory / file, hashes[file])
-        else:
+    hashes = {file: sha256[file] for file in files}
+    if mobile:
+        _read_mobile(model, directory, hashes)
+    elif isinstance(network, ImportedConfig):
+        for file, expected in hashes.items():
+            model_files.check_file(directory / file, expected)
+    else:
+        for file, named in _networks_by_file(model).items():
             model_files.read_networks(directory / f"{file}.safetensors", hashes[file], named)
     model.name = header["name"] or directory.name
     model.training = header["training"] or {}
     model.identity = _identity(model, hashes)
     model.files = _stage_files(model, directory)
-    if classifier_hash is not None:
-        model.classifier = DomainClassifier(model.domain_names())
+    if (expected := sha256.get(CLASSIFIER)) is not None:
         path = directory / f"{CLASSIFIER}.safetensors"
-        model_files.read_network(path, classifier_hash, model.classifier)
+        arrays = model_files.read_arrays(path, expected)
+        try:
+            model.classifier = DomainClassifier(tuple(model.domain_names()), arrays)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
     if DIRECTIONS in sha256:
         model.projection = read_projection(directory, sha256[DIRECTIONS])
     return model.to(device)
+
+
+def _read_mobile(model: Model, directory: Path, hashes: Mapping[str, str]) -> None:
+    """Weights of mobile encoders, as arrays. Raises ModelError."""
+    names = model.domain_names()
+    stages = [
+        model_files.StoredEncoders.of_file(directory / f"{file}.safetensors", sha256, names)
+        for file, sha256 in hashes.items()
+    ]
+    model.coarse, model.fine = stages[0], stages[-1]
 
 
 def _parse_network(values: dict[str, Any]) -> Network:
@@ -259,14 +283,15 @@ def _check_sizes(
     and memory is asked for."""
     if isinstance(network, ImportedConfig):
         return
-    encoder: nn.Module
-    files: tuple[str, ...]
-    with torch.device("meta"):  # shapes only
-        if isinstance(network, GlobalConfig):
-            encoder, files, count = GlobalNetwork(network), (DESCRIPTOR,), 1
-        else:
-            encoder, files, count = build_encoder(network), (ENCODER_FILE, *STAGES), domains
-    numbers = count * sum(value.numel() for value in encoder.state_dict().values())
+    files: tuple[str, ...] = (ENCODER_FILE, *STAGES)
+    if isinstance(network, GlobalConfig):
+        files, domains = (DESCRIPTOR,), 1
+    if isinstance(network, NetworkConfig) and network.is_mobile:
+        numbers = domains * weight_count()
+    else:
+        from disam_ros.models.networks import count_weights
+
+        numbers = domains * count_weights(network)
     least, most = 2 * numbers, 8 * numbers + HEADER  # float16 to float64
     for path in (directory / f"{file}.safetensors" for file in files if file in sha256):
         if path.is_file() and not least <= (size := path.stat().st_size) <= most:
@@ -285,28 +310,24 @@ def _blank(
     if isinstance(network, ImportedConfig):
         encoders = dict.fromkeys((d.name for d in domains), OnnxNetwork(network, directory))
         return Model(network, domains, encoders, encoders, branches=branches)
+    from disam_ros.models.networks import build_network
+
     if isinstance(network, GlobalConfig):
-        networks = {branch: GlobalNetwork(network) for branch in _branch_names(branches)}
+        networks = {branch: build_network(network) for branch in _branch_names(branches)}
         return global_model(network, domains, branches, networks)
-    coarse = {d.name: build_encoder(network) for d in domains}
-    fine = coarse if shared else {d.name: build_encoder(network) for d in domains}
+    coarse = {d.name: build_network(network) for d in domains}
+    fine = coarse if shared else {d.name: build_network(network) for d in domains}
     return Model(network, domains, coarse, fine, branches=branches)
 
 
-def _draw(network: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
-    """A network with random weights; the global random state is unchanged."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if isinstance(network, GlobalConfig):
-            return GlobalNetwork(network).eval()
-        return build_encoder(network).eval()
-
-
-def _write_networks(model: Model, directory: Path, dtype: torch.dtype) -> dict[str, str]:
+def _write_networks(model: Model, directory: Path, half: bool) -> dict[str, str]:
     """Write the weight files. Returns their SHA-256."""
     network = next(iter(model.coarse.values()))
     if isinstance(network, OnnxNetwork):
         return copy_files(network, directory)
+    import torch
+
+    dtype = torch.float16 if half else torch.float32
     return {
         file: model_files.write_networks(directory / f"{file}.safetensors", named, dtype)
         for file, named in _networks_by_file(model).items()
@@ -315,27 +336,34 @@ def _write_networks(model: Model, directory: Path, dtype: torch.dtype) -> dict[s
 
 def _identity(model: Model, hashes: Mapping[str, str]) -> str:
     """Model identity, from the SHA-256 of its files."""
-    files = list(_networks_by_file(model))
+    files = _weight_files(model, model.shared)
     if isinstance(model.network, ImportedConfig):
         hashes = {**hashes, "interface": model.network.interface_sha256()}
         files.append("interface")
     return model_files.identity(hashes, files)
 
 
+def _weight_files(model: Model, shared: bool) -> list[str]:
+    """Weight files, in the order of the identity. shared: one encoder serves both stages."""
+    if isinstance(model.network, ImportedConfig):
+        return list(model.network.files)
+    if model.branches:
+        return [DESCRIPTOR]
+    return [ENCODER_FILE] if shared else list(STAGES)
+
+
 def _networks_by_file(model: Model) -> dict[str, dict[str, nn.Module]]:
     """Weight files, in the order of the identity, and the networks in each by name."""
-    if isinstance(model.network, ImportedConfig):
-        return {file: {} for file in model.network.files}
+    files = _weight_files(model, model.shared)
     if model.branches:
-        return {DESCRIPTOR: {model.branches[domain]: net for domain, net in model.coarse.items()}}
-    if model.shared:
-        return {ENCODER_FILE: dict(model.coarse)}
-    return {stage: dict(getattr(model, stage)) for stage in STAGES}
+        return {files[0]: {model.branches[domain]: net for domain, net in model.coarse.items()}}
+    stages = (model.coarse, model.fine)
+    return {file: dict(networks) for file, networks in zip(files, stages, strict=False)}
 
 
 def _stage_files(model: Model, directory: Path) -> dict[str, str]:
     """The file of each stage's encoders."""
-    files = list(_networks_by_file(model))
+    files = _weight_files(model, model.shared)
     suffix = "" if isinstance(model.network, ImportedConfig) else ".safetensors"
     return {
         stage: str(directory / f"{stage if stage in files else files[0]}{suffix}")

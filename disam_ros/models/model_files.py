@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a model directory: checksummed reading, atomic writing."""
+"""Files of a model directory: checksummed reading, atomic writing.
+
+Headers and arrays are read without torch, networks with it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
+from disam_ros.device import CPU
 from disam_ros.errors import ModelError
 from disam_ros.files.paths import MODEL_FILE, shipped_models
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import atomic_file, file_sha256, write_json
+from disam_ros.models.mobile_graph import Weights, require_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 FORMAT_VERSION = 1
 KINDS = {
@@ -58,7 +66,10 @@ def write_networks(path: Path, networks: Mapping[str, nn.Module], dtype: torch.d
 
 
 def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) -> None:
-    """Load the weights of several networks. Raises ModelError as `read_network`."""
+    """Load the weights of several networks for inference: eval mode, no gradients.
+
+    Raises ModelError where the file is missing, damaged (its SHA-256 differs) or does not fit.
+    """
     weights = _read_weights(path, sha256)
     for name, network in networks.items():
         prefix = f"{name}/"
@@ -66,18 +77,81 @@ def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) ->
         _fill(network, own, f"{path}, {name}")
 
 
-def write_network(path: Path, network: nn.Module) -> str:
-    """Write the weights of one network atomically. Returns the file's SHA-256."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    return _write(path, weights)
+def read_arrays(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
+    """Arrays of a file of weights by name, without torch.
 
-
-def read_network(path: Path, sha256: str, network: nn.Module) -> None:
-    """Load the weights of a network for inference: eval mode, no gradients.
-
-    Raises ModelError where the file is missing, damaged (its SHA-256 differs) or does not fit.
+    Raises ModelError where the file is missing, damaged (its SHA-256 differs) or no safetensors.
     """
-    _fill(network, _read_weights(path, sha256), str(path))
+    from safetensors.numpy import load_file
+
+    check_file(path, sha256)
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, TypeError) as error:  # the last two: types that numpy lacks
+        raise ModelError(f"{path} is not a safetensors file: {error}") from error
+
+
+def write_arrays(path: Path, weights: Mapping[str, NDArray[Any]]) -> str:
+    """Write arrays atomically as a file of weights. Returns the file's SHA-256."""
+    from safetensors.numpy import save
+
+    with atomic_file(path, "wb") as file:
+        file.write(save({name: np.ascontiguousarray(array) for name, array in weights.items()}))
+    return file_sha256(path)
+
+
+class StoredEncoders(Mapping[str, "nn.Module"]):
+    """Mobile encoders of a stage by domain, for inference: eval mode, no gradients.
+
+    weights: arrays by name, by domain, for what runs without torch; a network of torch is made of
+    them when it is first asked for.
+    """
+
+    def __init__(self, weights: Mapping[str, Weights]) -> None:
+        self.weights = weights
+        self._networks: dict[str, nn.Module] = {}
+        self._device = CPU
+
+    @classmethod
+    def of_file(cls, path: Path, sha256: str, domains: Sequence[str]) -> StoredEncoders:
+        """Read a file of keys `<domain>/<parameter>`.
+
+        Raises ModelError where it is missing, damaged (its SHA-256 differs) or does not fit.
+        """
+        arrays = read_arrays(path, sha256)
+        weights = {}
+        for name in domains:
+            prefix = f"{name}/"
+            own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            require_weights(own, f"{path}, {name}")
+            weights[name] = own
+        return cls(weights)
+
+    def to(self, device: str) -> None:
+        """Move the networks, also those to come, to a device."""
+        self._device = device
+        for network in self._networks.values():
+            network.to(device)
+
+    def __getitem__(self, domain: str) -> nn.Module:
+        if domain not in self._networks:
+            self._networks[domain] = self._build(self.weights[domain])
+        return self._networks[domain]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def _build(self, weights: Weights) -> nn.Module:
+        import torch
+
+        from disam_ros.models.mobile import MobileEncoder
+
+        network = MobileEncoder()
+        network.load_state_dict({k: torch.from_numpy(v).float() for k, v in weights.items()})
+        return network.eval().requires_grad_(False).to(self._device)
 
 
 def identity(hashes: Mapping[str, str], files: Iterable[str]) -> str:
@@ -96,12 +170,16 @@ def check_file(path: Path, sha256: str, listed: str = "model.json") -> None:
 
 def _write(path: Path, weights: dict[str, Tensor]) -> str:
     """Write weights atomically. Returns the file's SHA-256."""
+    from safetensors.torch import save
+
     with atomic_file(path, "wb") as file:
         file.write(save(weights))
     return file_sha256(path)
 
 
 def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
     check_file(path, sha256)
     try:
         return load_file(path)

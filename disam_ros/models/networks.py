@@ -8,79 +8,35 @@ neither affine parameters nor running statistics; PReLU has one parameter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from disam_ros.errors import ModelError
 from disam_ros.models import mobile
-
-ENCODERS = ("disam", "mobile")
-MOST = 1024  # channels of the first layer, and blocks
-LARGEST_SIDE = 4096  # of a network's images [px]
+from disam_ros.models.global_descriptors.config import GlobalConfig
+from disam_ros.models.network_config import NetworkConfig
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Kind and size of the networks. Latent features are [4·width, height/s, width_px/s].
+def build_network(config: NetworkConfig | GlobalConfig) -> nn.Module:
+    """An untrained encoder, or an untrained network of a global model."""
+    if isinstance(config, NetworkConfig):
+        return build_encoder(config)
+    from disam_ros.models.global_descriptors.network import GlobalNetwork
 
-    encoder: "disam", the paper's (stride s = 4), or "mobile", the EfficientNet-Lite0 backbone
-    (s = 16, mobile.py), whose width is 28 and whose number of blocks is fixed.
-    """
-
-    width: int = 64  # channels of the first layer
-    encoder_blocks: int = 4
-    decoder_blocks: int = 5
-    image_size: tuple[int, int] = (256, 256)  # height, width in pixels; multiples of s
-    encoder: str = "disam"
-
-    def __post_init__(self) -> None:
-        height, width = self.image_size
-        if self.encoder not in ENCODERS:
-            raise ModelError(f"encoder must be one of {', '.join(ENCODERS)}, got '{self.encoder}'")
-        if self.encoder == "mobile" and self.channels != mobile.CHANNELS:
-            raise ModelError(
-                f"the mobile encoder has width {mobile.CHANNELS // 4}, got {self.width}"
-            )
-        if not 1 <= self.width <= MOST:
-            raise ModelError(f"width must be 1 to {MOST}, got {self.width}")
-        if not (0 <= self.encoder_blocks <= MOST and 0 <= self.decoder_blocks <= MOST):
-            raise ModelError(f"blocks must be 0 to {MOST}, got {self}")
-        sound = min(height, width) >= 16 and max(height, width) <= LARGEST_SIDE
-        if not sound or height % self.stride or width % self.stride:
-            raise ModelError(
-                f"image size must be multiples of {self.stride}, 16 to {LARGEST_SIDE}, got "
-                f"{height}x{width}"
-            )
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether convolutions are depthwise: a CPU runs those faster with channels last."""
-        return self.encoder == "mobile"
-
-    @property
-    def channels(self) -> int:
-        """Latent channels n."""
-        return 4 * self.width
-
-    @property
-    def stride(self) -> int:
-        """Stride of the latent features [px]."""
-        return mobile.STRIDE if self.encoder == "mobile" else 4
-
-    @property
-    def feature_size(self) -> tuple[int, int]:
-        """Rows and columns of the latent features."""
-        return self.image_size[0] // self.stride, self.image_size[1] // self.stride
+    return GlobalNetwork(config)
 
 
-PRESETS = {
-    "full": NetworkConfig(),  # the paper's
-    "lite": NetworkConfig(width=24, image_size=(96, 128)),  # for two CPU cores; docs/performance.md
-    "mobile": NetworkConfig(width=28, image_size=(192, 256), encoder="mobile"),  # likewise
-}
+def draw_network(config: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
+    """A network with random weights of a seed; the global random state is unchanged."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(config).eval()
+
+
+def count_weights(config: NetworkConfig | GlobalConfig) -> int:
+    """How many numbers a network's weights are."""
+    with torch.device("meta"):  # shapes only
+        return sum(value.numel() for value in build_network(config).state_dict().values())
 
 
 def build_encoder(config: NetworkConfig) -> nn.Module:

@@ -2,24 +2,31 @@
 """DISAM's similarity metrics and activation maps (Hu et al., IEEE/CAA JAS 2021, Eq. 16–18).
 
 Latent features z are [..., C, h, w]; leading dimensions broadcast, so single images [C, h, w] and
-batches [B, C, h, w] use the same functions.
+batches [B, C, h, w] use the same functions. All of them take arrays of numpy, on a CPU, or tensors
+of torch, on a device or in training; torch is imported for tensors only.
 """
+
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
+
+from disam_ros.models.arrays import Array, like
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EPSILON = 1e-8
 
 
-def coarse_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
+def coarse_similarity(z_a: Array, z_b: Array) -> Array:
     """Mean over channels of the spatial cosine, Y of Eq. 16.
 
     z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]. The cosine of a zero channel is 0. With one
@@ -28,7 +35,7 @@ def coarse_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
     return (channel_normalize(z_a) * channel_normalize(z_b)).sum((-3, -2, -1)) / z_a.shape[-3]
 
 
-def fine_similarity(z_a: Tensor, z_b: Tensor) -> Tensor:
+def fine_similarity(z_a: Array, z_b: Array) -> Array:
     """Cosine of the flattened features. z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]."""
     return (normalize(z_a) * normalize(z_b)).sum((-3, -2, -1))
 
@@ -48,15 +55,15 @@ class Shifts:
         """(rows, columns) of every shift, row by row."""
         return list(product(_range(self.rows), _range(self.columns)))
 
-    def apply(self, z: Tensor) -> Tensor:
+    def apply(self, z: Array) -> Array:
         """z [..., C, h, w] → [..., S, C, h, w]: cell (y + dy, x + dx) at (y, x), 0 outside."""
         height, width = z.shape[-2:]
-        wide = functional.pad(z, (self.columns, self.columns, self.rows, self.rows))
+        wide = _pad(z, self.rows, self.columns)
         parts = [
             wide[..., y + self.rows :, x + self.columns :][..., :height, :width]
             for y, x in self.cells
         ]
-        return torch.stack(parts, -4)
+        return _stack(parts)
 
     @classmethod
     def of_grid(cls, height: int, width: int) -> Shifts:
@@ -65,39 +72,42 @@ class Shifts:
 
 
 @dataclass(frozen=True, eq=False)
-class ShiftedFeatures:
+class ShiftedFeatures(Generic[Array]):
     """Features [A, C, h, w] moved by S shifts, to be compared with others (not in the paper).
 
     moved: [A·S, C h w], 0 outside; norms: squared, [A, S, 1]; inside: cells that remain, [S, h w].
     """
 
-    moved: Tensor
-    norms: Tensor
-    inside: Tensor
+    moved: Array
+    norms: Array
+    inside: Array
 
     @classmethod
-    def of(cls, z: Tensor, shifts: Shifts) -> ShiftedFeatures:
+    def of(cls, z: Array, shifts: Shifts) -> ShiftedFeatures[Array]:
         """z: [A, C, h, w], larger than the shifts."""
-        cells = shifts.apply(z.square().sum(1, keepdim=True))  # [A, S, 1, h, w]
+        count = len(z) * len(shifts)
+        cells = shifts.apply((z * z).sum(1)[:, None])  # [A, S, 1, h, w]
+        ones = shifts.apply(np.ones((1, *z.shape[-2:]), np.float32))  # [S, 1, h, w]
         return cls(
-            moved=shifts.apply(z).flatten(0, 1).flatten(1),
+            moved=shifts.apply(z).reshape(count, -1),
             norms=cells.sum((-3, -2, -1))[..., None],
-            inside=shifts.apply(z.new_ones(1, *z.shape[-2:])).flatten(1),
+            inside=like(ones.reshape(len(shifts), -1), z),
         )
 
-    def similarities(self, z: Tensor) -> Tensor:
+    def similarities(self, z: Array) -> Array:
         """Fine similarity of the overlapping cells with z [B, C, h, w], for every shift.
 
         The similarity of views from another lane is the maximum over the shifts. One matrix product
         with all z, and one for the norms of the overlaps. Returns [A, B, S] in [−1, 1].
         """
-        products = self.moved @ z.flatten(1).T
-        norms = self.inside @ z.square().sum(1).flatten(1).T  # [S, B]
-        squared = (self.norms * norms).clamp_min(EPSILON**2)  # [A, S, B]
-        return (products.reshape(squared.shape) / squared.sqrt()).transpose(1, 2)
+        products = z.reshape(len(z), -1) @ self.moved.T  # [B, A·S]
+        norms = (z * z).sum(1).reshape(len(z), -1) @ self.inside.T  # [B, S]
+        squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
+        found = products.T.reshape(squared.shape) / squared**0.5
+        return found.swapaxes(1, 2)
 
 
-def shifted_similarities(z_a: Tensor, z_b: Tensor, shifts: Shifts) -> Tensor:
+def shifted_similarities(z_a: Array, z_b: Array, shifts: Shifts) -> Array:
     """Fine similarities of z_a [A, C, h, w] with z_b [B, C, h, w] for every shift of z_a.
 
     Returns [A, B, S] in [−1, 1].
@@ -134,42 +144,72 @@ def _range(most: int) -> range:
     return range(-most, most + 1)
 
 
-def channel_normalize(z: Tensor) -> Tensor:
+def channel_normalize(z: Array) -> Array:
     """Divide each channel by its spatial norm. z: [..., C, h, w] → same shape.
 
     Flattened and divided by √C, an inner product of two results is Eq. 16.
     """
-    return z / _norms(z.flatten(-2))[..., None, None]
+    return z / _norms(_by_channel(z))[..., None, None]
 
 
-def normalize(z: Tensor) -> Tensor:
+def normalize(z: Array) -> Array:
     """Divide by the norm of all features. z: [..., C, h, w] → same shape."""
-    return z / _norms(z.flatten(-3))[..., None, None, None]
+    return z / _norms(z.reshape(*z.shape[:-3], -1))[..., None, None, None]
 
 
-def _norms(x: Tensor) -> Tensor:
+def unit_rows(x: Array) -> Array:
+    """Divide each row by its norm. x: [N, D] → same shape."""
+    return x / _norms(x)[:, None]
+
+
+def _by_channel(z: Array) -> Array:
+    """[..., C, h, w] → [..., C, h w]."""
+    return z.reshape(*z.shape[:-2], -1)
+
+
+def _norms(x: Array) -> Array:
     """Norms along the last axis, at least EPSILON. x: [..., n] → [...]."""
-    norms: Tensor = x.norm(dim=-1)
+    if isinstance(x, np.ndarray):
+        return np.linalg.norm(x, axis=-1).clip(EPSILON, None)
+    norms: Tensor = x.norm(dim=-1)  # its gradient at 0 is 0
     return norms.clamp_min(EPSILON)
 
 
-def sam_weights(z: Tensor, z_other: Tensor) -> Tensor:
+def sam_weights(z: Array, z_other: Array) -> Array:
     """Channel weights ω_k = Σ_pq ∂Y/∂z_k^pq of Eq. 17 in closed form: no second backward pass.
 
     ω_k = ( S'_k / (N_k N'_k) − c_k S_k / N_k² ) / C with sums S, norms N and channel cosines c.
     z, z_other: [..., C, h, w]. Returns [..., C], the gradient with respect to `z`.
     """
-    a, b = z.flatten(-2), z_other.flatten(-2)
+    a, b = _by_channel(z), _by_channel(z_other)
     norm_a, norm_b = _norms(a), _norms(b)
     cosine = (a * b).sum(-1) / (norm_a * norm_b)
     gradient = b.sum(-1) / (norm_a * norm_b) - cosine * a.sum(-1) / norm_a**2
     return gradient / z.shape[-3]
 
 
-def activation_map(z_query: Tensor, z_reference: Tensor) -> Tensor:
+def activation_map(z_query: Array, z_reference: Array) -> Array:
     """Similarity activation map of the query, Eq. 18: its regions that resemble the reference.
 
     z_query, z_reference: [..., C, h, w]. Returns ReLU(Σ_k ω_k z_k) [..., h, w], ≥ 0.
     """
     weights = sam_weights(z_query, z_reference)
-    return torch.relu((weights[..., None, None] * z_query).sum(-3))
+    return (weights[..., None, None] * z_query).sum(-3).clip(0.0, None)
+
+
+def _pad(z: Array, rows: int, columns: int) -> Array:
+    """Zeros around the last two axes."""
+    if isinstance(z, np.ndarray):
+        return np.pad(z, [*[(0, 0)] * (z.ndim - 2), (rows, rows), (columns, columns)])
+    from torch.nn import functional
+
+    return functional.pad(z, (columns, columns, rows, rows))
+
+
+def _stack(parts: Sequence[Any]) -> Any:
+    """Arrays [..., C, h, w] along a new axis before the channels."""
+    if isinstance(parts[0], np.ndarray):
+        return np.stack(parts, -4)
+    import torch
+
+    return torch.stack(list(parts), -4)

@@ -18,6 +18,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
+from disam_ros.device import memory_peak_mib
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 HOLD = 3.0  # time that a passing problem stays visible [s]
@@ -128,8 +130,6 @@ class Monitor:
 
     def status(self, state: str) -> DiagnosticStatus:
         """The present status; its message is the state, then the problems, worst first."""
-        from disam_ros.device import memory_peak_mib  # brings torch, which readers do without
-
         with self._lock:
             now = time.monotonic()
             for key in [k for k, p in self._problems.items() if p.until and p.until < now]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from disam_ros.errors import LoopClosureError
@@ -117,10 +116,8 @@ def fine_similarities(
     fine: NDArray[np.float32], references: NDArray[np.float32] | NDArray[np.int8]
 ) -> NDArray[np.float32]:
     """Of features [C, h, w] with those of other images [N, C, h, w], the best over shifts: [N]."""
-    query = torch.from_numpy(np.ascontiguousarray(fine))[None]
-    others = torch.from_numpy(references).float()
-    shifts = Shifts.of_grid(*fine.shape[1:])
-    best: NDArray[np.float32] = shifted_similarities(query, others, shifts)[0].amax(1).numpy()
+    others, shifts = np.asarray(references, np.float32), Shifts.of_grid(*fine.shape[1:])
+    best: NDArray[np.float32] = shifted_similarities(fine[None], others, shifts)[0].max(1)
     return best
 
 

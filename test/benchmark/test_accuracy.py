@@ -18,7 +18,7 @@ from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import create_model, load_model, save_model
-from disam_ros.models.networks import NetworkConfig
+from disam_ros.models.network_config import NetworkConfig
 from training.recipes import load_config
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,6 @@
 import faiss
 import numpy as np
 import pytest
-import torch
 
 from disam_ros.mapping.compression import learn_projection, to_int8
 from disam_ros.mapping.index import (
@@ -14,7 +13,7 @@ from disam_ros.mapping.index import (
     write_cells,
 )
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from disam_ros.mapping.index import CellIndex
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
 from disam_ros.mapping.thumbnails import BYTES, FILE
 from disam_ros.models.descriptor import descriptor_shapes
-from disam_ros.models.networks import PRESETS
+from disam_ros.models.network_config import PRESETS
 
 
 def build(dataset, model, output, config):

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import pickle
 import shutil
+import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -10,19 +13,20 @@ from support.data import save_tiny_model, texture, write_dataset
 from disam_ros.cli import main
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.device import has_cuda_driver
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, DomainError, ModelError, OutputError
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
-from disam_ros.models import export
+from disam_ros.models import export, model_files
 from disam_ros.models.backend import OnnxBackend, TorchBackend, select_backend, write_checksums
 from disam_ros.models.export import TOLERANCE, export_onnx, relative_error
-from disam_ros.models.model import create_model, save_model
-from disam_ros.models.networks import NetworkConfig
+from disam_ros.models.model import create_model, load_model, save_model
+from disam_ros.models.network_config import NetworkConfig
 from disam_ros.settings import from_dict
 
 MOBILE = NetworkConfig(width=28, image_size=(32, 48), encoder="mobile")
-CPU = torch.device("cpu")
+CPU, GPU = "cpu", "cuda"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def features_agree(model, directory, batch):
     backends = TorchBackend(model, CPU), OnnxBackend(model, directory)
     tensor = images(batch, model.network)
     for domain in model.domain_names():
-        features = [backend.encode(domain, tensor) for backend in backends]
+        features = [backend.encode(domain, tensor.numpy()) for backend in backends]
         for expected, z in zip(*features, strict=True):
             assert z.shape == expected.shape and len(z) == batch
             assert relative_error(z, expected) < TOLERANCE
@@ -81,20 +85,88 @@ def test_torch_in_the_form_for_a_cpu_gives_the_networks_own_features():
     tensor = images(2, MOBILE)
     with torch.inference_mode():
         expected = model.coarse["day"](tensor), model.fine["day"](tensor)
-    for z, known in zip(TorchBackend(model, CPU).encode("day", tensor), expected, strict=True):
+    for z, known in zip(
+        TorchBackend(model, CPU).encode("day", tensor.numpy()), expected, strict=True
+    ):
         assert z.shape == known.shape and relative_error(z, known) < TOLERANCE
+
+
+def test_mobile_encoders_run_in_onnx_runtime_without_an_export(packages, tmp_path):
+    model = create_model(MOBILE, [Domain("day"), Domain("night")], seed=1)
+    save_model(model, tmp_path / "two", half=True)
+    model.fine = model.coarse
+    save_model(model, tmp_path / "shared", half=True)
+    for name in ("two", "shared"):
+        loaded = load_model(tmp_path / name)
+        given = images(3, MOBILE).numpy()
+        backend = select_backend("auto", loaded, CPU)
+        assert backend.name == "onnx" and not loaded.coarse._networks  # no network of torch
+        found = pickle.loads(pickle.dumps(backend)).encode("night", given)
+        for z, known in zip(found, TorchBackend(loaded, CPU).encode("night", given), strict=True):
+            assert z.shape == known.shape and relative_error(z, known) < 1e-5
+
+
+def test_weights_of_another_shape_are_no_mobile_encoder(tmp_path):
+    model = create_model(MOBILE, [Domain("day")])
+    model.fine = model.coarse
+    save_model(model, tmp_path / "model")
+    arrays = model_files.read_arrays(
+        tmp_path / "model" / "encoder.safetensors",
+        model_files.read_header(tmp_path / "model")["sha256"]["encoder"],
+    )
+    arrays["day/stem.bias"] = arrays["day/stem.bias"][:8]
+    header = model_files.read_header(tmp_path / "model")
+    path = tmp_path / "model" / "encoder.safetensors"
+    header["sha256"]["encoder"] = model_files.write_arrays(path, arrays)
+    model_files.write_header(tmp_path / "model", header)
+    with pytest.raises(ModelError, match=r"day: weights do not fit the network: 'stem\.bias'"):
+        load_model(tmp_path / "model")
+
+
+TORCH_FREE = """
+import sys
+import numpy as np
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import load_model
+import disam_ros.nodes.localizer.node, disam_ros.nodes.map_builder.node
+import disam_ros.slam.loop_closure
+data, model, out = sys.argv[1:]
+build_map(open_dataset(data), load_model(model), out, MapBuilderConfig(domain="day"), "cpu", False)
+localizer = Localizer.open(out, model, LocalizerConfig())
+image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+answer = localizer.localize(image, domain="night")
+localizer.activation_map(localizer.query(image, domain="night"), answer.record)
+assert localizer.backend.name == "onnx"
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.skipif(has_cuda_driver(), reason="on a machine with a GPU torch runs the encoders")
+def test_on_a_cpu_maps_are_built_and_images_localized_without_torch(packages, tmp_path):
+    pytest.importorskip("rclpy")
+    write_dataset(tmp_path / "data", 4)
+    model = create_model(MOBILE, [Domain("day"), Domain("night")])
+    save_model(model, tmp_path / "model")
+    paths = [str(tmp_path / name) for name in ("data", "model", "map")]
+    found = subprocess.run(
+        [sys.executable, "-c", TORCH_FREE, *paths], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
 
 
 def test_a_c_library_that_cannot_keep_memory_is_left_alone(model, monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
-    assert TorchBackend(model, CPU).encode("day", images(1, model.network))
+    assert TorchBackend(model, CPU).encode("day", images(1, model.network).numpy())
 
 
 @pytest.mark.slow
 def test_coarse_and_fine_features_are_not_mistaken_for_each_other(exported):
     model, directory = exported
     tensor = images(1, model.network)
-    coarse, fine = OnnxBackend(model, directory / "onnx").encode("day", tensor)
+    coarse, fine = OnnxBackend(model, directory / "onnx").encode("day", tensor.numpy())
     assert relative_error(coarse, model.coarse["day"](tensor)) < TOLERANCE
     assert relative_error(fine, model.coarse["day"](tensor)) > 0.1
 
@@ -125,7 +197,7 @@ def test_auto_is_torch_until_all_domains_are_exported(copied, caplog):
     model, directory = copied
     assert select_backend("auto", model, CPU).name == "torch"
     assert select_backend("auto", model, CPU, directory).name == "onnx"
-    assert select_backend("auto", model, torch.device("cuda"), directory).name == "torch"
+    assert select_backend("auto", deepcopy(model), "meta", directory).name == "torch"
     (directory / "onnx" / "night.onnx").unlink()
     assert select_backend("auto", model, CPU, directory).name == "torch"
     assert "lacks night" in caplog.text
@@ -176,7 +248,7 @@ def test_a_file_that_is_missing_or_damaged_is_named(copied):
 def test_a_missing_package_is_named_with_how_to_install_it(model, tmp_path, monkeypatch):
     for name in export.PACKAGES:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match="pip install onnxruntime"):
+    with pytest.raises(ConfigError, match=r"pip install 'disam_ros\[onnx\]'"):
         select_backend("onnx", model, CPU, tmp_path / "model")
     with pytest.raises(ConfigError, match="pip install onnx onnxscript onnxruntime"):
         export_onnx(model, tmp_path / "files")
@@ -191,7 +263,7 @@ def test_an_unknown_backend_is_refused(model):
 
 def test_onnx_on_a_gpu_or_without_a_directory_is_refused(model, tmp_path):
     with pytest.raises(ConfigError, match="set device to 'cpu'"):
-        select_backend("onnx", model, torch.device("cuda"), tmp_path / "model")
+        select_backend("onnx", model, GPU, tmp_path / "model")
     with pytest.raises(ConfigError, match="needs a model directory"):
         select_backend("onnx", model, CPU)
 

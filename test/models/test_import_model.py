@@ -21,7 +21,7 @@ from support.onnx_files import DESCRIPTOR, FEATURE_MAP, IMAGES, write_onnx
 from disam_ros.cli import main
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.domains.classifier import DomainClassifier
+from disam_ros.domains.classifier import DomainClassifier, weight_shapes
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError, OutputError
 from disam_ros.files.outputs import MANIFEST
@@ -32,7 +32,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
-from disam_ros.models import imported, runtime
+from disam_ros.models import imported
 from disam_ros.models.added_files import add_classifier
 from disam_ros.models.backend import select_backend
 from disam_ros.models.export import export_onnx, relative_error
@@ -47,7 +47,7 @@ for package in ("onnx", "onnxruntime"):
 SIZE = (48, 64)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 MAP = "float[N, C, h, w] z"
-CPU = torch.device("cpu")
+CPU = "cpu"
 PAGE = Path(__file__).parents[2] / "docs" / "own_descriptor.md"
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
@@ -145,7 +145,8 @@ def test_a_model_survives_saving_and_pickling(tmp_path):
 
 def test_a_domain_classifier_can_be_added(tmp_path):
     model = imported_model(tmp_path, domains=[Domain("day"), Domain("night")])
-    add_classifier(tmp_path / "model", DomainClassifier(["day", "night"]), {})
+    weights = {k: np.zeros(shape, np.float32) for k, shape in weight_shapes(2).items()}
+    add_classifier(tmp_path / "model", DomainClassifier(("day", "night"), weights), {})
     loaded = load_model(tmp_path / "model")
     assert loaded.classifier is not None and loaded.identity == model.identity
 
@@ -600,9 +601,9 @@ def test_on_a_gpu_that_onnxruntime_cannot_use_the_network_runs_on_the_cpu_and_sa
     monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names[not available :])
     with caplog.at_level(logging.WARNING):
-        imported.open_session(tmp_path / "network.onnx", torch.device("cuda", 1))
-    gpu = [(runtime.CUDA, {"device_id": 1})] if available else []
-    assert FakeSession.asked == [*gpu, runtime.CPU]
+        imported.open_session(tmp_path / "network.onnx", "cuda:1")
+    gpu = [(imported.ON_CUDA, {"device_id": 1})] if available else []
+    assert FakeSession.asked == [*gpu, imported.ON_CPU]
     assert "network.onnx runs on the CPU, not on cuda:1" in caplog.text
 
 

@@ -4,7 +4,8 @@ import torch
 from torch.nn import functional
 
 from disam_ros.errors import ModelError
-from disam_ros.models.networks import PRESETS, Decoder, Discriminator, Encoder, NetworkConfig
+from disam_ros.models.network_config import PRESETS, NetworkConfig
+from disam_ros.models.networks import Decoder, Discriminator, Encoder
 
 
 def parameters(module):

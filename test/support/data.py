@@ -14,7 +14,7 @@ from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.domains.domain import Domain
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.models.model import Model, create_model, load_model, save_model
-from disam_ros.models.networks import NetworkConfig
+from disam_ros.models.network_config import NetworkConfig
 
 NETWORK = NetworkConfig(width=4, encoder_blocks=1, image_size=(48, 64))
 CAMERA = Camera(64, 48, 50.0, 50.0, 32.0, 24.0)

@@ -9,7 +9,7 @@ from support.training_stage import TINY, couple, recipe, stage
 
 from disam_ros.config import DescriptorConfig
 from disam_ros.errors import ConfigError
-from disam_ros.models.networks import NetworkConfig
+from disam_ros.models.network_config import NetworkConfig
 from training.disam.config import AlignedConfig
 from training.disam.matching import similarity_of
 from training.disam.networks import create_networks

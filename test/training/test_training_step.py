@@ -8,7 +8,7 @@ import torch
 
 from benchmark.performance import training_step
 from benchmark.performance.training_step import FINE, Form
-from disam_ros.models.networks import NetworkConfig
+from disam_ros.models.network_config import NetworkConfig
 from training.disam.networks import create_networks
 from training.disam.sampling import Batch, Unpaired
 from training.disam.stage import StageRun

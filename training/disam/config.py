@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from disam_ros.config import DescriptorConfig
 from disam_ros.errors import ConfigError
-from disam_ros.models.networks import ENCODERS, NetworkConfig
+from disam_ros.models.network_config import ENCODERS, NetworkConfig
 from disam_ros.settings import setting
 from training.settings import RunConfig, check_run, check_stages, pair_of, validates
 

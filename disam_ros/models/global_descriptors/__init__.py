@@ -9,10 +9,15 @@ whitening.py   PCA whitening
 network.py     the whole network
 """
 
-from disam_ros.models.global_descriptors.backbone_weights import read_backbone_weights
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from disam_ros.models.global_descriptors.config import BACKBONES, HEADS, GlobalConfig
-from disam_ros.models.global_descriptors.depth import DEPTH_LIMIT
-from disam_ros.models.global_descriptors.network import GlobalNetwork, Parts
+
+if TYPE_CHECKING:
+    from disam_ros.models.global_descriptors.backbone_weights import read_backbone_weights
+    from disam_ros.models.global_descriptors.depth import DEPTH_LIMIT
+    from disam_ros.models.global_descriptors.network import GlobalNetwork, Parts
 
 __all__ = [
     "BACKBONES",
@@ -23,3 +28,16 @@ __all__ = [
     "Parts",
     "read_backbone_weights",
 ]
+
+_MODULES = {  # of the names that need torch, imported when they are used
+    "read_backbone_weights": "backbone_weights",
+    "DEPTH_LIMIT": "depth",
+    "GlobalNetwork": "network",
+    "Parts": "network",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

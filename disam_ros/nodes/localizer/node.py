@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import traceback
 
-import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
@@ -19,6 +18,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from disam_ros.device import free_device_memory
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.image import limit_megapixels
@@ -128,8 +128,7 @@ class LocalizerNode(LifecycleNode):
         del session
         self._monitor.forget_problems()
         gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        free_device_memory()
 
     def _status(self) -> DiagnosticStatus:
         if self._session is not None:

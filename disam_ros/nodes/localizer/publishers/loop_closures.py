@@ -13,6 +13,7 @@ from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.models.arrays import as_numpy
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.loop_closure import LoopCloser
@@ -71,7 +72,7 @@ class LoopClosures:
         frame, stamp_ns = query.frame, query.frame.stamp_ns
         if self._publisher is None or stamp_ns is None:
             return
-        closer, fine = self._closer(frame.camera, stamp_ns), query.fine.cpu().numpy()
+        closer, fine = self._closer(frame.camera, stamp_ns), as_numpy(query.fine)
         try:
             closures = closer.add(stamp_ns, odometry, query.coarse, fine, self._view(frame))
             if odometry is not None:
