@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disam_ros.config import DescriptorConfig
+from disam_ros.device import CPU
 from disam_ros.errors import DisamError
 from disam_ros.mapping.compression import learn_projection
 from disam_ros.models.added_files import add_projection
+from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import describe
 from disam_ros.models.model import Model, load_model
 from training.data.image_store import ImageStore
@@ -88,17 +89,18 @@ def descriptors(
     random: np.random.Generator,
 ) -> NDArray[np.float16]:
     """Coarse descriptors [N, D] of a random crop of each of the images `rows` [N]."""
+    backend = select_backend("auto", model, CPU)
     found, config = [], DescriptorConfig()
     for start in tqdm(range(0, len(rows), BATCH), desc=domain, unit="batch", leave=False):
         crops = [_crop(store, int(row), random) for row in rows[start : start + BATCH]]
-        found.append(describe(model, domain, torch.stack(crops), config)[0].half().numpy())
+        found.append(describe(backend, domain, np.stack(crops), config)[0].astype(np.float16))
     return np.concatenate(found)
 
 
-def _crop(store: ImageStore, row: int, random: np.random.Generator) -> torch.Tensor:
+def _crop(store: ImageStore, row: int, random: np.random.Generator) -> NDArray[np.float32]:
     zoom, across, down = random.uniform(1.0, ZOOM), random.random(), random.random()
     box = fit_box(store.images[row].shape[:2], store.size, zoom, across, down)
-    return store.crop(row, box, flip=random.random() < 0.5)
+    return store.crop(row, box, flip=random.random() < 0.5).numpy()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import MapError, ModelError
 from disam_ros.geodesy import to_utm, utm_band
 from disam_ros.geometry import Transform
+from disam_ros.image import network_input
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.compression import learn_projection
@@ -22,6 +23,7 @@ from disam_ros.mapping.life.regions import inside, polygon
 from disam_ros.mapping.life.summary import require_sound, summary
 from disam_ros.mapping.place_map import DIRECTIONS, PlaceMap
 from disam_ros.models.added_files import add_projection
+from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import describe
 from disam_ros.models.model import load_model
 from disam_ros.models.projection import FILE, Projection, read_projection, write_projection
@@ -336,11 +338,9 @@ def test_utm_keeps_distances_up_to_its_scale():
 def test_descriptors_of_the_model_are_encoded_by_its_directions(root):
     model, place_map = load_model(root / "model"), PlaceMap(root / "map")
     source = open_dataset(root / "data")
-    from disam_ros.image import to_tensor
-
-    pixels = next(iter(source.images)).load()
-    tensor = to_tensor(pixels, model.network.image_size)[None]
-    coarse = describe(model, "day", tensor, DESCRIPTOR)[0].numpy().astype(np.float16)
+    images = network_input(next(iter(source.images)).load(), model.network.image_size)[None]
+    backend = select_backend("auto", model, "cpu")
+    coarse = describe(backend, "day", images, DESCRIPTOR)[0].astype(np.float16)
     projection = place_map.projection(model.projection)
     assert isinstance(projection, Projection)
     assert np.abs(projection.encode(coarse)[0].astype(int) - place_map.coarse[0]).max() <= 1

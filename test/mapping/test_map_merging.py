@@ -13,7 +13,7 @@ from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
-from disam_ros.image import to_tensor
+from disam_ros.image import network_input
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.compression import learn_projection
@@ -22,6 +22,7 @@ from disam_ros.mapping.life.frames import align_maps, estimate
 from disam_ros.mapping.life.merging import extend, plane_from_plane
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.added_files import add_projection
+from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import describe, descriptor_shapes
 from disam_ros.models.model import load_model
 
@@ -54,10 +55,9 @@ def root(tmp_path_factory):
     """A model with directions; map a of seeds 0…19 by day; drive b, 10…29, by night."""
     root = tmp_path_factory.mktemp("merging")
     model = save_tiny_model(root / "model")
-    images = [to_tensor(texture(seed), model.network.image_size) for seed in range(80)]
-    import torch
-
-    coarse = describe(model, "day", torch.stack(images), CONFIG.descriptor)[0].numpy()
+    images = [network_input(texture(seed), model.network.image_size) for seed in range(80)]
+    backend = select_backend("auto", model, "cpu")
+    coarse, _ = describe(backend, "day", np.stack(images), CONFIG.descriptor)
     add_projection(root / "model", learn_projection(coarse, SIZE), {})
     build(root, "a", write_drive(root / "data_a", range(20)))
     build(root, "b", write_drive(root / "data_b", range(10, 30), "day"))

@@ -95,13 +95,9 @@ def fine_similarities(
 
     Both were centred on the mean of their map, which is nearly the same for two drives of a place.
     """
-    import torch
-
     one, many = (
-        torch.from_numpy(np.array(codes, np.float32)).reshape(-1, *shape)
+        np.array(codes, np.float32).reshape(-1, *shape)
         for codes in (a.fine[row : row + 1], b.fine[rows])
     )
-    with torch.inference_mode():
-        scores = shifted_similarities(one, many, Shifts.of_grid(*shape[1:]))[0].amax(1)
-    found: NDArray[np.float64] = scores.numpy().astype(np.float64)
-    return found
+    scores = shifted_similarities(one, many, Shifts.of_grid(*shape[1:]))[0].max(1)
+    return np.asarray(scores, np.float64)
