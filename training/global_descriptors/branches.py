@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -52,22 +53,32 @@ def start_from(networks: Networks, config: GlobalTrainConfig) -> bool:
 
 
 def describe_parts(
-    networks: Networks, branches: Mapping[str, str], images: Tensor, domains: Sequence[str]
+    networks: Networks,
+    branches: Mapping[str, str],
+    images: Tensor,
+    domains: Sequence[str],
+    depth: Tensor | None = None,
 ) -> Parts:
-    """Parts of images [K, 3, H, W], each by the network of its domain, in their order."""
+    """Parts of images [K, 3, H, W], each by the network of its domain, in their order.
+
+    depth: their true depth [K, 1, h, w] for a network that learns to hallucinate it.
+    """
     owners = [branches[domain] for domain in domains]
     names = list(dict.fromkeys(owners))
     if len(names) == 1:
-        return networks.encoders[names[0]].parts(images)
+        return networks.encoders[names[0]].parts(images, depth)
     rows = {n: [k for k, owner in enumerate(owners) if owner == n] for n in names}
     order = torch.tensor([k for n in names for k in rows[n]], device=images.device).argsort()
-    found = [networks.encoders[n].parts(images[rows[n]]) for n in names]
+    found = [
+        networks.encoders[n].parts(images[rows[n]], None if depth is None else depth[rows[n]])
+        for n in names
+    ]
 
     def joined(part: str) -> Tensor | None:
         values = [getattr(parts, part) for parts in found]
         return None if values[0] is None else torch.cat(values)[order]
 
-    return Parts(*(joined(part) for part in ("image", "depth", "fused", "depth_map")))
+    return Parts(**{field.name: joined(field.name) for field in fields(Parts)})
 
 
 @torch.no_grad()

@@ -13,9 +13,17 @@ from training.global_descriptors.losses import ANCHORS, FORMS, INFLUENCES
 from training.settings import RunConfig, check_run, check_stages, pair_of, read_recipe
 
 STAGE_NAMES = ("descriptors", "decoder")
-TUPLE_LOSSES = ("soft_contrastive", "multi_similarity", "triplet", "lazy_quadruplet")
+TUPLE_LOSSES = (
+    "soft_contrastive",
+    "multi_similarity",
+    "triplet",
+    "quadruplet",
+    "lazy_quadruplet",
+    "log_ratio",
+    "huber",
+)
 PAIR_LOSSES = ("local_triplet",)
-DEPTH_LOSSES = ("depth",)
+DEPTH_LOSSES = ("depth", "hallucination")  # need depth maps
 
 
 @dataclass
@@ -25,9 +33,15 @@ class GlobalLossWeights:
     soft_contrastive: float = setting(0.0, "on tuples, Thoma et al. 2020 (1)", minimum=0.0)
     multi_similarity: float = setting(0.0, "on tuples, its strongest baseline", minimum=0.0)
     triplet: float = setting(0.0, "on tuples; image, depth and both, Piasco 2019 (1)", minimum=0.0)
+    quadruplet: float = setting(0.0, "on tuples, Chen et al. 2017", minimum=0.0)
     lazy_quadruplet: float = setting(0.0, "on tuples, Uy and Lee 2018", minimum=0.0)
+    log_ratio: float = setting(0.0, "on tuples, Kim et al. 2019", minimum=0.0)
+    huber: float = setting(0.0, "on tuples, distance regression", minimum=0.0)
     local_triplet: float = setting(0.0, "on neighbourhoods, Xia et al. 2021 (1)", minimum=0.0)
     depth: float = setting(0.0, "L1 of the decoded depth, Piasco et al. 2019 (1)", minimum=0.0)
+    hallucination: float = setting(
+        0.0, "imitation of the depth's features, Hoffman et al. 2016", minimum=0.0
+    )
 
     def on(
         self, names: tuple[str, ...] = (*TUPLE_LOSSES, *PAIR_LOSSES, *DEPTH_LOSSES)
@@ -70,6 +84,9 @@ class GlobalNetworkSettings:
         0, "numbers of a descriptor after whitening (256); 0: no whitening", minimum=0
     )
     depth: bool = setting(False, "a second descriptor, of the depth decoded from the image")
+    hallucinated: bool = setting(
+        False, "with depth: the second descriptor imitates the depth's, nothing is decoded"
+    )
     width: int = setting(24, "channels of the disam backbone's first layer", minimum=1)
     encoder_blocks: int = setting(4, "residual blocks of the disam backbone", minimum=0)
     image_size: list[int] = setting(
@@ -136,7 +153,9 @@ class NeighbourhoodConfig:
 class SoftContrastiveConfig:
     """Constants of the soft contrastive loss."""
 
-    form: str = setting("released", "of the authors' code, or the paper's Eq. 5", choices=FORMS)
+    form: str = setting(
+        "released", "of the authors' code, the paper's Eq. 5, or its plain sum", choices=FORMS
+    )
     anchors: str = setting(
         "all",
         "images of a tuple that the released form anchors on; first: as the other losses do",
@@ -174,7 +193,13 @@ class BaselineConfig:
     alpha: float = setting(2.0, "α of multi_similarity, near images", minimum=0.001)
     beta: float = setting(50.0, "β of multi_similarity, far images", minimum=0.001)
     base: float = setting(0.5, "λ of multi_similarity")
-    quadruplet_margins: list[float] = setting([0.5, 0.2], "α, β of lazy_quadruplet (0.5, 0.2)")
+    quadruplet_margins: list[float] = setting(
+        [0.5, 0.2], "α, β of quadruplet and lazy_quadruplet (0.5, 0.2)"
+    )
+    farthest: float = setting(
+        50.0, "distance beyond which images are equally far in log_ratio and huber [m]", minimum=2.0
+    )
+    delta: float = setting(0.2, "δ of huber", minimum=0.001)
 
 
 @dataclass
@@ -239,8 +264,14 @@ def parse_global_config(values: dict[str, Any]) -> GlobalTrainConfig:
 
 def _check_stage(config: GlobalTrainConfig, stage: GlobalStageConfig, where: str) -> None:
     others = stage.losses.on((*TUPLE_LOSSES, *PAIR_LOSSES))
-    if stage.losses.depth and not config.network.depth:
-        raise ConfigError(f"'{where}.losses.depth' needs 'network.depth: true'")
+    if stage.losses.depth and (not config.network.depth or config.network.hallucinated):
+        raise ConfigError(
+            f"'{where}.losses.depth' needs 'network.depth: true' and no 'network.hallucinated'"
+        )
+    if bool(stage.losses.hallucination) != config.network.hallucinated:
+        raise ConfigError(
+            f"'{where}.losses.hallucination' and 'network.hallucinated: true' need each other"
+        )
     if stage.name == "decoder":
         if others or not stage.losses.depth or not stage.depth_batch:
             raise ConfigError(

@@ -13,7 +13,12 @@ from torch import Tensor
 from disam_ros.domains.domain import Domain
 from training.engine.parallel import Processes
 from training.errors import TrainingError
-from training.global_descriptors.config import PAIR_LOSSES, TUPLE_LOSSES, GlobalTrainConfig
+from training.global_descriptors.config import (
+    DEPTH_LOSSES,
+    PAIR_LOSSES,
+    TUPLE_LOSSES,
+    GlobalTrainConfig,
+)
 from training.global_descriptors.neighbourhoods import NeighbourhoodSampler
 from training.global_descriptors.routes import Routes
 from training.global_descriptors.tuples import Memory, TupleSampler
@@ -69,7 +74,7 @@ class StageData:
             self.pairs = NeighbourhoodSampler(
                 routes, *sides, config.neighbourhoods, seed, processes.rank
             )
-        if self.stage.losses.depth:
+        if self.stage.losses.on(DEPTH_LOSSES):
             self.with_depth = require_depth(self.rows, viewer.depths, ", ".join(wanted))
 
     def domains_of(self, rows: np.ndarray) -> list[str]:

@@ -4,7 +4,9 @@
 Descriptors are L2 normalised. A tuple is [T, 1 + P + N, D]: its anchor, P near and N far images.
 Geographic distances are metres, infinite between places that share no map frame.
 Which paper: soft contrastive (Thoma et al., NeurIPS 2020), local triplet (Xia et al., RA-L 2021),
-triplet on parts and depth (Piasco et al., ICRA 2019), lazy quadruplet (Uy and Lee, CVPR 2018).
+triplet on parts and depth (Piasco et al., ICRA 2019), quadruplet (Chen et al., CVPR 2017), lazy
+quadruplet (Uy and Lee, CVPR 2018), log-ratio (Kim et al., CVPR 2019), hallucination (Hoffman et
+al., CVPR 2016).
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from torch import Tensor
 from torch.nn import functional
 
 INFLUENCES = ("sigmoid", "linear", "tanh")
-FORMS = ("released", "paper")
+FORMS = ("released", "paper", "sum")
 ANCHORS = ("all", "first")
 PAIRS_EPSILON = 1e-3  # added to the number of pairs, as in the paper
 SMALLEST = 1e-12  # of a squared distance: keeps the gradient of the norm finite
+NEAREST = 1.0  # [m] that nearer images count as in the log-ratio loss
+FARTHEST_PAIR = 2.0**0.5  # distance of unrelated descriptors of norm 1
 
 
 @dataclass(frozen=True)
@@ -89,18 +93,61 @@ def soft_contrastive_released(
     return (_log_one_plus(near) / eta + _log_one_plus(far) / nu).mean()
 
 
-def lazy_quadruplet(tuples: Tensor, near: int, margin: float, second_margin: float) -> Tensor:
-    """max_j [α + δ⁺ − δ⁻_j]₊ + max_k [β + δ⁺ − δ*_k]₊, mean over tuples.
+def soft_sum(tuples: Tensor, metres: Tensor, influence: Influence) -> Tensor:
+    """Σ (g⁺(d) − g⁻(d))·‖f_i − f_a‖, mean over images and tuples: Eq. 5 without its logarithms of
+    sums, so that no image counts more because it is hard.
+
+    tuples: [T, K, D]. metres: [T, K, K].
+    """
+    gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]
+    d = metres[:, 0, 1:]
+    return ((influence.near(d) - influence.far(d)) * gaps).mean()
+
+
+def log_ratio(tuples: Tensor, metres: Tensor, farthest: float) -> Tensor:
+    """Mean over pairs i < j of (log ‖f_i − f_a‖²/‖f_j − f_a‖² − log d_i²/d_j²)², and over tuples.
+
+    Distances of descriptors in the ratios of those in metres, which count as NEAREST at least and
+    `farthest` at most. tuples: [T, K, D], K ≥ 3. metres: [T, K, K].
+    """
+    gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]
+    d = metres[:, 0, 1:].clamp(NEAREST, farthest)
+    error = 2.0 * (gaps.log() - d.log())  # [T, K − 1]; what is equal in i and j drops out
+    i, j = torch.triu_indices(error.shape[1], error.shape[1], 1)
+    return (error[:, i] - error[:, j]).square().mean()
+
+
+def distance_regression(tuples: Tensor, metres: Tensor, farthest: float, delta: float) -> Tensor:
+    """Huber's loss of ‖f_i − f_a‖ against √2·min(1, d / `farthest`), mean over images and tuples.
+
+    √2 is the distance of unrelated descriptors. delta: of the Huber loss. tuples: [T, K, D].
+    metres: [T, K, K].
+    """
+    gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]
+    wanted = FARTHEST_PAIR * (metres[:, 0, 1:] / farthest).clamp(max=1.0)
+    return functional.huber_loss(gaps, wanted, delta=delta)
+
+
+def quadruplet(
+    tuples: Tensor, near: int, margin: float, second_margin: float, lazy: bool
+) -> Tensor:
+    """[α + δ⁺ − δ⁻_j]₊ + [β + δ⁺ − δ*_k]₊, mean over j, k and tuples; lazy: their maxima.
 
     δ⁺: anchor to the nearest of the `near` near images, δ⁻: to the far ones but the last, δ*: from
     those to the last, which lies far from all of them. tuples: [T, 1 + near + N, D], N ≥ 2.
     """
     gaps = _distances(tuples, tuples)
     positive = gaps[:, 0, 1 : 1 + near].amin(1, keepdim=True)
-    away = gaps[:, 0, 1 + near : -1]
-    other = gaps[:, -1, 1 + near : -1]
-    first = torch.relu(margin + positive - away).amax(1)
-    return (first + torch.relu(second_margin + positive - other).amax(1)).mean()
+    away = torch.relu(margin + positive - gaps[:, 0, 1 + near : -1])
+    other = torch.relu(second_margin + positive - gaps[:, -1, 1 + near : -1])
+    return (away.amax(1) + other.amax(1) if lazy else away.mean(1) + other.mean(1)).mean()
+
+
+def hallucination_loss(imitated: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared difference of features made from the image and of those of its depth map, in
+    units of the latter's mean square; the latter are detached. Both [B, C, h, w]."""
+    truth = truth.detach()
+    return functional.mse_loss(imitated, truth) / truth.square().mean().clamp_min(SMALLEST)
 
 
 def hardest_triplets(

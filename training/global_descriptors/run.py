@@ -24,6 +24,7 @@ from training.global_descriptors.branches import (
     describe_rows,
     start_from,
 )
+from training.global_descriptors.config import DEPTH_LOSSES
 from training.global_descriptors.data import StageData
 from training.global_descriptors.routes import Routes
 from training.global_descriptors.stage import GlobalStage
@@ -48,7 +49,7 @@ class GlobalTraining(Loop):
             )
         self.branches = branches_of(config, self.tags)
         depths = None
-        if any(stage.losses.depth for stage in config.stages):
+        if any(stage.losses.on(DEPTH_LOSSES) for stage in config.stages):
             height, width = self.image_size()
             depths = DepthStore(store.photos, (height // 2, width // 2), config.crops.cache_scale)
         self.viewer = Viewer(store, depths)

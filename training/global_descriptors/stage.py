@@ -71,11 +71,13 @@ class GlobalStage(StageBase):
         """The unweighted loss terms of a batch."""
         images = self.move(batch.views.images)
         domains = self.data.domains_of(batch.rows)
-        parts = describe_parts(self.networks, self.branches, images, domains)
-        metres = self.data.tuple_metres(batch), self.data.pair_metres(batch)
         depth = batch.views.depth
-        given = [None if x is None else x.to(self.device) for x in (*metres, depth)]
-        return loss_terms(parts, Geometry(*given), self.stage.losses, self.config)
+        depth = None if depth is None else depth.to(self.device)
+        truth = depth if self.stage.losses.hallucination else None
+        parts = describe_parts(self.networks, self.branches, images, domains, truth)
+        metres = self.data.tuple_metres(batch), self.data.pair_metres(batch)
+        geometry = Geometry(*(x.to(self.device) for x in metres), depth)
+        return loss_terms(parts, geometry, self.stage.losses, self.config)
 
     def out_of_memory(self) -> TrainingError:
         size = self.config.network.image_size

@@ -42,7 +42,8 @@ def loss_terms(
     """Unweighted terms of the losses that are on.
 
     With depth the losses of descriptors act on the image's, on the depth's and on both together,
-    added up; the hardest triplets are those of both together.
+    added up; the hardest triplets are those of both together. Where the depth's is hallucinated,
+    they act on that of the true depth, too.
     """
     terms: Terms = {}
     chosen = None
@@ -63,11 +64,15 @@ def loss_terms(
             terms["local_triplet"] = value if old is None else old + value
     if weights.depth:
         terms["depth"] = losses.depth_loss(parts.depth_map, geometry.depth)
+    if weights.hallucination and parts.imitated is not None and parts.taught is not None:
+        terms["hallucination"] = losses.hallucination_loss(parts.imitated, parts.taught)
     return terms
 
 
 def _spaces(parts: Parts) -> list[Tensor]:
-    return [parts.fused] if parts.depth is None else [parts.fused, parts.image, parts.depth]
+    """The fused descriptors, then those of the modalities."""
+    found = (parts.fused, parts.image, parts.depth, parts.true_depth)
+    return [parts.fused] if parts.depth is None else [x for x in found if x is not None]
 
 
 def _tuple_terms(
@@ -81,7 +86,9 @@ def _tuple_terms(
     if weights.soft_contrastive:
         influence = losses.Influence(soft.influence, soft.gamma, soft.tau)
         given = tuples, geometry.tuple_metres, influence, soft.eta, soft.nu
-        if soft.form == "paper":
+        if soft.form == "sum":
+            yield "soft_contrastive", losses.soft_sum(tuples, geometry.tuple_metres, influence)
+        elif soft.form == "paper":
             yield "soft_contrastive", losses.soft_contrastive_paper(*given, soft.mu)
         else:
             yield "soft_contrastive", losses.soft_contrastive_released(*given, soft.anchors)
@@ -90,9 +97,16 @@ def _tuple_terms(
         yield "multi_similarity", library_losses.multi_similarity(tuples, near, *constants)
     if weights.triplet:
         yield "triplet", library_losses.triplet(tuples, chosen, base.margin, base.smooth)
-    if weights.lazy_quadruplet:
-        margins = base.quadruplet_margins
-        yield "lazy_quadruplet", losses.lazy_quadruplet(tuples, near, *margins)
+    for name in ("quadruplet", "lazy_quadruplet"):
+        if getattr(weights, name):
+            alpha, beta = base.quadruplet_margins
+            lazy = name == "lazy_quadruplet"
+            yield name, losses.quadruplet(tuples, near, alpha, beta, lazy)
+    metres = geometry.tuple_metres
+    if weights.log_ratio:
+        yield "log_ratio", losses.log_ratio(tuples, metres, base.farthest)
+    if weights.huber:
+        yield "huber", losses.distance_regression(tuples, metres, base.farthest, base.delta)
 
 
 def _local(space: Tensor, geometry: Geometry, config: GlobalTrainConfig) -> Tensor:

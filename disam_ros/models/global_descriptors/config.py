@@ -27,6 +27,7 @@ class GlobalConfig:
     heads: int = 8  # position maps of safa
     size: int = 0  # dimension after PCA whitening; 0: no whitening
     depth: bool = False  # a second descriptor, of the depth map predicted from the image
+    hallucinated: bool = False  # with depth: it imitates that of true depth maps, from the image
     width: int = 24  # of the disam backbone (networks.py)
     encoder_blocks: int = 4  # of the disam backbone
     image_size: tuple[int, int] = (192, 256)  # height, width in pixels; multiples of the stride
@@ -46,6 +47,8 @@ class GlobalConfig:
                 f"image size must be multiples of {self.stride}, {SMALLEST} to {LARGEST_SIDE}, "
                 f"with backbone {self.backbone}, got {height}x{width}"
             )
+        if self.hallucinated and not self.depth:
+            raise ModelError("hallucinated: true needs depth: true, got depth: false")
         if not 0 <= self.size <= self.plain:
             raise ModelError(
                 f"size must be 0 (no whitening) to {self.plain}, what {self.backbone} and "

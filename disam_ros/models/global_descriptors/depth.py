@@ -50,20 +50,7 @@ class DepthEncoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        a, b, c = channels // 4, 3 * channels // 4, 3 * channels // 2
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, a, 11, stride=4, padding=5),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2, 1),
-            nn.Conv2d(a, b, 5, padding=2),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2, 1),
-            nn.Conv2d(b, c, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(c, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
+        self.layers = _alexnet(channels)
         initialize(self)
 
     def forward(self, depth: Tensor) -> Tensor:
@@ -75,6 +62,43 @@ class DepthEncoder(nn.Module):
         """Rows and columns of the features: every stride of 2 rounds up."""
         rows, columns = (-(-side // (16 * OUTPUT_STRIDE)) for side in config.image_size)
         return rows, columns
+
+
+class HallucinationEncoder(nn.Module):
+    """Images [B, 3, H, W] → features as DepthEncoder makes of their depth maps (Hoffman et al.,
+    CVPR 2016): the same layers on the image at the depth map's size."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = _alexnet(channels)
+        initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        z: Tensor = self.layers(functional.avg_pool2d(images, OUTPUT_STRIDE))
+        return z
+
+
+def known_depth(depth: Tensor) -> Tensor:
+    """Depth maps in [0, 1] of DEPTH_LIMIT; what is unknown or beyond it counts as 1."""
+    return depth.nan_to_num(1.0, posinf=1.0).clamp(0.0, 1.0)
+
+
+def _alexnet(channels: int) -> nn.Sequential:
+    """AlexNet's convolutions with so many channels at the end, padded to keep border cells."""
+    a, b, c = channels // 4, 3 * channels // 4, 3 * channels // 2
+    return nn.Sequential(
+        nn.Conv2d(3, a, 11, stride=4, padding=5),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(a, b, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(b, c, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(c, channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+    )
 
 
 def jet(values: Tensor) -> Tensor:

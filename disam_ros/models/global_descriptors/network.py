@@ -11,7 +11,12 @@ from torch.nn import functional
 
 from disam_ros.models.global_descriptors.backbones import Features, build_backbone, latent_size
 from disam_ros.models.global_descriptors.config import GlobalConfig
-from disam_ros.models.global_descriptors.depth import DepthDecoder, DepthEncoder
+from disam_ros.models.global_descriptors.depth import (
+    DepthDecoder,
+    DepthEncoder,
+    HallucinationEncoder,
+    known_depth,
+)
 from disam_ros.models.global_descriptors.heads import NetVlad, build_head
 from disam_ros.models.global_descriptors.whitening import Whitening
 
@@ -20,12 +25,18 @@ BATCH = 8  # images at once in `prepare`
 
 @dataclass(frozen=True)
 class Parts:
-    """Descriptors of norm 1 of a batch, before whitening. None: the network has no depth."""
+    """Descriptors of norm 1 of a batch, before whitening. None: the network has no depth.
+
+    The last three are those of a hallucination network that true depth was given to.
+    """
 
     image: Tensor  # [B, d1]
     depth: Tensor | None  # [B, d2]
     fused: Tensor  # [B, d1 + d2], concatenated; `image` without depth
-    depth_map: Tensor | None  # [B, 1, H/2, W/2] in (0, 1), of DEPTH_LIMIT
+    depth_map: Tensor | None = None  # [B, 1, H/2, W/2] in (0, 1), of DEPTH_LIMIT
+    true_depth: Tensor | None = None  # [B, d2], of the true depth map
+    imitated: Tensor | None = None  # [B, C, h, w], features of the image that imitate …
+    taught: Tensor | None = None  # … those of the true depth map
 
 
 class GlobalNetwork(nn.Module):
@@ -38,10 +49,14 @@ class GlobalNetwork(nn.Module):
         self.head = build_head(config, config.latent, latent_size(config))
         self.decoder: DepthDecoder | None = None
         self.depth_encoder: DepthEncoder | None = None
+        self.hallucination: HallucinationEncoder | None = None
         self.depth_head: nn.Module | None = None
         self.whitening: Whitening | None = None
         if config.depth:
-            self.decoder = DepthDecoder(config)
+            if config.hallucinated:
+                self.hallucination = HallucinationEncoder(config.depth_latent)
+            else:
+                self.decoder = DepthDecoder(config)
             self.depth_encoder = DepthEncoder(config.depth_latent)
             self.depth_head = build_head(config, config.depth_latent, DepthEncoder.cells(config))
         if config.size:
@@ -54,7 +69,7 @@ class GlobalNetwork(nn.Module):
         counts = {"netvlad": f" of {config.clusters} clusters", "safa": f" of {config.heads} maps"}
         parts.append(config.head + counts.get(config.head, ""))
         if config.depth:
-            parts.append("depth")
+            parts.append("hallucinated depth" if config.hallucinated else "depth")
         size = f"{config.channels}-D"
         if self.whitening is not None:
             how = "PCA whitening" if self.whitening.learned else "random projection, NOT whitened"
@@ -71,20 +86,33 @@ class GlobalNetwork(nn.Module):
         """Descriptors [B, plain] of norm 1 before whitening: the part trained by gradients."""
         return self.parts(images).fused
 
-    def parts(self, images: Tensor) -> Parts:
+    def parts(self, images: Tensor, depth: Tensor | None = None) -> Parts:
         """Descriptors of image and depth map, and the depth map.
 
         No gradient passes from the descriptors to the depth decoder, nor from the depth map to the
-        backbone: each is trained by its own loss.
+        backbone: each is trained by its own loss. depth: true depth maps [B, 1, H/2, W/2] of
+        DEPTH_LIMIT, NaN where unknown, that a hallucination network learns from.
         """
         features = self.backbone(images)
         image = self.head(features[-1])
-        if self.decoder is None or self.depth_encoder is None or self.depth_head is None:
-            return Parts(image, None, image, None)
+        if self.depth_encoder is None or self.depth_head is None:
+            return Parts(image, None, image)
+        if self.hallucination is not None:
+            imitated = self.hallucination(images)
+            second = self.depth_head(imitated)
+            fused = functional.normalize(torch.cat((image, second), 1), dim=1)
+            if depth is None:
+                return Parts(image, second, fused)
+            taught = self.depth_encoder(known_depth(depth))
+            true_depth = self.depth_head(taught)
+            return Parts(
+                image, second, fused, true_depth=true_depth, imitated=imitated, taught=taught
+            )
+        assert self.decoder is not None
         depth_map = self.decoder(_detached(features))
-        depth = self.depth_head(self.depth_encoder(depth_map.detach()))
-        fused = functional.normalize(torch.cat((image, depth), 1), dim=1)
-        return Parts(image, depth, fused, depth_map)
+        second = self.depth_head(self.depth_encoder(depth_map.detach()))
+        fused = functional.normalize(torch.cat((image, second), 1), dim=1)
+        return Parts(image, second, fused, depth_map)
 
     def depth_parameters(self) -> list[nn.Parameter]:
         """Parameters trained by the depth loss: the decoder's. Empty without depth."""
@@ -108,7 +136,9 @@ class GlobalNetwork(nn.Module):
         for start in range(0, len(images), BATCH):
             features = self.backbone(images[start : start + BATCH])
             latent.append(features[-1].cpu())
-            if self.decoder is not None and self.depth_encoder is not None:
+            if self.hallucination is not None:
+                depth.append(self.hallucination(images[start : start + BATCH]).cpu())
+            elif self.decoder is not None and self.depth_encoder is not None:
                 depth.append(self.depth_encoder(self.decoder(_detached(features))).cpu())
         self.head.prepare(torch.cat(latent))
         if isinstance(self.depth_head, NetVlad):

