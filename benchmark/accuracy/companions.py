@@ -71,8 +71,11 @@ def measure(root: Path = ROOT, seeds: Sequence[int] = SEEDS) -> dict:
 
 def in_order(seeds: Sequence[int]) -> Iterator[tuple[str, int]]:
     """All rows of the first seed, then those of the others that are trained more than once."""
-    for seed in seeds:
-        yield from ((n, seed) for n, row in ROWS.items() if seed == seeds[0] or not row.once)
+    first, *others = seeds
+    for once in (False, True):
+        yield from ((name, first) for name, row in ROWS.items() if row.once == once)
+    for seed in others:
+        yield from ((name, seed) for name, row in ROWS.items() if not row.once)
 
 
 def figures(name: str, seed: int, root: Path = ROOT) -> dict:

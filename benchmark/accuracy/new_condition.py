@@ -9,14 +9,15 @@ known. The translation is learned by config/train_translation.yaml from the same
 
 `python -m benchmark.accuracy.new_condition [SEED ...]` trains and judges; runs lie in
 runs/new_condition and are resumed or reused; all seeds: the section is written. Judged on the town
-of seed 50, by the shift-tolerant matching of run time.
+of seed 50, by the shift-tolerant matching of run time; webcams by night: new_condition_webcams.py.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -77,15 +78,8 @@ def measure(
     torch.set_num_threads(recipe.threads)
     found: dict[str, dict] = {}
     for condition in conditions:
-        judge = Judge(condition, data)
-        rows: dict[str, dict] = {arm: {} for arm in arms}
-        for seed in seeds:
-            for arm in arms:
-                print(f"{condition}, {arm}, seed {seed}", flush=True)
-                config = arm_config(arm, condition, seed, runs, data)
-                rows[arm][str(seed)] = run_figures(config, judge.start(), judge.recall)
-        found[condition] = {"start": judge.recall(judge.start()), "rows": rows}
-        found[condition]["claims"] = claims(rows)
+        config_of = partial(arm_config, condition=condition, runs=runs, data=data)
+        found[condition] = judged(condition, Judge(condition, data), config_of, seeds, arms)
     return {
         "steps": recipe.stages[0].steps,
         "batch": recipe.stages[0].aligned_batch,
@@ -95,6 +89,24 @@ def measure(
         "translation": translation(runs, data)[1] if TRANSLATED in arms else None,
         "conditions": found,
     }
+
+
+def judged(
+    scene: str,
+    judge: Judge,
+    config_of: Callable[..., TrainConfig],
+    seeds: Sequence[int],
+    arms: Sequence[str],
+) -> dict:
+    """A scene's figures; config_of: the recipe of `arm` and `seed`."""
+    rows: dict[str, dict] = {arm: {} for arm in arms}
+    for seed in seeds:
+        for arm in arms:
+            print(f"{scene}, {arm}, seed {seed}", flush=True)
+            config = config_of(arm=arm, seed=seed)
+            rows[arm][str(seed)] = run_figures(config, judge.start(), judge.recall)
+    start = judge.recall(judge.start())
+    return {"start": start, "rows": rows, "claims": claims(rows)}
 
 
 def claims(rows: dict[str, dict[str, dict]]) -> dict[str, dict[str, list]]:

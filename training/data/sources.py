@@ -8,7 +8,8 @@ A + B           datasets or folders of drives that share a map frame, such as dr
                 pictures of their town
 FOLDER          with one folder of images per domain, named like the domain; no places known
 webcams:FOLDER  with one folder of images per fixed camera (AMOS, dnim, tilde): each folder is a
-                view; day and night are separated by brightness once the images are decoded
+                view; day and night are separated by brightness once the images are decoded. A
+                camera's folder may also hold a folder of images per domain
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def _find(entry: str) -> list[Photo]:
 
 
 def _webcam(folder: Path) -> list[Photo]:
-    return [Photo(path, "", str(folder), tiled=True) for path in _images(folder)]
+    unsorted = [Photo(path, "", str(folder), tiled=True) for path in _images(folder)]
+    domains = [(path, d.name) for d in _folders(folder) for path in _images(d)]
+    return unsorted + [Photo(path, name, str(folder), tiled=True) for path, name in domains]
 
 
 def _drive(folder: Path, group: str) -> list[Photo]:
