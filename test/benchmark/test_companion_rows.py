@@ -4,8 +4,9 @@
 import pytest
 import torch
 
-from benchmark.accuracy import companions
+from benchmark.accuracy import companions, companions_rows
 from benchmark.accuracy.companions_data import CHOICES, TEST, TRAINED
+from benchmark.accuracy.companions_rows import ROWS, row_config
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.losses import Influence, soft_contrastive_paper
 
@@ -16,26 +17,42 @@ def _seed():
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch, tmp_path):
-    monkeypatch.setattr(companions, "train", lambda name, seed, root: tmp_path / name)
-    monkeypatch.setattr(companions, "_backbone", lambda: tmp_path / "backbone.pth")
+    monkeypatch.setattr(companions_rows, "imagenet", lambda: tmp_path / "backbone.pth")
 
 
-@pytest.mark.parametrize("name", companions.ROWS)
-def test_every_row_is_a_valid_recipe_of_the_same_budget(name, tmp_path):
-    config = companions.row_config(name, 2, tmp_path)
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_is_a_valid_recipe_of_the_same_budget_unless_its_name_says_otherwise(
+    name, tmp_path
+):
+    config = row_config(name, 2, tmp_path)
     assert isinstance(config, GlobalTrainConfig) and config.seed == 2
     (stage,) = config.stages
-    assert stage.steps == companions.STEPS
-    assert config.network.head == ("safa" if "SAFA" in name else "netvlad")
-    assert (config.network.clusters, config.network.size) == (16, 256)
+    if name == companions_rows.VGG16:
+        assert config.network.backbone == "vgg16" and stage.steps < companions_rows.STEPS
+        return
+    assert stage.steps == companions_rows.STEPS
+    assert config.network.head == next(
+        (head.lower() for head in ("SAFA", "MAC") if head in name), "netvlad"
+    )
+    assert config.network.backbone == ("alexnet" if "AlexNet" in name else "mobile")
+    assert config.network.size == (0 if config.network.head == "mac" else 256)
     tuples, pairs = 1 + config.tuples.near + config.tuples.far, config.neighbourhoods.batch
     assert tuples == 13 and pairs in (13, 16)
+
+
+def test_what_the_claims_compare_is_trained_with_every_seed_and_in_the_first_place():
+    order = list(companions.in_order((5, 6)))
+    often = [name for name, row in ROWS.items() if not row.once]
+    assert order[: len(often)] == [(name, 5) for name in often]
+    assert order[-len(often) :] == [(name, 6) for name in often]
+    assert {name for name, seed in order if seed == 5} == set(ROWS)
+    assert len(order) == len(set(order)) == len(ROWS) + len(often)
 
 
 def test_the_papers_form_pushes_far_images_apart_at_the_rows_nu_and_not_at_the_released_one(
     tmp_path,
 ):
-    config = companions.row_config("soft contrastive, paper's form", 0, tmp_path).soft
+    config = row_config("soft contrastive, paper's form", 0, tmp_path).soft
     slopes = []
     for nu in (config.nu, 50.0):
         tuples = torch.nn.functional.normalize(torch.randn(1, 4, 8, generator=_seed()), dim=-1)
@@ -48,31 +65,48 @@ def test_the_papers_form_pushes_far_images_apart_at_the_rows_nu_and_not_at_the_r
 
 def test_losses_that_know_near_and_far_only_have_radii_of_their_own_and_the_same_anchor(tmp_path):
     radii = {}
-    for name in companions.TUPLES:
-        config = companions.row_config(name, 0, tmp_path)
+    for name in companions_rows.TUPLES:
+        config = row_config(name, 0, tmp_path)
         radii[name] = config.tuples.near_radius, config.tuples.far_radius
-    assert {radii[n] for n in ("triplet", "lazy quadruplet", "multi-similarity")} == {(10.0, 25.0)}
-    assert {r for n, r in radii.items() if n.startswith("soft")} == {(15.0, 15.0)}
-    assert companions.row_config(companions.FIRST, 0, tmp_path).soft.anchors == "first"
+    hard = {"triplet", "quadruplet", "lazy quadruplet", "multi-similarity"}
+    assert {radii[n] for n in hard} == {(10.0, 25.0)}
+    assert {r for n, r in radii.items() if n not in hard} == {(15.0, 15.0)}
+    assert row_config(companions_rows.FIRST, 0, tmp_path).soft.anchors == "first"
 
 
-@pytest.mark.parametrize("name", companions.ROWS)
+@pytest.mark.parametrize("name", ROWS)
 def test_no_row_sees_the_town_it_is_judged_on(name, tmp_path):
-    config = companions.row_config(name, 0, tmp_path)
+    config = row_config(name, 0, tmp_path)
     folders = {part for entry in config.data for part in entry.replace("+", "/").split("/")}
+    assert str(TEST) not in str(config.validation.data).replace("'", "/").split("/")
     assert {str(town) for town in TRAINED} <= {part.strip() for part in folders}
     assert not {str(TEST), str(CHOICES)} & {part.strip() for part in folders}
 
 
 def test_depth_rows_are_trained_without_night_and_one_tunes_its_decoder_by_night(tmp_path):
-    rows = [companions.row_config(name, 0, tmp_path) for name in companions.DEPTHS]
-    assert [row.domains for row in rows[:2]] == [companions.BY_DAY] * 2
-    assert rows[2].stages[0].name == "decoder" and rows[2].stages[0].domains == ["night"]
+    rows = {name: row_config(name, 0, tmp_path) for name in companions_rows.DEPTHS}
+    tuned = rows.pop("RGB + depth, decoder tuned by night")
+    assert all(row.domains == companions_rows.BY_DAY for row in rows.values())
+    assert tuned.stages[0].name == "decoder" and tuned.stages[0].domains == ["night"]
+
+
+def test_negatives_of_the_prior_rows_are_of_the_region_that_their_names_say(tmp_path):
+    for name in companions_rows.PRIORS:
+        config = row_config(name, 0, tmp_path)
+        radius = next(
+            r for said, r in (("all towns", 0.0), ("50 m", 50.0), ("one town", 1e5)) if said in name
+        )
+        assert config.neighbourhoods.radius == config.local.farthest == radius
 
 
 @pytest.mark.parametrize(
     ("better", "other", "outcome"),
-    [([3, 4], [1, 2], "holds"), ([1, 2], [3, 4], "the opposite"), ([1, 3], [2, 4], "within")],
+    [
+        ([3], [1, 2], "one seed"),
+        ([3, 4], [1, 2], "holds"),
+        ([1, 2], [3, 4], "the opposite"),
+        ([1, 3], [2, 4], "within"),
+    ],
 )
 def test_a_claim_holds_only_where_every_seed_is_above_every_other(better, other, outcome):
     assert outcome in companions.claimed(better, other)[1]

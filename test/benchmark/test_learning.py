@@ -8,8 +8,10 @@ from support.training_data import write_drive, write_image
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
-from benchmark.accuracy import fine_stage, new_condition, restyled
+from benchmark.accuracy import fine_stage, new_condition, new_condition_webcams, restyled
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.image import read
+from training.data.sources import find_photos
 from training.disam.networks import create_networks
 from training.engine.checkpoints import save_stage
 from training.recipes import parse_config
@@ -50,6 +52,40 @@ def test_arms_differ_by_what_restyles_and_poses_of_the_condition_are_used_by_the
         assert uses == (arm == new_condition.TRUE)
         config.data, config.output = [], ""
     assert all(config == configs[new_condition.TRUE] for config in configs.values())
+
+
+@pytest.fixture
+def webcams(tmp_path, monkeypatch):
+    """Two cameras by day and night, one by day alone."""
+    monkeypatch.setattr(new_condition_webcams, "IMAGES", 2)
+    for camera, darkest in (("a", 8), ("b", 8), ("day", 1)):
+        for k in range(6):
+            picture = texture(k) // (darkest if k % 2 else 1)
+            write_image(tmp_path / "dnim" / "train" / camera / f"{k}.jpg", picture)
+    return tmp_path
+
+
+def test_webcams_arms_share_their_days_and_the_ceiling_alone_has_the_nights(webcams, monkeypatch):
+    runs, data = webcams / "runs", webcams / "dnim"
+    translated = tiny_translation(runs)
+    monkeypatch.setattr(new_condition_webcams, "translation", lambda *_: translated)
+    assert list(new_condition_webcams.cameras(data)) == ["a", "b"]
+    configs, means = {}, {}
+    for arm in new_condition.ARMS:
+        configs[arm] = config = new_condition_webcams.arm_config(arm, 1, runs, data)
+        assert config.domains == ["summer_day", "night"] and config.frozen == ["summer_day"]
+        photos = find_photos(config.data)
+        assert len(photos) == 2 * 2 * 2 and all(p.tiled for p in photos)
+        means[arm] = [
+            np.mean([read(p.path).mean() for p in photos if p.domain == domain])
+            for domain in config.domains
+        ]
+        config.data, config.output = [], ""
+    assert all(config == configs[new_condition.TRUE] for config in configs.values())
+    assert len({day for day, _ in means.values()}) == 1
+    for arm in (new_condition.TRUE, new_condition.COLOUR):
+        assert means[arm][1] < means[arm][0] / 3
+    assert means[new_condition.PHOTOMETRIC][1] > means[new_condition.PHOTOMETRIC][0] / 3
 
 
 def test_restyled_drives_keep_poses_and_stamps_and_are_written_once(towns):

@@ -100,6 +100,22 @@ def test_descriptors_teach_all_but_the_decoder_and_depth_the_decoder_alone(backb
     assert all(p.grad is None for p in rest)
 
 
+def test_a_hallucinated_descriptor_is_of_the_image_alone_and_has_the_shape_of_the_depths():
+    network = GlobalNetwork(config(depth=True, hallucinated=True)).eval()
+    depth = torch.full((2, 1, SIZE[0] // 2, SIZE[1] // 2), torch.nan)
+    depth[..., 4:] = 0.3
+    with torch.no_grad():
+        alone, taught = network.parts(images()), network.parts(images(), depth)
+        unknown_is_far = network.parts(images(), depth.nan_to_num(torch.inf))
+    assert torch.equal(alone.fused, taught.fused) and alone.taught is None
+    assert taught.taught.shape == taught.imitated.shape
+    assert taught.true_depth.shape == alone.depth.shape == (2, network.config.depth_latent * 3)
+    assert torch.equal(taught.true_depth, unknown_is_far.true_depth)
+    assert network.depth_parameters() == [] and "hallucinated depth" in network.kind
+    with pytest.raises(ModelError, match="needs depth: true"):
+        config(hallucinated=True)
+
+
 def test_a_network_without_depth_has_no_depth_parameters():
     network = GlobalNetwork(config())
     assert network.depth_parameters() == []

@@ -52,6 +52,16 @@ def test_webcam_nights_are_recognised_by_their_sky_not_by_mean_brightness(tmp_pa
         assert image.mean() > 100
 
 
+def test_a_webcams_folder_may_hold_a_folder_per_domain(tmp_path):
+    for name in ("summer_day", "night"):
+        write_image(tmp_path / "cam" / name / "0.png", texture(0))
+    photos = find_photos([f"webcams:{tmp_path}"])
+    assert [p.domain for p in photos] == ["night", "summer_day"]
+    assert {p.group for p in photos} == {str(tmp_path / "cam")} and all(p.tiled for p in photos)
+    store = open_store(f"webcams:{tmp_path}")
+    assert store.rows() == {"night": [0], "summer_day": [1]}
+
+
 def test_a_webcam_that_never_saw_a_night_is_all_day():
     days = [np.full((30, 40, 3), 100 + 5 * k, np.uint8) for k in range(8)]
     assert set(day_or_night(days)) == {"day"}

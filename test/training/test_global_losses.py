@@ -204,17 +204,80 @@ def test_zero_means_all_triplets_of_a_tuple():
     }
 
 
-def test_the_lazy_quadruplet_loss_equals_a_plain_loop():
+@pytest.mark.parametrize("lazy", [True, False])
+def test_the_quadruplet_loss_equals_a_plain_loop(lazy):
     tuples = descriptors(3, 1 + NEAR + FAR)
     expected = 0.0
     for f in tuples:
         anchor, *others = (numbers(v) for v in f)
         positive = min(gap(anchor, o) for o in others[:NEAR])
         *far, last = others[NEAR:]
-        expected += max(max(0.0, 0.5 + positive - gap(anchor, o)) for o in far) / 3
-        expected += max(max(0.0, 0.2 + positive - gap(last, o)) for o in far) / 3
-    found = losses.lazy_quadruplet(tuples, NEAR, 0.5, 0.2)
+        for margin, origin in ((0.5, anchor), (0.2, last)):
+            terms = [max(0.0, margin + positive - gap(origin, o)) for o in far]
+            expected += (max(terms) if lazy else sum(terms) / len(terms)) / 3
+    found = losses.quadruplet(tuples, NEAR, 0.5, 0.2, lazy)
     assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+@KINDS
+def test_the_plain_sum_equals_a_plain_loop(kind):
+    influence = Influence(kind, 0.5, 15.0)
+    tuples, metres = descriptors(2, 5), positions_to_metres(5)
+    expected = 0.0
+    for f, d in zip(tuples, metres, strict=True):
+        for i in range(1, 5):
+            near = g_near(float(d[0, i]), influence)
+            expected += (2 * near - 1) * gap(numbers(f[i]), numbers(f[0])) / 8
+    found = losses.soft_sum(tuples, metres, influence)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_log_ratio_loss_equals_a_plain_loop_over_pairs():
+    tuples, metres = descriptors(2, 5), positions_to_metres(5)
+    metres[0, 0, 4] = torch.inf  # of another town
+    expected = []
+    for f, d in zip(tuples, metres, strict=True):
+        anchor, *others = (numbers(v) for v in f)
+        away = [min(max(float(x), 1.0), 40.0) for x in d[0, 1:]]
+        for i in range(4):
+            for j in range(i + 1, 4):
+                of_descriptors = (gap(anchor, others[i]) / gap(anchor, others[j])) ** 2
+                expected.append(math.log(of_descriptors / (away[i] / away[j]) ** 2) ** 2)
+    found = losses.log_ratio(tuples, metres, 40.0)
+    assert found.item() == pytest.approx(sum(expected) / len(expected), rel=1e-9)
+
+
+def test_descriptors_as_far_apart_as_their_places_have_no_log_ratio_loss():
+    metres = positions_to_metres(5, 1) + 1.0
+    lengths = metres[:, 0, 1:] / metres.max()
+    tuples = torch.cat([torch.zeros(1, 1, 4), torch.diag_embed(lengths)], 1)
+    assert losses.log_ratio(tuples, metres, 1000.0).item() < 1e-20
+
+
+def test_distance_regression_equals_a_plain_loop():
+    tuples, metres = descriptors(2, 5), positions_to_metres(5)
+    metres[1, 0, 1] = torch.inf
+    expected = 0.0
+    for f, d in zip(tuples, metres, strict=True):
+        for i in range(1, 5):
+            wanted = math.sqrt(2) * min(1.0, float(d[0, i]) / 40.0)
+            error = abs(gap(numbers(f[i]), numbers(f[0])) - wanted)
+            expected += (error**2 / 2 if error < 0.2 else 0.2 * (error - 0.1)) / 8
+    found = losses.distance_regression(tuples, metres, 40.0, 0.2)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_hallucination_does_not_depend_on_the_features_scale_and_teaches_the_imitation_alone():
+    imitated, truth = (
+        torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(k)) for k in (0, 1)
+    )
+    imitated.requires_grad_(), truth.requires_grad_()
+    found = losses.hallucination_loss(imitated, truth)
+    found.backward()
+    assert truth.grad is None and imitated.grad is not None
+    scaled = losses.hallucination_loss(7 * imitated, 7 * truth)
+    torch.testing.assert_close(scaled, found)
+    assert losses.hallucination_loss(truth, truth) == 0
 
 
 def test_baselines_name_the_library_they_lack(monkeypatch):

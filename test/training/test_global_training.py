@@ -118,6 +118,12 @@ def weights(directory, name="descriptors"):
         ({"stages": [stage(), stage()]}, "stages.1.name"),
         ({"stages": [stage(name="coarse")]}, "stages.0.name"),
         ({"stages": [stage(losses={"triplet": 1, "depth": 1})]}, "network.depth: true"),
+        ({"stages": [stage(losses={"triplet": 1, "hallucination": 1})]}, "need each other"),
+        (
+            {"stages": [stage()], "network": {"depth": True, "hallucinated": True}},
+            "need each other",
+        ),
+        ({"stages": [stage()], "network": {"hallucinated": True}}, "depth: true"),
         ({"stages": [stage(depth_batch=2)]}, "depth_batch"),
         ({"stages": [stage(name="decoder")], "network": {"depth": True}}, "decoder alone"),
         ({"stages": [stage()], "network": {"image_size": [33, 48]}}, "network"),
@@ -236,7 +242,11 @@ def test_a_trained_model_loads_tells_how_it_was_made_and_keeps_the_best_weights(
         ("soft_contrastive", {"form": "paper", "nu": 3.0}),
         ("multi_similarity", {}),
         ("triplet", {}),
+        ("soft_contrastive", {"form": "sum"}),
+        ("quadruplet", {}),
         ("lazy_quadruplet", {}),
+        ("log_ratio", {}),
+        ("huber", {}),
         ("local_triplet", {}),
     ],
 )
@@ -383,6 +393,46 @@ def test_descriptors_leave_the_decoder_and_depth_leaves_the_descriptors_untouche
     network.zero_grad(set_to_none=True)
     terms["triplet"].backward()
     assert all(p.grad is None for p in network.depth_parameters())
+
+
+def test_a_hallucination_network_learns_the_depths_features_and_needs_no_depth_afterwards(
+    with_depth,
+):
+    losses = {"triplet": 1, "hallucination": 1}
+    config = recipe(
+        with_depth,
+        stage(40, losses=losses, domains=["day"]),
+        network={"depth": True, "hallucinated": True},
+        learning_rate=1e-3,
+    )
+    training = GlobalTraining(config)
+
+    def distance(run):
+        return run.terms(run.batch(10_000))["hallucination"].item()
+
+    before = distance(training.stage_run(0))
+    model = load_model(training.run())
+    run = training.stage_run(0)
+    run.networks.load(weights(with_depth))
+    assert distance(run) < 0.7 * before
+    assert model.network.hallucinated
+    assert all(len(z) == 1 for z in model.encode("day", torch.zeros(1, 3, 36, 48)))
+
+
+def test_the_imitation_teaches_neither_the_depths_encoder_nor_the_images(with_depth):
+    config = recipe(
+        with_depth,
+        stage(1, losses={"triplet": 1, "hallucination": 1}, domains=["day"]),
+        network={"depth": True, "hallucinated": True},
+    )
+    run = GlobalTraining(config).stage_run(0)
+    network = run.networks.encoders["ground"]
+    run.terms(run.batch(0))["hallucination"].backward()
+    taught = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert taught == {"hallucination"}
+    network.zero_grad(set_to_none=True)
+    run.terms(run.batch(0))["triplet"].backward()
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_depth_without_depth_maps_is_refused_before_training(drives):

