@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmark.accuracy.paper_claims import paper_claims
 from benchmark.pages import Page
 
 NO_RIVALS = ("its start", "disam_ros", "outdoor", "chance", "nearest map image")
@@ -26,7 +27,8 @@ BEFORE = {
 def derive(figures: Mapping[str, dict]) -> dict:
     """Further values of the page: its headline, and the sections measured with an old version."""
     old = {name: section["version"] for name, section in figures.items() if "version" in section}
-    return {"headline": headline(figures), "old": old}
+    claims = paper_claims({name: figures[name]["results"] for name in figures if name not in old})
+    return {"headline": headline(figures), "old": old, "paper_claims": claims}
 
 
 def headline(figures: Mapping[str, dict]) -> list[dict]:
@@ -67,6 +69,7 @@ PAGE = Page(
         "companions",
         "losses",
         "new_condition",
+        "new_condition_webcams",
         "fine_stage",
         "ablation",
         "wrong_domain",
@@ -78,6 +81,7 @@ PAGE = Page(
         "companions": Path("runs/companions"),
         "losses": Path("runs/losses"),
         "new_condition": Path("runs/new_condition"),
+        "new_condition_webcams": Path("runs/new_condition_webcams"),
         "fine_stage": Path("runs/fine"),
     },
     derive=derive,
