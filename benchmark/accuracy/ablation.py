@@ -7,7 +7,8 @@ encoder for all conditions. Runs lie in runs/ablation and are resumed or reused.
 of seed 50, on which nothing here is chosen: the nearest map image by one metric of the whole
 features, unpooled as in the paper, is the answer, except for coarse-to-fine.
 
-`python -m benchmark.accuracy.ablation [SEED ...]`; all seeds: the section is written.
+`python -m benchmark.accuracy.ablation [SEED ...]`; all seeds: the section is written. With `--write`
+nothing is trained and the section is written with what is.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ STEPS = 150  # of each row, after the translation
 CONDITIONS = ("autumn_rain", "winter_snow", "night")
 WHOLE = DescriptorConfig(coarse_grid=256, fine_grid=256)  # more cells than any features have
 TRAINING = "training.json"  # of a finished run: recall against steps, losses, seconds
+JUDGED = "judged.json"  # of a finished run: shares within the thresholds
 
 BASE = {"gan": 1, "cycle": 10}
 COARSE = {**BASE, "fcl": 1}
@@ -84,8 +86,10 @@ CLAIMS = tuple((name, ONLY) for name in ROWS if name != ONLY) + (
 )
 
 
-def measure(runs: Path = RUNS, seeds: Sequence[int] = SEEDS) -> dict:
+def measure(runs: Path = RUNS, seeds: Sequence[int] = SEEDS, finished: bool = False) -> dict:
     """Train what is missing and judge every row. Returns JSON-able figures.
+
+    finished: runs that are not trained are left out.
 
     rows: by name and seed the shares within each threshold by condition. training: by row and seed
     the mean recall against steps ("history"), "terms" of the losses and "seconds". claims: gain of
@@ -102,16 +106,19 @@ def measure(runs: Path = RUNS, seeds: Sequence[int] = SEEDS) -> dict:
         rows[STORED][str(seed)] = judge.within(start, start, "coarse", DescriptorConfig())
         states = {}
         for name, row in ROWS.items():
+            config = row_config(recipe, name, seed, runs)
+            if finished and not (Path(config.output) / TRAINING).exists():
+                continue
             print(f"{name}, seed {seed}", flush=True)
             first = trained(translation(recipe, row.sharing, seed, runs))
             if row.sharing == "none":
                 found["translation"][str(seed)] = first
-            config = row_config(recipe, name, seed, runs)
             found[name][str(seed)] = trained(config)
             states[name] = load_stage(Path(config.output), row.stage)
-            rows[name][str(seed)] = judge.within(states[name], states[name], row.stage)
-        both = states[COARSE_ONLY], states[FINE_ONLY]
-        rows[BOTH][str(seed)] = judge.within(*both, "coarse-to-fine")
+            rows[name][str(seed)] = judge.kept(Path(config.output), states[name], row.stage)
+        if {COARSE_ONLY, FINE_ONLY} <= set(states):
+            both = states[COARSE_ONLY], states[FINE_ONLY]
+            rows[BOTH][str(seed)] = judge.within(*both, "coarse-to-fine")
     return {
         "steps": STEPS,
         "translation_steps": recipe.stages[0].steps,
@@ -211,6 +218,12 @@ class Judge:
             found[condition] = self.town.within(condition, ranked(queries, references, stage))
         return found
 
+    def kept(self, run: Path, state: State, stage: str) -> dict[str, Shares]:
+        """Shares of a finished run's encoders by one metric, judged once."""
+        if not (run / JUDGED).exists():
+            write_json(run / JUDGED, self.within(state, state, stage))
+        return json.loads((run / JUDGED).read_text())
+
     def _described(
         self, coarse: State, fine: State, domain: str, stage: str, config: DescriptorConfig
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -246,8 +259,12 @@ def ranked(queries: Descriptors, references: Descriptors, stage: str) -> np.ndar
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    seeds = seeds_parser("ablation", __doc__).parse_args(argv).seeds
-    return train_section("ablation", lambda: measure(seeds=seeds or SEEDS), whole=not seeds)
+    given = seeds_parser("ablation", __doc__).parse_args(argv)
+    seeds, whole = given.seeds, given.write or not given.seeds
+    chosen = seeds or SEEDS
+    return train_section(
+        "ablation", lambda: measure(seeds=chosen, finished=given.write), whole=whole
+    )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ from benchmark.accuracy.companions_rows import (
     row_config,
     run_of,
 )
+from benchmark.accuracy.page import PAGE
+from benchmark.machine import circumstances
+from benchmark.pages import stored
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ModelError
@@ -49,12 +52,19 @@ FIGURES = "figures.json"  # of a trained row
 PICTURE = Path("docs/images/companions.png")
 
 
-def measure(root: Path = ROOT, seeds: Sequence[int] = SEEDS) -> dict:
-    """Train what is missing and evaluate every row: figures by row, seed and condition."""
-    prepare(root)
+def measure(root: Path = ROOT, seeds: Sequence[int] = SEEDS, finished: bool = False) -> dict:
+    """Train what is missing and evaluate every row: figures by row, seed and condition.
+
+    finished: rows that are not trained and evaluated are left out and named.
+    """
+    if not finished:
+        prepare(root)
     found: dict[str, dict] = {}
     missing = []
     for name, seed in in_order(seeds):
+        if finished and not (run_of(name, seed, root) / FIGURES).exists():
+            missing.append(f"{name}, seed {seed}")
+            continue
         try:
             found.setdefault(name, {})[str(seed)] = figures(name, seed, root)
         except ModelError as error:  # weights that are not there
@@ -286,7 +296,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train and evaluate the rows of some seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", nargs="*", type=int, help="default: all")
-    seeds = parser.parse_args(argv).seeds or SEEDS
+    parser.add_argument(
+        "--write", action="store_true", help="train nothing, write the page with what is trained"
+    )
+    given = parser.parse_args(argv)
+    seeds = given.seeds or SEEDS
+    if given.write:
+        results = stored(measure(seeds=seeds, finished=True))
+        PAGE.keep("companions", results, circumstances())
+        draw(results)
+        PAGE.write()
+        return
     prepare()
     for name, seed in in_order(seeds):
         print(f"{name}, seed {seed}", flush=True)

@@ -189,8 +189,9 @@ class Judge:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    seeds = seeds_parser("fine_stage", __doc__).parse_args(argv).seeds
-    return train_section("fine_stage", lambda: measure(seeds or SEEDS), whole=not seeds)
+    given = seeds_parser("fine_stage", __doc__).parse_args(argv)
+    seeds, whole = given.seeds, given.write or not given.seeds
+    return train_section("fine_stage", lambda: measure(seeds or SEEDS), whole=whole)
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return train_section(
         "losses",
         lambda: measure(given.runs, given.data, given.seeds or SEEDS, given.rows),
-        whole=not given.seeds,
+        whole=given.write or not given.seeds,
         finish=beside_stored if len(given.rows) < len(ROWS) else None,
     )
 

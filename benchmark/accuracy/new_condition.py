@@ -225,8 +225,9 @@ class Judge:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    seeds = seeds_parser("new_condition", __doc__).parse_args(argv).seeds
-    return train_section("new_condition", lambda: measure(seeds=seeds or SEEDS), whole=not seeds)
+    given = seeds_parser("new_condition", __doc__).parse_args(argv)
+    seeds, whole = given.seeds, given.write or not given.seeds
+    return train_section("new_condition", lambda: measure(seeds=seeds or SEEDS), whole=whole)
 
 
 if __name__ == "__main__":

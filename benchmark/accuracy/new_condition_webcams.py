@@ -192,9 +192,10 @@ class WebcamJudge(Judge):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    seeds = seeds_parser("new_condition_webcams", __doc__).parse_args(argv).seeds
+    given = seeds_parser("new_condition_webcams", __doc__).parse_args(argv)
+    seeds, whole = given.seeds, given.write or not given.seeds
     return train_section(
-        "new_condition_webcams", lambda: measure(seeds=seeds or SEEDS), whole=not seeds
+        "new_condition_webcams", lambda: measure(seeds=seeds or SEEDS), whole=whole
     )
 
 
