@@ -7,8 +7,8 @@ encoder for all conditions. Runs lie in runs/ablation and are resumed or reused.
 of seed 50, on which nothing here is chosen: the nearest map image by one metric of the whole
 features, unpooled as in the paper, is the answer, except for coarse-to-fine.
 
-`python -m benchmark.accuracy.ablation [SEED ...]`; all seeds: the section is written. With `--write`
-nothing is trained and the section is written with what is.
+`python -m benchmark.accuracy.ablation [SEED ...]`; all seeds: the section is written. `--write`: so
+it is with what is trained so far.
 """
 
 from __future__ import annotations
