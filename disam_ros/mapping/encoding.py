@@ -16,9 +16,9 @@ from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import ImageError
 from disam_ros.mapping import keypoints, thumbnails
+from disam_ros.models.arrays import is_of_one_colour
 from disam_ros.models.backend import Backend
 from disam_ros.models.descriptor import describe
-from disam_ros.models.feature_check import is_of_one_colour
 
 FileRows = Mapping[str, NDArray[np.uint8]]  # by file of the map, of an image: a row uint8 [B]
 # By image: coarse and fine descriptor float32 [D] and further rows, or the reason why it cannot be

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of numpy on a CPU, tensors of torch on a device and in training: the same functions.
+"""Arrays of images and features: of numpy on a CPU, of torch on a device and in training.
 
-Torch is imported for tensors only.
+The same functions take both; torch is imported for tensors only. Features are checked: damaged
+weights give NaN, zeros or the same in every cell.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.device import CPU
+from disam_ros.errors import BlindError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,3 +42,38 @@ def on_device(array: NDArray[np.float32], device: str) -> Any:
 def as_numpy(array: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
     """The array itself, or a tensor's numbers in the memory of the CPU."""
     return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
+
+
+def require_features(z: Array, images: Array, source: str) -> Array:
+    """The features z [B, C, h, w] of images [B, 3, H, W], which are finite and vary.
+
+    They vary over the cells of a channel, or over the channels where there is one cell. source: the
+    encoder's file, for the error. Raises ModelError, or BlindError for images of one colour.
+    """
+    count, channels, *cells = z.shape
+    values = z.reshape(count, channels, -1) if cells != [1, 1] else z.reshape(count, 1, -1)
+    spread = _spread(values)  # [B, C] or [B, 1]
+    finite = np.isfinite(spread).all(1)
+    sound = finite & (spread.max(1) > 0.0)
+    if sound.all():
+        return z
+    if not _spread(images.reshape(count, -1))[~sound].any():
+        raise BlindError("the image is of one colour: there is nothing to recognize a place by")
+    fault = "have no variance" if finite.all() else "are not finite"
+    raise ModelError(
+        f"{source} gives features that {fault}: its weights are damaged or do not suit this "
+        f"device; take a sound copy of the model"
+    )
+
+
+def is_of_one_colour(image: NDArray[np.float32]) -> bool:
+    """Whether a network input [3, H, W] shows nothing at all."""
+    return bool(image.min() == image.max())
+
+
+def _spread(values: Array) -> NDArray[np.float32]:
+    """Largest less smallest number along the last axis, on the CPU; nan if any is nan."""
+    if isinstance(values, np.ndarray):
+        with np.errstate(invalid="ignore"):  # inf less inf
+            return np.asarray(values.max(-1) - values.min(-1))
+    return as_numpy(values.amax(-1) - values.amin(-1))

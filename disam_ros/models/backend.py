@@ -27,8 +27,7 @@ from disam_ros.device import CPU
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import file_sha256, write_json
-from disam_ros.models.arrays import as_numpy, on_device
-from disam_ros.models.feature_check import require_features
+from disam_ros.models.arrays import as_numpy, on_device, require_features
 from disam_ros.models.imported import ImportedConfig, create_session
 from disam_ros.models.mobile_graph import Weights, to_onnx
 from disam_ros.models.model import STAGES, Model
@@ -66,7 +65,7 @@ class Backend(Protocol):
         """Images [B, 3, H, W] in [−1, 1] → coarse and fine features [B, C, h, w].
 
         Features are arrays of numpy on a CPU, tensors on another device. Raises ModelError for
-        features that cannot be right, BlindError for images of one colour (feature_check.py).
+        features that cannot be right, BlindError for images of one colour (arrays.py).
         """
         ...
 

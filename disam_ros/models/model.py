@@ -28,8 +28,7 @@ from disam_ros.files.paths import find_model
 from disam_ros.files.reading import build
 from disam_ros.models import model_files
 from disam_ros.models.added_files import ADDED, CLASSIFIER
-from disam_ros.models.arrays import Array
-from disam_ros.models.feature_check import require_features
+from disam_ros.models.arrays import Array, require_features
 from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
 from disam_ros.models.mobile_graph import weight_count
@@ -80,7 +79,7 @@ class Model:
     def encode(self, domain: str, images: Array) -> tuple[Array, Array]:
         """Coarse and fine features of images [B, 3, H, W]; a shared encoder runs once.
 
-        Raises ModelError, naming the file, for features that cannot be right (feature_check.py).
+        Raises ModelError, naming the file, for features that cannot be right (arrays.py).
         """
         coarse, fine = self.coarse[domain], self.fine[domain]
         files = [f"{self.files.get(stage, self.name)}, domain '{domain}'," for stage in STAGES]

@@ -26,9 +26,9 @@ from disam_ros.localization.calibration import DEFAULT, load_calibration, save_c
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import model_files
+from disam_ros.models.arrays import require_features
 from disam_ros.models.backend import CHECKSUMS, OnnxBackend, select_backend, write_checksums
 from disam_ros.models.export import EncoderPair, to_onnx
-from disam_ros.models.feature_check import require_features
 from disam_ros.models.model import load_model
 
 CPU = "cpu"
