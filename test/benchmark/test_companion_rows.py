@@ -7,6 +7,9 @@ import torch
 from benchmark.accuracy import companions, companions_rows
 from benchmark.accuracy.companions_data import CHOICES, TEST, TRAINED
 from benchmark.accuracy.companions_rows import ROWS, row_config
+from benchmark.accuracy.page import PAGE
+from benchmark.pages import stored
+from disam_ros.files.writing import write_json
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.losses import Influence, soft_contrastive_paper
 
@@ -110,3 +113,46 @@ def test_negatives_of_the_prior_rows_are_of_the_region_that_their_names_say(tmp_
 )
 def test_a_claim_holds_only_where_every_seed_is_above_every_other(better, other, outcome):
     assert outcome in companions.claimed(better, other)[1]
+
+
+def stored_row(name, seed, root, share):
+    """Figures of a trained row whose recall is `share` everywhere."""
+    accuracy = {f"{d:g} m": share for d in companions.DISTANCES}
+    trials = [{"local_recall_at_1": share, "median_error_m": 1.0}] * 4
+    condition = {
+        "accuracy": accuracy,
+        "bound": accuracy,
+        "priors": trials if name in companions_rows.PRIORS else [],
+    }
+    run = companions_rows.run_of(name, seed, root)
+    run.mkdir(parents=True)
+    write_json(
+        run / companions.FIGURES,
+        {
+            "conditions": dict.fromkeys(companions.CONDITIONS, condition),
+            "history": [[0, 10.0], [90, 40.0], [120, 42.0]],
+            "seconds": 60.0,
+        },
+    )
+
+
+def test_the_section_can_be_written_with_what_is_trained_so_far(tmp_path):
+    near, everywhere = "camera, negatives within 50 m", "camera, negatives from all towns"
+    for seed in (0, 1):
+        stored_row("triplet", seed, tmp_path, 0.4 + 0.1 * seed)
+        stored_row(companions_rows.FORM, seed, tmp_path, 0.6 + 0.1 * seed)
+        for name, share in ((near, 0.9), (everywhere, 0.8), ("RGB", 0.5)):
+            stored_row(name, seed, tmp_path, share)
+    results = stored(companions.measure(tmp_path, (0, 1), finished=True))
+    assert set(results["rows"]) == {"triplet", companions_rows.FORM, near, everywhere, "RGB"}
+    assert "multi-similarity, seed 1" in results["missing"]
+    found = results["summary"]
+    gain, outcome = found["claims"]["soft contrastive (paper's form) above triplet (5 m)"]
+    assert gain == pytest.approx(0.2) and outcome == "holds"
+    assert "depth helps at night (5 m)" not in found["claims"]
+    assert found["gain"]["triplet"] == [2.0, 2.0] and found["minutes"] == 10
+    companions.draw(results, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 0
+    text = PAGE.render({"companions": {"measured_under": "x", "results": results}}, "companions")
+    assert "| triplet | 45.0 (40.0–50.0) |" in text and "Not trained: " in text
+    assert f"| {near} | 90.0 |" in text and "above triplet (5 m): +20.0 points, holds" in text
