@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from disam_ros.camera import Camera, same_shape
+from disam_ros.camera import EQUIRECTANGULAR, Camera, camera_of_info, same_shape
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import size_of_image
 from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
@@ -96,10 +96,10 @@ def read_camera(
         )
     described = info_topic(topic)
     info = _first(reader, described) if described in reader.topics() else None
-    if info is not None and info.k[0] != 0:
+    if info is not None and (info.k[0] != 0 or info.distortion_model == EQUIRECTANGULAR):
         try:
-            camera = _from_info(info, pose)
-            camera.check_model(info.distortion_model)
+            camera = camera_of_info(info, pose)
+            camera.check()
             _check_shape(camera, *size)
             return camera
         except GeometryError as fault:
@@ -113,20 +113,7 @@ def read_camera(
         described,
         width,
     )
-    return Camera(width, height, width, width, width / 2, height / 2, (), pose)
-
-
-def _from_info(info: Any, base_from_camera: Transform) -> Camera:
-    return Camera(
-        width=int(info.width),
-        height=int(info.height),
-        fx=float(info.k[0]),
-        fy=float(info.k[4]),
-        cx=float(info.k[2]),
-        cy=float(info.k[5]),
-        distortion=tuple(float(v) for v in info.d) if any(info.d) else (),
-        base_from_camera=base_from_camera,
-    )
+    return Camera.assumed(width, height, pose)
 
 
 def _check_shape(camera: Camera, height: int, width: int) -> None:

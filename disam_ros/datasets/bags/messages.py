@@ -18,7 +18,7 @@ from rosbags.interfaces import (
 )
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from disam_ros.camera import Camera
+from disam_ros.camera import DISTORTION_MODELS, PINHOLE, Camera
 from disam_ros.geometry import Transform
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
@@ -179,9 +179,13 @@ def nav_sat_fix(
 
 
 def camera_info(stamp: int, frame: str, camera: Camera) -> Any:
-    """sensor_msgs/CameraInfo with plumb_bob distortion (rational_polynomial from 6 values on)."""
-    distortion = np.zeros(max(5, len(camera.distortion)))
+    """sensor_msgs/CameraInfo; a pinhole's distortion is plumb_bob, from 6 values on
+    rational_polynomial."""
+    least = 5 if camera.model == PINHOLE else 0
+    distortion = np.zeros(max(least, len(camera.distortion)))
     distortion[: len(camera.distortion)] = camera.distortion
+    pinhole = "plumb_bob" if len(distortion) == 5 else "rational_polynomial"
+    names = {model: name for name, model in DISTORTION_MODELS.items()} | {PINHOLE: pinhole}
     intrinsics = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
     region = {"x_offset": 0, "y_offset": 0, "height": 0, "width": 0, "do_rectify": False}
     return make(
@@ -189,7 +193,7 @@ def camera_info(stamp: int, frame: str, camera: Camera) -> Any:
         header=header(stamp, frame),
         height=camera.height,
         width=camera.width,
-        distortion_model="plumb_bob" if len(distortion) == 5 else "rational_polynomial",
+        distortion_model=names[camera.model],
         d=distortion,
         k=intrinsics.ravel(),
         r=np.eye(3).ravel(),

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras: lens models, intrinsics and extrinsics, and the warp of images between cameras.
+
+Optical frames are x right, y down, z forward; pixel centres are at integers.
+"""
+
+from disam_ros.camera.camera import (
+    Camera,
+    camera_of_info,
+    cameras_from_json,
+    same_shape,
+)
+from disam_ros.camera.lenses import (
+    DISTORTION_MODELS,
+    DISTORTIONS,
+    EQUIRECTANGULAR,
+    FISHEYE,
+    PINHOLE,
+)
+from disam_ros.camera.mounts import has_mount, mount, mount_difference
+from disam_ros.camera.views import same_view, virtual_camera, warp_into
+from disam_ros.camera.warp import Warp, coverage, warp_between
+
+__all__ = [
+    "DISTORTIONS",
+    "DISTORTION_MODELS",
+    "EQUIRECTANGULAR",
+    "FISHEYE",
+    "PINHOLE",
+    "Camera",
+    "Warp",
+    "camera_of_info",
+    "cameras_from_json",
+    "coverage",
+    "has_mount",
+    "mount",
+    "mount_difference",
+    "same_shape",
+    "same_view",
+    "virtual_camera",
+    "warp_between",
+    "warp_into",
+]

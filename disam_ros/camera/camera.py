@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera: lens model, intrinsics and extrinsics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from disam_ros.camera.lenses import (
+    DISTORTION_MODELS,
+    DISTORTIONS,
+    EQUIRECTANGULAR,
+    PINHOLE,
+    project,
+    unproject,
+    widest_angle,
+)
+from disam_ros.errors import DisamError, GeometryError
+from disam_ros.files.reading import check_entries
+from disam_ros.geometry import Transform
+
+FOCAL_LENGTHS = 0.01, 1000.0  # of a lens, over the larger side of its image
+MAX_DISTORTION = 1e4  # of a coefficient
+KINDS = {
+    **dict.fromkeys(("width", "height"), int),
+    **dict.fromkeys(("fx", "fy", "cx", "cy"), float),
+    "distortion": list[float] | None,
+    "model": str | None,
+    "base_from_camera": tuple[(float,) * 7],  # type: ignore[misc]
+}  # of the entries of a camera in JSON
+
+ASPECT_TOLERANCE = 0.02  # relative, between an image and its camera_info
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes [px] (width, height) are of one shape, be they scaled."""
+    return math.isclose(size[0] * other[1], size[1] * other[0], rel_tol=ASPECT_TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Lens model (lenses.py), intrinsics [px] of an image size, and extrinsics.
+
+    Focal lengths of a fisheye and of a panorama are pixels per radian. distortion: in OpenCV's
+    order; empty: none. base_from_camera: pose of the optical frame (x right, y down, z forward) in
+    the base frame.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = ()
+    base_from_camera: Transform = field(default_factory=Transform.identity)
+    model: str = PINHOLE
+
+    @classmethod
+    def assumed(cls, width: int, height: int, base_from_camera: Transform) -> Camera:
+        """What is assumed of a camera that was never calibrated: a view of 53° across."""
+        return cls(width, height, width, width, width / 2, height / 2, (), base_from_camera)
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether the intrinsics are those of `assumed`, which no calibration gives."""
+        return self == Camera.assumed(self.width, self.height, self.base_from_camera)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the intrinsics are known."""
+        return self.fx > 0 and self.fy > 0
+
+    def check(self) -> None:
+        """Raise GeometryError unless these are the intrinsics of a lens."""
+        low, high = FOCAL_LENGTHS
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
+        if not np.isfinite(numbers).all():
+            fault = f"expected finite intrinsics, got {numbers}"
+        elif min(self.width, self.height) < 1:
+            fault = f"expected the size of the image, got {self.width}x{self.height}"
+        elif min(self.fx, self.fy) <= 0:
+            fault = f"expected focal lengths above 0, got {self.fx:g} and {self.fy:g}"
+        elif not all(low <= f / max(self.width, self.height) <= high for f in (self.fx, self.fy)):
+            fault = (
+                f"no lens has focal lengths of {self.fx:g} and {self.fy:g} pixels with an image of "
+                f"{self.width}x{self.height}"
+            )
+        elif not (0 < self.cx < self.width and 0 < self.cy < self.height):
+            fault = (
+                f"the principal point ({self.cx:g}, {self.cy:g}) lies outside of an image of "
+                f"{self.width}x{self.height} pixels"
+            )
+        elif wrong := _count_fault(self.model, self.distortion):
+            fault = wrong
+        elif max(map(abs, self.distortion), default=0.0) > MAX_DISTORTION:
+            fault = f"expected distortion coefficients up to {MAX_DISTORTION:g}"
+        elif self.model == EQUIRECTANGULAR and not same_shape((self.width, self.height), (2, 1)):
+            fault = (
+                f"an equirectangular image is twice as wide as high, this one is of {self.width}x"
+                f"{self.height}"
+            )
+        else:
+            return
+        raise GeometryError(f"{fault}; calibrate the camera")
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The camera with intrinsics scaled to another image size [px]."""
+        x, y = width / self.width, height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * x,
+            fy=self.fy * y,
+            cx=(self.cx + 0.5) * x - 0.5,
+            cy=(self.cy + 0.5) * y - 0.5,
+        )
+
+    def bearings(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Undistorted image coordinates float64 [K, 2] of pixels [K, 2]: x y at depth 1 in the
+        optical frame (x right, y down, z forward); nan where a lens that is no pinhole looks
+        sideways or back."""
+        if not len(pixels):
+            return np.zeros((0, 2))
+        if self.model != PINHOLE:
+            rays = self.rays(pixels)
+            ahead = np.where(rays[:, 2:] > 0, rays[:, 2:], np.nan)
+            return np.asarray(rays[:, :2] / ahead, np.float64)
+        matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        distortion = np.array(self.distortion) if self.distortion else None
+        found = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
+        return np.asarray(found.reshape(-1, 2), np.float64)
+
+    def rays(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Rays float64 [K, 3] of pixels [K, 2] in the optical frame: of a pinhole at depth 1, else
+        of unit length."""
+        wide = np.asarray(pixels, np.float64)
+        points = (wide - np.array([self.cx, self.cy])) / np.array([self.fx, self.fy])
+        return unproject(self.model, self.distortion, points)
+
+    def project(
+        self, rays: NDArray[np.floating[Any]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Pixels float64 [K, 2] of rays [K, 3] in the optical frame, and which of them the camera
+        sees, bool [K]: inside of the image, and where its lens model is one to one."""
+        rays = np.asarray(rays, np.float64)
+        angles = np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])
+        points = project(self.model, self.distortion, rays)
+        pixels = points * np.array([self.fx, self.fy]) + np.array([self.cx, self.cy])
+        size = np.array([self.width, self.height])
+        inside = ((pixels >= -0.5) & (pixels <= size - 0.5)).all(1)
+        return pixels, inside & (angles <= widest_angle(self.model, self.distortion))
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        values["distortion"] = list(self.distortion)
+        pose = self.base_from_camera
+        values["base_from_camera"] = [*pose.translation.tolist(), *pose.quaternion.tolist()]
+        if self.model == PINHOLE:  # as before there were others
+            del values["model"]
+        return values
+
+    @classmethod
+    def from_json(
+        cls, values: Any, where: str = "camera", error: type[DisamError] = GeometryError
+    ) -> Camera:
+        """Inverse of `to_json`. Raises `error`, naming `where` and the key."""
+        values = check_entries(values, KINDS, where, error, closed=True)
+        distortion, model = tuple(values["distortion"] or ()), values["model"] or PINHOLE
+        if model not in DISTORTIONS:
+            raise error(f"{where}: 'model' expects one of {', '.join(DISTORTIONS)}; got '{model}'")
+        if len(distortion) not in DISTORTIONS[model]:
+            raise error(
+                f"{where}: 'distortion' expects {_counts(model)} numbers; got {len(distortion)}"
+            )
+        pose = np.asarray(values["base_from_camera"], dtype=np.float64)
+        try:
+            transform = Transform(pose[:3], pose[3:])
+        except GeometryError as fault:
+            raise error(f"{where}: 'base_from_camera': {fault}") from fault
+        given = {"distortion": distortion, "base_from_camera": transform, "model": model}
+        return cls(**values | given)
+
+
+def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Camera:
+    """The camera of a sensor_msgs/CameraInfo, not checked; fx = fy = 0 where it is not calibrated.
+
+    Raises GeometryError for a distortion model of which nothing is known.
+    """
+    name = str(info.distortion_model)
+    if name not in DISTORTION_MODELS:
+        known = ", ".join(name for name in DISTORTION_MODELS if name)
+        raise GeometryError(f"its distortion model '{name}' is none of {known}: rectify the images")
+    model, mounted = DISTORTION_MODELS[name], base_from_camera or Transform.identity()
+    fx, _, cx, _, fy, cy = (float(value) for value in info.k[:6])
+    width, height = int(info.width), int(info.height)
+    distortion = tuple(float(value) for value in info.d)
+    if model == PINHOLE and not any(distortion):
+        distortion = ()
+    if model == EQUIRECTANGULAR:  # its size says all
+        fx = fy = width / (2 * math.pi)
+        cx, cy, distortion = (width - 1) / 2, (height - 1) / 2, ()
+    return Camera(width, height, fx, fy, cx, cy, distortion, mounted, model)
+
+
+def _counts(model: str) -> str:
+    """Numbers of coefficients of a lens model, in words."""
+    return ", ".join(map(str, DISTORTIONS[model]))
+
+
+def _count_fault(model: str, distortion: tuple[float, ...]) -> str:
+    """What is wrong with the number of coefficients; empty: nothing."""
+    if len(distortion) in DISTORTIONS[model]:
+        return ""
+    of = "" if model == PINHOLE else f" of the {model} model"
+    return f"expected {_counts(model)} distortion coefficients{of}, got {len(distortion)}"
+
+
+def cameras_from_json(values: Any, where: str, error: type[DisamError]) -> dict[str, Camera]:
+    """Cameras by name. Raises `error`, naming `where`, the camera and the key."""
+    return {
+        name: Camera.from_json(camera, f"{where}: camera '{name}'", error)
+        for name, camera in values.items()
+    }

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mounts of cameras on vehicles: differences between two, and views turned as another's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from disam_ros.camera.camera import Camera
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
+
+MOUNT_M, MOUNT_DEG = 2.0, 15.0  # by which mounts of vehicles of one kind may differ
+UPRIGHT = 0.7  # largest vertical part of an optical axis that has a direction on the ground
+
+
+def mount_difference(camera: str, here: Transform, mapped: Transform) -> str:
+    """In words, how base_from_camera differs from the map's; empty where it hardly does."""
+    metres, degrees = distance(here, mapped)
+    if metres <= MOUNT_M and degrees <= MOUNT_DEG:
+        return ""
+    return (
+        f"camera '{camera}' sits {metres:.1f} m and {degrees:.0f}° from where the map's camera sat "
+        "on its vehicle: if it is the same vehicle, correct its extrinsics, or build the map again"
+    )
+
+
+def mount(cameras: Mapping[str, Camera], name: str) -> Transform:
+    """base_from_camera of the camera of that name; identity where it is not listed."""
+    return cameras[name].base_from_camera if name in cameras else Transform.identity()
+
+
+def has_mount(camera: Camera) -> bool:
+    """Whether the rotation on the vehicle is known: optical axes never are a vehicle's axes."""
+    return not np.array_equal(camera.base_from_camera.quaternion, Transform.identity().quaternion)
+
+
+def levelled(camera: Camera) -> NDArray[np.float64]:
+    """The camera's rotation [3, 3] in the base frame without roll and pitch; its own where it looks
+    up or down, or has no mount."""
+    rotation = camera.base_from_camera.rotation
+    x, y, up = rotation[:, 2]
+    if not has_mount(camera) or abs(up) > UPRIGHT:
+        return rotation
+    level: NDArray[np.float64] = _about_vertical(np.arctan2(y, x)) @ BODY_FROM_OPTICAL
+    return level
+
+
+def tilted_as(camera: Camera, other: Camera) -> NDArray[np.float64]:
+    """Rotation [3, 3] in the base frame with the roll and pitch of `other` and the camera's yaw."""
+    ours, theirs = (c.base_from_camera.rotation for c in (camera, other))
+    headings = [np.arctan2(rotation[1, 2], rotation[0, 2]) for rotation in (ours, theirs)]
+    tilted: NDArray[np.float64] = _about_vertical(headings[0] - headings[1]) @ theirs
+    return tilted
+
+
+def _about_vertical(angle: float) -> NDArray[np.float64]:
+    """Rotation [3, 3] by an angle [rad] about the vehicle's vertical axis."""
+    matrix: NDArray[np.float64] = Rotation.from_euler("z", angle).as_matrix()
+    return matrix

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of one camera as another would take them from the same point, by one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from disam_ros.camera.camera import Camera
+from disam_ros.camera.lenses import EQUIRECTANGULAR
+from disam_ros.geometry import Transform
+
+KEPT = 16  # warps, the last ones used: about 3 MB each of 640 × 480 pixels
+FARTHEST = 30_000.0  # pixel that the table can name
+
+
+@dataclass(frozen=True, eq=False)
+class Warp:
+    """lens: of the images that are warped, at the size at which the table reads them. view: the
+    camera that the results are of, mounted where the lens is. seen: bool [h, w], its pixels that
+    the lens sees; the others are filled with what lies inside of the edge, mirrored."""
+
+    lens: Camera
+    view: Camera
+    seen: NDArray[np.bool_] = field(repr=False)
+    _table: tuple[NDArray[Any], NDArray[Any]] = field(repr=False)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the view that the lens sees."""
+        return float(self.seen.mean())
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The view, uint8 [h, w, 3], of an image uint8 [H, W, 3]."""
+        size = self.lens.width, self.lens.height
+        if image.shape[1::-1] != size:
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        panorama = self.lens.model == EQUIRECTANGULAR
+        border = cv2.BORDER_WRAP if panorama else cv2.BORDER_REFLECT_101
+        found = cv2.remap(image, *self._table, cv2.INTER_LINEAR, borderMode=border)
+        return np.asarray(found, np.uint8)
+
+    def depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Depths along the view's axis, float32 [h, w], of a depth map [H, W] along the lens's; nan
+        where it is unknown or not seen."""
+        rays = _rays(self.lens, self.view)
+        pixels, _ = self.lens.project(rays)
+        limits = np.array(depth.shape[::-1])
+        scale = limits / [self.lens.width, self.lens.height]
+        x, y = np.clip(np.rint((pixels + 0.5) * scale - 0.5), 0, limits - 1).astype(int).T
+        along = np.where(rays[:, 2] > 0, rays[:, 2], np.nan)
+        found = (depth[y, x] / along).reshape(self.seen.shape)
+        return np.where(self.seen, found, np.nan).astype(np.float32)
+
+
+@lru_cache(maxsize=KEPT)
+def warp_between(lens: Camera, view: Camera) -> Warp:
+    """From the images of a lens, of its size, into a view.
+
+    view: intrinsics, and as base_from_camera its rotation on the lens's vehicle. The result has
+    fewer pixels where the lens has fewer for an angle, and no more than `view`.
+    """
+    finer = lens.fx / view.fx
+    if finer < 1.0:
+        size = max(1, round(view.width * finer)), max(1, round(view.height * finer))
+        view = view.resized(*size)
+    elif finer >= 2.0:  # not to leave out pixels
+        lens = lens.resized(lens.width // int(finer), lens.height // int(finer))
+    mounted = Transform(lens.base_from_camera.translation, view.base_from_camera.quaternion)
+    view = replace(view, base_from_camera=mounted)
+    pixels, seen = lens.project(_rays(lens, view))
+    shape = view.height, view.width
+    x, y = np.clip(pixels, -FARTHEST, FARTHEST).astype(np.float32).T.reshape(2, *shape)
+    return Warp(lens, view, seen.reshape(shape), cv2.convertMaps(x, y, cv2.CV_16SC2))
+
+
+def coverage(lens: Camera, view: Camera, columns: int = 48) -> float:
+    """Share of a view that a lens sees, by a grid of so many columns."""
+    rows = max(1, round(columns * view.height / view.width))
+    _, seen = lens.project(_rays(lens, view.resized(columns, rows)))
+    return float(seen.mean())
+
+
+def _rays(lens: Camera, view: Camera) -> NDArray[np.float64]:
+    """Rays [h w, 3] of the view's pixels in the lens's frame, row by row; of depth 1 in the view's
+    where it is a pinhole."""
+    x, y = np.meshgrid(np.arange(view.width), np.arange(view.height))
+    rays = view.rays(np.column_stack([x.ravel(), y.ravel()]).astype(np.float64))
+    turn = lens.base_from_camera.rotation.T @ view.base_from_camera.rotation
+    turned: NDArray[np.float64] = rays @ turn.T
+    return turned
