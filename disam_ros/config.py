@@ -83,6 +83,13 @@ class MapBuilderConfig:
     thumbnails: bool = setting(
         True, "keep a small JPEG of each image, 6 KiB, to show what a place looks like"
     )
+    field_of_view: float = setting(
+        0.0,
+        "of the map's camera across [deg], level and without distortion; 0: the mapping camera "
+        "itself, of a fisheye or panorama 90",
+        minimum=0.0,
+        maximum=140.0,
+    )
     descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
 
 

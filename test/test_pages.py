@@ -112,6 +112,13 @@ def test_a_first_map(repository):
     assert text.count("camera front: ") == 10
 
 
+def test_another_robot_drives_on_the_map_of_the_first(repository):
+    pytest.importorskip("moderngl", reason="needs the extra synth")
+    run("other_robot", repository)
+    assert metrics(repository / "other/evaluation")["recall"]["R@1"] > 0.8
+    assert (repository / "other/unwarped.csv").is_file()
+
+
 def test_a_robot_with_amcl_gets_an_initial_pose_that_amcl_takes(repository):
     from geometry_msgs.msg import PoseWithCovarianceStamped
     from slam.consumer_rules import PublishedPose, problems

@@ -23,7 +23,8 @@ def mount_difference(camera: str, here: Transform, mapped: Transform) -> str:
         return ""
     return (
         f"camera '{camera}' sits {metres:.1f} m and {degrees:.0f}° from where the map's camera sat "
-        "on its vehicle: if it is the same vehicle, correct its extrinsics, or build the map again"
+        "on its vehicle, and is warped accordingly: if it is the same vehicle, correct its "
+        "extrinsics, or build the map again"
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import cv2
@@ -30,10 +30,31 @@ class Warp:
     seen: NDArray[np.bool_] = field(repr=False)
     _table: tuple[NDArray[Any], NDArray[Any]] = field(repr=False)
 
-    @property
+    @cached_property
     def coverage(self) -> float:
         """Share of the view that the lens sees."""
         return float(self.seen.mean())
+
+    @property
+    def lens_from_view(self) -> Transform:
+        """The view's pose in the lens's frame: a turn."""
+        return self.lens.base_from_camera.inverse() @ self.view.base_from_camera
+
+    def cells(self, rows: int, columns: int) -> NDArray[np.float32]:
+        """Cells of a grid over the view that the lens sees more than half of: 1, else 0."""
+        shares = cv2.resize(
+            self.seen.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
+        )
+        found: NDArray[np.float32] = (shares > 0.5).astype(np.float32)
+        return found
+
+    def shows(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which pixels [K, 2] of the view the lens sees, bool [K]."""
+        x, y = np.rint(pixels).astype(int).T
+        found: NDArray[np.bool_] = self.seen[
+            y.clip(0, self.view.height - 1), x.clip(0, self.view.width - 1)
+        ]
+        return found
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The view, uint8 [h, w, 3], of an image uint8 [H, W, 3]."""

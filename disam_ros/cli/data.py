@@ -32,8 +32,23 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         type=number(0.01, 1e6),
         help="distance between images [m]; default: by speed and rate",
     )
+    synth.add_argument(
+        "--length", type=number(1.0, 1e6), help="of the drive [m]; default: the whole route"
+    )
     synth.add_argument("--width", type=whole(16, SIDE), default=320, help="image width [pixels]")
     synth.add_argument("--height", type=whole(16, SIDE), default=240, help="image height [pixels]")
+    synth.add_argument(
+        "--fov", type=number(10, 240), default=80.0, help="horizontal field of view [°]"
+    )
+    synth.add_argument(
+        "--lens", choices=("pinhole", "fisheye", "equirectangular"), default="pinhole"
+    )
+    synth.add_argument(
+        "--mount-yaw", type=number(-180, 180), default=0.0, help="of the camera, to the left [°]"
+    )
+    synth.add_argument(
+        "--mount-height", type=number(0.2, 10), default=1.5, help="above the ground [m]"
+    )
     synth.add_argument("--depth", action="store_true", help="also write a depth map per image")
     synth.add_argument("--bag", action="store_true", help="also write a bag of each dataset")
 
@@ -225,6 +240,11 @@ def synth_command(arguments: argparse.Namespace) -> None:
             width=arguments.width,
             height=arguments.height,
             spacing_m=arguments.spacing,
+            length_m=arguments.length,
+            fov_deg=arguments.fov,
+            lens=arguments.lens,
+            mount_yaw_deg=arguments.mount_yaw,
+            mount_height_m=arguments.mount_height,
             depth=arguments.depth,
         )
         write_drive(config, directory, overwrite=arguments.overwrite)

@@ -302,9 +302,11 @@ def _ray_encoder(
     """Makes the encoder of a drive on a Ray cluster."""
     from disam_ros.mapping.encoding import row_makers
     from disam_ros.mapping.ray_encoder import RayEncoder
+    from disam_ros.mapping.views import MapViews
 
     def make(drive: ImageSource, config: MapBuilderConfig) -> BatchEncoder:
-        makers = row_makers(config, drive.info.cameras)
+        views = MapViews(drive.info.cameras, config.field_of_view)
+        makers = row_makers(config, views.cameras)
         return RayEncoder(model, config.descriptor, address, makers)
 
     return make

@@ -50,6 +50,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         type=of_setting(MapBuilderConfig, "keypoints"),
         help="local features per map image for geometric verification, such as 512",
     )
+    build.add_argument(
+        "--field-of-view",
+        type=of_setting(MapBuilderConfig, "field_of_view"),
+        help="of the map's camera across [°]; default: the mapping camera's own (docs/cameras.md)",
+    )
     build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     build.add_argument(
         "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
@@ -98,6 +103,8 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         config.keyframe_distance = arguments.keyframe_distance
     if arguments.keypoints is not None:
         config.keypoints = arguments.keypoints
+    if arguments.field_of_view is not None:
+        config.field_of_view = arguments.field_of_view
     if arguments.domain:
         config.domain = arguments.domain
     trajectory = trajectory_of(arguments)
@@ -114,8 +121,10 @@ def build_map_command(arguments: argparse.Namespace) -> None:
     if arguments.ray:
         from disam_ros.mapping.encoding import row_makers
         from disam_ros.mapping.ray_encoder import RayEncoder
+        from disam_ros.mapping.views import MapViews
 
-        makers = row_makers(config, source.info.cameras)
+        views = MapViews(source.info.cameras, config.field_of_view)
+        makers = row_makers(config, views.cameras)
         encoder = RayEncoder(model, config.descriptor, arguments.ray, makers)
     device = select_device(arguments.device)
     place_map = build_map(

@@ -275,7 +275,7 @@ def _verified(
 ) -> list[_PoseError]:
     """The correct pose by the keypoints of an answer's map image, if there is one."""
     frame, rows = query.frame, [answer.record.id]
-    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens)
+    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens, warp=frame.warp)
     pose, known = found.map_from_base(answer.base_from_camera), answer.record.map_from_camera
     if pose is None or known is None:
         return []
@@ -290,7 +290,8 @@ def _verified(
 def _posed(
     pipeline: Pipeline, drive: ImageSource, what: str, show_progress: bool
 ) -> Iterator[tuple[Query, Answer, Transform]]:
-    """Queries, answers and true map_from_camera of the images with ground truth."""
+    """Queries, answers and true map_from_camera of the images with ground truth; of a query that
+    was warped, that of its view."""
     images = tqdm(
         drive.images,
         unit="img",
@@ -301,7 +302,8 @@ def _posed(
     for record, answer in localize_drive(pipeline, drive, images):
         query, truth = pipeline.query, record.map_from_camera
         if answer is not None and query is not None and truth is not None:
-            yield query, answer, truth
+            warp = query.frame.warp
+            yield query, answer, truth if warp is None else truth @ warp.lens_from_view
 
 
 class _Sampler:

@@ -59,7 +59,8 @@ class Localizer:
         self.map = place_map
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
-        self._shape = descriptor_shapes(model.network, place_map.header.descriptor)["fine"]
+        self._shapes = descriptor_shapes(model.network, place_map.header.descriptor)
+        self._shape = self._shapes["fine"]
         self._check_shapes(place_map)
         self._mean = on_device(place_map.mean[:, None, None], self.device)
         directions = place_map.projection(model.projection).directions
@@ -148,17 +149,27 @@ class Localizer:
         return replace(choice, name=name, reason=reason, exact=False)
 
     def encode(self, frame: Frame, domain: DomainChoice, watch: Stopwatch) -> Query:
-        """Coarse and fine descriptors by the domain's encoders. Raises ImageError, MapError."""
+        """Coarse and fine descriptors by the domain's encoders, of the image as the map's camera
+        would have taken it. Raises ImageError, MapError."""
         self._search.rows_of(frame.camera)  # raises MapError before the work
+        frame = frame.seen_as(self.map.header.cameras.get(frame.camera))
         images = network_input(frame.image, self.model.network.image_size)[None]
         watch.lap("preprocess")
         z_coarse, z_fine = self.backend.encode(domain.name, images)
         watch.lap("encode", self.device)
         config = self.map.header.descriptor
-        shifted = unit_rows(shifted_descriptors(z_coarse, config) @ self._directions.T)
+        moved = shifted_descriptors(z_coarse, config, self._cells(frame, "coarse"))
+        shifted = unit_rows(moved @ self._directions.T)
         fine = fine_descriptor(z_fine, config)[0].reshape(self._shape) - self._mean
         watch.lap("describe", self.device)
-        return Query(frame, domain, as_numpy(shifted), fine)
+        return Query(frame, domain, as_numpy(shifted), fine, self._cells(frame, "fine"))
+
+    def _cells(self, frame: Frame, stage: str) -> NDArray[np.float32] | None:
+        """Cells of a stage's grid that the camera sees, 1 or 0; None: all of a view."""
+        rows, columns = self._shapes[stage][1:]
+        if frame.warp is None or frame.warp.coverage == 1.0 or rows == columns == 1:
+            return None
+        return frame.warp.cells(rows, columns)
 
     def search(self, query: Query, near: Near = None) -> Shortlist:
         """Coarse retrieval of `config.candidates` map images, and of those near a prior."""

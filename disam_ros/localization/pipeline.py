@@ -127,6 +127,8 @@ class Pipeline:
         if self._verifier is None:
             return []
         frame = query.frame
-        verified = self._verifier.verify(frame.image, frame.camera, rows, frame.lens)
+        verified = self._verifier.verify(
+            frame.image, frame.camera, rows, frame.lens, warp=frame.warp
+        )
         watch.lap("verify")
         return verified

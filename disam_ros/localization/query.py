@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, Warp, warp_into
 from disam_ros.domains.domain import DomainChoice
 from disam_ros.models.similarity import ShiftedFeatures, Shifts
 
@@ -22,6 +22,7 @@ class Frame:
     image: uint8 RGB [H, W, 3]. camera: name of the camera in the map. stamp_ns: UTC nanoseconds;
     None: unknown. lens: intrinsics and mount of this vehicle's camera; None: those of the mapping
     vehicle. weather, domain, latitude, longitude [deg]: override the configuration; None: unknown.
+    warp: by which the image was made from the camera's (`seen_as`); None: it is the camera's.
     """
 
     image: NDArray[np.uint8]
@@ -32,6 +33,15 @@ class Frame:
     domain: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    warp: Warp | None = None
+
+    def seen_as(self, mapped: Camera | None) -> Frame:
+        """The frame as the map's camera would have taken it; itself where that sees the same, and
+        where intrinsics are unknown (camera/views.py)."""
+        warp = warp_into(self.lens, mapped, (self.image.shape[1], self.image.shape[0]))
+        if warp is None:
+            return self
+        return replace(self, image=warp.apply(self.image), lens=warp.view, warp=warp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +50,15 @@ class Query:
 
     shifted: coarse descriptors of the view and of views shifted sideways, float32 [K, d] in the
     map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w]: an
-    array of numpy on a CPU, a tensor on another device.
+    array of numpy on a CPU, a tensor on another device. seen: its cells that the camera sees, 1 or
+    0 [h, w]; None: all.
     """
 
     frame: Frame
     domain: DomainChoice
     shifted: NDArray[np.float32] = field(repr=False)
     fine: Any = field(repr=False)
+    seen: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def coarse(self) -> NDArray[np.float32]:
@@ -57,7 +69,8 @@ class Query:
     @cached_property
     def moved(self) -> ShiftedFeatures[Any]:
         """The feature map with all its shifts, made once for all comparisons."""
-        return ShiftedFeatures.of(self.fine[None], Shifts.of_grid(*self.fine.shape[-2:]))
+        shifts = Shifts.of_grid(*self.fine.shape[-2:])
+        return ShiftedFeatures.of(self.fine[None], shifts, self.seen)
 
     @property
     def camera(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, Warp
 from disam_ros.config import VerifyConfig
 from disam_ros.errors import ConfigError
 from disam_ros.features.inlier_evidence import InlierModel, PoseErrors, inlier_model
@@ -118,12 +118,14 @@ class Verifier:
         rows: Sequence[int] | NDArray[np.int64],
         query_camera: Camera | None = None,
         budget_ms: float | None = None,
+        warp: Warp | None = None,
     ) -> list[Verification]:
         """Match an image (uint8 RGB [H, W, 3]) with map images, in the order of `rows`.
 
         camera: whose map images they are. query_camera: that of the image, for any image size;
         None: the map's; one that is not calibrated gives no poses. budget_ms: None: as configured;
         no candidate is begun that would end later if it took as long as the slowest before it.
+        warp: that made the image, if one did: keypoints that its lens did not see are left out.
         Raises ImageError, MapError.
         """
         start = self._clock()
@@ -131,6 +133,7 @@ class Verifier:
         query = self._features.extract(image, self._count).seen_by(
             query_camera or intrinsics(self._map.header.cameras, camera), image
         )
+        query = query if warp is None else query[warp.shows(query.pixels)]
         done: list[Verification] = []
         slowest = 0.0
         for row in rows:

@@ -26,6 +26,7 @@ from disam_ros.mapping.encoding import BatchEncoder, Encoded, LocalEncoder, row_
 from disam_ros.mapping.index import FLAT, write_cells
 from disam_ros.mapping.keypoints import FILE, KeypointMaker
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
+from disam_ros.mapping.views import MapViews
 from disam_ros.mapping.writer import MapWriter
 from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import descriptor_shapes
@@ -109,7 +110,8 @@ class MapBuilder:
             )
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
-        self._info = info
+        self._views = MapViews(info.cameras, config.field_of_view)
+        info = self._info = replace(info, cameras=self._views.cameras)
         makers = row_makers(config, info.cameras, device)
         keypoints = makers.get(FILE)
         shapes = descriptor_shapes(model.network, config.descriptor)
@@ -165,6 +167,7 @@ class MapBuilder:
     def add(self, item: PosedImage) -> bool:
         """Add an image; True if it was selected as a keyframe."""
         resumed = self._seen < self._writer.position  # processed before the kill
+        item = self._views.of(item)
         pose = item.record.map_from_camera
         if pose is None:
             self._seen += 1

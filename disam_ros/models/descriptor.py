@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.arrays import Array, as_numpy
+from disam_ros.models.arrays import Array, as_numpy, like
 from disam_ros.models.similarity import Shifts, channel_normalize, normalize
 
 if TYPE_CHECKING:
@@ -46,13 +46,16 @@ def coarse_descriptor(z: Array, config: DescriptorConfig) -> Array:
     return channel_normalize(pooled).reshape(len(z), -1) / math.sqrt(z.shape[1])
 
 
-def shifted_descriptors(z: Array, config: DescriptorConfig) -> Array:
+def shifted_descriptors(
+    z: Array, config: DescriptorConfig, seen: NDArray[np.float32] | None = None
+) -> Array:
     """Coarse descriptors [5, D] of features [1, C, h, w] moved sideways in five steps, 0 outside.
 
     In the middle the view itself; before and after it, as if seen from another lane. [1, D] where
-    the grid is too small for a shift.
+    the grid is too small for a shift. seen: cells of the pooled grid that count, 1 or 0; None: all.
     """
     pooled = pool(z, config.coarse_grid)
+    pooled = pooled if seen is None else pooled * like(seen, pooled)
     most = Shifts.of_grid(*pooled.shape[-2:]).columns
     chosen = sorted({most + round(most * share) for share in (-1.0, -0.5, 0.0, 0.5, 1.0)})
     moved = Shifts(0, most).apply(pooled[0])[chosen]

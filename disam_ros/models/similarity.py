@@ -83,11 +83,16 @@ class ShiftedFeatures(Generic[Array]):
     inside: Array
 
     @classmethod
-    def of(cls, z: Array, shifts: Shifts) -> ShiftedFeatures[Array]:
-        """z: [A, C, h, w], larger than the shifts."""
+    def of(
+        cls, z: Array, shifts: Shifts, seen: NDArray[np.float32] | None = None
+    ) -> ShiftedFeatures[Array]:
+        """z: [A, C, h, w], larger than the shifts. seen: its cells that count, 1 or 0 [h, w]; None:
+        all."""
         count = len(z) * len(shifts)
+        z = z if seen is None else z * like(seen, z)
         cells = shifts.apply((z * z).sum(1)[:, None])  # [A, S, 1, h, w]
-        ones = shifts.apply(np.ones((1, *z.shape[-2:]), np.float32))  # [S, 1, h, w]
+        inside = np.ones(z.shape[-2:], np.float32) if seen is None else seen
+        ones = shifts.apply(inside[None])  # [S, 1, h, w]
         return cls(
             moved=shifts.apply(z).reshape(count, -1),
             norms=cells.sum((-3, -2, -1))[..., None],

@@ -20,7 +20,7 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, NavSatFix
 from std_msgs.msg import Header
 
-from disam_ros.camera import PINHOLES, Camera
+from disam_ros.camera import EQUIRECTANGULAR, Camera, camera_of_info
 from disam_ros.datasets.bags import image_messages
 from disam_ros.errors import GeometryError, ImageError, PriorError
 from disam_ros.geometry import Transform
@@ -188,15 +188,9 @@ def check_odometry(message: Odometry) -> Transform:
     return pose_to_transform(message.pose.pose)
 
 
-def camera_from_info(info: CameraInfo, base_from_camera: Transform) -> Camera:
-    """The pinhole camera of a CameraInfo; fx = fy = 0 where it is not calibrated."""
-    fx, _, cx, _, fy, cy = info.k[:6].tolist()
-    return Camera(info.width, info.height, fx, fy, cx, cy, tuple(info.d), base_from_camera)
-
-
 def check_camera_info(info: CameraInfo) -> None:
     """Raise GeometryError for intrinsics that cannot be used, saying why."""
-    camera_from_info(info, Transform.identity()).check_model(info.distortion_model)
+    camera_of_info(info).check()
 
 
 def vehicle_camera(
@@ -204,10 +198,14 @@ def vehicle_camera(
 ) -> Camera:
     """The vehicle's camera with the intrinsics of its CameraInfo, else with the map's.
 
-    It is not calibrated where neither is, or where its distortion model is none of PINHOLES.
+    It is not calibrated where neither is, or where its CameraInfo cannot be used.
     """
     camera = mapped or UNKNOWN
-    if info is not None and min(info.k[0], info.k[4], info.width, info.height) > 0:
-        pinhole = info.distortion_model in PINHOLES
-        camera = camera_from_info(info, base_from_camera) if pinhole else UNKNOWN
+    of_size = info is not None and info.distortion_model == EQUIRECTANGULAR
+    if info is not None and (of_size or min(info.k[0], info.k[4]) > 0):
+        try:
+            camera = camera_of_info(info)
+            camera.check()
+        except GeometryError:
+            camera = UNKNOWN
     return replace(camera, base_from_camera=base_from_camera)

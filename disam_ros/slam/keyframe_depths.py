@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, Warp
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features
 from disam_ros.features.matching import match
@@ -26,10 +26,12 @@ REACH = 2  # keyframes before this one that its keypoints are triangulated with
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An image uint8 RGB [H, W, 3] and its camera: calibrated, for any image size."""
+    """An image uint8 RGB [H, W, 3] and its camera: calibrated, for any image size. warp: that made
+    the image, if one did."""
 
     image: NDArray[np.uint8]
     camera: Camera
+    warp: Warp | None = None
 
 
 def extract(view: View, count: int) -> Keypoints:
@@ -38,6 +40,7 @@ def extract(view: View, count: int) -> Keypoints:
     Raises ImageError.
     """
     found = open_features(FEATURES).extract(view.image, count)
+    found = found if view.warp is None else found[view.warp.shows(found.pixels)]
     return replace(found.seen_by(view.camera, view.image), scores=None)
 
 

@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from disam_ros.camera import Camera
+from disam_ros.camera import EQUIRECTANGULAR, FISHEYE, PINHOLE, Camera
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.synthetic.conditions import CONDITIONS, Condition
 from disam_ros.synthetic.rendering.renderer import Renderer, pinhole
+from disam_ros.synthetic.rendering.wide import WideRenderer
 from disam_ros.synthetic.sensors import gnss_fixes, wheel_odometry
 from disam_ros.synthetic.town.build import build_town
 from disam_ros.synthetic.trajectory import Trajectory, drive_route
 
-# The camera sits behind the windscreen, 1.5 m above the ground, looking straight ahead.
-BASE_FROM_CAMERA = Transform.from_rotation(np.array([0.8, 0.0, 1.5]), BODY_FROM_OPTICAL)
+AHEAD_M = 0.8  # of the camera before the base: behind the windscreen
+LENSES = {PINHOLE: 140, FISHEYE: 240, EQUIRECTANGULAR: 360}  # widest field of view [deg]
 DRIVE_GAP_NS = 180_000_000_000  # drives of neighbouring seeds start this far apart
 
 
@@ -35,7 +37,10 @@ class DriveConfig:
     drive_seed: int = 0
     width: int = 320  # pixels
     height: int = 240
-    fov_deg: float = 80.0  # horizontal
+    fov_deg: float = 80.0  # horizontal; a panorama sees all around
+    lens: str = PINHOLE  # or fisheye, equirectangular
+    mount_yaw_deg: float = 0.0  # of the camera on the vehicle, to the left
+    mount_height_m: float = 1.5  # above the ground
     rate_hz: float = 5.0  # images a second
     spacing_m: float | None = None  # metres between images; overrides rate_hz
     length_m: float | None = None  # metres to drive; None: the whole loop
@@ -55,8 +60,22 @@ class DriveConfig:
                 raise ConfigError(f"{name} is {value}; it must be greater than 0")
         if not 0 < self.speed_m_s[0] <= self.speed_m_s[1]:
             raise ConfigError(f"speed_m_s is {self.speed_m_s}; expected 0 < slowest <= fastest")
-        if not 10 <= self.fov_deg <= 140:
-            raise ConfigError(f"fov_deg is {self.fov_deg}; expected 10 to 140 degrees")
+        if self.lens not in LENSES:
+            raise ConfigError(f"unknown lens {self.lens!r}; choose one of {', '.join(LENSES)}")
+        if not 10 <= self.fov_deg <= LENSES[self.lens]:
+            raise ConfigError(
+                f"fov_deg is {self.fov_deg}; expected 10 to {LENSES[self.lens]} degrees of a "
+                f"{self.lens}"
+            )
+        if self.lens == EQUIRECTANGULAR and self.width != 2 * self.height:
+            raise ConfigError(
+                f"an equirectangular image is twice as wide as high, got {self.width}x{self.height}"
+            )
+        if not 0.2 <= self.mount_height_m <= 10 or not abs(self.mount_yaw_deg) <= 180:
+            raise ConfigError(
+                f"the camera sits {self.mount_height_m} m high, turned by {self.mount_yaw_deg}°; "
+                "expected 0.2 to 10 m and at most 180°"
+            )
         for name in ("lateral_m", "yaw_deg", "town_seed", "drive_seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
@@ -99,25 +118,29 @@ class Drive:
 
     @property
     def camera(self) -> Camera:
-        pinhole_camera = pinhole(self.config.width, self.config.height, self.config.fov_deg)
-        return replace(pinhole_camera, base_from_camera=BASE_FROM_CAMERA)
+        config = self.config
+        yaw = Rotation.from_euler("z", config.mount_yaw_deg, degrees=True).as_matrix()
+        place = np.array([AHEAD_M, 0.0, config.mount_height_m])
+        mount = Transform.from_rotation(place, yaw @ BODY_FROM_OPTICAL)
+        width, height = config.width, config.height
+        if config.lens == PINHOLE:
+            return replace(pinhole(width, height, config.fov_deg), base_from_camera=mount)
+        sphere = config.lens == EQUIRECTANGULAR
+        focal = width / np.radians(360.0 if sphere else config.fov_deg)
+        distortion = () if sphere else (0.0,) * 4
+        centre = (width - 1) / 2, (height - 1) / 2
+        return Camera(width, height, focal, focal, *centre, distortion, mount, config.lens)
 
     def __iter__(self) -> Iterator[Frame]:
         config, track = self.config, self.trajectory
         odometry = wheel_odometry(track, config.drive_seed)
         fixes = gnss_fixes(track, config.drive_seed)
         start_ns = self.condition.start_ns + config.drive_seed % 5 * DRIVE_GAP_NS
-        renderer = Renderer(
-            self.town,
-            self.condition,
-            config.drive_seed,
-            config.width,
-            config.height,
-            config.fov_deg,
-        )
+        camera = self.camera
+        renderer = self._renderer(camera)
         try:
             for i, map_from_base in enumerate(track.poses):
-                map_from_camera = map_from_base @ BASE_FROM_CAMERA
+                map_from_camera = map_from_base @ camera.base_from_camera
                 time = float(track.time[i])
                 image, depth = renderer.render(map_from_camera, time, config.depth)
                 yield Frame(
@@ -132,6 +155,19 @@ class Drive:
                 )
         finally:
             renderer.close()
+
+    def _renderer(self, camera: Camera) -> Renderer | WideRenderer:
+        config = self.config
+        if config.lens != PINHOLE:
+            return WideRenderer(self.town, self.condition, config.drive_seed, camera)
+        return Renderer(
+            self.town,
+            self.condition,
+            config.drive_seed,
+            config.width,
+            config.height,
+            config.fov_deg,
+        )
 
 
 def simulate_drive(config: DriveConfig) -> Drive:

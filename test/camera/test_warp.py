@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
-from support.lenses import CAMERAS, SPHERE
+from support.lenses import AHEAD, CAMERAS, SPHERE, fisheye, picture_of, pinhole, rays_of, turned
 
 from disam_ros.camera import (
     EQUIRECTANGULAR,
-    FISHEYE,
     Camera,
     coverage,
     same_view,
@@ -22,41 +20,6 @@ from disam_ros.camera import (
 )
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
-
-AHEAD = Transform.from_rotation(np.array([0.8, 0.0, 1.5]), BODY_FROM_OPTICAL)
-
-
-def pinhole(degrees, width=320, height=240, mount=AHEAD):
-    focal = width / 2 / np.tan(np.radians(degrees) / 2)
-    return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2, (), mount)
-
-
-def fisheye(degrees=180, side=480, mount=AHEAD):
-    focal = side / np.radians(degrees)
-    centre = (side - 1) / 2
-    return Camera(side, side, focal, focal, centre, centre, (0.0,) * 4, mount, FISHEYE)
-
-
-def turned(roll=0.0, pitch=0.0, yaw=0.0, height=1.5):
-    """A mount that looks ahead but for these angles [deg] of the vehicle's axes."""
-    turn = Rotation.from_euler("ZYX", [yaw, pitch, roll], degrees=True).as_matrix()
-    return Transform.from_rotation(np.array([0.8, 0.0, height]), turn @ BODY_FROM_OPTICAL)
-
-
-def rays_of(camera):
-    """In the base frame, unit [h, w, 3]."""
-    x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    rays = camera.rays(np.column_stack([x.ravel(), y.ravel()]).astype(float))
-    rays = rays / np.linalg.norm(rays, axis=1, keepdims=True) @ camera.base_from_camera.rotation.T
-    return rays.reshape(camera.height, camera.width, 3)
-
-
-def picture_of(camera):
-    """A smooth scene at infinity: colours by direction in the base frame, uint8 [h, w, 3]."""
-    rays = rays_of(camera)
-    waves = np.sin(9.0 * rays + np.array([0.0, 1.0, 2.0])) + np.cos(6.0 * rays[..., ::-1])
-    return np.clip(127.5 + 60.0 * waves, 0, 255).round().astype(np.uint8)
-
 
 LENSES = {
     "60° pinhole": pinhole(60),

@@ -213,7 +213,15 @@ INFOS = {
     "principal point of inf": (info(k=k_with(2, INF)), "finite intrinsics"),
     "principal point outside": (info(k=k_with(2, 500.0)), "principal point (500, 24)"),
     "no size": (info(width=0, height=0), "the size of the image, got 0x0"),
-    "unknown model": (info([0.1] * 4, model="equidistant"), "distortion model 'equidistant'"),
+    "unknown model": (info([0.1] * 4, model="wide"), "distortion model 'wide'"),
+    "fisheye without coefficients": (info(model="equidistant"), "of the fisheye model, got 0"),
+    "fisheye of three": (info([0.1] * 3, model="equidistant"), "of the fisheye model, got 3"),
+    "fisheye of five": (info([0.1] * 5, model="equidistant"), "of the fisheye model, got 5"),
+    "fisheye of no focal length": (
+        info([0.1] * 4, [0.0] * 9, model="equidistant"),
+        "focal lengths above 0",
+    ),
+    "half a sphere": (info(model="equirectangular"), "twice as wide as high, this one is of 64x48"),
     "model of a megabyte": (info(model="x" * MEGABYTE), "distortion model 'xxx"),
     "another shape": (info(width=64, height=36, k=k_with(5, 18.0)), "have 320x240"),
 }

@@ -165,7 +165,9 @@ INFOS = {
     "focal length of 0": {"k": with_k(4, 0.0)},
     "principal point outside": {"k": with_k(2, 900.0)},
     "no size": {"width": 0},
-    "unknown model": {"distortion_model": "equidistant", "d": [0.1] * 4},
+    "unknown model": {"distortion_model": "wide", "d": [0.1] * 4},
+    "fisheye of five": {"distortion_model": "equidistant", "d": [0.1] * 5},
+    "half a sphere": {"distortion_model": "equirectangular"},
 }
 
 

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from support.data import texture
 from support.messages import compressed_message, image_message
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, camera_of_info
 from disam_ros.errors import GeometryError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
@@ -199,7 +199,7 @@ def test_odometry_must_be_finite_in_pose_and_twist():
 def test_camera_info_becomes_a_pinhole_camera():
     info = CameraInfo(width=64, height=48, d=[0.1, 0.2])
     info.k = [50.0, 0.0, 32.0, 0.0, 51.0, 24.0, 0.0, 0.0, 1.0]
-    camera = conversions.camera_from_info(info, Transform.identity())
+    camera = camera_of_info(info)
     assert (camera.width, camera.height) == (64, 48)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (50.0, 51.0, 32.0, 24.0)
     assert camera.distortion == (0.1, 0.2)
@@ -214,7 +214,7 @@ def test_a_vehicles_camera_is_calibrated_by_its_camera_info_else_as_the_maps():
     for told, focal in ((None, 60.0), (info, 50.0)):
         camera = conversions.vehicle_camera(told, mapped, mount)
         assert camera.fx == focal and camera.base_from_camera == mount
-    info.distortion_model = "equidistant"
+    info.distortion_model = "wide"
     assert not conversions.vehicle_camera(info, mapped, mount).calibrated
     assert not conversions.vehicle_camera(None, None, mount).calibrated
 

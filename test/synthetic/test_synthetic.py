@@ -17,7 +17,7 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import distance
 from disam_ros.synthetic import CONDITIONS, DriveConfig, RenderError, build_town, simulate_drive
-from disam_ros.synthetic.drive import BASE_FROM_CAMERA, Drive
+from disam_ros.synthetic.drive import Drive
 from disam_ros.synthetic.rendering import gl
 from disam_ros.synthetic.rendering.renderer import Renderer
 from disam_ros.synthetic.sensors import gnss_fixes, wheel_odometry
@@ -119,9 +119,9 @@ def test_a_lamp_stands_where_the_town_says():
     """Hiding nothing but depth: the pole's depth appears at the projected point of the pole."""
     town = build_town(1)
     renderer = Renderer(town, CONDITIONS["summer_day"], width=160, height=120)
-    hits = 0
+    hits, mount = 0, Drive(DriveConfig(**SMALL)).camera.base_from_camera
     for map_from_base in _track(lateral_m=0.0, spacing_m=25.0, length_m=300.0).poses:
-        map_from_camera = map_from_base @ BASE_FROM_CAMERA
+        map_from_camera = map_from_base @ mount
         depth = renderer.render(map_from_camera)[1]
         for foot in town.lamps:
             p = map_from_camera.inverse()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,15 +13,22 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from disam_ros.camera import Camera, mount_difference, same_shape
+from disam_ros.camera import (
+    DISTORTION_MODELS,
+    PINHOLE,
+    Camera,
+    mount_difference,
+    same_shape,
+    warp_into,
+)
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
-from disam_ros.nodes.conversions import PINHOLES, UNKNOWN, check_camera_info, vehicle_camera
+from disam_ros.nodes.conversions import UNKNOWN, check_camera_info, vehicle_camera
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.subscriptions import StampChecker, sensor_qos, subscribe
 
-VIEW_TOLERANCE = 5.0  # difference from the mapping camera's field of view that is reported [deg]
+LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
 
 class InputChecks:
@@ -34,8 +40,9 @@ class InputChecks:
         self._node, self._monitor, self.mapped = node, monitor, mapped
         self._stamps = StampChecker(node, monitor)
         self._mounts: dict[str, tuple[Transform, Camera]] = {}  # checked
+        self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
         self._topics = {camera: node.resolve_topic_name(name) for camera, name in topics.items()}
-        self._infos: dict[str, CameraInfo] = {}  # usable ones, or of an unknown distortion
+        self._infos: dict[str, CameraInfo] = {}  # usable ones, or of a lens that is no pinhole
         self._last: dict[str, CameraInfo] = {}  # checked
         self._subscriptions = [
             subscribe(
@@ -75,7 +82,9 @@ class InputChecks:
         key, (height, width) = f"shape of {name}", image.shape[:2]
         if info is None or same_shape((width, height), (info.width, info.height)):
             self._monitor.solved(key)
-            return vehicle_camera(info, mapped, base_from_camera)
+            lens = vehicle_camera(info, mapped, base_from_camera)
+            self._check_view(name, lens, (width, height))
+            return lens
         text = (
             f"{self._topics[name]} is of {info.width}x{info.height} pixels, images of camera "
             f"'{name}' have {width}x{height}: it is not used; publish that of these images"
@@ -107,30 +116,42 @@ class InputChecks:
         except GeometryError as error:
             text = f"{self._topics[camera]} is not used: {error}"
             self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
-            if info.distortion_model in PINHOLES:
+            if DISTORTION_MODELS.get(info.distortion_model) == PINHOLE:
                 return
         self._infos[camera] = info
-        self._check_view(camera, info)
 
-    def _check_view(self, camera: str, info: CameraInfo) -> None:
+    def _check_view(self, camera: str, lens: Camera, size: tuple[int, int]) -> None:
+        """Report once how images of a size become the map camera's, or why they do not."""
         mapped = self.mapped.get(camera)
-        if mapped is None or min(mapped.fx, mapped.width, info.k[0], info.width) <= 0:
+        if self._views.get(camera) == (lens, mapped, size):
             return
-        now, then = _view(info.width, info.k[0]), _view(mapped.width, mapped.fx)
+        self._views[camera] = lens, mapped, size
+        text, warp = self._view_fault(camera, mapped), warp_into(lens, mapped, size)
+        if warp is not None:
+            text = (
+                f"images of camera '{camera}' are warped into the map's camera, of whose view it "
+                f"sees {100 * warp.coverage:.0f} %"
+            )
         key = f"view of {camera}"
-        if abs(now - then) <= VIEW_TOLERANCE:
-            self._monitor.solved(key)
+        if warp is not None and warp.coverage < LITTLE:
+            text += ": scores suffer"
+            self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
             return
-        text = f"camera '{camera}' sees {now:.0f}° across, the map's saw {then:.0f}°: scores suffer"
-        self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+        self._monitor.solved(key)
+        if text:
+            self._node.get_logger().info(text)
+
+    def _view_fault(self, camera: str, mapped: Camera | None) -> str:
+        """Why images are compared as they are; empty: they need not be."""
+        if mapped is None or not mapped.calibrated or mapped.is_assumed:
+            return f"the map has no intrinsics of camera '{camera}': its images are compared as is"
+        if camera not in self._infos:
+            topic = self._topics[camera]
+            return f"nothing usable on {topic} yet: camera '{camera}' is taken for the map's"
+        return ""
 
 
 def _intrinsics(info: CameraInfo) -> bytes:
     """What is checked, comparable: nan equals nan."""
     numbers = np.array([info.width, info.height, *info.k, *info.d], np.float64)
     return numbers.tobytes() + info.distortion_model.encode()
-
-
-def _view(width: int, focal: float) -> float:
-    """Horizontal field of view [deg]."""
-    return 2 * math.degrees(math.atan(width / (2 * focal)))

@@ -272,7 +272,7 @@ class Session:
         if localizer.has_activation_maps:
             heat = functools.partial(localizer.activation_map, query, answer.record)
             with self._reports.guard("the activation map"):
-                self._outputs.publish_activation(frame.image, heat, header)
+                self._outputs.publish_activation(query.frame.image, heat, header)
         self._relocalize.answer(arrival.number, answer.known, text)
         status = answer_status.localized(answer, latency)
         outcome = answer_status.outcome(status)

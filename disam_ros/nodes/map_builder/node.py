@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, camera_of_info
 from disam_ros.errors import ConfigError, DisamError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.image import limit_megapixels
@@ -218,7 +218,7 @@ class MapBuilderNode(Node):
             return False
         self._monitor.solved("extrinsics")
         if self._info is not None:
-            camera = conversions.camera_from_info(self._info, base_from_camera)
+            camera = camera_of_info(self._info, base_from_camera)
         else:
             self.get_logger().warning("no camera_info came: the map will hold no intrinsics")
             width, height = getattr(message, "width", 0), getattr(message, "height", 0)

@@ -14,6 +14,7 @@ from disam_ros.synthetic.town.layout import Town
 from disam_ros.synthetic.town.scene import Scene, build_scene
 
 SIGHT = 230.0  # metres; cells farther away are not drawn
+STEEP = 0.9  # horizontal part of the optical axis below which what is aside may be seen
 SUPERSAMPLE = 2
 DROP_SECONDS = 2.5  # time between wipes of the lens
 
@@ -45,6 +46,10 @@ class Renderer:
         self._scene = build_scene(town, condition, drive_seed)
         size = (width, height)
         self._gpu = Graphics(town, condition, drive_seed, self._scene, size, SUPERSAMPLE)
+
+    def without_lens(self) -> None:
+        """Leave out what belongs to a whole picture: falling off of light and blur of motion."""
+        self._gpu.post["u_vignette"].value = self._gpu.post["u_blur"].value = 0.0
 
     def close(self) -> None:
         """Free what the graphics driver holds."""
@@ -180,6 +185,8 @@ def _rays(clip: np.ndarray, view: np.ndarray) -> np.ndarray:
 def _visible(scene: Scene, map_from_camera: Transform, half_fov: float) -> list[tuple[int, int]]:
     """First quad and count of the cells in sight, near ones first; half_fov: radians."""
     eye, ahead = map_from_camera.translation[:2], map_from_camera.rotation[:2, 2]
+    if np.linalg.norm(ahead) < STEEP:
+        half_fov = np.pi  # up or down: all around
     ahead = ahead / max(float(np.linalg.norm(ahead)), 1e-9)
     to = scene.cells[:, 2:4] - eye
     far = np.linalg.norm(to, axis=1)

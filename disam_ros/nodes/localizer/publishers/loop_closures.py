@@ -100,7 +100,7 @@ class LoopClosures:
             return None
         name, lens = frame.camera, frame.lens
         if lens is not None and lens.calibrated:
-            return View(frame.image, lens)
+            return View(frame.image, lens, frame.warp)
         if name not in self._blind:
             self._blind.add(name)
             self._warn(

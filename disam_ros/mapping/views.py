@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Map images as the map's virtual cameras would have taken them (camera/views.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disam_ros.camera import Camera, Warp, virtual_camera, warp_between
+from disam_ros.datasets.sources import PosedImage
+from disam_ros.errors import GeometryError, MapError
+
+
+class MapViews:
+    """cameras: the virtual camera for each of the mapping cameras, most of them the same one.
+
+    field_of_view: across [deg]; 0: the mapping camera's own. Raises MapError where it sees less.
+    """
+
+    def __init__(self, cameras: Mapping[str, Camera], field_of_view: float = 0.0) -> None:
+        self._lenses = cameras
+        self.cameras: dict[str, Camera] = {}
+        for name, lens in cameras.items():
+            try:
+                self.cameras[name] = virtual_camera(lens, field_of_view)
+            except GeometryError as error:
+                raise MapError(f"camera '{name}': {error}") from error
+
+    def of(self, item: PosedImage) -> PosedImage:
+        """The image, its pose and its depth as of the virtual camera; itself where that is its
+        own."""
+        name, pose = item.record.camera, item.record.map_from_camera
+        lens, view = self._lenses.get(name), self.cameras.get(name)
+        if lens is None or view is None or lens == view:
+            return item
+        turn = lens.base_from_camera.inverse() @ view.base_from_camera
+        return replace(
+            item,
+            record=replace(item.record, map_from_camera=pose and pose @ turn),
+            load=partial(_load, item.load, lens, view),
+            depth=item.depth and partial(_depth, item.depth, lens, view),
+        )
+
+
+def _load(load: Callable[[], NDArray[np.uint8]], lens: Camera, view: Camera) -> NDArray[np.uint8]:
+    image = load()
+    return _warp(lens, view, image.shape[1], image.shape[0]).apply(image)
+
+
+def _depth(
+    depth: Callable[[], NDArray[np.float32] | None], lens: Camera, view: Camera
+) -> NDArray[np.float32] | None:
+    found = depth()
+    return None if found is None else _warp(lens, view, lens.width, lens.height).depth(found)
+
+
+def _warp(lens: Camera, view: Camera, width: int, height: int) -> Warp:
+    return warp_between(lens.resized(width, height), view)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of fisheyes and panoramas: the faces of a cube, each a pinhole's picture, resampled."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from disam_ros.camera import Camera
+from disam_ros.geometry import Transform
+from disam_ros.synthetic.conditions import Condition
+from disam_ros.synthetic.rendering.renderer import Renderer
+from disam_ros.synthetic.town.layout import Town
+
+FACE_DEG = 94.0  # of a face across: more than a right angle, so that no pixel mixes two
+DENSITY = 1.3  # pixels of a face for one of the lens, in its middle
+# Axes of the faces in the lens's frame: ahead, right, left, down, up, back.
+AXES = np.array(
+    [[0, 0, 1], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, -1]], dtype=np.float64
+)
+
+
+class WideRenderer:
+    """Draws as Renderer does, for a lens that is no pinhole. What it does not see is black.
+
+    Raises RenderError where OpenGL is missing.
+    """
+
+    def __init__(self, town: Town, condition: Condition, drive_seed: int, camera: Camera) -> None:
+        self.camera = camera
+        half = np.tan(np.radians(FACE_DEG) / 2)
+        side = int(np.ceil(2 * half * camera.fx * DENSITY))
+        self._renderer = Renderer(town, condition, drive_seed, side, side, FACE_DEG)
+        self._renderer.without_lens()
+        x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+        pixels = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
+        rays = camera.rays(pixels)
+        seen = camera.project(rays)[1]
+        back = np.abs(camera.project(rays)[0] - pixels).max(1) < 0.1  # not clipped to the widest
+        face = np.where(seen & back, (rays @ AXES.T).argmax(1), -1)
+        self._faces = [k for k in range(len(AXES)) if (face == k).any()]
+        self._turns = [_turn(axis) for axis in AXES]
+        table, along = np.full((len(rays), 2), -10.0), np.full(len(rays), np.nan)
+        for row, k in enumerate(self._faces):
+            mine = face == k
+            local = rays[mine] @ self._turns[k]
+            table[mine] = self._renderer.camera.project(local)[0] + [0, row * side]
+            along[mine] = rays[mine, 2] / local[:, 2]
+        shape = camera.height, camera.width
+        self._table = table.astype(np.float32).reshape(*shape, 2)
+        self._along = along.astype(np.float32).reshape(shape)
+
+    def close(self) -> None:
+        """Free what the graphics driver holds."""
+        self._renderer.close()
+
+    def render(
+        self, map_from_camera: Transform, time_s: float = 0.0, want_depth: bool = True
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Picture uint8 RGB [H, W, 3] and depth float32 [H, W] along the optical axis, nan where
+        the lens looks sideways or back; None unless wanted."""
+        pictures, depths = [], []
+        for k in self._faces:
+            pose = map_from_camera @ Transform.from_rotation(np.zeros(3), self._turns[k])
+            picture, depth = self._renderer.render(pose, time_s, want_depth)
+            pictures.append(picture)
+            depths.append(depth)
+        image = cv2.remap(np.vstack(pictures), self._table, None, cv2.INTER_LINEAR)
+        if not want_depth:
+            return image, None
+        stacked = np.vstack(depths)
+        found = cv2.remap(stacked, self._table, None, cv2.INTER_NEAREST, borderValue=float("nan"))
+        return image, np.where(self._along > 0, found * self._along, np.float32(np.nan))
+
+
+def _turn(axis: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] whose third column is the axis of a face."""
+    down = np.array([0.0, 1.0, 0.0]) if abs(axis[1]) < 0.5 else np.array([0.0, 0.0, -axis[1]])
+    return np.column_stack([np.cross(down, axis), down, axis])
