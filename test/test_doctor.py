@@ -14,7 +14,7 @@ from disam_ros.cli.doctor import BROKEN, MISSING, OK, OLD, PACKAGES, ROS_PACKAGE
 
 ROOT = Path(__file__).parents[1]
 NOT_LISTED = {"setuptools"}  # of setup.py: needed to install, not to run
-OF_EXTRAS = {"onnxruntime>=1.18", "websockets>=10.0"}
+OF_EXTRAS = {"av>=12.0", "onnxruntime>=1.18", "websockets>=10.0"}
 
 
 def run_without(modules, *arguments):

@@ -12,11 +12,13 @@ from disam_ros.errors import ConfigError, DomainError
 from disam_ros.node_config import LocalizerNodeConfig
 
 if TYPE_CHECKING:
+    from disam_ros.datasets.bags.fixes import FixPoses
     from disam_ros.datasets.bags.trajectory import GivenTrajectory
 
 SEED = 2**32 - 1  # the largest that every random generator takes
 LARGEST_SIDE = 4096  # of a network's images [px]
 SIDE = 8192  # of an image that is rendered [px]
+FIX_POSES = ("fix+odometry", "fix+odometry+imu")
 GAP = 0.5  # s between two poses
 MODEL_HELP = "model directory, or the name of a shipped model, such as outdoor"
 
@@ -81,7 +83,13 @@ def add_trajectory(command: argparse.ArgumentParser) -> None:
         type=number(-180.0, 180.0),
         nargs=2,
         metavar=("LATITUDE", "LONGITUDE"),
-        help="of the map frame of a table [°]; default: its first row",
+        help="of the map frame of a table or of fixes [°]; default: the first",
+    )
+    given.add_argument(
+        "--poses",
+        choices=FIX_POSES,
+        default="",
+        help="smooth the bag's fixes and odometry, with turns by its IMU or without, into poses",
     )
     given.add_argument(
         "--max-pose-gap",
@@ -90,8 +98,10 @@ def add_trajectory(command: argparse.ArgumentParser) -> None:
     )
 
 
-def trajectory_of(arguments: argparse.Namespace) -> GivenTrajectory | None:
+def trajectory_of(arguments: argparse.Namespace) -> GivenTrajectory | FixPoses | None:
     """What `add_trajectory` asked for; None: the bag's poses. Raises DisamError."""
+    if arguments.poses:
+        return _fix_poses(arguments)
     if not arguments.trajectory:
         if arguments.trajectory_frame or arguments.trajectory_origin or arguments.time_offset != 0:
             raise ConfigError(
@@ -107,6 +117,20 @@ def trajectory_of(arguments: argparse.Namespace) -> GivenTrajectory | None:
     origin = arguments.trajectory_origin and Origin(*arguments.trajectory_origin)
     trajectory = read_trajectory(arguments.trajectory, origin)
     return GivenTrajectory(trajectory, arguments.trajectory_frame, arguments.time_offset)
+
+
+def _fix_poses(arguments: argparse.Namespace) -> FixPoses:
+    from disam_ros.datasets.bags.fixes import FixPoses
+    from disam_ros.geodesy import Origin
+
+    given = arguments.trajectory or arguments.trajectory_frame or arguments.pose_topic
+    if given or arguments.time_offset != 0:
+        raise ConfigError(
+            "--poses takes the bag's own fixes and odometry: drop --pose-topic and --trajectory"
+        )
+    origin = arguments.trajectory_origin and Origin(*arguments.trajectory_origin)
+    gap = GAP if arguments.max_pose_gap is None else arguments.max_pose_gap
+    return FixPoses(arguments.poses == FIX_POSES[1], origin, gap)
 
 
 def _offset(text: str) -> float | None:

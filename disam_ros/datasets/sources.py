@@ -20,6 +20,7 @@ from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 
 if TYPE_CHECKING:  # needs rosbags
+    from disam_ros.datasets.bags.fixes import FixPoses
     from disam_ros.datasets.bags.images import BagImages
     from disam_ros.datasets.bags.trajectory import GivenTrajectory
 
@@ -126,10 +127,10 @@ def open_dataset(directory: Path | str) -> ImageSource:
 def open_bag(
     bag: Path | str,
     pose_topic: str = "",
-    trajectory: GivenTrajectory | None = None,
+    trajectory: GivenTrajectory | FixPoses | None = None,
     max_pose_gap: float = 0.5,
 ) -> ImageSource:
-    """The images of a rosbag2 with poses, of a topic or of a trajectory, interpolated to their
+    """The images of a rosbag2 with poses, of a topic, a trajectory or fixes, interpolated to their
     stamps where two are at most `max_pose_gap` seconds apart. Raises BagError, DatasetError."""
     from disam_ros.datasets.bags.images import BagImages
 

@@ -12,6 +12,7 @@ import numpy as np
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
+from disam_ros.datasets.bags.fixes import FixPoses
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.poses import read_odometry, read_poses
 from disam_ros.datasets.bags.reader import BagReader
@@ -65,7 +66,7 @@ class BagImages:
         *,
         image_topics: Mapping[str, str] | None = None,
         pose_topic: str | None = None,
-        trajectory: GivenTrajectory | None = None,
+        trajectory: GivenTrajectory | FixPoses | None = None,
         base_from_camera: Mapping[str, Transform] | None = None,
         mapped: Mapping[str, Camera] | None = None,
         map_frame: str = "map",

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses from the satellite fixes and the odometry of a bag, where it holds none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pymap3d
+from numpy.typing import NDArray
+
+from disam_ros.camera import Camera
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.poses import read_base_from_camera
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.clock_offset import Track
+from disam_ros.datasets.smoothing import Fixes, smooth
+from disam_ros.datasets.trajectories import Trajectory
+from disam_ros.errors import BagError
+from disam_ros.geodesy import Origin
+from disam_ros.geometry import Transform
+
+UNKNOWN_SIGMA = 5.0  # m, of a fix without covariance
+LEAST_SIGMA = 0.05  # m: antennas are not placed better
+STANDS = 0.01  # m between two poses of odometry of a vehicle that stands
+NS = 10**9
+
+
+@dataclass(frozen=True)
+class FixPoses:
+    """Smoothed poses for the images of a bag (`smooth`), metres east and north of the first fix.
+
+    gyro: take turns from the bag's IMU in place of the odometry's, as for skid steering. origin: of
+    the map frame; None: the first fix. max_gap: seconds over which odometry is continued.
+    """
+
+    gyro: bool = False
+    origin: Origin | None = None
+    max_gap: float = 0.5
+
+    @property
+    def identity(self) -> str:
+        return f"fix+odometry {self.gyro} {self.origin} {self.max_gap}"
+
+    def of_base(
+        self,
+        reader: BagReader,
+        base_frame: str,
+        cameras: Mapping[str, Camera],
+        odometry: Track | None,
+    ) -> Trajectory:
+        """map_from_base. Raises BagError where the bag lacks what that needs, DatasetError where it
+        does not tell a path."""
+        if odometry is None or len(odometry[0]) < 2:
+            raise BagError(f"bag {reader.path} has no odometry to smooth fixes with")
+        fixes, origin, antenna = read_fixes(reader, self.origin)
+        mount = read_base_from_camera(reader, antenna, base_frame) or Transform.identity()
+        lever = Transform(mount.translation, Transform.identity().quaternion)
+        order = np.argsort(odometry[0], kind="stable")
+        stamps, first = np.unique(np.asarray(odometry[0])[order], return_index=True)
+        poses = [odometry[1][order[row]] @ lever for row in first]
+        turns = read_turns(reader, (stamps, poses)) if self.gyro else None
+        stamps, found = smooth((stamps, poses), fixes, round(self.max_gap * NS), turns)
+        back = lever.inverse()
+        return Trajectory(stamps, [pose @ back for pose in found], origin)
+
+
+def read_fixes(reader: BagReader, origin: Origin | None = None) -> tuple[Fixes, Origin, str]:
+    """The valid fixes of the topic with most of them, the origin of their metres (None: the first)
+    and the frame of the antenna. Raises BagError where there is none."""
+    topics = reader.topics_of(messages.FIX)
+    rows: dict[int, tuple[float, ...]] = {}
+    frame = ""
+    for _, fix in reader.messages(topics[:1] or ["/fix"]):
+        place = (fix.latitude, fix.longitude)
+        if fix.status.status < 0 or not (np.abs(place) <= (90, 180)).all():
+            continue
+        variance = (fix.position_covariance[0] + fix.position_covariance[4]) / 2
+        known = fix.position_covariance_type != 0 and variance > 0
+        sigma = max(float(variance) ** 0.5, LEAST_SIGMA) if known else UNKNOWN_SIGMA
+        height = fix.altitude if np.isfinite(fix.altitude) else 0.0
+        rows.setdefault(messages.stamp_ns(fix), (*place, height, sigma))
+        frame = frame or fix.header.frame_id.lstrip("/")
+    if not rows:
+        raise BagError(f"bag {reader.path}: {', '.join(topics) or '/fix'} holds no valid fix")
+    stamps = np.array(sorted(rows), np.int64)
+    latitudes, longitudes, heights, sigmas = np.array([rows[stamp] for stamp in stamps]).T
+    origin = origin or Origin(float(latitudes[0]), float(longitudes[0]))
+    here = (origin.latitude, origin.longitude, heights[0])
+    positions = np.stack(pymap3d.geodetic2enu(latitudes, longitudes, heights, *here), 1)
+    positions[:, :2] = positions[:, :2] @ origin.enu_from_map
+    return Fixes(stamps, positions, sigmas), origin, frame
+
+
+def read_turns(reader: BagReader, odometry: Track) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Stamps int64 [N] and turn rates about the vertical [rad/s] of the IMU with most messages.
+
+    The vertical is the mean acceleration's direction, however the IMU is mounted; the bias is the
+    rate while the odometry stands. Raises BagError where there is no IMU.
+    """
+    topics = reader.topics_of(messages.IMU)
+    if not topics:
+        raise BagError(f"bag {reader.path} has no sensor_msgs/Imu to take turns from")
+    stamps, rates, forces = [], [], []
+    for _, imu in reader.messages(topics[:1]):
+        rate, force = imu.angular_velocity, imu.linear_acceleration
+        row = [rate.x, rate.y, rate.z, force.x, force.y, force.z]
+        if np.isfinite(row).all():
+            stamps.append(messages.stamp_ns(imu))
+            rates.append(row[:3])
+            forces.append(row[3:])
+    when, first = np.unique(np.array(stamps, np.int64), return_index=True)
+    up = np.mean(forces, axis=0) if forces else np.zeros(3)
+    if len(when) < 2 or not 5 < np.linalg.norm(up) < 15:
+        raise BagError(
+            f"bag {reader.path}: {topics[0]} does not show gravity, which tells the vertical: mean "
+            f"acceleration {np.round(up, 1).tolist()} m/s²"
+        )
+    turns = np.array(rates)[first] @ (up / np.linalg.norm(up))
+    steps = np.linalg.norm(np.diff([p.translation for p in odometry[1]], axis=0), axis=1)
+    after = np.searchsorted(odometry[0], when).clip(1, len(odometry[0]) - 1)
+    stands = steps[after - 1] < STANDS * np.diff(odometry[0])[after - 1] / NS
+    return when, turns - (np.median(turns[stands]) if stands.any() else 0.0)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Smoothing: the most probable path of a vehicle by all its odometry and satellite fixes at once.
+
+A pose graph (Dellaert and Kaess, Factor Graphs for Robot Perception, 2017), solved by GTSAM, the
+extra `graph`: odometry between neighbouring poses, fixes with a robust loss. Errors of fixes last
+for seconds (multipath, atmosphere), so the fixes of a while count as one together.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+
+from disam_ros.datasets.clock_offset import Track
+from disam_ros.errors import DatasetError
+from disam_ros.geometry import Transform
+
+logger = logging.getLogger(__name__)
+
+NS = 10**9
+INSTALL = "pip install 'disam_ros[graph]' (GTSAM)"
+STEP = 0.05, 0.02  # m per square root of a metre, m besides: errors of odometry, sideways as ahead
+CLIMB = 0.1  # m per square root of a metre: planar odometry knows no slopes
+TURN = np.radians(0.5), np.radians(0.1)  # per square root of a metre and of a second
+GYRO_TURN = np.radians(0.05)  # per square root of a second
+LEVEL = np.radians(0.2)  # roll and pitch per square root of a metre
+CORRELATED = 10.0  # s over which the error of a fix lasts
+OUTLIER = 2.0  # standard deviations beyond which a fix counts less and less (Cauchy)
+REJECTED = 3.0  # standard deviations beyond which a fix is none of this path
+WINDOW = 30.0  # m of way on both sides, over which odometry is laid upon fixes to begin with
+EXTENT = 10.0  # m, of fixes that tell a heading
+SCALES = 1.1  # of an odometry, beyond which fixes and odometry are of different drives
+LOOSENESS = 1.0, 3.0, 10.0  # of odometry's errors
+ENOUGH = 0.95  # share of the fixes that fit
+FASTEST = 60.0  # m/s, beyond which odometry was reset
+ALONE = 100.0  # m of way from the next fix that fits, beyond which odometry alone is not followed
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """stamps: int64 [N] [ns], increasing. positions: [N, 3] [m] in the map. sigmas: [N] [m],
+    standard deviation in x and in y; twice that up."""
+
+    stamps: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    sigmas: NDArray[np.float64]
+
+
+def smooth(
+    odometry: Track,
+    fixes: Fixes,
+    max_gap_ns: int,
+    turns: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
+) -> tuple[NDArray[np.int64], list[Transform]]:
+    """Stamps int64 [M] and map_from_body where the fixes are measured.
+
+    odometry: stamps and odom_from_body, with z up. max_gap_ns: odometry is not continued across a
+    longer gap: each piece is smoothed alone, those without fixes that tell a heading are left out.
+    turns: stamps [ns] and turn rates about the vertical [rad/s], in place of the odometry's turns.
+    Raises DatasetError where GTSAM is missing or nothing remains.
+    """
+    gtsam = _gtsam()
+    stamps, poses = np.asarray(odometry[0]), list(odometry[1])
+    gaps = np.diff(stamps)
+    jumps = np.linalg.norm(np.diff([pose.translation for pose in poses], axis=0), axis=1)
+    cuts = np.flatnonzero((gaps > max_gap_ns) | (jumps > FASTEST * gaps / NS)) + 1
+    found_stamps, found_poses = [np.zeros(0, np.int64)], []
+    used = total = 0
+    for rows in np.split(np.arange(len(stamps)), cuts):
+        inside = (fixes.stamps >= stamps[rows[0]]) & (fixes.stamps <= stamps[rows[-1]])
+        piece = Fixes(fixes.stamps[inside], fixes.positions[inside], fixes.sigmas[inside])
+        path = _piece(stamps[rows], [poses[row] for row in rows], piece, turns)
+        begins = None if path is None else path.begin()
+        if path is None or begins is None:
+            logger.warning(
+                "%.1f s of odometry with %d fixes tell no heading and are left out",
+                (stamps[rows[-1]] - stamps[rows[0]]) / NS,
+                int(inside.sum()),
+            )
+            continue
+        path, solved, fits = _solve(gtsam, path, begins)
+        used, total = used + int(fits.sum()), total + len(fits)
+        kept = path.near(fits)
+        found_stamps.append(path.stamps[kept])
+        found_poses += [solved[row] for row in np.flatnonzero(kept)]
+    if not found_poses:
+        raise DatasetError(
+            f"odometry and {len(fixes.stamps)} fixes give no poses: expected both at the same time "
+            f"over {EXTENT:g} m or more"
+        )
+    logger.info("smoothed %d poses; %d of %d fixes fit", len(found_poses), used, total)
+    return np.concatenate(found_stamps), found_poses
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A piece of odometry with a node at each of its stamps and of the fixes'.
+
+    steps: node_from_next [K-1]. sigmas: [K-1, 6] of them, rotation first. rows: of the fixes'
+    nodes. travelled: [K] [m].
+    """
+
+    stamps: NDArray[np.int64]
+    poses: list[Transform]
+    steps: list[Transform]
+    sigmas: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    fixes: Fixes
+    travelled: NDArray[np.float64]
+
+    def begin(self) -> list[Transform] | None:
+        """map_from_body to begin with: the odometry of each while laid upon its fixes."""
+        points = np.stack([pose.translation for pose in self.poses])
+        centers = np.arange(0.0, self.travelled[-1] + WINDOW / 3, WINDOW / 3)
+        at, turns, moves = [], [], []
+        for center in centers:
+            near = np.abs(self.travelled[self.rows] - center) <= WINDOW
+            here = points[self.rows[near], :2]
+            if near.sum() < 3 or np.ptp(here, axis=0).max() < EXTENT:
+                continue
+            there = self.fixes.positions[near, :2]
+            reach = 3 * float(np.median(self.fixes.sigmas[near]))
+            laid, _ = cv2.estimateAffinePartial2D(
+                here, there, method=cv2.RANSAC, ransacReprojThreshold=reach
+            )
+            if laid is None or not 0.5 < np.hypot(*laid[:, 0]) < 2.0:
+                continue
+            middle = points[np.searchsorted(self.travelled, center).clip(max=len(points) - 1), :2]
+            at.append(center)
+            turns.append(np.arctan2(laid[1, 0], laid[0, 0]))
+            moves.append(laid @ [*middle, 1.0])
+        if not at:
+            return None
+        yaws = np.interp(self.travelled, at, np.unwrap(turns))
+        # From the nearest window's centre on, along the turned odometry.
+        nearest = np.abs(self.travelled[:, None] - np.array(at)).argmin(1)
+        bases = points[np.searchsorted(self.travelled, at).clip(max=len(points) - 1)][nearest]
+        around = Rotation.from_euler("z", yaws[:, None])
+        places = around.apply(points - bases)
+        places[:, :2] += np.stack(moves)[nearest]
+        places[:, 2] = np.median(self.fixes.positions[:, 2])
+        attitudes = around * Rotation.from_quat(np.stack([p.quaternion for p in self.poses]))
+        return [Transform(p, q) for p, q in zip(places, attitudes.as_quat(), strict=True)]
+
+    def rescaled(self, solved: list[Transform]) -> _Path:
+        """The same with the scale of its odometry, as of worn tyres, that fixes and the headings of
+        a solution tell: those of a path of steps in these directions, laid upon all fixes."""
+        turns = Rotation.from_quat(np.stack([pose.quaternion for pose in solved[:-1]]))
+        moves = turns.apply(np.stack([step.translation for step in self.steps]))[:, :2]
+        points = np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)])[self.rows]
+        laid, _ = cv2.estimateAffinePartial2D(
+            points,
+            self.fixes.positions[:, :2].copy(),
+            method=cv2.RANSAC,
+            ransacReprojThreshold=3 * float(np.median(self.fixes.sigmas)),
+        )
+        scale = 1.0 if laid is None else float(np.hypot(*laid[:, 0]))
+        if np.ptp(points, axis=0).max() < WINDOW or not 1 / SCALES < scale < SCALES:
+            return self
+        steps = [Transform(step.translation * scale, step.quaternion) for step in self.steps]
+        return replace(self, steps=steps)
+
+    def fits(self, solved: list[Transform]) -> NDArray[np.bool_]:
+        """Which fixes are on the path [N]."""
+        points = np.stack([solved[row].translation[:2] for row in self.rows])
+        away = np.linalg.norm(points - self.fixes.positions[:, :2], axis=1)
+        return away <= REJECTED * self.fixes.sigmas
+
+    def near(self, fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which nodes [K] have a fix that fits not far along the way."""
+        ways = self.travelled[self.rows[fits]]
+        if not len(ways):
+            return np.zeros(len(self.stamps), bool)
+        after = np.searchsorted(ways, self.travelled).clip(max=len(ways) - 1)
+        before = (after - 1).clip(min=0)
+        away = np.minimum(
+            np.abs(self.travelled - ways[after]), np.abs(self.travelled - ways[before])
+        )
+        return away <= ALONE
+
+
+def _piece(
+    stamps: NDArray[np.int64],
+    poses: list[Transform],
+    fixes: Fixes,
+    turns: tuple[NDArray[np.int64], NDArray[np.float64]] | None,
+) -> _Path | None:
+    """A path through odometry without gaps; None without a way or fixes."""
+    if len(stamps) < 2 or len(fixes.stamps) < 3:
+        return None
+    nodes = np.union1d(stamps, fixes.stamps)
+    seconds, at = (stamps - stamps[0]) / NS, (nodes - stamps[0]) / NS
+    points = np.stack(
+        [
+            np.interp(at, seconds, column)
+            for column in np.stack([pose.translation for pose in poses]).T
+        ],
+        axis=1,
+    )
+    attitudes = Slerp(seconds, Rotation.from_quat(np.stack([pose.quaternion for pose in poses])))(
+        at
+    )
+    steps = attitudes[:-1].inv().apply(np.diff(points, axis=0))
+    rotations = attitudes[:-1].inv() * attitudes[1:]
+    if turns is not None:
+        yaws = _integrated(turns, nodes) - rotations.as_euler("ZYX")[:, 0]
+        rotations = Rotation.from_euler("z", yaws[:, None]) * rotations
+        total = [attitudes[0]]
+        for rotation in rotations:
+            total.append(total[-1] * rotation)
+        attitudes = Rotation.concatenate(total)
+        points = np.concatenate(
+            [points[:1], points[:1] + np.cumsum(attitudes[:-1].apply(steps), 0)]
+        )
+    metres, times = np.linalg.norm(steps, axis=1), np.diff(at)
+    turn = (
+        GYRO_TURN * np.sqrt(times)
+        if turns is not None
+        else np.hypot(TURN[0] * np.sqrt(metres), TURN[1] * np.sqrt(times))
+    )
+    sigmas = np.stack(
+        [
+            LEVEL * np.sqrt(metres),
+            LEVEL * np.sqrt(metres),
+            turn,
+            STEP[0] * np.sqrt(metres),
+            STEP[0] * np.sqrt(metres),
+            CLIMB * np.sqrt(metres),
+        ],
+        axis=1,
+    )
+    least = [1e-4, 1e-4, 1e-4, *[STEP[1] * 0.05] * 3]
+    return _Path(
+        nodes,
+        [Transform(p, q) for p, q in zip(points, attitudes.as_quat(), strict=True)],
+        [Transform(p, q) for p, q in zip(steps, rotations.as_quat(), strict=True)],
+        np.maximum(sigmas, least),
+        np.searchsorted(nodes, fixes.stamps),
+        fixes,
+        np.concatenate([[0.0], np.cumsum(metres)]),
+    )
+
+
+def _integrated(
+    turns: tuple[NDArray[np.int64], NDArray[np.float64]], nodes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Turns between nodes [rad]."""
+    seconds = (turns[0] - turns[0][0]) / NS
+    steps = np.diff(seconds) * (turns[1][1:] + turns[1][:-1]) / 2
+    angles = np.concatenate([[0.0], np.cumsum(steps)])
+    return np.diff(np.interp((nodes - turns[0][0]) / NS, seconds, angles))
+
+
+def _solve(
+    gtsam: Any, path: _Path, begin: list[Transform]
+) -> tuple[_Path, list[Transform], NDArray[np.bool_]]:
+    """The path with its odometry's scale, map_from_body of its nodes, and which fixes are on it.
+
+    Odometry is taken as accurate as lets nearly all fixes fit: that of wheels on a road and that of
+    skid steering differ by an order of magnitude.
+    """
+    tried = []
+    for looseness in LOOSENESS:
+        looser = replace(path, sigmas=path.sigmas * looseness)
+        looser = looser.rescaled(_optimize(gtsam, looser, begin))
+        solved = _optimize(gtsam, looser, begin)
+        tried.append((looser, solved, path.fits(solved)))
+        if tried[-1][2].mean() > ENOUGH:
+            return tried[-1]
+    best = max(fits.mean() for *_, fits in tried)
+    return next(found for found in tried if found[2].mean() > best - (1 - ENOUGH))
+
+
+def _optimize(gtsam: Any, path: _Path, begin: list[Transform]) -> list[Transform]:
+    """map_from_body of the path's nodes."""
+    graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
+    for row, pose in enumerate(begin):
+        values.insert(row, _pose3(gtsam, pose))
+    # Odometry has z up: roll and pitch are known, all else is the fixes'.
+    loose = gtsam.noiseModel.Diagonal.Sigmas(np.array([0.02, 0.02, 1e3, 1e6, 1e6, 1e6]))
+    graph.add(gtsam.PriorFactorPose3(0, _pose3(gtsam, begin[0]), loose))
+    for row, (step, sigmas) in enumerate(zip(path.steps, path.sigmas, strict=True)):
+        noise = gtsam.noiseModel.Diagonal.Sigmas(sigmas)
+        graph.add(gtsam.BetweenFactorPose3(row, row + 1, _pose3(gtsam, step), noise))
+    spacing = float(np.median(np.diff(path.fixes.stamps))) / NS
+    wider = np.sqrt(max(1.0, CORRELATED / max(spacing, 1e-3)))
+    loss = gtsam.noiseModel.mEstimator.Cauchy.Create(OUTLIER / wider)
+    for row, place, sigma in zip(path.rows, path.fixes.positions, path.fixes.sigmas, strict=True):
+        noise = gtsam.noiseModel.Diagonal.Sigmas(sigma * wider * np.array([1.0, 1.0, 2.0]))
+        robust = gtsam.noiseModel.Robust.Create(loss, noise)
+        graph.add(gtsam.GPSFactor(int(row), place, robust))
+    solved = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
+    found = [solved.atPose3(row) for row in range(len(begin))]
+    return [Transform.from_rotation(pose.translation(), pose.rotation().matrix()) for pose in found]
+
+
+def _pose3(gtsam: Any, pose: Transform) -> Any:
+    return gtsam.Pose3(gtsam.Rot3(pose.rotation), pose.translation)
+
+
+def _gtsam() -> Any:
+    try:
+        import gtsam
+    except ImportError as error:
+        raise DatasetError(f"smoothing of fixes needs GTSAM ({error}): {INSTALL}") from error
+    return gtsam
