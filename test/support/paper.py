@@ -96,8 +96,10 @@ class Step:
     more: tuple = field(default=((), ()))
 
 
-def terms(step, form, margins, held=None):
+def terms(step, form, margins, held=None, negatives="translated"):
     """Eq. 12, 19, 22 and 23 of a step, both directions added up.
+
+    negatives: whether a negative pair is a translation and another image, or two "real" images.
 
     margins: (m_f, α_f), (m_s, α_s). held: the step whose features stand where a side gets no
     gradient, so that a finite difference of `step` alone is the gradient. The form 'relative' is
@@ -108,17 +110,19 @@ def terms(step, form, margins, held=None):
     z, again = ([ready(x) for x in side] for side in (step.z, step.again))
     still, still_again = ([ready(x) for x in side] for side in (held.z, held.again))
     more = [[ready(x) for x in group] for group in held.more]
+    anchors = again if negatives == "translated" else z
+    still_anchors = still_again if negatives == "translated" else still
     unit = {"z": 1.0, "map": 1.0}
     if form == "relative":
-        pairs = [(still_again[k], still[1 - k]) for k in range(2)]
+        pairs = [(still_anchors[k], still[1 - k]) for k in range(2)]
         unit["z"] = sum(distance(*pair, form) for pair in pairs) / 2
         unit["map"] = sum(map_distance(*pair, form) for pair in pairs) / 2
     found = dict.fromkeys(("fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam"), 0.0)
     for k in range(2):
-        negatives = [still[1 - k], *more[k]]
+        others = [still[1 - k], *more[k]]
         target = z[k] if form == "paper" else still[k]
         gap = distance(again[k], target, form) / unit["z"]
-        away = min(distance(again[k], n, form) for n in negatives) / unit["z"]
+        away = min(distance(anchors[k], n, form) for n in others) / unit["z"]
         found["fcl"] += gap
         found["fcl_cosine"] += 1.0 - similarity(again[k], z[k])
         found["triplet_fcl"] += triplet(gap, away, *margins[0])
@@ -126,7 +130,7 @@ def terms(step, form, margins, held=None):
         fixed = translated if form == "paper" else activation_map(still_again[k], still[k])
         found["sam"] += distance(real, fixed, form) / unit["map"]
         gap = distance(real, translated, form) / unit["map"]
-        away = min(map_distance(again[k], n, form) for n in negatives) / unit["map"]
+        away = min(map_distance(anchors[k], n, form) for n in others) / unit["map"]
         found["triplet_sam"] += triplet(gap, away, *margins[1])
     return found
 

@@ -58,10 +58,11 @@ def setting(monkeypatch):
     return SimpleNamespace(networks=networks, batch=batch, more=more)
 
 
-def measured(setting, form, hard):
+def measured(setting, form, hard, negatives="translated"):
     """Terms by name, and the features of the step for the reference."""
     stage = {"name": "fine", "hard_from": 0.0, "losses": dict.fromkeys(NAMES, 1)}
-    config = parse_config({"stages": [stage], "triplets": {"form": form, **FORMS[form]}})
+    triplets = {"form": form, "negatives": negatives, **FORMS[form]}
+    config = parse_config({"stages": [stage], "triplets": triplets})
     bank = NegativeBank(2)
     for domain, z in setting.more.items():
         bank.push(domain, losses.comparable(z, form))
@@ -79,9 +80,10 @@ def measured(setting, form, hard):
 
 @HARD
 @FORM
-def test_every_loss_has_the_value_of_the_papers_equations(setting, form, hard):
-    terms, step, margins = measured(setting, form, hard)
-    expected = paper.terms(step, form, margins)
+@pytest.mark.parametrize("negatives", ["translated", "real"])
+def test_every_loss_has_the_value_of_the_papers_equations(setting, form, hard, negatives):
+    terms, step, margins = measured(setting, form, hard, negatives)
+    expected = paper.terms(step, form, margins, negatives=negatives)
     for name in NAMES:
         assert 1e-3 < expected[name] < 50, name
         assert terms[name].item() == pytest.approx(expected[name], rel=1e-6), name

@@ -108,6 +108,12 @@ class TripletConfig:
     alpha_fcl: float = setting(2.0, "α_f", minimum=0.0)
     margin_sam: float = setting(0.1, "m_s", minimum=0.0)
     alpha_sam: float = setting(1000.0, "α_s", minimum=0.0)
+    negatives: str = setting(
+        "translated",
+        "what a negative pair is: a translation and another image, or two real images (released "
+        "option)",
+        choices=("translated", "real"),
+    )
     group: int = setting(10, "size of the group that the hardest negative is taken from", minimum=1)
     cached: bool = setting(
         True, "the group's others are features of recent steps; false: encoded again in every step"

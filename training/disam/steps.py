@@ -87,30 +87,30 @@ def generator_terms(
 class _Directions:
     """Features of both directions, as distances take them, and their negatives.
 
-    pairs: z and z' of each. real: the other real image's z [B, C, h, w], without gradient. more:
-    further negatives of its domain [K, C, h, w], where the hardest is asked for.
+    pairs: z and z' of each. anchors: of the negative pairs, z' or z. real: the other real image's
+    z [B, C, h, w], without gradient. more: further negatives of its domain [K, C, h, w], where the
+    hardest is asked for.
     """
 
     pairs: list[tuple[Tensor, Tensor]]
+    anchors: list[Tensor]
     real: list[Tensor]
     more: list[Tensor | None]
 
     def away(self, measure: losses.Measure) -> list[Tensor]:
-        """Distances [B] of z' and the other real image."""
-        both = zip(self.pairs, self.real, strict=True)
-        return [measure(z_again, real) for (_, z_again), real in both]
+        """Distances [B] of the anchor and the other real image."""
+        both = zip(self.anchors, self.real, strict=True)
+        return [measure(anchor, real) for anchor, real in both]
 
     def hardest(self, measure: losses.Measure, away: list[Tensor]) -> list[Tensor]:
-        """Distances [B] of z' and the nearest negative; `away` where there is but one."""
+        """Distances [B] of the anchor and the nearest negative; `away` where there is but one."""
         found = []
-        for (_, z_again), real, more, only in zip(
-            self.pairs, self.real, self.more, away, strict=True
-        ):
+        for anchor, real, more, only in zip(self.anchors, self.real, self.more, away, strict=True):
             if more is None:
                 found.append(only)
                 continue
             group = torch.cat([real, more.to(real)])
-            found.append(measure(z_again, losses.hardest_negative(z_again, group, measure)))
+            found.append(measure(anchor, losses.hardest_negative(anchor, group, measure)))
         return found
 
 
@@ -123,7 +123,8 @@ def _add_representation(
     hard: bool,
     scales: Scales,
 ) -> None:
-    """Eq. 12, 16–23 in float32, anchored on the translated side, negatives without gradient."""
+    """Eq. 12, 16–23 in float32; negative pairs are anchored on the translated side, unless
+    `triplets.negatives` says otherwise, and their other side has no gradient."""
     names = set(stage.losses.on())
     pairs = [
         tuple(losses.comparable(z.float(), triplets.form) for z in (way.z, way.z_again))
@@ -131,7 +132,8 @@ def _add_representation(
     ]
     real = [z.detach() for z, _ in pairs[::-1]]
     more = [bank.get(way.target) if hard else None for way in ways]
-    given = _Directions(pairs, real, more)
+    anchors = [pair[triplets.negatives == "translated"] for pair in pairs]  # z' or z
+    given = _Directions(pairs, anchors, real, more)
     if "fcl_cosine" in names:
         for z, z_again in pairs:
             _add(terms, "fcl_cosine", losses.feature_cosine_loss(z_again, z))
