@@ -11,6 +11,11 @@ from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics
 from disam_ros.evaluation.prior_trials import LOCAL_RADIUS
 from disam_ros.evaluation.result_table import BOUND, Column, ResultTable, number, percent, plain
 
+TRACKED = (
+    " Here the first is the place that the sequence tells, the others are the image's own "
+    "candidates: where one of those is right the sequence mostly is, too, so R@5 may equal R@1."
+)
+
 
 def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS) -> ResultTable:
     """Pose thresholds, recall@1 and errors: a row per method or condition."""
@@ -31,7 +36,8 @@ def tables(evaluation: Evaluation) -> list[ResultTable]:
         conditions[OVERALL] = evaluation.overall
     found = [_poses(conditions, criteria)]
     if evaluation.overall.metrics.judged:
-        found += [_places(conditions, criteria), _confidence(conditions)]
+        tracked = is_tracked(evaluation.setup)
+        found += [_places(conditions, criteria, tracked), _confidence(conditions)]
     if any(c.priors for c in conditions.values()):
         found.append(_priors(conditions, criteria))
     if evaluation.overall.domains:
@@ -67,6 +73,8 @@ def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTab
     ]
     example = criteria.names()[-1] if criteria.thresholds else "5 m 10°"
     terms = {
+        "answered": "Share of the queries whose place counts as known: a pose was given, right or "
+        "wrong. The others are unanswered.",
         example: "Share of the queries answered within that distance and angle of the true pose. "
         "An unanswered query counts as a miss.",
         BOUND: "Score of the map image nearest to the true pose: the best that retrieval without "
@@ -76,7 +84,14 @@ def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTab
     return ResultTable("Poses", columns, list(conditions.items()), terms)
 
 
-def _places(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTable:
+def is_tracked(setup: Mapping[str, Any]) -> bool:
+    """Whether an evaluation with this setup tracked sequences."""
+    settings = setup.get("settings")
+    sequence = settings.get("sequence") if isinstance(settings, Mapping) else None
+    return bool(isinstance(sequence, Mapping) and sequence.get("enabled"))
+
+
+def _places(conditions: Mapping[str, Condition], criteria: Criteria, tracked: bool) -> ResultTable:
     ranks = dict.fromkeys(k for c in conditions.values() for k in c.metrics.recall)
     limits = dict.fromkeys(k for c in conditions.values() for k in c.metrics.accuracy)
     columns = [
@@ -89,7 +104,7 @@ def _places(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTa
         "on the map": f"Share of the queries with any map image within {near}. The others cannot "
         "be answered correctly.",
         "R@N": f"Recall@N: share of the queries with a map image within {near} of the true "
-        "position among the first N retrieved.",
+        "position among the first N retrieved." + (TRACKED if tracked else ""),
         "within a distance": "Share of the queries whose answer is closer than that to the true "
         "position, whatever its heading.",
     }

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
 
 from disam_ros import image
@@ -20,7 +21,7 @@ from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.report import svg, write_report
 from disam_ros.evaluation.report.curves import normalized_errors
 from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, overlay
-from disam_ros.evaluation.report.plots import ground, plan
+from disam_ros.evaluation.report.plots import _lines, ground, log_odds, plan
 from disam_ros.evaluation.report.timeline import MAX_ROWS, changes, labelled_domains
 from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN
 from disam_ros.localization.localizer import Localizer
@@ -127,6 +128,53 @@ def test_the_report_loads_nothing_from_elsewhere(page):
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert set(re.findall(r"\w+://[^\"'<\s]*", page)) <= namespaces
     assert "@import" not in page and not re.search(r"url\((?!#)", page)
+
+
+def test_the_contents_lead_to_every_part_that_is_there(page):
+    nav = page[page.index("<nav") : page.index("</nav>")]
+    linked = re.findall(r'href="#(\w+)"', nav)
+    sections = re.findall(r'<section id="(\w+)"', page)
+    assert linked == sections
+
+
+def test_a_marker_of_an_example_leads_to_its_match(page):
+    plans = page[page.index('id="plans"') : page.index('id="route"')]
+    linked = re.findall(r'<a href="#(example-\d+)">', plans)
+    articles = re.findall(r'<article class="example" id="([\w-]+)"', page)
+    assert len(articles) == len(set(articles)) and sorted(linked) == sorted(articles)
+
+
+def test_bound_and_answered_are_explained_where_they_first_stand(page):
+    assert page.index("The upper bound is the score of") < page.index('id="figures"')
+    first = page[page.index("<h3>Poses</h3>") :]
+    assert "<dt>answered</dt><dd>Share of the queries whose place counts as known" in first
+
+
+def test_of_a_sequence_the_probability_is_drawn_as_log_odds_and_ranks_are_explained(
+    tmp_path, localizer, source
+):
+    single = evaluate(localizer, drive(localizer, source, "day"))
+    settings = {"sequence": {"enabled": True}}
+    tracked = evaluate(localizer, drive(localizer, source, "day"), settings=settings)
+    pages = []
+    for name, result in (("a", single), ("b", tracked)):
+        (tmp_path / name).mkdir()
+        pages.append(written(tmp_path / name, localizer, result))
+    assert ["log-odds" in page for page in pages] == [False, True]
+    assert ["R@5 may equal R@1" in page for page in pages] == [False, True]
+    values = log_odds(np.array([0.0, 0.5, 0.99, 1.0]))
+    assert values == pytest.approx([-13.8, 0, 4.6, 13.8], abs=0.1)
+
+
+def test_many_lines_of_wrong_answers_fade(localizer, source):
+    def lines(count):
+        wrong = evaluate(localizer, drive(localizer, source, "day", moved=range(count)))
+        frames = wrong.overall.frames * (5 if count > 5 else 1)
+        axes = Figure().add_subplot()
+        _lines(axes, [frame for frame in frames if frame.given is not None])
+        return axes.lines[0].get_alpha()
+
+    assert lines(2) == pytest.approx(0.6) and 0.15 <= lines(12) < 0.4
 
 
 def test_names_are_escaped(page):
@@ -313,6 +361,8 @@ PROBE = """<script>addEventListener("load", () => {
   Object.assign(document.body.dataset, {
     decoded: [...document.images].filter(i => i.complete && i.naturalWidth > 0).length,
     clipped: clipped.map(text => text.textContent).join("|"),
+    wide: [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth + 1)
+      .map(e => e.closest("section").querySelector("h3").textContent).join("|"),
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   });
 });</script></body>"""
@@ -346,11 +396,25 @@ def test_a_browser_shows_tables_plots_and_pictures(tmp_path, page, evaluation, b
     probed.write_text(page.replace("</body>", PROBE))
     dom = browser(probed, "--dump-dom")
     probed = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
-    assert probed == {"decoded": str(page.count("<img")), "clipped": "", "overflow": "0"}
+    assert probed == {
+        "decoded": str(page.count("<img")),
+        "clipped": "",
+        "wide": "",
+        "overflow": "0",
+    }
     assert page.count("<img") == 3 * len(choose(evaluation))
     assert dom.count('<figure class="plan"') == len(evaluation.conditions)
     assert len(re.findall(r'<figure class="plan">.*?<svg', dom, flags=re.DOTALL)) == 2
     assert dom.count("<table") >= 4
+
+
+@pytest.mark.slow
+def test_no_table_is_wider_than_a_page_of_1000_pixels(tmp_path, page, browser):
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("</body>", PROBE))
+    dom = browser(probed, "--dump-dom", "--window-size=1000,1200")
+    found = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
+    assert (found["wide"], found["overflow"], found["clipped"]) == ("", "0", "")
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,7 +24,7 @@ from disam_ros.evaluation.report.curves import (
 )
 from disam_ros.evaluation.report.examples import BEST, WORST, Example, overlay
 from disam_ros.evaluation.report.plots import along_route, ground, plan
-from disam_ros.evaluation.report.svg import COLOURS
+from disam_ros.evaluation.report.svg import COLOURS, LINKED
 from disam_ros.evaluation.report.timeline import (
     changes,
     domain_colours,
@@ -34,7 +34,7 @@ from disam_ros.evaluation.report.timeline import (
     strip,
 )
 from disam_ros.evaluation.result_table import number, percent, plain
-from disam_ros.evaluation.tables import tables
+from disam_ros.evaluation.tables import is_tracked, tables
 from disam_ros.files.writing import atomic_file
 from disam_ros.mapping.place_map import PlaceMap
 
@@ -67,6 +67,8 @@ def _contents(
     conditions, criteria = evaluation.conditions, evaluation.criteria
     frames = evaluation.overall.frames
     area = ground(place_map, frames)
+    tracked = is_tracked(evaluation.setup)
+    anchors = {id(e.frame): f"{LINKED}{number}" for number, e in enumerate(examples)}
     drives = list({id(frame.drive): frame.drive for frame in frames}.values())
     return {
         "colours": COLOURS,
@@ -80,17 +82,18 @@ def _contents(
         "near": f"{criteria.recall_distance:g} m",
         "cards": [_card(name, evaluation) for name in conditions],
         "tables": tables(evaluation),
-        "plans": {name: plan(name, c, area, criteria) for name, c in conditions.items()},
-        "routes": {name: _route(name, c, criteria) for name, c in conditions.items()},
+        "plans": {name: plan(name, c, area, criteria, anchors) for name, c in conditions.items()},
+        "sequence": tracked,
+        "routes": {name: _route(name, c, criteria, tracked) for name, c in conditions.items()},
         **_confidence(evaluation),
         "drives": _timelines(drives, place_map),
-        "examples": _examples(evaluation, examples),
+        "examples": _examples(evaluation, examples, anchors),
     }
 
 
-def _route(name: str, condition: Condition, criteria: Criteria) -> Markup | None:
+def _route(name: str, condition: Condition, criteria: Criteria, tracked: bool) -> Markup | None:
     matched = any(frame.best is not None for frame in condition.frames)
-    return along_route(name, condition, criteria) if matched else None
+    return along_route(name, condition, criteria, tracked) if matched else None
 
 
 def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
@@ -165,7 +168,7 @@ def _timelines(drives: Sequence[Drive], place_map: PlaceMap) -> list[dict[str, o
 
 
 def _examples(
-    evaluation: Evaluation, examples: Sequence[Example]
+    evaluation: Evaluation, examples: Sequence[Example], anchors: Mapping[int, str]
 ) -> dict[str, list[tuple[str, list[dict[str, object]]]]]:
     """Headings with their rows of images, by condition."""
     found: dict[str, list] = {}
@@ -178,7 +181,9 @@ def _examples(
         for kind, heading in headings.items():
             rows = [e for e in examples if e.condition == name and e.kind == kind]
             if rows:
-                shown = [_example(row, evaluation) for row in rows]
+                shown = [
+                    _example(row, evaluation) | {"anchor": anchors[id(row.frame)]} for row in rows
+                ]
                 found.setdefault(name, []).append((heading, shown))
     return found
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,9 @@ from disam_ros.mapping.place_map import PlaceMap
 Titles = dict[str, Sequence[str]]  # tooltips of markers by gid, see to_svg
 
 MAX_LINES = 200  # from wrong answers to their true positions
+FEW_LINES = 20  # beyond which they fade
 MAX_ROUTE = 4000  # vertices of the map's route
+CERTAIN = 1e-6  # probability of an error, below which certainty is not told apart
 MIN_ERROR = 0.01  # metres; smaller errors are drawn there
 FULL_SIZE = 500  # largest group whose markers have their full size
 MIN_ASPECT, MAX_ASPECT = 0.4, 1.2  # height of a plan over its width
@@ -86,8 +88,17 @@ def ground(place_map: PlaceMap, frames: Sequence[EvaluatedFrame]) -> Ground:
 
 
 @styled
-def plan(name: str, condition: Condition, area: Ground, criteria: Criteria) -> Markup:
-    """The map's route and the true positions of the queries; without truth, the answers."""
+def plan(
+    name: str,
+    condition: Condition,
+    area: Ground,
+    criteria: Criteria,
+    links: Mapping[int, str] | None = None,
+) -> Markup:
+    """The map's route and the true positions of the queries; without truth, the answers.
+
+    links: id of a frame → id of the page that its marker leads to.
+    """
     known = has_truth(condition.frames)
     shown = [f for f in condition.frames if (f.truth if known else f.given) is not None]
     size = area.high - area.low
@@ -96,21 +107,30 @@ def plan(name: str, condition: Condition, area: Ground, criteria: Criteria) -> M
     axes.plot(*area.route.T, color=COLOURS["route"], lw=7, solid_capstyle="round", zorder=1)
     axes.plot([], [], color=COLOURS["route"], lw=7, label="map")
     titles: Titles = {}
+    targets: Titles = {}
     for kind, group in _by_verdict(shown, criteria):
         if kind == WRONG:
             _lines(axes, group)
         places = _flat([f.truth if known else f.given for f in group])
+        before = set(titles)
         _scatter(axes, *places.T, kind, group, titles, f"{kind}: {len(group)}")
+        for gid in set(titles) - before:
+            targets[gid] = [(links or {}).get(id(frame), "") for frame in group]
     axes.set(xlim=(area.low[0], area.high[0]), ylim=(area.low[1], area.high[1]))
     axes.set_aspect("equal", adjustable="box")
     axes.set(xlabel="x (m)", ylabel="y (m)")
     figure.legend(loc="outside upper left", ncols=4, columnspacing=1.4, handlelength=1.2)
-    return to_svg(figure, f"Plan of {name}", titles)
+    return to_svg(figure, f"Plan of {name}", titles, targets)
 
 
 @styled
-def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
-    """Errors and scores over the travelled distance; without truth, scores over the images."""
+def along_route(
+    name: str, condition: Condition, criteria: Criteria, sequence: bool = False
+) -> Markup:
+    """Errors and scores over the travelled distance; without truth, scores over the images.
+
+    sequence: scores are probabilities, which are drawn as log-odds.
+    """
     known = has_truth(condition.frames)
     figure = new_figure(FULL, 380 if known else 200)
     rows, heights = (2, (2, 1)) if known else (1, (1,))
@@ -122,12 +142,14 @@ def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
     matched = [frame for frame in condition.frames if frame.best is not None]
     for kind, group in _by_verdict(matched, criteria):
         x, scores = np.array([(along[id(f)], f.answer.score) for f in group]).T
+        scores = log_odds(scores) if sequence else scores
         _scatter(bottom, x, scores, kind, group, titles)
         posed = [f for f in group if f.truth is not None]
         x, metres = np.array([(along[id(f)], f.error_m) for f in posed]).reshape(-1, 2).T
         if posed:
             _scatter(top, x, metres.clip(MIN_ERROR), kind, posed, titles, kind)
-    bottom.set(ylabel="score", xlabel="distance travelled (m)" if known else "image number")
+    score = "log-odds" if sequence else "score"
+    bottom.set(ylabel=score, xlabel="distance travelled (m)" if known else "image number")
     bottom.yaxis.set_major_locator(MaxNLocator(4))
     bottom.margins(x=0.01, y=0.1)
     if known:
@@ -137,6 +159,12 @@ def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
     bottom.set_xlim(places.min() - margin, places.max() + margin)
     figure.align_ylabels()
     return to_svg(figure, f"Errors and scores of {name} along the route", titles)
+
+
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """ln(p / (1 − p)) of probabilities [N], those nearer to 0 or 1 than CERTAIN as of CERTAIN."""
+    p = probabilities.clip(CERTAIN, 1 - CERTAIN)
+    return np.log(p / (1 - p))
 
 
 def travelled(frames: Sequence[EvaluatedFrame]) -> np.ndarray:
@@ -208,7 +236,8 @@ def _lines(axes: Axes, wrong: Sequence[EvaluatedFrame]) -> None:
     ends = np.full((len(some), 3, 2), np.nan)
     ends[:, 0] = _flat([frame.given for frame in some])
     ends[:, 1] = _flat([frame.truth for frame in some])
-    axes.plot(*ends.reshape(-1, 2).T, color=COLOURS["wrong"], lw=0.8, alpha=0.6, zorder=1.5)
+    alpha = max(0.6 * min(1.0, FEW_LINES / len(some)) ** 0.5, 0.15)  # many would hide the map
+    axes.plot(*ends.reshape(-1, 2).T, color=COLOURS["wrong"], lw=0.8, alpha=alpha, zorder=1.5)
 
 
 def _flat(poses: Sequence) -> np.ndarray:

@@ -69,6 +69,7 @@ STYLE = {
     "svg.hashsalt": "disam_ros",
     "svg.image_inline": True,
 }
+LINKED = "example-"  # begin of ids of the page, which keep their names
 styled = matplotlib.rc_context(STYLE)  # decorates every function that draws
 
 
@@ -93,10 +94,16 @@ def label_of(name: str, most: int = 34) -> str:
     return f" {short}" if short.startswith("_") else short
 
 
-def to_svg(figure: Figure, about: str, titles: Mapping[str, Sequence[str]] | None = None) -> Markup:
+def to_svg(
+    figure: Figure,
+    about: str,
+    titles: Mapping[str, Sequence[str]] | None = None,
+    links: Mapping[str, Sequence[str]] | None = None,
+) -> Markup:
     """A figure as an <svg> element without fixed size.
 
-    about: text for screen readers. titles: tooltips of the markers of an artist, by its gid.
+    about: text for screen readers. titles: tooltips of the markers of an artist, by its gid. links:
+    ids of the page that they lead to, beginning with LINKED; empty: none.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -106,7 +113,7 @@ def to_svg(figure: Figure, about: str, titles: Mapping[str, Sequence[str]] | Non
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     for gid, texts in (titles or {}).items():
-        text = _with_titles(text, gid, texts)
+        text = _with_titles(text, gid, texts, (links or {}).get(gid, [""] * len(texts)))
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = text.replace("<svg", f'<svg role="img" aria-label="{escape(about)}"', 1)
@@ -115,22 +122,22 @@ def to_svg(figure: Figure, about: str, titles: Mapping[str, Sequence[str]] | Non
     return Markup(re.sub(r"\s*\n\s*", "\n", _own_ids(text)))
 
 
-def _with_titles(svg: str, gid: str, titles: Sequence[str]) -> str:
-    """Adds tooltips to the markers of a group."""
+def _with_titles(svg: str, gid: str, titles: Sequence[str], links: Sequence[str]) -> str:
+    """Adds tooltips and links to the markers of a group."""
     start = svg.index(f'id="{gid}"')
-    texts = iter(titles)
-    marked = re.sub(
-        r"<use ([^>]*)/>",
-        lambda use: f"<use {use[1]}><title>{escape(next(texts))}</title></use>",
-        svg[start:],
-        count=len(titles),
-    )
-    return svg[:start] + marked
+    about = zip(titles, links, strict=True)
+
+    def marker(use: re.Match[str]) -> str:
+        title, link = next(about)
+        shown = f"<use {use[1]}><title>{escape(title)}</title></use>"
+        return f'<a href="#{link}">{shown}</a>' if link else shown
+
+    return svg[:start] + re.sub(r"<use ([^>]*)/>", marker, svg[start:], count=len(titles))
 
 
 def _own_ids(svg: str) -> str:
     """Keeps only ids that are referred to, with a prefix unique to the figure."""
     prefix = f"f{zlib.crc32(svg.encode()):08x}"
     used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg))
-    svg = re.sub(r'(url\(|href=")#([\w.-]+)', rf"\1#{prefix}\2", svg)
+    svg = re.sub(rf'(url\(|href=")#(?!{LINKED})([\w.-]+)', rf"\1#{prefix}\2", svg)
     return re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)
