@@ -144,6 +144,7 @@ def localize_command(arguments: argparse.Namespace) -> None:
 
     from disam_ros.datasets.sources import open_dataset, open_files
     from disam_ros.evaluation.answers import localize_all, write_answers
+    from disam_ros.evaluation.drive import as_mapped
     from disam_ros.localization.localizer import Localizer
 
     config = LocalizerConfig(
@@ -157,6 +158,9 @@ def localize_command(arguments: argparse.Namespace) -> None:
         source = open_dataset(arguments.dataset)
     else:
         source = open_files(arguments.images, arguments.camera)
+    source, notes = as_mapped(localizer.map, source)
+    for note in notes:
+        print(note)
     images = tqdm(source.images, total=source.total, desc="localize", unit="img")
     answers = localize_all(localizer, source, images, arguments.dataset_domains)
     known = write_answers(arguments.output, answers, arguments.overwrite)

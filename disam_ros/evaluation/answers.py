@@ -98,12 +98,19 @@ def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord])
         domain=answer.domain.name,
         domain_reason=answer.domain.reason,
         score=answer.confidence,
-        ranking=tuple(ranking),
+        ranking=tuple(_of_camera(answer, match) for match in ranking),
         pose=answer.map_from_camera,
         covariance=answer.covariance,
         timings_ms=answer.timings_ms,
         prior=answer.prior,
     )
+
+
+def _of_camera(answer: Answer, match: ImageRecord) -> ImageRecord:
+    """A map image with the pose that the camera has where its view is that image."""
+    if answer.lens_from_view is None or match.map_from_camera is None:
+        return match
+    return replace(match, map_from_camera=answer.of_camera(match.map_from_camera))
 
 
 def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: bool = False) -> int:

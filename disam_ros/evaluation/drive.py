@@ -87,7 +87,7 @@ def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answer
     Raises DatasetError for a drive without images, MapError for a camera that the map lacks,
     KeyboardInterrupt where a signal comes before the first result.
     """
-    prepared, notes = _as_mapped(place_map, source)
+    prepared, notes = as_mapped(place_map, source)
     unique = _Unique(prepared.images)
     prepared = replace(prepared, images=unique)
     found: list[QueryResult] = []
@@ -140,7 +140,7 @@ class _Renamed:
             yield replace(item, record=replace(item.record, camera=self._camera))
 
 
-def _as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, list[str]]:
+def as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, list[str]]:
     """The source with the camera names of the map."""
     mapped, given = place_map.cameras(), sorted(source.info.cameras)
     if not set(given) - set(mapped):

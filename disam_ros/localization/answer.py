@@ -61,7 +61,8 @@ class Answer:
 
     candidates: retrieved map images, best first. record: the map image that is the answer, or the
     likeliest one of a sequence. pose: map_from_base with its covariance [6, 6], of a place that is
-    not known, too. base_from_camera: the camera's mount that it was computed with. known: whether
+    not known, too. base_from_camera: the mount that it was computed with: the camera's, or that of
+    the view its image was warped into, whose pose in the camera is lens_from_view. known: whether
     the confidence reaches the threshold. confidence: fine similarity of the best candidate, or, of
     a sequence, the probability of the place. spacing: distance between map images there [m].
     timings_ms: milliseconds by stage. inliers: keypoints that agree with the pose where
@@ -89,6 +90,7 @@ class Answer:
     inliers: int = 0
     informative: bool = True
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    lens_from_view: Transform | None = None
 
     @property
     def best(self) -> Candidate:
@@ -113,4 +115,10 @@ class Answer:
     @property
     def map_from_camera(self) -> Transform:
         """Pose of the query's camera, known or not."""
-        return self.map_from_base @ self.base_from_camera
+        return self.of_camera(self.map_from_base @ self.base_from_camera)
+
+    def of_camera(self, map_from_view: Transform) -> Transform:
+        """Pose of the camera itself, by that of the view which its image was warped into."""
+        if self.lens_from_view is None:
+            return map_from_view
+        return map_from_view @ self.lens_from_view.inverse()

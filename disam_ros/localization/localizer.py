@@ -185,7 +185,7 @@ class Localizer:
     def of_candidates(self, query: Query, candidates: Sequence[Candidate]) -> Answer:
         """The single-image answer: pose of the best candidate, covariance from their scatter."""
         best = candidates[0]
-        base_from_camera = self.base_from_camera(query.frame)
+        base_from_camera, warp = self.base_from_camera(query.frame), query.frame.warp
         chosen = [candidate.record.id for candidate in candidates]
         poses = compose(self.map.poses[chosen], base_from_camera.inverse())
         scores = np.array([candidate.score for candidate in candidates])
@@ -204,6 +204,7 @@ class Localizer:
             known=best.fine_score >= self.config.score_threshold,
             confidence=best.fine_score,
             spacing=float(np.sqrt(np.trace(steps[:3, :3]))),
+            lens_from_view=None if warp is None else warp.lens_from_view,
         )
 
     def view_angle(self, query: Query, record: ImageRecord) -> float | None:

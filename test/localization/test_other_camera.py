@@ -14,9 +14,11 @@ from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import MapError
+from disam_ros.evaluation.answers import localize_all
+from disam_ros.evaluation.drive import as_mapped
 from disam_ros.features.local_features import open_features
 from disam_ros.features.matching import match
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, distance
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
@@ -77,6 +79,8 @@ def test_another_camera_finds_every_place_and_the_heading_of_its_vehicle(localiz
         assert answer.record.id == index
         forward = answer.map_from_base.rotation[:, 0]
         assert np.allclose(forward, [1.0, 0.0, 0.0], atol=0.06)
+        own = answer.map_from_base @ camera.base_from_camera
+        assert np.allclose(answer.map_from_camera.rotation, own.rotation, atol=1e-9)
         assert answer.best.fine_score > 0.8
         assert answer.best.fine_score > localizer.localize(picture).best.fine_score
 
@@ -179,3 +183,19 @@ def test_a_camera_without_intrinsics_is_taken_for_the_maps(localizer):
     picture = picture_of(MAPPED, seed=1)
     query = localizer.query(picture, lens=unknown)
     assert query.frame.warp is None and localizer.answer(query).record.id == 1
+
+
+def test_the_results_of_a_drive_are_poses_of_its_own_camera(localizer):
+    lens = fisheye(mount=turned(roll=3.0, yaw=20.0))
+    for result in localize_all(localizer, drive(lens)):
+        true = result.record.map_from_camera
+        for pose in (result.pose, result.best.map_from_camera):
+            metres, degrees = distance(true, pose)
+            assert metres < 0.3 and degrees < 3.0
+
+
+def test_a_drive_whose_only_camera_has_another_name_is_compared_with_the_maps_only(localizer):
+    lens = fisheye(mount=turned(yaw=20.0))
+    source, notes = as_mapped(localizer.map, drive(lens, "cam0"))
+    assert notes == ["camera 'cam0' is compared with 'front', the only camera of the map"]
+    assert [result.best.id for result in localize_all(localizer, source)] == list(range(PLACES))
