@@ -16,7 +16,6 @@ from disam_ros.camera.lenses import EQUIRECTANGULAR
 from disam_ros.geometry import Transform
 
 KEPT = 16  # warps, the last ones used: about 3 MB each of 640 × 480 pixels
-FARTHEST = 30_000.0  # pixel that the table can name
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +61,7 @@ class Warp:
         if image.shape[1::-1] != size:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         panorama = self.lens.model == EQUIRECTANGULAR
-        border = cv2.BORDER_WRAP if panorama else cv2.BORDER_REFLECT_101
+        border = cv2.BORDER_WRAP if panorama else cv2.BORDER_REPLICATE
         found = cv2.remap(image, *self._table, cv2.INTER_LINEAR, borderMode=border)
         return np.asarray(found, np.uint8)
 
@@ -96,7 +95,11 @@ def warp_between(lens: Camera, view: Camera) -> Warp:
     view = replace(view, base_from_camera=mounted)
     pixels, seen = lens.project(_rays(lens, view))
     shape = view.height, view.width
-    x, y = np.clip(pixels, -FARTHEST, FARTHEST).astype(np.float32).T.reshape(2, *shape)
+    if lens.model != EQUIRECTANGULAR:  # inside of the image OpenCV is twice as fast
+        last = np.array([lens.width, lens.height]) - 1.0
+        around = np.mod(pixels, np.maximum(2 * last, 1.0))
+        pixels = np.where(seen[:, None], pixels, np.minimum(around, 2 * last - around))
+    x, y = pixels.astype(np.float32).T.reshape(2, *shape)
     return Warp(lens, view, seen.reshape(shape), cv2.convertMaps(x, y, cv2.CV_16SC2))
 
 
