@@ -114,8 +114,24 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--record", default="", help="directory for a bag of the node's answers per drive"
     )
 
-    compare = command("compare", compare_command, "compare two evaluations figure by figure")
-    compare.add_argument("evaluations", nargs=2, help="output directories of disam evaluate")
+    compare = command(
+        "compare", compare_command, "compare two evaluations, or one with predictions"
+    )
+    compare.add_argument(
+        "evaluations",
+        nargs="+",
+        help="two output directories of disam evaluate, or one with --against",
+    )
+    compare.add_argument(
+        "--against",
+        default="",
+        metavar="PREDICTIONS",
+        help="another method's answers to the same queries: pairs (hloc), a table, a folder of "
+        "VPR-methods-evaluation, or poses (TUM)",
+    )
+    compare.add_argument(
+        "--map", default="", help="map of the predictions; default: that of the evaluation"
+    )
 
 
 def _evaluate_outputs(arguments: argparse.Namespace) -> Outputs:
@@ -168,8 +184,24 @@ def compare_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation.compare import comparison_table
     from disam_ros.evaluation.write import wide_console
 
-    a, b = (read_results(path) for path in arguments.evaluations)
-    wide_console().print(comparison_table(a, b, tuple(arguments.evaluations)))
+    names = [*arguments.evaluations, *([arguments.against] if arguments.against else [])]
+    if len(names) != 2:
+        raise ConfigError("compare takes two evaluations, or one and --against PREDICTIONS")
+    a = read_results(names[0])
+    b = _against(arguments, a) if arguments.against else read_results(names[1])
+    if arguments.against:  # whole paths leave no room for figures
+        names = [Path(name).name for name in names]
+    wide_console().print(comparison_table(a, b, (names[0], names[1])))
+
+
+def _against(arguments: argparse.Namespace, ours: dict) -> dict:
+    """Predictions as results of the evaluation's queries."""
+    from disam_ros.evaluation.predictions.against import find_map, results_of
+    from disam_ros.evaluation.predictions.reading import read_predictions
+    from disam_ros.mapping.place_map import PlaceMap
+
+    predictions = read_predictions(arguments.against)
+    return results_of(ours, predictions, PlaceMap(find_map(ours, arguments.map)))
 
 
 def _drives(arguments: argparse.Namespace, localizer: Localizer) -> tuple[list[Drive], int]:

@@ -19,6 +19,7 @@ from disam_ros.evaluation.answers import write_answers
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.judge import Evaluation, judge
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria
+from disam_ros.evaluation.predictions.writing import write_pairs
 from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.tables import tables
@@ -27,7 +28,7 @@ from disam_ros.files.outputs import EVALUATION, atomic_directory
 from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"
-ANSWERS, TRAJECTORIES = "answers.csv", "trajectories"
+ANSWERS, TRAJECTORIES, PREDICTIONS = "answers.csv", "trajectories", "predictions"
 WIDTH = 140  # characters of a table that is not shown on a terminal
 
 
@@ -48,6 +49,7 @@ def write_evaluation(
         frames = evaluation.overall.frames
         write_answers(part / ANSWERS, (frame.answer for frame in frames))
         write_trajectories(part / TRAJECTORIES, evaluation)
+        write_pairs(part / PREDICTIONS, evaluation)
         examples = load(choose(evaluation), localizer, references)
         write_report(part / REPORT, evaluation, examples, localizer.map)
 
