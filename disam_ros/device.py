@@ -8,13 +8,18 @@ hundred MiB, is imported where the machine has a CUDA driver only.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import sys
 import time
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from disam_ros.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 CPU = "cpu"
 DRIVER = "libcuda.so.1"  # on desktops and on Jetson
@@ -27,6 +32,10 @@ def select_device(name: str) -> str:
     """
     if name == CPU or (name == "auto" and not has_cuda_driver()):
         return CPU
+    if name == "auto" and find_spec("torch") is None:
+        logger.warning("there may be a GPU, but torch is not installed: the CPU is used")
+        return CPU
+    require_torch(f"device '{name}'")
     import torch
 
     if name == "auto":
@@ -45,6 +54,12 @@ def select_device(name: str) -> str:
     return str(device)
 
 
+def require_torch(what: str) -> None:
+    """Raise ConfigError where torch is not installed, which a CPU alone can do without."""
+    if "torch" not in sys.modules and find_spec("torch") is None:
+        raise ConfigError(f"{what} needs torch, which is not installed: pip install torch")
+
+
 def describe_device(device: str) -> str:
     """Device name for diagnostics."""
     if device == CPU:
@@ -61,6 +76,18 @@ def threads() -> int:
         return int(torch.get_num_threads())
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
+
+
+@cache
+def calm_matrix_products() -> None:
+    """Matrix products of numpy and scipy take one thread in this process from now on.
+
+    Threads of OpenBLAS wait for each other by spinning: on cores that other processes want, two of
+    them took 400 ms for a product that takes 2 ms on one.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
 def free_device_memory() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from disam_ros.device import has_cuda_driver
 from disam_ros.files.paths import shipped_models
 
 OK, MISSING, OLD, BROKEN = "ok", "missing", "too old", "broken"
@@ -42,7 +43,10 @@ class Finding:
 PACKAGES = (
     Package("numpy", "numpy>=1.24", "arrays"),
     Package("cv2", "opencv-python>=4.6", "images, keypoints, poses"),
-    Package("torch", "torch>=2.2", "encoders"),
+    Package("torch", "torch>=2.2", "encoders on a GPU, training", required=has_cuda_driver()),
+    Package("onnxruntime", "onnxruntime>=1.18", "encoders on a CPU"),
+    Package("onnx", "onnx>=1.17", "encoders on a CPU"),
+    Package("threadpoolctl", "threadpoolctl>=3.2", "threads on a busy CPU"),
     Package("faiss", "faiss-cpu>=1.8", "search in large maps"),
     Package("safetensors", "safetensors>=0.4", "weights of models"),
     Package("yaml", "pyyaml>=6.0", "parameter files"),
@@ -56,7 +60,6 @@ PACKAGES = (
     Package("matplotlib", "matplotlib>=3.7", "plots"),
     Package("rosbags", "rosbags>=0.10.5", "reading and writing bags", required=False),
     Package("av", "av>=12.0", "reading video", required=False),
-    Package("onnxruntime", "onnxruntime>=1.18", "faster encoders on a CPU", required=False),
     Package("websockets", "websockets>=10.0", "the page of disam view", required=False),
 )
 ROS_MESSAGES = ("sensor", "geometry", "nav", "std", "diagnostic", "visualization", "lifecycle")

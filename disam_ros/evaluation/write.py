@@ -77,6 +77,8 @@ def finish(
 
 def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) -> dict[str, object]:
     """Model, map, settings, machine and command, for the report."""
+    runtime = {"onnx": "onnxruntime"}.get(localizer.backend.name, "torch")
+    encoders = f"{runtime} {version(runtime)}"
     return {
         "model": localizer.model.label,
         "map": str(localizer.map.directory),
@@ -87,7 +89,7 @@ def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) ->
         "backend": localizer.backend.name,
         "device": describe_device(localizer.device),
         "processor": f"{processor_name()}, {threads()} threads",
-        "version": f"disam_ros {version('disam_ros')}, torch {version('torch')}",
+        "version": f"disam_ros {version('disam_ros')}, {encoders}",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from disam_ros.camera import mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
-from disam_ros.device import Stopwatch, select_device
+from disam_ros.device import Stopwatch, calm_matrix_products, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
@@ -54,6 +54,7 @@ class Localizer:
         place_map.require_model(model.identity, model.name)
         self.config = config
         self.device = select_device(config.device)
+        calm_matrix_products()
         self.model = model
         self.backend = select_backend(config.backend, model, self.device, model_dir)
         self.map = place_map

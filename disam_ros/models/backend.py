@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.config import BACKENDS
-from disam_ros.device import CPU
+from disam_ros.device import CPU, require_torch
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import file_sha256, write_json
@@ -76,6 +76,7 @@ class TorchBackend:
     name = "torch"
 
     def __init__(self, model: Model, device: str) -> None:
+        require_torch("backend 'torch'")
         self._model, self._device = model.to(device), device
         if device == CPU:
             import torch

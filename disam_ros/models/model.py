@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from disam_ros.device import CPU
+from disam_ros.device import CPU, require_torch
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
@@ -288,6 +288,7 @@ def _check_sizes(
     if isinstance(network, NetworkConfig) and network.is_mobile:
         numbers = domains * weight_count()
     else:
+        require_torch(f"the network of {directory}")
         from disam_ros.models.networks import count_weights
 
         numbers = domains * count_weights(network)

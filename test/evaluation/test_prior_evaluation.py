@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 from support.data import CAMERA, DESCRIPTOR, camera_pose, save_tiny_model, texture
 
@@ -76,12 +75,11 @@ def evaluation(localizer, drive):
 def test_without_noise_local_recall_is_that_of_the_paper(localizer, drive, evaluation):
     """The best map image within 5 m beats every one at 5 to 50 m (Xia et al., RA-L 2021)."""
     wide = Localizer(localizer.model, localizer.map, replace(localizer.config, candidates=COUNT))
-    fine = torch.from_numpy(np.array(localizer.map.fine)).double()
-    fine /= fine.norm(dim=1, keepdim=True)
+    fine = np.asarray(localizer.map.fine, np.float64)
+    fine /= np.linalg.norm(fine, axis=1, keepdims=True)
     hits = []
     for item in drive.source.images:
-        features = wide.query(item.load()).fine.double().flatten()
-        scores = (fine @ features).numpy()
+        scores = fine @ wide.query(item.load()).fine.ravel()
         metres = np.abs(2.0 * np.arange(COUNT) - 2.0 * item.record.id)
         far = (metres > 5.0) & (metres <= LOCAL_RADIUS)
         hits.append(scores[metres <= 5.0].max() > scores[far].max())
