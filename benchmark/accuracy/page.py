@@ -65,6 +65,7 @@ PAGE = Page(
         "distractors",
         "sequences",
         "kitti",
+        "cameras",
         "trust",
         "companions",
         "losses",

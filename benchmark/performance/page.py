@@ -11,6 +11,7 @@ PAGE = Page(
         "backends",
         "scale",
         "ranking",
+        "warp",
         "map_building",
         "training_step",
     ),
