@@ -5,10 +5,11 @@
 #   . /opt/ros/jazzy/setup.bash
 #   src/disam_ros/scripts/install_robot.sh
 #
-# Packages that ROS and the system do not have, such as torch, go into the virtual environment
+# Packages that ROS and the system do not have, such as faiss, go into the virtual environment
 # WORKSPACE/.venv, which sees all others: pip refuses to write beside the system's packages
 # (PEP 668). Nodes take their interpreter from the PATH, so activate it before ros2 launch.
-# Run it again at any time: what is there stays. PYTHON chooses the interpreter of ROS.
+# Run it again at any time: what is there stays. PYTHON chooses the interpreter of ROS. torch, which
+# a CPU does without, is installed where there is a CUDA driver or TORCH=1 asks for it.
 set -euo pipefail
 
 step() { printf '\n== %s\n' "$*"; }
@@ -57,6 +58,9 @@ trap 'rm -rf "$scratch"' EXIT
 "$bin/python" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$scratch/constraints" 2>/dev/null || true
 PYTHONPATH="$repository${PYTHONPATH:+:$PYTHONPATH}" "$bin/python" -m disam_ros.cli doctor --missing \
     >"$scratch/missing" || true # status 1: something is missing
+if [ -n "${TORCH:-}" ]; then
+    "$bin/python" -c 'import torch' 2>/dev/null || echo 'torch>=2.2' >>"$scratch/missing"
+fi
 for pair in rosbags=rosbags colcon=colcon-common-extensions; do
     "$bin/python" -c "import ${pair%=*}" 2>/dev/null || echo "${pair#*=}" >>"$scratch/missing"
 done
