@@ -7,8 +7,7 @@
 #   scripts/check_install.sh demo FOLDER      # make demo
 #   scripts/check_install.sh python FOLDER    # the interpreter alone: FOLDER/system/bin/python3
 #
-# FOLDER must not exist. Takes minutes and, with PyTorch's default build, several GB:
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu for less. PYTHON: the interpreter to copy.
+# FOLDER must not exist. Takes minutes. PYTHON: the interpreter to copy.
 set -euo pipefail
 
 step() { printf '\n== %s\n' "$*"; }
@@ -74,7 +73,7 @@ if (cd "$clone" && python3 -m disam_ros.cli doctor) >"$folder/before"; then
     fail "nothing was missing"
 fi
 tail -n 4 "$folder/before"
-for words in torch 'refuses pip'; do
+for words in faiss 'refuses pip'; do
     grep -q "$words" "$folder/before" || fail "$(cat "$folder/before")"
 done
 
