@@ -37,7 +37,7 @@ from training.settings import CropConfig
 
 log = logging.getLogger(__name__)
 
-SIZE = 512  # directions: bytes of a coarse descriptor in a map
+SIZE = 1024  # directions: bytes of a coarse descriptor in a map
 CROPS = 3000  # of each domain
 ZOOM = 2.0  # of a crop, at most
 BATCH = 16

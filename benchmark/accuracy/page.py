@@ -63,6 +63,7 @@ PAGE = Page(
         "gardens_point",
         "nordland",
         "distractors",
+        "map_life",
         "sequences",
         "kitti",
         "cameras",

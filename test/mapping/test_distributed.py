@@ -5,16 +5,21 @@ import os
 import signal
 import sys
 
+import numpy as np
 import pytest
 from support.data import DESCRIPTOR, save_tiny_model, write_dataset
 
+from disam_ros.cli import main
 from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError
 from disam_ros.mapping.builder import build_map
+from disam_ros.mapping.compression import learn_projection
 from disam_ros.mapping.encoding import row_makers
-from disam_ros.mapping.place_map import DATA_FILES
+from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
 from disam_ros.mapping.thumbnails import FILE
+from disam_ros.models.added_files import add_projection
+from disam_ros.models.model import load_model
 
 CONFIG = MapBuilderConfig(
     keypoints=0, keyframe_distance=0.0, batch_size=4, checkpoint_every=8, descriptor=DESCRIPTOR
@@ -86,3 +91,23 @@ def test_a_missing_cluster_is_reported(tmp_path):
 
     with pytest.raises(ConfigError, match="no Ray cluster at 'auto'"):
         RayEncoder(save_tiny_model(tmp_path / "model"), DescriptorConfig(), "auto")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_drives_that_a_cluster_adds_to_a_map_are_those_of_one_process(tmp_path, cluster):
+    model = save_tiny_model(tmp_path / "model")
+    directions = np.random.default_rng(0).standard_normal((200, 16 * 3 * 4)).astype(np.float32)
+    add_projection(tmp_path / "model", learn_projection(directions, 64), {})
+    model = load_model(tmp_path / "model")
+    for name, count in (("first", 20), ("second", 25), ("third", 30)):
+        write_dataset(tmp_path / name, count)
+    build_map(open_dataset(tmp_path / "first"), model, tmp_path / "map", CONFIG)
+    words = ["map", "extend", str(tmp_path / "map"), "--model", str(tmp_path / "model")]
+    words += ["--dataset", str(tmp_path / "second"), str(tmp_path / "third"), "--device", "cpu"]
+    assert main([*words, "--output", str(tmp_path / "alone")]) == 0
+    assert main([*words, "--output", str(tmp_path / "together"), "--ray", "local"]) == 0
+    alone, together = (PlaceMap(tmp_path / name) for name in ("alone", "together"))
+    assert len(alone) == 75
+    for name in alone.header.data_files:
+        assert (alone.directory / name).read_bytes() == (together.directory / name).read_bytes()

@@ -9,6 +9,7 @@ from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import MapError
+from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.life.pruning import kept_rows, uses_of
@@ -34,24 +35,40 @@ def place_map(root):
     return PlaceMap(root / "map")
 
 
-def test_of_two_equal_images_at_one_place_one_goes_first(place_map):
+def test_of_two_images_at_one_place_one_goes_first(place_map):
     place_map.poses[7] = place_map.poses[6]
-    place_map.coarse[7] = place_map.coarse[6]
     kept = kept_rows(place_map, 23 / 24)
     assert len(kept) == 23 and len({6, 7} & set(kept.tolist())) == 1
 
 
-def test_what_stays_is_spread_evenly_where_all_places_differ_alike(place_map):
-    place_map.coarse[:] = 0
-    place_map.coarse[np.arange(24), np.arange(24) % place_map.coarse.shape[1]] = 100
-    gaps = np.diff(kept_rows(place_map, 0.5))
-    assert gaps.max() <= 3
+def test_what_stays_is_spread_evenly(place_map):
+    assert set(np.diff(kept_rows(place_map, 0.5))) == {2}
+    assert set(np.diff(kept_rows(place_map, 0.25))) == {4}
+
+
+def test_what_goes_is_near_to_what_stays_whatever_the_track(place_map):
+    rng = np.random.default_rng(0)
+    place_map.poses[:, :2] = rng.uniform(0, 30, (24, 2))
+    kept = kept_rows(place_map, 1 / 3)
+    assert len(kept) == 8
+    stays = place_map.poses[kept, :2]
+    gaps = np.linalg.norm(stays[:, None] - stays, axis=2) + 1e9 * np.eye(8)
+    goes = np.delete(place_map.poses[:, :2], kept, axis=0)
+    away = np.linalg.norm(goes[:, None] - stays, axis=2).min(1)
+    assert away.max() <= gaps.min() * 2.0  # a net: covering radius about the packing radius
+
+
+def test_an_image_seen_in_another_direction_stays(place_map):
+    place_map.poses[7] = place_map.poses[6]
+    turned = Transform.from_xyz_rpy([0, 0, 0, 0, 0, np.pi]) @ place_map.records[6].map_from_camera
+    place_map.poses[7, 3:] = turned.quaternion
+    assert {6, 7} <= set(kept_rows(place_map, 0.75).tolist())
 
 
 def test_an_image_that_was_the_right_answer_stays(place_map):
     uses = np.zeros(24, int)
-    uses[[3, 4, 5, 6]] = 50
-    assert {3, 4, 5, 6} <= set(kept_rows(place_map, 0.25, uses).tolist())
+    uses[[3, 9, 14]] = 50
+    assert {3, 9, 14} <= set(kept_rows(place_map, 0.25, uses).tolist())
 
 
 def test_every_condition_keeps_its_share(place_map):

@@ -3,6 +3,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
@@ -19,6 +20,8 @@ from support.ros import DEADLINE, Client
 from disam_ros.errors import MapError
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.areas import AGREEING
+from disam_ros.mapping.life.assembly import Part, assemble
+from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from disam_ros.nodes.conversions import pose_to_transform
 
@@ -91,6 +94,17 @@ def test_another_map_is_taken_between_two_images_and_a_faulty_one_leaves_the_old
     assert robot.client.trigger("reload").success
     robot.client.diagnosis(lambda s: "reload failed" not in s.message, "reloaded")
     at(robot.localize(1), base_pose(1), "town")
+
+
+def test_a_new_revision_of_the_map_is_taken_while_the_old_one_stays_open(robot, world, tmp_path):
+    at(robot.localize(3), base_pose(3), "town")
+    old = PlaceMap(world / "map")
+    assemble([Part(old, np.arange(len(old)), SHIFT)], tmp_path / "map2", {"operation": "align"})
+    at(robot.localize(3), base_pose(3), "town")
+    robot.set("map", str(tmp_path / "map2"))
+    answer = robot.client.trigger("reload")
+    assert answer.success and "map2" in answer.message
+    at(robot.localize(3), shifted(3), "town")
 
 
 def test_a_node_that_is_cleaned_up_while_it_reloads_survives(robot, world):

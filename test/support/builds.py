@@ -11,6 +11,8 @@ from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.mapping.builder import build_map
+from disam_ros.mapping.life.assembly import Part, assemble
+from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from support.data import DESCRIPTOR
 
@@ -31,6 +33,14 @@ def build(root: Path, seconds: float = 0.0, file_bytes: int = 0) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     source, model = open_dataset(root / "dataset"), load_model(root / "model")
     build_map(source, model, root / "map", CONFIG, show_progress=False)
+
+
+def copy_map(root: Path, seconds: float = 0.0) -> None:
+    """Write root/new from the images of root/map. seconds: as of `build`."""
+    if seconds:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+    place_map = PlaceMap(root / "map")
+    assemble([Part.whole(place_map)], root / "new", {"operation": "crop"})
 
 
 def write_bag_and_die(path: Path, storage: str) -> None:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which images of a map can go: those that another one near by can stand for.
 
-The cost of an image is that of its cheapest kept neighbour of the same camera and condition: their
-distance [m], with 10° of heading as 1 m, times their coarse dissimilarity. The cheapest image goes
-first, then the costs of those that it stood for are taken anew (greedy). An image that was the
-right answer in an evaluation costs as much more as it was asked for.
+Images of one camera and condition are thinned to a net: in the order of their use, then of the
+drive, an image stays if none that stays is nearer than a radius, 10° of heading counting as 1 m.
+The radius is the least with which no more than the wanted share stays; so what goes is at most that
+far from what stays. Likeness plays no part: where places look alike, all their images are needed.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,11 +18,9 @@ from scipy.spatial.transform import Rotation
 
 from disam_ros.errors import MapError
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.projection import decode, unit
 
 DEGREES = 10.0  # of heading that weigh as 1 m
-NEIGHBOURS = 24  # that can stand for an image, at most
-ALONE = 1e6  # cost of an image without any
+ROUNDS = 40  # of the search for the radius
 
 
 def kept_rows(
@@ -36,13 +33,11 @@ def kept_rows(
     """
     if not 0.0 < keep <= 1.0:
         raise MapError(f"expected a share of images to keep above 0 and up to 1, got {keep:g}")
-    weights = np.ones(len(place_map)) if uses is None else 1.0 + np.asarray(uses, np.float64)
-    kept: list[NDArray[np.int64]] = []
+    uses = np.zeros(len(place_map), np.int64) if uses is None else uses
+    kept = []
     for rows in _groups(place_map):
-        gone = _cheapest(
-            place_map, rows, weights[rows], len(rows) - max(1, round(keep * len(rows)))
-        )
-        kept.append(np.delete(rows, gone))
+        points, order = _points(place_map, rows), np.argsort(-uses[rows], kind="stable")
+        kept.append(rows[_thinned(points, order, max(1, round(keep * len(rows))))])
     return np.sort(np.concatenate(kept))
 
 
@@ -82,53 +77,42 @@ def _groups(place_map: PlaceMap) -> list[NDArray[np.int64]]:
     ]
 
 
-def _cheapest(
-    place_map: PlaceMap,
-    rows: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    count: int,
-) -> list[int]:
-    """`count` of the rows' indices, in the order in which they go."""
-    neighbours, costs = _neighbours(place_map, rows)
-    left = np.ones(len(rows), bool)
-    at = np.zeros(len(rows), int)  # of the cheapest neighbour that is left
-    heap: list[tuple[float, int]] = []
-
-    def push(index: int) -> None:
-        while at[index] < neighbours.shape[1] and not left[neighbours[index, at[index]]]:
-            at[index] += 1
-        alone = at[index] >= neighbours.shape[1]
-        cost = ALONE if alone else float(costs[index, at[index]])
-        heapq.heappush(heap, (cost * weights[index], index))
-
-    for index in range(len(rows)):
-        push(index)
-    gone: list[int] = []
-    while len(gone) < count:
-        _, index = heapq.heappop(heap)
-        if not left[index]:
-            continue
-        if at[index] < neighbours.shape[1] and not left[neighbours[index, at[index]]]:
-            push(index)  # what stood for it has gone since
-            continue
-        left[index] = False
-        gone.append(index)
-    return gone
-
-
-def _neighbours(
-    place_map: PlaceMap, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Indices of each image's neighbours by increasing cost, and these costs, [n, k] each."""
+def _points(place_map: PlaceMap, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Positions and optical axes as points [n, 6] whose distances are those of the images [m]."""
     poses = place_map.poses[rows]
-    axes = Rotation.from_quat(poses[:, 3:]).as_matrix()[:, :, 2]  # the optical axis
-    points = np.hstack([poses[:, :3], axes * np.degrees(1.0) / DEGREES])
-    count = min(NEIGHBOURS + 1, len(rows))
-    gaps, found = cKDTree(points).query(points, k=count)
-    gaps, found = gaps.reshape(len(rows), count), found.reshape(len(rows), count)
-    codes = unit(decode(place_map.coarse[rows], place_map.steps))
-    alike = np.einsum("nd,nkd->nk", codes, codes[found]) if count > 1 else np.ones((len(rows), 1))
-    costs = gaps * (1.0 - alike).clip(0.0)
-    costs[found == np.arange(len(rows))[:, None]] = np.inf  # itself
-    order = np.argsort(costs, axis=1, kind="stable")[:, : count - 1]
-    return np.take_along_axis(found, order, 1), np.take_along_axis(costs, order, 1)
+    axes = Rotation.from_quat(poses[:, 3:]).as_matrix()[:, :, 2]
+    return np.hstack([poses[:, :3], axes * np.degrees(1.0) / DEGREES])
+
+
+def _thinned(
+    points: NDArray[np.float64], order: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """`count` indices of points [n, 6]: a net, and the points that are farthest from it."""
+    if count >= len(points):
+        return np.arange(len(points))
+    tree = cKDTree(points)
+    low, high = 0.0, float(np.linalg.norm(points.max(0) - points.min(0))) + 1.0
+    kept = _net(tree, order, high)
+    for _ in range(ROUNDS):
+        middle = (low + high) / 2
+        found = _net(tree, order, middle)
+        if len(found) > count:
+            low = middle
+        else:
+            high, kept = middle, found
+        if len(found) == count:
+            break
+    gaps = cKDTree(points[kept]).query(points)[0]
+    more = np.argsort(-gaps, kind="stable")[: count - len(kept)]
+    return np.concatenate([kept, more])
+
+
+def _net(tree: cKDTree, order: NDArray[np.int64], radius: float) -> NDArray[np.int64]:
+    """Indices of points of which no two are within a radius, and all others are of one of them."""
+    free = np.ones(tree.n, bool)
+    kept = []
+    for index in order.tolist():
+        if free[index]:
+            kept.append(index)
+            free[tree.query_ball_point(tree.data[index], radius)] = False
+    return np.array(kept, np.int64)

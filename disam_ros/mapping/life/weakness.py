@@ -26,10 +26,10 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.repetition import evenly
 
 SAME_M, SAME_DEG = 5.0, 45.0  # within which images show one place
-FAR_M = 10.0  # from which they show different ones
+SAME_STEPS = 1.5  # or so many of the map's spacings; from twice as far they show different ones
 CANDIDATES = 8  # of the own place and of others, compared by fine similarity
 MOST = 4000  # images that are looked at; of larger maps, evenly
-RADIUS = 6.0  # [m] over which risks are averaged
+RADIUS = 10.0  # [m] over which risks are averaged
 HOLE_STEPS, HOLE_M = 4.0, 10.0  # a gap in a drive: so many times the spacing, and so long
 PAUSE_NS = 120 * 10**9  # in a drive, at most
 HEADINGS = 8  # sectors of the view
@@ -108,14 +108,15 @@ def _aliasing(
     twin = rows.copy()
     for camera in place_map.cameras():
         among = place_map.rows_of(camera)
+        place = max(SAME_M, SAME_STEPS * _usual_step(place_map.poses[among]))
         mine = np.flatnonzero(np.isin(rows, among))
         for index in mine.tolist():
             row = int(rows[index])
             coarse = coarse_similarities(place_map, rows[index : index + 1], place_map, among)[0]
             gaps = np.linalg.norm(place_map.poses[among, :3] - place_map.poses[row, :3], axis=1)
             same = (axes[among] @ axes[row]) >= np.cos(np.radians(SAME_DEG))
-            near = (gaps <= SAME_M) & same & (among != row)
-            far = gaps > FAR_M
+            near = (gaps <= place) & same & (among != row)
+            far = gaps > 2 * place
             best = [0.0, 0.0]
             for kind, chosen in enumerate((near, far)):
                 some = among[chosen]
@@ -153,6 +154,12 @@ def _gaps(place_map: PlaceMap) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
             gap[side] = np.maximum(gap[side], np.where(same, lengths, 0.0))
             hole[side] |= holes
     return gap, hole
+
+
+def _usual_step(poses: NDArray[np.float64]) -> float:
+    """Median distance between consecutive images [m]."""
+    steps = np.linalg.norm(np.diff(poses[:, :3], axis=0), axis=1)
+    return float(np.median(steps)) if len(steps) else 0.0
 
 
 def _light(place_map: PlaceMap, rows: NDArray[np.int64]) -> NDArray[np.float64]:

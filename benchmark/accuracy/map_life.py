@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operations on maps cost and gain: directions, merging, conditions, pruning, inspection.
+
+The validation town of seed 50 as in offline_town.py, and its reference drive in two more,
+`disam synth --output runs/conditions --seed 50 --drive-seed 0 --spacing 4 --conditions night
+winter_snow`. Each image alone, its domain known, offline. What `inspect` foretells is tested on the
+demo's town too, on which nothing was chosen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+from torch import Tensor
+
+from benchmark.accuracy.drives import town_drives
+from benchmark.accuracy.gardens_point import SHIPPED
+from benchmark.accuracy.offline_town import MAP, QUERIES
+from demo.drives import DATA
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.sources import ImageSource, open_bag, open_dataset
+from disam_ros.localization.localizer import Localizer
+from disam_ros.mapping.builder import build_map
+from disam_ros.mapping.life.assembly import Part, assemble
+from disam_ros.mapping.life.frames import align_maps
+from disam_ros.mapping.life.merging import fine_shape, merge
+from disam_ros.mapping.life.pruning import kept_rows
+from disam_ros.mapping.life.weakness import risk_at, weakness
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.model import Model, load_model
+
+CONDITIONS = ("summer_day", "winter_snow", "autumn_rain", "night")
+RENDERED = Path("runs/conditions")
+EVERY_IMAGE = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, thumbnails=False)
+SPACING = 4.0  # of the maps of one condition each [m]
+RIGHT = 5.0  # metres
+OVERLAP = 0.6  # of the drive, in each of two maps that are merged
+KEPT = (0.5, 0.25)  # shares of a pruned map
+DEMO = {"autumn_rain": "autumn_rain", "dusk": "night", "spring_morning": "summer_day"}
+
+
+def measure() -> dict:
+    """Recall within RIGHT by map and condition, and what the operations say of themselves."""
+    model = load_model(SHIPPED / "outdoor")
+    drives = {name: open_dataset(QUERIES / name) for name in CONDITIONS}
+    town = _Queries(model, drives)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        whole = build_map(open_dataset(MAP), model, folder / "whole", EVERY_IMAGE)
+        directions = _directions(model, whole, town, folder)
+        return {
+            "model": model.label,
+            "images": len(whole),
+            "directions": directions,
+            "conditions": _conditions(model, town, folder),
+            "merge": _merge(model, whole, town, folder),
+            "prune": _prune(whole, town, folder),
+            "inspect": _inspect(model, whole, town, folder),
+        }
+
+
+class _Queries:
+    """Queries of several drives, encoded once for all maps."""
+
+    def __init__(self, model: Model, drives: Mapping[str, ImageSource]) -> None:
+        self._model = model
+        self._items = {name: list(drive.images) for name, drive in drives.items()}
+        self._pixels = {n: [item.load() for item in items] for n, items in self._items.items()}
+        self._known: dict[bytes, tuple[Tensor, Tensor]] = {}
+        self.domains = {name: name for name in drives}
+
+    def poses(self, name: str) -> np.ndarray:
+        """True map_from_camera, [n, 7]."""
+        found = [item.record.map_from_camera for item in self._items[name]]
+        return np.array([[*pose.translation, *pose.quaternion] for pose in found])
+
+    def errors(self, place_map: PlaceMap, stage: str = "") -> dict[str, np.ndarray]:
+        """Distances [m] of the answers from the truth, by drive.
+
+        stage: "" of the answer; "1" of the coarse stage's first; "all" of its nearest candidate.
+        """
+        localizer = Localizer(self._model, place_map, LocalizerConfig(device="cpu"))
+        localizer.backend = _Remembering(localizer.backend, self._known)
+        found = {}
+        for name, items in self._items.items():
+            metres = []
+            for item, pixels in zip(items, self._pixels[name], strict=True):
+                query = localizer.query(pixels, domain=self.domains[name])
+                shortlist = localizer.search(query)
+                rows = shortlist.rows[:1] if stage == "1" else shortlist.rows
+                if not stage:
+                    rows = [localizer.rerank(query, shortlist)[0].record.id]
+                truth = item.record.map_from_camera.translation
+                gaps = np.linalg.norm(place_map.poses[rows, :3] - truth, axis=1)
+                metres.append(float(gaps.min()))
+            found[name] = np.array(metres)
+        return found
+
+    def recalls(self, place_map: PlaceMap, stage: str = "") -> dict[str, float]:
+        """Shares within RIGHT by drive, and of all."""
+        errors = self.errors(place_map, stage)
+        shares = {name: float((found <= RIGHT).mean()) for name, found in errors.items()}
+        return {**shares, "all": float((np.concatenate([*errors.values()]) <= RIGHT).mean())}
+
+
+class _Remembering:
+    """A backend that encodes each image once."""
+
+    def __init__(self, backend: object, known: dict[bytes, tuple[Tensor, Tensor]]) -> None:
+        self._backend, self._known = backend, known
+
+    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        key = hashlib.sha256(domain.encode() + images.numpy().tobytes()).digest()
+        if key not in self._known:
+            self._known[key] = self._backend.encode(domain, images)
+        return self._known[key]
+
+
+def _directions(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict:
+    """The same map with the model's directions and with its own."""
+    own = replace(model, projection=None)
+    found = build_map(open_dataset(MAP), own, folder / "own", EVERY_IMAGE)
+    rows = {}
+    for name, place_map in (("the map's own", found), ("the model's", whole)):
+        size = sum(path.stat().st_size for path in place_map.directory.iterdir())
+        rows[name] = {
+            "coarse": town.recalls(place_map, "1"),
+            "shortlist": town.recalls(place_map, "all"),
+            "answer": town.recalls(place_map),
+            "bytes": size / len(place_map),
+            "fixed": sum(
+                path.stat().st_size
+                for path in place_map.directory.iterdir()
+                if path.name in ("directions.npy", "steps.npy", "mean.npy")
+            ),
+        }
+    return rows
+
+
+def _conditions(model: Model, town: _Queries, folder: Path) -> dict:
+    """Maps of one condition each, and of all."""
+    config = replace(EVERY_IMAGE, keyframe_distance=SPACING, keyframe_angle=360.0)
+    sources = {"summer_day": MAP, **{name: RENDERED / name for name in ("night", "winter_snow")}}
+    maps = {
+        name: build_map(open_dataset(path), model, folder / f"of_{name}", config)
+        for name, path in sources.items()
+    }
+    merged = merge(list(maps.values()), model, folder / "of_all")
+    rows = {name: {"images": len(m), **town.recalls(m)} for name, m in maps.items()}
+    frames = [entry["frame"] for entry in merged.history[-1]["maps"]]
+    return {**rows, "merged": {"images": len(merged), **town.recalls(merged)}, "frames": frames}
+
+
+def _merge(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict:
+    """The first and the last part of the drive, and both merged."""
+    count = round(OVERLAP * len(whole))
+    parts = {"first part": slice(count), "last part": slice(len(whole) - count, None)}
+    maps = {
+        name: assemble(
+            [Part(whole, np.arange(len(whole))[rows])],
+            folder / name.replace(" ", "_"),
+            {"operation": "crop"},
+        )
+        for name, rows in parts.items()
+    }
+    merged = merge(list(maps.values()), model, folder / "merged")
+    maps |= {"merged": merged, "the whole": whole}
+    alignment = align_maps(maps["first part"], maps["last part"], fine_shape(whole, model))
+    rows = {name: {"images": len(m), **town.recalls(m)} for name, m in maps.items()}
+    return {**rows, "frames": str(alignment)}
+
+
+def _prune(whole: PlaceMap, town: _Queries, folder: Path) -> dict:
+    """The map with fewer images, and with as many taken evenly."""
+    rows = {"1": {"images": len(whole), **town.recalls(whole)}}
+    for keep in KEPT:
+        kept = {f"{keep:g}": kept_rows(whole, keep)}
+        kept[f"{keep:g}, evenly"] = np.arange(len(whole))[:: round(1 / keep)]
+        for name, some in kept.items():
+            part = Part(whole, some)
+            found = assemble([part], folder / f"kept_{name}", {"operation": "prune"})
+            rows[name] = {"images": len(found), **town.recalls(found)}
+    return rows
+
+
+def _inspect(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict:
+    """Area under the ROC curve of the risk for answers farther off than RIGHT."""
+    found = {"validation town": _auc(model, whole, town)}
+    drives = {name: _open(path) for name, path in town_drives()}
+    place_map = build_map(open_dataset(DATA / "reference"), model, folder / "demo", EVERY_IMAGE)
+    queries = _Queries(model, drives)
+    queries.domains |= {name: DEMO.get(name, name) for name in drives}
+    found["the demo's town"] = _auc(model, place_map, queries)
+    sparse = folder / "sparse"
+    assemble([Part(place_map, np.arange(len(place_map))[::8])], sparse, {"operation": "prune"})
+    found["the demo's town, an image per 8 m"] = _auc(model, PlaceMap(sparse), queries)
+    return found
+
+
+def _auc(model: Model, place_map: PlaceMap, queries: _Queries) -> dict:
+    weak = weakness(place_map, fine_shape(place_map, model))
+    errors = queries.errors(place_map)
+    risks = {name: risk_at(place_map, weak, queries.poses(name)) for name in errors}
+    wrong = np.concatenate([errors[name] > RIGHT for name in errors])
+    return {
+        "queries": len(wrong),
+        "wrong": int(wrong.sum()),
+        "auc": area(np.concatenate([risks[name] for name in errors]), wrong),
+    }
+
+
+def area(scores: np.ndarray, positive: np.ndarray) -> float | None:
+    """Area under the ROC curve (Mann–Whitney); None where only one kind is there."""
+    count = int(positive.sum())
+    if count in (0, len(positive)):
+        return None
+    above = rankdata(scores)[positive].sum() - count * (count + 1) / 2
+    return float(above / (count * (len(positive) - count)))
+
+
+def _open(path: Path) -> ImageSource:
+    return open_dataset(path) if (path / "dataset.json").exists() else open_bag(path)
