@@ -227,7 +227,7 @@ def test_a_missing_or_foreign_index_is_reported_and_all_codes_are_compared(
 
 def test_the_index_of_another_map_is_not_used(codes, projection, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("disam_ros.mapping.index.FLAT", 10)
-    write_cells(tmp_path / "cells", codes[:200], projection)
+    write_cells(tmp_path / "cells", codes[:200], projection.steps)
     assert isinstance(open_index(codes, projection.steps, CPU, tmp_path / "cells"), FlatIndex)
     assert "has 200 images by 40 coordinates, expected 300 by 40" in caplog.text
     write_cells(tmp_path / "cells", codes, projection.steps)
