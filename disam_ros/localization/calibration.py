@@ -29,7 +29,9 @@ from disam_ros.errors import ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.files.outputs import output_file
 from disam_ros.files.reading import build, check_entries, parse_json, read_bytes, reading
+from disam_ros.mapping.repetition import evenly
 from disam_ros.mapping.spacing import bends, snapped
+from disam_ros.models.projection import decode
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ FORMAT_VERSION = 2
 KINDS = {"format_version": int, "domains": dict | None, "keypoints": dict | None}
 OF_COARSE = 1  # format without errors by spacing and domains, whose ratio is that of coarse scores
 SAMPLE = 48  # map images that a query's scores are normalized by
+COARSE_SAMPLE = 1024  # and its coarse scores
 MIN_STD = 0.005  # of their scores
 MIN_MATCHES = 20  # that a calibration is fitted to
 EVEN = 12**-0.5  # `along` of a position anywhere between two map images
@@ -142,32 +145,23 @@ def z_scores(scores: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArra
 
 
 class ScoreScale:
-    """Mean and standard deviation of a query's scores over a map, without computing them all.
+    """Mean and standard deviation of a query's scores over a map, from a sample of its images.
 
-    means, squares: first and second moments [d] of the map's compressed coarse descriptors
-    (compression.py); their principal components are uncorrelated, so that these are enough.
+    sample: compressed coarse descriptors [n, d] (compression.py).
     """
 
-    def __init__(self, means: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
-        self._means, self._squares = means, squares
+    def __init__(self, sample: NDArray[np.float32]) -> None:
+        self._sample = sample
 
     @classmethod
-    def of_codes(
-        cls, codes: NDArray[np.int8], steps: NDArray[np.float32], chunk: int = 8192
-    ) -> ScoreScale:
-        """From codes, int8 [N, d], and their quantization steps [d]."""
-        sums, squares = np.zeros((2, codes.shape[1]))
-        for start in range(0, len(codes), chunk):
-            part = codes[start : start + chunk].astype(np.float32)
-            sums += part.sum(0)
-            squares += np.square(part).sum(0)
-        return cls(sums * steps / len(codes), squares * steps**2 / len(codes))
+    def of_codes(cls, codes: NDArray[np.int8], steps: NDArray[np.float32]) -> ScoreScale:
+        """From COARSE_SAMPLE of codes int8 [N, d], evenly, and their quantization steps [d]."""
+        return cls(decode(codes[evenly(len(codes), COARSE_SAMPLE)], steps))
 
     def z(self, query: NDArray[np.float32], scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [n] of a query [d] in standard deviations from their mean over the map."""
-        mean = float(query @ self._means)
-        variance = float(np.square(query) @ self._squares) - mean**2
-        z: NDArray[np.float64] = (scores - mean) / np.sqrt(max(variance, 1e-12))
+        others = self._sample @ query
+        z: NDArray[np.float64] = (scores - others.mean()) / max(float(others.std()), 1e-6)
         return z
 
 

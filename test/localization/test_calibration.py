@@ -99,9 +99,19 @@ def test_z_of_coarse_scores_is_that_of_all_scores_of_the_map():
     codes = projection.encode(rows)
     query = projection.project(rng.standard_normal(24))
     scores = projection.decode(codes) @ query
-    scale = ScoreScale.of_codes(codes, projection.steps, chunk=70)
+    scale = ScoreScale.of_codes(codes, projection.steps)
     expected = (scores - scores.mean()) / scores.std()
     assert np.allclose(scale.z(query, scores), expected, atol=0.02)
+
+
+def test_z_of_coarse_scores_needs_no_principal_components_of_the_map():
+    rng = np.random.default_rng(1)
+    codes = np.rint(40 + 20 * rng.standard_normal((3000, 1)) + rng.standard_normal((3000, 8)))
+    codes, query = codes.astype(np.int8), rng.uniform(0.5, 1.0, 8).astype(np.float32)
+    scores = codes.astype(np.float64) @ query  # coordinates that vary together
+    expected = (scores - scores.mean()) / scores.std()
+    scale = ScoreScale.of_codes(codes, np.ones(8, np.float32))
+    assert np.allclose(scale.z(query, scores), expected, atol=0.1)
 
 
 def test_z_of_coarse_scores_of_equal_map_images_is_finite():
