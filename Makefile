@@ -48,7 +48,7 @@ $(INSTALLED): $(DEMO)
 	@echo "With CUDA it is several GB. For CPUs alone stop here (Ctrl-C) and begin with:"
 	@echo "  $(BIN)/pip install -c constraints.txt torch \\"
 	@echo "    --index-url https://download.pytorch.org/whl/cpu"
-	$(PIP) -e '.[ros,synth,train,dev,bench,onnx,ray,view]'
+	$(PIP) -e '.[ros,synth,train,dev,bench,onnx,ray,view,video,graph]'
 	touch $@
 
 demo: $(DEMO)
