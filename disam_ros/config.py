@@ -207,8 +207,8 @@ class LocalizerConfig:
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     backend: str = setting(
         "auto",
-        "runtime of the encoders; onnx: ONNX Runtime on the CPU with the files of 'disam export'; "
-        "auto: onnx where possible, else torch",
+        "runtime of the encoders; onnx: ONNX Runtime on the CPU; auto: onnx where possible, else "
+        "torch",
         choices=BACKENDS,
     )
     candidates: int = setting(

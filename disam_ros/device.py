@@ -114,16 +114,26 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def memory_mib() -> float:
+    """Resident memory of this process [MiB]; nan where the system does not give it."""
+    return _of_status("VmRSS")
+
+
 def memory_peak_mib() -> float:
     """Peak resident memory of this process [MiB]; nan where the system does not give it.
 
     VmHWM, since the peak of getrusage includes that of the parent, which a child inherits.
     """
+    return _of_status("VmHWM")
+
+
+def _of_status(key: str) -> float:
+    """An entry of /proc/self/status in MiB."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return float("nan")
-    kibibytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    kibibytes = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
     return int(kibibytes[0]) / 1024 if kibibytes else float("nan")
 
 

@@ -18,7 +18,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
-from disam_ros.device import memory_peak_mib
+from disam_ros.device import memory_mib, memory_peak_mib
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -135,7 +135,8 @@ class Monitor:
             for key in [k for k, p in self._problems.items() if p.until and p.until < now]:
                 del self._problems[key]
             problems = sorted(self._problems.values(), key=lambda p: p.level, reverse=True)
-            values = [*self._facts.items(), ("memory peak (MiB)", f"{memory_peak_mib():.0f}")]
+            memory = {"memory (MiB)": memory_mib(), "memory peak (MiB)": memory_peak_mib()}
+            values = [*self._facts.items(), *((key, f"{n:.0f}") for key, n in memory.items())]
             values += [(f"{key} (Hz)", f"{_rate(m, now):.2f}") for key, m in self._marks.items()]
             values += [(key, str(number)) for key, number in self._counts.items()]
             for stage, durations in self._latencies.items():
