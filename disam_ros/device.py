@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import platform
+import re
 import sys
 import time
 from functools import cache
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 CPU = "cpu"
 DRIVER = "libcuda.so.1"  # on desktops and on Jetson
+FAULT = re.compile(r"OutOfMemoryError|cuda|cudnn|cublas|nvml", re.IGNORECASE)  # of a device
 
 
 def select_device(name: str) -> str:
@@ -39,7 +41,10 @@ def select_device(name: str) -> str:
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else CPU
+        if torch.cuda.is_available():
+            return "cuda"
+        logger.warning("the CPU is used: %s", _why_no_gpu())
+        return CPU
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -54,6 +59,41 @@ def select_device(name: str) -> str:
     return str(device)
 
 
+def _why_no_gpu() -> str:
+    """Why torch sees no GPU although there is a driver."""
+    import torch
+
+    if torch.version.cuda is None:
+        return f"there may be a GPU, but torch {torch.__version__} was built without CUDA"
+    return (
+        f"torch {torch.__version__} sees no GPU: there is none, or the driver is older than CUDA "
+        f"{torch.version.cuda} wants; update the driver or install torch for an older CUDA"
+    )
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Whether a GPU is out of memory, gone or broken, in torch's or ONNX Runtime's words.
+
+    Errors of this package and of files are none, whatever they say.
+    """
+    runtime = type(error).__module__.startswith("onnxruntime")  # its errors have no root
+    return (runtime or isinstance(error, RuntimeError)) and FAULT.search(
+        f"{type(error).__name__} {error}"
+    ) is not None
+
+
+def is_cuda(device: str) -> bool:
+    """Whether a device is a GPU, not the CPU."""
+    return device.startswith("cuda")
+
+
+def is_integrated(device: str) -> bool:
+    """Whether a GPU shares the CPU's memory, as on Jetson; False where torch does not say."""
+    import torch
+
+    return bool(getattr(torch.cuda.get_device_properties(device), "is_integrated", False))
+
+
 def require_torch(what: str) -> None:
     """Raise ConfigError where torch is not installed, which a CPU alone can do without."""
     if "torch" not in sys.modules and find_spec("torch") is None:
@@ -66,6 +106,8 @@ def describe_device(device: str) -> str:
         return f"cpu ({threads()} threads)"
     import torch
 
+    if not torch.cuda.is_available():
+        return device
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
@@ -91,10 +133,13 @@ def calm_matrix_products() -> None:
 
 
 def free_device_memory() -> None:
-    """Give what CUDA keeps for later back to the device, where CUDA was used."""
+    """Give what CUDA keeps for later back to the device, where CUDA was used and still works."""
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            logger.debug("the device gives nothing back: %s", error)
 
 
 def has_cuda_driver() -> bool:

@@ -17,9 +17,10 @@ from disam_ros.errors import MapError
 from disam_ros.localization.answer import Candidate
 from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, Disc, PositionPrior
 from disam_ros.localization.query import Query
+from disam_ros.mapping.fine_rows import FineRows
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.arrays import as_numpy, on_device
+from disam_ros.models.arrays import as_numpy
 from disam_ros.models.similarity import Shifts, activation_map, sub_cell_shifts
 from disam_ros.uncertainty import TEMPERATURE
 
@@ -143,8 +144,9 @@ class Reranker:
     """
 
     def __init__(self, place_map: PlaceMap, shape: tuple[int, int, int], device: str) -> None:
-        self._map, self._shape, self._device = place_map, shape, device
+        self._map, self._shape = place_map, shape
         self._shifts = Shifts.of_grid(*shape[1:])
+        self._fine = FineRows(place_map.fine, device)
 
     @property
     def has_cells(self) -> bool:
@@ -180,8 +182,8 @@ class Reranker:
 
         A shift (x, y), as shares of the view, moves the map image onto the query: right, down.
         """
-        references = np.asarray(self._map.fine[rows], np.float32).reshape(-1, *self._shape)
-        found = query.moved.similarities(on_device(references, self._device))
+        references = self._fine.of(rows).reshape(-1, *self._shape)
+        found = query.moved.similarities(references)
         scores = as_numpy(found[0])
         best: NDArray[np.float32] = scores.max(1).clip(-1.0, 1.0)  # rounding
         shifts = sub_cell_shifts(scores, self._shifts)

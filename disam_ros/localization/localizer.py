@@ -20,19 +20,18 @@ from disam_ros.device import Stopwatch, calm_matrix_products, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform, compose
-from disam_ros.image import network_input
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import EVEN, Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
 from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.stages import StagesOf
 from disam_ros.localization.view_shift import view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import steps_at
-from disam_ros.models.arrays import as_numpy, on_device
-from disam_ros.models.backend import select_backend
-from disam_ros.models.descriptor import descriptor_shapes, fine_descriptor, shifted_descriptors
+from disam_ros.models.backend import Backend
+from disam_ros.models.cuda.fallback import OnDevice
+from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model, load_model
-from disam_ros.models.similarity import unit_rows
 from disam_ros.uncertainty import PoseWithCovariance, candidate_covariance
 
 
@@ -53,21 +52,15 @@ class Localizer:
     ) -> None:
         place_map.require_model(model.identity, model.name)
         self.config = config
-        self.device = select_device(config.device)
         calm_matrix_products()
         self.model = model
-        self.backend = select_backend(config.backend, model, self.device, model_dir)
         self.map = place_map
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
         self._shapes = descriptor_shapes(model.network, place_map.header.descriptor)
-        self._shape = self._shapes["fine"]
         self._check_shapes(place_map)
-        self._mean = on_device(place_map.mean[:, None, None], self.device)
-        directions = place_map.projection(model.projection).directions
-        self._directions = on_device(np.asarray(directions, np.float32), self.device)
-        self._search = CandidateSearch(place_map, self.device)
-        self._reranker = Reranker(place_map, self._shape, self.device)
+        stages = StagesOf(model, place_map, self._shapes, config.backend, model_dir)
+        self._stages = OnDevice(stages, select_device(config.device))
         self.check(config)
 
     def _check_shapes(self, place_map: PlaceMap) -> None:
@@ -152,36 +145,30 @@ class Localizer:
     def encode(self, frame: Frame, domain: DomainChoice, watch: Stopwatch) -> Query:
         """Coarse and fine descriptors by the domain's encoders, of the image as the map's camera
         would have taken it. Raises ImageError, MapError."""
-        self._search.rows_of(frame.camera)  # raises MapError before the work
-        frame = frame.seen_as(self.map.header.cameras.get(frame.camera))
-        images = network_input(frame.image, self.model.network.image_size)[None]
-        watch.lap("preprocess")
-        z_coarse, z_fine = self.backend.encode(domain.name, images)
-        watch.lap("encode", self.device)
-        config = self.map.header.descriptor
-        moved = shifted_descriptors(z_coarse, config, self._cells(frame, "coarse"))
-        shifted = unit_rows(moved @ self._directions.T)
-        fine = fine_descriptor(z_fine, config)[0].reshape(self._shape) - self._mean
-        watch.lap("describe", self.device)
-        return Query(frame, domain, as_numpy(shifted), fine, self._cells(frame, "fine"))
+        return self.encode_batch([frame], domain, watch)[0]
 
-    def _cells(self, frame: Frame, stage: str) -> NDArray[np.float32] | None:
-        """Cells of a stage's grid that the camera sees, 1 or 0; None: all of a view."""
-        rows, columns = self._shapes[stage][1:]
-        if frame.warp is None or frame.warp.coverage == 1.0 or rows == columns == 1:
-            return None
-        return frame.warp.cells(rows, columns)
+    def encode_batch(
+        self, frames: Sequence[Frame], domain: DomainChoice, watch: Stopwatch
+    ) -> list[Query]:
+        """As `encode`, of images of one domain at once, such as of several cameras."""
+        for frame in frames:
+            self._search.rows_of(frame.camera)  # raises MapError before the work
+        cameras = self.map.header.cameras
+        seen = [frame.seen_as(cameras.get(frame.camera)) for frame in frames]
+        return self._stages.run(lambda stages: stages.encode(seen, domain, watch))
 
     def search(self, query: Query, near: Near = None) -> Shortlist:
         """Coarse retrieval of `config.candidates` map images, and of those near a prior."""
         config = self.config
-        return self._search.search(
-            query.camera, query.shifted, config.candidates, near, config.prior
+        return self._stages.run(
+            lambda stages: stages.search.search(
+                query.camera, query.shifted, config.candidates, near, config.prior
+            )
         )
 
     def rerank(self, query: Query, shortlist: Shortlist) -> list[Candidate]:
         """Candidates by decreasing fine similarity."""
-        return self._reranker.rank(query, shortlist)
+        return self._stages.run(lambda stages: stages.reranker.rank(stages.own(query), shortlist))
 
     def of_candidates(self, query: Query, candidates: Sequence[Candidate]) -> Answer:
         """The single-image answer: pose of the best candidate, covariance from their scatter."""
@@ -211,7 +198,7 @@ class Localizer:
     def view_angle(self, query: Query, record: ImageRecord) -> float | None:
         """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
         known = self.map.header.cameras.get(query.camera)
-        shift = self._reranker.compare(query, np.array([record.id]))[1][0, 0]
+        shift = self._compare(query, np.array([record.id]))[1][0, 0]
         widest, camera = self._reranker.widest_shift, query.frame.lens or known
         return view_angle(float(shift), widest, camera, known)
 
@@ -258,7 +245,9 @@ class Localizer:
             records = [first, *(record for record in records if record.id != first.id)]
         if count <= len(records):
             return records
-        more = self._search.whole_map(query.camera, query.shifted, count)
+        more = self._stages.run(
+            lambda stages: stages.search.whole_map(query.camera, query.shifted, count)
+        )
         seen = {record.id for record in records}
         others = [self.map.records[row] for row in more.rows]
         return (records + [record for record in others if record.id not in seen])[:count]
@@ -269,7 +258,31 @@ class Localizer:
 
     def fine_scores(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity with map images `rows`, float32 [n]."""
-        return self._reranker.compare(query, rows)[0]
+        return self._compare(query, rows)[0]
+
+    def _compare(
+        self, query: Query, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `Reranker.compare`."""
+        return self._stages.run(lambda stages: stages.reranker.compare(stages.own(query), rows))
+
+    @property
+    def device(self) -> str:
+        """Where images are encoded and compared now: a GPU that has failed gives way to the CPU."""
+        return self._stages.device
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the encoders."""
+        return self._stages.made.backend
+
+    @property
+    def _search(self) -> CandidateSearch:
+        return self._stages.made.search
+
+    @property
+    def _reranker(self) -> Reranker:
+        return self._stages.made.reranker
 
     @property
     def has_activation_maps(self) -> bool:
@@ -286,7 +299,9 @@ class Localizer:
                 f"with model '{self.model.name}' this map has one global descriptor per image: "
                 f"activation maps need a model with feature maps"
             )
-        return self._reranker.activation_map(query, record.id)
+        return self._stages.run(
+            lambda stages: stages.reranker.activation_map(stages.own(query), record.id)
+        )
 
     def only_camera(self) -> str:
         """Name of the map's camera. Raises MapError where it has several."""

@@ -32,6 +32,7 @@ from disam_ros.localization.verification import (
     with_inliers,
     worth_verifying,
 )
+from disam_ros.models.cuda.fallback import OnDevice
 
 
 class Pipeline:
@@ -56,12 +57,13 @@ class Pipeline:
         self._tracker = Tracker(localizer, calibration, filter_model)
         wanted = verify and self.config.verify.when != "never"
         kept = localizer.map.header.keypoints is not None
-        self._verifier: Verifier | None = None
+        self._verifier: OnDevice[Verifier] | None = None
         if wanted and kept:
-            device = str(localizer.device)
             errors = (calibration or localizer.calibration).keypoints
-            self._verifier = Verifier(
-                localizer.map, self.config.verify, device=device, errors=errors
+            settings = self.config.verify
+            self._verifier = OnDevice(
+                lambda device: Verifier(localizer.map, settings, device=device, errors=errors),
+                localizer.device,
             )
 
     @property
@@ -114,7 +116,7 @@ class Pipeline:
         if informative and worth_verifying(*tracker.state(query), self.config.verify):
             verified = self._verify(query, tracker.likeliest(query, MAX_CANDIDATES), watch)
         if self._verifier and verified:
-            tracker.update_verified(query, verified, self._verifier.log_ratios(verified))
+            tracker.update_verified(query, verified, self._verifier.made.log_ratios(verified))
         alone = self.localizer.of_candidates(query, candidates)
         answer = tracker.answer(query, alone, self.config, verified)
         watch.lap("sequence")
@@ -127,8 +129,10 @@ class Pipeline:
         if self._verifier is None:
             return []
         frame = query.frame
-        verified = self._verifier.verify(
-            frame.image, frame.camera, rows, frame.lens, warp=frame.warp
+        verified = self._verifier.run(
+            lambda verifier: verifier.verify(
+                frame.image, frame.camera, rows, frame.lens, warp=frame.warp
+            )
         )
         watch.lap("verify")
         return verified

@@ -18,6 +18,7 @@ from disam_ros.errors import ImageError
 from disam_ros.mapping import keypoints, thumbnails
 from disam_ros.models.arrays import is_of_one_colour
 from disam_ros.models.backend import Backend
+from disam_ros.models.cuda.fallback import OnDevice
 from disam_ros.models.descriptor import describe
 
 FileRows = Mapping[str, NDArray[np.uint8]]  # by file of the map, of an image: a row uint8 [B]
@@ -69,7 +70,7 @@ class LocalEncoder:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: OnDevice[Backend],
         size: tuple[int, int],
         config: DescriptorConfig,
         makers: Mapping[str, RowMaker] | None = None,
@@ -81,7 +82,12 @@ class LocalEncoder:
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
         read = self._reader.submit(read_images, items, self._size, self._makers)
-        return lambda: encode(self._backend, domain, read.result(), self._config)
+
+        def result() -> Encoded:
+            images = read.result()
+            return self._backend.run(lambda b: encode(b, domain, images, self._config))
+
+        return result
 
     def close(self) -> None:
         self._reader.shutdown(cancel_futures=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import faiss
 import numpy as np
@@ -26,11 +26,15 @@ from disam_ros.files.writing import atomic_file
 from disam_ros.models.arrays import like
 from disam_ros.models.projection import LEVELS, decode
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 logger = logging.getLogger(__name__)
 
 EXACT = 2_000  # images up to which all coordinates of all images are compared
 FLAT = 20_000  # images, above which an inverted file is used
 CHUNK = 8192  # codes added at once
+PART = 2**18  # images whose scores on a device are in memory at once
 LEARNING = 64  # training images per cell for k-means, at most
 FEWEST = 2  # images per cell on average, at least
 CELLS_PER_ROOT = 2.0  # number of cells over the square root of the number of images
@@ -100,19 +104,36 @@ class CellIndex:
 
 
 class TorchIndex:
-    """Exhaustive search on a device: one matrix product."""
+    """Exhaustive search on a device, in half precision; the best are ranked anew in float32.
+
+    Besides the codes a search takes memory for the scores of PART images.
+    """
 
     def __init__(self, codes: Codes, steps: Steps, device: str) -> None:
         import torch
 
-        parts = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
-        rows = [torch.from_numpy(decode(part, steps)).half().to(device) for part in parts]
-        self._rows = torch.cat(rows)
+        self._rows = torch.empty(codes.shape, dtype=torch.float16, device=device)
+        for start in range(0, len(codes), CHUNK):
+            part = torch.from_numpy(decode(codes[start : start + CHUNK], steps)).half()
+            self._rows[start : start + CHUNK] = part.to(device)
 
     def search(self, query: Query, count: int) -> Found:
-        scores = (self._rows @ like(query, self._rows).T).amax(1)
-        best = scores.float().topk(min(count, len(scores)))
-        return best.indices.cpu().numpy(), best.values.cpu().numpy()
+        import torch
+
+        descriptors = like(query, self._rows)
+        worth = [self._nearest(start, descriptors, count) for start in self._parts()]
+        rows = torch.cat(worth)
+        scores = (self._rows[rows].float() @ descriptors.float().T).amax(1)
+        best = scores.topk(min(count, len(scores)))
+        return rows[best.indices].cpu().numpy(), best.values.cpu().numpy()
+
+    def _parts(self) -> range:
+        return range(0, len(self._rows), PART)
+
+    def _nearest(self, start: int, descriptors: Tensor, count: int) -> Tensor:
+        """Rows of the part at `start` that are worth ranking for the `count` best."""
+        scores = (self._rows[start : start + PART] @ descriptors.T).amax(1)
+        return scores.topk(min(2 * count, len(scores))).indices + start
 
 
 class PlaceIndex:

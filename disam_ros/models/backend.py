@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,11 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.config import BACKENDS
-from disam_ros.device import CPU, require_torch
+from disam_ros.device import CPU, is_cuda, require_torch
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import file_sha256, write_json
+from disam_ros.image import network_input
 from disam_ros.models.arrays import as_numpy, on_device, require_features
+from disam_ros.models.cuda.backend import CudaBackend
 from disam_ros.models.imported import ImportedConfig, create_session
 from disam_ros.models.mobile_graph import Weights, to_onnx
 from disam_ros.models.model import STAGES, Model
@@ -61,6 +63,15 @@ class Backend(Protocol):
 
     name: str
 
+    @property
+    def precision(self) -> str:
+        """Of the computation: float32 or half."""
+        ...
+
+    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> Any:
+        """Camera images uint8 RGB [H, W, 3] → what `encode` takes. Raises ImageError."""
+        ...
+
     def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
         """Images [B, 3, H, W] in [−1, 1] → coarse and fine features [B, C, h, w].
 
@@ -70,7 +81,17 @@ class Backend(Protocol):
         ...
 
 
-class TorchBackend:
+class _NumpyInputs:
+    """A backend that takes arrays of numpy and computes in float32."""
+
+    precision = "float32"
+    _size: tuple[int, int]  # height and width of the network's images [px]
+
+    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return np.stack([network_input(image, self._size) for image in images])
+
+
+class TorchBackend(_NumpyInputs):
     """The model's networks on their device; on a CPU in its fastest memory format."""
 
     name = "torch"
@@ -78,6 +99,7 @@ class TorchBackend:
     def __init__(self, model: Model, device: str) -> None:
         require_torch("backend 'torch'")
         self._model, self._device = model.to(device), device
+        self._size = model.network.image_size
         if device == CPU:
             import torch
 
@@ -95,20 +117,21 @@ class TorchBackend:
         return coarse, fine
 
 
-class ImportedBackend:
+class ImportedBackend(_NumpyInputs):
     """An imported model, which ONNX Runtime runs."""
 
     name = "onnx"
 
     def __init__(self, model: Model, device: str) -> None:
         self._model, self._device = model.to(device), device
+        self._size = model.network.image_size
 
     def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
         coarse, fine = self._model.encode(domain, images)
         return on_device(coarse, self._device), on_device(fine, self._device)
 
 
-class MobileBackend:
+class MobileBackend(_NumpyInputs):
     """Mobile encoders in ONNX Runtime on the CPU, from the model's weights: no torch, no export.
 
     A domain's session opens with its first image (some 30 ms). Raises ConfigError without the
@@ -119,6 +142,7 @@ class MobileBackend:
 
     def __init__(self, model: Model) -> None:
         require_runtime()
+        self._size = model.network.image_size
         stages = (model.coarse,) if model.shared else (model.coarse, model.fine)
         self._graphs = {
             domain: {
@@ -141,7 +165,7 @@ class MobileBackend:
         return self.__dict__ | {"_sessions": {}}  # sessions cannot be pickled
 
 
-class OnnxBackend:
+class OnnxBackend(_NumpyInputs):
     """The files of an export in ONNX Runtime on the CPU, with as many threads as torch.
 
     All domains are loaded at once (some 25 ms each), so that a wrong file fails at the start and
@@ -154,6 +178,7 @@ class OnnxBackend:
     def __init__(self, model: Model, directory: Path) -> None:
         if find_spec("onnxruntime") is None:
             raise ConfigError(NO_RUNTIME)
+        self._size = model.network.image_size
         self._directory, checksums = directory, read_checksums(directory)
         self._sessions = {
             domain: _open_domain(directory, domain, model, checksums)
@@ -185,7 +210,7 @@ def select_backend(name: str, model: Model, device: str, model_dir: Path | None 
         ready = device == CPU and (has_runtime() if mobile else _ready(exported, model))
         name = "onnx" if ready else "torch"
     if name == "torch":
-        return TorchBackend(model, device)
+        return CudaBackend(model, device) if is_cuda(device) else TorchBackend(model, device)
     if device != CPU:
         raise ConfigError(f"backend 'onnx' runs on the CPU, not on {device}: set device to 'cpu'")
     if mobile:

@@ -142,11 +142,17 @@ class Reports:
             self._monitor.warn_once(self._node.get_logger(), what, text, level=ERROR)
             self._monitor.count("inference errors")
 
+    def computing(self, localizer: Localizer) -> str:
+        """Report what runs the encoders, and the device, which is returned in words."""
+        device, backend = describe_device(localizer.device), localizer.backend
+        self._monitor.fact("device", device)
+        self._monitor.fact("encoders", f"{backend.name}, {backend.precision}")
+        return device
+
     def identity(self, localizer: Localizer) -> str:
         """Report model, map and device and return them in words."""
         monitor, place_map, model = self._monitor, localizer.map, localizer.model
-        device = describe_device(localizer.device)
-        monitor.fact("device", device)
+        device = self.computing(localizer)
         monitor.fact("model", f"{model.name} {model.identity[:12]}")
         monitor.fact("map", f"{place_map.directory}, {len(place_map)} images")
         monitor.fact("map frame", place_map.header.map_frame)

@@ -162,6 +162,7 @@ class Session:
     def update(self) -> None:
         """Report connections, cameras without images for long, and a map that was changed."""
         self._reports.check_map(self._loaded.localizer.map)
+        self._reports.computing(self._loaded.localizer)
         advice = {name: camera.advice for name, camera in self._inputs.items()}
         if self._reports.check_age(advice, self._config.stale_after):
             self._summary.state(WAITING)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoders on a CUDA device: half precision where it agrees with float32, recorded as CUDA graphs.
+
+The model's own networks stay where they are; the device has copies. Features are float32.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from copy import deepcopy
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disam_ros.device import is_cuda, require_torch
+from disam_ros.models.arrays import as_numpy, require_features
+from disam_ros.models.cuda.graphs import Features, Graphs, Network
+from disam_ros.models.cuda.inputs import DeviceInputs
+from disam_ros.models.model import STAGES, Model
+from disam_ros.models.similarity import fine_similarity
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+AGREEMENT = 0.999  # least similarity of features in half precision with those in float32
+SEED = 0
+TESTED = 3  # images of the self-test
+
+
+class CudaBackend:
+    """Both encoders of each domain on a device; a shared one runs once.
+
+    A domain's encoders are copied to the device, and compared in both precisions, with its first
+    image. Where one domain fails the comparison, or an image leaves the range of half precision,
+    all go on in float32.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: Model, device: str) -> None:
+        require_torch("backend 'torch'")
+        self._model, self._device = model, device
+        self._half = True
+        self._start()
+
+    def _start(self) -> None:
+        self._networks: dict[str, Network] = {}
+        self.prepare = DeviceInputs(self._model.network.image_size, self._device)
+        self._graphs = Graphs(is_cuda(self._device))
+        self._lock = Lock()  # a graph has one place for its images
+
+    @property
+    def precision(self) -> str:
+        return "half" if self._half else "float32"
+
+    def encode(self, domain: str, images: NDArray[np.float32] | Tensor) -> tuple[Any, Any]:
+        """As of `Backend`; images also as `prepare` gives them. Features are on the device."""
+        import torch
+
+        given = torch.as_tensor(images, device=self._device)
+        with self._lock, torch.inference_mode():
+            if domain not in self._networks:
+                self._load(domain)
+            z = self._run(domain, given)
+            if self._half and not all(bool(x.isfinite().all()) for x in z):
+                self._to_float32("an image leaves its range")
+                self._load(domain)
+                z = self._run(domain, given)
+            for name, features in zip(STAGES, z, strict=True):
+                source = self._model.files.get(name, self._model.name)
+                require_features(features, given, f"{source}, domain '{domain}',")
+        return z[0], z[-1]
+
+    def _run(self, domain: str, images: Tensor) -> Features:
+        return self._graphs(domain, self._networks[domain], images)
+
+    def _load(self, domain: str) -> None:
+        """Copy a domain's encoders to the device, and test half precision."""
+        if not self._half:
+            self._networks[domain] = self._copy(domain, half=False)
+            return
+        half, exact = self._copy(domain, half=True), self._copy(domain, half=False)
+        found = least_agreement(half, exact, self._self_test())
+        if found >= AGREEMENT:
+            self._networks[domain] = half
+            return
+        self._to_float32(f"domain '{domain}' has features of similarity {found:.4f} with float32's")
+        self._networks[domain] = exact
+
+    def _to_float32(self, reason: str) -> None:
+        logger.warning("the encoders go on in float32, not in half precision: %s", reason)
+        self._half = False
+        self._networks.clear()
+        self._graphs = Graphs(self._graphs.enabled)
+
+    def _self_test(self) -> Tensor:
+        import torch
+
+        images = sample_images(self._model.network.image_size)
+        return torch.from_numpy(images).to(self._device)
+
+    def _copy(self, domain: str, half: bool) -> Network:
+        """Images float32 [B, 3, H, W] → coarse and fine features float32, by copies of weights."""
+        import torch
+
+        kind = torch.float16 if half else torch.float32
+        layout = torch.channels_last if half else torch.contiguous_format
+        coarse, fine = self._model.coarse[domain], self._model.fine[domain]
+
+        def to_device(encoder: nn.Module) -> nn.Module:
+            copied = deepcopy(encoder).eval().requires_grad_(False).to(self._device, kind)
+            for weights in copied.parameters():
+                if weights.ndim == 4:
+                    weights.data = weights.data.contiguous(memory_format=layout)
+            return copied
+
+        stages = [to_device(coarse)]
+        stages += [] if fine is coarse else [to_device(fine)]
+
+        def network(images: Tensor) -> Features:
+            given = images.to(kind, memory_format=layout)
+            z = [stage(given).float().contiguous() for stage in stages]
+            return z[0], z[-1]
+
+        return network
+
+    def __getstate__(self) -> dict[str, Any]:
+        unkept = ("_networks", "_lock", "_graphs", "prepare")
+        return {name: value for name, value in self.__dict__.items() if name not in unkept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._start()
+
+
+def least_agreement(one: Network, other: Network, images: Tensor) -> float:
+    """Least similarity of the features of two networks, over images and stages; nan counts as −1,
+    as does a feature that is infinite."""
+    pairs: Sequence[tuple[Tensor, Tensor]] = list(zip(one(images), other(images), strict=True))
+    found = np.concatenate([as_numpy(fine_similarity(a, b)) for a, b in pairs])
+    return float(np.nan_to_num(found, nan=-1.0, posinf=-1.0, neginf=-1.0).min())
+
+
+def sample_images(size: tuple[int, int]) -> NDArray[np.float32]:
+    """Images [TESTED, 3, H, W] in [−1, 1] with the statistics of real ones, without any file.
+
+    Noise whose amplitude falls with frequency as that of natural images (Field, JOSA A 1987): by
+    day, by night with lights, and in black and white.
+    """
+    rng = np.random.default_rng(SEED)
+    frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1]))
+    spectrum = np.fft.rfft2(rng.standard_normal((TESTED, 3, *size))) / (frequency + 1 / max(size))
+    images = np.fft.irfft2(spectrum, size)
+    images /= np.abs(images).max((1, 2, 3), keepdims=True)
+    images[1] = np.where(images[1] > 0.5, 1.0, 0.1 * images[1] - 0.9)
+    images[2] = np.sign(images[2])
+    return np.asarray(images, np.float32)
