@@ -18,7 +18,7 @@ CORE := $(addprefix test/,domains features mapping models localization slam eval
 	$(wildcard test/test_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo view check test docs soak bench bench-accuracy lint types core
+.PHONY: help install demo view check test docs soak bench bench-accuracy bench-gpu lint types core
 help:
 	@echo "make install         .venv with everything that development needs"
 	@echo "make demo            a map, the real node, two drives, a picture; installs only what that needs"
@@ -29,6 +29,7 @@ help:
 	@echo "make soak            kills, full disks, the node for two hours; MINUTES=10 for less"
 	@echo "make bench           docs/performance.md"
 	@echo "make bench-accuracy  docs/accuracy.md"
+	@echo "make bench-gpu       compares a GPU with the CPU and measures it: docs/performance.md"
 
 install: $(INSTALLED)
 
@@ -94,3 +95,6 @@ bench: install
 
 bench-accuracy: install
 	$(BIN)/python -m benchmark.accuracy
+
+bench-gpu: install
+	$(BIN)/python -m benchmark.performance.gpu

@@ -14,5 +14,6 @@ PAGE = Page(
         "warp",
         "map_building",
         "training_step",
+        "gpu",
     ),
 )
