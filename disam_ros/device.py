@@ -82,6 +82,11 @@ def is_device_fault(error: BaseException) -> bool:
     ) is not None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device fault leaves the GPU in order: it has too little memory."""
+    return type(error).__name__ == "OutOfMemoryError"
+
+
 def is_cuda(device: str) -> bool:
     """Whether a device is a GPU, not the CPU."""
     return device.startswith("cuda")

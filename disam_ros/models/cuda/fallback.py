@@ -7,12 +7,15 @@ import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from disam_ros.device import CPU, free_device_memory, is_device_fault
+from disam_ros.device import CPU, free_device_memory, is_device_fault, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
 Result = TypeVar("Result")
+
+# A device that is broken cannot take back what it holds, and trying may end the process.
+_lost: list[object] = []
 
 
 class OnDevice(Generic[Made]):
@@ -41,6 +44,8 @@ class OnDevice(Generic[Made]):
         except Exception as error:  # those of CUDA and of ONNX Runtime have no root in common
             if self.device == CPU or not is_device_fault(error):
                 raise
+            if not is_out_of_memory(error):
+                _lost.append(self._made)
             logger.error(
                 "device %s failed, the CPU goes on from here, slower; restart to use it again: %s",
                 self.device,

@@ -8,6 +8,7 @@ of an identity matrix: the same as `image.network_input` but for ties of roundin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -35,16 +36,21 @@ class DeviceInputs:
         self._pins = is_cuda(device) and not is_integrated(device)
         self._pinned: Tensor | None = None
         self._copied: Any = None  # event: the last copy out of the pinned memory is done
+        self._lock = Lock()  # of pinned memory and matrices
 
     def __call__(self, images: Sequence[Pixels]) -> Tensor:
         """Images uint8 RGB [H, W, 3] → float32 [B, 3, height, width] in [−1, 1]. Raises
         ImageError."""
-        import torch
-
         for image in images:
             check_image(image)
+        with self._lock:
+            return self._prepare(images)
+
+    def _prepare(self, images: Sequence[Pixels]) -> Tensor:
+        import torch
+
         if len({image.shape for image in images}) > 1:
-            return torch.cat([self([image]) for image in images])
+            return torch.cat([self._prepare([image]) for image in images])
         shape = (images[0].shape[0], images[0].shape[1])
         if not can_resize(shape, self._size):
             prepared = np.stack([network_input(image, self._size) for image in images])
