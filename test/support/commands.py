@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 
 from disam_ros.cli import main
 from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
 from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.models.networks import Encoder
-from support.data import save_tiny_model, texture, write_dataset
+from support.data import CAMERA, camera_pose, save_tiny_model, texture, write_dataset
 from support.onnx_files import write_onnx
 
 IMAGES = 12
@@ -108,8 +110,14 @@ def write_network(root: Path) -> None:
 
 
 def write_calibration_inputs(root: Path) -> list[str]:
-    """What calibrate needs; its command line."""
-    write_dataset(root / "drive", 40)
+    """What calibrate needs; its command line. Images a metre apart resemble each other."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8 + 40, 3), dtype=np.uint8)
+    street = cv2.resize(noise, (8 * (8 + 40), 48), interpolation=cv2.INTER_CUBIC)
+    with DatasetWriter(root / "drive", DatasetInfo("street", {"front": CAMERA})) as writer:
+        for index in range(40):
+            data = cv2.imencode(".png", street[:, 8 * index : 8 * index + 64])[1].tobytes()
+            stamp_ns = (index + 1) * 1_000_000_000
+            writer.add(data, stamp_ns, "front", "day", camera_pose(index), f"image {index}")
     save_tiny_model(root / "calibrated")
     (root / "build.yaml").write_text(SETTINGS)
     build = Command("build-map --dataset {w}/drive --model {w}/calibrated --config {w}/build.yaml")
