@@ -130,7 +130,7 @@ def calm_matrix_products() -> None:
     """Matrix products of numpy and scipy take one thread in this process from now on.
 
     Threads of OpenBLAS wait for each other by spinning: on cores that other processes want, two of
-    them took 400 ms for a product that takes 2 ms on one.
+    them take many times as long as one.
     """
     from threadpoolctl import ThreadpoolController
 

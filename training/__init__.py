@@ -6,3 +6,11 @@ recipes.py             YAML of every method     engine/              training lo
 settings.py            what recipes share       disam/               the paper's method
 domain_classifier.py   domain from the image    global_descriptors/  one vector per image
 """
+
+from disam_ros.device import require_torch
+from disam_ros.errors import ConfigError
+
+try:
+    require_torch("training")
+except ConfigError as error:
+    raise SystemExit(str(error)) from error

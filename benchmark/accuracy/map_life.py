@@ -10,7 +10,6 @@ speeds of their own, and what `inspect` foretells there too. Nothing was chosen 
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
-from torch import Tensor
 
 from benchmark.accuracy.drives import town_drives
 from benchmark.accuracy.gardens_point import SHIPPED
@@ -71,13 +69,12 @@ def measure() -> dict:
 
 
 class _Queries:
-    """Queries of several drives, encoded once for all maps."""
+    """Queries of several drives, read once for all maps."""
 
     def __init__(self, model: Model, drives: Mapping[str, ImageSource]) -> None:
         self._model = model
         self._items = {name: list(drive.images) for name, drive in drives.items()}
         self._pixels = {n: [item.load() for item in items] for n, items in self._items.items()}
-        self._known: dict[bytes, tuple[Tensor, Tensor]] = {}
         self.domains = {name: name for name in drives}
 
     def poses(self, name: str) -> np.ndarray:
@@ -91,7 +88,6 @@ class _Queries:
         stage: "" of the answer; "1" of the coarse stage's first; "all" of its nearest candidate.
         """
         localizer = Localizer(self._model, place_map, LocalizerConfig(device="cpu"))
-        localizer.backend = _Remembering(localizer.backend, self._known)
         found = {}
         for name, items in self._items.items():
             metres = []
@@ -112,19 +108,6 @@ class _Queries:
         errors = self.errors(place_map, stage)
         shares = {name: float((found <= RIGHT).mean()) for name, found in errors.items()}
         return {**shares, "all": float((np.concatenate([*errors.values()]) <= RIGHT).mean())}
-
-
-class _Remembering:
-    """A backend that encodes each image once."""
-
-    def __init__(self, backend: object, known: dict[bytes, tuple[Tensor, Tensor]]) -> None:
-        self._backend, self._known = backend, known
-
-    def encode(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        key = hashlib.sha256(domain.encode() + np.asarray(images).tobytes()).digest()
-        if key not in self._known:
-            self._known[key] = self._backend.encode(domain, images)
-        return self._known[key]
 
 
 def _directions(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict:

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.mapping.rows import Rows as StoredRows
-from disam_ros.models.projection import LEVELS, Projection, unit
+from disam_ros.models.projection import LEVELS, Projection
+from disam_ros.models.similarity import unit_rows
 
 SAMPLE_FLOATS = 2**26  # size of the sample to learn from, at most (256 MiB)
 MARGIN = 1.1  # range of a code over the largest coordinate of the sample; beyond, codes saturate
@@ -60,7 +61,7 @@ def learn_projection(rows: Rows | StoredRows, size: int) -> Projection:
     if few:
         directions = directions / np.sqrt(variances[order].clip(1e-30))[:, None] @ sample
     directions = directions.astype(np.float16)
-    reach = np.abs(unit(sample @ directions.astype(np.float32).T)).max(0)
+    reach = np.abs(unit_rows(sample @ directions.astype(np.float32).T)).max(0)
     steps = (MARGIN * reach / LEVELS).clip(1e-12).astype(np.float32)
     return Projection(directions, steps)
 

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save
 from disam_ros.errors import ModelError
 from disam_ros.files.reading import reading
 from disam_ros.files.writing import atomic_file, file_sha256
+from disam_ros.models.similarity import unit_rows
 
 NAME = "directions"  # of the file, and its key under sha256 in model.json
 FILE = f"{NAME}.safetensors"
@@ -49,7 +50,7 @@ class Projection:
 
     def project(self, rows: Rows) -> NDArray[np.float32]:
         """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros."""
-        return unit(np.asarray(rows, np.float32) @ self.directions.astype(np.float32).T)
+        return unit_rows(np.asarray(rows, np.float32) @ self.directions.astype(np.float32).T)
 
     def encode(self, rows: Rows) -> NDArray[np.int8]:
         """Descriptors [..., D] → codes int8 [..., d]."""
@@ -65,13 +66,6 @@ def decode(codes: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.fl
     """Codes [..., d] → coordinates float32 [..., d]. steps: [d]."""
     coordinates: NDArray[np.float32] = codes.astype(np.float32) * steps
     return coordinates
-
-
-def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows [..., d] at unit length; zeros stay zeros."""
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    found: NDArray[np.float32] = rows / norms.clip(1e-12)
-    return found
 
 
 def write_projection(directory: Path, projection: Projection) -> str:

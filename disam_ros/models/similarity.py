@@ -163,8 +163,8 @@ def normalize(z: Array) -> Array:
 
 
 def unit_rows(x: Array) -> Array:
-    """Divide each row by its norm. x: [N, D] → same shape."""
-    return x / _norms(x)[:, None]
+    """Divide each row by its norm; zeros stay zeros. x: [..., D] → same shape."""
+    return x / _norms(x)[..., None]
 
 
 def _by_channel(z: Array) -> Array:

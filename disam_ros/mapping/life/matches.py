@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.repetition import evenly
-from disam_ros.models.projection import decode, unit
-from disam_ros.models.similarity import Shifts, shifted_similarities
+from disam_ros.models.projection import decode
+from disam_ros.models.similarity import Shifts, shifted_similarities, unit_rows
 
 SAMPLES = 400  # images of a map that are looked for in the other
 CANDIDATES = 5  # that the fine similarity chooses among
@@ -79,7 +79,9 @@ def coarse_similarities(
     a: PlaceMap, rows_a: NDArray[np.int64], b: PlaceMap, rows_b: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Inner products of coarse descriptors, [len(rows_a), len(rows_b)]."""
-    left, right = (unit(decode(m.coarse[rows], m.steps)) for m, rows in ((a, rows_a), (b, rows_b)))
+    left, right = (
+        unit_rows(decode(m.coarse[rows], m.steps)) for m, rows in ((a, rows_a), (b, rows_b))
+    )
     products: NDArray[np.float32] = left @ right.T
     return products
 
