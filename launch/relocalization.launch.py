@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the localizer and, on request, RViz."""
 
+import os
 from posixpath import dirname, join
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from disam_ros.files.paths import find_config
+from disam_ros.files.paths import find_config, missing_profile
 from disam_ros.slam.consumers import CONSUMERS, Consumer
 
 STOP = "60"  # seconds from one signal to the next, stronger one
@@ -50,6 +51,12 @@ ARGUMENTS = {
     "use_sim_time": ("false", "take the time from /clock", BOOLEANS[1:]),
     "log_level": ("info", "least severity that is logged", ("debug", "info", "warn", "error")),
     "respawn": ("false", "start the localizer again if it ends", BOOLEANS[1:]),
+    "large_images": (
+        "false",
+        "nodes that are launched after it, such as a camera driver, get 32 MB of shared memory "
+        "each, with which their raw images arrive over Fast DDS",
+        BOOLEANS[1:],
+    ),
     "rviz": ("false", "show it in RViz", BOOLEANS[1:]),
 }
 
@@ -107,12 +114,16 @@ def start(context: LaunchContext) -> list:
         sigterm_timeout=STOP,
         sigkill_timeout=STOP,
     )
+    started = [localizer]
+    if given["large_images"] == "true":
+        started += [SetEnvironmentVariable(*pair) for pair in missing_profile(os.environ).items()]
     if not IfCondition(given["rviz"]).evaluate(context):
-        return [localizer]
+        return started
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError:
-        return [localizer, LogInfo(msg="rviz2 is not installed: the localizer runs without it")]
+        text = "rviz2 is not installed: the localizer runs without it"
+        return [*started, LogInfo(msg=text)]
     rviz = Node(
         package="rviz2",
         executable="rviz2",
@@ -120,7 +131,7 @@ def start(context: LaunchContext) -> list:
         arguments=["-d", find_config("relocalization.rviz")],
         parameters=[{"use_sim_time": parameters["use_sim_time"]}],
     )
-    return [localizer, rviz]
+    return [*started, rviz]
 
 
 def generate_launch_description() -> LaunchDescription:

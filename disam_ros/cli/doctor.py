@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from disam_ros.device import has_cuda_driver
+from disam_ros.errors import ConfigError
 from disam_ros.files.paths import shipped_models
 
 OK, MISSING, OLD, BROKEN = "ok", "missing", "too old", "broken"
@@ -90,6 +91,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def doctor_command(arguments: argparse.Namespace) -> int:
     """Status 1 where something is missing that disam_ros cannot do without."""
+    middleware = _middleware_fault()
     findings = [examine(package) for package in (*PACKAGES, *ROS_PACKAGES)]
     faults = [finding for finding in findings if finding.state != OK and finding.package.required]
     if arguments.missing:
@@ -105,7 +107,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     print(f"disam_ros {disam_ros.__version__}, {where}\n")
     for finding in findings:
         _print(finding.state, finding.package.module, finding.detail, finding.package)
-    dds = _dds()
+    dds = (BROKEN, "DDS", middleware) if middleware else _dds()
     _print(*dds)
     models = shipped_models()
     for name, path in models.items():
@@ -164,9 +166,17 @@ def _dds() -> tuple[str, str, str]:
     except ImportError:
         return MISSING, "DDS", "comes with rclpy"
     except Exception as error:
-        wanted = os.environ.get("RMW_IMPLEMENTATION", "")
-        advice = f"; RMW_IMPLEMENTATION is {wanted}: install it, or unset that" if wanted else ""
-        return BROKEN, "DDS", f"{error}{advice}".splitlines()[0]
+        return BROKEN, "DDS", f"{error}".splitlines()[0]
+
+
+def _middleware_fault() -> str:
+    """Why the middleware of the environment cannot be used, which is then the default; or empty."""
+    try:
+        importlib.import_module("disam_ros.nodes")
+    except ConfigError as error:
+        del os.environ["RMW_IMPLEMENTATION"]  # rcl would end this process
+        return str(error)
+    return ""
 
 
 def _print(state: str, name: str, detail: str, package: Package | None = None) -> None:

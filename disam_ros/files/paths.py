@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from disam_ros.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
+FAST_DDS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")  # names of ROS's Fast DDS layers
+# Where Fast DDS looks for a profile: up to version 2, ROS 2 Jazzy; from version 3.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 MODEL_FILE = "model.json"  # what makes a directory a model
 
 
@@ -62,3 +66,21 @@ def find_config(text: str) -> str:
     raise ConfigError(
         f"the parameter file '{text}' does not exist; expected a path, or one of {known or 'none'}"
     )
+
+
+def large_images_profile() -> dict[str, str]:
+    """Environment with which a program's large raw images arrive over Fast DDS.
+
+    Empty for a copy of the package alone.
+    """
+    folder = share()
+    path = str(folder / "config" / "fastdds_large_images.xml") if folder else ""
+    return dict.fromkeys(PROFILE_VARIABLES, path) if path else {}
+
+
+def missing_profile(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same, empty where an environment has another middleware or a profile of its own."""
+    other = environment.get("RMW_IMPLEMENTATION") or FAST_DDS[0]
+    if other not in FAST_DDS or any(environment.get(name) for name in PROFILE_VARIABLES):
+        return {}
+    return large_images_profile()

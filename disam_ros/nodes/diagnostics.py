@@ -27,6 +27,7 @@ RATE_WINDOW = 5.0  # moving window of rates [s]
 LATENCIES = 200  # window of the latencies' percentiles
 PERIOD = 1.0  # time between two messages without a change [s]
 CHECK_PERIOD = 0.2  # time within which a change is published [s]
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 LONGEST = 500  # characters of a text: words of a message may be of any length
 
 
@@ -118,6 +119,11 @@ class Monitor:
         else:
             logger.warning(text)
 
+    def shows(self, key: str) -> bool:
+        """Whether a problem was reported and neither solved nor forgotten."""
+        with self._lock:
+            return key in self._problems
+
     def solved(self, key: str) -> None:
         """A problem is gone."""
         with self._lock:
@@ -154,8 +160,8 @@ class Monitor:
 class DiagnosticsPublisher:
     """Publishes a status on /diagnostics at 1 Hz, and within 0.2 s of a new level or message.
 
-    Also reports other nodes of the same name. The timer runs on the steady clock: it also ticks
-    while the simulated time stands still.
+    Also reports other nodes of the same name, and topics of another type. The timer runs on the
+    steady clock: it also ticks while the simulated time stands still.
     """
 
     def __init__(
@@ -164,7 +170,7 @@ class DiagnosticsPublisher:
         self._node, self._monitor, self._make_status = node, monitor, make_status
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._last: tuple[bytes, str] | None = None
-        self._last_time = self._name_time = 0.0
+        self._last_time = self._checked = 0.0
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(CHECK_PERIOD, self._tick, clock=clock)
 
@@ -181,11 +187,32 @@ class DiagnosticsPublisher:
         )
         self._monitor.warn_once(self._node.get_logger(), "name", text, hold=None)
 
+    def _check_types(self) -> None:
+        """Report topics that all publishers offer with another type: DDS connects them to nobody.
+
+        Of images the node's own advice does.
+        """
+        node = self._node
+        for subscription in node.subscriptions:
+            name, wanted = subscription.topic_name, type_name(subscription.msg_type)
+            if wanted in IMAGES:
+                continue
+            kinds = {info.topic_type for info in node.get_publishers_info_by_topic(name)}
+            if not kinds or wanted in kinds:
+                self._monitor.solved(f"type of {name}")
+                continue
+            text = (
+                f"no message of {name} is heard: it is published as {', '.join(sorted(kinds))}, "
+                f"expected {wanted}; remap {name} to a topic of that type"
+            )
+            self._monitor.warn_once(node.get_logger(), f"type of {name}", text, hold=None)
+
     def _tick(self) -> None:
         now = time.monotonic()
-        if now - self._name_time >= PERIOD:
+        if now - self._checked >= PERIOD:
             self._check_name()
-            self._name_time = now
+            self._check_types()
+            self._checked = now
         status = self._make_status()
         head = (status.level, status.message)
         if head == self._last and now - self._last_time < PERIOD:
@@ -194,6 +221,11 @@ class DiagnosticsPublisher:
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+
+def type_name(kind: type) -> str:
+    """The name of a message type, such as sensor_msgs/msg/Image."""
+    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
 
 def _rate(marks: deque[float], now: float) -> float:

@@ -18,12 +18,14 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from disam_ros.files.paths import FAST_DDS, large_images_profile
 from disam_ros.localization.image_checks import StampOrder
 from disam_ros.nodes.conversions import stamp_to_ns
-from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.diagnostics import IMAGES, Monitor, type_name
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -73,16 +75,17 @@ def subscribe(
     qos: QoSProfile,
     overriding: QoSOverridingOptions | None = None,
     on_mismatch: Callable[[Any], None] | None = None,
+    remedy: str = "",
 ) -> Subscription:
     """Subscribe with `qos_overrides`; incompatible publishers and lost messages are reported.
 
     overriding: policies that may be overridden; None: history, depth and reliability.
-    on_mismatch: handles an incompatible publisher instead of reporting it.
+    on_mismatch: handles an incompatible publisher instead of reporting it. remedy: of losses.
     """
     callbacks = SubscriptionEventCallbacks(
         incompatible_qos=on_mismatch
         or (lambda event: _report_mismatch(node, topic, monitor, event)),
-        message_lost=lambda event: _report_loss(node, topic, monitor, event),
+        message_lost=lambda event: _report_loss(node, topic, monitor, remedy, event),
     )
     return node.create_subscription(
         kind,
@@ -113,6 +116,7 @@ class ImageInput:
         self._node, self._monitor, self._callback = node, monitor, callback
         self._kind = CompressedImage if compressed else Image
         self._topic = f"{camera_topic}/compressed" if compressed else camera_topic
+        self._remedy = "" if compressed else _remedy_of_large_images()
         self._fallback: Timer | None = None
         self._subscription = self._subscribe(
             "reliable",
@@ -126,14 +130,16 @@ class ImageInput:
 
     def describe(self) -> str:
         """The topic and its type."""
-        return f"{self._node.resolve_topic_name(self._topic)} ({_type_name(self._kind)})"
+        return f"{self._node.resolve_topic_name(self._topic)} ({type_name(self._kind)})"
 
     def advice(self) -> str:
         """Why no images come, by what is published here, and what to do."""
         node, name = self._node, self._node.resolve_topic_name(self._topic)
         kinds = {info.topic_type for info in node.get_publishers_info_by_topic(name)}
         if kinds:
-            if _type_name(self._kind) in kinds:
+            if type_name(self._kind) in kinds and self._monitor.shows(_loss(self._topic)):
+                return f"all are lost on the way; {self._remedy}"
+            if type_name(self._kind) in kinds:
                 return f"the publisher of {name} sends nothing: check the camera"
             return f"{name} is published as {', '.join(sorted(kinds))}: remap {self._topic}"
         others = _published_images(node)
@@ -172,6 +178,7 @@ class ImageInput:
             sensor_qos(reliability),
             overriding,
             on_mismatch,
+            self._remedy,
         )
 
     def _plan_fallback(self, event: Any) -> None:
@@ -192,15 +199,10 @@ class ImageInput:
 
 def _published_images(node: Node) -> list[str]:
     """Topics with a publisher of images, raw or compressed, sorted, at most LISTED."""
-    wanted = {_type_name(Image), _type_name(CompressedImage)}
-    names = [name for name, kinds in node.get_topic_names_and_types() if wanted & set(kinds)]
+    offered = node.get_topic_names_and_types()
+    names = [name for name, kinds in offered if not set(IMAGES).isdisjoint(kinds)]
     own = f"{node.get_fully_qualified_name()}/"
     return sorted(n for n in names if not n.startswith(own) and node.count_publishers(n))[:LISTED]
-
-
-def _type_name(kind: type) -> str:
-    package = kind.__module__.split(".")[0]
-    return f"{package}/msg/{kind.__name__}"
 
 
 def _report_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
@@ -212,10 +214,25 @@ def _report_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> No
     monitor.count("incompatible QoS events")
 
 
-def _report_loss(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
+def _loss(topic: str) -> str:
+    """Key of the problem that messages of a topic are lost."""
+    return f"loss of {topic}"
+
+
+def _report_loss(node: Node, topic: str, monitor: Monitor, remedy: str, event: Any) -> None:
     text = (
-        f"the middleware lost messages of {node.resolve_topic_name(topic)}; for large raw images "
-        "use compressed ones, or start driver and node with config/fastdds_large_images.xml"
+        f"the middleware lost messages of {node.resolve_topic_name(topic)}; "
+        f"{remedy or 'the machine or the network is too slow for what is sent'}"
     )
-    monitor.warn_once(node.get_logger(), f"loss of {topic}", text)
+    monitor.warn_once(node.get_logger(), _loss(topic), text)
     monitor.count("messages lost", event.total_count_change)
+
+
+def _remedy_of_large_images() -> str:
+    """Who publishes them decides: of best-effort images beyond its shared memory fragments are
+    overwritten before they are read."""
+    remedy = "set image_transport to compressed, or let the driver publish them reliably"
+    if get_rmw_implementation_identifier() in FAST_DDS:
+        for variable, profile in list(large_images_profile().items())[:1]:
+            remedy += f", or start the driver (not this node) with {variable}={profile}"
+    return remedy

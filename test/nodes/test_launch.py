@@ -158,6 +158,36 @@ def test_a_launch_file_describes_its_arguments(name, required):
     assert all(a.description for a in arguments)
 
 
+@pytest.mark.parametrize("name", ["relocalization", "build_map"])
+def test_on_request_nodes_that_are_launched_later_get_the_profile_for_large_images(
+    name, monkeypatch
+):
+    pytest.importorskip("launch_ros")
+    from launch import LaunchContext
+    from launch.actions import SetEnvironmentVariable
+    from launch_ros.actions import Node
+
+    from disam_ros.files.paths import PROFILE_VARIABLES
+
+    for variable in (*PROFILE_VARIABLES, "RMW_IMPLEMENTATION"):
+        monkeypatch.delenv(variable, raising=False)
+    found = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
+
+    def started(**given):
+        context = LaunchContext()
+        for argument, (default, *_) in found["ARGUMENTS"].items():
+            context.launch_configurations[argument] = given.get(argument, default or "outdoor")
+        return found["start"](context)
+
+    assert [type(entity) for entity in started()] == [Node]
+    first, *rest = started(large_images="true")
+    assert isinstance(first, Node)  # it keeps its memory: who publishes needs it
+    names = {entity.name[0].text for entity in rest if isinstance(entity, SetEnvironmentVariable)}
+    assert names == set(PROFILE_VARIABLES)
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
+    assert [type(entity) for entity in started(large_images="true")] == [Node]
+
+
 @pytest.mark.parametrize("name", ["cpu_robot", "cpu_robot.yaml", "~/mine.yaml"])
 def test_a_parameter_file_is_named_by_its_path_or_as_it_is_called_in_config(
     name, tmp_path, monkeypatch

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from disam_ros.entry import MODULES
+
 BAG = Path(__file__).parents[2] / "demo/data/night"
 
 
@@ -21,6 +23,7 @@ BAG = Path(__file__).parents[2] / "demo/data/night"
         (("view",), {"ROS_DOMAIN_ID": "seven"}, "ROS_DOMAIN_ID expects 0 to 232, got 'seven'"),
         (("replay", str(BAG), "--prefix", "a b"), {}, "topic name must not contain characters"),
         (("replay", str(BAG)), {"ROS_DOMAIN_ID": "300"}, "ROS_DOMAIN_ID expects 0 to 232"),
+        (("watch",), {"RMW_IMPLEMENTATION": "rmw_none"}, "is 'rmw_none', which cannot be loaded"),
     ],
 )
 def test_what_ros_refuses_is_one_line(command, environment, named):
@@ -33,3 +36,31 @@ def test_what_ros_refuses_is_one_line(command, environment, named):
     )
     assert done.returncode == 1 and named in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "disam"])
+def test_a_middleware_that_is_not_there_is_one_line_of_a_node(name):
+    done = subprocess.run(
+        [sys.executable, "-m", "disam_ros.entry", name],
+        env=os.environ | {"RMW_IMPLEMENTATION": "rmw_none"},
+        capture_output=True,
+        text=True,
+        timeout=300.0,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{name}: RMW_IMPLEMENTATION is 'rmw_none'")
+    assert "or unset RMW_IMPLEMENTATION" in line
+
+
+def test_the_doctor_names_a_middleware_that_is_not_there():
+    done = subprocess.run(
+        [sys.executable, "-m", "disam_ros.cli", "doctor"],
+        env=os.environ | {"RMW_IMPLEMENTATION": "rmw_none"},
+        capture_output=True,
+        text=True,
+        timeout=300.0,
+    )
+    assert done.returncode == 1 and done.stderr == ""
+    assert "broken              DDS                 RMW_IMPLEMENTATION is 'rmw_none'" in done.stdout
+    assert "ok                  rclpy" in done.stdout

@@ -154,10 +154,28 @@ def test_a_node_that_waits_says_for_what_and_how_to_get_it(world, tmp_path):
         client.node.destroy_publisher(raw)
         other = client.node.create_publisher(CompressedImage, "/cam/image/compressed", 1)
         client.problem("remap image/compressed, images are on /cam/image/compressed", 0)
+        text = client.node.create_publisher(String, "/image/compressed", 1)
+        client.problem("is published as std_msgs/msg/String: remap image/compressed", 0)
+        client.node.destroy_publisher(text)
         silent = client.node.create_publisher(CompressedImage, "/image/compressed", 1)
         client.problem("the publisher of /image/compressed sends nothing: check the camera", 0)
         client.node.destroy_publisher(other)
         client.node.destroy_publisher(silent)
+
+
+def test_a_topic_of_another_type_is_reported_in_one_line_until_it_is_mended(world, tmp_path):
+    words = "no message of /odom is heard: it is published as sensor_msgs/msg/NavSatFix"
+    with (
+        node_process("localizer.node", tmp_path / "log", world[1]) as process,
+        Client(NODE) as client,
+    ):
+        wrong = client.node.create_publisher(NavSatFix, "/odom", 1)
+        client.problem("remap /odom to a topic of that type", 0)
+        client.facts()
+        assert process.log.count(words) == 1
+        client.node.destroy_publisher(wrong)
+        client.node.create_publisher(Odometry, "/odom", 1)
+        client.diagnosis(lambda s: "remap /odom" not in s.message, "odometry of its type")
 
 
 def test_first_pose_and_changes_are_logged(robot):
