@@ -8,6 +8,7 @@ map and the best inside the prior's gate, and the prior adds a log-weight to eac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from disam_ros.config import PriorConfig
 from disam_ros.errors import MapError
 from disam_ros.localization.answer import Candidate
+from disam_ros.localization.calibration import background
 from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, Disc, PositionPrior
 from disam_ros.localization.query import Query
 from disam_ros.mapping.fine_rows import FineRows
@@ -147,6 +149,7 @@ class Reranker:
         self._map, self._shape = place_map, shape
         self._shifts = Shifts.of_grid(*shape[1:])
         self._fine = FineRows(place_map.fine, device)
+        self._background: dict[str, Any] = {}  # by camera
 
     @property
     def has_cells(self) -> bool:
@@ -182,19 +185,38 @@ class Reranker:
 
         A shift (x, y), as shares of the view, moves the map image onto the query: right, down.
         """
-        references = self._fine.of(rows).reshape(-1, *self._shape)
-        found = query.moved.similarities(references)
-        scores = as_numpy(found[0])
-        best: NDArray[np.float32] = scores.max(1).clip(-1.0, 1.0)  # rounding
-        shifts = sub_cell_shifts(scores, self._shifts)
-        shifts /= np.array(self._shape[:0:-1], np.float32)
-        return best, shifts
+        new = np.array([row for row in rows.tolist() if row not in query.compared], np.int64)
+        if len(new):
+            scores = as_numpy(query.moved.similarities(self._features(new))[0])
+            shifts = sub_cell_shifts(scores, self._shifts)
+            shifts /= np.array(self._shape[:0:-1], np.float32)
+            results = np.column_stack([_highest(scores), shifts])
+            query.compared.update(zip(new.tolist(), results, strict=True))
+        found = np.array([query.compared[row] for row in rows.tolist()], np.float32).reshape(-1, 3)
+        return found[:, 0], found[:, 1:]
+
+    def background(self, query: Query) -> NDArray[np.float32]:
+        """Fine similarity with the `background` of the query's camera [m]."""
+        camera = query.camera
+        if camera not in self._background:
+            self._background[camera] = self._features(background(self._map.rows_of(camera)))
+        return _highest(as_numpy(query.moved.similarities(self._background[camera])[0]))
+
+    def _features(self, rows: NDArray[np.int64]) -> Any:
+        """Fine descriptors of map images, float32 [n, C, h, w]."""
+        return self._fine.of(rows).reshape(-1, *self._shape)
 
     def activation_map(self, query: Query, row: int) -> NDArray[np.float32]:
         """Gradient-weighted similarity activation map (DISAM, Eq. 18): float32 [h, w] in [0, 1]."""
         reference = np.asarray(self._map.fine[row], np.float32).reshape(self._shape)
         heat = activation_map(as_numpy(query.fine), reference)
         return heat / max(float(heat.max()), 1e-12)
+
+
+def _highest(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maximum over shifts, [n, S] → [n]."""
+    best: NDArray[np.float32] = scores.max(1).clip(-1.0, 1.0)  # rounding
+    return best
 
 
 def _plain(

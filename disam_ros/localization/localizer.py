@@ -260,6 +260,10 @@ class Localizer:
         """Fine similarity with map images `rows`, float32 [n]."""
         return self._compare(query, rows)[0]
 
+    def background_scores(self, query: Query) -> NDArray[np.float32]:
+        """Fine similarity with the `background` of the query's camera, float32 [m]."""
+        return self._stages.run(lambda stages: stages.reranker.background(stages.own(query)))
+
     def _compare(
         self, query: Query, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -113,12 +113,12 @@ class Pipeline:
         """The answer of the sequence: likeliest places verified where that can change it."""
         tracker, verified = self._tracker, list[Verification]()
         watch.lap("sequence")
-        if informative and worth_verifying(*tracker.state(query), self.config.verify):
+        verifier = self._verifier if informative else None
+        if verifier and worth_verifying(*tracker.state(query), self.config.verify):
             verified = self._verify(query, tracker.likeliest(query, MAX_CANDIDATES), watch)
-        if self._verifier and verified:
-            tracker.update_verified(query, verified, self._verifier.made.log_ratios(verified))
-        alone = self.localizer.of_candidates(query, candidates)
-        answer = tracker.answer(query, alone, self.config, verified)
+        if verifier and verified:
+            tracker.update_verified(query, verified, verifier.made.log_ratios(verified))
+        answer = tracker.answer(query, candidates, self.config, verified)
         watch.lap("sequence")
         return answer
 

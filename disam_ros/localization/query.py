@@ -51,7 +51,8 @@ class Query:
     shifted: coarse descriptors of the view and of views shifted sideways, float32 [K, d] in the
     map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w]: an
     array of numpy on a CPU, a tensor on another device. seen: its cells that the camera sees, 1 or
-    0 [h, w]; None: all.
+    0 [h, w]; None: all. compared: by row of the map, the fine similarity and the shift (x, y) that
+    `Reranker.compare` found, float32 [3]: each map image is compared once.
     """
 
     frame: Frame
@@ -59,6 +60,7 @@ class Query:
     shifted: NDArray[np.float32] = field(repr=False)
     fine: Any = field(repr=False)
     seen: NDArray[np.float32] | None = field(default=None, repr=False)
+    compared: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @property
     def coarse(self) -> NDArray[np.float32]:

@@ -106,7 +106,7 @@ class ShiftedFeatures(Generic[Array]):
         with all z, and one for the norms of the overlaps. Returns [A, B, S] in [−1, 1].
         """
         products = z.reshape(len(z), -1) @ self.moved.T  # [B, A·S]
-        norms = (z * z).sum(1).reshape(len(z), -1) @ self.inside.T  # [B, S]
+        norms = _squared_norms(z).reshape(len(z), -1) @ self.inside.T  # [B, S]
         squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
         found = products.T.reshape(squared.shape) / squared**0.5
         return found.swapaxes(1, 2)
@@ -170,6 +170,13 @@ def unit_rows(x: Array) -> Array:
 def _by_channel(z: Array) -> Array:
     """[..., C, h, w] → [..., C, h w]."""
     return z.reshape(*z.shape[:-2], -1)
+
+
+def _squared_norms(z: Array) -> Any:
+    """Of the channels in each cell, [B, C, h, w] → [B, h, w]."""
+    if isinstance(z, np.ndarray):
+        return np.einsum("bchw,bchw->bhw", z, z)  # without a product as large as z
+    return (z * z).sum(1)
 
 
 def _norms(x: Array) -> Array:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from disam_ros.camera import Camera, mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer, Candidate
-from disam_ros.localization.calibration import Calibration, ScoreScale, background, z_scores
+from disam_ros.localization.calibration import Calibration, ScoreScale, z_scores
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
@@ -32,21 +32,18 @@ MAX_GAP = 10.0  # time between images after which a sequence starts over [s]
 class _Track:
     """The filter of one camera and its last image.
 
-    rows: the camera's map images. background, scale: that fine and coarse scores are normalized by.
-    dissimilarity: of map images REFERENCE apart. information: of the last image, 0…1. scored: its
-    fine scores, by map row.
+    rows: the camera's map images. scale: that coarse scores are normalized by. dissimilarity: of
+    map images REFERENCE apart. information: of the last image, 0…1.
     """
 
     filter: SequenceFilter
     rows: NDArray[np.int64]
-    background: NDArray[np.int64]
     scale: ScoreScale
     dissimilarity: float
     coarse: NDArray[np.float32] | None = None
     stamp_ns: int = 0
     odometry: Reading | None = None
     information: float = 0.0
-    scored: dict[int, float] = field(default_factory=dict)
 
     def independence(self, coarse: NDArray[np.float32]) -> float:
         """Share of the image's evidence that is independent of the last image's, 0…1.
@@ -106,7 +103,7 @@ class Tracker:
             moved = motion(track.odometry, odometry)
         model = MotionModel(config.max_speed, config.sequence.odometry_noise)
         track.information = float(track.filter.predict(moved, max(0.0, seconds), model))
-        track.stamp_ns, track.odometry, track.scored = stamp_ns or 0, odometry, {}
+        track.stamp_ns, track.odometry = stamp_ns or 0, odometry
         if informative:
             independence = track.independence(query.coarse)
             track.information *= independence if moved is None else 1.0
@@ -122,12 +119,10 @@ class Tracker:
         coarse search missed are not excluded: rows among the camera's, fine and coarse [n, 2]."""
         found = np.array([candidate.record.id for candidate in candidates])
         more = np.setdiff1d(track.rows[track.filter.likeliest(SCORED)], found)
-        others = self._localizer.fine_scores(query, np.concatenate([more, track.background]))
-        fine = np.array([candidate.fine_score for candidate in candidates], np.float32)
-        rows = np.searchsorted(track.rows, np.concatenate([found, more]))
-        scores = np.concatenate([fine, others[: len(more)]])
-        track.scored.update(zip([*found, *more], scores, strict=True))
-        z_fine = z_scores(scores, others[len(more) :])
+        every = np.concatenate([found, more])
+        rows = np.searchsorted(track.rows, every)
+        scores = self._localizer.fine_scores(query, every)
+        z_fine = z_scores(scores, self._localizer.background_scores(query))
         z_coarse = track.scale.z(query.coarse, self._localizer.coarse_scores(query, rows))
         return rows, np.column_stack([z_fine, z_coarse])
 
@@ -152,21 +147,16 @@ class Tracker:
     def answer(
         self,
         query: Query,
-        single: Answer,
+        candidates: Sequence[Candidate],
         config: LocalizerConfig,
         verified: Sequence[Verification] = (),
     ) -> Answer:
-        """The answer of the whole sequence in place of a `single` image's."""
+        """The answer of the whole sequence. candidates: of this image."""
         place_map, rows = self._localizer.map, self._localizer.map.rows_of(query.camera)
-        scored = self._track(query.camera).scored
         weights = {item.row: item.weight for item in verified}
 
         def detail(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-            missing = [row for row in rows[chosen] if row not in scored]
-            if missing:
-                scores = self._localizer.fine_scores(query, np.array(missing))
-                scored.update(zip(missing, scores, strict=True))
-            fine = np.array([scored[row] for row in rows[chosen]], np.float64)
+            fine = self._localizer.fine_scores(query, rows[chosen]).astype(np.float64)
             similarity: NDArray[np.float64] = fine / TEMPERATURE
             similarity += [weights.get(int(row), 0.0) for row in rows[chosen]]
             return similarity
@@ -183,10 +173,14 @@ class Tracker:
             query, pose, mapping_mount, record, self._calibration, progress
         )
         pose, count = fuse_verified(pose, mapping_mount, verified)
-        base_from_camera = single.base_from_camera
-        return replace(
-            single,
+        base_from_camera, warp = self._localizer.base_from_camera(query.frame), query.frame.warp
+        return Answer(
+            camera=query.camera,
+            domain=query.domain,
+            candidates=candidates,
             record=record,
+            base_from_camera=base_from_camera,
+            lens_from_view=None if warp is None else warp.lens_from_view,
             pose=_of_vehicle(pose, mapping_mount, base_from_camera),
             known=belief.probability >= config.sequence.min_probability,
             confidence=belief.probability,
@@ -208,7 +202,6 @@ class Tracker:
             self._tracks[camera] = _Track(
                 SequenceFilter(poses, self._model),
                 rows,
-                background(rows),
                 ScoreScale.of_codes(codes, steps),
                 neighbour_dissimilarity(codes, steps, poses[:, :3]),
             )
