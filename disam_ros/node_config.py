@@ -58,9 +58,9 @@ class LocalizerNodeConfig:
         "string: only `map`",
     )
     cameras: list[str] = setting(
-        ["front"],
-        "camera names as in the map; topics of one camera are image and camera_info, of several "
-        "NAME/image and NAME/camera_info",
+        [""],
+        "camera names as in the map, one empty string: its only one; topics of one camera are "
+        "image and camera_info, of several NAME/image and NAME/camera_info",
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     max_megapixels: float = _megapixels()

@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+BIN = str(Path(sys.executable).parent)
 SCRIPTS = (*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run", ROOT / ".ci" / "stress")
 
 
@@ -20,9 +22,10 @@ SCRIPTS = (*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run", ROOT 
     ("checker", "files"), [("shellcheck", SCRIPTS), ("hadolint", [ROOT / "Dockerfile"])]
 )
 def test_the_checker_finds_nothing(checker, files):
-    if shutil.which(checker) is None:
+    program = shutil.which(checker, path=os.pathsep.join([BIN, os.environ["PATH"]]))
+    if program is None:
         pytest.skip(f"{checker} is not installed")
-    ran = subprocess.run([checker, *map(str, files)], capture_output=True, text=True)
+    ran = subprocess.run([program, *map(str, files)], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

@@ -58,7 +58,7 @@ def build_map(
     ) as builder:
         for item in tqdm(source.images, "map", source.total, unit="img", disable=quiet):
             builder.add(item)
-        return builder.finish()
+        return builder.finish(show_progress=show_progress)
 
 
 def write_indices(place_map: PlaceMap) -> list[Path]:
@@ -193,7 +193,9 @@ class MapBuilder:
         self._writer.commit(self._seen, self._unposed + self._unreadable)
         self._since_commit = 0
 
-    def finish(self, place: tuple[float, float] | None = None) -> PlaceMap:
+    def finish(
+        self, place: tuple[float, float] | None = None, show_progress: bool = False
+    ) -> PlaceMap:
         """Write the remaining images and open the finished map. Raises MapError.
 
         place: latitude and longitude [deg] of the map frame's origin, where they became known.
@@ -210,7 +212,7 @@ class MapBuilder:
         extra: dict[str, object] = {"skipped": skipped, "revision": 1, "history": [built]}
         if place is not None:
             extra["latitude"], extra["longitude"] = place
-        place_map = PlaceMap(self._writer.finish(extra), verify=False)
+        place_map = PlaceMap(self._writer.finish(extra, show_progress), verify=False)
         try:
             write_indices(place_map)
         except MapError as error:

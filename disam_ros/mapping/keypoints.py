@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderConfig
@@ -157,6 +158,7 @@ def fill_depths(
     features: str,
     poses: NDArray[np.float64],
     camera: Camera,
+    show_progress: bool = False,
 ) -> None:
     """Triangulate the depths of images that have none.
 
@@ -164,7 +166,8 @@ def fill_depths(
     camera, in the order of the drive; poses: their map_from_camera [n, 7].
     """
     transforms = [Transform(pose[:3], pose[3:]) for pose in poses]
-    for index, row in enumerate(rows):
+    bar = tqdm(rows, "depths of keypoints", unit="img", disable=not show_progress)
+    for index, row in enumerate(bar):
         here = keypoints_of(table[row], camera)
         if not len(here) or here.precisions.any():
             continue

@@ -130,7 +130,7 @@ class MapWriter:
             write_json(self.part / PROGRESS, progress)
         self.position, self.skipped = position, skipped
 
-    def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
+    def finish(self, extra: Mapping[str, Any] | None = None, show_progress: bool = False) -> Path:
         """Complete the map and rename it. extra: further entries of map.json. Raises MapError."""
         if not self.count:
             raise MapError("no image was added: a map needs at least one")
@@ -143,7 +143,7 @@ class MapWriter:
                 sync(file)
             self._compress()
             cameras = self._tabulate()
-            self._triangulate(cameras)
+            self._triangulate(cameras, show_progress)
             if self._header.keypoints is not None:
                 most = map_repetition(self.part, self._header, cameras)
                 found = replace(self._header.keypoints, repetition=most)
@@ -202,7 +202,7 @@ class MapWriter:
         np.save(self.part / "cameras.npy", cameras)
         return list(names)
 
-    def _triangulate(self, cameras: list[str]) -> None:
+    def _triangulate(self, cameras: list[str], show_progress: bool) -> None:
         """Triangulate depths of keypoints without one; repeating it after a kill is harmless."""
         header = self._header.keypoints
         if header is None:
@@ -213,7 +213,7 @@ class MapWriter:
                 rows = np.flatnonzero(camera_of == number)
                 camera = intrinsics(self._header.cameras, name)
                 if camera is not None:
-                    fill_depths(table, rows, header.features, poses[rows], camera)
+                    fill_depths(table, rows, header.features, poses[rows], camera, show_progress)
 
     def _stored(self, name: str) -> Rows:
         """An array that is complete."""

@@ -93,14 +93,14 @@ def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transfo
 
 
 def fixed_extrinsics(
-    node: Node, config: LocalizerNodeConfig, mapped: Mapping[str, Camera]
+    node: Node, config: LocalizerNodeConfig, cameras: list[str], mapped: Mapping[str, Camera]
 ) -> dict[str, Transform]:
     """Extrinsics by camera from the parameter or, where it is all zero, from the map."""
-    given = from_parameter(config.base_from_camera, config.cameras)
+    given = from_parameter(config.base_from_camera, cameras)
     if given is not None:
         return given
     node.get_logger().info("base_from_camera is all zero: using the extrinsics stored in the map")
-    return {name: mapped_extrinsics(mapped, name) for name in config.cameras}
+    return {name: mapped_extrinsics(mapped, name) for name in cameras}
 
 
 def mapped_extrinsics(mapped: Mapping[str, Camera], camera: str) -> Transform:

@@ -87,6 +87,28 @@ def test_each_of_two_cameras_is_searched_in_its_own_map_images(world, tmp_path):
         assert process.stop(signal.SIGTERM) == 0
 
 
+def test_the_only_camera_of_a_map_needs_no_name(world, client, tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    save_tiny_map(tmp_path / "map", model, cameras=("cam0",))
+    save_tiny_map(tmp_path / "other", model, cameras=("cam1",))
+    parameters = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
+    poses = client.collect(PoseStamped, f"{NODE}/pose")
+    with node_process("localizer.node", tmp_path / "log", parameters):
+        client.repeat("image", image_message(texture(2)), lambda: poses, "a pose")
+        assert client.set_parameter("map", str(tmp_path / "other")).successful
+        assert (
+            "the map has camera cam1, this node listens to cam0" in client.trigger("reload").message
+        )
+
+
+def test_of_several_cameras_those_of_the_vehicle_are_asked_for(world, client, tmp_path):
+    parameters, before = options(world, map=str(world / "map_two")), client.now()
+    with node_process("localizer.node", tmp_path / "log", parameters):
+        client.problem("set 'cameras' to those of this vehicle, of left, right", before)
+        assert client.set_parameter("cameras", ["right"]).successful
+        assert client.transition("configure")
+
+
 def test_without_activation_maps_images_are_answered_and_that_is_reported(world, tmp_path):
     save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"), cells=1)
     heat = f"{NODE}/activation_map"

@@ -13,7 +13,7 @@ from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
-from disam_ros.mapping.place_map import MapHeader
+from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.extrinsics import fixed_extrinsics
 from disam_ros.nodes.localizer.priors import map_origin
@@ -21,9 +21,10 @@ from disam_ros.nodes.localizer.priors import map_origin
 
 @dataclass(frozen=True)
 class Loaded:
-    """fixed: base_from_camera by camera, where TF has none."""
+    """cameras: names in the map. fixed: base_from_camera by camera, where TF has none."""
 
     pipeline: Pipeline
+    cameras: list[str]
     fixed: Mapping[str, Transform]
 
     @property
@@ -40,9 +41,6 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     for name in ("map", "model"):
         if not getattr(config, name):
             raise ConfigError(f"the parameter '{name}' is empty: set it to a {name} directory")
-    cameras = config.cameras
-    if not all(cameras) or len(set(cameras)) != len(cameras) or not cameras:
-        raise ConfigError(f"'cameras' expects different names, got {cameras}")
     parse_weather(config.localizer.domain.weather)
     try:
         localizer = Localizer.open(config.map, config.model, config.localizer)
@@ -51,8 +49,24 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
             f"{config.map} and {config.model} do not fit into the memory that is left: take "
             "smaller ones, or clean the node up before, which frees the old ones"
         ) from error
-    for camera in cameras:
-        localizer.map.rows_of(camera)  # raises MapError for a camera the map does not have
+    cameras = _cameras(config.cameras, localizer.map)
     map_origin(config.localizer.prior, localizer.map.header)  # raises ConfigError
-    fixed = fixed_extrinsics(node, config, localizer.map.header.cameras)
-    return Loaded(Pipeline(localizer), fixed)
+    fixed = fixed_extrinsics(node, config, cameras, localizer.map.header.cameras)
+    return Loaded(Pipeline(localizer), cameras, fixed)
+
+
+def _cameras(wanted: list[str], place_map: PlaceMap) -> list[str]:
+    """The cameras by name. Raises DisamError for others than the map's, or where none is named."""
+    known = place_map.cameras()
+    if wanted in ([], [""]):
+        if len(known) > 1:
+            raise ConfigError(
+                f"the map has several cameras: set 'cameras' to those of this vehicle, of "
+                f"{', '.join(known)}"
+            )
+        return known
+    if not all(wanted) or len(set(wanted)) != len(wanted):
+        raise ConfigError(f"'cameras' expects different names, got {wanted}")
+    for camera in wanted:
+        place_map.rows_of(camera)  # raises MapError
+    return wanted

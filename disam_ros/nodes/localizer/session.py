@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
+from disam_ros.errors import ConfigError
 from disam_ros.localization.answer import KNOWN, Answer
 from disam_ros.localization.prior import PositionPrior
 from disam_ros.localization.query import Frame
@@ -96,7 +97,8 @@ class Session:
         self._map_poses = MapPoses(node)
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
         self._loops = LoopClosures(node, monitor, config.loop_closure, config.base_frame)
-        prefixes = {name: f"{name}/" if len(config.cameras) > 1 else "" for name in config.cameras}
+        names = self._loaded.cameras
+        prefixes = {name: f"{name}/" if len(names) > 1 else "" for name in names}
         infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
         self._checks = InputChecks(node, monitor, infos, header.cameras)
         self._inputs = {
@@ -112,7 +114,7 @@ class Session:
 
     def start(self) -> None:
         """Begin to localize."""
-        self._reports.wait_for(self._config.cameras)
+        self._reports.wait_for(self._loaded.cameras)
         self._map_poses.publish(self._loaded.localizer.map)
         self._match_images.start()
         self._worker = Worker(self._work, self._reports.failed)
@@ -171,6 +173,11 @@ class Session:
 
     def adopt(self, loaded: Loaded) -> str:
         """Go on with another map or model. Raises DisamError, having changed nothing."""
+        if set(loaded.cameras) != set(self._inputs):
+            raise ConfigError(
+                f"the map has camera {', '.join(loaded.cameras)}, this node listens to "
+                f"{', '.join(self._inputs)}: clean it up and configure it again"
+            )
         with self._between:
             loaded.pipeline.config = self._config.localizer
             self._priors.adopt(self._config.localizer, loaded.header)
