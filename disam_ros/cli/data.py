@@ -93,7 +93,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     def add_format(name: str, text: str, **settings: dict) -> None:
         sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
-        sub.add_argument("--input", required=True, help="directory, or file of a video, to read")
+        sub.add_argument("--input", required=True, help="directory, video or database to read")
         add_output(sub, DATASET, "dataset directory to write")
         add_image_limit(sub)
         if "domain" not in settings:
@@ -156,6 +156,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         intrinsics=intrinsics,
     )
     add_format("robotcar-seasons", "RobotCar-Seasons, all conditions that are unpacked")
+    add_format("rtabmap", "a database of rtabmap with its optimized poses", domain=domain)
     add_format(
         "tum",
         "images with a TUM trajectory",

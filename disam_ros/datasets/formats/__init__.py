@@ -14,6 +14,7 @@ from disam_ros.datasets.formats import (
     kitti_odometry,
     photos,
     robotcar_seasons,
+    rtabmap,
     tum,
     video,
 )
@@ -27,6 +28,7 @@ FORMATS: dict[str, Callable[..., ForeignDataset]] = {
     "kitti-odometry": kitti_odometry.read,
     "photos": photos.read,
     "robotcar-seasons": robotcar_seasons.read,
+    "rtabmap": rtabmap.read,
     "tum": tum.read,
     "video": video.read,
 }

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Databases of rtabmap 0.18 and newer: the images of its nodes at their optimized poses.
+
+As rtabmap's DBDriverSqlite3, CameraModel and StereoCameraModel write them: an image is JPEG or PNG,
+several cameras side by side; a calibration is its serialized models, with base_from_camera of the
+optical frame; the optimized poses, map_from_base, are of the last clean end of rtabmap.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disam_ros.camera import FISHEYE, PINHOLE, Camera
+from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.formats.foreign import ForeignDataset
+from disam_ros.errors import DatasetError, GeometryError, ImageError
+from disam_ros.geometry import Transform
+from disam_ros.image import decode
+
+OLDEST = 0, 18  # version whose calibrations are serialized models
+MONO, STEREO = 0, 1
+INT32, FLOAT32 = 4, 5  # types of OpenCV's matrices
+FISHEYE_COUNT = 6  # coefficients of rtabmap's fisheye: k1 k2 0 0 k3 k4
+MAX_NODES = 10_000_000
+MAX_CAMERAS = 16
+
+
+def read(path: Path | str, *, domain: str) -> ForeignDataset:
+    """The images of the nodes, in the order of their stamps; without a pose where the graph that
+    was optimized last lacks the node. Raises DatasetError."""
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"{path} not found: expected a database of rtabmap, such as rtabmap.db")
+    try:
+        with closing(_open(path)) as database:
+            _check_version(path, database)
+            poses = _optimized_poses(path, database)
+            shots = list(_shots(path, database))
+    except sqlite3.Error as error:
+        raise DatasetError(f"{path} is no database of rtabmap: {error}") from error
+    names = _camera_names([shot.camera for shot in shots])
+    records, sources = [], {}
+    for shot in shots:
+        name, base = names[shot.camera], poses.get(shot.node)
+        pose = None if base is None else base @ shot.camera.base_from_camera
+        source = f"node {shot.node}" + (f", camera {shot.part}" if shot.parts > 1 else "")
+        sources[source] = shot
+        records.append(ImageRecord(0, shot.stamp_ns, name, domain, source, pose))
+    if not any(record.map_from_camera for record in records):
+        raise DatasetError(
+            f"{path}: no image belongs to the graph that was optimized last: "
+            f"{len(records)} images, {len(poses)} poses"
+        )
+    records.sort(key=lambda record: record.stamp_ns)
+    info = DatasetInfo(
+        path.stem, {name: camera for camera, name in names.items()}, origin=f"rtabmap {path.name}"
+    )
+    return ForeignDataset(path, info, records, _pixels(path, sources))
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """The image of one camera of a node; part: of so many parts, side by side."""
+
+    node: int
+    stamp_ns: int
+    camera: Camera
+    part: int
+    parts: int
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Read only: a database that a running rtabmap writes to stays as it is."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _check_version(path: Path, database: sqlite3.Connection) -> None:
+    row = database.execute("SELECT version FROM Admin").fetchone()
+    numbers = str(row[0]).split(".") if row else []
+    if len(numbers) < 2 or not all(number.isdecimal() for number in numbers):
+        raise DatasetError(f"{path}: expected the version of rtabmap, got {row and row[0]!r}")
+    if tuple(map(int, numbers[:2])) < OLDEST:
+        raise DatasetError(
+            f"{path} is of rtabmap {row[0]}, older than {OLDEST[0]}.{OLDEST[1]}: convert it with "
+            f"`rtabmap-reprocess` of a newer one"
+        )
+
+
+def _optimized_poses(path: Path, database: sqlite3.Connection) -> dict[int, Transform]:
+    """map_from_base by node."""
+    ids, poses = database.execute("SELECT opt_ids, opt_poses FROM Admin").fetchone()
+    if not ids or not poses:
+        raise DatasetError(
+            f"{path} has no optimized poses: rtabmap stores them when it ends; where it was "
+            f"killed, run `rtabmap-reprocess`, or save the graph in rtabmap-databaseViewer"
+        )
+    numbers = _matrix(path, "opt_ids", ids, INT32)
+    values = _matrix(path, "opt_poses", poses, FLOAT32).astype(np.float64)
+    if len(values) != 12 * len(numbers):
+        raise DatasetError(
+            f"{path}: opt_poses holds {len(values)} numbers, expected 12 for each of "
+            f"{len(numbers)} nodes"
+        )
+    found = {}
+    for number, pose in zip(numbers.tolist(), values.reshape(-1, 3, 4), strict=True):
+        found[number] = _transform(f"{path}: optimized pose of node {number}", pose)
+    return found
+
+
+def _matrix(path: Path, name: str, data: bytes, kind: int) -> NDArray[Any]:
+    """A matrix [N] as rtabmap compresses it: zlib, then rows, columns and OpenCV's type."""
+    try:
+        rows, columns, found = struct.unpack("<3i", data[-12:])
+        count = rows * columns
+        if found != kind or not 0 <= count <= 12 * MAX_NODES:
+            raise ValueError(f"{rows}x{columns} of type {found}")
+        raw = zlib.decompressobj().decompress(data[:-12], 4 * count + 1)
+        if len(raw) != 4 * count:
+            raise ValueError(f"{len(raw)} bytes for {count} numbers")
+    except (struct.error, zlib.error, ValueError) as error:
+        raise DatasetError(f"{path}: {name} is damaged: {error}") from error
+    return np.frombuffer(raw, "<i4" if kind == INT32 else "<f4")
+
+
+def _transform(where: str, matrix: NDArray[np.float64]) -> Transform:
+    """From [3, 4]."""
+    try:
+        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :3]) - 1.0) > 1e-3:
+            raise GeometryError("expected a rotation and a translation")
+        return Transform.from_rotation(matrix[:, 3], matrix[:, :3])
+    except GeometryError as error:
+        raise DatasetError(f"{where}: {error}") from error
+
+
+def _shots(path: Path, database: sqlite3.Connection) -> Iterator[_Shot]:
+    """Of the nodes that have an image; intermediate nodes have none."""
+    rows = database.execute(
+        "SELECT Node.id, Node.stamp, Data.calibration FROM Node JOIN Data ON Node.id = Data.id "
+        "WHERE length(Data.image) > 0 ORDER BY Node.id"
+    )
+    for node, stamp, calibration in rows:
+        where = f"{path}, node {node}"
+        if not isinstance(stamp, float) or not 0.0 <= stamp < 1e10:
+            raise DatasetError(f"{where}: expected a stamp in seconds, got {stamp!r}")
+        cameras = list(_cameras(where, calibration or b""))
+        for part, camera in enumerate(cameras):
+            yield _Shot(int(node), round(stamp * 1e9), camera, part, len(cameras))
+
+
+def _cameras(where: str, data: bytes) -> Iterator[Camera]:
+    """The cameras whose images are in Data.image, from left to right: of a stereo camera the left
+    one. Raises DatasetError where there is none."""
+    if not data:
+        raise DatasetError(f"{where}: its image has no calibration, so its size is not known")
+    try:
+        while data:
+            kind = struct.unpack_from("<4i", data)[3]
+            if kind == STEREO:
+                *counts, left, right = struct.unpack_from("<6i", data, 16)
+                start = 40 + 8 * sum(counts)
+                yield _camera(where, data[start : start + left])[0]
+                data = _after(data, start + left + right)
+            elif kind == MONO:
+                camera, size = _camera(where, data)
+                yield camera
+                data = _after(data, size)
+            else:
+                raise ValueError(f"unknown type {kind}")
+    except (struct.error, ValueError) as error:
+        raise DatasetError(f"{where}: its calibration is damaged: {error}") from error
+
+
+def _after(data: bytes, size: int) -> bytes:
+    if not 0 < size <= len(data):
+        raise ValueError(f"expected {size} bytes, got {len(data)}")
+    return data[size:]
+
+
+def _camera(where: str, data: bytes) -> tuple[Camera, int]:
+    """A serialized CameraModel, and its size [bytes]."""
+    width, height, *counts, mount = struct.unpack_from("<7i", data, 16)
+    doubles = np.array(struct.unpack_from(f"<{sum(counts)}d", data, 44))
+    size = 44 + doubles.nbytes
+    pose = np.array(struct.unpack_from(f"<{mount}f", data, size), np.float64)
+    matrix, lens, _, projection = np.split(doubles, np.cumsum(counts)[:3])
+    if mount not in (0, 12) or len(matrix) not in (0, 9) or len(projection) not in (0, 12):
+        raise ValueError(f"matrices of {counts} and {mount} numbers")
+    base = Transform.identity() if not mount else _transform(where, pose.reshape(3, 4))
+    matrix = matrix.reshape(3, 3) if len(matrix) else projection.reshape(-1, 4)[:, :3]
+    if not len(matrix) or matrix[0, 0] <= 0:
+        return Camera(width, height, 0.0, 0.0, 0.0, 0.0, (), base), size + 4 * mount
+    fisheye = len(lens) == FISHEYE_COUNT
+    numbers = lens[[0, 1, 4, 5]] if fisheye else lens
+    camera = Camera(
+        width,
+        height,
+        *(float(matrix[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))),
+        tuple(numbers.tolist()) if fisheye or numbers.any() else (),
+        base,
+        FISHEYE if fisheye else PINHOLE,
+    )
+    try:
+        camera.check()
+    except GeometryError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    return camera, size + 4 * mount
+
+
+def _camera_names(cameras: list[Camera]) -> dict[Camera, str]:
+    """A name for each calibration, in the order of their first images."""
+    different = list(dict.fromkeys(cameras))
+    if len(different) > MAX_CAMERAS:
+        raise DatasetError(
+            f"expected at most {MAX_CAMERAS} different calibrations, got {len(different)}: is a "
+            f"camera on a moving mount? Export its images and poses with `rtabmap-export`"
+        )
+    if len(different) == 1:
+        return {different[0]: "front"}
+    return {camera: f"camera{number}" for number, camera in enumerate(different)}
+
+
+def _pixels(path: Path, sources: dict[str, _Shot]) -> Callable[[ImageRecord], NDArray[np.uint8]]:
+    """Reads the image of a record, uint8 RGB [H, W, 3]. It raises ImageError."""
+
+    def pixels(record: ImageRecord) -> NDArray[np.uint8]:
+        shot, what = sources[record.source], f"{path}, {record.source}"
+        try:
+            with closing(_open(path)) as database:
+                (data,) = database.execute(
+                    "SELECT image FROM Data WHERE id = ?", (shot.node,)
+                ).fetchone()
+        except sqlite3.Error as error:
+            raise ImageError(f"{what} cannot be read: {error}") from error
+        image = decode(data, what, whole=True)
+        height, width = image.shape[:2]
+        expected = shot.camera.width * shot.parts, shot.camera.height
+        if (width, height) != expected:
+            raise DatasetError(
+                f"{what} has {width}x{height} pixels, its calibration {expected[0]}x{expected[1]}"
+            )
+        first = shot.part * shot.camera.width
+        return image[:, first : first + shot.camera.width]
+
+    return pixels
