@@ -7,6 +7,7 @@ PAGE = Page(
     "performance",
     (
         "node_latency",
+        "view_latency",
         "speed",
         "backends",
         "scale",

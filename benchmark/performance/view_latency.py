@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `disam view` with an open page costs the node at 10 Hz.
 
-`python -m benchmark.performance.view_latency`: prints the table of docs/view.md. Runs without and
-with a page take turns, each first in every other round.
+`python -m benchmark.performance view_latency`. Runs without and with a page take turns, each first
+in every other round; their medians are compared within a round.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.machine import circumstances
+from benchmark.machine import load
 from benchmark.performance.node_latency import enlarged
 from demo.drives import MODEL, make_map
 from disam_ros.datasets.bags import dataset_to_bag
@@ -25,8 +25,10 @@ from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timing
 from disam_ros.nodes.replay.domain import claim_domain
 from disam_ros.nodes.replay.node_run import run_node_on_bag
 
-ROUNDS = 3
+ROUNDS = 5
+SIZE = (640, 480)
 PERIOD_NS = 100_000_000
+ALONE, WATCHED = "without", "with an open page"
 PORT = 8187
 WARM = 20  # first images, which are not counted
 READER = """
@@ -46,17 +48,16 @@ asyncio.run(read())
 """
 
 
-def main() -> None:
-    """Measure and print."""
+def measure() -> dict:
+    """Milliseconds from an image to its pose, with and without a page, in turn."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("ROS_DOMAIN_ID", str(claim_domain()))
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_map(root / "map")
-        drive = enlarged(root / "drive", (640, 480), PERIOD_NS)
+        drive = enlarged(root / "drive", SIZE, PERIOD_NS)
         dataset_to_bag(drive, root / "bag", raw=True, show_progress=False)
-        start = circumstances()
-        times: dict[str, list[list[float]]] = {"without": [], "with an open page": []}
+        times: dict[str, list[list[float]]] = {ALONE: [], WATCHED: []}
         modes = [*zip(times, (nullcontext, page), strict=True)]
         for turn in range(ROUNDS):
             for name, open_page in modes[:: 1 if turn % 2 else -1]:
@@ -64,14 +65,23 @@ def main() -> None:
                     run = run_node_on_bag(root / "bag", root / "map", MODEL)
                 laps = [timings_ms(values) for values in run.answers.values()][WARM:]
                 times[name].append([lap[PUBLISHED] for lap in laps])
-    print(f"{start}\n")
-    print("| disam view | images | p50 of the runs [ms] | p50 [ms] | p90 [ms] |")
-    print("|---|---|---|---|---|")
-    for name, runs in times.items():
-        each = ", ".join(f"{np.median(run):.1f}" for run in runs)
-        together = np.concatenate(runs)
-        middle, high = np.percentile(together, (50, 90))
-        print(f"| {name} | {len(together)} | {each} | {middle:.1f} | {high:.1f} |")
+    each = {name: [float(np.median(run)) for run in runs] for name, runs in times.items()}
+    differences = np.subtract(each[WATCHED], each[ALONE])
+    return {
+        "width": SIZE[0],
+        "height": SIZE[1],
+        "rows": {name: {"each": each[name], **figures(runs)} for name, runs in times.items()},
+        "difference": float(np.median(differences)),
+        "range": [float(differences.min()), float(differences.max())],
+        "load": load(),
+    }
+
+
+def figures(runs: list[list[float]]) -> dict[str, float]:
+    """Of the images of all runs together."""
+    together = np.concatenate(runs)
+    middle, high = np.percentile(together, (50, 90))
+    return {"images": len(together), "p50": float(middle), "p90": float(high)}
 
 
 @contextmanager
@@ -90,7 +100,3 @@ def page() -> Iterator[None]:
         for process in reversed(processes):
             process.terminate()
             process.communicate()
-
-
-if __name__ == "__main__":
-    main()

@@ -75,12 +75,13 @@ def subscribe(
     qos: QoSProfile,
     overriding: QoSOverridingOptions | None = None,
     on_mismatch: Callable[[Any], None] | None = None,
-    remedy: str = "",
+    remedy: str | None = "",
 ) -> Subscription:
     """Subscribe with `qos_overrides`; incompatible publishers and lost messages are reported.
 
     overriding: policies that may be overridden; None: history, depth and reliability.
-    on_mismatch: handles an incompatible publisher instead of reporting it. remedy: of losses.
+    on_mismatch: handles an incompatible publisher instead of reporting it. remedy: of losses;
+    None: they are only counted.
     """
     callbacks = SubscriptionEventCallbacks(
         incompatible_qos=on_mismatch
@@ -219,13 +220,15 @@ def _loss(topic: str) -> str:
     return f"loss of {topic}"
 
 
-def _report_loss(node: Node, topic: str, monitor: Monitor, remedy: str, event: Any) -> None:
+def _report_loss(node: Node, topic: str, monitor: Monitor, remedy: str | None, event: Any) -> None:
+    monitor.count("messages lost", event.total_count_change)
+    if remedy is None:
+        return
     text = (
         f"the middleware lost messages of {node.resolve_topic_name(topic)}; "
         f"{remedy or 'the machine or the network is too slow for what is sent'}"
     )
     monitor.warn_once(node.get_logger(), _loss(topic), text)
-    monitor.count("messages lost", event.total_count_change)
 
 
 def _remedy_of_large_images() -> str:

@@ -179,6 +179,8 @@ def test_a_topic_of_another_type_is_reported_in_one_line_until_it_is_mended(worl
 
 
 def test_first_pose_and_changes_are_logged(robot):
+    robot.set("localizer.score_threshold", 0.99)
+    assert robot.answer(texture(77))["outcome"] == "unknown"
     assert robot.answer(texture(3))["outcome"] == "known"
-    line = "first pose: camera front: map image 3, score 1.000"
+    line = "first pose: camera front: map image 3, score 1.000, x 6.0 m"
     robot.client.until(lambda: line in robot.process.log, line)

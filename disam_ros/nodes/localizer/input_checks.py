@@ -52,6 +52,7 @@ class InputChecks:
                 functools.partial(self._on_camera_info, camera),
                 monitor,
                 sensor_qos(),
+                remedy=None,  # they are all alike
             )
             for camera, topic in topics.items()
         ]

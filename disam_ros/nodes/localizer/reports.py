@@ -32,12 +32,14 @@ class Reports:
         self._node, self._monitor = node, monitor
         self._last_image: dict[str, float] = {}  # monotonic seconds by camera
         self._last_known: dict[str, bool] = {}
+        self._posed: set[str] = set()  # cameras that had a pose
         monitor.start_counts(*COUNTERS)
 
     def wait_for(self, cameras: Iterable[str]) -> None:
         """Expect images of these cameras from now on."""
         self._last_image = dict.fromkeys(cameras, time.monotonic())
         self._last_known.clear()
+        self._posed.clear()
 
     def arrived(self, camera: str) -> None:
         """An image came."""
@@ -105,17 +107,18 @@ class Reports:
 
     def _log_change(self, answer: Answer, text: str) -> None:
         """Log the first pose, and where a place becomes known or unknown, once a second at most."""
-        before = self._last_known.get(answer.camera)
-        if before is answer.known:
+        if self._last_known.get(answer.camera) is answer.known:
             return
         self._last_known[answer.camera] = answer.known
         log, (x, y, _) = self._node.get_logger(), answer.map_from_base.translation.tolist()
         if not answer.known:
             log.info(text, throttle_duration_sec=1.0)
-        elif before is None:
+        elif answer.camera not in self._posed:
+            self._posed.add(answer.camera)
             log.info(f"first pose: {text}, x {x:.1f} m, y {y:.1f} m")
         else:
-            log.info(f"place known: {text}", throttle_duration_sec=1.0)
+            known = f"place known: {text}, x {x:.1f} m, y {y:.1f} m"
+            log.info(known, throttle_duration_sec=1.0)
 
     def failed(self, error: Exception) -> str:
         """Report an image without an answer and return the reason in words."""
