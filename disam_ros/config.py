@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from disam_ros.settings import setting
 
-BACKENDS = ("auto", "torch", "onnx")  # runtimes of the encoders (models/backend.py)
+BACKENDS = ("auto", "torch", "onnx", "onnx-int8")  # runtimes of the encoders (models/backend.py)
 
 LOCAL_FEATURES = ("auto", "sift", "orb", "xfeat", "aliked")  # for geometric verification
 
@@ -207,8 +207,8 @@ class LocalizerConfig:
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     backend: str = setting(
         "auto",
-        "runtime of the encoders; onnx: ONNX Runtime on the CPU; auto: onnx where possible, else "
-        "torch",
+        "runtime of the encoders; onnx: ONNX Runtime on the CPU; onnx-int8: the same with 8-bit "
+        "integers; auto: onnx where possible, else torch",
         choices=BACKENDS,
     )
     candidates: int = setting(

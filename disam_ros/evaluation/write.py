@@ -77,7 +77,7 @@ def finish(
 
 def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) -> dict[str, object]:
     """Model, map, settings, machine and command, for the report."""
-    runtime = {"onnx": "onnxruntime"}.get(localizer.backend.name, "torch")
+    runtime = "onnxruntime" if localizer.backend.name.startswith("onnx") else "torch"
     encoders = f"{runtime} {version(runtime)}"
     return {
         "model": localizer.model.label,

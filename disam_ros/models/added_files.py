@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that a model directory gets later: domain classifier, directions of coarse descriptors.
+"""Files that a model directory gets later: domain classifier, directions of coarse descriptors,
+ranges of activations.
 
 They are no part of the model's identity: its maps stay valid.
 """
@@ -14,10 +15,12 @@ from typing import Any
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.errors import ModelError
 from disam_ros.models import model_files
+from disam_ros.models.onnx_mobile import ranges as activation_ranges
+from disam_ros.models.onnx_mobile.ranges import StoredRanges
 from disam_ros.models.projection import FILE, NAME, Projection, write_projection
 
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256
-ADDED = (f"{CLASSIFIER}.safetensors", FILE, "calibration.json")
+ADDED = (f"{CLASSIFIER}.safetensors", FILE, activation_ranges.FILE, "calibration.json")
 
 
 def add_classifier(
@@ -50,6 +53,15 @@ def add_projection(
         _forget(directory, header, NAME, NAME)
         header["sha256"][NAME] = write_projection(directory, projection)
         header["training"][NAME] = dict(provenance)
+
+
+def add_ranges(directory: Path | str, ranges: StoredRanges, provenance: Mapping[str, Any]) -> None:
+    """Add ranges of activations to a model directory, or replace them; as `add_classifier`."""
+    directory, name = Path(directory), activation_ranges.NAME
+    with _header(directory) as header:
+        _forget(directory, header, name, name)
+        header["sha256"][name] = activation_ranges.write_ranges(directory, ranges)
+        header["training"][name] = dict(provenance)
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from disam_ros.errors import BlindError, ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
+SAMPLES = 3  # images to compare two runtimes or precisions with
+SEED = 0
+
 Array = TypeVar("Array", NDArray[np.float32], "Tensor")  # of numpy or of torch
 
 
@@ -69,6 +72,22 @@ def require_features(z: Array, images: Array, source: str) -> Array:
 def is_of_one_colour(image: NDArray[np.float32]) -> bool:
     """Whether a network input [3, H, W] shows nothing at all."""
     return bool(image.min() == image.max())
+
+
+def sample_images(size: tuple[int, int]) -> NDArray[np.float32]:
+    """Images [SAMPLES, 3, H, W] in [−1, 1] with the statistics of real ones, without any file.
+
+    Noise whose amplitude falls with frequency as that of natural images (Field, JOSA A 1987): by
+    day, by night with lights, and in black and white.
+    """
+    rng = np.random.default_rng(SEED)
+    frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1]))
+    spectrum = np.fft.rfft2(rng.standard_normal((SAMPLES, 3, *size))) / (frequency + 1 / max(size))
+    images = np.fft.irfft2(spectrum, size)
+    images /= np.abs(images).max((1, 2, 3), keepdims=True)
+    images[1] = np.where(images[1] > 0.5, 1.0, 0.1 * images[1] - 0.9)
+    images[2] = np.sign(images[2])
+    return np.asarray(images, np.float32)
 
 
 def _spread(values: Array) -> NDArray[np.float32]:

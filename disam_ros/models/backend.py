@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inference backends of the encoders: ONNX Runtime on a CPU, torch else.
 
-The features of both agree to the TOLERANCE of export.py, for queries and for maps. Mobile encoders
-need no export; those of the paper run in ONNX Runtime from the files of `disam export`.
+The features of both agree to the TOLERANCE of export.py, for queries and for maps; those of
+`onnx-int8` less, and are compared with maps of the others. Mobile encoders need no export; those of
+the paper run in ONNX Runtime from the files of `disam export`.
 
 An exported file is `<model directory>/onnx/<domain>.onnx`: input `image` float32 [B, 3, H, W] in
 [−1, 1] as image.to_tensor gives it, outputs `z_coarse` and `z_fine` [B, C, h, w], and the metadata
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,18 +28,22 @@ from disam_ros.device import CPU, is_cuda, require_torch
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import file_sha256, write_json
-from disam_ros.image import network_input
 from disam_ros.models.arrays import as_numpy, on_device, require_features
 from disam_ros.models.cuda.backend import CudaBackend
 from disam_ros.models.imported import ImportedConfig, create_session
-from disam_ros.models.mobile_graph import Weights, to_onnx
-from disam_ros.models.model import STAGES, Model
-from disam_ros.models.model_files import StoredEncoders, check_file
+from disam_ros.models.model import Model
+from disam_ros.models.model_files import check_file
 from disam_ros.models.network_config import NetworkConfig
+from disam_ros.models.onnx_mobile.backend import (
+    NO_RUNTIME,
+    Int8Backend,
+    MobileBackend,
+    NumpyInputs,
+    has_runtime,
+)
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +51,6 @@ EXPORT_FORMAT = 1
 EXPORT_FOLDER = "onnx"  # inside a model directory
 CHECKSUMS = "checksums.json"  # of the exported files, beside them
 EXPORT_KINDS = {"sha256": dict[str, str]}  # of its entries
-RUNTIME = ("onnx", "onnxruntime")  # packages that run mobile encoders
-NO_RUNTIME = (
-    "backend 'onnx' needs the packages onnx and onnxruntime: pip install 'disam_ros[onnx]', or set "
-    "backend to 'torch'"
-)
 INPUT = "image"
 OUTPUTS = ("z_coarse", "z_fine")
 
@@ -65,7 +65,7 @@ class Backend(Protocol):
 
     @property
     def precision(self) -> str:
-        """Of the computation: float32 or half."""
+        """Of the computation: float32, half or int8."""
         ...
 
     def prepare(self, images: Sequence[NDArray[np.uint8]]) -> Any:
@@ -81,17 +81,7 @@ class Backend(Protocol):
         ...
 
 
-class _NumpyInputs:
-    """A backend that takes arrays of numpy and computes in float32."""
-
-    precision = "float32"
-    _size: tuple[int, int]  # height and width of the network's images [px]
-
-    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        return np.stack([network_input(image, self._size) for image in images])
-
-
-class TorchBackend(_NumpyInputs):
+class TorchBackend(NumpyInputs):
     """The model's networks on their device; on a CPU in its fastest memory format."""
 
     name = "torch"
@@ -117,7 +107,7 @@ class TorchBackend(_NumpyInputs):
         return coarse, fine
 
 
-class ImportedBackend(_NumpyInputs):
+class ImportedBackend(NumpyInputs):
     """An imported model, which ONNX Runtime runs."""
 
     name = "onnx"
@@ -131,41 +121,7 @@ class ImportedBackend(_NumpyInputs):
         return on_device(coarse, self._device), on_device(fine, self._device)
 
 
-class MobileBackend(_NumpyInputs):
-    """Mobile encoders in ONNX Runtime on the CPU, from the model's weights: no torch, no export.
-
-    A domain's session opens with its first image (some 30 ms). Raises ConfigError without the
-    packages.
-    """
-
-    name = "onnx"
-
-    def __init__(self, model: Model) -> None:
-        require_runtime()
-        self._size = model.network.image_size
-        stages = (model.coarse,) if model.shared else (model.coarse, model.fine)
-        self._graphs = {
-            domain: {
-                name: _weights(stage, domain) for name, stage in zip(OUTPUTS, stages, strict=False)
-            }
-            for domain in model.domain_names()
-        }
-        self._files = model.files.get(STAGES[0], model.name)
-        self._sessions: dict[str, InferenceSession] = {}
-
-    def encode(self, domain: str, images: NDArray[np.float32]) -> tuple[Any, Any]:
-        if domain not in self._sessions:
-            self._sessions[domain] = create_session(to_onnx(self._graphs[domain]), CPU)
-        found = self._sessions[domain].run(list(self._graphs[domain]), {INPUT: images})
-        what = f"{self._files}, domain '{domain}',"
-        features = [require_features(np.asarray(z, np.float32), images, what) for z in found]
-        return features[0], features[-1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_sessions": {}}  # sessions cannot be pickled
-
-
-class OnnxBackend(_NumpyInputs):
+class OnnxBackend(NumpyInputs):
     """The files of an export in ONNX Runtime on the CPU, with as many threads as torch.
 
     All domains are loaded at once (some 25 ms each), so that a wrong file fails at the start and
@@ -177,7 +133,7 @@ class OnnxBackend(_NumpyInputs):
 
     def __init__(self, model: Model, directory: Path) -> None:
         if find_spec("onnxruntime") is None:
-            raise ConfigError(NO_RUNTIME)
+            raise ConfigError(NO_RUNTIME.format(OnnxBackend.name))
         self._size = model.network.image_size
         self._directory, checksums = directory, read_checksums(directory)
         self._sessions = {
@@ -212,31 +168,18 @@ def select_backend(name: str, model: Model, device: str, model_dir: Path | None 
     if name == "torch":
         return CudaBackend(model, device) if is_cuda(device) else TorchBackend(model, device)
     if device != CPU:
-        raise ConfigError(f"backend 'onnx' runs on the CPU, not on {device}: set device to 'cpu'")
+        raise ConfigError(f"backend '{name}' runs on the CPU, not on {device}: set device to 'cpu'")
     if mobile:
-        return MobileBackend(model)
+        return Int8Backend(model) if name == Int8Backend.name else MobileBackend(model)
+    if name == Int8Backend.name:
+        raise ConfigError(
+            f"backend '{name}' runs mobile encoders, model '{model.name}' has others: set backend "
+            f"to 'onnx', after 'disam export'"
+        )
     if exported is None:
         raise ConfigError("backend 'onnx' needs a model directory: open it with Localizer.open")
     logger.info("ONNX Runtime runs the encoders, from %s", exported)
     return OnnxBackend(model, exported)
-
-
-def has_runtime() -> bool:
-    """Whether ONNX Runtime can run mobile encoders."""
-    return all(find_spec(name) is not None for name in RUNTIME)
-
-
-def require_runtime() -> None:
-    """Raise ConfigError where ONNX Runtime cannot run mobile encoders."""
-    if not has_runtime():
-        raise ConfigError(NO_RUNTIME)
-
-
-def _weights(stage: Mapping[str, nn.Module], domain: str) -> Weights:
-    """Arrays of an encoder's weights."""
-    if isinstance(stage, StoredEncoders):
-        return stage.weights[domain]
-    return {k: as_numpy(value) for k, value in stage[domain].state_dict().items()}
 
 
 def keep_freed_memory() -> None:
@@ -277,7 +220,7 @@ def open_session(path: Path) -> InferenceSession:
     try:
         return create_session(path, CPU)
     except ImportError as error:
-        raise ConfigError(NO_RUNTIME) from error
+        raise ConfigError(NO_RUNTIME.format(OnnxBackend.name)) from error
     except Exception as error:  # onnxruntime's errors have no root of their own
         raise ModelError(
             f"{path} cannot be read: {error}; remove it and run 'disam export' again"

@@ -28,6 +28,7 @@ STAGES = (  # expansion, channels, blocks, kernel, stride of the first block
 )
 OPSET, IR_VERSION = 18, 9  # what onnxruntime 1.18 reads
 INPUT = "image"
+RELU6 = 6.0  # its upper end
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -123,52 +124,61 @@ def to_onnx(encoders: Mapping[str, Weights]) -> bytes:
     encoders: weights by the name of the output; several encoders make one graph with several
     outputs. Raises ImportError without the package onnx.
     """
-    from onnx import TensorProto, helper
-
-    graph = _Graph()
+    graph = Graph()
     for output, weights in encoders.items():
         graph.add_encoder(output, weights)
-    image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["B", 3, "H", "W"])
-    shape: list[str | int | None] = ["B", CHANNELS, f"H/{STRIDE}", f"W/{STRIDE}"]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in encoders]
-    made = helper.make_graph(graph.nodes, "mobile", [image], outputs, graph.constants)
-    opset = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION)
-    found: bytes = model.SerializeToString()
-    return found
+    return graph.serialize()
 
 
-class _Graph:
-    """Nodes and constants of an ONNX graph that grows."""
+class Graph:
+    """Nodes and constants of an ONNX graph that grows by encoders."""
 
     def __init__(self) -> None:
         from onnx import helper, numpy_helper
 
-        self.nodes: list[Any] = []
-        self._make, self._constant = helper.make_node, numpy_helper.from_array
-        ends = {"least": 0.0, "most": 6.0}  # of ReLU6
-        self.constants = [self._constant(np.array(v, np.float32), k) for k, v in ends.items()]
+        self._nodes: list[Any] = []
+        self._outputs: list[str] = []
+        self._make, self._tensor = helper.make_node, numpy_helper.from_array
+        ends = {"least": 0.0, "most": RELU6}
+        self._constants = [self._tensor(np.array(v, np.float32), k) for k, v in ends.items()]
 
     def add_encoder(self, output: str, weights: Weights) -> None:
+        """Add an encoder whose features are a graph's output of that name."""
         self._weights, self._prefix = weights, f"{output}/"
-        x = self._relu6(self._convolution(STEM_LAYER, INPUT))
+        x = self._activated(STEM_LAYER, self._stored(INPUT, INPUT))
         for block in blocks():
-            wide = x if block.expand is None else self._relu6(self._convolution(block.expand, x))
-            deep = self._relu6(self._convolution(block.depthwise, wide))
-            y = self._convolution(block.project, deep)
-            x = self._node("Add", [x, y], f"{block.name}.sum") if block.skips else y
-        self.nodes.append(self._make("Identity", [x], [output]))
+            wide = self._activated(block.expand, x) if block.expand else x
+            deep = self._activated(block.depthwise, wide)
+            y = self._stored(self._convolution(block.project, deep), block.project.name)
+            if block.skips:
+                y = self._stored(self._node("Add", [x, y], f"{block.name}.sum"), block.name)
+            x = y
+        self._nodes.append(self._make("Identity", [x], [output]))
+        self._outputs.append(output)
+
+    def serialize(self) -> bytes:
+        """Bytes of the ONNX file."""
+        from onnx import TensorProto, helper
+
+        image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["B", 3, "H", "W"])
+        shape: list[str | int | None] = ["B", CHANNELS, f"H/{STRIDE}", f"W/{STRIDE}"]
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in self._outputs
+        ]
+        made = helper.make_graph(self._nodes, "mobile", [image], outputs, self._constants)
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION)
+        found: bytes = model.SerializeToString()
+        return found
+
+    def _activated(self, layer: Convolution, x: str) -> str:
+        return self._relu6(self._convolution(layer, x), layer.name)
 
     def _convolution(self, layer: Convolution, x: str) -> str:
-        names = list(layer.shapes)
-        self.constants += [
-            self._constant(np.asarray(self._weights[name], np.float32), self._prefix + name)
-            for name in names
-        ]
         before, after = layer.margins
         return self._node(
             "Conv",
-            [x, *(self._prefix + name for name in names)],
+            [x, *self._weights_of(layer, x)],
             layer.name,
             kernel_shape=[layer.kernel] * 2,
             strides=[layer.stride] * 2,
@@ -176,10 +186,25 @@ class _Graph:
             group=layer.channels if layer.depthwise else 1,
         )
 
-    def _relu6(self, x: str) -> str:
-        return self._node("Clip", [x, "least", "most"], f"{x.removeprefix(self._prefix)}.relu6")
+    def _weights_of(self, layer: Convolution, x: str) -> list[str]:
+        """Names of weight and bias of a convolution of the activation x."""
+        return [
+            self._constant(name, np.asarray(self._weights[name], np.float32))
+            for name in layer.shapes
+        ]
+
+    def _relu6(self, x: str, name: str) -> str:
+        return self._node("Clip", [x, "least", "most"], f"{name}.relu6")
+
+    def _stored(self, x: str, name: str) -> str:
+        """An activation without ReLU6 as later layers read it. name: of the layer, or the input."""
+        return x
+
+    def _constant(self, name: str, array: NDArray[Any]) -> str:
+        self._constants.append(self._tensor(array, self._prefix + name))
+        return self._prefix + name
 
     def _node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         output = self._prefix + name
-        self.nodes.append(self._make(kind, inputs, [output], name=output, **attributes))
+        self._nodes.append(self._make(kind, inputs, [output], name=output, **attributes))
         return output

@@ -9,6 +9,7 @@ descriptor.safetensors  replaces these two in a global model, keys `<branch>/<pa
 <name>.onnx             replaces these two in an imported model (imported.py), for all domains
 domain.safetensors      optional: weights of the domain classifier; not part of the model's identity
 directions.safetensors  optional: projection of coarse descriptors (projection.py); neither
+ranges.safetensors      optional: ranges of activations, for 8-bit integers (onnx_mobile/); neither
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
 from disam_ros.models.mobile_graph import weight_count
 from disam_ros.models.network_config import NetworkConfig
+from disam_ros.models.onnx_mobile.ranges import NAME as RANGES
+from disam_ros.models.onnx_mobile.ranges import StoredRanges, read_ranges, write_ranges
 from disam_ros.models.projection import NAME as DIRECTIONS
 from disam_ros.models.projection import Projection, read_projection, write_projection
 
@@ -67,6 +70,7 @@ class Model:
     branches: Mapping[str, str] = field(default_factory=dict)  # of a global model, by domain
     files: Mapping[str, str] = field(default_factory=dict)  # encoder file by stage, once loaded
     projection: Projection | None = None  # of coarse descriptors; None: every map learns its own
+    ranges: StoredRanges = field(default_factory=dict)  # of activations; empty: never measured
 
     def __post_init__(self) -> None:
         names = self.domain_names() if isinstance(self.network, GlobalConfig) else []
@@ -191,6 +195,8 @@ def save_model(
             hashes[CLASSIFIER] = model_files.write_arrays(path, model.classifier.weights)
         if model.projection is not None:
             hashes[DIRECTIONS] = write_projection(part, model.projection)
+        if model.ranges:
+            hashes[RANGES] = write_ranges(part, model.ranges)
         header = {
             "format_version": model_files.FORMAT_VERSION,
             "name": model.name or directory.name,
@@ -243,6 +249,12 @@ def load_model(directory: Path | str, device: str = CPU) -> Model:
     model.training = header["training"] or {}
     model.identity = _identity(model, hashes)
     model.files = _stage_files(model, directory)
+    _read_added(model, directory, sha256)
+    return model.to(device)
+
+
+def _read_added(model: Model, directory: Path, sha256: Mapping[str, str]) -> None:
+    """Files that are no part of the identity (added_files.py). Raises ModelError."""
     if (expected := sha256.get(CLASSIFIER)) is not None:
         path = directory / f"{CLASSIFIER}.safetensors"
         arrays = model_files.read_arrays(path, expected)
@@ -252,7 +264,8 @@ def load_model(directory: Path | str, device: str = CPU) -> Model:
             raise ModelError(f"{path}: {error}") from error
     if DIRECTIONS in sha256:
         model.projection = read_projection(directory, sha256[DIRECTIONS])
-    return model.to(device)
+    if RANGES in sha256:
+        model.ranges = read_ranges(directory, sha256[RANGES])
 
 
 def _read_mobile(model: Model, directory: Path, hashes: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.models.arrays import Array, like
+from disam_ros.models.arrays import Array, as_numpy, like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,16 @@ def coarse_similarity(z_a: Array, z_b: Array) -> Array:
 def fine_similarity(z_a: Array, z_b: Array) -> Array:
     """Cosine of the flattened features. z_a, z_b: [..., C, h, w]. Returns [...] in [−1, 1]."""
     return (normalize(z_a) * normalize(z_b)).sum((-3, -2, -1))
+
+
+def least_similarity(z_a: Sequence[Array], z_b: Sequence[Array]) -> float:
+    """Least fine similarity of the same images' features [B, C, h, w] of two runtimes, by stage.
+
+    nan counts as −1, as does a feature that is infinite.
+    """
+    pairs = zip(z_a, z_b, strict=True)
+    found = np.concatenate([as_numpy(fine_similarity(a, b)) for a, b in pairs])
+    return float(np.nan_to_num(found, nan=-1.0, posinf=-1.0, neginf=-1.0).min())
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,15 @@ from disam_ros.localization.query import Frame
 from disam_ros.mapping import fine_rows
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.index import TorchIndex
+from disam_ros.models.arrays import sample_images
 from disam_ros.models.backend import TorchBackend
-from disam_ros.models.cuda.backend import AGREEMENT, CudaBackend, least_agreement, sample_images
+from disam_ros.models.cuda.backend import AGREEMENT, CudaBackend
 from disam_ros.models.cuda.fallback import OnDevice
 from disam_ros.models.cuda.graphs import RECORDED_AT, Graphs
 from disam_ros.models.cuda.inputs import DeviceInputs
 from disam_ros.models.model import create_model, load_model
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.models.similarity import fine_similarity
+from disam_ros.models.similarity import fine_similarity, least_similarity
 
 TINY = NetworkConfig(width=4, encoder_blocks=1, image_size=(32, 48))
 MOBILE = NetworkConfig(width=28, image_size=(32, 48), encoder="mobile")
@@ -147,9 +148,9 @@ def test_weights_that_are_not_numbers_are_an_error_in_any_precision(model):
 
 def test_networks_that_differ_or_are_not_finite_do_not_agree():
     images = torch.randn(2, 3, 4, 4)
-    assert least_agreement(lambda x: (x, x), lambda x: (x, x), images) > 0.9999
-    assert least_agreement(lambda x: (x, x), lambda x: (x, -x), images) < -0.9999
-    assert least_agreement(lambda x: (x,), lambda x: (x / 0,), images) == -1.0
+    assert least_similarity((images, images), (images, images)) > 0.9999
+    assert least_similarity((images, images), (images, -images)) < -0.9999
+    assert least_similarity((images,), (images / 0,)) == -1.0
 
 
 def test_a_backend_of_a_gpu_can_be_sent_to_another_process(model):

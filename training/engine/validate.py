@@ -26,6 +26,7 @@ TILE_ROW = (0.0, 1 / 3, 2 / 3, 1.0)  # 4×4 tiles
 SAME_TILE = 0.55  # neighbours share 0.5
 QUERIES_AT_ONCE = 8  # compared with the map
 
+Encoder = Callable[[Tensor], Tensor]  # images [B, 3, H, W] → features [B, C, h, w]
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -135,23 +136,26 @@ class Compared:
 
 @torch.inference_mode()
 def compared(
-    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    encoders: Mapping[str, Encoder],
     similarity: Similarity,
     validation: ValidationSet,
     device: torch.device,
     batch: int = 32,
+    mapper: Encoder | None = None,
 ) -> Iterator[Compared]:
     """All views against the map's. Whole views and tiles of fixed cameras are maps of their own;
-    where a domain has both, the tiles have an entry of their own."""
+    where a domain has both, the tiles have an entry of their own. mapper: encodes the map's views;
+    None: the reference's encoder."""
+    mapper = mapper or encoders[validation.reference]
     names: set[str] = set()
     for kind, tiled in (("", False), (" tiles", True)):
         views = {d: _tiled(p) == tiled for d, p in validation.places.items()}
         mapped = views.pop(validation.reference)
-        reference = _encode(encoders, validation, validation.reference, mapped, device, batch)
+        reference = _encode(mapper, validation, validation.reference, mapped, device, batch)
         for domain, chosen in views.items():
             if not chosen.any() or not mapped.any():
                 continue
-            queries = _encode(encoders, validation, domain, chosen, device, batch)
+            queries = _encode(encoders[domain], validation, domain, chosen, device, batch)
             parts = [similarity(x, reference).cpu() for x in queries.split(QUERIES_AT_ONCE)]
             places = validation.places[domain][chosen], validation.places[validation.reference]
             places = places[0], places[1][mapped]
@@ -167,36 +171,40 @@ def compared(
 
 @torch.inference_mode()
 def recall(
-    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    encoders: Mapping[str, Encoder],
     similarity: Similarity,
     validation: ValidationSet,
     device: torch.device,
     batch: int = 32,
+    mapper: Encoder | None = None,
 ) -> dict[str, float]:
     """Percent of queries whose best candidate is right, by name of `compared`, and their `mean`.
 
     The drive has an entry with each domain's encoder. similarity: features of queries and of map
-    images [A, C, h, w], [B, C, h, w] → [A, B].
+    images [A, C, h, w], [B, C, h, w] → [A, B]. mapper: as of `compared`.
     """
     found = {
         entry.name: 100.0 * float(entry.answered_right().mean())
-        for entry in compared(encoders, similarity, validation, device, batch)
+        for entry in compared(encoders, similarity, validation, device, batch, mapper)
     }
     if validation.drive is not None:
-        found |= _on_drive(encoders, similarity, validation.drive, validation, device, batch)
+        mapper = mapper or encoders[validation.reference]
+        found |= _on_drive(encoders, mapper, similarity, validation, device, batch)
     return {**found, "mean": float(np.mean(list(found.values())))}
 
 
 def _on_drive(
-    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    encoders: Mapping[str, Encoder],
+    mapper: Encoder,
     similarity: Similarity,
-    drive: HalfwayDrive,
     validation: ValidationSet,
     device: torch.device,
     batch: int,
 ) -> dict[str, float]:
-    """Recall with the map by the reference's encoder, the queries by each domain's."""
-    mapped = _features(encoders[validation.reference], drive.mapped, device, batch)
+    """Recall on the drive with the map by `mapper`, the queries by each domain's encoder."""
+    drive = validation.drive
+    assert drive is not None
+    mapped = _features(mapper, drive.mapped, device, batch)
     found = {}
     for domain in validation.images:
         queries = _features(encoders[domain], drive.queries, device, batch)
@@ -208,7 +216,7 @@ def _on_drive(
 
 
 def _encode(
-    encoders: Mapping[str, Callable[[Tensor], Tensor]],
+    encoder: Encoder,
     validation: ValidationSet,
     domain: str,
     chosen: np.ndarray,
@@ -217,12 +225,10 @@ def _encode(
 ) -> Tensor:
     """Features float32 [n, C, h, w] of the chosen views of a domain; of none, [0]."""
     images = validation.images[domain][torch.from_numpy(chosen)]
-    return _features(encoders[domain], images, device, batch)
+    return _features(encoder, images, device, batch)
 
 
-def _features(
-    encoder: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, batch: int
-) -> Tensor:
+def _features(encoder: Encoder, images: Tensor, device: torch.device, batch: int) -> Tensor:
     """Features float32 [n, C, h, w] of images; of none, [0]."""
     parts = [encoder(x.to(device)).float() for x in images.split(batch) if len(x)]
     return torch.cat(parts) if parts else torch.zeros(0)

@@ -7,7 +7,6 @@ The model's own networks stay where they are; the device has copies. Features ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from copy import deepcopy
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.device import is_cuda, require_torch
-from disam_ros.models.arrays import as_numpy, require_features
+from disam_ros.models.arrays import require_features, sample_images
 from disam_ros.models.cuda.graphs import Features, Graphs, Network
 from disam_ros.models.cuda.inputs import DeviceInputs
 from disam_ros.models.model import STAGES, Model
-from disam_ros.models.similarity import fine_similarity
+from disam_ros.models.similarity import least_similarity
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AGREEMENT = 0.999  # least similarity of features in half precision with those in float32
-SEED = 0
-TESTED = 3  # images of the self-test
 
 
 class CudaBackend:
@@ -85,7 +82,8 @@ class CudaBackend:
             self._networks[domain] = self._copy(domain, half=False)
             return
         half, exact = self._copy(domain, half=True), self._copy(domain, half=False)
-        found = least_agreement(half, exact, self._self_test())
+        tested = self._self_test()
+        found = least_similarity(half(tested), exact(tested))
         if found >= AGREEMENT:
             self._networks[domain] = half
             return
@@ -136,27 +134,3 @@ class CudaBackend:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._start()
-
-
-def least_agreement(one: Network, other: Network, images: Tensor) -> float:
-    """Least similarity of the features of two networks, over images and stages; nan counts as −1,
-    as does a feature that is infinite."""
-    pairs: Sequence[tuple[Tensor, Tensor]] = list(zip(one(images), other(images), strict=True))
-    found = np.concatenate([as_numpy(fine_similarity(a, b)) for a, b in pairs])
-    return float(np.nan_to_num(found, nan=-1.0, posinf=-1.0, neginf=-1.0).min())
-
-
-def sample_images(size: tuple[int, int]) -> NDArray[np.float32]:
-    """Images [TESTED, 3, H, W] in [−1, 1] with the statistics of real ones, without any file.
-
-    Noise whose amplitude falls with frequency as that of natural images (Field, JOSA A 1987): by
-    day, by night with lights, and in black and white.
-    """
-    rng = np.random.default_rng(SEED)
-    frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1]))
-    spectrum = np.fft.rfft2(rng.standard_normal((TESTED, 3, *size))) / (frequency + 1 / max(size))
-    images = np.fft.irfft2(spectrum, size)
-    images /= np.abs(images).max((1, 2, 3), keepdims=True)
-    images[1] = np.where(images[1] > 0.5, 1.0, 0.1 * images[1] - 0.9)
-    images[2] = np.sign(images[2])
-    return np.asarray(images, np.float32)
