@@ -6,9 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pymap3d
 from numpy.typing import NDArray
-from pymap3d import rcurve
 
 from disam_ros.errors import PriorError
 
@@ -40,9 +38,11 @@ class Origin:
 
     def to_geodetic(self, position: NDArray[np.float64]) -> tuple[float, float]:
         """Latitude and longitude [deg] of a position x y … [m] in the map frame."""
+        from pymap3d import enu2geodetic
+
         east, north = self.enu_from_map @ position[:2]
         here = (self.latitude, self.longitude, 0.0)
-        latitude, longitude, _ = pymap3d.enu2geodetic(east, north, 0.0, *here)
+        latitude, longitude, _ = enu2geodetic(east, north, 0.0, *here)
         return float(latitude), float(longitude)
 
     def to_enu(self, latitude: float, longitude: float) -> NDArray[np.float64]:
@@ -50,8 +50,10 @@ class Origin:
 
         Up is negative: the Earth falls away from the plane that touches it at the origin.
         """
+        from pymap3d import geodetic2enu
+
         here = (self.latitude, self.longitude, 0.0)
-        return np.array(pymap3d.geodetic2enu(latitude, longitude, 0.0, *here), dtype=np.float64)
+        return np.array(geodetic2enu(latitude, longitude, 0.0, *here), dtype=np.float64)
 
 
 def require_place(latitude: float, longitude: float, what: str) -> None:
@@ -64,6 +66,8 @@ def require_place(latitude: float, longitude: float, what: str) -> None:
 
 def metres_per_degree(latitude: float) -> tuple[float, float]:
     """Length of a degree of latitude and of one of longitude [m] at a latitude [deg]."""
+    from pymap3d import rcurve
+
     return np.radians(rcurve.meridian(latitude)), np.radians(rcurve.parallel(latitude))
 
 

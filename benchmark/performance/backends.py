@@ -25,7 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.performance.page import PAGE
-from disam_ros.models.backend import INPUT, OUTPUTS, keep_freed_memory, open_session
+from disam_ros.models.backend import (
+    INPUT,
+    OUTPUTS,
+    has_runtime,
+    keep_freed_memory,
+    open_session,
+    select_backend,
+)
 from disam_ros.models.export import PACKAGES, EncoderPair, relative_error, to_onnx
 from disam_ros.models.model import load_model
 from disam_ros.models.network_config import PRESETS
@@ -39,6 +46,7 @@ BURST, WARM_UP = 5, 2  # calls that are timed in one turn, after calls that are 
 MOBILE, FULL = "two mobile encoders", "one full encoder, untrained"
 ROUNDS = {MOBILE: 20, FULL: 6}
 PLAIN = "torch as it comes"
+INT8 = "ONNX Runtime, 8-bit integers"
 SHIPPED = {MOBILE: "torch, memory kept, channels_last", FULL: "torch, memory kept"}
 
 
@@ -100,7 +108,7 @@ def _compare(label: str, rounds: int, folder: Path) -> tuple[list[dict], list[st
         differences = {name: _difference(form(), expected) for name, form in forms.items()}
     times = _take_turns(label, forms, rounds)
     plain = np.median(times[PLAIN][:, 0])
-    backends = {SHIPPED[label]: "torch", "ONNX Runtime": "onnx"}
+    backends = {SHIPPED[label]: "torch", "ONNX Runtime": "onnx", INT8: "onnx-int8"}
     rows = []
     for name, (clock, cpu) in ((name, found.T) for name, found in times.items()):
         row = {"form": name, "backend": backends.get(name, ""), "size": list(image.shape[2:])}
@@ -160,6 +168,8 @@ def _forms(label: str, folder: Path) -> Iterator[tuple[str, Callable[[], Run | N
         proto = to_onnx(network, tuple(image.shape[2:]), outputs)
         path.write_bytes(proto.SerializeToString())
     yield "ONNX Runtime", lambda: _onnx_runtime(path, image)
+    if label == MOBILE:
+        yield INT8, lambda: _int8(image)
     yield "OpenVINO", lambda: _openvino(path, image)
 
 
@@ -181,6 +191,14 @@ def _onnx_runtime(path: Path, image: Tensor) -> Run | None:
         return None
     session = open_session(path)
     return lambda: [torch.from_numpy(z) for z in session.run(None, {INPUT: image.numpy()})]
+
+
+def _int8(image: Tensor) -> Run | None:
+    if not has_runtime():
+        return None
+    model = load_model(MODEL)
+    backend, domain = select_backend("onnx-int8", model, "cpu"), model.domain_names()[0]
+    return lambda: [torch.from_numpy(z) for z in backend.encode(domain, image.numpy())]
 
 
 def _openvino(path: Path, image: Tensor) -> Run | None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
@@ -95,6 +94,7 @@ def _refine(
 
 def _least_squares(start: Transform, points: Floats, bearings: Floats, sigma: float) -> Transform:
     """Minimum of the reprojection errors with Cauchy loss."""
+    from scipy.optimize import least_squares
 
     def residuals(step: Floats) -> Floats:
         return _reprojection(retract(start, step), points, bearings)[0].ravel() / sigma

@@ -11,7 +11,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from disam_ros.features.absolute_pose import (
@@ -81,6 +80,8 @@ class _Problem:
     def refined(self, start: Transform) -> tuple[Transform, NDArray[np.bool_], float]:
         """The minimum near a start, its inliers bool [M] and its log likelihood over that of no
         inlier; the translation has the sign with more of it."""
+        from scipy.optimize import least_squares
+
         found = least_squares(
             lambda step: self._residuals(_moved(start, step)),
             np.zeros(5),

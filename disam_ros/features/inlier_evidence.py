@@ -26,7 +26,6 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 Floats = NDArray[np.float64]
@@ -127,6 +126,8 @@ def fit_ratio(
     right, wrong: inliers and references [n] of candidates that show the image's place, or another.
     images: number of images that they are of.
     """
+    from scipy.optimize import minimize
+
     inliers, reference = (np.concatenate(pair) for pair in zip(right, wrong, strict=True))
     label = np.repeat([1.0, 0.0], [len(right[0]), len(wrong[0])])
     weight = np.where(label == 1.0, 0.5 / len(right[0]), 0.5 / len(wrong[0]))
@@ -156,6 +157,8 @@ def fit_errors(
     covariances: PnP's [N, 6, 6]. distances: from the map images [N] [m]. least: accuracy of the
     true poses [m], [deg], below which errors cannot be known.
     """
+
+    from scipy.optimize import minimize
 
     def pose_errors(theta: Floats) -> PoseErrors:
         scale, few, metres, degrees, depths = map(float, np.exp(theta))

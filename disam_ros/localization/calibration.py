@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from disam_ros.errors import ModelError
@@ -180,6 +179,8 @@ def fit_ratio(
             f"a calibration needs {MIN_MATCHES} images that the map shows and {MIN_MATCHES} pairs "
             f"that it does not, got {len(matches)} and {len(others)}: give longer drives"
         )
+    from scipy.optimize import minimize  # which takes longer to import than a node its map
+
     z = np.concatenate([matches, others]).astype(float)
     label = np.repeat([1.0, 0.0], [len(matches), len(others)])
     weight = np.repeat([0.5 / len(matches), 0.5 / len(others)], [len(matches), len(others)])

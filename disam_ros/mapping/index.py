@@ -6,7 +6,8 @@ a map image is its largest inner product with one of them. Small maps are search
 Others are searched by the leading coordinates, and a shortlist is re-ranked by all coordinates.
 Above FLAT images the leading coordinates are in an inverted file (faiss IndexIVF), of which the
 cells nearest to the query are searched: a file of the map, read into memory like the codes. With a
-position, only the images within a radius are searched.
+position, only the images within a radius are searched. Faiss, 40 MB, is imported for maps that are
+not searched exhaustively.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -27,6 +27,7 @@ from disam_ros.models.arrays import like
 from disam_ros.models.projection import LEVELS, decode
 
 if TYPE_CHECKING:
+    import faiss
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
@@ -66,11 +67,8 @@ class FlatIndex:
     def __init__(self, codes: Codes, steps: Steps) -> None:
         self._codes, self._steps = np.asarray(codes), steps
         self._decoded = decode(codes, steps) if len(codes) <= EXACT else None
-        self._index = faiss.IndexScalarQuantizer(
-            min(LEADING, len(steps)), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-        )
         if self._decoded is None:
-            _add(self._index, codes[:, :LEADING], steps[:LEADING])
+            self._index = _leading_index(codes[:, :LEADING], steps[:LEADING])
 
     def search(self, query: Query, count: int) -> Found:
         if self._decoded is not None:
@@ -86,6 +84,8 @@ class CellIndex:
 
     def __init__(self, path: Path, codes: Codes, steps: Steps) -> None:
         """Raises ValueError where the file is not an index of these codes."""
+        import faiss
+
         try:
             self._index = faiss.read_index(str(path))
             self._cells = faiss.extract_index_ivf(self._index)
@@ -178,6 +178,8 @@ def write_cells(path: Path, codes: Codes, steps: Steps) -> None:
 
     Raises MapError where the disk is full or read-only.
     """
+    import faiss
+
     leading = steps[:LEADING]
     codes, size = codes[:, :LEADING], len(leading)
     count = max(1, min(round(CELLS_PER_ROOT * len(codes) ** 0.5), len(codes) // FEWEST))
@@ -208,6 +210,8 @@ def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
 
     Faiss searches on a single thread: several wait for each other at so few queries.
     """
+    import faiss
+
     leading = np.ascontiguousarray(query[:, : index.d])
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -218,6 +222,16 @@ def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
         faiss.omp_set_num_threads(threads)
     found = np.unique(rows)
     return found[found >= 0]
+
+
+def _leading_index(codes: Codes, steps: Steps) -> faiss.IndexScalarQuantizer:
+    """An exhaustive index of codes [N, d]."""
+    import faiss
+
+    kind, metric = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+    index = faiss.IndexScalarQuantizer(len(steps), kind, metric)
+    _add(index, codes, steps)
+    return index
 
 
 def _best(
@@ -243,6 +257,8 @@ def _add(
 
     No code is rounded twice: a level is half a step from the ends of its interval.
     """
+    import faiss
+
     ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
     levels = np.concatenate([end * steps for end in ends]).astype(np.float32)
     faiss.copy_array_to_vector(levels, index.sq.trained)
