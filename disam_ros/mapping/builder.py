@@ -116,6 +116,7 @@ class MapBuilder:
         makers = row_makers(config, info.cameras, device)
         keypoints = makers.get(FILE)
         shapes = descriptor_shapes(model.network, config.descriptor)
+        _warn_of_pooling(model.network.feature_size, shapes["fine"], config.descriptor.fine_grid)
         projection = model_projection(model.projection, shapes["coarse"])
         header = MapHeader(
             model_identity=model.identity,
@@ -254,3 +255,17 @@ class MapBuilder:
         if self._since_commit >= self._config.checkpoint_every:
             self._writer.commit(batch.seen, batch.unposed + self._unreadable)
             self._since_commit = 0
+
+
+def _warn_of_pooling(features: tuple[int, int], stored: tuple[int, int, int], grid: int) -> None:
+    """Warn where fine features are averaged over cells: the paper compares them whole."""
+    if features != stored[1:]:
+        logger.warning(
+            "the model's features of %dx%d cells are averaged to %dx%d, which loses detail: "
+            "descriptor.fine_grid %d keeps them, in %.0f times the memory of %d",
+            *features,
+            *stored[1:],
+            max(features),
+            features[0] * features[1] / (stored[1] * stored[2]),
+            grid,
+        )

@@ -51,6 +51,16 @@ def test_a_map_holds_every_image_with_its_pose(dataset, model, tmp_path, builder
     assert place_map.spacing() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("grid", [16, 8])
+def test_features_that_are_averaged_are_warned_of(
+    dataset, model, tmp_path, builder_config, caplog, grid
+):
+    config = replace(builder_config, descriptor=DescriptorConfig(coarse_grid=4, fine_grid=grid))
+    build(dataset, model, tmp_path / "map", config)
+    assert ("features of 12x16 cells are averaged to 6x8" in caplog.text) == (grid == 8)
+    assert ("descriptor.fine_grid 16 keeps them, in 4 times" in caplog.text) == (grid == 8)
+
+
 def test_a_map_that_nobody_holds_is_freed_at_once(dataset, model, tmp_path, builder_config):
     place_map = build(dataset, model, tmp_path / "map", builder_config)
     assert place_map.records[3].id == 3
