@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderConfig
@@ -165,6 +164,8 @@ def fill_depths(
     table: [N] of KeypointHeader.row_type, written to; features: the detector; rows: those of one
     camera, in the order of the drive; poses: their map_from_camera [n, 7].
     """
+    from tqdm import tqdm
+
     transforms = [Transform(pose[:3], pose[3:]) for pose in poses]
     bar = tqdm(rows, "depths of keypoints", unit="img", disable=not show_progress)
     for index, row in enumerate(bar):

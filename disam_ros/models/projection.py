@@ -39,7 +39,7 @@ class Projection:
     sha256: of the model's file; empty for directions that one map has learned.
     """
 
-    directions: NDArray[np.float16]
+    directions: NDArray[np.floating[Any]]
     steps: NDArray[np.float32]
     sha256: str = ""
 
@@ -50,7 +50,7 @@ class Projection:
 
     def project(self, rows: Rows) -> NDArray[np.float32]:
         """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros."""
-        return unit_rows(np.asarray(rows, np.float32) @ self.directions.astype(np.float32).T)
+        return unit_rows(np.asarray(rows, np.float32) @ np.asarray(self.directions, np.float32).T)
 
     def encode(self, rows: Rows) -> NDArray[np.int8]:
         """Descriptors [..., D] → codes int8 [..., d]."""
@@ -102,5 +102,5 @@ def read_projection(directory: Path, sha256: str) -> Projection:
             f"{path} is malformed: expected {NAME} int8 [d, D], scales and steps [d], got "
             f"{ {name: list(value.shape) for name, value in tensors.items()} }"
         )
-    directions = (codes.astype(np.float32) * scales[:, None]).astype(np.float16)
+    directions = codes * scales[:, None].astype(np.float32)
     return Projection(directions, steps.astype(np.float32), sha256)

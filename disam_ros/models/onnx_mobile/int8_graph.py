@@ -66,7 +66,7 @@ def rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     count = np.rint(missing.sum(1, keepdims=True))
     sign = np.sign(count)
     rank = np.argsort(np.argsort(-sign * missing, axis=1, kind="stable"), axis=1)
-    found = nearest + sign * (rank < np.abs(count))
+    found: NDArray[np.float64] = nearest + sign * (rank < np.abs(count))
     return found.clip(-LARGEST_WEIGHT, LARGEST_WEIGHT).reshape(weights.shape)
 
 
