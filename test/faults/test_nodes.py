@@ -495,6 +495,8 @@ def test_another_node_of_the_same_name_is_reported(vehicle):
         NODE[1:], context=vehicle.client.node.context, start_parameter_services=False
     )
     vehicle.sees(words, before)
+    vehicle.sees("stop the others, or rename one", before)
+    assert vehicle.process.log.count(words) == 1
     twin.destroy_node()
     vehicle.client.diagnosis(lambda s: words not in s.message, "one node of the name")
 
@@ -505,7 +507,11 @@ def test_a_camera_that_sits_elsewhere_than_the_maps_is_reported(vehicle):
     vehicle.deliver(tf2_ros.TOPIC, elsewhere)
     answer = values(vehicle.ask(framed("tf_camera")).status[0])
     assert answer["outcome"] == "known"
-    vehicle.sees("sits 1.8 m and 120° from where the map's camera sat", before)
+    words = "sits 1.8 m and 120° from where the map's camera sat"
+    vehicle.sees(words, before)
+    vehicle.sees("correct its extrinsics, or build the map again", before)
+    vehicle.ask(framed("tf_camera"))
+    assert vehicle.process.log.count(words) == 1
 
 
 def test_the_wrong_type_on_a_topic_is_no_message(vehicle):

@@ -213,7 +213,10 @@ def test_a_camera_that_sees_little_of_the_maps_view_is_reported(robot):
     info.k = [200.0, 0.0, 32.0, 0.0, 200.0, 24.0, 0.0, 0.0, 1.0]
     robot.deliver("camera_info", info)
     robot.localize(3)
-    robot.client.problem("of whose view it sees 6 %: scores suffer", before)
+    words = "sees 6 %: scores suffer; if /camera_info is another camera's, remap it"
+    robot.client.problem(words, before)
+    robot.localize(3)
+    assert robot.process.log.count(words) == 1
     info.k[0] = info.k[4] = 50.0
     robot.deliver("camera_info", info)
     assert same_place(robot.localize(3).pose, 3)

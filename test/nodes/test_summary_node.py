@@ -159,6 +159,9 @@ def test_a_node_that_waits_says_for_what_and_how_to_get_it(world, tmp_path):
         client.node.destroy_publisher(text)
         silent = client.node.create_publisher(CompressedImage, "/image/compressed", 1)
         client.problem("the publisher of /image/compressed sends nothing: check the camera", 0)
+        assert process.log.count("sends nothing: check the camera") == 1
+        assert process.log.count("are published at all") == 1
+        assert process.log.count("set image_transport to raw") == 1
         client.node.destroy_publisher(other)
         client.node.destroy_publisher(silent)
 

@@ -135,7 +135,10 @@ class InputChecks:
             )
         key = f"view of {camera}"
         if warp is not None and warp.coverage < LITTLE:
-            text += ": scores suffer"
+            text += (
+                f": scores suffer; if {self._topics[camera]} is another camera's, remap it, else "
+                "map with this camera"
+            )
             self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
             return
         self._monitor.solved(key)
