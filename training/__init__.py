@@ -5,6 +5,8 @@ train.py               command line             data/                images, pla
 recipes.py             YAML of every method     engine/              training loop, checkpoints
 settings.py            what recipes share       disam/               the paper's method
 domain_classifier.py   domain from the image    global_descriptors/  one vector per image
+directions.py          coarse descriptors' directions
+ranges.py              activations' ranges, for 8-bit integers
 """
 
 from disam_ros.device import require_torch

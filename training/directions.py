@@ -11,7 +11,6 @@ of all of them together gives the directions (disam_ros/models/projection.py).
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,20 +21,18 @@ from tqdm import tqdm
 
 from disam_ros.config import DescriptorConfig
 from disam_ros.device import CPU
-from disam_ros.errors import DisamError
 from disam_ros.mapping.compression import learn_projection
 from disam_ros.models.added_files import add_projection
 from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import describe
 from disam_ros.models.model import Model, load_model
+from training.command import exit_status
 from training.data.image_store import ImageStore
 from training.data.places import fit_box
 from training.data.sources import find_photos
 from training.engine.export import git_commit
 from training.errors import TrainingError
 from training.settings import CropConfig
-
-log = logging.getLogger(__name__)
 
 SIZE = 1024  # directions: bytes of a coarse descriptor in a map
 CROPS = 3000  # of each domain
@@ -104,8 +101,7 @@ def _crop(store: ImageStore, row: int, random: np.random.Generator) -> NDArray[n
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 an error a user can act on, 130 stopped with nothing written."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    """Exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="training.directions",
         description="Learn directions of coarse descriptors and put them into a model directory.",
@@ -116,16 +112,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=SIZE, help="number of directions")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> str:
         size = learn(given.model, given.data, given.crops, given.size, given.seed)
-    except KeyboardInterrupt:
-        log.info("stopped; the model directory is as it was")
-        return 130
-    except DisamError as error:
-        log.error("%s", error)
-        return 1
-    log.info("%d directions written to %s", size, given.model)
-    return 0
+        return f"{size} directions written to {given.model}"
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from disam_ros.domains.classifier import (
     accuracy,
     confusion,
 )
-from disam_ros.errors import DisamError
 from disam_ros.models.added_files import add_classifier
 from disam_ros.models.model import load_model
+from training.command import exit_status
 from training.data.augment import photometric
 from training.data.image_store import ImageStore
 from training.data.places import fit_box
@@ -196,8 +196,7 @@ def show(table: Confusion) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 an error a user can act on, 130 stopped with nothing written."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    """Exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="training.domain_classifier",
         description="Train a domain classifier and put it into a model directory.",
@@ -208,18 +207,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> str:
         table = train(given.model, given.data, given.validation, given.steps, given.seed)
-    except KeyboardInterrupt:
-        log.info("stopped; the model directory is as it was")
-        return 130
-    except DisamError as error:
-        log.error("%s", error)
-        return 1
-    if table:
-        show(table)
-    log.info("domain classifier written to %s", given.model)
-    return 0
+        if table:
+            show(table)
+        return f"domain classifier written to {given.model}"
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

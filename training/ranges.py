@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from disam_ros.device import CPU
-from disam_ros.errors import DisamError
 from disam_ros.models.added_files import add_ranges
 from disam_ros.models.backend import Backend, select_backend
 from disam_ros.models.model import ENCODER_FILE, STAGES, Model, load_model
 from disam_ros.models.network_config import NetworkConfig
 from disam_ros.models.onnx_mobile.int8_graph import range_names
+from training.command import exit_status
 from training.data.image_store import ImageStore
 from training.data.places import Box
 from training.data.sources import find_photos
@@ -163,8 +163,7 @@ def show(recalls: Recalls) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 an error a user can act on, 130 stopped with nothing written."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    """Exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="training.ranges",
         description="Measure ranges of activations and put them into a model directory.",
@@ -175,7 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validation", nargs="*", help="replaces the recipe's validation data")
     parser.add_argument("--images", type=int, default=IMAGES, help="of each domain")
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> str:
         config = load_config(given.config)
         if not isinstance(config, TrainConfig):
             raise TrainingError(f"{given.config}: 8-bit integers are for models of method 'disam'")
@@ -183,16 +183,11 @@ def main(arguments: list[str] | None = None) -> int:
         if given.validation is not None:
             config.validation.data = given.validation
         found = measure(given.model, config, given.images)
-    except KeyboardInterrupt:
-        log.info("stopped; the model directory is as it was")
-        return 130
-    except DisamError as error:
-        log.error("%s", error)
-        return 1
-    if found:
-        show(found)
-    log.info("ranges written to %s", given.model)
-    return 0
+        if found:
+            show(found)
+        return f"ranges written to {given.model}"
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that add a file to a model directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from disam_ros.errors import DisamError
+
+log = logging.getLogger(__name__)
+
+
+def exit_status(work: Callable[[], str]) -> int:
+    """Run a command, and log the sentence that it returns.
+
+    Returns the exit status: 0 done, 1 an error a user can act on, 130 stopped with nothing written.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        log.info("%s", work())
+    except KeyboardInterrupt:
+        log.info("stopped; the model directory is as it was")
+        return 130
+    except DisamError as error:
+        log.error("%s", error)
+        return 1
+    return 0
