@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode
 
@@ -15,12 +14,16 @@ from disam_ros.node_config import NEVER, RECOVER, LocalizerNodeConfig
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.consumer.agreement import AGREEING, Motion, StampedPose
 from disam_ros.nodes.localizer.consumer.consumer_pose import TOPIC, ConsumerPose
-from disam_ros.nodes.localizer.consumer.supervisor import PATIENCE_NS, State, Supervisor
+from disam_ros.nodes.localizer.consumer.supervisor import (
+    PATIENCE_NS,
+    State,
+    Supervisor,
+    is_confident,
+)
 from disam_ros.nodes.tf import Tf
 
 LOST = "consumer_lost"  # on ~/state
 SENT = "initial poses"
-LARGEST_DEVIATION = 5.0  # 1 σ in x or y of an answer that is confident [m]
 
 
 class Consumer:
@@ -120,8 +123,7 @@ class Consumer:
             )
             self._warn("initialize", text)
             return False
-        variances = np.linalg.eigvalsh(answer.covariance[:2, :2])
-        return answer.known and answer.informative and variances[-1] <= LARGEST_DEVIATION**2
+        return is_confident(answer)
 
     def _is_heard(self) -> bool:
         """Whether somebody takes initial poses; reported if not."""

@@ -11,6 +11,7 @@ from enum import Enum
 
 import numpy as np
 
+from disam_ros.localization.answer import Answer
 from disam_ros.nodes.localizer.consumer.agreement import (
     GATE,
     Motion,
@@ -21,6 +22,7 @@ from disam_ros.nodes.localizer.consumer.agreement import (
 from disam_ros.uncertainty import PoseWithCovariance
 
 SECOND = 1_000_000_000
+LARGEST_DEVIATION = 5.0  # 1 σ in x or y of an answer that is confident [m]
 LEAST = np.array([1.0, 1.0, 1.0, 0.2, 0.2, 0.2])  # 1 σ of a consumer's pose at least [m, rad] …
 MOST = np.array([5.0, 5.0, 5.0, 0.5, 0.5, 0.5])  # … and at most: one that is less sure is lost
 GRACE_NS = 2 * SECOND  # after an initial pose, until the consumer must have taken it
@@ -114,6 +116,12 @@ class Supervisor:
 
     def _since_sent(self, stamp_ns: int) -> int:
         return LONGEST_PAUSE_NS if self._sent_ns is None else stamp_ns - self._sent_ns
+
+
+def is_confident(answer: Answer) -> bool:
+    """Whether an answer, of a sequence or verified, may speak for or against the consumer."""
+    variances = np.linalg.eigvalsh(answer.covariance[:2, :2])
+    return bool(answer.known and answer.informative and variances[-1] <= LARGEST_DEVIATION**2)
 
 
 def bounded(consumer: StampedPose) -> StampedPose:
