@@ -21,6 +21,7 @@ from support.tf import tf2_ros
 from support.vehicle import transform_message
 
 from disam_ros.geometry import Transform, distance
+from disam_ros.slam.consumers import CONSUMERS
 
 PLACES = 40  # two metres apart; place i shows texture(i)
 OFF_MAP = 1000  # of textures that no place shows
@@ -37,9 +38,9 @@ def straight(index: float) -> Transform:
 class Rider(Robot):
     """Passes places one a second; its odometry does not notice that it is carried elsewhere."""
 
-    def __init__(self, process, deaf=False):
+    def __init__(self, process, **consumer):
         super().__init__(process)
-        self.amcl = StandInAmcl(self.client.node.context, deaf=deaf)
+        self.amcl = StandInAmcl(self.client.node.context, **consumer)
         self.client.add(self.amcl)
         self.states: list[str] = []
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -90,12 +91,12 @@ def start(world, tmp_path):
     """Starts a robot with a localizer of given parameters."""
 
     @contextmanager
-    def start(initialize, *remappings, deaf=False, changes=None, **options) -> Iterator[Rider]:
+    def start(initialize, *remappings, consumer=None, changes=None, **options) -> Iterator[Rider]:
         given = {**world, "initialize": initialize, **(changes or {})}
         names = remappings or REMAPPINGS
         with (
             node_process("localizer.node", tmp_path / "log", given, *names, **options) as process,
-            Rider(process, deaf) as rider,
+            Rider(process, **(consumer or {})) as rider,
         ):
             yield rider
 
@@ -119,6 +120,20 @@ def test_amcl_starts_once_answers_agree_and_a_kidnapped_robot_recovers_within_te
         rider.consumer("agrees")
         rider.client.until(lambda: rider.states[-1] == "known", "the state after recovery")
         assert "consumer_lost" in rider.states
+
+
+@pytest.mark.parametrize("name", ["rtabmap", "slam_toolbox"])
+def test_other_stacks_start_and_recover_by_the_topics_of_the_launch_argument(start, name):
+    topics = CONSUMERS[name].remappings
+    words = [word for pair in topics.items() for word in ("-r", "{}:={}".format(*pair))]
+    stack = {"takes": topics["~/initial_pose"], "says": topics["consumer_pose"]}
+    with start("recover", *words, consumer=stack) as rider:
+        rider.drive(*range(10))
+        assert len(rider.amcl.starts) == 1
+        rider.consumer("agrees")
+        rider.drive(*range(10 + CARRIED - 10, 10 + CARRIED))
+        assert len(rider.amcl.starts) == 2 and rider.off(9 + CARRIED) < 0.5
+        rider.consumer("agrees")
 
 
 def test_once_never_starts_amcl_again_but_says_that_it_is_lost(start):
@@ -184,7 +199,7 @@ def test_single_images_that_always_count_as_known_start_nobody(start):
     ],
 )
 def test_a_consumer_that_does_not_answer_is_reported_in_one_line(start, remappings, deaf, words):
-    with start("once", *remappings, deaf=deaf) as rider:
+    with start("once", *remappings, consumer={"deaf": deaf}) as rider:
         before = rider.client.now()
         rider.drive(0)
         if deaf:
