@@ -47,9 +47,14 @@ def test_the_image_runs_scripts_and_launch_files_that_exist():
 
 
 def test_compose_runs_the_demo_in_that_image_and_the_devcontainer_is_built_from_it():
-    demo = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["demo"]
-    assert demo["build"] == "." and demo["command"][:3] == ["python3", "-m", "demo.run_demo"]
-    assert importlib.util.find_spec("demo.run_demo")
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    commands = {"demo": "demo.run_demo", "view": "demo.view"}
+    for name, module in commands.items():
+        service = services[name]
+        assert service["build"] == "." and service["command"][:3] == ["python3", "-m", module]
+        assert importlib.util.find_spec(module)
+    (published,) = services["view"]["ports"]  # beside the host's own address alone
+    assert published == "127.0.0.1:8087:8087" and "0.0.0.0" in services["view"]["command"]
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     file = ROOT / ".devcontainer" / container["build"]["dockerfile"]
     assert file.resolve() == (ROOT / "Dockerfile").resolve()
