@@ -65,7 +65,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum("launch_ros" in str(report.longrepr) for report in skipped)
     if count:
-        text = f"{count} tests of launch files did not run: launch_ros comes with ROS 2 only"
+        text = (
+            f"{count} tests of launch files did not run: launch_ros is not on PyPI; source ROS 2, "
+            "or add the sources of launch, launch_ros and osrf_pycommon to PYTHONPATH"
+        )
         terminalreporter.write_line(text, red=True, bold=True)
 
 
