@@ -2,7 +2,7 @@
 """Latency and frame loss of the running node over DDS, and its time to the first pose.
 
 `python -m benchmark.performance node_latency`. Images at 5 Hz, published reliably by another
-process.
+process; beside them the same images in a loop, one after the other without ROS, in the same run.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmark.machine import load
-from benchmark.performance.startup_time import kept_bytecode, seconds_to_first_pose
+from benchmark.machine import fresh, load
+from benchmark.performance.startup_time import first_pose, kept_bytecode
 from benchmark.performance.synthetic_map import large_noise_map
 from demo.drives import DATA, MODEL, make_map
 from disam_ros import image
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Frame
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timings_ms
 from disam_ros.nodes.replay.node_run import run_node_on_bag
 
@@ -35,18 +39,27 @@ STARTS, IMAGES = 3, 100_000  # images of the map that the node starts with
 
 
 def measure() -> dict:
-    """Figures of every case and seconds of every start."""
+    """Figures of every case, seconds of every start, the most memory of any [MiB]."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_map(root / "map")
+        loops = [fresh(loop_ms, root / "map")]
         rows = [node_figures(root / str(k), root / "map", *c) for k, c in enumerate(CASES)]
+        loops.append(fresh(loop_ms, root / "map"))
         large_noise_map(root / "large", IMAGES)
         picture = image.read(next((DATA / "reference").rglob("*.jpg")))
         with kept_bytecode(root / "bytecode"):
-            starts = [
-                seconds_to_first_pose(root / "large", MODEL, picture) for _ in range(1 + STARTS)
-            ][1:]
-    return {"rows": rows, "images": IMAGES, "starts": starts, "load": load()}
+            starts = [first_pose(root / "large", MODEL, picture) for _ in range(1 + STARTS)][1:]
+    loop = float(np.mean(loops))
+    seconds, mebibytes = zip(*starts, strict=True)
+    return {
+        "rows": rows,
+        "loop": loop,
+        "images": IMAGES,
+        "starts": list(seconds),
+        "mebibytes": max(mebibytes),
+        "load": load(),
+    }
 
 
 def node_figures(scratch: Path, map_dir: Path, width: int, height: int, settings: dict) -> dict:
@@ -72,6 +85,19 @@ def node_figures(scratch: Path, map_dir: Path, width: int, height: int, settings
         for name, values in figures.items()
         for p in (50, 99)
     }
+
+
+def loop_ms(map_dir: Path, size: tuple[int, int] = CASES[0][:2]) -> float:
+    """Median milliseconds from an image of that size (width, height) to its pose, without ROS."""
+    localizer = Localizer.open(map_dir, MODEL, LocalizerNodeConfig().localizer)
+    pipeline, camera = Pipeline(localizer), localizer.only_camera()
+    reference, times = Dataset(DATA / "reference"), []
+    for index, record in enumerate(reference.records[:FRAMES]):
+        picture = cv2.resize(image.read(reference.path(record)), size)
+        stamp_ns = reference.records[0].stamp_ns + index * PERIOD_NS
+        frame = Frame(picture, camera, stamp_ns)
+        times.append(pipeline.process(frame).timings_ms["total"])
+    return float(np.median(times[2:]))
 
 
 def enlarged(directory: Path, size: tuple[int, int], period_ns: int = PERIOD_NS) -> Dataset:

@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from benchmark.machine import resident
 from disam_ros.errors import DisamError
 from disam_ros.nodes import conversions
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
@@ -43,10 +45,17 @@ def kept_bytecode(folder: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def seconds_to_first_pose(
+class Start(NamedTuple):
+    """A node at its first pose: seconds since its start, peak of its resident memory [MiB]."""
+
+    seconds: float
+    mebibytes: float
+
+
+def first_pose(
     map_dir: Path | str, model_dir: Path | str, image: np.ndarray, timeout: float = 60.0
-) -> float:
-    """Seconds from the start of a node to its pose of an image, uint8 RGB, that is sent repeatedly.
+) -> Start:
+    """The start of a node up to its pose of an image, uint8 RGB, that is sent repeatedly.
 
     timeout: [s]. Raises DisamError where the node ends or no pose comes in time.
     """
@@ -63,5 +72,6 @@ def seconds_to_first_pose(
                 message.header.stamp = recorder.node.get_clock().now().to_msg()
                 publisher.publish(message)
                 if recorder.wait(lambda: bool(recorder.poses), PERIOD):
-                    return time.monotonic() - began
+                    seconds = time.monotonic() - began
+                    return Start(seconds, resident("VmHWM", process.pid) / 2**20)
     raise DisamError(f"no pose came within {timeout:g} s of the node's start")
