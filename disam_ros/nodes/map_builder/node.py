@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -37,6 +38,7 @@ NAME = "map_builder"
 WAITING = 16  # images that wait for a later pose; the oldest are dropped first
 KEPT_POSES = 500
 POSE_DEPTH = 50
+SILENCE = 5.0  # time without an image that is reported [s]
 TF_PERIOD = 0.02  # of looking for a newer pose in TF [s]
 COUNTERS = ("images received", "images without pose", "images dropped", "stamps refused")
 COUNTERS += ("poses received", "poses refused", "images undecodable", "build errors")
@@ -67,12 +69,16 @@ class MapBuilderNode(Node):
         self._info: CameraInfo | None = None
         self._map_frame = ""
         self._first_image: float | None = None  # on the monotonic clock [s]
-        self._diagnostics = DiagnosticsPublisher(self, monitor, lambda: monitor.status("building"))
+        self._last_image = time.monotonic()
+        self._diagnostics = DiagnosticsPublisher(self, monitor, self._status)
         self._subscribe()
         self.create_service(
             Trigger, "~/finish", self._on_finish, callback_group=ReentrantCallbackGroup()
         )
-        self.get_logger().info(f"building {config.output}; call ~/finish to complete it")
+        source = f"images on {self._input.describe()}"
+        self.get_logger().info(
+            f"building {config.output} from {source}; call ~/finish to complete it"
+        )
 
     def close(self) -> None:
         """Save what was built."""
@@ -84,6 +90,15 @@ class MapBuilderNode(Node):
     def report_fault(self, text: str) -> None:
         """Report an error that a callback did not handle."""
         self._monitor.warn_once(self.get_logger(), "callback", text, level=ERROR)
+
+    def _status(self) -> DiagnosticStatus:
+        """The present status, with the reason where no images come."""
+        if time.monotonic() - self._last_image > SILENCE:
+            text = f"no image for more than {SILENCE:g} s: {self._input.advice()}"
+            self._monitor.warn_once(self.get_logger(), "age", text, hold=None)
+        else:
+            self._monitor.solved("age")
+        return self._monitor.status("building")
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
@@ -167,6 +182,7 @@ class MapBuilderNode(Node):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._monitor.mark("images in")
         self._monitor.count("images received")
+        self._last_image = time.monotonic()
         stamp_ns = self._stamps.usable(self._config.camera, message.header)
         if stamp_ns is None:
             return
