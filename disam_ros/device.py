@@ -191,8 +191,18 @@ class Stopwatch:
     """Wall time by stage [ms]."""
 
     def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
+        self._last = time.perf_counter()
         self._laps: dict[str, float] = {}
+
+    def share(self, count: int) -> Stopwatch:
+        """One that goes on from now with its share of what `count` items took together."""
+        watch = Stopwatch()
+        watch._laps = {stage: lap / count for stage, lap in self._laps.items()}
+        return watch
+
+    def resume(self) -> None:
+        """Go on after a pause, which is of no stage."""
+        self._last = time.perf_counter()
 
     def lap(self, stage: str, device: str = CPU) -> None:
         """End a stage, once the device has finished its queued work; its times add up."""
@@ -205,5 +215,5 @@ class Stopwatch:
         self._last = now
 
     def finish(self) -> dict[str, float]:
-        """Times of all stages and the total [ms]."""
-        return {**self._laps, "total": 1e3 * (time.perf_counter() - self._start)}
+        """Times of all stages and their total [ms]."""
+        return {**self._laps, "total": sum(self._laps.values())}

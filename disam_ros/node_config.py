@@ -59,8 +59,9 @@ class LocalizerNodeConfig:
     )
     cameras: list[str] = setting(
         [""],
-        "camera names as in the map, one empty string: its only one; topics of one camera are "
-        "image and camera_info, of several NAME/image and NAME/camera_info",
+        "names of the vehicle's cameras, as in the map, or any with known extrinsics; one empty "
+        "string: the map's only one; topics of one camera are image and camera_info, of several "
+        "NAME/image and NAME/camera_info",
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     max_megapixels: float = _megapixels()

@@ -37,7 +37,7 @@ ARGUMENTS = {
         "when that stack gets an initial pose" + UNSET + ", or as suits the consumer",
         ("", "never", "once", "recover"),
     ),
-    "cameras": ("", "names of the cameras in the map, separated by commas" + UNSET, None),
+    "cameras": ("", "names of the cameras, as in front,rear" + UNSET, None),
     "image": ("image", "image topic; of several cameras: theirs, separated by commas", None),
     "camera_info": ("", "their camera_info topics; empty: camera_info beside each image", None),
     "image_transport": ("", "image transport" + UNSET, ("", "raw", "compressed")),

@@ -67,6 +67,7 @@ PAGE = Page(
         "sequences",
         "kitti",
         "cameras",
+        "rig",
         "trust",
         "companions",
         "losses",

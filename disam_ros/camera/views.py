@@ -66,8 +66,8 @@ def warp_into(lens: Camera | None, mapped: Camera | None, size: tuple[int, int])
     return None if same_view(lens, view) else warp_between(lens, view)
 
 
-def same_view(lens: Camera, view: Camera) -> bool:
-    """Whether pixels at the same place of both images show the same, to SAME_DEG."""
+def same_view(lens: Camera, view: Camera, degrees: float = SAME_DEG) -> bool:
+    """Whether pixels at the same place of both images show the same, to so many degrees."""
     grid = np.stack(np.meshgrid(*[np.linspace(0.0, 1.0, GRID)] * 2), -1).reshape(-1, 2)
     rays = []
     for camera in (lens, view):
@@ -75,7 +75,7 @@ def same_view(lens: Camera, view: Camera) -> bool:
         found = found @ camera.base_from_camera.rotation.T
         rays.append(found / np.linalg.norm(found, axis=1, keepdims=True))
     between = np.linalg.norm(rays[0] - rays[1], axis=1).max()
-    return bool(between < np.radians(SAME_DEG))
+    return bool(between < np.radians(degrees))
 
 
 def _view(lens: Camera, mapped: Camera) -> Camera:

@@ -71,7 +71,9 @@ class Answer:
     Of a sequence only: tracked is True; on_map: probability that the vehicle is on the map;
     spread, steps: covariance [6, 6] of where else it may be, and second moment [6, 6] of the step
     between the map images that it lies between (bayes_filter.py, Belief); informative: False where
-    the image repeats the last one and is no evidence.
+    the image repeats the last one and is no evidence; alone: why the image counts for a sequence of
+    its own instead of that of the vehicle's cameras, else empty; doubt: probability that its camera
+    sees nothing of the map, as it contradicts the others.
     """
 
     camera: str
@@ -91,6 +93,8 @@ class Answer:
     informative: bool = True
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     lens_from_view: Transform | None = None
+    alone: str = ""
+    doubt: float = 0.0
 
     @property
     def best(self) -> Candidate:

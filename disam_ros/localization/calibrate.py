@@ -312,6 +312,7 @@ class _Sampler:
         place_map = localizer.map
         rows = place_map.rows_of(camera)
         self._localizer, self._rows, self._poses = localizer, rows, place_map.poses[rows]
+        self._camera = camera
         self._scale = ScoreScale.of_codes(place_map.coarse[rows], place_map.steps)
         spacing = spacings(neighbour_steps(place_map.poses[rows]))
         self._near = np.maximum(NEAR_M, NEAR_STEPS * spacing)
@@ -328,7 +329,9 @@ class _Sampler:
         far = rng.choice(far, min(OTHERS, len(far)), replace=False)
         some = np.concatenate([near, far])
         scores = self._localizer.fine_scores(query, self._rows[some])
-        z_fine = z_scores(scores, self._localizer.background_scores(query))
-        z_coarse = self._scale.z(query.coarse, self._localizer.coarse_scores(query, some))
+        z_fine = z_scores(scores, self._localizer.background_scores(query, self._camera))
+        z_coarse = self._scale.z(
+            query.coarse, self._localizer.coarse_scores(query, self._rows[some])
+        )
         z = np.column_stack([z_fine, z_coarse])
         return _Scores(query.domain.name, z[: len(near)], z[len(near) :])

@@ -7,6 +7,7 @@ map and the best inside the prior's gate, and the prior adds a log-weight to eac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,26 +65,43 @@ class CandidateSearch:
         return self._rows[camera] if camera in self._rows else self._map.rows_of(camera)
 
     def search(
-        self, camera: str, query: NDArray[np.float32], count: int, near: Near, config: PriorConfig
+        self,
+        cameras: Sequence[str],
+        query: NDArray[np.float32],
+        count: int,
+        near: Near,
+        config: PriorConfig,
     ) -> Shortlist:
-        """The `count` best of the map, of a disc, or with a prior. Raises MapError."""
+        """The `count` best of some cameras in the map, in a disc, or with a prior. Raises MapError
+        where none has an image in the disc."""
         if near is None:
-            return self.whole_map(camera, query, count)
-        if isinstance(near, Disc):
-            return self.within(camera, query, count, near)
-        return self.with_prior(camera, query, count, near, config)
+            return self.whole_map(cameras, query, count)
+        found, errors = [], []
+        for camera in cameras:
+            try:
+                if isinstance(near, Disc):
+                    found.append(self.within(camera, query, count, near))
+                else:
+                    found.append(self.with_prior(camera, query, count, near, config))
+            except MapError as error:
+                errors.append(error)
+        if not found:
+            raise errors[0]
+        return best_of(found, count)
 
-    def whole_map(self, camera: str, query: NDArray[np.float32], count: int) -> Shortlist:
-        """The `count` best of a camera."""
-        rows = self.rows_of(camera)
-        found, coarse = self._index[camera].search(query, count)
-        return _plain(rows, found, coarse)
+    def whole_map(
+        self, cameras: Sequence[str], query: NDArray[np.float32], count: int
+    ) -> Shortlist:
+        """The `count` best of some cameras."""
+        found = []
+        for camera in cameras:
+            rows = self.rows_of(camera)
+            found.append(_plain(rows, *self._index[camera].search(query, count)))
+        return best_of(found, count)
 
-    def scores(
-        self, camera: str, query: NDArray[np.float32], rows: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Coarse scores [n] of a view alone with images among the camera's. query: [d]."""
-        codes = self._map.coarse[self._rows[camera][rows]].astype(np.float64)
+    def scores(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Coarse scores [n] of a view alone with map images. query: [d]."""
+        codes = self._map.coarse[rows].astype(np.float64)
         scores: NDArray[np.float64] = codes @ (query * self._map.steps)
         return scores
 
@@ -195,9 +213,8 @@ class Reranker:
         found = np.array([query.compared[row] for row in rows.tolist()], np.float32).reshape(-1, 3)
         return found[:, 0], found[:, 1:]
 
-    def background(self, query: Query) -> NDArray[np.float32]:
-        """Fine similarity with the `background` of the query's camera [m]."""
-        camera = query.camera
+    def background(self, query: Query, camera: str) -> NDArray[np.float32]:
+        """Fine similarity with the `background` of a map camera [m]."""
         if camera not in self._background:
             self._background[camera] = self._features(background(self._map.rows_of(camera)))
         return _highest(as_numpy(query.moved.similarities(self._background[camera])[0]))
@@ -217,6 +234,21 @@ def _highest(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Maximum over shifts, [n, S] → [n]."""
     best: NDArray[np.float32] = scores.max(1).clip(-1.0, 1.0)  # rounding
     return best
+
+
+def best_of(found: Sequence[Shortlist], count: int) -> Shortlist:
+    """The `count` best by coarse similarity of the shortlists of several cameras."""
+    if len(found) == 1:
+        return found[0]
+    coarse = np.concatenate([one.coarse for one in found])
+    best = np.argsort(-coarse, kind="stable")[:count]
+    effects = [effect for one in found for effect in one.effects]
+    return Shortlist(
+        np.concatenate([one.rows for one in found])[best],
+        coarse[best],
+        np.concatenate([one.prior for one in found])[best],
+        [effects[k] for k in best],
+    )
 
 
 def _plain(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import mount
+from disam_ros.camera import Camera, Look, looks_of, mount
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import Stopwatch, calm_matrix_products, select_device
@@ -33,6 +33,8 @@ from disam_ros.models.cuda.fallback import OnDevice
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model, load_model
 from disam_ros.uncertainty import PoseWithCovariance, candidate_covariance
+
+KEPT_LOOKS = 64  # cameras whose looks are kept
 
 
 class Localizer:
@@ -57,6 +59,7 @@ class Localizer:
         self.map = place_map
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
+        self._looks: dict[tuple[str, Camera | None], list[Look]] = {}
         self._shapes = descriptor_shapes(model.network, place_map.header.descriptor)
         self._check_shapes(place_map)
         stages = StagesOf(model, place_map, self._shapes, config.backend, model_dir)
@@ -151,18 +154,35 @@ class Localizer:
         self, frames: Sequence[Frame], domain: DomainChoice, watch: Stopwatch
     ) -> list[Query]:
         """As `encode`, of images of one domain at once, such as of several cameras."""
-        for frame in frames:
-            self._search.rows_of(frame.camera)  # raises MapError before the work
-        cameras = self.map.header.cameras
-        seen = [frame.seen_as(cameras.get(frame.camera)) for frame in frames]
-        return self._stages.run(lambda stages: stages.encode(seen, domain, watch))
+        looks = [self.looks(frame.camera, frame.lens) for frame in frames]
+        seen = [frame.seen_as(own[0].mapped) for frame, own in zip(frames, looks, strict=True)]
+        return self._stages.run(lambda stages: stages.encode(seen, domain, watch, looks))
+
+    def looks(self, camera: str, lens: Camera | None) -> list[Look]:
+        """The map cameras that a vehicle's camera is compared with, best first (camera/rig.py).
+
+        lens: None: the map's of that name. Raises MapError where the map has no camera of that name
+        and none that looks where it does.
+        """
+        key = camera, lens
+        if key not in self._looks:
+            known = self.map.header.cameras
+            mapped = {name: known.get(name) for name in self.map.cameras()}
+            found = looks_of(camera, lens, mapped)
+            if not found:
+                raise MapError(
+                    f"map has no camera '{camera}', it has {self.map.cameras()}, and none is "
+                    f"known to look where that does: name it as in the map, or give its extrinsics"
+                )
+            self._looks = {key: found, **dict(list(self._looks.items())[: KEPT_LOOKS - 1])}
+        return self._looks[key]
 
     def search(self, query: Query, near: Near = None) -> Shortlist:
         """Coarse retrieval of `config.candidates` map images, and of those near a prior."""
         config = self.config
         return self._stages.run(
             lambda stages: stages.search.search(
-                query.camera, query.shifted, config.candidates, near, config.prior
+                query.cameras, query.shifted, config.candidates, near, config.prior
             )
         )
 
@@ -177,7 +197,7 @@ class Localizer:
         chosen = [candidate.record.id for candidate in candidates]
         poses = compose(self.map.poses[chosen], base_from_camera.inverse())
         scores = np.array([candidate.score for candidate in candidates])
-        rows = self._search.rows_of(query.camera)
+        rows = self._search.rows_of(self.camera_of(best.record))
         steps = steps_at(self.map.poses, rows, best.record.id)
         floor = self.calibration.of(query.domain.name).across(steps) + EVEN**2 * steps
         covariance = candidate_covariance(poses, scores, floor)
@@ -197,7 +217,7 @@ class Localizer:
 
     def view_angle(self, query: Query, record: ImageRecord) -> float | None:
         """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
-        known = self.map.header.cameras.get(query.camera)
+        known = self.map.header.cameras.get(self.camera_of(record))
         shift = self._compare(query, np.array([record.id]))[1][0, 0]
         widest, camera = self._reranker.widest_shift, query.frame.lens or known
         return view_angle(float(shift), widest, camera, known)
@@ -246,23 +266,25 @@ class Localizer:
         if count <= len(records):
             return records
         more = self._stages.run(
-            lambda stages: stages.search.whole_map(query.camera, query.shifted, count)
+            lambda stages: stages.search.whole_map(query.cameras, query.shifted, count)
         )
         seen = {record.id for record in records}
         others = [self.map.records[row] for row in more.rows]
         return (records + [record for record in others if record.id not in seen])[:count]
 
     def coarse_scores(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Coarse similarity with map images `rows` among the camera's, float64 [n]."""
-        return self._search.scores(query.camera, query.coarse, rows)
+        """Coarse similarity with map images `rows`, float64 [n]."""
+        return self._search.scores(query.coarse, rows)
 
     def fine_scores(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity with map images `rows`, float32 [n]."""
         return self._compare(query, rows)[0]
 
-    def background_scores(self, query: Query) -> NDArray[np.float32]:
-        """Fine similarity with the `background` of the query's camera, float32 [m]."""
-        return self._stages.run(lambda stages: stages.reranker.background(stages.own(query)))
+    def background_scores(self, query: Query, camera: str) -> NDArray[np.float32]:
+        """Fine similarity with the `background` of a map camera, float32 [m]."""
+        return self._stages.run(
+            lambda stages: stages.reranker.background(stages.own(query), camera)
+        )
 
     def _compare(
         self, query: Query, rows: NDArray[np.int64]
@@ -306,6 +328,10 @@ class Localizer:
         return self._stages.run(
             lambda stages: stages.reranker.activation_map(stages.own(query), record.id)
         )
+
+    def camera_of(self, record: ImageRecord) -> str:
+        """Name of the camera of a map image."""
+        return str(self.map.camera_names[self.map.camera_of[record.id]])
 
     def only_camera(self) -> str:
         """Name of the map's camera. Raises MapError where it has several."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The localization pipeline: from an image to a pose on the map.
+"""The localization pipeline: from images to poses on the map.
 
 The node, `disam localize`, `disam evaluate`, `disam calibrate` and the benchmarks all run this one.
 """
@@ -7,13 +7,16 @@ The node, `disam localize`, `disam evaluate`, `disam calibrate` and the benchmar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.device import Stopwatch
+from disam_ros.domains.domain import DomainChoice
+from disam_ros.errors import DisamError
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import Calibration
 from disam_ros.localization.candidates import Near
@@ -35,12 +38,38 @@ from disam_ros.localization.verification import (
 from disam_ros.models.cuda.fallback import OnDevice
 
 
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """An image to localize. odometry: at its stamp; None: unknown. prior: of the position; None:
+    the whole map is searched."""
+
+    frame: Frame
+    odometry: Reading | None = None
+    prior: Near = None
+
+
+@dataclass(eq=False)
+class _Work:
+    """A shot on its way; number: in its set."""
+
+    number: int
+    shot: Shot
+    informative: bool
+    domain: DomainChoice
+    query: Query | None = None
+    candidates: Sequence[Candidate] = ()
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+
+_Outcomes = list[Answer | DisamError | None]
+
+
 class Pipeline:
     """Localizes the images of one vehicle, in the order in which they were taken.
 
     calibration: of scores and errors; None: the model's. filter_model: constants of the sequence
     filter. verify: verify places geometrically where the map has keypoints and the configuration
-    wants it. query: the last image's, for further comparisons (loop closures, activation maps).
+    wants it. queries: of the last images, for further comparisons (loop closures, activation maps).
     Raises MapError or ConfigError where the map's keypoints cannot be verified.
     """
 
@@ -52,7 +81,7 @@ class Pipeline:
         verify: bool = True,
     ) -> None:
         self.localizer = localizer
-        self.query: Query | None = None
+        self.queries: list[Query | None] = []
         self._visibility = VisibilityCheck()
         self._tracker = Tracker(localizer, calibration, filter_model)
         wanted = verify and self.config.verify.when != "never"
@@ -81,20 +110,94 @@ class Pipeline:
         odometry: at the image's stamp; None: unknown. prior: of the position; None: the whole map
         is searched. Raises BlindError where nothing is visible, ImageError, MapError, DomainError.
         """
-        localizer, watch = self.localizer, Stopwatch()
-        informative = self._visibility.informative(frame, odometry)
-        domain = localizer.choose_domain(frame)
-        query = self.query = localizer.encode(frame, domain, watch)  # coarse and fine descriptors
-        shortlist = localizer.search(query, prior)  # coarse retrieval
-        watch.lap("coarse")
-        candidates = localizer.rerank(query, shortlist)  # fine similarity
-        watch.lap("fine")
-        if self.config.sequence.enabled:  # Bayes filter
-            self._tracker.update(query, candidates, odometry, self.config, informative)
-            answer = self._tracked(query, candidates, informative, watch)
-        else:
-            answer = self._alone(query, candidates, watch)
-        return replace(answer, informative=informative, timings_ms=watch.finish())
+        (answer,) = self.process_set([Shot(frame, odometry, prior)])
+        if isinstance(answer, DisamError):
+            raise answer
+        return answer
+
+    def process_set(self, shots: Sequence[Shot]) -> list[Answer | DisamError]:
+        """Localize images of different cameras that were taken together, within a second or so.
+
+        They are joint evidence: where sequences are tracked, each answer knows of all of them.
+        Returns an answer to each, or why there is none: one bad image does not touch the others.
+        """
+        outcomes: list[Answer | DisamError | None] = [None] * len(shots)
+        self.queries = [None] * len(shots)
+        work: list[_Work] = []
+        watch = Stopwatch()
+        for number, shot in enumerate(shots):
+            try:
+                informative = self._visibility.informative(shot.frame, shot.odometry)
+                self.localizer.looks(
+                    shot.frame.camera, shot.frame.lens
+                )  # raises MapError before the work
+                domain = self.localizer.choose_domain(shot.frame)
+                work.append(_Work(number, shot, informative, domain))
+            except DisamError as error:
+                outcomes[number] = error
+        for _, items in groupby(work, key=lambda item: item.domain.name):
+            self._encode(list(items), outcomes, watch)
+            watch = Stopwatch()
+        found = [item for item in work if item.query is not None]
+        for item in sorted(found, key=lambda item: item.shot.frame.stamp_ns or 0):
+            self._search(item, outcomes)
+        for item in found:
+            if outcomes[item.number] is None:
+                self._answer(item, outcomes)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    @property
+    def query(self) -> Query | None:
+        """Of the last image."""
+        return self.queries[-1] if self.queries else None
+
+    def _encode(self, items: Sequence[_Work], outcomes: _Outcomes, watch: Stopwatch) -> None:
+        """Descriptors of images of one domain, as one batch; one by one where one is refused."""
+        try:
+            frames = [item.shot.frame for item in items]
+            queries = self.localizer.encode_batch(frames, items[0].domain, watch)
+        except DisamError as error:
+            if len(items) == 1:
+                outcomes[items[0].number] = error
+            for item in items if len(items) > 1 else ():
+                self._encode([item], outcomes, Stopwatch())
+            return
+        for item, query in zip(items, queries, strict=True):
+            item.query = self.queries[item.number] = query
+            item.watch = watch.share(len(items))
+
+    def _search(self, item: _Work, outcomes: _Outcomes) -> None:
+        """Candidates of an image, and its evidence."""
+        localizer, shot, watch = self.localizer, item.shot, item.watch
+        assert item.query is not None
+        try:
+            shortlist = localizer.search(item.query, shot.prior)  # coarse retrieval
+            watch.lap("coarse")
+            item.candidates = localizer.rerank(item.query, shortlist)  # fine similarity
+            watch.lap("fine")
+            if self.config.sequence.enabled:  # Bayes filter
+                self._tracker.update(
+                    item.query, item.candidates, shot.odometry, self.config, item.informative
+                )
+                watch.lap("sequence")
+        except DisamError as error:
+            outcomes[item.number] = error
+
+    def _answer(self, item: _Work, outcomes: _Outcomes) -> None:
+        """The answer to an image, after the evidence of all."""
+        query, watch = item.query, item.watch
+        assert query is not None
+        watch.resume()
+        try:
+            if self.config.sequence.enabled:
+                answer = self._tracked(query, item.candidates, item.informative, watch)
+            else:
+                answer = self._alone(query, item.candidates, watch)
+        except DisamError as error:
+            outcomes[item.number] = error
+            return
+        timings = watch.finish()
+        outcomes[item.number] = replace(answer, informative=item.informative, timings_ms=timings)
 
     def _alone(self, query: Query, candidates: Sequence[Candidate], watch: Stopwatch) -> Answer:
         """The answer of this image alone: candidates re-ranked by keypoints, pose by PnP."""
@@ -112,7 +215,6 @@ class Pipeline:
     ) -> Answer:
         """The answer of the sequence: likeliest places verified where that can change it."""
         tracker, verified = self._tracker, list[Verification]()
-        watch.lap("sequence")
         verifier = self._verifier if informative else None
         if verifier and worth_verifying(*tracker.state(query), self.config.verify):
             verified = self._verify(query, tracker.likeliest(query, MAX_CANDIDATES), watch)
@@ -126,7 +228,7 @@ class Pipeline:
         self, query: Query, rows: NDArray[np.int64], watch: Stopwatch
     ) -> list[Verification]:
         """Local features and PnP against map images, in this order, while the budget lasts."""
-        if self._verifier is None:
+        if self._verifier is None or not len(rows):
             return []
         frame = query.frame
         verified = self._verifier.run(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera, Warp, warp_into
+from disam_ros.camera import Camera, Look, Warp, heading_of, warp_into
 from disam_ros.domains.domain import DomainChoice
 from disam_ros.models.similarity import ShiftedFeatures, Shifts
 
@@ -19,10 +20,11 @@ from disam_ros.models.similarity import ShiftedFeatures, Shifts
 class Frame:
     """An image of a vehicle's camera.
 
-    image: uint8 RGB [H, W, 3]. camera: name of the camera in the map. stamp_ns: UTC nanoseconds;
-    None: unknown. lens: intrinsics and mount of this vehicle's camera; None: those of the mapping
-    vehicle. weather, domain, latitude, longitude [deg]: override the configuration; None: unknown.
-    warp: by which the image was made from the camera's (`seen_as`); None: it is the camera's.
+    image: uint8 RGB [H, W, 3]. camera: its name; without a mount, that of the camera in the map.
+    stamp_ns: UTC nanoseconds; None: unknown. lens: intrinsics and mount of this vehicle's camera;
+    None: those of the mapping vehicle. weather, domain, latitude, longitude [deg]: override the
+    configuration; None: unknown. warp: by which the image was made from the camera's (`seen_as`);
+    None: it is the camera's.
     """
 
     image: NDArray[np.uint8]
@@ -52,7 +54,8 @@ class Query:
     map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w]: an
     array of numpy on a CPU, a tensor on another device. seen: its cells that the camera sees, 1 or
     0 [h, w]; None: all. compared: by row of the map, the fine similarity and the shift (x, y) that
-    `Reranker.compare` found, float32 [3]: each map image is compared once.
+    `Reranker.compare` found, float32 [3]: each map image is compared once. looks: the map
+    cameras that it is compared with, best first.
     """
 
     frame: Frame
@@ -61,6 +64,7 @@ class Query:
     fine: Any = field(repr=False)
     seen: NDArray[np.float32] | None = field(default=None, repr=False)
     compared: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    looks: Sequence[Look] = ()
 
     @property
     def coarse(self) -> NDArray[np.float32]:
@@ -77,3 +81,14 @@ class Query:
     @property
     def camera(self) -> str:
         return self.frame.camera
+
+    @property
+    def cameras(self) -> list[str]:
+        """Names of the map cameras that it is compared with."""
+        return list(dict.fromkeys(look.camera for look in self.looks))
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where the camera looks on the vehicle, and on the mapping vehicle."""
+        mapped = self.looks[0].mapped if self.looks else None
+        return None not in (heading_of(self.frame.lens or mapped), heading_of(mapped))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from disam_ros.camera import Look
 from disam_ros.device import CPU, Stopwatch
 from disam_ros.domains.domain import DomainChoice
 from disam_ros.localization.candidates import CandidateSearch, Reranker
@@ -53,11 +54,16 @@ class Stages:
         self.reranker = Reranker(of.map, of.shapes["fine"], device)
 
     def encode(
-        self, frames: Sequence[Frame], domain: DomainChoice, watch: Stopwatch
+        self,
+        frames: Sequence[Frame],
+        domain: DomainChoice,
+        watch: Stopwatch,
+        looks: Sequence[Sequence[Look]],
     ) -> list[Query]:
         """Coarse and fine descriptors of images of one domain, encoded as one batch.
 
-        The images are as the map's cameras would have taken them. Raises ImageError, ModelError.
+        The images are as the map's cameras would have taken them. looks: those of each query.
+        Raises ImageError, ModelError.
         """
         images = self.backend.prepare([frame.image for frame in frames])
         watch.lap("preprocess", self._device)
@@ -69,7 +75,16 @@ class Stages:
             moved = shifted_descriptors(z_coarse[k : k + 1], config, seen["coarse"])
             shifted = unit_rows(moved @ self._directions.T)
             fine = fine_descriptor(z_fine[k : k + 1], config)[0].reshape(self._of.shapes["fine"])
-            queries.append(Query(frame, domain, as_numpy(shifted), fine - self._mean, seen["fine"]))
+            queries.append(
+                Query(
+                    frame,
+                    domain,
+                    as_numpy(shifted),
+                    fine - self._mean,
+                    seen["fine"],
+                    looks=looks[k],
+                )
+            )
         watch.lap("describe", self._device)
         return queries
 
@@ -77,7 +92,7 @@ class Stages:
         """The query, encoded again where its features are on a device that has failed."""
         if (self._device == CPU) == isinstance(query.fine, np.ndarray):
             return query
-        return self.encode([query.frame], query.domain, Stopwatch())[0]
+        return self.encode([query.frame], query.domain, Stopwatch(), [query.looks])[0]
 
     def _cells(self, frame: Frame, stage: str) -> NDArray[np.float32] | None:
         """Cells of a stage's grid that the camera sees, 1 or 0; None: all of a view."""

@@ -34,6 +34,7 @@ class Extrinsics:
         self._node, self._monitor, self._base_frame = node, monitor, base_frame
         self.fixed = fixed
         self._found: dict[str, Transform] = {}  # by frame id
+        self._owners: dict[str, str] = {}  # camera by frame id
         self.tf: Tf | None = open_tf(node) if use_tf else None
         if self.tf is not None:
             return
@@ -46,9 +47,23 @@ class Extrinsics:
             )
 
     def base_from_camera(self, camera: str, frame_id: str) -> Transform:
-        """Pose of a camera's optical frame in the base frame: from TF, else the fixed one."""
+        """Pose of a camera's optical frame in the base frame: from TF, else the fixed one.
+
+        A frame is that of one camera: others with its name have the fixed one, which is reported.
+        """
         found = self.from_tf(frame_id)
-        return self.fixed[camera] if found is None else found
+        if found is None:
+            return self.fixed[camera]
+        owner = self._owners.setdefault(frame_id, camera)
+        if owner == camera:
+            return found
+        text = (
+            f"images of cameras '{owner}' and '{camera}' have one frame '{frame_id}': those of "
+            f"'{camera}' are taken from parameters or the map; give it a frame of its own"
+        )
+        key = f"frame of {camera}"
+        self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+        return self.fixed[camera]
 
     def from_tf(self, frame_id: str) -> Transform | None:
         """The same as far as TF knows it."""

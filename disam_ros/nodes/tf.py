@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -48,6 +49,11 @@ class Tf:
             quaternion = np.array([turn.x, turn.y, turn.z, turn.w])
             return Transform(np.array([at.x, at.y, at.z]), quaternion), stamp_to_ns(found.header)
         raise LookupError(str(reason)) from reason
+
+
+def tf_installed() -> bool:
+    """Whether tf2_ros is installed."""
+    return importlib.util.find_spec("tf2_ros") is not None
 
 
 def open_tf(node: Node) -> Tf | None:

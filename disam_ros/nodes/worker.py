@@ -40,6 +40,13 @@ class Worker(Generic[T]):
             self._changed.notify()
         return full
 
+    def take(self) -> list[T]:
+        """The oldest item of each slot that waits, for a handler to handle with its own one."""
+        with self._changed:
+            items = [queue.popleft() for queue in self._slots.values()]
+            self._slots = {slot: queue for slot, queue in self._slots.items() if queue}
+        return items
+
     def stop(self, drain: bool = False) -> None:
         """Finish the current item, with `drain` also those that wait, and join the thread."""
         with self._changed:

@@ -17,6 +17,7 @@ from disam_ros.synthetic.rendering.renderer import Renderer, pinhole
 from disam_ros.synthetic.rendering.wide import WideRenderer
 from disam_ros.synthetic.sensors import gnss_fixes, wheel_odometry
 from disam_ros.synthetic.town.build import build_town
+from disam_ros.synthetic.town.streets import oncoming_lane
 from disam_ros.synthetic.trajectory import Trajectory, drive_route
 
 AHEAD_M = 0.8  # of the camera before the base: behind the windscreen
@@ -44,6 +45,7 @@ class DriveConfig:
     rate_hz: float = 5.0  # images a second
     spacing_m: float | None = None  # metres between images; overrides rate_hz
     length_m: float | None = None  # metres to drive; None: the whole loop
+    oncoming: bool = False  # the same stretch the other way round, in the other lane
     lateral_m: float = 0.6  # amplitude to the sides of the lane centre
     yaw_deg: float = 3.0  # amplitude about the direction of travel
     speed_m_s: tuple[float, float] = (4.0, 9.0)  # slowest, fastest
@@ -102,8 +104,11 @@ class Drive:
         self.config = config
         self.condition: Condition = CONDITIONS[config.condition]
         self.town = build_town(config.town_seed)
+        route = self.town.route
+        if config.oncoming:
+            route = oncoming_lane(route, config.length_m or 0.0)
         self.trajectory: Trajectory = drive_route(
-            self.town.route,
+            route,
             config.drive_seed,
             rate_hz=config.rate_hz,
             spacing_m=config.spacing_m,

@@ -17,7 +17,7 @@ from disam_ros.localization.calibrate import calibrate
 from disam_ros.localization.drive import OdometryReplay
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.localization.sequence.tracker import Tracker
@@ -92,11 +92,13 @@ def test_odometry_of_another_mount_moves_the_camera_equally(localizer):
     after = Transform.from_xyz_rpy([5.5, 1.2, 0.1, 0.02, 0.0, 1.1])
 
     def moved(pose, lens):
-        query = Query(Frame(texture(0), "front", lens=lens), None, None, None)
-        return Tracker(localizer)._of_mapping_base(Reading(pose, 0.0, 0), query).odom_from_base
+        query = localizer.query(texture(0), camera="front", lens=lens)
+        track, _ = Tracker(localizer)._choose(query)
+        return track.of_mapping_base(Reading(pose, 0.0, 0), query).odom_from_base
 
+    view = localizer.query(texture(0), camera="front", lens=camera).frame.lens.base_from_camera
     seen = [moved(pose, camera) @ mapping for pose in (before, after)]
-    true = [pose @ own for pose in (before, after)]
+    true = [pose @ view for pose in (before, after)]
     gap = distance(seen[0].inverse() @ seen[1], true[0].inverse() @ true[1])
     assert gap == pytest.approx((0, 0), abs=1e-5)
     unknown = replace(camera, base_from_camera=Transform.identity())

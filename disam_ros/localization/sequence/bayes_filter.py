@@ -27,23 +27,18 @@ from itertools import chain, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from scipy.special import expit, softmax
 
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.curve import BEND, METRES_PER_RADIAN, Curve
-from disam_ros.mapping.spacing import longest, neighbour_steps, spacings
+from disam_ros.localization.sequence.transitions import TRACKED, Transitions
 from disam_ros.uncertainty import offsets, retract
 
-TRACKED = 128  # likeliest states that are predicted one by one; the others' share spreads
-NEIGHBOURS = 8  # successors of a state in the motion model
-REACH = 4.0  # gate of the successors, standard deviations of the motion
-MIN_DEVIATION = 0.3  # least standard deviation of the motion model [m]
-MIN_CELL = 0.1  # least stretch of road that an image stands for, as of a vehicle at rest [m]
 SAME_HEADING = np.radians(45.0)  # largest difference in heading of images of one place
 PLACE_STEPS = 1.5  # least radius of a place, in local spacings of the map
 DETAILED = 10  # images of the likeliest place whose stretches are compared, at most
+CONSENSUS = 0.5  # least probability of a place that an image can contradict
 BETWEEN_TEMPER = 0.25  # exponent of the weights of both ends in where the pose lies between them
 BETWEEN = 0.1  # least share of the variance halfway that a pose at an end has
 
@@ -115,24 +110,18 @@ class _Stretch:
         return [self.start, self.end]
 
 
-class SequenceFilter:
-    """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw."""
+class SequenceFilter(Transitions):
+    """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. copies: of
+    equal length that they consist of: the map, and those of a vehicle that was turned (places.py).
+    """
 
-    def __init__(self, poses: NDArray[np.float64], model: FilterModel | None = None) -> None:
-        self._poses, self._positions = poses, poses[:, :3]
-        self._rotations = Rotation.from_quat(poses[:, 3:])
-        self._matrices, self._model = self._rotations.as_matrix(), model or FilterModel()
-        steps = neighbour_steps(poses)
-        self._spacing, self._longest = spacings(steps), longest(steps)
-        turns = METRES_PER_RADIAN * np.linalg.norm(steps[..., 3:], axis=2).mean(1)
-        cells = np.maximum(np.hypot(self._spacing, turns), MIN_CELL)
-        self._cells: NDArray[np.float64] = cells / cells.sum()
-        self._curve = Curve(poses)
-        self._tree = cKDTree(_embedding(self._positions, self._matrices))
+    def __init__(
+        self, poses: NDArray[np.float64], model: FilterModel | None = None, copies: int = 1
+    ) -> None:
+        super().__init__(poses, copies)
+        self._model = model or FilterModel()
+        self._curve = Curve(poses, copies)
         self.reset()
-
-    def __len__(self) -> int:
-        return len(self._positions)
 
     def reset(self) -> None:
         """Forget everything: all of the road is equally likely."""
@@ -180,14 +169,15 @@ class SequenceFilter:
             return True
         if base_from_next is not None:
             self._pending = self._pending @ base_from_next
-            if not self._far(self._pending):
+            if not self.is_step(self._pending):
                 return False
             base_from_next = self._pending
         self._pending = Transform.identity()
         self._propagate(base_from_next, seconds, motion)
         return True
 
-    def _far(self, motion: Transform) -> bool:
+    def is_step(self, motion: Transform) -> bool:
+        """Whether an image after this motion is new evidence (FilterModel.step)."""
         turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
         return bool(np.linalg.norm(motion.translation) + turn >= self._model.step)
 
@@ -209,19 +199,78 @@ class SequenceFilter:
         self._mix(belief.astype(np.float64, copy=False), others, left)
 
     def update(
-        self, rows: NDArray[np.int64], ratios: NDArray[np.float64], floor: float, new: float = 1.0
+        self,
+        rows: NDArray[np.int64],
+        ratios: NDArray[np.float64],
+        floor: float | NDArray[np.float64],
+        new: float = 1.0,
+        doubt: float = 0.0,
     ) -> None:
         """Measurement update. ratios: log likelihood ratios of map images `rows` [n]; floor: of all
-        others; new: share of the image that is independent of earlier ones, 0…1. Ratios that are
-        not finite count as `floor`."""
+        others, or of each image [N]; new: share of the image that is independent of earlier ones,
+        0…1; doubt: probability that the image says nothing. Ratios that are not finite count as
+        their floor."""
         self._uniform = False
-        weight = self._model.evidence * new
-        logs = np.full(len(self), floor)
-        logs[rows] = np.nan_to_num(ratios, nan=floor, posinf=floor, neginf=floor)
-        self._belief *= np.exp(weight * logs)
+        factors = self._factors(rows, ratios, floor, new)
+        self._belief *= (1.0 - doubt) * factors + doubt if doubt else factors
         total = self._belief.sum() + self._off
         self._belief /= total
         self._off /= total
+
+    def support(
+        self,
+        rows: NDArray[np.int64],
+        ratios: NDArray[np.float64],
+        floor: float | NDArray[np.float64],
+        new: float = 1.0,
+    ) -> float:
+        """Likelihood ratio of an image at the likeliest place; 1 where no place is likely.
+
+        Arguments as of `update`.
+        """
+        mode = self.mode
+        around = self._around(mode, self._positions[mode])
+        share = float(self._belief[around].sum())
+        if share < CONSENSUS:
+            return 1.0
+        factors = self._factors(rows, ratios, floor, new)[around]
+        return float(self._belief[around] @ factors) / share
+
+    def _factors(
+        self,
+        rows: NDArray[np.int64],
+        ratios: NDArray[np.float64],
+        floor: float | NDArray[np.float64],
+        new: float,
+    ) -> NDArray[np.float64]:
+        """What an image multiplies the belief in each map image by [N]."""
+        floors: NDArray[np.float64] = np.broadcast_to(np.asarray(floor, np.float64), len(self))
+        logs, lowest = floors.copy(), floors[rows]
+        logs[rows] = np.where(np.isfinite(ratios), ratios, lowest)
+        factors: NDArray[np.float64] = np.exp(self._model.evidence * new * logs)
+        return factors
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether no image was evidence yet."""
+        return self._uniform
+
+    @property
+    def mode(self) -> int:
+        """Row of the likeliest map image."""
+        return int(self._belief.argmax())
+
+    def continued(self, poses: NDArray[np.float64], copies: int) -> SequenceFilter:
+        """A filter of more copies of the same map, the first of which are this one's; it may as
+        well be on the new ones, as after a jump."""
+        grown = SequenceFilter(poses, self._model, copies)
+        if not self._uniform:
+            known = len(self)
+            jump = self._model.jump * float(self._belief.sum())
+            grown._belief = grown._cells * (jump / max(1.0 - grown._cells[:known].sum(), 1e-12))
+            grown._belief[:known] = (1.0 - self._model.jump) * self._belief
+            grown._off, grown._pending, grown._uniform = self._off, self._pending, False
+        return grown
 
     def belief(
         self,
@@ -234,7 +283,7 @@ class SequenceFilter:
         place; where between two images the pose lies is theirs alone. temper: exponent of the
         belief in the choice of the stretch then.
         """
-        rows = self._neighbourhood(int(self._belief.argmax()))
+        rows = self._neighbourhood(self.mode)
         logs = details = np.log(self._belief[rows].clip(1e-300))
         if detail is not None:
             details = detail(rows)
@@ -322,54 +371,6 @@ class SequenceFilter:
         """Of the place about a map image [m]."""
         return max(self._model.radius, PLACE_STEPS * float(self._spacing[row]))
 
-    def _moved(
-        self, rows: NDArray[np.int64], motion: Transform, noise: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Map images near to where each would have gone, [n, k], and their weights."""
-        positions = self._positions[rows] + self._matrices[rows] @ motion.translation
-        targets = _embedding(positions, self._matrices[rows] @ motion.rotation)
-        drift = noise * float(np.linalg.norm(motion.translation))
-        widest = np.hypot(max(self._longest.max() / 2, MIN_DEVIATION), drift)
-        gaps, found = self._query(targets, NEIGHBOURS, REACH * widest)
-        between = self._between(rows, found) / 2
-        deviations = np.hypot(np.maximum(between, MIN_DEVIATION), drift)
-        weights = np.exp(-0.5 * (gaps / deviations) ** 2)
-        return found, np.where(gaps <= REACH * deviations, weights, 0.0) * self._cells_of(found)
-
-    def _reachable(
-        self, rows: NDArray[np.int64], metres: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Map images within reach of each, [n, k], and their weights.
-
-        The probability that a motion of at most `metres`, all equally likely, leads from somewhere
-        in the stretch of one image to the stretch of the other: these have the width of the spacing
-        between them, so that their distance is triangularly distributed about that of the images.
-        """
-        steps = (metres / np.maximum(self._longest[rows], MIN_CELL)).max() + 1.0
-        count = int(np.clip(2 * steps + 1, NEIGHBOURS, TRACKED))
-        gaps, found = self._query(self._tree.data[rows], count, metres + self._longest.max() + 1e-3)
-        width = np.maximum(self._between(rows, found), MIN_CELL)
-        reach = np.maximum(metres, 1e-3 * width)
-        shares = _triangular((gaps + reach) / width) - _triangular((gaps - reach) / width)
-        return found, np.where(np.isfinite(gaps), shares, 0.0) * self._cells_of(found)
-
-    def _between(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Spacing between images and those found near each, [n, k] [m]."""
-        there = np.append(self._longest, 0.0)[found]
-        mean: NDArray[np.float64] = (self._longest[rows][:, None] + there) / 2
-        return mean
-
-    def _cells_of(self, found: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Shares of the road of the images found, [n, k]; 0 where none was."""
-        shares: NDArray[np.float64] = np.append(self._cells, 0.0)[found]
-        return shares
-
-    def _query(
-        self, points: NDArray[np.float64], count: int, reach: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        gaps, found = self._tree.query(points, min(count, len(self)), distance_upper_bound=reach)
-        return gaps.reshape(len(points), -1), found.reshape(len(points), -1)
-
     def _mix(self, belief: NDArray[np.float64], others: float, left: float) -> None:
         """Transitions to anywhere on the map, off it and back; normalizes."""
         model = self._model
@@ -380,19 +381,3 @@ class SequenceFilter:
         total = self._belief.sum() + self._off
         self._belief /= total
         self._off /= total
-
-
-def _embedding(
-    positions: NDArray[np.float64], rotations: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Positions [N, 3] and rotations [N, 3, 3] of the base → points [N, 5] whose distance is that
-    of places; turns count METRES_PER_RADIAN, heights nothing."""
-    ahead = rotations[:, :, 0]
-    return np.hstack([positions[:, :2], METRES_PER_RADIAN * ahead])
-
-
-def _triangular(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cumulative distribution of the difference of two positions, each uniform in a unit cell."""
-    tail = 0.5 * np.square(1.0 - np.minimum(np.abs(x), 1.0))
-    cumulative: NDArray[np.float64] = np.where(x < 0, tail, 1.0 - tail)
-    return cumulative

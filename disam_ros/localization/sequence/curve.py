@@ -41,14 +41,18 @@ class Points:
 
 
 class Curve:
-    """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw.
+    """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. copies: of
+    equal length that they consist of, of which each is a map.
 
     next, before: rows of the neighbours of each image on its drive, −1 for none: int64 [N].
     """
 
-    def __init__(self, poses: NDArray[np.float64]) -> None:
+    def __init__(self, poses: NDArray[np.float64], copies: int = 1) -> None:
         self._poses = poses
-        self.next = next_rows(poses)
+        parts = [next_rows(part) for part in np.split(poses, copies)]
+        self.next = np.concatenate(
+            [np.where(p < 0, -1, p + k * len(p)) for k, p in enumerate(parts)]
+        )
         self.before = np.full_like(self.next, -1)
         self.before[self.next[self.next >= 0]] = np.flatnonzero(self.next >= 0)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from disam_ros.camera import (
     DISTORTION_MODELS,
     PINHOLE,
     Camera,
+    Look,
     mount_difference,
     same_shape,
     warp_into,
@@ -24,6 +25,7 @@ from disam_ros.camera import (
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
+from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.conversions import UNKNOWN, check_camera_info, vehicle_camera
 from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.subscriptions import StampChecker, sensor_qos, subscribe
@@ -32,12 +34,12 @@ LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
 
 class InputChecks:
-    """topics: camera_info topic by camera. mapped: the map's cameras by name."""
+    """topics: camera_info topic by camera. localizer: of the map."""
 
     def __init__(
-        self, node: Node, monitor: Monitor, topics: Mapping[str, str], mapped: Mapping[str, Camera]
+        self, node: Node, monitor: Monitor, topics: Mapping[str, str], localizer: Localizer
     ) -> None:
-        self._node, self._monitor, self.mapped = node, monitor, mapped
+        self._node, self._monitor, self.localizer = node, monitor, localizer
         self._stamps = StampChecker(node, monitor)
         self._mounts: dict[str, tuple[Transform, Camera]] = {}  # checked
         self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
@@ -78,7 +80,7 @@ class InputChecks:
     def camera(self, name: str, base_from_camera: Transform, image: NDArray[np.uint8]) -> Camera:
         """The vehicle's camera with its mount (see conversions.vehicle_camera), for an image
         [H, W, 3]: not calibrated where the image is of another shape than its camera_info."""
-        info, mapped = self._infos.get(name), self.mapped.get(name)
+        info, mapped = self._infos.get(name), self._mapped(name, base_from_camera)
         self._check_mount(name, base_from_camera)
         key, (height, width) = f"shape of {name}", image.shape[:2]
         if info is None or same_shape((width, height), (info.width, info.height)):
@@ -93,8 +95,15 @@ class InputChecks:
         self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
         return replace(UNKNOWN, base_from_camera=base_from_camera)
 
+    def _mapped(self, name: str, base_from_camera: Transform) -> Camera | None:
+        """The map's camera of a name, else the one that looks where it does; None: none known."""
+        if name in self.localizer.map.camera_names:
+            return self.localizer.map.header.cameras.get(name)
+        lens = replace(UNKNOWN, base_from_camera=base_from_camera)
+        return self.localizer.looks(name, lens)[0].mapped
+
     def _check_mount(self, name: str, base_from_camera: Transform) -> None:
-        mapped = self.mapped.get(name)
+        mapped = self.localizer.map.header.cameras.get(name)
         if mapped is None or self._mounts.get(name) == (base_from_camera, mapped):
             return
         self._mounts[name] = base_from_camera, mapped
@@ -123,10 +132,13 @@ class InputChecks:
 
     def _check_view(self, camera: str, lens: Camera, size: tuple[int, int]) -> None:
         """Report once how images of a size become the map camera's, or why they do not."""
-        mapped = self.mapped.get(camera)
+        looks = self.localizer.looks(camera, lens)
+        mapped = looks[0].mapped
         if self._views.get(camera) == (lens, mapped, size):
             return
         self._views[camera] = lens, mapped, size
+        if [look.camera for look in looks] != [camera]:
+            self._node.get_logger().info(_comparison(camera, looks))
         text, warp = self._view_fault(camera, mapped), warp_into(lens, mapped, size)
         if warp is not None:
             text = (
@@ -153,6 +165,15 @@ class InputChecks:
             topic = self._topics[camera]
             return f"nothing usable on {topic} yet: camera '{camera}' is taken for the map's"
         return ""
+
+
+def _comparison(camera: str, looks: Sequence[Look]) -> str:
+    """With which map images those of a camera are compared, in words."""
+    names = [
+        f"{look.camera} (vehicle turned by {90 * look.quarters}°)" if look.quarters else look.camera
+        for look in looks
+    ]
+    return f"images of camera '{camera}' are compared with the map's of {', '.join(names)}"
 
 
 def _intrinsics(info: CameraInfo) -> bytes:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rclpy.node import Node
 
@@ -15,8 +15,10 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.node_config import LocalizerNodeConfig
+from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.extrinsics import fixed_extrinsics
 from disam_ros.nodes.localizer.priors import map_origin
+from disam_ros.nodes.tf import tf_installed
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,15 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     cameras = _cameras(config.cameras, localizer.map)
     map_origin(config.localizer.prior, localizer.map.header)  # raises ConfigError
     fixed = fixed_extrinsics(node, config, cameras, localizer.map.header.cameras)
+    later = config.use_tf and tf_installed()  # then TF may say where a camera looks
+    for camera in () if later else cameras:
+        lens = replace(UNKNOWN, base_from_camera=fixed[camera])
+        localizer.looks(camera, lens)  # raises MapError for one that the map knows nothing of
     return Loaded(Pipeline(localizer), cameras, fixed)
 
 
 def _cameras(wanted: list[str], place_map: PlaceMap) -> list[str]:
-    """The cameras by name. Raises DisamError for others than the map's, or where none is named."""
+    """The cameras by name. Raises ConfigError where none is named, or one twice."""
     known = place_map.cameras()
     if wanted in ([], [""]):
         if len(known) > 1:
@@ -67,6 +73,4 @@ def _cameras(wanted: list[str], place_map: PlaceMap) -> list[str]:
         return known
     if not all(wanted) or len(set(wanted)) != len(wanted):
         raise ConfigError(f"'cameras' expects different names, got {wanted}")
-    for camera in wanted:
-        place_map.rows_of(camera)  # raises MapError
     return wanted

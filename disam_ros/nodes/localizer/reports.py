@@ -20,6 +20,7 @@ from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.process import describe
 
 NO_ACTIVATION = "none: the model has one global descriptor per image"
+DOUBTED, TRUSTED = 0.9, 0.5  # probability that a camera sees nothing of the map
 BLIND, UNDECODABLE = "images blind", "images undecodable"
 COUNTERS = ("images received", "images dropped", UNDECODABLE, BLIND, "stamps refused")
 COUNTERS += ("places known", "places unknown", "inference errors")
@@ -102,8 +103,27 @@ class Reports:
             monitor.fact("probability", f"{answer.confidence:.3f}")
             monitor.fact("probability of the map", f"{answer.on_map:.3f}")
         monitor.count("places known" if answer.known else "places unknown")
+        self._rig(answer)
         self._log_change(answer, text)
         return text
+
+    def _rig(self, answer: Answer) -> None:
+        """Report a camera that is left out of the vehicle's belief, or contradicts the others."""
+        log, key = self._node.get_logger(), f"sequence of {answer.camera}"
+        if answer.alone:
+            text = f"camera '{answer.camera}' is not joined with the others: {answer.alone}"
+            self._monitor.warn_once(log, key, text, hold=None)
+        else:
+            self._monitor.solved(key)
+        key = f"doubt of {answer.camera}"
+        if answer.doubt >= DOUBTED:
+            text = (
+                f"camera '{answer.camera}' contradicts the others and hardly counts: it is "
+                "covered, frozen or turned, or its extrinsics are wrong"
+            )
+            self._monitor.warn_once(log, key, text, hold=None)
+        elif answer.doubt < TRUSTED:
+            self._monitor.solved(key)
 
     def _log_change(self, answer: Answer, text: str) -> None:
         """Log the first pose, and where a place becomes known or unknown, once a second at most."""

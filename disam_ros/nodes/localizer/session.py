@@ -6,7 +6,8 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rclpy.lifecycle import LifecycleNode
@@ -14,8 +15,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.errors import ConfigError
 from disam_ros.localization.answer import KNOWN, Answer
-from disam_ros.localization.prior import PositionPrior
-from disam_ros.localization.query import Frame
+from disam_ros.localization.pipeline import Shot
+from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
@@ -100,7 +101,7 @@ class Session:
         names = self._loaded.cameras
         prefixes = {name: f"{name}/" if len(names) > 1 else "" for name in names}
         infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
-        self._checks = InputChecks(node, monitor, infos, header.cameras)
+        self._checks = InputChecks(node, monitor, infos, self._loaded.localizer)
         self._inputs = {
             name: ImageInput(
                 node,
@@ -186,7 +187,7 @@ class Session:
             self._extrinsics.fixed = loaded.fixed
             self._place_map()
             self._outputs.map_frame = loaded.header.map_frame
-            self._checks.mapped = loaded.header.cameras
+            self._checks.localizer = loaded.localizer
             self._consumer.adopt(loaded.header.map_frame, self._config.localizer)
             self._loops.reset()
         if self._worker is not None:
@@ -212,26 +213,51 @@ class Session:
             self._monitor.count("images dropped")
 
     def _work(self, arrival: Arrival) -> None:
-        """Answer an image, whatever happens. On the worker thread."""
+        """Answer an image and what waits of other cameras. On the worker thread."""
+        worker = self._worker
+        arrivals = [arrival, *(worker.take() if worker else ())]
         with self._between:
-            try:
-                self._localize(arrival)
-            except Exception as error:
-                if not self._node.context.ok():  # shut down in the middle of an image
-                    return
-                self._relocalize.hindered(self._reports.failed(error))
-                status = answer_status.refused(arrival.camera, error)
-                self._summary.state(answer_status.outcome(status))
-                self._outputs.answer(status, arrival.message.header)
+            shots: list[tuple[Arrival, Shot]] = []
+            for each in arrivals:
+                with self._answering(each):
+                    shots.append((each, self._shot(each)))
+            for each, shot, outcome, query in self._process(shots):
+                with self._answering(each):
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    self._publish(each, shot, outcome, query)
 
-    def _localize(self, arrival: Arrival) -> None:
-        """Convert, process, publish. Raises MapError where the map's files were changed."""
+    @contextmanager
+    def _answering(self, arrival: Arrival) -> Iterator[None]:
+        """Answer an image whatever happens to it: with the error that is raised."""
+        try:
+            yield
+        except Exception as error:
+            if not self._node.context.ok():  # shut down in the middle of an image
+                return
+            self._relocalize.hindered(self._reports.failed(error))
+            status = answer_status.refused(arrival.camera, error)
+            self._summary.state(answer_status.outcome(status))
+            self._outputs.answer(status, arrival.message.header)
+
+    def _process(
+        self, shots: Sequence[tuple[Arrival, Shot]]
+    ) -> list[tuple[Arrival, Shot, Answer | Exception, Query | None]]:
+        """Images with their answers, or why they have none, and their queries."""
+        pipeline = self._loaded.pipeline
+        try:
+            found: Sequence[Answer | Exception] = pipeline.process_set([s for _, s in shots])
+        except Exception as error:
+            return [(each, shot, error, None) for each, shot in shots]
+        rows = zip(shots, found, pipeline.queries, strict=True)
+        return [(each, shot, outcome, query) for (each, shot), outcome, query in rows]
+
+    def _shot(self, arrival: Arrival) -> Shot:
+        """The image with what is known at its stamp. Raises MapError where the map's files were
+        changed."""
         self._loaded.localizer.map.check()
         frame = self._frame(arrival)
-        odometry = self._odometry.at(frame.stamp_ns)
-        prior = self._priors.at(frame.stamp_ns)
-        answer = self._loaded.pipeline.process(frame, odometry, prior)
-        self._publish(arrival, frame, answer, odometry, prior)
+        return Shot(frame, self._odometry.at(frame.stamp_ns), self._priors.at(frame.stamp_ns))
 
     def _frame(self, arrival: Arrival) -> Frame:
         header, conditions = arrival.message.header, self._conditions
@@ -248,19 +274,13 @@ class Session:
             longitude=conditions.longitude,
         )
 
-    def _publish(
-        self,
-        arrival: Arrival,
-        frame: Frame,
-        answer: Answer,
-        odometry: Reading | None,
-        prior: PositionPrior | None,
-    ) -> None:
+    def _publish(self, arrival: Arrival, shot: Shot, answer: Answer, query: Query | None) -> None:
         """Poses first, then log and diagnostics, loop closures; ~/answer is the last message.
 
         What follows the poses may fail, but an image has one answer.
         """
         localizer, header = self._loaded.localizer, arrival.message.header
+        frame, odometry = shot.frame, shot.odometry
         poses = self._outputs.publish(answer, header)
         if poses is not None:
             with self._reports.guard("TF map → odom"):
@@ -272,9 +292,8 @@ class Session:
             self._outputs.publish_candidates(answer, header)
         self._summary.answered(answer, odometry, header)
         self._checks.repeats(answer)
-        self._priors.answered(frame.stamp_ns, answer, prior)
+        self._priors.answered(frame.stamp_ns, answer, shot.prior)
         text = self._reports.answered(answer, latency, self._threshold())
-        query = self._loaded.pipeline.query
         with self._reports.guard("loop closure detection"):
             self._loops.add(localizer, query, answer, odometry, header)
         if localizer.has_activation_maps:

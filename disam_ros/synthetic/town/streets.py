@@ -10,6 +10,7 @@ SPACING = 60.0  # metres between nodes
 ROAD_HALF = 4.2
 SIDEWALK_OUTER = 6.5
 LANE_OFFSET = 1.5  # lane centre right of the road centre
+STEP = 0.25  # between points of a lane [m]
 CORNER_TRIM = 9.0
 # A closed walk over neighbouring grid nodes with many turns.
 LOOP = (
@@ -53,7 +54,7 @@ def choose_streets(
 
 
 def lane_centre(corners: np.ndarray) -> np.ndarray:
-    """Closed lane centre [N, 2], corners rounded, a point every 0.25 m."""
+    """Closed lane centre [N, 2], corners rounded, a point every STEP."""
     pieces = []
     for before, at, after in zip(
         np.roll(corners, 1, 0), corners, np.roll(corners, -1, 0), strict=True
@@ -62,14 +63,31 @@ def lane_centre(corners: np.ndarray) -> np.ndarray:
         end = at + CORNER_TRIM * unit(after - at)
         t = np.linspace(0, 1, 60)[:, None]
         pieces.append((1 - t) ** 2 * start + 2 * t * (1 - t) * at + t**2 * end)
-    centre = resample(np.vstack([*pieces, pieces[0][:1]]), 0.25)[:-1]
+    centre = resample(np.vstack([*pieces, pieces[0][:1]]), STEP)[:-1]
+    return _beside(centre, LANE_OFFSET)
+
+
+def oncoming_lane(lane: np.ndarray, start: float) -> np.ndarray:
+    """The other lane [N, 2] of the road of a closed one, in its own direction of travel.
+
+    start: distance [m] along the given lane beside which it begins.
+    """
+    other = _beside(lane, -2 * LANE_OFFSET)[::-1]
+    steps = np.linalg.norm(np.diff(lane, axis=0), axis=1)
+    beside = lane[int(np.searchsorted(np.cumsum(steps), start))]
+    first = int(np.linalg.norm(other - beside, axis=1).argmin())
+    return np.roll(other, -first, 0)
+
+
+def _beside(centre: np.ndarray, offset: float) -> np.ndarray:
+    """A closed line [N, 2] at an offset [m] to the right of another, smoothed."""
     ahead = np.roll(centre, -2, 0) - np.roll(centre, 2, 0)
     right = np.stack([ahead[:, 1], -ahead[:, 0]], 1)
-    lane = centre + LANE_OFFSET * right / np.linalg.norm(right, axis=1, keepdims=True)
+    lane = centre + offset * right / np.linalg.norm(right, axis=1, keepdims=True)
     kernel = np.hanning(15) / np.hanning(15).sum()
     wrapped = np.vstack([lane[-7:], lane, lane[:7]])
     smooth = np.stack([np.convolve(wrapped[:, k], kernel, "valid") for k in (0, 1)], 1)
-    return resample(np.vstack([smooth, smooth[:1]]), 0.25)[:-1]
+    return resample(np.vstack([smooth, smooth[:1]]), STEP)[:-1]
 
 
 def resample(points: np.ndarray, step: float) -> np.ndarray:

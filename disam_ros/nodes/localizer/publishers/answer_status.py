@@ -17,6 +17,7 @@ INTERFACE = "1"  # version of the keys (docs/ros.md): of one that goes or change
 NO_PRIOR = "none"  # effect of a prior where there was none
 FAILED = "failed"  # the localizer raised an error; the image is not to blame
 
+LEAST_DOUBT = 0.5  # of a camera that is published
 PUBLISHED = "callback to published"  # the stage from the image's arrival to its pose
 MILLISECONDS = " (ms)"
 
@@ -36,6 +37,10 @@ def localized(answer: Answer, published_ms: float) -> DiagnosticStatus:
     }
     if not answer.informative:
         values["image"] = "repeated: it is no evidence"
+    if answer.alone:
+        values["not joined"] = answer.alone
+    if answer.doubt >= LEAST_DOUBT:
+        values["doubt"] = f"{answer.doubt:.3f}"
     if answer.tracked:
         values["probability"] = f"{answer.confidence:.6f}"
         values["on map"] = f"{answer.on_map:.6f}"

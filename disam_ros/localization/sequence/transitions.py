@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Motion model of the sequence filter: which map images a motion leads to, and how likely."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from disam_ros.geometry import Transform
+from disam_ros.localization.sequence.curve import METRES_PER_RADIAN
+from disam_ros.mapping.spacing import longest, neighbour_steps, spacings
+
+TRACKED = 128  # likeliest states that are predicted one by one; the others' share spreads
+NEIGHBOURS = 8  # successors of a state in the motion model
+REACH = 4.0  # gate of the successors, standard deviations of the motion
+MIN_DEVIATION = 0.3  # least standard deviation of the motion model [m]
+MIN_CELL = 0.1  # least stretch of road that an image stands for, as of a vehicle at rest [m]
+
+
+class Transitions:
+    """Map images as places on the road.
+
+    poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. copies: of
+    equal length that they consist of, of which each is a map.
+    """
+
+    def __init__(self, poses: NDArray[np.float64], copies: int = 1) -> None:
+        self._copies, self._poses, self._positions = copies, poses, poses[:, :3]
+        self._rotations = Rotation.from_quat(poses[:, 3:])
+        self._matrices = self._rotations.as_matrix()
+        steps = np.concatenate([neighbour_steps(part) for part in np.split(poses, copies)])
+        self._spacing, self._longest = spacings(steps), longest(steps)
+        turns = METRES_PER_RADIAN * np.linalg.norm(steps[..., 3:], axis=2).mean(1)
+        cells = np.maximum(np.hypot(self._spacing, turns), MIN_CELL)
+        self._cells: NDArray[np.float64] = cells / cells.sum()
+        self._tree = cKDTree(embedding(self._positions, self._matrices))
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def moved(self, rows: NDArray[np.int64], motion: Transform) -> NDArray[np.int64]:
+        """The map image where each of `rows` leads after a motion base_from_next, int64 [n]; −1
+        where the map has none."""
+        positions = self._positions[rows] + self._matrices[rows] @ motion.translation
+        targets = embedding(positions, self._matrices[rows] @ motion.rotation)
+        gaps, found = self._query(targets, 1, np.inf)
+        near = gaps[:, 0] <= np.maximum(self._longest[rows], MIN_CELL)
+        return np.where(near, found[:, 0], -1)
+
+    def _moved(
+        self, rows: NDArray[np.int64], motion: Transform, noise: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Map images near to where each would have gone, [n, k], and their weights."""
+        positions = self._positions[rows] + self._matrices[rows] @ motion.translation
+        targets = embedding(positions, self._matrices[rows] @ motion.rotation)
+        drift = noise * float(np.linalg.norm(motion.translation))
+        widest = np.hypot(max(self._longest.max() / 2, MIN_DEVIATION), drift)
+        gaps, found = self._query(targets, NEIGHBOURS, REACH * widest)
+        between = self._between(rows, found) / 2
+        deviations = np.hypot(np.maximum(between, MIN_DEVIATION), drift)
+        weights = np.exp(-0.5 * (gaps / deviations) ** 2)
+        return found, np.where(gaps <= REACH * deviations, weights, 0.0) * self._cells_of(found)
+
+    def _reachable(
+        self, rows: NDArray[np.int64], metres: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Map images within reach of each, [n, k], and their weights.
+
+        The probability that a motion of at most `metres`, all equally likely, leads from somewhere
+        in the stretch of one image to the stretch of the other: these have the width of the spacing
+        between them, so that their distance is triangularly distributed about that of the images.
+        """
+        steps = (metres / np.maximum(self._longest[rows], MIN_CELL)).max() + 1.0
+        count = int(np.clip(self._copies * (2 * steps + 1), NEIGHBOURS, TRACKED))
+        gaps, found = self._query(self._tree.data[rows], count, metres + self._longest.max() + 1e-3)
+        width = np.maximum(self._between(rows, found), MIN_CELL)
+        reach = np.maximum(metres, 1e-3 * width)
+        shares = _triangular((gaps + reach) / width) - _triangular((gaps - reach) / width)
+        return found, np.where(np.isfinite(gaps), shares, 0.0) * self._cells_of(found)
+
+    def _between(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Spacing between images and those found near each, [n, k] [m]."""
+        there = np.append(self._longest, 0.0)[found]
+        mean: NDArray[np.float64] = (self._longest[rows][:, None] + there) / 2
+        return mean
+
+    def _cells_of(self, found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Shares of the road of the images found, [n, k]; 0 where none was."""
+        shares: NDArray[np.float64] = np.append(self._cells, 0.0)[found]
+        return shares
+
+    def _query(
+        self, points: NDArray[np.float64], count: int, reach: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        gaps, found = self._tree.query(points, min(count, len(self)), distance_upper_bound=reach)
+        return gaps.reshape(len(points), -1), found.reshape(len(points), -1)
+
+
+def embedding(
+    positions: NDArray[np.float64], rotations: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Positions [N, 3] and rotations [N, 3, 3] of the base → points [N, 5] whose distance is that
+    of places; turns count METRES_PER_RADIAN, heights nothing."""
+    ahead = rotations[:, :, 0]
+    return np.hstack([positions[:, :2], METRES_PER_RADIAN * ahead])
+
+
+def _triangular(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cumulative distribution of the difference of two positions, each uniform in a unit cell."""
+    tail = 0.5 * np.square(1.0 - np.minimum(np.abs(x), 1.0))
+    cumulative: NDArray[np.float64] = np.where(x < 0, tail, 1.0 - tail)
+    return cumulative

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A localizer node with two cameras over DDS: one belief, on the map of the front one alone."""
+
+import math
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from support.data import save_tiny_model, texture
+from support.maps import BASE_FROM_CAMERA, base_pose, save_tiny_map
+from support.messages import image_message, values
+from support.node_process import node_process
+from support.robot import Robot
+
+from disam_ros.geometry import Transform, distance
+from disam_ros.nodes.conversions import pose_to_transform
+
+FRONT = [1.0, 0.2, 1.5, -math.pi / 2, 0.0, -math.pi / 2]
+REAR = [-1.0, 0.2, 1.5, -math.pi / 2, 0.0, math.pi / 2]
+SEQUENCE = {"localizer.sequence.enabled": True, "localizer.sequence.min_probability": 0.0}
+
+
+def test_a_vehicle_that_drives_back_is_localized_by_its_rear_camera(tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    save_tiny_map(tmp_path / "map", model)
+    parameters = {
+        "map": str(tmp_path / "map"),
+        "model": str(tmp_path / "model"),
+        "cameras": ["front", "rear"],
+        "base_from_camera": FRONT + REAR,
+        **SEQUENCE,
+    }
+    rear_from_base = Transform.from_xyz_rpy(REAR).inverse()
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters) as process,
+        Robot(process) as robot,
+    ):
+        for index in (5, 4, 3, 2):
+            status = robot.ask(image_message(texture(index), frame="rear"), "rear/image").status[0]
+        assert (status.hardware_id, values(status)["outcome"]) == ("rear", "known")
+        assert "not joined" not in values(status)
+        pose = pose_to_transform(robot.poses[-1].pose)
+        metres, degrees = distance(pose, base_pose(2) @ BASE_FROM_CAMERA @ rear_from_base)
+        assert metres < 2.0 and degrees < 15.0
+        black = image_message(np.zeros((48, 64, 3), np.uint8), frame="front")
+        refused = robot.ask(black, "front/image").status[0]
+        assert values(refused)["outcome"] == "unreadable" and "'front'" in refused.message
+        again = robot.ask(image_message(texture(1), frame="rear"), "rear/image").status[0]
+        assert values(again)["outcome"] == "known"
+        assert len(robot.answers) == robot.second  # one for each image
+        robot.client.until(
+            lambda: "front (vehicle turned by 180°)" in process.log, "what rear is compared with"
+        )
+        assert process.stop(signal.SIGINT) == 0
