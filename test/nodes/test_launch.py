@@ -132,6 +132,8 @@ def test_the_keys_that_a_foxglove_layout_plots_are_those_of_an_answer(name):
         confidence=0.5,
         tracked=False,
         informative=True,
+        alone="",
+        doubt=0.0,
         domain=Fake(name="day", reason=""),
         candidates=[best],
         timings_ms={"encode": 1.0},
