@@ -9,6 +9,9 @@ SITE := build/docs_venv
 # A sourced ROS puts packages of another interpreter on PYTHONPATH, among them plugins of pytest.
 unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH RMW_IMPLEMENTATION
 export PYTHONNOUSERSITE := 1
+# Bytecode in .venv, also where the environment wants none: the tests start a thousand processes.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/bytecode
 # Tests wait for other processes, so one more than there are cores. Where much fails, the rest is not
 # waited for.
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))

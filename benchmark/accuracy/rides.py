@@ -76,7 +76,7 @@ def gardens(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
 def train(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
     """Nordland."""
     summer, winter = nordland.read(nordland.DATA)
-    there, here = nordland.DOMAINS["outdoor"]
+    there, here = next(iter(nordland.ROWS.values()))
     source = gardens_point.without_intrinsics(nordland.source(summer, there))
     maps = maps_of(source, MODEL, scratch / "nordland", (NOTHING, SIFT))
     items = list(nordland.source(winter, here).images)

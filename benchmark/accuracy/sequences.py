@@ -7,6 +7,7 @@ Offline and online (no look-ahead). The calibration was learned on another town
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise, product
@@ -14,16 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, frame_of, opened, queries, tracked
+from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, frame_of, opened, queries, tracked
 from benchmark.accuracy.rides import RIGHT_M, Ride, gardens, town, train
 from disam_ros.config import SequenceConfig
 from disam_ros.evaluation.confidence import consistency
+from disam_ros.files.writing import write_json
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel
+from training.engine.export import git_commit
 
+RUNS = Path("runs/sequences")
 ALONE, BLIND, ODOMETRY = "each image alone", "sequence, no odometry", "sequence, odometry"
 ROWS = tuple(product((ALONE, BLIND, ODOMETRY), (NOTHING, SIFT, XFEAT)))
 
@@ -34,30 +38,47 @@ PERIOD_NS = 400_000_000  # between images, as in the drives
 WITH_ODOMETRY = {"odometry": True, "no odometry": False}
 
 
-def measure() -> dict:
-    """Figures by ride and row; kidnappings by condition and row."""
+def measure(runs: Path = RUNS) -> dict:
+    """Figures by ride and row; kidnappings by condition and row.
+
+    runs: where the figures of finished rides lie, by commit: an interrupted run goes on with the
+    next ride.
+    """
+    folder = runs / git_commit()
+    folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict] = {}
-    kidnapped: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         for maps, ride in chain(town(root), gardens(root), train(root)):
-            found[ride.name] = {
-                f"{mode}/{kind}": figures(opened(maps, kind, ride.max_speed), ride, mode)
-                for mode, kind in ROWS
-                if kind in maps
-            }
-            if ride.name.startswith("town"):
-                localizer = opened(maps)
-                alone = list(queries(localizer, ride.items))
-                kidnapped[ride.name] = {
-                    row: recoveries(localizer, alone, ride, odometry)
-                    for row, odometry in WITH_ODOMETRY.items()
-                }
+            file = folder / f"{ride.name}.json"
+            if not file.exists():
+                write_json(file, of_ride(maps, ride))
+            found[ride.name] = json.loads(file.read_text())
+    kidnapped = {
+        name: values.pop("kidnapped") for name, values in found.items() if "kidnapped" in values
+    }
     return {
         "rides": found,
         "least": SequenceConfig().min_probability,
         "kidnapped": {"conditions": kidnapped, "excess_p90": excess(kidnapped)},
     }
+
+
+def of_ride(maps: Maps, ride: Ride) -> dict[str, dict]:
+    """Figures by row, and in the town of kidnappings."""
+    found = {
+        f"{mode}/{kind}": figures(opened(maps, kind, ride.max_speed), ride, mode)
+        for mode, kind in ROWS
+        if kind in maps
+    }
+    if ride.name.startswith("town"):
+        localizer = opened(maps)
+        alone = list(queries(localizer, ride.items))
+        found["kidnapped"] = {
+            row: recoveries(localizer, alone, ride, odometry)
+            for row, odometry in WITH_ODOMETRY.items()
+        }
+    return found
 
 
 def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
