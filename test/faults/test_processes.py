@@ -42,7 +42,7 @@ def run(command: list[str], **options: object) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize(
     "module",
-    ["numpy", "torch", "torch.nn", "cv2", "faiss", "scipy.spatial", "tqdm"]
+    ["numpy", "torch", "torch.nn", "cv2", "scipy.spatial", "tqdm"]
     + ["disam_ros.config", "disam_ros.mapping.place_map", "disam_ros.localization.localizer"],
 )
 def test_an_interrupt_while_libraries_load_ends_in_one_line(inputs, tmp_path, module):
