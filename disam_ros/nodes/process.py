@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import rclpy
+from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -82,11 +83,25 @@ def undisturbed() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-class GuardedExecutor(SingleThreadedExecutor):
+class InterruptibleExecutor(SingleThreadedExecutor):
+    """Passes on the KeyboardInterrupt of a signal wherever it comes: raised while C code converts a
+    message, it is the cause of an error of that."""
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """As in rclpy. Raises KeyboardInterrupt."""
+        try:
+            super().spin_once(timeout_sec)
+        except Exception as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise error.__cause__ from error
+            raise
+
+
+class GuardedExecutor(InterruptibleExecutor):
     """Goes on after an exception of a callback, which it reports in one line."""
 
-    def __init__(self, report: Callable[[str], None]) -> None:
-        super().__init__()
+    def __init__(self, report: Callable[[str], None], context: Context | None = None) -> None:
+        super().__init__(context=context)
         self._report = report
         self._entity: Any = None  # whose callback runs
 

@@ -15,7 +15,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rcl_interfaces.srv import GetParameters
 from rclpy.client import Client
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
@@ -24,6 +23,7 @@ from disam_ros.datasets.bags import RawMessage, messages
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status
+from disam_ros.nodes.process import InterruptibleExecutor
 from disam_ros.nodes.starting import starting
 
 DEPTH = 10_000  # messages that may wait for the executor
@@ -61,7 +61,7 @@ class AnswerRecorder:
             self.node: Node = rclpy.create_node(
                 "answer_recorder", context=self._context, enable_rosout=False
             )
-        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor = InterruptibleExecutor(context=self._context)
         own = f"/{self._node_name}"
         self._record(PoseStamped, f"{own}/pose", messages.POSE, self._on_pose)
         kind = messages.POSE_WITH_COVARIANCE

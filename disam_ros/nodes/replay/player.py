@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -22,6 +22,7 @@ from disam_ros.datasets.bags.messages import serialized_stamp_ns
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.errors import BagError, DisamError
 from disam_ros.node_config import ReplayNodeConfig
+from disam_ros.nodes.process import InterruptibleExecutor
 
 CLOCK_PERIOD = 0.01  # longest wall time between two /clock messages [s]
 CLOCK_TOPIC = "/clock"
@@ -62,7 +63,7 @@ class Player:
         self._node, self._reader, self._config = node, reader, config
         self._answers, self._ready, self._deliver = answers, ready, deliver
         self._log = node.get_logger()
-        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor = InterruptibleExecutor(context=node.context)
         self._executor.add_node(node)
         self._clock = node.create_publisher(Clock, CLOCK_TOPIC, 10)
         self._publishers = self._create_publishers()
