@@ -29,7 +29,8 @@ CLOCK_TOPIC = "/clock"
 IMAGE_DEPTH = 10  # messages kept for subscribers that lag behind
 DEPTH = 100
 MAX_LATCHED = 1000
-ACK_TIMEOUT = 5.0  # time that subscribers get for the last messages [s]
+ACK_TIMEOUT = 30.0  # time that subscribers get for the last messages [s]
+ACK_SLICE = 0.2  # longest wait in which a signal is not seen [s]
 ANSWER_TIMEOUT = 30.0  # time that an image may take at rate 0 [s]
 
 
@@ -207,9 +208,18 @@ class Player:
     def _wait_for_acknowledgements(self) -> None:
         """Let reliable subscribers receive the last messages before the publishers vanish."""
         end = time.monotonic() + ACK_TIMEOUT
-        for publisher in [*self._publishers.values(), self._clock]:
-            left = max(0.0, end - time.monotonic())
-            publisher.wait_for_all_acked(Duration(seconds=left))
+        late = [*self._publishers.values(), self._clock]
+        while (left := end - time.monotonic()) > 0:
+            late = [
+                p for p in late if not p.wait_for_all_acked(Duration(seconds=min(left, ACK_SLICE)))
+            ]
+            if not late:
+                return
+            self._executor.spin_once(timeout_sec=0.0)
+        topics = ", ".join(publisher.topic_name for publisher in late)
+        self._log.warning(
+            f"a subscriber did not confirm the last messages within {ACK_TIMEOUT:g} s: {topics}"
+        )
 
 
 class Pacer:
