@@ -9,7 +9,7 @@ SITE := build/docs_venv
 # A sourced ROS puts packages of another interpreter on PYTHONPATH, among them plugins of pytest.
 unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH RMW_IMPLEMENTATION
 export PYTHONNOUSERSITE := 1
-# Bytecode in .venv, also where the environment wants none: the tests start a thousand processes.
+# Bytecode in .venv, also where the environment wants none: the tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/bytecode
 # Tests wait for other processes, so one more than there are cores. Where much fails, the rest is not

@@ -82,11 +82,11 @@ def of_ride(maps: Maps, ride: Ride) -> dict[str, dict]:
 
 
 def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
-    """Shares in 0…1, median error [m], median added time [ms], NEES over its expectation."""
+    """Shares in 0…1, median error [m], NEES over its expectation."""
     alone = mode == ALONE
     localizer.config.sequence.enabled = not alone
     pipeline, camera = Pipeline(localizer), localizer.only_camera()
-    errors, sure, laps, poses = [], [], [], []
+    errors, sure, poses = [], [], []
     for item, truth in zip(ride.items, ride.truth, strict=True):
         frame = frame_of(item, camera, ride.domain)
         odometry = ride.odometry.reading(frame.stamp_ns) if mode == ODOMETRY else None
@@ -94,7 +94,6 @@ def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
         pose = answer.map_from_base
         errors.append(float(np.linalg.norm(pose.translation - truth.translation)))
         sure.append(answer.known)
-        laps.append(sum(answer.timings_ms.get(stage, 0.0) for stage in ("sequence", "verify")))
         if answer.known and not alone:
             poses.append((truth, pose, answer.covariance))
     far, answered = np.array(errors), np.array(sure)
@@ -107,7 +106,6 @@ def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
         "median": float(np.median(far)),
         "answered": float(answered.mean()),
         "wrong": float((far[answered] > FilterModel().radius).mean()) if answered.any() else 0.0,
-        "ms": float(np.median(laps)),
     }
 
 
