@@ -70,6 +70,8 @@ class _Convolution(nn.Conv2d):
             groups=groups,
         )
         self.margins = None if even else (before, after) * 2
+        if self.weight.is_meta:  # only shapes are wanted
+            return
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -175,7 +175,8 @@ def _gaussian(size: int, sigma: float) -> Tensor:
 
 
 def _initialize(module: nn.Module) -> None:
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+    """Draws weights; none of shapes alone (meta device), which loads the compiler of torch."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and not module.weight.is_meta:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the localizer node has loaded when it has answered its first image."""
+"""What a node has loaded when it has opened a model, or answered its first image."""
 
 import subprocess
 import sys
 
 import pytest
-from support.data import write_dataset
+from support.data import save_tiny_model, write_dataset
 
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
@@ -60,3 +60,15 @@ def test_the_first_answer_needs_no_library_that_is_slow_to_load(tmp_path):
     number, *loaded = done.stdout.split()
     assert number.isdecimal()
     assert {name: NEEDLESS[name] for name in loaded} == {}
+
+
+@pytest.mark.slow
+def test_a_model_of_torch_is_opened_without_its_compiler(tmp_path):
+    save_tiny_model(tmp_path / "model")
+    code = (
+        "import sys; from disam_ros.models.model import load_model; load_model(sys.argv[1]);"
+        "print([name for name in ('torch', 'torch._dynamo', 'sympy') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == "['torch']", done.stderr

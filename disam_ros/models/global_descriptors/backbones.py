@@ -166,7 +166,7 @@ class Disam(nn.Module):
 def initialize(network: nn.Module) -> None:
     """Kaiming initialization: convolutions that keep the variance of their input."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
