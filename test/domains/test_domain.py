@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of the choice of the domain; the sun is checked against the NOAA formulas in float64."""
 
-import json
 import math
 from datetime import datetime, timezone
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disam_ros.domains.domain import Domain, DomainChooser, distance, parse_weather
+from disam_ros.domains.domain import Domain, DomainChooser, distance
 from disam_ros.domains.rules import domains_named, load_rules
 from disam_ros.domains.sun import WEATHER_WORDS, Conditions, light_class, observe, sun_elevation
 from disam_ros.errors import DomainError
@@ -433,72 +431,6 @@ def test_robotcar_rules_fit_the_recordings_they_are_named_after(condition):
     assert chooser(name).choose(ns(time_utc), *OXFORD, weather).exact
 
 
-# --- Weather words ---
-
-OPEN_WEATHER_MAP = {  # main words and descriptions of its documentation
-    "rain": "Thunderstorm; Drizzle; Rain; Squall; Tornado; light intensity shower rain; "
-    "thunderstorm with heavy drizzle; very heavy rain; extreme rain; freezing rain; "
-    "ragged shower rain; drizzle rain; heavy shower rain and drizzle; light rain",
-    "snow": "Snow; light snow; Sleet; Light shower sleet; Rain and snow; Heavy shower snow",
-    "fog": "Mist; Smoke; Haze; Dust; Fog; Sand; Ash; sand/dust whirls; volcanic ash",
-    "clear": "Clear; clear sky",
-    "cloudy": "Clouds; few clouds; scattered clouds; broken clouds",
-    "overcast": "overcast clouds",
-}
-METAR = {
-    "rain": "-RA; +SHRA; VCSH; TSRA; -DZ; FG RA OVC010",
-    "snow": "SN; -SHSN; RASN; BLSN; +SNRA BKN020",
-    "fog": "BR; FZFG; HZ; MIFG",
-    "clear": "CAVOK; SKC; CLR",
-    "cloudy": "FEW030; SCT040; BKN025CB",
-    "overcast": "OVC008; SCT010 OVC030",
-}
-
-
-@pytest.mark.parametrize("vocabulary", [OPEN_WEATHER_MAP, METAR])
-@pytest.mark.parametrize("word", WEATHER_WORDS)
-def test_weather_services_are_understood(vocabulary, word):
-    for phrase in vocabulary[word].split("; "):
-        assert parse_weather(phrase) == word, phrase
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("sunny", "clear"),
-        ("drizzle", "rain"),
-        ("Light Rain.", "rain"),
-        ("snowfall", "snow"),
-        ("fog, light rain", "rain"),
-        ("partly-cloudy", "cloudy"),
-        ("", "unknown"),
-        ("  ", "unknown"),
-        ("unknown", "unknown"),
-    ],
-)
-def test_people_are_understood(text, word):
-    assert parse_weather(text) == word
-    assert parse_weather(parse_weather(text)) == word
-
-
-@pytest.mark.parametrize("text", ["frogs", "no rain", "rain of frogs", "light", "snows", "!"])
-def test_words_that_are_not_understood_are_refused_and_the_words_listed(text):
-    with pytest.raises(DomainError, match="clear, cloudy, overcast, fog, rain, snow"):
-        parse_weather(text)
-
-
-# --- Rules ---
-
-
-def test_packaged_rules_hold_the_promised_names():
-    light = {"day", "dawn", "dusk", "night"}
-    seasons = {"spring_day", "summer_day", "autumn_day", "winter_day", "winter_snow", "autumn_rain"}
-    weather = {"overcast", "rain", "snow", "fog", "night_rain", "night_snow"}
-    assert light | seasons | weather <= set(RULES)
-    assert len(CMU) == 12
-    assert sum(name.startswith("robotcar_") for name in RULES) == 10
-
-
 @given(some_domains, stamps, latitudes, longitudes, words)
 def test_an_aerial_domain_is_never_chosen_for_a_camera_image(
     names, stamp, latitude, longitude, word
@@ -516,71 +448,3 @@ def test_an_aerial_domain_may_be_named():
 def test_a_model_with_aerial_domains_alone_chooses_none():
     with pytest.raises(DomainError, match=r"all domains are aerial \(aerial\)"):
         chooser("aerial").choose(None, *DRESDEN)
-
-
-def test_a_view_is_ground_by_default_and_nothing_unknown():
-    assert Domain.from_json({"name": "day"}).view == "ground"
-    with pytest.raises(DomainError, match="view expects ground or aerial, got 'side'"):
-        Domain("day", view="side")
-
-
-def test_rules_survive_json():
-    for domain in (*RULES.values(), Domain("generic")):
-        assert Domain.from_json(json.loads(json.dumps(domain.to_json()))) == domain
-
-
-def test_a_user_file_replaces_and_adds_entries(tmp_path):
-    path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump({"night": {"sun_elevation": [-90, 0]}, "hall": {}}))
-    rules = load_rules(path)
-    assert rules["night"].sun_elevation == (-90, 0)
-    assert rules["hall"] == Domain("hall")
-    assert rules["day"] == RULES["day"]
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        ("{month: [7]}", "unknown key 'month'"),
-        ("{months: [0]}", "a list of numbers 1 to 12"),
-        ("{months: [7.5]}", "a list of numbers 1 to 12"),
-        ("{months: 7}", "a list of"),
-        ("{weather: [sunny]}", "a list of clear"),
-        ("{weather: snow}", "a list of"),
-        ("{weather: [[snow]]}", "a list of clear"),
-        ("{sun_elevation: [6, 91]}", "within ±90"),
-        ("{sun_elevation: [6, -6]}", "within ±90"),
-        ("{sun_elevation: [.nan, 6]}", "expects a finite number"),
-        ("{sun_elevation: 6}", "within ±90"),
-        ("{sun_elevation: [6]}", "within ±90"),
-        ("{sun_elevation: [no, yes]}", "within ±90"),
-        ("{sun_elevation: [-6, 6], sun_rising: 1}", "true or false"),
-        ("{sun_rising: true}", "sun_elevation as well"),
-        ("{name: other}", "expects tags"),
-        ("", "expects tags"),
-        ("[6]", "expects tags"),
-    ],
-)
-def test_a_wrong_rule_names_file_entry_and_what_was_expected(tmp_path, entry, expected):
-    path = tmp_path / "rules.yaml"
-    path.write_text(f"my_place: {entry}\n")
-    with pytest.raises(DomainError) as caught:
-        load_rules(path)
-    for part in (str(path), "my_place", expected):
-        assert part in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["[a, b]", "", "{: :", "a: {}\na: {}\n", "../up: {}", "7: {}"])
-def test_a_file_that_is_no_rules_file_is_refused(tmp_path, text):
-    path = tmp_path / "rules.yaml"
-    path.write_text(text)
-    with pytest.raises(DomainError, match=r"rules\.yaml"):
-        load_rules(path)
-    with pytest.raises(DomainError, match="cannot be read"):
-        load_rules(tmp_path / "missing.yaml")
-
-
-def test_a_name_without_rule_lists_the_nearest_and_how_to_add_one():
-    with pytest.raises(DomainError, match="winter_snow") as caught:
-        domains_named(["night", "winter_snowy"], RULES)
-    assert "winter_snowy: {sun_elevation:" in str(caught.value)

@@ -5,15 +5,13 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.data import CAMERA, camera_pose
+from support.global_training import COUNT, depth_recipe, recipe, stage, weights, write_drive
 
 from disam_ros import load_model
-from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.models.global_descriptors import DEPTH_LIMIT
 from training.data.places import Box
@@ -24,8 +22,6 @@ from training.engine.parallel import Processes
 from training.engine.validate import ValidationSet, recall
 from training.errors import TrainingError
 from training.global_descriptors.branches import describe_parts
-from training.global_descriptors.library_losses import triplet
-from training.global_descriptors.losses import hardest_triplets
 from training.global_descriptors.run import GlobalTraining
 from training.global_descriptors.stage import GlobalStage
 from training.global_descriptors.views import DepthStore, Views
@@ -33,53 +29,8 @@ from training.recipes import load_config, parse_config
 from training.train import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "method": "global",
-    "network": {
-        "backbone": "disam",
-        "head": "mac",
-        "width": 4,
-        "encoder_blocks": 1,
-        "image_size": [36, 48],
-    },
-    "tuples": {"near": 2, "far": 2, "cache": 8, "refresh": 3, "near_radius": 9.0},
-    "log_every": 2,
-    "validate_every": 5,
-    "checkpoint_every": 5,
-    "device": "cpu",
-    "learning_rate": 3e-3,
-}
-COUNT, STEP = 14, 4.0  # images of a drive and the metres between them
-SHIFT = 12  # pixels from one image to the next along the street
-NOISE = np.random.default_rng(3).integers(0, 256, (6, 29, 3), dtype=np.uint8)
-STREET = cv2.resize(NOISE, (64 + SHIFT * COUNT, 48), interpolation=cv2.INTER_CUBIC)
-
-
-BRIGHTNESS = {"day": 1.0, "night": 0.35, "aerial": 0.6}
-
-
-def view(k):
-    """The k-th picture of the street; those that lie near each other overlap."""
-    return STREET[:, SHIFT * k : SHIFT * k + 64]
-
-
-def write_drive(directory, domain, count=COUNT, depth=False, posed=True):
-    """A drive with an image every STEP metres, the same views in every domain.
-
-    Depth is the picture's green, in metres, unknown in its first column and endless in its last.
-    """
-    unit = 0.01 if depth else None
-    with DatasetWriter(directory, DatasetInfo(domain, {"front": CAMERA}, depth_unit=unit)) as out:
-        for k in range(count):
-            image = (view(k) * BRIGHTNESS[domain]).astype(np.uint8)
-            data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-            pose = camera_pose(STEP * k) if posed else None
-            metres = view(k)[..., 1].astype(np.float32) / 3 + 1 if depth else None
-            if depth:
-                metres[:, 0], metres[:, -1] = np.nan, np.inf
-            out.add(data, (k + 1) * 10**9, "front", domain, pose, depth=metres)
-    return directory
 
 
 @pytest.fixture
@@ -87,21 +38,6 @@ def drives(tmp_path):
     for domain in ("day", "night"):
         write_drive(tmp_path / "data" / domain, domain)
     return tmp_path
-
-
-def stage(steps=10, **changes):
-    return {"steps": steps, "losses": {"soft_contrastive": 1}, **changes}
-
-
-def recipe(folder, *stages, **changes):
-    values = {**TINY, "output": str(folder / "run"), "data": [str(folder / "data")], **changes}
-    values["network"] = TINY["network"] | changes.get("network", {})
-    values["tuples"] = TINY["tuples"] | changes.get("tuples", {})
-    return parse_config({**values, "stages": list(stages or [stage()])})
-
-
-def weights(directory, name="descriptors"):
-    return load_file(directory / "run" / "stages" / f"{name}.safetensors")
 
 
 # Recipes
@@ -325,114 +261,6 @@ def test_the_command_line_trains_what_the_recipes_method_says(drives, caplog):
     assert main(options) == 0
     assert load_model(drives / "run" / "model").network.head == "gem"
     assert main(options) == 1 and "--resume" in caplog.text
-
-
-# Depth
-
-
-@pytest.fixture
-def with_depth(tmp_path):
-    write_drive(tmp_path / "data" / "day", "day", depth=True)
-    write_drive(tmp_path / "data" / "night", "night", depth=True, posed=False)
-    return tmp_path
-
-
-def depth_recipe(folder, *stages, **changes):
-    return recipe(folder, *stages, network={"depth": True}, **changes)
-
-
-def test_fine_tuning_on_unlocalised_pairs_touches_the_decoder_alone(with_depth):
-    """Night has depth but no poses: the second stage shows it to the decoder."""
-    config = depth_recipe(
-        with_depth,
-        stage(3, losses={"triplet": 1, "depth": 1}, domains=["day"]),
-        {
-            "name": "decoder",
-            "steps": 25,
-            "losses": {"depth": 1},
-            "depth_batch": 6,
-            "domains": ["night"],
-        },
-        depth_learning_rate=1e-2,
-        weight_decay=1e-3,
-    )
-    training = GlobalTraining(config)
-    training.run()
-    before, after = (weights(with_depth, name) for name in ("descriptors", "decoder"))
-    changed = {key for key in after if not torch.equal(before[key], after[key])}
-    assert changed and all(key.startswith("encoders/ground/decoder.") for key in changed)
-
-    def error(state):
-        run = training.stage_run(1)
-        run.networks.load(state)
-        return run.terms(run.batch(10_000))["depth"].item()
-
-    assert error(after) < 0.8 * error(before)
-
-
-def test_descriptor_terms_act_on_image_depth_and_both(with_depth):
-    config = depth_recipe(with_depth, stage(1, losses={"triplet": 1}, domains=["day"]))
-    run = GlobalTraining(config).stage_run(0)
-    batch = run.batch(0)
-    domains = run.data.domains_of(batch.rows)
-    parts = describe_parts(run.networks, run.branches, batch.views.images, domains)
-    tuples = [p.view(1, 5, -1) for p in (parts.fused, parts.image, parts.depth)]
-    chosen = hardest_triplets(tuples[0], 2, 1, 2)
-    expected = sum(triplet(t, chosen, 0.1, False).item() for t in tuples)
-    assert run.terms(batch)["triplet"].item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_descriptors_leave_the_decoder_and_depth_leaves_the_descriptors_untouched(with_depth):
-    losses = {"triplet": 1, "depth": 1}
-    config = depth_recipe(with_depth, stage(1, losses=losses, domains=["day"]))
-    run = GlobalTraining(config).stage_run(0)
-    network = run.networks.encoders["ground"]
-    terms = run.terms(run.batch(0))
-    terms["depth"].backward()
-    assert all(p.grad is None for p in network.descriptor_parameters())
-    network.zero_grad(set_to_none=True)
-    terms["triplet"].backward()
-    assert all(p.grad is None for p in network.depth_parameters())
-
-
-def test_a_hallucination_network_learns_the_depths_features_and_needs_no_depth_afterwards(
-    with_depth,
-):
-    losses = {"triplet": 1, "hallucination": 1}
-    config = recipe(
-        with_depth,
-        stage(40, losses=losses, domains=["day"]),
-        network={"depth": True, "hallucinated": True},
-        learning_rate=1e-3,
-    )
-    training = GlobalTraining(config)
-
-    def distance(run):
-        return run.terms(run.batch(10_000))["hallucination"].item()
-
-    before = distance(training.stage_run(0))
-    model = load_model(training.run())
-    run = training.stage_run(0)
-    run.networks.load(weights(with_depth))
-    assert distance(run) < 0.7 * before
-    assert model.network.hallucinated
-    assert all(len(z) == 1 for z in model.encode("day", torch.zeros(1, 3, 36, 48)))
-
-
-def test_the_imitation_teaches_neither_the_depths_encoder_nor_the_images(with_depth):
-    config = recipe(
-        with_depth,
-        stage(1, losses={"triplet": 1, "hallucination": 1}, domains=["day"]),
-        network={"depth": True, "hallucinated": True},
-    )
-    run = GlobalTraining(config).stage_run(0)
-    network = run.networks.encoders["ground"]
-    run.terms(run.batch(0))["hallucination"].backward()
-    taught = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
-    assert taught == {"hallucination"}
-    network.zero_grad(set_to_none=True)
-    run.terms(run.batch(0))["triplet"].backward()
-    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_depth_without_depth_maps_is_refused_before_training(drives):
