@@ -96,6 +96,13 @@ def builder_config() -> MapBuilderConfig:
 
 
 @pytest.fixture
+def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ROS domain for a test that kills nodes: others count their topics and services for some 20
+    seconds more."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(claim_domain()))
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Put the number of threads back that a test's training changes; begin with one."""
     before = torch.get_num_threads()

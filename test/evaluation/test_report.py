@@ -384,7 +384,7 @@ def browser(tmp_path):
             *options,
             page.as_uri(),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         return done.stdout
 
     return run

@@ -196,7 +196,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def test_the_localizer_of_an_evaluation_that_is_killed_ends_as_well(started, tmp_path):
+def test_the_localizer_of_an_evaluation_that_is_killed_ends_as_well(started, own_domain, tmp_path):
     pytest.importorskip("rclpy")
     program = f"""
 import pathlib, signal

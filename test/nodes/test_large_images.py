@@ -22,16 +22,20 @@ from support.ros import Client
 from disam_ros.files.paths import FAST_DDS, PROFILE_VARIABLES, missing_profile
 
 CAMERA = """
-import time
+import signal, time
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 rclpy.init()
-publisher = rclpy.create_node("camera").create_publisher(Image, "image", qos_profile_sensor_data)
+node, ended = rclpy.create_node("camera"), []
+signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+publisher = node.create_publisher(Image, "image", qos_profile_sensor_data)
 image = Image(width=1280, height=720, step=3840, encoding="rgb8", data=bytes(3840 * 720))
-while True:
+while not ended:
     publisher.publish(image)
     time.sleep(0.05)
+node.destroy_node()  # a node that is killed stays on the graph for 20 seconds
+rclpy.shutdown()
 """
 
 
@@ -43,7 +47,7 @@ def camera(environment=()):
     try:
         yield
     finally:
-        process.kill()
+        process.terminate()
         process.wait()
 
 

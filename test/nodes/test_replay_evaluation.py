@@ -261,7 +261,7 @@ def test_a_node_that_cannot_start_says_why(world, forked):
 
 
 @pytest.mark.slow
-def test_a_node_that_ends_early_ends_the_replay(world, forked, monkeypatch):
+def test_a_node_that_ends_early_ends_the_replay(world, forked, own_domain, monkeypatch):
     on_answer = AnswerRecorder._on_answer
 
     def ending(self, stamp, message):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-DEADLINE = 120.0  # seconds after which something that should happen counts as not happening
+DEADLINE = 300.0  # seconds after which something that should happen counts as not happening
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 OPTIONS += ("--no-first-run", "--hide-scrollbars", "--remote-debugging-port=0")
 

@@ -98,13 +98,23 @@ class Client:
         return messages
 
     def publisher(self, kind: type, topic: str, reliable: bool = True) -> Any:
-        """The publisher of a topic, connected to at least one subscriber."""
+        """The publisher of a topic, connected to all its subscribers, at least one.
+
+        One alone may be of this process, or of a node that was killed and is not missed yet.
+        """
         if topic not in self._publishers:
             reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
             qos = QoSProfile(depth=100, reliability=reliability)
             publisher = self._publishers[topic] = self.node.create_publisher(kind, topic, qos)
             self.until(publisher.get_subscription_count, f"a subscriber of {topic}")
             self._be_known()
+            self.until(
+                lambda: (
+                    publisher.get_subscription_count()
+                    >= self.node.count_subscribers(publisher.topic_name)
+                ),
+                f"a connection to all subscribers of {topic}",
+            )
         return self._publishers[topic]
 
     def publish(self, topic: str, message: Any) -> None:
