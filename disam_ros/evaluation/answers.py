@@ -82,12 +82,12 @@ def localize_all(
             f"topics: set it to none, or evaluate bags with --through-node"
         )
     pipeline = Pipeline(localizer)
-    for record, answer in localize_drive(pipeline, source, images, believe_domains):
-        if answer is None:
+    for record, answer, query in localize_drive(pipeline, source, images, believe_domains):
+        if answer is None or query is None:
             yield QueryResult(record, UNREADABLE)
             continue
-        ranking = localizer.ranking(pipeline.query, answer, ranks)
-        tried = trials(localizer, pipeline.query, record, prior_noises)
+        ranking = localizer.ranking(query, answer, ranks)
+        tried = trials(localizer, query, record, prior_noises)
         yield replace(_result(record, answer, ranking), trials=tried)
 
 

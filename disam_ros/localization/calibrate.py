@@ -298,8 +298,8 @@ def _posed(
         desc=f"{drive.info.name}: {what}",
         disable=not show_progress,
     )
-    for record, answer in localize_drive(pipeline, drive, images):
-        query, truth = pipeline.query, record.map_from_camera
+    for record, answer, query in localize_drive(pipeline, drive, images):
+        truth = record.map_from_camera
         if answer is not None and query is not None and truth is not None:
             warp = query.frame.warp
             yield query, answer, truth if warp is None else truth @ warp.lens_from_view
@@ -329,7 +329,7 @@ class _Sampler:
         far = rng.choice(far, min(OTHERS, len(far)), replace=False)
         some = np.concatenate([near, far])
         scores = self._localizer.fine_scores(query, self._rows[some])
-        z_fine = z_scores(scores, self._localizer.background_scores(query, self._camera))
+        z_fine = z_scores(scores, self._localizer.background_scores(query)[self._camera])
         z_coarse = self._scale.z(
             query.coarse, self._localizer.coarse_scores(query, self._rows[some])
         )

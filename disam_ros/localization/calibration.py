@@ -127,9 +127,9 @@ DEFAULT = Calibration(
 )
 
 
-def background(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def background(rows: NDArray[np.int64], count: int = SAMPLE) -> NDArray[np.int64]:
     """A sample of map images, spread over the map, that a query's scores are normalized by."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(np.int64))]
+    return rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))]
 
 
 def z_scores(scores: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from disam_ros.config import PriorConfig
 from disam_ros.errors import MapError
 from disam_ros.localization.answer import Candidate
-from disam_ros.localization.calibration import background
+from disam_ros.localization.calibration import SAMPLE, background
 from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, Disc, PositionPrior
 from disam_ros.localization.query import Query
 from disam_ros.mapping.fine_rows import FineRows
@@ -28,6 +28,7 @@ from disam_ros.models.similarity import Shifts, activation_map, sub_cell_shifts
 from disam_ros.uncertainty import TEMPERATURE
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
+LEAST_SAMPLE = 8  # images of a map camera that scores are normalized by, of several cameras
 SLACK = 2.0  # position deviation of a prior from the map images [m]: lane offset, antenna lever arm
 Near = Disc | PositionPrior | None  # where to search
 
@@ -167,7 +168,7 @@ class Reranker:
         self._map, self._shape = place_map, shape
         self._shifts = Shifts.of_grid(*shape[1:])
         self._fine = FineRows(place_map.fine, device)
-        self._background: dict[str, Any] = {}  # by camera
+        self._background: dict[tuple[str, ...], Any] = {}  # features by cameras, and their ends
 
     @property
     def has_cells(self) -> bool:
@@ -213,11 +214,18 @@ class Reranker:
         found = np.array([query.compared[row] for row in rows.tolist()], np.float32).reshape(-1, 3)
         return found[:, 0], found[:, 1:]
 
-    def background(self, query: Query, camera: str) -> NDArray[np.float32]:
-        """Fine similarity with the `background` of a map camera [m]."""
-        if camera not in self._background:
-            self._background[camera] = self._features(background(self._map.rows_of(camera)))
-        return _highest(as_numpy(query.moved.similarities(self._background[camera])[0]))
+    def background(self, query: Query) -> dict[str, NDArray[np.float32]]:
+        """Fine similarity with a `background` of each map camera of the query: SAMPLE images of
+        all, in one product."""
+        cameras = tuple(query.cameras)
+        if cameras not in self._background:
+            each = max(LEAST_SAMPLE, SAMPLE // len(cameras))
+            rows = [background(self._map.rows_of(camera), each) for camera in cameras]
+            ends = np.cumsum([len(some) for some in rows])[:-1]
+            self._background[cameras] = self._features(np.concatenate(rows)), ends
+        features, ends = self._background[cameras]
+        scores = _highest(as_numpy(query.moved.similarities(features)[0]))
+        return dict(zip(cameras, np.split(scores, ends), strict=True))
 
     def _features(self, rows: NDArray[np.int64]) -> Any:
         """Fine descriptors of map images, float32 [n, C, h, w]."""

@@ -1,24 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Localizes a recorded drive as the node does: image by image, odometry up to each image."""
+"""Localizes a recorded drive as the node does: moment by moment, odometry up to each image.
+
+A moment is an image of each camera, taken within WINDOW: what waits together in a node that keeps
+up with its cameras. A drive of one camera is localized image by image.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
-from disam_ros.errors import ImageError
+from disam_ros.errors import DisamError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.image_checks import StampOrder
-from disam_ros.localization.pipeline import Pipeline
-from disam_ros.localization.query import Frame
+from disam_ros.localization.pipeline import Pipeline, Shot
+from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
+from disam_ros.localization.sequence.track import WINDOW
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """An image of a drive; camera: its name in the map where the drive gives none. stamp_ns: None:
+    unusable."""
+
+    item: PosedImage
+    camera: str
+    stamp_ns: int | None
 
 
 def localize_drive(
@@ -26,35 +41,83 @@ def localize_drive(
     source: ImageSource,
     images: Iterable[PosedImage] | None = None,
     believe_domains: bool = False,
-) -> Iterator[tuple[ImageRecord, Answer | None]]:
-    """Answers to the images of a drive in order; None where an image is unreadable or blank.
+) -> Iterator[tuple[ImageRecord, Answer | None, Query | None]]:
+    """Answers to the images of a drive in order, and their queries; None where an image is
+    unreadable or blank.
 
     images: those of the source, or the same wrapped for display. believe_domains: use the domain
     names of the images instead of clock, sun and weather. What cannot be used is logged.
     """
-    stamps, odometry = StampOrder(), OdometryReplay(pipeline, source)
-    for item in source.images if images is None else images:
-        record = item.record
-        camera = record.camera or pipeline.localizer.only_camera()
-        stamp_ns = stamps.usable(camera, record.stamp_ns)
-        latitude, longitude = item.place or (None, None)
-        try:
-            frame = Frame(
-                image=item.load(),
-                camera=camera,
-                stamp_ns=stamp_ns,
-                lens=_lens(pipeline, source.info.cameras.get(record.camera), camera),
-                weather=item.weather,
-                domain=record.domain if believe_domains else None,
-                latitude=latitude,
-                longitude=longitude,
-            )
-            answer = pipeline.process(frame, odometry.at(stamp_ns, item.odometry))
-        except ImageError as error:
-            logger.warning("not localized: %s", error)
-            yield record, None
-            continue
-        yield record, answer
+    odometry = OdometryReplay(pipeline, source)
+    cameras = max(1, len(source.info.cameras))
+    for moment in _moments(pipeline, source.images if images is None else images, cameras):
+        found: list[tuple[Answer | None, Query | None]] = [(None, None)] * len(moment)
+        shots: list[tuple[int, Shot]] = []
+        for number, taken in enumerate(moment):
+            reading = odometry.at(taken.stamp_ns, taken.item.odometry)
+            try:
+                frame = _frame(pipeline, source, taken, believe_domains)
+                shots.append((number, Shot(frame, reading)))
+            except ImageError as error:
+                _log(error)
+        outcomes = pipeline.process_set([shot for _, shot in shots])
+        for (number, _), outcome, query in zip(shots, outcomes, pipeline.queries, strict=True):
+            if isinstance(outcome, DisamError):
+                _log(outcome)
+            else:
+                found[number] = outcome, query
+        for taken, (answer, query) in zip(moment, found, strict=True):
+            yield taken.item.record, answer, query
+
+
+def _moments(
+    pipeline: Pipeline, images: Iterable[PosedImage], cameras: int
+) -> Iterator[list[_Taken]]:
+    """Images by moments, in their order; cameras: how many the drive has."""
+    stamps, moment = StampOrder(), list[_Taken]()
+    for item in images:
+        camera = item.record.camera or pipeline.localizer.only_camera()
+        taken = _Taken(item, camera, stamps.usable(camera, item.record.stamp_ns))
+        if moment and not _joins(taken, moment):
+            yield moment
+            moment = []
+        moment.append(taken)
+        if len(moment) == cameras:  # waits for no other image
+            yield moment
+            moment = []
+    if moment:
+        yield moment
+
+
+def _joins(taken: _Taken, moment: list[_Taken]) -> bool:
+    """Whether an image is of the moment of others: of another camera, at the same time."""
+    first = moment[0].stamp_ns
+    if taken.stamp_ns is None or first is None or taken.camera in {t.camera for t in moment}:
+        return False
+    return abs(taken.stamp_ns - first) <= 1e9 * WINDOW
+
+
+def _frame(pipeline: Pipeline, source: ImageSource, taken: _Taken, believe_domains: bool) -> Frame:
+    """The image as a frame. Raises ImageError."""
+    record = taken.item.record
+    latitude, longitude = taken.item.place or (None, None)
+    return Frame(
+        image=taken.item.load(),
+        camera=taken.camera,
+        stamp_ns=taken.stamp_ns,
+        lens=_lens(pipeline, source.info.cameras.get(record.camera), taken.camera),
+        weather=taken.item.weather,
+        domain=record.domain if believe_domains else None,
+        latitude=latitude,
+        longitude=longitude,
+    )
+
+
+def _log(error: DisamError) -> None:
+    """Of an image that cannot be used; raises what is not the image's fault."""
+    if not isinstance(error, ImageError):
+        raise error
+    logger.warning("not localized: %s", error)
 
 
 class OdometryReplay:

@@ -280,11 +280,9 @@ class Localizer:
         """Fine similarity with map images `rows`, float32 [n]."""
         return self._compare(query, rows)[0]
 
-    def background_scores(self, query: Query, camera: str) -> NDArray[np.float32]:
-        """Fine similarity with the `background` of a map camera, float32 [m]."""
-        return self._stages.run(
-            lambda stages: stages.reranker.background(stages.own(query), camera)
-        )
+    def background_scores(self, query: Query) -> dict[str, NDArray[np.float32]]:
+        """Fine similarity with a `background` of each of the query's map cameras, float32 [m]."""
+        return self._stages.run(lambda stages: stages.reranker.background(stages.own(query)))
 
     def _compare(
         self, query: Query, rows: NDArray[np.int64]

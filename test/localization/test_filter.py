@@ -130,6 +130,23 @@ def test_the_other_direction_of_a_road_is_another_place():
     assert estimator.belief().row == 53
 
 
+@pytest.mark.parametrize(("seconds", "turns"), [(0.5, False), (4.0, True)])
+def test_without_odometry_a_vehicle_takes_its_time_to_turn_round(seconds, turns):
+    there, back = line(100), line(100)
+    back[:, 3:] = Rotation.from_euler("z", np.pi).as_quat()
+    estimator = SequenceFilter(np.vstack([there, back]), FilterModel(jump=0.0, leave=0.0))
+    estimator.predict(None, 0.0)
+    observe(estimator, [50], 20.0)
+    estimator.predict(None, seconds, MotionModel(max_speed=40.0))
+    assert (estimator._belief[100:].sum() > 0.1) == turns
+
+
+def test_a_copy_of_the_map_has_its_share_of_the_prior():
+    poses = np.vstack([line(10), line(10, offset=5.0)])
+    estimator = SequenceFilter(poses, FilterModel(), (1.0, 0.25))
+    assert estimator._belief[10:].sum() == pytest.approx(0.25 * estimator._belief[:10].sum())
+
+
 def test_without_odometry_the_speed_bounds_where_it_can_be():
     estimator = SequenceFilter(line(300))
     estimator.predict(None, 0.0)

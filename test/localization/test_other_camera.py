@@ -141,9 +141,9 @@ def test_keypoints_agree_across_lenses(model, tmp_path):
     pipeline = Pipeline(Localizer(model, place_map, config))
     pipeline.config.sequence.enabled = False
     lens = fisheye(side=640, mount=turned(roll=4.0, yaw=10.0))
-    *_, (record, answer) = localize_drive(pipeline, drive(lens, detail=DETAIL))
+    *_, (record, answer, query) = localize_drive(pipeline, drive(lens, detail=DETAIL))
     assert answer.record.id == record.id
-    frame = pipeline.query.frame
+    frame = query.frame
     here = open_features("sift").extract(frame.image, 256).seen_by(frame.lens, frame.image)
     there = place_map.keypoints(record.id)
     pairs = match("sift", here.descriptors, there.descriptors)
@@ -174,7 +174,7 @@ def test_a_recorded_drive_of_another_camera_is_warped_offline(localizer):
     pipeline.config.sequence.enabled = False
     lens = fisheye(mount=turned(yaw=20.0))
     found = list(localize_drive(pipeline, drive(lens)))
-    assert [answer.record.id for _, answer in found] == list(range(PLACES))
+    assert [answer.record.id for _, answer, _ in found] == list(range(PLACES))
     assert pipeline.query.frame.warp is not None
 
 

@@ -12,9 +12,10 @@ from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig, LocalizerConfig, MapBuilderConfig, SequenceConfig
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
-from disam_ros.datasets.sources import PosedImage
-from disam_ros.errors import BlindError
+from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.errors import BlindError, ImageError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
+from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
@@ -122,6 +123,67 @@ def test_images_of_one_moment_are_joint_evidence_without_odometry(every):
     assert len({round(a.confidence, 9) for a in answers}) == 1  # each knows of all
 
 
+def test_images_of_a_moment_count_more_without_odometry(every):
+    def logit(cameras, odometry):
+        pipeline = Pipeline(every, filter_model=SMALL)
+        answers = pipeline.process_set([shot(c, 3, odometry=odometry) for c in cameras])
+        return np.log(answers[0].confidence / (1.0 - answers[0].confidence))
+
+    alone, blind, chained = logit(["front"], False), logit(YAWS, False), logit(YAWS, True)
+    assert alone < chained < blind
+
+
+def recorded(cameras, apart=0.0, unreadable=()):
+    """A drive of images that were taken `apart` [s] in a moment, with odometry."""
+    images, poses = [], []
+    for index in range(COUNT):
+        for number, name in enumerate(cameras):
+            stamp_ns = round(SECOND * (100 + index + number * apart))
+            record = ImageRecord(len(images), stamp_ns, name, "day", f"{len(images)}.png", None)
+
+            def load(name=name, index=index, number=len(images)):
+                if number in unreadable:
+                    raise ImageError("broken")
+                return view(index, YAWS[name])
+
+            images.append(PosedImage(record, load))
+        poses.append((SECOND * (100 + index), place(index)))
+    info = DatasetInfo("drive", {name: RIG[name] for name in cameras}, "map")
+    stamps, odometry = zip(*poses, strict=True)
+    track = np.array(stamps), list(odometry)
+    return ImageSource(images, info, "drive", len(images), odometry=track)
+
+
+def test_a_recorded_rig_is_localized_moment_by_moment(every):
+    found = list(
+        localize_drive(Pipeline(every, filter_model=SMALL), recorded(tuple(YAWS)), None, True)
+    )
+    pipeline, expected = Pipeline(every, filter_model=SMALL), []
+    for index in range(COUNT):
+        expected += pipeline.process_set([shot(name, index) for name in YAWS])
+    assert [record.camera for record, _, _ in found] == [a.camera for a in expected]
+    for (_, answer, query), there in zip(found, expected, strict=True):
+        assert query.camera == answer.camera
+        assert answer.confidence == there.confidence
+        assert distance(answer.map_from_base, there.map_from_base) == (0.0, 0.0)
+
+
+def test_images_that_are_not_of_one_moment_are_localized_one_by_one(every):
+    source = recorded(("front", "rear"), apart=0.3)
+    pipeline = Pipeline(every, filter_model=SMALL)
+    for _, answer, query in localize_drive(pipeline, source, None, True):
+        assert pipeline.queries == [query] and query.camera == answer.camera
+
+
+def test_an_unreadable_image_does_not_cost_the_others_of_its_moment(every):
+    source = recorded(tuple(YAWS), unreadable=(5, 6))
+    answers = [
+        a for _, a, _ in localize_drive(Pipeline(every, filter_model=SMALL), source, None, True)
+    ]
+    assert [number for number, answer in enumerate(answers) if answer is None] == [5, 6]
+    assert len(answers) == len(YAWS) * COUNT and right(answers[7], 1)
+
+
 @pytest.mark.parametrize("turned", [0.0, 180.0])
 @pytest.mark.parametrize("cameras", [("front", "rear"), tuple(YAWS)])
 def test_a_map_of_the_front_camera_serves_there_and_back(ahead, turned, cameras):
@@ -198,6 +260,19 @@ def test_a_camera_without_intrinsics_is_joined_all_the_same(every):
 
     for index, answers in drive(Pipeline(every, filter_model=SMALL), left=unknown)[2:]:
         assert all(right(answer, index) and not answer.alone for answer in answers)
+
+
+def test_how_images_of_a_moment_come_together_does_not_change_the_belief(every):
+    """A node answers what waits: the last answer of a moment knows all of it in any case."""
+    together, single = (Pipeline(every, filter_model=SMALL) for _ in range(2))
+    for index in range(COUNT):
+        shots = [shot(name, index) for name in YAWS]
+        (*_, joint), (*_, last) = (
+            together.process_set(shots),
+            [single.process_set([each])[0] for each in shots],
+        )
+        assert joint.confidence == pytest.approx(last.confidence, abs=1e-5)
+        assert distance(joint.map_from_base, last.map_from_base)[0] < 1e-3
 
 
 def test_a_camera_that_begins_later_does_not_cost_the_belief(ahead):

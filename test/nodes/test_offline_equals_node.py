@@ -249,7 +249,10 @@ def both(request, world, forks):
     run = run_node_on_bag(folder / "bag", folder / "map", folder / "model", 0.0, parameters=node)
     localizer = open_localizer(folder / "map", folder / "model", settings)
     source = open_images(folder / "bag", localizer.map.header.map_frame)
-    return run, list(localize_drive(Pipeline(localizer), source)), images
+    offline = [
+        (record, answer) for record, answer, _ in localize_drive(Pipeline(localizer), source)
+    ]
+    return run, offline, images
 
 
 def open_localizer(map_dir, model_dir, settings):

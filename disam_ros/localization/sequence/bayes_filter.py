@@ -21,7 +21,7 @@ exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
@@ -111,16 +111,20 @@ class _Stretch:
 
 
 class SequenceFilter(Transitions):
-    """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. copies: of
-    equal length that they consist of: the map, and those of a vehicle that was turned (places.py).
+    """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. shares:
+    prior weights of the copies of equal length that they consist of: the map, and those of a
+    vehicle that was turned (places.py).
     """
 
     def __init__(
-        self, poses: NDArray[np.float64], model: FilterModel | None = None, copies: int = 1
+        self,
+        poses: NDArray[np.float64],
+        model: FilterModel | None = None,
+        shares: Sequence[float] = (1.0,),
     ) -> None:
-        super().__init__(poses, copies)
+        super().__init__(poses, shares)
         self._model = model or FilterModel()
-        self._curve = Curve(poses, copies)
+        self._curve = Curve(poses, len(shares))
         self.reset()
 
     def reset(self) -> None:
@@ -188,7 +192,8 @@ class SequenceFilter(Transitions):
         shares = self._belief[rows]
         others = max(0.0, float(self._belief.sum() - shares.sum()))
         if base_from_next is None:
-            found, weights = self._reachable(rows, motion.max_speed * max(0.0, seconds))
+            seconds = max(0.0, seconds)
+            found, weights = self._reachable(rows, motion.max_speed * seconds, seconds)
         else:
             found, weights = self._moved(rows, base_from_next, motion.odometry_noise)
         totals = weights.sum(1)
@@ -260,10 +265,10 @@ class SequenceFilter(Transitions):
         """Row of the likeliest map image."""
         return int(self._belief.argmax())
 
-    def continued(self, poses: NDArray[np.float64], copies: int) -> SequenceFilter:
+    def continued(self, poses: NDArray[np.float64], shares: Sequence[float]) -> SequenceFilter:
         """A filter of more copies of the same map, the first of which are this one's; it may as
         well be on the new ones, as after a jump."""
-        grown = SequenceFilter(poses, self._model, copies)
+        grown = SequenceFilter(poses, self._model, shares)
         if not self._uniform:
             known = len(self)
             jump = self._model.jump * float(self._belief.sum())

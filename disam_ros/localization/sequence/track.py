@@ -23,6 +23,8 @@ NEIGHBOUR_PAIRS = 2000  # pairs of map images that their similarity is estimated
 DOUBTED = 0.5  # probability that a camera sees nothing of the map from which it tells no pose
 WINDOW = 0.1  # within which images are of one moment where there is no odometry [s]
 ALIVE_NS = 2_000_000_000  # since its last image within which a camera counts as sending
+TURNED = (1.0, 0.1, 1.0, 0.1)  # prior weights of quarters: vehicles seldom stand across a track
+JOINT = 0.25  # exponent of the number of images of one moment in their evidence, without odometry
 REFERENCE = 1.0  # displacement after which an image is as different as wholly new evidence [m]
 
 
@@ -129,11 +131,12 @@ class Track:
         new = sorted({look.quarters for look in looks} - set(self.quarters))
         if new or self._filter is None:
             self.quarters = [*self.quarters, *new]
-            poses, copies = self.places.states(self.quarters), len(self.quarters)
+            poses = self.places.states(self.quarters)
+            shares = [TURNED[turn] for turn in self.quarters]
             if self._filter is None:
-                self._filter = SequenceFilter(poses, self._model, copies)
+                self._filter = SequenceFilter(poses, self._model, shares)
             else:
-                self._filter = self._filter.continued(poses, copies)
+                self._filter = self._filter.continued(poses, shares)
                 for seen in self.cameras.values():
                     seen.rows = self.places.seen_by(seen.looks, self.quarters)
                     seen.__dict__.pop("states", None)
@@ -189,15 +192,20 @@ class Track:
         return self._scales[camera]
 
     def weight(self) -> float:
-        """Exponent of the evidence of each camera: one over how many of those that send images see
-        a place, on average. Images of one moment err alike: together they count as one.
+        """Exponent of the evidence of each camera, by how many of those that send images see a
+        place, on average.
+
+        Where odometry chains moments, a street that resembles another one does so in all cameras
+        and for many moments: the images of a moment together count as one. Without odometry little
+        is kept of the moments before, and n images count as n**JOINT. Chosen on validation drives.
         """
         alive = [
             float(np.mean(seen.rows != NONE))
             for seen in self.cameras.values()
             if abs(self.stamp_ns - seen.stamp_ns) <= ALIVE_NS
         ]
-        return 1.0 / max(1.0, sum(alive))
+        joint = 0.0 if self.odometry is not None else JOINT
+        return float(max(1.0, sum(alive)) ** (joint - 1.0))
 
     def doubt_of(self, seen: Seen, model: FilterModel) -> float:
         """Probability that a camera saw nothing of the map before its image; takes that into

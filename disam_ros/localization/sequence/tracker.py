@@ -138,11 +138,11 @@ class Tracker:
         fine = self._localizer.fine_scores(query, rows)
         coarse = self._localizer.coarse_scores(query, rows)
         z, place_map = np.zeros((len(rows), 2)), self._localizer.map
+        samples = self._localizer.background_scores(query)
         for camera in query.cameras:  # a road ahead resembles any road ahead more than a front door
             of = place_map.camera_of[rows] == place_map.camera_names.index(camera)
             if of.any():
-                sample = self._localizer.background_scores(query, camera)
-                z[of, 0] = z_scores(fine[of], sample)
+                z[of, 0] = z_scores(fine[of], samples[camera])
                 z[of, 1] = track.scale(camera, self._localizer).z(query.coarse, coarse[of])
         return rows, z
 

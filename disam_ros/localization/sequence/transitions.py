@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -16,17 +18,20 @@ TRACKED = 128  # likeliest states that are predicted one by one; the others' sha
 NEIGHBOURS = 8  # successors of a state in the motion model
 REACH = 4.0  # gate of the successors, standard deviations of the motion
 MIN_DEVIATION = 0.3  # least standard deviation of the motion model [m]
+TURN_RATE = 1.0  # fastest turn of a vehicle, where there is no odometry [rad/s]
+TURNED_ALIKE = np.radians(45.0)  # largest difference in heading of images of one place
 MIN_CELL = 0.1  # least stretch of road that an image stands for, as of a vehicle at rest [m]
 
 
 class Transitions:
     """Map images as places on the road.
 
-    poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. copies: of
-    equal length that they consist of, of which each is a map.
+    poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. shares: prior
+    weights of the copies of equal length that they consist of, of which each is a map.
     """
 
-    def __init__(self, poses: NDArray[np.float64], copies: int = 1) -> None:
+    def __init__(self, poses: NDArray[np.float64], shares: Sequence[float] = (1.0,)) -> None:
+        copies = len(shares)
         self._copies, self._poses, self._positions = copies, poses, poses[:, :3]
         self._rotations = Rotation.from_quat(poses[:, 3:])
         self._matrices = self._rotations.as_matrix()
@@ -34,6 +39,7 @@ class Transitions:
         self._spacing, self._longest = spacings(steps), longest(steps)
         turns = METRES_PER_RADIAN * np.linalg.norm(steps[..., 3:], axis=2).mean(1)
         cells = np.maximum(np.hypot(self._spacing, turns), MIN_CELL)
+        cells *= np.repeat(shares, len(poses) // copies)
         self._cells: NDArray[np.float64] = cells / cells.sum()
         self._tree = cKDTree(embedding(self._positions, self._matrices))
 
@@ -64,9 +70,10 @@ class Transitions:
         return found, np.where(gaps <= REACH * deviations, weights, 0.0) * self._cells_of(found)
 
     def _reachable(
-        self, rows: NDArray[np.int64], metres: float
+        self, rows: NDArray[np.int64], metres: float, seconds: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Map images within reach of each, [n, k], and their weights.
+        """Map images within reach of each, [n, k], and their weights; the vehicle turns at
+        TURN_RATE at most.
 
         The probability that a motion of at most `metres`, all equally likely, leads from somewhere
         in the stretch of one image to the stretch of the other: these have the width of the spacing
@@ -78,7 +85,11 @@ class Transitions:
         width = np.maximum(self._between(rows, found), MIN_CELL)
         reach = np.maximum(metres, 1e-3 * width)
         shares = _triangular((gaps + reach) / width) - _triangular((gaps - reach) / width)
-        return found, np.where(np.isfinite(gaps), shares, 0.0) * self._cells_of(found)
+        ahead = np.append(self._matrices[:, :, 0], np.zeros((1, 3)), axis=0)
+        cosines = np.einsum("nd,nkd->nk", ahead[rows], ahead[found])
+        turns = np.cos(min(np.pi, TURNED_ALIKE + TURN_RATE * seconds))
+        possible = np.isfinite(gaps) & (cosines >= turns - 1e-9)
+        return found, np.where(possible, shares, 0.0) * self._cells_of(found)
 
     def _between(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
         """Spacing between images and those found near each, [n, k] [m]."""
