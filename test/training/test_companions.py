@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.node_process import localizers_in_forks
 
 pytest.importorskip("rclpy")
 pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
@@ -18,6 +19,7 @@ from disam_ros.evaluation import judge, localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
+from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.replay_drive import replay_drive
 from training.recipes import load_config
 from training.train import open_run
@@ -65,7 +67,7 @@ def towns(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["soft_contrastive", FROM_ABOVE, "scene_geometry"])
-def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, name):
+def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, monkeypatch, name):
     config = load_config(ROOT / f"config/train_{name}_smoke.yaml")
     above = name == FROM_ABOVE
 
@@ -86,6 +88,8 @@ def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, na
     place_map = build_map(source, model, tmp_path / "map", settings, show_progress=False)
 
     query = towns.drives(2) / ("summer_day" if above else "autumn_rain")
+    process = localizers_in_forks([], tmp_path / "log")
+    monkeypatch.setattr(node_run, "localizer_process", process)
     dataset_to_bag(query, tmp_path / "bag", show_progress=False)
     drive = open_images(tmp_path / "bag", "map")
     parameters = {"localizer.device": "cpu"}
