@@ -3,21 +3,32 @@ import json
 from pathlib import Path
 
 import pytest
+from support.short_drives import cut_drives
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
 from PIL import Image
 
-from demo import animation
+from demo import animation, drives, run_demo
 from demo.run_demo import main
 
 ROOT = Path(__file__).parents[1]
 MAX_BYTES = 3_000_000  # of the README's moving picture
+MAPPED, SECONDS = 300, 47.0  # images of the map and length of the drives: some 300 m of the route
+
+
+@pytest.fixture
+def half_drives(tmp_path, monkeypatch):
+    """The demo on the first half of its drives."""
+    cut_drives(drives.DATA, tmp_path / "data", MAPPED, SECONDS)
+    for module in (drives, run_demo, animation):
+        monkeypatch.setattr(module, "DATA", tmp_path / "data")
+        monkeypatch.setattr(module, "REFERENCE", tmp_path / "data" / "reference")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
+def test_the_demo_ends_with_figures_above_chance_and_a_picture(half_drives, tmp_path):
     assert main(["--rate", "15", "--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "demo.png").stat().st_size > 100_000
     evaluation = tmp_path / "out" / "evaluation"
@@ -27,7 +38,7 @@ def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
     for condition, result in results["conditions"].items():
         run = results["runs"][condition]
         missing = run["dropped"] + run["lost in transport"]  # fast as it is sent here
-        assert run["answered"] + missing == run["images sent"] > 200
+        assert run["answered"] + missing == run["images sent"] > 100
         assert result["domains"] == {condition: run["answered"]}
         assert result["metrics"]["recall"]["R@1"] > 0.5 * result["metrics"]["answered"]
         assert set(result["metrics"]["within"]) == {"0.25 m 2°", "0.5 m 5°", "5 m 10°"}
@@ -36,7 +47,7 @@ def test_the_demo_ends_with_figures_above_chance_and_a_picture(tmp_path):
     assert animation.main(["--evaluation", str(evaluation), "--output", str(moving)]) == 0
     assert moving.stat().st_size <= MAX_BYTES
     with Image.open(moving) as picture:
-        assert picture.n_frames > 70
+        assert picture.n_frames > 35
 
 
 def test_the_picture_of_the_readme_is_small():
