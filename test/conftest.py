@@ -31,6 +31,8 @@ from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.models.model import Model
 
+os.fsync = lambda handle: None  # no test cuts the power, and a disk takes 5 ms for each
+
 # Every run has the same examples, as in CI; --hypothesis-profile=default draws new ones.
 settings.register_profile(
     "repeatable",
