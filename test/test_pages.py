@@ -19,7 +19,7 @@ from support.short_drives import cut_drives
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "tutorials"
 USED = ("config", "models", "training")  # of the repository, by the pages
-IMAGES, SECONDS = 100, 16.0  # of the demo's drives: some 100 m of the route
+IMAGES, SECONDS = 160, 16.0  # of the demo's drives: some 160 m to map and 100 m to localize
 PATIENCE = 800.0  # seconds; only a page that hangs needs them
 # What a reader puts in the place of these words of the README.
 PLACES = {"SUMMER_BAG": "town/summer", "NIGHT_BAG": "demo/data/night", "MAP": "town/map"}
