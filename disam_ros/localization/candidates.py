@@ -28,7 +28,7 @@ from disam_ros.models.similarity import Shifts, activation_map, sub_cell_shifts
 from disam_ros.uncertainty import TEMPERATURE
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
-LEAST_SAMPLE = 8  # images of a map camera that scores are normalized by, of several cameras
+LEAST_SAMPLE = 16  # images of a map camera that scores are normalized by, of several cameras
 SLACK = 2.0  # position deviation of a prior from the map images [m]: lane offset, antenna lever arm
 Near = Disc | PositionPrior | None  # where to search
 
@@ -216,7 +216,7 @@ class Reranker:
 
     def background(self, query: Query) -> dict[str, NDArray[np.float32]]:
         """Fine similarity with a `background` of each map camera of the query: SAMPLE images of
-        all, in one product."""
+        all, but LEAST_SAMPLE of each, in one product."""
         cameras = tuple(query.cameras)
         if cameras not in self._background:
             each = max(LEAST_SAMPLE, SAMPLE // len(cameras))

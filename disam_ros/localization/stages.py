@@ -16,7 +16,7 @@ from disam_ros.domains.domain import DomainChoice
 from disam_ros.localization.candidates import CandidateSearch, Reranker
 from disam_ros.localization.query import Frame, Query
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.arrays import as_numpy, on_device
+from disam_ros.models.arrays import as_numpy, concatenate, on_device
 from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import fine_descriptor, shifted_descriptors
 from disam_ros.models.model import Model
@@ -70,10 +70,16 @@ class Stages:
         z_coarse, z_fine = self.backend.encode(domain.name, images)
         watch.lap("encode", self._device)
         config, queries = self._of.map.header.descriptor, []
-        for k, frame in enumerate(frames):
-            seen = {stage: self._cells(frame, stage) for stage in self._of.shapes}
-            moved = shifted_descriptors(z_coarse[k : k + 1], config, seen["coarse"])
-            shifted = unit_rows(moved @ self._directions.T)
+        cells = [
+            {stage: self._cells(frame, stage) for stage in self._of.shapes} for frame in frames
+        ]
+        moved = [
+            shifted_descriptors(z_coarse[k : k + 1], config, seen["coarse"])
+            for k, seen in enumerate(cells)
+        ]
+        every = unit_rows(concatenate(moved) @ self._directions.T)  # one product for all images
+        for k, (frame, seen) in enumerate(zip(frames, cells, strict=True)):
+            shifted = every[k * len(moved[k]) : (k + 1) * len(moved[k])]
             fine = fine_descriptor(z_fine[k : k + 1], config)[0].reshape(self._of.shapes["fine"])
             queries.append(
                 Query(

@@ -7,6 +7,7 @@ weights give NaN, zeros or the same in every cell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -40,6 +41,17 @@ def on_device(array: NDArray[np.float32], device: str) -> Any:
     import torch
 
     return torch.from_numpy(array).to(device)
+
+
+def concatenate(arrays: Sequence[Array]) -> Array:
+    """Arrays of one kind along their first axis; one alone as it is."""
+    if len(arrays) == 1:
+        return arrays[0]
+    if isinstance(arrays[0], np.ndarray):
+        return np.concatenate(arrays)
+    import torch
+
+    return torch.cat(list(arrays))
 
 
 def as_numpy(array: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:

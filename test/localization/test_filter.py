@@ -141,6 +141,14 @@ def test_without_odometry_a_vehicle_takes_its_time_to_turn_round(seconds, turns)
     assert (estimator._belief[100:].sum() > 0.1) == turns
 
 
+def test_images_that_cannot_become_likely_are_not_plausible():
+    estimator = SequenceFilter(line(100))
+    assert len(estimator.plausible(30)) == 30  # all alike
+    estimator.predict(None, 0.0)
+    observe(estimator, [50, 51], 20.0)
+    assert sorted(estimator.plausible(30)) == [50, 51]
+
+
 def test_a_copy_of_the_map_has_its_share_of_the_prior():
     poses = np.vstack([line(10), line(10, offset=5.0)])
     estimator = SequenceFilter(poses, FilterModel(), (1.0, 0.25))

@@ -39,6 +39,7 @@ SAME_HEADING = np.radians(45.0)  # largest difference in heading of images of on
 PLACE_STEPS = 1.5  # least radius of a place, in local spacings of the map
 DETAILED = 10  # images of the likeliest place whose stretches are compared, at most
 CONSENSUS = 0.5  # least probability of a place that an image can contradict
+PLAUSIBLE = 1e-4  # share of the likeliest image's probability below which no image makes up for it
 BETWEEN_TEMPER = 0.25  # exponent of the weights of both ends in where the pose lies between them
 BETWEEN = 0.1  # least share of the variance halfway that a pose at an end has
 
@@ -149,6 +150,12 @@ class SequenceFilter(Transitions):
         rows = rows[np.argsort(-self._belief[rows])]
         in_turns = chain.from_iterable(zip_longest(rows, self._modes(rows, count)))
         return np.array(list(dict.fromkeys(r for r in in_turns if r is not None))[:count])
+
+    def plausible(self, count: int) -> NDArray[np.int64]:
+        """Those of the `likeliest` that an image can make likely, int64 [≤ count]."""
+        rows = self.likeliest(count)
+        found: NDArray[np.int64] = rows[self._belief[rows] >= PLAUSIBLE * self._belief.max()]
+        return found
 
     def _modes(self, rows: NDArray[np.int64], count: int) -> list[int]:
         """Of rows, best first, those farther than twice the radius from all better ones."""

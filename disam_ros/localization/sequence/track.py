@@ -172,16 +172,18 @@ class Track:
             seen.since = seen.since @ moved if known else None  # type: ignore[operator]
 
     def together(self, seen: Seen) -> list[Seen]:
-        """A camera, and the others with an image of the same moment that do not contradict them."""
-        others = [
+        """A camera, and the others with an image of the same moment that do not contradict them,
+        in the order of the cameras."""
+        return [
             each
             for each in self.cameras.values()
-            if each is not seen
-            and abs(each.stamp_ns - seen.stamp_ns) <= 1e9 * WINDOW
-            and each.query is not None
-            and each.doubt < DOUBTED
+            if each is seen
+            or (
+                abs(each.stamp_ns - seen.stamp_ns) <= 1e9 * WINDOW
+                and each.query is not None
+                and each.doubt < DOUBTED
+            )
         ]
-        return [seen, *others]
 
     def scale(self, camera: str, localizer: Localizer) -> ScoreScale:
         """That coarse scores with the images of a map camera are normalized by."""

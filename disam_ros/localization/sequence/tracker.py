@@ -22,7 +22,7 @@ from disam_ros.localization.calibration import Calibration, z_scores
 from disam_ros.localization.image_checks import ClockVote
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
-from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel
+from disam_ros.localization.sequence.bayes_filter import Belief, FilterModel, MotionModel
 from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.localization.sequence.places import NONE, Places
 from disam_ros.localization.sequence.track import DOUBTED, WINDOW, Seen, Track
@@ -59,6 +59,7 @@ class Tracker:
         self._own: dict[str, Track] = {}
         self._current: dict[str, tuple[Track, Seen, str]] = {}
         self._clocks = ClockVote()
+        self._beliefs: dict[tuple[int, ...], Belief] = {}  # since the last evidence
 
     def update(
         self,
@@ -76,6 +77,7 @@ class Tracker:
         image is evidence of where the vehicle was then.
         """
         track, seen = self._choose(query)
+        self._beliefs.clear()
         stamp_ns = query.frame.stamp_ns
         seconds = 1e-9 * ((stamp_ns or 0) - track.stamp_ns)
         odometry = track.of_mapping_base(odometry, query)
@@ -132,7 +134,7 @@ class Tracker:
         """z-scores of the candidates and of the likeliest map images, so that images which the
         coarse search missed are not excluded: rows of the map, fine and coarse [n, 2]."""
         found = np.array([candidate.record.id for candidate in candidates])
-        likeliest = seen.rows[track.filter.likeliest(SCORED)]
+        likeliest = seen.rows[track.filter.plausible(SCORED)]
         more = np.setdiff1d(likeliest[likeliest != NONE], found)
         rows = np.concatenate([found, more])
         fine = self._localizer.fine_scores(query, rows)
@@ -164,6 +166,7 @@ class Tracker:
         """Update with the log likelihood ratios [n] of verified map images."""
         track, seen, _ = self._current[query.camera]
         states = seen.states_of(np.array([item.row for item in verified]))
+        self._beliefs.clear()
         doubt = seen.doubt if len(track.cameras) > 1 else 0.0
         new = seen.information * track.weight()
         track.filter.update(states, ratios, 0.0, new, doubt)
@@ -178,21 +181,13 @@ class Tracker:
         """The answer of the whole sequence. candidates: of this image."""
         place_map = self._localizer.map
         track, seen, alone = self._current[query.camera]
-        weights = {item.row: item.weight for item in verified}
-
-        def detail(states: NDArray[np.int64]) -> NDArray[np.float64]:
-            found = [self._details(each, states) for each in together]
-            similarity: NDArray[np.float64] = np.mean(found, axis=0)
-            similarity += [weights.get(int(row), 0.0) for row in seen.rows[states]]
-            return similarity
-
         now_from_then = motion(track.odometry, seen.odometry) if seen.late else None
         moved = now_from_then is not None and track.filter.is_step(now_from_then)
         trusted = seen.doubt < DOUBTED and not moved  # else its image tells no pose of now
         mode = track.filter.mode
         together = track.together(seen) if trusted else []
         together = [each for each in together if each.rows[mode] != NONE]
-        belief = track.filter.belief(detail if together else None, 1.0 if verified else TEMPER)
+        belief = self._belief(track, seen, together, verified)
         row, mapping_mount, own_mount = track.image_at(belief.row, query.camera)
         record = place_map.records[row]
         errors = self._calibration.of(query.domain.name)
@@ -230,6 +225,28 @@ class Tracker:
             alone=alone if len(self._current) > 1 else "",
             doubt=seen.doubt,
         )
+
+    def _belief(
+        self, track: Track, seen: Seen, together: Sequence[Seen], verified: Sequence[Verification]
+    ) -> Belief:
+        """The belief, by the last images of cameras; one of all images of a moment unless places
+        were verified by this camera's."""
+        weights = {item.row: item.weight for item in verified}
+
+        def detail(states: NDArray[np.int64]) -> NDArray[np.float64]:
+            found = [self._details(each, states) for each in together]
+            similarity: NDArray[np.float64] = np.mean(found, axis=0)
+            similarity += [weights.get(int(row), 0.0) for row in seen.rows[states]]
+            return similarity
+
+        key = tuple(map(id, (track, *together)))
+        if verified or key not in self._beliefs:
+            temper = 1.0 if verified else TEMPER
+            belief = track.filter.belief(detail if together else None, temper)
+            if verified:
+                return belief
+            self._beliefs[key] = belief
+        return self._beliefs[key]
 
     def _details(self, seen: Seen, states: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log-weights [n] of states by a camera's last image; of those that it does not see, their
