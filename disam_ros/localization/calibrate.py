@@ -33,6 +33,7 @@ from disam_ros.localization.error_fit import ACCURACY, fit_errors
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
+from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.verification import Verifier
 from disam_ros.localization.view_shift import RELATIVE, expected_angle
 from disam_ros.mapping.place_map import PlaceMap
@@ -49,6 +50,7 @@ DOMAIN_IMAGES = 100  # of a domain, from which on it has a calibration of its ow
 DOMAIN_ANSWERS = 50  # correct ones of a domain, from which on its errors are its own
 LEAST_ANGLE = 0.1  # of the angle between two views, its standard deviation at least [deg]
 UNLIMITED_MS = 1e6  # time for verification [ms]
+ON_MAP = FilterModel(alike=0.0)  # where the drives are
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +246,7 @@ def _all_errors(
     errors, verified = [], []
     verifier = _open_verifier(localizer)
     for drive in drives:
-        pipeline = Pipeline(localizer, calibration, verify=False)
+        pipeline = Pipeline(localizer, calibration, ON_MAP, verify=False)
         for query, answer, map_from_camera in _posed(pipeline, drive, "errors", show_progress):
             truth = map_from_camera @ answer.base_from_camera.inverse()
             error = offset(truth, answer.map_from_base)

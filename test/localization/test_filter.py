@@ -26,13 +26,16 @@ def forward(metres):
     return Transform(np.array([metres, 0.0, 0.0]), IDENTITY)
 
 
-def evidence(count, rows, strength=4.0):
+TYPICAL = 8.0  # log likelihood ratio of a right place by day
+
+
+def evidence(count, rows, strength=TYPICAL):
     ratios = np.full(count, FLOOR)
     ratios[rows] = strength
     return np.arange(count), ratios
 
 
-def observe(estimator, rows, strength=4.0):
+def observe(estimator, rows, strength=TYPICAL):
     estimator.update(*evidence(len(estimator), rows, strength), FLOOR)
 
 
@@ -164,6 +167,47 @@ def test_without_odometry_the_speed_bounds_where_it_can_be():
     assert estimator.belief().row == 104
 
 
+def test_without_odometry_the_vehicle_is_expected_to_keep_its_speed(road):
+    for number in range(6):
+        road.predict(None, 0.5)
+        observe(road, [100 + 4 * number])
+    road.predict(None, 0.5)
+    gone = road._belief[110:140] / road._belief[110:140].sum()
+    assert gone.argmax() == 14 and gone[12:17].sum() > 0.6  # of a reach of 10 m to both sides
+
+
+def test_places_passed_at_a_steady_speed_are_known_sooner_than_others():
+    def known(rows):
+        estimator = SequenceFilter(line(300))
+        for number, row in enumerate(rows):
+            estimator.predict(None, 0.5 * (number > 0))
+            observe(estimator, [row])
+        return estimator.belief().probability
+
+    steady = 100 + 4 * np.arange(8)
+    erratic = steady + np.array([0, 4, -3, 3, -4, 4, -3, 0])
+    assert known(steady) > 0.9 > 0.1 > known(erratic)
+
+
+def test_speeds_are_forgotten_when_the_vehicle_may_be_anywhere(road):
+    for number in range(6):
+        road.predict(None, 0.5)
+        observe(road, [100 + 4 * number])
+    assert road._speeds._seconds[120] > 2.0 > 0.1 > road._speeds._seconds[250]
+    road.reset()
+    assert not road._speeds._seconds.any()
+
+
+@pytest.mark.parametrize("odometry", [True, False])
+def test_places_that_resemble_a_street_off_the_map_do_not_become_known(odometry, road):
+    rng = np.random.default_rng(2)
+    for number in range(60):
+        road.predict(forward(3.0) if odometry and number else None, 0.4)
+        row = 50 + 3 * number + rng.integers(-3, 4)
+        observe(road, [row, (row + 90) % 300], 3.0)
+        assert road.belief().probability < 0.8
+
+
 def test_scores_that_are_not_finite_say_nothing(road):
     road.update(np.array([3, 4]), np.array([np.nan, np.inf]), FLOOR)
     shares = [road.belief().probability, road.belief().on_map]
@@ -197,9 +241,10 @@ def test_an_image_that_says_nothing_new_changes_nothing(road):
     assert np.allclose(road._belief, before)
 
 
-def seen(belief, off, logs):
+def seen(belief, off, ratios, model, new):
     """Belief and the share off the map after evidence."""
-    belief = belief * np.exp(logs)
+    belief = belief * np.exp(model.evidence * new * ratios)
+    off = off * np.exp(model.evidence * new * min(ratios.max(), model.alike))
     return belief / (belief.sum() + off), off / (belief.sum() + off)
 
 
@@ -215,7 +260,7 @@ def test_it_does_what_the_sums_over_all_pairs_of_images_do():
     motion, ratios = 1.2, np.random.default_rng(1).normal(0, 2, 12)
     belief, off = np.full(12, (1 - model.off_map) / 12), model.off_map
     estimator.update(np.arange(12), ratios, FLOOR)
-    belief, off = seen(belief, off, model.evidence * ratios)
+    belief, off = seen(belief, off, ratios, model, 1.0)
     for _ in range(4):
         estimator.predict(forward(motion), 0.1)
         estimator.update(np.arange(12), ratios, FLOOR)
@@ -230,7 +275,7 @@ def test_it_does_what_the_sums_over_all_pairs_of_images_do():
         new_off = off * (1 - model.back) + left + model.leave * moved.sum()
         belief = moved * (1 - model.jump - model.leave) + anywhere / 12
         belief, off = belief / (belief.sum() + new_off), new_off / (belief.sum() + new_off)
-        belief, off = seen(belief, off, model.evidence * ratios)
+        belief, off = seen(belief, off, ratios, model, 1.0)
     assert np.allclose(estimator._belief, belief, atol=1e-12)
 
 
@@ -239,7 +284,7 @@ def test_it_does_what_the_sums_over_all_pairs_of_images_do():
 
 def ratios_at(estimator_x, x):
     """Log likelihood ratios [N] of an image taken at x: the farther, the less alike."""
-    return np.maximum(5.0 - np.abs(estimator_x - x), FLOOR)
+    return np.maximum(TYPICAL - np.abs(estimator_x - x), FLOOR)
 
 
 def drive_along(poses, odometry, start=60.3, steps=30, step=2.0):
@@ -277,7 +322,7 @@ def test_a_query_halfway_between_two_map_images_is_known():
         estimator = SequenceFilter(poses)
         for _ in range(3):
             estimator.predict(None, 0.0)
-            ratios = 4.0 - np.square((poses[:, 0] - x) / spacing)
+            ratios = TYPICAL - np.square((poses[:, 0] - x) / spacing)
             estimator.update(np.arange(60), np.maximum(ratios, FLOOR), FLOOR)
         belief = estimator.belief()
         assert belief.probability > 0.8

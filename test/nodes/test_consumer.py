@@ -201,10 +201,10 @@ def test_single_images_that_always_count_as_known_start_nobody(start):
 def test_a_consumer_that_does_not_answer_is_reported_in_one_line(start, remappings, deaf, words):
     with start("once", *remappings, consumer={"deaf": deaf}) as rider:
         before = rider.client.now()
-        rider.drive(0)
+        rider.drive(0, 1)
         if deaf:
             rider.amcl.map_from_odom = straight(500)
-        rider.drive(*range(1, 25))
+        rider.drive(*range(2, 25))
         rider.client.problem(words, before)
         assert rider.process.log.count(words) == 1
         warned = [line for line in rider.process.log.splitlines() if "[WARN]" in line]

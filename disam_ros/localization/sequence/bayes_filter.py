@@ -4,8 +4,9 @@
 The state is one of the map images, or none of them (off the map). A step predicts with the motion
 since the last image, from odometry where there is any, and updates with a log likelihood ratio per
 map image: how much likelier the image's score is at that place than elsewhere (calibration.py). Off
-the map every score is as likely as elsewhere. The belief stays multimodal until images resolve it;
-a small share jumps anywhere, so that the filter recovers from kidnapping and from wrong beliefs.
+the map some place resembles the image, too: there the largest ratio counts as well, up to a limit.
+The belief stays multimodal until images resolve it; a small share jumps anywhere, so that the
+filter recovers from kidnapping and from wrong beliefs.
 
 A map image stands for the stretch of road halfway to its neighbours: its prior probability is
 proportional to the local spacing of the map, the motion model's deviation and the radius of a place
@@ -27,12 +28,12 @@ from itertools import chain, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 from scipy.special import expit, softmax
 
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.curve import BEND, METRES_PER_RADIAN, Curve
-from disam_ros.localization.sequence.transitions import TRACKED, Transitions
+from disam_ros.localization.sequence.speed import Speeds
+from disam_ros.localization.sequence.transitions import TRACKED, Transitions, displacement
 from disam_ros.uncertainty import offsets, retract
 
 SAME_HEADING = np.radians(45.0)  # largest difference in heading of images of one place
@@ -51,8 +52,10 @@ class FilterModel:
     step: displacement after which an image is new evidence, where there is odometry [m]. evidence:
     exponent of the image likelihood; < 1 because consecutive images are correlated. jump, leave,
     back: probability per step of being anywhere, of leaving the map, of coming back. off_map:
-    prior probability of being off the map. radius: images within it show one place [m], at least
-    PLACE_STEPS local spacings.
+    prior probability of being off the map. alike: log likelihood ratio that the best of all places
+    has off the map, at most (in three of four images of the validation town the best of all places
+    but the right one has more). radius: images within it show one place [m], at least PLACE_STEPS
+    local spacings.
     """
 
     step: float = 0.5
@@ -61,6 +64,7 @@ class FilterModel:
     leave: float = 0.01
     back: float = 0.1
     off_map: float = 0.5
+    alike: float = 3.0
     radius: float = 5.0
 
 
@@ -114,7 +118,7 @@ class _Stretch:
 class SequenceFilter(Transitions):
     """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. shares:
     prior weights of the copies of equal length that they consist of: the map, and those of a
-    vehicle that was turned (places.py).
+    vehicle that was turned (places.py). is_uniform: whether no image was evidence yet.
     """
 
     def __init__(
@@ -132,7 +136,8 @@ class SequenceFilter(Transitions):
         """Forget everything: all of the road is equally likely."""
         self._belief = (1.0 - self._model.off_map) * self._cells
         self._off = self._model.off_map
-        self._pending, self._uniform = Transform.identity(), True
+        self._pending, self.is_uniform = Transform.identity(), True
+        self._speeds = Speeds(len(self))
 
     @property
     def tracked(self) -> NDArray[np.int64]:
@@ -172,11 +177,11 @@ class SequenceFilter(Transitions):
         """Motion update. base_from_next: odometry since the last call; None: unknown.
 
         seconds: since the last call; without odometry the vehicle may have gone forth or back at
-        its largest speed. Returns whether the next image is new evidence: displacements below
-        `FilterModel.step` accumulate until they reach it.
+        its largest speed, most likely ahead as fast as before. Returns whether the next image is
+        new evidence: displacements below `FilterModel.step` accumulate until they reach it.
         """
         motion = motion or MotionModel()
-        if self._uniform:  # no motion changes what is equally likely
+        if self.is_uniform:  # no motion changes what is equally likely
             return True
         if base_from_next is not None:
             self._pending = self._pending @ base_from_next
@@ -189,8 +194,7 @@ class SequenceFilter(Transitions):
 
     def is_step(self, motion: Transform) -> bool:
         """Whether an image after this motion is new evidence (FilterModel.step)."""
-        turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
-        return bool(np.linalg.norm(motion.translation) + turn >= self._model.step)
+        return displacement(motion) >= self._model.step
 
     def _propagate(
         self, base_from_next: Transform | None, seconds: float, motion: MotionModel
@@ -201,6 +205,8 @@ class SequenceFilter(Transitions):
         if base_from_next is None:
             seconds = max(0.0, seconds)
             found, weights = self._reachable(rows, motion.max_speed * seconds, seconds)
+            ahead, spacing = self._ahead(rows, found), self._between(rows, found)
+            weights = self._speeds.weights(rows, weights, ahead, spacing, seconds)
         else:
             found, weights = self._moved(rows, base_from_next, motion.odometry_noise)
         totals = weights.sum(1)
@@ -208,6 +214,10 @@ class SequenceFilter(Transitions):
         moved = weights[arrives] * (shares[arrives] / totals[arrives])[:, None]
         belief = np.bincount(found[arrives].ravel(), moved.ravel(), len(self) + 1)[:-1]
         left = float(shares[~arrives].sum())  # moved to where the map has no image
+        if base_from_next is None:
+            self._speeds.move(rows[arrives], found[arrives], moved, ahead[arrives], seconds)
+        else:
+            self._speeds.forget()
         self._mix(belief.astype(np.float64, copy=False), others, left)
 
     def update(
@@ -217,14 +227,18 @@ class SequenceFilter(Transitions):
         floor: float | NDArray[np.float64],
         new: float = 1.0,
         doubt: float = 0.0,
+        verified: bool = False,
     ) -> None:
         """Measurement update. ratios: log likelihood ratios of map images `rows` [n]; floor: of all
         others, or of each image [N]; new: share of the image that is independent of earlier ones,
-        0…1; doubt: probability that the image says nothing. Ratios that are not finite count as
-        their floor."""
-        self._uniform = False
+        0…1; doubt: probability that the image says nothing; verified: the ratios are of keypoints,
+        which do not match off the map. Ratios that are not finite count as their floor."""
+        self.is_uniform = False
         factors = self._factors(rows, ratios, floor, new)
+        best = 0.0 if verified else float(np.nan_to_num(ratios).max(initial=0.0))
+        alike = np.exp(self._model.evidence * new * min(best, self._model.alike))
         self._belief *= (1.0 - doubt) * factors + doubt if doubt else factors
+        self._off *= (1.0 - doubt) * alike + doubt
         total = self._belief.sum() + self._off
         self._belief /= total
         self._off /= total
@@ -236,10 +250,7 @@ class SequenceFilter(Transitions):
         floor: float | NDArray[np.float64],
         new: float = 1.0,
     ) -> float:
-        """Likelihood ratio of an image at the likeliest place; 1 where no place is likely.
-
-        Arguments as of `update`.
-        """
+        """Likelihood ratio of an image, as of `update`, at the likeliest place; 1 where none is."""
         mode = self.mode
         around = self._around(mode, self._positions[mode])
         share = float(self._belief[around].sum())
@@ -259,13 +270,7 @@ class SequenceFilter(Transitions):
         floors: NDArray[np.float64] = np.broadcast_to(np.asarray(floor, np.float64), len(self))
         logs, lowest = floors.copy(), floors[rows]
         logs[rows] = np.where(np.isfinite(ratios), ratios, lowest)
-        factors: NDArray[np.float64] = np.exp(self._model.evidence * new * logs)
-        return factors
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether no image was evidence yet."""
-        return self._uniform
+        return np.asarray(np.exp(self._model.evidence * new * logs))
 
     @property
     def mode(self) -> int:
@@ -276,12 +281,12 @@ class SequenceFilter(Transitions):
         """A filter of more copies of the same map, the first of which are this one's; it may as
         well be on the new ones, as after a jump."""
         grown = SequenceFilter(poses, self._model, shares)
-        if not self._uniform:
+        if not self.is_uniform:
             known = len(self)
             jump = self._model.jump * float(self._belief.sum())
             grown._belief = grown._cells * (jump / max(1.0 - grown._cells[:known].sum(), 1e-12))
             grown._belief[:known] = (1.0 - self._model.jump) * self._belief
-            grown._off, grown._pending, grown._uniform = self._off, self._pending, False
+            grown._off, grown._pending, grown.is_uniform = self._off, self._pending, False
         return grown
 
     def belief(
@@ -374,10 +379,8 @@ class SequenceFilter(Transitions):
     def _within(
         self, rows: NDArray[np.int64], position: NDArray[np.float64], radius: float
     ) -> NDArray[np.bool_]:
-        near: NDArray[np.bool_] = (
-            np.linalg.norm(self._positions[rows] - position, axis=1) <= radius + 1e-6
-        )
-        return near
+        gaps = np.linalg.norm(self._positions[rows] - position, axis=1)
+        return np.asarray(gaps <= radius + 1e-6)
 
     def _radius(self, row: int) -> float:
         """Of the place about a map image [m]."""
@@ -388,7 +391,9 @@ class SequenceFilter(Transitions):
         model = self._model
         on_map = float(belief.sum())
         anywhere = others + model.jump * on_map + model.back * self._off
-        self._belief = belief * (1.0 - model.jump - model.leave) + anywhere * self._cells
+        came = belief * (1.0 - model.jump - model.leave)
+        self._belief = came + anywhere * self._cells
+        self._speeds.keep(came / np.maximum(self._belief, 1e-300))
         self._off = self._off * (1.0 - model.back) + left + model.leave * on_map
         total = self._belief.sum() + self._off
         self._belief /= total

@@ -169,7 +169,7 @@ class Tracker:
         self._beliefs.clear()
         doubt = seen.doubt if len(track.cameras) > 1 else 0.0
         new = seen.information * track.weight()
-        track.filter.update(states, ratios, 0.0, new, doubt)
+        track.filter.update(states, ratios, 0.0, new, doubt, verified=True)
 
     def answer(
         self,

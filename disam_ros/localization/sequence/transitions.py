@@ -91,6 +91,13 @@ class Transitions:
         possible = np.isfinite(gaps) & (cosines >= turns - 1e-9)
         return found, np.where(possible, shares, 0.0) * self._cells_of(found)
 
+    def _ahead(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How far the images found near each lie ahead of it, [n, k] [m]."""
+        there = self._positions[np.minimum(found, len(self) - 1)]
+        steps = there - self._positions[rows][:, None]
+        ahead: NDArray[np.float64] = np.einsum("nki,ni->nk", steps, self._matrices[rows, :, 0])
+        return ahead
+
     def _between(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
         """Spacing between images and those found near each, [n, k] [m]."""
         there = np.append(self._longest, 0.0)[found]
@@ -116,6 +123,12 @@ def embedding(
     of places; turns count METRES_PER_RADIAN, heights nothing."""
     ahead = rotations[:, :, 0]
     return np.hstack([positions[:, :2], METRES_PER_RADIAN * ahead])
+
+
+def displacement(motion: Transform) -> float:
+    """Of a motion, of which a turn is part [m]."""
+    turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
+    return float(np.linalg.norm(motion.translation) + turn)
 
 
 def _triangular(x: NDArray[np.float64]) -> NDArray[np.float64]:
