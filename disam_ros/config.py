@@ -193,7 +193,10 @@ class VerifyConfig:
         choices=("never", "unsure", "always"),
     )
     budget_ms: float = setting(
-        100.0, "time after which no further map image is verified [ms]", minimum=0.0, maximum=1e9
+        100.0,
+        "time after which a node verifies no further map image [ms]; offline, all are verified",
+        minimum=0.0,
+        maximum=1e9,
     )
 
 
