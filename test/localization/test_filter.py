@@ -184,9 +184,9 @@ def test_places_passed_at_a_steady_speed_are_known_sooner_than_others():
             observe(estimator, [row])
         return estimator.belief().probability
 
-    steady = 100 + 4 * np.arange(8)
-    erratic = steady + np.array([0, 4, -3, 3, -4, 4, -3, 0])
-    assert known(steady) > 0.9 > 0.1 > known(erratic)
+    steady = 100 + 4 * np.arange(6)
+    erratic = steady + np.array([0, 4, -3, 3, -4, 4])
+    assert known(steady) > 0.9 > 0.6 > known(erratic)
 
 
 def test_speeds_are_forgotten_when_the_vehicle_may_be_anywhere(road):
@@ -243,8 +243,10 @@ def test_an_image_that_says_nothing_new_changes_nothing(road):
 
 def seen(belief, off, ratios, model, new):
     """Belief and the share off the map after evidence."""
-    belief = belief * np.exp(model.evidence * new * ratios)
-    off = off * np.exp(model.evidence * new * min(ratios.max(), model.alike))
+    exponent, here = model.evidence * new, belief / belief.sum()
+    alike = float(here @ np.exp(exponent * np.minimum(ratios, model.alike)))
+    off = off * max(1.0, alike, np.exp(exponent * min(ratios.max(), model.chance)))
+    belief = belief * np.exp(exponent * ratios)
     return belief / (belief.sum() + off), off / (belief.sum() + off)
 
 
@@ -303,8 +305,8 @@ def drive_along(poses, odometry, start=60.3, steps=30, step=2.0):
 def test_a_drive_is_known_as_surely_and_well_on_a_map_of_any_spacing(odometry):
     for spacing in (1.0, 3.0, 6.0):
         probability, error = drive_along(line(int(600 / spacing), spacing), odometry)
-        assert (probability[3:] > 0.8).all()
-        assert np.abs(error[3:]).max() < max(1.0, spacing / 2)
+        assert (probability[5:] > 0.8).all()
+        assert np.abs(error[5:]).max() < max(1.0, spacing / 2)
 
 
 @pytest.mark.parametrize("odometry", [True, False])
@@ -451,7 +453,7 @@ def test_a_drive_is_known_and_its_errors_are_as_its_covariance_says(spacing, odo
         similarity = 0.65 * np.exp(-np.abs(poses[:, 0] - x) / 1.5)
         similarity += rng.normal(0.0, 0.03, len(poses))
         estimator.predict(forward(2.13) if odometry and number else None, 0.2)
-        ratios = np.clip(30.0 * similarity - 1.0, FLOOR, 6.0)
+        ratios = np.clip(30.0 * similarity - 1.0, FLOOR, 8.0)
         estimator.update(np.arange(len(poses)), ratios, FLOOR)
         belief = estimator.belief(lambda rows, fine=similarity: fine[rows] / TEMPERATURE, 0.4)
         covariance = calibration.covariance(belief.steps) + belief.covariance

@@ -4,7 +4,8 @@
 The state is one of the map images, or none of them (off the map). A step predicts with the motion
 since the last image, from odometry where there is any, and updates with a log likelihood ratio per
 map image: how much likelier the image's score is at that place than elsewhere (calibration.py). Off
-the map some place resembles the image, too: there the largest ratio counts as well, up to a limit.
+the map a street may resemble a mapped one, along all of it: there the evidence for the places that
+the belief follows counts as well, up to a limit.
 The belief stays multimodal until images resolve it; a small share jumps anywhere, so that the
 filter recovers from kidnapping and from wrong beliefs.
 
@@ -16,8 +17,7 @@ The answer's pose lies on the curve between two neighbouring images of a drive (
 (all frames between map images 3 and 6 m apart; validation data) fine similarity falls with the
 distance like exp(−d / 1.5 m), and the share of the stretch that lies behind the vehicle is the
 logistic function of the difference of both ends' similarities over 0.2, at either spacing:
-TEMPERATURE (uncertainty.py) over BETWEEN_TEMPER. Fits of a peak through more images were less
-exact.
+TEMPERATURE (uncertainty.py) over BETWEEN_TEMPER.
 """
 
 from __future__ import annotations
@@ -52,10 +52,9 @@ class FilterModel:
     step: displacement after which an image is new evidence, where there is odometry [m]. evidence:
     exponent of the image likelihood; < 1 because consecutive images are correlated. jump, leave,
     back: probability per step of being anywhere, of leaving the map, of coming back. off_map:
-    prior probability of being off the map. alike: log likelihood ratio that the best of all places
-    has off the map, at most (in three of four images of the validation town the best of all places
-    but the right one has more). radius: images within it show one place [m], at least PLACE_STEPS
-    local spacings.
+    prior probability of being off the map. alike, chance: log likelihood ratios up to which images
+    off the map resemble the places that the belief follows, and any place. radius: images within it
+    show one place [m], at least PLACE_STEPS local spacings.
     """
 
     step: float = 0.5
@@ -64,7 +63,8 @@ class FilterModel:
     leave: float = 0.01
     back: float = 0.1
     off_map: float = 0.5
-    alike: float = 3.0
+    alike: float = 6.0
+    chance: float = 1.5
     radius: float = 5.0
 
 
@@ -146,10 +146,8 @@ class SequenceFilter(Transitions):
         return np.argpartition(-self._belief, count - 1)[:count]
 
     def likeliest(self, count: int) -> NDArray[np.int64]:
-        """Rows of map images for geometric verification, int64 [≤ count].
-
-        Alternates between the likeliest remaining image and the likeliest of the next mode, so that
-        few rows cover both the competing places and the likeliest one.
+        """Rows of map images for verification, int64 [≤ count]: the likeliest remaining one and
+        that of the next mode in turns, so that few cover the competing places, too.
         """
         rows = self.tracked
         rows = rows[np.argsort(-self._belief[rows])]
@@ -174,11 +172,10 @@ class SequenceFilter(Transitions):
     def predict(
         self, base_from_next: Transform | None, seconds: float, motion: MotionModel | None = None
     ) -> bool:
-        """Motion update. base_from_next: odometry since the last call; None: unknown.
-
-        seconds: since the last call; without odometry the vehicle may have gone forth or back at
-        its largest speed, most likely ahead as fast as before. Returns whether the next image is
-        new evidence: displacements below `FilterModel.step` accumulate until they reach it.
+        """Motion update. base_from_next: odometry since the last call; None: unknown. seconds:
+        since the last call; without odometry the vehicle may have gone forth or back at its largest
+        speed, most likely ahead as fast as before. Returns whether the next image is new evidence:
+        displacements below `FilterModel.step` accumulate until they reach it.
         """
         motion = motion or MotionModel()
         if self.is_uniform:  # no motion changes what is equally likely
@@ -235,13 +232,18 @@ class SequenceFilter(Transitions):
         which do not match off the map. Ratios that are not finite count as their floor."""
         self.is_uniform = False
         factors = self._factors(rows, ratios, floor, new)
-        best = 0.0 if verified else float(np.nan_to_num(ratios).max(initial=0.0))
-        alike = np.exp(self._model.evidence * new * min(best, self._model.alike))
+        alike = 1.0 if verified else self._alike(factors, self._model.evidence * new)
         self._belief *= (1.0 - doubt) * factors + doubt if doubt else factors
         self._off *= (1.0 - doubt) * alike + doubt
         total = self._belief.sum() + self._off
         self._belief /= total
         self._off /= total
+
+    def _alike(self, factors: NDArray[np.float64], exponent: float) -> float:
+        """What an image multiplies the share off the map by."""
+        alike, chance = np.exp(exponent * np.array([self._model.alike, self._model.chance]))
+        followed = self._belief @ np.minimum(factors, alike) / max(self._belief.sum(), 1e-300)
+        return float(max(1.0, min(chance, factors.max()), followed))
 
     def support(
         self,
@@ -251,8 +253,7 @@ class SequenceFilter(Transitions):
         new: float = 1.0,
     ) -> float:
         """Likelihood ratio of an image, as of `update`, at the likeliest place; 1 where none is."""
-        mode = self.mode
-        around = self._around(mode, self._positions[mode])
+        around = self._around(self.mode, self._positions[self.mode])
         share = float(self._belief[around].sum())
         if share < CONSENSUS:
             return 1.0
@@ -341,8 +342,7 @@ class SequenceFilter(Transitions):
         rows = near[self._within(near, mean, radius)]
         rows = np.union1d(rows[np.argsort(-self._belief[rows])[:DETAILED]], [row])
         every = np.concatenate([rows, self._curve.next[rows], self._curve.before[rows]])
-        found: NDArray[np.int64] = np.unique(every[every >= 0])
-        return found
+        return np.asarray(np.unique(every[every >= 0]))
 
     def _stretches(
         self, rows: NDArray[np.int64], logs: NDArray[np.float64], details: NDArray[np.float64]
