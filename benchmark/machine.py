@@ -18,14 +18,23 @@ from disam_ros.device import processor_name
 
 def circumstances() -> str:
     """Commit, processor, threads, load and versions in one line."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-    ).stdout.strip()
     return (
-        f"commit {commit or 'unknown'}, {processor_name()}, {torch.get_num_threads()} threads of "
+        f"commit {commit() or 'unknown'}, {processor_name()}, {torch.get_num_threads()} threads of "
         f"{os.cpu_count()}, load {load():.1f}, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
+
+
+def commit() -> str:
+    """Short commit of the working directory; '-dirty' with changes beside those of docs/, which
+    measurements make; empty outside a repository."""
+    found = _git("describe", "--always", "--exclude=*").stdout.strip()
+    changed = _git("diff", "--quiet", "HEAD", "--", ".", ":(exclude)docs").returncode
+    return f"{found}-dirty" if found and changed else found
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True)
 
 
 def load() -> float:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmark.machine import circumstances
+from benchmark.machine import circumstances, commit
 from disam_ros.errors import DatasetError, ModelError
 from disam_ros.files.reading import parse_json, read_bytes
 from training.errors import TrainingError
@@ -73,7 +73,8 @@ class Page:
         print(self.render(figures, only=name))
 
     def main(self, argv: Sequence[str] | None = None) -> int:
-        """Measure the named sections, else all; write figures and page.
+        """Measure the named sections, else all that were not measured at this commit, as after an
+        interruption; write figures and page.
 
         Returns 1 where the results of a section name faults, else 0.
         """
@@ -92,6 +93,9 @@ class Page:
             if runs and name not in arguments.sections and not runs.is_dir():
                 print(f"{name}: skipped, {runs} is missing; name the section to train it")
                 continue
+            if name not in arguments.sections and self._is_of(name, commit()):
+                print(f"{name}: measured at this commit; name the section to measure it again")
+                continue
             failed |= self._measure(name)
         self.write()
         return int(failed)
@@ -109,6 +113,12 @@ class Page:
     def stored(self, name: str) -> dict:
         """The stored section: `results` and how they were `measured_under`."""
         return self._figures()[name]
+
+    def _is_of(self, name: str, commit: str) -> bool:
+        """Whether the stored figures of a section were measured at that commit, without changes."""
+        measured_under = self._figures().get(name, {}).get("measured_under", "")
+        changed = not commit or commit.endswith("-dirty")
+        return not changed and measured_under.startswith(f"commit {commit},")
 
     def _figures(self) -> dict[str, dict]:
         if not self.figures.exists():

@@ -2,14 +2,17 @@
 """Pages show the stored figures and nothing else."""
 
 import json
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from benchmark import pages
 from benchmark.accuracy import losses
 from benchmark.accuracy.page import PAGE as ACCURACY
 from benchmark.accuracy.page import derive, headline
+from benchmark.machine import commit
 from benchmark.pages import Page, best, verdict
 from benchmark.performance.page import PAGE as PERFORMANCE
 from benchmark.reliability.page import PAGE as RELIABILITY
@@ -62,6 +65,36 @@ def test_a_section_measured_alone_leaves_the_others_as_they_are(page):
     page.page.main(["town"])
     figures = json.loads(page.page.figures.read_text())
     assert [figures[name]["results"]["x"] for name in ("town", "ablation")] == [2, 1]
+
+
+def test_what_was_measured_at_this_commit_is_measured_again_only_by_name(page, monkeypatch, capsys):
+    cases = ("a1", 1), ("a1", 1), ("b2", 2), ("b2-dirty", 3), ("b2-dirty", 4)
+    for head, found in cases:
+        monkeypatch.setattr(pages, "commit", lambda head=head: head)
+        monkeypatch.setattr(pages, "circumstances", lambda head=head: f"commit {head}, here")
+        page.page.main([])
+        assert json.loads(page.page.figures.read_text())["town"]["results"] == {"x": found}
+        page.section.measure = lambda found=found: {"x": found + 1}
+    assert capsys.readouterr().out.count("town: measured at this commit") == 1
+    page.page.main(["town"])
+    assert json.loads(page.page.figures.read_text())["town"]["results"] == {"x": 5}
+
+
+def test_a_commit_is_the_same_while_only_pages_have_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert commit() == ""
+    (tmp_path / "docs").mkdir()
+    for name in ("docs/page.md", "code.py"):
+        (tmp_path / name).write_text("old")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for arguments in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+        subprocess.run(("git", *arguments), check=True)
+    clean = commit()
+    assert clean
+    (tmp_path / "docs/page.md").write_text("new")
+    assert commit() == clean
+    (tmp_path / "code.py").write_text("new")
+    assert commit() == f"{clean}-dirty"
 
 
 def test_the_page_alone_is_written_without_measuring(page):
