@@ -21,13 +21,14 @@ CORE := $(addprefix test/,domains features mapping models localization slam eval
 	$(wildcard test/test_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo view check test docs soak bench bench-accuracy bench-gpu lint types core
+.PHONY: help install demo view check test test-launch docs soak bench bench-accuracy bench-gpu lint types core
 help:
 	@echo "make install         .venv with everything that development needs"
 	@echo "make demo            a map, the real node, two drives, a picture; installs only what that needs"
 	@echo "make view            the demo's night drive, live on a web page"
 	@echo "make check           lint, import contract, types and core tests: two minutes"
 	@echo "make test            lint and all tests"
+	@echo "make test-launch     launch files with the ros2 launch of an installed ROS 2"
 	@echo "make docs            this documentation as a site: build/site/index.html"
 	@echo "make soak            kills, full disks, the node for two hours; MINUTES=10 for less"
 	@echo "make bench           docs/performance.md"
@@ -66,6 +67,10 @@ check: install
 
 test: lint
 	$(PYTEST)
+	@scripts/launch_tests.sh --if-installed
+
+test-launch:
+	@scripts/launch_tests.sh
 
 docs $(SITE)/installed: BIN := $(SITE)/bin
 docs: $(SITE)/installed

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Relocalization prior for ROS 2 that survives seasons, weather and night."""
 
+from __future__ import annotations
+
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from disam_ros import moved
 
+TYPE_CHECKING = False  # as in typing, which is not imported before disam_ros.entry heeds signals
 if TYPE_CHECKING:
+    from typing import Any
+
     from disam_ros.config import LocalizerConfig, MapBuilderConfig
     from disam_ros.errors import DisamError
     from disam_ros.localization.answer import Answer

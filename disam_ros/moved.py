@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from types import ModuleType
 
 PACKAGE = "disam_ros"
@@ -155,7 +154,7 @@ MOVED = {
 }
 
 
-class MovedFinder(MetaPathFinder):
+class MovedFinder:
     """Raises ModuleNotFoundError with the new path for a module of 0.1; finds nothing else."""
 
     def find_spec(

@@ -70,18 +70,6 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in red that launch files were not started."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    count = sum("launch_ros" in str(report.longrepr) for report in skipped)
-    if count:
-        text = (
-            f"{count} tests of launch files did not run: launch_ros is not on PyPI; source ROS 2, "
-            "or add the sources of launch, launch_ros and osrf_pycommon to PYTHONPATH"
-        )
-        terminalreporter.write_line(text, red=True, bold=True)
-
-
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     return write_dataset(tmp_path / "dataset", 12)

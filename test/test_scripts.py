@@ -59,3 +59,48 @@ def test_compose_runs_the_demo_in_that_image_and_the_devcontainer_is_built_from_
     file = ROOT / ".devcontainer" / container["build"]["dockerfile"]
     assert file.resolve() == (ROOT / "Dockerfile").resolve()
     assert container["postCreateCommand"] == "make install"
+
+
+def run_launch_tests(folder: Path, *arguments: str, **variables: str):
+    """The script in a workspace whose python3 only notes what it is called with."""
+    scripts, bin = folder / "ws/src/disam_ros/scripts", folder / "bin"
+    scripts.mkdir(parents=True)
+    bin.mkdir()
+    for name in ("launch_tests.sh", "in_workspace.sh"):
+        shutil.copy(ROOT / "scripts" / name, scripts)
+    python = bin / "python3"
+    python.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = -c ]; then echo "$MISSING" >&2; test -z "$MISSING"; exit; fi\n'
+        f'echo "$@" > {folder / "called"}; exit 5\n'
+    )
+    python.chmod(0o755)
+    path = os.pathsep.join([str(bin), os.environ["PATH"]])
+    environment = {k: v for k, v in os.environ.items() if k != "ROS_DISTRO"}
+    return subprocess.run(
+        [scripts / "launch_tests.sh", *arguments],
+        env=environment | {"PATH": path} | variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(("--if-installed",), 0), ((), 1)])
+def test_without_ros_one_red_line_says_that_launch_files_were_not_tested(
+    tmp_path, arguments, status
+):
+    missing = "Traceback\nModuleNotFoundError: No module named 'launch_ros'"
+    ran = run_launch_tests(tmp_path, *arguments, MISSING=missing)
+    assert ran.returncode == status and ran.stderr == ""
+    (line,) = ran.stdout.splitlines()
+    assert line.startswith("\033[1;31m") and "No module named 'launch_ros'. Source ROS 2" in line
+    assert not (tmp_path / "called").exists()
+
+
+def test_with_ros_the_launch_tests_run_and_their_status_counts(tmp_path):
+    ran = run_launch_tests(tmp_path, "--if-installed", "-k", "some", MISSING="")
+    assert ran.returncode == 5
+    called = (tmp_path / "called").read_text().split()
+    assert called[:2] == ["-m", "pytest"] and called[-2:] == ["-k", "some"]
+    tests = [name for name in called if name.endswith(".py")]
+    assert len(tests) == 2 and all((ROOT / name).is_file() for name in tests)

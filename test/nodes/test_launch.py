@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameter files fit the nodes; launch files start them where launch_ros is installed."""
+"""`ros2 launch` starts, ends and refuses what it should, where ROS 2 is installed."""
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ import pytest
 import yaml
 from support import logs
 
+from disam_ros.entry import MODULES
+
 ROOT = Path(__file__).resolve().parents[2]
+LAUNCHES = [path.name for path in sorted((ROOT / "launch").glob("*.launch.py"))]
 PATIENCE = 600.0  # seconds; only a launch that hangs needs them
 
 
@@ -49,25 +53,21 @@ def save_drive(folder, images):
 @pytest.fixture
 def installed(tmp_path):
     """An install prefix that holds this working tree, and the environment that finds it."""
-    pytest.importorskip("launch_ros", reason="launch_ros comes with ROS 2 only, not from PyPI")
+    pytest.importorskip("ros2launch", reason="ros2 launch comes with ROS 2 only, not from PyPI")
+    if shutil.which("ros2") is None:
+        pytest.skip("the command ros2 is not on the PATH: source ROS 2")
     prefix = tmp_path / "install"
     share = prefix / "share"
     (share / "ament_index" / "resource_index" / "packages").mkdir(parents=True)
     (share / "ament_index" / "resource_index" / "packages" / "disam_ros").touch()
-    (share / "disam_ros").mkdir()
-    for name in ("launch", "config", "package.xml"):
+    (share / "disam_ros" / "launch").mkdir(parents=True)
+    for name in ("config", "package.xml", *(f"launch/{file}" for file in LAUNCHES)):
         (share / "disam_ros" / name).symlink_to(ROOT / name)
     scripts = prefix / "lib" / "disam_ros"
     scripts.mkdir(parents=True)
-    modules = {
-        "localizer_node": "localizer.node",
-        "map_builder_node": "map_builder.node",
-        "replay_evaluation": "replay.evaluation",
-        "replay_node": "replay.node",
-    }
-    for name, module in modules.items():
+    for name in MODULES:
         script = scripts / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m disam_ros.nodes.{module} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m disam_ros.entry {name} "$@"\n')
         script.chmod(0o755)
 
     def before(variable, first):
@@ -131,6 +131,38 @@ def test_a_map_is_built_from_its_launch_file_and_two_signals_end_it_cleanly(inst
         launch.assert_clean("map_builder_node")
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "processes"),
+    [
+        ("relocalization", ("map", "model"), 1),
+        ("build_map", ("output", "model"), 1),
+        ("replay_evaluation", ("bag", "map", "model", "output"), 2),
+    ],
+)
+def test_a_signal_while_nodes_load_their_libraries_ends_the_launch_cleanly(
+    installed, tmp_path, name, given, processes
+):
+    save_drive(tmp_path, 3)
+    arguments = {key: str(tmp_path / key) for key in given}
+    with launched(name, arguments, installed, tmp_path / "log") as launch:
+        launch.until(None, lambda: sum(map(heeds_signals, launch.started)) == processes)
+        launch.interrupt()
+        assert launch.wait() == 0
+        assert "Traceback" not in launch.log
+        assert len(launch.ends) == processes
+        # 255: launch did not see the status of one that ended in the same moment.
+        assert set(launch.ends) <= {"finished cleanly", "exit code 130", "exit code 255"}
+
+
+def heeds_signals(pid: int) -> bool:
+    """Whether a process handles SIGTERM, as ours do from the first line and Python does not."""
+    status = Path(f"/proc/{pid}/status")
+    with suppress(OSError):
+        (caught,) = re.findall(r"^SigCgt:\t(\w+)$", status.read_text(), re.MULTILINE)
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+    return False
+
+
 def test_a_replay_is_answered_judged_and_recorded_and_ends_the_launch(installed, tmp_path):
     from disam_ros.datasets.bags import BagReader
     from disam_ros.evaluation import read_results
@@ -158,6 +190,17 @@ def test_two_signals_end_a_replay_and_what_was_answered_is_written(installed, tm
         assert launch.wait() == 0
         launch.assert_clean("replay_evaluation")
     assert (tmp_path / "output" / "results.json").exists()
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_a_launch_file_shows_its_arguments_without_starting_anything(installed, name):
+    command = ["ros2", "launch", "disam_ros", name, "--show-args"]
+    ran = subprocess.run(
+        command, env=installed, capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    declared = re.findall(r"^    '(\w+)':", ran.stdout, re.MULTILINE)
+    assert {"model", "config"} < set(declared)
+    assert "process started" not in ran.stdout
 
 
 def test_a_launch_with_a_parameter_file_that_does_not_exist_ends_with_the_known_ones(
@@ -242,11 +285,9 @@ def test_two_cameras_a_consumer_and_parameters_are_arguments(installed, tmp_path
 def test_a_localizer_that_dies_is_started_again_on_request(installed, tmp_path):
     arguments = {"map": "nowhere", "model": "outdoor", "respawn": "true"}
     with launched("relocalization", arguments, installed, tmp_path / "log") as launch:
-        launch.until_logged("process started with pid")
-        pid = int(re.findall(r"process started with pid \[(\d+)\]", launch.log)[0])
         launch.until_logged("nowhere")  # in the reason why it stays unconfigured
-        os.kill(pid, signal.SIGKILL)
-        launch.until(None, lambda: launch.log.count("process started with pid") == 2)
+        os.kill(launch.started[0], signal.SIGKILL)
+        launch.until(None, lambda: len(launch.started) == 2)
         launch.interrupt_twice()
         launch.wait()
 
@@ -269,20 +310,8 @@ def parameters(folder, **values):
     return path
 
 
-LAUNCH = """\
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-given = [tuple(argument.split("=", 1)) for argument in sys.argv[2:]]
-service = LaunchService()
-include = IncludeLaunchDescription(sys.argv[1], launch_arguments=given)
-service.include_launch_description(LaunchDescription([include]))
-sys.exit(service.run())
-"""
-
-
 class Launch:
-    """A launch file run by LaunchService, in a session of its own with all that it starts."""
+    """A running `ros2 launch`, in a session of its own with all that it starts."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self._log = log
@@ -317,9 +346,23 @@ class Launch:
     def until_logged(self, words: str) -> None:
         self.until(None, lambda: words in self.log)
 
-    def interrupt_twice(self) -> None:
-        """What Ctrl-C does in a terminal, by somebody impatient."""
+    @property
+    def started(self) -> list[int]:
+        """The processes so far."""
+        return [int(pid) for pid in re.findall(r"process started with pid \[(\d+)\]", self.log)]
+
+    @property
+    def ends(self) -> list[str]:
+        """How processes ended."""
+        return re.findall(r"process has (?:died .*?)?(finished cleanly|exit code -?\d+)", self.log)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does in a terminal; the launch passes it on, so that nodes get it twice."""
         os.killpg(self._process.pid, signal.SIGINT)
+
+    def interrupt_twice(self) -> None:
+        """The same by somebody impatient."""
+        self.interrupt()
         time.sleep(0.2)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGINT)
@@ -342,10 +385,10 @@ class Launch:
 @contextmanager
 def launched(name, arguments, environment, log):
     """A launch file of this package that runs; killed at the end with all that it started."""
-    path = ROOT / "launch" / f"{name}.launch.py"
-    given = [f"{key}={value}" for key, value in arguments.items()]
+    given = [f"{key}:={value}" for key, value in arguments.items()]
     logs.follow(log)
-    launch = Launch([sys.executable, "-c", LAUNCH, str(path), *given], environment, log)
+    command = ["ros2", "launch", "disam_ros", f"{name}.launch.py", *given]
+    launch = Launch(command, environment, log)
     try:
         yield launch
     finally:

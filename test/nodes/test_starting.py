@@ -53,6 +53,20 @@ def test_a_middleware_that_is_not_there_is_one_line_of_a_node(name):
     assert "or unset RMW_IMPLEMENTATION" in line
 
 
+def test_nothing_is_imported_before_an_executable_heeds_signals_but_what_python_has_loaded():
+    code = (
+        "import collections.abc, functools, importlib, os, signal, sys, types;"
+        "before = set(sys.modules);"
+        "import disam_ros.entry; print(*sorted(set(sys.modules) - before))"
+    )
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    own = {"disam_ros", "disam_ros.entry", "disam_ros.moved"}
+    assert set(ran.stdout.split()) - {"__future__"} == own
+
+
 def test_the_doctor_names_a_middleware_that_is_not_there():
     done = subprocess.run(
         [sys.executable, "-m", "disam_ros.cli", "doctor"],
