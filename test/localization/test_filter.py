@@ -244,7 +244,8 @@ def test_an_image_that_says_nothing_new_changes_nothing(road):
 def seen(belief, off, ratios, model, new):
     """Belief and the share off the map after evidence."""
     exponent, here = model.evidence * new, belief / belief.sum()
-    alike = float(here @ np.exp(exponent * np.minimum(ratios, model.alike)))
+    most = min(model.alike, np.log(len(belief)))
+    alike = float(here @ np.exp(exponent * np.minimum(ratios, most)))
     off = off * max(1.0, alike, np.exp(exponent * min(ratios.max(), model.chance)))
     belief = belief * np.exp(exponent * ratios)
     return belief / (belief.sum() + off), off / (belief.sum() + off)

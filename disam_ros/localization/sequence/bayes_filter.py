@@ -196,8 +196,7 @@ class SequenceFilter(Transitions):
     def _propagate(
         self, base_from_next: Transform | None, seconds: float, motion: MotionModel
     ) -> None:
-        rows = self.tracked
-        shares = self._belief[rows]
+        shares = self._belief[rows := self.tracked]
         others = max(0.0, float(self._belief.sum() - shares.sum()))
         if base_from_next is None:
             seconds = max(0.0, seconds)
@@ -240,8 +239,9 @@ class SequenceFilter(Transitions):
         self._off /= total
 
     def _alike(self, factors: NDArray[np.float64], exponent: float) -> float:
-        """What an image multiplies the share off the map by."""
-        alike, chance = np.exp(exponent * np.array([self._model.alike, self._model.chance]))
+        """What an image multiplies the share off the map by; log N is the most it can say."""
+        most = [min(self._model.alike, np.log(len(self))), self._model.chance]
+        alike, chance = np.exp(exponent * np.array(most))
         followed = self._belief @ np.minimum(factors, alike) / max(self._belief.sum(), 1e-300)
         return float(max(1.0, min(chance, factors.max()), followed))
 
