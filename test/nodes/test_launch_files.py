@@ -142,6 +142,33 @@ def test_the_keys_that_a_foxglove_layout_plots_are_those_of_an_answer(name):
     assert answer["selectedName"] == status.name
 
 
+def declared(name: str) -> set[str]:
+    """Arguments of a launch file, which needs `launch` to be loaded, from its text."""
+    text = (ROOT / "launch" / f"{name}.launch.py").read_text()
+    return set(re.findall(r'^ +"(\w+)": \(', text, re.MULTILINE))
+
+
+def test_every_launch_command_that_is_printed_gives_arguments_that_its_file_has():
+    """What is required is given, too."""
+    pages = [ROOT / "README.md", ROOT / "scripts/install_robot.sh", *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(path.read_text() for path in pages).replace("\\\n", " ")
+    found = re.findall(r"ros2 launch disam_ros (\w+)\.launch\.py([^\n`]*)", text)
+    assert {name for name, _ in found} == set(LAUNCHES)
+    for name, given in found:
+        arguments = set(re.findall(r"(\w+):=", given))
+        assert LAUNCHES[name] <= arguments <= declared(name), f"{name}{given}"
+
+
+def test_the_page_on_ros_names_every_argument_of_the_launch_files():
+    text = (ROOT / "docs" / "ros.md").read_text()
+    rows = re.findall(r"^\| `(\w+)\.launch\.py` \|[^:\n]*: (.*) \|$", text, re.MULTILINE)
+    table = text[text.index("| argument of `relocalization.launch.py`") :].split("\n\n")[0]
+    first = "".join(line.split("|")[1] for line in table.splitlines()[1:])
+    for name, words in [*rows, ("relocalization", first)]:
+        assert set(re.findall(r"`(\w+)`", words)) == declared(name), name
+    assert {name for name, _ in rows} == set(LAUNCHES) - {"relocalization"}
+
+
 @pytest.mark.parametrize(("name", "required"), LAUNCHES.items())
 def test_a_launch_file_describes_its_arguments(name, required):
     pytest.importorskip("launch_ros")
@@ -150,6 +177,7 @@ def test_a_launch_file_describes_its_arguments(name, required):
     found = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
     entities = found["generate_launch_description"]().entities
     arguments = [e for e in entities if isinstance(e, DeclareLaunchArgument)]
+    assert {a.name for a in arguments} == declared(name)
     assert {a.name for a in arguments if a.default_value is None} == required
     assert all(a.description for a in arguments)
 
