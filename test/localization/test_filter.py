@@ -234,6 +234,16 @@ def test_rows_to_verify_cover_several_places_and_the_best_one(road):
     assert len(set(road.likeliest(40).tolist())) == 40
 
 
+def test_an_image_speaks_neither_for_nor_against_places_that_it_cannot_show(road):
+    """As of a camera to the side, on a map of the road ahead for half of the places."""
+    observe(road, [50])
+    known, off = road._belief[:100].copy(), road._off
+    floor = np.where(np.arange(300) < 100, 0.0, FLOOR)
+    for ratio in (FLOOR, 2.0, TYPICAL):
+        road.update(np.array([250]), np.array([ratio]), floor)
+        assert np.allclose(road._belief[:100] / road._off, known / off)
+
+
 def test_an_image_that_says_nothing_new_changes_nothing(road):
     observe(road, [50])
     before = road._belief.copy()

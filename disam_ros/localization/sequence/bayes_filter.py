@@ -157,8 +157,7 @@ class SequenceFilter(Transitions):
     def plausible(self, count: int) -> NDArray[np.int64]:
         """Those of the `likeliest` that an image can make likely, int64 [≤ count]."""
         rows = self.likeliest(count)
-        found: NDArray[np.int64] = rows[self._belief[rows] >= PLAUSIBLE * self._belief.max()]
-        return found
+        return np.asarray(rows[self._belief[rows] >= PLAUSIBLE * self._belief.max()])
 
     def _modes(self, rows: NDArray[np.int64], count: int) -> list[int]:
         """Of rows, best first, those farther than twice the radius from all better ones."""
@@ -225,18 +224,17 @@ class SequenceFilter(Transitions):
         doubt: float = 0.0,
         verified: bool = False,
     ) -> None:
-        """Measurement update. ratios: log likelihood ratios of map images `rows` [n]; floor: of all
-        others, or of each image [N]; new: share of the image that is independent of earlier ones,
-        0…1; doubt: probability that the image says nothing; verified: the ratios are of keypoints,
-        which do not match off the map. Ratios that are not finite count as their floor."""
+        """Measurement update. ratios: log likelihood ratios of map images `rows` [n], the floor's
+        where not finite; floor: of all others, or of each image [N], 0: not seen from there, as off
+        the map; new: share of the image that is independent of earlier ones, 0…1; doubt: that it
+        says nothing; verified: the ratios are of keypoints, which do not match off the map."""
         self.is_uniform = False
         factors = self._factors(rows, ratios, floor, new)
         alike = 1.0 if verified else self._alike(factors, self._model.evidence * new)
+        factors[factors == 1.0] = alike  # whence the image shows nothing of the map
         self._belief *= (1.0 - doubt) * factors + doubt if doubt else factors
         self._off *= (1.0 - doubt) * alike + doubt
-        total = self._belief.sum() + self._off
-        self._belief /= total
-        self._off /= total
+        self._normalize()
 
     def _alike(self, factors: NDArray[np.float64], exponent: float) -> float:
         """What an image multiplies the share off the map by; log N is the most it can say."""
@@ -395,6 +393,8 @@ class SequenceFilter(Transitions):
         self._belief = came + anywhere * self._cells
         self._speeds.keep(came / np.maximum(self._belief, 1e-300))
         self._off = self._off * (1.0 - model.back) + left + model.leave * on_map
+        self._normalize()
+
+    def _normalize(self) -> None:
         total = self._belief.sum() + self._off
-        self._belief /= total
-        self._off /= total
+        self._belief, self._off = self._belief / total, self._off / total
