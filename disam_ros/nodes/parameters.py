@@ -46,12 +46,16 @@ def declare(node: Node, cls: type[T], changeable: bool = False) -> T:
 
 
 def with_changes(config: T, parameters: Iterable[Parameter]) -> T:
-    """A copy of a config with parameters set; other names are ignored.
+    """A copy of a config with parameters set; other names are ignored. 'nan', as `ros2 param load`
+    makes of what `ros2 param dump` wrote, is a number where nan means unset.
 
     Raises ConfigError for a value of the wrong type or out of range.
     """
     values = {name: value for name, _, value in leaves(config)}
-    values |= {p.name: p.value for p in parameters if p.name in values}
+    unset = {name for name, field, _ in leaves(config) if _is_nan(field.default)}
+    for p in parameters:
+        if p.name in values:
+            values[p.name] = math.nan if p.name in unset and p.value == "nan" else p.value
     return from_dict(type(config), _nested(values))
 
 
@@ -90,14 +94,15 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
 
 def _descriptor(field: dataclasses.Field, value: Any, read_only: bool) -> ParameterDescriptor:
     meta = field.metadata
-    descriptor = ParameterDescriptor(description=meta.get("help", ""), read_only=read_only)
+    descriptor = ParameterDescriptor(
+        description=meta.get("help", ""), read_only=read_only, dynamic_typing=_is_nan(field.default)
+    )
     if meta.get("choices"):
         descriptor.additional_constraints = f"one of: {', '.join(meta['choices'])}"
     low, high = meta.get("minimum"), meta.get("maximum")
     if low is None and high is None:
         return descriptor
-    default = field.default
-    if isinstance(default, float) and math.isnan(default):  # rclpy finds nan outside any range
+    if _is_nan(field.default):  # rclpy finds nan outside any range
         descriptor.additional_constraints = f"nan or within [{low}, {high}]"
     elif isinstance(value, float):
         low = -LARGEST_FLOAT if low is None else float(low)
@@ -108,3 +113,7 @@ def _descriptor(field: dataclasses.Field, value: Any, read_only: bool) -> Parame
         high = LARGEST_INTEGER if high is None else int(high)
         descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
     return descriptor
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
