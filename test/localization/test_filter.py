@@ -244,6 +244,18 @@ def test_an_image_speaks_neither_for_nor_against_places_that_it_cannot_show(road
         assert np.allclose(road._belief[:100] / road._off, known / off)
 
 
+def test_keypoints_speak_for_places_never_against_one(road):
+    for step in range(4):
+        road.predict(forward(1.0), 0.2)
+        observe(road, [50 + step])
+    before, off = road._belief.copy(), road._off
+    road.update(np.array([53, 200]), np.array([-2.0, -1.0]), 0.0, verified=True)
+    assert np.allclose(road._belief, before) and road._off == pytest.approx(off)
+    road.update(np.array([53, 200]), np.array([3.0, -1.0]), 0.0, verified=True)
+    assert road._belief[53] > before[53] and road._off < off
+    assert road._belief[200] < before[200]
+
+
 def test_an_image_that_says_nothing_new_changes_nothing(road):
     observe(road, [50])
     before = road._belief.copy()

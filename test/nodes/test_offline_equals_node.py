@@ -201,7 +201,7 @@ PARTS = {
     before_the_first_fix: (4, 4, 0),
     black_image: (5, 5, 0),
     frozen_camera: (5, 5, 0),
-    repeated_without_odometry: (9, 3, 5),
+    repeated_without_odometry: (9, 4, 5),
     repeated_at_rest: (9, 9, 0),
     other_places: (6, 0, 0),
     odometry_that_jumps: (8, 8, 0),

@@ -227,21 +227,22 @@ class SequenceFilter(Transitions):
         """Measurement update. ratios: log likelihood ratios of map images `rows` [n], the floor's
         where not finite; floor: of all others, or of each image [N], 0: not seen from there, as off
         the map; new: share of the image that is independent of earlier ones, 0…1; doubt: that it
-        says nothing; verified: the ratios are of keypoints, which do not match off the map."""
+        says nothing; verified: of keypoints; few match by night, so none is against a place."""
         self.is_uniform = False
-        factors = self._factors(rows, ratios, floor, new)
-        alike = 1.0 if verified else self._alike(factors, self._model.evidence * new)
-        factors[factors == 1.0] = alike  # whence the image shows nothing of the map
+        exponent = self._model.evidence * new
+        factors = self._factors(rows, np.maximum(ratios, 0.0) if verified else ratios, floor, new)
+        alike = max(1.0, min(np.exp(exponent * self._model.chance), factors.max()))
+        if not verified:
+            alike = max(alike, self._followed(factors, exponent))
+            factors[factors == 1.0] = alike  # whence the image shows nothing of the map
         self._belief *= (1.0 - doubt) * factors + doubt if doubt else factors
         self._off *= (1.0 - doubt) * alike + doubt
         self._normalize()
 
-    def _alike(self, factors: NDArray[np.float64], exponent: float) -> float:
-        """What an image multiplies the share off the map by; log N is the most it can say."""
-        most = [min(self._model.alike, np.log(len(self))), self._model.chance]
-        alike, chance = np.exp(exponent * np.array(most))
-        followed = self._belief @ np.minimum(factors, alike) / max(self._belief.sum(), 1e-300)
-        return float(max(1.0, min(chance, factors.max()), followed))
+    def _followed(self, factors: NDArray[np.float64], exponent: float) -> float:
+        """The mean factor of the belief, each as large as off the map at most."""
+        most = np.exp(exponent * min(self._model.alike, np.log(len(self))))  # all it can say
+        return float(self._belief @ np.minimum(factors, most) / max(self._belief.sum(), 1e-300))
 
     def support(
         self,
@@ -252,8 +253,7 @@ class SequenceFilter(Transitions):
     ) -> float:
         """Likelihood ratio of an image, as of `update`, at the likeliest place; 1 where none is."""
         around = self._around(self.mode, self._positions[self.mode])
-        share = float(self._belief[around].sum())
-        if share < CONSENSUS:
+        if (share := float(self._belief[around].sum())) < CONSENSUS:
             return 1.0
         factors = self._factors(rows, ratios, floor, new)[around]
         return float(self._belief[around] @ factors) / share
