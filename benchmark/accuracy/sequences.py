@@ -18,6 +18,7 @@ import numpy as np
 from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, frame_of, opened, queries, tracked
 from benchmark.accuracy.rides import RIGHT_M, Ride, gardens, town, train
 from disam_ros.config import SequenceConfig
+from disam_ros.errors import BlindError
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.files.writing import write_json
 from disam_ros.geometry import Transform
@@ -90,7 +91,12 @@ def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
     for item, truth in zip(ride.items, ride.truth, strict=True):
         frame = frame_of(item, camera, ride.domain)
         odometry = ride.odometry.reading(frame.stamp_ns) if mode == ODOMETRY else None
-        answer = pipeline.process(frame, odometry)
+        try:
+            answer = pipeline.process(frame, odometry)
+        except BlindError:  # as in a tunnel: no answer, not a right one
+            errors.append(np.inf)
+            sure.append(False)
+            continue
         pose = answer.map_from_base
         errors.append(float(np.linalg.norm(pose.translation - truth.translation)))
         sure.append(answer.known)
