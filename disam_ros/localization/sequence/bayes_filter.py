@@ -47,14 +47,13 @@ BETWEEN = 0.1  # least share of the variance halfway that a pose at an end has
 
 @dataclass(frozen=True)
 class FilterModel:
-    """Constants of the filter, chosen on validation drives.
-
-    step: displacement after which an image is new evidence, where there is odometry [m]. evidence:
-    exponent of the image likelihood; < 1 because consecutive images are correlated. jump, leave,
-    back: probability per step of being anywhere, of leaving the map, of coming back. off_map:
-    prior probability of being off the map. alike, chance: log likelihood ratios up to which images
-    off the map resemble the places that the belief follows, and any place. radius: images within it
-    show one place [m], at least PLACE_STEPS local spacings.
+    """Constants of the filter, chosen on validation drives. step: displacement after which an image
+    is new evidence, where there is odometry [m]. evidence: exponent of the image likelihood; < 1 as
+    consecutive images are correlated. jump, leave, back: probability per step of being anywhere, of
+    leaving the map, of coming back. off_map: prior probability of being off the map. alike, chance:
+    log likelihood ratios up to which images off the map resemble the places that the belief
+    follows, and any place. radius: images within it show one place [m], at least PLACE_STEPS local
+    spacings.
     """
 
     step: float = 0.5
@@ -223,15 +222,17 @@ class SequenceFilter(Transitions):
         new: float = 1.0,
         doubt: float = 0.0,
         verified: bool = False,
+        cameras: int = 1,
     ) -> None:
         """Measurement update. ratios: log likelihood ratios of map images `rows` [n], the floor's
-        where not finite; floor: of all others, or of each image [N], 0: not seen from there, as off
-        the map; new: share of the image that is independent of earlier ones, 0…1; doubt: that it
-        says nothing; verified: of keypoints; few match by night, so none is against a place."""
+        where not finite; floor: of all others, or of each image [N], 0: not seen from there; new:
+        share of the image that is independent of earlier ones, 0…1; doubt: that it says nothing;
+        verified: of keypoints, few match by night: none is against a place; cameras: of the
+        vehicle, which resemble one place by chance together."""
         self.is_uniform = False
         exponent = self._model.evidence * new
         factors = self._factors(rows, np.maximum(ratios, 0.0) if verified else ratios, floor, new)
-        alike = max(1.0, min(np.exp(exponent * self._model.chance), factors.max()))
+        alike = max(1.0, min(np.exp(exponent * self._model.chance / cameras), factors.max()))
         if not verified:
             alike = max(alike, self._followed(factors, exponent))
             factors[factors == 1.0] = alike  # whence the image shows nothing of the map
@@ -277,8 +278,7 @@ class SequenceFilter(Transitions):
         return int(self._belief.argmax())
 
     def continued(self, poses: NDArray[np.float64], shares: Sequence[float]) -> SequenceFilter:
-        """A filter of more copies of the same map, the first of which are this one's; it may as
-        well be on the new ones, as after a jump."""
+        """A filter of more copies of the map, the first of which are this one's."""
         grown = SequenceFilter(poses, self._model, shares)
         if not self.is_uniform:
             known = len(self)
@@ -339,8 +339,8 @@ class SequenceFilter(Transitions):
         mean = np.average(self._positions[close], axis=0, weights=self._belief[close] + 1e-300)
         rows = near[self._within(near, mean, radius)]
         rows = np.union1d(rows[np.argsort(-self._belief[rows])[:DETAILED]], [row])
-        every = np.concatenate([rows, self._curve.next[rows], self._curve.before[rows]])
-        return np.asarray(np.unique(every[every >= 0]))
+        every = np.unique([rows, self._curve.next[rows], self._curve.before[rows]])
+        return np.asarray(every[every >= 0])
 
     def _stretches(
         self, rows: NDArray[np.int64], logs: NDArray[np.float64], details: NDArray[np.float64]

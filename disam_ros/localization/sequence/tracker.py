@@ -126,7 +126,7 @@ class Tracker:
         if len(track.cameras) > 1 and seen.information > 0.0:
             seen.support = track.filter.support(states, ratios, floor, seen.information)
             doubt = track.doubt_of(seen, self._model)
-        track.filter.update(states, ratios, floor, new, doubt)
+        track.filter.update(states, ratios, floor, new, doubt, cameras=len(track.cameras))
 
     def _scores(
         self, track: Track, seen: Seen, query: Query, candidates: Sequence[Candidate]
@@ -169,7 +169,7 @@ class Tracker:
         self._beliefs.clear()
         doubt = seen.doubt if len(track.cameras) > 1 else 0.0
         new = seen.information * track.weight()
-        track.filter.update(states, ratios, 0.0, new, doubt, verified=True)
+        track.filter.update(states, ratios, 0.0, new, doubt, True, len(track.cameras))
 
     def answer(
         self,
