@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,21 +77,25 @@ class Transform:
     @property
     def rotation(self) -> NDArray[np.float64]:
         """Rotation matrix [3, 3]."""
-        matrix: NDArray[np.float64] = Rotation.from_quat(self.quaternion).as_matrix()
+        matrix: NDArray[np.float64] = self._turn.as_matrix()
         return matrix
+
+    @cached_property
+    def _turn(self) -> Rotation:
+        """Made once: checking a quaternion takes longer than turning by it."""
+        return Rotation.from_quat(self.quaternion)
 
     def __matmul__(self, other: Transform) -> Transform:
         """`a_from_b @ b_from_c` is `a_from_c`."""
-        rotation = Rotation.from_quat(self.quaternion)
         return Transform(
-            self.translation + rotation.apply(other.translation),
-            (rotation * Rotation.from_quat(other.quaternion)).as_quat(),
+            self.translation + self._turn.apply(other.translation),
+            (self._turn * other._turn).as_quat(),
         )
 
     def inverse(self) -> Transform:
         """`b_from_a`."""
-        rotation = Rotation.from_quat(self.quaternion).inv()
-        return Transform(-rotation.apply(self.translation), rotation.as_quat())
+        back = self._turn.inv()
+        return Transform(-back.apply(self.translation), back.as_quat())
 
 
 def compose(a_from_b: NDArray[np.float64], b_from_c: Transform) -> NDArray[np.float64]:
