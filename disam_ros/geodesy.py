@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.errors import PriorError
+from disam_ros.errors import DisamError, PriorError
 
 EQUATOR, FLATTENING = 6_378_137.0, 1 / 298.257223563  # of WGS 84: semi-major axis [m]
 
@@ -56,10 +56,15 @@ class Origin:
         return np.array(geodetic2enu(latitude, longitude, 0.0, *here), dtype=np.float64)
 
 
-def require_place(latitude: float, longitude: float, what: str) -> None:
-    """Raise PriorError, naming `what`, unless it is a place on Earth [deg]."""
-    if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false with nan
-        raise PriorError(
+def require_place(
+    latitude: float | None,
+    longitude: float | None,
+    what: str,
+    error: type[DisamError] = PriorError,
+) -> None:
+    """Raise `error`, naming `what`, unless it is a place on Earth [deg]; None: unknown."""
+    if not (abs(latitude or 0.0) <= 90 and abs(longitude or 0.0) <= 180):  # false with nan
+        raise error(
             f"{what} expects latitude and longitude in degrees, got {latitude}, {longitude}"
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any, NoReturn
 
 from disam_ros.files.paths import expand
@@ -12,12 +13,14 @@ from disam_ros.files.paths import expand
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line, with exit status 2.
 
-    `~` is expanded in every value, also in `--map=~/map`, which shells leave as it is.
+    `~` is expanded in every value, also in `--map=~/map`, which shells leave as it is. `-1e-3` is
+    a value, not an option, as in Python 3.14.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register("type", None, expand)  # that of arguments without one
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -175,7 +175,7 @@ def info_command(arguments: argparse.Namespace) -> None:
         print(f"{name:{width}}  {_in_words(value)}")
     for number_, entry in enumerate(history, 1):
         rest = {k: v for k, v in entry.items() if k not in ("operation", "settings", "maps")}
-        others = ", ".join(other["name"] for other in entry.get("maps", ()))
+        others = ", ".join(str(other.get("name", "")) for other in entry.get("maps") or ())
         text = f"{entry['operation']} {others}".strip()
         print(f"{'history' if number_ == 1 else '':{width}}  {number_}. {text}: {_in_words(rest)}")
 

@@ -23,6 +23,7 @@ from disam_ros.errors import DatasetError, ImageError
 from disam_ros.files.outputs import DATASET, atomic_directory, require_output
 from disam_ros.files.reading import read_bytes, read_json, reading
 from disam_ros.files.writing import atomic_file, write_json
+from disam_ros.geodesy import require_place
 from disam_ros.geometry import Transform
 from disam_ros.image import MAX_BYTES
 
@@ -211,6 +212,7 @@ def _read_info(directory: Path) -> DatasetInfo:
     unit = values["depth_unit"]
     if unit is not None and unit <= 0:
         raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
+    require_place(values["latitude"], values["longitude"], str(path), DatasetError)
     cameras = cameras_from_json(values.pop("cameras"), str(path), DatasetError)
     given = {k: v for k, v in values.items() if v is not None and k != "format_version"}
     return DatasetInfo(cameras=cameras, **given)

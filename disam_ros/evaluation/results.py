@@ -10,23 +10,30 @@ from pathlib import Path
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
-from disam_ros.files.reading import read_json
+from disam_ros.files.reading import check_entries, read_json
 from disam_ros.files.writing import atomic_file
 
 FORMAT_VERSION = 1
-FRAME_COLUMNS = (
-    "condition",
-    "stamp_ns",
-    "camera",
-    "outcome",
-    "domain",
-    "score",
-    "matched_id",
-    "error_m",
-    "error_deg",
-    "judged",
-    "on_map",
-)
+FRAME_KINDS = {
+    **dict.fromkeys(("condition", "camera", "outcome"), list[str]),
+    "stamp_ns": list[int],
+    "domain": list[str | None],
+    "matched_id": list[int | None],
+    **dict.fromkeys(("score", "error_m", "error_deg"), list[float | None]),
+    **dict.fromkeys(("judged", "on_map"), list[bool]),
+}  # columns of the frames
+KINDS = {"setup": dict, "criteria": dict, "conditions": dict, OVERALL: dict, "frames": dict}
+CRITERIA = {"thresholds": list[tuple[float, float]], "recall_distance": float}
+FIGURES = {
+    "metrics": dict,
+    **dict.fromkeys(("precision_recall", "consistency", "latency_ms"), dict | None),
+}  # of a condition
+NUMBERS = {
+    "metrics": ("answered", "median_error_m", "p90_error_m"),
+    "precision_recall": ("area", "recall_at_full_precision"),
+    "consistency": ("position_mean",),
+    "total": ("p50", "p99"),
+}  # that are compared, by the object that holds them
 
 
 def to_json(evaluation: Evaluation) -> dict:
@@ -58,12 +65,29 @@ def read_results(path: Path | str) -> dict:
     if not path.is_file():
         raise DatasetError(f"{path} not found: expected what `disam evaluate` wrote")
     try:
-        values = read_json(path, FORMAT_VERSION, DatasetError)
-        if set(values["frames"]) != set(FRAME_COLUMNS) or "metrics" not in values[OVERALL]:
-            raise ValueError("it lacks figures")
-    except (DatasetError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is not a results.json of `disam evaluate`: {error}") from error
+        values = read_json(path, FORMAT_VERSION, DatasetError, KINDS)
+        check_entries(values["criteria"], CRITERIA, "'criteria'", DatasetError)
+        for name, figures in {**values["conditions"], OVERALL: values[OVERALL]}.items():
+            _check_figures(figures, f"'{name}'")
+        frames = check_entries(values["frames"], FRAME_KINDS, "'frames'", DatasetError)
+        if len({len(frames[column]) for column in FRAME_KINDS}) != 1:
+            raise DatasetError("'frames' expects columns of one length")
+    except DatasetError as error:
+        fault = str(error).removeprefix(f"{path}: ")
+        raise DatasetError(f"{path} is not a results.json of `disam evaluate`: {fault}") from error
     return values
+
+
+def _check_figures(figures: object, where: str) -> None:
+    """Raise DatasetError unless what is compared of a condition are numbers."""
+    entries = check_entries(figures, FIGURES, where, DatasetError)
+    latency = check_entries(
+        entries["latency_ms"] or {}, {"total": dict | None}, f"{where}: 'latency_ms'", DatasetError
+    )
+    for name, numbers in NUMBERS.items():
+        kinds = dict.fromkeys(numbers, float | None)
+        found = (latency if name == "total" else entries)[name]
+        check_entries(found or {}, kinds, f"{where}: '{name}'", DatasetError)
 
 
 def _figures(condition: Condition) -> dict:
@@ -99,7 +123,7 @@ def _frames(evaluation: Evaluation) -> dict[str, list]:
         for name, condition in evaluation.conditions.items()
         for frame in condition.frames
     ]
-    return {column: [row[column] for row in rows] for column in FRAME_COLUMNS}
+    return {column: [row[column] for row in rows] for column in FRAME_KINDS}
 
 
 def _finite(value: object) -> object:

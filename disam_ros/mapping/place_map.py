@@ -21,6 +21,7 @@ A map is written to `<name>.part` and renamed when complete: a map of its final 
 from __future__ import annotations
 
 import logging
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,8 +36,9 @@ from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import build, read_json, reading
+from disam_ros.files.reading import build, check_entries, read_json, reading
 from disam_ros.files.writing import part_of
+from disam_ros.geodesy import require_place
 from disam_ros.mapping import thumbnails
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.mapping.rows import Rows
@@ -75,6 +77,7 @@ KINDS = {
     "sha256": dict[str, str],
     "camera_names": list[str],
 }  # of the entries of map.json
+HISTORY_KINDS = {"operation": str, "maps": list[dict[str, Any]] | None}
 CHECKED = 2**28  # size [bytes] up to which the checksum of a file is verified at opening
 
 
@@ -118,6 +121,7 @@ class MapHeader:
         """From the entries of map.json, of KINDS. Raises MapError, naming `where` and the key."""
         names = ("model_identity", "model_name", "map_frame", "latitude", "longitude")
         keypoints = values["keypoints"]
+        require_place(values["latitude"], values["longitude"], where, MapError)
         try:
             return cls(
                 **{name: values[name] for name in names},
@@ -154,6 +158,8 @@ class PlaceMap:
         self.camera_names: list[str] = values["camera_names"]
         self.revision: int = values["revision"] or 1
         self.history: list[dict[str, Any]] = values["history"] or []
+        for entry in self.history:
+            check_entries(entry, HISTORY_KINDS, f"{self.directory / 'map.json'}: history", MapError)
         files = {
             name: self._open(name, checksums.get(name), verify)
             for name in self.header.data_files
@@ -177,6 +183,12 @@ class PlaceMap:
             raise MapError(f"{self.directory} is damaged: {count} images expected, got {lengths}")
         if not count:
             raise MapError(f"{self.directory} holds no images; build it again")
+        names = self.camera_names
+        if set(self.camera_of.tolist()) - {*range(len(names))} or len({*names}) < len(names):
+            raise MapError(
+                f"{self.directory / 'map.json'}: 'camera_names' expects a name of its own for each "
+                f"camera of cameras.npy; got {reprlib.repr(names)}"
+            )
         self.thumbnail_rows = self._open_thumbnails(checksums, bool(verify))
 
     def __len__(self) -> int:

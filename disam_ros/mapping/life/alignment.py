@@ -66,15 +66,15 @@ def align_to_fixes(
     """
     stamps, degrees = read_fixes(path)
     rows, places = _at_images(place_map, stamps, degrees)
-    low, high = place_map.poses[rows, :2].min(0), place_map.poses[rows, :2].max(0)
-    if len(rows) < LEAST_FIXES or np.linalg.norm(high - low) < LEAST_EXTENT:
-        raise MapError(
-            f"{len(rows)} images of {place_map.directory} over "
-            f"{np.linalg.norm(high - low):.0f} m have fixes of {path} within 1 s: expected "
-            f"{LEAST_FIXES} over {LEAST_EXTENT:g} m; are they of this drive and clock?"
-        )
     origin = Origin(*degrees[0])
-    enu = np.array([origin.to_enu(*place)[:2] for place in places])
+    enu = np.array([origin.to_enu(*place)[:2] for place in places]).reshape(-1, 2)
+    driven, fixed = _extent(place_map.poses[rows, :2]), _extent(enu)
+    if len(rows) < LEAST_FIXES or min(driven, fixed) < LEAST_EXTENT:
+        raise MapError(
+            f"{len(rows)} images of {place_map.directory} over {driven:.0f} m have fixes of {path} "
+            f"within 1 s, over {fixed:.0f} m: expected {LEAST_FIXES} over {LEAST_EXTENT:g} m; are "
+            "they of this drive and clock?"
+        )
     yaw, shift, residuals = register(place_map.poses[rows, :2], enu)
     turn = Transform.from_xyz_rpy([shift[0], shift[1], 0.0, 0.0, 0.0, yaw])
     text = (
@@ -152,6 +152,11 @@ def read_fixes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     stamps = np.array([row[0] for row in known], np.int64)
     stamps, first = np.unique(stamps, return_index=True)
     return stamps, np.array([row[1:] for row in known])[first]
+
+
+def _extent(points: NDArray[np.float64]) -> float:
+    """Diagonal [m] of the box around points [n, 2]."""
+    return float(np.linalg.norm(np.ptp(points, axis=0))) if len(points) else 0.0
 
 
 def _at_images(

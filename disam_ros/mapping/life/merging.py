@@ -17,7 +17,7 @@ import numpy as np
 
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import ImageSource
-from disam_ros.errors import MapError
+from disam_ros.errors import ConfigError, MapError
 from disam_ros.files.outputs import MAP, remove_output
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
@@ -183,9 +183,16 @@ def like(place_map: PlaceMap, config: MapBuilderConfig) -> MapBuilderConfig:
 
 
 def settings_of(place_map: PlaceMap) -> MapBuilderConfig:
-    """Settings that a map was built with, for a drive that extends it; defaults where unknown."""
+    """Settings that a map was built with, for a drive that extends it; defaults where unknown.
+
+    Raises MapError for settings that cannot be.
+    """
     for entry in place_map.history:
         known = entry.get("settings")
         if entry.get("operation") == "build" and isinstance(known, dict):
-            return replace(from_dict(MapBuilderConfig, known), domain="")
+            try:
+                return replace(from_dict(MapBuilderConfig, known), domain="")
+            except ConfigError as error:
+                path = place_map.directory / "map.json"
+                raise MapError(f"{path}: 'history', 'settings': {error}") from error
     return MapBuilderConfig()

@@ -94,6 +94,7 @@ def _outer_rings(values: Any) -> list[Any]:
         return coordinates[:1]
     if kind == "MultiPolygon" and isinstance(coordinates, list):
         return [part[0] for part in coordinates if isinstance(part, list) and part]
-    inner = [values.get("geometry"), *(values.get("features") or [])]
-    inner += values.get("geometries") or []
+    inner = [values.get("geometry")]
+    for found in (values.get("features"), values.get("geometries")):
+        inner += found if isinstance(found, list) else []
     return [ring for part in inner for ring in _outer_rings(part)]
