@@ -45,7 +45,7 @@ $(DEMO): setup.py package.xml constraints.txt
 	$(PIP) --upgrade pip 'setuptools<80' wheel
 	$(PIP) --no-deps -e .
 	$(BIN)/python scripts/demo_requirements.py > .venv/requirements
-	$(PIP) -r .venv/requirements
+	$(PIP) --no-warn-conflicts -r .venv/requirements # torch is left out on purpose
 	touch $@
 
 $(INSTALLED): $(DEMO)

@@ -29,8 +29,11 @@ def start(name: str) -> int:
 
     A signal before it runs ends the process with status 130 or 143, as a shell would report it.
     What is ignored, as in a background job of a shell, stays ignored. A ConfigError while it is
-    loaded, as of a middleware that is not there, is one line and status 1.
+    loaded, as of a middleware that is not there, is one line and status 1. In a file or a pipe
+    progress bars are written every ten seconds only, unless TQDM_MININTERVAL says otherwise.
     """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")  # read when tqdm is imported
     for signum in WORDS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, partial(_end, name))

@@ -16,12 +16,12 @@ if [ "${1:-}" = --if-installed ]; then
 fi
 check='
 import shutil, sys
-import hypothesis, launch_ros, pytest, ros2launch, xdist
+import hypothesis, launch_ros, pytest, ros2launch, torch, xdist
 shutil.which("ros2") or sys.exit("the command ros2 is not on the PATH")
 '
 if ! missing=$(scripts/in_workspace.sh python3 -c "$check" 2>&1); then
     printf '\033[1;31mThe launch files were not tested: %s. %s\033[0m\n' "${missing##*$'\n'}" \
-        "Source ROS 2, run scripts/install_robot.sh, then make test-launch: CONTRIBUTING.md"
+        "Source ROS 2, run TORCH=1 scripts/install_robot.sh, then make test-launch: CONTRIBUTING.md"
     [ -n "$optional" ]
     exit
 fi

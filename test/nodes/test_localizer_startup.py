@@ -160,8 +160,11 @@ def test_diagnostics_and_the_remedy_name_the_node_with_its_namespace(world, tmp_
 
 
 def test_without_autostart_a_manager_leads_through_the_states(world, client, tmp_path):
-    with node_process("localizer.node", tmp_path / "log", options(world, autostart=False)):
+    log, parameters = tmp_path / "log", options(world, autostart=False)
+    with node_process("localizer.node", log, parameters) as process:
         client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured")
+        words = "waiting for a lifecycle manager; by hand 'ros2 lifecycle set /localizer configure'"
+        assert words in process.log
         for label in ("configure", "activate", "deactivate", "cleanup", "shutdown"):
             assert client.transition(label), label
 

@@ -67,6 +67,21 @@ def test_nothing_is_imported_before_an_executable_heeds_signals_but_what_python_
     assert set(ran.stdout.split()) - {"__future__"} == own
 
 
+def test_a_file_or_a_pipe_gets_a_line_of_progress_now_and_then_only():
+    code = "import os; print(os.environ['TQDM_MININTERVAL'])"
+    start = "import disam_ros.entry as e, types, sys; sys.modules['x'] = types.SimpleNamespace("
+    start += "main=lambda: 0); e.MODULES['disam'] = 'x'; e.start('disam');"
+    for given, found in (({}, "10"), ({"TQDM_MININTERVAL": "1"}, "1")):
+        ran = subprocess.run(
+            [sys.executable, "-c", start + code],
+            env={k: v for k, v in os.environ.items() if k != "TQDM_MININTERVAL"} | given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout.strip() == found
+
+
 def test_the_doctor_names_a_middleware_that_is_not_there():
     done = subprocess.run(
         [sys.executable, "-m", "disam_ros.cli", "doctor"],

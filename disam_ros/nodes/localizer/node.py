@@ -58,6 +58,11 @@ class LocalizerNode(LifecycleNode):
     def autostart(self) -> None:
         """Configure and activate, unless a lifecycle manager does."""
         if not self._config.autostart:
+            own = self.get_fully_qualified_name()
+            self.get_logger().info(
+                "unconfigured: waiting for a lifecycle manager; by hand "
+                f"'ros2 lifecycle set {own} configure', then '… activate'"
+            )
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
