@@ -29,7 +29,7 @@ from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.life.assembly import Part, assemble
 from disam_ros.mapping.life.frames import align_maps
 from disam_ros.mapping.life.merging import fine_shape, merge
-from disam_ros.mapping.life.pruning import kept_rows
+from disam_ros.mapping.life.pruning import kept_rows, stood_for
 from disam_ros.mapping.life.weakness import risk_at, weakness
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import Model, load_model
@@ -168,7 +168,8 @@ def _prune(place_map: PlaceMap, queries: _Queries, folder: Path) -> dict:
     """The map with fewer images. Its queries must not be in step with the map's images."""
     rows = {"1": {"images": len(place_map), **queries.recalls(place_map)}}
     for keep in KEPT:
-        part = Part(place_map, kept_rows(place_map, keep))
+        kept = kept_rows(place_map, keep)
+        part = Part(place_map, kept, mean_of=stood_for(place_map, kept))
         found = assemble([part], folder / f"kept_{keep:g}", {"operation": "prune"})
         rows[f"{keep:g}"] = {"images": len(found), **queries.recalls(found)}
     return rows

@@ -281,7 +281,7 @@ def extend_command(arguments: argparse.Namespace) -> None:
 def prune_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation.results import read_results
     from disam_ros.mapping.life.assembly import Part, assemble
-    from disam_ros.mapping.life.pruning import kept_rows, uses_of
+    from disam_ros.mapping.life.pruning import kept_rows, stood_for, uses_of
     from disam_ros.mapping.place_map import PlaceMap
 
     place_map, frames = PlaceMap(arguments.map), []
@@ -291,7 +291,8 @@ def prune_command(arguments: argparse.Namespace) -> None:
     uses = uses_of(place_map, frames, *RIGHT)
     rows = kept_rows(place_map, arguments.keep, uses)
     operation = {"operation": "prune", "keep": arguments.keep, "answers": int(uses.sum())}
-    found = assemble([Part(place_map, rows)], arguments.output, operation, arguments.overwrite)
+    part = Part(place_map, rows, mean_of=stood_for(place_map, rows))
+    found = assemble([part], arguments.output, operation, arguments.overwrite)
     used = f", {int((uses > 0).sum())} were right answers" if arguments.used else ""
     print(f"{len(found)} of {len(place_map)} images{used} → {arguments.output}")
 

@@ -3,7 +3,7 @@
 
 Nothing is encoded again. Coarse codes are copied, since all parts share their directions; fine ones
 are copied too where the mean of the features is the same, else they are restored, centred on the
-new mean and quantized once more.
+new mean and quantized once more. Where an image stands for others its codes are those of the mean.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from disam_ros.mapping.place_map import DIRECTIONS, MapHeader, PlaceMap, index_f
 from disam_ros.mapping.rows import Rows
 from disam_ros.mapping.thumbnails import FILE as THUMBNAILS
 from disam_ros.mapping.writer import PROGRESS, map_repetition, write_npy_header
+from disam_ros.models.projection import LEVELS, decode
+from disam_ros.models.similarity import unit_rows
 
 CHUNK = 1024  # images copied at once
 LENS = 0.01  # relative difference up to which intrinsics of cameras of one name are the same
@@ -38,12 +40,16 @@ MOUNT = 0.1, 2.0  # and their mounts [m], [deg]
 
 @dataclass(frozen=True)
 class Part:
-    """Images `rows` [n] of a map, moved by new_from_old after their positions are scaled."""
+    """Images `rows` [n] of a map, moved by new_from_old after their positions are scaled.
+
+    mean_of: for each, the rows of the map whose mean its descriptors become; None: its own.
+    """
 
     place_map: PlaceMap
     rows: NDArray[np.int64]
     new_from_old: Transform = field(default_factory=Transform.identity)
     scale: float = 1.0
+    mean_of: Sequence[NDArray[np.int64]] | None = None
 
     @classmethod
     def whole(cls, place_map: PlaceMap) -> Part:
@@ -58,6 +64,27 @@ class Part:
         if np.array_equal(self.new_from_old.quaternion, [0.0, 0.0, 0.0, 1.0]):
             return np.hstack([moved, old[:, 3:]])
         return np.hstack([moved, (turn * Rotation.from_quat(old[:, 3:])).as_quat()])
+
+    def coarse(self) -> NDArray[np.int8]:
+        """Coarse codes [n, d]."""
+        place_map, steps = self.place_map, self.place_map.steps
+        if self.mean_of is None:
+            return place_map.coarse[self.rows]
+        found = np.empty((len(self.rows), len(steps)), np.int8)
+        for row, some in zip(found, self.mean_of, strict=True):
+            units = unit_rows(decode(place_map.coarse[some], steps))
+            row[:] = np.rint(unit_rows(units.mean(0)) / steps).clip(-LEVELS, LEVELS)
+        return found
+
+    def fine(self, chosen: slice) -> NDArray[np.int8]:
+        """Fine codes of some of the rows."""
+        if self.mean_of is None:
+            return self.place_map.fine[self.rows[chosen]]
+        means = [
+            unit_rows(np.asarray(self.place_map.fine[some], np.float32)).mean(0)
+            for some in self.mean_of[chosen]
+        ]
+        return to_int8(np.stack(means))
 
 
 def assemble(
@@ -189,7 +216,7 @@ def _write(
     arrays = {
         "poses.npy": poses,
         "cameras.npy": np.concatenate(cameras),
-        "coarse.npy": np.concatenate([part.place_map.coarse[part.rows] for part in parts]),
+        "coarse.npy": np.concatenate([part.coarse() for part in parts]),
         "steps.npy": first.steps,
         "mean.npy": mean,
     }
@@ -246,7 +273,8 @@ def _copy_rows(
         write_npy_header(file, arrays[0].dtype, (total, arrays[0].shape[1]))
         for rows, part in zip(arrays, (part for _, part in sources), strict=True):
             for start in range(0, len(part.rows), CHUNK):
-                found = rows[part.rows[start : start + CHUNK]]
+                chosen = slice(start, start + CHUNK)
+                found = rows[part.rows[chosen]] if mean is None else part.fine(chosen)
                 if mean is not None and not np.array_equal(mean, part.place_map.mean):
                     found = recentred(found, part.place_map.mean, mean)
                 if row_type is not None and part.scale != 1.0:

@@ -5,6 +5,10 @@ Images of one camera and condition are thinned to a net: in the order of their u
 drive, an image stays if none that stays is nearer than a radius, 10° of heading counting as 1 m.
 The radius is the least with which no more than the wanted share stays; so what goes is at most that
 far from what stays. Likeness plays no part: where places look alike, all their images are needed.
+
+What stays takes the mean of the descriptors of what goes beside it: a pruned map still resembles
+the road between its images. On the validation town half of the images lose 0.3 to 2 points without
+that and gain 2 with it; choosing them by likeness, by margin to other places or by use lost more.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from disam_ros.mapping.place_map import PlaceMap
 
 DEGREES = 10.0  # of heading that weigh as 1 m
 ROUNDS = 40  # of the search for the radius
+SHARED = 1.25  # times its distance to the nearest image that stays, within which others share it
+NEAR = 3.0  # farther from what stays, an image is not taken into it [m]
 
 
 def kept_rows(
@@ -39,6 +45,22 @@ def kept_rows(
         points, order = _points(place_map, rows), np.argsort(-uses[rows], kind="stable")
         kept.append(rows[_thinned(points, order, max(1, round(keep * len(rows))))])
     return np.sort(np.concatenate(kept))
+
+
+def stood_for(place_map: PlaceMap, kept: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """For each of the images that stay [n], rows of those whose mean it becomes: itself, and those
+    of its camera and condition that go and have no much nearer one, up to NEAR."""
+    found = [[row] for row in kept.tolist()]
+    number = dict(zip(kept.tolist(), range(len(kept)), strict=True))
+    for rows in _groups(place_map):
+        points, stays = _points(place_map, rows), np.isin(rows, kept)
+        tree, goes = cKDTree(points[stays]), np.flatnonzero(~stays)
+        gaps = tree.query(points[goes])[0]
+        near = tree.query_ball_point(points[goes], np.minimum(SHARED * gaps, NEAR))
+        for row, some in zip(rows[goes].tolist(), near, strict=True):
+            for index in some:
+                found[number[int(rows[stays][index])]].append(row)
+    return [np.array(some, np.int64) for some in found]
 
 
 def uses_of(
