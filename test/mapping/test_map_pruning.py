@@ -12,7 +12,8 @@ from disam_ros.errors import MapError
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
-from disam_ros.mapping.life.pruning import kept_rows, uses_of
+from disam_ros.mapping.life.assembly import Part, assemble
+from disam_ros.mapping.life.pruning import NEAR, kept_rows, stood_for, uses_of
 from disam_ros.mapping.place_map import PlaceMap
 
 CONFIG = MapBuilderConfig(
@@ -112,3 +113,41 @@ def test_a_pruned_map_answers_near_by_and_keeps_what_an_evaluation_used(root, tm
     for seed in kept:
         found = localizer.localize(texture(seed), domain="day").record.map_from_camera
         assert found.translation[0] == pytest.approx(seed)
+
+
+def test_what_stays_stands_for_what_goes_beside_it_and_for_nothing_far_away(place_map):
+    kept = kept_rows(place_map, 0.5)
+    groups = stood_for(place_map, kept)
+    assert all(group[0] == row for group, row in zip(groups, kept, strict=True))
+    gone = np.setdiff1d(np.arange(24), kept)
+    assert np.array_equal(np.unique(np.concatenate(groups)), np.arange(24))
+    for row in gone.tolist():
+        takers = [int(group[0]) for group in groups if row in group[1:]]
+        assert set(takers) == {row - 1, row + 1} & set(kept.tolist())
+    place_map.poses[:, 0] *= 2 * NEAR
+    assert [group.tolist() for group in stood_for(place_map, kept)] == [[row] for row in kept]
+
+
+def pruned(place_map, kept, output):
+    groups = stood_for(place_map, kept)
+    part = Part(place_map, kept, mean_of=groups)
+    return assemble([part], output, {"operation": "prune"}), groups
+
+
+def test_the_descriptors_of_what_stays_are_means_of_directions(place_map, tmp_path):
+    found, groups = pruned(place_map, kept_rows(place_map, 0.5), tmp_path / "half")
+    assert np.array_equal(found.mean, place_map.mean)
+    for stage, steps in (("fine", 1.0), ("coarse", place_map.steps.astype(np.float64))):
+        for row, group in enumerate(groups):
+            every = np.asarray(getattr(place_map, stage)[group], np.float64) * steps
+            wanted = (every / np.linalg.norm(every, axis=1, keepdims=True)).mean(0)
+            given = np.asarray(getattr(found, stage)[row], np.float64) * steps
+            cosine = given @ wanted / np.linalg.norm(given) / np.linalg.norm(wanted)
+            assert cosine > 0.995  # int8
+
+
+def test_a_map_of_which_all_stays_keeps_its_descriptors(place_map, tmp_path):
+    found, _ = pruned(place_map, np.arange(24), tmp_path / "all")
+    for stage in ("fine", "coarse"):
+        apart = getattr(found, stage)[:].astype(int) - getattr(place_map, stage)[:].astype(int)
+        assert abs(apart).max() <= 1
