@@ -58,7 +58,9 @@ def test_compose_runs_the_demo_in_that_image_and_the_devcontainer_is_built_from_
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     file = ROOT / ".devcontainer" / container["build"]["dockerfile"]
     assert file.resolve() == (ROOT / "Dockerfile").resolve()
-    assert container["postCreateCommand"] == "make install"
+    first, *_, last = container["postCreateCommand"].split(" && ")
+    assert (first, last) == ("make install", "TORCH=1 scripts/install_robot.sh")
+    assert container["workspaceFolder"] == "/ws/src/disam_ros"  # where that script expects it
 
 
 def run_launch_tests(folder: Path, *arguments: str, **variables: str):
