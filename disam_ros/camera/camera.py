@@ -185,13 +185,7 @@ class Camera:
         except GeometryError as fault:
             raise error(f"{where}: 'base_from_camera': {fault}") from fault
         given = {"distortion": distortion, "base_from_camera": transform, "model": model}
-        camera = cls(**values | given)
-        if camera.fx or camera.fy or min(camera.width, camera.height) < 1:  # 0: not calibrated
-            try:
-                camera.check()
-            except GeometryError as fault:
-                raise error(f"{where}: {fault}") from fault
-        return camera
+        return cls(**values | given)
 
 
 def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Camera:
