@@ -73,6 +73,8 @@ ROS_PACKAGES = (
     Package("cv_bridge", "", "images by ROS's own converter", required=False),
     Package("launch_ros", "", "ros2 launch", required=False),
 )
+NO_WHEEL = {"tf2_msgs", "tf2_ros", "launch_ros"}  # an installed ROS 2 alone brings these
+PIP_ROS = ", or pip install 'disam_ros[ros]'"
 
 _DEBIAN = {"tf2_ros": "tf2-ros-py"}  # packages that are not called as their module
 
@@ -214,7 +216,8 @@ def _ros_command(findings: list[Finding]) -> str:
     setups = sorted(Path("/opt/ros").glob("*/setup.bash"))
     if setups:
         return f". {setups[-1]}"
-    return "install ROS 2 and source its setup.bash, or pip install 'disam_ros[ros]'"
+    wheels = "" if {f.package.module for f in findings} <= NO_WHEEL else PIP_ROS
+    return f"install ROS 2 and source its setup.bash{wheels}"
 
 
 def _managed() -> bool:

@@ -7,9 +7,7 @@ The radius is the least with which no more than the wanted share stays; so what 
 far from what stays. Likeness plays no part: where places look alike, all their images are needed.
 
 What stays takes the mean of the descriptors of what goes beside it: a pruned map still resembles
-the road between its images. Without that half of the images lose about 2 points on two validation
-towns; with it one gains 2 and the other loses 1. Choosing them by likeness, by margin to other
-places or by use lost more.
+the road between its images (docs/accuracy.md tells what it loses).
 """
 
 from __future__ import annotations
