@@ -3,11 +3,13 @@
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from support.faults import edit_json
 from support.maps import BASE_FROM_CAMERA, START_S
 
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
@@ -60,12 +62,28 @@ def place_map(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["map", "map_keypoints"])
-def test_a_map_names_the_command_that_builds_it_again(name):
-    with pytest.raises(MapError, match=r"expected 3; build the map again, .*: disam build-map"):
-        PlaceMap(DATA / name)
+def test_a_map_opens_and_says_that_a_new_one_is_better(name, caplog):
+    place_map = PlaceMap(DATA / name, verify=True)
+    assert len(place_map) == {"map": 4, "map_keypoints": 3}[name]
+    assert "version 0.1" in caplog.text and "'disam build-map'" in caplog.text
+
+
+def test_a_centered_map_names_the_command_that_builds_it_again(tmp_path):
+    shutil.copytree(DATA / "map", tmp_path / "map")
+    edit_json(tmp_path / "map/map.json", lambda v: v["descriptor"].update(centered=True))
+    with pytest.raises(MapError, match=r"'centered' .*build the map again, .*: disam build-map"):
+        PlaceMap(tmp_path / "map")
+
+
+def test_a_map_gives_the_places_that_0_1_gave():
+    assert_places_of_0_1(PlaceMap(DATA / "map"))
 
 
 def test_a_map_built_again_gives_the_places_that_0_1_gave(place_map):
+    assert_places_of_0_1(place_map)
+
+
+def assert_places_of_0_1(place_map):
     localizer = Localizer(load_model(DATA / "model"), place_map, CPU)
     answers = localize_drive(
         localizer, open_dataset(DATA / "dataset"), "drive", show_progress=False

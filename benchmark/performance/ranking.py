@@ -27,6 +27,7 @@ from disam_ros.mapping.compression import learn_projection, to_int8
 from disam_ros.models.descriptor import coarse_descriptor, descriptor_shapes, fine_descriptor
 from disam_ros.models.model import Model, load_model
 from disam_ros.models.network_config import PRESETS
+from disam_ros.models.projection import Projection
 from training.data.places import same_place
 from training.engine.validate import SAME_TILE, load_validation
 from training.settings import CropConfig, ValidationConfig
@@ -167,7 +168,7 @@ def _webcams(model: Model, name: str, offset: float) -> Place:
         data=[WEBCAMS], reference="day", shift=offset, images=WEBCAM_IMAGES, radius=1.0
     )
     found = load_validation(config, model.network.image_size, CropConfig(), ["day", "night"])
-    references = describe_all(model, "day", found.images["day"], GRIDS)
+    references = describe_all(model, "summer_day", found.images["day"], GRIDS)
     queries = {"night": describe_all(model, "night", found.images["night"], GRIDS)}
     right = same_place(found.places["night"], found.places["day"], 1.0, 10.0, SAME_TILE)
     rows = np.arange(len(right))
@@ -245,6 +246,20 @@ def _directions(
     return projection.decode(projection.encode(references)), projection.project(queries)
 
 
+@cache
+def directions_of_model() -> Projection:
+    """Those that come with the shipped model."""
+    projection = load_model(MODEL).projection
+    assert projection is not None
+    return projection
+
+
+def _of_model(references: np.ndarray, queries: np.ndarray) -> Descriptors:
+    """As maps of the shipped model do it."""
+    projection = directions_of_model()
+    return projection.decode(projection.encode(references)), projection.project(queries)
+
+
 def _random(size: int, references: np.ndarray, queries: np.ndarray) -> Descriptors:
     shape = (references.shape[1], size)
     directions = np.random.default_rng(0).standard_normal(shape, np.float32) / size**0.5
@@ -270,13 +285,14 @@ def _principal(
     return Codec(partial(_directions, size, sample), lambda _: size, grid, fine, fine_grid)
 
 
-EXACT_ROW, SHIPPED = "exact features, float32", "512 principal directions, int8"
+EXACT_ROW, SHIPPED = "exact features, float32", "the model's 1024 directions, int8"
 CODECS = {
     EXACT_ROW: Codec(partial(_as, "float32"), lambda d: 4 * d, 0, "float32"),
     "8 cells, float16": Codec(partial(_as, "float16"), lambda d: 2 * d, 1, "float16"),
     "4 cells, float16": Codec(partial(_as, "float16"), lambda d: 2 * d, 2, "float16"),
     "512 principal directions, int8; fine float16": _principal(512, fine="float16"),
-    SHIPPED: _principal(512),
+    SHIPPED: Codec(_of_model, lambda _: 1024, grid=1),
+    "512 principal directions of the map, int8": _principal(512),
     "256": _principal(256),
     "128": _principal(128),
     "64": _principal(64),

@@ -16,6 +16,8 @@ from statistics import median
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from benchmark.machine import fresh, load
 from benchmark.performance.synthetic_map import noise_map
@@ -39,6 +41,16 @@ OUTDOOR = "outdoor"  # the shipped model: one encoder for both stages
 QUERIES = {"full": 15, "lite": 60, "mobile": 60, OUTDOOR: 60}
 INTERVAL = 200_000_000  # between images [ns]
 BACKENDS = ("torch", "onnx")
+PICTURE = Path("docs/images/stages.png")
+STAGES = {
+    "preprocess": "resize",
+    "encode": "encoder",
+    "describe": "descriptors",
+    "coarse": "coarse search",
+    "fine": "fine similarity",
+    "sequence": "sequence filter",
+}
+SHOWN = 1.0  # ms from which a stage's time is written into its bar
 
 
 def measure() -> dict:
@@ -56,6 +68,28 @@ def measure() -> dict:
             rows.append({"preset": preset, "backend": backend, **times, "load": load()})
     results = {"images": MAP_IMAGES, "threads": threads, "reference": reference, "rows": rows}
     return results | ratios(reference, rows)
+
+
+def draw(results: dict, path: Path = PICTURE) -> None:
+    """The stages of one image with the shipped model, a bar for each backend."""
+    figure = Figure(figsize=(9.0, 2.0), layout="constrained")
+    axes = figure.subplots()
+    rows = [row for row in results["rows"] if row["preset"] == OUTDOOR]
+    for row in rows:
+        begun = 0.0
+        for number, stage in enumerate(STAGES):
+            taken = row.get(stage, 0.0)
+            axes.barh(row["backend"], taken, left=begun, color=f"C{number}")
+            if taken > SHOWN:
+                middle = begun + taken / 2
+                axes.text(middle, row["backend"], f"{taken:.1f}", ha="center", va="center")
+            begun += taken
+    axes.set(xlabel="ms")
+    colours = [
+        Patch(color=f"C{number}", label=label) for number, label in enumerate(STAGES.values())
+    ]
+    figure.legend(handles=colours, loc="outside upper center", ncols=len(STAGES))
+    figure.savefig(path, dpi=110)
 
 
 def ratios(reference: dict, rows: list[dict]) -> dict:

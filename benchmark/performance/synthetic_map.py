@@ -13,7 +13,7 @@ in a synthetic map of the real one's size as really do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import ImageRecord
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.mapping.builder import write_indices
+from disam_ros.mapping.compression import model_projection
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.mapping.writer import MapWriter
 from disam_ros.models.descriptor import descriptor_shapes
@@ -173,14 +174,20 @@ def noise_map(
     images: int,
     config: DescriptorConfig = DescriptorConfig(),
     distinct: int = 0,
+    cameras: Mapping[str, Camera] | None = None,
 ) -> PlaceMap:
     """A map of noise descriptors, one metre apart on parallel routes of a thousand images.
 
-    distinct: how many different descriptors recur; 0: all differ.
+    distinct: how many different descriptors recur; 0: all differ. cameras: of which each takes an
+    image at a place; None: one that is the base itself.
     """
-    rng, camera = np.random.default_rng(0), Camera(640, 480, 500.0, 500.0, 320.0, 240.0)
-    header = MapHeader(model.identity, model.name, "map", {"front": camera}, config)
+    lens = Camera(640, 480, 500.0, 500.0, 320.0, 240.0)
+    rng, rig = np.random.default_rng(0), dict(cameras or {"front": lens})
+    ahead = BODY_FROM_OPTICAL if cameras is None else np.eye(3)
     shapes = descriptor_shapes(model.network, config)
+    projection = model_projection(model.projection, shapes["coarse"])
+    directions = projection.sha256 if projection else ""
+    header = MapHeader(model.identity, model.name, "map", rig, config, directions=directions)
     sizes = {stage: int(np.prod(shape)) for stage, shape in shapes.items()}
     spectrum = 1.0 / np.sqrt(1.0 + np.arange(sizes["coarse"], dtype=np.float32))
     domain = model.domain_names()[0]
@@ -190,13 +197,14 @@ def noise_map(
         return coarse / np.linalg.norm(coarse), rng.standard_normal(sizes["fine"], np.float32)
 
     kept = [draw() for _ in range(distinct or 0)]
-    writer = MapWriter(directory, header, shapes, "noise")
+    writer = MapWriter(directory, header, shapes, "noise", projection=projection)
     for index in range(images):
         coarse, fine = kept[index % len(kept)] if kept else draw()
-        place = np.array([index % ROUTE, 20.0 * (index // ROUTE), 1.5])
-        pose = Transform.from_rotation(place, BODY_FROM_OPTICAL)
-        source = f"images/{domain}/front/{index:09d}.jpg"
-        record = ImageRecord(index, index * 10**8, "front", domain, source, pose)
+        row, name = index // len(rig), list(rig)[index % len(rig)]
+        place = np.array([row % ROUTE, 20.0 * (row // ROUTE), 1.5])
+        pose = Transform.from_rotation(place, ahead) @ rig[name].base_from_camera
+        source = f"images/{domain}/{name}/{row:09d}.jpg"
+        record = ImageRecord(index, row * 10**8, name, domain, source, pose)
         writer.add(record, coarse, fine)
     writer.commit(images)
     writer.finish()

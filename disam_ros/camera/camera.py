@@ -82,10 +82,8 @@ class Camera:
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
         if not np.isfinite(numbers).all():
             fault = f"expected finite intrinsics, got {numbers}"
-        elif min(self.width, self.height) < 1:
-            fault = f"expected the size of the image, got {self.width}x{self.height}"
-        elif min(self.fx, self.fy) <= 0:
-            fault = f"expected focal lengths above 0, got {self.fx:g} and {self.fy:g}"
+        elif wrong := self._sign_fault():
+            fault = wrong
         elif not all(low <= f / max(self.width, self.height) <= high for f in (self.fx, self.fy)):
             fault = (
                 f"no lens has focal lengths of {self.fx:g} and {self.fy:g} pixels with an image of "
@@ -108,6 +106,14 @@ class Camera:
         else:
             return
         raise GeometryError(f"{fault}; calibrate the camera")
+
+    def _sign_fault(self) -> str:
+        """What is wrong with the signs of size and focal lengths; empty: nothing."""
+        if min(self.width, self.height) < 1:
+            return f"expected the size of the image, got {self.width}x{self.height}"
+        if min(self.fx, self.fy) <= 0:
+            return f"expected focal lengths above 0, got {self.fx:g} and {self.fy:g}"
+        return ""
 
     def resized(self, width: int, height: int) -> Camera:
         """The camera with intrinsics scaled to another image size [px]."""
@@ -185,7 +191,11 @@ class Camera:
         except GeometryError as fault:
             raise error(f"{where}: 'base_from_camera': {fault}") from fault
         given = {"distortion": distortion, "base_from_camera": transform, "model": model}
-        return cls(**values | given)
+        camera = cls(**values | given)
+        known = camera if camera.fx or camera.fy else replace(camera, fx=1.0, fy=1.0)
+        if wrong := known._sign_fault():
+            raise error(f"{where}: {wrong}")
+        return camera
 
 
 def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Camera:

@@ -8,7 +8,7 @@ import os
 import reprlib
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from itertools import count
@@ -26,10 +26,11 @@ T = TypeVar("T", bound="DataclassInstance")
 MAX_BYTES = 1 << 26  # of a file that is read at once
 MAX_LINE = 1 << 20  # characters of a line of a table
 MAX_WHOLE = 2**63  # of a number in a file
+MAX_TEXT = 4096  # characters of a text in a header, as of a path
 _NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a finite number",
-    str: "a text",
+    str: f"a text of up to {MAX_TEXT} characters",
     bool: "true or false",
     dict: "an object",
     list: "a list",
@@ -109,15 +110,16 @@ def read_json(
     error: type[DisamError],
     kinds: Mapping[str, Any] | None = None,
     closed: bool = False,
+    older: Collection[int] = (),
 ) -> dict[str, Any]:
     """Read a JSON object whose "format_version" is `version` and whose entries are of `kinds`.
 
-    kinds, closed: see `check_entries`. Raises `error`, naming the file, the key, what was expected
-    and what was found.
+    kinds, closed: see `check_entries`. older: versions that are read as well. Raises `error`,
+    naming the file, the key, what was expected and what was found.
     """
     values = parse_json(read_bytes(path, error), str(path), error)
     found = values.get("format_version") if isinstance(values, dict) else None
-    if found is not None and found != version:
+    if found is not None and found not in (version, *older):
         raise error(f"{path} has format version {reprlib.repr(found)}, expected {version}")
     return check_entries(values, {"format_version": int, **(kinds or {})}, str(path), error, closed)
 
@@ -178,6 +180,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         number = isinstance(value, int | kind) and not isinstance(value, bool)
         return number and abs(value) <= (MAX_WHOLE if kind is int else sys.float_info.max)
+    if kind is str:
+        return isinstance(value, str) and len(value) <= MAX_TEXT
     return kind is Any or isinstance(value, kind)
 
 

@@ -47,9 +47,10 @@ from disam_ros.settings import from_dict
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3  # 2: without mean.npy, for a search without shifts
-DIRECTIONS = "directions.npy"
-WHOLE = (DIRECTIONS, "steps.npy", "mean.npy")  # arrays without a row per image
+FORMAT_VERSION = 3
+WITHOUT_MEAN = 2  # format version of 0.1: fine descriptors are whole, and mean.npy is missing
+DIRECTIONS, MEAN = "directions.npy", "mean.npy"
+WHOLE = (DIRECTIONS, "steps.npy", MEAN)  # arrays without a row per image
 DATA_FILES = ("images.csv", "poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
 ARRAY_KINDS = {
     "poses.npy": ("float64", 2),
@@ -57,7 +58,7 @@ ARRAY_KINDS = {
     "coarse.npy": ("int8", 2),
     "directions.npy": ("float16", 2),
     "steps.npy": ("float32", 1),
-    "mean.npy": ("float32", 1),
+    MEAN: ("float32", 1),
     "fine.npy": ("int8", 2),
     FILE: ("uint8", 2),
     thumbnails.FILE: ("uint8", 2),
@@ -142,10 +143,10 @@ class PlaceMap:
     records: rows of images.csv, parsed on access. poses, coarse: the arrays, in memory. fine: read
     on access from a file held open (rows.py), as are records and keypoints: accesses raise MapError
     where the file was changed. steps: quantization steps of coarse codes, float32 [d]. mean: of the
-    fine descriptors per channel, float32 [C]. camera_of: int16 [N], indices of camera_names.
-    revision: 1 for a map that was built, then one more with each operation of mapping/life;
-    history: what was done, oldest first. keypoint_rows, thumbnail_rows: of their files, or None.
-    verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
+    fine descriptors per channel, float32 [C]; [1], zero, in a map of version 0.1. camera_of: int16
+    [N], indices of camera_names. revision: 1 for a map that was built, then one more with each
+    operation of mapping/life; history: what was done, oldest first. keypoint_rows, thumbnail_rows: of their
+    files, or None. verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
     Sizes are always compared. Raises MapError when the directory is missing, half-written, damaged
     or of another version.
     """
@@ -155,15 +156,16 @@ class PlaceMap:
         values = _read_header(self.directory)
         self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
         count, checksums = values["images"], values["sha256"]
+        old = values["format_version"] == WITHOUT_MEAN
         self.camera_names: list[str] = values["camera_names"]
-        self.revision: int = values["revision"] or 1
+        self.revision = _revision(values["revision"], self.directory / "map.json")
         self.history: list[dict[str, Any]] = values["history"] or []
         for entry in self.history:
             check_entries(entry, HISTORY_KINDS, f"{self.directory / 'map.json'}: history", MapError)
         files = {
             name: self._open(name, checksums.get(name), verify)
             for name in self.header.data_files
-            if name != thumbnails.FILE
+            if name != thumbnails.FILE and not (name == MEAN and old)
         }
         self.records = RecordTable(files["images.csv"])
         rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
@@ -172,7 +174,7 @@ class PlaceMap:
         self.steps: NDArray[np.float32] = rows["steps.npy"][:]
         own = rows.get(DIRECTIONS)
         self._projection = None if own is None else Projection(own[:], self.steps)
-        self.mean: NDArray[np.float32] = rows["mean.npy"][:]
+        self.mean: NDArray[np.float32] = np.zeros(1, np.float32) if old else rows[MEAN][:]
         self.keypoint_rows = self._keypoint_rows(rows.get(FILE))
         self._read_later = [
             files[name] for name in ("images.csv", "fine.npy", FILE) if name in files
@@ -325,6 +327,12 @@ def index_file(camera: int) -> str:
     return f"index_{camera}.faiss"
 
 
+def _revision(value: int | None, where: Path) -> int:
+    if value is not None and value < 1:
+        raise MapError(f"{where}: 'revision' expects a whole number from 1; got {value}")
+    return value or 1
+
+
 def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "map.json"
     with reading(path, MapError):
@@ -336,7 +344,17 @@ def _read_header(directory: Path) -> dict[str, Any]:
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
     try:
-        return read_json(path, FORMAT_VERSION, MapError, KINDS)
+        values = read_json(path, FORMAT_VERSION, MapError, KINDS, older=(WITHOUT_MEAN,))
+        if values["format_version"] == WITHOUT_MEAN:
+            centered = values["descriptor"].pop("centered", False)
+            if centered:
+                raise MapError(f"{path}: maps of version 0.1 with 'centered' are read no longer")
+            logger.warning(
+                "%s is a map of version 0.1, in which places are told apart less well: build it "
+                "again with 'disam build-map'",
+                directory,
+            )
+        return values
     except MapError as error:
         raise MapError(
             f"{error}; build the map again, into a new directory: disam build-map "

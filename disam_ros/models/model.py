@@ -26,7 +26,7 @@ from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
 from disam_ros.files.outputs import MODEL, atomic_directory
 from disam_ros.files.paths import find_model
-from disam_ros.files.reading import build
+from disam_ros.files.reading import build, check_entries
 from disam_ros.models import model_files
 from disam_ros.models.added_files import ADDED, CLASSIFIER
 from disam_ros.models.arrays import Array, require_features
@@ -280,6 +280,7 @@ def _read_mobile(model: Model, directory: Path, hashes: Mapping[str, str]) -> No
 
 def _parse_network(values: dict[str, Any]) -> Network:
     """Raises ModelError."""
+    check_entries(values, {"image_size": tuple[int, int]}, "network", ModelError)
     rest = {key: value for key, value in values.items() if key != "encoder"}
     if values.get("encoder") == ENCODER:
         return build(ImportedConfig, rest, "network", ModelError)

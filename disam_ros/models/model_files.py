@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT_VERSION = 1
+MAX_BYTES = 1 << 32  # of a file of weights
 KINDS = {
     "name": str | None,
     "network": dict,
@@ -160,10 +161,16 @@ def identity(hashes: Mapping[str, str], files: Iterable[str]) -> str:
 
 
 def check_file(path: Path, sha256: str, listed: str = "model.json") -> None:
-    """Raises ModelError where a file is missing or damaged (its SHA-256 differs)."""
+    """Raises ModelError where a file is missing, too large to be read or damaged (its SHA-256
+    differs)."""
     with reading(path, ModelError):
         if not path.is_file():
             raise ModelError(f"{path} not found: the model directory is incomplete")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ModelError(
+                f"{path} has {size / 2**30:.1f} GiB; expected weights of at most "
+                f"{MAX_BYTES / 2**30:g} GiB"
+            )
         if file_sha256(path) != sha256:
             raise ModelError(f"{path} is damaged: its SHA-256 differs from {listed}")
 

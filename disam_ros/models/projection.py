@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from disam_ros.errors import ModelError
-from disam_ros.files.reading import reading
 from disam_ros.files.writing import atomic_file, file_sha256
+from disam_ros.models.model_files import check_file
 from disam_ros.models.similarity import unit_rows
 
 NAME = "directions"  # of the file, and its key under sha256 in model.json
@@ -85,11 +85,7 @@ def read_projection(directory: Path, sha256: str) -> Projection:
     Raises ModelError where it is missing, damaged (its SHA-256 differs) or malformed.
     """
     path = directory / FILE
-    with reading(path, ModelError):
-        if not path.is_file():
-            raise ModelError(f"{path} not found: the model directory is incomplete")
-        if file_sha256(path) != sha256:
-            raise ModelError(f"{path} is damaged: its SHA-256 differs from model.json")
+    check_file(path, sha256)
     try:
         tensors = load_file(path)
         codes, scales, steps = (tensors[name] for name in (NAME, "scales", "steps"))

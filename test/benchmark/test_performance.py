@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
-from benchmark.performance import ranking, scale, speed
+from benchmark.performance import map_merging, ranking, rig, scale, speed
 from benchmark.performance.synthetic_map import (
     imitation,
     large_noise_map,
@@ -20,6 +20,7 @@ from benchmark.performance.synthetic_map import (
     walk,
     world,
 )
+from disam_ros.mapping.compression import learn_projection
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,16 @@ def kind(real):
 
 
 @pytest.fixture
-def place():
-    """Sixty map images and as many queries that show them in order."""
+def place(monkeypatch):
+    """Sixty map images and as many queries that show them in order; fewer directions than the
+    model's, which are of larger descriptors."""
     rng = np.random.default_rng(0)
     tables = [
         tuple(rng.normal(size=(60, d)).astype(np.float32) for d in (256, 40)) for _ in ranking.GRIDS
     ]
     references = [tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in t) for t in tables]
+    learned = learn_projection(references[1][0], 40)
+    monkeypatch.setattr(ranking, "directions_of_model", lambda: learned)
     return ranking.Place("p", references, {"snow": references}, {"snow": np.arange(60)}, judge)
 
 
@@ -135,6 +139,18 @@ def test_the_exact_codec_loses_nothing_and_has_the_bytes_of_float32(place, monke
 def test_a_noise_map_opens(tmp_path):
     large_noise_map(tmp_path / "map", 30)
     assert set(scale.open_map(tmp_path / "map")) == {"model", "map", "localizer", "MiB"}
+
+
+def test_a_moment_of_four_cameras_goes_through_a_map():
+    found = rig.measure(images=40, moments=2)
+    assert set(found["rows"]) == {"1", "4"}
+    for row in found["rows"].values():
+        assert 0 < row["rest"] < row["whole"] <= row["p99"]
+
+
+def test_two_maps_are_merged():
+    (row,) = map_merging.measure((30,))["rows"].values()
+    assert row["merge"] > 0 and row["mib"] > 0
 
 
 def test_a_query_of_the_speed_section_goes_through_a_map(monkeypatch):

@@ -384,17 +384,18 @@ def test_a_turn_makes_a_keyframe_without_any_distance():
     assert flat.keeps("front", pose_at(0)) and not flat.keeps("front", pose_at(0, 3.0))
 
 
-def test_damaged_and_repeated_images_are_counted_not_kept(tmp_path, caplog):
+def test_images_damaged_repeated_or_of_another_shape_are_counted_not_kept(tmp_path, caplog):
     with BagWriter(tmp_path / "bag") as bag:
-        for i in range(4):
+        for i in range(5):
             bag.ground_truth(START + i * SECOND, pose_at(i))
-            jpeg = encode_jpeg(picture(i))
+            jpeg = encode_jpeg(picture(i, *((9, 48) if i == 1 else ())))
             bag.compressed_image("front", START + i * SECOND, jpeg if i != 2 else jpeg[:100])
         bag.compressed_image("front", START, encode_jpeg(picture()))
     counts = bag_to_dataset(
         tmp_path / "bag", tmp_path / "data", "x", max_pose_gap=1.0, show_progress=False
     )
-    assert (counts.images, counts.kept, counts.damaged, counts.repeated) == (5, 3, 1, 1)
+    assert (counts.images, counts.kept, counts.damaged, counts.repeated) == (6, 3, 2, 1)
+    assert "it has 48x9 pixels" in caplog.text
     assert "assuming a camera at its origin" in caplog.text
     assert "assuming a focal length of 32 pixels" in caplog.text
     pose = Dataset(tmp_path / "data").info.cameras["front"].base_from_camera

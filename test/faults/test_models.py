@@ -64,6 +64,8 @@ HEADER_EDITS = [
         lambda v: v["network"].update(image_size=64),
         "'image_size' expects a list of 2",
     ),
+    (lambda v: v["network"].pop("image_size"), "'image_size' expects a list of 2.*it is missing"),
+    (lambda v: v.update(name="x" * 2**21), "'name' expects a text of up to 4096 characters"),
     (lambda v: v["network"].update(image_size=[10**6] * 2), "16 to 4096, got 1000000x1000000"),
     (lambda v: v["network"].update(colour=1), "unknown key 'colour'; expected width"),
     (lambda v: v["network"].update(encoder="transformer"), "one of disam, mobile"),
@@ -89,6 +91,16 @@ def test_a_file_of_weights_without_end_is_refused_before_it_is_read(world):
     path = world / "model" / "fine.safetensors"
     os.truncate(path, 2**36)
     with pytest.raises(ModelError, match="too large for the network"):
+        load_model(world / "model")
+
+
+@pytest.mark.parametrize("name", ["domain", "directions", "ranges"])
+def test_an_added_file_without_end_is_refused_before_it_is_read(world, name):
+    edit_json(world / "model/model.json", lambda v: v["sha256"].update({name: "0" * 64}))
+    path = world / "model" / f"{name}.safetensors"
+    path.touch()
+    os.truncate(path, 2**40)
+    with pytest.raises(ModelError, match=rf"{name}\.safetensors has 1024.0 GiB; expected weights"):
         load_model(world / "model")
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A localizer node with two cameras over DDS: one belief, on the map of the front one alone."""
+"""A localizer node with several cameras over DDS: one belief of all."""
 
 import math
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from support.data import save_tiny_model, texture
-from support.maps import BASE_FROM_CAMERA, base_pose, save_tiny_map
+from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, save_tiny_map
 from support.messages import image_message, values
 from support.node_process import node_process
 from support.robot import Robot
@@ -20,6 +21,9 @@ from disam_ros.nodes.conversions import pose_to_transform
 
 FRONT = [1.0, 0.2, 1.5, -math.pi / 2, 0.0, -math.pi / 2]
 REAR = [-1.0, 0.2, 1.5, -math.pi / 2, 0.0, math.pi / 2]
+LEFT = [0.0, 0.6, 1.5, -math.pi / 2, 0.0, 0.0]
+RIGHT = [0.0, -0.6, 1.5, -math.pi / 2, 0.0, math.pi]
+RIG = {"front": FRONT, "left": LEFT, "rear": REAR, "right": RIGHT}
 SEQUENCE = {"localizer.sequence.enabled": True, "localizer.sequence.min_probability": 0.0}
 
 
@@ -54,4 +58,57 @@ def test_a_vehicle_that_drives_back_is_localized_by_its_rear_camera(tmp_path):
         robot.client.until(
             lambda: "front (vehicle turned by 180°)" in process.log, "what rear is compared with"
         )
+        assert process.stop(signal.SIGINT) == 0
+
+
+def test_four_cameras_are_one_belief_and_each_of_their_images_has_one_answer(tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    mounts = {name: Transform.from_xyz_rpy(mount) for name, mount in RIG.items()}
+    lenses = {name: replace(CAMERA, base_from_camera=mount) for name, mount in mounts.items()}
+    save_tiny_map(tmp_path / "map", model, cameras=lenses)
+    parameters = {
+        "map": str(tmp_path / "map"),
+        "model": str(tmp_path / "model"),
+        "cameras": list(RIG),
+        "base_from_camera": [value for mount in RIG.values() for value in mount],
+        **SEQUENCE,
+    }
+    covered = np.zeros((48, 64, 3), np.uint8)
+    with (
+        node_process("localizer.node", tmp_path / "log", parameters) as process,
+        Robot(process) as robot,
+    ):
+
+        def moment(index, **instead):
+            """Statuses by camera; `instead`: images of cameras, None: not sent."""
+            robot.second += 1
+            pictures = {name: texture(100 * c + index) for c, name in enumerate(RIG)} | instead
+            sent = {
+                name: image_message(picture, frame=name)
+                for name, picture in pictures.items()
+                if picture is not None
+            }
+            for name, message in sent.items():
+                message.header.stamp.sec = START_S + robot.second
+                robot.client.publish(f"{name}/image", message)
+            answers = robot.client.until(
+                lambda: robot.of_moment(START_S + robot.second, len(sent)), "answers to a moment"
+            )
+            found = {answer.status[0].hardware_id: answer.status[0] for answer in answers}
+            assert len(answers) == len(found) and set(found) == set(sent)
+            return {name: values(status)["outcome"] for name, status in found.items()}
+
+        for index in range(4):
+            outcomes = moment(index)
+        assert set(outcomes.values()) == {"known"}
+        for pose in robot.poses[-4:]:
+            metres, degrees = distance(pose_to_transform(pose.pose), base_pose(3))
+            assert metres < 2.0 and degrees < 15.0
+        assert moment(4, left=covered) == {
+            "front": "known",
+            "left": "unreadable",
+            "rear": "known",
+            "right": "known",
+        }
+        assert moment(5, front=None) == dict.fromkeys(("left", "rear", "right"), "known")
         assert process.stop(signal.SIGINT) == 0

@@ -246,6 +246,40 @@ def test_more_pages_than_a_few_are_turned_away_and_leave_no_trace(monkeypatch):
         pages[1].close()
 
 
+def test_a_connection_that_does_not_close_does_not_keep_the_server(monkeypatch):
+    monkeypatch.setattr(server_module, "CLOSING", 0.05)
+    scene, over = Scene("/localizer"), threading.Event()
+
+    async def deaf(self, page, *_):
+        self._scene.viewers += 1
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(Server, "_live", deaf)
+    ended = threading.Event()
+
+    async def run(ready: Future[int]) -> None:
+        running = asyncio.ensure_future(Server(scene).run("127.0.0.1", 0, ready))
+        while not scene.viewers:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        ended.set()
+        over.set()
+
+    ready: Future[int] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(run(ready)))
+    thread.start()
+    try:
+        assert exchange(ready.result(PATIENCE), "/live", **UPGRADE)[0] == 101
+        assert ended.wait(PATIENCE)
+    finally:
+        over.set()
+        thread.join(PATIENCE)
+
+
 # The command.
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def save_tiny_map(
     directory: Path,
     model: Model,
     count: int = 6,
-    cameras: tuple[str, ...] = ("front",),
+    cameras: tuple[str, ...] | Mapping[str, Camera] = ("front",),
     cells: int = 8,
     pose: Callable[[int], Transform] = base_pose,
     frame: str = "town",
@@ -42,18 +42,19 @@ def save_tiny_map(
 ) -> None:
     """A map of textures; camera number c shows picture(100 * c + seeds(index)) at `pose(index)`.
 
-    cells: of the fine descriptors, along the longer side. frame: the map's. place: latitude and
-    longitude of its origin [degrees].
+    cameras: names, all of `camera`, or each with its own. cells: of the fine
+    descriptors, along the longer side. frame: the map's. place: latitude and longitude of its
+    origin [degrees].
     """
-    info = DatasetInfo("textures", dict.fromkeys(cameras, camera), frame, *place)
-    mount = camera.base_from_camera
+    rig = dict(cameras) if isinstance(cameras, Mapping) else dict.fromkeys(cameras, camera)
+    info = DatasetInfo("textures", rig, frame, *place)
     images = [
         PosedImage(
-            ImageRecord(0, (START_S + i) * 10**9, name, "day", "", pose(i) @ mount),
+            ImageRecord(0, (START_S + i) * 10**9, name, "day", "", pose(i) @ lens.base_from_camera),
             lambda seed=100 * c + seeds(i): picture(seed),
         )
         for i in range(count)
-        for c, name in enumerate(cameras)
+        for c, (name, lens) in enumerate(rig.items())
     ]
     descriptor = DescriptorConfig(coarse_grid=4, fine_grid=cells)
     config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, descriptor=descriptor)

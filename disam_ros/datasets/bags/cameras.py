@@ -9,7 +9,7 @@ from typing import Any
 
 from disam_ros.camera import EQUIRECTANGULAR, Camera, camera_of_info, same_shape
 from disam_ros.datasets.bags import messages
-from disam_ros.datasets.bags.image_messages import size_of_image
+from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.video import ImageMessages
@@ -104,9 +104,9 @@ def read_camera(
             return camera
         except GeometryError as fault:
             logger.warning("%s: %s is not used: %s", reader.path, described, fault)
-    if mapped is not None:
-        return replace(mapped, base_from_camera=pose)
     height, width = size
+    if mapped is not None and same_shape((mapped.width, mapped.height), (width, height)):
+        return replace(mapped, base_from_camera=pose)
     logger.warning(
         "%s: no calibration on %s; assuming a focal length of %d pixels",
         reader.path,
@@ -136,7 +136,7 @@ def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:
             try:
                 if isinstance(message, BagError):
                     raise message
-                return message, size_of_image(message)
+                return message, decode_image(message, whole=True).shape[:2]
             except (BagError, ImageError) as error:
                 fault = f"the last one: {error}"
     raise BagError(f"bag {reader.path}: {topic} holds no image that can be read; {fault}")

@@ -110,7 +110,7 @@ def decode_image(message: Any, whole: bool = False) -> np.ndarray:
 def size_of_image(message: Any) -> tuple[int, int]:
     """Height and width [px] of a sensor_msgs Image or CompressedImage. Raises ImageError."""
     if hasattr(message, "encoding"):
-        return decode_image(message).shape[:2]
+        return message.height, message.width
     return size_of(bytes(message.data), f"compressed image (format '{message.format[:32]}')")
 
 

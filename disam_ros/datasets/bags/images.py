@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, same_shape
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
 from disam_ros.datasets.bags.fixes import FixPoses
-from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.image_messages import decode_image, size_of_image
 from disam_ros.datasets.bags.poses import read_odometry, read_poses
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.trajectory import GivenTrajectory, require_overlap
@@ -130,7 +130,7 @@ class BagImages:
                 camera=camera_of[topic],
                 topic=topic,
                 stamp_ns=stamp_ns,
-                message=message,
+                message=self._of_shape(camera_of[topic], message),
                 map_from_camera=self._map_from_camera(camera_of[topic], stamp_ns),
                 weather=weather,
                 place=place,
@@ -154,6 +154,22 @@ class BagImages:
                     weather = message.data or None
             for found in images.rest():
                 yield image(*found)
+
+    def _of_shape(self, camera: str, message: Any) -> Any:
+        """The message; an error in its place where its image has another shape than the camera."""
+        lens = self.info.cameras[camera]
+        try:
+            if isinstance(message, BagError):
+                return message
+            height, width = size_of_image(message)
+        except ImageError:
+            return message  # told where it is decoded
+        if same_shape((width, height), (lens.width, lens.height)):
+            return message
+        return BagError(
+            f"it has {width}x{height} pixels, those before it and the camera's calibration "
+            f"{lens.width}x{lens.height}; convert the bag in parts of one size"
+        )
 
     def _read_odometry(
         self, reader: BagReader

@@ -79,7 +79,8 @@ class Server:
             await asyncio.get_running_loop().create_future()
         finally:
             server.close()
-            await server.wait_closed()
+            with suppress(asyncio.TimeoutError):  # of connections that do not
+                await asyncio.wait_for(server.wait_closed(), 2 * CLOSING)
 
     async def _live(self, page: Any, *_: Any) -> None:
         """Send news to a page, not faster than it takes them."""

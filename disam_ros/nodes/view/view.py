@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from disam_ros.nodes.view.listener import Listener
 from disam_ros.nodes.view.scene import Scene
@@ -33,7 +35,25 @@ async def _serve(server: Server, node: str, host: str, port: int) -> None:
         if not _is_loopback(host):
             print("Everybody who reaches this machine can open it.")
         sys.stdout.flush()
-    await running
+    with _signals_cancel(running), suppress(asyncio.CancelledError):
+        await running
+
+
+@contextmanager
+def _signals_cancel(task: asyncio.Future[None]) -> Iterator[None]:
+    """SIGINT and SIGTERM cancel the task: KeyboardInterrupt would break off whatever the event loop
+    does at that moment, and leave a connection that never closes."""
+    loop = asyncio.get_running_loop()
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    handled = {s: handler for s, handler in before.items() if handler != signal.SIG_IGN}
+    for signum in handled:
+        loop.add_signal_handler(signum, task.cancel)
+    try:
+        yield
+    finally:
+        for signum, handler in handled.items():
+            loop.remove_signal_handler(signum)
+            signal.signal(signum, handler)
 
 
 def _shown(host: str) -> str:
