@@ -145,10 +145,10 @@ class PlaceMap:
     where the file was changed. steps: quantization steps of coarse codes, float32 [d]. mean: of the
     fine descriptors per channel, float32 [C]; [1], zero, in a map of version 0.1. camera_of: int16
     [N], indices of camera_names. revision: 1 for a map that was built, then one more with each
-    operation of mapping/life; history: what was done, oldest first. keypoint_rows, thumbnail_rows: of their
-    files, or None. verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of none.
-    Sizes are always compared. Raises MapError when the directory is missing, half-written, damaged
-    or of another version.
+    operation of mapping/life; history: what was done, oldest first. keypoint_rows, thumbnail_rows:
+    of their files, or None. verify: compare the checksums of all files; None: of files up to
+    CHECKED bytes; False: of none. Sizes are always compared. Raises MapError when the directory is
+    missing, half-written, damaged or of another version.
     """
 
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
