@@ -123,14 +123,14 @@ def test_images_of_one_moment_are_joint_evidence_without_odometry(every):
     assert len({round(a.confidence, 9) for a in answers}) == 1  # each knows of all
 
 
-def test_images_of_a_moment_count_more_without_odometry(every):
+def test_images_of_a_moment_count_more_than_one_with_odometry_or_without(every):
     def logit(cameras, odometry):
         pipeline = Pipeline(every, filter_model=SMALL)
         answers = pipeline.process_set([shot(c, 3, odometry=odometry) for c in cameras])
         return np.log(answers[0].confidence / (1.0 - answers[0].confidence))
 
     alone, blind, chained = logit(["front"], False), logit(YAWS, False), logit(YAWS, True)
-    assert alone < chained < blind
+    assert alone < chained == blind
 
 
 def recorded(cameras, apart=0.0, unreadable=()):
