@@ -39,9 +39,10 @@ PART = 2**18  # images whose scores on a device are in memory at once
 LEARNING = 64  # training images per cell for k-means, at most
 FEWEST = 2  # images per cell on average, at least
 CELLS_PER_ROOT = 2.0  # number of cells over the square root of the number of images
-PROBED = 1 / 6  # share of the cells that are searched
+PROBED = 1 / 4  # share of the cells that are searched
 LEADING = 96  # coordinates of largest variance, by which cells are clustered and searched
 SHORTLIST = 500  # images re-ranked by all coordinates, of all descriptors of a query together
+LARGE = 1_000  # of a larger map, one image in so many
 SEED = 0
 
 Codes = NDArray[np.int8]  # [N, d]
@@ -216,7 +217,8 @@ def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        wanted = max(2 * count, SHORTLIST // len(query))
+        shortlist = max(SHORTLIST, index.ntotal // LARGE)
+        wanted = max(2 * count, shortlist // len(query))
         _, rows = index.search(leading, min(wanted, index.ntotal))
     finally:
         faiss.omp_set_num_threads(threads)
