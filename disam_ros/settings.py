@@ -14,6 +14,7 @@ from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from disam_ros.errors import ConfigError
+from disam_ros.files.reading import MAX_TEXT
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -159,6 +160,10 @@ def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:
         value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if type(value) is not kind:
         raise ConfigError(f"'{name}' expects {kind.__name__}, got {brief(value)}")
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise ConfigError(
+            f"'{name}' expects a text of up to {MAX_TEXT} characters, got {len(value)}"
+        )
     low, high, choices = (metadata.get(k) for k in ("minimum", "maximum", "choices"))
     if kind is float and not math.isfinite(value):
         if math.isnan(value) and metadata["unset"]:

@@ -8,7 +8,7 @@ import pytest
 from disam_ros.cli.parameters import NODES
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
-from disam_ros.node_config import LocalizerNodeConfig
+from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig
 from disam_ros.settings import from_dict, from_yaml
 
 
@@ -76,3 +76,9 @@ def test_every_number_has_a_range_and_must_be_finite(item, kind):
         given = [value] if kind in (list[int], list[float]) else value
         with pytest.raises(ConfigError, match=f"'{item.name}' must"):
             from_dict(config, {item.name: given})
+
+
+def test_a_text_without_end_is_refused_by_its_length():
+    expected = r"'output' expects a text of up to 4096 characters, got 100000$"
+    with pytest.raises(ConfigError, match=expected):
+        from_dict(MapBuilderNodeConfig, {"output": "x" * 100_000})
