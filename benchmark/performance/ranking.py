@@ -269,7 +269,8 @@ def _random(size: int, references: np.ndarray, queries: np.ndarray) -> Descripto
 
 
 def _product(size: int, references: np.ndarray, queries: np.ndarray) -> Descriptors:
-    quantizer = faiss.ProductQuantizer(references.shape[1], size, 8)
+    bits = min(8, int(np.log2(len(references))))  # no more centres than images
+    quantizer = faiss.ProductQuantizer(references.shape[1], size, bits)
     quantizer.cp.min_points_per_centroid = 1  # else it complains of small maps
     quantizer.train(np.ascontiguousarray(references))
     return quantizer.decode(quantizer.compute_codes(np.ascontiguousarray(references))), queries
