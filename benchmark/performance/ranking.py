@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recall lost by compact descriptors against the paper's exact features, and rival codecs.
 
-Coarse to fine with three candidates, offline. Codecs that no map uses live here only.
+Coarse to fine with as many candidates as a localizer, offline. Codecs that no map uses live here only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros import image
-from disam_ros.config import DescriptorConfig
+from disam_ros.config import DescriptorConfig, LocalizerConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.evaluation import score
 from disam_ros.image import to_tensor
@@ -32,6 +32,7 @@ from training.data.places import same_place
 from training.engine.validate import SAME_TILE, load_validation
 from training.settings import CropConfig, ValidationConfig
 
+CANDIDATES = LocalizerConfig().candidates
 EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256)
 GRIDS = (
     EXACT,
@@ -218,7 +219,7 @@ def describe_all(
 
 
 def coarse_to_fine(
-    queries: Descriptors, references: Descriptors, candidates: int = 3
+    queries: Descriptors, references: Descriptors, candidates: int = CANDIDATES
 ) -> np.ndarray:
     """Best reference row of each query: N by coarse similarity, the best of them by fine."""
     coarse = queries[0].astype(np.float32) @ references[0].astype(np.float32).T
