@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recall lost by compact descriptors against the paper's exact features, and rival codecs.
 
-Coarse to fine with as many candidates as a localizer, offline. Codecs that no map uses live here only.
+Coarse to fine with as many candidates as a localizer has, offline. Codecs that no map uses live
+here only.
 """
 
 from __future__ import annotations
