@@ -111,8 +111,8 @@ def times_of_parts(model: Model, dataset: Dataset) -> dict[str, float]:
     parts: dict[str, Callable[[], object]] = {
         "read and decode": lambda: [image.read(dataset.path(record)) for record in records],
         "to tensor": lambda: [image.network_input(picture, size) for picture in pictures],
-        "both encoders": lambda: encode_ready(backend, model, len(records)),
-        "encoders and descriptors": described,
+        "encoder": lambda: encode_ready(backend, model, len(records)),
+        "encoder and descriptors": described,
     }
     for part in parts.values():
         part()
