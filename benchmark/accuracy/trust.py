@@ -71,5 +71,4 @@ def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict
         "median_m": judged.metrics.median_error_m,
         "nees": judged.consistency.pose_mean,
         "covered": judged.consistency.covered,
-        "latency": drive.run.get("latency p50 (ms)", float("nan")),
     }

@@ -11,25 +11,24 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmark.machine import fresh, load, resident
+from benchmark.machine import fresh, load
 from benchmark.performance.map_building import spent
+from benchmark.performance.speed import DISTINCT, SHIPPED
 from benchmark.performance.synthetic_map import noise_map
 from disam_ros.mapping.life.merging import merge
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 
-SHIPPED = Path("models/outdoor")
 SIZES = (1_000, 10_000)  # images of each map
-DISTINCT = 600  # different descriptors in a map
 
 
 def measure(sizes: tuple[int, ...] = SIZES) -> dict:
-    """Seconds of a merge and of the copy by size of each map; MiB by which memory grows."""
+    """Seconds of a merge and of the copy by size of each map."""
     return {"rows": {str(images): fresh(merging, images) | {"load": load()} for images in sizes}}
 
 
 def merging(images: int) -> dict[str, float]:
-    """Seconds and processor time of one merge, of the copy, MiB of files and of memory."""
+    """Seconds and processor time of one merge, of the copy, and MiB of files."""
     model = load_model(SHIPPED)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -38,7 +37,6 @@ def merging(images: int) -> dict[str, float]:
         copied, _ = spent(
             lambda: [shutil.copytree(root / n, root / f"copy of {n}") for n in ("first", "second")]
         )
-        before = resident("VmHWM")
         maps = [PlaceMap(root / name) for name in ("first", "second")]
         merged, processor = spent(lambda: merge(maps, model, root / "merged"))
         size = sum(file.stat().st_size for file in (root / "merged").iterdir())
@@ -47,5 +45,4 @@ def merging(images: int) -> dict[str, float]:
             "processor": processor,
             "copy": copied,
             "mib": size / 2**20,
-            "memory": (resident("VmHWM") - before) / 2**20,
         }

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmark.machine import fresh, load
+from benchmark.performance.speed import DISTINCT, INTERVAL, MAP_IMAGES, SHIPPED
 from benchmark.performance.synthetic_map import noise_map
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig
@@ -27,17 +28,13 @@ from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
 from disam_ros.models.model import load_model
 
-SHIPPED = Path("models/outdoor")
-IMAGES = 10_000
-DISTINCT = 600  # different descriptors in the map
 MOMENTS = 30
-INTERVAL = 200_000_000  # between moments [ns]
 YAW = {"front": 0.0, "left": 90.0, "rear": 180.0, "right": -90.0}  # on the vehicle [deg]
 ENCODERS = ("preprocess", "encode")  # stages
 TARGET_MS = 3.0  # of a moment, besides these
 
 
-def measure(images: int = IMAGES, moments: int = MOMENTS) -> dict:
+def measure(images: int = MAP_IMAGES, moments: int = MOMENTS) -> dict:
     """Milliseconds of a moment by number of cameras: the whole, encoders, the rest."""
     threads = torch.get_num_threads()
     rows = {

@@ -194,7 +194,7 @@ class Camera:
         camera = cls(**values | given)
         known = camera if camera.fx or camera.fy else replace(camera, fx=1.0, fy=1.0)
         if wrong := known._sign_fault():
-            raise error(f"{where}: {wrong}")
+            raise error(f"{where}: {wrong}; write what its calibration says")
         return camera
 
 

@@ -169,7 +169,7 @@ def check_file(path: Path, sha256: str, listed: str = "model.json") -> None:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise ModelError(
                 f"{path} has {size / 2**30:.1f} GiB; expected weights of at most "
-                f"{MAX_BYTES / 2**30:g} GiB"
+                f"{MAX_BYTES / 2**30:g} GiB: copy the model again"
             )
         if file_sha256(path) != sha256:
             raise ModelError(f"{path} is damaged: its SHA-256 differs from {listed}")

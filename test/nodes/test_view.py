@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -313,8 +314,8 @@ class View:
         """Its port; 0 until it serves."""
         return int(self.said.partition("http://127.0.0.1:")[2].partition("/")[0] or 0)
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+    def stop(self, signum: int = signal.SIGINT) -> None:
+        self.process.send_signal(signum)
         assert self.process.wait(PATIENCE) == 0 and "Traceback" not in self.said, self.said
 
 
@@ -326,6 +327,21 @@ def viewing(log, **how) -> Iterator[View]:
         found.stop()
     finally:
         found.process.kill()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_while_a_page_is_open(tmp_path, signum):
+    sync_client = pytest.importorskip("websockets.sync.client")
+    view = View(tmp_path / "log")
+    try:
+        while not view.port:
+            assert view.process.poll() is None, view.said
+            time.sleep(0.05)
+        with sync_client.connect(f"ws://127.0.0.1:{view.port}/live", proxy=None) as page:
+            assert page.recv(PATIENCE)
+            view.stop(signum)
+    finally:
+        view.process.kill()
 
 
 def test_a_port_that_is_taken_is_one_line_with_the_remedy(tmp_path):

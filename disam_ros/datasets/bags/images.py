@@ -167,8 +167,8 @@ class BagImages:
         if same_shape((width, height), (lens.width, lens.height)):
             return message
         return BagError(
-            f"it has {width}x{height} pixels, those before it and the camera's calibration "
-            f"{lens.width}x{lens.height}; convert the bag in parts of one size"
+            f"it has {width}x{height} pixels, expected the shape of the camera, {lens.width}x"
+            f"{lens.height}: record images of another shape as another camera's"
         )
 
     def _read_odometry(

@@ -198,8 +198,8 @@ class Track:
         place, on average.
 
         A street that resembles another one does so in all cameras: the n images of a moment count
-        as n**JOINT together. Chosen on validation drives: more cameras find the place sooner, and
-        with an exponent of 0.75 they are sure of wrong ones.
+        as n**JOINT together, chosen on validation drives: less finds the place later, more is sure
+        of wrong ones.
         """
         alive = [
             float(np.mean(seen.rows != NONE))
