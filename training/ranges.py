@@ -31,7 +31,7 @@ from disam_ros.models.added_files import add_ranges
 from disam_ros.models.backend import Backend, select_backend
 from disam_ros.models.model import ENCODER_FILE, STAGES, Model, load_model
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.models.onnx_mobile.int8_graph import range_names
+from disam_ros.models.onnx_runtime.int8_graph import range_names
 from training.command import exit_status
 from training.data.image_store import ImageStore
 from training.data.places import Box

@@ -28,7 +28,6 @@ from benchmark.performance.page import PAGE
 from disam_ros.models.backend import (
     INPUT,
     OUTPUTS,
-    has_runtime,
     keep_freed_memory,
     open_session,
     select_backend,
@@ -37,6 +36,7 @@ from disam_ros.models.export import PACKAGES, EncoderPair, relative_error, to_on
 from disam_ros.models.model import load_model
 from disam_ros.models.network_config import PRESETS
 from disam_ros.models.networks import build_encoder
+from disam_ros.models.onnx_runtime.session import has_runtime
 
 Run = Callable[[], Sequence[Tensor]]
 Times = list[tuple[float, float]]  # seconds by the clock and of CPU time

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,9 @@ class Stages:
         self._of, self._device = of, device
         self.backend = select_backend(of.backend, of.model, device, of.model_dir)
         self._mean = on_device(of.map.mean[:, None, None], device)
-        directions = of.map.projection(of.model.projection).directions
-        self._directions = on_device(np.asarray(directions, np.float32), device)
+        self._projection = of.map.projection(of.model.projection)
+        # On a CPU the projection computes; it needs less memory and time than a product of floats.
+        self._directions = None if device == CPU else on_device(self._projection.matrix, device)
         self.search = CandidateSearch(of.map, device)
         self.reranker = Reranker(of.map, of.shapes["fine"], device)
 
@@ -77,7 +79,7 @@ class Stages:
             shifted_descriptors(z_coarse[k : k + 1], config, seen["coarse"])
             for k, seen in enumerate(cells)
         ]
-        every = unit_rows(concatenate(moved) @ self._directions.T)  # one product for all images
+        every = self._project(concatenate(moved))  # one product for all images
         for k, (frame, seen) in enumerate(zip(frames, cells, strict=True)):
             shifted = every[k * len(moved[k]) : (k + 1) * len(moved[k])]
             fine = fine_descriptor(z_fine[k : k + 1], config)[0].reshape(self._of.shapes["fine"])
@@ -85,7 +87,7 @@ class Stages:
                 Query(
                     frame,
                     domain,
-                    as_numpy(shifted),
+                    shifted,
                     fine - self._mean,
                     seen["fine"],
                     looks=looks[k],
@@ -93,6 +95,12 @@ class Stages:
             )
         watch.lap("describe", self._device)
         return queries
+
+    def _project(self, rows: Any) -> NDArray[np.float32]:
+        """Coarse descriptors [n, D] on the device → unit vectors [n, d] in the CPU's memory."""
+        if self._directions is None:
+            return self._projection.project(rows)
+        return as_numpy(unit_rows(rows @ self._directions.T))
 
     def own(self, query: Query) -> Query:
         """The query, encoded again where its features are on a device that has failed."""

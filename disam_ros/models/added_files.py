@@ -15,8 +15,8 @@ from typing import Any
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.errors import ModelError
 from disam_ros.models import model_files
-from disam_ros.models.onnx_mobile import ranges as activation_ranges
-from disam_ros.models.onnx_mobile.ranges import StoredRanges
+from disam_ros.models.onnx_runtime import ranges as activation_ranges
+from disam_ros.models.onnx_runtime.ranges import StoredRanges
 from disam_ros.models.projection import FILE, NAME, Projection, write_projection
 
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256

@@ -30,17 +30,12 @@ from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import file_sha256, write_json
 from disam_ros.models.arrays import as_numpy, on_device, require_features
 from disam_ros.models.cuda.backend import CudaBackend
-from disam_ros.models.imported import ImportedConfig, create_session
+from disam_ros.models.imported import ImportedConfig
 from disam_ros.models.model import Model
 from disam_ros.models.model_files import check_file
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.models.onnx_mobile.backend import (
-    NO_RUNTIME,
-    Int8Backend,
-    MobileBackend,
-    NumpyInputs,
-    has_runtime,
-)
+from disam_ros.models.onnx_runtime.backend import Int8Backend, MobileBackend, NumpyInputs
+from disam_ros.models.onnx_runtime.session import NO_RUNTIME, create_session, has_runtime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.device import CPU, threads
+from disam_ros.device import CPU
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.writing import file_sha256
 from disam_ros.models.arrays import Array, as_numpy, like
+from disam_ros.models.onnx_runtime.session import create_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 logger = logging.getLogger(__name__)
 
-ON_CPU, ON_CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 ENCODER = "onnx"  # kind of network in model.json
 LARGEST_SIDE = 4096  # of its images [px]
 MOST = 1 << 20  # numbers of a feature
@@ -161,34 +161,6 @@ def normalized(
     means, deviations = (np.array(v, np.float32)[:, None, None] for v in (mean, std))
     half = np.float32(0.5)
     return np.asarray(images * (half / deviations) + (half - means) / deviations)
-
-
-def create_session(model: Path | bytes, device: str) -> InferenceSession:
-    """A session with as many threads as torch; on CUDA where the device is and onnxruntime can.
-
-    model: a file, or its contents. Raises ImportError without onnxruntime; its errors for a model
-    have no root of their own.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
-    # Spinning threads take the cores from other nodes and make inference no faster.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; they are raised, too
-    providers: list[Any] = [ON_CPU]
-    if device != CPU and ON_CUDA in onnxruntime.get_available_providers():
-        providers.insert(0, (ON_CUDA, {"device_id": int(device.partition(":")[2] or 0)}))
-    session = onnxruntime.InferenceSession(model, options, providers=providers)
-    if device != CPU and session.get_providers()[0] != ON_CUDA:
-        logger.warning(
-            "%s runs on the CPU, not on %s: this onnxruntime has no working %s; install "
-            "onnxruntime-gpu instead of onnxruntime",
-            model.name if isinstance(model, Path) else "the encoder",
-            device,
-            ON_CUDA,
-        )
-    return session
 
 
 def open_session(path: Path, device: str) -> InferenceSession:

@@ -9,7 +9,7 @@ descriptor.safetensors  replaces these two in a global model, keys `<branch>/<pa
 <name>.onnx             replaces these two in an imported model (imported.py), for all domains
 domain.safetensors      optional: weights of the domain classifier; not part of the model's identity
 directions.safetensors  optional: projection of coarse descriptors (projection.py); neither
-ranges.safetensors      optional: ranges of activations, for 8-bit integers (onnx_mobile/); neither
+ranges.safetensors      optional: ranges of activations, for 8-bit integers (onnx_runtime/); neither
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.imported import ENCODER, ImportedConfig, OnnxNetwork, copy_files
 from disam_ros.models.mobile_graph import weight_count
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.models.onnx_mobile.ranges import NAME as RANGES
-from disam_ros.models.onnx_mobile.ranges import StoredRanges, read_ranges, write_ranges
+from disam_ros.models.onnx_runtime.ranges import NAME as RANGES
+from disam_ros.models.onnx_runtime.ranges import StoredRanges, read_ranges, write_ranges
 from disam_ros.models.projection import NAME as DIRECTIONS
 from disam_ros.models.projection import Projection, read_projection, write_projection
 

@@ -11,7 +11,9 @@ them every map learns its own (mapping/compression.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from safetensors.numpy import load_file, save
 from disam_ros.errors import ModelError
 from disam_ros.files.writing import atomic_file, file_sha256
 from disam_ros.models.model_files import check_file
+from disam_ros.models.onnx_runtime.integer_product import IntegerProduct
+from disam_ros.models.onnx_runtime.session import has_runtime
 from disam_ros.models.similarity import unit_rows
 
 NAME = "directions"  # of the file, and its key under sha256 in model.json
@@ -36,21 +40,41 @@ Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
 class Projection:
     """directions: orthonormal rows [d, D], by decreasing variance. steps: quantization steps [d].
 
-    sha256: of the model's file; empty for directions that one map has learned.
+    sha256: of the model's file; empty for directions that one map has learned. scales: of the rows
+    where `directions` are int8; None where they are floating-point numbers.
     """
 
-    directions: NDArray[np.floating[Any]]
+    directions: NDArray[Any]
     steps: NDArray[np.float32]
     sha256: str = ""
+    scales: NDArray[np.float32] | None = None
 
     @property
     def size(self) -> int:
         """Size of a code [bytes]."""
         return len(self.steps)
 
+    @property
+    def matrix(self) -> NDArray[np.float32]:
+        """The directions as numbers [d, D]."""
+        matrix = np.asarray(self.directions, np.float32)
+        return matrix if self.scales is None else matrix * self.scales[:, None]
+
     def project(self, rows: Rows) -> NDArray[np.float32]:
         """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros."""
-        return unit_rows(np.asarray(rows, np.float32) @ np.asarray(self.directions, np.float32).T)
+        flat = np.asarray(rows, np.float32).reshape(-1, self.directions.shape[1])
+        return unit_rows(self._product(flat)).reshape(*np.shape(rows)[:-1], self.size)
+
+    @cached_property
+    def _product(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """Descriptors [n, D] → products with the directions [n, d]."""
+        if self.scales is not None and has_runtime():
+            return IntegerProduct(self.directions, self.scales)
+        matrix = self.matrix
+        return lambda rows: rows @ matrix.T
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_product"}  # not to be pickled
 
     def encode(self, rows: Rows) -> NDArray[np.int8]:
         """Descriptors [..., D] → codes int8 [..., d]."""
@@ -70,9 +94,10 @@ def decode(codes: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.fl
 
 def write_projection(directory: Path, projection: Projection) -> str:
     """Write the file of a model directory atomically, directions as int8. Returns its SHA-256."""
-    values = projection.directions.astype(np.float32)
-    scales = (np.abs(values).max(1) / LEVELS).clip(1e-12).astype(np.float32)
-    codes = np.rint(values / scales[:, None]).astype(np.int8)
+    codes, scales = projection.directions, projection.scales
+    if scales is None:
+        scales = (np.abs(projection.matrix).max(1) / LEVELS).clip(1e-12).astype(np.float32)
+        codes = np.rint(projection.matrix / scales[:, None]).astype(np.int8)
     tensors = {NAME: codes, "scales": scales, "steps": projection.steps.astype(np.float32)}
     with atomic_file(directory / FILE, "wb") as file:
         file.write(save(tensors))
@@ -98,5 +123,4 @@ def read_projection(directory: Path, sha256: str) -> Projection:
             f"{path} is malformed: expected {NAME} int8 [d, D], scales and steps [d], got "
             f"{ {name: list(value.shape) for name, value in tensors.items()} }"
         )
-    directions = codes * scales[:, None].astype(np.float32)
-    return Projection(directions, steps.astype(np.float32), sha256)
+    return Projection(codes, steps.astype(np.float32), sha256, scales.astype(np.float32))

@@ -96,8 +96,9 @@ def test_directions_survive_a_round_trip_through_the_model_directory(tmp_path):
     projection = directions_of(8, 40)
     read = read_projection(tmp_path, write_projection(tmp_path, projection))
     assert np.array_equal(read.steps, projection.steps)
-    error = np.abs(read.directions.astype(float) - projection.directions).max()
+    error = np.abs(read.matrix.astype(float) - projection.directions).max()
     assert error <= np.abs(projection.directions).max() / 127
+    assert write_projection(tmp_path, read) == read.sha256
     (tmp_path / FILE).write_bytes(b"damaged")
     with pytest.raises(ModelError, match="is damaged"):
         read_projection(tmp_path, "0" * 64)

@@ -31,6 +31,7 @@ from disam_ros.models import imported
 from disam_ros.models.backend import select_backend
 from disam_ros.models.export import export_onnx, relative_error
 from disam_ros.models.networks import Encoder
+from disam_ros.models.onnx_runtime.session import ON_CPU, ON_CUDA
 
 for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[onnx]'")
@@ -186,8 +187,8 @@ def test_on_a_gpu_that_onnxruntime_cannot_use_the_network_runs_on_the_cpu_and_sa
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names[not available :])
     with caplog.at_level(logging.WARNING):
         imported.open_session(tmp_path / "network.onnx", "cuda:1")
-    gpu = [(imported.ON_CUDA, {"device_id": 1})] if available else []
-    assert FakeSession.asked == [*gpu, imported.ON_CPU]
+    gpu = [(ON_CUDA, {"device_id": 1})] if available else []
+    assert FakeSession.asked == [*gpu, ON_CPU]
     assert "network.onnx runs on the CPU, not on cuda:1" in caplog.text
 
 

@@ -24,8 +24,8 @@ from disam_ros.models.arrays import sample_images
 from disam_ros.models.backend import select_backend
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.models.onnx_mobile import int8_graph
-from disam_ros.models.onnx_mobile.ranges import FILE
+from disam_ros.models.onnx_runtime import int8_graph
+from disam_ros.models.onnx_runtime.ranges import FILE
 from disam_ros.models.similarity import least_similarity
 
 SHIPPED = Path(__file__).parents[2] / "models" / "outdoor"

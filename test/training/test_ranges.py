@@ -13,7 +13,7 @@ from disam_ros.domains.domain import Domain
 from disam_ros.models.mobile import MobileEncoder
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.models.onnx_mobile.int8_graph import range_names
+from disam_ros.models.onnx_runtime.int8_graph import range_names
 from training import ranges
 
 MOBILE = NetworkConfig(width=28, image_size=(32, 48), encoder="mobile")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from disam_ros.device import CPU
 from disam_ros.errors import ConfigError
 from disam_ros.image import network_input
 from disam_ros.models.arrays import as_numpy, require_features, sample_images
-from disam_ros.models.imported import create_session
 from disam_ros.models.mobile_graph import INPUT, Weights, to_onnx
 from disam_ros.models.model import ENCODER_FILE, STAGES, Model
 from disam_ros.models.model_files import StoredEncoders
-from disam_ros.models.onnx_mobile.int8_graph import to_int8_onnx
-from disam_ros.models.onnx_mobile.ranges import by_layer
+from disam_ros.models.onnx_runtime.int8_graph import to_int8_onnx
+from disam_ros.models.onnx_runtime.ranges import by_layer
+from disam_ros.models.onnx_runtime.session import create_session, require_runtime
 from disam_ros.models.similarity import least_similarity
 
 if TYPE_CHECKING:
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUNTIME = ("onnx", "onnxruntime")  # packages that run mobile encoders
-NO_RUNTIME = (
-    "backend '{}' needs the packages onnx and onnxruntime: pip install 'disam_ros[onnx]', or set "
-    "backend to 'torch'"
-)
 AGREEMENT = 0.9  # least similarity of features in 8-bit integers with those in float32
 
 
@@ -151,17 +145,6 @@ class Int8Backend(MobileBackend):
         self._int8 = False
         self._sessions.clear()
         return exact
-
-
-def has_runtime() -> bool:
-    """Whether ONNX Runtime can run mobile encoders."""
-    return all(find_spec(name) is not None for name in RUNTIME)
-
-
-def require_runtime(backend: str = "onnx") -> None:
-    """Raise ConfigError, naming the backend, where ONNX Runtime cannot run mobile encoders."""
-    if not has_runtime():
-        raise ConfigError(NO_RUNTIME.format(backend))
 
 
 def _weights(stage: Mapping[str, nn.Module], domain: str) -> Weights:

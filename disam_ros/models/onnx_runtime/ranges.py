@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import ModelError
 from disam_ros.models import model_files
-from disam_ros.models.onnx_mobile.int8_graph import Ranges, range_names
+from disam_ros.models.onnx_runtime.int8_graph import Ranges, range_names
 
 NAME = "ranges"  # of the file, and its key under sha256 in model.json
 FILE = f"{NAME}.safetensors"

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws of products in 8-bit integers and of projections by directions that a model ships."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from disam_ros.models import projection as module
+from disam_ros.models.onnx_runtime.integer_product import LARGEST, IntegerProduct
+from disam_ros.models.projection import Projection
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def matrix(rng, size=12, width=300):
+    codes = rng.integers(-127, 128, (size, width)).astype(np.int8)
+    return codes, rng.uniform(1e-4, 1e-2, size).astype(np.float32)
+
+
+def exact(rows, codes, scales):
+    return rows.astype(np.float64) @ (codes * scales[:, None].astype(np.float64)).T
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e15])
+def test_a_product_is_float64s_to_fourteen_bits_of_a_row(rng, scale):
+    codes, scales = matrix(rng)
+    rows = (rng.standard_normal((7, 300)) * rng.uniform(0.1, 9, (7, 1)) * scale).astype(np.float32)
+    found, right = IntegerProduct(codes, scales)(rows), exact(rows, codes, scales)
+    weights = np.abs(codes * scales[:, None].astype(np.float64)).sum(1)
+    bound = np.abs(rows).max(1, keepdims=True) / (2 * LARGEST) * weights
+    assert (np.abs(found - right) <= bound + 1e-6 * np.abs(right)).all()
+    assert np.linalg.norm(found - right) < 5e-4 * np.linalg.norm(right)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_factors_do_not_saturate(sign):
+    codes, scales = np.full((3, 5376), 127, np.int8), np.ones(3, np.float32)
+    rows = np.full((2, 5376), np.float32(sign * 0.37))
+    found = IntegerProduct(codes, scales)(rows)
+    assert np.allclose(found, exact(rows, codes, scales), rtol=1e-4)
+
+
+def test_rows_of_zeros_give_zeros_and_rows_do_not_touch_each_other(rng):
+    codes, scales = matrix(rng)
+    product = IntegerProduct(codes, scales)
+    rows = rng.standard_normal((5, 300)).astype(np.float32)
+    rows[2] = 0.0
+    together = product(rows)
+    assert not together[2].any()
+    assert np.array_equal(together, np.concatenate([product(row[None]) for row in rows]))
+
+
+def shipped(rng):
+    codes, scales = matrix(rng)
+    return Projection(codes, np.full(12, 0.01, np.float32), "0" * 64, scales)
+
+
+def test_a_projection_in_integers_is_that_in_floats_with_any_leading_dimensions(rng, monkeypatch):
+    rows = rng.standard_normal((2, 3, 300)).astype(np.float32)
+    rows[1, 2] = 0.0
+    directions = shipped(rng)
+    integers = directions.project(rows)
+    monkeypatch.setattr(module, "has_runtime", lambda: False)
+    floats = replace(directions).project(rows)
+    assert integers.shape == floats.shape == (2, 3, 12)
+    assert directions.project(rows[0, 0]).shape == (12,)
+    assert np.abs(integers - floats).max() < 1e-3 and not integers[1, 2].any()
+
+
+def test_a_projection_that_has_computed_can_be_sent_to_another_process(rng):
+    directions, rows = shipped(rng), rng.standard_normal((2, 300)).astype(np.float32)
+    found = directions.project(rows)
+    assert np.array_equal(pickle.loads(pickle.dumps(directions)).project(rows), found)
