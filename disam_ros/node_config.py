@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from reprlib import repr as brief
 from typing import Any, ClassVar
 
 from disam_ros.config import LocalizerConfig, LoopClosureConfig, MapBuilderConfig, seconds, unset
+from disam_ros.errors import ConfigError
 from disam_ros.files import paths
 from disam_ros.settings import setting
 
@@ -27,6 +29,20 @@ def _rate(default: float, zero: str) -> Any:
     """The speed of a replay."""
     help = f"speed relative to the recording; 0: {zero}"
     return setting(default, help, minimum=0.0, maximum=1e6)
+
+
+def _frame(default: str, help: str) -> Any:
+    """The name of a TF frame."""
+    return setting(default, help, resolve=_frame_name)
+
+
+def _frame_name(text: str) -> str:
+    if not text.strip() or text.startswith("/"):  # tf2 knows no frame with a slash before its name
+        raise ConfigError(
+            f"expected the name of a TF frame without a leading '/', such as 'base_link', got "
+            f"{brief(text)}"
+        )
+    return text
 
 
 def _mount(help: str) -> Any:
@@ -65,7 +81,7 @@ class LocalizerNodeConfig:
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     max_megapixels: float = _megapixels()
-    base_frame: str = setting("base_link", "vehicle frame whose pose is published")
+    base_frame: str = _frame("base_link", "vehicle frame whose pose is published")
     base_from_camera: list[float] = _mount(
         "extrinsics x y z [m] roll pitch yaw [rad] of each camera's OPTICAL frame in the base "
         "frame, camera after camera, where TF has none; all zero: as stored in the map",
@@ -109,11 +125,11 @@ class MapBuilderNodeConfig:
         "map_frame → base_frame, with tf2_ros",
         choices=("pose", "pose_with_covariance", "odom", "tf"),
     )
-    map_frame: str = setting("map", "frame of the map, where pose_source is tf")
+    map_frame: str = _frame("map", "frame of the map, where pose_source is tf")
     max_pose_gap: float = seconds(
         0.5, "maximum time between two poses that are interpolated [s]", minimum=0.001
     )
-    base_frame: str = setting("base_link", "vehicle frame whose poses are recorded")
+    base_frame: str = _frame("base_link", "vehicle frame whose poses are recorded")
     base_from_camera: list[float] = _mount(
         "extrinsics x y z [m] roll pitch yaw [rad] of the OPTICAL camera frame in the base frame",
     )

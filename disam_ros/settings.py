@@ -33,8 +33,8 @@ def setting(
 ) -> Any:
     """A dataclass field with a description and the range its value must lie in.
 
-    Numbers must be finite; nan is one only where it is the default. resolve: makes a path of what
-    a user writes (files/paths.py).
+    Numbers must be finite; nan is one only where it is the default. resolve: makes the value of
+    what a user writes, such as a path (files/paths.py), or raises ConfigError.
     """
     metadata: dict[str, Any] = {"help": help, "minimum": minimum, "maximum": maximum}
     metadata |= {"choices": choices, "resolve": resolve}
@@ -174,4 +174,7 @@ def _checked(value: Any, kind: Any, metadata: Any, name: str) -> Any:
     if choices and value not in choices:
         raise ConfigError(f"'{name}' must be one of {', '.join(choices)}, got {brief(value)}")
     resolve = metadata.get("resolve")
-    return value if resolve is None else resolve(value)
+    try:
+        return value if resolve is None else resolve(value)
+    except ConfigError as error:
+        raise ConfigError(f"'{name}': {error}") from error

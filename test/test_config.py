@@ -48,6 +48,13 @@ def test_a_choice_outside_the_list_is_refused():
         from_dict(LocalizerNodeConfig, {"image_transport": "telepathy"})
 
 
+@pytest.mark.parametrize("name", ["", " ", "/base_link"])
+def test_a_frame_that_tf_cannot_have_is_refused_by_name(name):
+    for config in (LocalizerNodeConfig, MapBuilderNodeConfig):
+        with pytest.raises(ConfigError, match=r"'base_frame': expected .* without a leading '/'"):
+            from_dict(config, {"base_frame": name})
+
+
 def test_a_file_that_is_no_yaml_is_named(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("a: [")

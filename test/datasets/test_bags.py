@@ -328,6 +328,15 @@ def test_what_a_bag_does_not_say_of_its_camera_is_as_in_the_map(tmp_path):
     assert (own.fx, own.base_from_camera) == (20.0, CAMERA.base_from_camera)
 
 
+def test_a_camera_of_another_shape_than_the_maps_is_said_to_be_so(tmp_path, caplog):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.raw_image("front", START, picture())
+    mapped = replace(CAMERA, width=3 * CAMERA.width)
+    camera = open_images(tmp_path / "bag", "map", mapped={"front": mapped}).info.cameras["front"]
+    assert camera.fx == 32.0
+    assert f"another shape than those of the map's camera, {mapped.width}×" in caplog.text
+
+
 # --- Bag ↔ dataset ---------------------------------------------------------------------------
 
 

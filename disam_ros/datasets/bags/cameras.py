@@ -107,10 +107,17 @@ def read_camera(
     height, width = size
     if mapped is not None and same_shape((mapped.width, mapped.height), (width, height)):
         return replace(mapped, base_from_camera=pose)
+    other = (
+        f", and the images, {width}×{height}, have another shape than those of the map's camera, "
+        f"{mapped.width}×{mapped.height}"
+        if mapped is not None
+        else ""
+    )
     logger.warning(
-        "%s: no calibration on %s; assuming a focal length of %d pixels",
+        "%s: no calibration on %s%s; assuming a focal length of %d pixels",
         reader.path,
         described,
+        other,
         width,
     )
     return Camera.assumed(width, height, pose)
