@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from benchmark.machine import circumstances
-from disam_ros.files.paths import PROFILE_VARIABLES, large_images_profile
+from disam_ros.files.paths import LARGE_IMAGES, PROFILE_VARIABLES, profile
 from disam_ros.nodes.replay.domain import claim_domain
 
 IMAGES = 40  # at 10 Hz
@@ -54,11 +54,11 @@ def main() -> None:
     os.environ.setdefault("ROS_DOMAIN_ID", str(claim_domain()))
     for name in (*PROFILE_VARIABLES, *LARGE_DATA):
         os.environ.pop(name, None)
-    profile: dict[str, str] = large_images_profile()
+    shipped = profile(LARGE_IMAGES)
     cases: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         "nobody": ({}, {}),
-        "the node alone": ({}, profile),
-        "the driver alone": (profile, {}),
+        "the node alone": ({}, shipped),
+        "the driver alone": (shipped, {}),
         "`FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA`, both": (LARGE_DATA, LARGE_DATA),
     }
     print(f"{circumstances()}\n")

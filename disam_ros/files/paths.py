@@ -10,6 +10,7 @@ from disam_ros.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FAST_DDS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")  # names of ROS's Fast DDS layers
+LARGE_IMAGES, DISCOVERY = "fastdds_large_images.xml", "fastdds_discovery.xml"  # its profiles
 # Where Fast DDS looks for a profile: up to version 2, ROS 2 Jazzy; from version 3.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 MODEL_FILE = "model.json"  # what makes a directory a model
@@ -68,19 +69,23 @@ def find_config(text: str) -> str:
     )
 
 
-def large_images_profile() -> dict[str, str]:
-    """Environment with which a program's large raw images arrive over Fast DDS.
+def profile(file: str) -> dict[str, str]:
+    """Environment that makes a program read one of the shipped profiles of Fast DDS.
 
     Empty for a copy of the package alone.
     """
     folder = share()
-    path = str(folder / "config" / "fastdds_large_images.xml") if folder else ""
+    path = str(folder / "config" / file) if folder else ""
     return dict.fromkeys(PROFILE_VARIABLES, path) if path else {}
 
 
-def missing_profile(environment: Mapping[str, str]) -> dict[str, str]:
-    """The same, empty where an environment has another middleware or a profile of its own."""
+def missing_profile(environment: Mapping[str, str], file: str = LARGE_IMAGES) -> dict[str, str]:
+    """The same, empty where an environment has another middleware or a profile of its own.
+
+    DISCOVERY, which all nodes of this package take by themselves, gives way to another.
+    """
+    given = {environment.get(name, "") for name in PROFILE_VARIABLES}
     other = environment.get("RMW_IMPLEMENTATION") or FAST_DDS[0]
-    if other not in FAST_DDS or any(environment.get(name) for name in PROFILE_VARIABLES):
+    if other not in FAST_DDS or given - {"", *profile(DISCOVERY).values()}:
         return {}
-    return large_images_profile()
+    return profile(file)

@@ -22,7 +22,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from disam_ros.files.paths import FAST_DDS, large_images_profile
+from disam_ros.files.paths import FAST_DDS, LARGE_IMAGES, profile
 from disam_ros.localization.image_checks import StampOrder
 from disam_ros.nodes.conversions import stamp_to_ns
 from disam_ros.nodes.diagnostics import IMAGES, Monitor, type_name
@@ -236,6 +236,6 @@ def _remedy_of_large_images() -> str:
     overwritten before they are read."""
     remedy = "set image_transport to compressed, or let the driver publish them reliably"
     if get_rmw_implementation_identifier() in FAST_DDS:
-        for variable, profile in list(large_images_profile().items())[:1]:
-            remedy += f", or start the driver (not this node) with {variable}={profile}"
+        for variable, path in list(profile(LARGE_IMAGES).items())[:1]:
+            remedy += f", or start the driver (not this node) with {variable}={path}"
     return remedy

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node reports on /diagnostics, without DDS."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy", exc_type=ImportError)
@@ -9,6 +11,7 @@ from support.messages import values
 
 from disam_ros.nodes import diagnostics
 from disam_ros.nodes.diagnostics import ERROR, HOLD, OK, RATE_WINDOW, WARN, Monitor
+from disam_ros.nodes.localizer.reports import Reports
 
 
 class Clock:
@@ -103,3 +106,21 @@ def test_counts_rates_and_latencies_are_reported_as_values(clock):
     assert float(found["stage p99 (ms)"]) == pytest.approx(99.0, abs=0.1)
     clock.now += RATE_WINDOW + 0.1
     assert values(monitor.status("active"))["in (Hz)"] == "0.00"
+
+
+class StandInNode:
+    """A node that a signal has shut down, or not."""
+
+    def __init__(self, running):
+        self.context, self.logger = SimpleNamespace(ok=lambda: running), Logger()
+
+    def get_logger(self):
+        return self.logger
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_by_product_that_fails_is_reported_unless_the_node_is_being_shut_down(running):
+    monitor, node = Monitor("localizer"), StandInNode(running)
+    with Reports(node, monitor).guard("the activation map"):
+        raise RuntimeError("no memory")
+    assert monitor.shows("the activation map") is bool(node.logger.errors) is running

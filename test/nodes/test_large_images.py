@@ -19,7 +19,7 @@ from support.node_process import node_process
 from support.robot import NODE
 from support.ros import Client
 
-from disam_ros.files.paths import FAST_DDS, PROFILE_VARIABLES, missing_profile
+from disam_ros.files.paths import DISCOVERY, FAST_DDS, PROFILE_VARIABLES, missing_profile, profile
 
 CAMERA = """
 import signal, time
@@ -82,3 +82,5 @@ def test_the_profile_is_for_fast_dds_where_there_is_none():
     assert missing_profile({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}) == {}
     for name in PROFILE_VARIABLES:
         assert missing_profile({name: "own.xml"}) == {}
+    assert missing_profile(profile(DISCOVERY)) == found
+    assert missing_profile(found, DISCOVERY) == {}

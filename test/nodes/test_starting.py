@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from disam_ros.entry import MODULES
+from disam_ros.files.paths import DISCOVERY, PROFILE_VARIABLES, profile
+from disam_ros.nodes.starting import starting
 
 BAG = Path(__file__).parents[2] / "demo/data/night"
 
@@ -51,6 +53,15 @@ def test_a_middleware_that_is_not_there_is_one_line_of_a_node(name):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{name}: RMW_IMPLEMENTATION is 'rmw_none'")
     assert "or unset RMW_IMPLEMENTATION" in line
+
+
+@pytest.mark.parametrize("own", ["", "own.xml"])
+def test_programs_announce_themselves_often_unless_the_user_has_a_profile(monkeypatch, own):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.setenv(name, own)
+    with starting():
+        found = {name: os.environ[name] for name in PROFILE_VARIABLES}
+    assert found == (dict.fromkeys(PROFILE_VARIABLES, own) if own else profile(DISCOVERY))
 
 
 def test_nothing_is_imported_before_an_executable_heeds_signals_but_what_python_has_loaded():

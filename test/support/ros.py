@@ -26,6 +26,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from disam_ros.nodes.starting import starting
 from support.messages import values
 
 DOMAIN_ID = int(os.environ["ROS_DOMAIN_ID"])  # claimed by conftest.py
@@ -39,8 +40,9 @@ class Client:
     def __init__(self, peer: str, name: str = "client") -> None:
         self._peer = peer
         self._context = Context()
-        rclpy.init(context=self._context, domain_id=DOMAIN_ID)
-        self.node = rclpy.create_node(name, context=self._context)
+        with starting():
+            rclpy.init(context=self._context, domain_id=DOMAIN_ID)
+            self.node = rclpy.create_node(name, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._publishers: dict[str, Any] = {}

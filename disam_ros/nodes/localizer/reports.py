@@ -161,6 +161,8 @@ class Reports:
         try:
             yield
         except Exception as error:
+            if not self._node.context.ok():  # shut down in the middle of an answer
+                return
             text = f"{what} failed: {describe(error)}"
             self._monitor.warn_once(self._node.get_logger(), what, text, level=ERROR)
             self._monitor.count("inference errors")
