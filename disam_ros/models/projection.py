@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save
 from disam_ros.errors import ModelError
 from disam_ros.files.writing import atomic_file, file_sha256
 from disam_ros.models.model_files import check_file
-from disam_ros.models.onnx_runtime.integer_product import IntegerProduct
+from disam_ros.models.onnx_runtime.products import IntegerProduct, row_products
 from disam_ros.models.onnx_runtime.session import has_runtime
 from disam_ros.models.similarity import unit_rows
 
@@ -71,7 +71,7 @@ class Projection:
         if self.scales is not None and has_runtime():
             return IntegerProduct(self.directions, self.scales)
         matrix = self.matrix
-        return lambda rows: rows @ matrix.T
+        return lambda rows: row_products(rows, matrix)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_product"}  # not to be pickled

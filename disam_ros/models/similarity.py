@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.models.arrays import Array, as_numpy, like
+from disam_ros.models.onnx_runtime.products import row_products
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +116,7 @@ class ShiftedFeatures(Generic[Array]):
         The similarity of views from another lane is the maximum over the shifts. One matrix product
         with all z, and one for the norms of the overlaps. Returns [A, B, S] in [−1, 1].
         """
-        products = z.reshape(len(z), -1) @ self.moved.T  # [B, A·S]
+        products = _row_products(z.reshape(len(z), -1), self.moved)  # [B, A·S]
         norms = _squared_norms(z).reshape(len(z), -1) @ self.inside.T  # [B, S]
         squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
         found = products.T.reshape(squared.shape) / squared**0.5
@@ -187,6 +188,11 @@ def _squared_norms(z: Array) -> Any:
     if isinstance(z, np.ndarray):
         return np.einsum("bchw,bchw->bhw", z, z)  # without a product as large as z
     return (z * z).sum(1)
+
+
+def _row_products(a: Any, b: Any) -> Any:
+    """a [n, D], b [m, D] → a · bᵀ [n, m]."""
+    return row_products(a, b) if isinstance(a, np.ndarray) else a @ b.T
 
 
 def _norms(x: Array) -> Array:

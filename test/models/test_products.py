@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws of products in 8-bit integers and of projections by directions that a model ships."""
+"""Laws of products of descriptors, and of projections by directions that a model ships."""
 
 import pickle
 from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
 
 from disam_ros.models import projection as module
-from disam_ros.models.onnx_runtime.integer_product import LARGEST, IntegerProduct
+from disam_ros.models.onnx_runtime import products
+from disam_ros.models.onnx_runtime.products import LARGEST, IntegerProduct, row_products
 from disam_ros.models.projection import Projection
 
 pytest.importorskip("onnx")
@@ -27,6 +29,24 @@ def exact(rows, codes, scales):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (50, 45, 700), (0, 4, 5)])
+def test_products_of_rows_are_float64s_whoever_computes_them(rng, monkeypatch, shape):
+    n, m, size = shape
+    a, b = (rng.standard_normal((k, size)).astype(np.float32) for k in (n, m))
+    right = a.astype(np.float64) @ b.astype(np.float64).T
+    assert row_products(a, b) == pytest.approx(right, abs=1e-4)
+    assert row_products(a.astype(np.float64), b) == pytest.approx(right, abs=1e-12)
+    monkeypatch.setattr(products, "_session_of_floats", lambda: None)
+    assert row_products(a, b) == pytest.approx(right, abs=1e-4)
+
+
+def test_a_process_that_is_forked_computes_products_as_well(rng):
+    a = rng.standard_normal((50, 700)).astype(np.float32)
+    found = row_products(a, a)
+    with get_context("fork").Pool(1) as pool:
+        assert np.array_equal(pool.apply(row_products, (a, a)), found)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e15])
