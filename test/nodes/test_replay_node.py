@@ -270,8 +270,8 @@ def test_a_loop_starts_again_and_says_so(tmp_path, listener, play):
     listener.until(lambda: len(odometry) > 6, "the second turn")
     assert process.stop(signal.SIGINT) == 0
     assert "starting again" in process.log
-    xs = [m.pose.pose.position.x for m in odometry[:6]]
-    assert xs == [0, 1, 2, 0, 1, 2]
+    first, *rest = (int(m.pose.pose.position.x) for m in odometry[:6])
+    assert rest == [(first + k) % 3 for k in range(1, 6)]  # DDS may lose what came before it knew
 
 
 def test_a_type_that_is_not_installed_is_skipped_by_name(tmp_path, listener, capfd):

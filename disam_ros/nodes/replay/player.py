@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import time
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ from disam_ros.nodes.process import InterruptibleExecutor
 
 CLOCK_PERIOD = 0.01  # longest wall time between two /clock messages [s]
 CLOCK_TOPIC = "/clock"
+SETTLING = 0.25  # time in which a subscriber that was found finds the publisher in turn [s]
 IMAGE_DEPTH = 10  # messages kept for subscribers that lag behind
 DEPTH = 100
 MAX_LATCHED = 1000
@@ -125,14 +127,19 @@ class Player:
         )
 
     def _wait_for_subscribers(self) -> None:
-        """Until every topic has a subscriber, `start_delay` at most; the clock stands still."""
-        end = time.monotonic() + self._config.start_delay
-        while (left := end - time.monotonic()) > 0:
+        """Until every topic has had a subscriber for SETTLING, `start_delay` at most; the clock
+        stands still."""
+        end, matched = time.monotonic() + self._config.start_delay, math.inf
+        while (left := end - (now := time.monotonic())) > 0:
             self._publish_clock(self._reader.start_ns)
-            if not self._unmatched() and (self._ready is None or self._ready()):
-                return
+            if self._unmatched() or (self._ready is not None and not self._ready()):
+                matched = math.inf
+            else:
+                matched = min(matched, now)
+                if now - matched >= SETTLING:
+                    return
             self._executor.spin_once(timeout_sec=min(left, CLOCK_PERIOD))
-        if self._ready is not None:
+        if self._ready is not None and matched == math.inf:
             raise DisamError(
                 f"after {self._config.start_delay:g} s nobody is connected to receive and answer "
                 f"images; topics without a subscriber: {', '.join(self._unmatched()) or 'none'}"
