@@ -25,19 +25,18 @@ BEFORE = {
 
 
 def derive(figures: Mapping[str, dict]) -> dict:
-    """Further values of the page: its headline, and the sections measured with an old version."""
-    old = {name: section["version"] for name, section in figures.items() if "version" in section}
-    claims = paper_claims({name: figures[name]["results"] for name in figures if name not in old})
-    return {"headline": headline(figures), "old": old, "paper_claims": claims}
+    """Further values of the page: its headline, and what became of the papers' claims."""
+    results = {name: section["results"] for name, section in figures.items()}
+    return {"headline": headline(figures), "paper_claims": paper_claims(results)}
 
 
 def headline(figures: Mapping[str, dict]) -> list[dict]:
     """Recall@1 of one image by ride: ours, that of version 0.1 (None where it has none), the best
     rival's name and its recall.
 
-    Sections that are missing or of an old version are left out.
+    Sections that are missing are left out.
     """
-    results = {n: section["results"] for n, section in figures.items() if "version" not in section}
+    results = {name: section["results"] for name, section in figures.items()}
     recalls: dict[str, dict[str, float]] = {}
     for condition, methods in results.get("town", {}).get("conditions", {}).items():
         recalls[f"town, {condition}"] = {m: f["recall"]["R@1"] for m, f in methods.items()}

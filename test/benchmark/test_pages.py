@@ -11,7 +11,7 @@ import pytest
 from benchmark import pages
 from benchmark.accuracy import losses
 from benchmark.accuracy.page import PAGE as ACCURACY
-from benchmark.accuracy.page import derive, headline
+from benchmark.accuracy.page import headline
 from benchmark.machine import commit
 from benchmark.pages import Page, best, verdict
 from benchmark.performance.page import PAGE as PERFORMANCE
@@ -147,13 +147,6 @@ def test_the_headline_names_the_best_rival_of_every_ride():
         recalls = {m: f[row["ride"].split(", ")[1]]["R@1"] for m, f in methods.items()}
         assert recalls[row["rival"]] == row["share"]
         assert all(m.startswith("outdoor") for m, r in recalls.items() if r > row["share"])
-
-
-def test_the_headline_leaves_out_sections_of_an_old_version():
-    figures = json.loads((ROOT / ACCURACY.figures).read_text())
-    old = {name: {**section, "version": "0.1"} for name, section in figures.items()}
-    assert headline(old) == []
-    assert derive(old)["old"] == dict.fromkeys(figures, "0.1")
 
 
 def test_loop_closures_without_odometry_have_a_row_once_they_are_measured():
