@@ -131,6 +131,7 @@ def stored_row(name, seed, root, share):
         {
             "conditions": dict.fromkeys(companions.CONDITIONS, condition),
             "history": [[0, 10.0], [90, 40.0], [120, 42.0]],
+            "commit": "0" * 40,
             "seconds": 60.0,
         },
     )
