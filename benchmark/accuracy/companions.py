@@ -259,12 +259,15 @@ def claimed(better: Sequence[float], other: Sequence[float]) -> list:
 
 def draw(results: dict, path: Path = PICTURE) -> None:
     """Recall of the validation town against steps, and recall@D on the town that is judged."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     found = results["summary"]
-    figure = Figure(figsize=(11.0, 7.0), layout="constrained")
+    figure = Figure(figsize=(12.0, 9.5), layout="constrained")
     panels = {"losses on tuples": TUPLES, "spatial prior": PRIORS, "scene geometry": DEPTHS}
     for axes, (title, names) in zip(figure.subplots(2, 3).T, panels.items(), strict=True):
+        for part in axes:
+            part.set_prop_cycle(color=colormaps["tab20"].colors)
         for name in names:
             if name in found["curves"]:
                 axes[0].plot(*np.transpose(found["curves"][name]), marker=".", label=name)
@@ -273,7 +276,7 @@ def draw(results: dict, path: Path = PICTURE) -> None:
                 axes[1].plot(DISTANCES, shares, marker=".", label=name)
         axes[0].set(title=title, xlabel="steps", ylabel="recall@1 in the validation town (%)")
         axes[0].grid(alpha=0.3)
-        axes[0].legend(fontsize=6)
+        axes[0].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
         if axes[1].lines:
             axes[1].set(xlabel="D (m)", ylabel="recall@D (%)", xscale="log")
             axes[1].grid(alpha=0.3)
