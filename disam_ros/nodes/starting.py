@@ -21,9 +21,9 @@ LARGEST_DOMAIN = 232  # Fast DDS ends the process beyond, since ports end at 655
 def starting() -> Iterator[None]:
     """In this block nodes, publishers and subscriptions are created.
 
-    A program that starts later finds this one at once: Fast DDS answers a new participant a single
-    time, and if that gets lost only its own next announcement, every 3 s, is heard. A profile of
-    the user's own stays.
+    Sets the environment so that a program that starts later finds this one at once: Fast DDS
+    answers a new participant a single time, and if that gets lost only its own next announcement,
+    every 3 s, is heard. A profile of the user's own stays.
 
     Raises ConfigError where ROS refuses a name, the ROS_DOMAIN_ID or its middleware.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of descriptors by ONNX Runtime: of few rows, in less than half of numpy's time.
+"""Products of descriptors by ONNX Runtime, which takes less time for few rows than numpy.
 
-Numpy's library computes in one thread here (device.py), and several small products one after the
-other. Where ONNX Runtime is not installed numpy computes them.
+Numpy's library computes in one thread here (device.py). Where ONNX Runtime is not installed numpy
+computes them.
 """
 
 from __future__ import annotations
