@@ -70,6 +70,15 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Name a test that fails at once: a run that is cut off shows no list of failures."""
+    if not report.failed:
+        return None
+    outcome = "failed" if report.when not in ("setup", "teardown") else "error"
+    return outcome, f"\nFAILED {report.nodeid}\n", "FAILED"
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     return write_dataset(tmp_path / "dataset", 12)
