@@ -5,9 +5,10 @@ A query is one or several descriptors, such as of a view and of views shifted si
 a map image is its largest inner product with one of them. Small maps are searched exhaustively.
 Others are searched by the leading coordinates, and a shortlist is re-ranked by all coordinates.
 Above FLAT images the leading coordinates are in an inverted file (faiss IndexIVF), of which the
-cells nearest to the query are searched: a file of the map, read into memory like the codes. With a
-position, only the images within a radius are searched. Faiss, 40 MB, is imported for maps that are
-not searched exhaustively.
+cells nearest to the query are searched: a file of the map, read into memory like the codes. It has
+four bits of a coordinate, whose products are looked up in the processor's registers (André et al.,
+VLDB 2015). With a position, only the images within a radius are searched. Faiss, 40 MB, is imported
+for maps that are not searched exhaustively.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ LEARNING = 64  # training images per cell for k-means, at most
 FEWEST = 2  # images per cell on average, at least
 CELLS_PER_ROOT = 2.0  # number of cells over the square root of the number of images
 PROBED = 1 / 4  # share of the cells that are searched
-LEADING = 96  # coordinates of largest variance, by which cells are clustered and searched
+LEADING = 96  # coordinates of largest variance, by which all images of a map are compared
+IN_CELLS = 192  # those by which cells are clustered and searched
+BITS = 4  # of each of these
+LEVELS_FROM = 20_000  # images that the levels of these are learned from
 SHORTLIST = 500  # images re-ranked by all coordinates, of all descriptors of a query together
 LARGE = 1_000  # of a larger map, one image in so many
 SEED = 0
@@ -92,10 +96,9 @@ class CellIndex:
             self._cells = faiss.extract_index_ivf(self._index)
         except RuntimeError as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
-        expected = (len(codes), min(LEADING, len(steps)))
-        if (self._index.ntotal, self._index.d) != expected:
+        if self._index.ntotal != len(codes) or self._index.d > len(steps):
             found = f"{self._index.ntotal} images by {self._index.d} coordinates"
-            raise ValueError(f"{path} has {found}, expected {expected[0]} by {expected[1]}")
+            raise ValueError(f"{path} has {found}, the map {len(codes)} by {len(steps)}")
         self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
         self._codes, self._steps = np.asarray(codes), steps
 
@@ -181,20 +184,23 @@ def write_cells(path: Path, codes: Codes, steps: Steps) -> None:
     """
     import faiss
 
-    leading = steps[:LEADING]
-    codes, size = codes[:, :LEADING], len(leading)
+    codes, steps = codes[:, :IN_CELLS], steps[:IN_CELLS]
     count = max(1, min(round(CELLS_PER_ROOT * len(codes) ** 0.5), len(codes) // FEWEST))
-    rng = np.random.default_rng(SEED)
-    chosen = np.sort(rng.permutation(len(codes))[: LEARNING * count])
+    order = np.random.default_rng(SEED).permutation(len(codes))
     settings = {"niter": 10, "seed": SEED, "spherical": True, "min_points_per_centroid": 1}
-    kmeans = faiss.Kmeans(size, count, **settings)
-    kmeans.train(decode(codes[chosen], leading))
-    centres = faiss.IndexFlatIP(size)
+    kmeans = faiss.Kmeans(len(steps), count, **settings)
+    kmeans.train(decode(codes[np.sort(order[: LEARNING * count])], steps))
+    centres = faiss.IndexFlatIP(len(steps))
     centres.add(np.asarray(kmeans.centroids, np.float32))
-    index = faiss.IndexIVFScalarQuantizer(
-        centres, size, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    index = faiss.IndexIVFPQFastScan(
+        centres, len(steps), count, len(steps), BITS, faiss.METRIC_INNER_PRODUCT
     )
-    _add(index, codes, leading)
+    index.by_residual = False
+    index.pq.cp.min_points_per_centroid = 1
+    learned = decode(codes[np.sort(order[:LEVELS_FROM])], steps)
+    index.train(np.resize(learned, (max(len(learned), 2**BITS), len(steps))))  # some more than once
+    for start in range(0, len(codes), CHUNK):
+        index.add(decode(codes[start : start + CHUNK], steps))
     try:
         with atomic_file(path, "wb") as file:
             writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]
@@ -227,12 +233,20 @@ def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
 
 
 def _leading_index(codes: Codes, steps: Steps) -> faiss.IndexScalarQuantizer:
-    """An exhaustive index of codes [N, d]."""
+    """An exhaustive index of codes [N, d], of whose 8 bits no code is rounded twice.
+
+    Its levels are those of the codes: each is half a step from the ends of its interval.
+    """
     import faiss
 
     kind, metric = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     index = faiss.IndexScalarQuantizer(len(steps), kind, metric)
-    _add(index, codes, steps)
+    ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
+    levels = np.concatenate([end * steps for end in ends]).astype(np.float32)
+    faiss.copy_array_to_vector(levels, index.sq.trained)
+    index.is_trained = True
+    for start in range(0, len(codes), CHUNK):
+        index.add(decode(codes[start : start + CHUNK], steps))
     return index
 
 
@@ -248,22 +262,3 @@ def _best(
     scores = (codes[rows].astype(np.float32) @ (query * steps).T).max(1)
     best = np.argsort(-(scores + bonus), kind="stable")[:count]
     return rows[best], scores[best]
-
-
-def _add(
-    index: faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer,
-    codes: Codes,
-    steps: Steps,
-) -> None:
-    """Add codes [N, d] to an index whose 8 bit quantizer is set to the levels of the codes.
-
-    No code is rounded twice: a level is half a step from the ends of its interval.
-    """
-    import faiss
-
-    ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
-    levels = np.concatenate([end * steps for end in ends]).astype(np.float32)
-    faiss.copy_array_to_vector(levels, index.sq.trained)
-    index.is_trained = True
-    for start in range(0, len(codes), CHUNK):
-        index.add(decode(codes[start : start + CHUNK], steps))

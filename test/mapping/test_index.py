@@ -167,7 +167,7 @@ def test_few_cells_find_nearly_all_that_all_cells_find(codes, projection, tmp_pa
 def test_cells_of_leading_coordinates_and_a_full_comparison_find_what_all_coordinates_find(
     codes, projection, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
+    monkeypatch.setattr("disam_ros.mapping.index.IN_CELLS", 12)
     monkeypatch.setattr("disam_ros.mapping.index.SHORTLIST", 60)
     index, exact = (
         cells(codes, projection.steps, tmp_path / "cells"),
@@ -180,15 +180,33 @@ def test_cells_of_leading_coordinates_and_a_full_comparison_find_what_all_coordi
     assert len(index.search(query, 70)[0]) == 70
 
 
-def test_an_index_takes_the_bytes_of_its_leading_coordinates(
+def test_an_index_takes_half_a_byte_of_each_of_its_leading_coordinates(
     codes, projection, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
+    monkeypatch.setattr("disam_ros.mapping.index.IN_CELLS", 12)
     write_cells(tmp_path / "cells", codes, projection.steps)
     few = (tmp_path / "cells").stat().st_size
     monkeypatch.undo()
     write_cells(tmp_path / "cells", codes, projection.steps)
-    assert (tmp_path / "cells").stat().st_size - few > len(codes) * (40 - 12)
+    assert (tmp_path / "cells").stat().st_size - few > len(codes) * (40 - 12) / 2
+
+
+def test_an_index_of_eight_bits_of_fewer_coordinates_is_searched_as_well(
+    codes, projection, tmp_path
+):
+    """As older maps have it."""
+    stored = projection.decode(codes)[:, :24].copy()
+    index = faiss.index_factory(24, "IVF8,SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.train(stored)
+    index.add(stored)
+    faiss.write_index(index, str(tmp_path / "cells"))
+    found, exact = (
+        CellIndex(tmp_path / "cells", codes, projection.steps),
+        FlatIndex(codes, projection.steps),
+    )
+    found._cells.nprobe = 8
+    query = projection.decode(codes[[3]])
+    assert found.search(query, 10)[0].tolist() == exact.search(query, 10)[0].tolist()
 
 
 def test_directions_are_the_same_for_few_and_for_many_descriptors(descriptors):
@@ -229,6 +247,6 @@ def test_the_index_of_another_map_is_not_used(codes, projection, tmp_path, caplo
     monkeypatch.setattr("disam_ros.mapping.index.FLAT", 10)
     write_cells(tmp_path / "cells", codes[:200], projection.steps)
     assert isinstance(open_index(codes, projection.steps, CPU, tmp_path / "cells"), FlatIndex)
-    assert "has 200 images by 40 coordinates, expected 300 by 40" in caplog.text
+    assert "has 200 images by 40 coordinates, the map 300 by 40" in caplog.text
     write_cells(tmp_path / "cells", codes, projection.steps)
     assert isinstance(open_index(codes, projection.steps, CPU, tmp_path / "cells"), CellIndex)
