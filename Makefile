@@ -12,8 +12,8 @@ export PYTHONNOUSERSITE := 1
 # Bytecode in .venv, also where the environment wants none: the tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/bytecode
-# Tests wait for other processes, so one more than there are cores. Where much fails, or a worker of
-# the tests dies, the rest is not waited for.
+# Tests wait for other processes, so one more than there are cores. Where much fails, the rest is not
+# waited for; nor where a worker of the tests dies, after which pytest-xdist would wait for ever.
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --maxfail 10 \
 	--max-worker-restart 0

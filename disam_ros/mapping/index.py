@@ -199,8 +199,7 @@ def write_cells(path: Path, codes: Codes, steps: Steps) -> None:
     index.pq.cp.min_points_per_centroid = 1
     learned = decode(codes[np.sort(order[:LEVELS_FROM])], steps)
     index.train(np.resize(learned, (max(len(learned), 2**BITS), len(steps))))  # some more than once
-    for start in range(0, len(codes), CHUNK):
-        index.add(decode(codes[start : start + CHUNK], steps))
+    _add(index, codes, steps)
     try:
         with atomic_file(path, "wb") as file:
             writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]
@@ -245,8 +244,7 @@ def _leading_index(codes: Codes, steps: Steps) -> faiss.IndexScalarQuantizer:
     levels = np.concatenate([end * steps for end in ends]).astype(np.float32)
     faiss.copy_array_to_vector(levels, index.sq.trained)
     index.is_trained = True
-    for start in range(0, len(codes), CHUNK):
-        index.add(decode(codes[start : start + CHUNK], steps))
+    _add(index, codes, steps)
     return index
 
 
@@ -262,3 +260,8 @@ def _best(
     scores = (codes[rows].astype(np.float32) @ (query * steps).T).max(1)
     best = np.argsort(-(scores + bonus), kind="stable")[:count]
     return rows[best], scores[best]
+
+
+def _add(index: faiss.Index, codes: Codes, steps: Steps) -> None:
+    for start in range(0, len(codes), CHUNK):
+        index.add(decode(codes[start : start + CHUNK], steps))

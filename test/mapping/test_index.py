@@ -180,15 +180,15 @@ def test_cells_of_leading_coordinates_and_a_full_comparison_find_what_all_coordi
     assert len(index.search(query, 70)[0]) == 70
 
 
+@pytest.mark.parametrize(("coordinates", "size"), [(12, 6), (13, 7), (192, 20)])
 def test_an_index_takes_half_a_byte_of_each_of_its_leading_coordinates(
-    codes, projection, tmp_path, monkeypatch
+    codes, projection, tmp_path, monkeypatch, coordinates, size
 ):
-    monkeypatch.setattr("disam_ros.mapping.index.IN_CELLS", 12)
-    write_cells(tmp_path / "cells", codes, projection.steps)
-    few = (tmp_path / "cells").stat().st_size
-    monkeypatch.undo()
-    write_cells(tmp_path / "cells", codes, projection.steps)
-    assert (tmp_path / "cells").stat().st_size - few > len(codes) * (40 - 12) / 2
+    monkeypatch.setattr("disam_ros.mapping.index.IN_CELLS", coordinates)
+    index = cells(codes, projection.steps, tmp_path / "cells")
+    assert index._cells.code_size == size
+    query = projection.decode(codes[[3]])
+    assert index.search(query, 3)[0].tolist()[0] == 3
 
 
 def test_an_index_of_eight_bits_of_fewer_coordinates_is_searched_as_well(

@@ -18,8 +18,8 @@ from training.recipes import parse_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, IMAGES = 40, 80
+RATE = 1e-3  # at twice this, rounding, which depends on the processor, decides the end
 NETWORK = {"width": 4, "encoder_blocks": 1, "decoder_blocks": 1, "image_size": [32, 32]}
-# The step is small: at twice the rate rounding, which depends on the processor, decides the end.
 # Distance of an image and its translation in units of that to another image: of features, of maps
 WITHIN = {
     "fcl": (0.3, 0.3),
@@ -59,7 +59,7 @@ def trained(losses):
     """The measure before and after training with these losses."""
     stage = {"name": "fine", "steps": STEPS, "losses": losses, "batch_size": 8}
     stage |= {"ramp": 0.0, "constant": 1.0, "hard_from": 0.5}
-    settings = {"network": NETWORK, "learning_rate": 1e-3, "gradients_every": 0}
+    settings = {"network": NETWORK, "learning_rate": RATE, "gradients_every": 0}
     triplets = {"form": "relative", "group": 4}
     config = parse_config({**settings, "triplets": triplets, "stages": [stage]})
     networks = create_networks(config.network.build(), ["day", "night"], True, 0)
