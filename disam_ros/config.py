@@ -155,7 +155,8 @@ class SequenceConfig:
     """Sequence tracking by a Bayes filter over the map images (sequence/tracker.py)."""
 
     REMOVED: ClassVar[dict[str, str]] = {
-        "least_probability": "it is 'min_probability' now",
+        "least_probability": "it is 'localizer.min_probability' now",
+        "min_probability": "it is 'localizer.min_probability' now",
         "max_speed": "it is 'localizer.max_speed' now",
         **dict.fromkeys(
             ("step", "evidence", "jump", "leave", "back", "off_map", "radius"),
@@ -163,10 +164,7 @@ class SequenceConfig:
         ),
     }
     enabled: bool = setting(
-        False, "track the sequence of images and odometry instead of single images"
-    )
-    min_probability: float = setting(
-        0.8, "probability of a place below which it is unknown", minimum=0.0, maximum=1.0
+        True, "track the sequence of images and odometry; false: each image is judged alone"
     )
     odometry_noise: float = setting(
         0.1,
@@ -220,11 +218,8 @@ class LocalizerConfig:
         minimum=1,
         maximum=1000,
     )
-    score_threshold: float = setting(
-        -1.0,
-        "fine similarity below which a single image's place is unknown; -1: always known",
-        minimum=-1.0,
-        maximum=1.0,
+    min_probability: float = setting(
+        0.8, "probability of a place below which it is unknown", minimum=0.0, maximum=1.0
     )
     max_speed: float = setting(
         20.0,

@@ -43,9 +43,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--config", default="", help="YAML file of localizer settings (disam parameters localizer)"
     )
     evaluate.add_argument(
-        "--sequence",
+        "--single",
         action="store_true",
-        help="track the sequence of images and odometry instead of single images",
+        help="judge each image alone instead of tracking the sequence of images and odometry",
     )
     evaluate.add_argument("--domain", default="", help="fixed domain instead of choosing one")
     evaluate.add_argument(
@@ -264,7 +264,7 @@ def _config(arguments: argparse.Namespace) -> LocalizerConfig:
     if arguments.config:
         config = from_yaml(LocalizerConfig, arguments.config)
     config.device = arguments.device or config.device
-    config.sequence.enabled |= arguments.sequence
+    config.sequence.enabled &= not arguments.single
     config.domain.override = arguments.domain or config.domain.override
     config.domain.weather = arguments.weather or config.domain.weather
     return config

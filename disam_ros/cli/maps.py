@@ -16,7 +16,7 @@ from disam_ros.cli.arguments import (
     weather,
 )
 from disam_ros.cli.outputs import add_output
-from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, SequenceConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import FILE, MAP
 from disam_ros.files.paths import find_model
@@ -78,14 +78,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument(
         "--candidates",
         type=of_setting(LocalizerConfig, "candidates"),
-        default=3,
+        default=LocalizerConfig().candidates,
         help="number of candidates for re-ranking",
-    )
-    localize.add_argument(
-        "--score-threshold",
-        type=of_setting(LocalizerConfig, "score_threshold"),
-        default=-1.0,
-        help="score below which a place is unknown",
     )
     localize.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
@@ -150,7 +144,7 @@ def localize_command(arguments: argparse.Namespace) -> None:
     config = LocalizerConfig(
         device=arguments.device,
         candidates=arguments.candidates,
-        score_threshold=arguments.score_threshold,
+        sequence=SequenceConfig(enabled=False),
         domain=DomainConfig(override=arguments.domain, weather=arguments.weather),
     )
     localizer = Localizer.open(arguments.map, arguments.model, config)

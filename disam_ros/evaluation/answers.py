@@ -42,7 +42,7 @@ class QueryResult:
     outcome: str  # KNOWN, UNKNOWN, UNREADABLE or MISSING
     domain: str = ""  # of the encoders that were used
     domain_reason: str = ""
-    score: float = float("nan")  # confidence: fine similarity, or probability of a sequence
+    score: float = float("nan")  # probability of the place
     ranking: tuple[ImageRecord, ...] = ()
     pose: Transform | None = None
     covariance: np.ndarray | None = None
@@ -97,7 +97,7 @@ def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord])
         outcome=KNOWN if answer.known else UNKNOWN,
         domain=answer.domain.name,
         domain_reason=answer.domain.reason,
-        score=answer.confidence,
+        score=answer.probability,
         ranking=tuple(_of_camera(answer, match) for match in ranking),
         pose=answer.map_from_camera,
         covariance=answer.covariance,

@@ -18,7 +18,7 @@ from disam_ros.uncertainty import PoseWithCovariance
 
 # Outcomes of an image.
 KNOWN = "known"  # the place was recognized
-UNKNOWN = "unknown"  # the confidence is below the threshold
+UNKNOWN = "unknown"  # the probability of the place is below `min_probability`
 UNREADABLE = "unreadable"  # the image could not be decoded or shows nothing
 MISSING = "missing"  # the running node gave no answer: the image was lost or dropped
 
@@ -62,9 +62,9 @@ class Answer:
     candidates: retrieved map images, best first. record: the map image that is the answer, or the
     likeliest one of a sequence. pose: map_from_base with its covariance [6, 6], of a place that is
     not known, too. base_from_camera: the mount that it was computed with: the camera's, or that of
-    the view its image was warped into, whose pose in the camera is lens_from_view. known: whether
-    the confidence reaches the threshold. confidence: fine similarity of the best candidate, or, of
-    a sequence, the probability of the place. spacing: distance between map images there [m].
+    the view its image was warped into, whose pose in the camera is lens_from_view. probability:
+    that the place is right and on the map. known: whether it reaches `min_probability`. spacing:
+    distance between map images there [m].
     timings_ms: milliseconds by stage. inliers: keypoints that agree with the pose where
     verification gave it.
 
@@ -83,7 +83,7 @@ class Answer:
     pose: PoseWithCovariance = field(repr=False)
     base_from_camera: Transform
     known: bool
-    confidence: float
+    probability: float
     spacing: float
     tracked: bool = False
     on_map: float = math.nan

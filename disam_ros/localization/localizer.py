@@ -23,6 +23,7 @@ from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import EVEN, Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
+from disam_ros.localization.evidence import place_probability
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.stages import StagesOf
 from disam_ros.localization.view_shift import view_angle, with_view_angle
@@ -201,6 +202,7 @@ class Localizer:
         steps = steps_at(self.map.poses, rows, best.record.id)
         floor = self.calibration.of(query.domain.name).across(steps) + EVEN**2 * steps
         covariance = candidate_covariance(poses, scores, floor)
+        probability = place_probability(scores, poses[:, :3])
         pose = PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance)
         return Answer(
             camera=query.camera,
@@ -209,8 +211,8 @@ class Localizer:
             record=best.record,
             pose=self.with_view(query, pose, base_from_camera, best.record, self.calibration),
             base_from_camera=base_from_camera,
-            known=best.fine_score >= self.config.score_threshold,
-            confidence=best.fine_score,
+            known=probability >= self.config.min_probability,
+            probability=probability,
             spacing=float(np.sqrt(np.trace(steps[:3, :3]))),
             lens_from_view=None if warp is None else warp.lens_from_view,
         )

@@ -74,7 +74,7 @@ class Seen:
 
 
 def image_text(answer: DiagnosticArray | None) -> str:
-    """An outcome in words: camera, place, confidence, time."""
+    """An outcome in words: camera, place, probability, time."""
     if answer is None or not answer.status:
         return NOTHING
     status, values = answer.status[0], answer_status.values_of(answer)

@@ -81,16 +81,16 @@ class Reports:
     def answered(self, answer: Answer, latency: float, threshold: float) -> str:
         """Report an answer and return it in words.
 
-        latency: from the image's arrival to its pose [ms]. threshold: least confidence of a known
+        latency: from the image's arrival to its pose [ms]. threshold: least probability of a known
         place.
         """
-        monitor, confidence = self._monitor, answer_status.confidence_text(answer)
+        monitor, probability = self._monitor, answer_status.probability_text(answer)
         key = f"place of {answer.camera}"
         if answer.known:
             monitor.solved(key)
-            text = f"camera {answer.camera}: map image {answer.record.id}, {confidence}"
+            text = f"camera {answer.camera}: map image {answer.record.id}, {probability}"
         else:
-            text = f"unknown place, {confidence} < {threshold:g}"
+            text = f"unknown place, {probability} < {threshold:g}"
             monitor.problem(key, text, hold=None)
         monitor.latency("callback to published", latency)
         for stage, milliseconds in answer.timings_ms.items():
@@ -99,8 +99,8 @@ class Reports:
         monitor.fact("domain", answer.domain.name)
         monitor.fact("domain reason", answer.domain.reason)
         monitor.fact("last score", f"{answer.best.fine_score:.3f}")
+        monitor.fact("probability", f"{answer.probability:.3f}")
         if answer.tracked:
-            monitor.fact("probability", f"{answer.confidence:.3f}")
             monitor.fact("probability of the map", f"{answer.on_map:.3f}")
         monitor.count("places known" if answer.known else "places unknown")
         self._rig(answer)

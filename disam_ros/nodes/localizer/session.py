@@ -293,7 +293,7 @@ class Session:
         self._summary.answered(answer, odometry, header)
         self._checks.repeats(answer)
         self._priors.answered(frame.stamp_ns, answer, shot.prior)
-        text = self._reports.answered(answer, latency, self._threshold())
+        text = self._reports.answered(answer, latency, self._config.localizer.min_probability)
         with self._reports.guard("loop closure detection"):
             self._loops.add(localizer, query, answer, odometry, header)
         if localizer.has_activation_maps:
@@ -324,10 +324,3 @@ class Session:
         with self._reports.guard("the supervision of the consumer"):
             settings = self._config.localizer
             self._consumer.answered(answer, message, stamp_ns, odometry, settings)
-
-    def _threshold(self) -> float:
-        """The confidence from which a place is known."""
-        config = self._config.localizer
-        if config.sequence.enabled:
-            return config.sequence.min_probability
-        return config.score_threshold

@@ -133,11 +133,10 @@ class Listener:
     def _on_answer(self, message: DiagnosticArray) -> None:
         values = answer_status.values_of(message)
         outcome = values.get("outcome", "")
-        tracked = "probability" in values
-        confidence = answer_status.number(values.get("probability" if tracked else "score"))
+        probability = answer_status.number(values.get("probability"))
         camera = message.status[0].hardware_id if message.status else ""
-        self._scene.set(answer={**values, "camera": camera, "tracked": tracked})
-        self._scene.add_outcome(outcome, confidence)
+        self._scene.set(answer={**values, "camera": camera})
+        self._scene.add_outcome(outcome, probability)
         if outcome != KNOWN:
             self._scene.break_track()
 

@@ -77,11 +77,11 @@ class Scene:
         if self._track and self._track[-1] is not BREAK:
             self._extend(BREAK)
 
-    def add_outcome(self, outcome: str, confidence: float | None) -> None:
+    def add_outcome(self, outcome: str, probability: float | None) -> None:
         """An image was answered now."""
         now = time.monotonic()
         with self._lock:
-            self._history.append([round(now, 3), finite(confidence), outcome])
+            self._history.append([round(now, 3), finite(probability), outcome])
             self._now.history += 1
             while now - self._history[0][0] > WINDOW:
                 self._history.popleft()

@@ -114,12 +114,10 @@ class Consumer:
         return Supervisor(self._mode == RECOVER, limits_of(config))
 
     def _confident(self, answer: Answer, config: LocalizerConfig) -> bool:
-        always_known = not answer.tracked and config.score_threshold <= -1.0
-        if always_known and not answer.inliers:
+        if config.min_probability == 0.0 and not answer.inliers:
             text = (
-                f"initialize is '{self._mode}', but each single image counts as known: only places "
-                "verified by keypoints are taken; set localizer.sequence.enabled to true, or "
-                "localizer.score_threshold"
+                f"initialize is '{self._mode}', but every place counts as known: only places "
+                "verified by keypoints are taken; set localizer.min_probability above 0"
             )
             self._warn("initialize", text)
             return False

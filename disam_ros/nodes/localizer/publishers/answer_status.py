@@ -41,18 +41,18 @@ def localized(answer: Answer, published_ms: float) -> DiagnosticStatus:
         values["not joined"] = answer.alone
     if answer.doubt >= LEAST_DOUBT:
         values["doubt"] = f"{answer.doubt:.3f}"
+    values["probability"] = f"{answer.probability:.6f}"
     if answer.tracked:
-        values["probability"] = f"{answer.confidence:.6f}"
         values["on map"] = f"{answer.on_map:.6f}"
     stages = {**answer.timings_ms, PUBLISHED: published_ms}
     values |= {f"{stage}{MILLISECONDS}": f"{ms:.3f}" for stage, ms in stages.items()}
-    text = f"{values['outcome']}: map image {answer.record.id}, {confidence_text(answer)}"
+    text = f"{values['outcome']}: map image {answer.record.id}, {probability_text(answer)}"
     return _status(answer.camera, OK if answer.known else WARN, text, values)
 
 
-def confidence_text(answer: Answer) -> str:
-    """The confidence in words."""
-    return f"{'probability' if answer.tracked else 'score'} {answer.confidence:.3f}"
+def probability_text(answer: Answer) -> str:
+    """The probability of the place in words."""
+    return f"probability {answer.probability:.3f}"
 
 
 def refused(camera: str, error: Exception) -> DiagnosticStatus:

@@ -24,7 +24,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
 from disam_ros.mapping.thumbnails import shrink
 from disam_ros.nodes import conversions, match_picture
-from disam_ros.nodes.localizer.publishers.answer_status import confidence_text
+from disam_ros.nodes.localizer.publishers.answer_status import probability_text
 from disam_ros.nodes.markers import overlay_heat
 from disam_ros.nodes.worker import Worker
 
@@ -104,9 +104,9 @@ class MatchImages:
 
 
 def caption(answer: Answer) -> str:
-    """State, confidence and place."""
+    """State, probability and place."""
     state = KNOWN if answer.known else UNKNOWN
     x, y, _ = answer.map_from_base.translation
     yaw = Rotation.from_quat(answer.map_from_base.quaternion).as_euler("ZYX", degrees=True)[0]
     place = f"x {x:.1f} m, y {y:.1f} m, yaw {yaw:.0f} deg"
-    return f"{state}, {confidence_text(answer)}, {place}, {answer.domain.name}"
+    return f"{state}, {probability_text(answer)}, {place}, {answer.domain.name}"

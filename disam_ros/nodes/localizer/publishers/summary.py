@@ -50,8 +50,7 @@ class Summary:
 
     def answered(self, answer: Answer, odometry: Reading | None, stamp: Header) -> None:
         """Probability, distance and fix. odometry: at the image's stamp. stamp: its header."""
-        if answer.tracked:
-            self._probability.publish(Float32(data=float(answer.confidence)))
+        self._probability.publish(Float32(data=float(answer.probability)))
         if answer.known:
             self._last_known = odometry
             if self.origin is not None:

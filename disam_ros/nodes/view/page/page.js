@@ -51,9 +51,7 @@ function showFacts(facts, faults) {
 }
 
 function showAnswer(answer) {
-  const title = answer.tracked ? "Probability of the place" : "Similarity of the place";
-  write("plot-title", title);
-  write("confidence", number(answer.tracked ? answer.probability : answer.score, 3, ""));
+  write("probability", number(answer.probability, 3, ""));
   write("place", answer["map image"] === undefined ? answer.outcome : `map image ${answer["map image"]}`);
   write("domain", answer.domain);
   write("score", number(answer.score, 3, ""));
