@@ -49,7 +49,7 @@ OTHERS = 100  # negatives sampled per image
 DOMAIN_IMAGES = 100  # of a domain, from which on it has a calibration of its own
 DOMAIN_ANSWERS = 50  # correct ones of a domain, from which on its errors are its own
 LEAST_ANGLE = 0.1  # of the angle between two views, its standard deviation at least [deg]
-ON_MAP = FilterModel(alike=0.0, chance=0.0)  # where the drives are
+ON_MAP = FilterModel(alike=0.0)  # where the drives are
 
 
 @dataclass(frozen=True, eq=False)
