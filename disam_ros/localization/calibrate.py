@@ -266,8 +266,7 @@ def _open_verifier(localizer: Localizer) -> Verifier | None:
     if localizer.map.header.keypoints is None:
         return None
     plain = dict.fromkeys(MODELS, PoseErrors(1.0, 0.0, 0.0, 0.0))
-    settings, device = localizer.config.verify, str(localizer.device)
-    return Verifier(localizer.map, settings, device=device, errors=plain)
+    return Verifier(localizer.map, str(localizer.device), plain)
 
 
 def _verified(
@@ -275,7 +274,7 @@ def _verified(
 ) -> list[_PoseError]:
     """The correct pose by the keypoints of an answer's map image, if there is one."""
     frame, rows = query.frame, [answer.record.id]
-    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens, math.inf, frame.warp)
+    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens, frame.warp)
     pose, known = found.map_from_base(answer.base_from_camera), answer.record.map_from_camera
     if pose is None or known is None:
         return []
