@@ -16,7 +16,7 @@ from disam_ros.cli.arguments import (
     weather,
 )
 from disam_ros.cli.outputs import add_output
-from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, SequenceConfig
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import FILE, MAP
 from disam_ros.files.paths import find_model
@@ -68,6 +68,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_output(localize, FILE, "CSV file to write", "answers.csv")
     add_image_limit(localize)
     localize.add_argument(
+        "--config", default="", help="YAML file of localizer settings (disam parameters localizer)"
+    )
+    localize.add_argument(
         "--camera", default="", help="camera of the images; default: the only one of the map"
     )
     localize.add_argument("--domain", default="", help="fixed domain instead of choosing one")
@@ -78,10 +81,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument(
         "--candidates",
         type=of_setting(LocalizerConfig, "candidates"),
-        default=LocalizerConfig().candidates,
         help="number of candidates for re-ranking",
     )
-    localize.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    localize.add_argument("--device", default="", help="auto, cpu, cuda or cuda:N")
 
 
 def build_map_command(arguments: argparse.Namespace) -> None:
@@ -141,12 +143,14 @@ def localize_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation.drive import as_mapped
     from disam_ros.localization.localizer import Localizer
 
-    config = LocalizerConfig(
-        device=arguments.device,
-        candidates=arguments.candidates,
-        sequence=SequenceConfig(enabled=False),
-        domain=DomainConfig(override=arguments.domain, weather=arguments.weather),
-    )
+    config = LocalizerConfig()
+    if arguments.config:
+        config = from_yaml(LocalizerConfig, arguments.config)
+    config.device = arguments.device or config.device
+    config.candidates = arguments.candidates or config.candidates
+    config.sequence.enabled = False  # the images are unrelated
+    config.domain.override = arguments.domain or config.domain.override
+    config.domain.weather = arguments.weather or config.domain.weather
     localizer = Localizer.open(arguments.map, arguments.model, config)
     if arguments.dataset:
         source = open_dataset(arguments.dataset)

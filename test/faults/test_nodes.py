@@ -143,7 +143,7 @@ def test_a_message_that_cannot_be_used_is_reported(vehicle, name):
 # Parameters.
 
 NUMBERS = ("localizer.prior.max_age", "stale_after", "localizer.max_speed")
-NUMBERS += ("localizer.sequence.odometry_noise", "localizer.score_threshold")
+NUMBERS += ("localizer.sequence.odometry_noise", "localizer.min_probability")
 VALUES = [
     *((name, value) for name in NUMBERS for value in (1e300, -1e300, NAN, INF, -INF)),
     *(("localizer.candidates", value) for value in (0, -1, 1001, 2**62)),
