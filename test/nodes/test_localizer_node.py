@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from support.data import save_tiny_model, texture
 from support.maps import START_S, base_pose, save_tiny_map
 from support.messages import image_message, values
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 from visualization_msgs.msg import MarkerArray
 
@@ -27,7 +27,7 @@ from disam_ros.nodes.conversions import pose_to_transform
 
 COVARIANCE, CANDIDATES = f"{NODE}/pose_with_covariance", f"{NODE}/candidates"
 TOPICS = {COVARIANCE: PoseWithCovarianceStamped, CANDIDATES: PoseArray}
-PARAMETERS = {"stale_after": 60.0, **RELIABLE}  # ~/relocalize has 2.5 times that
+PARAMETERS = {"stale_after": 60.0, **RELIABLE, **SINGLE}  # ~/relocalize has 2.5 times that
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, NavSatFix, NavSatStatus
 from std_msgs.msg import Float32, String
 from support.data import save_tiny_model, texture
 from support.maps import save_tiny_map
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 from support.ros import Client
 
@@ -31,6 +31,7 @@ PARAMETERS = {
     "localizer.prior.max_age": 1.5,  # of odometry: as old as the images are apart
     "stale_after": 60.0,
     **RELIABLE,
+    **SINGLE,
 }
 
 
@@ -92,6 +93,7 @@ def odometry(x: float) -> Odometry:
 
 
 def test_probability_fix_and_the_distance_since_a_place_was_known(robot):
+    robot.set("localizer.sequence.enabled", True)
     robot.set("localizer.min_probability", 0.05)
     robot.deliver("odom", odometry(0.0))
     said, heard = robot.answer(texture(3)), robot.heard
