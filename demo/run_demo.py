@@ -79,7 +79,6 @@ def demonstrate(output: Path, rate: float, console: Console) -> None:
             open_images(DATA / name, frame),
             name,
             rate=speed,
-            parameters={"localizer.sequence.enabled": True},
         )
         for name in CONDITIONS
     ]

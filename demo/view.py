@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         place_map = place_map or make_map(MAPS[-1])
         bag = DATA / arguments.drive
         topics = find_topics(bag, place_map.cameras())
-        settings = {"map": place_map.directory, "model": MODEL, "localizer.sequence.enabled": True}
+        settings = {"map": place_map.directory, "model": MODEL}
         with (
             localizer_process(topics.parameters | settings, topics.remappings, None),
             _replay(bag, arguments.rate / BAG_HZ),

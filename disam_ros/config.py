@@ -197,7 +197,8 @@ class LocalizerConfig:
     """Localization of images against a map (localization/pipeline.py)."""
 
     REMOVED: ClassVar[dict[str, str]] = {
-        "fine_shift": "re-ranking always tolerates a shift now (models/similarity.py: Shifts)"
+        "fine_shift": "re-ranking always tolerates a shift now (models/similarity.py: Shifts)",
+        "score_threshold": "a place is known by its probability now: set 'min_probability'",
     }
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     backend: str = setting(

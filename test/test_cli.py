@@ -59,7 +59,8 @@ def test_an_unknown_place_leaves_the_match_empty(root):
     image = root / "elsewhere.png"
     cv2.imwrite(str(image), texture(99))
     arguments = ["localize", str(image), "--map", str(root / "map"), "--model", str(root / "model")]
-    main([*arguments, "--output", str(answers), "--score-threshold", "0.99"])
+    (root / "strict.yaml").write_text("min_probability: 1.0\n")
+    main([*arguments, "--output", str(answers), "--config", str(root / "strict.yaml")])
     (row,) = read_answers(answers)
     assert row["path"] == str(image) and row["matched_id"] == "" and row["stamp_ns"] == ""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from support.data import of_single_images
 from support.faults import edit_json
 from support.maps import BASE_FROM_CAMERA, START_S
 
@@ -31,7 +32,7 @@ from disam_ros.settings import from_dict, from_yaml
 
 DATA = Path(__file__).parent / "data" / "version_0_1"
 STAMPS = [(START_S + second) * 10**9 for second in range(4)]
-CPU = LocalizerConfig(device="cpu")
+SINGLE = of_single_images()  # as all images were judged
 NODES = {"localizer": LocalizerNodeConfig, "map_builder": MapBuilderNodeConfig}
 
 
@@ -84,7 +85,7 @@ def test_a_map_built_again_gives_the_places_that_0_1_gave(place_map):
 
 
 def assert_places_of_0_1(place_map):
-    localizer = Localizer(load_model(DATA / "model"), place_map, CPU)
+    localizer = Localizer(load_model(DATA / "model"), place_map, SINGLE)
     answers = localize_drive(
         localizer, open_dataset(DATA / "dataset"), "drive", show_progress=False
     ).answers
@@ -113,7 +114,7 @@ def test_results_open_and_compare_with_those_of_today(place_map):
     before = read_results(DATA / "results.json")
     assert before["frames"]["outcome"] == ["known"] * 4
     assert before["overall"]["metrics"]["recall"] == {"R@1": 1.0}
-    localizer = Localizer(load_model(DATA / "model"), place_map, CPU)
+    localizer = Localizer(load_model(DATA / "model"), place_map, SINGLE)
     drive = localize_drive(localizer, open_dataset(DATA / "dataset"), "d", show_progress=False)
     today = to_json(judge(localizer.map, [drive], {}))
     assert today["frames"]["matched_id"] == before["frames"]["matched_id"]
@@ -156,6 +157,7 @@ CHANGED = (
     "builder.local_features",
     "builder.descriptor.coarse_grid",
     "localizer.candidates",
+    "localizer.sequence.enabled",
 )
 
 

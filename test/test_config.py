@@ -30,7 +30,7 @@ def test_nested_values_are_read(tmp_path):
     ("values", "message"),
     [
         ({"candidats": 3}, "did you mean 'candidates'"),
-        ({"min_probability": 1}, "did you mean 'sequence.min_probability'"),
+        ({"odometry_noise": 1}, "did you mean 'sequence.odometry_noise'"),
         ({"domain": {"colour": 1}}, "unknown setting 'domain.colour'"),
         ({"candidates": "three"}, "expects int, got 'three'"),
         ({"candidates": 0}, r"must lie in \[1, 1000\]"),

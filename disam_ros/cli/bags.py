@@ -6,16 +6,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import (
-    GAP,
-    add_image_limit,
-    add_trajectory,
-    number,
-    of_setting,
-    trajectory_of,
-    weather,
-)
+from disam_ros.cli.arguments import add_image_limit, add_setting, number, weather
 from disam_ros.cli.outputs import add_output, in_words
+from disam_ros.cli.trajectory import GAP, add_trajectory, trajectory_of
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET
@@ -35,19 +28,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="topic of the poses; default: ground truth, else the best one recorded",
     )
     add_trajectory(extract)
-    extract.add_argument(
-        "--keyframe-distance",
-        type=of_setting(MapBuilderConfig, "keyframe_distance"),
-        default=0.0,
-        help="keyframe distance [m]; 0: all images",
-    )
-    extract.add_argument(
-        "--keyframe-angle",
-        type=of_setting(MapBuilderConfig, "keyframe_angle"),
-        default=0.0,
-        help="keyframe angle [°]; 0: ignored",
-    )
-
+    add_setting(extract, MapBuilderConfig, "keyframe_distance", unset="0")
+    add_setting(extract, MapBuilderConfig, "keyframe_angle", unset="rotations are ignored")
     extract.add_argument(
         "--depth-topic",
         nargs="*",
@@ -73,18 +55,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
-    replay.add_argument(
-        "--rate", type=number(0.0, 1e6), default=1.0, help="speed relative to the recording"
-    )
-    replay.add_argument(
-        "--start-delay",
-        type=number(0.0, 3600.0),
-        default=1.0,
-        help="time for subscribers to connect [s]",
-    )
-    replay.add_argument("--loop", action="store_true", help="repeat endlessly")
+    for name in ("rate", "start_delay", "loop", "prefix"):
+        add_setting(replay, ReplayNodeConfig, name)
     replay.add_argument("--topics", nargs="*", help="topics to play; default: all")
-    replay.add_argument("--prefix", default="", help="prefix of every topic name")
 
 
 def extract_command(arguments: argparse.Namespace) -> None:
@@ -97,8 +70,8 @@ def extract_command(arguments: argparse.Namespace) -> None:
         pose_topic=arguments.pose_topic or None,
         trajectory=trajectory_of(arguments),
         max_pose_gap=GAP if arguments.max_pose_gap is None else arguments.max_pose_gap,
-        keyframe_distance=arguments.keyframe_distance,
-        keyframe_angle=arguments.keyframe_angle,
+        keyframe_distance=arguments.keyframe_distance or 0.0,
+        keyframe_angle=arguments.keyframe_angle or 0.0,
         depth_topics=_depth_topics(arguments.depth_topic),
         max_depth_gap=arguments.depth_gap,
         overwrite=arguments.overwrite,

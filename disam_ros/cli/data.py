@@ -106,7 +106,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     intrinsics = {"type": number(-1e6, 1e6), "nargs": "+", "default": [], "metavar": "PIXELS"}
     intrinsics["help"] = "fx fy cx cy [pixels], optionally k1 k2 p1 p2 [k3]"
     domain = {"required": True, "help": "domain of all images"}
-    gap = {"type": number(0.0, 3600.0), "default": 0.5, "help": "longest gap between two poses [s]"}
+    gap = {"type": number(0.0, 3600.0), "help": "longest gap between two poses [s]; default: 0.5"}
     add_format("aligned", "a folder per condition; image i shows place i", intrinsics=intrinsics)
     add_format(
         "cmu-seasons",
@@ -190,8 +190,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         max_gap=gap,
         keyframe_distance={
             "type": number(0.0, 1e6),
-            "default": 0.0,
-            "help": "distance between two frames that are kept [m]; 0: all",
+            "help": "distance between two frames that are kept [m]; default: 0, which keeps all",
         },
     )
 
@@ -287,7 +286,8 @@ def aerial_command(arguments: argparse.Namespace) -> None:
 def convert_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.formats import FORMATS, write_dataset
 
-    settings = {name: getattr(arguments, name) for name in arguments.settings}
+    options = {name: getattr(arguments, name) for name in arguments.settings}
+    settings = {name: value for name, value in options.items() if value is not None}
     foreign = FORMATS[arguments.format](arguments.input, **settings)
     counts = write_dataset(
         foreign, arguments.output, arguments.domains, overwrite=arguments.overwrite

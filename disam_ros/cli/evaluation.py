@@ -9,14 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, number, weather
+from disam_ros.cli.arguments import (
+    MODEL_HELP,
+    add_image_limit,
+    add_localizer_settings,
+    add_setting,
+    configured,
+    number,
+)
 from disam_ros.cli.outputs import Outputs, add_overwrite
 from disam_ros.config import LocalizerConfig
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, EVALUATION
 from disam_ros.files.paths import find_model
-from disam_ros.settings import from_yaml
+from disam_ros.node_config import ReplayEvaluationConfig
 
 if TYPE_CHECKING:
     from disam_ros.evaluation import Criteria, Drive
@@ -39,20 +46,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         default="",
         help="dataset or bag that the map was built from, for images in the report",
     )
-    evaluate.add_argument(
-        "--config", default="", help="YAML file of localizer settings (disam parameters localizer)"
-    )
+    add_localizer_settings(evaluate)
     evaluate.add_argument(
         "--single",
         action="store_true",
         help="judge each image alone instead of tracking the sequence of images and odometry",
-    )
-    evaluate.add_argument("--domain", default="", help="fixed domain instead of choosing one")
-    evaluate.add_argument(
-        "--weather",
-        type=weather,
-        default="",
-        help="weather word, such as snow, for drives without one",
     )
     evaluate.add_argument(
         "--dataset-domains", action="store_true", help="use the domain names of a dataset"
@@ -62,7 +60,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         default="",
         help="topic of the true poses in a bag; default: ground truth, else the best one recorded",
     )
-    evaluate.add_argument("--device", default="", help="auto, cpu, cuda or cuda:N")
     evaluate.add_argument(
         "--threshold",
         type=number(0.0, 1e6),
@@ -74,15 +71,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--recall-distance",
         type=number(0.0, 1e6),
-        default=5.0,
-        help="distance of a correct place for recall@N [m]",
+        help="distance of a correct place for recall@N [m]; default: 5",
     )
     evaluate.add_argument(
         "--distances",
         type=number(0.0, 1e6),
         nargs="+",
-        default=[5.0, 10.0, 15.0],
-        help="distances for accuracy [m]",
+        help="distances for accuracy [m]; default: 5 10 15",
     )
     evaluate.add_argument(
         "--prior-noise",
@@ -103,13 +98,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     node.add_argument(
         "--through-node", action="store_true", help="replay the bag to the localizer node over DDS"
     )
-    node.add_argument(
-        "--rate",
-        type=number(0.0, 1e6),
-        default=0.0,
-        help="speed relative to the recording; 0: each image after the answer to the last one",
-    )
-    node.add_argument("--camera", default="", help="camera of the bag, if it has several")
+    add_setting(node, ReplayEvaluationConfig, "rate")
+    add_setting(node, ReplayEvaluationConfig, "camera")
     node.add_argument(
         "--record", default="", help="directory for a bag of the node's answers per drive"
     )
@@ -259,22 +249,20 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
 
 
 def _config(arguments: argparse.Namespace) -> LocalizerConfig:
-    """The settings file, overridden by the command line."""
-    config = LocalizerConfig()
-    if arguments.config:
-        config = from_yaml(LocalizerConfig, arguments.config)
-    config.device = arguments.device or config.device
+    config = configured(LocalizerConfig, arguments)
     config.sequence.enabled &= not arguments.single
-    config.domain.override = arguments.domain or config.domain.override
-    config.domain.weather = arguments.weather or config.domain.weather
     return config
 
 
 def _criteria(arguments: argparse.Namespace) -> Criteria:
-    from disam_ros.evaluation import THRESHOLDS, Criteria
+    from disam_ros.evaluation import DEFAULTS, Criteria
 
-    thresholds = tuple((m, d) for m, d in arguments.threshold or THRESHOLDS)
-    return Criteria(thresholds, arguments.recall_distance, tuple(arguments.distances))
+    near = arguments.recall_distance
+    return Criteria(
+        tuple((m, d) for m, d in arguments.threshold or DEFAULTS.thresholds),
+        DEFAULTS.recall_distance if near is None else near,
+        tuple(arguments.distances or DEFAULTS.distances),
+    )
 
 
 def _changed(values: dict, defaults: dict, prefix: str = "localizer.") -> dict[str, object]:

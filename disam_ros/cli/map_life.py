@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, number, of_setting
+from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, add_setting, number
 from disam_ros.cli.help import HelpFormatter
 from disam_ros.cli.outputs import add_output, add_overwrite
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import EXPORT, FILE, MAP
 from disam_ros.files.paths import find_model
+from disam_ros.node_config import MapBuilderNodeConfig
 
 if TYPE_CHECKING:
     from disam_ros.datasets.sources import ImageSource
@@ -80,16 +81,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     extend.add_argument("--dataset", nargs="+", default=[], help="dataset directories of drives")
     extend.add_argument("--bag", nargs="+", default=[], help="rosbag2 directories or files")
     extend.add_argument("--pose-topic", default="", help="topic of the poses in the bags")
-    extend.add_argument("--domain", default="", help="domain of all images")
-    extend.add_argument(
-        "--keyframe-distance",
-        type=of_setting(MapBuilderConfig, "keyframe_distance"),
-        help="distance between map images [m]; default: that of the map",
-    )
+    add_setting(extend, MapBuilderConfig, "domain")
+    add_setting(extend, MapBuilderConfig, "keyframe_distance", unset="that of the map")
     add_image_limit(extend)
     _add_fitting(extend)
     add_output(extend, MAP, NEW_MAP)
-    extend.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_setting(extend, MapBuilderNodeConfig, "device")
     extend.add_argument(
         "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
     )

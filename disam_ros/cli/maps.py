@@ -7,20 +7,21 @@ import argparse
 from collections.abc import Callable
 
 from disam_ros.cli.arguments import (
-    GAP,
+    AS_CONFIGURED,
     MODEL_HELP,
+    add_config,
     add_image_limit,
-    add_trajectory,
-    of_setting,
-    trajectory_of,
-    weather,
+    add_localizer_settings,
+    add_setting,
+    configured,
 )
 from disam_ros.cli.outputs import add_output
-from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, SequenceConfig
+from disam_ros.cli.trajectory import GAP, add_trajectory, trajectory_of
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import FILE, MAP
 from disam_ros.files.paths import find_model
-from disam_ros.settings import from_yaml
+from disam_ros.node_config import MapBuilderNodeConfig
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -32,30 +33,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
     add_output(build, MAP, "map directory to write")
     add_image_limit(build)
-    build.add_argument(
-        "--config",
-        default="",
-        help="YAML file of map builder settings (disam parameters map_builder)",
-    )
-    build.add_argument("--domain", default="", help="domain of all images")
+    add_config(build, "map builder", "map_builder")
+    for name in ("domain", "keyframe_distance", "keypoints", "field_of_view"):
+        add_setting(build, MapBuilderConfig, name, unset=AS_CONFIGURED)
     build.add_argument("--pose-topic", default="", help="topic of the poses in the bag")
     add_trajectory(build)
-    build.add_argument(
-        "--keyframe-distance",
-        type=of_setting(MapBuilderConfig, "keyframe_distance"),
-        help="distance between map images [m]",
-    )
-    build.add_argument(
-        "--keypoints",
-        type=of_setting(MapBuilderConfig, "keypoints"),
-        help="local features per map image for geometric verification, such as 512",
-    )
-    build.add_argument(
-        "--field-of-view",
-        type=of_setting(MapBuilderConfig, "field_of_view"),
-        help="of the map's camera across [°]; default: the mapping camera's own (docs/cameras.md)",
-    )
-    build.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_setting(build, MapBuilderNodeConfig, "device")
     build.add_argument(
         "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
     )
@@ -67,21 +50,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     localize.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
     add_output(localize, FILE, "CSV file to write", "answers.csv")
     add_image_limit(localize)
+    add_localizer_settings(localize)
     localize.add_argument(
         "--camera", default="", help="camera of the images; default: the only one of the map"
     )
-    localize.add_argument("--domain", default="", help="fixed domain instead of choosing one")
     localize.add_argument(
         "--dataset-domains", action="store_true", help="use the domain names of the dataset"
     )
-    localize.add_argument("--weather", type=weather, default="", help="weather word, such as snow")
-    localize.add_argument(
-        "--candidates",
-        type=of_setting(LocalizerConfig, "candidates"),
-        default=LocalizerConfig().candidates,
-        help="number of candidates for re-ranking",
-    )
-    localize.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def build_map_command(arguments: argparse.Namespace) -> None:
@@ -90,17 +65,7 @@ def build_map_command(arguments: argparse.Namespace) -> None:
     from disam_ros.mapping.builder import build_map
     from disam_ros.models.model import load_model
 
-    config = MapBuilderConfig()
-    if arguments.config:
-        config = from_yaml(MapBuilderConfig, arguments.config)
-    if arguments.keyframe_distance is not None:
-        config.keyframe_distance = arguments.keyframe_distance
-    if arguments.keypoints is not None:
-        config.keypoints = arguments.keypoints
-    if arguments.field_of_view is not None:
-        config.field_of_view = arguments.field_of_view
-    if arguments.domain:
-        config.domain = arguments.domain
+    config = configured(MapBuilderConfig, arguments)
     trajectory = trajectory_of(arguments)
     if arguments.dataset and (trajectory or arguments.max_pose_gap is not None):
         raise ConfigError(
@@ -141,12 +106,8 @@ def localize_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation.drive import as_mapped
     from disam_ros.localization.localizer import Localizer
 
-    config = LocalizerConfig(
-        device=arguments.device,
-        candidates=arguments.candidates,
-        sequence=SequenceConfig(enabled=False),
-        domain=DomainConfig(override=arguments.domain, weather=arguments.weather),
-    )
+    config = configured(LocalizerConfig, arguments)
+    config.sequence.enabled = False  # the images are unrelated
     localizer = Localizer.open(arguments.map, arguments.model, config)
     if arguments.dataset:
         source = open_dataset(arguments.dataset)

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support.data import save_tiny_model, texture
+from support.data import of_single_images, save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, save_tiny_map
 
-from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.sources import open_images
 from disam_ros.evaluation import localize_drive
@@ -75,7 +74,7 @@ def test_a_map_without_extrinsics_is_noticed_by_an_evaluation(tmp_path, sound):
             stamp = (START_S + index) * 10**9
             bag.compressed_image("front", stamp, encode_jpeg(texture(index)))
             bag.ground_truth(stamp, base_pose(index))
-    localizer = Localizer.open(tmp_path / "map", tmp_path / "model", LocalizerConfig(device="cpu"))
+    localizer = Localizer.open(tmp_path / "map", tmp_path / "model", of_single_images())
     drive = localize_drive(localizer, open_images(tmp_path / "drive", "town"), "drive")
     notes = " ".join(judge(localizer.map, [drive], {}).notes)
     for words in ("turned by a constant 120°", "sits 1.8 m and 120° from where the map's"):

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.data import CAMERA, camera_pose, texture, write_dataset
+from support.data import CAMERA, camera_pose, of_single_images, texture, write_dataset
 
 from disam_ros.cli import main
-from disam_ros.config import DomainConfig, LocalizerConfig
+from disam_ros.config import DomainConfig
 from disam_ros.datasets.bags import BagWriter, dataset_to_bag
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset, open_images
@@ -28,7 +28,7 @@ from disam_ros.models.model import save_model
 
 SECOND = 10**9
 COUNT = 40
-DAY = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+DAY = of_single_images(domain=DomainConfig(override="day"))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_conditions_of_one_name_in_two_drives_are_kept_apart(evaluate, dataset, 
 
 
 def test_weather_and_place_recorded_in_a_bag_choose_the_domain(localizer, model, tmp_path):
-    config = LocalizerConfig(device="cpu")
+    config = of_single_images()
     free = Localizer(model, localizer.map, config)
     noon = 1_720_000_000 * SECOND  # 9:46 UTC on a day in July
     with BagWriter(tmp_path / "bag") as bag:
@@ -290,13 +290,13 @@ def test_evo_reads_the_trajectories_and_measures_the_same_error(localizer, tmp_p
     assert np.mean(mine) > 0.1
 
 
-def test_a_sequence_is_followed_where_it_is_asked_for(localizer, dataset, tmp_path):
+def test_a_sequence_is_followed_unless_single_images_are_asked_for(localizer, dataset, tmp_path):
     places = ["--map", str(localizer.map.directory), "--model", str(tmp_path / "saved")]
     save_model(localizer.model, tmp_path / "saved")
     probable = []
-    for option in ([], ["--sequence"]):
+    for option in ([], ["--single"]):
         output = tmp_path / f"evaluation{len(option)}"
         command = ["evaluate", str(dataset.directory), *places, "--dataset-domains", *option]
         assert main([*command, "--output", str(output), "--device", "cpu"]) == 0
         probable.append(json.loads((output / "results.json").read_text())["frames"]["score"])
-    assert probable[0] != probable[1] and all(0 <= p <= 1 for p in probable[1])
+    assert probable[0] != probable[1] and all(0 <= p <= 1 for column in probable for p in column)

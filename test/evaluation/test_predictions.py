@@ -28,8 +28,9 @@ def world(tmp_path_factory):
     model = save_tiny_model(root / "model")
     config = MapBuilderConfig(keypoints=0, batch_size=2, keyframe_distance=0.0)
     build_map(open_dataset(root / "data"), model, root / "map", config, show_progress=False)
+    (root / "all.yaml").write_text("min_probability: 0.0\n")
     line = f"evaluate {root}/data --map {root}/map --model {root}/model --output {root}/ours"
-    assert main(line.split()) == 0
+    assert main([*line.split(), "--single", "--config", str(root / "all.yaml")]) == 0
     return root
 
 

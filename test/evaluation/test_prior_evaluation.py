@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
-from support.data import CAMERA, DESCRIPTOR, camera_pose, save_tiny_model, texture
+from support.data import CAMERA, DESCRIPTOR, camera_pose, of_single_images, save_tiny_model, texture
 
 from disam_ros import cli
-from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, PriorConfig
+from disam_ros.config import DomainConfig, MapBuilderConfig, PriorConfig
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
@@ -53,7 +53,7 @@ def localizer(tmp_path_factory):
     source = route([lambda i=i: texture(i % PERIOD) for i in range(COUNT)], "map")
     config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, descriptor=DESCRIPTOR)
     place_map = build_map(source, model, folder / "map", config, show_progress=False)
-    settings = LocalizerConfig("cpu", domain=DomainConfig(override="day"))
+    settings = of_single_images(domain=DomainConfig(override="day"))
     with pytest.MonkeyPatch.context() as patch:  # an untrained model hardly discriminates
         patch.setattr("disam_ros.localization.candidates.TEMPERATURE", 0.01)
         yield Localizer(model, place_map, settings)
@@ -155,7 +155,7 @@ def test_without_true_poses_no_prior_can_be_made_up(localizer, drive):
 
 
 def test_an_answer_below_the_threshold_is_no_answer_with_a_prior_either(localizer, drive):
-    strict = replace(localizer.config, score_threshold=1.0)
+    strict = replace(localizer.config, min_probability=1.0)
     found = localize_drive(
         Localizer(localizer.model, localizer.map, strict),
         replace(drive.source, images=list(drive.source.images)[:4]),

@@ -10,10 +10,17 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
+from support.data import (
+    DESCRIPTOR,
+    camera_pose,
+    of_single_images,
+    save_tiny_model,
+    texture,
+    write_dataset,
+)
 
 from disam_ros import image
-from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.config import DomainConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ImageError
 from disam_ros.evaluation import Drive, judge
@@ -53,7 +60,7 @@ def localizer(source, tmp_path_factory):
     model = save_tiny_model(directory / "model")
     config = MapBuilderConfig(keypoints=0, descriptor=DESCRIPTOR)
     place_map = build_map(source, model, directory / "map", config, show_progress=False)
-    config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+    config = of_single_images(domain=DomainConfig(override="day"))
     return Localizer(model, place_map, config)
 
 

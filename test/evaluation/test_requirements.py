@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.data import save_tiny_model, write_dataset
+from support.data import of_single_images, save_tiny_model, write_dataset
 
 from disam_ros.cli import main
-from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset, open_images
 from disam_ros.errors import ConfigError, RequirementError
 from disam_ros.evaluation import Criteria, judge, localize_drive
@@ -53,7 +53,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(world):
-    localizer = Localizer.open(world / "map", world / "model", LocalizerConfig(device="cpu"))
+    localizer = Localizer.open(world / "map", world / "model", of_single_images())
     source = open_images(world / "data", "map")
     drive = localize_drive(localizer, source, "drive", show_progress=False)
     return judge(localizer.map, [drive], {"model": "tiny"})

@@ -11,8 +11,6 @@ ARGUMENTS = [
     ("localize a.jpg --map m --model m --candidates 0", "from 1 to 1000, got '0'"),
     ("localize a.jpg --map m --model m --candidates -3", "from 1 to 1000, got '-3'"),
     ("localize a.jpg --map m --model m --candidates 2.5", "a whole number from 1 to 1000"),
-    ("localize a.jpg --map m --model m --score-threshold nan", "from -1 to 1, got 'nan'"),
-    ("localize a.jpg --map m --model m --score-threshold .inf", "from -1 to 1, got '.inf'"),
     ("localize a.jpg --map m --model m --weather raspberry", "raspberry"),
     ("build-map --dataset d --model m --output o --keyframe-distance nan", "a number from 0 to"),
     ("build-map --dataset d --model m --output o --keyframe-distance -1", "a number from 0 to"),

@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 from support.data import detailed, save_tiny_model
 from support.maps import save_tiny_map
 from support.messages import compressed_message, values
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.vehicle import PLACES, Vehicle
 
 pytestmark = pytest.mark.slow
@@ -54,6 +54,7 @@ def vehicle(world):
         "localizer.domain.override": "day",
         "stale_after": 60.0,
         **RELIABLE,
+        **SINGLE,
     }
     with (
         node_process("localizer.node", world / "log", parameters, fresh=True) as process,

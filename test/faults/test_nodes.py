@@ -23,7 +23,7 @@ from std_msgs.msg import String
 from support.data import detailed, save_tiny_model
 from support.maps import save_tiny_map
 from support.messages import image_message, values
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE
 from support.ros import Client
 from support.tf import tf2_ros
@@ -65,6 +65,7 @@ def node(world):
         "loop_closure.enabled": True,
         "stale_after": 60.0,
         **RELIABLE,
+        **SINGLE,
     }
     log = world / "log"
     with (
@@ -143,7 +144,7 @@ def test_a_message_that_cannot_be_used_is_reported(vehicle, name):
 # Parameters.
 
 NUMBERS = ("localizer.prior.max_age", "stale_after", "localizer.max_speed")
-NUMBERS += ("localizer.sequence.odometry_noise", "localizer.score_threshold")
+NUMBERS += ("localizer.sequence.odometry_noise", "localizer.min_probability")
 VALUES = [
     *((name, value) for name in NUMBERS for value in (1e300, -1e300, NAN, INF, -INF)),
     *(("localizer.candidates", value) for value in (0, -1, 1001, 2**62)),

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
 from support.messages import image_message
-from support.node_process import RELIABLE, NodeProcess
+from support.node_process import RELIABLE, SINGLE, NodeProcess
 from support.robot import Robot
 from support.ros import Client
 
@@ -60,7 +60,7 @@ def assert_clean(process: NodeProcess) -> None:
 
 
 def test_a_localizer_ends_cleanly(world, tmp_path):
-    parameters = {"map": world / "map", "model": world / "model"}
+    parameters = {"map": world / "map", "model": world / "model", **SINGLE}
     process = NodeProcess("localizer.node", tmp_path / "log", parameters, fresh=True)
     with Robot(process) as robot:
         robot.localize(1)

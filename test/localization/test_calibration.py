@@ -330,9 +330,11 @@ def opened(drive, model, tmp_path, builder_config):
     place_map = build_map(drive, model, tmp_path / "map", builder_config, show_progress=False)
 
     def localizer(before=DEFAULT, enabled=False):
-        sequence = SequenceConfig(enabled=enabled, min_probability=0.5)
         config = LocalizerConfig(
-            device="cpu", domain=DomainConfig(override="day"), sequence=sequence
+            device="cpu",
+            min_probability=0.5,
+            domain=DomainConfig(override="day"),
+            sequence=SequenceConfig(enabled=enabled),
         )
         found = Localizer(model, place_map, config)
         found.calibration = before

@@ -68,11 +68,10 @@ def test_fine_scores_are_the_best_cosine_over_shifts_of_features_less_the_maps_m
         assert candidate.fine_score == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_below_the_threshold_the_place_is_unknown(model, place_map):
-    strict = Localizer(model, place_map, replace(CONFIG, score_threshold=0.999))
-    answer = strict.localize(texture(99))
-    assert not answer.known
-    assert strict.localize(texture(3)).known
+def test_below_the_least_probability_the_place_is_unknown(model, place_map):
+    for least, known in ((0.0, True), (1.0, False)):
+        config = replace(CONFIG, min_probability=least)
+        assert Localizer(model, place_map, config).localize(texture(99)).known is known
 
 
 def test_the_encoder_of_the_chosen_domain_is_used(place_map, model):

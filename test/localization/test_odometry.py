@@ -68,7 +68,7 @@ def test_between_drives_of_odometry_the_motion_of_a_sequence_is_unknown(
     def second(reading):
         pipeline = Pipeline(localizer, filter_model=FilterModel(radius=0.5))
         pipeline.process(frame(2, 1), Reading(at(0.0), 0.0, 0))
-        return pipeline.process(frame(3, 2), reading).confidence
+        return pipeline.process(frame(3, 2), reading).probability
 
     jumped, unknown = second(Reading(at(300.0), 0.0, 1)), second(None)
     assert jumped == pytest.approx(unknown)
@@ -90,5 +90,5 @@ def test_a_repeated_image_is_no_evidence_and_doubt_grows(dataset, model, tmp_pat
         later = replace(query, frame=replace(query.frame, stamp_ns=(2 + number) * SECOND))
         tracker.update(later, [], None, config, informative=False)
     after = tracker.answer(query, single, config)
-    assert after.confidence < before.confidence
+    assert after.probability < before.probability
     assert np.isfinite(after.covariance).all()

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from support.data import save_tiny_model, texture
 
 from disam_ros.camera import Camera
-from disam_ros.config import DescriptorConfig, LocalizerConfig, MapBuilderConfig, SequenceConfig
+from disam_ros.config import DescriptorConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
@@ -72,10 +72,7 @@ def localizer_of(model, directory, cameras):
                 image = view(index, YAWS[name])
                 builder.add(PosedImage(record, lambda image=image: image))
         place_map = builder.finish()
-    settings = LocalizerConfig(
-        device="cpu", sequence=SequenceConfig(enabled=True, min_probability=0.5)
-    )
-    return Localizer(model, place_map, settings)
+    return Localizer(model, place_map, LocalizerConfig(device="cpu", min_probability=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +116,15 @@ def test_images_of_one_moment_are_joint_evidence_without_odometry(every):
     answers = Pipeline(every, filter_model=SMALL).process_set(shots)
     (alone,) = Pipeline(every, filter_model=SMALL).process_set(shots[:1])
     assert all(right(answer, 3) for answer in answers)
-    assert min(a.confidence for a in answers) > alone.confidence
-    assert len({round(a.confidence, 9) for a in answers}) == 1  # each knows of all
+    assert min(a.probability for a in answers) > alone.probability
+    assert len({round(a.probability, 9) for a in answers}) == 1  # each knows of all
 
 
 def test_images_of_a_moment_count_more_than_one_with_odometry_or_without(every):
     def logit(cameras, odometry):
         pipeline = Pipeline(every, filter_model=SMALL)
         answers = pipeline.process_set([shot(c, 3, odometry=odometry) for c in cameras])
-        return np.log(answers[0].confidence / (1.0 - answers[0].confidence))
+        return np.log(answers[0].probability / (1.0 - answers[0].probability))
 
     alone, blind, chained = logit(["front"], False), logit(YAWS, False), logit(YAWS, True)
     assert alone < chained == blind
@@ -164,7 +161,7 @@ def test_a_recorded_rig_is_localized_moment_by_moment(every):
     assert [record.camera for record, _, _ in found] == [a.camera for a in expected]
     for (_, answer, query), there in zip(found, expected, strict=True):
         assert query.camera == answer.camera
-        assert answer.confidence == there.confidence
+        assert answer.probability == there.probability
         assert distance(answer.map_from_base, there.map_from_base) == (0.0, 0.0)
 
 
@@ -271,7 +268,7 @@ def test_how_images_of_a_moment_come_together_does_not_change_the_belief(every):
             together.process_set(shots),
             [single.process_set([each])[0] for each in shots],
         )
-        assert joint.confidence == pytest.approx(last.confidence, abs=1e-5)
+        assert joint.probability == pytest.approx(last.probability, abs=1e-5)
         assert distance(joint.map_from_base, last.map_from_base)[0] < 1e-3
 
 

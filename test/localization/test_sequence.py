@@ -8,7 +8,7 @@ import pytest
 from support.data import texture
 
 from disam_ros.camera import Camera
-from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
+from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ModelError
 from disam_ros.evaluation.answers import localize_all
@@ -34,7 +34,7 @@ def localizer(dataset, model, tmp_path, builder_config):
     config = LocalizerConfig(
         device="cpu",
         domain=DomainConfig(override="day"),
-        sequence=SequenceConfig(enabled=True, min_probability=0.5),
+        min_probability=0.5,
     )
     return Localizer(model, place_map, config)
 
@@ -58,24 +58,24 @@ def test_a_sequence_along_the_map_is_tracked_and_grows_surer(pipeline, dataset):
     for index, pose in enumerate(poses):
         odometry = Reading(poses[0].inverse() @ pose, float(index), 0)
         answer = pipeline.process(frame(index, (index + 1) * SECOND // 10), odometry)
-        sure.append(answer.confidence)
+        sure.append(answer.probability)
     assert answer.known and answer.record.id == len(poses) - 1
     assert max(sure[-3:]) > sure[0]
     assert np.linalg.norm(answer.map_from_base.translation - poses[-1].translation) < 1.0
 
 
 def test_an_image_without_stamp_or_long_after_the_last_stands_alone(pipeline):
-    alone = pipeline.process(frame(3, None)).confidence
+    alone = pipeline.process(frame(3, None)).probability
     for stamp in (5 * SECOND, 50 * SECOND, 40 * SECOND, None):
-        assert pipeline.process(frame(3, stamp)).confidence == pytest.approx(alone)
+        assert pipeline.process(frame(3, stamp)).probability == pytest.approx(alone)
 
 
 def test_standing_without_odometry_makes_it_no_surer(pipeline):
-    first = pipeline.process(frame(3, SECOND)).confidence
+    first = pipeline.process(frame(3, SECOND)).probability
     for step in range(1, 10):
-        again = pipeline.process(frame(3, SECOND + step * SECOND // 10)).confidence
+        again = pipeline.process(frame(3, SECOND + step * SECOND // 10)).probability
         assert again <= first + 1e-6
-    assert pipeline.process(frame(4, 2 * SECOND)).confidence != pytest.approx(again)
+    assert pipeline.process(frame(4, 2 * SECOND)).probability != pytest.approx(again)
 
 
 def test_a_covariance_of_an_answer_is_positive_definite(pipeline):
@@ -115,7 +115,7 @@ def test_offline_answers_are_of_the_sequence_where_it_is_configured(localizer, d
     for answer, item in zip(answers, source.images, strict=True):
         stamp_ns = item.record.stamp_ns
         found = pipeline.process(Frame(item.load(), "front", stamp_ns), odometry.at(stamp_ns))
-        assert answer.score == pytest.approx(found.confidence)
+        assert answer.score == pytest.approx(found.probability)
         assert answer.best.id == found.record.id
     truth = dataset.records[-1].map_from_camera
     assert np.linalg.norm(answers[-1].pose.translation - truth.translation) < 1.0

@@ -76,7 +76,7 @@ def answers(root, name, images=range(12)):
     localizer = Localizer.open(root / name, root / "model", LocalizerConfig(device="cpu"))
     found = [localizer.localize(texture(i), domain="day") for i in images]
     return [a.record.map_from_camera.translation.tolist() for a in found], [
-        a.confidence for a in found
+        a.probability for a in found
     ]
 
 

@@ -338,7 +338,7 @@ def test_an_image_is_answered_whatever_stage_a_fake_gpu_fails_in(
     assert localizer.device == again.device == "cpu"
     for answer in answers:
         assert answer.record.id == expected.record.id
-        assert answer.confidence == expected.confidence
+        assert answer.probability == expected.probability
     assert caplog.text.count("the CPU goes on from here") == 1
 
 
@@ -382,5 +382,5 @@ def test_a_gpu_answers_as_the_cpu_does(place_map):
     for k in range(8):
         expected, answer = here.localize(texture(k)), there.localize(texture(k))
         assert answer.record.id == expected.record.id
-        assert answer.confidence == pytest.approx(expected.confidence, abs=5e-3)
+        assert answer.probability == pytest.approx(expected.probability, abs=5e-3)
     assert there.device == "cuda"

@@ -128,8 +128,8 @@ def test_every_command_takes_an_imported_model(tmp_path, capsys):
     assert main(["build-map", "--dataset", data, "--model", model, "--output", built]) == 0
     assert main(["localize", "--dataset", data, *both, "--output", answers]) == 0
     assert "12 of 12 images localized" in capsys.readouterr().out
-    named = ["--dataset-domains", "--sequence"]
-    assert main(["evaluate", data, *both, *named, "--output", str(evaluation)]) == 0
+    named = ["--dataset-domains", "--output", str(evaluation)]
+    assert main(["evaluate", data, *both, *named]) == 0
     assert json.loads((evaluation / "results.json").read_text())["setup"]["backend"] == "onnx"
 
 

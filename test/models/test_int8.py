@@ -121,7 +121,7 @@ def test_queries_in_integers_are_localized_on_a_map_in_float32(tmp_path):
     localizer = Localizer.open(tmp_path / "map", SHIPPED, LocalizerConfig(backend="onnx-int8"))
     for item in open_dataset(tmp_path / "data").images:
         answer = localizer.localize(item.load(), domain="summer_day")
-        assert answer.record.source == item.record.source and answer.confidence > 0.97
+        assert answer.record.source == item.record.source and answer.probability > 0.97
     assert localizer.backend.precision == "int8"
 
 

@@ -14,8 +14,6 @@ from support.ring import LAP, MAP_FROM_ODOM, RingRobot, ring
 
 from disam_ros.geometry import Transform
 
-SEQUENCE = {"enabled": True, "min_probability": 0.3}
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -26,7 +24,7 @@ def world(tmp_path_factory):
         "model": str(folder / "model"),
         "localizer.domain.override": "day",
         **RELIABLE,
-        **{f"localizer.sequence.{name}": value for name, value in SEQUENCE.items()},
+        "localizer.min_probability": 0.3,
     }
     with (
         node_process("localizer.node", folder / "log", parameters) as process,
@@ -99,14 +97,11 @@ def test_settings_of_the_sequence_change_while_it_is_tracked(robot):
     for index in (7, 8, 9):
         last = robot.drive(index)
     assert last["outcome"] == "known"
-    robot.set("localizer.sequence.min_probability", 1.0)
+    robot.set("localizer.min_probability", 1.0)
     assert robot.drive(10)["outcome"] == "unknown"
     robot.set("localizer.sequence.enabled", False)
-    assert "probability" not in robot.drive(11)
-    for name, value in (("localizer.candidates", 5), ("localizer.score_threshold", -0.9)):
-        robot.set(name, value)
+    assert "on map" not in robot.drive(11)
+    robot.set("localizer.candidates", 5)
     assert len(robot.drive(0)["candidates"].split(",")) == 5
-    for name, value in (("min_probability", 0.3), ("enabled", True)):
-        robot.set(f"localizer.sequence.{name}", value)
-    for name, value in (("localizer.candidates", 3), ("localizer.score_threshold", -1.0)):
-        robot.set(name, value)
+    for name, value in (("min_probability", 0.3), ("sequence.enabled", True), ("candidates", 3)):
+        robot.set(f"localizer.{name}", value)

@@ -79,7 +79,6 @@ def world(tmp_path_factory):
     return {
         "map": folder / "map",
         "model": folder / "model",
-        "localizer.sequence.enabled": True,
         "localizer.prior.max_age": 1.5,  # of odometry: as old as the images are apart
         "stale_after": 600.0,
         **RELIABLE,
@@ -179,15 +178,15 @@ def test_nobody_is_started_unless_it_is_wanted(start):
         assert "consumer" not in rider.client.facts()
 
 
-def test_single_images_that_always_count_as_known_start_nobody(start):
-    with start("once", changes={"localizer.sequence.enabled": False}) as rider:
+def test_answers_that_always_count_as_known_start_nobody(start):
+    with start("once", changes={"localizer.min_probability": 0.0}) as rider:
         before = rider.client.now()
         assert set(rider.drive(*range(8))) == {"known"}
-        rider.client.problem("set localizer.sequence.enabled to true", before)
+        rider.client.problem("set localizer.min_probability above 0", before)
         assert not rider.amcl.starts
-        rider.set("localizer.score_threshold", 0.9)
+        rider.set("localizer.min_probability", 0.5)
         rider.drive(*range(8, 16))
-        rider.client.until(lambda: len(rider.amcl.starts) == 1, "a start by scores above 0.9")
+        rider.client.until(lambda: len(rider.amcl.starts) == 1, "a start by probability")
 
 
 @pytest.mark.parametrize(

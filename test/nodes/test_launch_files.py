@@ -123,7 +123,7 @@ def test_the_keys_that_a_foxglove_layout_plots_are_those_of_an_answer(name):
         best=best,
         record=best.record,
         known=True,
-        confidence=0.5,
+        probability=0.5,
         tracked=False,
         informative=True,
         alone="",

@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from support.data import save_tiny_model, texture
 from support.maps import START_S, base_pose, save_tiny_map
 from support.messages import image_message, values
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 from visualization_msgs.msg import MarkerArray
 
@@ -27,7 +27,7 @@ from disam_ros.nodes.conversions import pose_to_transform
 
 COVARIANCE, CANDIDATES = f"{NODE}/pose_with_covariance", f"{NODE}/candidates"
 TOPICS = {COVARIANCE: PoseWithCovarianceStamped, CANDIDATES: PoseArray}
-PARAMETERS = {"stale_after": 60.0, **RELIABLE}  # ~/relocalize has 2.5 times that
+PARAMETERS = {"stale_after": 60.0, **RELIABLE, **SINGLE}  # ~/relocalize has 2.5 times that
 
 
 @pytest.fixture(scope="module")
@@ -223,21 +223,22 @@ def test_a_camera_that_sees_little_of_the_maps_view_is_reported(robot):
     robot.client.diagnosis(lambda s: "scores suffer" not in s.message, "the map's view")
 
 
-def test_below_the_threshold_no_pose_comes_and_diagnostics_say_why(robot):
+def test_below_the_least_probability_no_pose_comes_and_diagnostics_say_why(robot):
     before = robot.client.now()
-    robot.set("localizer.score_threshold", 0.99)
+    robot.set("localizer.min_probability", 1.0)
     try:
         sent = robot.send(image_message(texture(77)))
         status, said = read(robot.of_image(robot.answers, sent))
         assert (status.level, said["outcome"]) == (DiagnosticStatus.WARN, "unknown")
-        assert float(said["score"]) < 0.99 and said["map image"] == said["candidates"][0]
+        assert float(said["probability"]) < 1.0 and said["map image"] == said["candidates"][0]
         robot.of_image(robot.heard[CANDIDATES], sent)
-        robot.client.problem("unknown place, score", before)
-        assert same_place(robot.localize(3).pose, 3)  # an image of the map is known all the same
+        robot.client.problem("unknown place, probability", before)
+        robot.set("localizer.min_probability", 0.0)
+        assert same_place(robot.localize(3).pose, 3)
         assert sent.header.stamp not in [pose.header.stamp for pose in robot.poses]
         robot.client.diagnosis(lambda s: "unknown place" not in s.message, "known again")
     finally:
-        robot.set("localizer.score_threshold", -1.0)
+        robot.set("localizer.min_probability", 0.0)
 
 
 def test_parameters_are_checked_when_they_change(robot):
@@ -245,7 +246,7 @@ def test_parameters_are_checked_when_they_change(robot):
         result = robot.client.set_parameter(name, value)
         return "" if result.successful else result.reason
 
-    assert "out of range" in reason("localizer.score_threshold", 3.0)
+    assert "out of range" in reason("localizer.min_probability", 3.0)
     assert "deactivate and clean it up first" in reason("localizer.device", "cpu")
     assert "not a known weather word" in reason("localizer.domain.weather", "raspberry")
     assert "which has day, night" in reason("localizer.domain.override", "noon")

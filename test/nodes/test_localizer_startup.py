@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, base_pose, save_tiny_map
 from support.messages import compressed_message, image_message, values
-from support.node_process import NodeProcess, node_process
+from support.node_process import SINGLE, NodeProcess, node_process
 from support.robot import NODE, Robot
 from support.ros import Client
 
@@ -38,7 +38,7 @@ def world(tmp_path_factory):
 
 
 def options(world, **changes):
-    return {"map": str(world / "map"), "model": str(world / "model"), **changes}
+    return {"map": str(world / "map"), "model": str(world / "model"), **SINGLE, **changes}
 
 
 @pytest.fixture

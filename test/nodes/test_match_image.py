@@ -16,7 +16,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from support.data import save_tiny_model, texture
 from support.maps import base_pose, save_tiny_map
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 
 from disam_ros.errors import ImageError
@@ -41,7 +41,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def robot(world, tmp_path):
-    parameters = {"map": str(world / "map"), "model": str(world / "model"), **RELIABLE}
+    parameters = {"map": str(world / "map"), "model": str(world / "model"), **RELIABLE, **SINGLE}
     with (
         node_process("localizer.node", tmp_path / "log", parameters) as process,
         Robot(process, {MATCH: Image}) as robot,

@@ -100,8 +100,8 @@ def test_parameters_of_rclpy_itself_are_no_unknown_settings(make_node):
 def test_ranges_and_choices_stand_in_the_descriptors(make_node):
     node = make_node()
     parameters.declare(node, LocalizerNodeConfig)
-    threshold = node.describe_parameter("localizer.score_threshold").floating_point_range[0]
-    assert (threshold.from_value, threshold.to_value) == (-1.0, 1.0)
+    least = node.describe_parameter("localizer.min_probability").floating_point_range[0]
+    assert (least.from_value, least.to_value) == (0.0, 1.0)
     candidates = node.describe_parameter("localizer.candidates").integer_range[0]
     assert (candidates.from_value, candidates.to_value) == (1, 1000)
     assert "compressed" in node.describe_parameter("image_transport").additional_constraints
@@ -116,9 +116,9 @@ def test_unknown_place_on_earth_stays_nan(make_node):
 def test_changes_make_a_checked_copy():
     config = LocalizerNodeConfig()
     changed = parameters.with_changes(
-        config, [Parameter("localizer.score_threshold", value=0.5), Parameter("other", value=1)]
+        config, [Parameter("localizer.min_probability", value=0.5), Parameter("other", value=1)]
     )
-    assert changed.localizer.score_threshold == 0.5
-    assert config.localizer.score_threshold == -1.0
+    assert changed.localizer.min_probability == 0.5
+    assert config.localizer.min_probability == 0.8
     with pytest.raises(ConfigError, match="must lie in"):
-        parameters.with_changes(config, [Parameter("localizer.score_threshold", value=5.0)])
+        parameters.with_changes(config, [Parameter("localizer.min_probability", value=5.0)])

@@ -13,7 +13,7 @@ from sensor_msgs.msg import NavSatFix, NavSatStatus
 from support.data import save_tiny_model, texture
 from support.maps import base_pose, save_tiny_map
 from support.messages import values
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import Robot
 
 from disam_ros.config import DescriptorConfig, PriorConfig
@@ -52,6 +52,7 @@ def robot(world, request, tmp_path):
         "localizer.domain.override": "day",
         "localizer.prior.source": request.param,
         **RELIABLE,
+        **SINGLE,
     }
     with (
         node_process("localizer.node", tmp_path / "log", parameters) as process,

@@ -13,7 +13,7 @@ from sensor_msgs.msg import NavSatFix, NavSatStatus
 from support.data import save_tiny_model
 from support.maps import base_pose, save_tiny_map
 from support.messages import values
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import Robot
 from support.ros import DEADLINE, Client
 
@@ -53,6 +53,7 @@ def robot(world, tmp_path):
         "map": str(world / "map"),
         "model": str(world / "model"),
         "localizer.domain.override": "day",
+        **SINGLE,
     }
     with (
         node_process("localizer.node", tmp_path / "log", parameters) as process,
@@ -133,6 +134,7 @@ def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(world, tmp_pat
         "model": str(world / "model"),
         "areas": [str(here), str(there)],
         "localizer.domain.override": "day",
+        **SINGLE,
     }
 
     def fix(latitude):

@@ -24,7 +24,7 @@ REAR = [-1.0, 0.2, 1.5, -math.pi / 2, 0.0, math.pi / 2]
 LEFT = [0.0, 0.6, 1.5, -math.pi / 2, 0.0, 0.0]
 RIGHT = [0.0, -0.6, 1.5, -math.pi / 2, 0.0, math.pi]
 RIG = {"front": FRONT, "left": LEFT, "rear": REAR, "right": RIGHT}
-SEQUENCE = {"localizer.sequence.enabled": True, "localizer.sequence.min_probability": 0.0}
+EVERY_PLACE = {"localizer.min_probability": 0.0}  # counts as known
 
 
 def test_a_vehicle_that_drives_back_is_localized_by_its_rear_camera(tmp_path):
@@ -35,7 +35,7 @@ def test_a_vehicle_that_drives_back_is_localized_by_its_rear_camera(tmp_path):
         "model": str(tmp_path / "model"),
         "cameras": ["front", "rear"],
         "base_from_camera": FRONT + REAR,
-        **SEQUENCE,
+        **EVERY_PLACE,
     }
     rear_from_base = Transform.from_xyz_rpy(REAR).inverse()
     with (
@@ -71,7 +71,7 @@ def test_four_cameras_are_one_belief_and_each_of_their_images_has_one_answer(tmp
         "model": str(tmp_path / "model"),
         "cameras": list(RIG),
         "base_from_camera": [value for mount in RIG.values() for value in mount],
-        **SEQUENCE,
+        **EVERY_PLACE,
     }
     covered = np.zeros((48, 64, 3), np.uint8)
     with (

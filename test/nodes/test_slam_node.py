@@ -14,7 +14,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from support.data import detailed, save_tiny_model, texture
 from support.maps import START_S, save_tiny_map
 from support.messages import values
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.ring import LAP, MAP_FROM_ODOM, RingRobot, ring
 from support.robot import NODE
 
@@ -53,6 +53,7 @@ def robot(tmp_path_factory):
         "publish_tf": True,
         "stale_after": 60.0,
         **RELIABLE,
+        **SINGLE,
         **{f"loop_closure.{name}": value for name, value in LOOPS.items()},
     }
     rename = ("-r", "~/initial_pose:=/initialpose")

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, NavSatFix, NavSatStatus
 from std_msgs.msg import Float32, String
 from support.data import save_tiny_model, texture
 from support.maps import save_tiny_map
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 from support.ros import Client
 
@@ -31,6 +31,7 @@ PARAMETERS = {
     "localizer.prior.max_age": 1.5,  # of odometry: as old as the images are apart
     "stale_after": 60.0,
     **RELIABLE,
+    **SINGLE,
 }
 
 
@@ -93,7 +94,7 @@ def odometry(x: float) -> Odometry:
 
 def test_probability_fix_and_the_distance_since_a_place_was_known(robot):
     robot.set("localizer.sequence.enabled", True)
-    robot.set("localizer.sequence.min_probability", 0.05)
+    robot.set("localizer.min_probability", 0.05)
     robot.deliver("odom", odometry(0.0))
     said, heard = robot.answer(texture(3)), robot.heard
     assert said["outcome"] == "known"
@@ -112,7 +113,7 @@ def test_probability_fix_and_the_distance_since_a_place_was_known(robot):
     assert np.linalg.eigvalsh(np.reshape(fix.position_covariance, (3, 3)))[0] > 0
 
     fixes = len(heard[FIX])
-    robot.set("localizer.sequence.min_probability", 1.0)
+    robot.set("localizer.min_probability", 1.0)
     for x in (1.0, 3.0):
         robot.deliver("odom", odometry(x))
         said = robot.answer(texture(70 + int(x)))
@@ -182,8 +183,9 @@ def test_a_topic_of_another_type_is_reported_in_one_line_until_it_is_mended(worl
 
 
 def test_first_pose_and_changes_are_logged(robot):
-    robot.set("localizer.score_threshold", 0.99)
+    robot.set("localizer.min_probability", 1.0)
     assert robot.answer(texture(77))["outcome"] == "unknown"
+    robot.set("localizer.min_probability", 0.0)
     assert robot.answer(texture(3))["outcome"] == "known"
-    line = "first pose: camera front: map image 3, score 1.000, x 6.0 m"
+    line = "first pose: camera front: map image 3, probability "
     robot.client.until(lambda: line in robot.process.log, line)

@@ -26,7 +26,7 @@ from support.browser import CHROMIUM, browser
 from support.data import save_tiny_model
 from support.maps import save_tiny_map
 from support.messages import image_message
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 
 from disam_ros.cli import main
@@ -372,7 +372,7 @@ def tab(tmp_path):
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
-    return {"map": str(folder / "map"), "model": str(folder / "model"), **RELIABLE}
+    return {"map": folder / "map", "model": folder / "model", **RELIABLE, **SINGLE}
 
 
 def loaded(element: str) -> str:

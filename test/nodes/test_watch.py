@@ -35,7 +35,7 @@ def test_before_anything_is_heard_the_view_says_what_may_be_wrong():
     ]
 
 
-def test_the_view_shows_place_confidence_pose_rates_and_faults():
+def test_the_view_shows_place_probability_pose_rates_and_faults():
     pose = Transform.from_xyz_rpy([12.345, -4.5, 0.25, 0.0, 0.0, np.radians(93.0)])
     covariance = np.diag([0.09, 0.04, 1.0, 0.1, 0.1, np.radians(2.0) ** 2])
     seen = Seen("/localizer")

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from disam_ros.camera import Camera
-from disam_ros.config import DescriptorConfig
+from disam_ros.config import DescriptorConfig, LocalizerConfig, SequenceConfig
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.domains.domain import Domain
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
@@ -50,6 +51,13 @@ def write_dataset(directory: Path, count: int, cameras: tuple[str, ...] = ("fron
                 stamp_ns = (index + 1) * 1_000_000_000
                 writer.add(data, stamp_ns, camera, "day", camera_pose(index), f"image {index}")
     return Dataset(directory)
+
+
+def of_single_images(**settings: Any) -> LocalizerConfig:
+    """Settings, on the CPU, by which each image is judged alone and every place counts as known: an
+    untrained model is sure of none."""
+    alone = SequenceConfig(enabled=False)
+    return LocalizerConfig(device="cpu", min_probability=0.0, sequence=alone, **settings)
 
 
 def save_tiny_model(directory: Path, seed: int = 0) -> Model:

@@ -24,6 +24,10 @@ SENSORS = ("odom", "fix", "prior", "camera_info", "pose")
 # else, the node asks for it reliably.
 RELIABLE = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in SENSORS}
 
+# By these each image is judged alone and every place counts as known: an untrained model is sure of
+# none.
+SINGLE = {"localizer.sequence.enabled": False, "localizer.min_probability": 0.0}
+
 
 class NodeProcess:
     """A node in its own process; `log` holds what it writes.

@@ -135,7 +135,7 @@ def _answer(
         outcome=outcome,
         domain=values["domain"],
         domain_reason=values["domain reason"],
-        score=float(values.get("probability", values["score"])),
+        score=float(values["probability"]),
         ranking=ranking,
         pose=ranking[0].map_from_camera if given is None else given @ base_from_camera,
         covariance=run.covariances.get(stamp_ns),
@@ -149,7 +149,7 @@ def _check_poses(place_map: PlaceMap, run: NodeRun, base_from_camera: Transform)
     named. Those of a view that is shifted differ a little (view_shift.py)."""
     gaps = []
     for stamp_ns, values in run.answers.items():
-        if values["outcome"] == KNOWN and stamp_ns in run.poses and "probability" not in values:
+        if values["outcome"] == KNOWN and stamp_ns in run.poses and "on map" not in values:
             known = place_map.records[int(values["map image"])].map_from_camera
             gap = known.inverse() @ run.poses[stamp_ns] @ base_from_camera
             gaps.append([*gap.translation, *Rotation.from_quat(gap.quaternion).as_rotvec()])
