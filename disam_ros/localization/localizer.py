@@ -204,7 +204,9 @@ class Localizer:
         errors = self.calibration.of(query.domain.name)
         view = PoseWithCovariance(between.pose, between.bend)
         pose = view.with_lever_arm(base_from_camera.inverse())
-        pose = replace(pose, covariance=pose.covariance + errors.across(between.steps))
+        pose = replace(
+            pose, covariance=pose.covariance + errors.across(between.steps, best.fine_score)
+        )
         progress = between.spread + errors.progress(between.steps)
         probability = float(expit(log_odds))
         return Answer(
