@@ -190,12 +190,6 @@ class VerifyConfig:
         "when to verify; unsure: while verification can change the answer",
         choices=("never", "unsure", "always"),
     )
-    budget_ms: float = setting(
-        100.0,
-        "time after which a node verifies no further map image [ms]; offline, all are verified",
-        minimum=0.0,
-        maximum=1e9,
-    )
 
 
 @dataclass

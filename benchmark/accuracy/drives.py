@@ -35,7 +35,6 @@ DRIVE_SEEDS = {"summer_day": 3, "autumn_rain": 4, "spring_morning": 5, "dusk": 6
 EVERY_IMAGE = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
 KEYPOINTS = MapBuilderConfig().keypoints  # of a map image
 NOTHING, SIFT, XFEAT = "–", "sift", "xfeat"  # local features; rows of XFeat need its extra
-UNLIMITED_MS = 10_000.0  # so that figures do not depend on the machine
 
 Maps = dict[str, tuple[Path, Path]]  # by local features: directories of map and model
 
@@ -84,7 +83,7 @@ def opened(
 ) -> Localizer:
     """The localizer of the map with those local features. max_speed: of the vehicle [m/s]."""
     when = "never" if kind == NOTHING else "always"
-    verify = VerifyConfig(when=when, budget_ms=UNLIMITED_MS)
+    verify = VerifyConfig(when=when)
     config = LocalizerConfig(device="cpu", max_speed=max_speed, verify=verify)
     config.sequence.enabled = True
     return Localizer.open(*maps[kind], config)

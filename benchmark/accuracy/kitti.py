@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.accuracy.drives import EVERY_IMAGE, UNLIMITED_MS, frame_of
+from benchmark.accuracy.drives import EVERY_IMAGE, frame_of
 from benchmark.accuracy.gardens_point import SHIPPED, domain_of
 from benchmark.accuracy.kitti_loop import loop_figures
 from disam_ros import image
@@ -61,7 +61,7 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
     frames = part(whole, whole.images[:END])
     model = load_model(model_dir)
     domain = domain_of(model, "day")
-    config = LocalizerConfig(device="cpu", verify=VerifyConfig("never", UNLIMITED_MS))
+    config = LocalizerConfig(device="cpu", verify=VerifyConfig("never"))
     config.sequence.enabled, config.domain.override = True, domain
     spacings: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as scratch:

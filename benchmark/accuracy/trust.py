@@ -31,7 +31,6 @@ ROWS = {  # parameters of the node
     "sequence, verified": {
         "localizer.sequence.enabled": True,
         "localizer.verify.when": "always",
-        "localizer.verify.budget_ms": 1000.0,
     },
 }
 

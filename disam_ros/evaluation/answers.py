@@ -87,7 +87,7 @@ def localize_all(
             f"prior.source is '{source_of_prior}', but only the running node subscribes to "
             f"topics: set it to none, or evaluate bags with --through-node"
         )
-    pipeline = Pipeline(localizer, live=False)
+    pipeline = Pipeline(localizer)
     for record, answer, query in localize_drive(pipeline, source, images, believe_domains):
         if answer is None or query is None:
             yield QueryResult(record, UNREADABLE)

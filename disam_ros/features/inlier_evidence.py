@@ -219,11 +219,4 @@ MODELS = {
         repetition=48.0,
         errors=PoseErrors(2.0, 0.05, 0.15, 950.0),
     ),
-    # 50 images by dusk and night.
-    "aliked lightglue": InlierModel(
-        lead=InlierRatio(slope=8.6, failures=0.05, high=3.9),
-        alone=InlierRatio(slope=2.2, failures=0.05, high=3.9),
-        repetition=48.0,
-        errors=PoseErrors(2.0, 0.05, 0.15, 950.0),
-    ),
 }

@@ -1,29 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matching of keypoints: mutual nearest neighbours, or a learned matcher where there is time."""
+"""Matching of keypoints: mutual nearest neighbours; a learned matcher to compare them with."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.errors import ConfigError
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.features.local_features import DESCRIPTOR_BYTES, unit_vectors
-
-logger = logging.getLogger(__name__)
+from disam_ros.features.local_features import unit_vectors
 
 # Largest ratio of the best match's distance to the second best's (Lowe, IJCV 2004). Between day and
 # night a learned descriptor's second best match is hardly farther than the right one.
 MAX_RATIO = {"sift": 0.85, "orb": 0.85, "xfeat": 1.0, "aliked": 1.0}
-# Local features that LightGlue is worth its time for. LighterGlue, XFeat's, takes 75 times as long
-# as nearest neighbours and separates places no better (benchmark/accuracy/inliers.py).
-LIGHTGLUE = ("aliked",)
-MIN_PAIRS = 3  # images that a learned matcher must compare in the time of a query to be used
 
 Matches = NDArray[np.int64]  # pairs of rows [M, 2]
 
@@ -62,7 +52,11 @@ class NearestNeighbours:
 
 
 class LearnedMatcher(NearestNeighbours):
-    """LightGlue, with the weights for these local features. Raises ConfigError without them."""
+    """LightGlue, with the weights for these local features. Raises ConfigError without them.
+
+    No map is matched by it: it separates places no better than nearest neighbours, which take a
+    fraction of its time (benchmark/accuracy/inliers.py).
+    """
 
     def __init__(self, kind: str, device: str = "cpu") -> None:
         from disam_ros.features.learned.light_glue import load_matcher
@@ -81,35 +75,6 @@ class LearnedMatcher(NearestNeighbours):
         return match_learned(self._network, a, b, _centred(here), _centred(there))
 
 
-def open_matcher(
-    kind: str,
-    count: int,
-    budget_ms: float,
-    device: str = "cpu",
-    clock: Callable[[], float] = time.perf_counter,
-) -> NearestNeighbours:
-    """The matcher of local features: a learned one where its weights are installed and MIN_PAIRS
-    pairs of images with `count` keypoints fit in the budget; else mutual nearest neighbours."""
-    if kind not in LIGHTGLUE:
-        return NearestNeighbours(kind)
-    try:
-        learned = LearnedMatcher(kind, device)
-    except ConfigError:
-        return NearestNeighbours(kind)
-    sample = _random(kind, count)
-    learned(sample, sample)  # the first is slower
-    start = clock()
-    learned(sample, sample)
-    milliseconds = 1e3 * (clock() - start)
-    fits = MIN_PAIRS * milliseconds <= budget_ms
-    logger.info(
-        "keypoints are matched by %s: LightGlue takes %.0f ms an image",
-        "LightGlue" if fits else "nearest neighbours",
-        milliseconds,
-    )
-    return learned if fits else NearestNeighbours(kind)
-
-
 def _centred(image: Keypoints) -> NDArray[np.float32]:
     """Pixels [K, 2] relative to the centre, the longer side −1 … 1; of an image of unknown size,
     its keypoints reach to the edges."""
@@ -119,10 +84,3 @@ def _centred(image: Keypoints) -> NDArray[np.float32]:
         size = image.pixels.max(0) + 1.0
     centred: NDArray[np.float32] = ((image.pixels - size / 2) / (size.max() / 2)).astype(np.float32)
     return centred
-
-
-def _random(kind: str, count: int) -> Keypoints:
-    rng = np.random.default_rng(0)
-    pixels = rng.uniform(0, 640, (count, 2)).astype(np.float32)
-    codes = rng.integers(0, 256, (count, DESCRIPTOR_BYTES[kind]), dtype=np.uint8)
-    return Keypoints.detected(pixels, codes, np.ones(count, np.float32))

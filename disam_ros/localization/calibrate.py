@@ -49,7 +49,7 @@ OTHERS = 100  # negatives sampled per image
 DOMAIN_IMAGES = 100  # of a domain, from which on it has a calibration of its own
 DOMAIN_ANSWERS = 50  # correct ones of a domain, from which on its errors are its own
 LEAST_ANGLE = 0.1  # of the angle between two views, its standard deviation at least [deg]
-ON_MAP = FilterModel(alike=0.0, chance=0.0)  # where the drives are
+ON_MAP = FilterModel(alike=0.0)  # where the drives are
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,8 +266,7 @@ def _open_verifier(localizer: Localizer) -> Verifier | None:
     if localizer.map.header.keypoints is None:
         return None
     plain = dict.fromkeys(MODELS, PoseErrors(1.0, 0.0, 0.0, 0.0))
-    settings, device = localizer.config.verify, str(localizer.device)
-    return Verifier(localizer.map, settings, device=device, errors=plain)
+    return Verifier(localizer.map, str(localizer.device), plain)
 
 
 def _verified(
@@ -275,7 +274,7 @@ def _verified(
 ) -> list[_PoseError]:
     """The correct pose by the keypoints of an answer's map image, if there is one."""
     frame, rows = query.frame, [answer.record.id]
-    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens, math.inf, frame.warp)
+    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens, frame.warp)
     pose, known = found.map_from_base(answer.base_from_camera), answer.record.map_from_camera
     if pose is None or known is None:
         return []

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from disam_ros.camera import Camera, Look, looks_of, mount
 from disam_ros.config import LocalizerConfig
@@ -23,7 +24,7 @@ from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import EVEN, Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
-from disam_ros.localization.evidence import place_probability
+from disam_ros.localization.evidence import place_log_odds
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.stages import StagesOf
 from disam_ros.localization.view_shift import view_angle, with_view_angle
@@ -202,7 +203,7 @@ class Localizer:
         steps = steps_at(self.map.poses, rows, best.record.id)
         floor = self.calibration.of(query.domain.name).across(steps) + EVEN**2 * steps
         covariance = candidate_covariance(poses, scores, floor)
-        probability = place_probability(scores, poses[:, :3])
+        probability = float(expit(place_log_odds(scores, poses[:, :3])))
         pose = PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance)
         return Answer(
             camera=query.camera,

@@ -6,7 +6,6 @@ The node, `disam localize`, `disam evaluate`, `disam calibrate` and the benchmar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -70,9 +69,7 @@ class Pipeline:
 
     calibration: of scores and errors; None: the model's. filter_model: constants of the sequence
     filter. verify: verify places geometrically where the map has keypoints and the configuration
-    wants it. live: a vehicle waits for the answer, so that verification ends with its budget; else
-    all candidates are verified, and answers do not depend on the machine's speed. queries: of the
-    last images, for further comparisons (loop closures, activation maps).
+    wants it. queries: of the last images, for further comparisons (loop closures, activation maps).
     Raises MapError or ConfigError where the map's keypoints cannot be verified.
     """
 
@@ -82,10 +79,8 @@ class Pipeline:
         calibration: Calibration | None = None,
         filter_model: FilterModel | None = None,
         verify: bool = True,
-        live: bool = True,
     ) -> None:
         self.localizer = localizer
-        self._budget_ms = None if live else math.inf
         self.queries: list[Query | None] = []
         self._visibility = VisibilityCheck()
         self._tracker = Tracker(localizer, calibration, filter_model)
@@ -94,9 +89,8 @@ class Pipeline:
         self._verifier: OnDevice[Verifier] | None = None
         if wanted and kept:
             errors = (calibration or localizer.calibration).keypoints
-            settings = self.config.verify
             self._verifier = OnDevice(
-                lambda device: Verifier(localizer.map, settings, device=device, errors=errors),
+                lambda device: Verifier(localizer.map, device, errors),
                 localizer.device,
             )
 
@@ -232,13 +226,13 @@ class Pipeline:
     def _verify(
         self, query: Query, rows: NDArray[np.int64], watch: Stopwatch
     ) -> list[Verification]:
-        """Local features and PnP against map images, in this order; live, in the budget's time."""
+        """Local features and PnP against map images, in this order."""
         if self._verifier is None or not len(rows):
             return []
         frame = query.frame
         verified = self._verifier.run(
             lambda verifier: verifier.verify(
-                frame.image, frame.camera, rows, frame.lens, self._budget_ms, frame.warp
+                frame.image, frame.camera, rows, frame.lens, frame.warp
             )
         )
         watch.lap("verify")

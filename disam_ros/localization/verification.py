@@ -9,8 +9,7 @@ by them; of a sequence they update the belief.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +22,7 @@ from disam_ros.errors import ConfigError
 from disam_ros.features.inlier_evidence import InlierModel, PoseErrors, inlier_model
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features, weights_of
-from disam_ros.features.matching import open_matcher
+from disam_ros.features.matching import NearestNeighbours
 from disam_ros.features.two_view import PLACE_RADIUS, compare
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Candidate
@@ -31,7 +30,7 @@ from disam_ros.mapping.keypoints import SAME_WEIGHTS, intrinsics
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
-MAX_CANDIDATES = 10  # map images verified for one query, while the budget lasts
+MAX_CANDIDATES = 10  # map images compared with one query
 SURE = 0.99  # probability of a place from which verification cannot change the answer
 CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
 MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoints add nothing
@@ -44,8 +43,7 @@ class Verification:
     row: of the map image. matches, inliers: how many keypoints match, and agree with the pose.
     map_from_camera: metric pose, None without depths or with too few inliers. row_from_camera: pose
     relative to the map image up to scale (translation of unit length), where it is not metric.
-    milliseconds: spent. metric: inliers of known depth. weight: log-weight of the inliers among the
-    candidates.
+    metric: inliers of known depth. weight: log-weight of the inliers among the candidates.
     """
 
     row: int
@@ -53,7 +51,6 @@ class Verification:
     inliers: int
     map_from_camera: PoseWithCovariance | None = None
     row_from_camera: Transform | None = None
-    milliseconds: float = 0.0
     metric: int = 0
     weight: float = 0.0
 
@@ -70,8 +67,8 @@ class Verification:
 
 
 class Verifier:
-    """Verifies candidates of one map. clock: seconds, for the budget. device: of learned features.
-    errors: of poses, by matcher; of one that is not among them, those of its model.
+    """Verifies candidates of one map. device: of learned features. errors: of poses, by matcher;
+    of one that is not among them, those of its model.
 
     Raises MapError where the map has no keypoints, ConfigError where their detector is missing or
     another.
@@ -80,12 +77,10 @@ class Verifier:
     def __init__(
         self,
         place_map: PlaceMap,
-        config: VerifyConfig,
-        clock: Callable[[], float] = time.perf_counter,
         device: str = "cpu",
         errors: Mapping[str, PoseErrors] | None = None,
     ) -> None:
-        self._map, self._config, self._clock = place_map, config, clock
+        self._map = place_map
         place_map.keypoints(0)  # raises MapError
         header = place_map.header.keypoints
         assert header is not None
@@ -98,7 +93,7 @@ class Verifier:
                 f"'{header.features}' ({header.weights[:12]}…) than those installed "
                 f"({weights[:12]}…): build the map again"
             )
-        self._matcher = open_matcher(header.features, header.count, config.budget_ms, device)
+        self._matcher = NearestNeighbours(header.features)
         self._errors = (errors or {}).get(self.matcher, self.model.errors)
 
     @property
@@ -117,34 +112,19 @@ class Verifier:
         camera: str,
         rows: Sequence[int] | NDArray[np.int64],
         query_camera: Camera | None = None,
-        budget_ms: float | None = None,
         warp: Warp | None = None,
     ) -> list[Verification]:
-        """Match an image (uint8 RGB [H, W, 3]) with map images, in the order of `rows`.
+        """Match an image (uint8 RGB [H, W, 3]) with each of these map images, in their order.
 
         camera: whose map images they are. query_camera: that of the image, for any image size;
-        None: the map's; one that is not calibrated gives no poses. budget_ms: None: as configured;
-        no candidate is begun that would end later if it took as long as the slowest before it.
-        warp: that made the image, if one did: keypoints that its lens did not see are left out.
-        Raises ImageError, MapError.
+        None: the map's; one that is not calibrated gives no poses. warp: that made the image, if
+        one did: keypoints that its lens did not see are left out. Raises ImageError, MapError.
         """
-        start = self._clock()
-        budget = self._config.budget_ms if budget_ms is None else budget_ms
         query = self._features.extract(image, self._count).seen_by(
             query_camera or intrinsics(self._map.header.cameras, camera), image
         )
         query = query if warp is None else query[warp.shows(query.pixels)]
-        done: list[Verification] = []
-        slowest = 0.0
-        for row in rows:
-            begun = self._clock()
-            if 1e3 * (begun - start) + slowest >= budget:
-                break
-            found = self._compare(query, int(row))
-            milliseconds = 1e3 * (self._clock() - begun)
-            slowest = max(slowest, milliseconds)
-            done.append(replace(found, milliseconds=milliseconds))
-        return done
+        return [self._compare(query, int(row)) for row in rows]
 
     def log_ratios(self, found: Sequence[Verification]) -> NDArray[np.float64]:
         """Log likelihood ratios [n] of the inliers at each candidate against elsewhere.

@@ -157,7 +157,7 @@ VALUES = [
     ("localizer.domain.override", "raspberry"),
     ("localizer.prior.origin_yaw", 1e300),
     ("localizer.device", "cpu"),
-    ("localizer.verify.budget_ms", NAN),
+    ("localizer.verify.when", "sometimes"),
     ("base_from_camera", [NAN] * 6),
     ("cameras", ["left"]),
     ("relocalize_timeout", 1e300),

@@ -15,14 +15,13 @@ from disam_ros.features.inlier_evidence import (
     inlier_model,
 )
 from disam_ros.features.local_features import DESCRIPTOR_BYTES
-from disam_ros.features.matching import LIGHTGLUE
 
 COUNTS = np.arange(0.0, 1500.0)
 EVERY = pytest.mark.parametrize("name", MODELS)
 
 
 def test_every_matcher_has_a_model():
-    assert set(DESCRIPTOR_BYTES) | {f"{kind} lightglue" for kind in LIGHTGLUE} == set(MODELS)
+    assert set(DESCRIPTOR_BYTES) == set(MODELS)
 
 
 @EVERY

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """XFeat, ALIKED and LightGlue, where their weights are installed; their parts on small tensors."""
 
-from itertools import count
-
 import numpy as np
 import pytest
 from support.scene import pose, render
@@ -14,8 +12,6 @@ from disam_ros.features.learned import aliked, extractors, light_glue, weights, 
 from disam_ros.features.local_features import open_features  # noqa: E402
 from disam_ros.features.matching import (  # noqa: E402
     LearnedMatcher,
-    NearestNeighbours,
-    open_matcher,
 )
 
 
@@ -169,21 +165,3 @@ def test_the_learned_matcher_finds_shifted_keypoints():
     assert len(pairs) > 50
     assert np.mean(np.linalg.norm(gaps - [20, 0], axis=1) < 2.5) > 0.9
     assert len(matcher(a[:0], b)) == 0
-
-
-@pytest.mark.parametrize(("budget_ms", "learned"), [(29.0, False), (31.0, True)])
-def test_a_matcher_that_is_too_slow_for_the_budget_is_not_used(monkeypatch, budget_ms, learned):
-    monkeypatch.setattr(light_glue, "load_matcher", lambda *_: random_matcher(16, inputs=128))
-    ticks = count(0.0, 0.01)  # reading the clock takes 10 ms, so a pair 10 ms
-    found = open_matcher("aliked", 32, budget_ms, clock=lambda: next(ticks))
-    assert isinstance(found, LearnedMatcher) == learned
-
-
-@pytest.mark.parametrize("kind", ["sift", "orb", "xfeat"])
-def test_other_features_are_matched_by_nearest_neighbours(kind):
-    assert type(open_matcher(kind, 1024, 1e9)) is NearestNeighbours
-
-
-def test_where_the_matchers_weights_are_missing_neighbours_are_matched(monkeypatch):
-    monkeypatch.setattr(weights, "PACKAGES", {"lightglue": "no-such-package"})
-    assert type(open_matcher("aliked", 1024, 1e9)) is NearestNeighbours

@@ -136,7 +136,7 @@ def test_a_map_has_the_field_of_view_that_is_asked_for(model, tmp_path):
 
 def test_keypoints_agree_across_lenses(model, tmp_path):
     """A far scene has one direction for each keypoint, through a tilted fisheye too."""
-    config = replace(CONFIG, verify=VerifyConfig(when="always", budget_ms=1e6))
+    config = replace(CONFIG, verify=VerifyConfig(when="always"))
     place_map = build(MAPPED, model, tmp_path / "map", DETAIL, keypoints=256, local_features="sift")
     pipeline = Pipeline(Localizer(model, place_map, config))
     pipeline.config.sequence.enabled = False
@@ -154,7 +154,7 @@ def test_keypoints_agree_across_lenses(model, tmp_path):
 
 def test_keypoints_that_the_camera_did_not_see_are_left_out(model, tmp_path):
     place_map = build(MAPPED, model, tmp_path / "map", DETAIL, keypoints=256, local_features="sift")
-    verifier = Verifier(place_map, VerifyConfig(when="always", budget_ms=1e6))
+    verifier = Verifier(place_map)
     lens = pinhole(40)
     frame = Frame(picture_of(lens, 3, DETAIL), "front", lens=lens).seen_as(MAPPED)
     whole, masked = (

@@ -50,10 +50,9 @@ class FilterModel:
     """Constants of the filter, chosen on validation drives. step: displacement after which an image
     is new evidence, where there is odometry [m]. evidence: exponent of the image likelihood; < 1 as
     consecutive images are correlated. jump, leave, back: probability per step of being anywhere, of
-    leaving the map, of coming back. off_map: prior probability of being off the map. alike, chance:
-    log likelihood ratios up to which images off the map resemble the places that the belief
-    follows, and any place. radius: images within it show one place [m], at least PLACE_STEPS local
-    spacings.
+    leaving the map, of coming back. off_map: prior probability of being off the map. alike: share
+    of the images off the map that resemble the place that the belief follows rather than any.
+    radius: images within it show one place [m], at least PLACE_STEPS local spacings.
     """
 
     step: float = 0.5
@@ -62,8 +61,8 @@ class FilterModel:
     leave: float = 0.01
     back: float = 0.1
     off_map: float = 0.5
-    alike: float = 6.0
-    chance: float = 1.5
+    alike: float = 0.95
+    against: float = 1.0
     radius: float = 5.0
 
 
@@ -221,29 +220,52 @@ class SequenceFilter(Transitions):
         floor: float | NDArray[np.float64],
         new: float = 1.0,
         doubt: float = 0.0,
-        verified: bool = False,
-        cameras: int = 1,
+        place: NDArray[np.bool_] | None = None,
+        log_odds: float = 0.0,
     ) -> None:
-        """Measurement update. ratios: log likelihood ratios of map images `rows` [n], the floor's
-        where not finite; floor: of all others, or of each image [N], 0: not seen from there; new:
-        share of the image that is independent of earlier ones, 0…1; doubt: that it says nothing;
-        verified: of keypoints, few match by night: none is against a place; cameras: of the
-        vehicle, which resemble one place by chance together."""
-        self.is_uniform = False
-        exponent = self._model.evidence * new
-        factors = self._factors(rows, np.maximum(ratios, 0.0) if verified else ratios, floor, new)
-        alike = max(1.0, min(np.exp(exponent * self._model.chance / cameras), factors.max()))
-        if not verified:
-            alike = max(alike, self._followed(factors, exponent))
-            factors[factors == 1.0] = alike  # whence the image shows nothing of the map
-        self._belief *= (1.0 - doubt) * factors + doubt if doubt else factors
-        self._off *= (1.0 - doubt) * alike + doubt
+        """Measurement update by an image, or by its keypoints.
+
+        ratios: log likelihood ratios of map images `rows` [n], the floor's where not finite.
+        floor: of all others, or of each image [N], 0: not seen from there. new: share of the image
+        that is independent of earlier ones, 0…1. doubt: probability that it says nothing. place:
+        images of the best place [N]; None: of keypoints, few of which match by night: none is
+        against a place, and none match off the map. log_odds: that it is the right one (evidence.py).
+        """
+        first, self.is_uniform = self.is_uniform, False
+        exponent = new * (1.0 if first else self._model.evidence)
+        if place is None:
+            factors, off = self._factors(rows, np.maximum(ratios, 0.0), floor, exponent), 1.0
+        else:
+            factors = self._factors(rows, ratios, floor, exponent)
+            alike = 0.0 if first else self._model.alike
+            least = -np.inf if first else -self._model.against
+            off = self._weigh(factors, place, exponent * max(log_odds, least), alike)
+            factors[np.broadcast_to(floor, len(self)) == 0.0] = off
+        self._belief *= (1.0 - doubt) * factors + doubt
+        self._off *= (1.0 - doubt) * off + doubt
         self._normalize()
 
-    def _followed(self, factors: NDArray[np.float64], exponent: float) -> float:
-        """The mean factor of the belief, each as large as off the map at most."""
-        most = np.exp(exponent * min(self._model.alike, np.log(len(self))))  # all it can say
-        return float(self._belief @ np.minimum(factors, most) / max(self._belief.sum(), 1e-300))
+    def _weigh(
+        self,
+        factors: NDArray[np.float64],
+        place: NDArray[np.bool_],
+        log_odds: float,
+        alike: float,
+    ) -> float:
+        """Weighs the best place against all others and against off the map, whose factor it
+        returns, such that an image that comes first makes it as likely as its odds say.
+
+        Off the map, images resemble any place by its share of the road, or, a share `alike` of
+        them, the place that the belief follows.
+        """
+        odds = float(np.exp(log_odds))
+        others = float(self._cells[~place] @ factors[~place])
+        best = float(self._cells[place] @ factors[place])
+        if best < 2.0 * odds * others:
+            factors[place] *= 2.0 * odds * others / best
+            best = 2.0 * odds * others
+        followed = float(self._belief @ factors) / max(float(self._belief.sum()), 1e-300)
+        return (1.0 - alike) * max(best / odds - others, 0.0) + alike * followed / odds
 
     def support(
         self,
@@ -256,7 +278,8 @@ class SequenceFilter(Transitions):
         around = self._around(self.mode, self._positions[self.mode])
         if (share := float(self._belief[around].sum())) < CONSENSUS:
             return 1.0
-        factors = self._factors(rows, ratios, floor, new)[around]
+        exponent = self._model.evidence * new
+        factors = self._factors(rows, ratios, floor, exponent)[around]
         return float(self._belief[around] @ factors) / share
 
     def _factors(
@@ -264,13 +287,13 @@ class SequenceFilter(Transitions):
         rows: NDArray[np.int64],
         ratios: NDArray[np.float64],
         floor: float | NDArray[np.float64],
-        new: float,
+        exponent: float,
     ) -> NDArray[np.float64]:
         """What an image multiplies the belief in each map image by [N]."""
         floors: NDArray[np.float64] = np.broadcast_to(np.asarray(floor, np.float64), len(self))
         logs, lowest = floors.copy(), floors[rows]
         logs[rows] = np.where(np.isfinite(ratios), ratios, lowest)
-        return np.asarray(np.exp(self._model.evidence * new * logs))
+        return np.asarray(np.exp(exponent * logs))
 
     @property
     def mode(self) -> int:

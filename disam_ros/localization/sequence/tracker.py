@@ -19,6 +19,7 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import Calibration, z_scores
+from disam_ros.localization.evidence import ELSEWHERE_M, place_log_odds
 from disam_ros.localization.image_checks import ClockVote
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
@@ -126,7 +127,20 @@ class Tracker:
         if len(track.cameras) > 1 and seen.information > 0.0:
             seen.support = track.filter.support(states, ratios, floor, seen.information)
             doubt = track.doubt_of(seen, self._model)
-        track.filter.update(states, ratios, floor, new, doubt, cameras=len(track.cameras))
+        place, log_odds = self._evidence(seen, query, rows)
+        track.filter.update(states, ratios, floor, new, doubt, place, log_odds)
+
+    def _evidence(
+        self, seen: Seen, query: Query, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], float]:
+        """States of the best place [N], and the log odds that it is the right one."""
+        positions = self._localizer.map.poses[:, :3]
+        scores = self._localizer.fine_scores(query, rows).astype(np.float64)
+        order = np.argsort(-scores)
+        log_odds = place_log_odds(scores[order], positions[rows[order]])
+        near = np.linalg.norm(positions - positions[rows[order[0]]], axis=1) < ELSEWHERE_M
+        known = seen.rows != NONE
+        return known & near[np.where(known, seen.rows, 0)], log_odds
 
     def _scores(
         self, track: Track, seen: Seen, query: Query, candidates: Sequence[Candidate]
@@ -169,7 +183,7 @@ class Tracker:
         self._beliefs.clear()
         doubt = seen.doubt if len(track.cameras) > 1 else 0.0
         new = seen.information * track.weight()
-        track.filter.update(states, ratios, 0.0, new, doubt, True, len(track.cameras))
+        track.filter.update(states, ratios, 0.0, new, doubt)
 
     def answer(
         self,

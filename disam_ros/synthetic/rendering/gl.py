@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +31,11 @@ def create_context() -> moderngl.Context:
             "rendering the season town needs moderngl; install it with "
             "`pip install 'disam_ros[synth]'`"
         ) from error
+    # Mesa loads its LLVM with RTLD_GLOBAL: a Triton imported later is linked to that in place of
+    # its own and crashes; one imported before keeps its own. Torch's compiler and optimizers import
+    # Triton, which takes 0.3 s, where torch's build brings it.
+    with suppress(ImportError):
+        importlib.import_module("triton")
     try:
         return moderngl.create_context(standalone=True, backend="egl", require=330)
     except Exception as error:  # moderngl raises bare Exception
