@@ -53,7 +53,7 @@ def test_a_dataset_becomes_a_map_that_localizes_it(root):
         assert row["domain"] == "day" and int(row["stamp_ns"]) == (index + 1) * 1_000_000_000
 
 
-def test_an_unknown_place_leaves_the_match_empty(root):
+def test_an_unknown_place_has_its_match_and_probability_but_no_pose(root):
     build(root, "--dataset", str(root / "data"))
     answers = root / "answers.csv"
     image = root / "elsewhere.png"
@@ -62,18 +62,25 @@ def test_an_unknown_place_leaves_the_match_empty(root):
     (root / "strict.yaml").write_text("min_probability: 1.0\n")
     main([*arguments, "--output", str(answers), "--config", str(root / "strict.yaml")])
     (row,) = read_answers(answers)
-    assert row["path"] == str(image) and row["matched_id"] == "" and row["stamp_ns"] == ""
+    assert row["path"] == str(image) and row["stamp_ns"] == "" and row["known"] == "false"
+    assert 0.0 <= float(row["probability"]) < 1.0 and row["map_from_camera_tx"] == ""
+    assert row["matched_source"] and -1.0 <= float(row["score"]) <= 1.0
 
 
-def test_an_unreadable_image_leaves_a_row_and_the_rest_is_answered(root, caplog):
+def test_files_that_cannot_be_read_are_named_and_the_others_answered(root, capsys, caplog):
     build(root, "--dataset", str(root / "data"))
     images = sorted(str(path) for path in (root / "data" / "images").rglob("*.jpg"))
     (root / "broken.jpg").write_bytes(b"\xff\xd8 broken")
     answers = root / "answers.csv"
     arguments = ["--map", str(root / "map"), "--model", str(root / "model")]
-    paths = [images[0], str(root / "broken.jpg"), images[1]]
-    assert main(["localize", *paths, *arguments, "--output", str(answers), "--domain", "day"]) == 0
-    assert [row["matched_id"] for row in read_answers(answers)] == ["0", "", "1"]
+    paths = [images[0], str(root / "broken.jpg"), images[1], str(root / "missing.jpg")]
+    assert main(["localize", *paths, *arguments, "--output", str(answers), "--domain", "day"]) == 1
+    rows = read_answers(answers)
+    assert [row["matched_id"] for row in rows] == ["0", "", "1", ""]
+    assert [row["known"] for row in rows][1] == "false" and rows[1]["probability"] == ""
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("disam: 2 of 4 files cannot be read") and "broken.jpg, " in last
+    assert last.endswith("missing.jpg")
     assert "truncated JPEG" in caplog.text
 
 

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from disam_ros.cli.arguments import (
     AS_CONFIGURED,
@@ -18,10 +21,15 @@ from disam_ros.cli.arguments import (
 from disam_ros.cli.outputs import add_output
 from disam_ros.cli.trajectory import GAP, add_trajectory, trajectory_of
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
-from disam_ros.errors import ConfigError
+from disam_ros.errors import ConfigError, ImageError
 from disam_ros.files.outputs import FILE, MAP
 from disam_ros.files.paths import find_model
 from disam_ros.node_config import MapBuilderNodeConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from disam_ros.datasets.sources import PosedImage
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -99,6 +107,7 @@ def build_map_command(arguments: argparse.Namespace) -> None:
 
 
 def localize_command(arguments: argparse.Namespace) -> None:
+    """Raises ImageError where a file cannot be read, after the others were answered."""
     from tqdm import tqdm
 
     from disam_ros.datasets.sources import open_dataset, open_files
@@ -116,7 +125,28 @@ def localize_command(arguments: argparse.Namespace) -> None:
     source, notes = as_mapped(localizer.map, source)
     for note in notes:
         print(note)
-    images = tqdm(source.images, total=source.total, desc="localize", unit="img")
+    unread: list[str] = []
+    watched = source.images if arguments.dataset else _watched(source.images, unread)
+    images = tqdm(watched, total=source.total, desc="localize", unit="img")
     answers = localize_all(localizer, source, images, arguments.dataset_domains)
     known = write_answers(arguments.output, answers, arguments.overwrite)
     print(f"{known} of {source.total} images localized → {arguments.output}")
+    if unread:
+        raise ImageError(
+            f"{len(unread)} of {source.total} files cannot be read as images, the others are "
+            f"answered: {', '.join(unread)}"
+        )
+
+
+def _watched(images: Iterable[PosedImage], unread: list[str]) -> Iterator[PosedImage]:
+    """The images, whose files are added to `unread` where they cannot be read."""
+
+    def load(item: PosedImage) -> np.ndarray:
+        try:
+            return item.load()
+        except ImageError:
+            unread.append(item.record.source)
+            raise
+
+    for item in images:
+        yield replace(item, load=partial(load, item))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 
+ANSWER_POSE = tuple(f"map_from_camera_{name}" for name in POSE_COLUMNS)
 ANSWER_COLUMNS = (
-    *("path", "stamp_ns", "domain", "matched_id", "matched_source", "score"),
-    *(f"map_from_camera_{name}" for name in POSE_COLUMNS),
+    *("path", "stamp_ns", "domain", "known", "probability", "matched_id", "matched_source"),
+    *("score", *ANSWER_POSE),
 )
 
 
@@ -34,15 +36,17 @@ class QueryResult:
     record: the image with its ground truth: `map_from_camera`, and `domain`, the condition it was
     taken in. ranking: retrieved map images, best first: the candidates in their order, then others
     by coarse score; with sequence tracking the map image of the estimate first. pose:
-    map_from_camera, estimated. covariance: [6, 6] of map_from_base. prior: effect of a position
-    prior (prior.py); empty without one. trials: results with simulated priors.
+    map_from_camera, estimated. covariance: [6, 6] of map_from_base. probability: that the place is
+    right and on the map. score: fine similarity of the best candidate. prior: effect of a position
+    prior (prior.py); empty without one. trials: results of the image alone with simulated priors.
     """
 
     record: ImageRecord
     outcome: str  # KNOWN, UNKNOWN, UNREADABLE or MISSING
     domain: str = ""  # of the encoders that were used
     domain_reason: str = ""
-    score: float = float("nan")  # probability of the place
+    probability: float = math.nan
+    score: float = math.nan
     ranking: tuple[ImageRecord, ...] = ()
     pose: Transform | None = None
     covariance: np.ndarray | None = None
@@ -72,10 +76,12 @@ def localize_all(
     """Localize the images of a drive in order; unreadable ones are logged.
 
     images, believe_domains: as of `localize_drive`. ranks: length of the ranking, at least the
-    number of candidates. prior_noises: standard deviations [m] of simulated priors to try. Raises
-    ConfigError where the configuration wants a prior: priors come from topics of the node.
+    number of candidates. prior_noises: standard deviations [m] of simulated priors to try, for each
+    image alone. Raises ConfigError where the configuration wants a prior: priors come from topics
+    of the node.
     """
     check_noises(prior_noises)
+    alone = _of_single_images(localizer) if prior_noises else None
     if (source_of_prior := localizer.config.prior.source) != "none":
         raise ConfigError(
             f"prior.source is '{source_of_prior}', but only the running node subscribes to "
@@ -87,8 +93,16 @@ def localize_all(
             yield QueryResult(record, UNREADABLE)
             continue
         ranking = localizer.ranking(query, answer, ranks)
-        tried = trials(localizer, query, record, prior_noises)
-        yield replace(_result(record, answer, ranking), trials=tried)
+        result = _result(record, answer, ranking)
+        if alone is not None:
+            result = replace(result, trials=trials(alone, query, record, prior_noises))
+        yield result
+
+
+def _of_single_images(localizer: Localizer) -> Pipeline:
+    """The pipeline with the same settings that judges each image alone."""
+    sequence = replace(localizer.config.sequence, enabled=False)
+    return Pipeline(localizer.with_config(replace(localizer.config, sequence=sequence)))
 
 
 def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord]) -> QueryResult:
@@ -97,7 +111,8 @@ def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord])
         outcome=KNOWN if answer.known else UNKNOWN,
         domain=answer.domain.name,
         domain_reason=answer.domain.reason,
-        score=answer.probability,
+        probability=answer.probability,
+        score=answer.best.fine_score,
         ranking=tuple(_of_camera(answer, match) for match in ranking),
         pose=answer.map_from_camera,
         covariance=answer.covariance,
@@ -116,8 +131,8 @@ def _of_camera(answer: Answer, match: ImageRecord) -> ImageRecord:
 def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: bool = False) -> int:
     """Write answers.csv (ANSWER_COLUMNS), one row per image; returns the number answered.
 
-    Match, score and pose of an unknown place are empty; so is the domain of an unreadable image.
-    The file appears when it is complete. overwrite: see `output_file`. Raises OutputError.
+    The pose of an unknown place is empty; of an unreadable image all but path and stamp is. The
+    file appears when it is complete. overwrite: see `output_file`. Raises OutputError.
     """
     known = 0
     with output_file(path, overwrite, newline="") as file:
@@ -125,15 +140,19 @@ def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: b
         writer.writerow(ANSWER_COLUMNS)
         for answer in answers:
             record = answer.record
-            cells = [record.source, record.stamp_ns or "", answer.domain, *_match_cells(answer)]
-            writer.writerow(cells)
-            known += answer.outcome == KNOWN
+            is_known = answer.outcome == KNOWN
+            cells = [record.source, record.stamp_ns or "", answer.domain, str(is_known).lower()]
+            writer.writerow([*cells, *_match_cells(answer)])
+            known += is_known
     return known
 
 
 def _match_cells(answer: QueryResult) -> list[object]:
+    """Probability, map image, score and pose."""
     pose, best = answer.map_from_camera, answer.best
-    if pose is None or best is None:
-        return [""] * (3 + len(POSE_COLUMNS))
-    values = [f"{v:.9g}" for v in (*pose.translation, *pose.quaternion)]
-    return [best.id, best.source, f"{answer.score:.6f}", *values]
+    values = [""] * len(ANSWER_POSE)
+    if pose is not None:
+        values = [f"{v:.9g}" for v in (*pose.translation, *pose.quaternion)]
+    if best is None:
+        return ["", "", "", "", *values]
+    return [f"{answer.probability:.6f}", best.id, best.source, f"{answer.score:.6f}", *values]

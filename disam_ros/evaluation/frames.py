@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class EvaluatedFrame:
     best: Transform | None
     ranking: tuple[Transform, ...]
     bound: Transform | None
-    on_map: bool  # a map image lies within the recall distance
+    on_map: bool  # a map image of its camera lies within `Criteria.on_map_distance`
     error_m: float
     error_deg: float
 
@@ -57,6 +58,33 @@ def verdict(frame: EvaluatedFrame, criteria: Criteria) -> str:
     if frame.truth is None:
         return ANSWERED
     return RIGHT if frame.error_m <= criteria.recall_distance else WRONG
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images whose true pose is known. known: those whose place counts as known; wrong: of these,
+    the answers farther than the recall distance, worst_m: the farthest of them, nan without any."""
+
+    images: int
+    known: int
+    wrong: int
+    worst_m: float
+
+    @property
+    def known_share(self) -> float:
+        return self.known / self.images if self.images else math.nan
+
+    @property
+    def wrong_share(self) -> float:
+        return self.wrong / self.images if self.images else math.nan
+
+
+def count(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> Counts:
+    """Counts of those frames whose true pose is known."""
+    posed = [frame for frame in frames if frame.truth is not None]
+    wrong = [frame.error_m for frame in posed if verdict(frame, criteria) == WRONG]
+    known = sum(frame.given is not None for frame in posed)
+    return Counts(len(posed), known, len(wrong), max(wrong, default=math.nan))
 
 
 def constant_errors(frames: Sequence[EvaluatedFrame]) -> list[str]:

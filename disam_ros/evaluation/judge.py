@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from disam_ros.evaluation.confidence import (
     precision_recall,
 )
 from disam_ros.evaluation.drive import Drive
-from disam_ros.evaluation.frames import EvaluatedFrame, constant_errors
+from disam_ros.evaluation.frames import Counts, EvaluatedFrame, constant_errors, count
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
 from disam_ros.evaluation.prior_trials import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
@@ -27,6 +28,7 @@ from disam_ros.mapping.place_map import PlaceMap
 
 OVERALL = "overall"
 PERCENTILES = (50, 90, 99)
+CONSISTENT = (0.4, 2.5)  # position NEES over its expectation that needs no note
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Condition:
     frames: list[EvaluatedFrame]
     metrics: Metrics
     bound: Metrics  # upper bound: of the nearest map image
-    on_map: float  # share of queries with a map image within the recall distance
+    judged: Counts
+    on_map: Counts  # images taken near a map image (Criteria.on_map_distance)
+    off_map: Counts
     curve: PrecisionRecall | None
     consistency: Consistency | None
     latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
@@ -80,10 +84,13 @@ def judge(
             name = frame.answer.record.domain or drive.name
             key = f"{drive.name}, {name}" if names[name] > 1 else name
             groups.setdefault(key, []).append(frame)
+    conditions = {name: figures(frames, criteria) for name, frames in groups.items()}
+    for name, condition in conditions.items():
+        notes += [f"{name}: {note}" for note in _trust(condition.consistency)]
     return Evaluation(
         setup=dict(setup),
         criteria=criteria,
-        conditions={name: figures(frames, criteria) for name, frames in groups.items()},
+        conditions=conditions,
         overall=figures([f for frames in groups.values() for f in frames], criteria),
         runs={drive.name: dict(drive.run) for drive in drives},
         notes=notes,
@@ -101,7 +108,9 @@ def figures(frames: list[EvaluatedFrame], criteria: Criteria = DEFAULTS) -> Cond
         frames=frames,
         metrics=score(truth, [frame.given for frame in frames], criteria, rankings),
         bound=score(truth, [frame.bound for frame in frames], criteria),
-        on_map=float(np.mean([frame.on_map for frame in posed])) if posed else float("nan"),
+        judged=count(posed, criteria),
+        on_map=count([frame for frame in posed if frame.on_map], criteria),
+        off_map=count([frame for frame in posed if not frame.on_map], criteria),
         curve=_curve(posed, criteria),
         consistency=consistency(
             [frame.truth for frame in answered],
@@ -130,7 +139,7 @@ def _curve(posed: Sequence[EvaluatedFrame], criteria: Criteria) -> PrecisionReca
     possible = sum(frame.on_map for frame in posed)
     if not matched or not possible:
         return None
-    scores = np.array([frame.answer.score for frame in matched])
+    scores = np.array([frame.answer.probability for frame in matched])
     right = np.array([frame.error_m <= criteria.recall_distance for frame in matched])
     return precision_recall(scores, right, possible)
 
@@ -157,7 +166,7 @@ def _evaluated_frames(
             best=one,
             ranking=ranking,
             bound=near,
-            on_map=bool(limit <= criteria.recall_distance),
+            on_map=bool(limit <= criteria.on_map_distance),
             error_m=float(metres),
             error_deg=float(degrees),
         )
@@ -188,13 +197,31 @@ def _mounts(place_map: PlaceMap, drive: Drive) -> list[str]:
     return [note for note in notes if note]
 
 
+def _trust(found: Consistency | None) -> list[str]:
+    """A note on covariances that say another error than is found, if they do."""
+    if found is None or CONSISTENT[0] <= found.position_mean <= CONSISTENT[1]:
+        return []
+    nees, factor = found.position_mean, math.sqrt(found.position_mean)
+    if nees > 1:
+        meaning = (
+            f"errors are {factor:.1f} times as large as the covariances say, wrong answers "
+            "included, so that a filter trusts these poses too much"
+        )
+    else:
+        meaning = (
+            f"covariances say {1 / factor:.1f} times as much as the errors are, so that a filter "
+            "makes less of these poses than it could"
+        )
+    return [f"position NEES {nees:.{0 if nees >= 100 else 2}f}: {meaning}"]
+
+
 def _coverage(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[str]:
     """A note on images taken away from the map, if there are any."""
     posed = [frame for frame in frames if frame.truth is not None]
     off = sum(not frame.on_map for frame in posed)
     if not off:
         return []
-    limit = f"more than {criteria.recall_distance:g} m from any map image"
+    limit = f"more than {criteria.on_map_distance:g} m from any map image"
     if off == len(posed):
         return [f"every image was taken {limit}: is the drive of another place or frame?"]
     return [f"{off} of {len(posed)} images were taken {limit}"]

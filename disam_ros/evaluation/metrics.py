@@ -25,6 +25,12 @@ class Criteria:
     recall_distance: float = RECALL_DISTANCE
     distances: tuple[float, ...] = DISTANCES
 
+    @property
+    def on_map_distance(self) -> float:
+        """Largest distance [m] at which an answer counts as right by any criterion: an image that
+        is farther from every map image was taken off the map."""
+        return max(self.recall_distance, *(metres for metres, _ in self.thresholds), 0.0)
+
     def names(self) -> list[str]:
         """Names of the pose thresholds: '0.25 m 2°' …"""
         return [f"{m:g} m {d:g}°" for m, d in self.thresholds]

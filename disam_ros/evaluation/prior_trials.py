@@ -5,7 +5,8 @@ figures."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,10 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import ConfigError, MapError
 from disam_ros.evaluation.metrics import Criteria, errors
 from disam_ros.geometry import Transform
-from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.answer import Answer
+from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, Disc, PositionPrior
-from disam_ros.localization.query import Query
+from disam_ros.localization.query import Frame, Query
 
 if TYPE_CHECKING:
     from disam_ros.evaluation.frames import EvaluatedFrame
@@ -28,14 +30,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Trial:
-    """One image localized with a simulated prior.
+    """One image localized alone with a simulated prior.
 
-    noise: standard deviation of the prior in x and in y [m]. answer: map_from_camera, None where
-    the place is unknown. effect: of the prior (prior.py). local: that of the answer within
-    LOCAL_RADIUS of the prior's mean; None where there is no map image.
+    noise: standard deviation of the prior in x and in y [m]; None: without a prior. answer:
+    map_from_camera, None where the place is unknown. effect: of the prior (prior.py). local: that
+    of the answer, known or not, within LOCAL_RADIUS of the prior's mean, or without a prior in the
+    whole map; None where there is no map image.
     """
 
-    noise: float
+    noise: float | None
     answer: Transform | None
     effect: str
     local: Transform | None
@@ -48,28 +51,36 @@ def check_noises(noises: Sequence[float]) -> None:
 
 
 def trials(
-    localizer: Localizer, query: Query, record: ImageRecord, noises: Sequence[float]
+    pipeline: Pipeline, query: Query, record: ImageRecord, noises: Sequence[float]
 ) -> tuple[Trial, ...]:
-    """Trials of one image, one per noise; empty without a true pose.
+    """Trials of one image, without a prior and one per noise; empty without a true pose.
 
-    The error is drawn once per image, seeded by the record's id, and scaled by each noise, so that
+    pipeline: of single images: sequences would carry a prior on to the next image. The error is
+    drawn once per image, seeded by the record's id, and scaled by each noise, so that
     noises are compared on the same draws.
     """
     if record.map_from_camera is None:
         return ()
     error = np.random.default_rng([SEED, record.id]).standard_normal(2)
     truth = record.map_from_camera.translation[:2]
-    return tuple(_trial(localizer, query, truth + noise * error, noise) for noise in noises)
+    frame = replace(query.frame, domain=query.domain.name)
+    plain = pipeline.process(frame)
+    without = Trial(None, _known(plain), plain.prior, plain.map_from_camera)
+    tried = [_trial(pipeline, frame, truth + noise * error, noise) for noise in noises]
+    return without, *tried
 
 
-def _trial(localizer: Localizer, query: Query, place: np.ndarray, noise: float) -> Trial:
+def _trial(pipeline: Pipeline, frame: Frame, place: np.ndarray, noise: float) -> Trial:
     prior = PositionPrior(place, max(noise, MIN_DEVIATION) ** 2 * np.eye(2))
-    answer = localizer.answer(query, prior)
-    try:
-        local = localizer.answer(query, Disc(*place, LOCAL_RADIUS)).map_from_camera
-    except MapError:
-        local = None
-    return Trial(noise, answer.map_from_camera if answer.known else None, answer.prior, local)
+    answer = pipeline.process(frame, prior=prior)
+    local: Transform | None = None
+    with suppress(MapError):  # no map image is that near
+        local = pipeline.process(frame, prior=Disc(*place, LOCAL_RADIUS)).map_from_camera
+    return Trial(noise, _known(answer), answer.prior, local)
+
+
+def _known(answer: Answer) -> Transform | None:
+    return answer.map_from_camera if answer.known else None
 
 
 @dataclass(frozen=True)
@@ -103,10 +114,7 @@ def prior_figures(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[
     noises = list(dict.fromkeys(t.noise for frame in posed for t in frame.answer.trials))
     if not noises:
         return []
-    distance = criteria.recall_distance
-    given = np.array([np.inf if frame.given is None else frame.error_m for frame in posed])
-    recall, median = float(np.mean(given <= distance)), _median(given)
-    found = [PriorFigures(None, len(posed), recall, median, recall, 0.0, 0.0)]
+    distance, found = criteria.recall_distance, []
     for noise in noises:
         made = [next((t for t in f.answer.trials if t.noise == noise), None) for f in posed]
         best = _errors(posed, [t and t.answer for t in made])

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from disam_ros.errors import ConfigError, RequirementError
-from disam_ros.evaluation.frames import WRONG, verdict
 from disam_ros.evaluation.judge import PERCENTILES, Condition, Evaluation
 from disam_ros.evaluation.metrics import RANKS, Criteria
 
@@ -90,7 +89,7 @@ def _figure(name: str, criteria: Criteria) -> tuple[Figure, str]:
         return lambda c: 100 * c.metrics.within[key], "%"
     known: dict[str, tuple[Figure, str]] = {
         "answered": (lambda c: 100 * c.metrics.answered, "%"),
-        "wrong": (lambda c: 100 * _share_wrong(c, criteria), "%"),
+        "wrong": (lambda c: 100 * c.judged.wrong_share, "%"),
         "median": (lambda c: c.metrics.median_error_m, "m"),
         "nees": (lambda c: np.nan if c.consistency is None else c.consistency.pose_mean, ""),
     }
@@ -103,12 +102,6 @@ def _figure(name: str, criteria: Criteria) -> tuple[Figure, str]:
 
 def _latency(percentile: str) -> Figure:
     return lambda c: c.latency_ms.get("total", {}).get(percentile, np.nan)
-
-
-def _share_wrong(condition: Condition, criteria: Criteria) -> float:
-    """Share of the queries with a true pose whose answer is beyond the recall distance of it."""
-    judged = [frame for frame in condition.frames if frame.truth is not None]
-    return float(np.mean([verdict(f, criteria) == WRONG for f in judged])) if judged else np.nan
 
 
 def _listed(numbers: Sequence[int]) -> str:

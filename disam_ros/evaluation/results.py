@@ -21,7 +21,8 @@ FRAME_KINDS = {
     "matched_id": list[int | None],
     **dict.fromkeys(("score", "error_m", "error_deg"), list[float | None]),
     **dict.fromkeys(("judged", "on_map"), list[bool]),
-}  # columns of the frames
+}  # columns of the frames that are read again
+FRAME_COLUMNS = (*FRAME_KINDS, "probability")
 KINDS = {"setup": dict, "criteria": dict, "conditions": dict, OVERALL: dict, "frames": dict}
 CRITERIA = {"thresholds": list[tuple[float, float]], "recall_distance": float}
 FIGURES = {
@@ -95,7 +96,10 @@ def _figures(condition: Condition) -> dict:
     return {
         "metrics": condition.metrics.to_json(),
         "nearest_map_image": condition.bound.to_json(),
-        "on_map": condition.on_map,
+        "wrong": condition.judged.wrong,
+        "worst_m": condition.judged.worst_m,
+        "on_map": asdict(condition.on_map),
+        "off_map": asdict(condition.off_map),
         "precision_recall": None if curve is None else curve.to_json(),
         "consistency": None if consistency is None else consistency.to_json(),
         "latency_ms": condition.latency_ms,
@@ -113,6 +117,7 @@ def _frames(evaluation: Evaluation) -> dict[str, list]:
             "camera": frame.answer.record.camera,
             "outcome": frame.answer.outcome,
             "domain": frame.answer.domain,
+            "probability": frame.answer.probability,
             "score": frame.answer.score,
             "matched_id": None if frame.answer.best is None else frame.answer.best.id,
             "error_m": frame.error_m,
@@ -123,7 +128,7 @@ def _frames(evaluation: Evaluation) -> dict[str, list]:
         for name, condition in evaluation.conditions.items()
         for frame in condition.frames
     ]
-    return {column: [row[column] for row in rows] for column in FRAME_KINDS}
+    return {column: [row[column] for row in rows] for column in FRAME_COLUMNS}
 
 
 def _finite(value: object) -> object:

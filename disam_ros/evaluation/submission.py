@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.evaluation.answers import ANSWER_COLUMNS
+from disam_ros.evaluation.answers import ANSWER_POSE
 from disam_ros.files.outputs import output_file
 from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
@@ -62,7 +61,7 @@ def answered_poses(answers: Path | str, dataset: Dataset, benchmark: str) -> dic
         name = "/".join(PurePosixPath(sources[stored]).parts[-parts:])
         if name in poses:
             raise DatasetError(f"{where}: {name} is answered twice")
-        fields = [row[f"map_from_camera_{column}"] for column in POSE_COLUMNS]
+        fields = [row[column] for column in ANSWER_POSE]
         if fields[0]:
             poses[name] = _pose(where, fields)
     return poses
@@ -72,7 +71,7 @@ def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
     reader = csv.DictReader(read_lines(path, DatasetError))
     expected = "expected the table that `disam localize` writes"
     try:
-        if missing := set(ANSWER_COLUMNS) - set(reader.fieldnames or ()):
+        if missing := {"path", *ANSWER_POSE} - set(reader.fieldnames or ()):
             raise DatasetError(f"{path} lacks the columns {sorted(missing)}; {expected}")
         return [(f"{path} line {reader.line_num}", row) for row in reader]
     except csv.Error as error:

@@ -37,7 +37,11 @@ def tables(evaluation: Evaluation) -> list[ResultTable]:
     found = [_poses(conditions, criteria)]
     if evaluation.overall.metrics.judged:
         tracked = is_tracked(evaluation.setup)
-        found += [_places(conditions, criteria, tracked), _confidence(conditions)]
+        found += [
+            _coverage(conditions, criteria),
+            _places(conditions, criteria, tracked),
+            _confidence(conditions),
+        ]
     if any(c.priors for c in conditions.values()):
         found.append(_priors(conditions, criteria))
     if evaluation.overall.domains:
@@ -67,6 +71,8 @@ def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTab
     if not any(c.metrics.judged for c in conditions.values()):
         return ResultTable("Answers", columns, list(conditions.items()))
     columns += [
+        Column("wrong", lambda c: [percent(c.judged.wrong_share)], ("%",)),
+        Column("worst", lambda c: [number(c.judged.worst_m, 1)], ("m",)),
         *(_bounded(name, lambda m, name=name: m.within[name]) for name in criteria.names()),
         _error("median error", "median", lambda c: c.metrics),
         _error("90 % of errors below", "p90", lambda c: c.metrics),
@@ -75,6 +81,8 @@ def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTab
     terms = {
         "answered": "Share of the queries whose place counts as known: a pose was given, right or "
         "wrong. The others are unanswered.",
+        "wrong, worst": "Share of the queries that were answered, but more than "
+        f"{criteria.recall_distance:g} m from the true position, and the farthest of them.",
         example: "Share of the queries answered within that distance and angle of the true pose. "
         "An unanswered query counts as a miss.",
         BOUND: "Score of the map image nearest to the true pose: the best that retrieval without "
@@ -82,6 +90,25 @@ def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTab
         "median error, 90 % of errors below": "Percentiles over the answered queries.",
     }
     return ResultTable("Poses", columns, list(conditions.items()), terms)
+
+
+def _coverage(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTable:
+    columns = [
+        Column("on the map", lambda c: [str(c.on_map.images)], ("images",)),
+        _share("known", lambda c: c.on_map.known_share),
+        _share("wrong", lambda c: c.on_map.wrong_share),
+        Column("off the map", lambda c: [str(c.off_map.images)], ("images",)),
+        _share("known", lambda c: c.off_map.known_share),
+        _share("wrong", lambda c: c.off_map.wrong_share),
+    ]
+    terms = {
+        "on, off the map": "Whether a map image lies within "
+        f"{criteria.on_map_distance:g} m of the true position, the largest of the distances above.",
+        "known": "Share of these images whose place counts as known. Off the map none should.",
+        "wrong": "Share of these images with an answer more than "
+        f"{criteria.recall_distance:g} m from the true position.",
+    }
+    return ResultTable("On and off the map", columns, list(conditions.items()), terms)
 
 
 def is_tracked(setup: Mapping[str, Any]) -> bool:
@@ -95,14 +122,11 @@ def _places(conditions: Mapping[str, Condition], criteria: Criteria, tracked: bo
     ranks = dict.fromkeys(k for c in conditions.values() for k in c.metrics.recall)
     limits = dict.fromkeys(k for c in conditions.values() for k in c.metrics.accuracy)
     columns = [
-        _share("on the map", lambda c: c.on_map),
         *(_share(rank, lambda c, rank=rank: c.metrics.recall.get(rank)) for rank in ranks),
         *(_bounded(f"within {key}", lambda m, key=key: m.accuracy[key]) for key in limits),
     ]
     near = f"{criteria.recall_distance:g} m"
     terms = {
-        "on the map": f"Share of the queries with any map image within {near}. The others cannot "
-        "be answered correctly.",
         "R@N": f"Recall@N: share of the queries with a map image within {near} of the true "
         "position among the first N retrieved." + (TRACKED if tracked else ""),
         "within a distance": "Share of the queries whose answer is closer than that to the true "
@@ -120,9 +144,9 @@ def _confidence(conditions: Mapping[str, Condition]) -> ResultTable:
         _share("inside the 95 % ellipsoid", lambda c: c.consistency and c.consistency.covered),
     ]
     terms = {
-        "recall at 100 % precision": "Share of the possible correct answers whose score is above "
-        "that of the best wrong one: what an ideal threshold keeps.",
-        "area under PR": "Average precision; 100 % if every correct answer scores higher than "
+        "recall at 100 % precision": "Share of the possible correct answers whose probability is "
+        "above that of the best wrong one: what an ideal threshold keeps.",
+        "area under PR": "Average precision; 100 % if every correct answer is more probable than "
         "every wrong one.",
         "NEES": "Normalized estimation error squared over its expectation: 1 is consistent, above "
         "1 overconfident, below 1 conservative.",
@@ -160,26 +184,33 @@ def _domains(conditions: Mapping[str, Condition]) -> ResultTable:
 
 
 def _latency(conditions: Mapping[str, Condition]) -> ResultTable:
-    stages = dict.fromkeys(stage for c in conditions.values() for stage in c.latency_ms)
-    columns = [_stage(stage, conditions) for stage in stages]
-    columns.append(Column("images/s", lambda c: [number(c.images_per_second, 1)]))
+    """A row for each stage over all images, and of several conditions for the total of each."""
+    whole = conditions.get(OVERALL, next(iter(conditions.values())))
+    subjects = [(stage, (whole, stage)) for stage in whole.latency_ms]
+    if len(conditions) > 1:
+        named = ((name, c) for name, c in conditions.items() if name != OVERALL)
+        subjects += [(f"total, {name}", (c, "total")) for name, c in named]
+    columns = [
+        Column("images", lambda s: [str(sum(s[1] in f.answer.timings_ms for f in s[0].frames))]),
+        *(Column(f"p{p}", lambda s, p=p: [_milliseconds(*s, f"p{p}")]) for p in PERCENTILES),
+        Column("images/s", lambda s: [_rate(*s)]),
+    ]
     terms = {
-        "p50, p90, p99": "Percentiles over the images.",
+        "p50, p90, p99": "Percentiles over the images that needed the stage. Keypoints are "
+        "verified where the place is in doubt.",
+        "total": "With the node's settings and all stages, geometric verification included.",
         "images/s": "Throughput of one image after the other, without reading and decoding.",
     }
-    return ResultTable("Latency (ms)", columns, list(conditions.items()), terms)
+    return ResultTable("Latency (ms)", columns, subjects, terms)
 
 
-def _stage(stage: str, conditions: Mapping[str, Condition]) -> Column:
-    parts = tuple(f"p{p}" for p in PERCENTILES)
-    known = [c.latency_ms[stage] for c in conditions.values() if stage in c.latency_ms]
-    digits = 0 if max(latency[parts[-1]] for latency in known) >= 100 else 1
+def _rate(condition: Condition, stage: str) -> str:
+    return number(condition.images_per_second, 1) if stage == "total" else ""
 
-    def cells(condition: Condition) -> list[str]:
-        latency = condition.latency_ms.get(stage, {})
-        return [number(latency.get(part), digits) for part in parts]
 
-    return Column(stage, cells, parts)
+def _milliseconds(condition: Condition, stage: str, percentile: str) -> str:
+    value = condition.latency_ms.get(stage, {}).get(percentile)
+    return number(value, 0 if value is not None and value >= 100 else 1)
 
 
 def _share(name: str, of: Callable[[Any], float | None]) -> Column:

@@ -424,7 +424,7 @@ def test_a_converted_dataset_is_not_overwritten(cmu, capsys):
 def submit(root, dataset, benchmark, *poses):
     """Answer the images of `dataset` with `poses` (x y z qx qy qz qw); lines of the submission."""
     rows = [
-        f"{dataset.path(record)},{record.stamp_ns},day,0,x,0.9,{pose}"
+        f"{dataset.path(record)},{record.stamp_ns},day,true,0.9,0,x,0.9,{pose}"
         for record, pose in zip(dataset.records, poses, strict=True)
     ]
     put_text(root / "answers.csv", ",".join(ANSWER_COLUMNS), *rows)
@@ -472,7 +472,7 @@ def test_reference_poses_survive_the_way_through_a_submission(extended_cmu, tmp_
 
 def test_answers_to_other_images_are_refused(cmu, tmp_path):
     dataset = convert("cmu-seasons", cmu, "--slice", "2")
-    put_text(tmp_path / "answers.csv", ",".join(ANSWER_COLUMNS), "a/b.jpg,1,day,,,,,,,,,,")
+    put_text(tmp_path / "answers.csv", ",".join(ANSWER_COLUMNS), "a/b.jpg,1,day,,,,,,,,,,,,")
     with pytest.raises(DatasetError, match=r"line 2: a/b.jpg is no image of"):
         answered_poses(tmp_path / "answers.csv", dataset, "cmu-seasons")
     put_text(tmp_path / "answers.csv", "path,x")

@@ -82,7 +82,7 @@ def test_the_drive_a_map_was_made_of_is_right_everywhere(evaluate, dataset):
     assert found.metrics.queries == found.metrics.judged == COUNT
     assert found.metrics.within == {"0.25 m 2°": 1.0, "0.5 m 5°": 1.0, "5 m 10°": 1.0}
     assert found.metrics.recall == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}
-    assert found.bound.within == found.metrics.within and found.on_map == 1.0
+    assert found.bound.within == found.metrics.within and found.off_map.images == 0
     assert found.curve.recall_at_full_precision == 1.0
     assert found.domains == {"day": COUNT}
     assert set(found.latency_ms["total"]) == {"p50", "p90", "p99"}
@@ -94,7 +94,7 @@ def test_a_bag_and_the_dataset_it_was_made_of_get_the_same_answers(evaluate, dat
     assert a.metrics == b.metrics
     for one, two in zip(a.frames, b.frames, strict=True):
         assert one.answer.best == two.answer.best
-        assert one.answer.score == pytest.approx(two.answer.score, abs=1e-6)
+        assert one.answer.probability == pytest.approx(two.answer.probability, abs=1e-6)
 
 
 def test_conditions_are_those_of_the_dataset_or_the_name_of_the_bag(evaluate, dataset, tmp_path):
@@ -169,7 +169,7 @@ def test_images_off_the_map_are_counted_and_cannot_be_right(evaluate, tmp_path):
             place = Transform(camera.translation + [x, 0, 0], camera.quaternion)
             writer.add(encode_jpeg(texture(i)), (i + 1) * SECOND, "front", "day", place)
     found = evaluate(tmp_path / "far")
-    assert found.overall.on_map == pytest.approx(1 / 3)
+    assert found.overall.on_map.images / found.overall.judged.images == pytest.approx(1 / 3)
     assert found.overall.bound.recall_at_1 == pytest.approx(1 / 3)
     assert any("2 of 3 images were taken more than 5 m" in note for note in found.notes)
 
@@ -298,5 +298,5 @@ def test_a_sequence_is_followed_unless_single_images_are_asked_for(localizer, da
         output = tmp_path / f"evaluation{len(option)}"
         command = ["evaluate", str(dataset.directory), *places, "--dataset-domains", *option]
         assert main([*command, "--output", str(output), "--device", "cpu"]) == 0
-        probable.append(json.loads((output / "results.json").read_text())["frames"]["score"])
+        probable.append(json.loads((output / "results.json").read_text())["frames"]["probability"])
     assert probable[0] != probable[1] and all(0 <= p <= 1 for column in probable for p in column)

@@ -116,7 +116,7 @@ def test_figures_are_those_of_asking_again_with_the_moved_place(localizer, drive
         assert found.off_map == pytest.approx(effects.count("off the map") / COUNT)
 
 
-def test_the_row_without_a_prior_is_the_plain_answer(evaluation):
+def test_the_row_without_a_prior_is_the_plain_answer_to_each_image_alone(evaluation):
     condition = evaluation.conditions["day"]
     none = condition.priors[0]
     assert (none.noise_m, none.overruled, none.off_map) == (None, 0.0, 0.0)
@@ -133,7 +133,7 @@ def test_the_plain_answers_are_the_same_with_and_without_trials(localizer, drive
     plain = localize_drive(localizer, drive.source, "drive", show_progress=False)
     for one, other in zip(plain.answers, drive.answers, strict=True):
         assert (one.ranking, one.prior) == (other.ranking, "")
-        assert one.score == pytest.approx(other.score, abs=1e-6) and not one.trials
+        assert one.probability == pytest.approx(other.probability, abs=1e-6) and not one.trials
     assert judge(localizer.map, [plain], {}).overall.priors == []
 
 
@@ -154,7 +154,7 @@ def test_without_true_poses_no_prior_can_be_made_up(localizer, drive):
     assert judge(localizer.map, [Drive("d", source, answers, 1.0)], {}).overall.priors == []
 
 
-def test_an_answer_below_the_threshold_is_no_answer_with_a_prior_either(localizer, drive):
+def test_an_answer_that_is_not_probable_is_no_answer_with_a_prior_either(localizer, drive):
     strict = replace(localizer.config, min_probability=1.0)
     found = localize_drive(
         Localizer(localizer.model, localizer.map, strict),
@@ -162,7 +162,7 @@ def test_an_answer_below_the_threshold_is_no_answer_with_a_prior_either(localize
         *("d", False, False),
         prior_noises=[3.0],
     )
-    (trial,) = found.answers[0].trials
+    _, trial = found.answers[0].trials
     assert trial.answer is None and trial.effect == USED and trial.local is not None
     assert np.isnan(judge(localizer.map, [found], {}).overall.priors[1].median_error_m)
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
 import re
 import shutil
 import subprocess
@@ -23,13 +24,14 @@ from disam_ros import image
 from disam_ros.config import DomainConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ImageError
-from disam_ros.evaluation import Drive, judge
+from disam_ros.evaluation import Criteria, Drive, judge, tables
 from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.report import svg, write_report
 from disam_ros.evaluation.report.curves import normalized_errors
 from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, overlay
 from disam_ros.evaluation.report.plots import _lines, ground, log_odds, plan
 from disam_ros.evaluation.report.timeline import MAX_ROWS, changes, labelled_domains
+from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
@@ -157,7 +159,7 @@ def test_bound_and_answered_are_explained_where_they_first_stand(page):
     assert "<dt>answered</dt><dd>Share of the queries whose place counts as known" in first
 
 
-def test_of_a_sequence_the_probability_is_drawn_as_log_odds_and_ranks_are_explained(
+def test_probabilities_are_drawn_as_log_odds_and_ranks_of_a_sequence_explained(
     tmp_path, localizer, source
 ):
     single = evaluate(localizer, drive(localizer, source, "day"))
@@ -167,7 +169,7 @@ def test_of_a_sequence_the_probability_is_drawn_as_log_odds_and_ranks_are_explai
     for name, result in (("a", single), ("b", tracked)):
         (tmp_path / name).mkdir()
         pages.append(written(tmp_path / name, localizer, result))
-    assert ["log-odds" in page for page in pages] == [False, True]
+    assert ["log-odds" in page for page in pages] == [True, True]
     assert ["R@5 may equal R@1" in page for page in pages] == [False, True]
     values = log_odds(np.array([0.0, 0.5, 0.99, 1.0]))
     assert values == pytest.approx([-13.8, 0, 4.6, 13.8], abs=0.1)
@@ -245,16 +247,75 @@ def test_the_best_are_right_and_spread_and_the_worst_are_wrong(evaluation):
     }
     assert len(numbers[BEST]) == 3 and not set(numbers[BEST]) & {3, 7}
     assert np.diff(numbers[BEST]).min() > 0
-    scores = {f.answer.record.id: f.answer.score for f in evaluation.conditions["day"].frames}
-    assert numbers[WORST] == sorted([3, 7], key=lambda n: -scores[n])
+    frames = evaluation.conditions["day"].frames
+    probable = {f.answer.record.id: f.answer.probability for f in frames}
+    assert numbers[WORST] == sorted([3, 7], key=lambda n: -probable[n])
     assert not [c for c in chosen if (c.condition, c.kind) == (AWKWARD, WORST)]
 
 
-def test_without_true_poses_the_highest_and_the_lowest_scores_are_shown(localizer, source):
+def test_wrong_answers_come_first_and_are_not_all_of_one_place(localizer, source):
+    result = evaluate(localizer, drive(localizer, source, "day", moved=range(8)))
+    frames = list(result.overall.frames)
+    there = Transform(frames[7].truth.translation + [0, 100, 0], frames[7].truth.quaternion)
+    frames[7] = replace(frames[7], truth=there)
+    condition = replace(result.conditions["day"], frames=frames)
+    chosen = choose(replace(result, conditions={"day": condition}))
+    assert [c.kind for c in chosen] == [WORST] * 6 + [BEST] * 3
+    assert 7 in [c.frame.answer.record.id for c in chosen[:2]]  # the others are of one place
+
+
+def test_the_wrong_answers_are_the_first_card_and_a_column(page, evaluation):
+    judged = evaluation.overall.judged
+    assert (judged.images, judged.wrong) == (24, 2) and 99 < judged.worst_m < 101
+    cards = body(page)[body(page).index('<article class="card') :]
+    assert cards.startswith('<article class="card danger">') and ">2</div>" in cards[:400]
+    assert "8.3 %" in cards[:900] and f"{judged.worst_m:.1f} m" in cards[:900]
+    poses = page[page.index("<h3>Poses</h3>") : page.index("<h3>On and off the map</h3>")]
+    assert "wrong" in poses and f"{100 * 2 / 12:.1f}" in poses
+
+
+def test_images_off_the_map_have_numbers_of_their_own(localizer, source):
+    condition = evaluate(localizer, drive(localizer, source, "day", moved=(3, 7))).overall
+    assert (condition.on_map.images, condition.on_map.known, condition.on_map.wrong) == (10, 10, 0)
+    assert (condition.off_map.images, condition.off_map.wrong) == (2, 2)
+    criteria = Criteria(thresholds=((150.0, 10.0),))  # on the map up to the largest threshold
+    wide = judge(localizer.map, [drive(localizer, source, "day", moved=(3, 7))], {}, criteria)
+    assert wide.overall.off_map.images == 0 and math.isnan(wide.overall.off_map.known_share)
+
+
+def test_stages_are_rows_of_the_latency_with_the_images_that_needed_them(evaluation):
+    (latency,) = (t for t in tables(evaluation) if t.title.startswith("Latency"))
+    rows = dict(latency.rows)
+    assert {"encode", "fine", "total", "total, day"} <= set(rows)
+    assert rows["total"][0] == "24" and rows["total, day"][0] == "12"
+    assert len(rows["total"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"), [(1.0, None), (1e-4, "trusts these poses too much"), (1e4, "could")]
+)
+def test_a_covariance_far_from_the_errors_is_noted_with_what_it_means(
+    localizer, source, scale, words
+):
+    whole = drive(localizer, source, "day")
+    answers = [
+        replace(
+            a,
+            covariance=scale * np.eye(6),
+            pose=Transform(a.pose.translation + np.sqrt([1.0, 1.0, 1.0]), a.pose.quaternion),
+        )
+        for a in whole.answers
+    ]
+    notes = evaluate(localizer, replace(whole, answers=answers)).notes
+    found = [note for note in notes if "NEES" in note]
+    assert [words in note for note in found] == ([] if words is None else [True])
+
+
+def test_without_true_poses_the_least_and_the_most_probable_are_shown(localizer, source):
     blind = evaluate(localizer, drive(localizer, source, "bag", posed=False))
     kinds = [c.kind for c in choose(blind)]
-    assert kinds == [BEST] * 3 + [WORST] * 4
-    worst = [c.frame.answer.score for c in choose(blind)[3:]]
+    assert kinds == [WORST] * 6 + [BEST] * 3
+    worst = [c.frame.answer.probability for c in choose(blind)[:6]]
     assert worst == sorted(worst)
 
 

@@ -115,7 +115,7 @@ def test_offline_answers_are_of_the_sequence_where_it_is_configured(localizer, d
     for answer, item in zip(answers, source.images, strict=True):
         stamp_ns = item.record.stamp_ns
         found = pipeline.process(Frame(item.load(), "front", stamp_ns), odometry.at(stamp_ns))
-        assert answer.score == pytest.approx(found.probability)
+        assert answer.probability == pytest.approx(found.probability)
         assert answer.best.id == found.record.id
     truth = dataset.records[-1].map_from_camera
     assert np.linalg.norm(answers[-1].pose.translation - truth.translation) < 1.0

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from support.maps import base_pose, save_tiny_map
-from support.node_process import node_process
+from support.node_process import SINGLE, node_process
 from support.robot import Robot
 
 from disam_ros.domains.domain import Domain
@@ -21,7 +21,7 @@ def test_the_node_answers_with_a_global_model(tmp_path):
     domains = [Domain("day"), Domain("aerial", view="aerial")]
     save_model(create_global_model(config, domains), tmp_path / "model")
     save_tiny_map(tmp_path / "map", load_model(tmp_path / "model"))
-    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
+    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model"), **SINGLE}
     with (
         node_process("localizer.node", tmp_path / "log", places) as process,
         Robot(process) as robot,

@@ -10,7 +10,7 @@ pytest.importorskip("onnx", reason="not installed: pip install '.[onnx]'")
 from std_msgs.msg import String
 from support.data import texture
 from support.maps import base_pose, save_tiny_map
-from support.node_process import node_process
+from support.node_process import SINGLE, node_process
 from support.onnx_files import write_onnx
 from support.robot import Robot
 
@@ -23,7 +23,7 @@ def test_the_node_answers_with_an_imported_model(tmp_path):
     file, half = write_onnx(tmp_path / "network.onnx"), (0.5, 0.5, 0.5)
     model = import_model(file, tmp_path / "model", "small", "MIT", (48, 64), half, half)
     save_tiny_map(tmp_path / "map", model)
-    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
+    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model"), **SINGLE}
     with (
         node_process("localizer.node", tmp_path / "log", places) as process,
         Robot(process) as robot,

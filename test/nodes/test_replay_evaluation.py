@@ -6,11 +6,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_ros[ros])")
 
-from support.data import save_tiny_model, texture
+from support.data import of_single_images, save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
-from support.node_process import localizers_in_forks
+from support.node_process import SINGLE, localizers_in_forks
 
-from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.bags import BagReader, BagWriter
 from disam_ros.datasets.bags.messages import stamp_ns
 from disam_ros.datasets.sources import open_images
@@ -93,10 +92,8 @@ def recorded(world, place_map):
     """The drive through the node at rate 0, and the bag of its answers."""
     record = world / "recorded"
     source = open_images(world / "drive", "town")
-    drive = replay_drive(
-        place_map, world / "model", world / "drive", source, "drive", record_to=record
-    )
-    return drive, record
+    what = (place_map, world / "model", world / "drive", source, "drive")
+    return replay_drive(*what, parameters=SINGLE, record_to=record), record
 
 
 def told(bag, topic):
@@ -120,7 +117,7 @@ def test_at_rate_0_the_node_answers_every_image_as_the_localizer_does_offline(
     world, place_map, recorded
 ):
     online, _ = recorded
-    localizer = Localizer.open(world / "map", world / "model", LocalizerConfig(device="cpu"))
+    localizer = Localizer.open(world / "map", world / "model", of_single_images())
     source = open_images(world / "drive", "town")
     offline = localize_drive(localizer, source, "drive", show_progress=False)
     assert len(online.answers) == len(offline.answers) == FRAMES
@@ -134,6 +131,7 @@ def test_at_rate_0_the_node_answers_every_image_as_the_localizer_does_offline(
         assert len(ours.ranking) == 6  # all
         gap = distance(ours.map_from_camera, theirs.map_from_camera)
         assert gap < (1e-3, 0.05)
+        assert ours.probability == pytest.approx(theirs.probability, abs=1e-3)
         assert ours.score == pytest.approx(theirs.score, abs=1e-3)
         covariance = publishable_covariance(theirs.covariance)
         assert np.allclose(ours.covariance, covariance, rtol=1e-3, atol=1e-5)
@@ -203,9 +201,8 @@ def test_images_that_come_too_fast_are_dropped_and_the_counts_add_up(
 ):
     bag, record = world / "flood", tmp_path / "recorded"
     source = open_images(bag, "town")
-    drive = replay_drive(
-        place_map, world / "model", bag, source, "flood", 1e6, "other", record_to=record
-    )
+    what = (place_map, world / "model", bag, source, "flood", 1e6, "other")
+    drive = replay_drive(*what, parameters=SINGLE, record_to=record)
     run = drive.run
     assert run["images sent"] == FLOOD == len(drive.answers)
     counted = ("answered", "unreadable", "failed", "dropped", "lost in transport")
@@ -233,7 +230,7 @@ def test_ctrl_c_keeps_what_was_answered(world, place_map, forked, monkeypatch, t
     monkeypatch.setattr(AnswerRecorder, "_on_answer", interrupted)
     source, record = open_images(world / "drive", "town"), tmp_path / "recorded"
     what = (place_map, world / "model", world / "drive", source, "drive")
-    drive = replay_drive(*what, record_to=record, record_images=False)
+    drive = replay_drive(*what, parameters=SINGLE, record_to=record, record_images=False)
     assert drive.interrupted
     assert [answer.outcome for answer in drive.answers] == [KNOWN] * 3
     assert "interrupted after 3 of 10 images: figures of these" in drive.notes
@@ -245,7 +242,7 @@ def test_ctrl_c_keeps_what_was_answered(world, place_map, forked, monkeypatch, t
 
 @pytest.mark.slow
 def test_a_node_with_other_extrinsics_is_an_error(world, place_map, forked):
-    parameters = {"base_from_camera": [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]}
+    parameters = {"base_from_camera": [0.0, 0.0, 1.0, 0.0, 0.0, 0.0], **SINGLE}
     source = open_images(world / "drive", "town")
     what = (place_map, world / "model", world / "drive", source, "drive")
     with pytest.raises(DisamError, match="places the camera elsewhere on the vehicle"):

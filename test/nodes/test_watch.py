@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from support.data import save_tiny_model, texture
 from support.maps import save_tiny_map
 from support.messages import image_message
-from support.node_process import RELIABLE, node_process
+from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 from support.ros import Client
 
@@ -77,7 +77,12 @@ def test_a_line_longer_than_the_terminal_is_cut(monkeypatch):
 
 def test_a_pipe_gets_a_line_for_each_image_until_ctrl_c(tmp_path):
     save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
-    parameters = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model"), **RELIABLE}
+    parameters = {
+        "map": str(tmp_path / "map"),
+        "model": str(tmp_path / "model"),
+        **SINGLE,
+        **RELIABLE,
+    }
     log = tmp_path / "lines"
     command = [sys.executable, "-m", "disam_ros.cli", "watch", "--node", NODE]
     with (
@@ -88,7 +93,7 @@ def test_a_pipe_gets_a_line_for_each_image_until_ctrl_c(tmp_path):
     ):
         try:
             robot.client.until(
-                lambda: "camera front: known: map image 3, score 1.000" in log.read_text(),
+                lambda: "camera front: known: map image 3, probability " in log.read_text(),
                 "the line of an image",
                 timeout=300.0,
                 again=lambda: robot.send(image_message(texture(3))),

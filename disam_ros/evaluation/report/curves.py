@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of scores and covariances: precision–recall, histograms, consistency."""
+"""Plots of probabilities and covariances: precision–recall, histograms, consistency."""
 
 from __future__ import annotations
 
@@ -75,18 +75,17 @@ def consistency_plot(conditions: Mapping[str, Condition]) -> Markup:
 
 
 @styled
-def score_histograms(conditions: Mapping[str, Condition], criteria: Criteria) -> Markup:
-    """Scores of best matches, right and wrong ones stacked, by condition."""
+def probability_histograms(conditions: Mapping[str, Condition], criteria: Criteria) -> Markup:
+    """Probabilities of best matches, right and wrong ones stacked, by condition."""
     groups = {}
     for name, condition in conditions.items():
         frames = [f for f in condition.frames if f.truth is not None and f.best is not None]
         if not frames:
             continue
         right = np.array([f.error_m <= criteria.recall_distance for f in frames], bool)
-        scores = np.array([f.answer.score for f in frames])
-        groups[name] = (scores[~right], scores[right])
-    every = np.concatenate([part for parts in groups.values() for part in parts])
-    edges = np.histogram_bin_edges(every, BINS)
+        probabilities = np.array([f.answer.probability for f in frames])
+        groups[name] = (probabilities[~right], probabilities[right])
+    edges = np.linspace(0.0, 1.0, BINS + 1)
     columns = min(COLUMNS, len(groups))
     rows = -(-len(groups) // columns)
     figure = new_figure(FULL, 190 * rows + 50)
@@ -102,11 +101,11 @@ def score_histograms(conditions: Mapping[str, Condition], criteria: Criteria) ->
         axes.tick_params(labelbottom=True)
     for axes in grid.flat[len(groups) :]:
         axes.remove()
-    figure.supxlabel("score", fontsize=12, color=COLOURS["muted"])
+    figure.supxlabel("probability of the place", fontsize=12, color=COLOURS["muted"])
     figure.supylabel("images", fontsize=12, color=COLOURS["muted"])
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, handlelength=1)
-    return to_svg(figure, "Scores of right and wrong best matches")
+    return to_svg(figure, "Probabilities of right and wrong best matches")
 
 
 def normalized_errors(condition: Condition) -> np.ndarray:

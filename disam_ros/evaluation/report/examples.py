@@ -20,7 +20,8 @@ from disam_ros.localization.localizer import Localizer
 
 BEST = "best"
 WORST = "worst"
-COUNTS = {BEST: 3, WORST: 4}  # frames shown per condition
+COUNTS = {BEST: 3, WORST: 6}  # frames shown per condition
+PLACE_M = 30.0  # distance from which images show another place [m]
 MIN_HEAT, MAX_HEAT = 0.1, 0.75  # opacity of the activation map where it is 0 and 1
 
 
@@ -47,19 +48,19 @@ class Example(Choice):
 
 
 def choose(evaluation: Evaluation) -> list[Choice]:
-    """The frames to show of each condition, the best first.
+    """The frames to show of each condition, the worst first.
 
-    Best: right answers with high scores, spread along the route. Worst: wrong answers with the
-    highest scores. Without true poses: the highest and the lowest scores.
+    Worst: wrong answers, the most probable first, of different places. Best: probable right ones,
+    spread along the route. Without true poses: the least and the most probable ones.
     """
     chosen = []
     for name, condition in evaluation.conditions.items():
         if has_truth(condition.frames):
             best, worst = _by_truth(condition, evaluation.criteria)
         else:
-            best, worst = _by_score(condition)
-        chosen += [Choice(frame, name, BEST) for frame in best]
+            best, worst = _by_probability(condition)
         chosen += [Choice(frame, name, WORST) for frame in worst]
+        chosen += [Choice(frame, name, BEST) for frame in best]
     return chosen
 
 
@@ -101,22 +102,24 @@ def _by_truth(
 ) -> tuple[list[EvaluatedFrame], list[EvaluatedFrame]]:
     right = [f for f in condition.frames if verdict(f, criteria) == RIGHT]
     wrong = [f for f in condition.frames if verdict(f, criteria) == WRONG]
-    worst = sorted(wrong, key=lambda f: -f.answer.score)
-    return _spread(right), _apart(worst, criteria.recall_distance)[: COUNTS[WORST]]
+    worst = sorted(wrong, key=lambda f: -f.answer.probability)
+    return _spread(right), _apart(worst, PLACE_M)[: COUNTS[WORST]]
 
 
-def _by_score(condition: Condition) -> tuple[list[EvaluatedFrame], list[EvaluatedFrame]]:
+def _by_probability(condition: Condition) -> tuple[list[EvaluatedFrame], list[EvaluatedFrame]]:
     matched = [frame for frame in condition.frames if frame.best is not None]
     best = _spread(matched)
     shown = set(map(id, best))
-    worst = sorted((f for f in matched if id(f) not in shown), key=lambda f: f.answer.score)
+    worst = sorted((f for f in matched if id(f) not in shown), key=lambda f: f.answer.probability)
     return best, worst[: COUNTS[WORST]]
 
 
 def _spread(frames: Sequence[EvaluatedFrame]) -> list[EvaluatedFrame]:
-    """The frame with the highest score in each of several parts of equal length."""
+    """The most probable frame in each of several parts of equal length."""
     parts = np.array_split(np.arange(len(frames)), COUNTS[BEST])
-    return [max((frames[i] for i in p), key=lambda f: f.answer.score) for p in parts if len(p)]
+    return [
+        max((frames[i] for i in p), key=lambda f: f.answer.probability) for p in parts if len(p)
+    ]
 
 
 def _apart(frames: Sequence[EvaluatedFrame], distance: float) -> list[EvaluatedFrame]:

@@ -20,7 +20,7 @@ from disam_ros.evaluation.metrics import Criteria
 from disam_ros.evaluation.report.curves import (
     consistency_plot,
     precision_recall_plot,
-    score_histograms,
+    probability_histograms,
 )
 from disam_ros.evaluation.report.examples import BEST, WORST, Example, overlay
 from disam_ros.evaluation.report.plots import along_route, ground, plan
@@ -34,7 +34,7 @@ from disam_ros.evaluation.report.timeline import (
     strip,
 )
 from disam_ros.evaluation.result_table import number, percent, plain
-from disam_ros.evaluation.tables import is_tracked, tables
+from disam_ros.evaluation.tables import tables
 from disam_ros.files.writing import atomic_file
 from disam_ros.mapping.place_map import PlaceMap
 
@@ -67,7 +67,6 @@ def _contents(
     conditions, criteria = evaluation.conditions, evaluation.criteria
     frames = evaluation.overall.frames
     area = ground(place_map, frames)
-    tracked = is_tracked(evaluation.setup)
     anchors = {id(e.frame): f"{LINKED}{number}" for number, e in enumerate(examples)}
     drives = list({id(frame.drive): frame.drive for frame in frames}.values())
     return {
@@ -80,20 +79,20 @@ def _contents(
         "known": has_truth(frames),
         "unposed": [name for name, c in conditions.items() if not has_truth(c.frames)],
         "near": f"{criteria.recall_distance:g} m",
+        "danger": _danger(evaluation),
         "cards": [_card(name, evaluation) for name in conditions],
         "tables": tables(evaluation),
         "plans": {name: plan(name, c, area, criteria, anchors) for name, c in conditions.items()},
-        "sequence": tracked,
-        "routes": {name: _route(name, c, criteria, tracked) for name, c in conditions.items()},
+        "routes": {name: _route(name, c, criteria) for name, c in conditions.items()},
         **_confidence(evaluation),
         "drives": _timelines(drives, place_map),
         "examples": _examples(evaluation, examples, anchors),
     }
 
 
-def _route(name: str, condition: Condition, criteria: Criteria, tracked: bool) -> Markup | None:
+def _route(name: str, condition: Condition, criteria: Criteria) -> Markup | None:
     matched = any(frame.best is not None for frame in condition.frames)
-    return along_route(name, condition, criteria, tracked) if matched else None
+    return along_route(name, condition, criteria) if matched else None
 
 
 def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
@@ -108,7 +107,10 @@ def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
         return f"{what}: {percent(metrics.answered)} % answered. No true pose is known."
     name, share = _widest(evaluation.overall, evaluation)
     whose = "" if metrics.judged == queries else f" of the {metrics.judged} with a true pose"
-    return f"{what}: {percent(share)} %{whose} are localized within {name} of the true pose."
+    wrong = evaluation.overall.judged.wrong
+    danger = f"{wrong} answer{'s are' if wrong != 1 else ' is'} wrong" if wrong else "none is wrong"
+    within = f"{percent(share)} %{whose} are localized within {name} of the true pose"
+    return f"{what}: {within}, {danger}."
 
 
 def _widest(condition: Condition, evaluation: Evaluation) -> tuple[str, float]:
@@ -117,6 +119,22 @@ def _widest(condition: Condition, evaluation: Evaluation) -> tuple[str, float]:
     pairs = zip(criteria.thresholds, criteria.names(), strict=True)
     name = max(pairs, default=((), ""))[1]
     return name, condition.metrics.within.get(name, math.nan)
+
+
+def _danger(evaluation: Evaluation) -> dict[str, object] | None:
+    """The wrong answers of all conditions; None where no true pose is known."""
+    judged, off_map = evaluation.overall.judged, evaluation.overall.off_map
+    if not judged.images:
+        return None
+    return {
+        "wrong": judged.wrong,
+        "images": judged.images,
+        "figures": {
+            "share": f"{percent(judged.wrong_share)} %",
+            "worst": _metres(judged.worst_m),
+            "known off the map": f"{off_map.known} of {off_map.images}",
+        },
+    }
 
 
 def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
@@ -141,7 +159,7 @@ def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
 
 
 def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
-    """Plots of scores and covariances; None without data."""
+    """Plots of probabilities and covariances; None without data."""
     conditions, criteria = evaluation.conditions, evaluation.criteria
     matched = [f for f in evaluation.overall.frames if f.truth is not None and f.best is not None]
     curves = any(condition.curve is not None for condition in conditions.values())
@@ -149,7 +167,7 @@ def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
     return {
         "curves": precision_recall_plot(conditions) if curves else None,
         "consistency": consistency_plot(conditions) if answered else None,
-        "histograms": score_histograms(conditions, criteria) if matched else None,
+        "histograms": probability_histograms(conditions, criteria) if matched else None,
     }
 
 
@@ -175,8 +193,10 @@ def _examples(
     for name, condition in evaluation.conditions.items():
         known = has_truth(condition.frames)
         headings = {
-            BEST: "Right answers with high scores" if known else "Highest scores",
-            WORST: "Wrong answers with the highest scores" if known else "Lowest scores",
+            WORST: "Wrong answers, the most probable first, each of another place where possible"
+            if known
+            else "The least probable answers",
+            BEST: "Right and probable answers" if known else "The most probable answers",
         }
         for kind, heading in headings.items():
             rows = [e for e in examples if e.condition == name and e.kind == kind]
@@ -193,7 +213,8 @@ def _example(example: Example, evaluation: Evaluation) -> dict[str, object]:
     answer, best = frame.answer, frame.answer.best
     x, y, _ = frame.best.translation
     heat = None if example.heat is None else overlay(example.query, example.heat)
-    details = [f"score {number(answer.score, 3)}", f"domain {answer.domain}"]
+    details = [f"probability {number(answer.probability, 3)}"]
+    details += [f"similarity {number(answer.score, 3)}", f"domain {answer.domain}"]
     details += [part for part in (moment(answer.record.stamp_ns), answer.record.camera) if part]
     if math.isfinite(frame.error_m):
         details.insert(0, f"error {_metres(frame.error_m)}, {number(frame.error_deg, 1)}°")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan of a condition, and its errors and scores along the route."""
+"""Plan of a condition, and its errors and probabilities along the route."""
 
 from __future__ import annotations
 
@@ -124,13 +124,9 @@ def plan(
 
 
 @styled
-def along_route(
-    name: str, condition: Condition, criteria: Criteria, sequence: bool = False
-) -> Markup:
-    """Errors and scores over the travelled distance; without truth, scores over the images.
-
-    sequence: scores are probabilities, which are drawn as log-odds.
-    """
+def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
+    """Errors, and probabilities as log-odds, over the travelled distance; without truth,
+    probabilities over the images."""
     known = has_truth(condition.frames)
     figure = new_figure(FULL, 380 if known else 200)
     rows, heights = (2, (2, 1)) if known else (1, (1,))
@@ -141,15 +137,13 @@ def along_route(
     titles: Titles = {}
     matched = [frame for frame in condition.frames if frame.best is not None]
     for kind, group in _by_verdict(matched, criteria):
-        x, scores = np.array([(along[id(f)], f.answer.score) for f in group]).T
-        scores = log_odds(scores) if sequence else scores
-        _scatter(bottom, x, scores, kind, group, titles)
+        x, probabilities = np.array([(along[id(f)], f.answer.probability) for f in group]).T
+        _scatter(bottom, x, log_odds(probabilities), kind, group, titles)
         posed = [f for f in group if f.truth is not None]
         x, metres = np.array([(along[id(f)], f.error_m) for f in posed]).reshape(-1, 2).T
         if posed:
             _scatter(top, x, metres.clip(MIN_ERROR), kind, posed, titles, kind)
-    score = "log-odds" if sequence else "score"
-    bottom.set(ylabel=score, xlabel="distance travelled (m)" if known else "image number")
+    bottom.set(ylabel="log-odds", xlabel="distance travelled (m)" if known else "image number")
     bottom.yaxis.set_major_locator(MaxNLocator(4))
     bottom.margins(x=0.01, y=0.1)
     if known:
@@ -158,7 +152,7 @@ def along_route(
     margin = max(0.01 * np.ptp(places), 0.5)
     bottom.set_xlim(places.min() - margin, places.max() + margin)
     figure.align_ylabels()
-    return to_svg(figure, f"Errors and scores of {name} along the route", titles)
+    return to_svg(figure, f"Errors and probabilities of {name} along the route", titles)
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
@@ -178,12 +172,12 @@ def travelled(frames: Sequence[EvaluatedFrame]) -> np.ndarray:
 
 
 def about(frame: EvaluatedFrame) -> str:
-    """Number, error and score of a frame in a line."""
+    """Number, error and probability of a frame in a line."""
     parts = [f"image {frame.answer.record.id}"]
     if np.isfinite(frame.error_m):
         parts.append(f"{frame.error_m:.2f} m {frame.error_deg:.1f}° off")
     if frame.best is not None:
-        parts.append(f"score {frame.answer.score:.3f}")
+        parts.append(f"probability {frame.answer.probability:.3f}")
     return ", ".join(parts)
 
 
