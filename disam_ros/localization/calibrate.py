@@ -24,7 +24,6 @@ from disam_ros.localization.calibration import (
     LOW,
     Calibration,
     ScoreScale,
-    error_factors,
     fit_ratio,
     highest_ratio,
     z_scores,
@@ -64,15 +63,13 @@ class _Scores:
 
 @dataclass(frozen=True, eq=False)
 class _Error:
-    """A correct answer: its error [6], its spread and steps [6, 6] (answer.py) and its fine
-    similarity; angle: between its view and that of its map image [rad], nan where unknown;
-    angle_error: of it."""
+    """A correct answer: its error [6], and its spread and steps [6, 6] (answer.py); angle: between
+    its view and that of its map image [rad], nan where unknown; angle_error: of it."""
 
     domain: str
     offset: NDArray[np.float64]
     spread: NDArray[np.float64]
     steps: NDArray[np.float64]
-    score: float
     angle: float
     angle_error: float
 
@@ -160,8 +157,7 @@ def _with_errors(
     offsets = np.stack([item.offset for item in errors])
     spreads = np.stack([item.spread for item in errors])
     steps = np.stack([item.steps for item in errors])
-    factors = error_factors(np.array([item.score for item in errors]))
-    found = fit_errors(offsets, spreads, steps, accuracy, factors)
+    found = fit_errors(offsets, spreads, steps, accuracy)
     return replace(calibration, **found, shift=_angle_error(errors))
 
 
@@ -260,8 +256,7 @@ def _all_errors(
                 given = math.nan if angle is None else angle
                 expected = expected_angle(map_from_camera, known)
                 name, spread, steps = query.domain.name, answer.spread, answer.steps
-                score = float(localizer.fine_scores(query, np.array([answer.record.id]))[0])
-                errors.append(_Error(name, error, spread, steps, score, given, given - expected))
+                errors.append(_Error(name, error, spread, steps, given, given - expected))
                 verified += [] if verifier is None else _verified(verifier, query, answer, truth)
     return errors, verified
 

@@ -45,9 +45,6 @@ MIN_MATCHES = 20  # that a calibration is fitted to
 EVEN = 12**-0.5  # `along` of a position anywhere between two map images
 LOW = -3.0  # smallest log likelihood ratio: e³ times likelier elsewhere
 RATIO = ("intercept", "slope", "coarse", "low", "high")
-SCORE = 0.45  # fine similarity at which floors of errors hold
-LIKENESS = 0.15  # increase of the fine similarity that makes errors e times smaller
-FACTORS = 0.15, 1.5  # smallest and largest of the floors of errors
 GRADIENT = 1e-10  # of the regression's cost at which it has converged
 
 
@@ -99,13 +96,9 @@ class Calibration:
         """
         return self.across(steps) + self.progress(steps)
 
-    def across(self, steps: NDArray[np.float64], score: float = SCORE) -> NDArray[np.float64]:
-        """Covariance [6, 6] of errors that are not of the progress along the track.
-
-        score: fine similarity with the map image.
-        """
+    def across(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """That of errors that are not of the progress along the track."""
         floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
-        floor *= float(error_factors(np.array(score)))
         variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
         variances[2:] *= np.radians(1.0) ** 2
         lateral, turn = bends(steps)
@@ -118,17 +111,6 @@ class Calibration:
         along = self.along * snapped(np.sqrt(np.trace(steps[:3, :3])), self.overlap)
         total: NDArray[np.float64] = along**2 * steps
         return total
-
-
-def error_factors(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Factors [...] of the floors of errors by fine similarity: a view that resembles its map image
-    more was taken from nearer to it.
-
-    Between neighbours of one drive, at 0.72 on KITTI odometry 00, errors across the track are a
-    seventh of those between drives in different lanes and seasons, at 0.45 in the town.
-    """
-    factors: NDArray[np.float64] = np.clip(np.exp((SCORE - scores) / LIKENESS), *FACTORS)
-    return factors
 
 
 DEFAULT = Calibration(

@@ -30,7 +30,6 @@ def fit_errors(
     covariances: NDArray[np.float64],
     steps: NDArray[np.float64],
     least: tuple[float, float] = ACCURACY,
-    factors: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Errors of `Calibration`: horizontal, vertical, tilt, yaw, growth, along, overlap.
 
@@ -40,9 +39,8 @@ def fit_errors(
     other errors are those that a progress along the track does not explain, in bends as well.
     offsets: errors of correct answers, [N, 6] x y z rotX rotY rotZ [m, rad]. covariances: of these
     answers [N, 6, 6]. steps: second moments of the map images' steps there [N, 6, 6]. least:
-    smallest standard deviations [m], [deg]. factors: of the floors of each answer [N]; None: 1.
+    smallest standard deviations [m], [deg].
     """
-    factors = np.ones(len(steps)) if factors is None else factors
     aside, turned = (np.square(bend)[:, None, None] for bend in bends(steps))
     covariances = covariances + aside * np.diag([1.0] * 2 + [0.0] * 4)
     covariances = covariances + turned * np.diag([0.0] * 5 + [1.0])
@@ -53,13 +51,12 @@ def fit_errors(
     apart = _apart(steps, ahead[:, 0])
     left = np.einsum("nij,nj->ni", apart, offsets), apart @ covariances @ apart.transpose(0, 2, 1)
     axes, turn = np.broadcast_to(np.eye(6), steps.shape), float(np.radians(least[1]))
-    horizontal = _fit(_Errors.along(across, *left), factors, spacing, least[0])
+    horizontal = _fit(_Errors.along(across, *left), spacing, least[0])
     vertical, tilt, yaw = (
-        _fit(_Errors.along(axes[:, chosen], *left), factors, spacing, smallest)
+        _fit(_Errors.along(axes[:, chosen], *left), spacing, smallest)
         for chosen, smallest in (([2], least[0]), ([3, 4], turn), ([5], turn))
     )
-    floor = np.square(horizontal[0] * factors)
-    isotropic = (floor + np.square(horizontal[1] * spacing))[:, None, None]
+    isotropic = (horizontal[0] ** 2 + np.square(horizontal[1] * spacing))[:, None, None]
     known = covariances + isotropic * np.eye(6)
     step = np.sqrt(np.einsum("nki,nij,nkj->n", ahead, steps, ahead))
     along, overlap = _fit_along(_Errors.along(ahead, offsets, known), step, spacing)
@@ -139,15 +136,13 @@ def _fit_along(
     return scales[best], OVERLAPS[best]
 
 
-def _fit(
-    errors: _Errors, factors: NDArray[np.float64], spacing: NDArray[np.float64], least: float
-) -> NDArray[np.float64]:
-    """Fits floor and growth per metre of spacing [2] of a standard deviation, the floor at least
+def _fit(errors: _Errors, spacing: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Floor and growth per metre of spacing [2] of a standard deviation, the floor at least
     `least`: the smallest growth whose likelihood is not worse than the best by CLEARLY."""
     found, costs = [], []
     for angle in np.linspace(0.0, np.pi / 2, MIXTURES):
         shares = np.array([np.cos(angle), np.sin(angle)])
-        units = np.hypot(shares[0] * factors, shares[1] * spacing)
+        units = np.hypot(shares[0], shares[1] * spacing)
         scale = errors.scale(units, least)
         found.append(scale * shares)
         costs.append(errors.cost(scale * units))

@@ -204,9 +204,7 @@ class Localizer:
         errors = self.calibration.of(query.domain.name)
         view = PoseWithCovariance(between.pose, between.bend)
         pose = view.with_lever_arm(base_from_camera.inverse())
-        pose = replace(
-            pose, covariance=pose.covariance + errors.across(between.steps, best.fine_score)
-        )
+        pose = replace(pose, covariance=pose.covariance + errors.across(between.steps))
         progress = between.spread + errors.progress(between.steps)
         probability = float(expit(log_odds))
         return Answer(

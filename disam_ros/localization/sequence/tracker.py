@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer, Candidate
-from disam_ros.localization.calibration import SCORE, Calibration, z_scores
+from disam_ros.localization.calibration import Calibration, z_scores
 from disam_ros.localization.evidence import ELSEWHERE_M, place_log_odds
 from disam_ros.localization.image_checks import ClockVote
 from disam_ros.localization.localizer import Localizer
@@ -206,15 +206,13 @@ class Tracker:
         record = place_map.records[row]
         errors = self._calibration.of(query.domain.name)
         progress = belief.covariance + errors.progress(belief.steps)
-        is_seen = trusted and seen.rows[belief.row] != NONE
-        score = float(self._localizer.fine_scores(query, np.array([row]))[0]) if is_seen else SCORE
-        across = belief.bend + errors.across(belief.steps, score)
+        across = belief.bend + errors.across(belief.steps)
         map_from_base = belief.map_from_base
         if now_from_then is not None:
             map_from_base = map_from_base @ now_from_then
         pose = PoseWithCovariance(map_from_base, across)
         count = 0
-        if is_seen:
+        if trusted and seen.rows[belief.row] != NONE:
             pose = self._localizer.with_view(
                 query, pose, mapping_mount, record, self._calibration, progress
             )
