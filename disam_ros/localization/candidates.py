@@ -24,7 +24,7 @@ from disam_ros.mapping.fine_rows import FineRows
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.arrays import as_numpy
-from disam_ros.models.similarity import Shifts, activation_map, sub_cell_shifts
+from disam_ros.models.similarity import ShiftedFeatures, Shifts, activation_map, sub_cell_shifts
 from disam_ros.uncertainty import TEMPERATURE
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
@@ -213,6 +213,11 @@ class Reranker:
             query.compared.update(zip(new.tolist(), results, strict=True))
         found = np.array([query.compared[row] for row in rows.tolist()], np.float32).reshape(-1, 3)
         return found[:, 0], found[:, 1:]
+
+    def between(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Fine similarity of a map image with others, float32 [n]."""
+        features = ShiftedFeatures.of(self._features(np.array([row])), self._shifts, None)
+        return _highest(as_numpy(features.similarities(self._features(rows))[0]))
 
     def background(self, query: Query) -> dict[str, NDArray[np.float32]]:
         """Fine similarity with a `background` of each map camera of the query: SAMPLE images of

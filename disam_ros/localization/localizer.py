@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
 from disam_ros.localization.curve import Between, Curve
-from disam_ros.localization.evidence import place_log_odds
+from disam_ros.localization.evidence import place_log_odds, place_reach
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.stages import StagesOf
 from disam_ros.localization.view_shift import view_angle, with_view_angle
@@ -199,7 +200,7 @@ class Localizer:
         base_from_camera, warp = self.base_from_camera(query.frame), query.frame.warp
         order = np.array([candidate.record.id for candidate in candidates])
         scores = np.array([candidate.score for candidate in candidates])
-        log_odds = place_log_odds(scores, self.map.poses[order, :3])
+        log_odds = place_log_odds(scores, self.map.poses[order, :3], self.reach)
         between = self._between(query, best.record)
         errors = self.calibration.of(query.domain.name)
         view = PoseWithCovariance(between.pose, between.bend)
@@ -236,6 +237,12 @@ class Localizer:
         around = around[around >= 0]
         details = self.fine_scores(query, rows[around]).astype(np.float64) / TEMPERATURE
         return curve.between(around, details, details, np.inf)
+
+    @cached_property
+    def reach(self) -> float:
+        """Distance from which map images show different places [m]."""
+        rows = max((self.map.rows_of(name) for name in self.map.cameras()), key=len)
+        return place_reach(self._reranker, rows, self.map.poses[rows])
 
     def view_angle(self, query: Query, record: ImageRecord) -> float | None:
         """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""

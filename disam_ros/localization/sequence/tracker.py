@@ -19,7 +19,7 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import Calibration, z_scores
-from disam_ros.localization.evidence import ELSEWHERE_M, place_log_odds
+from disam_ros.localization.evidence import place_log_odds
 from disam_ros.localization.image_checks import ClockVote
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
@@ -134,11 +134,11 @@ class Tracker:
         self, seen: Seen, query: Query, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], float]:
         """States of the best place [N], and the log odds that it is the right one."""
-        positions = self._localizer.map.poses[:, :3]
+        positions, reach = self._localizer.map.poses[:, :3], self._localizer.reach
         scores = self._localizer.fine_scores(query, rows).astype(np.float64)
         order = np.argsort(-scores)
-        log_odds = place_log_odds(scores[order], positions[rows[order]])
-        near = np.linalg.norm(positions - positions[rows[order[0]]], axis=1) < ELSEWHERE_M
+        log_odds = place_log_odds(scores[order], positions[rows[order]], reach)
+        near = np.linalg.norm(positions - positions[rows[order[0]]], axis=1) < reach
         known = seen.rows != NONE
         return known & near[np.where(known, seen.rows, 0)], log_odds
 
