@@ -223,10 +223,19 @@ class SequenceFilter(Transitions):
         new: float = 1.0,
         doubt: float = 0.0,
     ) -> None:
-        """Measurement update by an image's keypoints, arguments as of `update`: few match by night,
-        so that none is against a place, and none match off the map."""
+        """Measurement update by an image's keypoints, arguments as of `update`.
+
+        Few match by night, so that none is against a place. Off the map as many may match at the
+        place that the belief follows, as house fronts and cars are alike: keypoints tell places of
+        the map apart.
+        """
         exponent = new * self._model.evidence
-        self._multiply(self._factors(rows, np.maximum(ratios, 0.0), 0.0, exponent), 1.0, doubt)
+        factors = self._factors(rows, np.maximum(ratios, 0.0), 0.0, exponent)
+        self._multiply(factors, self._followed(factors), doubt)
+
+    def _followed(self, factors: NDArray[np.float64]) -> float:
+        """Mean factor of the belief on the map."""
+        return float(self._belief @ factors) / max(float(self._belief.sum()), 1e-300)
 
     def _multiply(self, factors: NDArray[np.float64], off: float, doubt: float) -> None:
         self._belief *= (1.0 - doubt) * factors + doubt
@@ -252,8 +261,8 @@ class SequenceFilter(Transitions):
         if best < 2.0 * odds * others:
             factors[place] *= 2.0 * odds * others / best
             best = 2.0 * odds * others
-        followed = float(self._belief @ factors) / max(float(self._belief.sum()), 1e-300)
-        return (1.0 - alike) * max(best / odds - others, 0.0) + alike * followed / odds
+        anywhere = max(best / odds - others, 0.0)
+        return (1.0 - alike) * anywhere + alike * self._followed(factors) / odds
 
     def support(
         self,
