@@ -20,21 +20,21 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import Stopwatch, calm_matrix_products, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
-from disam_ros.geometry import Transform, compose
+from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer, Candidate
-from disam_ros.localization.calibration import EVEN, Calibration, load_calibration
+from disam_ros.localization.calibration import Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
+from disam_ros.localization.curve import Between, Curve
 from disam_ros.localization.evidence import place_log_odds
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.stages import StagesOf
 from disam_ros.localization.view_shift import view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.mapping.spacing import steps_at
 from disam_ros.models.backend import Backend
 from disam_ros.models.cuda.fallback import OnDevice
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model, load_model
-from disam_ros.uncertainty import PoseWithCovariance, candidate_covariance
+from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 KEPT_LOOKS = 64  # cameras whose looks are kept
 
@@ -61,6 +61,7 @@ class Localizer:
         self.map = place_map
         self.calibration = load_calibration(model_dir)
         self._domains = DomainChooser(model.domains)
+        self._curves: dict[str, tuple[NDArray[np.int64], Curve]] = {}  # by camera of the map
         self._looks: dict[tuple[str, Camera | None], list[Look]] = {}
         self._shapes = descriptor_shapes(model.network, place_map.header.descriptor)
         self._check_shapes(place_map)
@@ -193,30 +194,48 @@ class Localizer:
         return self._stages.run(lambda stages: stages.reranker.rank(stages.own(query), shortlist))
 
     def of_candidates(self, query: Query, candidates: Sequence[Candidate]) -> Answer:
-        """The single-image answer: pose of the best candidate, covariance from their scatter."""
+        """The single-image answer: the pose between the best candidate and its neighbours."""
         best = candidates[0]
         base_from_camera, warp = self.base_from_camera(query.frame), query.frame.warp
-        chosen = [candidate.record.id for candidate in candidates]
-        poses = compose(self.map.poses[chosen], base_from_camera.inverse())
+        order = np.array([candidate.record.id for candidate in candidates])
         scores = np.array([candidate.score for candidate in candidates])
-        rows = self._search.rows_of(self.camera_of(best.record))
-        steps = steps_at(self.map.poses, rows, best.record.id)
-        floor = self.calibration.of(query.domain.name).across(steps) + EVEN**2 * steps
-        covariance = candidate_covariance(poses, scores, floor)
-        probability = float(expit(place_log_odds(scores, poses[:, :3])))
-        pose = PoseWithCovariance(Transform(poses[0, :3], poses[0, 3:]), covariance)
+        log_odds = place_log_odds(scores, self.map.poses[order, :3])
+        between = self._between(query, best.record)
+        errors = self.calibration.of(query.domain.name)
+        view = PoseWithCovariance(between.pose, between.bend)
+        pose = view.with_lever_arm(base_from_camera.inverse())
+        pose = replace(pose, covariance=pose.covariance + errors.across(between.steps))
+        progress = between.spread + errors.progress(between.steps)
+        probability = float(expit(log_odds))
         return Answer(
             camera=query.camera,
             domain=query.domain,
             candidates=candidates,
             record=best.record,
-            pose=self.with_view(query, pose, base_from_camera, best.record, self.calibration),
+            pose=self.with_view(
+                query, pose, base_from_camera, best.record, self.calibration, progress
+            ),
             base_from_camera=base_from_camera,
             known=probability >= self.config.min_probability,
             probability=probability,
-            spacing=float(np.sqrt(np.trace(steps[:3, :3]))),
+            spacing=between.spacing,
+            spread=between.spread + between.bend,
+            steps=between.steps,
             lens_from_view=None if warp is None else warp.lens_from_view,
         )
+
+    def _between(self, query: Query, record: ImageRecord) -> Between:
+        """Pose map_from_camera between a map image and its neighbours, by fine similarity."""
+        camera = self.camera_of(record)
+        if camera not in self._curves:
+            rows = self._search.rows_of(camera)
+            self._curves[camera] = rows, Curve(self.map.poses[rows])
+        rows, curve = self._curves[camera]
+        row = int(np.searchsorted(rows, record.id))
+        around = np.array([curve.before[row], row, curve.next[row]])
+        around = around[around >= 0]
+        details = self.fine_scores(query, rows[around]).astype(np.float64) / TEMPERATURE
+        return curve.between(around, details, details, np.inf)
 
     def view_angle(self, query: Query, record: ImageRecord) -> float | None:
         """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""

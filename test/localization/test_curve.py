@@ -11,7 +11,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform, distance, interpolate
-from disam_ros.localization.sequence.curve import Curve
+from disam_ros.localization.curve import Curve
 from disam_ros.uncertainty import offset
 
 SHARES = st.floats(0.0, 1.0)

@@ -12,12 +12,6 @@ filter recovers from kidnapping and from wrong beliefs.
 A map image stands for the stretch of road halfway to its neighbours: its prior probability is
 proportional to the local spacing of the map, the motion model's deviation and the radius of a place
 grow with it. The belief is then that of the road, however densely it was mapped.
-
-The answer's pose lies on the curve between two neighbouring images of a drive (curve.py). On KITTI
-(all frames between map images 3 and 6 m apart; validation data) fine similarity falls with the
-distance like exp(−d / 1.5 m), and the share of the stretch that lies behind the vehicle is the
-logistic function of the difference of both ends' similarities over 0.2, at either spacing:
-TEMPERATURE (uncertainty.py) over BETWEEN_TEMPER.
 """
 
 from __future__ import annotations
@@ -28,41 +22,40 @@ from itertools import chain, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.sequence.curve import BEND, METRES_PER_RADIAN, Curve
+from disam_ros.localization.curve import METRES_PER_RADIAN, Curve
 from disam_ros.localization.sequence.speed import Speeds
 from disam_ros.localization.sequence.transitions import TRACKED, Transitions, displacement
-from disam_ros.uncertainty import offsets, retract
 
 SAME_HEADING = np.radians(45.0)  # largest difference in heading of images of one place
 PLACE_STEPS = 1.5  # least radius of a place, in local spacings of the map
 DETAILED = 10  # images of the likeliest place whose stretches are compared, at most
 CONSENSUS = 0.5  # least probability of a place that an image can contradict
 PLAUSIBLE = 1e-4  # share of the likeliest image's probability below which no image makes up for it
-BETWEEN_TEMPER = 0.25  # exponent of the weights of both ends in where the pose lies between them
-BETWEEN = 0.1  # least share of the variance halfway that a pose at an end has
 
 
 @dataclass(frozen=True)
 class FilterModel:
-    """Constants of the filter, chosen on validation drives. step: displacement after which an image
-    is new evidence, where there is odometry [m]. evidence: exponent of the image likelihood; < 1 as
-    consecutive images are correlated. jump, leave, back: probability per step of being anywhere, of
-    leaving the map, of coming back. off_map: prior probability of being off the map. alike: share
-    of the images off the map that resemble the place that the belief follows rather than any.
-    radius: images within it show one place [m], at least PLACE_STEPS local spacings.
+    """Constants of the filter, chosen on validation drives.
+
+    step: displacement after which an image is new evidence, where there is odometry [m]. evidence:
+    exponent of the image likelihood; < 1 as consecutive images are correlated. jump, leave, back:
+    probability per step of being anywhere, of leaving the map, of coming back. off_map: prior
+    probability of being off the map. alike: share of the images off the map that resemble the place
+    that the belief follows rather than any. against: log odds that one image counts against the map
+    at most, once a place is followed. radius: images within it show one place [m], at least
+    PLACE_STEPS local spacings.
     """
 
     step: float = 0.5
     evidence: float = 0.6
     jump: float = 0.01
-    leave: float = 0.01
+    leave: float = 0.005
     back: float = 0.1
     off_map: float = 0.5
-    alike: float = 0.95
-    against: float = 1.0
+    alike: float = 0.7
+    against: float = 2.0
     radius: float = 5.0
 
 
@@ -96,21 +89,6 @@ class Belief:
     bend: NDArray[np.float64]
     steps: NDArray[np.float64]
     spacing: float
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """A stretch of road between two neighbouring map images; share: 0…1, that lies behind the
-    vehicle; likelier: one of its ends."""
-
-    start: int
-    end: int
-    share: float
-    likelier: int
-
-    @property
-    def ends(self) -> list[int]:
-        return [self.start, self.end]
 
 
 class SequenceFilter(Transitions):
@@ -218,29 +196,39 @@ class SequenceFilter(Transitions):
         rows: NDArray[np.int64],
         ratios: NDArray[np.float64],
         floor: float | NDArray[np.float64],
+        place: NDArray[np.bool_],
+        log_odds: float,
         new: float = 1.0,
         doubt: float = 0.0,
-        place: NDArray[np.bool_] | None = None,
-        log_odds: float = 0.0,
     ) -> None:
-        """Measurement update by an image, or by its keypoints.
+        """Measurement update by an image.
 
-        ratios: log likelihood ratios of map images `rows` [n], the floor's where not finite.
-        floor: of all others, or of each image [N], 0: not seen from there. new: share of the image
-        that is independent of earlier ones, 0…1. doubt: probability that it says nothing. place:
-        images of the best place [N]; None: of keypoints, few of which match by night: none is
-        against a place, and none match off the map. log_odds: that it is the right one (evidence.py).
+        ratios: log likelihood ratios of map images `rows` [n], the floor's where not finite. floor:
+        of all others, or of each image [N], 0: not seen from there. place: images of the best place
+        [N]; log_odds: that it is the right one (evidence.py). new: share of the image that is
+        independent of earlier ones, 0…1. doubt: probability that it says nothing.
         """
         first, self.is_uniform = self.is_uniform, False
         exponent = new * (1.0 if first else self._model.evidence)
-        if place is None:
-            factors, off = self._factors(rows, np.maximum(ratios, 0.0), floor, exponent), 1.0
-        else:
-            factors = self._factors(rows, ratios, floor, exponent)
-            alike = 0.0 if first else self._model.alike
-            least = -np.inf if first else -self._model.against
-            off = self._weigh(factors, place, exponent * max(log_odds, least), alike)
-            factors[np.broadcast_to(floor, len(self)) == 0.0] = off
+        factors = self._factors(rows, ratios, floor, exponent)
+        alike, least = (0.0, -np.inf) if first else (self._model.alike, -self._model.against)
+        off = self._weigh(factors, place, exponent * max(log_odds, least), alike)
+        factors[np.broadcast_to(floor, len(self)) == 0.0] = off
+        self._multiply(factors, off, doubt)
+
+    def verify(
+        self,
+        rows: NDArray[np.int64],
+        ratios: NDArray[np.float64],
+        new: float = 1.0,
+        doubt: float = 0.0,
+    ) -> None:
+        """Measurement update by an image's keypoints, arguments as of `update`: few match by night,
+        so that none is against a place, and none match off the map."""
+        exponent = new * self._model.evidence
+        self._multiply(self._factors(rows, np.maximum(ratios, 0.0), 0.0, exponent), 1.0, doubt)
+
+    def _multiply(self, factors: NDArray[np.float64], off: float, doubt: float) -> None:
         self._belief *= (1.0 - doubt) * factors + doubt
         self._off *= (1.0 - doubt) * off + doubt
         self._normalize()
@@ -327,31 +315,19 @@ class SequenceFilter(Transitions):
         if detail is not None:
             details = detail(rows)
             logs = temper * logs + details
-        stretches, weights = self._stretches(rows, logs, details)
-        stretch = stretches[0]
-        columns = zip(*((each.start, each.end, each.share) for each in stretches), strict=True)
-        points = self._curve.points(*columns)
-        step, bend = points.slopes[0], points.bends[0]
-        around = offsets(points.poses, points.poses[:1])
-        close = weights * (np.linalg.norm(around[:, :3], axis=1) <= self._model.radius)
-        mean = close @ around / close.sum()  # neighbouring images err in different ways
-        pose, around = retract(points.pose(0), mean), around - mean
-        spread = (weights[:, None] * around).T @ around
-        if min(self._curve.next[stretch.likelier], self._curve.before[stretch.likelier]) < 0:
-            spread += np.outer(step, step) / 12  # beyond the end of a drive by up to half a step
-        between = max(BETWEEN, 4.0 * stretch.share * (1.0 - stretch.share))
-        rows = self._around(stretch.likelier, pose.translation)
-        place = float(self._belief[np.union1d(rows, stretch.ends)].sum())
-        near = np.linalg.norm(around[:, :3], axis=1) <= self._model.radius
+        between = self._curve.between(rows, logs, details, self._model.radius)
+        pose = between.pose
+        near = self._around(between.row, pose.translation)
+        place = float(self._belief[np.union1d(near, between.ends)].sum())
         return Belief(
-            row=stretch.likelier,
+            row=between.row,
             map_from_base=pose @ self._pending,
-            probability=place * float(weights[near].sum()),
+            probability=place * between.share_near,
             on_map=1.0 - self._off,
-            covariance=spread,
-            bend=BEND**2 * bend[:, None] * bend,
-            steps=between * step[:, None] * step,
-            spacing=float(np.linalg.norm(step[:3])),
+            covariance=between.spread,
+            bend=between.bend,
+            steps=between.steps,
+            spacing=between.spacing,
         )
 
     def _neighbourhood(self, row: int) -> NDArray[np.int64]:
@@ -364,25 +340,6 @@ class SequenceFilter(Transitions):
         rows = np.union1d(rows[np.argsort(-self._belief[rows])[:DETAILED]], [row])
         every = np.unique([rows, self._curve.next[rows], self._curve.before[rows]])
         return np.asarray(every[every >= 0])
-
-    def _stretches(
-        self, rows: NDArray[np.int64], logs: NDArray[np.float64], details: NDArray[np.float64]
-    ) -> tuple[list[_Stretch], NDArray[np.float64]]:
-        """Stretches between `rows`, likeliest first, and their probabilities, from the log-weights
-        of both ends; where the vehicle is on each, from their details."""
-        at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
-        found = []
-        for row, start in at.items():
-            alone = self._curve.next[row] < 0 and self._curve.before[row] < 0
-            end = start if alone else at.get(int(self._curve.next[row]))
-            if end is not None:
-                share = float(expit(BETWEEN_TEMPER * (details[end] - details[start])))
-                likelier = int(rows[max(start, end, key=logs.__getitem__)])
-                stretch = _Stretch(row, int(rows[end]), share, likelier)
-                found.append((float(logs[start] + logs[end]), stretch))
-        found.sort(key=lambda item: -item[0])
-        weights = softmax([score for score, _ in found])
-        return [stretch for _, stretch in found], weights
 
     def _around(
         self, row: int, position: NDArray[np.float64], radius: float | None = None

@@ -128,7 +128,7 @@ class Tracker:
             seen.support = track.filter.support(states, ratios, floor, seen.information)
             doubt = track.doubt_of(seen, self._model)
         place, log_odds = self._evidence(seen, query, rows)
-        track.filter.update(states, ratios, floor, new, doubt, place, log_odds)
+        track.filter.update(states, ratios, floor, place, log_odds, new, doubt)
 
     def _evidence(
         self, seen: Seen, query: Query, rows: NDArray[np.int64]
@@ -183,7 +183,7 @@ class Tracker:
         self._beliefs.clear()
         doubt = seen.doubt if len(track.cameras) > 1 else 0.0
         new = seen.information * track.weight()
-        track.filter.update(states, ratios, 0.0, new, doubt)
+        track.filter.verify(states, ratios, new, doubt)
 
     def answer(
         self,

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.sequence.curve import METRES_PER_RADIAN
+from disam_ros.localization.curve import METRES_PER_RADIAN
 from disam_ros.mapping.spacing import longest, neighbour_steps, spacings
 
 TRACKED = 128  # likeliest states that are predicted one by one; the others' share spreads

@@ -6,6 +6,12 @@ and Rom 1974, at uneven distances). On KITTI odometry 00 with an image every 6.2
 between the images are 0.018 m aside of it and turned by 0.27° (root mean square), from the chords
 0.066 m and 0.69° (benchmark/accuracy/kitti.py). How far the spline leaves the chord tells how far
 the road may leave the spline; the share, BEND, was chosen on that drive.
+
+An answer lies on the curve between two neighbouring images of a drive. On KITTI (all frames between
+map images 3 and 6 m apart; validation data) fine similarity falls with the distance like
+exp(−d / 1.5 m), and the share of the stretch that lies behind the vehicle is the logistic function
+of the difference of both ends' similarities over 0.2, at either spacing: TEMPERATURE
+(uncertainty.py) over BETWEEN_TEMPER.
 """
 
 from __future__ import annotations
@@ -15,16 +21,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
+from scipy.special import expit, softmax
 
 from disam_ros.geometry import Transform
 from disam_ros.mapping.spacing import next_rows
-from disam_ros.uncertainty import offsets
+from disam_ros.uncertainty import offsets, retract
 
 METRES_PER_RADIAN = 5.0  # displacement equivalent to a rotation where poses are compared [m/rad]
 UNEVEN = 3.0  # largest ratio of the lengths of neighbouring stretches that shape each other
 BEND = 0.5  # standard deviation of a pose on the curve, as a share of its distance from the chord
 MIN_LENGTH = 1e-3  # of a stretch that has a direction [m]
 MAX_TURN = 1.0  # of a stretch that has a curvature [rad]
+BETWEEN_TEMPER = 0.25  # exponent of the weights of both ends in where the pose lies between them
+BETWEEN = 0.1  # least share of the variance halfway that a pose at an end has
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +47,28 @@ class Points:
 
     def pose(self, index: int) -> Transform:
         return Transform(self.poses[index, :3], self.poses[index, 3:])
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """A pose between two neighbouring map images.
+
+    pose: mean, by their probabilities, of the poses on stretches of road, as far as they are near
+    to the likeliest one. row: the likelier end of that; ends: both. spread: covariance [6, 6] of
+    these poses, and of what lies beyond the end of a drive. share_near: probability of those near
+    to the pose. bend: second moment [6, 6] of its distance from the chord between both ends. steps:
+    [6, 6] second moment of the step from one end to the other, less the nearer it is to one of
+    them; spacing: the step's length [m].
+    """
+
+    pose: Transform
+    row: int
+    ends: list[int]
+    spread: NDArray[np.float64]
+    share_near: float
+    bend: NDArray[np.float64]
+    steps: NDArray[np.float64]
+    spacing: float
 
 
 class Curve:
@@ -76,6 +107,58 @@ class Curve:
         steps, slopes = moves * steps, moves * (whole + turning)
         poses, chords = _retracted(first, steps), _retracted(first, moves * share * whole)
         return Points(poses, slopes, offsets(poses, chords))
+
+    def between(
+        self,
+        rows: NDArray[np.int64],
+        logs: NDArray[np.float64],
+        details: NDArray[np.float64],
+        radius: float,
+    ) -> Between:
+        """Estimates where the vehicle is between map images `rows` [n], ascending.
+
+        logs: log-weights [n] in the choice of the stretch; details: those [n] in where on it the
+        vehicle is. radius: within which stretches are of one place [m].
+        """
+        starts, ends = self._stretches(rows)
+        scores = logs[starts] + logs[ends]
+        order = np.argsort(-scores, kind="stable")
+        starts, ends, weights = starts[order], ends[order], softmax(scores[order])
+        shares = expit(BETWEEN_TEMPER * (details[ends] - details[starts]))
+        points = self.points(rows[starts], rows[ends], np.where(starts == ends, 0.0, shares))
+        around = offsets(points.poses, points.poses[:1])
+        close = weights * (np.linalg.norm(around[:, :3], axis=1) <= radius)
+        mean = close @ around / close.sum()  # neighbouring images err in different ways
+        pose, around = retract(points.pose(0), mean), around - mean
+        spread = (weights[:, None] * around).T @ around
+        step, bend, share = points.slopes[0], points.bends[0], float(shares[0])
+        row = int(rows[max(starts[0], ends[0], key=logs.__getitem__)])
+        if min(self.next[row], self.before[row]) < 0:
+            spread += np.outer(step, step) / 12  # beyond the end of a drive by up to half a step
+        near = np.linalg.norm(around[:, :3], axis=1) <= radius
+        return Between(
+            pose=pose,
+            row=row,
+            ends=[int(rows[starts[0]]), int(rows[ends[0]])],
+            spread=spread,
+            share_near=float(weights[near].sum()),
+            bend=BEND**2 * bend[:, None] * bend,
+            steps=max(BETWEEN, 4.0 * share * (1.0 - share)) * step[:, None] * step,
+            spacing=float(np.linalg.norm(step[:3])),
+        )
+
+    def _stretches(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Both ends [m], as indices of `rows`, of the stretches between them; a map image that has
+        no neighbours is a stretch of its own."""
+        at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
+        alone = (self.next[rows] < 0) & (self.before[rows] < 0)
+        pairs = [
+            (start, start if alone[start] else at[int(self.next[row])])
+            for row, start in at.items()
+            if alone[start] or int(self.next[row]) in at
+        ]
+        starts, ends = np.array(pairs, np.int64).T
+        return starts, ends
 
     def _to(self, rows: NDArray[np.int64], first: NDArray[np.float64]) -> NDArray[np.float64]:
         """Offsets [M, 6] of map images, any for rows −1, from the first poses [M, 7]."""
