@@ -115,7 +115,8 @@ def test_a_first_map(repository):
 def test_another_robot_drives_on_the_map_of_the_first(repository):
     pytest.importorskip("moderngl", reason="needs the extra synth")
     run("other_robot", repository)
-    assert metrics(repository / "other/evaluation")["recall"]["R@1"] > 0.8
+    frames = json.loads((repository / "other/evaluation/results.json").read_text())["frames"]
+    assert np.mean(np.array(frames["error_m"]) < 5.0) > 0.8  # known yet or not
     assert (repository / "other/unwarped.csv").is_file()
 
 

@@ -85,7 +85,7 @@ def test_an_answer_says_with_the_stamp_of_the_image_what_was_found_and_how_long_
     status, said = read(answer)
     assert (status.name, status.hardware_id) == ("localizer: answer", "front")
     assert (status.level, said["outcome"]) == (DiagnosticStatus.OK, "known")
-    assert status.message == "known: map image 3, score 1.000"
+    assert status.message == f"known: map image 3, probability {float(said['probability']):.3f}"
     assert (said["domain"], said["map image"]) == ("day", "3")
     assert "day" in said["domain reason"]
     assert said["candidates"].split(",")[0] == "3" and len(said["candidates"].split(",")) == 6
