@@ -31,9 +31,9 @@ from disam_ros.evaluation.confidence import consistency
 from disam_ros.geometry import Transform, interpolate
 from disam_ros.localization.calibrate import calibrate
 from disam_ros.localization.calibration import Calibration
+from disam_ros.localization.curve import Curve
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
-from disam_ros.localization.curve import Curve
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
