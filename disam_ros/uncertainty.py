@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pose errors, poses with covariance, and the covariance of a retrieved pose.
+"""Pose errors and poses with covariance.
 
 Covariances are [6, 6], order x y z rotX rotY rotZ (metres, radians), about the axes of the frame
 that the pose is expressed in (REP-103).
@@ -85,23 +85,6 @@ def retract(pose: Transform, step: NDArray[np.float64]) -> Transform:
     """The pose whose `offset` from the given one is `step` [6]: a step on the manifold."""
     turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
     return Transform(pose.translation + step[:3], turned.as_quat())
-
-
-def candidate_covariance(
-    poses: NDArray[np.float64], scores: NDArray[np.float64], floor: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Second moment of the candidates about the best one, plus the error of a correct answer.
-
-    poses: `map_from_base` of the candidates, best first, [n, 7] tx ty tz qx qy qz qw; scores: fine
-    similarities [n]; floor: covariance [6, 6] where the best is the right one, as of
-    Calibration.covariance. Returns float64 [6, 6], order x y z rotX rotY rotZ about the map's axes
-    (REP-103), positive definite.
-    """
-    weights = np.exp((np.asarray(scores, float) - scores[0]) / TEMPERATURE)
-    weights /= weights.sum()
-    around = offsets(poses, poses[:1])
-    covariance: NDArray[np.float64] = (weights[:, None] * around).T @ around + floor
-    return covariance
 
 
 def cross_matrices(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 ELSEWHERE = 5  # best images elsewhere whose mean the best score is compared with
 UNMAPPED = 0.35  # score that stands for each of them that the map lacks
 SLOPE, INTERCEPT = 70.0, -5.0  # of the log odds by the lead
+HIGHEST = 7.0  # log odds: an error in a thousand is the rarest that could be observed
 
 WIDEST = 30.0  # distance from which two map images always show different places [m]
 GAPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # distances that are compared, in spacings of the map
@@ -52,7 +53,7 @@ def place_log_odds(
     others = scores[away][:ELSEWHERE]
     missing = ELSEWHERE - len(others)
     elsewhere = (float(others.sum()) + UNMAPPED * missing) / ELSEWHERE
-    return SLOPE * (float(scores[0]) - elsewhere) + INTERCEPT
+    return min(HIGHEST, SLOPE * (float(scores[0]) - elsewhere) + INTERCEPT)
 
 
 def place_reach(reranker: Reranker, rows: NDArray[np.int64], poses: NDArray[np.float64]) -> float:
@@ -89,7 +90,7 @@ def place_reach(reranker: Reranker, rows: NDArray[np.int64], poses: NDArray[np.f
     if contrast < LEAST_CONTRAST:
         logger.info("the map's images are too alike to tell how far apart its places are")
         return WIDEST
-    fallen = np.flatnonzero(means <= level + FALL * contrast)
+    fallen = np.flatnonzero((means <= level + FALL * contrast) & (gaps >= 2.0 * spacing))
     return min(WIDEST, MARGIN * float(gaps[fallen[0]])) if len(fallen) else WIDEST
 
 

@@ -94,15 +94,3 @@ def snapped(spacing: NDArray[np.float64], overlap: float) -> NDArray[np.float64]
     """Share of the spacing [...] that an answer is not interpolated over."""
     share: NDArray[np.float64] = np.minimum(1.0, spacing / max(overlap, 1e-6))
     return share
-
-
-def steps_at(poses: NDArray[np.float64], rows: NDArray[np.int64], row: int) -> NDArray[np.float64]:
-    """Second moment [6, 6] of the steps of one map image, without those of all others.
-
-    poses: of the map [N, 7]; rows: of the image's camera, ascending [n]; row: among these.
-    """
-    at = int(np.searchsorted(rows, row))
-    around = rows[max(0, at - 1) : at + 2]
-    steps = neighbour_steps(poses[around], np.searchsorted(around, [row]))
-    moment: NDArray[np.float64] = second_moments(steps)[0]
-    return moment

@@ -10,7 +10,7 @@ from disam_ros import cli, image
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, DomainError, ImageError, MapError, ModelError
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import distance
 from disam_ros.image import to_tensor
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.prior import Disc
@@ -19,7 +19,6 @@ from disam_ros.models.descriptor import fine_descriptor
 from disam_ros.models.model import load_model
 from disam_ros.models.networks import Decoder, Encoder
 from disam_ros.models.similarity import Shifts, coarse_similarity, shifted_similarities
-from disam_ros.uncertainty import candidate_covariance
 
 CONFIG = LocalizerConfig(device="cpu", candidates=3, domain=DomainConfig(override="day"))
 
@@ -36,10 +35,11 @@ def localizer(model, place_map):
 
 
 @pytest.mark.parametrize("index", range(12))
-def test_a_map_image_is_found_at_its_own_pose(localizer, index):
+def test_a_map_image_is_found_between_its_own_pose_and_its_neighbours(localizer, index):
     answer = localizer.localize(texture(index))
     metres, degrees = distance(answer.map_from_camera, camera_pose(index))
-    assert metres < 1e-3 and degrees < 1e-2  # the shift is that of int8 features
+    assert answer.record.id == index
+    assert metres < 0.1 * localizer.map.spacing() and degrees < 0.1
     assert answer.best.fine_score == pytest.approx(1.0, abs=2e-3)
     assert answer.best.coarse_score == pytest.approx(1.0, abs=1e-2)  # int8 in four directions
 
@@ -143,25 +143,6 @@ def test_images_described_as_a_whole_have_no_activation_map(dataset, model, tmp_
 def test_the_same_image_gives_the_same_answer_at_any_size_it_is_read(localizer, dataset):
     read = image.read(dataset.path(dataset.records[2]))
     assert localizer.localize(read).best.record.id == 2
-
-
-def poses_of(poses):
-    return np.stack([np.concatenate([pose.translation, pose.quaternion]) for pose in poses])
-
-
-def test_candidates_that_agree_have_the_error_of_a_correct_answer():
-    floor = np.diag([4.0, 1, 1, 0.1, 0.1, 0.1])
-    poses = poses_of([Transform.from_xyz_rpy([1, 2, 3, 0, 0, 1])] * 3)
-    assert np.allclose(candidate_covariance(poses, np.array([0.9, 0.8, 0.7]), floor), floor)
-
-
-def test_candidates_that_disagree_widen_the_covariance_along_their_difference():
-    poses = poses_of([Transform.from_xyz_rpy([x, 0, 0, 0, 0, x / 10]) for x in (0, 10, -10)])
-    covariance = candidate_covariance(poses, np.array([0.9, 0.9, 0.9]), np.eye(6) / 4)
-    assert covariance[0, 0] == pytest.approx(200 / 3 + 0.25)
-    assert covariance[1, 1] == pytest.approx(0.25)
-    assert covariance[5, 5] > 0.6
-    assert np.linalg.eigvalsh(covariance).min() > 0
 
 
 def test_an_imported_public_checkpoint_maps_and_localizes_with_the_papers_metric(tmp_path):

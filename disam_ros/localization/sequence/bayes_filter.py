@@ -54,7 +54,7 @@ class FilterModel:
     leave: float = 0.005
     back: float = 0.1
     off_map: float = 0.5
-    alike: float = 0.7
+    alike: float = 0.55
     against: float = 2.0
     radius: float = 5.0
 
@@ -209,12 +209,12 @@ class SequenceFilter(Transitions):
         independent of earlier ones, 0…1. doubt: probability that it says nothing.
         """
         first, self.is_uniform = self.is_uniform, False
-        exponent = new * (1.0 if first else self._model.evidence)
-        factors = self._factors(rows, ratios, floor, exponent)
+        factors = self._factors(rows, ratios, floor)
         alike, least = (0.0, -np.inf) if first else (self._model.alike, -self._model.against)
-        off = self._weigh(factors, place, exponent * max(log_odds, least), alike)
+        off = self._weigh(factors, place, max(log_odds, least), alike)
         factors[np.broadcast_to(floor, len(self)) == 0.0] = off
-        self._multiply(factors, off, doubt)
+        exponent = new * (1.0 if first else self._model.evidence)
+        self._multiply(factors**exponent, off**exponent, doubt)
 
     def verify(
         self,
@@ -229,8 +229,8 @@ class SequenceFilter(Transitions):
         place that the belief follows, as house fronts and cars are alike: keypoints tell places of
         the map apart.
         """
-        exponent = new * self._model.evidence
-        factors = self._factors(rows, np.maximum(ratios, 0.0), 0.0, exponent)
+        factors = self._factors(rows, np.maximum(ratios, 0.0), 0.0)
+        factors **= new * self._model.evidence
         self._multiply(factors, self._followed(factors), doubt)
 
     def _followed(self, factors: NDArray[np.float64]) -> float:
@@ -275,8 +275,7 @@ class SequenceFilter(Transitions):
         around = self._around(self.mode, self._positions[self.mode])
         if (share := float(self._belief[around].sum())) < CONSENSUS:
             return 1.0
-        exponent = self._model.evidence * new
-        factors = self._factors(rows, ratios, floor, exponent)[around]
+        factors = self._factors(rows, ratios, floor)[around] ** (self._model.evidence * new)
         return float(self._belief[around] @ factors) / share
 
     def _factors(
@@ -284,13 +283,12 @@ class SequenceFilter(Transitions):
         rows: NDArray[np.int64],
         ratios: NDArray[np.float64],
         floor: float | NDArray[np.float64],
-        exponent: float,
     ) -> NDArray[np.float64]:
         """What an image multiplies the belief in each map image by [N]."""
         floors: NDArray[np.float64] = np.broadcast_to(np.asarray(floor, np.float64), len(self))
         logs, lowest = floors.copy(), floors[rows]
         logs[rows] = np.where(np.isfinite(ratios), ratios, lowest)
-        return np.asarray(np.exp(exponent * logs))
+        return np.asarray(np.exp(logs))
 
     @property
     def mode(self) -> int:
