@@ -68,6 +68,7 @@ PAGE = Page(
         "cameras",
         "rig",
         "trust",
+        "known",
         "companions",
         "losses",
         "new_condition",

@@ -51,10 +51,10 @@ class FilterModel:
     step: float = 0.5
     evidence: float = 0.6
     jump: float = 0.01
-    leave: float = 0.005
+    leave: float = 0.003
     back: float = 0.1
     off_map: float = 0.5
-    alike: float = 0.55
+    alike: float = 0.35
     against: float = 2.0
     radius: float = 5.0
 

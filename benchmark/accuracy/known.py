@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What "known" is worth: images on the map and off it, alone and as drives that leave and enter it.
+
+* San Francisco's streets (sf_years), single images: maps of half of the city up to 2014, queries
+  from 2017 on; those of the other half are off the map.
+* KITTI odometry 00, a map of its first 1200 frames and the drive of frames 1480 to 1699, which
+  comes onto the map and leaves it again; and 300 frames of other streets on a map of 420.
+* Gardens Point, the first 50 images by day as the map, the whole walk by night.
+* The demo's town, half of it mapped.
+
+The constants of the evidence of one image (localization/evidence.py) and of the sequence filter
+were chosen on the first two; the others are checks. Nothing that ships learns its weights from any.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.accuracy.drives import EVERY_IMAGE, frame_of
+from benchmark.accuracy.gardens_point import BASE_FROM_CAMERA, aligned_dataset, without_intrinsics
+from benchmark.accuracy.gardens_point import DATA as GARDENS_POINT
+from benchmark.accuracy.kitti import DATA as KITTI
+from benchmark.accuracy.kitti import MODEL, SECOND, drifting, part
+from benchmark.accuracy.kitti import drive as every_frame
+from demo.drives import CONDITIONS, REFERENCE
+from demo.drives import DATA as TOWN
+from disam_ros import image
+from disam_ros.camera import Camera
+from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
+from disam_ros.geometry import Transform
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.sequence.odometry import OdometryTrack
+from disam_ros.mapping.builder import build_map
+from disam_ros.models.model import load_model
+
+SF = Path("data/sf_years")
+DAY, NIGHT = "summer_day", "night"
+NEAR_M, FAR_M = 10.0, 50.0  # of sf_years: on the map up to, off it beyond
+ON_M = 5.0  # of drives: on the map up to this distance to its nearest image
+WALK = 50  # images of the small map
+Figures = dict[str, float | int]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Of the images of a drive: known [n] and error of the pose [n] [m]."""
+
+    known: NDArray[np.bool_]
+    errors: NDArray[np.float64]
+
+    def figures(self, on: NDArray[np.bool_], off: NDArray[np.bool_]) -> Figures:
+        """Counts of images on and off the map, of known ones, and of wrong known ones."""
+        return {
+            "on": int(on.sum()),
+            "known_on": int((self.known & on).sum()),
+            "off": int(off.sum()),
+            "known_off": int((self.known & off).sum()),
+            "wrong": int((self.known & (self.errors > ON_M)).sum()),
+            "far": int((self.known & (self.errors > 25.0)).sum()),
+        }
+
+
+def localized(
+    localizer: Localizer, items: Sequence[PosedImage], odometry: OdometryTrack | None = None
+) -> Outcomes:
+    """Localizes images of a drive in order."""
+    pipeline, camera = Pipeline(localizer), localizer.only_camera()
+    known, errors = [], []
+    for item in items:
+        frame = frame_of(item, camera)
+        stamp_ns = frame.stamp_ns or 0
+        answer = pipeline.process(frame, odometry.reading(stamp_ns) if odometry else None)
+        true = item.record.map_from_camera
+        assert true is not None
+        known.append(answer.known)
+        errors.append(np.linalg.norm(answer.map_from_camera.translation - true.translation))
+    return Outcomes(np.array(known), np.array(errors))
+
+
+def opened(directory: Path, single: bool = False, domain: str = "") -> Localizer:
+    """Opens a map with the node's defaults."""
+    config = LocalizerConfig(device="cpu")
+    config.sequence.enabled, config.domain.override = not single, domain
+    return Localizer.open(directory, MODEL, config)
+
+
+def measure() -> dict:
+    """Figures by data. Raises DatasetError without them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        return {
+            "streets": streets(root),
+            "leaving": leaving(root),
+            "walk": walk(root),
+            "town": town(root),
+        }
+
+
+def streets(root: Path) -> dict[str, Figures]:
+    """sf_years, single images, by half of the city."""
+    mapped, queries = (streets_source(split) for split in ("map", "query"))
+    places, truth = _positions(mapped.images), _positions(queries.images)
+    found: dict[str, Figures] = {}
+    for axis, names in enumerate((("west", "east"), ("south", "north"))):
+        beyond = places[:, axis] > np.median(places[:, axis])
+        for side, name in enumerate(names):
+            rows = np.flatnonzero(beyond == bool(side))
+            chosen = part(mapped, [mapped.images[row] for row in rows])
+            settings = replace(EVERY_IMAGE, domain=DAY)
+            build_map(chosen, load_model(MODEL), root / name, settings, show_progress=False)
+            gaps = _gaps(truth, places[rows])
+            outcomes = localized(opened(root / name, True, DAY), queries.images)
+            on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
+            found[name] = {
+                "on": int(on.sum()),
+                "right": int((on & right).sum()),
+                "known_right": int((on & right & outcomes.known).sum()),
+                "known_wrong": int((on & (outcomes.errors > 25.0) & outcomes.known).sum()),
+                "off": int((gaps > FAR_M).sum()),
+                "known_off": int(((gaps > FAR_M) & outcomes.known).sum()),
+            }
+    return found
+
+
+def streets_source(split: str) -> ImageSource:
+    """One split of sf_years, of a camera without intrinsics that looks north."""
+    with (SF / "images.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    images, north = [], np.array([0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)])
+    for number, row in enumerate(rows):
+        position = np.array([float(row["utm_east"]), float(row["utm_north"]), 0.0])
+        pose = Transform(position - [544000.0, 4174000.0, 0.0], north) @ BASE_FROM_CAMERA
+        record = ImageRecord(number, 0, "front", DAY, row["file"], pose)
+        images.append(PosedImage(record, partial(image.read, SF / "images" / row["file"])))
+    camera = Camera(400, 400, 0.0, 0.0, 0.0, 0.0, (), BASE_FROM_CAMERA)
+    return ImageSource(images, DatasetInfo("sf_years", {"front": camera}), split, len(images))
+
+
+def leaving(root: Path) -> dict[str, Figures]:
+    """KITTI odometry 00: a drive that enters and leaves the map, and other streets."""
+    whole, found = every_frame(KITTI), dict[str, Figures]()
+    (lens,) = whole.info.cameras.values()
+    truth = [item.record.map_from_camera @ lens.base_from_camera.inverse() for item in whole.images]
+    stamps = np.array([item.record.stamp_ns for item in whole.images])
+    track = OdometryTrack.of(stamps, drifting(truth), SECOND)
+    rows = {
+        "keypoints": (MapBuilderConfig(domain=DAY), whole.images[:1200], whole.images[1480:1700]),
+        "no keypoints": (
+            MapBuilderConfig(keypoints=0, domain=DAY),
+            whole.images[:1200],
+            whole.images[1480:1700],
+        ),
+        "other streets": (
+            replace(EVERY_IMAGE, domain=DAY),
+            whole.images[:420:2],
+            whole.images[600:1500:3],
+        ),
+    }
+    for name, (settings, mapped, items) in rows.items():
+        directory = root / name.replace(" ", "_")
+        build_map(part(whole, mapped), load_model(MODEL), directory, settings, show_progress=False)
+        gaps = _gaps(_positions(items), _positions(mapped))
+        for odometry in (None, track):
+            outcomes = localized(opened(directory, domain=DAY), items, odometry)
+            row = f"{name}, {'odometry' if odometry else 'no odometry'}"
+            found[row] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
+    return found
+
+
+def walk(root: Path) -> dict[str, Figures]:
+    """Gardens Point: a map of the first images, the whole walk by night as a sequence."""
+    found, night = dict[str, Figures](), "night_right"
+    queries = without_intrinsics(
+        open_dataset(aligned_dataset(GARDENS_POINT / night, root / night, NIGHT).directory)
+    )
+    for name in ("day_left", "day_right"):
+        dataset = aligned_dataset(GARDENS_POINT / name, root / name, DAY)
+        source = without_intrinsics(open_dataset(dataset.directory))
+        mapped = part(source, list(source.images)[:WALK])
+        settings = replace(EVERY_IMAGE, domain=DAY)
+        directory = root / f"{name}_map"
+        build_map(mapped, load_model(MODEL), directory, settings, show_progress=False)
+        outcomes = localized(opened(directory, domain=NIGHT), list(queries.images))
+        on = np.arange(len(outcomes.known)) < WALK
+        found[name] = outcomes.figures(on, ~on)
+    return found
+
+
+def town(root: Path) -> dict[str, Figures]:
+    """The demo's drives with half of the town mapped, as sequences with odometry."""
+    reference, found = open_dataset(REFERENCE), dict[str, Figures]()
+    images = list(reference.images)
+    half = part(reference, images[: len(images) // 2])
+    build_map(half, load_model(MODEL), root / "half", EVERY_IMAGE, show_progress=False)
+    for condition in CONDITIONS:
+        source = open_images(TOWN / condition)
+        items = [item for item in source.images if item.record.map_from_camera is not None]
+        assert source.odometry is not None
+        gaps = _gaps(_positions(items), _positions(half.images))
+        track = OdometryTrack.of(*source.odometry, SECOND)
+        outcomes = localized(opened(root / "half"), items, track)
+        found[condition] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
+    return found
+
+
+def _positions(items: Sequence[PosedImage]) -> NDArray[np.float64]:
+    """Positions of cameras [n, 3] [m]."""
+    return np.array([item.record.map_from_camera.translation for item in items])
+
+
+def _gaps(positions: NDArray[np.float64], mapped: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances [n] to the nearest of the mapped positions [m]."""
+    return np.array([np.linalg.norm(mapped - at, axis=1).min() for at in positions])
