@@ -8,7 +8,7 @@ and a rotation vector (radians), both about the world's axes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -23,11 +23,12 @@ Floats = NDArray[np.float64]
 MIN_POINTS = 6  # fewer always fit some pose
 MIN_MATCHES = 8  # likewise, without depths
 ROUNDS = 2  # of inlier selection and refinement
-EVALUATIONS = 10  # of the residuals in a refinement, at most
-CONVERGENCE = 1e-4  # relative change of cost and step at which it ends
+STEPS = 10  # of a refinement, at most
+MIN_STEP = 0.03  # of it: standard deviations of the pose by its keypoints alone, at which it ends
 CAUCHY_SCALE = 2.0  # standard deviations, scale of the robust loss
 MAX_CONDITION = 1e12  # of the normal matrix: beyond, the points do not determine the pose
 RANSAC_SAMPLES = 300
+ESSENTIAL_SAMPLES = 300
 FUNDAMENTAL_SAMPLES = 1000
 CONFIDENCE = 0.999  # probability of an outlier-free sample, after which sampling ends
 
@@ -40,12 +41,15 @@ class Solution:
     inliers: NDArray[np.bool_]
 
 
-def solve_pnp(points: Floats, bearings: Floats, tolerance: float, sigma: float) -> Solution | None:
+def solve_pnp(
+    points: Floats, bearings: Floats, tolerance: float, sigma: float, depth_sigma: float = 0.0
+) -> Solution | None:
     """Perspective-n-point: the pose from which points [M, 3] of the world have these bearings.
 
     bearings: [M, 2]; tolerance: of an inlier's reprojection error; sigma: standard deviation of a
-    bearing (both pixels over focal length). P3P in RANSAC, refined on the inliers. None where fewer
-    than MIN_POINTS agree.
+    bearing (both pixels over focal length); depth_sigma: of a point's distance from the origin of
+    the world, over the distance. P3P in RANSAC, refined on the inliers. None where fewer than
+    MIN_POINTS agree.
     """
     if len(points) < MIN_POINTS:
         return None
@@ -68,65 +72,95 @@ def solve_pnp(points: Floats, bearings: Floats, tolerance: float, sigma: float) 
         return None
     rotation = Rotation.from_rotvec(turn[:, 0]).inv()
     pose = Transform(-rotation.apply(shift[:, 0]), rotation.as_quat())
-    return _refine(pose, points, bearings, tolerance, sigma)
+    return _refine(pose, _Points(points, bearings, sigma, depth_sigma), tolerance)
 
 
-def _refine(
-    pose: Transform, points: Floats, bearings: Floats, tolerance: float, sigma: float
-) -> Solution | None:
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Points [M, 3], their bearings [M, 2], and the errors of both as of `solve_pnp`."""
+
+    points: Floats
+    bearings: Floats
+    sigma: float
+    depth_sigma: float
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> _Points:
+        return replace(self, points=self.points[rows], bearings=self.bearings[rows])
+
+    def errors(self, pose: Transform) -> Floats:
+        """Reprojection errors [M]; nan for points behind the camera."""
+        residuals: Floats = np.linalg.norm(self._reprojection(pose)[0], axis=1)
+        return residuals
+
+    def equations(self, pose: Transform) -> tuple[Floats, Floats, float]:
+        """Normal matrix [6, 6] and right side [6] of a step of the pose, and the variance of the
+        residuals over the expected one.
+
+        Along the line on which its depth moves a point, g by the standard deviation of the depth,
+        a residual has the variance σ² + |g|² in place of σ². Cauchy weights of what is whitened so;
+        points behind the camera have none.
+        """
+        residuals, jacobian, along = self._reprojection(pose)
+        length = np.maximum(np.linalg.norm(along, axis=1), 1e-12)[:, None]
+        share = (1.0 - self.sigma / np.hypot(self.sigma, length)) / length**2
+        residuals = residuals - share * along * (along * residuals).sum(1)[:, None]
+        jacobian = jacobian - (share * along)[:, :, None] * (along[:, None] @ jacobian)
+        residuals, rows = residuals / self.sigma, (jacobian / self.sigma).reshape(-1, 6)
+        squares = (residuals**2).sum(1)
+        ahead = ~np.isnan(squares)
+        weights = np.where(ahead, 1.0 / (1.0 + squares / CAUCHY_SCALE**2), 0.0)
+        weighed = np.repeat(weights, 2)[:, None] * np.nan_to_num(rows)
+        spread = float(weights @ np.nan_to_num(squares)) / (2.0 * weights.sum())
+        right = weighed.T @ np.nan_to_num(residuals).ravel()
+        return weighed.T @ np.nan_to_num(rows), right, spread
+
+    def _reprojection(self, pose: Transform) -> tuple[Floats, Floats, Floats]:
+        """Residuals [M, 2], observed minus projected, the derivatives of the projections by the
+        pose's error [M, 2, 6], and by a standard deviation of the points' depths [M, 2]. nan for
+        points behind the camera."""
+        camera_from_world = pose.rotation.T
+        offsets = self.points - pose.translation
+        in_camera = offsets @ camera_from_world.T
+        in_camera[in_camera[:, 2] <= 0] = np.nan
+        projected, derivatives = project(in_camera)
+        by_point = derivatives @ camera_from_world
+        by_turn = by_point @ cross_matrices(offsets)
+        along = self.depth_sigma * (by_point @ self.points[:, :, None])[:, :, 0]
+        jacobian = np.concatenate([-by_point, by_turn], 2)
+        return self.bearings - projected, jacobian, along
+
+
+def _refine(pose: Transform, whole: _Points, tolerance: float) -> Solution | None:
     """Robust least squares on the inliers, selected again in each round; the covariance is the
     inverse normal matrix, scaled by the residuals."""
     for _ in range(ROUNDS):
-        errors = np.linalg.norm(_reprojection(pose, points, bearings)[0], axis=1)
-        inliers = errors <= tolerance  # false behind the camera, where errors are nan
+        inliers = whole.errors(pose) <= tolerance  # false behind the camera
         if inliers.sum() < MIN_POINTS:
             return None
-        pose = _least_squares(pose, points[inliers], bearings[inliers], sigma)
-    residuals, jacobian = _reprojection(pose, points[inliers], bearings[inliers])
-    weights = 1.0 / (1.0 + (residuals**2).sum(1) / (CAUCHY_SCALE * sigma) ** 2)
-    normal = np.einsum("mij,m,mik->jk", jacobian, weights, jacobian)
+        refined = _least_squares(pose, whole[inliers])
+        if refined is None:
+            return None
+        pose = refined
+    normal, _, spread = whole[inliers].equations(pose)
     if np.linalg.cond(normal) > MAX_CONDITION:
         return None
-    spread = np.einsum("m,mi->", weights, residuals**2) / (2.0 * weights.sum())
-    covariance = max(spread, sigma**2) * np.linalg.inv(normal)
+    covariance = max(spread, 1.0) * np.asarray(np.linalg.inv(normal), np.float64)
     return Solution(PoseWithCovariance(pose, covariance), inliers)
 
 
-def _least_squares(start: Transform, points: Floats, bearings: Floats, sigma: float) -> Transform:
-    """Minimum of the reprojection errors with Cauchy loss."""
-    from scipy.optimize import least_squares
-
-    def residuals(step: Floats) -> Floats:
-        return _reprojection(retract(start, step), points, bearings)[0].ravel() / sigma
-
-    def jacobian(step: Floats) -> Floats:
-        return -_reprojection(retract(start, step), points, bearings)[1].reshape(-1, 6) / sigma
-
-    found = least_squares(
-        residuals,
-        np.zeros(6),
-        jacobian,
-        loss="cauchy",
-        f_scale=CAUCHY_SCALE,
-        ftol=CONVERGENCE,
-        xtol=CONVERGENCE,
-        gtol=CONVERGENCE,
-        max_nfev=EVALUATIONS,
-    )
-    return retract(start, found.x)
-
-
-def _reprojection(pose: Transform, points: Floats, bearings: Floats) -> tuple[Floats, Floats]:
-    """Reprojection errors [M, 2], observed minus projected, and the derivatives of the projections
-    by the pose's error [M, 2, 6]. nan for points behind the camera."""
-    camera_from_world = pose.rotation.T
-    offsets = points - pose.translation
-    in_camera = offsets @ camera_from_world.T
-    in_camera[in_camera[:, 2] <= 0] = np.nan
-    projected, derivatives = project(in_camera)
-    by_shift = -derivatives @ camera_from_world
-    by_turn = -by_shift @ cross_matrices(offsets)
-    return bearings - projected, np.concatenate([by_shift, by_turn], 2)
+def _least_squares(pose: Transform, points: _Points) -> Transform | None:
+    """Minimum of the reprojection errors with Cauchy loss, by reweighted Gauss–Newton steps; None
+    where the points do not determine the pose."""
+    for _ in range(STEPS):
+        normal, right, _ = points.equations(pose)
+        try:
+            step = np.asarray(np.linalg.solve(normal, right), np.float64)
+        except np.linalg.LinAlgError:
+            return None
+        pose = retract(pose, step)
+        if step @ normal @ step < MIN_STEP**2:
+            break
+    return pose
 
 
 def project(points: Floats) -> tuple[Floats, Floats]:
@@ -150,7 +184,7 @@ def essential_pose(
     if len(here) < MIN_MATCHES:
         return None
     matrix, mask = cv2.findEssentialMat(
-        here, there, np.eye(3), cv2.USAC_MAGSAC, CONFIDENCE, tolerance
+        here, there, np.eye(3), cv2.USAC_MAGSAC, CONFIDENCE, tolerance, ESSENTIAL_SAMPLES
     )
     if matrix is None or matrix.shape != (3, 3):
         return None

@@ -15,9 +15,9 @@ what few inliers say against a place. The slope a and f are learned by logistic 
 with known places, for each kind of matches (benchmark/accuracy/inliers.py); the ratio is at most
 the logarithm of their number, since rarer errors could not have been seen.
 
-The covariance of a pose is that of PnP, times a factor, and errors that its keypoints share: of
-the map's poses, the more so the fewer agree, and of the scale of depths, which counts by the
-distance from the map image. `disam calibrate` learns them from a drive with poses.
+The covariance of a pose is that of its solve (absolute_pose.py) plus what its keypoints have in
+common, MAP_ERRORS. `disam calibrate` may replace these by what it learns from a drive with poses:
+also errors that grow as fewer keypoints agree, or with the distance from the map image.
 """
 
 from __future__ import annotations
@@ -85,18 +85,22 @@ class PoseErrors:
         return whole
 
 
+# Neighbouring keypoints err alike, which doubles the variance of the solve; the map's own poses err
+# by a centimetre and 0.04°, as those of a good trajectory do from one image to the next.
+MAP_ERRORS = PoseErrors(scale=2**0.5, metres=0.01, degrees=0.04, few_m=0.0)
+
+
 @dataclass(frozen=True)
 class InlierModel:
     """What the inliers of a kind of matches say.
 
     lead: against the best other place; alone: against the map's repetition, where no other place
-    was verified. repetition: of a map that does not know its own. errors: of poses.
+    was verified. repetition: of a map that does not know its own.
     """
 
     lead: InlierRatio
     alone: InlierRatio
     repetition: float
-    errors: PoseErrors
 
     def log_ratio(self, inliers: Floats, others: Floats, repetition: float | None) -> Floats:
         """Log likelihood ratios [n] of candidates with these inliers [n].
@@ -197,26 +201,21 @@ MODELS = {
         lead=InlierRatio(slope=5.2, failures=0.05, high=5.4),
         alone=InlierRatio(slope=4.8, failures=0.31, high=5.4),
         repetition=12.0,
-        errors=PoseErrors(1.0, 0.05, 0.15, 160.0),
     ),
-    # Too few of its poses were found to learn their errors from: ten times SIFT's.
     "orb": InlierModel(
         lead=InlierRatio(slope=4.8, failures=0.05, high=5.4),
         alone=InlierRatio(slope=4.8, failures=0.78, high=5.4),
         repetition=12.0,
-        errors=PoseErrors(1.2, 0.05, 0.15, 1600.0),
     ),
     "xfeat": InlierModel(
         lead=InlierRatio(slope=7.2, failures=0.05, high=5.4),
         alone=InlierRatio(slope=4.0, failures=0.07, high=5.4),
         repetition=51.0,
-        errors=PoseErrors(2.0, 0.05, 0.15, 950.0),
     ),
-    # Webcams only, which have no depths: a pose's errors as XFeat's.
+    # Webcams only.
     "aliked": InlierModel(
         lead=InlierRatio(slope=8.8, failures=0.05, high=4.8),
         alone=InlierRatio(slope=5.3, failures=0.05, high=4.8),
         repetition=48.0,
-        errors=PoseErrors(2.0, 0.05, 0.15, 950.0),
     ),
 }

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +24,49 @@ def match(name: str, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Matches:
     name: the local features that made both. SIFT and ORB also pass the ratio test from `a` to `b`
     (Lowe, IJCV 2004).
     """
-    if not len(a) or not len(b):
-        return np.zeros((0, 2), np.int64)
-    cosines = unit_vectors(name, a) @ unit_vectors(name, b).T
-    rows, nearest = np.arange(len(a)), cosines.argmax(1)
-    best = cosines[rows, nearest]
-    mutual = best == cosines.max(0)[nearest]  # faster than argmax along columns
-    if len(b) > 1 and MAX_RATIO[name] < 1.0:
-        cosines[rows, nearest] = -np.inf
-        second = cosines.max(1)
-        farthest = MAX_RATIO[name] ** 2 * (1.0 - second)  # squared distances are 2 − 2 cos
-        mutual &= 1.0 - best <= farthest
-    _, first = np.unique(nearest[mutual], return_index=True)  # of equal descriptors
-    chosen = rows[mutual][np.sort(first)]
-    return np.stack([chosen, nearest[chosen]], 1)
+    return match_vectors(name, unit_vectors(name, a), unit_vectors(name, b))
+
+
+def match_vectors(name: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> Matches:
+    """`match` of the descriptors' unit vectors [Ka, D] and [Kb, D]."""
+    return _Mutual(a, b).pairs(MAX_RATIO[name])
+
+
+def match_both_ways(
+    name: str, a: NDArray[np.float32], b: NDArray[np.float32]
+) -> tuple[Matches, Matches]:
+    """`match_vectors` from `a` to `b` and from `b` to `a`, by one product of both."""
+    mutual, ratio = _Mutual(a, b), MAX_RATIO[name]
+    back = mutual.pairs(ratio, axis=0)[:, ::-1]
+    return mutual.pairs(ratio), back[np.argsort(back[:, 0])]
+
+
+class _Mutual:
+    """Mutual nearest neighbours of unit vectors [Ka, D] and [Kb, D], before the ratio test."""
+
+    def __init__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
+        self._cosines = cosines = a @ b.T
+        if not cosines.size:
+            self._rows = self._nearest = np.zeros(0, np.int64)
+            self._best = np.zeros(0, np.float32)
+            return
+        rows, nearest = np.arange(len(a)), cosines.argmax(1)
+        best = cosines[rows, nearest]
+        mutual = best == cosines.max(0)[nearest]  # faster than argmax along columns
+        _, first = np.unique(nearest[mutual], return_index=True)  # of equal descriptors
+        self._rows = rows[mutual][np.sort(first)]
+        self._nearest, self._best = nearest[self._rows], best[self._rows]
+        cosines[self._rows, self._nearest] = -np.inf  # what remains are the second best
+
+    def pairs(self, max_ratio: float, axis: Literal[0, 1] = 1) -> Matches:
+        """Pairs [M, 2] that pass the ratio test among the others of a row (axis 1) or column."""
+        found = np.stack([self._rows, self._nearest], 1)
+        if max_ratio >= 1.0 or not self._cosines.size:
+            return found
+        second = self._cosines.max(axis)[found[:, 1 - axis]]
+        farthest = max_ratio**2 * (1.0 - second)  # squared distances are 2 − 2 cos
+        passed: Matches = found[1.0 - self._best <= farthest]
+        return passed
 
 
 class NearestNeighbours:

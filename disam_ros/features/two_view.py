@@ -28,6 +28,7 @@ from disam_ros.uncertainty import PoseWithCovariance
 PIXEL_SIGMA = 0.5  # pixels, standard deviation of a keypoint at least
 TOLERANCE = 3.0  # pixels, reprojection error of an inlier
 EPIPOLAR_TOLERANCE = 1.5  # pixels off the epipolar line, of cameras without intrinsics
+DEPTH_SIGMA = 0.02  # of a map point's depth over the depth, standard deviation
 MIN_INLIERS = 12  # that a pose needs
 PLACE_RADIUS = 10.0  # metres beyond which two images show different places
 
@@ -79,5 +80,5 @@ def _metric_pose(here: Keypoints, there: Keypoints) -> Solution | None:
     depths = there.depths[:, None].astype(np.float64)
     points = np.column_stack([there.bearings * depths, depths])
     sigma, tolerance = here.pixel_angle * PIXEL_SIGMA, here.pixel_angle * TOLERANCE
-    found = solve_pnp(points, here.bearings, tolerance, sigma)
+    found = solve_pnp(points, here.bearings, tolerance, sigma, DEPTH_SIGMA)
     return found if found is not None and found.inliers.sum() >= MIN_INLIERS else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ from disam_ros.features.local_features import (
     DESCRIPTOR_BYTES,
     open_features,
     resolve,
+    unit_vectors,
     weights_of,
 )
-from disam_ros.features.matching import match
+from disam_ros.features.matching import Matches, match_both_ways
 from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_depths
 from disam_ros.geometry import Transform
 from disam_ros.mapping.rows import RowFile
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 FILE = "keypoints.npy"
 MOST = 4096  # keypoints of an image
 BASELINES = (1.0, 2.0, 4.0)  # metres to the map images, before and after, used to triangulate
+KEPT = 64  # images whose unit vectors are kept while depths are triangulated, 0.5 MB each
 # SHA-256 of XFeat's ONNX file of 640 × 640 pixels: of the same weights in another format.
 XFEAT_ONNX = "55a50801d21564c3cf5e3afe1d360dbbe8390ab3ca2c167f08d4d476504ac473"
 XFEAT = "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b"
@@ -166,24 +169,72 @@ def fill_depths(
     """
     from tqdm import tqdm
 
+    views = _Views(table, rows, features, camera)
     transforms = [Transform(pose[:3], pose[3:]) for pose in poses]
+    sigma = PIXEL_SIGMA / camera.fx
     bar = tqdm(rows, "depths of keypoints", unit="img", disable=not show_progress)
     for index, row in enumerate(bar):
-        here = keypoints_of(table[row], camera)
-        if not len(here) or here.precisions.any():
+        here, found = views[index], []
+        if not here.lacks_depths:
             continue
-        bearings, found = here.bearings, []
         for other in _neighbours(poses[:, :3], index):
-            there = keypoints_of(table[rows[other]], camera)
-            matches = match(features, here.descriptors, there.descriptors)
-            matched = np.full((len(here), 2), np.nan)
-            matched[matches[:, 0]] = there[matches[:, 1]].bearings
+            matches = views.matches(index, other)
+            matched = np.full((len(here.bearings), 2), np.nan)
+            matched[matches[:, 0]] = views[other].bearings[matches[:, 1]]
             there_from_here = transforms[other].inverse() @ transforms[index]
-            sigma = PIXEL_SIGMA / camera.fx
-            found.append(inverse_depths(bearings, matched, there_from_here, sigma))
+            found.append(inverse_depths(here.bearings, matched, there_from_here, sigma))
+        views.forget(index)
         filled = table[row]
-        filled["depths"][: len(here)] = fuse_depths(found, len(here))
+        filled["depths"][: len(here.bearings)] = fuse_depths(found, len(here.bearings))
         table[row] = filled
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What triangulation needs of a map image: bearings [K, 2] and descriptors as unit vectors
+    [K, D]; lacks_depths: whether it has keypoints, and none of known depth."""
+
+    bearings: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+    lacks_depths: bool
+
+
+class _Views:
+    """Views of the images of a drive, of which the KEPT last used ones are kept, and the matches
+    between them: those of a pair are found both ways at once."""
+
+    def __init__(
+        self,
+        table: NDArray[np.void] | RowFile,
+        rows: NDArray[np.int64],
+        features: str,
+        camera: Camera,
+    ) -> None:
+        self._features = features
+        self._matches: dict[tuple[int, int], Matches] = {}
+
+        @lru_cache(KEPT)
+        def view(index: int) -> _View:
+            known = keypoints_of(table[rows[index]], camera)
+            vectors = unit_vectors(features, known.descriptors)
+            return _View(known.bearings, vectors, len(known) > 0 and not known.precisions.any())
+
+        self._view = view
+
+    def __getitem__(self, index: int) -> _View:
+        return self._view(index)
+
+    def matches(self, here: int, there: int) -> Matches:
+        """Pairs of rows [M, 2] of the keypoints of two images."""
+        if (here, there) not in self._matches:
+            a, b = self[here].vectors, self[there].vectors
+            forth, back = match_both_ways(self._features, a, b)
+            self._matches[here, there], self._matches[there, here] = forth, back
+        return self._matches[here, there]
+
+    def forget(self, index: int) -> None:
+        """Drop the matches of an image that is done."""
+        self._matches = {pair: found for pair, found in self._matches.items() if pair[0] > index}
 
 
 def _depths_at(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from disam_ros.features.inlier_evidence import (
+    MAP_ERRORS,
     MIN_REPETITION,
     MODELS,
     SMOOTHING,
@@ -111,8 +112,10 @@ def test_no_pose_is_taken_for_more_exact_than_the_poses_that_it_was_compared_wit
     assert found.metres >= 0.02 and found.degrees >= 0.1
 
 
-@EVERY
-def test_covariances_shrink_with_inliers_and_never_below_the_solvers(name):
-    errors, plain = inlier_model(name).errors, np.diag([1e-4] * 3 + [1e-6] * 3)
-    traces = [np.trace(errors.covariance(plain, n, 1.0)) for n in (12, 30, 100, 1000)]
-    assert (np.diff(traces) <= 0).all() and traces[-1] >= np.trace(plain)
+def test_what_the_map_errs_by_is_added_to_the_covariance_of_the_solve():
+    plain = np.diag([1e-4] * 3 + [1e-6] * 3)
+    whole = MAP_ERRORS.covariance(plain, 12, 5.0)
+    assert np.array_equal(whole, MAP_ERRORS.covariance(plain, 1000, 0.0))
+    assert np.linalg.eigvalsh(whole - plain).min() > 0
+    exact = MAP_ERRORS.covariance(np.zeros((6, 6)), 1000, 0.0)
+    assert np.allclose(np.diag(exact)[[0, 5]], [0.01**2, np.radians(0.04) ** 2])

@@ -10,9 +10,10 @@ from disam_ros.features.local_features import (
     LEARNED,
     open_features,
     resolve,
+    unit_vectors,
     weights_of,
 )
-from disam_ros.features.matching import MAX_RATIO, match
+from disam_ros.features.matching import MAX_RATIO, match, match_both_ways
 
 KINDS = ("sift", "orb")
 
@@ -108,3 +109,14 @@ def test_of_equal_descriptors_only_one_is_matched():
     a = np.random.default_rng(1).integers(0, 256, (6, 64), dtype=np.uint8)
     pairs = match("xfeat", a[[0, 0, 1, 2]], a[[0, 1, 2]])
     assert pairs.tolist() == [[0, 0], [2, 1], [3, 2]]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_product_gives_the_matches_of_both_directions(name):
+    whole, features = render(pose(0))[0], open_features(name)
+    a, b = (features.extract(part, 300).descriptors for part in (whole[:, :300], whole[:, 20:]))
+    forth, back = match_both_ways(name, unit_vectors(name, a), unit_vectors(name, b))
+    assert np.array_equal(forth, match(name, a, b)) and len(forth) > 50
+    assert np.array_equal(back, match(name, b, a))
+    nothing = match_both_ways(name, unit_vectors(name, a[:0]), unit_vectors(name, b))
+    assert [len(pairs) for pairs in nothing] == [0, 0]

@@ -95,6 +95,27 @@ def test_errors_are_as_large_as_the_covariance_says():
     assert 0.7 < np.mean(squares) < 1.5
 
 
+@pytest.mark.parametrize("depth_sigma", [0.0, 0.03, 0.1])
+def test_errors_of_depths_are_in_the_covariance(depth_sigma):
+    """Depths are along the rays of the map image, the world's origin."""
+    rng, squares = np.random.default_rng(7), []
+    for _ in range(150):
+        points, true, views = scatter(rng, 60)
+        depths = 1 + depth_sigma * rng.normal(0, 1, (60, 1))
+        seen = views + rng.normal(0, NOISE, views.shape)
+        found = solve_pnp(points * depths, seen, 0.1, NOISE, depth_sigma).world_from_camera
+        error = offset(true, found.pose)
+        squares.append(error @ np.linalg.solve(found.covariance, error) / 6)
+    assert 0.6 < np.mean(squares) < 1.6
+
+
+def test_depths_that_err_make_a_pose_less_certain():
+    points, _, views = scatter(np.random.default_rng(8), 60)
+    sure, unsure = (solve_pnp(points, views, 0.03, NOISE, s) for s in (0.0, 0.1))
+    gain = unsure.world_from_camera.covariance - sure.world_from_camera.covariance
+    assert np.linalg.eigvalsh(gain).min() > 0
+
+
 def test_covariance_shrinks_with_more_points():
     rng = np.random.default_rng(1)
     points, _, views = scatter(rng, 320)
