@@ -37,7 +37,7 @@ MOVED = {
     "bags.tf": "datasets.bags.tf",
     "bags.to_dataset": "datasets.bags.to_dataset",
     "bags.writer": "datasets.bags.writer",
-    "calibrate": "localization.calibrate",
+    "calibrate": "localization.fitting.calibrate",
     "calibration": "localization.calibration",
     "candidates": "localization.candidates",
     "checkpoint": "models.model",

@@ -66,7 +66,8 @@ class Answer:
     that the place is right and on the map. known: whether it reaches `min_probability`. spacing:
     distance between map images there [m].
     timings_ms: milliseconds by stage. inliers: keypoints that agree with the pose where
-    verification gave it.
+    verification gave it. upside_down: whether the camera's last images show places of the map only
+    when turned by 180°.
 
     Of a sequence only: tracked is True; on_map: probability that the vehicle is on the map;
     spread, steps: covariance [6, 6] of where else it may be, and second moment [6, 6] of the step
@@ -93,6 +94,7 @@ class Answer:
     informative: bool = True
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     lens_from_view: Transform | None = None
+    upside_down: bool = False
     alone: str = ""
     doubt: float = 0.0
 

@@ -22,6 +22,7 @@ from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.localization.sequence.track import WINDOW
+from disam_ros.localization.upside_down import REMEDY
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def localize_drive(
     names of the images instead of clock, sun and weather. What cannot be used is logged.
     """
     odometry = OdometryReplay(pipeline, source)
-    cameras = max(1, len(source.info.cameras))
+    cameras, warned = max(1, len(source.info.cameras)), set[str]()
     for moment in _moments(pipeline, source.images if images is None else images, cameras):
         found: list[tuple[Answer | None, Query | None]] = [(None, None)] * len(moment)
         shots: list[tuple[int, Shot]] = []
@@ -61,6 +62,10 @@ def localize_drive(
             except ImageError as error:
                 _log(error)
         outcomes = pipeline.process_set([shot for _, shot in shots])
+        for outcome in outcomes:
+            if isinstance(outcome, Answer) and outcome.upside_down and outcome.camera not in warned:
+                warned.add(outcome.camera)
+                logger.warning(REMEDY.format(camera=outcome.camera))
         for (number, _), outcome, query in zip(shots, outcomes, pipeline.queries, strict=True):
             if isinstance(outcome, DisamError):
                 _log(outcome)

@@ -198,16 +198,13 @@ class Localizer:
         """The single-image answer: the pose between the best candidate and its neighbours."""
         best = candidates[0]
         base_from_camera, warp = self.base_from_camera(query.frame), query.frame.warp
-        order = np.array([candidate.record.id for candidate in candidates])
-        scores = np.array([candidate.score for candidate in candidates])
-        log_odds = place_log_odds(scores, self.map.poses[order, :3], self.reach)
         between = self._between(query, best.record)
         errors = self.calibration.of(query.domain.name)
         view = PoseWithCovariance(between.pose, between.bend)
         pose = view.with_lever_arm(base_from_camera.inverse())
         pose = replace(pose, covariance=pose.covariance + errors.across(between.steps))
         progress = between.spread + errors.progress(between.steps)
-        probability = float(expit(log_odds))
+        probability = float(expit(self.log_odds(candidates)))
         return Answer(
             camera=query.camera,
             domain=query.domain,
@@ -224,6 +221,12 @@ class Localizer:
             steps=between.steps,
             lens_from_view=None if warp is None else warp.lens_from_view,
         )
+
+    def log_odds(self, candidates: Sequence[Candidate]) -> float:
+        """Log odds that the first of an image's candidates shows the right place (evidence.py)."""
+        rows = np.array([candidate.record.id for candidate in candidates])
+        scores = np.array([candidate.score for candidate in candidates])
+        return place_log_odds(scores, self.map.poses[rows, :3], self.reach)
 
     def _between(self, query: Query, record: ImageRecord) -> Between:
         """Pose map_from_camera between a map image and its neighbours, by fine similarity."""

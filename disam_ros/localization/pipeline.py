@@ -26,6 +26,7 @@ from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import Tracker
+from disam_ros.localization.upside_down import UpsideDownCheck
 from disam_ros.localization.verification import (
     MAX_CANDIDATES,
     Verification,
@@ -82,7 +83,7 @@ class Pipeline:
     ) -> None:
         self.localizer = localizer
         self.queries: list[Query | None] = []
-        self._visibility = VisibilityCheck()
+        self._visibility, self._upside_down = VisibilityCheck(), UpsideDownCheck()
         self._tracker = Tracker(localizer, calibration, filter_model)
         wanted = verify and self.config.verify.when != "never"
         kept = localizer.map.header.keypoints is not None
@@ -192,11 +193,16 @@ class Pipeline:
                 answer = self._tracked(query, item.candidates, item.informative, watch)
             else:
                 answer = self._alone(query, item.candidates, watch)
+            turned = self._upside_down.is_turned(self.localizer, query, answer)
         except DisamError as error:
             outcomes[item.number] = error
             return
-        timings = watch.finish()
-        outcomes[item.number] = replace(answer, informative=item.informative, timings_ms=timings)
+        outcomes[item.number] = replace(
+            answer,
+            informative=item.informative,
+            upside_down=turned,
+            timings_ms=watch.finish(),
+        )
 
     def _alone(self, query: Query, candidates: Sequence[Candidate], watch: Stopwatch) -> Answer:
         """The answer of this image alone: candidates re-ranked by keypoints, pose by PnP."""

@@ -14,6 +14,7 @@ from disam_ros.device import describe_device
 from disam_ros.errors import BlindError, DisamError, ImageError, MapError
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.upside_down import REMEDY
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.localizer.publishers import answer_status
@@ -108,8 +109,15 @@ class Reports:
         return text
 
     def _rig(self, answer: Answer) -> None:
-        """Report a camera that is left out of the vehicle's belief, or contradicts the others."""
-        log, key = self._node.get_logger(), f"sequence of {answer.camera}"
+        """Report a camera that is upside down, left out of the vehicle's belief, or contradicts the
+        others."""
+        log, key = self._node.get_logger(), f"roll of {answer.camera}"
+        if answer.upside_down:
+            remedy = REMEDY.format(camera=answer.camera)
+            self._monitor.warn_once(log, key, remedy, hold=None)
+        else:
+            self._monitor.solved(key)
+        key = f"sequence of {answer.camera}"
         if answer.alone:
             text = f"camera '{answer.camera}' is not joined with the others: {answer.alone}"
             self._monitor.warn_once(log, key, text, hold=None)

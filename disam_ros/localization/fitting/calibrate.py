@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits a calibration (calibration.py) to drives with ground-truth poses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from tqdm import tqdm
+
+from disam_ros.datasets.sources import ImageSource
+from disam_ros.errors import ConfigError, ModelError
+from disam_ros.features.inlier_evidence import MODELS, PoseErrors
+from disam_ros.features.inlier_evidence import fit_errors as fit_pose_errors
+from disam_ros.geometry import Transform
+from disam_ros.localization.answer import Answer
+from disam_ros.localization.calibration import (
+    DEFAULT,
+    LOW,
+    Calibration,
+    ScoreScale,
+    fit_ratio,
+    highest_ratio,
+    z_scores,
+)
+from disam_ros.localization.drive import localize_drive
+from disam_ros.localization.fitting.error_fit import ACCURACY, fit_errors
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import Query
+from disam_ros.localization.sequence.bayes_filter import FilterModel
+from disam_ros.localization.verification import Verifier
+from disam_ros.localization.view_shift import RELATIVE, expected_angle
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.mapping.spacing import neighbour_steps, spacings
+from disam_ros.uncertainty import offset
+
+NEAR_M, NEAR_DEG = 2.5, 20.0  # pose difference up to which a map image is a positive
+NEAR_STEPS = 0.75  # at least, in local spacings of the map
+FAR_M, FAR_STEPS = 10.0, 2.0  # distance from which it is a negative, the larger one
+CORRECT_M = 5.0  # error up to which an answer is correct: the covariance describes these
+THINNING, SPARSEST = (2, 4), 8.0  # one image in so many, up to this spacing of the map [m]
+OTHERS = 100  # negatives sampled per image
+DOMAIN_IMAGES = 100  # of a domain, from which on it has a calibration of its own
+DOMAIN_ANSWERS = 50  # correct ones of a domain, from which on its errors are its own
+LEAST_ANGLE = 0.1  # of the angle between two views, its standard deviation at least [deg]
+ON_MAP = FilterModel(alike=0.0)  # where the drives are
+
+
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    """z of fine and coarse scores [n, 2] of an image's positives and of sampled negatives."""
+
+    domain: str
+    matches: NDArray[np.float64]
+    others: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Error:
+    """A correct answer: its error [6], and its spread and steps [6, 6] (answer.py); angle: between
+    its view and that of its map image [rad], nan where unknown; angle_error: of it."""
+
+    domain: str
+    offset: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    steps: NDArray[np.float64]
+    angle: float
+    angle_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class _PoseError:
+    """A verified pose: its error [6], PnP's covariance [6, 6], its inliers of known depth and its
+    distance from the map image [m]."""
+
+    matcher: str
+    offset: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    inliers: int
+    distance: float
+
+
+def calibrate(
+    localizer: Localizer,
+    drives: Sequence[ImageSource],
+    accuracy: tuple[float, float] = ACCURACY,
+    show_progress: bool = True,
+) -> Calibration:
+    """Likelihood ratio of scores, and errors of correct answers, over drives in image order.
+
+    The drives are processed without verification: once for the ratios, then with those ratios for
+    the errors; both on the map and on thinned copies of it, so that they hold for other spacings.
+    Where the map has keypoints, answers are verified for the errors of these poses. Domains with
+    DOMAIN_IMAGES have ratios, with DOMAIN_ANSWERS errors of their own. accuracy: of the drives'
+    poses [m], [deg]: no error is taken for smaller. The localizer's own calibration has no
+    influence. Use validation drives under the expected conditions. Raises ModelError where they are
+    too short or of another place, ConfigError for an accuracy that is not positive.
+    """
+    if not all(math.isfinite(number) and number > 0 for number in accuracy):
+        raise ConfigError(
+            f"the accuracy of the drives' poses expects metres and degrees above 0, got "
+            f"{accuracy[0]:g} m and {accuracy[1]:g}°: give what their source claims"
+        )
+    sequence = replace(localizer.config.sequence, enabled=True)
+    localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
+    maps = [localizer, *_thinned(localizer)]
+    scores = _all_scores(maps, drives, show_progress)
+    high = highest_ratio(len(scores) // len(maps))
+    start = replace(DEFAULT, low=LOW, high=high, shift=math.inf)  # errors without the angles' help
+    calibration = _with_ratio(start, scores)
+    names = sorted({item.domain for item in scores})
+    for domain in names if len(names) > 1 else ():
+        own = [item for item in scores if item.domain == domain]
+        if len(own) >= DOMAIN_IMAGES * len(maps):
+            calibration.domains[domain] = _with_ratio(start, own)
+    found = [_all_errors(some, drives, calibration, show_progress) for some in maps]
+    errors = [error for of_map in found for error in of_map[0]]
+    if not errors:
+        raise ModelError(
+            f"no answer to {_named(drives)} is sure and within {CORRECT_M:g} m of its true pose: "
+            "are they of the map's place, and is the model trained for them?"
+        )
+    domains = {}
+    for domain, ratios in calibration.domains.items():
+        correct = [item for item in errors if item.domain == domain]
+        enough = correct if len(correct) >= DOMAIN_ANSWERS else errors
+        domains[domain] = _with_errors(ratios, enough, accuracy)
+    return replace(
+        _with_errors(calibration, errors, accuracy),
+        learned_on=[drive.info.name for drive in drives],
+        keypoints=_keypoint_errors([error for of_map in found for error in of_map[1]], accuracy),
+        domains=domains,
+    )
+
+
+def _named(drives: Sequence[ImageSource]) -> str:
+    return ", ".join(f"'{drive.info.name}'" for drive in drives)
+
+
+def _with_ratio(calibration: Calibration, scores: Sequence[_Scores]) -> Calibration:
+    matches = np.concatenate([item.matches for item in scores])
+    others = np.concatenate([item.others for item in scores])
+    intercept, slope, coarse = fit_ratio(matches, others)
+    ratio = replace(calibration, intercept=intercept, slope=slope, coarse=coarse)
+    return replace(ratio, learned_on=[], domains={})
+
+
+def _with_errors(
+    calibration: Calibration, errors: Sequence[_Error], accuracy: tuple[float, float]
+) -> Calibration:
+    offsets = np.stack([item.offset for item in errors])
+    spreads = np.stack([item.spread for item in errors])
+    steps = np.stack([item.steps for item in errors])
+    found = fit_errors(offsets, spreads, steps, accuracy)
+    return replace(calibration, **found, shift=_angle_error(errors))
+
+
+def _angle_error(errors: Sequence[_Error]) -> float:
+    """Standard deviation of the angles between views [deg], beside the part in proportion to
+    them."""
+    known = [error for error in errors if math.isfinite(error.angle)]
+    if not known:
+        return DEFAULT.shift
+    squares = [error.angle_error**2 - (RELATIVE * error.angle) ** 2 for error in known]
+    return max(LEAST_ANGLE, math.degrees(math.sqrt(max(0.0, float(np.mean(squares))))))
+
+
+def _keypoint_errors(
+    errors: Sequence[_PoseError], accuracy: tuple[float, float]
+) -> dict[str, PoseErrors]:
+    """By matcher; of none where there are too few."""
+    fitted = {}
+    for matcher in {item.matcher for item in errors}:
+        own = [item for item in errors if item.matcher == matcher]
+        if len(own) >= DOMAIN_ANSWERS:
+            offsets = np.stack([item.offset for item in own])
+            covariances = np.stack([item.covariance for item in own])
+            inliers = np.array([item.inliers for item in own])
+            distances = np.array([item.distance for item in own])
+            fitted[matcher] = fit_pose_errors(offsets, covariances, inliers, distances, accuracy)
+    return fitted
+
+
+class _ThinnedMap(PlaceMap):
+    """A map of which only one image in `step` is used."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        super().__init__(directory, verify=False)
+        self._step = step
+
+    def rows_of(self, camera: str) -> NDArray[np.int64]:
+        return super().rows_of(camera)[:: self._step]
+
+    def index_path(self, camera: str) -> Path:
+        return self.directory / "none"  # the map's is of all images
+
+
+def _thinned(localizer: Localizer) -> list[Localizer]:
+    """Localizers with thinned copies of a map, up to SPARSEST between images."""
+    place_map, config = localizer.map, replace(localizer.config, backend="torch")
+    maps = [
+        _ThinnedMap(place_map.directory, step)
+        for step in THINNING
+        if step * place_map.spacing() <= SPARSEST
+    ]
+    return [Localizer(localizer.model, some, config) for some in maps]
+
+
+def _all_scores(
+    maps: Sequence[Localizer], drives: Sequence[ImageSource], show_progress: bool
+) -> list[_Scores]:
+    """z-scores of positives and of sampled negatives, image by image and map by map."""
+    found: list[_Scores] = []
+    samplers: dict[str, list[_Sampler]] = {}
+    for number, drive in enumerate(drives):
+        rng, before = np.random.default_rng(number), len(found)
+        pipeline = Pipeline(maps[0], verify=False)
+        for query, _, truth in _posed(pipeline, drive, "scores", show_progress):
+            if query.camera not in samplers:
+                samplers[query.camera] = [_Sampler(some, query.camera) for some in maps]
+            for sampler in samplers[query.camera]:
+                scores = sampler.scores(query, truth, rng)
+                found += [] if scores is None else [scores]
+        if len(found) == before:
+            raise ModelError(
+                f"drive '{drive.info.name}': no image has a true pose on the map; give drives of "
+                "the map's frame and place"
+            )
+    return found
+
+
+def _all_errors(
+    localizer: Localizer,
+    drives: Sequence[ImageSource],
+    calibration: Calibration,
+    show_progress: bool,
+) -> tuple[list[_Error], list[_PoseError]]:
+    """Of the correct answers, and of their poses by keypoints."""
+    errors, verified = [], []
+    verifier = _open_verifier(localizer)
+    for drive in drives:
+        pipeline = Pipeline(localizer, calibration, ON_MAP, verify=False)
+        for query, answer, map_from_camera in _posed(pipeline, drive, "errors", show_progress):
+            truth = map_from_camera @ answer.base_from_camera.inverse()
+            error = offset(truth, answer.map_from_base)
+            correct = answer.known and np.linalg.norm(error[:3]) <= CORRECT_M
+            known = answer.record.map_from_camera
+            if correct and answer.spread is not None and answer.steps is not None and known:
+                angle = localizer.view_angle(query, answer.record)
+                given = math.nan if angle is None else angle
+                expected = expected_angle(map_from_camera, known)
+                name, spread, steps = query.domain.name, answer.spread, answer.steps
+                errors.append(_Error(name, error, spread, steps, given, given - expected))
+                verified += [] if verifier is None else _verified(verifier, query, answer, truth)
+    return errors, verified
+
+
+def _open_verifier(localizer: Localizer) -> Verifier | None:
+    """Of the covariances of PnP alone; None where the map has no keypoints."""
+    if localizer.map.header.keypoints is None:
+        return None
+    plain = dict.fromkeys(MODELS, PoseErrors(1.0, 0.0, 0.0, 0.0))
+    return Verifier(localizer.map, str(localizer.device), plain)
+
+
+def _verified(
+    verifier: Verifier, query: Query, answer: Answer, truth: Transform
+) -> list[_PoseError]:
+    """The correct pose by the keypoints of an answer's map image, if there is one."""
+    frame, rows = query.frame, [answer.record.id]
+    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens, frame.warp)
+    pose, known = found.map_from_base(answer.base_from_camera), answer.record.map_from_camera
+    if pose is None or known is None:
+        return []
+    error = offset(truth, pose.pose)
+    if np.linalg.norm(error[:3]) > CORRECT_M:
+        return []
+    camera = (pose.pose @ answer.base_from_camera).translation
+    distance = float(np.linalg.norm(known.translation - camera))
+    return [_PoseError(verifier.matcher, error, pose.covariance, found.metric, distance)]
+
+
+def _posed(
+    pipeline: Pipeline, drive: ImageSource, what: str, show_progress: bool
+) -> Iterator[tuple[Query, Answer, Transform]]:
+    """Queries, answers and true map_from_camera of the images with ground truth; of a query that
+    was warped, that of its view."""
+    images = tqdm(
+        drive.images,
+        unit="img",
+        total=drive.total,
+        desc=f"{drive.info.name}: {what}",
+        disable=not show_progress,
+    )
+    for record, answer, query in localize_drive(pipeline, drive, images):
+        truth = record.map_from_camera
+        if answer is not None and query is not None and truth is not None:
+            warp = query.frame.warp
+            yield query, answer, truth if warp is None else truth @ warp.lens_from_view
+
+
+class _Sampler:
+    """Scores of the map images of one camera that show a query's place, and of others."""
+
+    def __init__(self, localizer: Localizer, camera: str) -> None:
+        place_map = localizer.map
+        rows = place_map.rows_of(camera)
+        self._localizer, self._rows, self._poses = localizer, rows, place_map.poses[rows]
+        self._camera = camera
+        self._scale = ScoreScale.of_codes(place_map.coarse[rows], place_map.steps)
+        spacing = spacings(neighbour_steps(place_map.poses[rows]))
+        self._near = np.maximum(NEAR_M, NEAR_STEPS * spacing)
+        self._far = np.maximum(FAR_M, FAR_STEPS * spacing)
+
+    def scores(self, query: Query, truth: Transform, rng: np.random.Generator) -> _Scores | None:
+        """z-scores of the positives and of sampled negatives; None without either."""
+        gaps = np.linalg.norm(self._poses[:, :3] - truth.translation, axis=1)
+        turns = Rotation.from_quat(truth.quaternion).inv() * Rotation.from_quat(self._poses[:, 3:])
+        same = np.degrees(turns.magnitude()) <= NEAR_DEG
+        near, far = np.flatnonzero((gaps <= self._near) & same), np.flatnonzero(gaps > self._far)
+        if not len(near) or not len(far):
+            return None
+        far = rng.choice(far, min(OTHERS, len(far)), replace=False)
+        some = np.concatenate([near, far])
+        scores = self._localizer.fine_scores(query, self._rows[some])
+        z_fine = z_scores(scores, self._localizer.background_scores(query)[self._camera])
+        z_coarse = self._scale.z(
+            query.coarse, self._localizer.coarse_scores(query, self._rows[some])
+        )
+        z = np.column_stack([z_fine, z_coarse])
+        return _Scores(query.domain.name, z[: len(near)], z[len(near) :])
