@@ -35,6 +35,8 @@ def localized(answer: Answer, published_ms: float) -> DiagnosticStatus:
         "candidates": ",".join(str(c.record.id) for c in answer.candidates),
         "prior": answer.prior or NO_PRIOR,
     }
+    if answer.inliers:
+        values["verified"] = f"{answer.inliers} keypoints"
     if not answer.informative:
         values["image"] = "repeated: it is no evidence"
     if answer.alone:
