@@ -223,9 +223,12 @@ class Localizer:
         )
 
     def log_odds(self, candidates: Sequence[Candidate]) -> float:
-        """Log odds that the first of an image's candidates shows the right place (evidence.py)."""
+        """Log odds that the first of an image's candidates shows the right place (evidence.py).
+
+        Keypoints do not count: off the map as many of them may agree.
+        """
         rows = np.array([candidate.record.id for candidate in candidates])
-        scores = np.array([candidate.score for candidate in candidates])
+        scores = np.array([c.fine_score + c.prior_score for c in candidates])
         return place_log_odds(scores, self.map.poses[rows, :3], self.reach)
 
     def _between(self, query: Query, record: ImageRecord) -> Between:
