@@ -9,12 +9,11 @@ pytest.importorskip("onnx", reason="not installed: pip install '.[onnx]'")
 
 from std_msgs.msg import String
 from support.data import texture
-from support.maps import base_pose, save_tiny_map
+from support.maps import base_pose, beside, save_tiny_map
 from support.node_process import SINGLE, node_process
 from support.onnx_files import write_onnx
 from support.robot import Robot
 
-from disam_ros.geometry import distance
 from disam_ros.models.import_model import import_model
 from disam_ros.nodes.conversions import pose_to_transform
 
@@ -28,8 +27,7 @@ def test_the_node_answers_with_an_imported_model(tmp_path):
         node_process("localizer.node", tmp_path / "log", places) as process,
         Robot(process) as robot,
     ):
-        metres, degrees = distance(pose_to_transform(robot.localize(3).pose), base_pose(3))
-        assert metres < 5e-3 and degrees < 0.1
+        assert beside(pose_to_transform(robot.localize(3).pose), base_pose(3))
         robot.deliver("domain", String(data="night"))
         assert robot.answer(texture(1))["domain"] == "any"
         assert "ignored" not in process.log

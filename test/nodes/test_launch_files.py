@@ -128,6 +128,7 @@ def test_the_keys_that_a_foxglove_layout_plots_are_those_of_an_answer(name):
         informative=True,
         alone="",
         doubt=0.0,
+        inliers=0,
         domain=Fake(name="day", reason=""),
         candidates=[best],
         timings_ms={"encode": 1.0},

@@ -16,13 +16,15 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import String
 from support.data import save_tiny_model, texture
-from support.maps import START_S, base_pose, save_tiny_map
+from support.maps import START_S, base_pose, beside, save_tiny_map
 from support.messages import image_message, values
 from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 from visualization_msgs.msg import MarkerArray
 
+from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import distance
+from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.conversions import pose_to_transform
 
 COVARIANCE, CANDIDATES = f"{NODE}/pose_with_covariance", f"{NODE}/candidates"
@@ -31,20 +33,25 @@ PARAMETERS = {"stale_after": 60.0, **RELIABLE, **SINGLE}  # ~/relocalize has 2.5
 
 
 @pytest.fixture(scope="module")
-def robot(tmp_path_factory):
+def world(tmp_path_factory):
+    """A folder with a model and a map."""
     folder = tmp_path_factory.mktemp("world")
     save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
-    parameters = {"map": str(folder / "map"), "model": str(folder / "model"), **PARAMETERS}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def robot(world):
+    parameters = {"map": str(world / "map"), "model": str(world / "model"), **PARAMETERS}
     with (
-        node_process("localizer.node", folder / "log", parameters) as process,
+        node_process("localizer.node", world / "log", parameters) as process,
         Robot(process, TOPICS) as robot,
     ):
         yield robot
 
 
 def same_place(pose, index: int) -> bool:
-    metres, degrees = distance(pose_to_transform(pose), base_pose(index))
-    return metres < 5e-3 and degrees < 0.1
+    return beside(pose_to_transform(pose), base_pose(index))
 
 
 def read(answer: DiagnosticArray) -> tuple[DiagnosticStatus, dict[str, str]]:
@@ -54,11 +61,15 @@ def read(answer: DiagnosticArray) -> tuple[DiagnosticStatus, dict[str, str]]:
 
 
 @pytest.mark.parametrize("index", [0, 3, 5])
-def test_the_pose_is_that_of_the_map_image_with_stamp_of_the_image_and_frame_of_the_map(
-    robot, index
+def test_the_pose_is_the_localizers_beside_the_map_image_with_the_images_stamp_in_the_maps_frame(
+    robot, world, index
 ):
     pose = robot.localize(index)
     assert same_place(pose.pose, index)
+    localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
+    answer = localizer.localize(texture(index), (START_S + robot.second) * 10**9)
+    metres, degrees = distance(pose_to_transform(pose.pose), answer.map_from_base)
+    assert metres < 1e-3 and degrees < 0.05
     assert pose.header.frame_id == "town"
     assert pose.header.stamp.sec == START_S + robot.second
 
@@ -73,8 +84,9 @@ def test_pose_with_covariance_and_candidates_belong_to_the_same_image(robot):
     assert np.linalg.eigvalsh(covariance)[0] > 0
     candidates = robot.of_image(robot.heard[CANDIDATES], pose)
     assert candidates.header == pose.header
-    gap = distance(pose_to_transform(candidates.poses[0]), pose_to_transform(pose.pose))
-    assert gap < (5e-3, 0.1)  # the map image's, without the shift of the view
+    assert same_place(pose.pose, 2)
+    metres, degrees = distance(pose_to_transform(candidates.poses[0]), base_pose(2))
+    assert metres < 1e-3 and degrees < 0.05  # the map image's own
     assert len(candidates.poses) == 6
 
 

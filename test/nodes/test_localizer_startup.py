@@ -4,6 +4,7 @@
 import math
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -16,13 +17,15 @@ from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from support.data import save_tiny_model, texture
-from support.maps import BASE_FROM_CAMERA, base_pose, save_tiny_map
+from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, beside, save_tiny_map
 from support.messages import compressed_message, image_message, values
 from support.node_process import SINGLE, NodeProcess, node_process
 from support.robot import NODE, Robot
 from support.ros import Client
 
+from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.localizer import Localizer
 from disam_ros.nodes.conversions import pose_to_transform
 
 
@@ -48,8 +51,7 @@ def client():
 
 
 def same_place(pose, index: int) -> bool:
-    metres, degrees = distance(pose_to_transform(pose), base_pose(index))
-    return metres < 5e-3 and degrees < 0.1
+    return beside(pose_to_transform(pose), base_pose(index))
 
 
 def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(world, tmp_path):
@@ -62,11 +64,13 @@ def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(world, 
     ):
         sent = robot.send(compressed_message(texture(3)), topic)
         pose = robot.of_image(robot.poses, sent)
-        base_from_camera = Transform.from_xyz_rpy(pose_of_camera)
-        expected = base_pose(3) @ BASE_FROM_CAMERA @ base_from_camera.inverse()
-        metres, degrees = distance(pose_to_transform(pose.pose), expected)
-        assert metres < 5e-3
-        assert degrees < 0.1
+        found, mount = pose_to_transform(pose.pose), Transform.from_xyz_rpy(pose_of_camera)
+        assert beside(found, base_pose(3) @ BASE_FROM_CAMERA @ mount.inverse())
+        localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
+        lens = replace(CAMERA, base_from_camera=mount)
+        answer = localizer.localize(texture(3), (START_S + robot.second) * 10**9, lens=lens)
+        metres, degrees = distance(found, answer.map_from_base)
+        assert metres < 1e-3 and degrees < 0.05
         before, broken = robot.client.now(), compressed_message(texture(3), form=".jpg")
         broken.data = broken.data[:200]
         robot.send(broken, topic)

@@ -11,14 +11,14 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import NavSatFix, NavSatStatus
 from support.data import save_tiny_model
-from support.maps import base_pose, save_tiny_map
+from support.maps import base_pose, beside, save_tiny_map
 from support.messages import values
 from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import Robot
 from support.ros import DEADLINE, Client
 
 from disam_ros.errors import MapError
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import Transform
 from disam_ros.localization.areas import AGREEING
 from disam_ros.mapping.life.assembly import Part, assemble
 from disam_ros.mapping.place_map import PlaceMap
@@ -44,7 +44,7 @@ def world(tmp_path_factory):
 
 def at(pose, expected, frame):
     assert pose.header.frame_id == frame
-    assert distance(pose_to_transform(pose.pose), expected)[0] < 5e-3
+    assert beside(pose_to_transform(pose.pose), expected)
 
 
 @pytest.fixture

@@ -24,12 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.browser import CHROMIUM, browser
 from support.data import save_tiny_model
-from support.maps import save_tiny_map
+from support.maps import base_pose, beside, save_tiny_map
 from support.messages import image_message
 from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 
 from disam_ros.cli import main
+from disam_ros.nodes.conversions import pose_to_transform
 from disam_ros.nodes.view import server as server_module
 from disam_ros.nodes.view.listener import ellipse, faults
 from disam_ros.nodes.view.scene import HISTORY, TRACK, Cursor, Scene
@@ -399,8 +400,13 @@ def test_a_browser_shows_the_localizer_and_finds_it_again(world, tmp_path, tab):
                 def drive(robot=robot):
                     robot.localize(3)
 
+                def shown(robot=robot):
+                    at, text = robot.poses[-1].pose.position, tab.text("pose")
+                    return f"x {at.x:.2f} m" in text and f"y {at.y:.2f} m" in text
+
                 tab.until(lambda: tab.text("state") == "place known", "a known place", drive)
-                tab.until(lambda: "x 6.00 m" in tab.text("pose"), "the pose", drive)
+                tab.until(shown, "the pose", drive)
+                assert beside(pose_to_transform(robot.poses[-1].pose), base_pose(3))
                 for element in ("query", "match", "heat"):
                     tab.until(lambda e=element: tab.value(loaded(e)), f"{element}'s picture", drive)
                 assert tab.text("notice") and tab.value("document.getElementById('notice').hidden")

@@ -12,7 +12,7 @@ from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import PosedImage
-from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 from disam_ros.mapping.builder import MapBuilder
 from disam_ros.models.model import Model
 from support.data import texture
@@ -25,6 +25,13 @@ CAMERA = Camera(64, 48, 50.0, 50.0, 32.0, 24.0, base_from_camera=BASE_FROM_CAMER
 def base_pose(index: int) -> Transform:
     """`map_from_base` of the index-th map image: two metres further along x each."""
     return Transform.from_xyz_rpy([2.0 * index, 1.0, 0.0, 0.0, 0.0, 0.1 * index])
+
+
+def beside(found: Transform, expected: Transform) -> bool:
+    """Whether a pose is that of a map image, up to a tenth of the step to the next one: an answer
+    lies between the image and its neighbours."""
+    metres, degrees = distance(found, expected)
+    return metres < 0.2 and degrees < 0.6
 
 
 def save_tiny_map(
