@@ -29,9 +29,9 @@ from disam_ros.datasets.formats import kitti_odometry
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.geometry import Transform, interpolate
-from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.calibration import Calibration
 from disam_ros.localization.curve import Curve
+from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.sequence.odometry import OdometryTrack

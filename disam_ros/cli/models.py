@@ -230,8 +230,8 @@ def _is_shipped(model: Path) -> bool:
 def calibrate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.config import LocalizerConfig
     from disam_ros.datasets.sources import open_images
-    from disam_ros.localization.fitting.calibrate import calibrate
     from disam_ros.localization.calibration import save_calibration
+    from disam_ros.localization.fitting.calibrate import calibrate
     from disam_ros.localization.fitting.error_fit import ACCURACY
     from disam_ros.localization.localizer import Localizer
 

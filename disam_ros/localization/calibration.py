@@ -96,13 +96,14 @@ class Calibration:
         """
         return self.across(steps) + self.progress(steps)
 
-    def across(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """That of errors that are not of the progress along the track."""
+    def across(self, steps: NDArray[np.float64], scale: float = 1.0) -> NDArray[np.float64]:
+        """That of errors that are not of the progress along the track. scale: of the variances that
+        view angles show (view_shift.py)."""
         floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
         variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
         variances[2:] *= np.radians(1.0) ** 2
         lateral, turn = bends(steps)
-        variances[[0, 3]] += np.square([lateral, turn])
+        variances[[0, 3]] = scale * (variances[[0, 3]] + np.square([lateral, turn]))
         total: NDArray[np.float64] = np.diag(variances[[0, 0, 1, 2, 2, 3]])
         return total
 

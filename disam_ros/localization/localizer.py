@@ -204,15 +204,16 @@ class Localizer:
         pose = view.with_lever_arm(base_from_camera.inverse())
         pose = replace(pose, covariance=pose.covariance + errors.across(between.steps))
         progress = between.spread + errors.progress(between.steps)
+        pose, _ = self.with_view(
+            query, pose, base_from_camera, best.record, self.calibration, progress
+        )
         probability = float(expit(self.log_odds(candidates)))
         return Answer(
             camera=query.camera,
             domain=query.domain,
             candidates=candidates,
             record=best.record,
-            pose=self.with_view(
-                query, pose, base_from_camera, best.record, self.calibration, progress
-            ),
+            pose=pose,
             base_from_camera=base_from_camera,
             known=probability >= self.config.min_probability,
             probability=probability,
@@ -264,24 +265,27 @@ class Localizer:
         base_from_camera: Transform,
         record: ImageRecord,
         calibration: Calibration,
-        progress: NDArray[np.float64] | None = None,
-    ) -> PoseWithCovariance:
+        progress: NDArray[np.float64],
+        scale: float = 1.0,
+    ) -> tuple[PoseWithCovariance, float]:
         """map_from_base after the measurement of the angle between the query's view and a map
-        image's. progress: covariance [6, 6] of further errors, along the track, which the angle
-        shall not correct; they are added. None: there are none.
+        image's, and the normalized innovation squared; nan where there is no measurement.
+
+        progress: covariance [6, 6] of further errors, along the track, which the angle shall not
+        correct; they are added. scale: of the angle's variance.
         """
-        progress = np.zeros((6, 6)) if progress is None else progress
         whole = replace(map_from_base, covariance=map_from_base.covariance + progress)
         angle = self.view_angle(query, record)
         if angle is None or record.map_from_camera is None:
-            return whole
-        deviation = float(np.radians(calibration.of(query.domain.name).shift))
+            return whole, math.nan
+        deviation = float(np.radians(calibration.of(query.domain.name).shift)) * math.sqrt(scale)
         camera = map_from_base.with_lever_arm(base_from_camera)
         others = replace(map_from_base, covariance=progress).with_lever_arm(base_from_camera)
-        found = with_view_angle(
+        camera, distance = with_view_angle(
             camera, record.map_from_camera, angle, deviation, others.covariance
-        ).with_lever_arm(base_from_camera.inverse())
-        return replace(found, covariance=found.covariance + progress)
+        )
+        pose = camera.with_lever_arm(base_from_camera.inverse())
+        return replace(pose, covariance=pose.covariance + progress), distance
 
     def base_from_camera(self, frame: Frame) -> Transform:
         """Mount of the frame's camera; the mapping vehicle's where the frame gives none."""

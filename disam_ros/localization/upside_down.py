@@ -34,7 +34,7 @@ class _Count:
 
 
 class UpsideDownCheck:
-    """Compares the turned images of cameras with the map, now and then, while places are unknown."""
+    """Compares turned images of cameras with the map, now and then, while places are unknown."""
 
     def __init__(self) -> None:
         self._counts: dict[str, _Count] = defaultdict(_Count)

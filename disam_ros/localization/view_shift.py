@@ -27,6 +27,9 @@ GAIN = 0.9  # 1 for a turn alone; less in bends, where what lies ahead also come
 RELATIVE = 0.1  # standard deviation in proportion to the angle
 EXACT = 1e-6  # shares of the view that differ by less are equal
 CONFLICT = 10.8  # chi-squared quantile 0.999 of one degree of freedom
+ASSUMED = 4.0  # innovations that the calibration counts as
+MEMORY = 30.0  # of a drive's last innovations, about, its errors are estimated by
+LEAST_SCALE, LARGEST_SCALE = 0.05, 4.0  # of variances
 
 
 def view_angle(
@@ -62,8 +65,9 @@ def with_view_angle(
     angle: float,
     deviation: float,
     others: NDArray[np.float64] | None = None,
-) -> PoseWithCovariance:
-    """A camera's pose after the measurement of its angle [rad] to a map image's view.
+) -> tuple[PoseWithCovariance, float]:
+    """A camera's pose after the measurement of its angle [rad] to a map image's view, and the
+    normalized innovation squared, about 1 where the covariance is true.
 
     deviation: standard deviation of the angle [rad]. others: covariance [6, 6] of further errors of
     the pose, which are noise of the measurement and stay as they are (Schmidt's filter); None:
@@ -77,6 +81,31 @@ def with_view_angle(
     noise = deviation**2 + (RELATIVE * angle) ** 2
     noise += 0.0 if others is None else float(row @ others @ row)
     variance = float(row @ covariance @ row) + noise
-    if innovation**2 > CONFLICT * variance:
-        return map_from_camera
-    return map_from_camera.updated(row, innovation, noise)
+    distance = float(innovation**2 / variance)
+    if distance > CONFLICT:
+        return map_from_camera, distance
+    return map_from_camera.updated(row, innovation, noise), distance
+
+
+class ErrorScale:
+    """Estimates how large the errors that view angles show are over a drive, by its innovations.
+
+    A drive in the lane of the map errs less than the calibration says, one beside it more: the mean
+    of the normalized innovations squared is the ratio of the variances (adaptive estimation: Mehra,
+    On the identification of variances and adaptive Kalman filtering, IEEE TAC 1970).
+    """
+
+    def __init__(self) -> None:
+        self._count = self._sum = ASSUMED
+
+    @property
+    def value(self) -> float:
+        """Variances over those of the calibration."""
+        return float(np.clip(self._sum / self._count, LEAST_SCALE, LARGEST_SCALE))
+
+    def add(self, distance: float, share: float) -> None:
+        """Take an innovation. distance: its normalized square by the variances of `value`; share:
+        of the image that is independent of earlier ones, 0…1."""
+        kept = 1.0 - share / MEMORY
+        self._count = kept * self._count + share
+        self._sum = kept * self._sum + share * self.value * min(distance, CONFLICT)

@@ -14,7 +14,6 @@ from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, ImageError, ModelError
 from disam_ros.evaluation.confidence import normalized
 from disam_ros.features.inlier_evidence import PoseErrors
-from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.calibration import (
     DEFAULT,
     EVEN,
@@ -27,6 +26,7 @@ from disam_ros.localization.calibration import (
     save_calibration,
     z_scores,
 )
+from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.fitting.error_fit import fit_errors
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map

@@ -13,8 +13,8 @@ from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ModelError
 from disam_ros.evaluation.answers import localize_all
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.drive import OdometryReplay
+from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame

@@ -22,7 +22,7 @@ from disam_ros.config import (
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.evaluation.answers import localize_all
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization import verification
+from disam_ros.localization import pipeline, verification
 from disam_ros.localization.calibration import DEFAULT
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
@@ -144,7 +144,8 @@ def test_offline_answers_are_verified(tmp_path):
     assert distance(result.pose, result.record.map_from_camera)[0] < 0.1
 
 
-def test_without_intrinsics_verification_still_chooses_the_map_image(tmp_path):
+def test_without_intrinsics_verification_still_chooses_the_map_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_CANDIDATES", len(ROUTE))  # whatever an untrained model finds
     opened = localizer(tmp_path, Camera(320, 240, 0.0, 0.0, 0.0, 0.0))
     seen = tracked(opened, render(pose(0.4, -0.1, 0.7))[0], True)
     assert seen.inliers == 0 and seen.record.id == 3  # at x = 0

@@ -11,11 +11,20 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.geometry import Transform
 from disam_ros.image import read, to_tensor
-from disam_ros.localization.view_shift import GAIN, expected_angle, view_angle, with_view_angle
+from disam_ros.localization.view_shift import (
+    CONFLICT,
+    GAIN,
+    LARGEST_SCALE,
+    LEAST_SCALE,
+    ErrorScale,
+    expected_angle,
+    view_angle,
+    with_view_angle,
+)
 from disam_ros.models.descriptor import fine_descriptor
 from disam_ros.models.model import load_model
 from disam_ros.models.similarity import Shifts, shifted_similarities, sub_cell_shifts
-from disam_ros.uncertainty import PoseWithCovariance, is_covariance, offset
+from disam_ros.uncertainty import PoseWithCovariance, is_covariance, offset, retract
 
 ROOT = Path(__file__).parents[2]
 WIDEST = 0.25  # share of the view
@@ -104,7 +113,7 @@ def test_a_measured_turn_corrects_the_yaw_and_makes_it_surer():
     truth = turned_right(6.0)
     angle = expected_angle(truth, HERE)
     stiff = np.diag([1e-6, 1e-6, 0.1, 0.01, 0.01, np.radians(5.0)]) ** 2  # of position
-    found = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.2))
+    found, _ = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.2))
     assert np.degrees(np.abs(offset(truth, found.pose)[3:])).max() < 0.2
     assert is_covariance(found.covariance) and found.covariance[5, 5] < stiff[5, 5] / 10
 
@@ -113,7 +122,7 @@ def test_where_the_heading_is_sure_the_angle_is_an_offset_to_the_side():
     truth = moved_right(0.5)
     stiff = np.diag([0.5, 0.5, 0.1, 1e-4, 1e-4, 1e-4]) ** 2
     angle = expected_angle(truth, HERE)
-    found = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.1))
+    found, _ = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.1))
     assert np.linalg.norm(offset(truth, found.pose)[:3]) < 0.05
 
 
@@ -123,7 +132,7 @@ def test_in_a_bend_the_angle_tells_the_progress_along_the_track():
     covariance = COVARIANCE / 100 + np.outer(step, step) / 12
     truth = turned_right(4.5, Transform(HERE.translation + [1.5, 0.0, 0.0], HERE.quaternion))
     angle = expected_angle(truth, HERE)
-    found = with_view_angle(PoseWithCovariance(HERE, covariance), HERE, angle, np.radians(0.3))
+    found, _ = with_view_angle(PoseWithCovariance(HERE, covariance), HERE, angle, np.radians(0.3))
     assert np.abs(offset(truth, found.pose)[0]) < 0.3
     assert found.covariance[0, 0] < covariance[0, 0] / 4
 
@@ -134,12 +143,51 @@ def test_an_angle_corrects_nothing_of_errors_that_are_not_its_own():
     others = np.outer(step, step) / 12
     truth = turned_right(4.5, Transform(HERE.translation + [1.5, 0.0, 0.0], HERE.quaternion))
     pose, angle = PoseWithCovariance(HERE, COVARIANCE / 100), expected_angle(truth, HERE)
-    found = with_view_angle(pose, HERE, angle, np.radians(0.3), others)
+    found, _ = with_view_angle(pose, HERE, angle, np.radians(0.3), others)
     assert is_covariance(found.covariance) and abs(offset(found.pose, HERE)[0]) < 0.05
-    without = with_view_angle(pose, HERE, 0.0, np.radians(0.3))
+    without, _ = with_view_angle(pose, HERE, 0.0, np.radians(0.3))
     assert without.covariance[5, 5] < found.covariance[5, 5] < pose.covariance[5, 5]
 
 
 def test_an_angle_that_contradicts_the_pose_is_left_out():
     sure = PoseWithCovariance(HERE, COVARIANCE * 1e-2)
-    assert with_view_angle(sure, HERE, np.radians(12.0), np.radians(1.0)) is sure
+    same, distance = with_view_angle(sure, HERE, np.radians(12.0), np.radians(1.0))
+    assert same is sure and distance > CONFLICT
+
+
+def test_normalized_innovations_are_one_in_the_mean_where_covariances_are_true():
+    rng, noise, pose = (
+        np.random.default_rng(3),
+        np.radians(1.0),
+        PoseWithCovariance(HERE, COVARIANCE),
+    )
+    distances = []
+    for _ in range(2000):
+        truth = retract(HERE, rng.multivariate_normal(np.zeros(6), COVARIANCE))
+        angle = expected_angle(truth, HERE) + rng.normal(0.0, noise)
+        distances.append(with_view_angle(pose, HERE, angle, noise)[1])
+    assert np.mean(distances) == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("ratio", [0.2, 1.0, 3.0])
+def test_a_drive_shows_how_large_its_errors_are(ratio):
+    """Innovations of that variance over the calibrated one."""
+    rng, scale, values = np.random.default_rng(4), ErrorScale(), []
+    for square in ratio * rng.normal(0.0, 1.0, 2000) ** 2:
+        scale.add(square / scale.value, 1.0)
+        values.append(scale.value)
+    assert np.mean(values[100:]) == pytest.approx(ratio, rel=0.25)
+
+
+def test_errors_are_those_calibrated_until_a_drive_shows_others():
+    scale = ErrorScale()
+    assert scale.value == 1.0
+    for _ in range(1000):
+        scale.add(0.0, 0.0)  # of an image that is no new evidence
+    assert scale.value == 1.0
+    for _ in range(1000):
+        scale.add(0.0, 1.0)
+    assert scale.value == LEAST_SCALE
+    for _ in range(1000):
+        scale.add(1e6, 1.0)  # one contradiction counts no more than CONFLICT
+    assert scale.value == LARGEST_SCALE

@@ -21,8 +21,8 @@ from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DomainError, MapError, ModelError
-from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.calibration import DEFAULT, save_calibration
+from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame

@@ -11,8 +11,8 @@ from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import DisamError
-from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.calibration import save_calibration
+from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model

@@ -18,6 +18,7 @@ from disam_ros.localization.query import Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.places import NONE, Places
+from disam_ros.localization.view_shift import ErrorScale
 
 NEIGHBOUR_PAIRS = 2000  # pairs of map images that their similarity is estimated from, at most
 DOUBTED = 0.5  # probability that a camera sees nothing of the map from which it tells no pose
@@ -94,7 +95,8 @@ class Track:
     """A filter, and the cameras whose images it takes. quarters: turns of the states.
 
     stamp_ns, odometry: of the newest image; odometry as of the base that the mapping vehicle would
-    have, by the mounts of the first camera: (of the vehicle, of the map).
+    have, by the mounts of the first camera: (of the vehicle, of the map). errors: that the view
+    angles of its images show.
     """
 
     def __init__(self, places: Places, model: FilterModel | None) -> None:
@@ -104,6 +106,7 @@ class Track:
         self.stamp_ns = 0
         self.odometry: Reading | None = None
         self.mounts: tuple[Transform, Transform] | None = None
+        self.errors = ErrorScale()
         self._filter: SequenceFilter | None = None
         self._scales: dict[str, ScoreScale] = {}
 
@@ -234,6 +237,7 @@ class Track:
     def start_over(self) -> None:
         """Forget the drive."""
         self.filter.reset()
+        self.errors = ErrorScale()
         for seen in self.cameras.values():
             seen.coarse = seen.since = None
             seen.support, seen.doubt = 1.0, 0.0

@@ -32,6 +32,7 @@ from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 SCORED = 30  # likeliest map images that are scored in addition to the candidates
 TEMPER = 0.4  # exponent of the belief in the pose: scores of neighbouring images err together
+LIKELY = 0.5  # probability of a place from which its view tells how large errors are
 MAX_GAP = 10.0  # time between images after which a sequence starts over [s]
 MAX_LATE = 1.0  # by which an image may be older than another camera's to be evidence [s]
 NO_MOUNT, NO_STAMP, CLOCK = "its mount is unknown", "no usable stamp", "its clock differs"
@@ -206,16 +207,19 @@ class Tracker:
         record = place_map.records[row]
         errors = self._calibration.of(query.domain.name)
         progress = belief.covariance + errors.progress(belief.steps)
-        across = belief.bend + errors.across(belief.steps)
+        scale = track.errors.value
+        across = belief.bend + errors.across(belief.steps, scale)
         map_from_base = belief.map_from_base
         if now_from_then is not None:
             map_from_base = map_from_base @ now_from_then
         pose = PoseWithCovariance(map_from_base, across)
         count = 0
         if trusted and seen.rows[belief.row] != NONE:
-            pose = self._localizer.with_view(
-                query, pose, mapping_mount, record, self._calibration, progress
+            pose, distance = self._localizer.with_view(
+                query, pose, mapping_mount, record, self._calibration, progress, scale
             )
+            if belief.probability >= LIKELY and np.isfinite(distance):
+                track.errors.add(distance, seen.information)
             pose, count = fuse_verified(pose, mapping_mount, verified)
         else:
             pose = replace(pose, covariance=across + progress)
