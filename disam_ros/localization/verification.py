@@ -40,6 +40,7 @@ from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 MAX_CANDIDATES = 3
 SURE = 0.99  # probability of a place from which verification cannot change the answer
 CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
+MANY = 20  # inliers of known depth that decide between stretches of one place
 MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoints add nothing
 
 
@@ -184,15 +185,21 @@ def fuse_verified(
 ) -> tuple[PoseWithCovariance, int]:
     """The pose fused with the metric pose of most inliers that does not contradict it.
 
-    Returns it and the number of inliers; 0 where none fits.
+    Returns it and the number of inliers; 0 where none fits. Where all contradict it, the pose of
+    most inliers stands alone if it has MANY of known depth and is of the same place: the view had
+    chosen the wrong stretch of it.
     """
-    for item in sorted(verified, key=lambda item: -item.inliers):
-        metric = item.map_from_base(base_from_camera)
-        if metric is None:
-            continue
-        fused, distance = pose.fuse(metric)
+    ordered = sorted(verified, key=lambda item: -item.inliers)
+    metric = [(item, item.map_from_base(base_from_camera)) for item in ordered]
+    solved = [(item, found) for item, found in metric if found is not None]
+    for item, found in solved:
+        fused, distance = pose.fuse(found)
         if distance <= CONFLICT:
             return fused, item.inliers
+    for item, found in solved[:1]:
+        apart = np.linalg.norm(found.pose.translation - pose.pose.translation)
+        if item.metric >= MANY and apart <= PLACE_RADIUS:
+            return found, item.inliers
     return pose, 0
 
 

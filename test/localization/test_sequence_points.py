@@ -28,7 +28,13 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.bayes_filter import FilterModel
-from disam_ros.localization.verification import Verification, fuse_verified, lead, with_inliers
+from disam_ros.localization.verification import (
+    MANY,
+    Verification,
+    fuse_verified,
+    lead,
+    with_inliers,
+)
 from disam_ros.mapping.builder import build_map
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance, offset
 
@@ -160,6 +166,19 @@ def test_a_verified_pose_that_contradicts_the_sequence_is_not_used():
     assert fuse_verified(place, Transform.identity(), [far])[1] == 0
     both, inliers = fuse_verified(place, Transform.identity(), [far, near])
     assert inliers == 30 and 0.1 < both.pose.translation[0] < 0.2
+
+
+def test_many_keypoints_decide_where_at_the_place_the_vehicle_is():
+    place, identity = PoseWithCovariance(Transform.identity(), SPREAD), Transform.identity()
+    covariance = np.diag([0.05] * 3 + [0.01] * 3) ** 2
+
+    def solved(metres, metric):
+        metric_pose = PoseWithCovariance(pose(metres), covariance)
+        return Verification(0, 90, 80, metric_pose, metric=metric)
+
+    assert fuse_verified(place, identity, [solved(2.5, MANY)])[0].pose == pose(2.5)
+    for other in (solved(2.5, MANY - 1), solved(3.5, MANY)):
+        assert fuse_verified(place, identity, [other]) == (place, 0)
 
 
 def test_what_is_fused_of_two_estimates_is_as_sure_as_both_say():
