@@ -88,10 +88,12 @@ def node_recalls(
 ) -> dict[str, list[Recalls]]:
     """R@1 of the running node and R@5 of its candidates, by settings, per drive of queries.
 
-    "": the defaults without keypoints, each image alone; the others: as a sequence without
-    odometry, with XFeat where it is installed. These cameras have no intrinsics.
+    "": without keypoints, each image alone, its pose published whatever its probability; the
+    others: as a sequence without odometry, at the defaults, with XFeat where it is installed. These
+    cameras have no intrinsics.
     """
     found: dict[str, list[Recalls]] = {"": [], ", sequence": []}
+    least = LocalizerConfig().min_probability
     if installed("xfeat"):
         found |= {", XFeat": [], ", sequence, XFeat": []}
     with tempfile.TemporaryDirectory() as scratch:
@@ -113,6 +115,7 @@ def node_recalls(
                 parameters = {
                     "localizer.domain.override": domain,
                     "localizer.sequence.enabled": "sequence" in settings,
+                    "localizer.min_probability": least if "sequence" in settings else 0.0,
                 }
                 run = run_node_on_bag(bag, directory_of_map, directory, 0.0, parameters=parameters)
                 first = recall(published(queries, run.poses))

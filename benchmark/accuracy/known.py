@@ -68,7 +68,21 @@ class Outcomes:
             "known_off": int((self.known & off).sum()),
             "wrong": int((self.known & (self.errors > ON_M)).sum()),
             "far": int((self.known & (self.errors > 25.0)).sum()),
+            "entering": delay(self.known, on),
+            "leaving": delay(~self.known, off),
         }
+
+
+def delay(state: NDArray[np.bool_], place: NDArray[np.bool_]) -> int:
+    """Images of a drive from coming to a place, at last, until the state is as it should be there.
+
+    state, place: whether, by image [n]. 0: from the first image there on; the last of several times
+    that the drive comes there counts, and a drive that does not comes there at no image.
+    """
+    came = np.flatnonzero(place & ~np.append(False, place[:-1]))
+    if not len(came):
+        return 0
+    return int(np.argmax(np.append(state[came[-1] :], True)))
 
 
 def localized(
@@ -171,10 +185,10 @@ def leaving(root: Path) -> dict[str, Figures]:
         directory = root / name.replace(" ", "_")
         build_map(part(whole, mapped), load_model(MODEL), directory, settings, show_progress=False)
         gaps = _gaps(_positions(items), _positions(mapped))
-        for odometry in (None, track):
-            outcomes = localized(opened(directory, domain=DAY), items, odometry)
-            row = f"{name}, {'odometry' if odometry else 'no odometry'}"
-            found[row] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
+        for way, odometry in {"single images": None, "sequence": None, "odometry": track}.items():
+            localizer = opened(directory, way == "single images", DAY)
+            outcomes = localized(localizer, items, odometry)
+            found[f"{name}, {way}"] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, frame_of, opened, queries, tracked
 from benchmark.accuracy.rides import RIGHT_M, Ride, gardens, town, train
-from disam_ros.config import SequenceConfig
+from disam_ros.config import LocalizerConfig
 from disam_ros.errors import BlindError
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.files.writing import write_json
@@ -60,7 +60,7 @@ def measure(runs: Path = RUNS) -> dict:
     }
     return {
         "rides": found,
-        "least": SequenceConfig().min_probability,
+        "least": LocalizerConfig().min_probability,
         "kidnapped": {"conditions": kidnapped, "excess_p90": excess(kidnapped)},
     }
 

@@ -17,7 +17,7 @@ from benchmark.accuracy.drives import EVERY_IMAGE, KEYPOINTS, town_drives
 from demo.drives import MODEL, REFERENCE
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.sources import open_dataset, open_images
-from disam_ros.evaluation import judge
+from disam_ros.evaluation import judge, score
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
@@ -25,13 +25,13 @@ from disam_ros.nodes.replay.replay_drive import replay_drive
 from disam_ros.synthetic import CONDITIONS
 
 WRONG_M = 5.0
+FIRST, ALL = "pose of the first candidate", "each image alone, all"
+ALONE = {"localizer.sequence.enabled": False, "localizer.verify.when": "never"}
 ROWS = {  # parameters of the node
-    "each image alone": {"localizer.verify.when": "never"},
-    "sequence": {"localizer.sequence.enabled": True, "localizer.verify.when": "never"},
-    "sequence, verified": {
-        "localizer.sequence.enabled": True,
-        "localizer.verify.when": "always",
-    },
+    ALL: {**ALONE, "localizer.min_probability": 0.0},
+    "each image alone": ALONE,
+    "sequence": {"localizer.verify.when": "never"},
+    "sequence, verified": {"localizer.verify.when": "always"},
 }
 
 
@@ -47,21 +47,33 @@ def measure() -> dict:
                 weather = CONDITIONS[condition].weather
                 drive, bag = bag, root / condition
                 dataset_to_bag(drive, bag, weather=weather, show_progress=False)
-            found[condition] = {
+            rows = {
                 name: figures(place_map, bag, condition, parameters)
                 for name, parameters in ROWS.items()
             }
+            found[condition] = {FIRST: rows[ALL].pop(FIRST), **rows}
     return {"map_images": len(place_map), "conditions": found}
 
 
-def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict[str, float]:
-    """What the node published for the images of a bag."""
+def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict:
+    """What the node published for the images of a bag, and the figures of their FIRST candidates'
+    poses."""
     source = open_images(bag, place_map.header.map_frame)
     drive = replay_drive(place_map, MODEL, bag, source, name, parameters=parameters)
     judged = judge(place_map, [drive], {}).overall
     given = [frame for frame in judged.frames if frame.given is not None]
     wrong = [frame.error_m > WRONG_M for frame in given]
+    first = score(
+        [f.truth for f in judged.frames],
+        [f.ranking[0] if f.ranking else None for f in judged.frames],
+    )
     return {
+        FIRST: {
+            "answered": first.answered,
+            "wrong": 1.0 - first.recall_at_1,
+            "within": list(first.within.values()),
+            "median_m": first.median_error_m,
+        },
         "queries": len(judged.frames),
         "answered": judged.metrics.answered,
         "wrong": float(np.mean(wrong)) if given else 0.0,
