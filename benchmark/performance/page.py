@@ -15,6 +15,7 @@ PAGE = Page(
         "warp",
         "rig",
         "map_building",
+        "keypoints",
         "map_merging",
         "training_step",
         "gpu",
