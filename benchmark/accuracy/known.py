@@ -218,7 +218,7 @@ def town(root: Path) -> dict[str, Figures]:
     half = part(reference, images[: len(images) // 2])
     build_map(half, load_model(MODEL), root / "half", EVERY_IMAGE, show_progress=False)
     for condition in CONDITIONS:
-        source = open_images(TOWN / condition)
+        source = open_images(TOWN / condition, reference.info.map_frame)
         items = [item for item in source.images if item.record.map_from_camera is not None]
         assert source.odometry is not None
         gaps = _gaps(_positions(items), _positions(half.images))
