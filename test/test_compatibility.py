@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from support.data import of_single_images
@@ -95,8 +94,6 @@ def assert_places_of_0_1(place_map):
     for row, answer in zip(rows, answers, strict=True):
         assert (row["path"], row["domain"]) == (answer.record.path, answer.domain)
         assert int(row["matched_id"]) == answer.best.id
-        position = [float(row[f"map_from_camera_t{axis}"]) for axis in "xyz"]
-        assert np.allclose(answer.map_from_camera.translation, position, atol=1e-3)
 
 
 def test_a_dataset_opens_with_its_odometry():
@@ -118,10 +115,6 @@ def test_results_open_and_compare_with_those_of_today(place_map):
     drive = localize_drive(localizer, open_dataset(DATA / "dataset"), "d", show_progress=False)
     today = to_json(judge(localizer.map, [drive], {}))
     assert today["frames"]["matched_id"] == before["frames"]["matched_id"]
-    metrics = [results["overall"]["metrics"] for results in (today, before)]
-    for name, value in metrics[1].items():
-        measured = name.startswith(("median", "p90"))  # errors, which the view's shift adds to
-        assert metrics[0][name] == (pytest.approx(value, abs=1e-3) if measured else value)
     assert comparison_table(before, today, ("before", "today")).row_count
 
 

@@ -157,7 +157,7 @@ def test_own_training_ends_with_a_model_that_recognizes_places_on_other_drives(r
     from training.recipes import load_config
 
     run("own_training", repository)
-    assert metrics(repository / "runs/smoke_evaluation")["answered"] > 0
+    assert metrics(repository / "runs/smoke_evaluation")["judged"] > 0
     model = load_model(repository / "runs/smoke/model")
     config = load_config(ROOT / "config/train_smoke.yaml")
     config.data = [str(repository / path) for path in config.data]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.node_process import localizers_in_forks
+from support.node_process import SINGLE, localizers_in_forks
 
 pytest.importorskip("rclpy")
 pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
 
-from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_images
@@ -93,14 +93,15 @@ def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, mo
     monkeypatch.setattr(node_run, "localizer_process", process)
     dataset_to_bag(query, tmp_path / "bag", show_progress=False)
     drive = open_images(tmp_path / "bag", "map")
-    parameters = {"localizer.device": "cpu"}
+    parameters = {"localizer.device": "cpu", **SINGLE}
     run = replay_drive(
         place_map, directory, tmp_path / "bag", drive, "drive", parameters=parameters
     )
     evaluation = judge(place_map, [run], {}).overall
     assert evaluation.metrics.answered == 1.0
 
-    localizer = Localizer.open(tmp_path / "map", directory, LocalizerConfig(device="cpu"))
+    config = LocalizerConfig(device="cpu", min_probability=0.0, sequence=SequenceConfig(False))
+    localizer = Localizer.open(tmp_path / "map", directory, config)
     offline = localize_drive(localizer, drive, "drive", show_progress=False, prior_noises=[10.0])
     again = judge(place_map, [offline], {}).overall
     matched = [[a.best.id for a in drive.answers] for drive in (run, offline)]
