@@ -51,7 +51,7 @@ def test_a_dataset_becomes_a_map_that_localizes_it(root):
     assert all(row["path"].endswith(row["matched_source"]) for row in rows)
     for index, row in enumerate(rows):
         place = [float(row[f"map_from_camera_t{axis}"]) for axis in "xyz"]
-        assert np.allclose(place, camera_pose(index).translation, atol=0.2)  # of steps of 2 m
+        assert np.allclose(place, camera_pose(index).translation, atol=0.1)  # of steps of 1 m
         assert row["domain"] == "day" and int(row["stamp_ns"]) == (index + 1) * 1_000_000_000
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from support.data import of_single_images
@@ -94,6 +95,9 @@ def assert_places_of_0_1(place_map):
     for row, answer in zip(rows, answers, strict=True):
         assert (row["path"], row["domain"]) == (answer.record.path, answer.domain)
         assert int(row["matched_id"]) == answer.best.id
+        position = [float(row[f"map_from_camera_t{axis}"]) for axis in "xyz"]
+        gap = np.linalg.norm(answer.map_from_camera.translation - position)
+        assert gap < place_map.spacing() / 10  # today's poses lie between map images
 
 
 def test_a_dataset_opens_with_its_odometry():
@@ -115,6 +119,12 @@ def test_results_open_and_compare_with_those_of_today(place_map):
     drive = localize_drive(localizer, open_dataset(DATA / "dataset"), "d", show_progress=False)
     today = to_json(judge(localizer.map, [drive], {}))
     assert today["frames"]["matched_id"] == before["frames"]["matched_id"]
+    metrics = [results["overall"]["metrics"] for results in (today, before)]
+    for name, value in metrics[1].items():
+        if name.startswith(("median", "p90")):  # today's poses lie between map images
+            assert metrics[0][name] < value + 0.1
+        else:
+            assert metrics[0][name] == value
     assert comparison_table(before, today, ("before", "today")).row_count
 
 
