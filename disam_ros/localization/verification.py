@@ -20,6 +20,7 @@ from disam_ros.camera import Camera, Warp
 from disam_ros.config import VerifyConfig
 from disam_ros.errors import ConfigError
 from disam_ros.features.inlier_evidence import (
+    GAIN,
     MAP_ERRORS,
     InlierModel,
     PoseErrors,
@@ -40,7 +41,8 @@ from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 MAX_CANDIDATES = 3
 SURE = 0.99  # probability of a place from which verification cannot change the answer
 CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
-MANY = 20  # inliers of known depth that decide between stretches of one place
+MANY = 20  # inliers of known depth that decide between stretches of one place, and
+STRONG = GAIN * np.log(3.0)  # their log-weight: twice the inliers that other places have
 MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoints add nothing
 
 
@@ -186,8 +188,8 @@ def fuse_verified(
     """The pose fused with the metric pose of most inliers that does not contradict it.
 
     Returns it and the number of inliers; 0 where none fits. Where all contradict it, the pose of
-    most inliers stands alone if it has MANY of known depth and is of the same place: the view had
-    chosen the wrong stretch of it.
+    most inliers stands alone if it has MANY of known depth, a STRONG weight, and is of the same
+    place: the view had chosen the wrong stretch of it.
     """
     ordered = sorted(verified, key=lambda item: -item.inliers)
     metric = [(item, item.map_from_base(base_from_camera)) for item in ordered]
@@ -198,7 +200,7 @@ def fuse_verified(
             return fused, item.inliers
     for item, found in solved[:1]:
         apart = np.linalg.norm(found.pose.translation - pose.pose.translation)
-        if item.metric >= MANY and apart <= PLACE_RADIUS:
+        if item.metric >= MANY and item.weight >= STRONG and apart <= PLACE_RADIUS:
             return found, item.inliers
     return pose, 0
 

@@ -30,6 +30,7 @@ from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.verification import (
     MANY,
+    STRONG,
     Verification,
     fuse_verified,
     lead,
@@ -172,12 +173,12 @@ def test_many_keypoints_decide_where_at_the_place_the_vehicle_is():
     place, identity = PoseWithCovariance(Transform.identity(), SPREAD), Transform.identity()
     covariance = np.diag([0.05] * 3 + [0.01] * 3) ** 2
 
-    def solved(metres, metric):
+    def solved(metres, metric, weight=STRONG):
         metric_pose = PoseWithCovariance(pose(metres), covariance)
-        return Verification(0, 90, 80, metric_pose, metric=metric)
+        return Verification(0, 90, 80, metric_pose, metric=metric, weight=weight)
 
     assert fuse_verified(place, identity, [solved(2.5, MANY)])[0].pose == pose(2.5)
-    for other in (solved(2.5, MANY - 1), solved(3.5, MANY)):
+    for other in (solved(2.5, MANY - 1), solved(3.5, MANY), solved(2.5, MANY, STRONG - 0.1)):
         assert fuse_verified(place, identity, [other]) == (place, 0)
 
 
