@@ -57,7 +57,9 @@ class Calibration:
     of the map's local spacing (root of a sum of squares), the horizontal one and yaw by a bend of
     the track between map images, too; along: that of its further error along the track, in local
     spacings, and in proportion less below a spacing of `overlap` [m], where answers overlap with
-    both map images. shift: that of the angle between two views [deg] (view_shift.py). learned_on:
+    both map images. shift: that of the angle between two views [deg] (view_shift.py). lead_slope,
+    lead_intercept: of the log odds of a single image's place by its lead (evidence.py), the same in
+    all domains. learned_on:
     names of the drives, for information. keypoints: errors of verified poses by matcher. domains:
     values for queries of a domain, by name.
     """
@@ -75,6 +77,8 @@ class Calibration:
     along: float = EVEN
     overlap: float = 0.0
     shift: float = 1.5
+    lead_slope: float = 70.0
+    lead_intercept: float = -5.0
     growth: list[float] = field(default_factory=lambda: [0.0] * 4)
     keypoints: dict[str, PoseErrors] = field(default_factory=dict)
     domains: dict[str, Calibration] = field(default_factory=dict)
@@ -260,8 +264,11 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
 def _read(values: Any, where: str) -> Calibration:
     """One domain's values. Raises ModelError."""
     found = build(Calibration, values, where, ModelError)
-    if found.slope <= 0 or len(found.growth) != 4:
-        raise ModelError(f"{where}: 'slope' expects more than 0, 'growth' 4 numbers; got {found}")
+    if min(found.slope, found.lead_slope) <= 0 or len(found.growth) != 4:
+        raise ModelError(
+            f"{where}: 'slope' expects more than 0, as 'lead_slope' does, 'growth' 4 numbers; got "
+            f"{found}"
+        )
     return found
 
 
@@ -269,7 +276,8 @@ def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
     """Write calibration.json, an old one is kept beside it; returns its path."""
     path, values = Path(model_dir) / FILE, asdict(calibration)
     for own in values["domains"].values():
-        del own["domains"], own["keypoints"]
+        for name in ("domains", "keypoints", "lead_slope", "lead_intercept"):
+            del own[name]
     with output_file(path, overwrite=True) as file:
         file.write(json.dumps({"format_version": FORMAT_VERSION, **values}, indent=2) + "\n")
     return path

@@ -4,8 +4,8 @@
 The lead of the best score over those elsewhere on the map tells a right place from a wrong one, and
 from an image off the map. On San Francisco's streets over fourteen years, KITTI odometry 00,
 Gardens Point by night and rendered towns the lead of images off the map has the same distribution
-within 0.03, in any condition; the logistic regression's constants are those of the first two
-(benchmark/accuracy/known.py).
+within 0.03, in any condition; the constants of the logistic regression are those of the first two
+(benchmark/accuracy/known.py). Models of other similarities have their own (`disam calibrate`).
 
 How far another place is depends on the map: images of a walk between houses resemble each other up
 to 8 m, those of a straight street up to 30 m. That distance is where the map's own images resemble
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from disam_ros.localization.calibration import Calibration
 from disam_ros.localization.candidates import Reranker
 from disam_ros.mapping.repetition import evenly
 from disam_ros.mapping.spacing import neighbour_steps, spacings
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 ELSEWHERE = 5  # best images elsewhere whose mean the best score is compared with
 UNMAPPED = 0.35  # score that stands for each of them that the map lacks
-SLOPE, INTERCEPT = 70.0, -5.0  # of the log odds by the lead
 HIGHEST = 7.0  # log odds: an error in a thousand is the rarest that could be observed
 
 WIDEST = 30.0  # distance from which two map images always show different places [m]
@@ -41,10 +41,13 @@ LEAST_CONTRAST = (
 )
 
 
-def place_log_odds(
-    scores: NDArray[np.float64], positions: NDArray[np.float64], reach: float
-) -> float:
-    """Computes the log odds that the first candidate shows the right place.
+def place_log_odds(lead: float, calibration: Calibration) -> float:
+    """Computes the log odds that the candidate with this lead shows the right place."""
+    return min(HIGHEST, calibration.lead_slope * lead + calibration.lead_intercept)
+
+
+def place_lead(scores: NDArray[np.float64], positions: NDArray[np.float64], reach: float) -> float:
+    """Computes the lead of the first candidate over other places.
 
     scores: fine similarities [n], best first; positions: of the candidates [n, 3] [m]; reach:
     distance from which a map image shows another place [m].
@@ -53,7 +56,7 @@ def place_log_odds(
     others = scores[away][:ELSEWHERE]
     missing = ELSEWHERE - len(others)
     elsewhere = (float(others.sum()) + UNMAPPED * missing) / ELSEWHERE
-    return min(HIGHEST, SLOPE * (float(scores[0]) - elsewhere) + INTERCEPT)
+    return float(scores[0]) - elsewhere
 
 
 def place_reach(reranker: Reranker, rows: NDArray[np.int64], poses: NDArray[np.float64]) -> float:

@@ -26,7 +26,7 @@ from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
 from disam_ros.localization.curve import Between, Curve
-from disam_ros.localization.evidence import place_log_odds, place_reach
+from disam_ros.localization.evidence import place_lead, place_log_odds, place_reach
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.stages import StagesOf
 from disam_ros.localization.view_shift import view_angle, with_view_angle
@@ -230,7 +230,8 @@ class Localizer:
         """
         rows = np.array([candidate.record.id for candidate in candidates])
         scores = np.array([c.fine_score + c.prior_score for c in candidates])
-        return place_log_odds(scores, self.map.poses[rows, :3], self.reach)
+        lead = place_lead(scores, self.map.poses[rows, :3], self.reach)
+        return place_log_odds(lead, self.calibration)
 
     def _between(self, query: Query, record: ImageRecord) -> Between:
         """Pose map_from_camera between a map image and its neighbours, by fine similarity."""

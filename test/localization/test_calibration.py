@@ -26,7 +26,7 @@ from disam_ros.localization.calibration import (
     save_calibration,
     z_scores,
 )
-from disam_ros.localization.fitting.calibrate import calibrate
+from disam_ros.localization.fitting.calibrate import _Lead, _with_leads, calibrate
 from disam_ros.localization.fitting.error_fit import fit_errors
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
@@ -374,3 +374,21 @@ def test_an_image_that_cannot_be_read_teaches_nothing(opened, drive):
         for some in (damaged, fewer)
     ]
     assert found[0] == found[1]
+
+
+def test_leads_of_the_right_place_and_of_others_give_back_their_odds():
+    rng, slope, intercept = np.random.default_rng(5), 40.0, -4.0
+    leads = rng.uniform(-0.1, 0.3, 4000)
+    right = rng.random(4000) < 1.0 / (1.0 + np.exp(-(slope * leads + intercept)))
+    items = [
+        _Lead(lead, bool(is_right), math.nan) for lead, is_right in zip(leads, right, strict=True)
+    ]
+    fitted = _with_leads(DEFAULT, items)
+    assert fitted.lead_slope == pytest.approx(slope, rel=0.1)
+    assert -fitted.lead_intercept / fitted.lead_slope == pytest.approx(0.1, abs=0.01)
+
+
+def test_leads_that_are_all_apart_leave_room_for_an_error_and_few_change_nothing():
+    apart = [_Lead(0.3, True, 0.0) for _ in range(100)]
+    assert 0.0 < _with_leads(DEFAULT, apart).lead_slope < 100.0
+    assert _with_leads(DEFAULT, apart[:5]) == DEFAULT

@@ -3,12 +3,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from disam_ros.localization.evidence import HIGHEST, UNMAPPED, WIDEST, place_log_odds, place_reach
+from disam_ros.localization.calibration import DEFAULT
+from disam_ros.localization.evidence import (
+    HIGHEST,
+    UNMAPPED,
+    WIDEST,
+    place_lead,
+    place_log_odds,
+    place_reach,
+)
 
 REACH = 30.0
+
+
+def log_odds(*candidates):
+    return place_log_odds(place_lead(*candidates), DEFAULT)
 
 
 def along(*x):
@@ -34,9 +48,7 @@ def poses(count, spacing):
 
 def test_a_larger_lead_over_other_places_is_likelier_right():
     places = along(0, 100, 200, 300, 400, 500)
-    odds = [
-        place_log_odds(np.array([score, *[0.3] * 5]), places, REACH) for score in (0.3, 0.4, 0.5)
-    ]
+    odds = [log_odds(np.array([score, *[0.3] * 5]), places, REACH) for score in (0.3, 0.4, 0.5)]
     assert odds[0] < 0.0 < odds[1] < odds[2]
 
 
@@ -44,18 +56,23 @@ def test_neighbours_of_the_best_image_take_nothing_from_its_lead():
     scores = np.array([0.5, 0.49, 0.48, 0.3, 0.3, 0.3, 0.3, 0.3])
     near = along(0, 1, -1, 100, 200, 300, 400, 500)
     apart = along(0, 50, 60, 100, 200, 300, 400, 500)
-    assert place_log_odds(scores, near, REACH) > place_log_odds(scores, apart, REACH)
+    assert log_odds(scores, near, REACH) > log_odds(scores, apart, REACH)
 
 
 def test_a_map_of_one_place_is_judged_by_the_score_of_typical_streets():
     here = along(0, 1, 2)
     clear, doubtful = UNMAPPED + 0.2, UNMAPPED
-    assert place_log_odds(np.array([clear, 0.4, 0.3]), here, REACH) > 2.0
-    assert place_log_odds(np.array([doubtful, 0.3, 0.3]), here, REACH) < 0.0
+    assert log_odds(np.array([clear, 0.4, 0.3]), here, REACH) > 2.0
+    assert log_odds(np.array([doubtful, 0.3, 0.3]), here, REACH) < 0.0
+
+
+def test_a_calibration_tells_what_a_lead_is_worth():
+    known = replace(DEFAULT, lead_slope=10.0, lead_intercept=-1.0)
+    assert place_log_odds(0.3, known) == pytest.approx(2.0)
 
 
 def test_no_image_is_surer_than_validation_data_can_show():
-    assert place_log_odds(np.array([1.0, -1.0]), along(0, 100), REACH) == HIGHEST
+    assert log_odds(np.array([1.0, -1.0]), along(0, 100), REACH) == HIGHEST
 
 
 @pytest.mark.parametrize("scale", [2.0, 4.0, 8.0])

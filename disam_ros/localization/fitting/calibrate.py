@@ -22,6 +22,7 @@ from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import (
     DEFAULT,
     LOW,
+    MIN_MATCHES,
     Calibration,
     ScoreScale,
     fit_ratio,
@@ -29,6 +30,7 @@ from disam_ros.localization.calibration import (
     z_scores,
 )
 from disam_ros.localization.drive import localize_drive
+from disam_ros.localization.evidence import WIDEST, place_lead
 from disam_ros.localization.fitting.error_fit import ACCURACY, fit_errors
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
@@ -59,6 +61,16 @@ class _Scores:
     domain: str
     matches: NDArray[np.float64]
     others: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Lead:
+    """Of an image over the other places of the map; right: whether its best candidate shows its
+    place. off_map: the lead that it has without the candidates of its place."""
+
+    lead: float
+    right: bool
+    off_map: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +122,10 @@ def calibrate(
     sequence = replace(localizer.config.sequence, enabled=True)
     localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
     maps = [localizer, *_thinned(localizer)]
-    scores = _all_scores(maps, drives, show_progress)
+    scores, leads = _all_scores(maps, drives, show_progress)
     high = highest_ratio(len(scores) // len(maps))
     start = replace(DEFAULT, low=LOW, high=high, shift=math.inf)  # errors without the angles' help
+    start = _with_leads(start, leads)
     calibration = _with_ratio(start, scores)
     names = sorted({item.domain for item in scores})
     for domain in names if len(names) > 1 else ():
@@ -149,6 +162,19 @@ def _with_ratio(calibration: Calibration, scores: Sequence[_Scores]) -> Calibrat
     intercept, slope, coarse = fit_ratio(matches, others)
     ratio = replace(calibration, intercept=intercept, slope=slope, coarse=coarse)
     return replace(ratio, learned_on=[], domains={})
+
+
+def _with_leads(calibration: Calibration, leads: Sequence[_Lead]) -> Calibration:
+    """Logistic regression of the leads at the right place against all others, with one error on
+    either side; as it is where there are too few of them."""
+    right = [item.lead for item in leads if item.right]
+    others = [item.lead for item in leads if not item.right]
+    others += [item.off_map for item in leads if math.isfinite(item.off_map)]
+    if min(len(right), len(others)) < MIN_MATCHES:
+        return calibration
+    matches, rest = [*right, np.median(others)], [*others, np.median(right)]
+    intercept, slope, _ = fit_ratio(np.array(matches)[:, None], np.array(rest)[:, None])
+    return replace(calibration, lead_slope=slope, lead_intercept=intercept)
 
 
 def _with_errors(
@@ -214,14 +240,16 @@ def _thinned(localizer: Localizer) -> list[Localizer]:
 
 def _all_scores(
     maps: Sequence[Localizer], drives: Sequence[ImageSource], show_progress: bool
-) -> list[_Scores]:
-    """z-scores of positives and of sampled negatives, image by image and map by map."""
-    found: list[_Scores] = []
+) -> tuple[list[_Scores], list[_Lead]]:
+    """z-scores of positives and of sampled negatives, image by image and map by map; leads on the
+    first map."""
+    found, leads = list[_Scores](), list[_Lead]()
     samplers: dict[str, list[_Sampler]] = {}
     for number, drive in enumerate(drives):
         rng, before = np.random.default_rng(number), len(found)
         pipeline = Pipeline(maps[0], verify=False)
-        for query, _, truth in _posed(pipeline, drive, "scores", show_progress):
+        for query, answer, truth in _posed(pipeline, drive, "scores", show_progress):
+            leads.append(_lead(maps[0], answer, truth))
             if query.camera not in samplers:
                 samplers[query.camera] = [_Sampler(some, query.camera) for some in maps]
             for sampler in samplers[query.camera]:
@@ -232,7 +260,18 @@ def _all_scores(
                 f"drive '{drive.info.name}': no image has a true pose on the map; give drives of "
                 "the map's frame and place"
             )
-    return found
+    return found, leads
+
+
+def _lead(localizer: Localizer, answer: Answer, truth: Transform) -> _Lead:
+    """Of the candidates of an answer. truth: map_from_camera of its image."""
+    rows = np.array([candidate.record.id for candidate in answer.candidates])
+    scores = np.array([candidate.fine_score for candidate in answer.candidates])
+    positions, reach = localizer.map.poses[rows, :3], localizer.reach
+    gaps = np.linalg.norm(positions - truth.translation, axis=1)
+    far = gaps >= WIDEST
+    off_map = place_lead(scores[far], positions[far], reach) if far.any() else math.nan
+    return _Lead(place_lead(scores, positions, reach), bool(gaps[0] < reach), off_map)
 
 
 def _all_errors(

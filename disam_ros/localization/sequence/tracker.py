@@ -19,7 +19,7 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer, Candidate
 from disam_ros.localization.calibration import Calibration, z_scores
-from disam_ros.localization.evidence import place_log_odds
+from disam_ros.localization.evidence import place_lead, place_log_odds
 from disam_ros.localization.image_checks import ClockVote
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
@@ -138,7 +138,8 @@ class Tracker:
         positions, reach = self._localizer.map.poses[:, :3], self._localizer.reach
         scores = self._localizer.fine_scores(query, rows).astype(np.float64)
         order = np.argsort(-scores)
-        log_odds = place_log_odds(scores[order], positions[rows[order]], reach)
+        lead = place_lead(scores[order], positions[rows[order]], reach)
+        log_odds = place_log_odds(lead, self._calibration)
         near = np.linalg.norm(positions - positions[rows[order[0]]], axis=1) < reach
         known = seen.rows != NONE
         return known & near[np.where(known, seen.rows, 0)], log_odds
