@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,8 @@ from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import Model, load_model
-from disam_ros.nodes.replay.node_run import run_node_on_bag
+from disam_ros.nodes.localizer.publishers.answer_status import ranked_ids
+from disam_ros.nodes.replay.node_run import NodeRun, run_node_on_bag
 
 DATA = Path("data/gardens_point")
 SHIPPED = Path(__file__).parents[2] / "models"
@@ -118,7 +119,7 @@ def node_recalls(
                     "localizer.min_probability": least if "sequence" in settings else 0.0,
                 }
                 run = run_node_on_bag(bag, directory_of_map, directory, 0.0, parameters=parameters)
-                first = recall(published(queries, run.poses))
+                first = recall(published(queries, run))
                 recalls.append({"R@1": first, f"R@{FIRST}": several})
     return found
 
@@ -131,10 +132,13 @@ def without_intrinsics(source: ImageSource) -> ImageSource:
     return replace(source, info=replace(source.info, cameras=cameras))
 
 
-def published(queries: Dataset, poses: Mapping[int, Transform]) -> list[list[float]]:
-    """Frames the running node answered with [Q, 1]; infinite where it did not answer."""
-    answers = [poses.get(record.stamp_ns) for record in queries.records]
-    return [[np.inf if pose is None else pose.translation[0]] for pose in answers]
+def published(queries: Dataset, run: NodeRun) -> list[list[float]]:
+    """Frames of the map images that the running node answered with [Q, 1]; infinite where it
+    published no pose."""
+    stamps = [record.stamp_ns for record in queries.records]
+    return [
+        [ranked_ids(run.answers[stamp])[0] if stamp in run.poses else np.inf] for stamp in stamps
+    ]
 
 
 def candidates(queries: Dataset, domain: str, localizer: Localizer) -> list[list[float]]:
