@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from disam_ros import moved
-
 TYPE_CHECKING = False  # as in typing, which is not imported before disam_ros.entry heeds signals
 if TYPE_CHECKING:
     from typing import Any
@@ -47,12 +45,8 @@ _MODULES = {  # of the names above, imported when they are used
 # a query took half as long again. A policy that is set stays. Read once, when torch loads OpenMP.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-moved.install()
-
 
 def __getattr__(name: str) -> Any:
-    if name == "Localization":
-        raise ImportError("disam_ros.Localization is disam_ros.Answer since 0.2")
     if name == "__version__":
         return _version()
     for module, names in _MODULES.items():

@@ -8,7 +8,7 @@ is itself a dataclass becomes a dotted prefix.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from disam_ros.settings import setting
 
@@ -31,9 +31,6 @@ def seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 36
 class DescriptorConfig:
     """Descriptors of a map (models/descriptor.py). Part of a map's identity."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "centered": "the map's mean is always subtracted from fine descriptors now"
-    }
     coarse_grid: int = setting(
         8, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
     )
@@ -52,7 +49,6 @@ class DescriptorConfig:
 class MapBuilderConfig:
     """Map building (mapping/builder.py)."""
 
-    REMOVED: ClassVar[dict[str, str]] = {"xfeat": "use pip install 'disam_ros[xfeat]' instead"}
     keyframe_distance: float = setting(
         0.5,
         "distance between keyframes of one camera [m]; 0 keeps all images",
@@ -116,12 +112,6 @@ class DomainConfig:
 class PriorConfig:
     """Position priors (localization/prior.py)."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "outlier_share": "it is 'outlier_ratio' now",
-        "temperature": "it is a constant now; scale the weight of a prior by 'outlier_ratio'",
-        "slack": "it is a constant of 2 m now",
-        "odometry_growth": "it is 'localizer.sequence.odometry_noise' now",
-    }
     source: str = setting(
         "none",
         "source of position priors; fix: satellite fixes on the topic fix; odom: the last answer "
@@ -154,15 +144,6 @@ class PriorConfig:
 class SequenceConfig:
     """Sequence tracking by a Bayes filter over the map images (sequence/tracker.py)."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "least_probability": "it is 'localizer.min_probability' now",
-        "min_probability": "it is 'localizer.min_probability' now",
-        "max_speed": "it is 'localizer.max_speed' now",
-        **dict.fromkeys(
-            ("step", "evidence", "jump", "leave", "back", "off_map", "radius"),
-            "it is a constant of the filter now (localization/sequence/bayes_filter.py)",
-        ),
-    }
     enabled: bool = setting(
         True, "track the sequence of images and odometry; false: each image is judged alone"
     )
@@ -178,13 +159,6 @@ class SequenceConfig:
 class VerifyConfig:
     """Geometric verification of places (localization/verification.py)."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "points": "as many keypoints as the map has per image are extracted from a query",
-        "xfeat": "use pip install 'disam_ros[xfeat]' instead",
-        **dict.fromkeys(
-            ("sure", "candidates", "radius"), "it is a constant now (localization/verification.py)"
-        ),
-    }
     when: str = setting(
         "unsure",
         "when to verify; unsure: while verification can change the answer",
@@ -196,10 +170,6 @@ class VerifyConfig:
 class LocalizerConfig:
     """Localization of images against a map (localization/pipeline.py)."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "fine_shift": "re-ranking always tolerates a shift now (models/similarity.py: Shifts)",
-        "score_threshold": "a place is known by its probability now: set 'min_probability'",
-    }
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     backend: str = setting(
         "auto",
@@ -233,13 +203,6 @@ class LocalizerConfig:
 class LoopClosureConfig:
     """Loop closure detection (slam/loop_closure.py)."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "points": "it is 'keypoints' now",
-        **dict.fromkeys(
-            ("max_keyframes", "min_age", "agreeing", "max_drift", "place_distance"),
-            "it is a constant now (slam/loop_closure.py)",
-        ),
-    }
     enabled: bool = setting(
         False, "publish ~/loop_closure: places of this drive, and with odom of the map, met again"
     )

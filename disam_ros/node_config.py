@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from reprlib import repr as brief
-from typing import Any, ClassVar
+from typing import Any
 
 from disam_ros.config import LocalizerConfig, LoopClosureConfig, MapBuilderConfig, seconds, unset
 from disam_ros.errors import ConfigError
@@ -54,15 +54,6 @@ def _mount(help: str) -> Any:
 class LocalizerNodeConfig:
     """Parameters of the localizer node."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "reliability": "QoS adapts to the publisher; override it with "
-        "'qos_overrides./TOPIC.subscription.reliability'",
-        "publish_markers": "~/candidates and ~/markers are published when somebody subscribes",
-        "relocalize_timeout": "~/relocalize waits 2.5 times 'stale_after'",
-        "odometry_max_speed": "it is twice 'localizer.max_speed' now",
-        "consumer": "see docs/slam.md for the rules of each consumer",
-        "consumer_map_frame": "see docs/slam.md for the rules of each consumer",
-    }
     autostart: bool = setting(
         True, "configure and activate at start; false: wait for a lifecycle manager"
     )
@@ -109,10 +100,6 @@ class LocalizerNodeConfig:
 class MapBuilderNodeConfig:
     """Parameters of the live map builder node."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
-        "reliability": "QoS adapts to the publisher; override it with "
-        "'qos_overrides./TOPIC.subscription.reliability'",
-    }
     output: str = _path("", "map directory to write")
     model: str = _model("model directory, or the name of a shipped one")
     camera: str = setting("front", "camera name to store in the map")

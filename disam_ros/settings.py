@@ -47,15 +47,12 @@ def setting(
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     """Build a config dataclass; unknown keys, wrong types and values out of range are errors.
 
-    A dataclass may list keys of earlier versions in `REMOVED`: key → replacement.
-    Raises ConfigError naming the key, what was expected and what was found; of removed keys all.
+    Raises ConfigError naming the key, what was expected and what was found.
     """
     if not isinstance(values, dict):
         raise ConfigError(
             f"{where or cls.__name__}: expected key: value pairs, got {brief(values)}"
         )
-    if removed := _removed(cls, values, where):
-        raise ConfigError("\n".join(removed))
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = get_type_hints(cls)
     arguments = {}
@@ -84,20 +81,6 @@ def _of_that_name(cls: type[DataclassInstance], key: str) -> list[str]:
     return found
 
 
-def _removed(cls: type, values: dict[str, Any], where: str) -> list[str]:
-    """A sentence for each key, in this dataclass and those below it, that was removed."""
-    removed: dict[str, str] = getattr(cls, "REMOVED", {})
-    fields = {f.name for f in dataclasses.fields(cls)}
-    hints, found = get_type_hints(cls), []
-    for key, value in values.items():
-        name = f"{where}.{key}" if where else key
-        if key in removed:
-            found.append(f"setting '{name}' is gone since 0.2: {removed[key]}")
-        elif key in fields and dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
-            found += _removed(hints[key], value, name)
-    return found
-
-
 def from_yaml(cls: type[T], path: Path | str) -> T:
     """Read a YAML file into a config dataclass; an empty one holds the defaults.
 
@@ -123,18 +106,6 @@ def parameter_rows(cls: type, prefix: str = "") -> list[str]:
         default = str(value).lower() if isinstance(value, bool) else str(value) or '""'
         cells = (f"`{prefix}{item.name}`", f"`{default}`", _range(item.metadata))
         rows.append(f"| {' | '.join(cells)} | {item.metadata['help']} |")
-    return rows
-
-
-def removed_rows(cls: type, prefix: str = "") -> list[str]:
-    """The `REMOVED` settings of a config dataclass as rows `| name | replacement |`."""
-    removed: dict[str, str] = getattr(cls, "REMOVED", {})
-    rows = [f"| `{prefix}{name}` | {replacement} |" for name, replacement in removed.items()]
-    config = cls()
-    for item in dataclasses.fields(cls):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            rows += removed_rows(type(value), f"{prefix}{item.name}.")
     return rows
 
 

@@ -12,7 +12,7 @@ from disam_ros.node_config import (
     ReplayEvaluationConfig,
     ReplayNodeConfig,
 )
-from disam_ros.settings import parameter_rows, removed_rows
+from disam_ros.settings import parameter_rows
 
 NODES = {
     "localizer": LocalizerNodeConfig,
@@ -37,8 +37,6 @@ Which ones may change while the localizer runs: [ros.md](ros.md#parameters). The
 those for `disam build-map --config`, both without the prefix. Units are in brackets.
 """
 
-REMOVED = "## Parameters of 0.1 and their successors"
-
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Parameters of the nodes."""
@@ -58,8 +56,5 @@ def parameter_table(node: str) -> str:
 
 
 def parameter_page() -> str:
-    """All parameters, and those that earlier versions had."""
-    sections = [f"## {node}\n\n{parameter_table(node)}" for node in NODES]
-    rows = dict.fromkeys(row for config in NODES.values() for row in removed_rows(config))
-    head = [REMOVED, "", "| removed | since 0.2 |", "|---|---|"]
-    return "\n".join([INTRODUCTION, *sections, "\n".join([*head, *rows, ""])])
+    """All parameters."""
+    return "\n".join([INTRODUCTION, *(f"## {node}\n\n{parameter_table(node)}" for node in NODES)])

@@ -84,7 +84,6 @@ def test_whole_numbers_are_taken_for_floats(make_node):
         ("localizer:=3", "expected key: value pairs"),
         ("map:=3", "expects str, got 3"),
         ("image_transport:=radio", "one of raw, compressed"),
-        ("reliability:=auto", "'reliability' is gone since 0.2: QoS adapts"),
     ],
 )
 def test_wrong_parameters_are_refused_with_what_was_expected(make_node, argument, match):
