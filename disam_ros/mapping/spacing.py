@@ -17,17 +17,14 @@ BREAK, BREAK_M = 3.0, 10.0  # a step so many times an image's other one, and so 
 MAX_STEP = 25.0  # farther apart, neighbouring images share no view; longer steps are shortened [m]
 
 
-def neighbour_steps(
-    poses: NDArray[np.float64], rows: NDArray[np.int64] | None = None
-) -> NDArray[np.float64]:
+def neighbour_steps(poses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Displacements to the next image of the drive and from the previous one.
 
-    poses: of one camera's images in map order, [N, 7] tx ty tz qx qy qz qw; rows: the images
-    wanted [n]; None: all. Returns [n, 2, 6] x y z rotX rotY rotZ [m, rad] about the map's axes. At
-    the ends of a drive both are the one that is known; 0 for a single image.
+    poses: of one camera's images in map order, [N, 7] tx ty tz qx qy qz qw. Returns [N, 2, 6] x y z
+    rotX rotY rotZ [m, rad] about the map's axes. At the ends of a drive both are the one that is
+    known; 0 for a single image.
     """
-    rows = np.arange(len(poses)) if rows is None else np.asarray(rows)
-    last = len(poses) - 1
+    rows, last = np.arange(len(poses)), len(poses) - 1
     ahead = _displacements(poses[rows], poses[np.minimum(rows + 1, last)])
     behind = _displacements(poses[np.maximum(rows - 1, 0)], poses[rows])
     there, back = (np.linalg.norm(steps[:, :3], axis=1) for steps in (ahead, behind))
@@ -62,12 +59,6 @@ def _displacements(before: NDArray[np.float64], after: NDArray[np.float64]) -> N
     lengths = np.linalg.norm(steps[:, :3], axis=1, keepdims=True)
     shortened: NDArray[np.float64] = steps * np.minimum(1.0, MAX_STEP / np.maximum(lengths, 1e-12))
     return shortened
-
-
-def second_moments(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean outer product of each image's steps: [N, 2, 6] → [N, 6, 6]."""
-    moments: NDArray[np.float64] = np.einsum("nki,nkj->nij", steps, steps) / 2
-    return moments
 
 
 def spacings(steps: NDArray[np.float64]) -> NDArray[np.float64]:

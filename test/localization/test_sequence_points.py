@@ -83,6 +83,16 @@ def test_verification_puts_the_vehicle_between_the_images_of_the_map(tmp_path):
     assert np.trace(seen.covariance) < 0.1 * np.trace(alone.covariance)
 
 
+def test_the_node_tells_how_many_keypoints_verified_a_pose(tmp_path):
+    answer_status = pytest.importorskip("disam_ros.nodes.localizer.publishers.answer_status")
+    opened, image = localizer(tmp_path), render(QUERY)[0]
+    for verify in (False, True):
+        answer = tracked(opened, image, verify)
+        values = {pair.key: pair.value for pair in answer_status.localized(answer, 1.0).values}
+        expected = f"{answer.inliers} keypoints" if verify else None
+        assert values.get("verified") == expected
+
+
 def single(opened, image, verify):
     """The answer to an image alone."""
     alone = opened.with_config(replace(opened.config, sequence=SequenceConfig(enabled=False)))
