@@ -13,7 +13,7 @@ from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import DisamError
 from disam_ros.files.outputs import atomic_directory
-from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
+from season_town import CONDITIONS, DriveConfig, write_drive
 
 DATA = Path(__file__).parent / "data"
 TOWN_SEED = 7  # this town is for testing: nothing may be trained or tuned on it

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from disam_ros.errors import PriorError
 from disam_ros.geodesy import Origin, metres_per_degree
-from disam_ros.synthetic.conditions import ALTITUDE, LATITUDE, LONGITUDE
-from disam_ros.synthetic.sensors import geodetic
+from season_town.conditions import ALTITUDE, LATITUDE, LONGITUDE
+from season_town.sensors import geodetic
 
 EQUATOR = 6378137.0  # semi-major axis [m]
 ECCENTRICITY_SQUARED = 6.69437999014e-3

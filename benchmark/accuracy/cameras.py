@@ -28,7 +28,7 @@ from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
-from disam_ros.synthetic import DriveConfig, write_drive
+from season_town import DriveConfig, write_drive
 
 RENDERED = Path("runs/cameras")
 RATE_HZ = 2.5 / 3  # images a second: every third of the other sections'

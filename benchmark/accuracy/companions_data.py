@@ -12,8 +12,8 @@ from pathlib import Path
 from disam_ros.datasets.aerial.polar import AerialConfig, write_aerial_dataset
 from disam_ros.datasets.aerial.tiles import TileSet
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
-from disam_ros.synthetic.aerial import TownAerialConfig, write_tiles
+from season_town import CONDITIONS, DriveConfig, write_drive
+from season_town.aerial import TownAerialConfig, write_tiles
 
 ROOT = Path("runs/companions")
 VALIDATION = Path("runs/validation")

@@ -28,7 +28,7 @@ from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
-from disam_ros.synthetic import CONDITIONS, DriveConfig, RenderError, write_drive
+from season_town import CONDITIONS, DriveConfig, RenderError, write_drive
 
 RENDERED = Path("runs/town_test")
 DRIVE_SEEDS = {"summer_day": 3, "autumn_rain": 4, "spring_morning": 5, "dusk": 6}  # 0–2: the demo's

@@ -41,8 +41,8 @@ from disam_ros.features.two_view import TwoView, compare
 from disam_ros.geometry import Transform
 from disam_ros.mapping.keypoints import KeypointHeader, fill_depths, keypoints_of
 from disam_ros.mapping.repetition import APART, QUANTILE, SIMILAR
-from disam_ros.synthetic import DriveConfig, simulate_drive
 from disam_ros.uncertainty import offset
+from season_town import DriveConfig, simulate_drive
 
 COUNTS = (512, 1024, 2048)  # keypoints of an image
 CHOSEN = 1024  # whose models are printed

@@ -17,7 +17,7 @@ from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, op
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.models.model import load_model
-from disam_ros.synthetic import CONDITIONS
+from season_town import CONDITIONS
 
 SECOND = 1_000_000_000
 RIGHT_M = 5.0  # in the town

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from demo.make_data import JPEG_QUALITY, STEADY, TOWN_SEED
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
-from disam_ros.synthetic import DriveConfig, write_drive
-from disam_ros.synthetic.writer import CAMERA
+from season_town import DriveConfig, write_drive
+from season_town.writer import CAMERA
 
 RENDERED = Path("runs/rig")
 LENGTH = 300.0  # metres of the route

@@ -22,7 +22,7 @@ from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from disam_ros.nodes.replay.replay_drive import replay_drive
-from disam_ros.synthetic import CONDITIONS
+from season_town import CONDITIONS
 
 WRONG_M = 5.0
 FIRST, ALL = "pose of the first candidate", "each image alone, all"

@@ -22,7 +22,7 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.map_match import MapMatch
-from disam_ros.synthetic import DriveConfig, write_drive
+from season_town import DriveConfig, write_drive
 
 KEPT = Path("runs/pose_graph")
 LAPS = 1575.0  # metres: twice around

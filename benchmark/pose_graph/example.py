@@ -26,8 +26,8 @@ from benchmark.pose_graph.solver import solve
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform
 from disam_ros.slam.loop_closure_message import MAP, OWN, LoopClosure
-from disam_ros.synthetic.drive import simulate_drive
-from disam_ros.synthetic.sensors import wheel_odometry
+from season_town.drive import simulate_drive
+from season_town.sensors import wheel_odometry
 
 FIGURE = Path("docs/images/pose_graph.png")
 ODOMETRY_SEEDS = range(5)  # drifts that the one drive is measured with

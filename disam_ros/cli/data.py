@@ -208,7 +208,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _synth_outputs(arguments: argparse.Namespace) -> Outputs:
-    from disam_ros.synthetic import CONDITIONS
+    from season_town import CONDITIONS
 
     root = Path(arguments.output)
     if arguments.aerial:
@@ -226,7 +226,7 @@ def _bag_of(dataset: Path) -> Path:
 def synth_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.bags import dataset_to_bag
     from disam_ros.datasets.dataset import Dataset
-    from disam_ros.synthetic import CONDITIONS, DriveConfig, write_drive
+    from season_town import CONDITIONS, DriveConfig, write_drive
 
     if arguments.aerial:
         return _synth_aerial(arguments)
@@ -256,7 +256,7 @@ def synth_command(arguments: argparse.Namespace) -> None:
 
 
 def _synth_aerial(arguments: argparse.Namespace) -> None:
-    from disam_ros.synthetic.aerial import TownAerialConfig, write_tiles
+    from season_town.aerial import TownAerialConfig, write_tiles
 
     conditions = arguments.conditions or ["summer_day"]
     if len(conditions) > 1:

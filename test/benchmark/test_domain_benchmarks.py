@@ -22,7 +22,7 @@ from disam_ros.domains.sun import sun_elevation as packaged_sun
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
-from disam_ros.synthetic import RenderError
+from season_town import RenderError
 
 POLAR, TEMPERATE, EQUATOR, SOUTHERN = observer.PLACES
 NOON_NS = int(datetime(2025, 7, 14, 11, tzinfo=timezone.utc).timestamp()) * 10**9

@@ -334,8 +334,8 @@ def test_a_track_is_sampled_evenly_and_not_across_gaps():
 @pytest.fixture(scope="module")
 def town_camera():
     pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
-    from disam_ros.synthetic import RenderError, build_town
-    from disam_ros.synthetic.aerial import AerialCamera, TownAerialConfig
+    from season_town import RenderError, build_town
+    from season_town.aerial import AerialCamera, TownAerialConfig
 
     town = build_town(1)
     config = TownAerialConfig(tile_pixels=128, metres_per_pixel=0.5, reach_m=10.0)

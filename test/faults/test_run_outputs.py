@@ -81,7 +81,7 @@ def test_the_demonstration_replaces_only_what_it_wrote(tmp_path, monkeypatch):
 
 
 def test_drives_without_a_manifest_are_not_rendered_anew(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("disam_ros.synthetic")
+    pytest.importorskip("season_town")
     monkeypatch.setattr(make_data, "write_drive", lambda *_: pytest.fail("the work began"))
     foreign(tmp_path / "data")
     before = tree(tmp_path)

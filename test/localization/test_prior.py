@@ -11,8 +11,8 @@ from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 from disam_ros.localization.prior import PositionPrior, gnss_prior, propagate
 from disam_ros.localization.sequence.odometry import OdometryPrior, OdometryTrack
-from disam_ros.synthetic.conditions import LATITUDE, LONGITUDE
-from disam_ros.synthetic.sensors import geodetic
+from season_town.conditions import LATITUDE, LONGITUDE
+from season_town.sensors import geodetic
 
 SECOND = 10**9
 

@@ -48,8 +48,8 @@ class Towns:
 def towns(tmp_path_factory):
     from disam_ros.datasets.aerial.polar import AerialConfig, write_aerial_dataset
     from disam_ros.datasets.aerial.tiles import TileSet
-    from disam_ros.synthetic import DriveConfig, RenderError, write_drive
-    from disam_ros.synthetic.aerial import TownAerialConfig, write_tiles
+    from season_town import DriveConfig, RenderError, write_drive
+    from season_town.aerial import TownAerialConfig, write_tiles
 
     found = Towns(tmp_path_factory.mktemp("towns"))
     small = {"width": 160, "height": 120, "spacing_m": 6.0, "length_m": 300.0, "depth": True}

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
 from disam_ros.errors import ConfigError
-from disam_ros.synthetic.conditions import CONDITIONS
-from disam_ros.synthetic.rendering import gl
-from disam_ros.synthetic.rendering.graphics import Graphics
-from disam_ros.synthetic.rendering.renderer import SUPERSAMPLE
-from disam_ros.synthetic.town.build import build_town
-from disam_ros.synthetic.town.layout import Town
-from disam_ros.synthetic.town.scene import build_scene
+from season_town.conditions import CONDITIONS
+from season_town.rendering import gl
+from season_town.rendering.graphics import Graphics
+from season_town.rendering.renderer import SUPERSAMPLE
+from season_town.town.build import build_town
+from season_town.town.layout import Town
+from season_town.town.scene import build_scene
 
 TOP, BOTTOM = 110.0, -10.0  # range of heights in the town [m]
 EYE = 300.0  # metres above the ground, for reflections and headlights
@@ -110,7 +110,7 @@ def write_tiles(config: TownAerialConfig, directory: Path | str, overwrite: bool
         metres_per_pixel=config.metres_per_pixel,
         tile_pixels=config.tile_pixels,
         origin=(float(origin[0]), float(origin[1])),
-        source=f"rendered by disam_ros.synthetic: {config}",
+        source=f"rendered by season_town: {config}",
     )
     grid = list(_around(town.route, origin, side, reach))
     camera = AerialCamera(town, config)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from disam_ros.synthetic.rendering.shaders import COMMON, VERSION
-from disam_ros.synthetic.textures.textures import LAYER
+from season_town.rendering.shaders import COMMON, VERSION
+from season_town.textures.textures import LAYER
 
 GROUND_VERTEX = (
     VERSION

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from disam_ros.synthetic.town.houses import HOUSE_TYPES
-from disam_ros.synthetic.town.layout import Prop, Town, covers, distance_to_segment, footprint
-from disam_ros.synthetic.town.streets import SIDEWALK_OUTER
+from season_town.town.houses import HOUSE_TYPES
+from season_town.town.layout import Prop, Town, covers, distance_to_segment, footprint
+from season_town.town.streets import SIDEWALK_OUTER
 
 
 def fill_park(rng: np.random.Generator, town: Town, park: np.ndarray) -> None:

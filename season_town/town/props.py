@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from disam_ros.synthetic.textures.textures import LAYER
-from disam_ros.synthetic.town.meshes import Rgb, box, cylinder, place, prism, quads, wall
+from season_town.textures.textures import LAYER
+from season_town.town.meshes import Rgb, box, cylinder, place, prism, quads, wall
 
 LAMP_HEIGHT = 5.2
 LAMP_REACH = 1.1  # the head hangs this far in front of the pole

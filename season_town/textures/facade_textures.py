@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from disam_ros.synthetic.textures.texture_canvas import SIZE, fractal_noise, grey
+from season_town.textures.texture_canvas import SIZE, fractal_noise, grey
 
 STYLES = ("plaster", "brick", "timber", "siding", "concrete")
 BAYS = ("blank", "window", "shutters", "door")

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from disam_ros.synthetic.conditions import Condition
-from disam_ros.synthetic.rendering import gl, shaders, shaders_ground, shaders_post
-from disam_ros.synthetic.textures.texture_canvas import SIZE
-from disam_ros.synthetic.textures.textures import texture_layers
-from disam_ros.synthetic.town.ground import EXTENT, light_map, splat_map
-from disam_ros.synthetic.town.layout import Town
-from disam_ros.synthetic.town.scene import Scene
+from season_town.conditions import Condition
+from season_town.rendering import gl, shaders, shaders_ground, shaders_post
+from season_town.textures.texture_canvas import SIZE
+from season_town.textures.textures import texture_layers
+from season_town.town.ground import EXTENT, light_map, splat_map
+from season_town.town.layout import Town
+from season_town.town.scene import Scene
 
 SHADOW_SIZE = 4096
 SHADOW_REACH = 150.0  # metres around the map origin with shadows

@@ -16,13 +16,13 @@ pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import distance
-from disam_ros.synthetic import CONDITIONS, DriveConfig, RenderError, build_town, simulate_drive
-from disam_ros.synthetic.drive import Drive
-from disam_ros.synthetic.rendering import gl
-from disam_ros.synthetic.rendering.renderer import Renderer
-from disam_ros.synthetic.sensors import gnss_fixes, wheel_odometry
-from disam_ros.synthetic.trajectory import drive_route
-from disam_ros.synthetic.writer import FIX_COLUMNS, ODOM_COLUMNS, write_drive
+from season_town import CONDITIONS, DriveConfig, RenderError, build_town, simulate_drive
+from season_town.drive import Drive
+from season_town.rendering import gl
+from season_town.rendering.renderer import Renderer
+from season_town.sensors import gnss_fixes, wheel_odometry
+from season_town.trajectory import drive_route
+from season_town.writer import FIX_COLUMNS, ODOM_COLUMNS, write_drive
 
 SMALL = {"width": 160, "height": 120, "spacing_m": 4.0, "length_m": 8.0}
 

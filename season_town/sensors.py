@@ -9,8 +9,8 @@ import numpy as np
 
 from disam_ros.geodesy import metres_per_degree
 from disam_ros.geometry import Transform
-from disam_ros.synthetic.conditions import ALTITUDE, LATITUDE, LONGITUDE
-from disam_ros.synthetic.trajectory import Trajectory
+from season_town.conditions import ALTITUDE, LATITUDE, LONGITUDE
+from season_town.trajectory import Trajectory
 
 SCALE_ERROR = 0.01  # standard deviation of the wheel scale of a drive
 STEP_ERROR = 0.004  # metres per square root of a metre driven

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from disam_ros.synthetic.town.houses import HOUSE_TYPES
-from disam_ros.synthetic.town.layout import (
+from season_town.town.houses import HOUSE_TYPES
+from season_town.town.layout import (
     House,
     Prop,
     Town,
@@ -15,7 +15,7 @@ from disam_ros.synthetic.town.layout import (
     footprint,
     inside,
 )
-from disam_ros.synthetic.town.streets import SIDEWALK_OUTER, unit
+from season_town.town.streets import SIDEWALK_OUTER, unit
 
 FENCES = ("picket", "iron", "hedge", "wall", "none")
 

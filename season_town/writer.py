@@ -12,9 +12,9 @@ from tqdm import tqdm
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.depth import DEPTH_UNIT
 from disam_ros.datasets.sensor_tables import FIX_COLUMNS, FIX_FILE, ODOM_COLUMNS, ODOM_FILE
-from disam_ros.synthetic.conditions import LATITUDE, LONGITUDE
-from disam_ros.synthetic.drive import DriveConfig, Frame, simulate_drive
-from disam_ros.synthetic.sensors import GNSS_SIGMA
+from season_town.conditions import LATITUDE, LONGITUDE
+from season_town.drive import DriveConfig, Frame, simulate_drive
+from season_town.sensors import GNSS_SIGMA
 
 CAMERA = "front"
 VARIANCE = GNSS_SIGMA**2 / 2  # of one of two axes
@@ -36,7 +36,7 @@ def write_drive(
         cameras={CAMERA: drive.camera},
         latitude=LATITUDE,
         longitude=LONGITUDE,
-        origin=f"rendered by disam_ros.synthetic: {config}",
+        origin=f"rendered by season_town: {config}",
         depth_unit=DEPTH_UNIT if config.depth else None,
     )
     odometry, fixes = [], []

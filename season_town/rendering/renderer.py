@@ -7,11 +7,11 @@ import numpy as np
 
 from disam_ros.camera import Camera
 from disam_ros.geometry import Transform
-from disam_ros.synthetic.conditions import Condition
-from disam_ros.synthetic.rendering import gl
-from disam_ros.synthetic.rendering.graphics import Graphics
-from disam_ros.synthetic.town.layout import Town
-from disam_ros.synthetic.town.scene import Scene, build_scene
+from season_town.conditions import Condition
+from season_town.rendering import gl
+from season_town.rendering.graphics import Graphics
+from season_town.town.layout import Town
+from season_town.town.scene import Scene, build_scene
 
 SIGHT = 230.0  # metres; cells farther away are not drawn
 STEEP = 0.9  # horizontal part of the optical axis below which what is aside may be seen

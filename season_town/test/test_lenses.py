@@ -9,7 +9,7 @@ import pytest
 
 from disam_ros.camera import virtual_camera, warp_between, warp_into
 from disam_ros.errors import ConfigError
-from disam_ros.synthetic import DriveConfig, simulate_drive
+from season_town import DriveConfig, simulate_drive
 
 pytest.importorskip("moderngl", reason="no renderer: pip install -e '.[synth]'")
 pytestmark = pytest.mark.slow

@@ -6,10 +6,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from disam_ros.synthetic.town.houses import HOUSE_TYPES
-from disam_ros.synthetic.town.layout import House, Town
-from disam_ros.synthetic.town.props import LAMP_HEIGHT, LAMP_REACH, is_broken, lamp_colour
-from disam_ros.synthetic.town.streets import ROAD_HALF, SIDEWALK_OUTER
+from season_town.town.houses import HOUSE_TYPES
+from season_town.town.layout import House, Town
+from season_town.town.props import LAMP_HEIGHT, LAMP_REACH, is_broken, lamp_colour
+from season_town.town.streets import ROAD_HALF, SIDEWALK_OUTER
 
 EXTENT = 280.0  # metres, side of the square pictures centred on the map origin
 SPLAT_SIZE = 4096

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from disam_ros.synthetic.textures.textures import LAYER
-from disam_ros.synthetic.town.meshes import Rgb, box, cylinder, quads, wall
+from season_town.textures.textures import LAYER
+from season_town.town.meshes import Rgb, box, cylinder, quads, wall
 
 BAY = 2.6  # metres a facade bay is wide, about
 FLOOR = 2.9  # metres a storey is high

@@ -8,9 +8,9 @@ import numpy as np
 
 from disam_ros.camera import Camera
 from disam_ros.geometry import Transform
-from disam_ros.synthetic.conditions import Condition
-from disam_ros.synthetic.rendering.renderer import Renderer
-from disam_ros.synthetic.town.layout import Town
+from season_town.conditions import Condition
+from season_town.rendering.renderer import Renderer
+from season_town.town.layout import Town
 
 FACE_DEG = 94.0  # of a face across: more than a right angle, so that no pixel mixes two
 DENSITY = 1.3  # pixels of a face for one of the lens, in its middle

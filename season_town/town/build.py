@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from disam_ros.synthetic.town.layout import Town
-from disam_ros.synthetic.town.lots import line_street
-from disam_ros.synthetic.town.planting import fill_gardens, fill_park, surround
-from disam_ros.synthetic.town.streets import (
+from season_town.town.layout import Town
+from season_town.town.lots import line_street
+from season_town.town.planting import fill_gardens, fill_park, surround
+from season_town.town.streets import (
     GRID,
     cell_corners,
     choose_streets,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from disam_ros.synthetic.town.houses import HOUSE_TYPES
+from season_town.town.houses import HOUSE_TYPES
 
 
 @dataclass(frozen=True)

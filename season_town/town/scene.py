@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from disam_ros.synthetic.conditions import Condition
-from disam_ros.synthetic.town import props
-from disam_ros.synthetic.town.houses import house_mesh
-from disam_ros.synthetic.town.layout import House, Prop, Town
-from disam_ros.synthetic.town.meshes import WIDTH, place
-from disam_ros.synthetic.town.streets import SIDEWALK_OUTER
-from disam_ros.synthetic.town.trees import tree_mesh
+from season_town.conditions import Condition
+from season_town.town import props
+from season_town.town.houses import house_mesh
+from season_town.town.layout import House, Prop, Town
+from season_town.town.meshes import WIDTH, place
+from season_town.town.streets import SIDEWALK_OUTER
+from season_town.town.trees import tree_mesh
 
 CELL = 30.0  # metres
 TREE_VARIANTS = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from disam_ros.synthetic.textures.textures import LAYER
-from disam_ros.synthetic.town.meshes import Rgb, cylinder, quads
+from season_town.textures.textures import LAYER
+from season_town.town.meshes import Rgb, cylinder, quads
 
 BARK: Rgb = (0.42, 0.33, 0.27)
 LEAVES: dict[str, tuple[Rgb, ...]] = {

@@ -12,13 +12,13 @@ from scipy.spatial.transform import Rotation
 from disam_ros.camera import EQUIRECTANGULAR, FISHEYE, PINHOLE, Camera
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
-from disam_ros.synthetic.conditions import CONDITIONS, Condition
-from disam_ros.synthetic.rendering.renderer import Renderer, pinhole
-from disam_ros.synthetic.rendering.wide import WideRenderer
-from disam_ros.synthetic.sensors import gnss_fixes, wheel_odometry
-from disam_ros.synthetic.town.build import build_town
-from disam_ros.synthetic.town.streets import oncoming_lane
-from disam_ros.synthetic.trajectory import Trajectory, drive_route
+from season_town.conditions import CONDITIONS, Condition
+from season_town.rendering.renderer import Renderer, pinhole
+from season_town.rendering.wide import WideRenderer
+from season_town.sensors import gnss_fixes, wheel_odometry
+from season_town.town.build import build_town
+from season_town.town.streets import oncoming_lane
+from season_town.trajectory import Trajectory, drive_route
 
 AHEAD_M = 0.8  # of the camera before the base: behind the windscreen
 LENSES = {PINHOLE: 140, FISHEYE: 240, EQUIRECTANGULAR: 360}  # widest field of view [deg]

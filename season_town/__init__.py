@@ -4,13 +4,13 @@
 Needs moderngl (`pip install 'disam_ros[synth]'`) and an OpenGL driver; software rendering will do.
 """
 
-from disam_ros.synthetic.conditions import CONDITIONS, Condition
-from disam_ros.synthetic.drive import Drive, DriveConfig, Frame, simulate_drive
-from disam_ros.synthetic.rendering.gl import RenderError
-from disam_ros.synthetic.rendering.renderer import Renderer
-from disam_ros.synthetic.town.build import build_town
-from disam_ros.synthetic.town.layout import Town
-from disam_ros.synthetic.writer import write_drive
+from season_town.conditions import CONDITIONS, Condition
+from season_town.drive import Drive, DriveConfig, Frame, simulate_drive
+from season_town.rendering.gl import RenderError
+from season_town.rendering.renderer import Renderer
+from season_town.town.build import build_town
+from season_town.town.layout import Town
+from season_town.writer import write_drive
 
 __all__ = [
     "CONDITIONS",

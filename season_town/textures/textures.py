@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from disam_ros.synthetic.textures.facade_textures import BAYS, STYLES, paint_facade
-from disam_ros.synthetic.textures.material_textures import (
+from season_town.textures.facade_textures import BAYS, STYLES, paint_facade
+from season_town.textures.material_textures import (
     CUTOUT_PAINTERS,
     OTHER_PAINTERS,
     paint_sign,

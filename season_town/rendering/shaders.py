@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from disam_ros.synthetic.textures.textures import CUTOUTS, FACADES, LAYER, SIGNS
+from season_town.textures.textures import CUTOUTS, FACADES, LAYER, SIGNS
 
 VERSION = "#version 330\n"
 

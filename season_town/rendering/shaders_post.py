@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from disam_ros.synthetic.rendering.shaders import VERSION
+from season_town.rendering.shaders import VERSION
 
 FLAKE_VERTEX = (
     VERSION

@@ -9,15 +9,15 @@ import pytest
 
 pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
 
-from disam_ros.synthetic import RenderError
-from disam_ros.synthetic.rendering import gl
+from season_town import RenderError
+from season_town.rendering import gl
 
 pytestmark = pytest.mark.slow
 
 DRAW_TRAIN_DRAW = """
 import numpy as np
 import torch
-from disam_ros.synthetic import DriveConfig, simulate_drive
+from season_town import DriveConfig, simulate_drive
 
 def draw():
     drive = simulate_drive(DriveConfig(width=160, height=120, spacing_m=4.0, length_m=4.0))
