@@ -14,9 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-NO_SUBJECT = re.compile(
-    r"(Of|Those|That|The same|The one|The ones|As of|As in|Its|Whence|Whose|Wherein|Thereof|Hereby)\b"
-)
+NO_SUBJECT = re.compile(r"(Of|Those|That|The same|The one|The ones|As of|Its|Whence|Whose)\b")
 NO_NOUN = {"found", "given", "some", "each", "own", "there", "here", "known", "wanted"}
 DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
 
