@@ -8,8 +8,9 @@ import pytest
 from disam_ros.cli.parameters import NODES
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
+from disam_ros.files.checking import build
 from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig
-from disam_ros.settings import from_dict, from_yaml
+from disam_ros.settings import from_yaml
 
 
 def test_defaults_come_from_an_empty_file(tmp_path):
@@ -31,28 +32,28 @@ def test_nested_values_are_read(tmp_path):
     [
         ({"candidats": 3}, "did you mean 'candidates'"),
         ({"odometry_noise": 1}, "did you mean 'sequence.odometry_noise'"),
-        ({"domain": {"colour": 1}}, "unknown setting 'domain.colour'"),
-        ({"candidates": "three"}, "expects int, got 'three'"),
-        ({"candidates": 0}, r"must lie in \[1, 1000\]"),
-        ({"device": 3}, "expects str"),
-        ({"domain": 3}, "expected key: value pairs"),
+        ({"domain": {"colour": 1}}, "unknown name 'domain.colour'"),
+        ({"candidates": "three"}, "expects a whole number, 1 … 1000; got 'three'"),
+        ({"candidates": 0}, "expects a whole number, 1 … 1000; got 0"),
+        ({"device": 3}, "expects a text of up to 4096 characters; got 3"),
+        ({"domain": 3}, r"'domain' expects an object \(key: value pairs\); got 3"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(values, message):
     with pytest.raises(ConfigError, match=message):
-        from_dict(LocalizerConfig, values)
+        build(LocalizerConfig, values)
 
 
 def test_a_choice_outside_the_list_is_refused():
     with pytest.raises(ConfigError, match="raw, compressed"):
-        from_dict(LocalizerNodeConfig, {"image_transport": "telepathy"})
+        build(LocalizerNodeConfig, {"image_transport": "telepathy"})
 
 
 @pytest.mark.parametrize("name", ["", " ", "/base_link"])
 def test_a_frame_that_tf_cannot_have_is_refused_by_name(name):
     for config in (LocalizerNodeConfig, MapBuilderNodeConfig):
         with pytest.raises(ConfigError, match=r"'base_frame': expected .* without a leading '/'"):
-            from_dict(config, {"base_frame": name})
+            build(config, {"base_frame": name})
 
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path):
@@ -81,11 +82,11 @@ def test_every_number_has_a_range_and_must_be_finite(item, kind):
     values = [1e300, -1e300, math.inf, -math.inf] + ([] if unset else [math.nan])
     for value in [(2**62)] if kind is int else values:
         given = [value] if kind in (list[int], list[float]) else value
-        with pytest.raises(ConfigError, match=f"'{item.name}' must"):
-            from_dict(config, {item.name: given})
+        with pytest.raises(ConfigError, match=f"'{item.name}' expects"):
+            build(config, {item.name: given})
 
 
 def test_a_text_without_end_is_refused_by_its_length():
-    expected = r"'output' expects a text of up to 4096 characters, got 100000$"
+    expected = r"'output' expects a text of up to 4096 characters; got 'x{12}\.\.\.x{13}'$"
     with pytest.raises(ConfigError, match=expected):
-        from_dict(MapBuilderNodeConfig, {"output": "x" * 100_000})
+        build(MapBuilderNodeConfig, {"output": "x" * 100_000})

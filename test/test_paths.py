@@ -13,10 +13,10 @@ from support.maps import save_tiny_map
 from disam_ros.cli import _parser, main
 from disam_ros.errors import ModelError
 from disam_ros.files import paths
+from disam_ros.files.checking import build
 from disam_ros.files.paths import find_model, share, shipped_models
 from disam_ros.models.model import load_model
 from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayEvaluationConfig
-from disam_ros.settings import from_dict
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,13 +62,13 @@ def test_the_home_directory_is_understood_in_every_parameter_that_is_a_path(
     config, names, monkeypatch
 ):
     monkeypatch.setenv("HOME", "/home/robot")
-    values = from_dict(config, dict.fromkeys(names, "~/data"))
+    values = build(config, dict.fromkeys(names, "~/data"))
     assert {getattr(values, name) for name in names} == {"/home/robot/data"}
 
 
 def test_areas_and_options_expand_the_home_directory_too(monkeypatch):
     monkeypatch.setenv("HOME", "/home/robot")
-    assert from_dict(LocalizerNodeConfig, {"areas": ["~/a", "b"]}).areas == ["/home/robot/a", "b"]
+    assert build(LocalizerNodeConfig, {"areas": ["~/a", "b"]}).areas == ["/home/robot/a", "b"]
     line = ["evaluate", "~/drive", "--map=~/map", "--model=outdoor", "--output=~/out"]
     arguments = _parser().parse_args(line)
     assert arguments.drives == ["/home/robot/drive"]
@@ -130,7 +130,7 @@ def test_no_help_names_a_default_that_says_nothing(capsys):
 def test_a_localizer_opens_map_and_model_by_their_resolved_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
-    config = from_dict(LocalizerNodeConfig, {"map": "~/map", "model": "~/model"})
+    config = build(LocalizerNodeConfig, {"map": "~/map", "model": "~/model"})
     from disam_ros import Localizer
 
     assert len(Localizer.open(config.map, config.model, config.localizer).map) > 0

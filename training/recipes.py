@@ -8,7 +8,7 @@ from typing import Any
 
 from disam_ros.errors import ConfigError
 from disam_ros.files.yaml_files import read_yaml
-from training.disam.config import StageConfig, TrainConfig, check
+from training.disam.config import TrainConfig, check
 from training.global_descriptors.config import GlobalTrainConfig, parse_global_config
 from training.settings import read_recipe
 
@@ -23,7 +23,7 @@ def parse_config(values: dict[str, Any]) -> TrainConfig | GlobalTrainConfig:
         raise ConfigError(f"'method' must be one of {', '.join(METHODS)}, got {method!r}")
     if method == "global":
         return parse_global_config(values)
-    config = read_recipe(TrainConfig, StageConfig, values)
+    config = read_recipe(TrainConfig, values)
     check(config)
     return config
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from disam_ros.errors import ConfigError
-from disam_ros.settings import from_dict, setting
+from disam_ros.files.checking import build
+from disam_ros.settings import setting
 
 
 @dataclass
@@ -130,14 +131,11 @@ class RunConfig(ABC):
 T = TypeVar("T", bound=RunConfig)
 
 
-def read_recipe(recipe: type[T], stage: type, values: dict[str, Any]) -> T:
+def read_recipe(recipe: type[T], values: Any) -> T:
     """Build a recipe with its stages, unchecked. Raises ConfigError naming the key."""
-    values = dict(values) if isinstance(values, dict) else values
-    stages = values.pop("stages", []) if isinstance(values, dict) else []
-    config = from_dict(recipe, values)
-    if not isinstance(stages, list) or not stages:
-        raise ConfigError(f"'stages' expects a list with at least one stage, got {stages!r}")
-    config.stages = [from_dict(stage, s, f"stages.{k}") for k, s in enumerate(stages)]
+    config = build(recipe, values)
+    if not config.stages:
+        raise ConfigError("'stages' expects a list with at least one stage; it is empty")
     return config
 
 

@@ -21,7 +21,7 @@ from disam_ros.camera.lenses import (
     widest_angle,
 )
 from disam_ros.errors import DisamError, GeometryError
-from disam_ros.files.reading import check_entries
+from disam_ros.files.checking import check_entries
 from disam_ros.geometry import Transform
 
 FOCAL_LENGTHS = 0.01, 1000.0  # of a lens, over the larger side of its image

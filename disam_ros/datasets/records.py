@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.files.checking import MAX_WHOLE
 from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import MAX_WHOLE, read_lines
+from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
 
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")

@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from disam_ros.domains.sun import UNKNOWN, WEATHER_WORDS, Conditions, observe, parse_weather
 from disam_ros.errors import DomainError
+from disam_ros.files.checking import build
+from disam_ros.settings import setting
 
 __all__ = [
     "Domain",
@@ -35,7 +37,6 @@ __all__ = [
 ]
 
 ANY = "any"  # a model's only domain: it serves every condition and every domain's name
-VIEWS = ("ground", "aerial")
 LIGHT_COST = 20.0 / 12.0  # per degree outside the range, between ±FULL_LIGHT
 FULL_LIGHT = 18.0  # sun elevation [deg] of full day; minus this: astronomical night
 SHADOW_LENGTH_COST = 0.02  # per degree outside the range
@@ -58,67 +59,41 @@ class Domain:
     """A named condition and its tags; an omitted tag fits everything. Raises DomainError."""
 
     name: str  # also a folder name: letters, digits, '_', '-', '.'
-    sun_elevation: tuple[float, float] | None = None  # lowest, highest; degrees, no refraction
-    months: tuple[int, ...] = ()  # 1–12 as in the NORTHERN hemisphere
-    weather: tuple[str, ...] = ()  # words of WEATHER_WORDS
-    sun_rising: bool | None = None  # True: only dawn, False: only dusk; needs sun_elevation
-    view: str = "ground"  # or "aerial": seen from above, so never chosen for a camera image
+    sun_elevation: tuple[float, float] | None = setting(
+        None, "lowest and highest [deg], without refraction", minimum=-90, maximum=90
+    )
+    months: tuple[int, ...] = setting((), "as in the NORTHERN hemisphere", minimum=1, maximum=12)
+    weather: tuple[str, ...] = setting((), "weather words", choices=WEATHER_WORDS)
+    sun_rising: bool | None = setting(
+        None, "true: only dawn, false: only dusk; needs sun_elevation"
+    )
+    view: str = setting(
+        "ground",
+        "aerial: seen from above, so never chosen for a camera image",
+        choices=("ground", "aerial"),
+    )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
+        if not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
             self._refuse("name", "letters, digits, '_', '-', '.'", self.name)
-        if not _is_range(self.sun_elevation):
-            self._refuse(
-                "sun_elevation", "[lowest, highest] within ±90 degrees", self.sun_elevation
-            )
-        if not _is_list(self.months, range(1, 13)):
-            self._refuse("months", "a list of numbers 1 to 12", self.months)
-        if not _is_list(self.weather, WEATHER_WORDS):
-            self._refuse("weather", f"a list of {', '.join(WEATHER_WORDS)}", self.weather)
-        if self.sun_rising is not None and type(self.sun_rising) is not bool:
-            self._refuse("sun_rising", "true or false", self.sun_rising)
+        if self.sun_elevation is not None and self.sun_elevation[0] > self.sun_elevation[1]:
+            self._refuse("sun_elevation", "the lower angle first", self.sun_elevation)
         if self.sun_rising is not None and self.sun_elevation is None:
             self._refuse("sun_rising", "a sun_elevation as well", self.sun_rising)
-
-        if self.view not in VIEWS:
-            self._refuse("view", " or ".join(VIEWS), self.view)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, all tags included; `from_json` reads them back."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Domain:
+    def from_json(cls, values: Any) -> Domain:
         """Raises DomainError for an unknown key or a tag that does not fit."""
-        if not isinstance(values, Mapping) or "name" not in values:
-            raise DomainError(f"expected a domain with a name and tags, got {values!r}")
-        known = [f.name for f in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise DomainError(
-                    f"domain '{values['name']}': unknown key '{key}'; expected {', '.join(known)}"
-                )
-        tags: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**tags)
+        named = isinstance(values, dict) and "name" in values
+        where = f"domain '{values['name']}'" if named else "a domain"
+        return build(cls, values, where, DomainError)
 
-    def _refuse(self, tag: str, expected: str, found: Any) -> None:
-        raise DomainError(f"domain '{self.name}': {tag} expects {expected}, got {found!r}")
-
-
-def _is_list(value: Any, known: Container[Any]) -> bool:
-    return isinstance(value, tuple) and all(type(v) in (int, str) and v in known for v in value)
-
-
-def _is_range(value: Any) -> bool:
-    if value is None:
-        return True
-    if not isinstance(value, tuple) or len(value) != 2:
-        return False
-    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
-        return False
-    return bool(-90 <= value[0] <= value[1] <= 90)  # nan fails
+    def _refuse(self, tag: str, expected: str, value: Any) -> None:
+        raise DomainError(f"domain '{self.name}': '{tag}' expects {expected}; got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from reprlib import repr as brief
@@ -12,6 +11,7 @@ from typing import Any
 
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DomainError
+from disam_ros.files.checking import unknown_name
 from disam_ros.files.yaml_files import parse_yaml, read_yaml
 
 
@@ -29,11 +29,11 @@ def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
 
 def _rules_of(entries: Any, where: str) -> dict[str, Domain]:
     if not isinstance(entries, dict):
-        raise DomainError(f"{where}: expected 'name: {{tags}}' entries, got {brief(entries)}")
+        raise DomainError(f"{where}: expected 'name: {{tags}}' entries; got {brief(entries)}")
     rules = {}
     for name, tags in entries.items():
         if not isinstance(tags, dict) or "name" in tags:
-            raise DomainError(f"{where}: '{name}' expects tags ({{}}: none), got {brief(tags)}")
+            raise DomainError(f"{where}: '{name}' expects tags ({{}}: none); got {brief(tags)}")
         try:
             rules[name] = Domain.from_json({**tags, "name": name})
         except DomainError as error:
@@ -46,10 +46,9 @@ def domains_named(names: Iterable[str], rules: Mapping[str, Domain]) -> list[Dom
     names = list(names)
     for name in names:
         if name not in rules:
-            near = get_close_matches(name, rules, 3, 0.5)
             raise DomainError(
-                f"no rule for domain '{name}'; nearest: {', '.join(near) or 'none'}. To add one, "
-                f"write into a rules file '{name}: {{sun_elevation: [6, 90], months: [6, 7, 8], "
-                "weather: [clear, cloudy]}', or with {} as tags to fit everything"
+                f"domains: {unknown_name(name, rules)} To add one, write into a rules file "
+                f"'{name}: {{sun_elevation: [6, 90], months: [6, 7, 8], weather: [clear, cloudy]}}'"
+                ", or with {} as tags to fit everything"
             )
     return [rules[name] for name in names]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
-from disam_ros.files.reading import check_entries, read_json
+from disam_ros.files.checking import check_entries
+from disam_ros.files.reading import read_json
 from disam_ros.files.writing import atomic_file
 
 FORMAT_VERSION = 1

@@ -1,41 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checked reading: files of bounded size; headers whose faults name file, key and expectation."""
+"""Checked reading: regular files of bounded size, JSON and its headers."""
 
 from __future__ import annotations
 
 import json
 import os
-import reprlib
 import stat
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
 from itertools import count
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from reprlib import repr as brief
+from typing import Any
 
 from disam_ros.errors import DisamError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
+from disam_ros.files.checking import check_entries
 
 MAX_BYTES = 1 << 26  # of a file that is read at once
 MAX_LINE = 1 << 20  # characters of a line of a table
-MAX_WHOLE = 2**63  # of a number in a file
-MAX_TEXT = 4096  # characters of a text in a header, as of a path
-_NAMES: dict[Any, str] = {
-    int: "a whole number",
-    float: "a finite number",
-    str: f"a text of up to {MAX_TEXT} characters",
-    bool: "true or false",
-    dict: "an object",
-    list: "a list",
-    type(None): "null",
-}
 
 
 @contextmanager
@@ -120,80 +102,5 @@ def read_json(
     values = parse_json(read_bytes(path, error), str(path), error)
     found = values.get("format_version") if isinstance(values, dict) else None
     if found is not None and found not in (version, *older):
-        raise error(f"{path} has format version {reprlib.repr(found)}, expected {version}")
+        raise error(f"{path} has format version {brief(found)}, expected {version}")
     return check_entries(values, {"format_version": int, **(kinds or {})}, str(path), error, closed)
-
-
-def check_entries(
-    values: Any,
-    kinds: Mapping[str, Any],
-    where: str,
-    error: type[DisamError],
-    closed: bool = False,
-) -> dict[str, Any]:
-    """A JSON object whose entries are of the kinds given as type hints.
-
-    kinds: by key; one that may be None may also be missing, and is None then. Numbers are finite.
-    closed: whether other keys are an error.
-    Raises `error`, naming the key, what was expected and what was found.
-    """
-    if not isinstance(values, dict):
-        expected = f"an object with the keys {', '.join(kinds)}"
-        raise error(f"{where}: expected {expected}; got {reprlib.repr(values)}")
-    if closed and (unknown := set(values) - set(kinds)):
-        raise error(f"{where}: unknown key '{min(unknown)}'; expected {', '.join(kinds)}")
-    for key, kind in kinds.items():
-        value = values.get(key)
-        if not _fits(value, kind):
-            found = f"got {reprlib.repr(value)}" if key in values else "it is missing"
-            raise error(f"{where}: '{key}' expects {_words(kind)}; {found}")
-    return {**dict.fromkeys(kinds), **values}
-
-
-def build(cls: type[T], values: Any, where: str, error: type[DisamError]) -> T:
-    """A dataclass from a JSON object, lists as tuples where it has those.
-
-    Raises `error` as `check_entries`; what the dataclass itself refuses is its own error.
-    """
-    hints, given = get_type_hints(cls), values if isinstance(values, dict) else {}
-    known = {field.name: field for field in fields(cls)}
-    if unknown := set(given) - set(known):
-        raise error(f"{where}: unknown key '{min(unknown)}'; expected {', '.join(known)}")
-    needed = [n for n, f in known.items() if f.default is f.default_factory is MISSING]
-    kinds = {name: hints[name] for name in known if name in given or name in needed}
-    entries = check_entries(values, kinds, where, error)
-    return cls(**{k: tuple(v) if get_origin(kinds[k]) is tuple else v for k, v in entries.items()})
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of a kind."""
-    parts = get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if get_origin(kind) is dict:
-        return isinstance(value, dict) and all(_fits(v, parts[1]) for v in value.values())
-    if get_origin(kind) is tuple and parts[-1] is not Ellipsis:
-        right = isinstance(value, list | tuple) and len(value) == len(parts)
-        return right and all(map(_fits, value, parts))
-    if get_origin(kind) in (list, tuple):
-        return isinstance(value, list | tuple) and all(_fits(v, parts[0]) for v in value)
-    if kind in (int, float):
-        number = isinstance(value, int | kind) and not isinstance(value, bool)
-        return number and abs(value) <= (MAX_WHOLE if kind is int else sys.float_info.max)
-    if kind is str:
-        return isinstance(value, str) and len(value) <= MAX_TEXT
-    return kind is Any or isinstance(value, kind)
-
-
-def _words(kind: Any) -> str:
-    """A kind for people."""
-    parts = get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(_words(part) for part in parts)
-    if get_origin(kind) is dict and parts[1] is not Any:
-        return f"an object of which each value is {_words(parts[1])}"
-    if get_origin(kind) is tuple and parts[-1] is not Ellipsis:
-        return f"a list of {len(parts)}, each {_words(parts[0])}"
-    if get_origin(kind) in (list, tuple):
-        return f"a list, each {_words(parts[0])}"
-    return _NAMES[get_origin(kind) or kind]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checked reading of YAML: plain values of bounded size, depth and number; every key once."""
+"""Reads YAML with limits: plain values of bounded size, depth and number; every key once."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,32 +24,23 @@ _TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
 
 
-def read_yaml(
-    path: Path | str, error: type[DisamError], nan: bool = False, largest: int = MAX_BYTES
-) -> Any:
-    """Values of a YAML file of at most `largest` bytes, None of an empty one.
+def read_yaml(path: Path | str, error: type[DisamError], largest: int = MAX_BYTES) -> Any:
+    """Return the values of a YAML file of at most `largest` bytes; None: it is empty.
 
-    nan: whether `.nan` is a value; `.inf` never is. Raises `error`, naming the file, the line or
-    key, what was expected and what to do.
+    Raises `error`, naming the file, the line, what was expected and what to do.
     """
     path = Path(path)
-    return parse_yaml(read_bytes(path, error, largest), str(path), error, nan, largest)
+    return parse_yaml(read_bytes(path, error, largest), str(path), error, largest)
 
 
-def parse_yaml(
-    text: bytes, where: str, error: type[DisamError], nan: bool = False, largest: int = MAX_BYTES
-) -> Any:
-    """Values of a YAML text, as `read_yaml`. Raises `error`, naming `where`."""
+def parse_yaml(text: bytes, where: str, error: type[DisamError], largest: int = MAX_BYTES) -> Any:
+    """Return the values of a YAML text. Raises `error` as `read_yaml`, naming `where`."""
     with _explained(where, error):
         loader = _Loader(text, largest // NODE_BYTES)
         try:
-            values = loader.get_single_data()
+            return loader.get_single_data()
         finally:
             loader.dispose()
-    for key, number in _numbers(values):
-        if not math.isfinite(number) and not (nan and math.isnan(number)):
-            raise error(f"{where}: '{key}' expects a finite number; got {number}")
-    return values
 
 
 @contextmanager
@@ -127,15 +117,3 @@ class _Loader(yaml.SafeLoader):
             tag = node.tag.replace(_TAG, "!!")
             text = f"expected a value of {brief(tag)}, got {brief(node.value)}"
             raise _Refusal(text, node) from fault
-
-
-def _numbers(values: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every floating-point number with its dotted key."""
-    if isinstance(values, float):
-        yield key, values
-    elif isinstance(values, dict):
-        for name, value in values.items():
-            yield from _numbers(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(values, list):
-        for index, value in enumerate(values):
-            yield from _numbers(value, f"{key}[{index}]")

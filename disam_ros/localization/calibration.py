@@ -26,8 +26,9 @@ from scipy.special import expit
 
 from disam_ros.errors import ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
+from disam_ros.files.checking import build, check_entries
 from disam_ros.files.outputs import output_file
-from disam_ros.files.reading import build, check_entries, parse_json, read_bytes, reading
+from disam_ros.files.reading import parse_json, read_bytes, reading
 from disam_ros.mapping.repetition import evenly
 from disam_ros.mapping.spacing import bends, snapped
 from disam_ros.models.projection import decode

@@ -35,15 +35,15 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
+from disam_ros.files.checking import build, check_entries
 from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import build, check_entries, read_json, reading
+from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import part_of
 from disam_ros.geodesy import require_place
 from disam_ros.mapping import thumbnails
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.mapping.rows import Rows
 from disam_ros.models.projection import Projection
-from disam_ros.settings import from_dict
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class MapHeader:
             return cls(
                 **{name: values[name] for name in names},
                 cameras=cameras_from_json(values["cameras"], where, MapError),
-                descriptor=from_dict(DescriptorConfig, values["descriptor"]),
+                descriptor=build(DescriptorConfig, values["descriptor"]),
                 keypoints=keypoints and build(KeypointHeader, keypoints, "keypoints", MapError),
                 thumbnails=bool(values["thumbnails"]),
                 directions=values["directions"] or "",

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
+from disam_ros.files.checking import check_entries
 from disam_ros.files.held import HeldFile
 from disam_ros.files.outputs import MAP, OutputDirectory
-from disam_ros.files.reading import check_entries, parse_json, read_bytes, reading
+from disam_ros.files.reading import parse_json, read_bytes, reading
 from disam_ros.files.writing import describe_fault, file_sha256, sync, write_json
 from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
 from disam_ros.mapping.encoding import FileRows

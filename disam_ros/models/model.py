@@ -24,9 +24,9 @@ from disam_ros.device import CPU, require_torch
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DisamError, ModelError
+from disam_ros.files.checking import build, check_entries
 from disam_ros.files.outputs import MODEL, atomic_directory
 from disam_ros.files.paths import find_model
-from disam_ros.files.reading import build, check_entries
 from disam_ros.models import model_files
 from disam_ros.models.added_files import ADDED, CLASSIFIER
 from disam_ros.models.arrays import Array, require_features

@@ -17,7 +17,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from disam_ros.settings import from_dict
+from disam_ros.files.checking import build
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def declare(node: Node, cls: type[T], changeable: bool = False) -> T:
         for name, parameter in node._parameter_overrides.items()
         if not node.has_parameter(name) and not name.startswith(QOS_PREFIX)
     }
-    config = from_dict(cls, _nested(given))
+    config = build(cls, _nested(given))
     for name, field, value in leaves(config):
         descriptor = _descriptor(field, value, read_only=not changeable)
         node.declare_parameter(name, value, descriptor, ignore_override=True)
@@ -56,7 +56,7 @@ def with_changes(config: T, parameters: Iterable[Parameter]) -> T:
     for p in parameters:
         if p.name in values:
             values[p.name] = math.nan if p.name in unset and p.value == "nan" else p.value
-    return from_dict(type(config), _nested(values))
+    return build(type(config), _nested(values))
 
 
 def differences(before: Any, after: Any) -> list[str]:

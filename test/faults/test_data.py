@@ -272,8 +272,8 @@ EDITS = [
         lambda v: v.update(latitude=NAN),
         "'latitude' expects a finite",
     ),
-    ("dataset/dataset.json", lambda v: v.update(depth_unit=0), "depth_unit is 0; expected metres"),
-    ("dataset/dataset.json", lambda v: v.update(colour=1), "unknown key 'colour'; expected"),
+    ("dataset/dataset.json", lambda v: v.update(depth_unit=0), "depth_unit is 0.0; expected"),
+    ("dataset/dataset.json", lambda v: v.update(colour=1), "unknown name 'colour'; expected"),
     ("tiles/tiles.json", lambda v: v.pop("origin"), "'origin' expects a list of 2, each a finite"),
     (
         "tiles/tiles.json",
@@ -291,7 +291,11 @@ EDITS = [
     ("map/map.json", lambda v: v["sha256"].pop("fine.npy"), "fine.npy is damaged: its SHA-256"),
     ("map/map.json", lambda v: v.update(images="3"), "'images' expects a whole number; got '3'"),
     ("map/map.json", lambda v: v.update(images=10**30), "'images' expects a whole number"),
-    ("map/map.json", lambda v: v["descriptor"].update(fine_grid=0), "'fine_grid' must lie in"),
+    (
+        "map/map.json",
+        lambda v: v["descriptor"].update(fine_grid=0),
+        "'fine_grid' expects a whole",
+    ),
     ("map/map.json", lambda v: v.update(keypoints={"features": "sift"}), "'count' expects a whole"),
     (
         "map/map.json",
@@ -306,7 +310,7 @@ CAMERA_EDITS = [
     (lambda v: v.update(distortion=[1, 2, 3]), "'distortion' expects 0, 4, 5, 8, 12, 14 numbers"),
     (lambda v: v.update(base_from_camera=[0] * 6), "'base_from_camera' expects a list of 7"),
     (lambda v: v.update(base_from_camera=[0] * 7), "'base_from_camera': expected finite metres"),
-    (lambda v: v.update(colour=1), "unknown key 'colour'; expected width, height"),
+    (lambda v: v.update(colour=1), "unknown name 'colour'; expected width, height"),
 ]
 EDITS += [
     (name, lambda v, change=change: change(v["cameras"]["front"]), rf"camera 'front': {words}")

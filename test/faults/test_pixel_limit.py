@@ -18,8 +18,9 @@ from disam_ros.cli import main
 from disam_ros.cli.parameters import NODES
 from disam_ros.datasets.bags.image_messages import decode_depth_image, decode_image
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.files.checking import build
 from disam_ros.image import MEGAPIXELS, encode_jpeg, limit_megapixels, megapixels
-from disam_ros.settings import from_dict, parameter_rows
+from disam_ros.settings import parameter_rows
 from training.data.image_store import ImageStore
 from training.data.sources import find_photos
 from training.errors import TrainingError
@@ -205,7 +206,7 @@ def test_images_above_the_limit_are_left_out_of_training_by_name(tmp_path, caplo
 def test_a_node_that_reads_images_has_the_parameter(name):
     rows = [row for row in parameter_rows(NODES[name]) if "`max_megapixels`" in row]
     assert len(rows) == 1 and "| `50.0` | 0.001 … 1000 |" in rows[0]
-    assert from_dict(NODES[name], {"max_megapixels": 12}).max_megapixels == 12.0
+    assert build(NODES[name], {"max_megapixels": 12}).max_megapixels == 12.0
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.domains.rules import load_rules
-from disam_ros.errors import BagError, ConfigError, DisamError, DomainError
-from disam_ros.files.yaml_files import MAX_BYTES, parse_yaml, read_yaml
+from disam_ros.errors import BagError, ConfigError, DomainError
+from disam_ros.files.yaml_files import MAX_BYTES, parse_yaml
 from disam_ros.settings import from_yaml
 from training.recipes import load_config
 
@@ -50,9 +51,6 @@ FAULTS = {
     "digits that end": ("a: 0x_", "expected a value of '!!int', got '0x_'"),
     "digits without end": ("a: " + "9" * 5000, "expected a value of '!!int', got '9999"),
     "no truth": ("a: !!bool perhaps", "expected a value of '!!bool', got 'perhaps'"),
-    "infinite": ("a: {b: [1, .inf]}", r"'a\.b\[1\]' expects a finite number; got inf"),
-    "infinite below": ("a: -.inf", "'a' expects a finite number; got -inf"),
-    "infinite by overflow": ("a: 1.0e+999", "'a' expects a finite number; got inf"),
     "a list as a key": ("? [a]\n: 1", "unhashable key in line 1"),
     "two documents": ("--- 1\n--- 2\n", "another document in line 2"),
     "an open list": ("a: [", "is not valid YAML: .* in line 1; expected numbers, words"),
@@ -97,14 +95,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, reader):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("keyframe_distance: .nan", "'keyframe_distance' must be a finite number, got nan"),
-        ("keyframe_distance: .inf", "'keyframe_distance' expects a finite number; got inf"),
-        (f"keyframe_distance: {10**400}", "'keyframe_distance' must be a finite number, got inf"),
-        ("7: 1", "unknown setting '7'"),
-        ("null: 1", "unknown setting 'None'"),
-        ("false", "expected key: value pairs, got False"),
-        ("[]", r"expected key: value pairs, got \[\]"),
-        (f"domain: {[0] * 9999}", r"'domain' expects str, got \[0, 0, 0, 0, 0, 0, \.\.\.\]"),
+        ("keyframe_distance: .nan", "'keyframe_distance' expects a finite number, .*; got nan"),
+        ("keyframe_distance: .inf", "'keyframe_distance' expects a finite number, .*; got inf"),
+        (f"keyframe_distance: {10**400}", "'keyframe_distance' expects a finite number, .*; got 1"),
+        ("7: 1", "unknown name '7'"),
+        ("null: 1", "unknown name 'None'"),
+        ("false", r"expected an object \(key: value pairs\); got False"),
+        (f"domain: {[0] * 9999}", r"'domain' expects a text .*; got \[0, 0, 0, 0, 0, 0, \.\.\.\]"),
     ],
 )
 def test_settings_that_cannot_be_are_named_in_few_words(tmp_path, text, words):
@@ -117,9 +114,7 @@ def test_settings_that_cannot_be_are_named_in_few_words(tmp_path, text, words):
 def test_a_number_that_may_be_unset_may_be_nan(tmp_path):
     path = tmp_path / "file.yaml"
     path.write_text("domain: {latitude: .nan}\n")
-    assert from_yaml(LocalizerConfig, path).domain.latitude != 0
-    with pytest.raises(DisamError, match=r"'domain\.latitude' expects a finite number; got nan"):
-        read_yaml(path, DisamError)
+    assert math.isnan(from_yaml(LocalizerConfig, path).domain.latitude)
 
 
 def test_anchors_and_merges_of_a_sound_file_are_read():

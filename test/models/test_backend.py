@@ -16,6 +16,7 @@ from disam_ros.datasets.sources import open_dataset
 from disam_ros.device import has_cuda_driver
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, DomainError, ModelError, OutputError
+from disam_ros.files.checking import build
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import export, model_files
@@ -23,7 +24,6 @@ from disam_ros.models.backend import OnnxBackend, TorchBackend, select_backend, 
 from disam_ros.models.export import TOLERANCE, export_onnx, relative_error
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.settings import from_dict
 
 MOBILE = NetworkConfig(width=28, image_size=(32, 48), encoder="mobile")
 CPU, GPU = "cpu", "cuda"
@@ -255,8 +255,8 @@ def test_a_missing_package_is_named_with_how_to_install_it(model, tmp_path, monk
 
 
 def test_an_unknown_backend_is_refused(model):
-    with pytest.raises(ConfigError, match="must be one of auto, torch, onnx"):
-        from_dict(LocalizerConfig, {"backend": "tensorrt"})
+    with pytest.raises(ConfigError, match="expects one of auto, torch, onnx"):
+        build(LocalizerConfig, {"backend": "tensorrt"})
     with pytest.raises(ConfigError, match="use auto, torch, onnx"):
         select_backend("tensorrt", model, CPU)
 

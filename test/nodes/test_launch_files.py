@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from disam_ros.errors import ConfigError
+from disam_ros.files.checking import build
 from disam_ros.files.paths import find_config
 from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig
-from disam_ros.settings import from_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
@@ -39,7 +39,7 @@ def test_every_parameter_file_is_known_to_these_tests():
 def test_a_parameter_file_fits_its_node_and_explains_every_value(name, cls):
     text = (ROOT / "config" / f"{name}.yaml").read_text()
     values = yaml.safe_load(text)["/**"]["ros__parameters"]
-    from_dict(cls, values)
+    build(cls, values)
     lines = [line.strip() for line in text.splitlines()]
     settings = [line for line in lines if ": " in line and not line.startswith("#")]
     unexplained = [line for line in settings if "#" not in line and "base_from" not in line]
@@ -61,7 +61,7 @@ def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
     cli = ["--ros-args", "--params-file", str(path)]
     node = rclpy.create_node("probe", context=context, cli_args=cli)
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
-    assert str(declare(node, cls)) == str(from_dict(cls, values))  # text: nan differs from itself
+    assert str(declare(node, cls)) == str(build(cls, values))  # text: nan differs from itself
     node.destroy_node()
     context.try_shutdown()
 

@@ -202,8 +202,8 @@ def test_a_wrong_map_or_model_fails_to_configure_and_can_be_mended(world, client
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nonsense", "unknown setting 'nonsense'"),
-        ("localizer.candidate", "did you mean 'candidates'?"),
+        ("nonsense", "unknown name 'nonsense'"),
+        ("localizer.candidate", "did you mean 'localizer.candidates'?"),
         ("candidates", "did you mean 'localizer.candidates'?"),
     ],
 )

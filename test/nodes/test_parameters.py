@@ -78,11 +78,11 @@ def test_whole_numbers_are_taken_for_floats(make_node):
 @pytest.mark.parametrize(
     ("argument", "match"),
     [
-        ("nonsense:=1", "unknown setting 'nonsense'"),
-        ("localizer.candidate:=3", "did you mean 'candidates'"),
-        ("localizer.candidates:=0", r"must lie in \[1, 1000\]"),
-        ("localizer:=3", "expected key: value pairs"),
-        ("map:=3", "expects str, got 3"),
+        ("nonsense:=1", "unknown name 'nonsense'"),
+        ("localizer.candidate:=3", "did you mean 'localizer.candidates'"),
+        ("localizer.candidates:=0", "expects a whole number, 1 … 1000; got 0"),
+        ("localizer:=3", "'localizer' expects an object"),
+        ("map:=3", "expects a text of up to 4096 characters; got 3"),
         ("image_transport:=radio", "one of raw, compressed"),
     ],
 )
@@ -119,5 +119,5 @@ def test_changes_make_a_checked_copy():
     )
     assert changed.localizer.min_probability == 0.5
     assert config.localizer.min_probability == 0.8
-    with pytest.raises(ConfigError, match="must lie in"):
+    with pytest.raises(ConfigError, match=", 0 … 1; got"):
         parameters.with_changes(config, [Parameter("localizer.min_probability", value=5.0)])

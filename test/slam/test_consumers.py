@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slam.consumer_rules import CONSUMERS, PublishedPose, problems
 
+from disam_ros.files.checking import build
 from disam_ros.geometry import Transform
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.settings import from_dict
 from disam_ros.slam.consumers import CONSUMERS as LAUNCHED
 
 FILES = Path(__file__).parents[2] / "config" / "consumers"
@@ -107,7 +107,7 @@ def test_every_consumer_of_the_launch_file_has_a_parameter_file_and_gets_what_it
     assert {*LAUNCHED} == {*CONSUMERS, "map_odom_tf", "nav2"}
     assert LAUNCHED["nav2"] == LAUNCHED["amcl"]
     for name, consumer in LAUNCHED.items():
-        from_dict(LocalizerNodeConfig, consumer.parameters)
+        build(LocalizerNodeConfig, consumer.parameters)
         page = (FILES.parents[1] / "docs" / "slam.md").read_text()
         topics = {*consumer.remappings.values()} - {"/initialpose"}
         assert all(topic in page for topic in topics), name

@@ -247,12 +247,7 @@ class GlobalTrainConfig(RunConfig):
 
 def parse_global_config(values: dict[str, Any]) -> GlobalTrainConfig:
     """Build and check a recipe, its `method` left out. Raises ConfigError naming the key."""
-    values = dict(values) if isinstance(values, dict) else values
-    branches = values.pop("branches", {}) if isinstance(values, dict) else {}
-    if not isinstance(branches, dict) or not all(isinstance(v, str) for v in branches.values()):
-        raise ConfigError(f"'branches' expects 'domain: branch' pairs, got {branches!r}")
-    config = read_recipe(GlobalTrainConfig, GlobalStageConfig, values)
-    config.branches = {str(domain): branch for domain, branch in branches.items()}
+    config = read_recipe(GlobalTrainConfig, values)
     config.network.build()
     check_run(config)
     pair_of(config.baselines.quadruplet_margins, "baselines.quadruplet_margins")

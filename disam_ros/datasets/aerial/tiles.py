@@ -20,8 +20,9 @@ import numpy as np
 
 from disam_ros import image
 from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files.checking import check_entries
 from disam_ros.files.outputs import TILES, atomic_directory, require_output
-from disam_ros.files.reading import check_entries, read_json, reading
+from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import write_json
 from disam_ros.image import encode_jpeg
 

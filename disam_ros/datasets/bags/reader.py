@@ -51,7 +51,7 @@ class BagReader:
         self.path = Path(path)
         _check_path(self.path)
         if self.path.is_dir():  # the library's own reader of YAML has no limits
-            read_yaml(self.path / "metadata.yaml", BagError, nan=True, largest=MAX_METADATA)
+            read_yaml(self.path / "metadata.yaml", BagError, largest=MAX_METADATA)
         with _explained(self.path):
             self._reader = AnyReader([self.path], default_typestore=TYPESTORE)
             self._reader.open()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from disam_ros.datasets.text_rows import nanoseconds, pose_of_matrix, text_rows, to_floats
 from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.files.reading import MAX_WHOLE, read_lines
+from disam_ros.files.checking import MAX_WHOLE
+from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
 
 POSE = "tx ty tz qx qy qz qw"

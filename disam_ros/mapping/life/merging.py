@@ -18,6 +18,7 @@ import numpy as np
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import ConfigError, MapError
+from disam_ros.files.checking import build
 from disam_ros.files.outputs import MAP, remove_output
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
@@ -28,7 +29,6 @@ from disam_ros.mapping.life.frames import Alignment, align_maps
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model
-from disam_ros.settings import from_dict
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def settings_of(place_map: PlaceMap) -> MapBuilderConfig:
         known = entry.get("settings")
         if entry.get("operation") == "build" and isinstance(known, dict):
             try:
-                return replace(from_dict(MapBuilderConfig, known), domain="")
+                return replace(build(MapBuilderConfig, known), domain="")
             except ConfigError as error:
                 path = place_map.directory / "map.json"
                 raise MapError(f"{path}: 'history', 'settings': {error}") from error
