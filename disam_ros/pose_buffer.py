@@ -16,12 +16,19 @@ from disam_ros.geometry import Transform, interpolate
 NANOSECONDS = 1_000_000_000  # per second: stamps are integer nanoseconds
 
 
+class Track(NamedTuple):
+    """Poses `a_from_b` of a body over time."""
+
+    stamps: NDArray[np.int64]  # [N] [ns]
+    poses: Sequence[Transform]  # [N]
+
+
 class StampedPose(NamedTuple):
-    """A pose of a track and the length of the track up to it, in metres."""
+    """A pose of a track."""
 
     stamp_ns: int
     pose: Transform
-    travelled: float
+    travelled: float  # length of the track up to it [m]
 
 
 class PoseBuffer:
@@ -53,16 +60,11 @@ class PoseBuffer:
         return len(self._track)
 
     @property
-    def stamps_ns(self) -> NDArray[np.int64]:
-        """int64 [N], strictly increasing."""
+    def track(self) -> Track:
+        """All poses, their stamps strictly increasing."""
         with self._lock:
-            return np.array([item.stamp_ns for item in self._track], dtype=np.int64)
-
-    @property
-    def poses(self) -> list[Transform]:
-        """The poses at `stamps_ns`."""
-        with self._lock:
-            return [item.pose for item in self._track]
+            stamps = np.array([item.stamp_ns for item in self._track], dtype=np.int64)
+            return Track(stamps, [item.pose for item in self._track])
 
     @property
     def newest(self) -> StampedPose | None:
@@ -120,7 +122,7 @@ class PoseBuffer:
 
 def sort_by_stamp(
     stamps_ns: Sequence[int] | NDArray[np.int64], poses: Sequence[Transform]
-) -> tuple[NDArray[np.int64], list[Transform]]:
-    """Stamps int64 [N], strictly increasing (of equal ones the first stays), and their poses."""
+) -> Track:
+    """Order poses by stamp, strictly increasing: of equal stamps the first pose stays."""
     stamps, first = np.unique(np.asarray(stamps_ns, dtype=np.int64), return_index=True)
-    return stamps, [poses[i] for i in first]
+    return Track(stamps, [poses[i] for i in first])

@@ -54,8 +54,8 @@ def test_the_distance_travelled_is_the_length_of_the_track(track):
 @given(st.permutations(range(8)))
 def test_the_order_of_a_track_does_not_matter(order):
     buffer = PoseBuffer.of([10 * i for i in order], [at(i) for i in order], max_gap_ns=10)
-    assert buffer.stamps_ns.tolist() == list(range(0, 80, 10))
-    assert [pose.translation[0] for pose in buffer.poses] == list(range(8))
+    assert buffer.track.stamps.tolist() == list(range(0, 80, 10))
+    assert [pose.translation[0] for pose in buffer.track.poses] == list(range(8))
 
 
 def test_of_poses_of_one_stamp_the_first_is_kept():
@@ -75,7 +75,7 @@ def test_only_the_newest_poses_are_kept_and_the_distance_goes_on():
     buffer = PoseBuffer(max_gap_ns=10, kept=3)
     for i in range(10):
         buffer.add(i, at(2.0 * i))
-    assert buffer.stamps_ns.tolist() == [7, 8, 9]
+    assert buffer.track.stamps.tolist() == [7, 8, 9]
     assert buffer.at(6) is None and buffer.sample(7).travelled == 14.0
     buffer.clear()
     assert len(buffer) == 0 and buffer.at(8) is None
@@ -99,4 +99,4 @@ def test_poses_are_read_while_another_thread_adds_them():
             found = buffer.sample(newest.stamp_ns)
             assert found is None or found.pose.translation[0] == found.stamp_ns == found.travelled
     writer.join()
-    assert buffer.stamps_ns.tolist() == [1995, 1996, 1997, 1998, 1999]
+    assert buffer.track.stamps.tolist() == [1995, 1996, 1997, 1998, 1999]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from disam_ros.cli.arguments import add_image_limit, add_setting, number, weather
 from disam_ros.cli.outputs import add_output, in_words
-from disam_ros.cli.trajectory import GAP, add_trajectory, trajectory_of
+from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET
@@ -61,21 +61,19 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def extract_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.datasets.bags import bag_to_dataset
+    from disam_ros.datasets.bags import BagImages, Extraction, bag_to_dataset
 
-    counts = bag_to_dataset(
-        arguments.bag,
-        arguments.output,
+    gap = max_gap_of(arguments)
+    images = BagImages(arguments.bag, poses=poses_of(arguments), max_pose_gap=gap)
+    extraction = Extraction(
         arguments.domain,
-        pose_topic=arguments.pose_topic or None,
-        trajectory=trajectory_of(arguments),
-        max_pose_gap=GAP if arguments.max_pose_gap is None else arguments.max_pose_gap,
         keyframe_distance=arguments.keyframe_distance or 0.0,
         keyframe_angle=arguments.keyframe_angle or 0.0,
         depth_topics=_depth_topics(arguments.depth_topic),
         max_depth_gap=arguments.depth_gap,
-        overwrite=arguments.overwrite,
     )
+    output, overwrite = arguments.output, arguments.overwrite
+    counts = bag_to_dataset(images, output, extraction, overwrite=overwrite)
     print(f"{in_words(counts)} → {arguments.output}")
 
 

@@ -246,6 +246,7 @@ def merge_command(arguments: argparse.Namespace) -> None:
 
 
 def extend_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.datasets.bags.pose_sources import TopicPoses
     from disam_ros.datasets.sources import open_bag, open_dataset
     from disam_ros.device import select_device
     from disam_ros.mapping.life.merging import extend, settings_of
@@ -253,7 +254,7 @@ def extend_command(arguments: argparse.Namespace) -> None:
     from disam_ros.models.model import load_model
 
     drives = [open_dataset(path) for path in arguments.dataset]
-    drives += [open_bag(path, arguments.pose_topic) for path in arguments.bag]
+    drives += [open_bag(path, TopicPoses(arguments.pose_topic)) for path in arguments.bag]
     if not drives:
         raise ConfigError("extend expects drives: --dataset or --bag")
     config = settings_of(PlaceMap(arguments.map))

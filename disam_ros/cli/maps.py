@@ -19,7 +19,7 @@ from disam_ros.cli.arguments import (
     configured,
 )
 from disam_ros.cli.outputs import add_output
-from disam_ros.cli.trajectory import GAP, add_trajectory, trajectory_of
+from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError, ImageError
 from disam_ros.files.outputs import FILE, MAP
@@ -74,16 +74,14 @@ def build_map_command(arguments: argparse.Namespace) -> None:
     from disam_ros.models.model import load_model
 
     config = configured(MapBuilderConfig, arguments)
-    trajectory = trajectory_of(arguments)
-    if arguments.dataset and (trajectory or arguments.max_pose_gap is not None):
+    if not arguments.dataset:
+        source = open_bag(arguments.bag, poses_of(arguments), max_gap_of(arguments))
+    elif arguments.trajectory or arguments.poses or arguments.max_pose_gap is not None:
         raise ConfigError(
             "--trajectory and --max-pose-gap are of the poses of a --bag: a dataset has its own"
         )
-    if arguments.dataset:
-        source = open_dataset(arguments.dataset)
     else:
-        gap = GAP if arguments.max_pose_gap is None else arguments.max_pose_gap
-        source = open_bag(arguments.bag, arguments.pose_topic, trajectory, gap)
+        source = open_dataset(arguments.dataset)
     model, encoder = load_model(arguments.model), None
     if arguments.ray:
         from disam_ros.mapping.encoding import row_makers

@@ -11,11 +11,9 @@ from disam_ros.errors import ConfigError
 from disam_ros.node_config import MapBuilderNodeConfig
 
 if TYPE_CHECKING:
-    from disam_ros.datasets.bags.fixes import FixPoses
-    from disam_ros.datasets.bags.trajectory import GivenTrajectory
+    from disam_ros.datasets.bags.pose_sources import PoseSource
 
 FIX_POSES = ("fix+odometry", "fix+odometry+imu")
-GAP = MapBuilderNodeConfig.max_pose_gap  # s between two poses
 
 
 def add_trajectory(command: argparse.ArgumentParser) -> None:
@@ -51,42 +49,41 @@ def add_trajectory(command: argparse.ArgumentParser) -> None:
         default="",
         help="smooth the bag's fixes and odometry, with turns by its IMU or without, into poses",
     )
-    add_setting(given, MapBuilderNodeConfig, "max_pose_gap", unset=f"{GAP:g}")
+    add_setting(
+        given, MapBuilderNodeConfig, "max_pose_gap", unset=f"{MapBuilderNodeConfig.max_pose_gap:g}"
+    )
 
 
-def trajectory_of(arguments: argparse.Namespace) -> GivenTrajectory | FixPoses | None:
-    """What `add_trajectory` asked for; None: the bag's poses. Raises DisamError."""
-    if arguments.poses:
-        return _fix_poses(arguments)
-    if not arguments.trajectory:
-        if arguments.trajectory_frame or arguments.trajectory_origin or arguments.time_offset != 0:
-            raise ConfigError(
-                "--trajectory-frame, --trajectory-origin and --time-offset need --trajectory"
-            )
-        return None
-    from disam_ros.datasets.bags.trajectory import GivenTrajectory
+def poses_of(arguments: argparse.Namespace) -> PoseSource:
+    """Return the source of a bag's poses that the options name. Raises DisamError."""
+    from disam_ros.datasets.bags.fixes import FixPoses
+    from disam_ros.datasets.bags.pose_sources import FilePoses, TopicPoses
     from disam_ros.datasets.trajectories import read_trajectory
     from disam_ros.geodesy import Origin
 
-    if arguments.pose_topic:
-        raise ConfigError("--pose-topic and --trajectory exclude each other: drop one")
+    frame, offset = arguments.trajectory_frame, arguments.time_offset
     origin = arguments.trajectory_origin and Origin(*arguments.trajectory_origin)
-    trajectory = read_trajectory(arguments.trajectory, origin)
-    return GivenTrajectory(trajectory, arguments.trajectory_frame, arguments.time_offset)
-
-
-def _fix_poses(arguments: argparse.Namespace) -> FixPoses:
-    from disam_ros.datasets.bags.fixes import FixPoses
-    from disam_ros.geodesy import Origin
-
-    given = arguments.trajectory or arguments.trajectory_frame or arguments.pose_topic
-    if given or arguments.time_offset != 0:
+    if arguments.poses:
+        if arguments.trajectory or frame or arguments.pose_topic or offset != 0:
+            raise ConfigError(
+                "--poses takes the bag's own fixes and odometry: drop --pose-topic and --trajectory"
+            )
+        return FixPoses(arguments.poses == FIX_POSES[1], origin, max_gap_of(arguments))
+    if arguments.trajectory:
+        if arguments.pose_topic:
+            raise ConfigError("--pose-topic and --trajectory exclude each other: drop one")
+        return FilePoses(read_trajectory(arguments.trajectory, origin), frame, offset)
+    if frame or origin or offset != 0:
         raise ConfigError(
-            "--poses takes the bag's own fixes and odometry: drop --pose-topic and --trajectory"
+            "--trajectory-frame, --trajectory-origin and --time-offset need --trajectory"
         )
-    origin = arguments.trajectory_origin and Origin(*arguments.trajectory_origin)
-    gap = GAP if arguments.max_pose_gap is None else arguments.max_pose_gap
-    return FixPoses(arguments.poses == FIX_POSES[1], origin, gap)
+    return TopicPoses(arguments.pose_topic)
+
+
+def max_gap_of(arguments: argparse.Namespace) -> float:
+    """Return the longest time between two poses [s] that the options name."""
+    gap: float | None = arguments.max_pose_gap
+    return MapBuilderNodeConfig.max_pose_gap if gap is None else gap
 
 
 def _offset(text: str) -> float | None:

@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS, Track
 
-NS = 10**9
 PERIOD = 0.05  # s between two samples of a turn rate
 SMOOTH = 0.5  # s over which turn rates are averaged
 OVERLAP = 0.5  # least share of the shorter track that both have in common
@@ -27,8 +27,6 @@ MIRRORED = (
     "the trajectory turns left where the odometry turns right: is it left-handed, or is its z axis "
     "down? Convert it to a right-handed frame with z up"
 )
-
-Track = tuple[NDArray[np.int64], Sequence[Transform]]
 
 
 def clock_offset(track: Track, reference: Track) -> float:
@@ -58,7 +56,7 @@ def clock_offset(track: Track, reference: Track) -> float:
             f"less elsewhere); are both of one drive, with bends? Give --time-offset in seconds"
         )
     lag = best - (len(turns) - 1) + _vertex(correlation, best)
-    return (since - start) / NS + lag * PERIOD
+    return (since - start) / NANOSECONDS + lag * PERIOD
 
 
 def require_same_hand(track: Track, reference: Track) -> None:
@@ -66,10 +64,10 @@ def require_same_hand(track: Track, reference: Track) -> None:
 
     Tracks too short or too straight, or of other drives, say nothing.
     """
-    if min(np.ptp(stamps) for stamps, _ in (track, reference)) < 2 * PEAK * NS:
+    if min(np.ptp(stamps) for stamps, _ in (track, reference)) < 2 * PEAK * NANOSECONDS:
         return
     (start, turns), (since, others) = _turn_rates(*track), _turn_rates(*reference)
-    moments = np.arange(len(turns)) * PERIOD + (start - since) / NS
+    moments = np.arange(len(turns)) * PERIOD + (start - since) / NANOSECONDS
     common = (moments >= 0) & (moments <= (len(others) - 1) * PERIOD)
     if common.sum() * PERIOD < 2 * PEAK:
         return
@@ -87,7 +85,7 @@ def _turn_rates(
     turns = Rotation.from_quat(np.stack([pose.quaternion for pose in poses]))
     steps = (turns[:-1].inv() * turns[1:]).as_rotvec()[:, 2]
     yaw = np.concatenate([[0.0], np.cumsum(steps)])
-    seconds = (stamps - stamps[0]) / NS
+    seconds = (stamps - stamps[0]) / NANOSECONDS
     if seconds[-1] < 2 * PEAK:
         raise DatasetError(
             f"a track of {seconds[-1]:.1f} s is too short to find a time offset, expected "

@@ -17,6 +17,7 @@ from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.reading import read_lines, reading
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import Track
 
 ODOM_FILE, FIX_FILE = "odom.csv", "fix.csv"
 ODOM_COLUMNS = ("stamp_ns", *POSE_COLUMNS, "vx", "wz")
@@ -39,8 +40,8 @@ def read_table(file: Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     return stamps[order], values.reshape(-1, len(columns) - 1)[order]
 
 
-def read_odometry(directory: Path) -> tuple[np.ndarray, list[Transform]] | None:
-    """Stamps (int64 [N], strictly increasing) and odom_from_base; None where there is no table.
+def read_odometry(directory: Path) -> Track | None:
+    """Read odom_from_base, stamps strictly increasing; None where there is no table.
 
     Raises DatasetError for a malformed one.
     """
@@ -51,6 +52,6 @@ def read_odometry(directory: Path) -> tuple[np.ndarray, list[Transform]] | None:
     stamps, values = read_table(file, ODOM_COLUMNS)
     stamps, first = np.unique(stamps, return_index=True)
     try:
-        return stamps, [Transform(row[:3], row[3:7]) for row in values[first]]
+        return Track(stamps, [Transform(row[:3], row[3:7]) for row in values[first]])
     except GeometryError as error:
         raise DatasetError(f"{file} is malformed: {error}") from error

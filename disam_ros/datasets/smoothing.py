@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from disam_ros.datasets.clock_offset import Track
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS, Track
 
 logger = logging.getLogger(__name__)
 
-NS = 10**9
 INSTALL = "pip install 'disam_ros[graph]' (GTSAM)"
 STEP = 0.05, 0.02  # m per square root of a metre, m besides: errors of odometry, sideways as ahead
 CLIMB = 0.1  # m per square root of a metre: planar odometry knows no slopes
@@ -57,20 +56,20 @@ def smooth(
     fixes: Fixes,
     max_gap_ns: int,
     turns: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
-) -> tuple[NDArray[np.int64], list[Transform]]:
-    """Stamps int64 [M] and map_from_body where the fixes are measured.
+) -> Track:
+    """Find map_from_body of a vehicle, the body where the fixes are measured.
 
-    odometry: stamps and odom_from_body, with z up. max_gap_ns: odometry is not continued across a
+    odometry: odom_from_body, with z up. max_gap_ns: odometry is not continued across a
     longer gap: each piece is smoothed alone, those without fixes that tell a heading are left out.
     turns: stamps [ns] and turn rates about the vertical [rad/s], in place of the odometry's turns.
     Raises DatasetError where GTSAM is missing or nothing remains.
     """
     gtsam = _gtsam()
-    stamps, poses = np.asarray(odometry[0]), list(odometry[1])
+    stamps, poses = odometry
     gaps = np.diff(stamps)
     jumps = np.linalg.norm(np.diff([pose.translation for pose in poses], axis=0), axis=1)
-    cuts = np.flatnonzero((gaps > max_gap_ns) | (jumps > FASTEST * gaps / NS)) + 1
-    found_stamps, found_poses = [np.zeros(0, np.int64)], []
+    cuts = np.flatnonzero((gaps > max_gap_ns) | (jumps > FASTEST * gaps / NANOSECONDS)) + 1
+    pieces, smoothed = [np.zeros(0, np.int64)], list[Transform]()
     used = total = 0
     for rows in np.split(np.arange(len(stamps)), cuts):
         inside = (fixes.stamps >= stamps[rows[0]]) & (fixes.stamps <= stamps[rows[-1]])
@@ -80,22 +79,22 @@ def smooth(
         if path is None or begins is None:
             logger.warning(
                 "%.1f s of odometry with %d fixes tell no heading and are left out",
-                (stamps[rows[-1]] - stamps[rows[0]]) / NS,
+                (stamps[rows[-1]] - stamps[rows[0]]) / NANOSECONDS,
                 int(inside.sum()),
             )
             continue
         path, solved, fits = _solve(gtsam, path, begins)
         used, total = used + int(fits.sum()), total + len(fits)
         kept = path.near(fits)
-        found_stamps.append(path.stamps[kept])
-        found_poses += [solved[row] for row in np.flatnonzero(kept)]
-    if not found_poses:
+        pieces.append(path.stamps[kept])
+        smoothed += [solved[row] for row in np.flatnonzero(kept)]
+    if not smoothed:
         raise DatasetError(
             f"odometry and {len(fixes.stamps)} fixes give no poses: expected both at the same time "
             f"over {EXTENT:g} m or more"
         )
-    logger.info("smoothed %d poses; %d of %d fixes fit", len(found_poses), used, total)
-    return np.concatenate(found_stamps), found_poses
+    logger.info("smoothed %d poses; %d of %d fixes fit", len(smoothed), used, total)
+    return Track(np.concatenate(pieces), smoothed)
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def _piece(
     if len(stamps) < 2 or len(fixes.stamps) < 3:
         return None
     nodes = np.union1d(stamps, fixes.stamps)
-    seconds, at = (stamps - stamps[0]) / NS, (nodes - stamps[0]) / NS
+    seconds, at = (stamps - stamps[0]) / NANOSECONDS, (nodes - stamps[0]) / NANOSECONDS
     points = np.stack(
         [
             np.interp(at, seconds, column)
@@ -251,10 +250,10 @@ def _integrated(
     turns: tuple[NDArray[np.int64], NDArray[np.float64]], nodes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Turns between nodes [rad]."""
-    seconds = (turns[0] - turns[0][0]) / NS
+    seconds = (turns[0] - turns[0][0]) / NANOSECONDS
     steps = np.diff(seconds) * (turns[1][1:] + turns[1][:-1]) / 2
     angles = np.concatenate([[0.0], np.cumsum(steps)])
-    return np.diff(np.interp((nodes - turns[0][0]) / NS, seconds, angles))
+    return np.diff(np.interp((nodes - turns[0][0]) / NANOSECONDS, seconds, angles))
 
 
 def _solve(
@@ -288,7 +287,7 @@ def _optimize(gtsam: Any, path: _Path, begin: list[Transform]) -> list[Transform
     for row, (step, sigmas) in enumerate(zip(path.steps, path.sigmas, strict=True)):
         noise = gtsam.noiseModel.Diagonal.Sigmas(sigmas)
         graph.add(gtsam.BetweenFactorPose3(row, row + 1, _pose3(gtsam, step), noise))
-    spacing = float(np.median(np.diff(path.fixes.stamps))) / NS
+    spacing = float(np.median(np.diff(path.fixes.stamps))) / NANOSECONDS
     wider = np.sqrt(max(1.0, CORRELATED / max(spacing, 1e-3)))
     loss = gtsam.noiseModel.mEstimator.Cauchy.Create(OUTLIER / wider)
     for row, place, sigma in zip(path.rows, path.fixes.positions, path.fixes.sigmas, strict=True):

@@ -8,58 +8,64 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, ImageRecord
 from disam_ros.datasets.sensor_tables import read_odometry
 from disam_ros.errors import DatasetError
-from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import Track
 
 if TYPE_CHECKING:  # needs rosbags
-    from disam_ros.datasets.bags.fixes import FixPoses
-    from disam_ros.datasets.bags.images import BagImages
-    from disam_ros.datasets.bags.trajectory import GivenTrajectory
+    from disam_ros.datasets.bags.images import BagImage, BagImages
+    from disam_ros.datasets.bags.pose_sources import PoseSource
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PosedImage:
-    """An image that is read only when needed. load: returns uint8 RGB [H, W, 3].
-
-    weather, place (latitude, longitude [deg]): the last ones recorded before it, if any.
-    depth: returns its depth map as Dataset.depth does; None where the source has no depth.
-    odometry: number of poses of `ImageSource.odometry` that were recorded before it; None: those
-    stamped up to its stamp.
-    """
+    """An image that is read only when needed."""
 
     record: ImageRecord
-    load: Callable[[], np.ndarray]
-    weather: str | None = None
-    place: tuple[float, float] | None = None
-    depth: Callable[[], np.ndarray | None] | None = None
+    load: Callable[[], NDArray[np.uint8]]  # returns RGB [H, W, 3]
+    weather: str | None = None  # the last word recorded before it
+    place: tuple[float, float] | None = None  # last known latitude and longitude [deg]
+    depth: Callable[[], NDArray[np.float32] | None] | None = None  # as `Dataset.depth`
+    # Number of poses of `ImageSource.odometry` that were recorded before it; None: those stamped
+    # up to its stamp.
     odometry: int | None = None
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Posed images in a fixed order, which may be iterated several times.
+    """Posed images in a fixed order."""
 
-    identity: identifies them, so that a build can be resumed. track: stamps (int64 [N], strictly
-    increasing) and `map_from_base` of the drive, where recorded apart from the images. odometry:
-    stamps int64 [N] and `odom_from_base` as recorded. fault: why no poses are known; empty where
-    they are.
-    """
-
-    images: Iterable[PosedImage]
+    images: Iterable[PosedImage]  # may be iterated several times; their ids differ
     info: DatasetInfo
-    identity: str
-    total: int
-    track: tuple[np.ndarray, list[Transform]] | None = None
-    fault: str = ""
-    odometry: tuple[np.ndarray, list[Transform]] | None = None
+    identity: str  # identifies the images, so that a build can be resumed
+    total: int  # number of images
+    track: Track | None = None  # map_from_base, where recorded apart from the images
+    fault: str = ""  # why no poses are known; empty: they are
+    odometry: Track | None = None  # odom_from_base as recorded
+
+    def map(self, function: Callable[[PosedImage], PosedImage | None]) -> ImageSource:
+        """Return the source with a function applied to each image; None leaves an image out."""
+        return replace(self, images=_Mapped(function, self.images))
+
+
+class _Mapped(Generic[T]):
+    """Items with a function applied to each, in every iteration; None leaves an item out."""
+
+    def __init__(self, function: Callable[[T], PosedImage | None], items: Iterable[T]) -> None:
+        self._function, self._items = function, items
+
+    def __iter__(self) -> Iterator[PosedImage]:
+        return (item for item in map(self._function, self._items) if item is not None)
 
 
 def open_images(
@@ -68,7 +74,7 @@ def open_images(
     pose_topic: str = "",
     mapped: Mapping[str, Camera] | None = None,
 ) -> ImageSource:
-    """The images of a dataset directory or of a rosbag2, posed or not.
+    """Open a dataset directory or a bag whose images may have no poses.
 
     Poses in another frame than `map_frame` count as unknown. mapped: the map's cameras, for
     intrinsics and extrinsics that a bag lacks. Raises DatasetError or BagError.
@@ -77,21 +83,20 @@ def open_images(
         raise DatasetError(f"{path} not found: expected a dataset directory or a rosbag2")
     if (Path(path) / "dataset.json").exists():
         source = open_dataset(path)
-        given = source.info.map_frame
-        if given == map_frame:
+        frame = source.info.map_frame
+        if frame == map_frame:
             return source
-        fault = f"{path}: poses are given in frame '{given}', expected '{map_frame}'"
-        return replace(source, images=_Unposed(source.images), fault=fault)
+        fault = f"{path}: poses are given in frame '{frame}', expected '{map_frame}'"
+        return replace(source, fault=fault).map(_unposed)
     from disam_ros.datasets.bags.images import BagImages
+    from disam_ros.datasets.bags.pose_sources import TopicPoses
 
-    images = BagImages(
-        path,
-        pose_topic=pose_topic or None,
-        mapped=mapped,
-        map_frame=map_frame,
-        require_poses=False,
-    )
-    return _bag_source(path, images, pose_topic)
+    poses = TopicPoses(pose_topic, required=False)
+    return _bag_source(BagImages(path, poses=poses, mapped=mapped, map_frame=map_frame), pose_topic)
+
+
+def _unposed(item: PosedImage) -> PosedImage:
+    return replace(item, record=replace(item.record, map_from_camera=None))
 
 
 def open_files(paths: Sequence[Path | str], camera: str = "") -> ImageSource:
@@ -125,65 +130,43 @@ def open_dataset(directory: Path | str) -> ImageSource:
 
 
 def open_bag(
-    bag: Path | str,
-    pose_topic: str = "",
-    trajectory: GivenTrajectory | FixPoses | None = None,
-    max_pose_gap: float = 0.5,
+    bag: Path | str, poses: PoseSource | None = None, max_pose_gap: float = 0.5
 ) -> ImageSource:
-    """The images of a rosbag2 with poses, of a topic, a trajectory or fixes, interpolated to their
-    stamps where two are at most `max_pose_gap` seconds apart. Raises BagError, DatasetError."""
+    """Open a bag whose images have poses, interpolated to their stamps.
+
+    poses: their source; None: the best topic. max_pose_gap: time [s] between two poses beyond which
+    none is interpolated. Raises BagError, DatasetError.
+    """
     from disam_ros.datasets.bags.images import BagImages
 
-    images = BagImages(
-        bag, pose_topic=pose_topic or None, trajectory=trajectory, max_pose_gap=max_pose_gap
-    )
-    poses = pose_topic if trajectory is None else f"{trajectory.identity} {max_pose_gap}"
-    return _bag_source(bag, images, poses)
+    images = BagImages(bag, poses=poses, max_pose_gap=max_pose_gap)
+    return _bag_source(images, f"{poses.identity if poses else ''} {max_pose_gap}")
 
 
-def _bag_source(bag: Path | str, images: BagImages, pose_topic: str) -> ImageSource:
-    path = Path(bag).resolve()
+def _bag_source(images: BagImages, poses: str) -> ImageSource:
+    """poses: identifies them."""
+    path = images.bag.resolve()
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     identity = " ".join(f"{file.name} {file.stat().st_size}" for file in files)
     return ImageSource(
-        _BagSequence(images),
+        _Mapped(partial(_posed, images.bag), images),
         images.info,
-        f"{identity} {pose_topic}",
+        f"{identity} {poses}",
         len(images),
-        (images.track.stamps_ns, images.track.poses),
+        images.track.track,
         images.pose_fault,
         images.odometry,
     )
 
 
-class _BagSequence:
-    """Reads the bag again in every iteration."""
+def _posed(bag: Path, item: BagImage) -> PosedImage:
+    """An image of a bag."""
+    from disam_ros.datasets.bags.images import pixels_of
 
-    def __init__(self, images: BagImages) -> None:
-        self._images = images
-
-    def __iter__(self) -> Iterator[PosedImage]:
-        from disam_ros.datasets.bags.images import pixels_of
-
-        for number, found in enumerate(self._images):
-            record = ImageRecord(
-                number, found.stamp_ns, found.camera, "", found.topic, found.map_from_camera
-            )
-            yield PosedImage(
-                record,
-                partial(pixels_of, found, self._images.bag),
-                found.weather,
-                found.place,
-                odometry=found.odometry,
-            )
-
-
-class _Unposed:
-    """The same images without their poses."""
-
-    def __init__(self, images: Iterable[PosedImage]) -> None:
-        self._images = images
-
-    def __iter__(self) -> Iterator[PosedImage]:
-        for item in self._images:
-            yield replace(item, record=replace(item.record, map_from_camera=None))
+    return PosedImage(
+        ImageRecord(item.number, item.stamp_ns, item.camera, "", item.topic, item.map_from_camera),
+        partial(pixels_of, item, bag),
+        item.weather,
+        item.place,
+        odometry=item.odometry,
+    )

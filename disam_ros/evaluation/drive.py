@@ -88,8 +88,18 @@ def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answer
     KeyboardInterrupt where a signal comes before the first result.
     """
     prepared, notes = as_mapped(place_map, source)
-    unique = _Unique(prepared.images)
-    prepared = replace(prepared, images=unique)
+    first: dict[tuple[str, int], int] = {}  # id by camera and stamp
+    repeated: set[int] = set()
+
+    def unique(item: PosedImage) -> PosedImage | None:
+        record = item.record
+        key = record.camera, record.stamp_ns
+        if not record.stamp_ns or first.setdefault(key, record.id) == record.id:
+            return item  # stamp 0: it has none
+        repeated.add(record.id)
+        return None
+
+    prepared = prepared.map(unique)
     found: list[QueryResult] = []
     interrupted = 0
     begin = time.perf_counter()
@@ -104,40 +114,10 @@ def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answer
     seconds = time.perf_counter() - begin
     if not found:
         raise DatasetError(f"{name} holds no images; is it the right directory or bag?")
-    if unique.repeated:
-        notes.append(f"{unique.repeated} images repeat the stamp of another and were left out")
+    if repeated:
+        notes.append(f"{len(repeated)} images repeat the stamp of another and were left out")
     notes += _faults(source, found)
     return Drive(name, prepared, found, seconds, notes, interrupted=interrupted)
-
-
-class _Unique:
-    """Images without those that repeat a stamp of their camera; stamp 0 means no stamp."""
-
-    def __init__(self, images: Iterable[PosedImage]) -> None:
-        self._images = images
-        self.repeated = 0
-
-    def __iter__(self) -> Iterator[PosedImage]:
-        seen: set[tuple[str, int]] = set()
-        self.repeated = 0
-        for item in self._images:
-            key = (item.record.camera, item.record.stamp_ns)
-            if key in seen and item.record.stamp_ns:
-                self.repeated += 1
-                continue
-            seen.add(key)
-            yield item
-
-
-class _Renamed:
-    """Images of one camera under another name."""
-
-    def __init__(self, images: Iterable[PosedImage], camera: str) -> None:
-        self._images, self._camera = images, camera
-
-    def __iter__(self) -> Iterator[PosedImage]:
-        for item in self._images:
-            yield replace(item, record=replace(item.record, camera=self._camera))
 
 
 def as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, list[str]]:
@@ -153,7 +133,11 @@ def as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, li
     only = mapped[0]
     info = replace(source.info, cameras={only: source.info.cameras[given[0]]})
     note = f"camera '{given[0]}' is compared with '{only}', the only camera of the map"
-    return replace(source, info=info, images=_Renamed(source.images, only)), [note]
+
+    def renamed(item: PosedImage) -> PosedImage:
+        return replace(item, record=replace(item.record, camera=only))
+
+    return replace(source, info=info).map(renamed), [note]
 
 
 def _faults(source: ImageSource, answers: list[QueryResult]) -> list[str]:
@@ -178,9 +162,9 @@ def _faults(source: ImageSource, answers: list[QueryResult]) -> list[str]:
 
 def _apart(source: ImageSource, records: list[ImageRecord]) -> str:
     """The time spans of images and poses if they do not overlap."""
-    if source.track is None or not len(source.track[0]):
+    if source.track is None or not len(source.track.stamps):
         return ""
-    first, last = (int(source.track[0][i]) for i in (0, -1))
+    first, last = (int(source.track.stamps[i]) for i in (0, -1))
     stamps = [record.stamp_ns for record in records]
     gap = max(first - max(stamps), min(stamps) - last)
     if gap <= 0:

@@ -22,11 +22,11 @@ from support.bags import (
     write_drive,
     write_messages,
 )
+from support.extraction import extracted
 
 from disam_ros.datasets.bags import (
     BagReader,
     BagWriter,
-    bag_to_dataset,
     dataset_to_bag,
     decode_image,
     messages,
@@ -347,9 +347,7 @@ def test_poses_are_interpolated_to_the_image_stamps_and_never_over_a_gap(tmp_pat
             bag.ground_truth(START + i * SECOND, pose_at(10.0 * i))
         for tenths in (5, 15, 25, 35):
             bag.raw_image("front", START + tenths * SECOND // 10, picture())
-    counts = bag_to_dataset(
-        tmp_path / "bag", tmp_path / "data", "night", max_pose_gap=1.0, show_progress=False
-    )
+    counts = extracted(tmp_path / "bag", tmp_path / "data", "night", max_pose_gap=1.0)
     (record,) = Dataset(tmp_path / "data").records
     assert (counts.images, counts.kept, counts.without_pose) == (4, 1, 3)
     expected = pose_at(5.0) @ CAMERA.base_from_camera
@@ -361,9 +359,7 @@ def test_poses_are_interpolated_to_the_image_stamps_and_never_over_a_gap(tmp_pat
 def test_kept_images_are_at_least_the_keyframe_distance_apart(tmp_path, spacing):
     bag = write_drive(tmp_path / "bag", count=20)
     step = np.linalg.norm(pose_at(0.1).translation - pose_at(0.0).translation)
-    counts = bag_to_dataset(
-        bag, tmp_path / "data", "x", keyframe_distance=spacing, show_progress=False
-    )
+    counts = extracted(bag, tmp_path / "data", "x", keyframe_distance=spacing)
     track = [r.map_from_camera for r in Dataset(tmp_path / "data").records]
     gaps = [distance(a, b)[0] for a, b in pairwise(track)]
     assert min(gaps) >= spacing and max(gaps) < spacing + step
@@ -400,9 +396,7 @@ def test_images_damaged_repeated_or_of_another_shape_are_counted_not_kept(tmp_pa
             jpeg = encode_jpeg(picture(i, *((9, 48) if i == 1 else ())))
             bag.compressed_image("front", START + i * SECOND, jpeg if i != 2 else jpeg[:100])
         bag.compressed_image("front", START, encode_jpeg(picture()))
-    counts = bag_to_dataset(
-        tmp_path / "bag", tmp_path / "data", "x", max_pose_gap=1.0, show_progress=False
-    )
+    counts = extracted(tmp_path / "bag", tmp_path / "data", "x", max_pose_gap=1.0)
     assert (counts.images, counts.kept, counts.damaged, counts.repeated) == (6, 3, 2, 1)
     assert "it has 48x9 pixels" in caplog.text
     assert "assuming a camera at its origin" in caplog.text
@@ -417,7 +411,7 @@ def test_a_bag_no_image_of_which_can_be_kept_leaves_no_dataset(tmp_path):
             bag.ground_truth(START + i * SECOND, pose_at(i))
         bag.raw_image("front", START + 100 * SECOND, picture())
     with pytest.raises(BagError, match="not one image"):
-        bag_to_dataset(tmp_path / "bag", tmp_path / "data", "x", show_progress=False)
+        extracted(tmp_path / "bag", tmp_path / "data", "x")
     with pytest.raises(DatasetError):
         Dataset(tmp_path / "data")
 
@@ -442,7 +436,7 @@ def test_cameras_are_named_by_their_topics(tmp_path):
 def test_a_dataset_survives_the_way_through_a_bag(tmp_path, storage, raw):
     before = Dataset(write_dataset(tmp_path / "before"))
     dataset_to_bag(before, tmp_path / "bag", storage, raw=raw, show_progress=False)
-    bag_to_dataset(tmp_path / "bag", tmp_path / "after", "summer_day", show_progress=False)
+    extracted(tmp_path / "bag", tmp_path / "after", "summer_day")
     after = Dataset(tmp_path / "after")
     assert len(after) == len(before)
     for a, b in zip(after.records, before.records, strict=True):
@@ -481,7 +475,7 @@ def test_odometry_and_fixes_of_a_dataset_go_into_its_bag(tmp_path):
     assert (odom.pose.pose.position.y, odom.twist.twist.linear.x) == (2.0, 3.5)
     assert (fix.latitude, fix.position_covariance[4]) == (47.5, 4.0)
     assert weather.data == "fog"
-    bag_to_dataset(tmp_path / "bag", tmp_path / "again", "summer_day", show_progress=False)
+    extracted(tmp_path / "bag", tmp_path / "again", "summer_day")
     info = Dataset(tmp_path / "again").info
     assert (info.latitude, info.longitude) == (47.5, 8.25)
 

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from support.data import CAMERA, camera_pose, texture
+from support.extraction import extracted
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags import BagReader, BagWriter, bag_to_dataset, dataset_to_bag, messages
+from disam_ros.datasets.bags import BagReader, BagWriter, dataset_to_bag, messages
 from disam_ros.datasets.bags.depth import nearest
 from disam_ros.datasets.bags.image_messages import to_metres
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
@@ -191,9 +192,7 @@ def test_depth_survives_the_way_through_a_bag(tmp_path, storage):
     dataset_to_bag(before, tmp_path / "bag", storage, show_progress=False)
     with BagReader(tmp_path / "bag") as reader:
         assert reader.topics()["/camera/front/depth/image_raw"].count == 2
-    counts = bag_to_dataset(
-        tmp_path / "bag", tmp_path / "after", "day", max_pose_gap=2.0, show_progress=False
-    )
+    counts = extracted(tmp_path / "bag", tmp_path / "after", "day", max_pose_gap=2.0)
     after = Dataset(tmp_path / "after")
     assert (counts.kept, counts.with_depth) == (3, 2)
     for a, b in zip(after.records, before.records, strict=True):
@@ -207,7 +206,7 @@ def test_depth_survives_the_way_through_a_bag(tmp_path, storage):
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
 def test_an_image_takes_the_depth_nearest_in_time_within_the_gap(tmp_path, encoding):
     bag = depth_bag(tmp_path / "bag", [0.01, -0.015, 0.3, np.nan, 0.0], encoding)
-    counts = bag_to_dataset(bag, tmp_path / "set", "day", max_pose_gap=2.0, show_progress=False)
+    counts = extracted(bag, tmp_path / "set", "day", max_pose_gap=2.0)
     dataset = Dataset(tmp_path / "set")
     got = [dataset.depth(record) for record in dataset.records]
     assert [None if depth is None else float(depth[0, 0]) for depth in got] == [1, 2, None, None, 5]
@@ -233,23 +232,23 @@ def test_nearest_agrees_with_comparing_all_stamps():
 
 def test_depth_of_another_encoding_is_refused_before_anything_is_written(tmp_path):
     bag = depth_bag(tmp_path / "bag", [0.0, 0.0], "mono16")
-    options = {"max_pose_gap": 2.0, "show_progress": False}
     with pytest.raises(BagError, match="encoding 'mono16'; depth images are 16UC1 or 32FC1"):
-        bag_to_dataset(bag, tmp_path / "set", "day", **options)
+        extracted(bag, tmp_path / "set", "day", max_pose_gap=2.0)
     assert not (tmp_path / "set").exists()
-    assert bag_to_dataset(bag, tmp_path / "set", "day", depth_topics={}, **options).with_depth == 0
+    assert (
+        extracted(bag, tmp_path / "set", "day", max_pose_gap=2.0, depth_topics={}).with_depth == 0
+    )
 
 
 def test_a_depth_topic_can_be_named_and_a_wrong_name_is_an_error(tmp_path):
     bag = depth_bag(tmp_path / "bag", [0.0, 0.0])
-    options = {"max_pose_gap": 2.0, "show_progress": False}
     for topics, message in (
         ({"front": "/nowhere"}, "no topic /nowhere"),
         ({"rear": "/camera/front/depth/image_raw"}, "the cameras \\['rear'\\]"),
         ({"front": "/camera/front/camera_info"}, "read from sensor_msgs/msg/Image"),
     ):
         with pytest.raises(BagError, match=message):
-            bag_to_dataset(bag, tmp_path / "set", "day", depth_topics=topics, **options)
+            extracted(bag, tmp_path / "set", "day", max_pose_gap=2.0, depth_topics=topics)
 
 
 def test_one_damaged_depth_image_costs_one_depth_map(tmp_path, caplog):
@@ -262,9 +261,7 @@ def test_one_damaged_depth_image_costs_one_depth_map(tmp_path, caplog):
             message.step += i == 1
             bag.write("/camera/front/depth/image_raw", message, stamp, messages.SENSOR_QOS)
     with caplog.at_level(logging.WARNING):
-        counts = bag_to_dataset(
-            tmp_path / "bag", tmp_path / "set", "day", max_pose_gap=2.0, show_progress=False
-        )
+        counts = extracted(tmp_path / "bag", tmp_path / "set", "day", max_pose_gap=2.0)
     assert (counts.kept, counts.with_depth) == (3, 2)
     assert "1 damaged depth images left out" in caplog.text
 

@@ -243,7 +243,7 @@ def test_poses_of_a_camera_become_those_of_the_base_with_z_up():
     mount = Transform.from_rotation(np.array([1.2, 0.3, 1.5]), BODY_FROM_OPTICAL)
     world = mount.inverse()
     seen = Trajectory(np.arange(20) * NS, [world @ p @ mount for p in base])
-    found = seen.of_base(mount)
+    found = seen.for_base(mount)
     for a, b in ((0, 5), (3, 19)):
         step = found.poses[a].inverse() @ found.poses[b]
         assert distance(step, base[a].inverse() @ base[b]) == pytest.approx((0, 0), abs=1e-6)
@@ -257,10 +257,10 @@ def test_a_body_that_is_no_vehicle_is_recognized_by_how_it_moves(caplog):
     mount = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
     seen = Trajectory(np.arange(40) * NS, [p @ mount for p in base])
     with pytest.raises(DatasetError, match=r"move along their own z axis.*--trajectory-frame"):
-        seen.of_base(Transform.identity())
-    assert len(seen.of_base(mount).poses) == 40
+        seen.for_base(Transform.identity())
+    assert len(seen.for_base(mount).poses) == 40
     aside = [Transform.from_xyz_rpy([0, y, 0, 0, 0, 0]) for y in range(40)]
-    Trajectory(np.arange(40) * NS, aside).of_base(Transform.identity())
+    Trajectory(np.arange(40) * NS, aside).for_base(Transform.identity())
     assert "move along their own y axis" in caplog.text
 
 
@@ -294,8 +294,9 @@ def test_the_offset_between_two_clocks_is_found_by_turns(offset, begins, lasts, 
 @pytest.mark.parametrize("name", ["night", "winter_snow"])
 def test_the_offset_of_the_demos_true_poses_to_its_odometry_is_found(name):
     images = BagImages(ROOT / "demo/data" / name)
-    late = images.track.stamps_ns + 3600 * NS, images.track.poses
-    assert clock_offset(late, images.odometry) == pytest.approx(-3600, abs=0.01)
+    stamps, poses = images.track.track
+    offset = clock_offset((stamps + 3600 * NS, poses), images.odometry)
+    assert offset == pytest.approx(-3600, abs=0.01)
 
 
 def test_a_straight_drive_another_drive_and_a_mirrored_one_have_no_offset():

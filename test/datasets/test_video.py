@@ -13,6 +13,7 @@ from support.data import CAMERA, camera_pose, texture
 from disam_ros.cli import main
 from disam_ros.datasets.bags import BagImages, BagReader, BagWriter, messages
 from disam_ros.datasets.bags.images import pixels_of
+from disam_ros.datasets.bags.pose_sources import TopicPoses
 from disam_ros.datasets.bags.writer import optical_frame
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import BagError
@@ -142,7 +143,7 @@ def test_a_codec_that_is_unknown_is_named(tmp_path):
         message = packet_message("ffmpeg", "prores", NS, 0, b"\0" * 40, True)
         bag.write(TOPICS["ffmpeg"], message, NS, messages.SENSOR_QOS)
     with pytest.raises(BagError, match="the video codec 'prores' is none of h264"):
-        BagImages(tmp_path / "bag", require_poses=False)
+        BagImages(tmp_path / "bag", poses=TopicPoses(required=False))
 
 
 def test_without_pyav_the_command_that_installs_it_is_named(tmp_path, monkeypatch, capsys):
@@ -151,7 +152,7 @@ def test_without_pyav_the_command_that_installs_it_is_named(tmp_path, monkeypatc
         message = packet_message("ffmpeg", "h264", NS, 0, b"\0" * 40, True)
         bag.write(TOPICS["ffmpeg"], message, NS, messages.SENSOR_QOS)
     with pytest.raises(BagError, match=r"pip install 'disam_ros\[video\]'"):
-        BagImages(tmp_path / "bag", require_poses=False)
+        BagImages(tmp_path / "bag", poses=TopicPoses(required=False))
     line = f"convert video --input {tmp_path}/a.mp4 --trajectory t --domain d --output {tmp_path}/o"
     assert main(line.split()) == 1
     assert "pip install 'disam_ros[video]'" in capsys.readouterr().err

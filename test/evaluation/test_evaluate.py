@@ -185,7 +185,8 @@ def test_a_drive_of_another_place_is_called_that(evaluate, tmp_path):
 
 def test_repeated_stamps_are_left_out_and_counted(localizer, tmp_path):
     source = open_images(write_bag(tmp_path / "bag", count=5), "map")
-    twice = replace(source, images=[*source.images, *source.images])
+    again = [replace(i, record=replace(i.record, id=5 + i.record.id)) for i in source.images]
+    twice = replace(source, images=[*source.images, *again])
     drive = localize_drive(localizer, twice, "drive", show_progress=False)
     assert len(drive.answers) == 5
     assert any("5 images repeat the stamp" in note for note in drive.notes)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from support.data import texture
+from support.extraction import extracted
 from support.faults import (
     as_nobody,
     depth_png,
@@ -26,7 +27,7 @@ from support.faults import (
 from disam_ros import image
 from disam_ros.cli import main
 from disam_ros.datasets.aerial.tiles import TileSet
-from disam_ros.datasets.bags import BagReader, BagWriter, bag_to_dataset, messages
+from disam_ros.datasets.bags import BagReader, BagWriter, messages
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.depth import decode_depth
@@ -418,7 +419,7 @@ def test_a_damaged_image_of_a_bag_without_calibration_is_skipped_and_named(
     found = build_map(open_bag(bag), model, world / "new", builder_config, show_progress=False)
     assert len(found) == 3 and '"skipped": 1' in (world / "new/map.json").read_text()
     assert f"skipped: bag {bag}, /camera/front/image_raw/compressed at" in caplog.text
-    counts = bag_to_dataset(bag, world / "extracted", "day", show_progress=False)
+    counts = extracted(bag, world / "extracted", "day")
     assert (counts.kept, counts.damaged) == (3, 1)
 
 
@@ -431,7 +432,7 @@ def test_a_message_of_an_image_that_cannot_be_read_is_skipped_and_named(world, c
             writer.compressed_image("front", (number + 2) * SECOND, data)
         for number in range(5):
             writer.ground_truth((number + 1) * SECOND, Transform.identity())
-    counts = bag_to_dataset(bag, world / "extracted", "day", show_progress=False)
+    counts = extracted(bag, world / "extracted", "day")
     assert (counts.kept, counts.damaged) == (3, 1)
     assert f"bag {bag}, {topic} at {SECOND} ns" in caplog.text
 

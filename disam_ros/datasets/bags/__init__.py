@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from disam_ros.datasets.bags.images import BagImage, BagImages
     from disam_ros.datasets.bags.poses import read_base_from_camera, read_poses
     from disam_ros.datasets.bags.reader import BagReader, RawMessage, TopicSummary
-    from disam_ros.datasets.bags.to_dataset import BagConversion, bag_to_dataset
+    from disam_ros.datasets.bags.to_dataset import BagConversion, Extraction, bag_to_dataset
     from disam_ros.datasets.bags.writer import BagWriter, optical_frame
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "BagImages",
     "BagReader",
     "BagWriter",
+    "Extraction",
     "RawMessage",
     "TopicSummary",
     "bag_to_dataset",
@@ -38,7 +39,7 @@ _MODULES = {
     "images": ("BagImage", "BagImages"),
     "poses": ("read_base_from_camera", "read_poses"),
     "reader": ("BagReader", "RawMessage", "TopicSummary"),
-    "to_dataset": ("BagConversion", "bag_to_dataset"),
+    "to_dataset": ("BagConversion", "Extraction", "bag_to_dataset"),
     "writer": ("BagWriter", "optical_frame"),
 }
 

@@ -3,67 +3,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pymap3d
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.pose_sources import Recording
 from disam_ros.datasets.bags.poses import read_base_from_camera
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.datasets.clock_offset import Track
 from disam_ros.datasets.smoothing import Fixes, smooth
 from disam_ros.datasets.trajectories import Trajectory
 from disam_ros.errors import BagError
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS, Track, sort_by_stamp
 
 UNKNOWN_SIGMA = 5.0  # m, of a fix without covariance
 LEAST_SIGMA = 0.05  # m: antennas are not placed better
 STANDS = 0.01  # m between two poses of odometry of a vehicle that stands
-NS = 10**9
 
 
 @dataclass(frozen=True)
 class FixPoses:
-    """Smoothed poses for the images of a bag (`smooth`), metres east and north of the first fix.
+    """Poses smoothed from fixes and odometry (`smooth`), in metres east and north."""
 
-    gyro: take turns from the bag's IMU in place of the odometry's, as for skid steering. origin: of
-    the map frame; None: the first fix. max_gap: seconds over which odometry is continued.
-    """
-
-    gyro: bool = False
-    origin: Origin | None = None
-    max_gap: float = 0.5
+    gyro: bool = False  # take turns from the IMU in place of odometry's, as for skid steering
+    origin: Origin | None = None  # of the map frame; None: the first fix
+    max_gap: float = 0.5  # time over which odometry is continued [s]
 
     @property
     def identity(self) -> str:
+        """The settings."""
         return f"fix+odometry {self.gyro} {self.origin} {self.max_gap}"
 
-    def of_base(
-        self,
-        reader: BagReader,
-        base_frame: str,
-        cameras: Mapping[str, Camera],
-        odometry: Track | None,
-    ) -> Trajectory:
-        """map_from_base. Raises BagError where the bag lacks what that needs, DatasetError where it
-        does not tell a path."""
-        if odometry is None or len(odometry[0]) < 2:
+    def read(self, recording: Recording) -> Trajectory:
+        """Smooth the poses. Raises BagError where the bag lacks fixes or odometry, DatasetError
+        where these do not tell a path."""
+        reader, odometry = recording.reader, recording.odometry
+        if odometry is None or len(odometry.stamps) < 2:
             raise BagError(f"bag {reader.path} has no odometry to smooth fixes with")
         fixes, origin, antenna = read_fixes(reader, self.origin)
-        mount = read_base_from_camera(reader, antenna, base_frame) or Transform.identity()
-        lever = Transform(mount.translation, Transform.identity().quaternion)
-        order = np.argsort(odometry[0], kind="stable")
-        stamps, first = np.unique(np.asarray(odometry[0])[order], return_index=True)
-        poses = [odometry[1][order[row]] @ lever for row in first]
-        turns = read_turns(reader, (stamps, poses)) if self.gyro else None
-        stamps, found = smooth((stamps, poses), fixes, round(self.max_gap * NS), turns)
+        mount = read_base_from_camera(reader, antenna, recording.base_frame)
+        arm = np.zeros(3) if mount is None else mount.translation
+        lever = Transform(arm, Transform.identity().quaternion)
+        stamps, bases = sort_by_stamp(*odometry)
+        track = Track(stamps, [pose @ lever for pose in bases])
+        turns = read_turns(reader, track) if self.gyro else None
+        smoothed = smooth(track, fixes, round(self.max_gap * NANOSECONDS), turns)
         back = lever.inverse()
-        return Trajectory(stamps, [pose @ back for pose in found], origin)
+        return Trajectory(smoothed.stamps, [pose @ back for pose in smoothed.poses], origin)
 
 
 def read_fixes(reader: BagReader, origin: Origin | None = None) -> tuple[Fixes, Origin, str]:
@@ -118,7 +108,8 @@ def read_turns(reader: BagReader, odometry: Track) -> tuple[NDArray[np.int64], N
             f"acceleration {np.round(up, 1).tolist()} m/s²"
         )
     turns = np.array(rates)[first] @ (up / np.linalg.norm(up))
-    steps = np.linalg.norm(np.diff([p.translation for p in odometry[1]], axis=0), axis=1)
-    after = np.searchsorted(odometry[0], when).clip(1, len(odometry[0]) - 1)
-    stands = steps[after - 1] < STANDS * np.diff(odometry[0])[after - 1] / NS
+    times, poses = odometry
+    steps = np.linalg.norm(np.diff([pose.translation for pose in poses], axis=0), axis=1)
+    after = np.searchsorted(times, when).clip(1, len(times) - 1)
+    stands = steps[after - 1] < STANDS * np.diff(times)[after - 1] / NANOSECONDS
     return when, turns - (np.median(turns[stands]) if stands.any() else 0.0)

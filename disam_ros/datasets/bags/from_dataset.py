@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disam_ros.datasets.bags.writer import BagWriter
@@ -39,8 +40,6 @@ def dataset_to_bag(
     storage: str = "mcap",
     *,
     domain: str | None = None,
-    odom_csv: Path | str | None = None,
-    fix_csv: Path | str | None = None,
     weather: str | None = None,
     raw: bool = False,
     show_progress: bool = True,
@@ -50,11 +49,9 @@ def dataset_to_bag(
 
     Images that are empty or damaged are left out, with a warning each.
 
-    domain: the drive to take; needed where the dataset holds several. odom_csv, fix_csv: files
-    with ODOM_COLUMNS (odom_from_base, m/s, rad/s) and FIX_COLUMNS (degrees, metres, m² which may
-    be missing); None takes odom.csv and fix.csv from the dataset directory where they exist.
-    weather: word sent once a second. raw: images as sensor_msgs/Image rather than as the stored
-    JPEGs. Depth maps go into the bag, in metres, where the dataset holds them.
+    domain: the drive to take; needed where the dataset holds several. weather: word sent once a
+    second. raw: images as sensor_msgs/Image rather than as the stored JPEGs. Odometry, fixes and
+    depth maps go into the bag where the dataset holds them.
 
     Raises BagError (several domains, nothing to write), DatasetError (damaged table, missing file),
     OutputError (`bag` exists or lies in the dataset).
@@ -64,8 +61,8 @@ def dataset_to_bag(
     records = _one_domain(dataset, domain)
     first, last = records[0].stamp_ns, records[-1].stamp_ns
     span = (first - MARGIN_NS, last + MARGIN_NS)
-    odom = _table(dataset, odom_csv, ODOM_FILE, ODOM_COLUMNS, span)
-    fixes = _table(dataset, fix_csv, FIX_FILE, FIX_COLUMNS, span)
+    odom = _table(dataset.directory / ODOM_FILE, ODOM_COLUMNS, span)
+    fixes = _table(dataset.directory / FIX_FILE, FIX_COLUMNS, span)
     cameras = dataset.info.cameras
     frame = dataset.info.map_frame
     damaged: list[ImageRecord] = []
@@ -176,15 +173,10 @@ def _weather_events(
 
 
 def _table(
-    dataset: Dataset,
-    path: Path | str | None,
-    default: str,
-    columns: Sequence[str],
-    span: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `read_table`, inside `span`; empty where no file is named and the dataset has none."""
-    file = Path(path) if path is not None else dataset.directory / default
-    if path is None and not file.exists():
+    file: Path, columns: Sequence[str], span: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read a table (`read_table`) inside `span`; empty where there is no file."""
+    if not file.exists():
         return np.zeros(0, dtype=np.int64), np.zeros((0, len(columns) - 1))
     stamps, values = read_table(file, columns)
     inside = (stamps >= span[0]) & (stamps <= span[1])

@@ -4,60 +4,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, same_shape
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
-from disam_ros.datasets.bags.fixes import FixPoses
 from disam_ros.datasets.bags.image_messages import decode_image, size_of_image
-from disam_ros.datasets.bags.poses import read_odometry, read_poses
+from disam_ros.datasets.bags.pose_sources import PoseSource, Recording, TopicPoses
+from disam_ros.datasets.bags.poses import read_odometry
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.datasets.bags.trajectory import GivenTrajectory, require_overlap
-from disam_ros.datasets.bags.video import ImageMessages, packet_of
+from disam_ros.datasets.bags.video import ImageMessages
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import BagError, DomainError, ImageError
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import PoseBuffer
+from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer, Track
 
 WEATHER, FIX, ODOM = "weather", "fix", "odom"  # as the localizer node names its topics
 
 
 class BagImage(NamedTuple):
-    """One image message. map_from_camera: None where no pose is known at its stamp.
+    """An image message of a bag."""
 
-    stamp_ns: of the header, or when it was recorded where the message cannot be read. Of the topics
-    of `side_topics`: weather: the last valid word before it; place: latitude and
-    longitude [deg] of the last valid fix before it; None before the first. odometry: number of
-    poses of `BagImages.odometry` that were recorded before it.
-    """
-
+    number: int  # position among the images, from 0
     camera: str
     topic: str
-    stamp_ns: int
+    stamp_ns: int  # of the header; when it was recorded where the message cannot be read
     message: Any  # sensor_msgs Image or CompressedImage; the error where it cannot be read
-    map_from_camera: Transform | None
-    weather: str | None
-    place: tuple[float, float] | None
-    odometry: int
+    map_from_camera: Transform | None  # None: no pose is known at its stamp
+    weather: str | None  # the last valid word before it; None before the first
+    place: tuple[float, float] | None  # last valid fix before it, latitude and longitude [deg]
+    odometry: int  # number of poses of `BagImages.odometry` that were recorded before it
 
 
 class BagImages:
-    """Iterates over the images of a bag in the order of their log times.
+    """The images of a bag in the order of their log times, read again in every iteration.
 
     image_topics: camera name → topic; None takes all image topics, named by the path element
-    before `image…`. pose_topic: see `read_poses`. trajectory: poses in place of a topic's, which
-    also says where on Earth the map is, if it knows. base_from_camera: extrinsics of cameras that
-    /tf_static does not place. mapped: cameras of the map, whose calibration and extrinsics are
-    taken where the bag has none; the only one of both by any name. max_pose_gap: seconds between
-    two poses beyond which none is interpolated. require_poses: False takes a bag whose poses are
-    absent or in another frame than `map_frame`, too; `pose_fault` then says why none is known.
-    odometry: stamps int64 [N] and odom_from_base as recorded; None without any. Raises BagError
-    where the bag lacks images or poses.
+    before `image…`. poses: their source, which may also know where on Earth the map is.
+    base_from_camera: extrinsics of cameras that /tf_static does not place. mapped: cameras of the
+    map, whose calibration and extrinsics are taken where the bag has none; the only one of both by
+    any name. max_pose_gap: time [s] between two poses beyond which none is interpolated.
+
+    Attributes: track, map_from_base; pose_fault, why none is known; odometry, odom_from_base as
+    recorded, None without any. Raises BagError where the bag lacks images or poses.
     """
 
     def __init__(
@@ -65,46 +60,34 @@ class BagImages:
         bag: Path | str,
         *,
         image_topics: Mapping[str, str] | None = None,
-        pose_topic: str | None = None,
-        trajectory: GivenTrajectory | FixPoses | None = None,
+        poses: PoseSource | None = None,
         base_from_camera: Mapping[str, Transform] | None = None,
         mapped: Mapping[str, Camera] | None = None,
         map_frame: str = "map",
         base_frame: str = "base_link",
         max_pose_gap: float = 0.5,
-        require_poses: bool = True,
     ) -> None:
         self.bag = Path(bag)
-        self.pose_fault = ""
-        max_gap_ns = round(max_pose_gap * 1e9)
         with BagReader(bag) as reader:
             self.topics = dict(image_topics or find_image_topics(reader))
-            placed, known = base_from_camera or {}, mapped or {}
-            if len(known) == len(self.topics) == 1:
-                known = dict(zip(self.topics, known.values(), strict=True))
+            mounts, lenses = base_from_camera or {}, mapped or {}
+            if len(lenses) == len(self.topics) == 1:
+                lenses = dict(zip(self.topics, lenses.values(), strict=True))
             cameras = {
-                name: read_camera(reader, topic, base_frame, placed.get(name), known.get(name))
+                name: read_camera(reader, topic, base_frame, mounts.get(name), lenses.get(name))
                 for name, topic in self.topics.items()
             }
             latitude, longitude = first_fix(reader)
             self._side_topics = {name: topics[0] for name, topics in side_topics(reader).items()}
             self.odometry, self._usable = self._read_odometry(reader)
-            frames = {"map_frame": map_frame, "base_frame": base_frame}
-            try:
-                if trajectory is None:
-                    poses = read_poses(reader, pose_topic, **frames, any_frame=require_poses)
-                else:
-                    found = trajectory.of_base(reader, base_frame, cameras, self.odometry)
-                    require_overlap(found, *self._span(reader), self.bag)
-                    poses = found.stamps, found.poses
-                    if found.origin is not None:
-                        latitude, longitude = found.origin.latitude, found.origin.longitude
-                self.track = PoseBuffer.of(*poses, max_gap_ns)
-            except BagError as error:
-                if require_poses or (pose_topic and pose_topic not in reader.topics()):
-                    raise
-                self.track = PoseBuffer(max_gap_ns)
-                self.pose_fault = str(error)
+            recording = Recording(
+                reader, map_frame, base_frame, self.topics, cameras, self.odometry
+            )
+            trajectory = (poses or TopicPoses()).read(recording)
+            if trajectory.origin is not None:
+                latitude, longitude = trajectory.origin.latitude, trajectory.origin.longitude
+            self.track = PoseBuffer.of(*trajectory.track, round(max_pose_gap * NANOSECONDS))
+            self.pose_fault = trajectory.fault
             held = reader.topics()
             self._total = sum(held[topic].count for topic in self.topics.values())
         self.info = DatasetInfo(
@@ -124,9 +107,11 @@ class BagImages:
         weather: str | None = None
         place: tuple[float, float] | None = None
         recorded = 0  # odometry messages
+        numbers = count()
 
         def image(topic: str, message: Any, stamp_ns: int) -> BagImage:
             return BagImage(
+                number=next(numbers),
                 camera=camera_of[topic],
                 topic=topic,
                 stamp_ns=stamp_ns,
@@ -152,8 +137,8 @@ class BagImages:
                     place = place_of(message) or place
                 elif is_weather(message.data):
                     weather = message.data or None
-            for found in images.rest():
-                yield image(*found)
+            for topic, message, stamp_ns in images.rest():
+                yield image(topic, message, stamp_ns)
 
     def _of_shape(self, camera: str, message: Any) -> Any:
         """The message; an error in its place where its image has another shape than the camera."""
@@ -163,7 +148,7 @@ class BagImages:
                 return message
             height, width = size_of_image(message)
         except ImageError:
-            return message  # told where it is decoded
+            return message  # the error is raised where it is decoded
         if same_shape((width, height), (lens.width, lens.height)):
             return message
         return BagError(
@@ -171,46 +156,31 @@ class BagImages:
             f"{lens.height}: record images of another shape as another camera's"
         )
 
-    def _read_odometry(
-        self, reader: BagReader
-    ) -> tuple[tuple[np.ndarray, list[Transform]] | None, list[int]]:
+    def _read_odometry(self, reader: BagReader) -> tuple[Track | None, list[int]]:
         """Usable odometry, and how many of the first 0, 1, 2… messages are usable."""
         if ODOM not in self._side_topics:
             return None, [0]
         stamps, poses = read_odometry(reader, self._side_topics[ODOM])
         usable = np.array([pose is not None for pose in poses])
         counts = [0, *np.cumsum(usable).tolist()]
-        return (stamps[usable], [pose for pose in poses if pose is not None]), counts
-
-    def _span(self, reader: BagReader) -> tuple[int, int]:
-        """Stamps [ns] of the first image and, as the log times go on, of the last."""
-        first = next(iter(reader.raw([*self.topics.values()])), None)
-        if first is None:
-            return reader.start_ns, reader.end_ns
-        try:
-            message = reader.decode(first)
-            packet = packet_of(message)
-            start_ns = messages.stamp_ns(message) if packet is None else packet.stamp_ns
-        except BagError:
-            start_ns = first.stamp_ns
-        return start_ns, start_ns + reader.end_ns - first.stamp_ns
+        return Track(stamps[usable], [pose for pose in poses if pose is not None]), counts
 
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
         base = self.track.at(stamp_ns)
         return None if base is None else base @ self.info.cameras[camera].base_from_camera
 
 
-def pixels_of(found: BagImage, bag: Path, whole: bool = False) -> np.ndarray:
-    """Pixels of an image of a bag, uint8 RGB [H, W, 3]; `whole` as of `image.decode`.
+def pixels_of(item: BagImage, bag: Path, whole: bool = False) -> NDArray[np.uint8]:
+    """Decode an image of a bag: uint8 RGB [H, W, 3]. whole: see `image.decode`.
 
     Raises ImageError, naming bag, topic and stamp, where it is damaged.
     """
     try:
-        if isinstance(found.message, BagError):
-            raise ImageError(str(found.message)) from found.message
-        return decode_image(found.message, whole=whole)
+        if isinstance(item.message, BagError):
+            raise ImageError(str(item.message)) from item.message
+        return decode_image(item.message, whole=whole)
     except ImageError as error:
-        place = f"bag {bag}, {found.topic} at {found.stamp_ns} ns"
+        place = f"bag {bag}, {item.topic} at {item.stamp_ns} ns"
         raise ImageError(f"{place}: {error}") from error
 
 

@@ -79,7 +79,7 @@ def track(edges: list[Edge], max_gap_ns: int) -> tuple[np.ndarray, list[Transfor
     """
     moving = {id(edge): edge.buffer(max_gap_ns) for edge in edges if not edge.static}
     lowest = next(edge for edge in edges if not edge.static)
-    moments = moving[id(lowest)].stamps_ns
+    moments = moving[id(lowest)].track.stamps
     stamps: list[int] = []
     poses: list[Transform] = []
     for stamp in moments.tolist():

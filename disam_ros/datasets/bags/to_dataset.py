@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -27,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BagConversion:
-    """Counts of a bag's images by outcome; the first is the sum of all but the last."""
+    """Counts of a bag's images by outcome."""
 
-    images: int
+    images: int  # the sum of the following but the last
     kept: int
     without_pose: int
     near_keyframe: int  # too close to the last keyframe of its camera
@@ -38,41 +37,46 @@ class BagConversion:
     with_depth: int  # of those kept
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """What becomes of the images of a bag in a dataset directory."""
+
+    domain: str  # of every image
+    keyframe_distance: float = 0.0  # [m] to the last image kept of a camera (keyframes.py)
+    keyframe_angle: float = 0.0  # [deg]
+    depth_topics: Mapping[str, str] | None = None  # by camera; None: the usual ones (`depth_topic`)
+    max_depth_gap: float = 0.02  # longest time between an image and its depth [s]
+    name: str = ""  # of the dataset; empty: the bag's
+
+
 def bag_to_dataset(
-    bag: Path | str,
+    images: BagImages,
     directory: Path | str,
-    domain: str,
+    extraction: Extraction,
     *,
-    keyframe_distance: float = 0.0,
-    keyframe_angle: float = 0.0,
-    depth_topics: Mapping[str, str] | None = None,
-    max_depth_gap: float = 0.02,
-    name: str = "",
     show_progress: bool = True,
     overwrite: bool = False,
-    **options: Any,
 ) -> BagConversion:
     """Write the images of a bag, each with the pose at its stamp, as a dataset directory.
 
-    domain: name given to every image. keyframe_distance (metres), keyframe_angle (degrees): see
-    keyframes.py. depth_topics: camera → depth topic; None takes the usual ones (see
-    `depth_topic`), an empty mapping none. max_depth_gap: longest time [s] between an image and its
-    depth. options: as in `BagImages`; images without a pose are dropped and counted.
-    JPEGs are stored as they are. The first valid fix becomes the dataset's place on Earth.
+    Images without a pose are dropped and counted. JPEGs are stored as they are. The first valid fix
+    becomes the dataset's place on Earth.
 
-    Raises BagError where the bag lacks images or poses, or where no image can be kept;
-    OutputError where `directory` lies in the bag or exists, unless it is a dataset to overwrite.
+    Raises BagError where no image can be kept, OutputError where `directory` lies in the bag or
+    exists, unless it is a dataset to overwrite.
     """
+    bag = images.bag
     require_outside(directory, bag)
-    images = BagImages(bag, **options)
-    keyframes = KeyframeSelector(keyframe_distance, keyframe_angle)
+    keyframes = KeyframeSelector(extraction.keyframe_distance, extraction.keyframe_angle)
     bar = tqdm(images, desc="bag", unit="img", disable=not show_progress)
     with BagReader(bag) as reader:
-        depths = DepthImages(reader, images.topics, depth_topics, max_depth_gap)
-        unit = depths.unit if depths else None
-        info = replace(images.info, name=name or images.info.name, depth_unit=unit)
+        depths = DepthImages(
+            reader, images.topics, extraction.depth_topics, extraction.max_depth_gap
+        )
+        name, unit = extraction.name or images.info.name, depths.unit if depths else None
+        info = replace(images.info, name=name, depth_unit=unit)
         with DatasetWriter(directory, info, overwrite) as writer:
-            kept, counts = _copy(bar, images.bag, keyframes, writer, domain)
+            kept, counts = _copy(bar, bag, keyframes, writer, extraction.domain)
             if not kept:
                 raise BagError(f"bag {bag}: not one image can be kept: {counts}")
             counts = replace(counts, with_depth=_copy_depth(depths, kept, writer))
@@ -89,8 +93,8 @@ def _copy(
 ) -> tuple[list[ImageRecord], BagConversion]:
     counts: Counter[str] = Counter()
     kept: dict[tuple[str, int], ImageRecord] = {}
-    for found in bar:
-        camera, topic, stamp_ns, _, pose, *_ = found
+    for item in bar:
+        camera, stamp_ns, pose = item.camera, item.stamp_ns, item.map_from_camera
         counts["images"] += 1
         if pose is None:
             counts["without_pose"] += 1
@@ -98,8 +102,8 @@ def _copy(
             counts["repeated"] += 1
         elif not keyframes.keeps(camera, pose):
             counts["near_keyframe"] += 1
-        elif (jpeg := _jpeg_of(found, bag, counts)) is not None:
-            record = writer.add(jpeg, stamp_ns, camera, domain, pose, source=topic)
+        elif (jpeg := _jpeg_of(item, bag, counts)) is not None:
+            record = writer.add(jpeg, stamp_ns, camera, domain, pose, source=item.topic)
             kept[camera, stamp_ns] = record
             counts["kept"] += 1
     return list(kept.values()), replace(BagConversion(0, 0, 0, 0, 0, 0, 0), **counts)
@@ -116,16 +120,16 @@ def _copy_depth(depths: DepthImages, kept: list[ImageRecord], writer: DatasetWri
     return count
 
 
-def _jpeg_of(found: BagImage, bag: Path, counts: Counter[str]) -> bytes | None:
+def _jpeg_of(item: BagImage, bag: Path, counts: Counter[str]) -> bytes | None:
     """The image as JPEG bytes; None where it is damaged, which is counted and logged once."""
     try:
-        image = pixels_of(found, bag, whole=True)
+        image = pixels_of(item, bag, whole=True)
     except ImageError as error:
         if not counts["damaged"]:
             logger.warning("left out: %s", error)
         counts["damaged"] += 1
         return None
-    message = found.message
+    message = item.message
     if not hasattr(message, "encoding") and is_jpeg(message.data):
         return bytes(message.data)
     return encode_jpeg(image)

@@ -58,7 +58,7 @@ def read(
         )
         for stamp_ns, path in sorted(files.items())
     ]
-    stamps = track.stamps_ns
+    stamps = track.track.stamps
     if all(record.map_from_camera is None for record in records):
         raise DatasetError(
             f"{directory / trajectory} has poses at {stamps[0] / 1e9:.3f} to "

@@ -52,7 +52,7 @@ def read(
     first_ns = _start(path, start, video.created)
     track = read_trajectory(trajectory)
     mount = LOOKS_AHEAD if trajectory_frame == "camera" else Transform.identity()
-    track = track.of_base(mount)
+    track = track.for_base(mount)
     poses = PoseBuffer.of(track.stamps, track.poses, round(max_gap * 1e9))
     keyframes = KeyframeSelector(keyframe_distance, 0.0)
     records = []

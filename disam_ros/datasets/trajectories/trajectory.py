@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from disam_ros.errors import DatasetError
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS, Track
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +27,35 @@ ALONG = 0.8  # least mean cosine between the motion and an axis along which a bo
 
 @dataclass(frozen=True)
 class Trajectory:
-    """stamps: int64 [N] [ns], strictly increasing. poses: map_from_body [N]. origin: of the map
-    frame on Earth, x east and y north; None: unknown."""
+    """Poses of a body over time in a map."""
 
-    stamps: NDArray[np.int64]
-    poses: list[Transform]
-    origin: Origin | None = None
+    stamps: NDArray[np.int64]  # [N] [ns], strictly increasing
+    poses: Sequence[Transform]  # map_from_body [N]
+    origin: Origin | None = None  # of the map frame, x east and y north; None: unknown
+    fault: str = ""  # why no poses are known; empty: they are
+
+    @classmethod
+    def unknown(cls, fault: str) -> Trajectory:
+        """A trajectory without poses."""
+        return cls(np.zeros(0, np.int64), (), fault=fault)
+
+    @property
+    def track(self) -> Track:
+        """Stamps and poses."""
+        return Track(self.stamps, self.poses)
 
     @property
     def identity(self) -> str:
-        """Changes with every stamp and pose."""
+        """A hash of all stamps and poses."""
         rows = np.array([[*p.translation, *p.quaternion] for p in self.poses])
         return hashlib.sha256(self.stamps.tobytes() + rows.tobytes()).hexdigest()
 
     def shifted(self, seconds: float) -> Trajectory:
         """The same poses, `seconds` later."""
-        return replace(self, stamps=self.stamps + round(seconds * 1e9))
+        return replace(self, stamps=self.stamps + round(seconds * NANOSECONDS))
 
-    def of_base(self, base_from_body: Transform) -> Trajectory:
-        """map_from_base of poses of a body that is fixed to the vehicle, with z up.
+    def for_base(self, base_from_body: Transform) -> Trajectory:
+        """Return map_from_base, with z up, of the poses of a body that is fixed to the vehicle.
 
         Raises DatasetError where such a base would drive up or down.
         """

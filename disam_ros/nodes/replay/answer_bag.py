@@ -43,8 +43,8 @@ def write_answer_bag(
 
 def _truth(source: ImageSource, last_ns: int) -> Iterator[tuple[int, Transform]]:
     """Stamps [ns] and map_from_base up to a stamp: of the whole track, else of the images."""
-    if source.track is not None and len(source.track[0]):
-        poses = zip(source.track[0].tolist(), source.track[1], strict=True)
+    if source.track is not None and len(source.track.stamps):
+        poses = zip(source.track.stamps.tolist(), source.track.poses, strict=True)
         yield from ((stamp_ns, pose) for stamp_ns, pose in poses if stamp_ns <= last_ns)
         return
     for item in source.images:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -165,25 +165,14 @@ def _check_poses(place_map: PlaceMap, run: NodeRun, base_from_camera: Transform)
         )
 
 
-class _OfCamera:
-    """The images of one camera."""
-
-    def __init__(self, images: Iterable[PosedImage], camera: str) -> None:
-        self._images, self._camera = images, camera
-
-    def __iter__(self) -> Iterator[PosedImage]:
-        return (item for item in self._images if item.record.camera == self._camera)
-
-
 def _of_camera(source: ImageSource, topics: BagTopics) -> ImageSource:
     """The source without the cameras that are not played."""
     cameras = source.info.cameras
     if set(cameras) == {topics.camera}:
         return source
     only = {name: camera for name, camera in cameras.items() if name == topics.camera}
-    images = _OfCamera(source.images, topics.camera)
-    info = replace(source.info, cameras=only)
-    return replace(source, images=images, info=info, total=topics.images)
+    played = replace(source, info=replace(source.info, cameras=only), total=topics.images)
+    return played.map(lambda item: item if item.record.camera == topics.camera else None)
 
 
 def _figures(run: NodeRun, rate: float) -> dict[str, object]:
