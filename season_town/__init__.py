@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The season town: rendered drives with exact poses under several conditions.
 
-Needs moderngl (`pip install 'disam_ros[synth]'`) and an OpenGL driver; software rendering will do.
+Needs moderngl, which `pip install ./season_town` brings, and OpenGL; software rendering will do.
 """
 
 from season_town.conditions import CONDITIONS, Condition

@@ -31,7 +31,7 @@ class TownAerialConfig:
 
     condition: str = "summer_day"
     town_seed: int = 1
-    drive_seed: int = 0  # of parked cars and pedestrians
+    drive_seed: int = 1  # of parked cars and pedestrians
     metres_per_pixel: float = 0.2
     tile_pixels: int = 256
     reach_m: float = 40.0  # metres around the route to cover

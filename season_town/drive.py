@@ -35,7 +35,7 @@ class DriveConfig:
 
     condition: str = "summer_day"
     town_seed: int = 1
-    drive_seed: int = 0
+    drive_seed: int = 1
     width: int = 320  # pixels
     height: int = 240
     fov_deg: float = 80.0  # horizontal; a panorama sees all around

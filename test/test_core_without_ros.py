@@ -60,6 +60,14 @@ def test_without_rosbags_a_bag_is_refused_with_the_package_to_install(tmp_path):
     assert "-m pip install 'rosbags>=" in said
 
 
+def test_without_the_season_town_synth_says_what_to_install():
+    said = without(
+        ["season_town"],
+        "from disam_ros.cli import main\nsys.stderr = sys.stdout\nassert main(['synth']) == 1",
+    )
+    assert "-m pip install ./season_town" in said and said.count("\n") == 0
+
+
 def test_nodes_start_without_rosbags_and_decode_images_without_cv_bridge():
     pytest.importorskip("rclpy")
     statements = (

@@ -113,7 +113,7 @@ def test_a_first_map(repository):
 
 
 def test_another_robot_drives_on_the_map_of_the_first(repository):
-    pytest.importorskip("moderngl", reason="needs the extra synth")
+    pytest.importorskip("moderngl", reason="moderngl is not installed")
     run("other_robot", repository)
     frames = json.loads((repository / "other/evaluation/results.json").read_text())["frames"]
     assert np.mean(np.array(frames["error_m"]) < 5.0) > 0.8  # known yet or not
@@ -148,7 +148,7 @@ def test_a_vehicle_without_gnss_gets_fixes_where_it_is(repository):
 
 
 def test_own_training_ends_with_a_model_that_recognizes_places_on_other_drives(repository):
-    pytest.importorskip("moderngl", reason="no renderer: pip install -e '.[synth]'")
+    pytest.importorskip("moderngl", reason="moderngl is not installed")
     from disam_ros.models.model import load_model
     from training.disam.matching import similarity_of
     from training.disam.networks import create_networks

@@ -4,7 +4,7 @@
 Two laps of the test town at night, and a map of seven tenths of the lap, in summer. Loop closures
 of the drive with itself are detected twice: verified by keypoints and not. Drive, map and
 descriptors are kept in runs/pose_graph: the first run takes minutes, later ones some, too. Needs
-the extras [synth] and [graph]; an example, no part of what runs on a vehicle.
+season_town and the extra [graph]; an example, no part of what runs on a vehicle.
 """
 
 from __future__ import annotations

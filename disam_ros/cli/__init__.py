@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=Version, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: object, text: str) -> Parser:
         sub = commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
         sub.set_defaults(run=run)
         return sub

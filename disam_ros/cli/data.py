@@ -4,66 +4,25 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
+from importlib import import_module
+from types import ModuleType
 
-from disam_ros.cli.arguments import SEED, SIDE, add_image_limit, number, whole
-from disam_ros.cli.help import HelpFormatter
-from disam_ros.cli.outputs import Outputs, add_output, add_overwrite, in_words
+from disam_ros.cli.arguments import SIDE, add_image_limit, number, whole
+from disam_ros.cli.help import HelpFormatter, Parser
+from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.errors import ConfigError
-from disam_ros.files.outputs import BAG, DATASET, FILE, TILES
+from disam_ros.files.outputs import DATASET, FILE
+
+SEASON_TOWN = "season_town"  # imported by name: the package works without it
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Callable[..., Parser]) -> None:
     """Datasets."""
     synth = command("synth", synth_command, "render drives of the season town")
-    synth.add_argument("--output", required=True, help="directory to write, one folder per drive")
-    synth.add_argument("--conditions", nargs="*", help="conditions to render; default: all")
-    synth.add_argument("--seed", type=whole(0, SEED), default=1, help="seed of the town")
-    synth.add_argument(
-        "--drive-seed",
-        type=whole(0, SEED),
-        default=1,
-        help="seed of lane offset, cars and pedestrians; counts up from condition to condition",
-    )
-    synth.add_argument(
-        "--spacing",
-        type=number(0.01, 1e6),
-        help="distance between images [m]; default: by speed and rate",
-    )
-    synth.add_argument(
-        "--length", type=number(1.0, 1e6), help="of the drive [m]; default: the whole route"
-    )
-    synth.add_argument("--width", type=whole(16, SIDE), default=320, help="image width [pixels]")
-    synth.add_argument("--height", type=whole(16, SIDE), default=240, help="image height [pixels]")
-    synth.add_argument(
-        "--fov", type=number(10, 240), default=80.0, help="horizontal field of view [°]"
-    )
-    synth.add_argument(
-        "--lens", choices=("pinhole", "fisheye", "equirectangular"), default="pinhole"
-    )
-    synth.add_argument(
-        "--mount-yaw", type=number(-180, 180), default=0.0, help="of the camera, to the left [°]"
-    )
-    synth.add_argument(
-        "--mount-height", type=number(0.2, 10), default=1.5, help="above the ground [m]"
-    )
-    synth.add_argument("--depth", action="store_true", help="also write a depth map per image")
-    synth.add_argument("--bag", action="store_true", help="also write a bag of each dataset")
-
-    synth.add_argument(
-        "--aerial",
-        action="store_true",
-        help="aerial tiles of the town in one condition (default: summer_day) instead of drives",
-    )
-    synth.add_argument(
-        "--resolution",
-        type=number(0.01, 100.0),
-        default=0.2,
-        help="resolution of --aerial [m/pixel]",
-    )
-    add_overwrite(synth, _synth_outputs)
+    synth.fill = _add_synth_arguments
 
     aerial = command("aerial", aerial_command, "aerial tiles and poses → dataset of polar images")
     aerial.add_argument("--tiles", required=True, help="tile directory")
@@ -207,68 +166,25 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_output(submission, FILE, "file, such as CMU_eval_disam.txt")
 
 
-def _synth_outputs(arguments: argparse.Namespace) -> Outputs:
-    from season_town import CONDITIONS
+def _season_town() -> ModuleType:
+    """Returns the commands of the season town, a distribution of its own."""
+    try:
+        return import_module(f"{SEASON_TOWN}.command")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != SEASON_TOWN:
+            raise
+        raise ConfigError(
+            "disam synth renders the season town, which is not installed: in a checkout of the "
+            f"repository of disam_ros run {sys.executable} -m pip install ./season_town"
+        ) from error
 
-    root = Path(arguments.output)
-    if arguments.aerial:
-        return {root: TILES}
-    names = arguments.conditions or list(CONDITIONS)
-    bags = {_bag_of(root / name): BAG for name in names if arguments.bag}
-    return dict.fromkeys((root / name for name in names), DATASET) | bags
 
-
-def _bag_of(dataset: Path) -> Path:
-    """Where the bag of a rendered drive lies."""
-    return dataset.with_name(f"{dataset.name}_bag")
+def _add_synth_arguments(parser: argparse.ArgumentParser) -> None:
+    _season_town().add_arguments(parser)
 
 
 def synth_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.datasets.bags import dataset_to_bag
-    from disam_ros.datasets.dataset import Dataset
-    from season_town import CONDITIONS, DriveConfig, write_drive
-
-    if arguments.aerial:
-        return _synth_aerial(arguments)
-    numbers = {condition: number for number, condition in enumerate(CONDITIONS)}
-    for condition in arguments.conditions or list(CONDITIONS):
-        directory = Path(arguments.output) / condition
-        config = DriveConfig(
-            town_seed=arguments.seed,
-            drive_seed=arguments.drive_seed + numbers.get(condition, 0),
-            condition=condition,
-            width=arguments.width,
-            height=arguments.height,
-            spacing_m=arguments.spacing,
-            length_m=arguments.length,
-            fov_deg=arguments.fov,
-            lens=arguments.lens,
-            mount_yaw_deg=arguments.mount_yaw,
-            mount_height_m=arguments.mount_height,
-            depth=arguments.depth,
-        )
-        write_drive(config, directory, overwrite=arguments.overwrite)
-        if arguments.bag:
-            weather, overwrite = CONDITIONS[condition].weather, arguments.overwrite
-            bag = _bag_of(directory)
-            dataset_to_bag(Dataset(directory), bag, weather=weather, overwrite=overwrite)
-        print(f"{condition} → {directory}")
-
-
-def _synth_aerial(arguments: argparse.Namespace) -> None:
-    from season_town.aerial import TownAerialConfig, write_tiles
-
-    conditions = arguments.conditions or ["summer_day"]
-    if len(conditions) > 1:
-        raise ConfigError(f"--aerial takes one condition, got {', '.join(conditions)}")
-    config = TownAerialConfig(
-        condition=conditions[0],
-        town_seed=arguments.seed,
-        drive_seed=arguments.drive_seed,
-        metres_per_pixel=arguments.resolution,
-    )
-    count = write_tiles(config, arguments.output, arguments.overwrite)
-    print(f"{count} tiles → {arguments.output}")
+    _season_town().run(arguments)
 
 
 def aerial_command(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from disam_ros.files.paths import expand
@@ -21,6 +22,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.register("type", None, expand)  # that of arguments without one
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+        self.fill: Callable[[Parser], None] | None = None  # adds the arguments when one is parsed
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parses arguments, of which some are declared only now (`fill`)."""
+        fill, self.fill = self.fill, None
+        if fill:
+            fill(self)
+        return super().parse_known_args(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

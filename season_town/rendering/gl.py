@@ -29,7 +29,7 @@ def create_context() -> moderngl.Context:
     except ImportError as error:
         raise RenderError(
             "rendering the season town needs moderngl; install it with "
-            "`pip install 'disam_ros[synth]'`"
+            "`pip install 'moderngl>=5.10'`"
         ) from error
     # Mesa loads its LLVM with RTLD_GLOBAL: a Triton imported later is linked to that in place of
     # its own and crashes; one imported before keeps its own. Torch's compiler and optimizers import

@@ -333,7 +333,7 @@ def test_a_track_is_sampled_evenly_and_not_across_gaps():
 
 @pytest.fixture(scope="module")
 def town_camera():
-    pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
+    pytest.importorskip("moderngl", reason="moderngl is not installed")
     from season_town import RenderError, build_town
     from season_town.aerial import AerialCamera, TownAerialConfig
 

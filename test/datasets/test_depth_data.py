@@ -286,7 +286,7 @@ def test_extract_takes_depth_topics_by_camera(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_drive_rendered_with_depth_keeps_it(tmp_path):
-    pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
+    pytest.importorskip("moderngl", reason="moderngl is not installed")
     from season_town import DriveConfig, RenderError, simulate_drive
     from season_town.rendering import gl
     from season_town.writer import write_drive

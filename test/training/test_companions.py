@@ -9,7 +9,7 @@ import pytest
 from support.node_process import SINGLE, localizers_in_forks
 
 pytest.importorskip("rclpy")
-pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
+pytest.importorskip("moderngl", reason="moderngl is not installed")
 
 from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig
 from disam_ros.datasets.bags import dataset_to_bag
