@@ -14,6 +14,7 @@ from disam_ros.errors import ConfigError
 from disam_ros.files.checking import build, range_words
 
 T = TypeVar("T")
+REQUIRED: Any = dataclasses.MISSING  # default of a setting that has none
 
 
 def setting(

@@ -12,7 +12,7 @@ from disam_ros.cli.parameters import NODES
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 
 # Options that name no setting: of the images that are written, and of the data that are read.
-OTHERS = {("disam aerial", "domain"), ("disam convert kitti-odometry", "camera")}
+OTHERS = {("disam aerial", "domain")}
 
 
 def parsers(parser):

@@ -32,7 +32,7 @@ from scipy.spatial.distance import cdist
 
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.datasets.formats import kitti_odometry
+from disam_ros.datasets.formats import KittiOdometry
 from disam_ros.features.inlier_evidence import MIN_REPETITION, fit_errors, fit_ratio
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features
@@ -98,8 +98,8 @@ class Outcome:
 
 def kitti(data: Path) -> tuple[list[Trial], list[View]]:
     """Trials of KITTI odometry 00, and a sample of its map."""
-    dataset = kitti_odometry.read(data / "kitti", sequence="00", domain="day", camera_number=0)
-    poses = [record.map_from_camera for record in dataset.records]
+    dataset = KittiOdometry("00", "day", camera=0).read(data / "kitti")
+    poses = [record.map_from_camera for record in dataset.images]
     places = np.array([pose.translation for pose in poses])
     path = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(places, axis=0), axis=1))]
     camera = dataset.info.cameras["front"]
@@ -107,7 +107,7 @@ def kitti(data: Path) -> tuple[list[Trial], list[View]]:
 
     def view(number: int, mapped: bool = True) -> View:
         if (number, mapped) not in views:
-            pixels = image.read(dataset.directory / dataset.records[number].source)
+            pixels = image.read(dataset.directory / dataset.images[number].source)
             near = [at(number, gap) for gap in (-4, -2, -1, 1, 2, 4)] if mapped else []
             around = tuple(view(other, False) for other in near if other != number)
             pose, place = poses[number], places[number]

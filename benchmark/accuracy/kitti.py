@@ -24,7 +24,8 @@ from benchmark.accuracy.gardens_point import SHIPPED, domain_of
 from benchmark.accuracy.kitti_loop import loop_figures
 from disam_ros import image
 from disam_ros.config import LocalizerConfig, SequenceConfig, VerifyConfig
-from disam_ros.datasets.formats import kitti_odometry
+from disam_ros.datasets.formats import KittiOdometry
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.geometry import Transform, distance, interpolate
@@ -91,13 +92,15 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
 
 def drive(data: Path) -> ImageSource:
     """All frames, in order; stamps begin at one second."""
-    found = kitti_odometry.read(data, sequence=SEQUENCE, domain="", camera_number=0)
+    found = KittiOdometry(SEQUENCE, "", camera=0).read(data)
     images = [
         PosedImage(
-            replace(record, stamp_ns=record.stamp_ns + SECOND),
-            partial(image.read, found.directory / record.source),
+            ImageRecord(
+                number, item.stamp_ns + SECOND, item.camera, "", item.source, item.map_from_camera
+            ),
+            partial(image.read, found.directory / item.source),
         )
-        for record in found.records
+        for number, item in enumerate(found.images)
     ]
     return ImageSource(images, found.info, found.info.name, len(images))
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import DomainError
+from disam_ros.files.paths import expand
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.settings import from_yaml
+from disam_ros.settings import REQUIRED, from_yaml
 
 T = TypeVar("T")
 AS_CONFIGURED = "that of --config"
@@ -72,40 +73,44 @@ def add_setting(
     unset: str = "",
     parse: Callable[[str], Any] | None = None,
 ) -> None:
-    """The option of a setting, with type, default and help of its field of a config dataclass.
+    """Add the option of a setting, with type, default and help of its field of a dataclass.
 
     name: with dots where the field is of a group. option: without dashes; default: the last part of
     the name. unset: in words, what holds without the option, whose default then is None. parse: of
     a text that has to be checked.
     """
     *groups, last = name.split(".")
-    owner = config()
+    owner: Any = config
     for group in groups:
-        owner = getattr(owner, group)
-    (metadata,) = (field.metadata for field in fields(owner) if field.name == last)
-    default, text = getattr(owner, last), metadata["help"]
+        owner = get_type_hints(owner)[group]
+    (field,) = (field for field in fields(owner) if field.name == last)
+    kind, default, text = get_type_hints(owner)[last], field.default, field.metadata["help"]
     if unset == AS_CONFIGURED and default != "":
         unset += f", else {default}"
     option = option or last.replace("_", "-")
-    if isinstance(default, bool):
+    if kind is bool:
         command.add_argument(f"--{option}", dest=name, action="store_true", help=text)
         return
+    several = get_origin(kind) is tuple
+    choices = field.metadata["choices"] or None
     command.add_argument(
         f"--{option}",
         dest=name,
-        metavar=option.replace("-", "_").upper(),
-        type=parse or _parser_of(default, metadata),
-        default=None if unset else default,
+        metavar=None if choices else option.replace("-", "_").upper(),
+        type=parse or _parser_of(get_args(kind)[0] if several else kind, field.metadata) or expand,
+        nargs="+" if several else None,
+        choices=choices,
+        required=default is REQUIRED,
+        default=None if unset or default is REQUIRED else default,
         help=f"{text}; default: {unset}" if unset else text,
     )
 
 
-def _parser_of(default: object, metadata: Mapping[str, Any]) -> Callable[[str], Any] | None:
-    """What reads a setting's value, by that of its default; None: a text."""
-    if isinstance(default, str):
+def _parser_of(kind: type, limits: Mapping[str, Any]) -> Callable[[str], Any] | None:
+    """Return what reads a setting's value; None: a text."""
+    if kind is str:
         return None
-    make = whole if isinstance(default, int) else number
-    return make(metadata["minimum"], metadata["maximum"])
+    return (whole if kind is int else number)(limits["minimum"], limits["maximum"])
 
 
 def add_config(command: argparse.ArgumentParser, what: str, node: str) -> None:

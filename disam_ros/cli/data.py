@@ -10,10 +10,11 @@ from dataclasses import fields
 from importlib import import_module
 from types import ModuleType
 
-from disam_ros.cli.arguments import SIDE, add_image_limit, number, whole
+from disam_ros.cli.arguments import SIDE, add_image_limit, add_setting, number, whole
 from disam_ros.cli.help import HelpFormatter, Parser
 from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.errors import ConfigError
+from disam_ros.files.checking import build
 from disam_ros.files.outputs import DATASET, FILE
 
 SEASON_TOWN = "season_town"  # imported by name: the package works without it
@@ -48,110 +49,7 @@ def add_commands(command: Callable[..., Parser]) -> None:
     )
 
     convert = command("convert", convert_command, "public dataset → dataset directory")
-    formats = convert.add_subparsers(required=True, dest="format", metavar="format")
-
-    def add_format(name: str, text: str, **settings: dict) -> None:
-        sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
-        sub.add_argument("--input", required=True, help="directory, video or database to read")
-        add_output(sub, DATASET, "dataset directory to write")
-        add_image_limit(sub)
-        if "domain" not in settings:
-            sub.add_argument("--domains", nargs="+", help="domains to keep; default: all")
-        for setting, details in settings.items():
-            option = setting.removesuffix("_number").replace("_", "-")
-            sub.add_argument(f"--{option}", dest=setting, **details)
-        sub.set_defaults(settings=tuple(settings), domains=())
-
-    intrinsics = {"type": number(-1e6, 1e6), "nargs": "+", "default": [], "metavar": "PIXELS"}
-    intrinsics["help"] = "fx fy cx cy [pixels], optionally k1 k2 p1 p2 [k3]"
-    domain = {"required": True, "help": "domain of all images"}
-    gap = {"type": number(0.0, 3600.0), "help": "longest gap between two poses [s]; default: 0.5"}
-    add_format("aligned", "a folder per condition; image i shows place i", intrinsics=intrinsics)
-    add_format(
-        "cmu-seasons",
-        "a slice of CMU-Seasons or Extended CMU-Seasons",
-        slice_number={
-            "type": whole(0, 10_000),
-            "required": True,
-            "help": "number of the slice, such as 2",
-        },
-    )
-    add_format(
-        "colmap",
-        "images with a sparse model of COLMAP",
-        domain=domain,
-        images={"default": "images", "help": "folder of the images in the input directory"},
-        model={
-            "default": "",
-            "help": "folder of the model in the input directory; default: sparse/0 or sparse",
-        },
-        scale={
-            "type": number(1e-6, 1e6),
-            "default": 0.0,
-            "metavar": "METRES",
-            "help": "per unit of the model; default: a model in Earth-centred metres",
-        },
-        georegister={
-            "action": "store_true",
-            "help": "find scale, heading and place by the GPS positions in the images' EXIF",
-        },
-    )
-    add_format(
-        "kitti-odometry",
-        "a sequence of KITTI odometry",
-        sequence={"required": True, "help": "sequence, such as 00"},
-        domain=domain,
-        camera_number={
-            "type": int,
-            "choices": range(4),
-            "default": 2,
-            "help": "number of the camera; 2: left colour",
-        },
-    )
-    add_format(
-        "photos",
-        "a folder of photos with time and GPS position in their EXIF",
-        domain=domain,
-        intrinsics=intrinsics,
-    )
-    add_format("robotcar-seasons", "RobotCar-Seasons, all conditions that are unpacked")
-    add_format("rtabmap", "a database of rtabmap with its optimized poses", domain=domain)
-    add_format(
-        "tum",
-        "images with a TUM trajectory",
-        domain=domain,
-        trajectory={"default": "groundtruth.txt", "help": "file in the input directory"},
-        images={
-            "default": "",
-            "help": "list of images or folder; default: rgb.txt, else the folder rgb",
-        },
-        intrinsics=intrinsics | {"help": f"{intrinsics['help']}; default: calibration.txt"},
-        max_gap=gap,
-    )
-
-    add_format(
-        "video",
-        "a video file with a trajectory",
-        domain=domain,
-        trajectory={"required": True, "help": "poses, as of --trajectory of disam build-map"},
-        start={
-            "default": "",
-            "metavar": "TIME",
-            "help": "of the first frame on the trajectory's clock, seconds or ISO 8601; default: "
-            "the file's creation time",
-        },
-        trajectory_frame={
-            "choices": ("base", "camera"),
-            "default": "base",
-            "help": "whose poses they are; the base is at the camera, x ahead",
-        },
-        intrinsics=intrinsics,
-        max_gap=gap,
-        keyframe_distance={
-            "type": number(0.0, 1e6),
-            "help": "distance between two frames that are kept [m]; default: 0, which keeps all",
-        },
-    )
+    convert.fill = _add_formats
 
     submission = command(
         "submission", submission_command, "answers → file for the visual localization benchmark"
@@ -199,12 +97,30 @@ def aerial_command(arguments: argparse.Namespace) -> None:
     print(f"{in_words(counts)} → {output}")
 
 
+def _add_formats(convert: Parser) -> None:
+    """Add a subcommand for each format, its options the fields of its class."""
+    from disam_ros.datasets.formats import FORMATS
+
+    formats = convert.add_subparsers(required=True, dest="format", metavar="format")
+    for name, kind in FORMATS.items():
+        text = kind.TITLE
+        sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
+        sub.add_argument("--input", required=True, help="directory, video or database to read")
+        add_output(sub, DATASET, "dataset directory to write")
+        add_image_limit(sub)
+        names = [field.name for field in fields(kind)]
+        if "domain" not in names:
+            sub.add_argument("--domains", nargs="+", help="domains to keep; default: all")
+        for setting in names:
+            add_setting(sub, kind, setting)
+        sub.set_defaults(settings=names, domains=())
+
+
 def convert_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.formats import FORMATS, write_dataset
 
-    options = {name: getattr(arguments, name) for name in arguments.settings}
-    settings = {name: value for name, value in options.items() if value is not None}
-    foreign = FORMATS[arguments.format](arguments.input, **settings)
+    settings = {name: getattr(arguments, name) for name in arguments.settings}
+    foreign = build(FORMATS[arguments.format], settings).read(arguments.input)
     counts = write_dataset(
         foreign, arguments.output, arguments.domains, overwrite=arguments.overwrite
     )

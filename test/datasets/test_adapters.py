@@ -15,7 +15,14 @@ from support.data import texture
 
 from disam_ros.cli import main
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.datasets.formats import FORMATS, cmu_seasons, robotcar_seasons, tum
+from disam_ros.datasets.formats import (
+    FORMATS,
+    CmuSeasons,
+    RobotcarSeasons,
+    Tum,
+    cmu_seasons,
+    robotcar_seasons,
+)
 from disam_ros.domains.rules import load_rules
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.answers import ANSWER_COLUMNS
@@ -187,16 +194,16 @@ def test_a_malformed_pose_names_file_and_line(extended_cmu):
     path = extended_cmu / "slice2" / "ground-truth-database-images-slice2.txt"
     put_text(path, f"img_00122_c0_{REFERENCE}us.jpg 0.5 0.5 -0.5 0.5 10 20")
     with pytest.raises(DatasetError, match=r"slice2.txt line 1: expected the numbers qw qx .* cz"):
-        cmu_seasons.read(extended_cmu, slice_number=2)
+        CmuSeasons(2).read(extended_cmu)
     put_text(path, f"img_00122_c0_{REFERENCE}us.jpg 5 5 5 5 10 20 2")
     with pytest.raises(DatasetError, match=r"line 1: expected finite metres and a unit quaternion"):
-        cmu_seasons.read(extended_cmu, slice_number=2)
+        CmuSeasons(2).read(extended_cmu)
 
 
 def test_poses_without_their_images_are_logged(extended_cmu, caplog):
     next((extended_cmu / "slice2" / "database").glob("*_c1_*")).unlink()
     with caplog.at_level(logging.WARNING):
-        cmu_seasons.read(extended_cmu, slice_number=2)
+        CmuSeasons(2).read(extended_cmu)
     assert "1 poses without an image, such as img_00123_c1" in caplog.text
 
 
@@ -252,12 +259,12 @@ def test_robotcar_poses_come_from_the_model_and_the_training_list(robotcar):
 def test_robotcar_queries_need_no_model(robotcar):
     (robotcar / "3D-models/all-merged/all.nvm").unlink()
     with pytest.raises(DatasetError, match=r"all.nvm not found"):
-        robotcar_seasons.read(robotcar)
+        RobotcarSeasons().read(robotcar)
     for path in (robotcar / "images/overcast-reference").rglob("*.jpg"):
         path.unlink()
     for folder in ("left", "rear", ""):
         (robotcar / "images/overcast-reference" / folder).rmdir()
-    assert robotcar_seasons.read(robotcar).domains() == {"robotcar_night_rain": 2}
+    assert RobotcarSeasons().read(robotcar).domains() == {"robotcar_night_rain": 2}
 
 
 # --- Aligned folders ---
@@ -334,14 +341,14 @@ def test_a_tum_list_names_images_freely(tum_drive):
 def test_a_trajectory_on_another_clock_is_refused(tum_drive):
     put_text(tum_drive / "groundtruth.txt", "5.5 0 0 0 0 0 0 1")
     with pytest.raises(DatasetError, match=r"poses at 5.500 to 5.500 s.*one clock"):
-        tum.read(tum_drive, domain="day")
+        Tum("day").read(tum_drive)
 
 
 @pytest.mark.parametrize("numbers", ["525.0 526.0 319.5", "1 2 3 4 5 6", "a b c d"])
 def test_malformed_intrinsics_name_the_file(tum_drive, numbers):
     put_text(tum_drive / "calibration.txt", numbers)
     with pytest.raises(DatasetError, match=r"(calibration.txt|intrinsics): expected .*fx fy cx cy"):
-        tum.read(tum_drive, domain="day")
+        Tum("day").read(tum_drive)
 
 
 # --- KITTI ---
@@ -400,7 +407,7 @@ def test_an_absent_kitti_sequence_is_answered_with_those_there_are(kitti, capsys
     ("name", "settings"),
     [
         ("aligned", {}),
-        ("cmu-seasons", {"slice_number": 2}),
+        ("cmu-seasons", {"slice": 2}),
         ("kitti-odometry", {"sequence": "00", "domain": "day"}),
         ("robotcar-seasons", {}),
         ("tum", {"domain": "day"}),
@@ -408,7 +415,7 @@ def test_an_absent_kitti_sequence_is_answered_with_those_there_are(kitti, capsys
 )
 def test_a_missing_directory_is_an_error(tmp_path, name, settings):
     with pytest.raises(DatasetError, match=r"not found|holds no"):
-        FORMATS[name](tmp_path / "absent", **settings)
+        FORMATS[name](**settings).read(tmp_path / "absent")
 
 
 def test_a_converted_dataset_is_not_overwritten(cmu, capsys):

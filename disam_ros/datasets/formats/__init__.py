@@ -1,41 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public place-recognition data sets → dataset directories.
 
-Every adapter is `read(directory, *, …settings of the format) -> ForeignDataset`; a new one needs a
-module here and a line in FORMATS.
+A format is a class in a module of its own (`Format`) and a line in FORMATS; `disam convert` takes
+its options from the fields of the class.
 """
 
-from collections.abc import Callable
-
-from disam_ros.datasets.formats import (
-    aligned,
-    cmu_seasons,
-    colmap,
-    kitti_odometry,
-    photos,
-    robotcar_seasons,
-    rtabmap,
-    tum,
-    video,
-)
+from disam_ros.datasets.formats.aligned import Aligned
+from disam_ros.datasets.formats.cmu_seasons import CmuSeasons
+from disam_ros.datasets.formats.colmap import Colmap
 from disam_ros.datasets.formats.conversion import Conversion, write_dataset
-from disam_ros.datasets.formats.foreign import ForeignDataset
+from disam_ros.datasets.formats.foreign import ForeignDataset, ForeignImage, Format
+from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
+from disam_ros.datasets.formats.photos import Photos
+from disam_ros.datasets.formats.robotcar_seasons import RobotcarSeasons
+from disam_ros.datasets.formats.rtabmap import Rtabmap
+from disam_ros.datasets.formats.tum import Tum
+from disam_ros.datasets.formats.video import Video
 
-FORMATS: dict[str, Callable[..., ForeignDataset]] = {
-    "aligned": aligned.read,
-    "cmu-seasons": cmu_seasons.read,
-    "colmap": colmap.read,
-    "kitti-odometry": kitti_odometry.read,
-    "photos": photos.read,
-    "robotcar-seasons": robotcar_seasons.read,
-    "rtabmap": rtabmap.read,
-    "tum": tum.read,
-    "video": video.read,
+FORMATS: dict[str, type[Format]] = {
+    "aligned": Aligned,
+    "cmu-seasons": CmuSeasons,
+    "colmap": Colmap,
+    "kitti-odometry": KittiOdometry,
+    "photos": Photos,
+    "robotcar-seasons": RobotcarSeasons,
+    "rtabmap": Rtabmap,
+    "tum": Tum,
+    "video": Video,
 }
 
 __all__ = [
     "FORMATS",
+    "Aligned",
+    "CmuSeasons",
+    "Colmap",
     "Conversion",
     "ForeignDataset",
+    "ForeignImage",
+    "Format",
+    "KittiOdometry",
+    "Photos",
+    "RobotcarSeasons",
+    "Rtabmap",
+    "Tum",
+    "Video",
     "write_dataset",
 ]

@@ -20,12 +20,16 @@ lines of a submission, which hold the translation. Camera axes: x right, y down,
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.formats.foreign import (
     ForeignDataset,
+    ForeignImage,
+    Format,
     image_files,
     pinhole,
     pose_at_center,
@@ -35,6 +39,7 @@ from disam_ros.datasets.formats.nvm import read_nvm
 from disam_ros.datasets.text_rows import text_rows, to_floats
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
+from disam_ros.settings import REQUIRED, setting
 
 CAMERAS = ("c0", "c1")
 SIZE = (1024, 768)  # width, height of CMU-Seasons (lines of its query lists)
@@ -56,60 +61,73 @@ DOMAINS = {
 }
 
 
-def read(directory: Path | str, *, slice_number: int) -> ForeignDataset:
-    """One slice: its database and query images in time order, poses in the slice's own frame.
+@dataclass(frozen=True)
+class CmuSeasons(Format):
+    """One slice: database and query images in time order, poses in the slice's own frame."""
 
-    Domains are the twelve conditions by their capture dates. Raises DatasetError.
-    """
-    directory = Path(directory)
-    name = f"slice{slice_number}"
-    extended = directory / name / f"ground-truth-database-images-{name}.txt"
-    if extended.is_file():
-        images, ending = directory / name, "us.jpg"
-        cameras, poses = _extended_cameras(directory / "intrinsics.txt"), _read_poses(extended)
-        for path in sorted((directory / name / "camera-poses").glob("*.txt")):
-            poses.update(_read_poses(path))
-    elif (directory / "images" / name).is_dir():
-        images, ending = directory / "images" / name, "us_rect.jpg"
-        cameras = {camera: _camera(directory, camera) for camera in CAMERAS}
-        model = read_nvm(directory / "3D-models" / "nvm_models" / f"{name}.nvm")
-        poses = {Path(file).stem: pose for file, pose in model.items()}
-    else:
-        raise DatasetError(
-            f"{directory} holds no {name}: expected images/{name} (CMU-Seasons) or "
-            f"{extended.relative_to(directory)} (Extended CMU-Seasons)"
+    TITLE: ClassVar = "a slice of CMU-Seasons or Extended CMU-Seasons"
+    slice: int = setting(REQUIRED, "number of the slice, such as 2", minimum=0, maximum=10_000)
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the slice. Domains are the twelve conditions by their capture dates.
+
+        Raises DatasetError.
+        """
+        directory, name = Path(path), f"slice{self.slice}"
+        extended = directory / name / f"ground-truth-database-images-{name}.txt"
+        if extended.is_file():
+            folder, ending = directory / name, "us.jpg"
+            cameras, poses = _extended_cameras(directory / "intrinsics.txt"), _read_poses(extended)
+            for file in sorted((folder / "camera-poses").glob("*.txt")):
+                poses.update(_read_poses(file))
+        elif (directory / "images" / name).is_dir():
+            folder, ending = directory / "images" / name, "us_rect.jpg"
+            cameras = {camera: _camera(directory, camera) for camera in CAMERAS}
+            model = read_nvm(directory / "3D-models" / "nvm_models" / f"{name}.nvm")
+            poses = {Path(file).stem: pose for file, pose in model.items()}
+        else:
+            raise DatasetError(
+                f"{directory} holds no {name}: expected images/{name} (CMU-Seasons) or "
+                f"{extended.relative_to(directory)} (Extended CMU-Seasons)"
+            )
+        images = _images(directory, folder, ending, poses)
+        info = DatasetInfo(
+            f"cmu_seasons_{name}", cameras, "map", *PITTSBURGH, origin=f"CMU-Seasons {name}"
         )
-    records = _records(directory, images, ending, poses)
-    info = DatasetInfo(f"cmu_seasons_{name}", cameras, "map", *PITTSBURGH, f"CMU-Seasons {name}")
-    return ForeignDataset(directory, info, records)
+        return ForeignDataset(directory, info, images)
 
 
-def _records(
-    directory: Path, images: Path, ending: str, poses: dict[str, Transform]
-) -> list[ImageRecord]:
-    """Records in time order; `poses` by file name without suffix, those used are taken out."""
+def _images(
+    directory: Path, folder: Path, ending: str, poses: dict[str, Transform]
+) -> list[ForeignImage]:
+    """Images in time order. poses: by file name without suffix; those used are taken out."""
     pattern = re.compile(rf"img_\d+_(c[01])_(\d+){re.escape(ending)}")
-    records = []
-    for folder in (images / "database", images / "query"):
-        for path in image_files(folder) if folder.is_dir() else []:
+    images = []
+    for part in (folder / "database", folder / "query"):
+        for path in image_files(part) if part.is_dir() else []:
             match = pattern.fullmatch(path.name)
             if not match or match[2][:5] not in DOMAINS:
                 raise DatasetError(
                     f"{path}: expected a name img_NNNNN_cX_<µs>{ending} with a time that begins "
                     f"with one of {', '.join(sorted(DOMAINS))}"
                 )
-            stamp_ns, domain = int(match[2]) * 1000, DOMAINS[match[2][:5]]
-            source = path.relative_to(directory).as_posix()
-            pose = poses.pop(path.stem, None)
-            records.append(ImageRecord(0, stamp_ns, match[1], domain, source, pose))
-    if not records:
-        raise DatasetError(f"{images} holds neither database nor query images; unpack them there")
-    warn_of_unused_poses(poses, records, str(images))
-    return sorted(records, key=lambda record: (record.stamp_ns, record.camera))
+            images.append(
+                ForeignImage(
+                    stamp_ns=int(match[2]) * 1000,
+                    camera=match[1],
+                    domain=DOMAINS[match[2][:5]],
+                    source=path.relative_to(directory).as_posix(),
+                    map_from_camera=poses.pop(path.stem, None),
+                )
+            )
+    if not images:
+        raise DatasetError(f"{folder} holds neither database nor query images; unpack them there")
+    warn_of_unused_poses(poses, images, str(folder))
+    return sorted(images, key=lambda image: (image.stamp_ns, image.camera))
 
 
 def _read_poses(path: Path) -> dict[str, Transform]:
-    """map_from_camera by file name without suffix from `name qw qx qy qz cx cy cz` lines."""
+    """Read map_from_camera by file name without suffix: lines `name qw qx qy qz cx cy cz`."""
     poses = {}
     for where, (name, *fields) in text_rows(path):
         values = to_floats(where, fields, "qw qx qy qz cx cy cz")
@@ -126,6 +144,7 @@ def _camera(directory: Path, name: str) -> Camera:
 
 
 def _extended_cameras(path: Path) -> dict[str, Camera]:
+    """The cameras of Extended CMU-Seasons, by name."""
     cameras = {}
     for where, fields in text_rows(path):
         if fields[0] not in CAMERAS:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sparse models of COLMAP: `cameras` and `images`, as text or binary.
 
-As COLMAP's reconstruction_io_text.cc and reconstruction_io_binary.cc read and write them: poses
-are camera_from_world, quaternions w first, optical axes; the first pixel's centre is at 0.5.
+COLMAP's reconstruction_io_text.cc and reconstruction_io_binary.cc define the layout: poses are
+camera_from_world, quaternions w first, optical axes; the first pixel's centre is at 0.5.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import cv2
 import numpy as np
@@ -20,15 +20,24 @@ import pymap3d
 from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.formats.exif import Exif, read_exif, stamps_of
-from disam_ros.datasets.formats.foreign import LOOKS_AHEAD, ForeignDataset
+from disam_ros.datasets.formats.foreign import (
+    LOOKS_AHEAD,
+    ForeignDataset,
+    ForeignImage,
+    Format,
+    domain_setting,
+)
 from disam_ros.datasets.text_rows import text_rows, to_floats
 from disam_ros.datasets.trajectories.trajectory import levelling
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.reading import read_lines, reading
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
+from disam_ros.settings import setting
+
+T = TypeVar("T")
 
 # Model → its number in binary files, and the parameters that it has of OpenCV's.
 MODELS = {
@@ -49,15 +58,16 @@ MAX_NAME = 4096  # bytes
 
 @dataclass(frozen=True)
 class Registered:
-    """An image of a model. camera_from_world: w x y z tx ty tz, float64 [7]."""
+    """An image of a model."""
 
     name: str
     camera: int
-    camera_from_world: NDArray[np.float64]
+    camera_from_world: NDArray[np.float64]  # w x y z tx ty tz
     where: str  # in the files, for errors
 
     @property
     def world_from_camera(self) -> Transform:
+        """The camera's pose. Raises DatasetError where it is none."""
         w, x, y, z, *shift = self.camera_from_world
         try:
             return Transform(np.array(shift), np.array([x, y, z, w])).inverse()
@@ -65,56 +75,92 @@ class Registered:
             raise DatasetError(f"{self.where}: {error}") from error
 
 
-def read(
-    directory: Path | str,
-    *,
-    domain: str,
-    images: str = "images",
-    model: str = "",
-    scale: float = 0.0,
-    georegister: bool = False,
-) -> ForeignDataset:
-    """The registered images of a project, in the order of their names.
+@dataclass(frozen=True)
+class Colmap(Format):
+    """The registered images of a project, in a map with z up.
 
-    images, model: folders in `directory`; default of the latter: sparse/0, sparse or the directory
-    itself. A model has no unit of length: scale, in metres per unit, or georegister, by the
-    places in the images' EXIF, gives it one; a model in Earth-centred metres needs neither. The map
-    gets z up. Raises DatasetError.
+    A model has no unit of length: scale, or georegister, gives it one; a model in Earth-centred
+    metres needs neither.
     """
-    directory = Path(directory)
-    folder = _model_folder(directory, model)
-    cameras, listed = read_model(folder)
-    found = sorted(
-        (image for image in listed if (directory / images / image.name).is_file()),
-        key=lambda image: image.name,
+
+    TITLE: ClassVar = "images with a sparse model of COLMAP"
+    domain: str = domain_setting()
+    images: str = setting("images", "folder of the images in the input directory")
+    model: str = setting(
+        "", "folder of the model in the input directory; default: sparse/0 or sparse"
     )
-    if not found:
-        first = f"{directory / images / listed[0].name} not found" if listed else "it has no images"
-        raise DatasetError(f"{folder}: {first}; expected its images in {directory / images}")
-    files = [directory / images / image.name for image in found]
-    exifs = [read_exif(path) for path in files]
-    poses, origin = _metric(
-        folder, [image.world_from_camera for image in found], exifs, scale, georegister
+    scale: float = setting(
+        0.0,
+        "metres per unit of the model; default: a model in Earth-centred metres",
+        minimum=0.0,
+        maximum=1e6,
     )
-    names = _camera_names(cameras, found)
-    records = [
-        ImageRecord(0, stamp, names[image.camera], domain, os.path.relpath(path, directory), pose)
-        for image, path, pose, stamp in zip(
-            found, files, poses, stamps_of(files, exifs), strict=True
+    georegister: bool = setting(
+        False, "find scale, heading and place by the GPS positions in the images' EXIF"
+    )
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the images in the order of their stamps. Raises DatasetError."""
+        directory = Path(path)
+        folder = _model_folder(directory, self.model)
+        cameras, registered = read_model(folder)
+        files = {item.name: directory / self.images / item.name for item in registered}
+        stored = [item for item in registered if files[item.name].is_file()]
+        if not stored:
+            first = f"{files[registered[0].name]} not found" if registered else "it has no images"
+            raise DatasetError(
+                f"{folder}: {first}; expected its images in {directory / self.images}"
+            )
+        stored.sort(key=lambda item: item.name)
+        paths = [files[item.name] for item in stored]
+        exifs = [read_exif(file) for file in paths]
+        poses = [item.world_from_camera for item in stored]
+        poses, origin = self._metric(folder, poses, exifs)
+        names = _camera_names(cameras, stored)
+        images = [
+            ForeignImage(
+                stamp, names[item.camera], self.domain, os.path.relpath(file, directory), pose
+            )
+            for item, file, pose, stamp in zip(
+                stored, paths, poses, stamps_of(paths, exifs), strict=True
+            )
+        ]
+        info = DatasetInfo(
+            directory.resolve().name,
+            {name: cameras[number] for number, name in names.items()},
+            latitude=None if origin is None else origin.latitude,
+            longitude=None if origin is None else origin.longitude,
+            origin=f"COLMAP {folder.name}",
         )
-    ]
-    info = DatasetInfo(
-        directory.resolve().name,
-        {name: cameras[number] for number, name in names.items()},
-        latitude=None if origin is None else origin.latitude,
-        longitude=None if origin is None else origin.longitude,
-        origin=f"COLMAP {folder.name}",
-    )
-    return ForeignDataset(directory, info, sorted(records, key=lambda record: record.stamp_ns))
+        return ForeignDataset(directory, info, sorted(images, key=lambda image: image.stamp_ns))
+
+    def _metric(
+        self, folder: Path, poses: list[Transform], exifs: list[Exif]
+    ) -> tuple[list[Transform], Origin | None]:
+        """Return map_from_camera in metres with z up, and the map's place on Earth if known."""
+        distances = np.linalg.norm([pose.translation for pose in poses], axis=1)
+        if ((distances > EARTH[0]) & (distances < EARTH[1])).all():
+            return _from_earth(poses)
+        if self.scale and self.georegister:
+            raise DatasetError("--scale and --georegister exclude each other: drop one")
+        if not self.scale and not self.georegister:
+            raise DatasetError(
+                f"{folder} has no unit of length, as COLMAP finds none in images: give --scale "
+                f"METRES per unit (1 for a model aligned to metres), or --georegister if the "
+                f"images' EXIF has places, or align it with `colmap model_aligner --ref_is_gps 1`"
+            )
+        level = levelling([pose @ LOOKS_AHEAD.inverse() for pose in poses])
+        poses = [(level or Transform.identity()) @ pose for pose in poses]
+        if not self.scale:
+            return _georegistered(folder, poses, exifs)
+        return [Transform(p.translation * self.scale, p.quaternion) for p in poses], None
 
 
 def read_model(folder: Path) -> tuple[dict[int, Camera], list[Registered]]:
-    """Cameras by number, and images of a model, binary if there is both. Raises DatasetError."""
+    """Read the cameras by number, and the images, of a model, binary if there is both.
+
+    Raises DatasetError.
+    """
     if (folder / "images.bin").is_file():
         cameras = _counted(folder / "cameras.bin", _binary_camera)
         return dict(cameras), list(_counted(folder / "images.bin", _binary_image))
@@ -122,6 +168,7 @@ def read_model(folder: Path) -> tuple[dict[int, Camera], list[Registered]]:
 
 
 def _model_folder(directory: Path, model: str) -> Path:
+    """Find the folder of the model. Raises DatasetError."""
     for name in [model] if model else ["sparse/0", "sparse", "."]:
         folder = directory / name
         for suffix in ("bin", "txt"):
@@ -134,18 +181,20 @@ def _model_folder(directory: Path, model: str) -> Path:
 
 
 def _camera(where: str, model: str, size: tuple[int, int], values: NDArray[np.float64]) -> Camera:
-    given = dict(zip(MODELS[model][1].split(), values.tolist(), strict=True))
-    distortion = tuple(given.get(name, 0.0) for name in DISTORTION)
+    parameters = dict(zip(MODELS[model][1].split(), values.tolist(), strict=True))
+    distortion = tuple(parameters.get(name, 0.0) for name in DISTORTION)
     if not any(distortion[4:]):
         distortion = distortion[:4]
+    focal = parameters.get("f", 0.0)
     camera = Camera(
-        *size,
-        given.get("fx", given.get("f", 0.0)),
-        given.get("fy", given.get("f", 0.0)),
-        given["cx"] - 0.5,
-        given["cy"] - 0.5,
-        distortion if any(distortion) else (),
-        LOOKS_AHEAD,
+        width=size[0],
+        height=size[1],
+        fx=parameters.get("fx", focal),
+        fy=parameters.get("fy", focal),
+        cx=parameters["cx"] - 0.5,
+        cy=parameters["cy"] - 0.5,
+        distortion=distortion if any(distortion) else (),
+        base_from_camera=LOOKS_AHEAD,
     )
     try:
         camera.check()
@@ -173,7 +222,7 @@ def _text_cameras(path: Path) -> Iterator[tuple[int, Camera]]:
 
 
 def _text_images(path: Path) -> Iterator[Registered]:
-    """Two lines each: pose, camera and name, then keypoints, which may be none."""
+    """Read two lines each: pose, camera and name, then keypoints, which may be none."""
     lines = enumerate(read_lines(path, DatasetError), 1)
     for number, line in lines:
         if not line.strip() or line.startswith("#"):
@@ -186,8 +235,8 @@ def _text_images(path: Path) -> Iterator[Registered]:
         next(lines, None)
 
 
-def _counted(path: Path, read_one) -> Iterator:  # noqa: ANN001
-    """What a binary file holds, its number first."""
+def _counted(path: Path, read_one: Callable[[BinaryIO, Path], T]) -> Iterator[T]:
+    """Read the items of a binary file, whose number comes first."""
     with reading(path, DatasetError), path.open("rb") as file:
         (count,) = _unpack(file, path, "<Q")
         for _ in range(count):
@@ -217,7 +266,8 @@ def _binary_image(file: BinaryIO, path: Path) -> Registered:
     return Registered(text, camera, np.array(values), f"{path}, image {number}")
 
 
-def _unpack(file: BinaryIO, path: Path, form: str) -> tuple:
+def _unpack(file: BinaryIO, path: Path, form: str) -> tuple[Any, ...]:
+    """Read numbers (struct). Raises DatasetError at the end of the file."""
     data = file.read(struct.calcsize(form))
     if len(data) != struct.calcsize(form):
         raise DatasetError(
@@ -227,7 +277,7 @@ def _unpack(file: BinaryIO, path: Path, form: str) -> tuple:
 
 
 def _camera_names(cameras: dict[int, Camera], images: list[Registered]) -> dict[int, str]:
-    """Number of a camera → its name in the dataset; those of the same intrinsics are one."""
+    """Number of a camera → its name in the dataset; cameras of equal intrinsics are one."""
     used = sorted({image.camera for image in images})
     if unknown := set(used) - set(cameras):
         raise DatasetError(f"the images are of camera {min(unknown)}, which cameras lacks")
@@ -239,35 +289,8 @@ def _camera_names(cameras: dict[int, Camera], images: list[Registered]) -> dict[
     return {number: alike[str(cameras[number].to_json())] for number in used}
 
 
-def _metric(
-    folder: Path,
-    poses: list[Transform],
-    exifs: list[Exif],
-    scale: float,
-    georegister: bool,
-) -> tuple[list[Transform], Origin | None]:
-    """map_from_camera in metres with z up, and where the map lies on Earth if that is known."""
-    centers = np.stack([pose.translation for pose in poses])
-    low, high = EARTH
-    if ((np.linalg.norm(centers, axis=1) > low) & (np.linalg.norm(centers, axis=1) < high)).all():
-        return _from_earth(poses)
-    if scale and georegister:
-        raise DatasetError("--scale and --georegister exclude each other: drop one")
-    if not scale and not georegister:
-        raise DatasetError(
-            f"{folder} has no unit of length, as COLMAP finds none in images: give --scale METRES "
-            f"per unit (1 for a model aligned to metres), or --georegister if the images' EXIF has "
-            f"places, or align it with `colmap model_aligner --ref_is_gps 1`"
-        )
-    level = levelling([pose @ LOOKS_AHEAD.inverse() for pose in poses]) or Transform.identity()
-    poses = [level @ pose for pose in poses]
-    if scale:
-        return [Transform(pose.translation * scale, pose.quaternion) for pose in poses], None
-    return _registered(folder, poses, exifs)
-
-
 def _from_earth(poses: list[Transform]) -> tuple[list[Transform], Origin]:
-    """Poses in Earth-centred axes → east, north, up of the first."""
+    """Turn poses in Earth-centred axes into east, north, up of the first."""
     latitude, longitude, height = pymap3d.ecef2geodetic(*poses[0].translation)
     axes = np.stack([pymap3d.ecef2enuv(*axis, latitude, longitude) for axis in np.eye(3)], axis=1)
     turn = Transform.from_rotation(np.zeros(3), axes)
@@ -281,10 +304,10 @@ def _from_earth(poses: list[Transform]) -> tuple[list[Transform], Origin]:
     return moved, Origin(float(latitude), float(longitude))
 
 
-def _registered(
+def _georegistered(
     folder: Path, poses: list[Transform], exifs: list[Exif]
 ) -> tuple[list[Transform], Origin]:
-    """Levelled poses by the places of their photos: scale, yaw and shift by RANSAC."""
+    """Register levelled poses to the places of their photos: scale, yaw and shift by RANSAC."""
     rows = [row for row, exif in enumerate(exifs) if exif.placed]
     if len(rows) < 3:
         raise DatasetError(
@@ -293,13 +316,13 @@ def _registered(
         )
     places = [(exifs[row].latitude or 0.0, exifs[row].longitude or 0.0) for row in rows]
     origin = Origin(*places[0])
-    there = np.stack([origin.to_enu(*place)[:2] for place in places])
-    here = np.stack([poses[row].translation[:2] for row in rows])
+    targets = np.stack([origin.to_enu(*place)[:2] for place in places])
+    points = np.stack([poses[row].translation[:2] for row in rows])
     similarity, inliers = cv2.estimateAffinePartial2D(
-        here, there, method=cv2.RANSAC, ransacReprojThreshold=GPS_ERROR, confidence=0.999
+        points, targets, method=cv2.RANSAC, ransacReprojThreshold=GPS_ERROR, confidence=0.999
     )
     agree = 0 if similarity is None else int(inliers.sum())
-    extent = float(np.ptp(there, axis=0).max())
+    extent = float(np.ptp(targets, axis=0).max())
     if agree < LEAST * len(rows) or extent < 4 * GPS_ERROR:
         raise DatasetError(
             f"{folder}: the places of {agree} of {len(rows)} images agree with the model to "

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetWriter, ImageRecord
-from disam_ros.datasets.formats.foreign import ForeignDataset
+from disam_ros.datasets.dataset import DatasetWriter
+from disam_ros.datasets.formats.foreign import ForeignDataset, ForeignImage
 from disam_ros.errors import DatasetError, ImageError
 from disam_ros.files.reading import read_bytes
 from disam_ros.image import encode_jpeg, is_jpeg
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Conversion:
-    """Counts of images by outcome; the first is the sum of the next two."""
+    """Counts of images by outcome."""
 
-    images: int
+    images: int  # the sum of the next two
     kept: int
     damaged: int  # could not be read or decoded
     without_pose: int  # among those kept
@@ -53,42 +53,36 @@ def write_dataset(
             f"{foreign.directory} holds no images of {', '.join(sorted(unknown))}, only of "
             f"{', '.join(foreign.domains())}"
         )
-    records = [record for record in foreign.records if not domains or record.domain in domains]
-    counts: Counter[str] = Counter(images=len(records))
+    images = [item for item in foreign.images if not domains or item.domain in domains]
+    counts: Counter[str] = Counter(images=len(images))
     with DatasetWriter(directory, foreign.info, overwrite) as writer:
-        for record in tqdm(records, desc="convert", unit="img", disable=not show_progress):
-            jpeg = _jpeg_of(foreign, record)
+        for item in tqdm(images, desc="convert", unit="img", disable=not show_progress):
+            jpeg = _jpeg_of(foreign, item)
             counts["kept" if jpeg else "damaged"] += 1
             if jpeg:
-                counts["without_pose"] += record.map_from_camera is None
-                _add(writer, jpeg, record)
+                counts["without_pose"] += item.map_from_camera is None
+                writer.add(jpeg, **vars(item))
         if not counts["kept"]:
-            raise DatasetError(f"{foreign.directory}: not one of {len(records)} images can be kept")
+            raise DatasetError(f"{foreign.directory}: not one of {len(images)} images can be kept")
     result = replace(Conversion(0, 0, 0, 0), **counts)
     logger.info("%s → %s: %s", foreign.directory, directory, result)
     return result
 
 
-def _add(writer: DatasetWriter, jpeg: bytes, record: ImageRecord) -> None:
-    writer.add(
-        jpeg, record.stamp_ns, record.camera, record.domain, record.map_from_camera, record.source
-    )
-
-
-def _jpeg_of(foreign: ForeignDataset, record: ImageRecord) -> bytes | None:
-    """The image of a record as JPEG bytes; None, and a warning, where it is damaged."""
-    camera = foreign.info.cameras[record.camera]
+def _jpeg_of(foreign: ForeignDataset, item: ForeignImage) -> bytes | None:
+    """Read an image as JPEG bytes; None, and a warning, where it is damaged."""
+    camera = foreign.info.cameras[item.camera]
     try:
         if foreign.pixels is not None:
-            return encode_jpeg(foreign.pixels(record))
-        return _read_jpeg(foreign.directory / record.source, camera)
+            return encode_jpeg(foreign.pixels(item))
+        return _read_jpeg(foreign.directory / item.source, camera)
     except ImageError as error:
         logger.warning("left out: %s", error)
         return None
 
 
 def _read_jpeg(path: Path, camera: Camera) -> bytes:
-    """The image file as JPEG bytes. Raises ImageError where it is damaged."""
+    """Read an image file as JPEG bytes. Raises ImageError where it is damaged."""
     data = read_bytes(path, ImageError, image.MAX_BYTES)
     picture = image.decode(data, str(path), whole=True)
     height, width = picture.shape[:2]

@@ -12,36 +12,35 @@ from typing import Any
 
 from PIL import Image
 
+from disam_ros.pose_buffer import NANOSECONDS
+
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 TAKEN, FRACTION, ZONE = 0x9003, 0x9291, 0x9011  # DateTimeOriginal, SubSec…, OffsetTimeOriginal
 LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE = 1, 2, 3, 4
 ALTITUDE_REF, ALTITUDE, DIRECTION = 5, 6, 17
-SECOND = 10**9
 
 
 @dataclass(frozen=True)
 class Exif:
-    """Of one photo; None: not recorded. taken_ns: Unix time, of UTC where the camera names no zone.
+    """Time and place of a photo; None: not recorded."""
 
-    altitude: [m] above sea level. heading: [deg] clockwise from north, where the camera looks.
-    """
-
-    taken_ns: int | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    altitude: float | None = None
-    heading: float | None = None
+    taken_ns: int | None = None  # Unix time; the camera's clock counts as UTC if it names no zone
+    latitude: float | None = None  # [deg]
+    longitude: float | None = None  # [deg]
+    altitude: float | None = None  # above sea level [m]
+    heading: float | None = None  # where the camera looks, clockwise from north [deg]
 
     @property
     def placed(self) -> bool:
+        """Whether latitude and longitude are known."""
         return self.latitude is not None and self.longitude is not None
 
 
 def read_exif(path: Path) -> Exif:
-    """Time and place of a photo; nothing of a file without EXIF, or with one that is malformed."""
+    """Read time and place of a photo; nothing where its EXIF is absent or malformed."""
     try:
         with warnings.catch_warnings(), Image.open(path) as photo:
-            warnings.simplefilter("ignore")  # of what is damaged
+            warnings.simplefilter("ignore")  # of damaged tags
             tags = photo.getexif()
             details, gps = tags.get_ifd(EXIF_IFD), tags.get_ifd(GPS_IFD)
     except Exception:  # the library raises whatever damaged bytes lead to
@@ -58,14 +57,17 @@ def read_exif(path: Path) -> Exif:
 
 
 def stamps_of(files: Sequence[Path], exifs: Sequence[Exif]) -> list[int]:
-    """Different stamps [ns] of photos: their names if those are nanoseconds, else when they were
-    taken, else the position in the list in seconds, which counts as an unknown clock."""
+    """Give photos different stamps [ns].
+
+    They are the names if those are nanoseconds, else the times of the photos, else positions in the
+    list in seconds, which count as an unknown clock.
+    """
     if all(path.stem.isdecimal() and len(path.stem) == 19 for path in files):
         stamps = [int(path.stem) for path in files]
     elif all(exif.taken_ns is not None for exif in exifs):
         stamps = [exif.taken_ns or 0 for exif in exifs]
     else:
-        stamps = [number * SECOND for number in range(len(files))]
+        stamps = [number * NANOSECONDS for number in range(len(files))]
     taken: set[int] = set()
     for number, stamp in enumerate(stamps):  # photos of one second, in their order
         while stamp in taken:
@@ -76,6 +78,7 @@ def stamps_of(files: Sequence[Path], exifs: Sequence[Exif]) -> list[int]:
 
 
 def _taken(details: Any) -> int | None:
+    """Unix time [ns] of a photo; None: not recorded."""
     text, fraction = str(details.get(TAKEN, "")), str(details.get(FRACTION, "")).strip(" \0")
     zone = str(details.get(ZONE, "")).strip(" \0")
     try:
@@ -85,24 +88,25 @@ def _taken(details: Any) -> int | None:
         return None
     whole = round((moment - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds())
     part = int(fraction[:9].ljust(9, "0")) if fraction.isdecimal() else 0
-    return whole * SECOND + part if whole > 0 else None
+    return whole * NANOSECONDS + part if whole > 0 else None
 
 
 def _degrees(values: Any, negative: bool, largest: float) -> float | None:
-    """Degrees, minutes and seconds as degrees."""
+    """Convert degrees, minutes and seconds to degrees; None where they are none."""
     try:
         degrees, minutes, seconds = map(float, values)
-        found = degrees + minutes / 60 + seconds / 3600
+        angle = degrees + minutes / 60 + seconds / 3600
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    if not 0 <= found <= largest:  # nan neither
+    if not 0 <= angle <= largest:  # nan neither
         return None
-    return -found if negative else found
+    return -angle if negative else angle
 
 
 def _number(value: Any) -> float | None:
+    """A tag as a number; None where it is none."""
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return found if abs(found) < 1e6 else None  # nan neither
+    return number if abs(number) < 1e6 else None  # nan neither

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from disam_ros.settings import REQUIRED, setting
 
 logger = logging.getLogger(__name__)
 
@@ -26,22 +30,57 @@ LOOKS_AHEAD = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
 
 
 @dataclass(frozen=True)
-class ForeignDataset:
-    """The contents of a public data set.
+class ForeignImage:
+    """An image of a public data set."""
 
-    records: in the order to be written, drive by drive in time order; `source` is the image file
-    relative to `directory`, `path` is empty. pixels: reads a record's image where it is no file,
-    uint8 RGB [H, W, 3], of the records in their order; it raises ImageError.
-    """
+    stamp_ns: int
+    camera: str
+    domain: str
+    source: str  # the file, relative to the data set's directory, or a name where it is none
+    map_from_camera: Transform | None  # None: unknown
+
+
+@dataclass(frozen=True)
+class ForeignDataset:
+    """The contents of a public data set."""
 
     directory: Path
     info: DatasetInfo
-    records: list[ImageRecord]
-    pixels: Callable[[ImageRecord], np.ndarray] | None = None
+    images: list[ForeignImage]  # in the order to be written, drive by drive in time order
+    # Reads an image that is no file: RGB [H, W, 3], the images in their order. Raises ImageError.
+    pixels: Callable[[ForeignImage], NDArray[np.uint8]] | None = None
 
     def domains(self) -> dict[str, int]:
         """Number of images by domain, in order of first appearance."""
-        return dict(Counter(record.domain for record in self.records))
+        return dict(Counter(image.domain for image in self.images))
+
+
+@dataclass(frozen=True)
+class Format(ABC):
+    """A format of data sets; the fields of its class are its options on the command line."""
+
+    TITLE: ClassVar[str]  # what the format is, for the help
+
+    @abstractmethod
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read a data set. Raises DatasetError."""
+
+
+def domain_setting() -> Any:
+    """The setting of a format whose images are all of one domain."""
+    return setting(REQUIRED, "domain of all images")
+
+
+def intrinsics_setting(otherwise: str = "") -> Any:
+    """The setting of intrinsics in pixels; empty: unknown, or found `otherwise`."""
+    text = "fx fy cx cy [pixels], optionally k1 k2 p1 p2 [k3]"
+    text += f"; default: {otherwise}" if otherwise else ""
+    return setting((), text, minimum=-1e6, maximum=1e6)
+
+
+def gap_setting() -> Any:
+    """The setting of the time across which poses are interpolated."""
+    return setting(0.5, "longest gap between two poses [s]", minimum=0.0, maximum=3600.0)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -61,8 +100,8 @@ def _numbers(text: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", text)]
 
 
-def pose_at_center(where: str, wxyz: np.ndarray, center: np.ndarray) -> Transform:
-    """map_from_camera from the rotation camera_from_map (w x y z) and the camera's centre (m).
+def pose_at_center(where: str, wxyz: NDArray[np.float64], center: NDArray[np.float64]) -> Transform:
+    """Return map_from_camera of the rotation camera_from_map (w x y z) and the centre [m].
 
     Raises DatasetError unless the quaternion is a unit one.
     """
@@ -73,25 +112,33 @@ def pose_at_center(where: str, wxyz: np.ndarray, center: np.ndarray) -> Transfor
 
 
 def pinhole(size: tuple[int, int], values: Sequence[float], what: str) -> Camera:
-    """A camera facing forward, from fx fy cx cy [k1 k2 p1 p2 [k3]] (pixels) and width, height.
+    """A camera that looks ahead, of a size (width, height) and fx fy cx cy [k1 k2 p1 p2 [k3]].
 
-    No values: unknown intrinsics, stored as focal lengths of 0. Raises DatasetError.
+    values: in pixels; empty: unknown, stored as focal lengths of 0. Raises DatasetError.
     """
     if len(values) not in (0, 4, 8, 9):
         raise DatasetError(
             f"{what}: expected fx fy cx cy [k1 k2 p1 p2 [k3]] in pixels, got {list(values)}"
         )
-    padded = [*values, *[0.0] * (9 - len(values))]
-    distortion = tuple(padded[4:]) if any(padded[4:]) else ()
-    return Camera(*size, *padded[:4], distortion, LOOKS_AHEAD)
+    fx, fy, cx, cy, *distortion = [*values, *[0.0] * (9 - len(values))]
+    return Camera(
+        width=size[0],
+        height=size[1],
+        fx=fx,
+        fy=fy,
+        cx=cx,
+        cy=cy,
+        distortion=tuple(distortion) if any(distortion) else (),
+        base_from_camera=LOOKS_AHEAD,
+    )
 
 
-def warn_of_unused_poses(poses: Collection[str], records: list[ImageRecord], where: str) -> None:
-    """Log the number of listed poses without an image; poses: their names.
+def warn_of_unused_poses(poses: Collection[str], images: list[ForeignImage], where: str) -> None:
+    """Log the number of listed poses without an image. poses: their names.
 
     Raises DatasetError where no image has a pose at all.
     """
-    if poses and all(record.map_from_camera is None for record in records):
+    if poses and all(image.map_from_camera is None for image in images):
         raise DatasetError(
             f"{where} lists {len(poses)} poses, none of an image found; unpack the images "
             f"of this list, the first being {min(poses)}"

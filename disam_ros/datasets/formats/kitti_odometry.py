@@ -10,60 +10,97 @@ origin seen from camera C.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
-from disam_ros.datasets.formats.foreign import LOOKS_AHEAD, ForeignDataset, image_files
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.formats.foreign import (
+    LOOKS_AHEAD,
+    ForeignDataset,
+    ForeignImage,
+    Format,
+    domain_setting,
+    image_files,
+)
 from disam_ros.datasets.text_rows import pose_of_matrix, text_rows, to_floats
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS
+from disam_ros.settings import REQUIRED, setting
 
 CAMERA = "front"
 MATRIX = " ".join(f"m{row}{column}" for row in "123" for column in "1234")
 
 
-def read(
-    directory: Path | str, *, sequence: str, domain: str, camera_number: int = 2
-) -> ForeignDataset:
-    """One sequence of one camera; the map is camera 0's first frame turned to REP-103 axes (x
-    forward, y left, z up), the base sits at camera 0. Clocks are unknown: stamps begin at 0.
+@dataclass(frozen=True)
+class KittiOdometry(Format):
+    """One sequence of one camera.
 
-    Images of the sequences 11 to 21 have no poses. Raises DatasetError.
+    The map is camera 0's first frame turned to REP-103 axes (x forward, y left, z up), the base
+    sits at camera 0. Clocks are unknown: stamps begin at 0.
     """
-    directory = Path(directory)
-    folder = directory / "sequences" / sequence
-    if not folder.is_dir():
-        found = sorted(path.name for path in directory.glob("sequences/*"))
-        raise DatasetError(f"{folder} not found; {directory} holds the sequences {found}")
-    files = image_files(folder / f"image_{camera_number}")
-    intrinsics, zero_from_camera = _read_calibration(folder / "calib.txt", camera_number)
-    times = [to_floats(*row, "seconds")[0] for row in text_rows(folder / "times.txt")]
-    poses = _read_poses(directory / "poses" / f"{sequence}.txt")
-    if poses and len(poses) != len(times):
-        raise DatasetError(f"{folder}: times.txt has {len(times)} rows, the poses {len(poses)}")
-    records = []
-    for path in files:
-        if not path.stem.isdigit() or int(path.stem) >= len(times):
-            raise DatasetError(
-                f"{path}: expected a frame number below {len(times)}, the rows of times.txt"
+
+    TITLE: ClassVar = "a sequence of KITTI odometry"
+    sequence: str = setting(REQUIRED, "sequence, such as 00")
+    domain: str = domain_setting()
+    camera: int = setting(2, "number of the camera; 2: left colour", minimum=0, maximum=3)
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the images; those of the sequences 11 to 21 have no poses. Raises DatasetError."""
+        directory = Path(path)
+        folder = directory / "sequences" / self.sequence
+        if not folder.is_dir():
+            names = sorted(folder.name for folder in directory.glob("sequences/*"))
+            raise DatasetError(f"{folder} not found; {directory} holds the sequences {names}")
+        files = image_files(folder / f"image_{self.camera}")
+        k, zero_from_camera = _read_calibration(folder / "calib.txt", self.camera)
+        times = [to_floats(*row, "seconds")[0] for row in text_rows(folder / "times.txt")]
+        poses = _read_poses(directory / "poses" / f"{self.sequence}.txt")
+        if poses and len(poses) != len(times):
+            raise DatasetError(f"{folder}: times.txt has {len(times)} rows, the poses {len(poses)}")
+        images = []
+        for file in files:
+            if not file.stem.isdigit() or int(file.stem) >= len(times):
+                raise DatasetError(
+                    f"{file}: expected a frame number below {len(times)}, the rows of times.txt"
+                )
+            number = int(file.stem)
+            pose = LOOKS_AHEAD @ poses[number] @ zero_from_camera if poses else None
+            images.append(
+                ForeignImage(
+                    stamp_ns=round(times[number] * NANOSECONDS),
+                    camera=CAMERA,
+                    domain=self.domain,
+                    source=file.relative_to(directory).as_posix(),
+                    map_from_camera=pose,
+                )
             )
-        number = int(path.stem)
-        pose = LOOKS_AHEAD @ poses[number] @ zero_from_camera if poses else None
-        source = path.relative_to(directory).as_posix()
-        records.append(ImageRecord(0, round(times[number] * 1e9), CAMERA, domain, source, pose))
-    height, width = image.read_size(files[0])
-    camera = Camera(width, height, *intrinsics, (), LOOKS_AHEAD @ zero_from_camera)
-    name = f"kitti_{sequence}"
-    info = DatasetInfo(name, {CAMERA: camera}, origin=f"KITTI odometry, camera {camera_number}")
-    return ForeignDataset(directory, info, records)
+        height, width = image.read_size(files[0])
+        camera = Camera(
+            width=width,
+            height=height,
+            fx=k[0, 0],
+            fy=k[1, 1],
+            cx=k[0, 2],
+            cy=k[1, 2],
+            base_from_camera=LOOKS_AHEAD @ zero_from_camera,
+        )
+        info = DatasetInfo(
+            f"kitti_{self.sequence}",
+            {CAMERA: camera},
+            origin=f"KITTI odometry, camera {self.camera}",
+        )
+        return ForeignDataset(directory, info, images)
 
 
-def _read_calibration(path: Path, number: int) -> tuple[list[float], Transform]:
-    """fx fy cx cy (pixels) and the pose of the camera in camera 0's frame."""
+def _read_calibration(path: Path, number: int) -> tuple[NDArray[np.float64], Transform]:
+    """The matrix of intrinsics [3, 3] [px] and the pose of the camera in camera 0's frame."""
     for where, fields in text_rows(path):
         if fields[0].rstrip(":") == f"P{number}":
             projection = to_floats(where, fields[1:], MATRIX).reshape(3, 4)
@@ -73,12 +110,12 @@ def _read_calibration(path: Path, number: int) -> tuple[list[float], Transform]:
             camera_from_zero = Transform.from_rotation(
                 np.linalg.solve(k, projection[:, 3]), np.eye(3)
             )
-            return [k[0, 0], k[1, 1], k[0, 2], k[1, 2]], camera_from_zero.inverse()
+            return k, camera_from_zero.inverse()
     raise DatasetError(f"{path} has no line P{number}: with 12 numbers")
 
 
 def _read_poses(path: Path) -> list[Transform]:
-    """Camera 0 of the first frame from camera 0 of each frame; empty where there is no file."""
+    """Read first_from_frame of camera 0; empty where there is no file."""
     rows = text_rows(path) if path.is_file() else ()
     return [
         pose_of_matrix(where, to_floats(where, fields, MATRIX).reshape(3, 4))

@@ -19,7 +19,7 @@ from disam_ros.geometry import Transform
 
 
 def read_nvm(path: Path) -> dict[str, Transform]:
-    """map_from_camera by image name as written in the file. Raises DatasetError."""
+    """Read map_from_camera by image name as written in the file. Raises DatasetError."""
     if not path.is_file():
         raise DatasetError(f"{path} not found: it holds the reference poses; download it")
     rows = text_rows(path)

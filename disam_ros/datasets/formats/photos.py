@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from tqdm import tqdm
 
 from disam_ros import image
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.formats.exif import Exif, read_exif, stamps_of
-from disam_ros.datasets.formats.foreign import LOOKS_AHEAD, ForeignDataset, image_files, pinhole
+from disam_ros.datasets.formats.foreign import (
+    LOOKS_AHEAD,
+    ForeignDataset,
+    ForeignImage,
+    Format,
+    domain_setting,
+    image_files,
+    intrinsics_setting,
+    pinhole,
+)
 from disam_ros.datasets.trajectories.geodetic import local_poses
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
@@ -23,49 +33,56 @@ logger = logging.getLogger(__name__)
 CAMERA = "front"
 
 
-def read(directory: Path | str, *, domain: str, intrinsics: Sequence[float] = ()) -> ForeignDataset:
-    """Photos in time order, metres east and north of the first that has a place.
+@dataclass(frozen=True)
+class Photos(Format):
+    """Photos in time order, in metres east and north of the first that has a place."""
 
-    They look where GPSImgDirection says if each has it, else where the camera moves. Photos without
-    a place have no pose. Altitudes are not used: phones' are tens of metres off. intrinsics: fx fy
-    cx cy [k1 k2 p1 p2 [k3]] in pixels; empty: unknown. Raises DatasetError.
-    """
-    directory = Path(directory)
-    files = image_files(directory)
-    exifs = [read_exif(path) for path in tqdm(files, desc="EXIF", unit="img")]
-    stamps = stamps_of(files, exifs)
-    placed = [row for row, exif in enumerate(exifs) if exif.placed]
-    if len(placed) < 2:
-        raise DatasetError(
-            f"{directory}: {len(placed)} of {len(files)} photos have a place in their EXIF; "
-            f"expected photos with GPS, or poses of another source (docs/mapping.md)"
+    TITLE: ClassVar = "a folder of photos with time and GPS position in their EXIF"
+    domain: str = domain_setting()
+    intrinsics: tuple[float, ...] = intrinsics_setting()
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the photos; those without a place have no pose.
+
+        They look where GPSImgDirection says if each has it, else where the camera moves. Altitudes
+        are not used: phones' are tens of metres off. Raises DatasetError.
+        """
+        directory = Path(path)
+        files = image_files(directory)
+        exifs = [read_exif(file) for file in tqdm(files, desc="EXIF", unit="img")]
+        stamps = stamps_of(files, exifs)
+        placed = [row for row, exif in enumerate(exifs) if exif.placed]
+        if len(placed) < 2:
+            raise DatasetError(
+                f"{directory}: {len(placed)} of {len(files)} photos have a place in their EXIF; "
+                f"expected photos with GPS, or poses of another source (docs/mapping.md)"
+            )
+        if any(exif.taken_ns is None for exif in exifs):
+            logger.warning("%s: photos without a time in their EXIF; by name instead", directory)
+        poses = _poses(directory, [stamps[row] for row in placed], [exifs[row] for row in placed])
+        poses_by_row = dict(zip(placed, poses, strict=True))
+        images = [
+            ForeignImage(stamps[row], CAMERA, self.domain, file.name, poses_by_row.get(row))
+            for row, file in enumerate(files)
+        ]
+        height, width = image.read_size(files[0])
+        first = exifs[min(placed, key=lambda row: stamps[row])]
+        info = DatasetInfo(
+            directory.resolve().name,
+            {CAMERA: pinhole((width, height), self.intrinsics, "intrinsics")},
+            latitude=first.latitude,
+            longitude=first.longitude,
+            origin="photos with EXIF",
         )
-    if any(exif.taken_ns is None for exif in exifs):
-        logger.warning("%s: photos without a time in their EXIF; by name instead", directory)
-    poses = _poses(directory, [stamps[row] for row in placed], [exifs[row] for row in placed])
-    height, width = image.read_size(files[0])
-    known = dict(zip(placed, poses, strict=True))
-    records = [
-        ImageRecord(0, stamps[row], CAMERA, domain, path.name, known.get(row))
-        for row, path in enumerate(files)
-    ]
-    first = exifs[min(placed, key=lambda row: stamps[row])]
-    info = DatasetInfo(
-        directory.resolve().name,
-        {CAMERA: pinhole((width, height), intrinsics, "intrinsics")},
-        latitude=first.latitude,
-        longitude=first.longitude,
-        origin="photos with EXIF",
-    )
-    return ForeignDataset(directory, info, sorted(records, key=lambda record: record.stamp_ns))
+        return ForeignDataset(directory, info, sorted(images, key=lambda image: image.stamp_ns))
 
 
 def _poses(directory: Path, stamps: list[int], exifs: list[Exif]) -> list[Transform]:
-    """map_from_camera [N], in the order given."""
+    """Return map_from_camera [N] of photos [N] with a place."""
     degrees = np.array([(exif.latitude, exif.longitude) for exif in exifs], np.float64)
     headings = [exif.heading for exif in exifs if exif.heading is not None]
-    known = np.array(headings) if len(headings) == len(exifs) else None
+    compass = np.array(headings) if len(headings) == len(exifs) else None
     flat = np.zeros(len(exifs))
-    _, ordered, _ = local_poses(directory, stamps, degrees, flat, None, known)
+    _, ordered, _ = local_poses(directory, stamps, degrees, flat, None, compass)
     rows = np.argsort(np.argsort(stamps, kind="stable"), kind="stable")
     return [ordered[row] @ LOOKS_AHEAD for row in rows]

@@ -11,12 +11,16 @@ model names images .png, and the optional `robotcar_v2_train.txt` (version 2) ha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.formats.foreign import (
     ForeignDataset,
+    ForeignImage,
+    Format,
     image_files,
     pinhole,
     warn_of_unused_poses,
@@ -44,45 +48,57 @@ CONDITIONS = (
 )
 
 
-def read(directory: Path | str) -> ForeignDataset:
-    """All conditions that are unpacked, in time order; poses in the frame of the reference model.
+@dataclass(frozen=True)
+class RobotcarSeasons(Format):
+    """All conditions that are unpacked, in time order; poses in the reference model's frame."""
 
-    The domain of a condition is its name with _ for - after `robotcar_`. Raises DatasetError.
-    """
-    directory = Path(directory)
-    conditions = [name for name in CONDITIONS if (directory / "images" / name).is_dir()]
-    if not conditions:
-        raise DatasetError(
-            f"{directory / 'images'} holds none of the folders {', '.join(CONDITIONS)}; unpack the "
-            "images of one or more conditions there"
-        )
-    poses = _read_poses(directory, with_reference=REFERENCE in conditions)
-    records = [record for name in conditions for record in _records(directory, name, poses)]
-    warn_of_unused_poses(poses, records, str(directory))
-    cameras = {name: _camera(directory, name) for name in CAMERAS}
-    info = DatasetInfo("robotcar_seasons", cameras, "map", *OXFORD, "RobotCar-Seasons")
-    records.sort(key=lambda record: (record.stamp_ns, record.camera))
-    return ForeignDataset(directory, info, records)
+    TITLE: ClassVar = "RobotCar-Seasons, all conditions that are unpacked"
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the images. The domain of a condition is its name with _ for - after `robotcar_`.
+
+        Raises DatasetError.
+        """
+        directory = Path(path)
+        conditions = [name for name in CONDITIONS if (directory / "images" / name).is_dir()]
+        if not conditions:
+            raise DatasetError(
+                f"{directory / 'images'} holds none of the folders {', '.join(CONDITIONS)}; unpack "
+                "the images of one or more conditions there"
+            )
+        poses = _read_poses(directory, with_reference=REFERENCE in conditions)
+        images = [image for name in conditions for image in _images(directory, name, poses)]
+        warn_of_unused_poses(poses, images, str(directory))
+        cameras = {name: _camera(directory, name) for name in CAMERAS}
+        info = DatasetInfo("robotcar_seasons", cameras, "map", *OXFORD, origin="RobotCar-Seasons")
+        images.sort(key=lambda image: (image.stamp_ns, image.camera))
+        return ForeignDataset(directory, info, images)
 
 
-def _records(directory: Path, condition: str, poses: dict[str, Transform]) -> list[ImageRecord]:
-    """The images of a condition; `poses` by `camera/<µs>`, those used are taken out."""
-    domain = f"robotcar_{condition.replace('-', '_')}"
+def _images(directory: Path, condition: str, poses: dict[str, Transform]) -> list[ForeignImage]:
+    """The images of a condition. poses: by `camera/<µs>`; those used are taken out."""
     folders = [directory / "images" / condition / camera for camera in CAMERAS]
-    records = []
+    images = []
     for path in (path for folder in folders if folder.is_dir() for path in image_files(folder)):
         if not path.stem.isdigit():
             raise DatasetError(f"{path}: expected a name <µs>.jpg, microseconds since 1970")
-        camera, source = path.parent.name, path.relative_to(directory).as_posix()
-        pose = poses.pop(f"{camera}/{path.stem}", None)
-        records.append(ImageRecord(0, int(path.stem) * 1000, camera, domain, source, pose))
-    if not records:
+        camera = path.parent.name
+        images.append(
+            ForeignImage(
+                stamp_ns=int(path.stem) * 1000,
+                camera=camera,
+                domain=f"robotcar_{condition.replace('-', '_')}",
+                source=path.relative_to(directory).as_posix(),
+                map_from_camera=poses.pop(f"{camera}/{path.stem}", None),
+            )
+        )
+    if not images:
         raise DatasetError(f"{folders[0].parent} holds none of the folders {', '.join(CAMERAS)}")
-    return records
+    return images
 
 
 def _read_poses(directory: Path, with_reference: bool) -> dict[str, Transform]:
-    """map_from_camera by `camera/<µs>`: a time stamp belongs to one condition only."""
+    """Read map_from_camera by `camera/<µs>`: a time stamp belongs to one condition only."""
     poses = {}
     if with_reference:
         model = read_nvm(directory / "3D-models" / "all-merged" / "all.nvm")

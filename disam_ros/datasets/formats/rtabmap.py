@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Databases of rtabmap 0.18 and newer: the images of its nodes at their optimized poses.
 
-As rtabmap's DBDriverSqlite3, CameraModel and StereoCameraModel write them: an image is JPEG or PNG,
+rtabmap's DBDriverSqlite3, CameraModel and StereoCameraModel write them: an image is JPEG or PNG,
 several cameras side by side; a calibration is its serialized models, with base_from_camera of the
 optical frame; the optimized poses, map_from_base, are of the last clean end of rtabmap.
 """
@@ -15,17 +15,23 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.camera import FISHEYE, PINHOLE, Camera
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
-from disam_ros.datasets.formats.foreign import ForeignDataset
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.formats.foreign import (
+    ForeignDataset,
+    ForeignImage,
+    Format,
+    domain_setting,
+)
 from disam_ros.errors import DatasetError, GeometryError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import decode
+from disam_ros.pose_buffer import NANOSECONDS
 
 OLDEST = 0, 18  # version whose calibrations are serialized models
 MONO, STEREO = 0, 1
@@ -35,56 +41,74 @@ MAX_NODES = 10_000_000
 MAX_CAMERAS = 16
 
 
-def read(path: Path | str, *, domain: str) -> ForeignDataset:
-    """The images of the nodes, in the order of their stamps; without a pose where the graph that
-    was optimized last lacks the node. Raises DatasetError."""
-    path = Path(path)
-    if not path.is_file():
-        raise DatasetError(f"{path} not found: expected a database of rtabmap, such as rtabmap.db")
-    try:
-        with closing(_open(path)) as database:
-            _check_version(path, database)
-            poses = _optimized_poses(path, database)
-            shots = list(_shots(path, database))
-    except sqlite3.Error as error:
-        raise DatasetError(f"{path} is no database of rtabmap: {error}") from error
-    names = _camera_names([shot.camera for shot in shots])
-    records, sources = [], {}
-    for shot in shots:
-        name, base = names[shot.camera], poses.get(shot.node)
-        pose = None if base is None else base @ shot.camera.base_from_camera
-        source = f"node {shot.node}" + (f", camera {shot.part}" if shot.parts > 1 else "")
-        sources[source] = shot
-        records.append(ImageRecord(0, shot.stamp_ns, name, domain, source, pose))
-    if not any(record.map_from_camera for record in records):
-        raise DatasetError(
-            f"{path}: no image belongs to the graph that was optimized last: "
-            f"{len(records)} images, {len(poses)} poses"
-        )
-    records.sort(key=lambda record: record.stamp_ns)
-    info = DatasetInfo(
-        path.stem, {name: camera for camera, name in names.items()}, origin=f"rtabmap {path.name}"
-    )
-    return ForeignDataset(path, info, records, _pixels(path, sources))
+@dataclass(frozen=True)
+class Rtabmap(Format):
+    """The images of the nodes of a database, in the order of their stamps."""
+
+    TITLE: ClassVar = "a database of rtabmap with its optimized poses"
+    domain: str = domain_setting()
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the images; without a pose where the graph that was optimized last lacks the node.
+
+        Raises DatasetError.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DatasetError(
+                f"{path} not found: expected a database of rtabmap, such as rtabmap.db"
+            )
+        try:
+            with closing(_open(path)) as database:
+                _check_version(path, database)
+                poses = _optimized_poses(path, database)
+                shots = list(_shots(path, database))
+        except sqlite3.Error as error:
+            raise DatasetError(f"{path} is no database of rtabmap: {error}") from error
+        names = _camera_names([shot.camera for shot in shots])
+        images, sources = [], {}
+        for shot in shots:
+            base = poses.get(shot.node)
+            source = f"node {shot.node}" + (f", camera {shot.part}" if shot.parts > 1 else "")
+            sources[source] = shot
+            images.append(
+                ForeignImage(
+                    stamp_ns=shot.stamp_ns,
+                    camera=names[shot.camera],
+                    domain=self.domain,
+                    source=source,
+                    map_from_camera=base and base @ shot.camera.base_from_camera,
+                )
+            )
+        if not any(image.map_from_camera for image in images):
+            raise DatasetError(
+                f"{path}: no image belongs to the graph that was optimized last: "
+                f"{len(images)} images, {len(poses)} poses"
+            )
+        images.sort(key=lambda image: image.stamp_ns)
+        cameras = {name: camera for camera, name in names.items()}
+        info = DatasetInfo(path.stem, cameras, origin=f"rtabmap {path.name}")
+        return ForeignDataset(path, info, images, _pixels(path, sources))
 
 
 @dataclass(frozen=True)
 class _Shot:
-    """The image of one camera of a node; part: of so many parts, side by side."""
+    """The image of one camera of a node."""
 
     node: int
     stamp_ns: int
     camera: Camera
-    part: int
-    parts: int
+    part: int  # position among the images side by side, from 0
+    parts: int  # number of images side by side
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Read only: a database that a running rtabmap writes to stays as it is."""
+    """Open a database for reading: one that a running rtabmap writes to stays as it is."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def _check_version(path: Path, database: sqlite3.Connection) -> None:
+    """Raise DatasetError for a version whose calibrations are stored otherwise."""
     row = database.execute("SELECT version FROM Admin").fetchone()
     numbers = str(row[0]).split(".") if row else []
     if len(numbers) < 2 or not all(number.isdecimal() for number in numbers):
@@ -97,7 +121,7 @@ def _check_version(path: Path, database: sqlite3.Connection) -> None:
 
 
 def _optimized_poses(path: Path, database: sqlite3.Connection) -> dict[int, Transform]:
-    """map_from_base by node."""
+    """Read map_from_base by node. Raises DatasetError."""
     ids, poses = database.execute("SELECT opt_ids, opt_poses FROM Admin").fetchone()
     if not ids or not poses:
         raise DatasetError(
@@ -111,19 +135,19 @@ def _optimized_poses(path: Path, database: sqlite3.Connection) -> dict[int, Tran
             f"{path}: opt_poses holds {len(values)} numbers, expected 12 for each of "
             f"{len(numbers)} nodes"
         )
-    found = {}
-    for number, pose in zip(numbers.tolist(), values.reshape(-1, 3, 4), strict=True):
-        found[number] = _transform(f"{path}: optimized pose of node {number}", pose)
-    return found
+    return {
+        number: _transform(f"{path}: optimized pose of node {number}", pose)
+        for number, pose in zip(numbers.tolist(), values.reshape(-1, 3, 4), strict=True)
+    }
 
 
 def _matrix(path: Path, name: str, data: bytes, kind: int) -> NDArray[Any]:
-    """A matrix [N] as rtabmap compresses it: zlib, then rows, columns and OpenCV's type."""
+    """Unpack a matrix [N]: rtabmap writes zlib, then rows, columns and OpenCV's type."""
     try:
-        rows, columns, found = struct.unpack("<3i", data[-12:])
+        rows, columns, stored = struct.unpack("<3i", data[-12:])
         count = rows * columns
-        if found != kind or not 0 <= count <= 12 * MAX_NODES:
-            raise ValueError(f"{rows}x{columns} of type {found}")
+        if stored != kind or not 0 <= count <= 12 * MAX_NODES:
+            raise ValueError(f"{rows}x{columns} of type {stored}")
         raw = zlib.decompressobj().decompress(data[:-12], 4 * count + 1)
         if len(raw) != 4 * count:
             raise ValueError(f"{len(raw)} bytes for {count} numbers")
@@ -133,7 +157,7 @@ def _matrix(path: Path, name: str, data: bytes, kind: int) -> NDArray[Any]:
 
 
 def _transform(where: str, matrix: NDArray[np.float64]) -> Transform:
-    """From [3, 4]."""
+    """A Transform of its matrix [3, 4]. Raises DatasetError."""
     try:
         if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :3]) - 1.0) > 1e-3:
             raise GeometryError("expected a rotation and a translation")
@@ -143,7 +167,7 @@ def _transform(where: str, matrix: NDArray[np.float64]) -> Transform:
 
 
 def _shots(path: Path, database: sqlite3.Connection) -> Iterator[_Shot]:
-    """Of the nodes that have an image; intermediate nodes have none."""
+    """Read the shots of the nodes that have an image; intermediate nodes have none."""
     rows = database.execute(
         "SELECT Node.id, Node.stamp, Data.calibration FROM Node JOIN Data ON Node.id = Data.id "
         "WHERE length(Data.image) > 0 ORDER BY Node.id"
@@ -154,12 +178,12 @@ def _shots(path: Path, database: sqlite3.Connection) -> Iterator[_Shot]:
             raise DatasetError(f"{where}: expected a stamp in seconds, got {stamp!r}")
         cameras = list(_cameras(where, calibration or b""))
         for part, camera in enumerate(cameras):
-            yield _Shot(int(node), round(stamp * 1e9), camera, part, len(cameras))
+            yield _Shot(int(node), round(stamp * NANOSECONDS), camera, part, len(cameras))
 
 
 def _cameras(where: str, data: bytes) -> Iterator[Camera]:
-    """The cameras whose images are in Data.image, from left to right: of a stereo camera the left
-    one. Raises DatasetError where there is none."""
+    """Read the cameras whose images are in Data.image, from left to right: of a stereo camera the
+    left one. Raises DatasetError where there is none."""
     if not data:
         raise DatasetError(f"{where}: its image has no calibration, so its size is not known")
     try:
@@ -181,13 +205,14 @@ def _cameras(where: str, data: bytes) -> Iterator[Camera]:
 
 
 def _after(data: bytes, size: int) -> bytes:
+    """Cut off the first `size` bytes. Raises ValueError where there are fewer."""
     if not 0 < size <= len(data):
         raise ValueError(f"expected {size} bytes, got {len(data)}")
     return data[size:]
 
 
 def _camera(where: str, data: bytes) -> tuple[Camera, int]:
-    """A serialized CameraModel, and its size [bytes]."""
+    """Read a serialized CameraModel and its size [bytes]."""
     width, height, *counts, mount = struct.unpack_from("<7i", data, 16)
     doubles = np.array(struct.unpack_from(f"<{sum(counts)}d", data, 44))
     size = 44 + doubles.nbytes
@@ -198,16 +223,20 @@ def _camera(where: str, data: bytes) -> tuple[Camera, int]:
     base = Transform.identity() if not mount else _transform(where, pose.reshape(3, 4))
     matrix = matrix.reshape(3, 3) if len(matrix) else projection.reshape(-1, 4)[:, :3]
     if not len(matrix) or matrix[0, 0] <= 0:
-        return Camera(width, height, 0.0, 0.0, 0.0, 0.0, (), base), size + 4 * mount
+        unknown = Camera(width, height, 0.0, 0.0, 0.0, 0.0, base_from_camera=base)
+        return unknown, size + 4 * mount
     fisheye = len(lens) == FISHEYE_COUNT
     numbers = lens[[0, 1, 4, 5]] if fisheye else lens
     camera = Camera(
-        width,
-        height,
-        *(float(matrix[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))),
-        tuple(numbers.tolist()) if fisheye or numbers.any() else (),
-        base,
-        FISHEYE if fisheye else PINHOLE,
+        width=width,
+        height=height,
+        fx=float(matrix[0, 0]),
+        fy=float(matrix[1, 1]),
+        cx=float(matrix[0, 2]),
+        cy=float(matrix[1, 2]),
+        distortion=tuple(numbers.tolist()) if fisheye or numbers.any() else (),
+        base_from_camera=base,
+        model=FISHEYE if fisheye else PINHOLE,
     )
     try:
         camera.check()
@@ -229,11 +258,11 @@ def _camera_names(cameras: list[Camera]) -> dict[Camera, str]:
     return {camera: f"camera{number}" for number, camera in enumerate(different)}
 
 
-def _pixels(path: Path, sources: dict[str, _Shot]) -> Callable[[ImageRecord], NDArray[np.uint8]]:
-    """Reads the image of a record, uint8 RGB [H, W, 3]. It raises ImageError."""
+def _pixels(path: Path, sources: dict[str, _Shot]) -> Callable[[ForeignImage], NDArray[np.uint8]]:
+    """Make the reader of images. sources: shots by the images' names."""
 
-    def pixels(record: ImageRecord) -> NDArray[np.uint8]:
-        shot, what = sources[record.source], f"{path}, {record.source}"
+    def pixels(item: ForeignImage) -> NDArray[np.uint8]:
+        shot, what = sources[item.source], f"{path}, {item.source}"
         try:
             with closing(_open(path)) as database:
                 (data,) = database.execute(

@@ -11,68 +11,85 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from disam_ros import image
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
-from disam_ros.datasets.formats.foreign import ForeignDataset, image_files, pinhole
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.formats.foreign import (
+    ForeignDataset,
+    ForeignImage,
+    Format,
+    domain_setting,
+    gap_setting,
+    image_files,
+    intrinsics_setting,
+    pinhole,
+)
 from disam_ros.datasets.text_rows import nanoseconds, text_rows, to_floats
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import PoseBuffer
+from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer
+from disam_ros.settings import setting
 
 CAMERA = "front"
 INTRINSICS = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3")
 
 
-def read(
-    directory: Path | str,
-    *,
-    domain: str,
-    trajectory: str = "groundtruth.txt",
-    images: str = "",
-    intrinsics: Sequence[float] = (),
-    max_gap: float = 0.5,
-) -> ForeignDataset:
-    """Images in time order with poses interpolated to their stamps.
+@dataclass(frozen=True)
+class Tum(Format):
+    """Images in time order with poses interpolated to their stamps."""
 
-    images: a list of `timestamp file` lines or a folder of images named by their stamps, relative
-    to `directory`; default: rgb.txt, else the folder rgb. intrinsics: in pixels, fx fy cx cy
-    [k1 k2 p1 p2 [k3]]; default: the numbers in calibration.txt. max_gap: longest time [s] between
-    two poses across which is interpolated. Raises DatasetError.
-    """
-    directory = Path(directory)
-    chosen = directory / (images or ("rgb.txt" if (directory / "rgb.txt").is_file() else "rgb"))
-    files = _listed(chosen) if chosen.is_file() else _named_by_stamp(chosen)
-    if not files:
-        raise DatasetError(f"{chosen} lists no images; expected lines 'timestamp file'")
-    track = _read_trajectory(directory / trajectory, round(max_gap * 1e9))
-    records = [
-        ImageRecord(
-            id=0,
-            stamp_ns=stamp_ns,
-            camera=CAMERA,
-            domain=domain,
-            source=os.path.relpath(path, directory),
-            map_from_camera=track.at(stamp_ns),
+    TITLE: ClassVar = "images with a TUM trajectory"
+    domain: str = domain_setting()
+    trajectory: str = setting("groundtruth.txt", "file in the input directory")
+    images: str = setting(
+        "",
+        "list of `timestamp file` lines, or folder of images named by their stamps, in the input "
+        "directory; default: rgb.txt, else the folder rgb",
+    )
+    intrinsics: tuple[float, ...] = intrinsics_setting("calibration.txt")
+    max_gap: float = gap_setting()
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the images. Raises DatasetError."""
+        directory = Path(path)
+        listing = self.images or ("rgb.txt" if (directory / "rgb.txt").is_file() else "rgb")
+        chosen = directory / listing
+        files = _listed(chosen) if chosen.is_file() else _named_by_stamp(chosen)
+        if not files:
+            raise DatasetError(f"{chosen} lists no images; expected lines 'timestamp file'")
+        poses = _read_trajectory(directory / self.trajectory, round(self.max_gap * NANOSECONDS))
+        images = [
+            ForeignImage(
+                stamp_ns, CAMERA, self.domain, os.path.relpath(file, directory), poses.at(stamp_ns)
+            )
+            for stamp_ns, file in sorted(files.items())
+        ]
+        if all(item.map_from_camera is None for item in images):
+            stamps = poses.track.stamps
+            start, end, first, last = (
+                stamp_ns / NANOSECONDS
+                for stamp_ns in (stamps[0], stamps[-1], min(files), max(files))
+            )
+            raise DatasetError(
+                f"{directory / self.trajectory} has poses at {start:.3f} to {end:.3f} s, which "
+                f"give none to the images at {first:.3f} to {last:.3f} s; are both on one clock, "
+                f"and poses closer than {self.max_gap} s?"
+            )
+        height, width = image.read_size(directory / images[0].source)
+        numbers = self.intrinsics or _calibration(directory)
+        info = DatasetInfo(
+            directory.resolve().name,
+            {CAMERA: pinhole((width, height), numbers, "intrinsics")},
+            origin=f"TUM {self.trajectory}",
         )
-        for stamp_ns, path in sorted(files.items())
-    ]
-    stamps = track.track.stamps
-    if all(record.map_from_camera is None for record in records):
-        raise DatasetError(
-            f"{directory / trajectory} has poses at {stamps[0] / 1e9:.3f} to "
-            f"{stamps[-1] / 1e9:.3f} s, which give none to the images at {min(files) / 1e9:.3f} to "
-            f"{max(files) / 1e9:.3f} s; are both on one clock, and poses closer than {max_gap} s?"
-        )
-    height, width = image.read_size(directory / records[0].source)
-    camera = pinhole((width, height), intrinsics or _calibration(directory), "intrinsics")
-    info = DatasetInfo(directory.resolve().name, {CAMERA: camera}, origin=f"TUM {trajectory}")
-    return ForeignDataset(directory, info, records)
+        return ForeignDataset(directory, info, images)
 
 
 def _read_trajectory(path: Path, max_gap_ns: int) -> PoseBuffer:
-    """map_from_camera over time; of lines of one stamp the last counts."""
+    """Read map_from_camera over time; of lines with one stamp the last counts."""
     poses = {}
     for where, (stamp, *fields) in text_rows(path):
         values = to_floats(where, fields, "tx ty tz qx qy qz qw")
@@ -86,7 +103,7 @@ def _read_trajectory(path: Path, max_gap_ns: int) -> PoseBuffer:
 
 
 def _listed(path: Path) -> dict[int, Path]:
-    """Files by stamp (ns); further columns, as in an association file, are not read."""
+    """List files by stamp [ns]; further columns, as in an association file, are not read."""
     files = {}
     for where, fields in text_rows(path):
         if len(fields) < 2:
@@ -99,10 +116,12 @@ def _named_by_stamp(folder: Path) -> dict[int, Path]:
     return {nanoseconds(str(path), path.stem): path for path in image_files(folder)}
 
 
-def _calibration(directory: Path) -> list[float]:
+def _calibration(directory: Path) -> Sequence[float]:
+    """Read the intrinsics. Raises DatasetError."""
     path = directory / "calibration.txt"
     if not path.is_file():
         raise DatasetError(f"{path} not found: give the intrinsics with --intrinsics fx fy cx cy")
     fields = [field for _, row in text_rows(path) for field in row]
     expected = INTRINSICS[: max(len(fields), 4)]
-    return to_floats(str(path), fields, " ".join(expected)).tolist()
+    numbers: list[float] = to_floats(str(path), fields, " ".join(expected)).tolist()
+    return numbers

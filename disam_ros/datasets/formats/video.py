@@ -4,15 +4,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
-from disam_ros.datasets.formats.foreign import LOOKS_AHEAD, ForeignDataset, pinhole
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.formats.foreign import (
+    LOOKS_AHEAD,
+    ForeignDataset,
+    ForeignImage,
+    Format,
+    domain_setting,
+    gap_setting,
+    intrinsics_setting,
+    pinhole,
+)
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.pyav import import_av
 from disam_ros.datasets.text_rows import nanoseconds
@@ -20,72 +32,79 @@ from disam_ros.datasets.trajectories.reader import read_trajectory
 from disam_ros.errors import DatasetError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import require_pixels
-from disam_ros.pose_buffer import PoseBuffer
+from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer
+from disam_ros.settings import REQUIRED, setting
 
 logger = logging.getLogger(__name__)
 
 CAMERA = "front"
-FRAMES = ("base", "camera")
 
 
-def read(
-    path: Path | str,
-    *,
-    domain: str,
-    trajectory: str,
-    start: str = "",
-    trajectory_frame: str = FRAMES[0],
-    intrinsics: Sequence[float] = (),
-    max_gap: float = 0.5,
-    keyframe_distance: float = 0.0,
-) -> ForeignDataset:
-    """Frames with poses interpolated to their time stamps, whatever the frame rate.
+@dataclass(frozen=True)
+class Video(Format):
+    """Frames with poses interpolated to their time stamps, whatever the frame rate."""
 
-    trajectory: a file, see `read_trajectory`, on one clock with `start`, the time of the first
-    frame: seconds, or ISO 8601 (UTC unless it has an offset); empty: what the file says of its
-    creation. trajectory_frame: whose poses they are. max_gap: longest time [s] between two poses
-    across which is interpolated. Frames without a pose are left out, as are those nearer than
-    keyframe_distance [m] to the last. Raises DatasetError.
-    """
-    path = Path(path)
-    video = VideoFile(path)
-    first_ns = _start(path, start, video.created)
-    track = read_trajectory(trajectory)
-    mount = LOOKS_AHEAD if trajectory_frame == "camera" else Transform.identity()
-    track = track.for_base(mount)
-    poses = PoseBuffer.of(track.stamps, track.poses, round(max_gap * 1e9))
-    keyframes = KeyframeSelector(keyframe_distance, 0.0)
-    records = []
-    for since_ns in video.times_ns:
-        base = poses.at(first_ns + since_ns)
-        if base is not None and keyframes.keeps(CAMERA, base @ LOOKS_AHEAD):
-            source = f"{path.name} {since_ns / 1e9:.3f} s"
-            stamp_ns = first_ns + since_ns
-            records.append(ImageRecord(0, stamp_ns, CAMERA, domain, source, base @ LOOKS_AHEAD))
-    if not records:
-        a, b, c, d = (
-            value / 1e9
-            for value in (*track.stamps[[0, -1]], first_ns, first_ns + video.times_ns[-1])
-        )
-        raise DatasetError(
-            f"{trajectory} has poses at {a:.3f} to {b:.3f} s, which give none to the frames of "
-            f"{path} at {c:.3f} to {d:.3f} s: are both on one clock (--start), and poses closer "
-            f"than {max_gap:g} s?"
-        )
-    place = track.origin
-    info = DatasetInfo(
-        path.stem,
-        {CAMERA: pinhole(video.size, intrinsics, "intrinsics")},
-        latitude=None if place is None else place.latitude,
-        longitude=None if place is None else place.longitude,
-        origin=f"video {path.name}, poses of {Path(trajectory).name}",
+    TITLE: ClassVar = "a video file with a trajectory"
+    domain: str = domain_setting()
+    trajectory: str = setting(REQUIRED, "poses, as of --trajectory of disam build-map")
+    start: str = setting(
+        "",
+        "time of the first frame on the trajectory's clock, seconds or ISO 8601 (UTC unless it has "
+        "an offset); default: the file's creation time",
     )
-    return ForeignDataset(path, info, records, video.reader(first_ns))
+    trajectory_frame: str = setting(
+        "base",
+        "whose poses they are; the base is at the camera, x ahead",
+        choices=("base", "camera"),
+    )
+    intrinsics: tuple[float, ...] = intrinsics_setting()
+    max_gap: float = gap_setting()
+    keyframe_distance: float = setting(
+        0.0, "distance between two frames that are kept [m]; 0: all", minimum=0.0, maximum=1e6
+    )
+
+    def read(self, path: Path | str) -> ForeignDataset:
+        """Read the frames; those without a pose are left out. Raises DatasetError."""
+        path = Path(path)
+        video = VideoFile(path)
+        first_ns = _start(path, self.start, video.created)
+        mount = LOOKS_AHEAD if self.trajectory_frame == "camera" else Transform.identity()
+        trajectory = read_trajectory(self.trajectory).for_base(mount)
+        poses = PoseBuffer.of(*trajectory.track, round(self.max_gap * NANOSECONDS))
+        keyframes = KeyframeSelector(self.keyframe_distance, 0.0)
+        images = []
+        for since_ns in video.times_ns:
+            stamp_ns = first_ns + since_ns
+            base = poses.at(stamp_ns)
+            if base is not None and keyframes.keeps(CAMERA, base @ LOOKS_AHEAD):
+                source = f"{path.name} {since_ns / NANOSECONDS:.3f} s"
+                pose = base @ LOOKS_AHEAD
+                images.append(ForeignImage(stamp_ns, CAMERA, self.domain, source, pose))
+        if not images:
+            stamps = *trajectory.stamps[[0, -1]], first_ns, first_ns + video.times_ns[-1]
+            start, end, first, last = (stamp_ns / NANOSECONDS for stamp_ns in stamps)
+            raise DatasetError(
+                f"{self.trajectory} has poses at {start:.3f} to {end:.3f} s, which give none to "
+                f"the frames of {path} at {first:.3f} to {last:.3f} s: are both on one clock "
+                f"(--start), and poses closer than {self.max_gap:g} s?"
+            )
+        place = trajectory.origin
+        info = DatasetInfo(
+            path.stem,
+            {CAMERA: pinhole(video.size, self.intrinsics, "intrinsics")},
+            latitude=None if place is None else place.latitude,
+            longitude=None if place is None else place.longitude,
+            origin=f"video {path.name}, poses of {Path(self.trajectory).name}",
+        )
+        return ForeignDataset(path, info, images, video.reader(first_ns))
 
 
 class VideoFile:
-    """The first video stream of a file. times_ns: of its frames [ns] from the first, increasing.
-    size: width and height [px]. created: metadata of the container."""
+    """The first video stream of a file.
+
+    Attributes: times_ns, of its frames [ns] from the first, increasing; size, width and height
+    [px]; created, metadata of the container.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -99,35 +118,37 @@ class VideoFile:
                 stamps = {packet.pts for packet in container.demux(stream) if packet.size}
         except (av.error.FFmpegError, OSError) as error:
             raise DatasetError(f"{path} cannot be read as a video: {error}") from error
-        known = sorted(stamp for stamp in stamps if stamp is not None)
-        if not known:
+        ordered = sorted(stamp for stamp in stamps if stamp is not None)
+        if not ordered:
             raise DatasetError(f"{path}: its video has no frames with time stamps")
-        self._first = known[0]
-        self.times_ns = [self._since(stamp, base) for stamp in known]
+        self._first = ordered[0]
+        self.times_ns = [self._since(stamp, base) for stamp in ordered]
 
-    def reader(self, first_ns: int) -> Any:
-        """A function record → uint8 RGB [H, W, 3]; records in the order of their stamps. It raises
-        ImageError for a frame that cannot be decoded."""
+    def reader(self, first_ns: int) -> Callable[[ForeignImage], NDArray[np.uint8]]:
+        """Make the reader of frames in the order of their stamps.
+
+        It raises ImageError for a frame that cannot be decoded.
+        """
         frames = self._frames()
         held: list[tuple[int, Any]] = []
 
-        def pixels(record: ImageRecord) -> np.ndarray:
-            wanted = record.stamp_ns - first_ns
-            while not held or held[0][0] < wanted:
-                found = next(frames, None)
-                if found is None:
-                    raise ImageError(f"{record.source} is damaged")
-                held[:] = [found]
+        def pixels(item: ForeignImage) -> NDArray[np.uint8]:
+            target_ns = item.stamp_ns - first_ns
+            while not held or held[0][0] < target_ns:
+                decoded = next(frames, None)
+                if decoded is None:
+                    raise ImageError(f"{item.source} is damaged")
+                held[:] = [decoded]
             since_ns, frame = held[0]
-            if since_ns != wanted:
-                raise ImageError(f"{record.source} is damaged")
-            require_pixels(frame.height, frame.width, record.source)
-            return np.asarray(frame.to_ndarray(format="rgb24"))
+            if since_ns != target_ns:
+                raise ImageError(f"{item.source} is damaged")
+            require_pixels(frame.height, frame.width, item.source)
+            return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
         return pixels
 
     def _frames(self) -> Iterator[tuple[int, Any]]:
-        """Time from the first frame [ns] and frame, in the order they are shown."""
+        """Decode frames in the order they are shown, each with its time from the first [ns]."""
         av = import_av(DatasetError)
         with av.open(str(self._path)) as container:
             stream = self._stream(container)
@@ -145,22 +166,22 @@ class VideoFile:
             raise DatasetError(f"{self._path} holds no video")
         return container.streams.video[0]
 
-    def _since(self, stamp: int, base: Any) -> int:
-        return round((stamp - self._first) * base * 10**9)
+    def _since(self, stamp: int, base: Fraction) -> int:
+        return round(int(stamp - self._first) * base * NANOSECONDS)
 
 
 def _start(path: Path, text: str, created: str) -> int:
-    """Unix time [ns] of the first frame."""
+    """Find the Unix time [ns] of the first frame. Raises DatasetError."""
     if not text and created:
         logger.warning("%s: its clock is that of its metadata, %s, to a second", path, created)
     moment = text or created
     if not moment:
         raise DatasetError(f"{path} does not say when it begins: give --start, seconds or ISO 8601")
     try:
-        found = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+        begin = datetime.fromisoformat(moment.replace("Z", "+00:00"))
     except ValueError:
         return nanoseconds("--start", moment)
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=timezone.utc)
-    since = found - datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
+    if begin.tzinfo is None:
+        begin = begin.replace(tzinfo=timezone.utc)
+    since = begin - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (since.days * 86400 + since.seconds) * NANOSECONDS + since.microseconds * 1000
