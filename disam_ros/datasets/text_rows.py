@@ -12,6 +12,7 @@ import numpy as np
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS
 
 
 def text_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -49,7 +50,7 @@ def pose_of_matrix(where: str, rows: np.ndarray) -> Transform:
 def nanoseconds(where: str, seconds: str) -> int:
     """Seconds in decimals → nanoseconds, exactly. Raises DatasetError."""
     try:
-        stamp_ns = int(Decimal(seconds) * 10**9)
+        stamp_ns = int(Decimal(seconds) * NANOSECONDS)
     except (InvalidOperation, ValueError, OverflowError):
         stamp_ns = -1
     if not 0 <= stamp_ns < 2**63:

@@ -14,6 +14,7 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.depth import DEPTH_UNIT
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import BagError, ImageError
+from disam_ros.pose_buffer import NANOSECONDS
 
 logger = logging.getLogger(__name__)
 MILLIMETRE = 0.001
@@ -42,7 +43,7 @@ class DepthImages:
         topics: Mapping[str, str] | None = None,
         max_gap: float = 0.02,
     ) -> None:
-        self._reader, self._max_gap_ns = reader, round(max_gap * 1e9)
+        self._reader, self._max_gap_ns = reader, round(max_gap * NANOSECONDS)
         held = reader.topics_of(messages.IMAGE)
         expected = {camera: depth_topic(topic) for camera, topic in image_topics.items()}
         found = {camera: topic for camera, topic in expected.items() if topic in held}

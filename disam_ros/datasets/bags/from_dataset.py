@@ -25,11 +25,12 @@ from disam_ros.files.outputs import require_outside
 from disam_ros.files.reading import read_bytes
 from disam_ros.geometry import Transform
 from disam_ros.image import MAX_BYTES, check_file, decode
+from disam_ros.pose_buffer import NANOSECONDS
 
 logger = logging.getLogger(__name__)
 
-MARGIN_NS = 10**9  # odometry and fixes this long before and after the images are kept
-WEATHER_PERIOD_NS = 10**9
+MARGIN_NS = NANOSECONDS  # odometry and fixes this long before and after the images are kept
+WEATHER_PERIOD_NS = NANOSECONDS
 
 Event = tuple[int, Callable[[], None]]  # a stamp, and a function that writes its messages
 

@@ -20,6 +20,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from disam_ros.camera import DISTORTION_MODELS, PINHOLE, Camera
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
@@ -80,7 +81,7 @@ LATCHED_QOS = qos(reliable=True, latched=True, depth=1)
 
 def header(stamp_ns: int, frame: str) -> Any:
     """std_msgs/Header."""
-    seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
+    seconds, nanoseconds = divmod(int(stamp_ns), NANOSECONDS)
     stamp = make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
     return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame)
 
@@ -88,7 +89,7 @@ def header(stamp_ns: int, frame: str) -> Any:
 def stamp_ns(message: Any) -> int:
     """Header stamp of a message in nanoseconds."""
     stamp = message.header.stamp
-    return stamp.sec * 10**9 + stamp.nanosec
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
 
 
 def serialized_stamp_ns(data: bytes | memoryview) -> int:
@@ -97,7 +98,7 @@ def serialized_stamp_ns(data: bytes | memoryview) -> int:
         data[1] & 1
     )  # CDR: four bytes of encapsulation header with the byte order, then the fields
     seconds, nanoseconds = struct.unpack_from("<iI" if little else ">iI", data, 4)
-    return seconds * 10**9 + nanoseconds
+    return int(seconds) * NANOSECONDS + int(nanoseconds)
 
 
 def pose(transform: Transform) -> Any:

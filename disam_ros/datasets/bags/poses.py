@@ -13,7 +13,7 @@ from disam_ros.datasets.bags import messages, tf
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import BagError, GeometryError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
-from disam_ros.pose_buffer import sort_by_stamp
+from disam_ros.pose_buffer import NANOSECONDS, sort_by_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def read_poses(
     *,
     map_frame: str = "map",
     base_frame: str = "base_link",
-    max_gap_ns: int = 10**9,
+    max_gap_ns: int = NANOSECONDS,
     any_frame: bool = True,
 ) -> tuple[np.ndarray, list[Transform]]:
     """Stamps (int64 [N], strictly increasing) and `map_from_base` of a drive.

@@ -23,6 +23,7 @@ from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.datasets.pyav import import_av
 from disam_ros.errors import BagError, ImageError
 from disam_ros.image import require_pixels
+from disam_ros.pose_buffer import NANOSECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def packet_of(message: Any) -> Packet | None:
         stamp_ns, frame = messages.stamp_ns(message), message.header.frame_id
     elif kind == messages.COMPRESSED_VIDEO:
         codec, key = message.format.lower(), None
-        stamp_ns = message.timestamp.sec * 10**9 + message.timestamp.nanosec
+        stamp_ns = message.timestamp.sec * NANOSECONDS + message.timestamp.nanosec
         frame = message.frame_id
     elif kind == messages.COMPRESSED_IMAGE and message.format.lower() in CODECS:
         codec, key = message.format.lower(), None

@@ -22,11 +22,12 @@ from disam_ros.datasets.trajectories.geodetic import GeodeticPoses, local_poses
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geodesy import Origin
+from disam_ros.pose_buffer import NANOSECONDS
 
 logger = logging.getLogger(__name__)
 
 MAX_SIGMA = 0.5  # m of a position, beyond which it is no pose of a map
-NS, WEEK = 10**9, 604800
+WEEK = 604800  # s
 GPS_EPOCH = 315964800  # s of Unix time
 # Days from which GPS time is one more second ahead of UTC (IERS Bulletin C).
 LEAPS = [
@@ -104,7 +105,7 @@ def _utc(where: str, day: str, second: str, system: str) -> int:
             whole, part = int(midnight) + 3600 * int(hours) + 60 * int(minutes), Decimal(seconds)
         else:
             whole, part = GPS_EPOCH + WEEK * int(day), Decimal(second)
-        found = whole * NS + int(part * NS)
+        found = whole * NANOSECONDS + int(part * NANOSECONDS)
     except (ValueError, ArithmeticError) as error:
         raise DatasetError(
             f"{where}: expected YYYY/MM/DD hh:mm:ss or week and seconds, got '{day} {second}'"
@@ -112,7 +113,7 @@ def _utc(where: str, day: str, second: str, system: str) -> int:
     if system == "UTC":
         return found
     if system == "JST":
-        return found - 9 * 3600 * NS
+        return found - 9 * 3600 * NANOSECONDS
     # The time at which a leap second applies is that of UTC, which lags by those before.
-    ahead = sum(found >= (leap + count) * NS for count, leap in enumerate(LEAPS, 1))
-    return found - ahead * NS
+    ahead = sum(found >= (leap + count) * NANOSECONDS for count, leap in enumerate(LEAPS, 1))
+    return found - ahead * NANOSECONDS

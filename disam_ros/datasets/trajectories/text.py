@@ -14,11 +14,12 @@ from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.checking import MAX_WHOLE
 from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
+from disam_ros.pose_buffer import NANOSECONDS
 
 POSE = "tx ty tz qx qy qz qw"
 MATRIX = " ".join(f"m{row}{column}" for row in "123" for column in "1234")
 TIMES = "times.txt"
-MAX_SECONDS = MAX_WHOLE // 10**9  # in a stamp
+MAX_SECONDS = MAX_WHOLE // NANOSECONDS  # in a stamp
 EXPECTED = (
     f"lines 'timestamp {POSE}' (TUM), 12 numbers of a matrix beside {TIMES} (KITTI), "
     "a EuRoC table, a table with the columns timestamp, latitude and longitude, or a solution of "
