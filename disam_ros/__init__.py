@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 
 TYPE_CHECKING = False  # as in typing, which is not imported before disam_ros.entry heeds signals
@@ -31,7 +30,7 @@ __all__ = [
     "save_model",
 ]
 
-_MODULES = {  # of the names above, imported when they are used
+_MODULES = {  # modules of the names above, imported when they are used
     "config": ("LocalizerConfig", "MapBuilderConfig"),
     "errors": ("DisamError",),
     "localization.answer": ("Answer",),
@@ -40,10 +39,6 @@ _MODULES = {  # of the names above, imported when they are used
     "mapping.place_map": ("PlaceMap",),
     "models.model": ("Model", "load_model", "save_model"),
 }
-
-# Threads of OpenMP that spin while they wait take the cores from what follows a layer: on two cores
-# a query took half as long again. A policy that is set stays. Read once, when torch loads OpenMP.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:
@@ -56,7 +51,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    """That of package.xml."""
+    """The version of the installed package, or of package.xml."""
     from importlib.metadata import PackageNotFoundError, version
     from xml.etree import ElementTree
 
@@ -66,5 +61,5 @@ def _version() -> str:
         return version(__name__)
     except PackageNotFoundError:  # a source tree that is not installed
         folder = share()
-        found = folder and ElementTree.parse(folder / "package.xml").findtext("version")
-        return found or "0+unknown"
+        text = folder and ElementTree.parse(folder / "package.xml").findtext("version")
+        return text or "0+unknown"

@@ -100,9 +100,14 @@ def is_integrated(device: str) -> bool:
 
 
 def require_torch(what: str) -> None:
-    """Raise ConfigError where torch is not installed, which a CPU alone can do without."""
-    if "torch" not in sys.modules and find_spec("torch") is None:
+    """Prepare the import of torch. Raises ConfigError, naming `what`, where it is not installed."""
+    if "torch" in sys.modules:
+        return
+    if find_spec("torch") is None:
         raise ConfigError(f"{what} needs torch, which is not installed: pip install torch")
+    # Threads of OpenMP that spin while they wait take the cores from what follows a layer: on two
+    # cores a query took half as long again. OpenMP reads the policy once, when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def describe_device(device: str) -> str:
