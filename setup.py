@@ -113,11 +113,9 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "disam = disam_ros.entry:disam",
-            "localizer_node = disam_ros.entry:localizer_node",
-            "map_builder_node = disam_ros.entry:map_builder_node",
-            "replay_evaluation = disam_ros.entry:replay_evaluation",
-            "replay_node = disam_ros.entry:replay_node",
+            "disam = disam_ros.entry:main",
+            "localizer_node = disam_ros.entry:main",
+            "map_builder_node = disam_ros.entry:main",
         ],
     },
     zip_safe=True,

@@ -29,6 +29,7 @@ from disam_ros.evaluation.tables import runs_table
 from disam_ros.evaluation.write import REPORT, write_evaluation
 from disam_ros.files.outputs import atomic_directory
 from disam_ros.localization.localizer import Localizer
+from disam_ros.nodes.replay.node_run import NodeOptions
 from disam_ros.nodes.replay.replay_drive import replay_drive
 
 
@@ -70,16 +71,9 @@ def demonstrate(output: Path, rate: float, console: Console) -> None:
     localizer = Localizer.open(place_map.directory, MODEL, LocalizerConfig(device="cpu"))
     label = localizer.model.label
     console.print(f"[bold]Model:[/bold] {label}\n[bold]Map:[/bold] {len(place_map)} images")
-    frame, speed = place_map.header.map_frame, rate / BAG_HZ
+    frame, options = place_map.header.map_frame, NodeOptions(rate / BAG_HZ)
     drives = [
-        replay_drive(
-            place_map,
-            MODEL,
-            DATA / name,
-            open_images(DATA / name, frame),
-            name,
-            rate=speed,
-        )
+        replay_drive(place_map, MODEL, DATA / name, open_images(DATA / name, frame), name, options)
         for name in CONDITIONS
     ]
     setup = {"model": label, "map_images": len(place_map)}

@@ -18,8 +18,6 @@ MODULES = {
     "disam": "disam_ros.cli.program",
     "localizer_node": "disam_ros.nodes.localizer.node",
     "map_builder_node": "disam_ros.nodes.map_builder.node",
-    "replay_evaluation": "disam_ros.nodes.replay.evaluation",
-    "replay_node": "disam_ros.nodes.replay.node",
 }
 WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -63,31 +61,11 @@ def _end(name: str, signum: int, frame: FrameType | None) -> None:
     os._exit(128 + signum)
 
 
-def disam() -> int:
-    """The disam executable."""
-    return start("disam")
-
-
-def localizer_node() -> int:
-    """The localizer_node executable."""
-    return start("localizer_node")
-
-
-def map_builder_node() -> int:
-    """The map_builder_node executable."""
-    return start("map_builder_node")
-
-
-def replay_evaluation() -> int:
-    """The replay_evaluation executable."""
-    return start("replay_evaluation")
-
-
-def replay_node() -> int:
-    """The replay_node executable."""
-    return start("replay_node")
+def main() -> int:
+    """Run the executable that the command line names: `localizer_node --ros-args …`."""
+    return start(os.path.basename(sys.argv[0]))  # noqa: PTH119 (pathlib is not loaded yet)
 
 
 if __name__ == "__main__":
-    sys.argv[:2] = [sys.argv[1]]
-    raise SystemExit(start(sys.argv[0]))
+    del sys.argv[0]  # python -m disam_ros.entry NAME …
+    raise SystemExit(main())

@@ -25,12 +25,6 @@ def _megapixels() -> Any:
     return setting(50.0, help, minimum=0.001, maximum=1000.0)
 
 
-def _rate(default: float, zero: str) -> Any:
-    """The speed of a replay."""
-    help = f"speed relative to the recording; 0: {zero}"
-    return setting(default, help, minimum=0.0, maximum=1e6)
-
-
 def _frame(default: str, help: str) -> Any:
     """The name of a TF frame."""
     return setting(default, help, resolve=_frame_name)
@@ -138,29 +132,16 @@ class MapBuilderNodeConfig:
 
 
 @dataclass
-class ReplayNodeConfig:
-    """Parameters of the replay node."""
+class ReplayConfig:
+    """Settings of disam replay."""
 
-    bag: str = _path("", "rosbag2 directory, or one .mcap or .db3 file")
-    rate: float = _rate(1.0, "as fast as it can be read")
+    rate: float = setting(
+        1.0,
+        "speed relative to the recording; 0: as fast as it can be read",
+        minimum=0.0,
+        maximum=1e6,
+    )
     start_delay: float = seconds(1.0, "longest wait for subscribers at the start [s]")
     loop: bool = setting(False, "start again when the bag ends")
     topics: list[str] = setting([""], "topics to play; one empty string: all")
     prefix: str = setting("", "prefix of every topic name")
-
-
-@dataclass
-class ReplayEvaluationConfig:
-    """Parameters of the replay evaluation."""
-
-    bag: str = _path("", "rosbag2 directory, or one .mcap or .db3 file, of the drive")
-    map: str = _path("", "map directory")
-    model: str = _model("model directory the map was built with, or the name of a shipped one")
-    camera: str = setting("", "camera of the bag, or its image topic; empty: its only camera")
-    rate: float = _rate(0.0, "each image after the answer to the last one")
-    output: str = _path("replay_evaluation", "directory for the results")
-    record: str = _path("", "bag to write with answers and ground truth; empty: none")
-    record_images: bool = setting(True, "write the images to that bag")
-    start_node: bool = setting(True, "start a localizer; false: use a running one")
-    max_megapixels: float = _megapixels()
-    overwrite: bool = setting(False, "replace what an earlier run wrote; other files stay")

@@ -48,7 +48,7 @@ def test_no_option_has_another_default_than_the_setting_of_its_name():
                 seen.add(name)
                 given = action.default
                 assert given in (None, "") or given in known[name], f"{parser.prog} {option}"
-    assert {"candidates", "device", "weather", "domain", "keypoints", "rate"} <= seen
+    assert {"candidates", "device", "weather", "domain", "keypoints"} <= seen
     assert {"keyframe_distance", "field_of_view", "max_megapixels", "max_pose_gap"} <= seen
 
 

@@ -16,7 +16,7 @@ from disam_ros.files import paths
 from disam_ros.files.checking import build
 from disam_ros.files.paths import find_model, share, shipped_models
 from disam_ros.models.model import load_model
-from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayEvaluationConfig
+from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +55,6 @@ def test_an_installed_package_finds_what_lies_in_its_share(tmp_path, monkeypatch
     [
         (LocalizerNodeConfig, ("map", "model")),
         (MapBuilderNodeConfig, ("output", "model")),
-        (ReplayEvaluationConfig, ("bag", "map", "model", "output", "record")),
     ],
 )
 def test_the_home_directory_is_understood_in_every_parameter_that_is_a_path(

@@ -33,7 +33,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import Model, load_model
 from disam_ros.nodes.localizer.publishers.answer_status import ranked_ids
-from disam_ros.nodes.replay.node_run import NodeRun, run_node_on_bag
+from disam_ros.nodes.replay.node_run import NodeOptions, NodeRun, run_node_on_bag
 
 DATA = Path("data/gardens_point")
 SHIPPED = Path(__file__).parents[2] / "models"
@@ -118,7 +118,8 @@ def node_recalls(
                     "localizer.sequence.enabled": "sequence" in settings,
                     "localizer.min_probability": least if "sequence" in settings else 0.0,
                 }
-                run = run_node_on_bag(bag, directory_of_map, directory, 0.0, parameters=parameters)
+                options = NodeOptions(parameters=parameters)
+                run = run_node_on_bag(bag, directory_of_map, directory, options)
                 first = recall(published(queries, run))
                 recalls.append({"R@1": first, f"R@{FIRST}": several})
     return found

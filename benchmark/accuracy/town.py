@@ -19,7 +19,7 @@ from disam_ros.evaluation import Metrics, chance, score, upper_bound
 from disam_ros.geometry import Transform
 from disam_ros.models.model import load_model
 from disam_ros.nodes.localizer.publishers.answer_status import ranked_ids
-from disam_ros.nodes.replay.node_run import run_node_on_bag
+from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 
 SLOWEST, FASTEST = QUERIES[0].speed_m_s  # of every drive
 MAP_PACE = BAG_HZ * REFERENCE.spacing_m  # m/s at which images are as far apart as the map's
@@ -55,7 +55,9 @@ def node_metrics(drives: Sequence[Drive], bases: Sequence[Transform]) -> dict[st
     with tempfile.TemporaryDirectory() as scratch:
         make_map(Path(scratch) / "map")
         runs = [
-            run_node_on_bag(DATA / condition, Path(scratch) / "map", MODEL, 0.0, parameters=SINGLE)
+            run_node_on_bag(
+                DATA / condition, Path(scratch) / "map", MODEL, NodeOptions(parameters=SINGLE)
+            )
             for condition in CONDITIONS
         ]
     found: dict[str, list[Metrics]] = {OURS: [], FIRST: []}

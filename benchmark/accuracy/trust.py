@@ -21,6 +21,7 @@ from disam_ros.evaluation import judge, score
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
+from disam_ros.nodes.replay.node_run import NodeOptions
 from disam_ros.nodes.replay.replay_drive import replay_drive
 from season_town import CONDITIONS
 
@@ -59,7 +60,8 @@ def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict
     """What the node published for the images of a bag, and the figures of their FIRST candidates'
     poses."""
     source = open_images(bag, place_map.header.map_frame)
-    drive = replay_drive(place_map, MODEL, bag, source, name, parameters=parameters)
+    options = NodeOptions(parameters=parameters)
+    drive = replay_drive(place_map, MODEL, bag, source, name, options)
     judged = judge(place_map, [drive], {}).overall
     given = [frame for frame in judged.frames if frame.given is not None]
     wrong = [frame.error_m > WRONG_M for frame in given]

@@ -25,7 +25,7 @@ from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timings_ms
-from disam_ros.nodes.replay.node_run import run_node_on_bag
+from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 
 FRAMES = 100
 PERIOD_NS = 200_000_000
@@ -67,7 +67,8 @@ def node_figures(scratch: Path, map_dir: Path, width: int, height: int, settings
     raw = settings.get("image_transport", "raw") == "raw"
     drive = enlarged(scratch / "drive", (width, height))
     dataset_to_bag(drive, scratch / "bag", raw=raw, show_progress=False)
-    run = run_node_on_bag(scratch / "bag", map_dir, MODEL, parameters=settings)
+    options = NodeOptions(rate=1.0, parameters=settings)
+    run = run_node_on_bag(scratch / "bag", map_dir, MODEL, options)
     laps = [timings_ms(values) for values in run.answers.values()][2:]
     published = np.array([lap[PUBLISHED] for lap in laps])
     inside = np.array([lap["total"] for lap in laps])

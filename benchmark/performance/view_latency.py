@@ -23,7 +23,7 @@ from demo.drives import MODEL, make_map
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timings_ms
 from disam_ros.nodes.replay.domain import claim_domain
-from disam_ros.nodes.replay.node_run import run_node_on_bag
+from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 
 ROUNDS = 5
 SIZE = (640, 480)
@@ -62,7 +62,7 @@ def measure() -> dict:
         for turn in range(ROUNDS):
             for name, open_page in modes[:: 1 if turn % 2 else -1]:
                 with open_page():
-                    run = run_node_on_bag(root / "bag", root / "map", MODEL)
+                    run = run_node_on_bag(root / "bag", root / "map", MODEL, NodeOptions(rate=1.0))
                 laps = [timings_ms(values) for values in run.answers.values()][WARM:]
                 times[name].append([lap[PUBLISHED] for lap in laps])
     each = {name: [float(np.median(run)) for run in runs] for name, runs in times.items()}

@@ -3,7 +3,7 @@
 
 import sys
 
-from disam_ros.entry import disam
+from disam_ros.entry import start
 
 if __name__ == "__main__":
-    sys.exit(disam())
+    sys.exit(start("disam"))

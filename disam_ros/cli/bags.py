@@ -12,7 +12,7 @@ from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET
-from disam_ros.node_config import ReplayNodeConfig
+from disam_ros.node_config import ReplayConfig
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -56,7 +56,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
     replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
     for name in ("rate", "start_delay", "loop", "prefix"):
-        add_setting(replay, ReplayNodeConfig, name)
+        add_setting(replay, ReplayConfig, name)
     replay.add_argument("--topics", nargs="*", help="topics to play; default: all")
 
 
@@ -103,15 +103,13 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
 
 
 def replay_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.nodes.replay.node import replay
+    from disam_ros.nodes.replay.replay import replay
 
-    replay(
-        ReplayNodeConfig(
-            bag=arguments.bag,
-            rate=arguments.rate,
-            start_delay=arguments.start_delay,
-            loop=arguments.loop,
-            topics=arguments.topics or [""],
-            prefix=arguments.prefix,
-        )
+    config = ReplayConfig(
+        rate=arguments.rate,
+        start_delay=arguments.start_delay,
+        loop=arguments.loop,
+        topics=arguments.topics or [""],
+        prefix=arguments.prefix,
     )
+    replay(arguments.bag, config)

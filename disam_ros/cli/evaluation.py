@@ -13,7 +13,6 @@ from disam_ros.cli.arguments import (
     MODEL_HELP,
     add_image_limit,
     add_localizer_settings,
-    add_setting,
     configured,
     number,
 )
@@ -23,7 +22,6 @@ from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, EVALUATION
 from disam_ros.files.paths import find_model
-from disam_ros.node_config import ReplayEvaluationConfig
 
 if TYPE_CHECKING:
     from disam_ros.evaluation import Criteria, Drive
@@ -98,8 +96,17 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     node.add_argument(
         "--through-node", action="store_true", help="replay the bag to the localizer node over DDS"
     )
-    add_setting(node, ReplayEvaluationConfig, "rate")
-    add_setting(node, ReplayEvaluationConfig, "camera")
+    node.add_argument(
+        "--rate",
+        type=number(0.0, 1e6),
+        default=0.0,
+        help="speed relative to the recording; 0: each image after the answer to the last one",
+    )
+    node.add_argument(
+        "--camera",
+        default="",
+        help="camera of the bag, or its image topic; default: its only camera",
+    )
     node.add_argument(
         "--record", default="", help="directory for a bag of the node's answers per drive"
     )
@@ -211,6 +218,7 @@ def _drives(arguments: argparse.Namespace, localizer: Localizer) -> tuple[list[D
 
 
 def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Drive:
+    from disam_ros.datasets.bags import BagWriter
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation import localize_drive
 
@@ -228,24 +236,18 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     if (Path(path) / "dataset.json").exists():
         raise ConfigError(f"{path} is a dataset directory: make a bag of it with 'disam to-bag'")
     try:
-        from disam_ros.nodes.replay.evaluation import replay_drive
+        from disam_ros.nodes.replay.node_run import NodeOptions
+        from disam_ros.nodes.replay.replay_drive import replay_drive
     except ImportError as error:
         raise ConfigError(f"--through-node needs ROS 2, which is not installed: {error}") from error
-    return replay_drive(
-        localizer.map,
-        arguments.model,
-        path,
-        source,
-        name,
-        rate=arguments.rate,
-        camera=arguments.camera,
-        parameters={
-            **_changed(asdict(localizer.config), asdict(LocalizerConfig())),
-            "max_megapixels": arguments.max_megapixels,
-        },
-        record_to=Path(arguments.record) / name if arguments.record else None,
-        overwrite=arguments.overwrite,
-    )
+    parameters = _changed(asdict(localizer.config), asdict(LocalizerConfig()))
+    parameters["max_megapixels"] = arguments.max_megapixels
+    options = NodeOptions(arguments.rate, arguments.camera, parameters)
+    record = None
+    if arguments.record:
+        output = Path(arguments.record) / name
+        record = BagWriter(output, map_frame=header.map_frame, overwrite=arguments.overwrite)
+    return replay_drive(localizer.map, arguments.model, path, source, name, options, record)
 
 
 def _config(arguments: argparse.Namespace) -> LocalizerConfig:

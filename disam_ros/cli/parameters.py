@@ -9,16 +9,12 @@ from collections.abc import Callable
 from disam_ros.node_config import (
     LocalizerNodeConfig,
     MapBuilderNodeConfig,
-    ReplayEvaluationConfig,
-    ReplayNodeConfig,
 )
 from disam_ros.settings import parameter_rows
 
 NODES = {
     "localizer": LocalizerNodeConfig,
     "map_builder": MapBuilderNodeConfig,
-    "replay": ReplayNodeConfig,
-    "replay_evaluation": ReplayEvaluationConfig,
 }
 
 INTRODUCTION = """\

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
 from support.messages import image_message
-from support.node_process import RELIABLE, SINGLE, NodeProcess
+from support.node_process import RELIABLE, SINGLE, CommandProcess, NodeProcess
 from support.robot import Robot
 from support.ros import Client
 
@@ -114,14 +114,19 @@ def test_a_map_builder_saves_the_images_that_it_accepted(world, tmp_path, signum
     assert progress["count"] == IMAGES
 
 
+def evaluation(world, output, rate, log, before="pass"):
+    """An evaluation through the node, in a process of its own."""
+    line = ["evaluate", world / "drive", "--map", world / "map", "--model", world / "model"]
+    line += ["--through-node", "--rate", rate, "--output", output]
+    return CommandProcess(log, list(map(str, line)), fresh=True, before=before)
+
+
 def test_an_evaluation_writes_the_answers_that_it_has(world, tmp_path):
-    parameters = {name: world / name for name in ("map", "model")}
-    parameters |= {"bag": world / "drive", "output": tmp_path / "results", "rate": 1.0}
-    process = NodeProcess("replay.evaluation", tmp_path / "log", parameters, fresh=True)
+    process = evaluation(world, tmp_path / "results", 1.0, tmp_path / "log")
     with Client("/localizer") as client:
         answers = client.collect(DiagnosticArray, "/localizer/answer")
         client.until(lambda: len(answers) >= 3, "answers")
-        assert process.interrupt(signal.SIGINT) == 0
+        assert process.interrupt(signal.SIGINT) == 130
         client.until(
             lambda: not client.node.count_publishers("/localizer/answer"), "the localizer's end"
         )
@@ -133,35 +138,25 @@ def test_an_evaluation_writes_the_answers_that_it_has(world, tmp_path):
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-def test_an_evaluation_without_an_answer_says_so(world, tmp_path, signum):
-    parameters = {name: world / name for name in ("map", "model")}
-    parameters |= {"bag": world / "drive", "output": tmp_path / "results"}
+def test_an_evaluation_without_an_answer_writes_nothing(world, tmp_path, signum):
     before = slowed("disam_ros.datasets.sources.open_images", 3600)
-    process = NodeProcess(
-        "replay.evaluation", tmp_path / "log", parameters, fresh=True, before=before
-    )
+    process = evaluation(world, tmp_path / "results", 0.0, tmp_path / "log", before)
     with Client("/localizer") as client:
         client.until(lambda: "slow" in process.log, "the bag being opened")
         assert process.interrupt(signum) == 128 + signum
     assert_clean(process)
-    assert f"{WORDS[signum]} before an answer: nothing is written" in process.log
+    assert process.log.splitlines()[-1] == f"disam: {WORDS[signum]}"
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-@pytest.mark.parametrize("way", ["node", "command"])
-def test_a_replay_ends_cleanly(world, tmp_path, way, signum):
-    """The node with 0, the command as commands do."""
-    parameters = {"bag": world / "drive", "rate": 0.5, "start_delay": 0.0}
-    line = ["disam", "replay", str(world / "drive"), "--rate", "0.5", "--start-delay", "0"]
-    command = f"import sys; from disam_ros import entry; sys.argv = {line}; sys.exit(entry.disam())"
-    before = command if way == "command" else "pass"
-    process = NodeProcess("replay.node", tmp_path / "log", parameters, fresh=True, before=before)
-    with Client("/replay_node") as client:
+def test_a_replay_ends_cleanly(world, tmp_path, signum):
+    line = ["replay", str(world / "drive"), "--rate", "0.5", "--start-delay", "0"]
+    process = CommandProcess(tmp_path / "log", line, fresh=True)
+    with Client("/replay") as client:
         images = client.collect(CompressedImage, "/camera/front/image_raw/compressed")
         client.until(lambda: images, "an image")
-        assert process.interrupt(signum) == (128 + signum if way == "command" else 0)
+        assert process.interrupt(signum) == 128 + signum
     assert_clean(process)
     assert "stopped after" in process.log
-    if way == "command":
-        assert process.log.splitlines()[-1] == f"disam: {WORDS[signum]}"
+    assert process.log.splitlines()[-1] == f"disam: {WORDS[signum]}"

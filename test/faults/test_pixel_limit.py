@@ -202,7 +202,7 @@ def test_images_above_the_limit_are_left_out_of_training_by_name(tmp_path, caplo
     assert "small.jpg has 32x32 pixels, expected at most 1000" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["localizer", "map_builder", "replay_evaluation"])
+@pytest.mark.parametrize("name", ["localizer", "map_builder"])
 def test_a_node_that_reads_images_has_the_parameter(name):
     rows = [row for row in parameter_rows(NODES[name]) if "`max_megapixels`" in row]
     assert len(rows) == 1 and "| `50.0` | 0.001 … 1000 |" in rows[0]

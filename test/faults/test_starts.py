@@ -128,7 +128,7 @@ def slow(*args, **options):
 outputs.OutputDirectory.clear = clear
 outputs.shutil.rmtree = slow
 sys.argv[1:] = {COMMANDS[name].line(inputs, tmp_path / "out")!r}
-sys.exit(entry.disam())
+sys.exit(entry.start("disam"))
 """
     process = started("-c", program)
     wait_for((tmp_path / "begun").exists, process)
@@ -153,7 +153,7 @@ def slow():
 program.PAUSE = 0.0
 gc.collect = slow
 cli._run = lambda _: signal.raise_signal({int(signum)})
-sys.exit(entry.disam())
+sys.exit(entry.start("disam"))
 """
     process = started("-c", program)
     output, errors = process.communicate(timeout=PATIENCE)
@@ -167,7 +167,7 @@ def test_what_is_ignored_stays_ignored_while_libraries_load(tmp_path):
         "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
         "sys.modules['disam_ros.cli.program'] = __import__('types').SimpleNamespace("
         "main=lambda: signal.raise_signal(signal.SIGINT) or 7); "
-        "from disam_ros import entry; sys.exit(entry.disam())"
+        'from disam_ros import entry; sys.exit(entry.start("disam"))'
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 7
 
@@ -175,7 +175,7 @@ def test_what_is_ignored_stays_ignored_while_libraries_load(tmp_path):
 def test_every_executable_of_the_package_is_started_by_the_entry():
     setup = (Path(__file__).parents[2] / "setup.py").read_text()
     scripts = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', setup)
-    assert sorted(scripts) == sorted((name, "disam_ros.entry", name) for name in MODULES)
+    assert sorted(scripts) == sorted((name, "disam_ros.entry", "main") for name in MODULES)
 
 
 @pytest.mark.parametrize("module", ["disam_ros", "disam_ros.entry"])

@@ -62,7 +62,7 @@ def run_installed(workspace, command, **options):
 
 def test_the_package_installs_nodes_launch_files_config_and_models(workspace):
     prefix = workspace / "install" / "disam_ros"
-    for name in ("localizer_node", "map_builder_node", "replay_node", "disam"):
+    for name in ("localizer_node", "map_builder_node", "disam"):
         script = prefix / "lib" / "disam_ros" / name
         assert script.read_text().startswith("#!/usr/bin/env python3\n")
         assert os.access(script, os.X_OK)

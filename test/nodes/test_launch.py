@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ros2 launch` starts, ends and refuses what it should, where ROS 2 is installed."""
 
-import json
 import os
 import re
 import shutil
@@ -21,33 +20,6 @@ from disam_ros.entry import MODULES
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHES = [path.name for path in sorted((ROOT / "launch").glob("*.launch.py"))]
 PATIENCE = 600.0  # seconds; only a launch that hangs needs them
-
-
-def test_the_topics_of_a_bag_are_printed_for_launch_files(tmp_path, capsys):
-    from disam_ros.nodes.replay.bag_topics import main
-
-    save_drive(tmp_path, 3)
-    assert main([str(tmp_path / "bag"), str(tmp_path / "map"), ""]) == 0
-    topics = json.loads(capsys.readouterr().out)
-    assert topics["parameters"]["image_transport"] == "raw"
-    assert topics["remappings"]["image"] == "/camera/front/image_raw"
-    assert main([str(tmp_path / "nowhere"), str(tmp_path / "map"), ""]) == 1
-    assert "nowhere does not exist" in capsys.readouterr().err
-
-
-def save_drive(folder, images):
-    """A model, a map, and a bag of a drive through it."""
-    from support.data import save_tiny_model, texture
-    from support.maps import START_S, base_pose, save_tiny_map
-
-    from disam_ros.datasets.bags.writer import BagWriter
-
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
-    with BagWriter(folder / "bag", map_frame="town") as bag:
-        for index in range(images):
-            stamp_ns = (START_S + index) * 10**9
-            bag.raw_image("front", stamp_ns, texture(index))
-            bag.ground_truth(stamp_ns, base_pose(index))
 
 
 @pytest.fixture
@@ -132,24 +104,22 @@ def test_a_map_is_built_from_its_launch_file_and_two_signals_end_it_cleanly(inst
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "processes"),
+    ("name", "required"),
     [
-        ("relocalization", ("map", "model"), 1),
-        ("build_map", ("output", "model"), 1),
-        ("replay_evaluation", ("bag", "map", "model", "output"), 2),
+        ("relocalization", ("map", "model")),
+        ("build_map", ("output", "model")),
     ],
 )
 def test_a_signal_while_nodes_load_their_libraries_ends_the_launch_cleanly(
-    installed, tmp_path, name, given, processes
+    installed, tmp_path, name, required
 ):
-    save_drive(tmp_path, 3)
-    arguments = {key: str(tmp_path / key) for key in given}
+    arguments = {key: str(tmp_path / key) for key in required}
     with launched(name, arguments, installed, tmp_path / "log") as launch:
-        launch.until(None, lambda: sum(map(heeds_signals, launch.started)) == processes)
+        launch.until(None, lambda: any(map(heeds_signals, launch.started)))
         launch.interrupt()
         assert launch.wait() == 0
         assert "Traceback" not in launch.log
-        assert len(launch.ends) == processes
+        assert len(launch.ends) == 1
         # 255: launch did not see the status of one that ended in the same moment.
         assert set(launch.ends) <= {"finished cleanly", "exit code 130", "exit code 255"}
 
@@ -161,35 +131,6 @@ def heeds_signals(pid: int) -> bool:
         (caught,) = re.findall(r"^SigCgt:\t(\w+)$", status.read_text(), re.MULTILINE)
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
     return False
-
-
-def test_a_replay_is_answered_judged_and_recorded_and_ends_the_launch(installed, tmp_path):
-    from disam_ros.datasets.bags import BagReader
-    from disam_ros.evaluation import read_results
-
-    save_drive(tmp_path, 6)
-    with launched("replay_evaluation", replay(tmp_path), installed, tmp_path / "log") as launch:
-        assert launch.wait() == 0
-    results = read_results(tmp_path / "output")
-    assert results["overall"]["metrics"]["answered"] == 1.0
-    with BagReader(tmp_path / "record") as reader:
-        assert reader.topics()["/localizer/pose"].count == 6
-
-
-def test_two_signals_end_a_replay_and_what_was_answered_is_written(installed, tmp_path):
-    from diagnostic_msgs.msg import DiagnosticArray
-    from support.ros import Client
-
-    save_drive(tmp_path, 60)
-    arguments = replay(tmp_path) | {"rate": "0.2"}  # minutes
-    with launched("replay_evaluation", arguments, installed, tmp_path / "log") as launch:
-        with Client("/localizer") as client:
-            answers = client.collect(DiagnosticArray, "/localizer/answer")
-            launch.until(client, lambda: answers)
-        launch.interrupt_twice()
-        assert launch.wait() == 0
-        launch.assert_clean("replay_evaluation")
-    assert (tmp_path / "output" / "results.json").exists()
 
 
 @pytest.mark.parametrize("name", LAUNCHES)
@@ -290,12 +231,6 @@ def test_a_localizer_that_dies_is_started_again_on_request(installed, tmp_path):
         launch.until(None, lambda: len(launch.started) == 2)
         launch.interrupt_twice()
         launch.wait()
-
-
-def replay(folder):
-    """Arguments of an evaluation of `save_drive`."""
-    arguments = {name: str(folder / name) for name in ("bag", "map", "model", "output", "record")}
-    return arguments | {"config": str(single_images(folder))}
 
 
 def single_images(folder):

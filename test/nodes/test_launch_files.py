@@ -26,7 +26,6 @@ CONFIGS = {
 LAUNCHES = {
     "relocalization": {"map", "model"},
     "build_map": {"output", "model"},
-    "replay_evaluation": {"bag", "map", "model"},
 }
 
 
@@ -66,7 +65,7 @@ def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
     context.try_shutdown()
 
 
-# What the localizer publishes, and what a recorded replay evaluation also holds.
+# What the localizer publishes, and what a recorded evaluation also holds.
 PUBLISHED = {"pose", "pose_with_covariance", "candidates", "markers", "activation_map", "answer"}
 PUBLISHED |= {"match_image", "map_poses", "probability", "state"}
 RECORDED = {"/ground_truth/pose", "/map/route", "/camera/front/image_raw/compressed"}
@@ -84,7 +83,7 @@ def test_the_rviz_layout_is_yaml_with_displays_of_our_topics():
 
 
 LAYOUTS = {  # of Foxglove, and topics that they show
-    "replay_evaluation": RECORDED | {"/localizer/pose", "/localizer/answer", "/diagnostics"},
+    "evaluation": RECORDED | {"/localizer/pose", "/localizer/answer", "/diagnostics"},
     "live": {f"/localizer/{name}" for name in ("match_image", "map_poses", "probability", "state")},
 }
 

@@ -35,7 +35,7 @@ from disam_ros.nodes import parameters
 from disam_ros.nodes.conversions import publishable_covariance
 from disam_ros.nodes.localizer.publishers.answer_status import candidate_ids
 from disam_ros.nodes.replay import node_run
-from disam_ros.nodes.replay.node_run import run_node_on_bag
+from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 from disam_ros.nodes.replay.replay_drive import replay_drive
 
 SECOND = 10**9
@@ -246,7 +246,9 @@ def both(request, world, forks):
     folder, images = world
     settings = MODES[request.param]
     node = {f"localizer.{name}": value for name, value in settings.items()}
-    run = run_node_on_bag(folder / "bag", folder / "map", folder / "model", 0.0, parameters=node)
+    run = run_node_on_bag(
+        folder / "bag", folder / "map", folder / "model", NodeOptions(parameters=node)
+    )
     localizer = open_localizer(folder / "map", folder / "model", settings)
     source = open_images(folder / "bag", localizer.map.header.map_frame)
     offline = [
@@ -360,7 +362,7 @@ def test_offline_verifies_with_the_camera_that_the_node_uses(wall, forks, tmp_pa
     offline = evaluation.localize_drive(localizer, source, "offline", show_progress=False)
     node = {f"localizer.{name}": value for name, value in VERIFIED.items()}
     what = (localizer.map, wall / "model", bag, source, "node")
-    online = replay_drive(*what, parameters=node)
+    online = replay_drive(*what, NodeOptions(parameters=node))
     assert len(online.answers) == len(offline.answers) == 6
     for ours, theirs in zip(online.answers, offline.answers, strict=True):
         assert (ours.outcome, ours.best) == (theirs.outcome, theirs.best)

@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from support.ros import DOMAIN_ID
 
 from disam_ros.errors import ConfigError
-from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig, ReplayNodeConfig
+from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig
 from disam_ros.nodes import parameters
 
 
@@ -42,7 +42,7 @@ def make_node(context):
         node.destroy_node()
 
 
-@pytest.mark.parametrize("cls", [LocalizerNodeConfig, MapBuilderNodeConfig, ReplayNodeConfig])
+@pytest.mark.parametrize("cls", [LocalizerNodeConfig, MapBuilderNodeConfig])
 def test_every_setting_becomes_a_parameter_with_a_description(make_node, cls):
     node = make_node()
     config = parameters.declare(node, cls)
@@ -69,8 +69,6 @@ def test_given_values_reach_the_dataclass_under_dotted_names(make_node):
 
 
 def test_whole_numbers_are_taken_for_floats(make_node):
-    node = make_node("rate:=2")
-    assert parameters.declare(node, ReplayNodeConfig).rate == 2.0
     node = make_node("base_from_camera:=[0, 0, 1, 0, 0, 0]")
     assert parameters.declare(node, LocalizerNodeConfig).base_from_camera[2] == 1.0
 

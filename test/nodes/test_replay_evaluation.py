@@ -20,14 +20,13 @@ from disam_ros.image import encode_jpeg
 from disam_ros.localization.answer import KNOWN, MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.node_config import ReplayEvaluationConfig
 from disam_ros.nodes.conversions import publishable_covariance
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import find_topics
 from disam_ros.nodes.replay.domain import own_domain
-from disam_ros.nodes.replay.evaluation import evaluate, replay_drive
-from disam_ros.nodes.replay.node_run import run_node_on_bag
+from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
+from disam_ros.nodes.replay.replay_drive import replay_drive
 
 SECOND = 10**9
 FRAMES = 10
@@ -35,6 +34,7 @@ BROKEN = 6  # of the drive's images
 NOON, MIDNIGHT = (0.0, -150.0), (48.0, 11.0)  # where it is day and night at START_S
 IMAGES = "/camera/front/image_raw/compressed"
 FLOOD = 300
+AS_SINGLE = NodeOptions(parameters=SINGLE)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def recorded(world, place_map):
     record = world / "recorded"
     source = open_images(world / "drive", "town")
     what = (place_map, world / "model", world / "drive", source, "drive")
-    return replay_drive(*what, parameters=SINGLE, record_to=record), record
+    return replay_drive(*what, AS_SINGLE, BagWriter(record, map_frame="town")), record
 
 
 def told(bag, topic):
@@ -201,8 +201,8 @@ def test_images_that_come_too_fast_are_dropped_and_the_counts_add_up(
 ):
     bag, record = world / "flood", tmp_path / "recorded"
     source = open_images(bag, "town")
-    what = (place_map, world / "model", bag, source, "flood", 1e6, "other")
-    drive = replay_drive(*what, parameters=SINGLE, record_to=record)
+    what = (place_map, world / "model", bag, source, "flood", NodeOptions(1e6, "other", SINGLE))
+    drive = replay_drive(*what, BagWriter(record, map_frame="town"))
     run = drive.run
     assert run["images sent"] == FLOOD == len(drive.answers)
     counted = ("answered", "unreadable", "failed", "dropped", "lost in transport")
@@ -230,14 +230,13 @@ def test_ctrl_c_keeps_what_was_answered(world, place_map, forked, monkeypatch, t
     monkeypatch.setattr(AnswerRecorder, "_on_answer", interrupted)
     source, record = open_images(world / "drive", "town"), tmp_path / "recorded"
     what = (place_map, world / "model", world / "drive", source, "drive")
-    drive = replay_drive(*what, parameters=SINGLE, record_to=record, record_images=False)
+    drive = replay_drive(*what, AS_SINGLE, BagWriter(record, map_frame="town"))
     assert drive.interrupted
     assert [answer.outcome for answer in drive.answers] == [KNOWN] * 3
     assert "interrupted after 3 of 10 images: figures of these" in drive.notes
     assert len(told(record, "/localizer/answer")) == 3
     assert len(told(record, "/ground_truth/pose")) == 3
-    with BagReader(record) as reader:
-        assert IMAGES not in reader.topics()
+    assert len(told(record, IMAGES)) == 3
 
 
 @pytest.mark.slow
@@ -246,15 +245,16 @@ def test_a_node_with_other_extrinsics_is_an_error(world, place_map, forked):
     source = open_images(world / "drive", "town")
     what = (place_map, world / "model", world / "drive", source, "drive")
     with pytest.raises(DisamError, match="places the camera elsewhere on the vehicle"):
-        replay_drive(*what, parameters=parameters)
+        replay_drive(*what, NodeOptions(parameters=parameters))
 
 
 @pytest.mark.slow
 def test_a_node_that_cannot_start_says_why(world, forked):
+    what = (world / "drive", world / "map", world / "model")
     with pytest.raises(DisamError, match="was built with model 'model_other'"):
-        run_node_on_bag(world / "drive", world / "map_other", world / "model")
+        run_node_on_bag(world / "drive", world / "map_other", world / "model", NodeOptions())
     with pytest.raises(DisamError, match="ended with status 1"):
-        run_node_on_bag(world / "drive", world / "map", world / "model", parameters={"nonsense": 1})
+        run_node_on_bag(*what, NodeOptions(parameters={"nonsense": 1}))
 
 
 @pytest.mark.slow
@@ -268,7 +268,7 @@ def test_a_node_that_ends_early_ends_the_replay(world, forked, own_domain, monke
 
     monkeypatch.setattr(AnswerRecorder, "_on_answer", ending)
     with pytest.raises(DisamError, match="ended with status -9"):
-        run_node_on_bag(world / "drive", world / "map", world / "model", rate=4.0)
+        run_node_on_bag(world / "drive", world / "map", world / "model", NodeOptions(4.0))
 
 
 def test_a_camera_that_is_not_there_is_an_error_that_lists_what_is(world, tmp_path):
@@ -278,7 +278,7 @@ def test_a_camera_that_is_not_there_is_an_error_that_lists_what_is(world, tmp_pa
     with pytest.raises(BagError, match=f"no images on /odom; image topics: {IMAGES}"):
         find_topics(bag, ["front"], "/odom")
     with pytest.raises(MapError, match="camera 'front' is none of the map's: left, right"):
-        run_node_on_bag(bag, world / "map_two", world / "model")
+        run_node_on_bag(bag, world / "map_two", world / "model", NodeOptions())
     with BagWriter(tmp_path / "two") as writer:
         for camera in ("left", "right"):
             writer.raw_image(camera, START_S * SECOND, texture(0))
@@ -286,7 +286,7 @@ def test_a_camera_that_is_not_there_is_an_error_that_lists_what_is(world, tmp_pa
         find_topics(tmp_path / "two", ["left", "right"])
     with pytest.raises(ConfigError, match=f"{IMAGES} is compressed"):
         what = (bag, world / "map", world / "model")
-        run_node_on_bag(*what, parameters={"image_transport": "raw"})
+        run_node_on_bag(*what, NodeOptions(parameters={"image_transport": "raw"}))
 
 
 def test_the_topics_of_a_bag_are_found_by_type_and_name(world):
@@ -311,43 +311,10 @@ def test_a_bag_that_exists_is_refused_before_anything_starts(world, place_map, m
     source = open_images(world / "drive", "town")
     what = (place_map, world / "model", world / "drive", source, "drive")
     with pytest.raises(OutputError, match="exists: choose another output"):
-        replay_drive(*what, record_to=world / "flood")
+        replay_drive(*what, record=BagWriter(world / "flood"))
     with pytest.raises(AssertionError, match="a node was started"):
-        replay_drive(*what, record_to=world / "new")
+        replay_drive(*what, record=BagWriter(world / "new"))
     assert not (world / "new").exists()
-
-
-def test_results_that_exist_are_replaced_only_on_request_and_nothing_else_is(
-    world, forked, tmp_path
-):
-    names = {"bag": "drive", "map": "map", "model": "model"}
-    paths = {key: str(world / name) for key, name in names.items()}
-    paths |= {"output": str(tmp_path / "results"), "record": str(tmp_path / "bag")}
-    evaluate(ReplayEvaluationConfig(**paths))
-    (tmp_path / "results" / "mine.txt").write_text("dear")
-    before = (tmp_path / "results" / "results.json").stat().st_ino
-    for key in ("output", "record"):
-        words = f"exists: set the parameter {key} to another directory, or overwrite to true"
-        with pytest.raises(OutputError, match=words):
-            evaluate(ReplayEvaluationConfig(**paths))
-        paths |= {"output": str(tmp_path / "other")} if key == "output" else {}
-    assert len(forked) == 1
-    paths["output"] = str(tmp_path / "results")
-    evaluate(ReplayEvaluationConfig(**paths, overwrite=True))
-    assert (tmp_path / "results" / "results.json").stat().st_ino != before
-    assert (tmp_path / "results" / "mine.txt").read_text() == "dear"
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "log") == [
-        "bag",
-        "results",
-    ]
-    paths["output"] = str(world / "map")
-    with pytest.raises(OutputError, match="did not write, expected a manifest of an evaluation"):
-        evaluate(ReplayEvaluationConfig(**paths, overwrite=True))
-
-
-def test_an_empty_parameter_of_the_executable_is_told():
-    with pytest.raises(ConfigError, match="the parameter 'map' is empty"):
-        evaluate(ReplayEvaluationConfig(bag="somewhere"))
 
 
 def test_without_a_domain_in_the_environment_one_is_chosen(monkeypatch):

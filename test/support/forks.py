@@ -13,7 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-IMPORTED = [f"disam_ros.nodes.{name}.node" for name in ("localizer", "map_builder", "replay")]
+IMPORTED = [f"disam_ros.nodes.{name}.node" for name in ("localizer", "map_builder")]
+IMPORTED += ["disam_ros.nodes.replay.replay"]
 IMPORTED += ["disam_ros.mapping.builder"]  # all that there is without ROS
 # What nodes load when they are made and the small models of the tests: three seconds of CPU time.
 IMPORTED += ["rosidl_generator_py", "service_msgs.msg", "type_description_interfaces.msg"]

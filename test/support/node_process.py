@@ -45,10 +45,12 @@ class NodeProcess:
         fresh: bool = False,
         before: str = "pass",
     ) -> None:
-        name = f"disam_ros.nodes.{module}"
         arguments = ["--ros-args", *extra]
         for parameter, value in parameters.items():
             arguments += ["-p", f"{parameter}:={_yaml(value)}"]
+        self._start(f"disam_ros.nodes.{module}", log, arguments, fresh, before)
+
+    def _start(self, name: str, log: Path, arguments: list[str], fresh: bool, before: str) -> None:
         self._log = log
         logs.follow(log)
         self._process: subprocess.Popen | BaseProcess
@@ -118,6 +120,16 @@ class NodeProcess:
             return self.wait()
         finally:
             self.kill()
+
+
+class CommandProcess(NodeProcess):
+    """A command of disam in its own process. fresh, before: as of a node."""
+
+    def __init__(
+        self, log: Path, line: list[str], *, fresh: bool = False, before: str = "pass"
+    ) -> None:
+        module = "disam_ros.cli.__main__" if fresh else "disam_ros.cli.program"
+        self._start(module, log, line, fresh, before)
 
 
 def localizers_in_forks(started: list[NodeProcess], log: Path) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 from disam_ros.nodes.replay import node_run
+from disam_ros.nodes.replay.node_run import NodeOptions
 from disam_ros.nodes.replay.replay_drive import replay_drive
 from training.recipes import load_config
 from training.train import open_run
@@ -93,10 +94,8 @@ def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, mo
     monkeypatch.setattr(node_run, "localizer_process", process)
     dataset_to_bag(query, tmp_path / "bag", show_progress=False)
     drive = open_images(tmp_path / "bag", "map")
-    parameters = {"localizer.device": "cpu", **SINGLE}
-    run = replay_drive(
-        place_map, directory, tmp_path / "bag", drive, "drive", parameters=parameters
-    )
+    options = NodeOptions(parameters={"localizer.device": "cpu", **SINGLE})
+    run = replay_drive(place_map, directory, tmp_path / "bag", drive, "drive", options)
     evaluation = judge(place_map, [run], {}).overall
     assert evaluation.metrics.answered == 1.0
 

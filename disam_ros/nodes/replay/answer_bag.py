@@ -21,12 +21,13 @@ def write_answer_bag(
     run: NodeRun,
     route: list[Transform],
     source: ImageSource,
-    images: tuple[Path | str, BagTopics] | None,
+    bag: Path | str,
+    topics: BagTopics,
 ) -> None:
     """Write the map's route, ground truth where known, the node's messages, and the images.
 
-    route: map_from_base. source: of the ground truth; cameras as in the map. images: the played bag
-    and its topics; None: without. Compressed images keep their bytes, others become JPEGs. Log
+    route: map_from_base. source: of the ground truth; cameras as in the map. bag, topics:
+    what was played. Compressed images keep their bytes, others become JPEGs. Log
     times are the stamps of the headers. Raises BagError.
     """
     sent = {stamp_ns for stamp_ns in run.sent if stamp_ns}
@@ -36,9 +37,7 @@ def write_answer_bag(
             writer.ground_truth(stamp_ns, map_from_base)
     for raw in run.messages:
         writer.write_serialized(raw.topic, raw.type, raw.data, raw.stamp_ns, messages.RELIABLE_QOS)
-    if images is not None:
-        bag, topics = images
-        _copy_images(writer, bag, topics, sent)
+    _copy_images(writer, bag, topics, sent)
 
 
 def _truth(source: ImageSource, last_ns: int) -> Iterator[tuple[int, Transform]]:

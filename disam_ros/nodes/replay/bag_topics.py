@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics of a bag for the localizer. Needs no ROS; launch files run it as a program."""
+"""Topics of a bag for the localizer. Needs no ROS."""
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from disam_ros.datasets.bags import BagReader, messages
 from disam_ros.datasets.bags.cameras import IMAGE_TYPES, camera_name, find_image_topics, info_topic
 from disam_ros.datasets.bags.images import side_topics
-from disam_ros.errors import BagError, DisamError, MapError
-from disam_ros.files.paths import expand
-from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.errors import BagError, MapError
 
 logger = logging.getLogger(__name__)
 
@@ -105,20 +100,3 @@ def _image_topic(reader: BagReader, camera: str) -> tuple[str, str]:
         what = f"has no camera '{camera}'" if camera else "has several cameras: name one"
         raise BagError(f"bag {reader.path} {what}; it holds: {known}")
     return camera, cameras[camera]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """BAG MAP CAMERA: print the localizer's parameters and remappings as JSON."""
-    bag, map_dir, camera = arguments
-    try:
-        cameras = PlaceMap(expand(map_dir), verify=False).cameras()
-        topics = find_topics(expand(bag), cameras, camera)
-    except DisamError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
-    print(json.dumps({"parameters": topics.parameters, "remappings": topics.remappings}))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

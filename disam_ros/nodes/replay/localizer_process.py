@@ -21,7 +21,7 @@ STOP_TIMEOUT = 20.0  # time until a node that does not end is killed [s]
 @contextmanager
 def localizer_process(
     parameters: Mapping[str, object], remappings: Mapping[str, str], domain_id: int | None
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A localizer node that logs warnings to stderr and is stopped at the end.
 
     Ctrl-C in a terminal does not reach it; should this process be killed, it ends as well
@@ -53,9 +53,9 @@ def localizer_process(
             process.wait()
 
 
-def require_alive(process: subprocess.Popen | None) -> None:
-    """Raise DisamError where a node has ended by itself. process: None: started elsewhere."""
-    if process is not None and process.poll() is not None:
+def require_alive(process: subprocess.Popen[bytes]) -> None:
+    """Raises DisamError if a node has ended by itself."""
+    if process.poll() is not None:
         raise DisamError(
             f"the localizer node ended with status {process.returncode}; its log above says why"
         )

@@ -8,11 +8,12 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException
 
 from disam_ros.datasets.bags import BagReader, RawMessage
@@ -21,7 +22,7 @@ from disam_ros.errors import ConfigError, DisamError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.node_config import ReplayNodeConfig
+from disam_ros.node_config import ReplayConfig
 from disam_ros.nodes.diagnostics import ERROR
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
@@ -35,55 +36,59 @@ CONNECT_TIMEOUT = 60.0  # time until it must be connected to the player [s]
 DRAIN_TIMEOUT = 30.0  # time for the last images after the bag ended [s]
 SETTLE_TIMEOUT = 10.0  # time for the last messages [s]
 
-COUNTS = ("images received", "images dropped", "images undecodable", "images blind")
-COUNTS += ("inference errors", "places known", "places unknown")
+COUNTS = (
+    "images received",
+    "images dropped",
+    "images undecodable",
+    "images blind",
+    "inference errors",
+    "places known",
+    "places unknown",
+)
 HANDLED = COUNTS[1:]  # outcomes of a received image
 ANSWERED = COUNTS[2:]  # those with a message on ~/answer
 
 
 @dataclass(frozen=True)
+class NodeOptions:
+    """How a localizer node is started and fed with a bag."""
+
+    # Speed relative to the recording; 0: each image after the answer to the last one.
+    rate: float = 0.0
+    # Name of the camera in the bag, or its image topic; empty: the bag's only camera.
+    camera: str = ""
+    # Parameters of the node besides map, model and topics.
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class NodeRun:
-    """Outputs of the node by image stamp [ns].
+    """Outputs of the node by image stamp [ns]."""
 
-    poses: `map_from_base`. diagnostics: the node's last values by key. covariances: [6, 6] as
-    published. answers: the key-values of ~/answer. outcomes: number of images by outcome. sent:
-    stamps of the images sent, in order. counts: the node's counters (COUNTS) of this run. messages:
-    all that carry a stamp, serialized. seconds: from the first image to the last answer. late:
-    number of images that were not answered in time at rate 0. interrupted: the
-    signal after which the rest of the bag was not played; 0: none.
-    """
-
-    poses: dict[int, Transform]
-    diagnostics: dict[str, str]
-    covariances: dict[int, np.ndarray]
-    answers: dict[int, dict[str, str]]
-    outcomes: Counter[str]
-    sent: list[int]
-    counts: dict[str, int]
-    messages: list[RawMessage]
-    seconds: float
-    late: int
-    interrupted: int
+    poses: dict[int, Transform]  # map_from_base
+    diagnostics: dict[str, str]  # the node's last values by key
+    covariances: dict[int, NDArray[np.float64]]  # [6, 6] as published
+    answers: dict[int, dict[str, str]]  # key-values of ~/answer
+    outcomes: Counter[str]  # number of images by outcome
+    sent: list[int]  # stamps of the images sent, in order
+    counts: dict[str, int]  # the node's counters (COUNTS) of this run
+    messages: list[RawMessage]  # all that carry a stamp, serialized
+    seconds: float  # from the first image to the last answer
+    late: int  # number of images that were not answered in time at rate 0
+    interrupted: int  # signal after which the rest of the bag was not played; 0: none
 
 
 def run_node_on_bag(
-    bag: Path | str,
-    map_dir: Path | str,
-    model_dir: Path | str,
-    rate: float = 1.0,
-    camera: str = "front",
-    parameters: Mapping[str, object] | None = None,
+    bag: Path | str, map_dir: Path | str, model_dir: Path | str, options: NodeOptions
 ) -> NodeRun:
     """Answers of a freshly started localizer node to the images of a bag.
 
-    rate: speed relative to the recording; 0: every image once the last was answered. camera: its
-    name in the bag, or its image topic. parameters: further ones of the node. It runs in a ROS
-    domain of its own unless ROS_DOMAIN_ID is set.
+    The node runs in a ROS domain of its own unless ROS_DOMAIN_ID is set.
     Raises DisamError when the bag lacks the camera, the node does not start or ends early; the
-    reason is in its log on stderr.
+    reason is in its log on stderr. Raises KeyboardInterrupt on Ctrl-C.
     """
-    topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), camera)
-    run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters)
+    topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), options.camera)
+    run = replay_to_node(bag, topics, map_dir, model_dir, options)
     if run.interrupted:
         raise KeyboardInterrupt(run.interrupted)
     return run
@@ -92,32 +97,31 @@ def run_node_on_bag(
 def replay_to_node(
     bag: Path | str,
     topics: BagTopics,
-    rate: float,
-    map_dir: Path | str = "",
-    model_dir: Path | str = "",
-    parameters: Mapping[str, object] | None = None,
-    start_node: bool = True,
+    map_dir: Path | str,
+    model_dir: Path | str,
+    options: NodeOptions,
 ) -> NodeRun:
-    """As `run_node_on_bag`, of known topics; Ctrl-C ends it early.
-
-    start_node: False replays to the localizer that runs in this ROS domain already and subscribes
-    to these topics; `map_dir`, `model_dir` and `parameters` are then unused.
-    """
-    domain_id, node = None, nullcontext(None)
-    if start_node:
-        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        domain_id = own_domain()
-        given = {"stale_after": PATIENCE, **topics.parameters, "map": map_dir, "model": model_dir}
-        given |= parameters or {}
-        if given["image_transport"] != topics.transport:
-            raise ConfigError(
-                f"image_transport is '{given['image_transport']}', {topics.image} is "
-                f"{topics.transport}: leave the parameter out or name another image topic"
-            )
-        node = localizer_process(given, topics.remappings, domain_id)
-    with AnswerRecorder(domain_id=domain_id) as recorder, node as process:
+    """Same as `run_node_on_bag` for topics that are known already; Ctrl-C ends it early."""
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    domain_id = own_domain()
+    parameters: dict[str, object] = {
+        "stale_after": PATIENCE,
+        **topics.parameters,
+        "map": map_dir,
+        "model": model_dir,
+        **options.parameters,
+    }
+    if parameters["image_transport"] != topics.transport:
+        raise ConfigError(
+            f"image_transport is '{parameters['image_transport']}', {topics.image} is "
+            f"{topics.transport}: leave the parameter out or name another image topic"
+        )
+    with (
+        AnswerRecorder(domain_id=domain_id) as recorder,
+        localizer_process(parameters, topics.remappings, domain_id) as process,
+    ):
         _wait_until_active(recorder, process)
-        return _play(bag, topics, rate, recorder, process)
+        return _play(bag, topics, options.rate, recorder, process)
 
 
 def _play(
@@ -125,11 +129,9 @@ def _play(
     topics: BagTopics,
     rate: float,
     recorder: AnswerRecorder,
-    process: subprocess.Popen | None,
+    process: subprocess.Popen[bytes],
 ) -> NodeRun:
-    config = ReplayNodeConfig(
-        bag=str(bag), rate=rate, topics=topics.played, start_delay=CONNECT_TIMEOUT
-    )
+    config = ReplayConfig(rate=rate, topics=topics.played, start_delay=CONNECT_TIMEOUT)
 
     def answers(stamp_ns: int) -> int:
         _require_node(recorder, process)
@@ -168,7 +170,7 @@ def _play(
     )
 
 
-def _wait_until_active(recorder: AnswerRecorder, process: subprocess.Popen | None) -> None:
+def _wait_until_active(recorder: AnswerRecorder, process: subprocess.Popen[bytes]) -> None:
     def active() -> bool:
         require_alive(process)
         state = recorder.diagnostics.get("state")
@@ -185,7 +187,7 @@ def _wait_until_active(recorder: AnswerRecorder, process: subprocess.Popen | Non
         )
 
 
-def _require_node(recorder: AnswerRecorder, process: subprocess.Popen | None) -> None:
+def _require_node(recorder: AnswerRecorder, process: subprocess.Popen[bytes]) -> None:
     """Raise DisamError where the localizer is gone."""
     require_alive(process)
     if not recorder.localizers():

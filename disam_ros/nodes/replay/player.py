@@ -22,7 +22,7 @@ from disam_ros.datasets.bags.cameras import IMAGE_TYPES
 from disam_ros.datasets.bags.messages import serialized_stamp_ns
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.errors import BagError, DisamError
-from disam_ros.node_config import ReplayNodeConfig
+from disam_ros.node_config import ReplayConfig
 from disam_ros.nodes.process import InterruptibleExecutor
 
 CLOCK_PERIOD = 0.01  # longest wall time between two /clock messages [s]
@@ -54,7 +54,7 @@ class Player:
         self,
         node: Node,
         reader: BagReader,
-        config: ReplayNodeConfig,
+        config: ReplayConfig,
         answers: Callable[[int], int] | None = None,
         ready: Callable[[], bool] | None = None,
         deliver: Callable[[], Callable[[], bool]] | None = None,

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from disam_ros.nodes.localizer.publishers.answer_status import FAILED, PUBLISHED
 from disam_ros.nodes.process import undisturbed
 from disam_ros.nodes.replay.answer_bag import write_answer_bag
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
-from disam_ros.nodes.replay.node_run import NodeRun, replay_to_node
+from disam_ros.nodes.replay.node_run import NodeOptions, NodeRun, replay_to_node
 
 TOLERANCE_M, TOLERANCE_DEG = 0.5, 5.0  # at least, median between poses and their map images'
 
@@ -38,42 +38,29 @@ def replay_drive(
     bag: Path | str,
     source: ImageSource,
     name: str,
-    rate: float = 0.0,
-    camera: str = "",
-    parameters: Mapping[str, object] | None = None,
-    record_to: Path | str | None = None,
-    record_images: bool = True,
-    start_node: bool = True,
-    overwrite: bool = False,
+    options: NodeOptions = NodeOptions(),
+    record: BagWriter | None = None,
 ) -> Drive:
     """Answers of the localizer node, over DDS, to the images of a bag.
 
-    source: the same images, with ground truth where it is known. rate: speed relative to the
-    recording; 0: every image once the last was answered, so that none is dropped. camera: its name
-    in the bag, or its image topic; empty: the bag's only one. parameters: of the node. A node that
-    is started gets the extrinsics of the source's camera where they are not the map's. record_to: a
-    bag to write, see `write_answer_bag`; overwrite: one that is there. start_node: see
-    `replay_to_node`.
+    source: the same images, with ground truth where it is known. record: takes the answers, see
+    `write_answer_bag`. A node gets the extrinsics of the source's camera where they are not the
+    map's.
 
     The answers carry covariances as published, and as many map images as the node has candidates.
     Ctrl-C ends the drive early: the answers so far are kept and noted.
-    Raises BagError (no such camera), OutputError (`record_to` exists), MapError, DisamError where
-    the node does not start, ends early, or publishes another pose than the map image's.
+    Raises BagError (no such camera), OutputError (`record` exists), MapError, DisamError if the
+    node does not start, ends early, or publishes another pose than the map image's.
     """
-    frame, map_dir = place_map.header.map_frame, place_map.directory
-    record: AbstractContextManager[BagWriter | None] = nullcontext()
-    if record_to is not None:
-        record = BagWriter(record_to, map_frame=frame, overwrite=overwrite)
-    topics = find_topics(bag, place_map.cameras(), camera)
+    topics = find_topics(bag, place_map.cameras(), options.camera)
     source = _of_camera(source, topics)
     mapped = mapped_extrinsics(place_map.header.cameras, topics.mapped)
-    base_from_camera = mapped
-    if start_node:
-        base_from_camera = _recorded_extrinsics(source, topics) or mapped
+    base_from_camera = _recorded_extrinsics(source, topics) or mapped
     if base_from_camera != mapped:
-        parameters = {"base_from_camera": _xyz_rpy(base_from_camera), **(parameters or {})}
-    with record as writer:  # opened first: a path that cannot be written is an error before the run
-        run = replay_to_node(bag, topics, rate, map_dir, model_dir, parameters, start_node)
+        extrinsics = {"base_from_camera": _xyz_rpy(base_from_camera)}
+        options = replace(options, parameters={**extrinsics, **options.parameters})
+    with record or nullcontext():  # opened first: an output that exists ends it before the run
+        run = replay_to_node(bag, topics, place_map.directory, model_dir, options)
         if run.interrupted and not run.answers:
             raise KeyboardInterrupt(run.interrupted)
         _check_poses(place_map, run, base_from_camera)
@@ -83,14 +70,13 @@ def replay_drive(
 
         with undisturbed():
             drive = collect(place_map, source, name, answers)
-            if writer is not None:
+            if record is not None:
                 rows = place_map.rows_of(topics.mapped)
                 poses = [place_map.records[row].map_from_camera for row in rows]
                 route = [pose @ mapped.inverse() for pose in poses]
-                images = (bag, topics) if record_images else None
-                write_answer_bag(writer, run, route, drive.source, images)
+                write_answer_bag(record, run, route, drive.source, bag, topics)
     notes = drive.notes + _notes(run)
-    return replace(drive, seconds=run.seconds, run=_figures(run, rate), notes=notes)
+    return replace(drive, seconds=run.seconds, run=_figures(run, options.rate), notes=notes)
 
 
 def _recorded_extrinsics(source: ImageSource, topics: BagTopics) -> Transform | None:

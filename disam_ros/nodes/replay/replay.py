@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay of a rosbag2 recording with /clock, where `ros2 bag play` is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import rclpy
+from rclpy.node import Node
+
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.node_config import ReplayConfig
+from disam_ros.nodes.replay.player import Player
+from disam_ros.nodes.starting import starting
+
+
+def replay(bag: Path | str, config: ReplayConfig) -> int:
+    """Publishes a bag's messages as serialized as they were recorded; returns their number.
+
+    Publishes /clock before every message and at least every 10 ms of wall time; rate 0 does not
+    wait at all. Ends with the bag (`loop`: never). Every publisher is reliable, so that best-effort
+    and reliable subscribers both match; latched (transient_local) where the recording was. A
+    recorded /clock and types that are not installed are omitted with a log message.
+
+    Raises BagError (bag unreadable, topic unknown, nothing to play), KeyboardInterrupt on Ctrl-C,
+    after a line in the log.
+    """
+    with BagReader(bag) as reader, _replay_node() as node:
+        with starting():
+            player = Player(node, reader, config)
+        with closing(player):
+            try:
+                player.play()
+            except KeyboardInterrupt:
+                node.get_logger().info(f"stopped after {player.published} messages")
+                raise
+        return player.published
+
+
+@contextmanager
+def _replay_node() -> Iterator[Node]:
+    """A node in a context of its own, whose signals are left to Python."""
+    context = rclpy.Context()
+    with starting():
+        rclpy.init(context=context)
+        node = rclpy.create_node("replay", context=context, enable_rosout=False)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
