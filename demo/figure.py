@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -13,9 +14,12 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
 
+from disam_ros.config import SequenceConfig
 from disam_ros.evaluation import Condition, Evaluation
 from disam_ros.evaluation.report.examples import overlay
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline, Shot
+from disam_ros.localization.query import Frame
 
 EXAMPLES = 3  # images shown per condition
 
@@ -48,14 +52,16 @@ def _draw_examples(
     grid = GridSpecFromSubplotSpec(EXAMPLES, 3, place)
     figure = place.get_gridspec().figure
     images = {item.record.id: item for item in condition.frames[0].drive.source.images}
+    alone = replace(localizer.config, sequence=SequenceConfig(enabled=False))
     chosen = np.linspace(0, len(condition.frames) - 1, EXAMPLES + 2).astype(int)[1:-1]
     for row, index in enumerate(chosen):
         frame = condition.frames[index]
         query = images[frame.answer.record.id].load()
-        described = localizer.query(query, domain=name)
-        answer = localizer.answer(described)
+        shot = Shot(Frame(query, localizer.only_camera(), domain=name))
+        (localized,) = Pipeline(localizer, alone).process([shot])
+        answer = localized.answer
         match = references[answer.best.record.id]
-        heat = overlay(query, localizer.activation_map(described, answer.record))
+        heat = overlay(query, localizer.activation_map(localized.query, answer.record))
         titles = (
             f"{name}, frame {index}",
             "activation map",

@@ -205,9 +205,10 @@ class Stopwatch:
         watch._laps = {stage: lap / count for stage, lap in self._laps.items()}
         return watch
 
-    def resume(self) -> None:
-        """Go on after a pause, which is of no stage."""
+    def resumed(self) -> Stopwatch:
+        """The watch, which goes on after a pause that is of no stage."""
         self._last = time.perf_counter()
+        return self
 
     def lap(self, stage: str, device: str = CPU) -> None:
         """End a stage, once the device has finished its queued work; its times add up."""

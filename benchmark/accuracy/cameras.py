@@ -19,6 +19,7 @@ from benchmark.accuracy import kitti
 from benchmark.accuracy.drives import DRIVE_SEEDS, EVERY_IMAGE
 from benchmark.accuracy.gardens_point import domain_of
 from benchmark.accuracy.kitti_loop import LOOP
+from benchmark.single_images import localize_alone
 from demo.drives import MODEL, REFERENCE
 from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
 from disam_ros.camera import FISHEYE, Camera, warp_between, warp_into
@@ -26,6 +27,7 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 from season_town import DriveConfig, write_drive
@@ -163,9 +165,10 @@ def compared(
     camera, right = localizer.only_camera(), np.zeros((len(items), 2), bool)
     for k, item in enumerate(items):
         image, true = item.load(), item.record.map_from_camera
-        for column, given in enumerate((lens, None)):
-            query = localizer.query(image, camera=camera, lens=given, domain=domain)
-            right[k, column] = near(localizer.answer(query).record.map_from_camera, true)
+        for column, query_lens in enumerate((lens, None)):
+            frame = Frame(image, camera, lens=query_lens, domain=domain)
+            answer = localize_alone(localizer, frame).answer
+            right[k, column] = near(answer.record.map_from_camera, true)
     warped, plain = right.mean(0).tolist()
     return {"queries": len(items), "warped": warped, "plain": plain}
 

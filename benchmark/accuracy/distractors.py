@@ -18,12 +18,14 @@ import numpy as np
 
 from benchmark.accuracy import gardens_point, nordland
 from benchmark.accuracy.drives import EVERY_IMAGE
+from benchmark.single_images import describe
 from disam_ros import image
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 
@@ -61,14 +63,14 @@ def _recalls(localizer: Localizer, files: list[Path]) -> dict[str, float]:
 
     everything = np.arange(len(localizer.map))
     for place, file in enumerate(files):
-        query = localizer.query(image.read(file))
+        query = describe(localizer, Frame(image.read(file), localizer.only_camera()))
         middle = len(query.shifted) // 2
         alone = replace(query, shifted=query.shifted[middle : middle + 1])
         for kind, searched in (("one", alone), ("shifted", query)):
-            shortlist = localizer.search(searched)
+            shortlist = localizer.search(searched, localizer.config)
             count(f"{kind}: R@1", shortlist.rows[:1], place)
             count(f"{kind}: R@{SHORTLIST}", shortlist.rows, place)
-            best = localizer.rerank(query, shortlist)[0].record.id
+            best = localizer.rerank(query, shortlist).rows[0]
             count(f"{kind}: fine R@1", np.array([best]), place)
         if place % EVERY == 0:
             best = int(localizer.fine_scores(query, everything).argmax())

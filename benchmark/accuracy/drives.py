@@ -11,18 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark.single_images import describe, single_pipeline
 from demo.drives import CONDITIONS as SHIPPED
 from demo.drives import DATA
 from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
-from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig, VerifyConfig
+from disam_ros.config import LocalizerConfig, MapBuilderConfig, VerifyConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
-from disam_ros.device import Stopwatch
 from disam_ros.errors import BlindError
 from disam_ros.features.learned.weights import installed
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.pipeline import Shot
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import Tracker
@@ -107,21 +107,17 @@ def localized(
     localizer: Localizer, items: Iterable[PosedImage], domain: str | None = None
 ) -> Iterator[Answer | None]:
     """Answers to single images; None: nothing is visible. domain: None: the chooser's."""
-    single = replace(localizer.config, sequence=SequenceConfig(enabled=False))
-    pipeline, camera = Pipeline(localizer.with_config(single)), localizer.only_camera()
+    pipeline, camera = single_pipeline(localizer), localizer.only_camera()
     for item in items:
-        try:
-            yield pipeline.process(frame_of(item, camera, domain))
-        except BlindError:
-            yield None
+        (result,) = pipeline.process([Shot(frame_of(item, camera, domain))])
+        yield None if isinstance(result.outcome, BlindError) else result.answer
 
 
 def queries(localizer: Localizer, items: Iterable[PosedImage]) -> Iterator[Query]:
     """Descriptors of the images, to be tracked more than once."""
     camera = localizer.only_camera()
     for item in items:
-        frame = frame_of(item, camera)
-        yield localizer.encode(frame, localizer.choose_domain(frame), Stopwatch())
+        yield describe(localizer, frame_of(item, camera))
 
 
 def tracked(
@@ -132,6 +128,5 @@ def tracked(
     for query, stamp_ns, odom_from_base in steps:
         moment = replace(query, frame=replace(query.frame, stamp_ns=stamp_ns))
         odometry = None if odom_from_base is None else Reading(odom_from_base, 0.0, 0)
-        answer = localizer.answer(moment)
-        tracker.update(moment, answer.candidates, odometry, config)
-        yield tracker.answer(moment, answer, config)
+        candidates = localizer.rerank(moment, localizer.search(moment, config))
+        yield tracker.update(moment, candidates, odometry, config).answer(config)

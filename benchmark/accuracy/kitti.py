@@ -31,7 +31,7 @@ from disam_ros.evaluation.confidence import consistency
 from disam_ros.geometry import Transform, distance, interpolate
 from disam_ros.localization.curve import Curve
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
@@ -117,7 +117,7 @@ def figures(
     ones over its expectation. Of single images also those of the FIRST candidate's pose."""
     config = replace(localizer.config, verify=VerifyConfig(when or "never"))
     config = replace(config, sequence=SequenceConfig(enabled=when is not None))
-    pipeline, camera = Pipeline(localizer.with_config(config)), localizer.only_camera()
+    pipeline, camera = Pipeline(localizer, config), localizer.only_camera()
     mount = localizer.map.header.cameras[camera].base_from_camera
     truth = [item.record.map_from_camera @ mount.inverse() for item in queries]
     stamps = np.array([item.record.stamp_ns for item in queries])
@@ -126,7 +126,8 @@ def figures(
     for item in queries:
         frame = frame_of(item, camera)
         reading = track.reading(frame.stamp_ns) if odometry else None
-        answers.append(pipeline.process(frame, reading))
+        (localized,) = pipeline.process([Shot(frame, reading)])
+        answers.append(localized.answer)
     known = [
         (t, a.map_from_base, a.covariance) for t, a in zip(truth, answers, strict=True) if a.known
     ]

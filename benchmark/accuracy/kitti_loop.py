@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.accuracy.drives import frame_of
+from benchmark.single_images import describe
 from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.loop_closure import LoopCloser
@@ -50,7 +52,7 @@ def loop_figures(
     given, none = (_Run(LoopCloser(LoopClosureConfig()), []) for _ in range(2))
     for item, pose in zip(images, odometry, strict=True):
         frame, stamp_ns = frame_of(item, camera), item.record.stamp_ns
-        query = localizer.query(frame.image)
+        query = describe(localizer, Frame(frame.image, camera))
         image = query.coarse, query.fine, View(frame.image, lens)
         for run, reading in ((given, Reading(pose, 0.0, 0)), (none, None)):
             run.closures += run.closer.add(stamp_ns, reading, *image)

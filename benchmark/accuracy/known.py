@@ -39,7 +39,7 @@ from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
@@ -94,7 +94,9 @@ def localized(
     for item in items:
         frame = frame_of(item, camera)
         stamp_ns = frame.stamp_ns or 0
-        answer = pipeline.process(frame, odometry.reading(stamp_ns) if odometry else None)
+        reading = odometry.reading(stamp_ns) if odometry else None
+        (result,) = pipeline.process([Shot(frame, reading)])
+        answer = result.answer
         true = item.record.map_from_camera
         assert true is not None
         known.append(answer.known)

@@ -21,10 +21,12 @@ from scipy.stats import rankdata
 from benchmark.accuracy.drives import town_drives
 from benchmark.accuracy.gardens_point import SHIPPED
 from benchmark.accuracy.offline_town import MAP, QUERIES
+from benchmark.single_images import describe
 from demo.drives import DATA
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import ImageSource, open_bag, open_dataset
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.life.assembly import Part, assemble
 from disam_ros.mapping.life.frames import align_maps
@@ -92,11 +94,12 @@ class _Queries:
         for name, items in self._items.items():
             metres = []
             for item, pixels in zip(items, self._pixels[name], strict=True):
-                query = localizer.query(pixels, domain=self.domains[name])
-                shortlist = localizer.search(query)
+                frame = Frame(pixels, localizer.only_camera(), domain=self.domains[name])
+                query = describe(localizer, frame)
+                shortlist = localizer.search(query, localizer.config)
                 rows = shortlist.rows[:1] if stage == "1" else shortlist.rows
                 if not stage:
-                    rows = [localizer.rerank(query, shortlist)[0].record.id]
+                    rows = localizer.rerank(query, shortlist).rows[:1]
                 truth = item.record.map_from_camera.translation
                 gaps = np.linalg.norm(place_map.poses[rows, :3] - truth, axis=1)
                 metres.append(float(gaps.min()))

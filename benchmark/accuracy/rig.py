@@ -17,11 +17,12 @@ import numpy as np
 
 from benchmark.accuracy.drives import EVERY_IMAGE
 from benchmark.accuracy.rig_drives import CAMERAS, DRIVES, MAPPED, rig_drive
+from benchmark.single_images import describe
 from demo.drives import MODEL
 from disam_ros.config import LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.answer import Answer, Candidate
+from disam_ros.localization.answer import Answer, Candidate, Candidates
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
@@ -105,10 +106,15 @@ def _moment(
 ) -> Moment:
     record = item.record
     lens, reading = source.info.cameras[record.camera], track.reading(record.stamp_ns)
-    query = localizer.query(item.load(), record.stamp_ns, record.camera, lens=lens, domain=domain)
+    frame = Frame(item.load(), record.camera, record.stamp_ns, lens=lens, domain=domain)
+    query = describe(localizer, frame)
     assert reading is not None and record.map_from_camera is not None
     truth = record.map_from_camera @ lens.base_from_camera.inverse()
-    return Moment(query, localizer.answer(query).candidates, reading, truth)
+    return Moment(query, _candidates(localizer, query), reading, truth)
+
+
+def _candidates(localizer: Localizer, query: Query) -> Candidates:
+    return localizer.rerank(query, localizer.search(query, localizer.config))
 
 
 def by_cameras(localizer: Localizer, sets: Sequence[Set], odometry: bool) -> dict[str, dict]:
@@ -127,10 +133,11 @@ def answers(
     """Answers set by set, each with the evidence of its whole set."""
     tracker, config = Tracker(localizer), localizer.config
     for some in sets:
-        for moment in some:
-            reading = moment.odometry if odometry else None
-            tracker.update(moment.query, moment.candidates, reading, config)
-        yield [(m, tracker.answer(m.query, m.candidates, config)) for m in some]
+        steps = [
+            tracker.update(m.query, m.candidates, m.odometry if odometry else None, config)
+            for m in some
+        ]
+        yield [(m, step.answer(config)) for m, step in zip(some, steps, strict=True)]
 
 
 def figures(localizer: Localizer, sets: Sequence[Set], odometry: bool = True) -> dict[str, float]:
@@ -218,10 +225,8 @@ def _covered(localizer: Localizer, moment: Moment, seed: int) -> Moment:
     rng = np.random.default_rng(seed)
     small = rng.integers(20, 90, (6, 8, 3))
     image = np.kron(small, np.ones((40, 40, 1))).astype(np.uint8)
-    query = localizer.query(
-        image, frame.stamp_ns, frame.camera, lens=frame.lens, domain=moment.query.domain.name
-    )
-    return replace(moment, query=query, candidates=localizer.answer(query).candidates)
+    query = describe(localizer, replace(frame, image=image, domain=moment.query.domain.name))
+    return replace(moment, query=query, candidates=_candidates(localizer, query))
 
 
 def _with_stamp(old: Moment, now: Moment) -> Moment:

@@ -17,13 +17,14 @@ import numpy as np
 
 from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, frame_of, opened, queries, tracked
 from benchmark.accuracy.rides import RIGHT_M, Ride, gardens, town, train
+from benchmark.single_images import single_pipeline
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import BlindError
 from disam_ros.evaluation.confidence import consistency
 from disam_ros.files.writing import write_json
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from training.engine.export import git_commit
@@ -85,18 +86,18 @@ def of_ride(maps: Maps, ride: Ride) -> dict[str, dict]:
 def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
     """Shares in 0…1, median error [m], NEES over its expectation."""
     alone = mode == ALONE
-    localizer.config.sequence.enabled = not alone
-    pipeline, camera = Pipeline(localizer), localizer.only_camera()
+    pipeline = single_pipeline(localizer) if alone else Pipeline(localizer)
+    camera = localizer.only_camera()
     errors, sure, poses = [], [], []
     for item, truth in zip(ride.items, ride.truth, strict=True):
         frame = frame_of(item, camera, ride.domain)
         odometry = ride.odometry.reading(frame.stamp_ns) if mode == ODOMETRY else None
-        try:
-            answer = pipeline.process(frame, odometry)
-        except BlindError:  # as in a tunnel: no answer, not a right one
+        (localized,) = pipeline.process([Shot(frame, odometry)])
+        if isinstance(localized.outcome, BlindError):  # as in a tunnel: no answer, not a right one
             errors.append(np.inf)
             sure.append(False)
             continue
+        answer = localized.answer
         pose = answer.map_from_base
         errors.append(float(np.linalg.norm(pose.translation - truth.translation)))
         sure.append(answer.known)

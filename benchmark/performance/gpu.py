@@ -23,11 +23,13 @@ import torch
 from benchmark.performance import training_step
 from benchmark.performance.page import PAGE
 from benchmark.performance.synthetic_map import noise_map
+from benchmark.single_images import single_pipeline
 from demo.drives import MODEL
 from disam_ros.config import DescriptorConfig, LocalizerConfig
-from disam_ros.device import CPU, Stopwatch, has_cuda_driver
+from disam_ros.device import CPU, has_cuda_driver
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Shot
 from disam_ros.localization.query import Frame
 from disam_ros.models.backend import Backend, TorchBackend
 from disam_ros.models.cuda.backend import CudaBackend
@@ -147,9 +149,8 @@ def _encode(backend: Backend, domain: str, images: list[np.ndarray]) -> object:
 
 
 def _localize(localizer: Localizer, frames: list[Frame]) -> list[Answer]:
-    choice = localizer.choose_domain(frames[0])
-    queries = localizer.encode_batch(frames, choice, Stopwatch())
-    return [localizer.answer(query) for query in queries]
+    pipeline = single_pipeline(localizer)
+    return [result.answer for result in pipeline.process([Shot(frame) for frame in frames])]
 
 
 def _eager(backend: CudaBackend) -> CudaBackend:

@@ -50,8 +50,8 @@ def measure() -> dict:
 def latencies(map_dir: Path) -> dict[str, float]:
     """Percentiles of an answer's milliseconds; share of images whose keypoints were compared."""
     localizer = Localizer.open(map_dir, MODEL, LocalizerConfig(device="cpu"))
-    answers = localize_drive(Pipeline(localizer), open_images(DATA / CONDITION, "map"))
-    timings = [answer.timings_ms for _, answer, _ in answers if answer is not None][FIRST:]
+    drive = localize_drive(Pipeline(localizer), open_images(DATA / CONDITION, "map"))
+    timings = [localized.answer.timings_ms for _, localized in drive if localized][FIRST:]
     totals = [laps["total"] for laps in timings]
     return {
         "p50": float(np.percentile(totals, 50)),

@@ -73,7 +73,7 @@ def moment_times(count: int, images: int, moments: int, threads: int) -> dict[st
                 for number, (name, lens) in enumerate(cameras.items())
             ]
             begun = time.perf_counter()
-            answers = pipeline.process_set(shots)
+            answers = [localized.answer for localized in pipeline.process(shots)]
             whole.append(1e3 * (time.perf_counter() - begun))
             stages = [answer.timings_ms for answer in answers]
             encoders.append(sum(times[stage] for times in stages for stage in ENCODERS))

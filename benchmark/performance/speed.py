@@ -25,7 +25,7 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.domains.domain import Domain
 from disam_ros.image import to_tensor
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
 from disam_ros.models.backend import EXPORT_FOLDER
 from disam_ros.models.export import export_onnx
@@ -140,7 +140,7 @@ def query_times(preset: str, backend: str, queries: int, images: int, threads: i
             )
             for number in range(queries + 2)
         )
-        laps = [pipeline.process(frame).timings_ms for frame in frames]
+        laps = [pipeline.process([Shot(frame)])[0].answer.timings_ms for frame in frames]
     laps = laps[2:]
     figures = {stage: median(lap[stage] for lap in laps) for stage in laps[0]}
     p99 = float(np.percentile([lap["total"] for lap in laps], 99))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.single_images import describe
 from demo.drives import MODEL, REFERENCE
 from demo.make_data import TOWN_SEED
 from disam_ros import image
@@ -17,6 +18,7 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
@@ -74,10 +76,14 @@ def load_drive() -> EncodedDrive:
 def _encode(drive: Dataset) -> None:
     localizer = Localizer.open(KEPT / "map", MODEL, LocalizerConfig(device="cpu"))
     queries = [
-        localizer.query(image.read(drive.path(record)), domain=record.domain)
+        describe(
+            localizer,
+            Frame(image.read(drive.path(record)), localizer.only_camera(), domain=record.domain),
+        )
         for record in drive.records
     ]
-    best = [localizer.answer(query).best for query in queries]
+    config = localizer.config
+    best = [localizer.rerank(query, localizer.search(query, config))[0] for query in queries]
     np.savez(
         KEPT / "encoded.npz",
         coarse=np.stack([query.coarse for query in queries]),

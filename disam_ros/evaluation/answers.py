@@ -88,10 +88,11 @@ def localize_all(
             f"topics: set it to none, or evaluate bags with --through-node"
         )
     pipeline = Pipeline(localizer)
-    for record, answer, query in localize_drive(pipeline, source, images, believe_domains):
-        if answer is None or query is None:
+    for record, localized in localize_drive(pipeline, source, images, believe_domains):
+        if localized is None or (query := localized.query) is None:
             yield QueryResult(record, UNREADABLE)
             continue
+        answer = localized.answer
         ranking = localizer.ranking(query, answer, ranks)
         result = _result(record, answer, ranking)
         if alone is not None:
@@ -102,7 +103,7 @@ def localize_all(
 def _of_single_images(localizer: Localizer) -> Pipeline:
     """The pipeline with the same settings that judges each image alone."""
     sequence = replace(localizer.config.sequence, enabled=False)
-    return Pipeline(localizer.with_config(replace(localizer.config, sequence=sequence)))
+    return Pipeline(localizer, replace(localizer.config, sequence=sequence))
 
 
 def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord]) -> QueryResult:

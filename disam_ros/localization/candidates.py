@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coarse retrieval of candidates and their re-ranking by fine similarity.
 
-The search covers the whole map or a disc. With a position prior the candidates are the best of the
-map and the best inside the prior's gate, and the prior adds a log-weight to each.
+With a position prior the candidates are the best of the map and the best inside the prior's gate,
+and the prior adds a log-weight to each.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.config import PriorConfig
-from disam_ros.errors import MapError
-from disam_ros.localization.answer import Candidate
+from disam_ros.localization.answer import Candidates
 from disam_ros.localization.calibration import SAMPLE, background
-from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, Disc, PositionPrior
+from disam_ros.localization.prior import GATE, OFF_MAP, OVERRULED, USED, PositionPrior
 from disam_ros.localization.query import Query
 from disam_ros.mapping.fine_rows import FineRows
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
@@ -30,7 +28,6 @@ from disam_ros.uncertainty import TEMPERATURE
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
 LEAST_SAMPLE = 16  # images of a map camera that scores are normalized by, of several cameras
 SLACK = 2.0  # position deviation of a prior from the map images [m]: lane offset, antenna lever arm
-Near = Disc | PositionPrior | None  # where to search
 
 
 @dataclass(frozen=True)
@@ -70,35 +67,19 @@ class CandidateSearch:
         cameras: Sequence[str],
         query: NDArray[np.float32],
         count: int,
-        near: Near,
-        config: PriorConfig,
+        prior: PositionPrior | None = None,
+        outlier_ratio: float = 0.0,
     ) -> Shortlist:
-        """The `count` best of some cameras in the map, in a disc, or with a prior. Raises MapError
-        where none has an image in the disc."""
-        if near is None:
-            return self.whole_map(cameras, query, count)
-        found, errors = [], []
+        """Returns the `count` best map images of some cameras, and with a prior the best inside its
+        gate. query: coarse descriptors [K, d] of the view and of the view shifted sideways."""
+        shortlists = []
         for camera in cameras:
-            try:
-                if isinstance(near, Disc):
-                    found.append(self.within(camera, query, count, near))
-                else:
-                    found.append(self.with_prior(camera, query, count, near, config))
-            except MapError as error:
-                errors.append(error)
-        if not found:
-            raise errors[0]
-        return best_of(found, count)
-
-    def whole_map(
-        self, cameras: Sequence[str], query: NDArray[np.float32], count: int
-    ) -> Shortlist:
-        """The `count` best of some cameras."""
-        found = []
-        for camera in cameras:
-            rows = self.rows_of(camera)
-            found.append(_plain(rows, *self._index[camera].search(query, count)))
-        return best_of(found, count)
+            if prior is None:
+                rows, coarse = self._index[camera].search(query, count)
+                shortlists.append(_plain(self.rows_of(camera), rows, coarse))
+            else:
+                shortlists.append(self._with_prior(camera, query, count, prior, outlier_ratio))
+        return best_of(shortlists, count)
 
     def scores(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Coarse scores [n] of a view alone with map images. query: [d]."""
@@ -106,49 +87,38 @@ class CandidateSearch:
         scores: NDArray[np.float64] = codes @ (query * self._map.steps)
         return scores
 
-    def within(self, camera: str, query: NDArray[np.float32], count: int, disc: Disc) -> Shortlist:
-        """The `count` best within a disc. Raises MapError where it holds none."""
-        rows, places = self.rows_of(camera), self._place_index(camera)
-        found, coarse = places.search(query, count, disc.x, disc.y, disc.radius)
-        if not len(found):
-            raise MapError(
-                f"no map image of camera '{camera}' lies within {disc.radius:g} m of "
-                f"({disc.x:.1f}, {disc.y:.1f}): search a larger place or none"
-            )
-        return _plain(rows, found, coarse)
-
-    def with_prior(
+    def _with_prior(
         self,
         camera: str,
         query: NDArray[np.float32],
         count: int,
         prior: PositionPrior,
-        config: PriorConfig,
+        outlier_ratio: float,
     ) -> Shortlist:
-        """The `count` best of the map and of the prior's gate, with the prior's log-weights."""
+        """Returns the `count` best of a camera and of the prior's gate, with its log-weights."""
         rows, places = self.rows_of(camera), self._place_index(camera)
-        found, coarse = self._index[camera].search(query, count)
+        hits, coarse = self._index[camera].search(query, count)
         prior = prior.widened(np.hypot(SLACK, self._spacing / 2))
         x, y = prior.mean.tolist()
         near = places.near(x, y, prior.gate_radius)
         near = near[prior.distances(self._positions(camera, near)) <= GATE]
         if not len(near):
-            return _plain(rows, found, coarse, OFF_MAP)
+            return _plain(rows, hits, coarse, OFF_MAP)
 
-        def score(some: NDArray[np.int64]) -> NDArray[np.float64]:
-            likelihood = prior.log_likelihood(self._positions(camera, some), config.outlier_ratio)
+        def score(hits: NDArray[np.int64]) -> NDArray[np.float64]:
+            likelihood = prior.log_likelihood(self._positions(camera, hits), outlier_ratio)
             return TEMPERATURE * likelihood
 
         if len(near) <= MAX_GATED:
             more, scores = places.best(query, count, near, score(near))
-            new = ~np.isin(more, found)
-            found = np.concatenate([found, more[new]])
+            new = ~np.isin(more, hits)
+            hits = np.concatenate([hits, more[new]])
             coarse = np.concatenate([coarse, scores[new]])
-        effects = [USED if inside else OVERRULED for inside in np.isin(found, near)]
-        return Shortlist(rows[found], coarse, score(found), effects)
+        effects = [USED if inside else OVERRULED for inside in np.isin(hits, near)]
+        return Shortlist(rows[hits], coarse, score(hits), effects)
 
-    def _positions(self, camera: str, found: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self._map.poses[self._rows[camera][found], :2]
+    def _positions(self, camera: str, hits: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self._map.poses[self._rows[camera][hits], :2]
 
     def _place_index(self, camera: str) -> PlaceIndex:
         if camera not in self._places:
@@ -180,22 +150,19 @@ class Reranker:
         """The largest shift sideways that is compared, as a share of the view."""
         return self._shifts.columns / self._shape[2]
 
-    def rank(self, query: Query, shortlist: Shortlist) -> list[Candidate]:
-        """Candidates by decreasing fine score plus the prior's log-weight."""
+    def rank(self, query: Query, shortlist: Shortlist) -> Candidates:
+        """Re-ranks a shortlist by fine similarity plus the prior's log-weight."""
         fine, shifts = self.compare(query, shortlist.rows)
-        coarse = shortlist.coarse.clip(-1.0, 1.0)
-        candidates = [
-            Candidate(
-                record=self._map.records[row],
-                coarse_score=float(coarse[i]),
-                fine_score=float(fine[i]),
-                prior_score=float(shortlist.prior[i]),
-                prior_effect=shortlist.effects[i],
-                shift=(float(shifts[i, 0]), float(shifts[i, 1])),
-            )
-            for i, row in enumerate(shortlist.rows)
-        ]
-        return sorted(candidates, key=lambda candidate: -candidate.score)
+        return Candidates(
+            place_map=self._map,
+            rows=shortlist.rows,
+            coarse=shortlist.coarse.clip(-1.0, 1.0),
+            fine=fine,
+            prior=shortlist.prior,
+            effects=shortlist.effects,
+            shifts=shifts,
+            keypoints=np.zeros(len(fine)),
+        ).sorted()
 
     def compare(
         self, query: Query, rows: NDArray[np.int64]
@@ -211,8 +178,9 @@ class Reranker:
             shifts /= np.array(self._shape[:0:-1], np.float32)
             results = np.column_stack([_highest(scores), shifts])
             query.compared.update(zip(new.tolist(), results, strict=True))
-        found = np.array([query.compared[row] for row in rows.tolist()], np.float32).reshape(-1, 3)
-        return found[:, 0], found[:, 1:]
+        results = np.array([query.compared[row] for row in rows.tolist()], np.float32)
+        results = results.reshape(-1, 3)
+        return results[:, 0], results[:, 1:]
 
     def between(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity of a map image with others, float32 [n]."""
@@ -224,9 +192,9 @@ class Reranker:
         all, but LEAST_SAMPLE of each, in one product."""
         cameras = tuple(query.cameras)
         if cameras not in self._background:
-            each = max(LEAST_SAMPLE, SAMPLE // len(cameras))
-            rows = [background(self._map.rows_of(camera), each) for camera in cameras]
-            ends = np.cumsum([len(some) for some in rows])[:-1]
+            count = max(LEAST_SAMPLE, SAMPLE // len(cameras))
+            rows = [background(self._map.rows_of(camera), count) for camera in cameras]
+            ends = np.cumsum([len(sample) for sample in rows])[:-1]
             self._background[cameras] = self._features(np.concatenate(rows)), ends
         features, ends = self._background[cameras]
         scores = _highest(as_numpy(query.moved.similarities(features)[0]))
@@ -249,28 +217,28 @@ def _highest(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return best
 
 
-def best_of(found: Sequence[Shortlist], count: int) -> Shortlist:
-    """The `count` best by coarse similarity of the shortlists of several cameras."""
-    if len(found) == 1:
-        return found[0]
-    coarse = np.concatenate([one.coarse for one in found])
+def best_of(shortlists: Sequence[Shortlist], count: int) -> Shortlist:
+    """Returns the `count` best by coarse similarity of the shortlists of several cameras."""
+    if len(shortlists) == 1:
+        return shortlists[0]
+    coarse = np.concatenate([shortlist.coarse for shortlist in shortlists])
     best = np.argsort(-coarse, kind="stable")[:count]
-    effects = [effect for one in found for effect in one.effects]
+    effects = [effect for shortlist in shortlists for effect in shortlist.effects]
     return Shortlist(
-        np.concatenate([one.rows for one in found])[best],
+        np.concatenate([shortlist.rows for shortlist in shortlists])[best],
         coarse[best],
-        np.concatenate([one.prior for one in found])[best],
+        np.concatenate([shortlist.prior for shortlist in shortlists])[best],
         [effects[k] for k in best],
     )
 
 
 def _plain(
-    rows: NDArray[np.int64], found: NDArray[np.int64], coarse: NDArray[np.float32], effect: str = ""
+    rows: NDArray[np.int64], hits: NDArray[np.int64], coarse: NDArray[np.float32], effect: str = ""
 ) -> Shortlist:
-    """A shortlist without prior. found: indices into `rows`."""
-    return Shortlist(rows[found], coarse, np.zeros(len(found)), [effect] * len(found))
+    """Returns a shortlist without prior. rows: of a camera; hits: indices into them."""
+    return Shortlist(rows[hits], coarse, np.zeros(len(hits)), [effect] * len(hits))
 
 
 def _select(array: NDArray[np.int8], rows: NDArray[np.int64]) -> NDArray[np.int8]:
-    """The array itself where all rows are wanted (it stays memory-mapped), else a copy."""
+    """Returns the array itself for all rows, so that it stays memory-mapped, else a copy."""
     return array if len(rows) == len(array) else array[rows]

@@ -16,10 +16,9 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DisamError, ImageError
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.image_checks import StampOrder
-from disam_ros.localization.pipeline import Pipeline, Shot
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.pipeline import Localized, Pipeline, Shot
+from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.localization.sequence.track import WINDOW
 from disam_ros.localization.upside_down import REMEDY
@@ -29,12 +28,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Taken:
-    """An image of a drive; camera: its name in the map where the drive gives none. stamp_ns: None:
-    unusable."""
+    """An image of a drive."""
 
     item: PosedImage
-    camera: str
-    stamp_ns: int | None
+    camera: str  # its name in the map where the drive gives none
+    stamp_ns: int | None  # None: unusable
 
 
 def localize_drive(
@@ -42,9 +40,8 @@ def localize_drive(
     source: ImageSource,
     images: Iterable[PosedImage] | None = None,
     believe_domains: bool = False,
-) -> Iterator[tuple[ImageRecord, Answer | None, Query | None]]:
-    """Answers to the images of a drive in order, and their queries; None where an image is
-    unreadable or blank.
+) -> Iterator[tuple[ImageRecord, Localized | None]]:
+    """Localizes the images of a drive in order; None where an image is unreadable or blank.
 
     images: those of the source, or the same wrapped for display. believe_domains: use the domain
     names of the images instead of clock, sun and weather. What cannot be used is logged.
@@ -52,7 +49,7 @@ def localize_drive(
     odometry = OdometryReplay(pipeline, source)
     cameras, warned = max(1, len(source.info.cameras)), set[str]()
     for moment in _moments(pipeline, source.images if images is None else images, cameras):
-        found: list[tuple[Answer | None, Query | None]] = [(None, None)] * len(moment)
+        results: list[Localized | None] = [None] * len(moment)
         shots: list[tuple[int, Shot]] = []
         for number, taken in enumerate(moment):
             reading = odometry.at(taken.stamp_ns, taken.item.odometry)
@@ -61,24 +58,23 @@ def localize_drive(
                 shots.append((number, Shot(frame, reading)))
             except ImageError as error:
                 _log(error)
-        outcomes = pipeline.process_set([shot for _, shot in shots])
-        for outcome in outcomes:
-            if isinstance(outcome, Answer) and outcome.upside_down and outcome.camera not in warned:
-                warned.add(outcome.camera)
-                logger.warning(REMEDY.format(camera=outcome.camera))
-        for (number, _), outcome, query in zip(shots, outcomes, pipeline.queries, strict=True):
-            if isinstance(outcome, DisamError):
-                _log(outcome)
-            else:
-                found[number] = outcome, query
-        for taken, (answer, query) in zip(moment, found, strict=True):
-            yield taken.item.record, answer, query
+        localized = pipeline.process([shot for _, shot in shots])
+        for (number, _), result in zip(shots, localized, strict=True):
+            answer = result.outcome
+            if isinstance(answer, DisamError):
+                _log(answer)
+                continue
+            results[number] = result
+            if answer.upside_down and answer.camera not in warned:
+                warned.add(answer.camera)
+                logger.warning(REMEDY.format(camera=answer.camera))
+        yield from zip([taken.item.record for taken in moment], results, strict=True)
 
 
 def _moments(
     pipeline: Pipeline, images: Iterable[PosedImage], cameras: int
 ) -> Iterator[list[_Taken]]:
-    """Images by moments, in their order; cameras: how many the drive has."""
+    """Groups images by moments, in their order. cameras: how many the drive has."""
     stamps, moment = StampOrder(), list[_Taken]()
     for item in images:
         camera = item.record.camera or pipeline.localizer.only_camera()
@@ -119,7 +115,7 @@ def _frame(pipeline: Pipeline, source: ImageSource, taken: _Taken, believe_domai
 
 
 def _log(error: DisamError) -> None:
-    """Of an image that cannot be used; raises what is not the image's fault."""
+    """Logs why an image cannot be used. Raises what is not the image's fault."""
     if not isinstance(error, ImageError):
         raise error
     logger.warning("not localized: %s", error)
@@ -152,9 +148,9 @@ class OdometryReplay:
         return self._track.reading(stamp_ns)
 
 
-def _lens(pipeline: Pipeline, own: Camera | None, camera: str) -> Camera | None:
+def _lens(pipeline: Pipeline, lens: Camera | None, camera: str) -> Camera | None:
     """The drive's camera, with the mapping camera's intrinsics where it has none."""
     mapped = pipeline.localizer.map.header.cameras.get(camera)
-    if own is None or own.calibrated or mapped is None:
-        return own
-    return replace(mapped, base_from_camera=own.base_from_camera)
+    if lens is None or lens.calibrated or mapped is None:
+        return lens
+    return replace(mapped, base_from_camera=lens.base_from_camera)

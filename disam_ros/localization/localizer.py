@@ -1,51 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coarse-to-fine retrieval of one image: domain, descriptors, candidates, re-ranking, answer."""
+"""Coarse-to-fine retrieval of one image: domain, descriptors, candidates, re-ranking, pose."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from disam_ros.camera import Camera, Look, looks_of, mount
-from disam_ros.config import LocalizerConfig
+from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
-from disam_ros.device import Stopwatch, calm_matrix_products, select_device
+from disam_ros.device import CPU, Stopwatch, calm_matrix_products, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer, Candidate
+from disam_ros.localization.answer import Answer, Belief, Candidates
 from disam_ros.localization.calibration import Calibration, load_calibration
-from disam_ros.localization.candidates import CandidateSearch, Near, Reranker, Shortlist
+from disam_ros.localization.candidates import CandidateSearch, Reranker, Shortlist
 from disam_ros.localization.curve import Between, Curve
 from disam_ros.localization.evidence import place_lead, place_log_odds, place_reach
+from disam_ros.localization.prior import PositionPrior
 from disam_ros.localization.query import Frame, Query
-from disam_ros.localization.stages import StagesOf
+from disam_ros.localization.verification import Verification, fuse_verified
 from disam_ros.localization.view_shift import view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.backend import Backend
-from disam_ros.models.cuda.fallback import OnDevice
-from disam_ros.models.descriptor import descriptor_shapes
+from disam_ros.models.arrays import as_numpy, concatenate, on_device
+from disam_ros.models.backend import select_backend
+from disam_ros.models.cuda.fallback import leave_device
+from disam_ros.models.descriptor import descriptor_shapes, fine_descriptor, shifted_descriptors
 from disam_ros.models.model import Model, load_model
+from disam_ros.models.similarity import unit_rows
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 KEPT_LOOKS = 64  # cameras whose looks are kept
 
 
-class Localizer:
-    """The stages of a localization against one map; keeps nothing from image to image.
+class PoseEstimate(NamedTuple):
+    """A pose after the measurements of its image."""
 
-    model_dir: where the model was loaded from: exported encoders and the calibration lie there.
-    Raises MapError where the map was built with another model, ConfigError for a missing device,
-    backend or domain classifier, ModelError for exported encoders that do not fit.
+    pose: PoseWithCovariance  # map_from_base
+    inliers: int  # keypoints that agree with it; 0 where none gave it
+    innovation: float  # normalized square of the view angle's; nan without that measurement
+
+
+class Localizer:
+    """A model and a map on a device; keeps nothing from image to image.
+
+    config: device and backend; pipelines start with its other settings. model_dir: where the model
+    was loaded from: exported encoders and the calibration lie there. Raises MapError where the map
+    was built with another model, ConfigError for a missing device, backend or domain classifier,
+    ModelError for exported encoders that do not fit.
     """
 
     def __init__(
@@ -56,19 +67,41 @@ class Localizer:
         model_dir: Path | None = None,
     ) -> None:
         place_map.require_model(model.identity, model.name)
-        self.config = config
         calm_matrix_products()
-        self.model = model
-        self.map = place_map
+        self.model, self.map, self.config = model, place_map, config
         self.calibration = load_calibration(model_dir)
+        self._model_dir = model_dir
         self._domains = DomainChooser(model.domains)
         self._curves: dict[str, tuple[NDArray[np.int64], Curve]] = {}  # by camera of the map
         self._looks: dict[tuple[str, Camera | None], list[Look]] = {}
         self._shapes = descriptor_shapes(model.network, place_map.header.descriptor)
         self._check_shapes(place_map)
-        stages = StagesOf(model, place_map, self._shapes, config.backend, model_dir)
-        self._stages = OnDevice(stages, select_device(config.device))
+        self.device = select_device(config.device)
+        try:
+            self._prepare(self.device)
+        except Exception as error:  # those of CUDA and of ONNX Runtime have no root in common
+            self.continue_on_cpu(error)
         self.check(config)
+
+    def _prepare(self, device: str) -> None:
+        """Opens encoders, coarse search and fine comparison on a device."""
+        self.device = device
+        self.backend = select_backend(self.config.backend, self.model, device, self._model_dir)
+        self._mean = on_device(self.map.mean[:, None, None], device)
+        self._projection = self.map.projection(self.model.projection)
+        # On a CPU the projection computes; it needs less memory and time than a product of floats.
+        self._directions = None if device == CPU else on_device(self._projection.matrix, device)
+        self._search = CandidateSearch(self.map, device)
+        self._reranker = Reranker(self.map, self._shapes["fine"], device)
+
+    def continue_on_cpu(self, error: Exception) -> None:
+        """Moves to the CPU where the device is out of memory, gone or broken, and logs it.
+
+        What was computed before has to be computed again. Raises the error where it is no fault of
+        the device.
+        """
+        with leave_device(self.device, error, self.__dict__):
+            self._prepare(CPU)
 
     def _check_shapes(self, place_map: PlaceMap) -> None:
         """Raise MapError unless the map's arrays are as long as its header says."""
@@ -87,54 +120,17 @@ class Localizer:
 
     @classmethod
     def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:
-        """Load a model and a map from disk."""
+        """Loads a model and a map from disk."""
         return cls(load_model(model_dir), PlaceMap(map_dir), config, Path(model_dir))
 
-    def with_config(self, config: LocalizerConfig) -> Localizer:
-        """The same model and map with other settings, those read at construction excepted."""
-        other = copy(self)
-        other.config = config
-        return other
-
-    def localize(
-        self,
-        image: NDArray[np.uint8],
-        stamp_ns: int | None = None,
-        camera: str | None = None,
-        near: Near = None,
-        **conditions: Any,
-    ) -> Answer:
-        """Place of a single image (uint8 RGB [H, W, 3]).
-
-        camera: whose map images to search; may be left out where the map has one camera.
-        conditions: weather, domain, latitude, longitude as in `Frame`. near: a disc is searched
-        alone; a prior is weighed against the similarity (prior.py). Raises ImageError, MapError
-        (no map image in the disc, unknown camera) or DomainError.
-        """
-        return self.answer(self.query(image, stamp_ns, camera, **conditions), near)
-
-    def query(
-        self,
-        image: NDArray[np.uint8],
-        stamp_ns: int | None = None,
-        camera: str | None = None,
-        **conditions: Any,
-    ) -> Query:
-        """Descriptors of an image; arguments and errors as of `localize`."""
-        frame = Frame(image, camera or self.only_camera(), stamp_ns, **conditions)
-        return self.encode(frame, self.choose_domain(frame), Stopwatch())
-
-    def answer(self, query: Query, near: Near = None) -> Answer:
-        """Place of a query alone; `near` as of `localize`."""
-        return self.of_candidates(query, self.rerank(query, self.search(query, near)))
-
-    def choose_domain(self, frame: Frame) -> DomainChoice:
-        """The domain nearest to the frame's conditions, else the configured ones, else the map's.
+    def choose_domain(self, frame: Frame, config: DomainConfig | None = None) -> DomainChoice:
+        """Chooses the domain nearest to the frame's conditions, else the configured ones, else the
+        map's. config: None: the localizer's.
 
         With `domain.from_image` the model's classifier decides by the image where clock, sun and
         weather leave it open. Raises DomainError for an unknown domain name.
         """
-        config = self.config.domain
+        config = config or self.config.domain
         override = frame.domain or config.override
         latitude = _first_number(frame.latitude, config.latitude, self.map.header.latitude)
         longitude = _first_number(frame.longitude, config.longitude, self.map.header.longitude)
@@ -149,18 +145,55 @@ class Localizer:
         reason = f"{name}: by the image ({share}); clock alone: {choice.reason}"
         return replace(choice, name=name, reason=reason, exact=False)
 
-    def encode(self, frame: Frame, domain: DomainChoice, watch: Stopwatch) -> Query:
-        """Coarse and fine descriptors by the domain's encoders, of the image as the map's camera
-        would have taken it. Raises ImageError, MapError."""
-        return self.encode_batch([frame], domain, watch)[0]
-
-    def encode_batch(
-        self, frames: Sequence[Frame], domain: DomainChoice, watch: Stopwatch
+    def encode(
+        self, frames: Sequence[Frame], domain: DomainChoice, watch: Stopwatch | None = None
     ) -> list[Query]:
-        """As `encode`, of images of one domain at once, such as of several cameras."""
+        """Computes coarse and fine descriptors by the domain's encoders, as one batch.
+
+        Each image is encoded as the map's camera would have taken it. watch: for the times of the
+        stages. Raises ImageError, MapError, ModelError.
+        """
+        watch = watch or Stopwatch()
         looks = [self.looks(frame.camera, frame.lens) for frame in frames]
-        seen = [frame.seen_as(own[0].mapped) for frame, own in zip(frames, looks, strict=True)]
-        return self._stages.run(lambda stages: stages.encode(seen, domain, watch, looks))
+        views = [frame.seen_as(best[0].mapped) for frame, best in zip(frames, looks, strict=True)]
+        images = self.backend.prepare([view.image for view in views])
+        watch.lap("preprocess", self.device)
+        z_coarse, z_fine = self.backend.encode(domain.name, images)
+        watch.lap("encode", self.device)
+        config = self.map.header.descriptor
+        shifted = [
+            shifted_descriptors(z_coarse[k : k + 1], config, self._visible(view, "coarse"))
+            for k, view in enumerate(views)
+        ]
+        coarse = self._project(concatenate(shifted))  # one product for all images
+        count, queries = len(shifted[0]), []
+        for k, view in enumerate(views):
+            fine = fine_descriptor(z_fine[k : k + 1], config)[0].reshape(self._shapes["fine"])
+            queries.append(
+                Query(
+                    frame=view,
+                    domain=domain,
+                    shifted=coarse[k * count : (k + 1) * count],
+                    fine=fine - self._mean,
+                    seen=self._visible(view, "fine"),
+                    looks=looks[k],
+                )
+            )
+        watch.lap("describe", self.device)
+        return queries
+
+    def _project(self, rows: Any) -> NDArray[np.float32]:
+        """Projects coarse descriptors [n, D] on the device to unit vectors [n, d] on the CPU."""
+        if self._directions is None:
+            return self._projection.project(rows)
+        return as_numpy(unit_rows(rows @ self._directions.T))
+
+    def _visible(self, frame: Frame, stage: str) -> NDArray[np.float32] | None:
+        """Cells of a stage's grid that the camera sees, 1 or 0 [h, w]; None: all of a view."""
+        rows, columns = self._shapes[stage][1:]
+        if frame.warp is None or frame.warp.coverage == 1.0 or rows == columns == 1:
+            return None
+        return frame.warp.cells(rows, columns)
 
     def looks(self, camera: str, lens: Camera | None) -> list[Look]:
         """The map cameras that a vehicle's camera is compared with, best first (camera/rig.py).
@@ -181,67 +214,108 @@ class Localizer:
             self._looks = {key: found, **dict(list(self._looks.items())[: KEPT_LOOKS - 1])}
         return self._looks[key]
 
-    def search(self, query: Query, near: Near = None) -> Shortlist:
-        """Coarse retrieval of `config.candidates` map images, and of those near a prior."""
-        config = self.config
-        return self._stages.run(
-            lambda stages: stages.search.search(
-                query.cameras, query.shifted, config.candidates, near, config.prior
-            )
-        )
+    def search(
+        self, query: Query, config: LocalizerConfig, prior: PositionPrior | None = None
+    ) -> Shortlist:
+        """Coarse retrieval: `config.candidates` map images, and the best of those near a prior."""
+        ratio = config.prior.outlier_ratio
+        return self._search.search(query.cameras, query.shifted, config.candidates, prior, ratio)
 
-    def rerank(self, query: Query, shortlist: Shortlist) -> list[Candidate]:
-        """Candidates by decreasing fine similarity."""
-        return self._stages.run(lambda stages: stages.reranker.rank(stages.own(query), shortlist))
+    def rerank(self, query: Query, shortlist: Shortlist) -> Candidates:
+        """Re-ranking: candidates by decreasing fine similarity."""
+        return self._reranker.rank(query, shortlist)
 
-    def of_candidates(self, query: Query, candidates: Sequence[Candidate]) -> Answer:
-        """The single-image answer: the pose between the best candidate and its neighbours."""
-        best = candidates[0]
-        base_from_camera, warp = self.base_from_camera(query.frame), query.frame.warp
-        between = self._between(query, best.record)
-        errors = self.calibration.of(query.domain.name)
+    def belief(self, query: Query, candidates: Candidates, calibration: Calibration) -> Belief:
+        """Belief of a single image: between its best candidate and that one's neighbours."""
+        between = self._between(query, int(candidates.rows[0]))
         view = PoseWithCovariance(between.pose, between.bend)
-        pose = view.with_lever_arm(base_from_camera.inverse())
-        pose = replace(pose, covariance=pose.covariance + errors.across(between.steps))
-        progress = between.spread + errors.progress(between.steps)
-        pose, _ = self.with_view(
-            query, pose, base_from_camera, best.record, self.calibration, progress
+        base = view.with_lever_arm(self.base_from_camera(query.frame).inverse())
+        return Belief(
+            row=int(candidates.rows[0]),
+            map_from_base=base.pose,
+            probability=float(expit(self.log_odds(candidates, calibration))),
+            on_map=math.nan,
+            covariance=between.spread,
+            bend=base.covariance,
+            steps=between.steps,
+            spacing=between.spacing,
         )
-        probability = float(expit(self.log_odds(candidates)))
+
+    def refine(
+        self,
+        query: Query,
+        belief: Belief,
+        row: int,
+        base_from_camera: Transform,
+        calibration: Calibration,
+        verified: Sequence[Verification],
+        scale: float = 1.0,
+    ) -> PoseEstimate:
+        """Measurements of an image: the angle of its view against a map image's, verified poses.
+
+        row: of the map image. base_from_camera: mount of the vehicle whose base the belief is of.
+        scale: of the variances of errors that view angles show (view_shift.py).
+        """
+        errors = calibration.of(query.domain.name)
+        covariance = belief.bend + errors.across(belief.steps, scale)
+        progress = belief.covariance + errors.progress(belief.steps)
+        deviation = float(np.radians(errors.shift)) * math.sqrt(scale)
+        pose, innovation = self._with_view(
+            query,
+            PoseWithCovariance(belief.map_from_base, covariance),
+            base_from_camera,
+            row,
+            progress,
+            deviation,
+        )
+        pose, inliers = fuse_verified(pose, base_from_camera, verified)
+        return PoseEstimate(pose, inliers, innovation)
+
+    def answer(
+        self,
+        query: Query,
+        candidates: Candidates,
+        belief: Belief,
+        row: int,
+        pose: PoseWithCovariance,
+        config: LocalizerConfig,
+    ) -> Answer:
+        """Returns the answer at a belief. row: of the map image; pose: map_from_base."""
+        warp = query.frame.warp
         return Answer(
             camera=query.camera,
             domain=query.domain,
             candidates=candidates,
-            record=best.record,
+            record=self.map.records[row],
             pose=pose,
-            base_from_camera=base_from_camera,
-            known=probability >= self.config.min_probability,
-            probability=probability,
-            spacing=between.spacing,
-            spread=between.spread + between.bend,
-            steps=between.steps,
+            base_from_camera=self.base_from_camera(query.frame),
+            known=belief.probability >= config.min_probability,
+            probability=belief.probability,
+            spacing=belief.spacing,
+            spread=belief.covariance + belief.bend,
+            steps=belief.steps,
             lens_from_view=None if warp is None else warp.lens_from_view,
         )
 
-    def log_odds(self, candidates: Sequence[Candidate]) -> float:
+    def log_odds(self, candidates: Candidates, calibration: Calibration | None = None) -> float:
         """Log odds that the first of an image's candidates shows the right place (evidence.py).
 
-        Keypoints do not count: off the map as many of them may agree.
+        Keypoints do not count: off the map as many of them may agree. calibration: None: the
+        model's.
         """
-        rows = np.array([candidate.record.id for candidate in candidates])
-        scores = np.array([c.fine_score + c.prior_score for c in candidates])
-        lead = place_lead(scores, self.map.poses[rows, :3], self.reach)
-        return place_log_odds(lead, self.calibration)
+        scores = candidates.fine.astype(np.float64) + candidates.prior
+        lead = place_lead(scores, candidates.positions, self.reach)
+        return place_log_odds(lead, calibration or self.calibration)
 
-    def _between(self, query: Query, record: ImageRecord) -> Between:
+    def _between(self, query: Query, row: int) -> Between:
         """Pose map_from_camera between a map image and its neighbours, by fine similarity."""
-        camera = self.camera_of(record)
+        camera = self._camera_of(row)
         if camera not in self._curves:
             rows = self._search.rows_of(camera)
             self._curves[camera] = rows, Curve(self.map.poses[rows])
         rows, curve = self._curves[camera]
-        row = int(np.searchsorted(rows, record.id))
-        around = np.array([curve.before[row], row, curve.next[row]])
+        index = int(np.searchsorted(rows, row))
+        around = np.array([curve.before[index], index, curve.next[index]])
         around = around[around >= 0]
         details = self.fine_scores(query, rows[around]).astype(np.float64) / TEMPERATURE
         return curve.between(around, details, details, np.inf)
@@ -252,39 +326,34 @@ class Localizer:
         rows = max((self.map.rows_of(name) for name in self.map.cameras()), key=len)
         return place_reach(self._reranker, rows, self.map.poses[rows])
 
-    def view_angle(self, query: Query, record: ImageRecord) -> float | None:
+    def view_angle(self, query: Query, row: int) -> float | None:
         """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
-        known = self.map.header.cameras.get(self.camera_of(record))
-        shift = self._compare(query, np.array([record.id]))[1][0, 0]
-        widest, camera = self._reranker.widest_shift, query.frame.lens or known
-        return view_angle(float(shift), widest, camera, known)
+        mapped = self.map.header.cameras.get(self._camera_of(row))
+        shift = self._reranker.compare(query, np.array([row]))[1][0, 0]
+        camera = query.frame.lens or mapped
+        return view_angle(float(shift), self._reranker.widest_shift, camera, mapped)
 
-    def with_view(
+    def _with_view(
         self,
         query: Query,
         map_from_base: PoseWithCovariance,
         base_from_camera: Transform,
-        record: ImageRecord,
-        calibration: Calibration,
+        row: int,
         progress: NDArray[np.float64],
-        scale: float = 1.0,
+        deviation: float,
     ) -> tuple[PoseWithCovariance, float]:
         """map_from_base after the measurement of the angle between the query's view and a map
         image's, and the normalized innovation squared; nan where there is no measurement.
 
         progress: covariance [6, 6] of further errors, along the track, which the angle shall not
-        correct; they are added. scale: of the angle's variance.
+        correct; they are added. deviation: standard deviation of the angle [rad].
         """
-        whole = replace(map_from_base, covariance=map_from_base.covariance + progress)
-        angle = self.view_angle(query, record)
-        if angle is None or record.map_from_camera is None:
-            return whole, math.nan
-        deviation = float(np.radians(calibration.of(query.domain.name).shift)) * math.sqrt(scale)
+        angle, image_pose = self.view_angle(query, row), self.map.records[row].map_from_camera
+        if angle is None or image_pose is None:
+            return replace(map_from_base, covariance=map_from_base.covariance + progress), math.nan
         camera = map_from_base.with_lever_arm(base_from_camera)
         others = replace(map_from_base, covariance=progress).with_lever_arm(base_from_camera)
-        camera, distance = with_view_angle(
-            camera, record.map_from_camera, angle, deviation, others.covariance
-        )
+        camera, distance = with_view_angle(camera, image_pose, angle, deviation, others.covariance)
         pose = camera.with_lever_arm(base_from_camera.inverse())
         return replace(pose, covariance=pose.covariance + progress), distance
 
@@ -305,9 +374,7 @@ class Localizer:
             records = [first, *(record for record in records if record.id != first.id)]
         if count <= len(records):
             return records
-        more = self._stages.run(
-            lambda stages: stages.search.whole_map(query.cameras, query.shifted, count)
-        )
+        more = self._search.search(query.cameras, query.shifted, count)
         seen = {record.id for record in records}
         others = [self.map.records[row] for row in more.rows]
         return (records + [record for record in others if record.id not in seen])[:count]
@@ -318,35 +385,11 @@ class Localizer:
 
     def fine_scores(self, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity with map images `rows`, float32 [n]."""
-        return self._compare(query, rows)[0]
+        return self._reranker.compare(query, rows)[0]
 
     def background_scores(self, query: Query) -> dict[str, NDArray[np.float32]]:
         """Fine similarity with a `background` of each of the query's map cameras, float32 [m]."""
-        return self._stages.run(lambda stages: stages.reranker.background(stages.own(query)))
-
-    def _compare(
-        self, query: Query, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As `Reranker.compare`."""
-        return self._stages.run(lambda stages: stages.reranker.compare(stages.own(query), rows))
-
-    @property
-    def device(self) -> str:
-        """Where images are encoded and compared now: a GPU that has failed gives way to the CPU."""
-        return self._stages.device
-
-    @property
-    def backend(self) -> Backend:
-        """What runs the encoders."""
-        return self._stages.made.backend
-
-    @property
-    def _search(self) -> CandidateSearch:
-        return self._stages.made.search
-
-    @property
-    def _reranker(self) -> Reranker:
-        return self._stages.made.reranker
+        return self._reranker.background(query)
 
     @property
     def has_activation_maps(self) -> bool:
@@ -363,13 +406,11 @@ class Localizer:
                 f"with model '{self.model.name}' this map has one global descriptor per image: "
                 f"activation maps need a model with feature maps"
             )
-        return self._stages.run(
-            lambda stages: stages.reranker.activation_map(stages.own(query), record.id)
-        )
+        return self._reranker.activation_map(query, record.id)
 
-    def camera_of(self, record: ImageRecord) -> str:
+    def _camera_of(self, row: int) -> str:
         """Name of the camera of a map image."""
-        return str(self.map.camera_names[self.map.camera_of[record.id]])
+        return str(self.map.camera_names[self.map.camera_of[row]])
 
     def only_camera(self) -> str:
         """Name of the map's camera. Raises MapError where it has several."""

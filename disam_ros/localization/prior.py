@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Position priors: a search disc, or a Gaussian with an outlier probability.
+"""Position priors: Gaussians with an outlier probability.
 
 A PositionPrior N(m, Σ) is an outlier with probability ε. The posterior of a map image at x with
 similarity s is p ∝ exp(s/T) · [(1 − ε) · exp(−d²/2) + ε], with a temperature T and the Mahalanobis
@@ -30,15 +30,6 @@ ASYMMETRY = 1e-6  # of a covariance, relative to its largest element, that count
 USED = "used"  # the answer lies in its gate
 OVERRULED = "overruled"  # the answer lies elsewhere, although the map has images in its gate
 OFF_MAP = "off the map"  # no map image lies in its gate: it was not used
-
-
-@dataclass(frozen=True)
-class Disc:
-    """A disc on the map [m]: only map images inside are searched."""
-
-    x: float
-    y: float
-    radius: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from disam_ros.device import Stopwatch
+from disam_ros.config import LocalizerConfig
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
@@ -39,7 +39,9 @@ class UpsideDownCheck:
     def __init__(self) -> None:
         self._counts: dict[str, _Count] = defaultdict(_Count)
 
-    def is_turned(self, localizer: Localizer, query: Query, answer: Answer) -> bool:
+    def is_turned(
+        self, localizer: Localizer, query: Query, answer: Answer, config: LocalizerConfig
+    ) -> bool:
         """Whether the last images of the query's camera show places of the map only when turned.
 
         answer: to the query. Raises as `Localizer.search`.
@@ -50,15 +52,15 @@ class UpsideDownCheck:
             return False
         count.unknown += 1
         if count.unknown % EVERY == 0:
-            turned = _turned_log_odds(localizer, query)
+            turned = _turned_log_odds(localizer, query, config)
             wins = turned > max(0.0, localizer.log_odds(answer.candidates) + LEAD)
             count.wins = count.wins + 1 if wins else 0
         return count.wins >= WINS
 
 
-def _turned_log_odds(localizer: Localizer, query: Query) -> float:
+def _turned_log_odds(localizer: Localizer, query: Query, config: LocalizerConfig) -> float:
     """Log odds that the best map image of the query's view, turned by 180°, is the right one."""
     view = query.frame
     turned = replace(view, image=view.image[::-1, ::-1].copy(), warp=None)
-    encoded = localizer.encode(turned, query.domain, Stopwatch())
-    return localizer.log_odds(localizer.rerank(encoded, localizer.search(encoded)))
+    (encoded,) = localizer.encode([turned], query.domain)
+    return localizer.log_odds(localizer.rerank(encoded, localizer.search(encoded, config)))

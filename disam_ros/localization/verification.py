@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from disam_ros.camera import Camera, Warp
 from disam_ros.config import VerifyConfig
 from disam_ros.errors import ConfigError
 from disam_ros.features.inlier_evidence import (
@@ -31,7 +30,8 @@ from disam_ros.features.local_features import open_features, weights_of
 from disam_ros.features.matching import NearestNeighbours
 from disam_ros.features.two_view import PLACE_RADIUS, compare
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Candidate
+from disam_ros.localization.answer import Candidates
+from disam_ros.localization.query import Frame
 from disam_ros.mapping.keypoints import SAME_WEIGHTS, intrinsics
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
@@ -48,26 +48,14 @@ MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoint
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """The outcome for one candidate.
+    """The outcome of the verification of one map image."""
 
-    row: of the map image. matches, inliers: how many keypoints match, and agree with the pose.
-    map_from_camera: metric pose, None without depths or with too few inliers. row_from_camera: pose
-    relative to the map image up to scale (translation of unit length), where it is not metric.
-    metric: inliers of known depth. weight: log-weight of the inliers among the candidates.
-    """
-
-    row: int
-    matches: int
-    inliers: int
-    map_from_camera: PoseWithCovariance | None = None
-    row_from_camera: Transform | None = None
-    metric: int = 0
-    weight: float = 0.0
-
-    @property
-    def inlier_ratio(self) -> float:
-        """Inliers among the matches."""
-        return self.inliers / max(1, self.matches)
+    row: int  # of the map image
+    matches: int  # keypoints that match
+    inliers: int  # keypoints that agree with the pose
+    map_from_camera: PoseWithCovariance | None = None  # metric; None without depths or inliers
+    metric: int = 0  # inliers of known depth
+    weight: float = 0.0  # log-weight of the inliers among the candidates
 
     def map_from_base(self, base_from_camera: Transform) -> PoseWithCovariance | None:
         """The metric pose of the vehicle's base, None without one."""
@@ -116,33 +104,26 @@ class Verifier:
         """What inliers are worth as evidence."""
         return inlier_model(self.matcher)
 
-    def verify(
-        self,
-        image: NDArray[np.uint8],
-        camera: str,
-        rows: Sequence[int] | NDArray[np.int64],
-        query_camera: Camera | None = None,
-        warp: Warp | None = None,
-    ) -> list[Verification]:
-        """Match an image (uint8 RGB [H, W, 3]) with each of these map images, in their order.
+    def verify(self, view: Frame, rows: NDArray[np.int64]) -> list[Verification]:
+        """Matches the keypoints of a view with each of these map images, in their order.
 
-        camera: whose map images they are. query_camera: that of the image, for any image size;
-        None: the map's; one that is not calibrated gives no poses. warp: that made the image, if
-        one did: keypoints that its lens did not see are left out. Raises ImageError, MapError.
+        A camera that is not calibrated gives no poses; without one the map's is used. Keypoints
+        that the lens of a warped view did not see are left out. Raises ImageError, MapError.
         """
-        query = self._features.extract(image, self._count).seen_by(
-            query_camera or intrinsics(self._map.header.cameras, camera), image
-        )
-        query = query if warp is None else query[warp.shows(query.pixels)]
+        if not len(rows):
+            return []
+        camera = view.lens or intrinsics(self._map.header.cameras, view.camera)
+        query = self._features.extract(view.image, self._count).seen_by(camera, view.image)
+        query = query if view.warp is None else query[view.warp.shows(query.pixels)]
         return [self._compare(query, int(row)) for row in rows]
 
-    def log_ratios(self, found: Sequence[Verification]) -> NDArray[np.float64]:
+    def log_ratios(self, verified: Sequence[Verification]) -> NDArray[np.float64]:
         """Log likelihood ratios [n] of the inliers at each candidate against elsewhere.
 
         Expects all candidates of one image: the lead over the best of the other places counts.
         """
-        inliers = np.array([item.inliers for item in found], float)
-        places = self._map.poses[[item.row for item in found], :3]
+        inliers = np.array([item.inliers for item in verified], float)
+        places = self._map.poses[[item.row for item in verified], :3]
         gaps = np.linalg.norm(places[:, None] - places[None], axis=2)
         elsewhere = gaps > PLACE_RADIUS
         others = np.where(elsewhere, inliers, 0.0).max(1, initial=0.0)
@@ -150,22 +131,20 @@ class Verifier:
         return self.model.log_ratio(inliers, others, self._repetition)
 
     def _compare(self, query: Keypoints, row: int) -> Verification:
-        known = self._map.keypoints(row)
-        found = compare(self._matcher, query, known)
-        pose = found.there_from_here
+        match = compare(self._matcher, query, self._map.keypoints(row))
+        pose = match.there_from_here
         if pose is not None:
             distance = float(np.linalg.norm(pose.pose.translation))
             pose = pose.transformed(self._map_from_row(row))
-            covariance = self._errors.covariance(pose.covariance, found.metric, distance)
+            covariance = self._errors.covariance(pose.covariance, match.metric, distance)
             pose = replace(pose, covariance=covariance)
         return Verification(
             row=row,
-            matches=found.matches,
-            inliers=found.inliers,
+            matches=match.matches,
+            inliers=match.inliers,
             map_from_camera=pose,
-            row_from_camera=found.direction,
-            metric=found.metric,
-            weight=self.model.log_weight(found.inliers, self._repetition),
+            metric=match.metric,
+            weight=self.model.log_weight(match.inliers, self._repetition),
         )
 
     def _map_from_row(self, row: int) -> Transform:
@@ -173,13 +152,11 @@ class Verifier:
         return Transform(pose[:3], pose[3:])
 
 
-def with_inliers(
-    candidates: Sequence[Candidate], verified: Sequence[Verification]
-) -> list[Candidate]:
-    """Candidates of an image, ordered by their scores with those of the keypoints."""
+def with_inliers(candidates: Candidates, verified: Sequence[Verification]) -> Candidates:
+    """Re-ranks candidates of an image by their scores with those of the keypoints."""
     weights = {item.row: TEMPERATURE * item.weight for item in verified}
-    scored = [replace(c, keypoint_score=weights.get(c.record.id, 0.0)) for c in candidates]
-    return sorted(scored, key=lambda candidate: -candidate.score)
+    keypoints = np.array([weights.get(row, 0.0) for row in candidates.rows.tolist()])
+    return replace(candidates, keypoints=keypoints).sorted() if weights else candidates
 
 
 def fuse_verified(
@@ -193,29 +170,24 @@ def fuse_verified(
     """
     ordered = sorted(verified, key=lambda item: -item.inliers)
     metric = [(item, item.map_from_base(base_from_camera)) for item in ordered]
-    solved = [(item, found) for item, found in metric if found is not None]
-    for item, found in solved:
-        fused, distance = pose.fuse(found)
+    solved = [(item, solution) for item, solution in metric if solution is not None]
+    for item, solution in solved:
+        fused, distance = pose.fuse(solution)
         if distance <= CONFLICT:
             return fused, item.inliers
-    for item, found in solved[:1]:
-        apart = np.linalg.norm(found.pose.translation - pose.pose.translation)
+    for item, solution in solved[:1]:
+        apart = np.linalg.norm(solution.pose.translation - pose.pose.translation)
         if item.metric >= MANY and item.weight >= STRONG and apart <= PLACE_RADIUS:
-            return found, item.inliers
+            return solution, item.inliers
     return pose, 0
 
 
-def lead(candidates: Sequence[Candidate]) -> float:
+def lead(candidates: Candidates) -> float:
     """Probability of the best candidate's place against the best other place among them, by their
     scores; 1 where there is no other."""
-    best = candidates[0]
-    here = best.map_from_camera.translation
-    others = (
-        candidate.score
-        for candidate in candidates
-        if np.linalg.norm(candidate.map_from_camera.translation - here) > PLACE_RADIUS
-    )
-    return float(expit((best.score - max(others, default=-np.inf)) / TEMPERATURE))
+    scores, positions = candidates.scores, candidates.positions
+    elsewhere = np.linalg.norm(positions - positions[0], axis=1) > PLACE_RADIUS
+    return float(expit((scores[0] - scores[elsewhere].max(initial=-np.inf)) / TEMPERATURE))
 
 
 def worth_verifying(probability: float, information: float, config: VerifyConfig) -> bool:

@@ -28,8 +28,6 @@ from disam_ros.mapping.keypoints import FILE, KeypointMaker
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.mapping.views import MapViews
 from disam_ros.mapping.writer import MapWriter
-from disam_ros.models.backend import select_backend
-from disam_ros.models.cuda.fallback import OnDevice
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model
 
@@ -144,8 +142,8 @@ class MapBuilder:
         self._unreadable = 0
         self._keyframes = KeyframeSelector(config.keyframe_distance, config.keyframe_angle)
         self._encoder = encoder or LocalEncoder(
-            OnDevice(lambda device: select_backend("auto", model, device), device),
-            model.network.image_size,
+            model,
+            device,
             config.descriptor,
             makers,
         )

@@ -14,12 +14,14 @@ from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
+from disam_ros.device import CPU
 from disam_ros.errors import ImageError
 from disam_ros.mapping import keypoints, thumbnails
 from disam_ros.models.arrays import is_of_one_colour
-from disam_ros.models.backend import Backend
-from disam_ros.models.cuda.fallback import OnDevice
+from disam_ros.models.backend import Backend, select_backend
+from disam_ros.models.cuda.fallback import leave_device
 from disam_ros.models.descriptor import describe
+from disam_ros.models.model import Model
 
 FileRows = Mapping[str, NDArray[np.uint8]]  # by file of the map, of an image: a row uint8 [B]
 # By image: coarse and fine descriptor float32 [D] and further rows, or the reason why it cannot be
@@ -70,24 +72,38 @@ class LocalEncoder:
 
     def __init__(
         self,
-        backend: OnDevice[Backend],
-        size: tuple[int, int],
+        model: Model,
+        device: str,
         config: DescriptorConfig,
         makers: Mapping[str, RowMaker] | None = None,
     ) -> None:
-        """size: height and width of the network's images [px]."""
-        self._backend, self._size, self._config = backend, size, config
+        """device: where images are encoded, until it fails. makers: of further rows, by file."""
+        self._model, self._device, self._config = model, device, config
         self._makers = makers or {}
+        try:
+            self._backend = select_backend("auto", model, device)
+        except Exception as error:  # those of CUDA and of ONNX Runtime have no root in common
+            self._continue_on_cpu(error)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
-        read = self._reader.submit(read_images, items, self._size, self._makers)
+        size = self._model.network.image_size
+        read = self._reader.submit(read_images, items, size, self._makers)
 
         def result() -> Encoded:
             images = read.result()
-            return self._backend.run(lambda b: encode(b, domain, images, self._config))
+            try:
+                return encode(self._backend, domain, images, self._config)
+            except Exception as error:
+                self._continue_on_cpu(error)
+            return encode(self._backend, domain, images, self._config)
 
         return result
+
+    def _continue_on_cpu(self, error: Exception) -> None:
+        """Moves to the CPU after a fault of the device. Raises other errors."""
+        with leave_device(self._device, error, self.__dict__):
+            self._device, self._backend = CPU, select_backend("auto", self._model, CPU)
 
     def close(self) -> None:
         self._reader.shutdown(cancel_futures=True)

@@ -17,6 +17,7 @@ from disam_ros.evaluation.frames import RIGHT, WRONG, EvaluatedFrame, has_truth,
 from disam_ros.evaluation.judge import Condition, Evaluation
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Frame
 
 BEST = "best"
 WORST = "worst"
@@ -194,12 +195,13 @@ def _heat(frame: EvaluatedFrame, query: np.ndarray, localizer: Localizer) -> np.
     if not localizer.has_activation_maps:
         return None
     try:
-        described = localizer.query(
+        frame = Frame(
             query,
+            answer.record.camera or localizer.only_camera(),
             answer.record.stamp_ns or None,
-            answer.record.camera or None,
             domain=answer.domain or None,
         )
+        (described,) = localizer.encode([frame], localizer.choose_domain(frame))
     except DisamError:
         return None
     return localizer.activation_map(described, answer.best)

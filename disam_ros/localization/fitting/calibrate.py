@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
+from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.features.inlier_evidence import MODELS, PoseErrors
@@ -120,20 +121,23 @@ def calibrate(
             f"{accuracy[0]:g} m and {accuracy[1]:g}°: give what their source claims"
         )
     sequence = replace(localizer.config.sequence, enabled=True)
-    localizer = localizer.with_config(replace(localizer.config, sequence=sequence))
+    config = replace(localizer.config, sequence=sequence)
     maps = [localizer, *_thinned(localizer)]
-    scores, leads = _all_scores(maps, drives, show_progress)
+    scores, leads = _all_scores(maps, drives, config, show_progress)
     high = highest_ratio(len(scores) // len(maps))
     start = replace(DEFAULT, low=LOW, high=high, shift=math.inf)  # errors without the angles' help
     start = _with_leads(start, leads)
     calibration = _with_ratio(start, scores)
     names = sorted({item.domain for item in scores})
     for domain in names if len(names) > 1 else ():
-        own = [item for item in scores if item.domain == domain]
-        if len(own) >= DOMAIN_IMAGES * len(maps):
-            calibration.domains[domain] = _with_ratio(start, own)
-    found = [_all_errors(some, drives, calibration, show_progress) for some in maps]
-    errors = [error for of_map in found for error in of_map[0]]
+        shown = [item for item in scores if item.domain == domain]
+        if len(shown) >= DOMAIN_IMAGES * len(maps):
+            calibration.domains[domain] = _with_ratio(start, shown)
+    errors, pose_errors = list[_Error](), list[_PoseError]()
+    for thinned in maps:
+        of_answers, of_poses = _all_errors(thinned, drives, config, calibration, show_progress)
+        errors += of_answers
+        pose_errors += of_poses
     if not errors:
         raise ModelError(
             f"no answer to {_named(drives)} is sure and within {CORRECT_M:g} m of its true pose: "
@@ -147,7 +151,7 @@ def calibrate(
     return replace(
         _with_errors(calibration, errors, accuracy),
         learned_on=[drive.info.name for drive in drives],
-        keypoints=_keypoint_errors([error for of_map in found for error in of_map[1]], accuracy),
+        keypoints=_keypoint_errors(pose_errors, accuracy),
         domains=domains,
     )
 
@@ -183,32 +187,32 @@ def _with_errors(
     offsets = np.stack([item.offset for item in errors])
     spreads = np.stack([item.spread for item in errors])
     steps = np.stack([item.steps for item in errors])
-    found = fit_errors(offsets, spreads, steps, accuracy)
-    return replace(calibration, **found, shift=_angle_error(errors))
+    fitted = fit_errors(offsets, spreads, steps, accuracy)
+    return replace(calibration, **fitted, shift=_angle_error(errors))
 
 
 def _angle_error(errors: Sequence[_Error]) -> float:
     """Standard deviation of the angles between views [deg], beside the part in proportion to
     them."""
-    known = [error for error in errors if math.isfinite(error.angle)]
-    if not known:
+    measured = [error for error in errors if math.isfinite(error.angle)]
+    if not measured:
         return DEFAULT.shift
-    squares = [error.angle_error**2 - (RELATIVE * error.angle) ** 2 for error in known]
+    squares = [error.angle_error**2 - (RELATIVE * error.angle) ** 2 for error in measured]
     return max(LEAST_ANGLE, math.degrees(math.sqrt(max(0.0, float(np.mean(squares))))))
 
 
 def _keypoint_errors(
     errors: Sequence[_PoseError], accuracy: tuple[float, float]
 ) -> dict[str, PoseErrors]:
-    """By matcher; of none where there are too few."""
+    """Errors of verified poses by matcher, but for those of too few poses."""
     fitted = {}
     for matcher in {item.matcher for item in errors}:
-        own = [item for item in errors if item.matcher == matcher]
-        if len(own) >= DOMAIN_ANSWERS:
-            offsets = np.stack([item.offset for item in own])
-            covariances = np.stack([item.covariance for item in own])
-            inliers = np.array([item.inliers for item in own])
-            distances = np.array([item.distance for item in own])
+        poses = [item for item in errors if item.matcher == matcher]
+        if len(poses) >= DOMAIN_ANSWERS:
+            offsets = np.stack([item.offset for item in poses])
+            covariances = np.stack([item.covariance for item in poses])
+            inliers = np.array([item.inliers for item in poses])
+            distances = np.array([item.distance for item in poses])
             fitted[matcher] = fit_pose_errors(offsets, covariances, inliers, distances, accuracy)
     return fitted
 
@@ -235,36 +239,39 @@ def _thinned(localizer: Localizer) -> list[Localizer]:
         for step in THINNING
         if step * place_map.spacing() <= SPARSEST
     ]
-    return [Localizer(localizer.model, some, config) for some in maps]
+    return [Localizer(localizer.model, thinned, config) for thinned in maps]
 
 
 def _all_scores(
-    maps: Sequence[Localizer], drives: Sequence[ImageSource], show_progress: bool
+    maps: Sequence[Localizer],
+    drives: Sequence[ImageSource],
+    config: LocalizerConfig,
+    show_progress: bool,
 ) -> tuple[list[_Scores], list[_Lead]]:
     """z-scores of positives and of sampled negatives, image by image and map by map; leads on the
     first map."""
-    found, leads = list[_Scores](), list[_Lead]()
+    all_scores, leads = list[_Scores](), list[_Lead]()
     samplers: dict[str, list[_Sampler]] = {}
     for number, drive in enumerate(drives):
-        rng, before = np.random.default_rng(number), len(found)
-        pipeline = Pipeline(maps[0], verify=False)
+        rng, before = np.random.default_rng(number), len(all_scores)
+        pipeline = Pipeline(maps[0], config, verify=False)
         for query, answer, truth in _posed(pipeline, drive, "scores", show_progress):
             leads.append(_lead(maps[0], answer, truth))
             if query.camera not in samplers:
-                samplers[query.camera] = [_Sampler(some, query.camera) for some in maps]
+                samplers[query.camera] = [_Sampler(thinned, query.camera) for thinned in maps]
             for sampler in samplers[query.camera]:
                 scores = sampler.scores(query, truth, rng)
-                found += [] if scores is None else [scores]
-        if len(found) == before:
+                all_scores += [] if scores is None else [scores]
+        if len(all_scores) == before:
             raise ModelError(
                 f"drive '{drive.info.name}': no image has a true pose on the map; give drives of "
                 "the map's frame and place"
             )
-    return found, leads
+    return all_scores, leads
 
 
 def _lead(localizer: Localizer, answer: Answer, truth: Transform) -> _Lead:
-    """Of the candidates of an answer. truth: map_from_camera of its image."""
+    """Lead of the candidates of an answer. truth: map_from_camera of its image."""
     rows = np.array([candidate.record.id for candidate in answer.candidates])
     scores = np.array([candidate.fine_score for candidate in answer.candidates])
     positions, reach = localizer.map.poses[rows, :3], localizer.reach
@@ -277,31 +284,32 @@ def _lead(localizer: Localizer, answer: Answer, truth: Transform) -> _Lead:
 def _all_errors(
     localizer: Localizer,
     drives: Sequence[ImageSource],
+    config: LocalizerConfig,
     calibration: Calibration,
     show_progress: bool,
 ) -> tuple[list[_Error], list[_PoseError]]:
-    """Of the correct answers, and of their poses by keypoints."""
+    """Errors of the correct answers, and of their poses by keypoints."""
     errors, verified = [], []
     verifier = _open_verifier(localizer)
     for drive in drives:
-        pipeline = Pipeline(localizer, calibration, ON_MAP, verify=False)
+        pipeline = Pipeline(localizer, config, calibration, ON_MAP, verify=False)
         for query, answer, map_from_camera in _posed(pipeline, drive, "errors", show_progress):
             truth = map_from_camera @ answer.base_from_camera.inverse()
             error = offset(truth, answer.map_from_base)
             correct = answer.known and np.linalg.norm(error[:3]) <= CORRECT_M
-            known = answer.record.map_from_camera
-            if correct and answer.spread is not None and answer.steps is not None and known:
-                angle = localizer.view_angle(query, answer.record)
-                given = math.nan if angle is None else angle
-                expected = expected_angle(map_from_camera, known)
+            mapped = answer.record.map_from_camera
+            if correct and answer.spread is not None and answer.steps is not None and mapped:
+                measured = localizer.view_angle(query, answer.record.id)
+                angle = math.nan if measured is None else measured
+                expected = expected_angle(map_from_camera, mapped)
                 name, spread, steps = query.domain.name, answer.spread, answer.steps
-                errors.append(_Error(name, error, spread, steps, given, given - expected))
+                errors.append(_Error(name, error, spread, steps, angle, angle - expected))
                 verified += [] if verifier is None else _verified(verifier, query, answer, truth)
     return errors, verified
 
 
 def _open_verifier(localizer: Localizer) -> Verifier | None:
-    """Of the covariances of PnP alone; None where the map has no keypoints."""
+    """Verifier with the covariances of PnP alone; None where the map has no keypoints."""
     if localizer.map.header.keypoints is None:
         return None
     plain = dict.fromkeys(MODELS, PoseErrors(1.0, 0.0, 0.0, 0.0))
@@ -312,17 +320,16 @@ def _verified(
     verifier: Verifier, query: Query, answer: Answer, truth: Transform
 ) -> list[_PoseError]:
     """The correct pose by the keypoints of an answer's map image, if there is one."""
-    frame, rows = query.frame, [answer.record.id]
-    (found,) = verifier.verify(frame.image, frame.camera, rows, frame.lens, frame.warp)
-    pose, known = found.map_from_base(answer.base_from_camera), answer.record.map_from_camera
-    if pose is None or known is None:
+    (verified,) = verifier.verify(query.frame, np.array([answer.record.id]))
+    pose, mapped = verified.map_from_base(answer.base_from_camera), answer.record.map_from_camera
+    if pose is None or mapped is None:
         return []
     error = offset(truth, pose.pose)
     if np.linalg.norm(error[:3]) > CORRECT_M:
         return []
     camera = (pose.pose @ answer.base_from_camera).translation
-    distance = float(np.linalg.norm(known.translation - camera))
-    return [_PoseError(verifier.matcher, error, pose.covariance, found.metric, distance)]
+    distance = float(np.linalg.norm(mapped.translation - camera))
+    return [_PoseError(verifier.matcher, error, pose.covariance, verified.metric, distance)]
 
 
 def _posed(
@@ -337,11 +344,11 @@ def _posed(
         desc=f"{drive.info.name}: {what}",
         disable=not show_progress,
     )
-    for record, answer, query in localize_drive(pipeline, drive, images):
+    for record, localized in localize_drive(pipeline, drive, images):
         truth = record.map_from_camera
-        if answer is not None and query is not None and truth is not None:
-            warp = query.frame.warp
-            yield query, answer, truth if warp is None else truth @ warp.lens_from_view
+        if localized is not None and localized.query is not None and truth is not None:
+            query, warp = localized.query, localized.query.frame.warp
+            yield query, localized.answer, truth if warp is None else truth @ warp.lens_from_view
 
 
 class _Sampler:
@@ -366,11 +373,9 @@ class _Sampler:
         if not len(near) or not len(far):
             return None
         far = rng.choice(far, min(OTHERS, len(far)), replace=False)
-        some = np.concatenate([near, far])
-        scores = self._localizer.fine_scores(query, self._rows[some])
+        rows = self._rows[np.concatenate([near, far])]
+        scores = self._localizer.fine_scores(query, rows)
         z_fine = z_scores(scores, self._localizer.background_scores(query)[self._camera])
-        z_coarse = self._scale.z(
-            query.coarse, self._localizer.coarse_scores(query, self._rows[some])
-        )
+        z_coarse = self._scale.z(query.coarse, self._localizer.coarse_scores(query, rows))
         z = np.column_stack([z_fine, z_coarse])
         return _Scores(query.domain.name, z[: len(near)], z[len(near) :])

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.geometry import Transform
+from disam_ros.localization.answer import Belief
 from disam_ros.localization.curve import METRES_PER_RADIAN, Curve
 from disam_ros.localization.sequence.speed import Speeds
 from disam_ros.localization.sequence.transitions import TRACKED, Transitions, displacement
@@ -68,29 +69,6 @@ class MotionModel:
     odometry_noise: float = 0.1
 
 
-@dataclass(frozen=True)
-class Belief:
-    """Mode of the belief.
-
-    map_from_base: mean, by their probabilities, of the poses on stretches of road between two
-    neighbouring map images, as far as they are near to the likeliest one; row: the likelier end of
-    that. probability: of a place within the radius of the pose. on_map: of being anywhere on the
-    map. covariance: [6, 6] of these poses, and of what lies beyond the end of a drive. bend: [6, 6]
-    of the pose's distance from the chord between both ends. steps: [6, 6] second moment of the step
-    from one end to the other, as the track runs at the pose (curve.py), less the nearer that is to
-    one of them. spacing: the step's length [m].
-    """
-
-    row: int
-    map_from_base: Transform
-    probability: float
-    on_map: float
-    covariance: NDArray[np.float64]
-    bend: NDArray[np.float64]
-    steps: NDArray[np.float64]
-    spacing: float
-
-
 class SequenceFilter(Transitions):
     """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. shares:
     prior weights of the copies of equal length that they consist of: the map, and those of a
@@ -127,8 +105,10 @@ class SequenceFilter(Transitions):
         """
         rows = self.tracked
         rows = rows[np.argsort(-self._belief[rows])]
-        in_turns = chain.from_iterable(zip_longest(rows, self._modes(rows, count)))
-        return np.array(list(dict.fromkeys(r for r in in_turns if r is not None))[:count])
+        modes = self._modes(rows, count)
+        in_turns = dict.fromkeys(chain.from_iterable(zip_longest(rows[:count].tolist(), modes)))
+        in_turns.pop(None, None)  # where there are fewer modes
+        return np.array(list(in_turns)[:count])
 
     def plausible(self, count: int) -> NDArray[np.int64]:
         """Those of the `likeliest` that an image can make likely, int64 [≤ count]."""
@@ -139,7 +119,7 @@ class SequenceFilter(Transitions):
         """Of rows, best first, those farther than twice the radius from all better ones."""
         modes: list[int] = []
         while len(rows) and len(modes) < count:
-            modes.append(rows[0])
+            modes.append(int(rows[0]))
             gaps = np.linalg.norm(self._tree.data[rows] - self._tree.data[rows[0]], axis=1)
             rows = rows[gaps > 2 * self._radius(rows[0])]
         return modes

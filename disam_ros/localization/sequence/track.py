@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.camera import Look
 from disam_ros.geometry import Transform
+from disam_ros.localization.answer import Belief
 from disam_ros.localization.calibration import ScoreScale
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
@@ -30,30 +30,29 @@ REFERENCE = 1.0  # displacement after which an image is as different as wholly n
 
 
 @dataclass
-class Seen:
-    """A camera of the vehicle, and its last image.
+class VehicleCamera:
+    """A camera of the vehicle, and its last image."""
 
-    looks: of its images. rows: of the map, at each state of the filter, or NONE. dissimilarity: of
-    map images REFERENCE apart. coarse: of the last image. since: motion since its last new
-    evidence; None: unknown. information: of the last image, 0…1; query, stamp_ns, odometry, mount:
-    its. late: time by which another camera's image was newer [s]. support: its likelihood ratio at
-    the place that the belief was sure of, 1 where it was not. doubt: probability that the camera
-    sees nothing of the map.
-    """
+    looks: Sequence[Look]  # map cameras that its images are compared with
+    rows: NDArray[np.int64]  # of the map, at each state of the filter, or NONE
+    dissimilarity: float  # of map images REFERENCE apart
+    coarse: NDArray[np.float32] | None = None  # descriptor of the last image
+    since: Transform | None = None  # motion since its last new evidence; None: unknown
+    information: float = 0.0  # share of new evidence in the last image, 0…1
+    odometry: Reading | None = None  # at the last image
+    mount: Transform = field(default_factory=Transform.identity)  # at the last image
+    query: Query | None = None  # the last image
+    stamp_ns: int = 0  # of the last image
+    late: float = 0.0  # time by which another camera's image was newer [s]
+    support: float = 1.0  # likelihood ratio of the last image at a sure place; 1 where none is sure
+    doubt: float = 0.0  # probability that the camera sees nothing of the map
 
-    looks: Sequence[Look]
-    rows: NDArray[np.int64]
-    dissimilarity: float
-    coarse: NDArray[np.float32] | None = None
-    since: Transform | None = None
-    information: float = 0.0
-    odometry: Reading | None = None
-    mount: Transform = field(default_factory=Transform.identity)
-    query: Query | None = None
-    stamp_ns: int = 0
-    late: float = 0.0
-    support: float = 1.0
-    doubt: float = 0.0
+    def __post_init__(self) -> None:
+        self._states = _states_of(self.rows)
+
+    def moved_to(self, rows: NDArray[np.int64]) -> None:
+        """Takes the rows of a filter of more states."""
+        self.rows, self._states = rows, _states_of(rows)
 
     def is_new(self, belief: SequenceFilter) -> bool:
         """Whether the image is new evidence: the vehicle moved by a step, or may have."""
@@ -77,36 +76,34 @@ class Seen:
         share = (1.0 - cosine) / max(self.dissimilarity, 1e-6)
         return float(np.clip(share, 0.0, 1.0))
 
-    @cached_property
-    def states(self) -> NDArray[np.int64]:
-        """State that shows each map image up to the last one of any, or NONE."""
-        found = np.full(int(self.rows.max()) + 1, NONE)
-        known = np.flatnonzero(self.rows != NONE)
-        found[self.rows[known]] = known
-        return found
-
     def states_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """States that show map images, int64 [n]; NONE for an image that is of no place."""
-        inside = rows < len(self.states)
-        return np.where(inside, self.states[np.where(inside, rows, 0)], NONE)
+        inside = rows < len(self._states)
+        return np.where(inside, self._states[np.where(inside, rows, 0)], NONE)
+
+
+def _states_of(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """State that shows each map image up to the last one of any, or NONE."""
+    states = np.full(int(rows.max()) + 1, NONE)
+    mapped = np.flatnonzero(rows != NONE)
+    states[rows[mapped]] = mapped
+    return states
 
 
 class Track:
-    """A filter, and the cameras whose images it takes. quarters: turns of the states.
-
-    stamp_ns, odometry: of the newest image; odometry as of the base that the mapping vehicle would
-    have, by the mounts of the first camera: (of the vehicle, of the map). errors: that the view
-    angles of its images show.
-    """
+    """The belief of a sequence, and the cameras whose images are evidence for it."""
 
     def __init__(self, places: Places, model: FilterModel | None) -> None:
         self.places, self._model = places, model
-        self.quarters: list[int] = []
-        self.cameras: dict[str, Seen] = {}
-        self.stamp_ns = 0
-        self.odometry: Reading | None = None
+        self.quarters: list[int] = []  # turns of the vehicle that the states stand for
+        self.cameras: dict[str, VehicleCamera] = {}
+        self.stamp_ns = 0  # of the newest image
+        self.odometry: Reading | None = None  # there, of the base that the mapping vehicle has
+        # Mounts of the first camera on the vehicle and on the mapping vehicle.
         self.mounts: tuple[Transform, Transform] | None = None
-        self.errors = ErrorScale()
+        self.errors = ErrorScale()  # of the errors that the view angles of the drive show
+        # Beliefs refined by the last images of cameras, since the last evidence.
+        self.beliefs: dict[tuple[int, ...], Belief] = {}
         self._filter: SequenceFilter | None = None
         self._scales: dict[str, ScoreScale] = {}
 
@@ -117,19 +114,19 @@ class Track:
 
     def look_at(self, state: int, camera: str) -> Look | None:
         """How a camera sees a state; None where nothing is known of that."""
-        seen = self.cameras[camera]
+        row = self.cameras[camera].rows[state]
         turn = self.quarters[state // len(self.places.poses)]
-        if seen.rows[state] == NONE:
+        if row == NONE:
             return None
         place = state % len(self.places.poses)
         return next(
             look
-            for look in seen.looks
-            if look.quarters == turn and self.places.rows[look.camera][place] == seen.rows[state]
+            for look in self.cameras[camera].looks
+            if look.quarters == turn and self.places.rows[look.camera][place] == row
         )
 
-    def add(self, query: Query, localizer: Localizer) -> Seen:
-        """Take a camera, or another mount of it; the belief stays."""
+    def add(self, query: Query, localizer: Localizer) -> VehicleCamera:
+        """Takes a camera, or another mount of it; the belief stays."""
         looks = [look for look in query.looks if look.camera in self.places.rows]
         new = sorted({look.quarters for look in looks} - set(self.quarters))
         if new or self._filter is None:
@@ -140,21 +137,20 @@ class Track:
                 self._filter = SequenceFilter(poses, self._model, shares)
             else:
                 self._filter = self._filter.continued(poses, shares)
-                for seen in self.cameras.values():
-                    seen.rows = self.places.seen_by(seen.looks, self.quarters)
-                    seen.__dict__.pop("states", None)
+                for camera in self.cameras.values():
+                    camera.moved_to(self.places.seen_by(camera.looks, self.quarters))
         place_map, rows = localizer.map, self.places.seen_by(looks, self.quarters)
         first = self.places.rows[looks[0].camera]
-        there = first != NONE
-        codes = place_map.coarse[first[there]]
-        positions = self.places.poses[there, :3]
-        seen = Seen(
+        shown = first != NONE
+        codes = place_map.coarse[first[shown]]
+        positions = self.places.poses[shown, :3]
+        camera = VehicleCamera(
             query.looks,
             rows,
             neighbour_dissimilarity(codes, place_map.steps, positions),
         )
-        self.cameras[query.camera] = seen
-        return seen
+        self.cameras[query.camera] = camera
+        return camera
 
     def image_at(self, state: int, camera: str) -> tuple[int, Transform, Transform]:
         """The map row that a camera sees at a state, or else another one: with its camera's mount
@@ -170,26 +166,27 @@ class Track:
     def advance(self, moved: Transform | None, seconds: float, model: MotionModel) -> None:
         """Predict. moved: base_from_next by odometry since the last time; None: unknown."""
         self.filter.predict(moved, max(0.0, seconds), model)
-        for seen in self.cameras.values():
-            known = seen.since is not None and moved is not None
-            seen.since = seen.since @ moved if known else None  # type: ignore[operator]
+        for camera in self.cameras.values():
+            since, camera.since = camera.since, None
+            if since is not None and moved is not None:
+                camera.since = since @ moved
 
-    def together(self, seen: Seen) -> list[Seen]:
+    def together(self, camera: VehicleCamera) -> list[VehicleCamera]:
         """A camera, and the others with an image of the same moment that do not contradict them,
         in the order of the cameras."""
         return [
-            each
-            for each in self.cameras.values()
-            if each is seen
+            other
+            for other in self.cameras.values()
+            if other is camera
             or (
-                abs(each.stamp_ns - seen.stamp_ns) <= 1e9 * WINDOW
-                and each.query is not None
-                and each.doubt < DOUBTED
+                abs(other.stamp_ns - camera.stamp_ns) <= 1e9 * WINDOW
+                and other.query is not None
+                and other.doubt < DOUBTED
             )
         ]
 
     def scale(self, camera: str, localizer: Localizer) -> ScoreScale:
-        """That coarse scores with the images of a map camera are normalized by."""
+        """Mean and deviation of coarse scores over the images of a map camera."""
         if camera not in self._scales:
             rows = localizer.map.rows_of(camera)
             codes = localizer.map.coarse[rows]
@@ -205,20 +202,20 @@ class Track:
         of wrong ones.
         """
         alive = [
-            float(np.mean(seen.rows != NONE))
-            for seen in self.cameras.values()
-            if abs(self.stamp_ns - seen.stamp_ns) <= ALIVE_NS
+            float(np.mean(camera.rows != NONE))
+            for camera in self.cameras.values()
+            if abs(self.stamp_ns - camera.stamp_ns) <= ALIVE_NS
         ]
         return float(max(1.0, sum(alive)) ** (JOINT - 1.0))
 
-    def doubt_of(self, seen: Seen, model: FilterModel) -> float:
+    def doubt_of(self, camera: VehicleCamera, model: FilterModel) -> float:
         """Probability that a camera saw nothing of the map before its image; takes that into
         account where more of the other cameras agree with the belief than contradict it."""
-        doubt = seen.doubt * (1.0 - model.back) + (1.0 - seen.doubt) * model.leave
-        others = [other.support for other in self.cameras.values() if other is not seen]
+        doubt = camera.doubt * (1.0 - model.back) + (1.0 - camera.doubt) * model.leave
+        others = [other.support for other in self.cameras.values() if other is not camera]
         agree = sum(other > 1.0 for other in others) > sum(other < 1.0 for other in others)
-        support = seen.support if agree else max(1.0, seen.support)
-        seen.doubt = doubt / (doubt + (1.0 - doubt) * support)
+        support = camera.support if agree else max(1.0, camera.support)
+        camera.doubt = doubt / (doubt + (1.0 - doubt) * support)
         return doubt
 
     def of_mapping_base(self, odometry: Reading | None, query: Query) -> Reading | None:
@@ -227,20 +224,20 @@ class Track:
         vehicle take the first one's for that."""
         lens = query.frame.lens
         if next(iter(self.cameras)) == query.camera:
-            own = Transform.identity() if lens is None else lens.base_from_camera
-            self.mounts = (own, query.looks[0].mount) if own != Transform.identity() else None
+            mount = Transform.identity() if lens is None else lens.base_from_camera
+            self.mounts = (mount, query.looks[0].mount) if mount != Transform.identity() else None
         if odometry is None or self.mounts is None:
             return odometry
-        own, mapped = self.mounts
-        return replace(odometry, odom_from_base=odometry.odom_from_base @ own @ mapped.inverse())
+        mount, mapped = self.mounts
+        return replace(odometry, odom_from_base=odometry.odom_from_base @ mount @ mapped.inverse())
 
     def start_over(self) -> None:
-        """Forget the drive."""
+        """Forgets the drive."""
         self.filter.reset()
         self.errors = ErrorScale()
-        for seen in self.cameras.values():
-            seen.coarse = seen.since = None
-            seen.support, seen.doubt = 1.0, 0.0
+        for camera in self.cameras.values():
+            camera.coarse = camera.since = None
+            camera.support, camera.doubt = 1.0, 0.0
 
 
 def neighbour_dissimilarity(

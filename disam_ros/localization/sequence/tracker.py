@@ -10,24 +10,24 @@ probability that rises while it contradicts the place of which the belief is sur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.config import LocalizerConfig
+from disam_ros.config import LocalizerConfig, VerifyConfig
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer, Candidate
+from disam_ros.localization.answer import Answer, Belief, Candidates
 from disam_ros.localization.calibration import Calibration, z_scores
 from disam_ros.localization.evidence import place_lead, place_log_odds
-from disam_ros.localization.image_checks import ClockVote
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
-from disam_ros.localization.sequence.bayes_filter import Belief, FilterModel, MotionModel
+from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel
+from disam_ros.localization.sequence.clock_vote import ClockVote
 from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.localization.sequence.places import NONE, Places
-from disam_ros.localization.sequence.track import DOUBTED, WINDOW, Seen, Track
-from disam_ros.localization.verification import Verification, fuse_verified
+from disam_ros.localization.sequence.track import DOUBTED, WINDOW, Track, VehicleCamera
+from disam_ros.localization.verification import Verification, worth_verifying
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 SCORED = 30  # likeliest map images that are scored in addition to the candidates
@@ -36,6 +36,43 @@ LIKELY = 0.5  # probability of a place from which its view tells how large error
 MAX_GAP = 10.0  # time between images after which a sequence starts over [s]
 MAX_LATE = 1.0  # by which an image may be older than another camera's to be evidence [s]
 NO_MOUNT, NO_STAMP, CLOCK = "its mount is unknown", "no usable stamp", "its clock differs"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An image in its sequence: what `Tracker.update` made of it."""
+
+    tracker: Tracker
+    query: Query
+    candidates: Candidates
+    track: Track  # belief of the sequence
+    camera: VehicleCamera
+    alone: str  # why the image counts for a sequence of its own; empty: it is of the vehicle's
+    informative: bool  # whether the image is evidence
+
+    def worth_verifying(self, config: VerifyConfig) -> bool:
+        """Whether keypoints can change the answer."""
+        return self.informative and worth_verifying(
+            self.track.filter.belief().probability, self.camera.information, config
+        )
+
+    def likeliest(self, count: int) -> NDArray[np.int64]:
+        """Map rows to verify, int64 [≤ count]: the likeliest ones and the best of other places."""
+        rows = self.camera.rows[self.track.filter.likeliest(count)]
+        mapped: NDArray[np.int64] = rows[rows != NONE]
+        return mapped
+
+    def verify(self, verified: Sequence[Verification], ratios: NDArray[np.float64]) -> None:
+        """Updates the belief with the log likelihood ratios [n] of verified map images."""
+        track, camera = self.track, self.camera
+        states = camera.states_of(np.array([item.row for item in verified]))
+        track.beliefs.clear()
+        doubt = camera.doubt if len(track.cameras) > 1 else 0.0
+        track.filter.verify(states, ratios, camera.information * track.weight(), doubt)
+
+    def answer(self, config: LocalizerConfig, verified: Sequence[Verification] = ()) -> Answer:
+        """Returns the answer of the whole sequence, after the evidence of all its images."""
+        return self.tracker.answer(self, config, verified)
 
 
 class Tracker:
@@ -56,30 +93,30 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all sequences."""
+        """Forgets all sequences."""
         self._vehicle: Track | None = None
-        self._own: dict[str, Track] = {}
-        self._current: dict[str, tuple[Track, Seen, str]] = {}
+        self._alone: dict[str, Track] = {}
+        self._names = set[str]()  # of cameras
         self._clocks = ClockVote()
-        self._beliefs: dict[tuple[int, ...], Belief] = {}  # since the last evidence
 
     def update(
         self,
         query: Query,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
         odometry: Reading | None,
         config: LocalizerConfig,
         informative: bool = True,
-    ) -> None:
-        """Predict with odometry and update with the image's scores.
+    ) -> Step:
+        """Predicts with odometry and updates with the image's scores.
 
         candidates: of this image. odometry: at its stamp; None: unknown. informative: False: the
         image is no evidence. An image without stamp, MAX_GAP after the last one or before the last
         one of its camera starts a sequence over; one that comes later than another camera's newer
         image is evidence of where the vehicle was then.
         """
-        track, seen = self._choose(query)
-        self._beliefs.clear()
+        step = self._step(query, candidates, informative)
+        track, camera = step.track, step.camera
+        track.beliefs.clear()
         stamp_ns = query.frame.stamp_ns
         seconds = 1e-9 * ((stamp_ns or 0) - track.stamp_ns)
         odometry = track.of_mapping_base(odometry, query)
@@ -87,52 +124,47 @@ class Tracker:
         late = several and -MAX_LATE <= seconds < 0.0
         if stamp_ns is None or not track.stamp_ns or not (late or 0.0 <= seconds <= MAX_GAP):
             track.start_over()
-            track.advance(None, seconds, self._motion_model(config))
+            track.advance(None, seconds, _motion_model(config))
             track.stamp_ns, track.odometry = stamp_ns or 0, odometry
         elif not late:
             moved = motion(track.odometry, odometry)
             if moved is not None or not several or seconds >= WINDOW:
-                track.advance(moved, seconds, self._motion_model(config))
+                track.advance(moved, seconds, _motion_model(config))
                 track.stamp_ns = stamp_ns
             track.odometry = odometry
-        seen.query, seen.stamp_ns = query, stamp_ns or 0
-        seen.odometry, seen.late = odometry, -seconds if late else 0.0
-        seen.mount = self._localizer.base_from_camera(query.frame)
-        unknown = seen.since is None
-        seen.information = float(seen.is_new(track.filter))
+        camera.query, camera.stamp_ns = query, stamp_ns or 0
+        camera.odometry, camera.late = odometry, -seconds if late else 0.0
+        camera.mount = self._localizer.base_from_camera(query.frame)
+        unknown = camera.since is None
+        camera.information = float(camera.is_new(track.filter))
         then_from_now = motion(odometry, track.odometry) if late else None
-        if informative and not (late and then_from_now is None and seen.late > WINDOW):
-            independence = seen.independence(query.coarse)
-            seen.information *= independence if unknown else 1.0
-            self._update(track, seen, query, candidates, then_from_now)
+        if informative and not (late and then_from_now is None and camera.late > WINDOW):
+            independence = camera.independence(query.coarse)
+            camera.information *= independence if unknown else 1.0
+            self._update(step, then_from_now)
+        return step
 
-    def _update(
-        self,
-        track: Track,
-        seen: Seen,
-        query: Query,
-        candidates: Sequence[Candidate],
-        then_from_now: Transform | None,
-    ) -> None:
-        """The measurement update. then_from_now: motion since an image that came late."""
+    def _update(self, step: Step, then_from_now: Transform | None) -> None:
+        """Measurement update. then_from_now: motion since an image that came late."""
+        query, track, camera = step.query, step.track, step.camera
         calibration = self._calibration.of(query.domain.name)
-        rows, z = self._scores(track, seen, query, candidates)
-        ratios, states = calibration.log_ratio(z), seen.states_of(rows)
+        rows, z = self._scores(step)
+        ratios, states = calibration.log_ratio(z), camera.states_of(rows)
         ratios, states = ratios[states != NONE], states[states != NONE]
         if then_from_now is not None:
             order = np.argsort(ratios)  # of several that lead to one the likeliest counts
             states = track.filter.moved(states[order], then_from_now)
             ratios, states = ratios[order][states != NONE], states[states != NONE]
-        floor = np.where(seen.rows == NONE, 0.0, calibration.low)
-        doubt, new = 0.0, seen.information * track.weight()
-        if len(track.cameras) > 1 and seen.information > 0.0:
-            seen.support = track.filter.support(states, ratios, floor, seen.information)
-            doubt = track.doubt_of(seen, self._model)
-        place, log_odds = self._evidence(seen, query, rows)
+        floor = np.where(camera.rows == NONE, 0.0, calibration.low)
+        doubt, new = 0.0, camera.information * track.weight()
+        if len(track.cameras) > 1 and camera.information > 0.0:
+            camera.support = track.filter.support(states, ratios, floor, camera.information)
+            doubt = track.doubt_of(camera, self._model)
+        place, log_odds = self._evidence(camera, query, rows)
         track.filter.update(states, ratios, floor, place, log_odds, new, doubt)
 
     def _evidence(
-        self, seen: Seen, query: Query, rows: NDArray[np.int64]
+        self, camera: VehicleCamera, query: Query, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], float]:
         """States of the best place [N], and the log odds that it is the right one."""
         positions, reach = self._localizer.map.poses[:, :3], self._localizer.reach
@@ -141,165 +173,124 @@ class Tracker:
         lead = place_lead(scores[order], positions[rows[order]], reach)
         log_odds = place_log_odds(lead, self._calibration)
         near = np.linalg.norm(positions - positions[rows[order[0]]], axis=1) < reach
-        known = seen.rows != NONE
-        return known & near[np.where(known, seen.rows, 0)], log_odds
+        mapped = camera.rows != NONE
+        return mapped & near[np.where(mapped, camera.rows, 0)], log_odds
 
-    def _scores(
-        self, track: Track, seen: Seen, query: Query, candidates: Sequence[Candidate]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _scores(self, step: Step) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """z-scores of the candidates and of the likeliest map images, so that images which the
         coarse search missed are not excluded: rows of the map, fine and coarse [n, 2]."""
-        found = np.array([candidate.record.id for candidate in candidates])
-        likeliest = seen.rows[track.filter.plausible(SCORED)]
-        more = np.setdiff1d(likeliest[likeliest != NONE], found)
-        rows = np.concatenate([found, more])
-        fine = self._localizer.fine_scores(query, rows)
-        coarse = self._localizer.coarse_scores(query, rows)
-        z, place_map = np.zeros((len(rows), 2)), self._localizer.map
-        samples = self._localizer.background_scores(query)
+        query, track, localizer = step.query, step.track, self._localizer
+        candidates, place_map = step.candidates.rows, localizer.map
+        likeliest = step.camera.rows[track.filter.plausible(SCORED)]
+        more = np.setdiff1d(likeliest[likeliest != NONE], candidates)
+        rows = np.concatenate([candidates, more])
+        fine = localizer.fine_scores(query, rows)
+        coarse = localizer.coarse_scores(query, rows)
+        z, samples = np.zeros((len(rows), 2)), localizer.background_scores(query)
         for camera in query.cameras:  # a road ahead resembles any road ahead more than a front door
             of = place_map.camera_of[rows] == place_map.camera_names.index(camera)
             if of.any():
                 z[of, 0] = z_scores(fine[of], samples[camera])
-                z[of, 1] = track.scale(camera, self._localizer).z(query.coarse, coarse[of])
+                z[of, 1] = track.scale(camera, localizer).z(query.coarse, coarse[of])
         return rows, z
-
-    def state(self, query: Query) -> tuple[float, float]:
-        """Probability of the likeliest place, and the share of new evidence in the last image."""
-        track, seen, _ = self._current[query.camera]
-        return track.filter.belief().probability, seen.information
-
-    def likeliest(self, query: Query, count: int) -> NDArray[np.int64]:
-        """Map rows to verify, int64 [≤ count]: the likeliest ones and the best of other places."""
-        track, seen, _ = self._current[query.camera]
-        rows = seen.rows[track.filter.likeliest(count)]
-        found: NDArray[np.int64] = rows[rows != NONE]
-        return found
-
-    def update_verified(
-        self, query: Query, verified: Sequence[Verification], ratios: NDArray[np.float64]
-    ) -> None:
-        """Update with the log likelihood ratios [n] of verified map images."""
-        track, seen, _ = self._current[query.camera]
-        states = seen.states_of(np.array([item.row for item in verified]))
-        self._beliefs.clear()
-        doubt = seen.doubt if len(track.cameras) > 1 else 0.0
-        new = seen.information * track.weight()
-        track.filter.verify(states, ratios, new, doubt)
 
     def answer(
         self,
-        query: Query,
-        candidates: Sequence[Candidate],
+        step: Step,
         config: LocalizerConfig,
         verified: Sequence[Verification] = (),
     ) -> Answer:
-        """The answer of the whole sequence. candidates: of this image."""
-        place_map = self._localizer.map
-        track, seen, alone = self._current[query.camera]
-        now_from_then = motion(track.odometry, seen.odometry) if seen.late else None
+        """Returns the answer of the whole sequence."""
+        query, track, camera = step.query, step.track, step.camera
+        now_from_then = motion(track.odometry, camera.odometry) if camera.late else None
         moved = now_from_then is not None and track.filter.is_step(now_from_then)
-        trusted = seen.doubt < DOUBTED and not moved  # else its image tells no pose of now
+        trusted = camera.doubt < DOUBTED and not moved  # else its image tells no pose of now
         mode = track.filter.mode
-        together = track.together(seen) if trusted else []
-        together = [each for each in together if each.rows[mode] != NONE]
-        belief = self._belief(track, seen, together, verified)
-        row, mapping_mount, own_mount = track.image_at(belief.row, query.camera)
-        record = place_map.records[row]
-        errors = self._calibration.of(query.domain.name)
-        progress = belief.covariance + errors.progress(belief.steps)
-        scale = track.errors.value
-        across = belief.bend + errors.across(belief.steps, scale)
-        map_from_base = belief.map_from_base
+        together = track.together(camera) if trusted else []
+        together = [other for other in together if other.rows[mode] != NONE]
+        belief = self._belief(track, camera, together, verified)
+        row, mapping_mount, vehicle_mount = track.image_at(belief.row, query.camera)
         if now_from_then is not None:
-            map_from_base = map_from_base @ now_from_then
-        pose = PoseWithCovariance(map_from_base, across)
-        count = 0
-        if trusted and seen.rows[belief.row] != NONE:
-            pose, distance = self._localizer.with_view(
-                query, pose, mapping_mount, record, self._calibration, progress, scale
+            belief = replace(belief, map_from_base=belief.map_from_base @ now_from_then)
+        scale, inliers = track.errors.value, 0
+        if trusted and camera.rows[belief.row] != NONE:
+            pose, inliers, innovation = self._localizer.refine(
+                query, belief, row, mapping_mount, self._calibration, verified, scale
             )
-            if belief.probability >= LIKELY and np.isfinite(distance):
-                track.errors.add(distance, seen.information)
-            pose, count = fuse_verified(pose, mapping_mount, verified)
+            if belief.probability >= LIKELY and np.isfinite(innovation):
+                track.errors.add(innovation, camera.information)
         else:
-            pose = replace(pose, covariance=across + progress)
-        warp = query.frame.warp
-        return Answer(
-            camera=query.camera,
-            domain=query.domain,
-            candidates=candidates,
-            record=record,
-            base_from_camera=self._localizer.base_from_camera(query.frame),
-            lens_from_view=None if warp is None else warp.lens_from_view,
-            pose=_of_vehicle(pose, mapping_mount, own_mount),
-            known=belief.probability >= config.min_probability,
-            probability=belief.probability,
+            errors = self._calibration.of(query.domain.name)
+            covariance = belief.bend + errors.across(belief.steps, scale)
+            covariance += belief.covariance + errors.progress(belief.steps)
+            pose = PoseWithCovariance(belief.map_from_base, covariance)
+        pose = _of_vehicle(pose, mapping_mount, vehicle_mount)
+        answer = self._localizer.answer(query, step.candidates, belief, row, pose, config)
+        return replace(
+            answer,
             tracked=True,
             on_map=belief.on_map,
-            spread=belief.covariance + belief.bend,
-            steps=belief.steps,
-            spacing=belief.spacing,
-            inliers=count,
-            alone=alone if len(self._current) > 1 else "",
-            doubt=seen.doubt,
+            inliers=inliers,
+            alone=step.alone if len(self._names) > 1 else "",
+            doubt=camera.doubt,
         )
 
     def _belief(
-        self, track: Track, seen: Seen, together: Sequence[Seen], verified: Sequence[Verification]
+        self,
+        track: Track,
+        camera: VehicleCamera,
+        together: Sequence[VehicleCamera],
+        verified: Sequence[Verification],
     ) -> Belief:
         """The belief, by the last images of cameras; one of all images of a moment unless places
         were verified by this camera's."""
         weights = {item.row: item.weight for item in verified}
 
         def detail(states: NDArray[np.int64]) -> NDArray[np.float64]:
-            found = [self._details(each, states) for each in together]
-            similarity: NDArray[np.float64] = np.mean(found, axis=0)
-            similarity += [weights.get(int(row), 0.0) for row in seen.rows[states]]
+            details = [self._details(other, states) for other in together]
+            similarity: NDArray[np.float64] = np.mean(details, axis=0)
+            similarity += [weights.get(int(row), 0.0) for row in camera.rows[states]]
             return similarity
 
-        key = tuple(map(id, (track, *together)))
-        if verified or key not in self._beliefs:
-            temper = 1.0 if verified else TEMPER
+        temper = 1.0 if verified else TEMPER
+        key = tuple(map(id, together))
+        if verified or key not in track.beliefs:
             belief = track.filter.belief(detail if together else None, temper)
             if verified:
                 return belief
-            self._beliefs[key] = belief
-        return self._beliefs[key]
+            track.beliefs[key] = belief
+        return track.beliefs[key]
 
-    def _details(self, seen: Seen, states: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _details(self, camera: VehicleCamera, states: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log-weights [n] of states by a camera's last image; of those that it does not see, their
         mean."""
-        assert seen.query is not None
-        rows = seen.rows[states]
-        known = rows != NONE
-        fine = self._localizer.fine_scores(seen.query, rows[known]).astype(np.float64)
+        assert camera.query is not None
+        rows = camera.rows[states]
+        mapped = rows != NONE
+        fine = self._localizer.fine_scores(camera.query, rows[mapped]).astype(np.float64)
         similarity = np.full(len(rows), fine.mean() / TEMPERATURE if len(fine) else 0.0)
-        similarity[known] = fine / TEMPERATURE
+        similarity[mapped] = fine / TEMPERATURE
         return similarity
 
-    def _motion_model(self, config: LocalizerConfig) -> MotionModel:
-        return MotionModel(config.max_speed, config.sequence.odometry_noise)
-
-    def _choose(self, query: Query) -> tuple[Track, Seen]:
+    def _step(self, query: Query, candidates: Candidates, informative: bool) -> Step:
         """The sequence that an image belongs to, and its camera there."""
-        place_map, alone = self._localizer.map, self._left_out(query)
+        place_map, alone = self._localizer.map, self._exclusion_reason(query)
+        self._names.add(query.camera)
         if alone:
-            if query.camera not in self._own:
+            if query.camera not in self._alone:
                 places = Places.of_camera(place_map, query.looks[0].camera)
-                self._own[query.camera] = Track(places, self._model)
-            track = self._own[query.camera]
+                self._alone[query.camera] = Track(places, self._model)
+            track = self._alone[query.camera]
         else:
             if self._vehicle is None:
                 self._vehicle = Track(Places.of_map(place_map), self._model)
             track = self._vehicle
-        seen = track.cameras.get(query.camera)
-        if seen is None or (seen.looks is not query.looks and seen.looks != query.looks):
-            seen = track.add(query, self._localizer)
-        self._current[query.camera] = track, seen, alone
-        return track, seen
+        camera = track.cameras.get(query.camera)
+        if camera is None or (camera.looks is not query.looks and camera.looks != query.looks):
+            camera = track.add(query, self._localizer)
+        return Step(self, query, candidates, track, camera, alone, informative)
 
-    def _left_out(self, query: Query) -> str:
+    def _exclusion_reason(self, query: Query) -> str:
         """Why an image is not of the vehicle's sequence; empty: it is."""
         if not query.placed:
             return NO_MOUNT
@@ -307,6 +298,10 @@ class Tracker:
         if stamp_ns is None:
             return NO_STAMP if set(others) - {query.camera} else ""
         return "" if self._clocks.agrees(query.camera, stamp_ns) else CLOCK
+
+
+def _motion_model(config: LocalizerConfig) -> MotionModel:
+    return MotionModel(config.max_speed, config.sequence.odometry_noise)
 
 
 def _of_vehicle(

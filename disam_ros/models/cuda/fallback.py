@@ -4,53 +4,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from disam_ros.device import CPU, free_device_memory, is_device_fault, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-Made = TypeVar("Made")
-Result = TypeVar("Result")
-
-# A device that is broken cannot take back what it holds, and trying may end the process.
-_lost: list[object] = []
+# A device that is broken cannot take back what it holds, and trying may end the process: this list
+# keeps such objects alive on purpose.
+_never_released: list[object] = []
 
 
-class OnDevice(Generic[Made]):
-    """What is made for a device, and for the CPU once the device is out of memory, gone or broken.
+@contextmanager
+def leave_device(device: str, error: Exception, holder: Mapping[str, Any]) -> Iterator[None]:
+    """Handles a fault of a device round the step that replaces what was on it by the CPU's.
 
-    It happens once, one line says so, and the work that failed is done again: it must not have
-    changed anything. Other errors pass through. device: where the work is done now.
+    holder: attributes of what was on the device. Raises the error where it is no fault of a device:
+    out of memory, gone or broken.
     """
-
-    def __init__(self, make: Callable[[str], Made], device: str) -> None:
-        self._make, self.device = make, device
-        self._made: Made | None = None
-        self.run(lambda made: None)
-
-    @property
-    def made(self) -> Made:
-        """What was made for the device."""
-        if self._made is None:
-            self._made = self._make(self.device)
-        return self._made
-
-    def run(self, work: Callable[[Made], Result]) -> Result:
-        """The result of the work."""
-        try:
-            return work(self.made)
-        except Exception as error:  # those of CUDA and of ONNX Runtime have no root in common
-            if self.device == CPU or not is_device_fault(error):
-                raise
-            if not is_out_of_memory(error):
-                _lost.append(self._made)
-            logger.error(
-                "device %s failed, the CPU goes on from here, slower; restart to use it again: %s",
-                self.device,
-                str(error).strip().split("\n")[0],
-            )
-        self.device, self._made = CPU, None
-        free_device_memory()
-        return work(self.made)
+    if device == CPU or not is_device_fault(error):
+        raise error
+    if not is_out_of_memory(error):
+        _never_released.append(dict(holder))
+    logger.error(
+        "device %s failed, the CPU goes on from here, slower; restart to use it again: %s",
+        device,
+        str(error).strip().split("\n")[0],
+    )
+    yield
+    free_device_memory()

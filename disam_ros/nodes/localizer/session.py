@@ -15,8 +15,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.errors import ConfigError
 from disam_ros.localization.answer import KNOWN, Answer
-from disam_ros.localization.pipeline import Shot
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.pipeline import Localized, Shot
+from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
@@ -221,11 +221,11 @@ class Session:
             for each in arrivals:
                 with self._answering(each):
                     shots.append((each, self._shot(each)))
-            for each, shot, outcome, query in self._process(shots):
+            for each, localized in self._process(shots):
                 with self._answering(each):
-                    if isinstance(outcome, Exception):
-                        raise outcome
-                    self._publish(each, shot, outcome, query)
+                    if isinstance(localized, Exception):
+                        raise localized
+                    self._publish(each, localized)
 
     @contextmanager
     def _answering(self, arrival: Arrival) -> Iterator[None]:
@@ -242,15 +242,13 @@ class Session:
 
     def _process(
         self, shots: Sequence[tuple[Arrival, Shot]]
-    ) -> list[tuple[Arrival, Shot, Answer | Exception, Query | None]]:
-        """Images with their answers, or why they have none, and their queries."""
-        pipeline = self._loaded.pipeline
+    ) -> list[tuple[Arrival, Localized | Exception]]:
+        """Localized images, or why none of them is."""
         try:
-            found: Sequence[Answer | Exception] = pipeline.process_set([s for _, s in shots])
+            localized = self._loaded.pipeline.process([shot for _, shot in shots])
         except Exception as error:
-            return [(each, shot, error, None) for each, shot in shots]
-        rows = zip(shots, found, pipeline.queries, strict=True)
-        return [(each, shot, outcome, query) for (each, shot), outcome, query in rows]
+            return [(arrival, error) for arrival, _ in shots]
+        return [(arrival, result) for (arrival, _), result in zip(shots, localized, strict=True)]
 
     def _shot(self, arrival: Arrival) -> Shot:
         """The image with what is known at its stamp. Raises MapError where the map's files were
@@ -274,12 +272,14 @@ class Session:
             longitude=conditions.longitude,
         )
 
-    def _publish(self, arrival: Arrival, shot: Shot, answer: Answer, query: Query | None) -> None:
+    def _publish(self, arrival: Arrival, localized: Localized) -> None:
         """Poses first, then log and diagnostics, loop closures; ~/answer is the last message.
 
-        What follows the poses may fail, but an image has one answer.
+        What follows the poses may fail, but an image has one answer. Raises the error that took
+        the place of the answer.
         """
         localizer, header = self._loaded.localizer, arrival.message.header
+        shot, query, answer = localized.shot, localized.query, localized.answer
         frame, odometry = shot.frame, shot.odometry
         poses = self._outputs.publish(answer, header)
         if poses is not None:
