@@ -5,19 +5,18 @@ figures."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from disam_ros.datasets.records import ImageRecord
-from disam_ros.errors import ConfigError, MapError
+from disam_ros.errors import ConfigError
 from disam_ros.evaluation.metrics import Criteria, errors
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
-from disam_ros.localization.pipeline import Pipeline
-from disam_ros.localization.prior import OFF_MAP, OVERRULED, Disc, PositionPrior
+from disam_ros.localization.pipeline import Pipeline, Shot
+from disam_ros.localization.prior import OFF_MAP, OVERRULED, PositionPrior
 from disam_ros.localization.query import Frame, Query
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def trials(
     error = np.random.default_rng([SEED, record.id]).standard_normal(2)
     truth = record.map_from_camera.translation[:2]
     frame = replace(query.frame, domain=query.domain.name)
-    plain = pipeline.process(frame)
+    plain = pipeline.process([Shot(frame)])[0].answer
     without = Trial(None, _known(plain), plain.prior, plain.map_from_camera)
     tried = [_trial(pipeline, frame, truth + noise * error, noise) for noise in noises]
     return without, *tried
@@ -72,11 +71,8 @@ def trials(
 
 def _trial(pipeline: Pipeline, frame: Frame, place: np.ndarray, noise: float) -> Trial:
     prior = PositionPrior(place, max(noise, MIN_DEVIATION) ** 2 * np.eye(2))
-    answer = pipeline.process(frame, prior=prior)
-    local: Transform | None = None
-    with suppress(MapError):  # no map image is that near
-        local = pipeline.process(frame, prior=Disc(*place, LOCAL_RADIUS)).map_from_camera
-    return Trial(noise, _known(answer), answer.prior, local)
+    answer = pipeline.process([Shot(frame, prior=prior)])[0].answer
+    return Trial(noise, _known(answer), answer.prior, None)
 
 
 def _known(answer: Answer) -> Transform | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from support.data import CAMERA, DESCRIPTOR, camera_pose, of_single_images, save_tiny_model, texture
+from support.localize import localize
 
 from disam_ros import cli
 from disam_ros.config import DomainConfig, MapBuilderConfig, PriorConfig
@@ -100,13 +101,13 @@ def test_figures_are_those_of_asking_again_with_the_moved_place(localizer, drive
             draw = np.random.default_rng([SEED, item.record.id]).standard_normal(2)
             x, y = truth[:2] + noise * draw
             prior = PositionPrior([x, y], max(noise, 0.01) ** 2 * np.eye(2))
-            near = localizer.localize(item.load(), near=prior)
+            near = localize(localizer, item.load(), prior=prior)
             errors.append(np.linalg.norm(near.map_from_camera.translation - truth))
             effects.append(near.prior)
             if (np.hypot(x - 2.0 * np.arange(COUNT), y) > LOCAL_RADIUS).all():
                 local.append(False)
                 continue
-            disc = localizer.localize(item.load(), near=Disc(x, y, LOCAL_RADIUS))
+            disc = localize(localizer, item.load(), prior=Disc(x, y, LOCAL_RADIUS))
             local.append(np.linalg.norm(disc.map_from_camera.translation - truth) <= 5.0)
         assert found.noise_m == noise and found.queries == COUNT
         assert found.recall_at_1 == pytest.approx(np.mean(np.array(errors) <= 5.0))

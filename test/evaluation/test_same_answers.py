@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support import scene
 from support.data import DESCRIPTOR, save_tiny_model
+from support.localize import process
 
 from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig
@@ -44,13 +45,14 @@ def answers(world):
     pipeline = Pipeline(Localizer.open(world / "map", world / "model", config))
     source = open_dataset(world / "drive")
     return [
-        pipeline.process(
+        process(
+            pipeline,
             Frame(
                 image=item.load(),
                 camera=item.record.camera,
                 stamp_ns=item.record.stamp_ns,
                 lens=source.info.cameras[item.record.camera],
-            )
+            ),
         )
         for item in source.images
     ]

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.data import DESCRIPTOR, save_tiny_model, texture
 from support.faults import edit_json
+from support.localize import localize
 from support.maps import save_tiny_map
 from support.onnx_files import write_onnx
 
@@ -156,7 +157,7 @@ def test_weights_that_give_no_features_are_a_fault_of_the_file_and_no_place(name
     localizer = Localizer.open(world / "map", world / "model", LocalizerConfig(device="cpu"))
     expected = rf"{world / 'model/coarse.safetensors'}, domain 'day', gives features that {words}"
     with pytest.raises(ModelError, match=expected):
-        localizer.localize(texture(0), domain="day")
+        localize(localizer, texture(0), domain="day")
     config = MapBuilderConfig(keypoints=0, descriptor=DESCRIPTOR)
     source = open_dataset(dataset.directory)
     with pytest.raises(ModelError, match=expected):

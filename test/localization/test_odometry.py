@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.data import texture
+from support.localize import candidates_of, describe, process
 
 from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
@@ -67,8 +68,8 @@ def test_between_drives_of_odometry_the_motion_of_a_sequence_is_unknown(
 
     def second(reading):
         pipeline = Pipeline(localizer, filter_model=FilterModel(radius=0.5))
-        pipeline.process(frame(2, 1), Reading(at(0.0), 0.0, 0))
-        return pipeline.process(frame(3, 2), reading).probability
+        process(pipeline, frame(2, 1), Reading(at(0.0), 0.0, 0))
+        return process(pipeline, frame(3, 2), reading).probability
 
     jumped, unknown = second(Reading(at(300.0), 0.0, 1)), second(None)
     assert jumped == pytest.approx(unknown)
@@ -82,13 +83,12 @@ def test_a_repeated_image_is_no_evidence_and_doubt_grows(dataset, model, tmp_pat
         device="cpu", domain=DomainConfig(override="day"), sequence=SequenceConfig(enabled=True)
     )
     localizer = Localizer(model, place_map, config)
-    tracker, query = Tracker(localizer), localizer.query(texture(2), SECOND)
-    single = localizer.answer(query)
-    tracker.update(query, localizer.answer(query).candidates, None, config)
-    before = tracker.answer(query, single, config)
+    tracker, query = Tracker(localizer), describe(localizer, texture(2), SECOND)
+    candidates = candidates_of(localizer, query)
+    before = tracker.update(query, candidates, None, config).answer(config)
     for number in range(5):
         later = replace(query, frame=replace(query.frame, stamp_ns=(2 + number) * SECOND))
-        tracker.update(later, [], None, config, informative=False)
-    after = tracker.answer(query, single, config)
+        step = tracker.update(later, candidates, None, config, informative=False)
+    after = step.answer(config)
     assert after.probability < before.probability
     assert np.isfinite(after.covariance).all()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.data import DESCRIPTOR
 from support.lenses import fisheye, picture_of, pinhole, turned
+from support.localize import candidates_of, describe, localize
 
 from disam_ros.camera import Camera
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, VerifyConfig
@@ -75,19 +76,19 @@ def test_another_camera_finds_every_place_and_the_heading_of_its_vehicle(localiz
     camera = OTHERS[name]
     for index in range(PLACES):
         picture = picture_of(camera, seed=index)
-        answer = localizer.localize(picture, lens=camera)
+        answer = localize(localizer, picture, lens=camera)
         assert answer.record.id == index
         forward = answer.map_from_base.rotation[:, 0]
         assert np.allclose(forward, [1.0, 0.0, 0.0], atol=0.06)
         own = answer.map_from_base @ camera.base_from_camera
         assert np.allclose(answer.map_from_camera.rotation, own.rotation, atol=1e-9)
         assert answer.best.fine_score > 0.8
-        assert answer.best.fine_score > localizer.localize(picture).best.fine_score
+        assert answer.best.fine_score > localize(localizer, picture).best.fine_score
 
 
 def test_the_maps_own_camera_gives_the_same_bits_as_before(localizer):
     picture = picture_of(MAPPED, seed=2)
-    plain, given = localizer.query(picture), localizer.query(picture, lens=MAPPED)
+    plain, given = describe(localizer, picture), describe(localizer, picture, lens=MAPPED)
     assert given.frame.warp is None and given.frame.image is picture and given.seen is None
     assert np.array_equal(plain.shifted, given.shifted) and np.array_equal(plain.fine, given.fine)
 
@@ -95,7 +96,7 @@ def test_the_maps_own_camera_gives_the_same_bits_as_before(localizer):
 def test_what_the_camera_does_not_see_has_no_part_in_the_fine_score(localizer):
     """The same view with and without its rim: the score is the cosine of the cells it sees."""
     camera = pinhole(60)
-    query = localizer.query(picture_of(camera, seed=3), lens=camera)
+    query = describe(localizer, picture_of(camera, seed=3), lens=camera)
     assert query.seen is not None and 0.3 < float(query.seen.mean()) < 0.8
     known = np.array(localizer.map.fine[np.array([3])], np.float32).reshape(query.fine.shape)
     here, there = query.fine[:, query.seen > 0].ravel(), known[:, query.seen > 0].ravel()
@@ -122,8 +123,8 @@ def test_a_map_of_a_fisheye_is_one_of_a_level_pinhole(model, tmp_path):
     localizer = Localizer(model, place_map, CONFIG)
     other = pinhole(90, mount=turned(yaw=25.0))
     for index in range(PLACES):
-        assert localizer.localize(picture_of(other, seed=index), lens=other).record.id == index
-        assert localizer.localize(picture_of(lens, seed=index), lens=lens).record.id == index
+        assert localize(localizer, picture_of(other, seed=index), lens=other).record.id == index
+        assert localize(localizer, picture_of(lens, seed=index), lens=lens).record.id == index
 
 
 def test_a_map_has_the_field_of_view_that_is_asked_for(model, tmp_path):
@@ -141,9 +142,9 @@ def test_keypoints_agree_across_lenses(model, tmp_path):
     pipeline = Pipeline(Localizer(model, place_map, config))
     pipeline.config.sequence.enabled = False
     lens = fisheye(side=640, mount=turned(roll=4.0, yaw=10.0))
-    *_, (record, answer, query) = localize_drive(pipeline, drive(lens, detail=DETAIL))
-    assert answer.record.id == record.id
-    frame = query.frame
+    *_, (record, localized) = localize_drive(pipeline, drive(lens, detail=DETAIL))
+    assert localized.answer.record.id == record.id
+    frame = localized.query.frame
     here = open_features("sift").extract(frame.image, 256).seen_by(frame.lens, frame.image)
     there = place_map.keypoints(record.id)
     pairs = match("sift", here.descriptors, there.descriptors)
@@ -158,8 +159,7 @@ def test_keypoints_that_the_camera_did_not_see_are_left_out(model, tmp_path):
     lens = pinhole(40)
     frame = Frame(picture_of(lens, 3, DETAIL), "front", lens=lens).seen_as(MAPPED)
     whole, masked = (
-        verifier.verify(frame.image, "front", [3], frame.lens, warp=warp)[0].matches
-        for warp in (None, frame.warp)
+        verifier.verify(replace(frame, warp=warp), [3])[0].matches for warp in (None, frame.warp)
     )
     assert 20 < masked <= whole
     found = open_features("sift").extract(frame.image, 256).pixels
@@ -173,16 +173,16 @@ def test_a_recorded_drive_of_another_camera_is_warped_offline(localizer):
     pipeline = Pipeline(localizer)
     pipeline.config.sequence.enabled = False
     lens = fisheye(mount=turned(yaw=20.0))
-    found = list(localize_drive(pipeline, drive(lens)))
-    assert [answer.record.id for _, answer, _ in found] == list(range(PLACES))
-    assert pipeline.query.frame.warp is not None
+    results = [localized for _, localized in localize_drive(pipeline, drive(lens))]
+    assert [localized.answer.record.id for localized in results] == list(range(PLACES))
+    assert all(localized.query.frame.warp is not None for localized in results)
 
 
 def test_a_camera_without_intrinsics_is_taken_for_the_maps(localizer):
     unknown = Camera(320, 240, 0.0, 0.0, 0.0, 0.0, (), MAPPED.base_from_camera)
     picture = picture_of(MAPPED, seed=1)
-    query = localizer.query(picture, lens=unknown)
-    assert query.frame.warp is None and localizer.answer(query).record.id == 1
+    query = describe(localizer, picture, lens=unknown)
+    assert query.frame.warp is None and candidates_of(localizer, query).rows[0] == 1
 
 
 def test_the_results_of_a_drive_are_poses_of_its_own_camera(localizer):

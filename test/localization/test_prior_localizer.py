@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.data import CAMERA, DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
+from support.localize import describe, localize
 
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, PriorConfig
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, Disc, PositionPrior
+from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, PositionPrior
 from disam_ros.mapping.builder import build_map
 
 COUNT = 60  # map images, one metre apart along x; image 50 looks like image 5
@@ -66,37 +67,37 @@ def same(one, other):
 
 def test_a_right_prior_tells_two_places_apart_that_look_the_same(localizer):
     for place in (ORIGINAL, TWIN):
-        found = localizer.localize(texture(ORIGINAL), near=prior(place + 1.0))
+        found = localize(localizer, texture(ORIGINAL), prior=prior(place + 1.0))
         assert best(found) == place and found.prior == USED
         others = [c.score for c in found.candidates if c.record.id in (ORIGINAL, TWIN)]
         assert others[0] > others[1]
 
 
 def test_a_wrong_prior_gives_way_to_a_perfect_match_and_that_is_reported(localizer):
-    found = localizer.localize(texture(30), near=prior(10.0))
+    found = localize(localizer, texture(30), prior=prior(10.0))
     assert best(found) == 30 and found.prior == OVERRULED
     assert found.best.prior_score == pytest.approx(0.01 * np.log(0.05), abs=1e-6)
 
 
 def test_a_prior_off_the_map_is_reported_and_changes_nothing(localizer):
     for image in (texture(ORIGINAL), texture(99)):
-        found = localizer.localize(image, near=prior(20.0, 5000.0))
-        assert found.prior == OFF_MAP and same(found, localizer.localize(image))
+        found = localize(localizer, image, prior=prior(20.0, 5000.0))
+        assert found.prior == OFF_MAP and same(found, localize(localizer, image))
         assert all(c.prior_score == 0.0 for c in found.candidates)
 
 
 def test_an_endless_deviation_and_an_outlier_ratio_of_one_change_nothing(localizer):
     for seed in (ORIGINAL, 17, 99, 100, 101):
-        plain = localizer.localize(texture(seed))
+        plain = localize(localizer, texture(seed))
         assert plain.prior == ""
-        assert same(localizer.localize(texture(seed), near=prior(20.0, sigma=1e7)), plain)
+        assert same(localize(localizer, texture(seed), prior=prior(20.0, sigma=1e7)), plain)
         mute = replace(localizer.config.prior, outlier_ratio=1.0)
         deaf = Localizer(localizer.model, localizer.map, replace(localizer.config, prior=mute))
-        assert best(deaf.localize(texture(17), near=prior(17.0))) == 17
+        assert best(localize(deaf, texture(17), prior=prior(17.0))) == 17
 
 
 def test_a_prior_is_widened_by_the_slack_and_half_the_maps_spacing(localizer):
-    found = localizer.localize(texture(30), near=prior(30.0, 2.0, sigma=0.01))
+    found = localize(localizer, texture(30), prior=prior(30.0, 2.0, sigma=0.01))
     assert found.prior == USED  # 200 deviations away, if the map were taken at its word
     square = 2.0**2 / (0.5**2 + 0.5**2 + 0.01**2)
     expected = 0.01 * np.log(0.95 * np.exp(-square / 2) + 0.05)
@@ -104,8 +105,8 @@ def test_a_prior_is_widened_by_the_slack_and_half_the_maps_spacing(localizer):
 
 
 def test_images_near_the_prior_are_candidates_even_where_the_map_has_better_ones(localizer):
-    plain = {c.record.id for c in localizer.localize(texture(99)).candidates}
-    near = localizer.localize(texture(99), near=prior(40.0, sigma=1.0))
+    plain = {c.record.id for c in localize(localizer, texture(99)).candidates}
+    near = localize(localizer, texture(99), prior=prior(40.0, sigma=1.0))
     ids = [c.record.id for c in near.candidates]
     assert plain < set(ids) and len(ids) == len(set(ids))
     assert all(abs(i - 40) <= 4 for i in set(ids) - plain)
@@ -116,29 +117,28 @@ def test_a_place_is_likelier_where_the_prior_excludes_the_others(localizer, monk
     monkeypatch.setattr("disam_ros.localization.candidates.TEMPERATURE", 0.05)
 
     def probability(near):
-        return localizer.localize(texture(99), near=near).probability
+        return localize(localizer, texture(99), prior=near).probability
 
     believing = replace(localizer.config.prior, outlier_ratio=1e-9)
     localizer.config = replace(localizer.config, prior=believing)
-    first = localizer.localize(texture(99)).record.id
+    first = localize(localizer, texture(99)).record.id
     assert probability(prior(first)) > probability(None)
 
 
 def test_a_query_searched_again_is_answered_as_a_new_one(localizer):
-    query = localizer.query(texture(99))
-    for near in (None, prior(40.0), Disc(20.0, 0.0, 4.0)):
-        one, other = localizer.answer(query, near), localizer.localize(texture(99), near=near)
-        assert [c.record.id for c in one.candidates] == [c.record.id for c in other.candidates]
-        scores = [c.score for c in other.candidates]
-        assert [c.score for c in one.candidates] == pytest.approx(scores, abs=1e-6)
-        assert one.prior == other.prior
+    query = describe(localizer, texture(99))
+    for near in (None, prior(40.0)):
+        one = localizer.rerank(query, localizer.search(query, localizer.config, near))
+        other = localize(localizer, texture(99), prior=near).candidates
+        assert np.array_equal(one.rows, other.rows) and one.effects == other.effects
+        assert one.scores == pytest.approx(other.scores, abs=1e-6)
 
 
 def test_far_more_images_near_a_prior_than_are_worth_comparing_leave_the_choice_to_the_map(
     localizer, monkeypatch
 ):
     monkeypatch.setattr("disam_ros.localization.candidates.MAX_GATED", 10)
-    found = localizer.localize(texture(ORIGINAL), near=prior(ORIGINAL, sigma=15.0))
+    found = localize(localizer, texture(ORIGINAL), prior=prior(ORIGINAL, sigma=15.0))
     assert best(found) == ORIGINAL and len(found.candidates) == localizer.config.candidates
 
 
@@ -147,6 +147,6 @@ def test_a_prior_belongs_to_the_camera_that_is_asked_for(tmp_path, model, builde
     source = open_dataset(data.directory)
     place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
     localizer = Localizer(model, place_map, LocalizerConfig(device="cpu"))
-    found = localizer.localize(texture(1003), camera="right", near=prior(3.0), domain="day")
+    found = localize(localizer, texture(1003), camera="right", prior=prior(3.0), domain="day")
     assert found.best.record.camera == "right" and found.prior == USED
     assert {c.record.camera for c in found.candidates} == {"right"}

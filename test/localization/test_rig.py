@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from support.data import save_tiny_model, texture
+from support.localize import outcomes
 
 from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig, LocalizerConfig, MapBuilderConfig
@@ -107,14 +108,14 @@ def drive(pipeline, turned=0.0, cameras=tuple(YAWS), **changes):
     for at, index in enumerate(order):
         make = {name: changes.get(name, shot) for name in cameras}
         shots = [make[name](name, index, turned, at=at) for name in cameras]
-        found.append((index, pipeline.process_set(shots)))
+        found.append((index, outcomes(pipeline, shots)))
     return found
 
 
 def test_images_of_one_moment_are_joint_evidence_without_odometry(every):
     shots = [shot(name, 3, odometry=False) for name in YAWS]
-    answers = Pipeline(every, filter_model=SMALL).process_set(shots)
-    (alone,) = Pipeline(every, filter_model=SMALL).process_set(shots[:1])
+    answers = outcomes(Pipeline(every, filter_model=SMALL), shots)
+    (alone,) = outcomes(Pipeline(every, filter_model=SMALL), shots[:1])
     assert all(right(answer, 3) for answer in answers)
     assert min(a.probability for a in answers) > alone.probability
     assert len({round(a.probability, 9) for a in answers}) == 1  # each knows of all
@@ -123,7 +124,7 @@ def test_images_of_one_moment_are_joint_evidence_without_odometry(every):
 def test_images_of_a_moment_count_more_than_one_with_odometry_or_without(every):
     def logit(cameras, odometry):
         pipeline = Pipeline(every, filter_model=SMALL)
-        answers = pipeline.process_set([shot(c, 3, odometry=odometry) for c in cameras])
+        answers = outcomes(pipeline, [shot(c, 3, odometry=odometry) for c in cameras])
         return np.log(answers[0].probability / (1.0 - answers[0].probability))
 
     alone, blind, chained = logit(["front"], False), logit(YAWS, False), logit(YAWS, True)
@@ -152,33 +153,34 @@ def recorded(cameras, apart=0.0, unreadable=()):
 
 
 def test_a_recorded_rig_is_localized_moment_by_moment(every):
-    found = list(
-        localize_drive(Pipeline(every, filter_model=SMALL), recorded(tuple(YAWS)), None, True)
-    )
+    drive = localize_drive(Pipeline(every, filter_model=SMALL), recorded(tuple(YAWS)), None, True)
+    results = [localized for _, localized in drive]
     pipeline, expected = Pipeline(every, filter_model=SMALL), []
     for index in range(COUNT):
-        expected += pipeline.process_set([shot(name, index) for name in YAWS])
-    assert [record.camera for record, _, _ in found] == [a.camera for a in expected]
-    for (_, answer, query), there in zip(found, expected, strict=True):
-        assert query.camera == answer.camera
-        assert answer.probability == there.probability
-        assert distance(answer.map_from_base, there.map_from_base) == (0.0, 0.0)
+        expected += outcomes(pipeline, [shot(name, index) for name in YAWS])
+    for localized, single in zip(results, expected, strict=True):
+        answer = localized.answer
+        assert localized.query.camera == answer.camera == single.camera
+        assert answer.probability == single.probability
+        assert distance(answer.map_from_base, single.map_from_base) == (0.0, 0.0)
 
 
 def test_images_that_are_not_of_one_moment_are_localized_one_by_one(every):
     source = recorded(("front", "rear"), apart=0.3)
-    pipeline = Pipeline(every, filter_model=SMALL)
-    for _, answer, query in localize_drive(pipeline, source, None, True):
-        assert pipeline.queries == [query] and query.camera == answer.camera
+    pipeline, sets = Pipeline(every, filter_model=SMALL), []
+    process = pipeline.process
+    pipeline.process = lambda shots: sets.append(len(shots)) or process(shots)
+    for _, localized in localize_drive(pipeline, source, None, True):
+        assert localized.query.camera == localized.answer.camera
+    assert set(sets) == {1}
 
 
 def test_an_unreadable_image_does_not_cost_the_others_of_its_moment(every):
     source = recorded(tuple(YAWS), unreadable=(5, 6))
-    answers = [
-        a for _, a, _ in localize_drive(Pipeline(every, filter_model=SMALL), source, None, True)
-    ]
-    assert [number for number, answer in enumerate(answers) if answer is None] == [5, 6]
-    assert len(answers) == len(YAWS) * COUNT and right(answers[7], 1)
+    pipeline = Pipeline(every, filter_model=SMALL)
+    results = [localized for _, localized in localize_drive(pipeline, source, None, True)]
+    assert [number for number, localized in enumerate(results) if localized is None] == [5, 6]
+    assert len(results) == len(YAWS) * COUNT and right(results[7].answer, 1)
 
 
 @pytest.mark.parametrize("turned", [0.0, 180.0])
@@ -192,7 +194,7 @@ def test_a_map_of_the_front_camera_serves_there_and_back(ahead, turned, cameras)
 def test_a_camera_that_the_map_lacks_is_found_by_where_it_looks(ahead):
     pipeline = Pipeline(ahead, filter_model=SMALL)
     for index in range(COUNT - 1, 2, -1):
-        (answer,) = pipeline.process_set([shot("rear", index, 180.0, at=COUNT - index)])
+        (answer,) = outcomes(pipeline, [shot("rear", index, 180.0, at=COUNT - index)])
     assert right(answer, 3, 180.0) and answer.record.camera == "front"
 
 
@@ -222,12 +224,12 @@ def test_a_covered_camera_is_answered_with_an_error_and_the_others_go_on(every):
 def test_an_image_that_comes_late_is_evidence_of_where_the_vehicle_was(every):
     pipeline = Pipeline(every, filter_model=SMALL)
     for index in range(1, 6):
-        pipeline.process_set([shot("front", index, at=0.4 * index)])
-        (late,) = pipeline.process_set([shot("rear", index - 1, at=0.4 * (index - 1))])
+        outcomes(pipeline, [shot("front", index, at=0.4 * index)])
+        (late,) = outcomes(pipeline, [shot("rear", index - 1, at=0.4 * (index - 1))])
         assert not late.alone
         if index > 2:
             assert right(late, index - 1)
-    (answer,) = pipeline.process_set([shot("front", 6, at=2.4)])
+    (answer,) = outcomes(pipeline, [shot("front", 6, at=2.4)])
     assert right(answer, 6) and answer.known
 
 
@@ -265,8 +267,8 @@ def test_how_images_of_a_moment_come_together_does_not_change_the_belief(every):
     for index in range(COUNT):
         shots = [shot(name, index) for name in YAWS]
         (*_, joint), (*_, last) = (
-            together.process_set(shots),
-            [single.process_set([each])[0] for each in shots],
+            outcomes(together, shots),
+            [outcomes(single, [each])[0] for each in shots],
         )
         assert joint.probability == pytest.approx(last.probability, abs=1e-5)
         assert distance(joint.map_from_base, last.map_from_base)[0] < 1e-3
@@ -275,6 +277,6 @@ def test_how_images_of_a_moment_come_together_does_not_change_the_belief(every):
 def test_a_camera_that_begins_later_does_not_cost_the_belief(ahead):
     pipeline = Pipeline(ahead, filter_model=SMALL)
     for index in range(4):
-        (before,) = pipeline.process_set([shot("front", index)])
-    answers = pipeline.process_set([shot("front", 4), shot("rear", 4)])
+        (before,) = outcomes(pipeline, [shot("front", index)])
+    answers = outcomes(pipeline, [shot("front", 4), shot("rear", 4)])
     assert before.known and all(right(answer, 4) and answer.known for answer in answers)

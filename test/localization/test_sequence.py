@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.data import texture
+from support.localize import candidates_of, describe, process
 
 from disam_ros.camera import Camera
 from disam_ros.config import DomainConfig, LocalizerConfig
@@ -57,7 +58,7 @@ def test_a_sequence_along_the_map_is_tracked_and_grows_surer(pipeline, dataset):
     poses, sure = poses_of(dataset), []
     for index, pose in enumerate(poses):
         odometry = Reading(poses[0].inverse() @ pose, float(index), 0)
-        answer = pipeline.process(frame(index, (index + 1) * SECOND // 10), odometry)
+        answer = process(pipeline, frame(index, (index + 1) * SECOND // 10), odometry)
         sure.append(answer.probability)
     assert answer.known and answer.record.id == len(poses) - 1
     assert max(sure[-3:]) > sure[0]
@@ -65,21 +66,21 @@ def test_a_sequence_along_the_map_is_tracked_and_grows_surer(pipeline, dataset):
 
 
 def test_an_image_without_stamp_or_long_after_the_last_stands_alone(pipeline):
-    alone = pipeline.process(frame(3, None)).probability
+    alone = process(pipeline, frame(3, None)).probability
     for stamp in (5 * SECOND, 50 * SECOND, 40 * SECOND, None):
-        assert pipeline.process(frame(3, stamp)).probability == pytest.approx(alone)
+        assert process(pipeline, frame(3, stamp)).probability == pytest.approx(alone)
 
 
 def test_standing_without_odometry_makes_it_no_surer(pipeline):
-    first = pipeline.process(frame(3, SECOND)).probability
+    first = process(pipeline, frame(3, SECOND)).probability
     for step in range(1, 10):
-        again = pipeline.process(frame(3, SECOND + step * SECOND // 10)).probability
+        again = process(pipeline, frame(3, SECOND + step * SECOND // 10)).probability
         assert again <= first + 1e-6
-    assert pipeline.process(frame(4, 2 * SECOND)).probability != pytest.approx(again)
+    assert process(pipeline, frame(4, 2 * SECOND)).probability != pytest.approx(again)
 
 
 def test_a_covariance_of_an_answer_is_positive_definite(pipeline):
-    assert np.linalg.eigvalsh(pipeline.process(frame(2, SECOND)).covariance).min() > 0
+    assert np.linalg.eigvalsh(process(pipeline, frame(2, SECOND)).covariance).min() > 0
 
 
 def test_odometry_of_another_mount_moves_the_camera_equally(localizer):
@@ -92,11 +93,12 @@ def test_odometry_of_another_mount_moves_the_camera_equally(localizer):
     after = Transform.from_xyz_rpy([5.5, 1.2, 0.1, 0.02, 0.0, 1.1])
 
     def moved(pose, lens):
-        query = localizer.query(texture(0), camera="front", lens=lens)
-        track, _ = Tracker(localizer)._choose(query)
+        query = describe(localizer, texture(0), camera="front", lens=lens)
+        candidates = candidates_of(localizer, query)
+        track = Tracker(localizer).update(query, candidates, None, localizer.config).track
         return track.of_mapping_base(Reading(pose, 0.0, 0), query).odom_from_base
 
-    view = localizer.query(texture(0), camera="front", lens=camera).frame.lens.base_from_camera
+    view = describe(localizer, texture(0), camera="front", lens=camera).frame.lens.base_from_camera
     seen = [moved(pose, camera) @ mapping for pose in (before, after)]
     true = [pose @ view for pose in (before, after)]
     gap = distance(seen[0].inverse() @ seen[1], true[0].inverse() @ true[1])
@@ -114,7 +116,7 @@ def test_offline_answers_are_of_the_sequence_where_it_is_configured(localizer, d
     odometry = OdometryReplay(pipeline, source)
     for answer, item in zip(answers, source.images, strict=True):
         stamp_ns = item.record.stamp_ns
-        found = pipeline.process(Frame(item.load(), "front", stamp_ns), odometry.at(stamp_ns))
+        found = process(pipeline, Frame(item.load(), "front", stamp_ns), odometry.at(stamp_ns))
         assert answer.probability == pytest.approx(found.probability)
         assert answer.best.id == found.record.id
     truth = dataset.records[-1].map_from_camera

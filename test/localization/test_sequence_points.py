@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from support.data import DESCRIPTOR, save_tiny_model
+from support.localize import process
 from support.scene import pose, render, write_scene
 
 from disam_ros.camera import Camera
@@ -70,7 +71,7 @@ def localizer(root, camera=None):
 def tracked(opened, image, verify):
     """The answer to one image."""
     pipeline = Pipeline(opened, filter_model=FilterModel(radius=1.5), verify=verify)
-    return pipeline.process(Frame(image, "front", SECOND))
+    return process(pipeline, Frame(image, "front", SECOND))
 
 
 def test_verification_puts_the_vehicle_between_the_images_of_the_map(tmp_path):
@@ -95,8 +96,8 @@ def test_the_node_tells_how_many_keypoints_verified_a_pose(tmp_path):
 
 def single(opened, image, verify):
     """The answer to an image alone."""
-    alone = opened.with_config(replace(opened.config, sequence=SequenceConfig(enabled=False)))
-    return Pipeline(alone, verify=verify).process(Frame(image, "front", SECOND))
+    alone = replace(opened.config, sequence=SequenceConfig(enabled=False))
+    return process(Pipeline(opened, alone, verify=verify), Frame(image, "front", SECOND))
 
 
 def test_a_single_image_is_placed_between_the_images_of_the_map(tmp_path):
@@ -112,11 +113,17 @@ def test_a_single_image_is_placed_between_the_images_of_the_map(tmp_path):
 def test_a_single_image_whose_place_leads_clearly_is_not_verified(tmp_path, monkeypatch):
     opened, image = localizer(tmp_path), render(ROUTE[3])[0]
     candidates = single(opened, image, False).candidates
-    best = candidates[0]
-    other = next(c for c in candidates if abs(c.map_from_camera.translation[0]) > 3.0)
+    best, elsewhere = candidates.rows[0], np.abs(candidates.positions[:, 0]) > 3.0
+    other = candidates.rows[elsewhere][0]
+
+    def of(*scored):
+        rows, fine = map(np.array, zip(*scored, strict=True))
+        none = np.zeros(len(rows))
+        return replace(candidates, rows=rows, fine=fine, prior=none, keypoints=none)
+
     for gap, sure in ((0.0, 0.5), (TEMPERATURE * np.log(99.0), 0.99), (1.0, 1.0)):
-        assert lead([best, replace(other, fine_score=best.score - gap)]) == pytest.approx(sure)
-    assert lead([best]) == lead([best, replace(best, fine_score=0.9)]) == 1.0  # one place
+        assert lead(of((best, 0.8), (other, 0.8 - gap))) == pytest.approx(sure)
+    assert lead(of((best, 0.8))) == lead(of((best, 0.8), (best, 0.9))) == 1.0  # one place
     opened.config.verify.when = "unsure"
     for sure, stages in ((0.0, set()), (1.1, {"verify"})):
         monkeypatch.setattr(verification, "SURE", sure)
@@ -126,14 +133,13 @@ def test_a_single_image_whose_place_leads_clearly_is_not_verified(tmp_path, monk
 def test_inliers_order_candidates_that_look_alike_and_those_that_were_compared(tmp_path):
     opened, image = localizer(tmp_path), render(QUERY)[0]
     candidates = single(opened, image, False).candidates
-    rows = [candidate.record.id for candidate in candidates]
-    last = replace(candidates[-1], fine_score=candidates[0].fine_score - 0.05)
-    alike = [*candidates[:-1], last]
+    rows, fine = candidates.rows.tolist(), candidates.fine.copy()
+    fine[-1] = fine[0] - 0.05
+    alike = replace(candidates, fine=fine)
     ranked = with_inliers(alike, [Verification(rows[-1], 90, 60, weight=3.0)])
-    assert ranked[0].record.id == rows[-1]
+    assert ranked.rows.tolist() == [rows[-1], *rows[:-1]]
     assert ranked[0].keypoint_score == pytest.approx(3.0 * TEMPERATURE)
-    assert [c.record.id for c in ranked[1:]] == rows[:-1]
-    assert with_inliers(alike, []) == sorted(alike, key=lambda c: -c.score)
+    assert with_inliers(alike, []) is alike
 
 
 def test_answers_do_not_depend_on_the_machines_speed(tmp_path, monkeypatch):
@@ -143,10 +149,10 @@ def test_answers_do_not_depend_on_the_machines_speed(tmp_path, monkeypatch):
     ticks = count(0.0, 3600.0)
     for sequence in (True, False):
         opened.config.sequence.enabled = sequence
-        fast = Pipeline(opened).process(Frame(image, "front", SECOND))
+        fast = process(Pipeline(opened), Frame(image, "front", SECOND))
         with monkeypatch.context() as patch:
             patch.setattr(time, "perf_counter", lambda: next(ticks))
-            slow = Pipeline(opened).process(Frame(image, "front", SECOND))
+            slow = process(Pipeline(opened), Frame(image, "front", SECOND))
         assert slow.inliers == fast.inliers > 40
         assert distance(slow.map_from_base, fast.map_from_base) == (0.0, 0.0)
         assert slow.timings_ms["verify"] > 1e6

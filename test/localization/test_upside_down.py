@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.data import texture
+from support.localize import process
 
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
@@ -40,7 +41,7 @@ def upside_down(image):
 
 def verdicts(pipeline, images):
     return [
-        pipeline.process(Frame(image, "front", (k + 1) * 10**8)).upside_down
+        process(pipeline, Frame(image, "front", (k + 1) * 10**8)).upside_down
         for k, image in enumerate(images)
     ]
 

@@ -24,6 +24,7 @@ from disam_ros.features.triangulation import fuse_depths, inverse_depths
 from disam_ros.files.outputs import MANIFEST
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization import verification
+from disam_ros.localization.query import Frame
 from disam_ros.localization.verification import (
     Verification,
     Verifier,
@@ -195,8 +196,8 @@ def test_triangulated_depths_are_those_of_the_scene(world):
 @pytest.mark.parametrize(("name", "metres"), [("measured", 0.03), ("triangulated", 0.1)])
 def test_a_pose_between_map_images_is_found(world, name, metres):
     verifier = Verifier(world[2][name])
-    for found in verifier.verify(render(QUERY)[0], "front", [2, 3]):
-        assert found.inliers > 40 and found.inlier_ratio > 0.5
+    for found in verifier.verify(Frame(render(QUERY)[0], "front"), [2, 3]):
+        assert found.inliers > max(40, 0.5 * found.matches)
         error = distance(found.map_from_camera.pose, QUERY)
         assert error[0] < metres and error[1] < 0.5
         assert np.linalg.eigvalsh(found.map_from_camera.covariance).min() > 0
@@ -219,8 +220,8 @@ def test_the_covariance_of_the_base_is_that_of_turned_and_shifted_cameras():
 def test_the_size_of_the_query_does_not_matter(world):
     verifier = Verifier(world[2]["measured"])
     image = cv2.resize(render(QUERY)[0], (480, 360), interpolation=cv2.INTER_CUBIC)
-    same = verifier.verify(image, "front", [2])[0]
-    given = verifier.verify(image, "front", [2], CAMERA.resized(480, 360))[0]
+    same = verifier.verify(Frame(image, "front"), [2])[0]
+    given = verifier.verify(Frame(image, "front", lens=CAMERA.resized(480, 360)), [2])[0]
     assert distance(same.map_from_camera.pose, QUERY)[0] < 0.05
     assert same.map_from_camera.pose == given.map_from_camera.pose
 
@@ -237,24 +238,20 @@ def test_a_covariance_is_about_the_axes_of_the_map(tmp_path, world):
     image = render(QUERY)[0]
     turned = Verifier(build(data, world[1], tmp_path / "map"), errors=plain)
     measured = Verifier(world[2]["measured"], errors=plain)
-    here = measured.verify(image, "front", [2])[0].map_from_camera
-    there = turned.verify(image, "front", [0])[0].map_from_camera
+    here = measured.verify(Frame(image, "front"), [2])[0].map_from_camera
+    there = turned.verify(Frame(image, "front"), [0])[0].map_from_camera
     assert distance(there.pose, map_from_world @ QUERY)[0] < 0.03
     axes = np.kron(np.eye(2), map_from_world.rotation)
     assert np.allclose(there.covariance, axes @ here.covariance @ axes.T, rtol=1e-3, atol=1e-9)
 
 
-def test_without_depths_the_pose_is_found_up_to_scale(tmp_path, world):
+def test_without_depths_there_are_inliers_but_no_pose(tmp_path, world):
     data = write_scene(tmp_path / "data", [ROUTE[2]], depth=False)  # nothing to triangulate with
     place_map = build(data, world[1], tmp_path / "map")
     assert np.isnan(place_map.keypoints(0).depths).all()
-    (found,) = Verifier(place_map).verify(render(QUERY)[0], "front", [0])
+    (found,) = Verifier(place_map).verify(Frame(render(QUERY)[0], "front"), [0])
     assert found.map_from_camera is None and found.map_from_base(pose(0)) is None
-    true = ROUTE[2].inverse() @ QUERY
-    turned = Transform(true.translation, found.row_from_camera.quaternion)
-    assert distance(turned, true)[1] < 2
-    cosine = found.row_from_camera.translation @ true.translation / np.linalg.norm(true.translation)
-    assert cosine > 0.95
+    assert found.inliers > 40
 
 
 def test_what_shows_no_such_place_is_not_verified(world):
@@ -269,14 +266,14 @@ def test_what_shows_no_such_place_is_not_verified(world):
         "a pixel": right[:1, :1],
     }
     for what, image in images.items():
-        for found in verifier.verify(image, "front", range(5)):
-            assert found.map_from_camera is None and found.row_from_camera is None, what
+        for found in verifier.verify(Frame(image, "front"), range(5)):
+            assert found.map_from_camera is None, what
             assert found.inliers < 10, what
 
 
 @pytest.mark.parametrize("rows", [[], [3], [4, 0, 2], [2, 2]])
 def test_exactly_the_given_map_images_are_compared_in_their_order(world, rows):
-    found = Verifier(world[2]["measured"]).verify(render(QUERY)[0], "front", rows)
+    found = Verifier(world[2]["measured"]).verify(Frame(render(QUERY)[0], "front"), rows)
     assert [item.row for item in found] == rows
 
 
@@ -396,11 +393,11 @@ def test_without_intrinsics_keypoints_distinguish_places_but_give_no_pose(tmp_pa
     assert "camera 'front' has no intrinsics" in caplog.text
     assert np.isnan(place_map.keypoints(2).depths).all()
     verifier = Verifier(place_map)
-    found = verifier.verify(render(QUERY)[0], "front", range(5))
-    assert all(item.map_from_camera is None and item.row_from_camera is None for item in found)
+    found = verifier.verify(Frame(render(QUERY)[0], "front"), range(5))
+    assert all(item.map_from_camera is None for item in found)
     inliers = [item.inliers for item in found]
     assert min(inliers[2:4]) > 40 and inliers[0] < max(inliers[2:4])
-    other = verifier.verify(render(QUERY, seed=7)[0], "front", range(5))
+    other = verifier.verify(Frame(render(QUERY, seed=7)[0], "front"), range(5))
     assert max(item.inliers for item in other) < 20
 
 
@@ -437,7 +434,7 @@ def test_a_map_of_xfeats_onnx_file_needs_the_extra_with_the_same_weights(
     header["keypoints"] |= {"weights": XFEAT_ONNX}
     (directory / "map.json").write_text(json.dumps(header))
     verifier = Verifier(PlaceMap(directory))
-    (found,) = verifier.verify(render(ROUTE[1])[0], "front", [1])
+    (found,) = verifier.verify(Frame(render(ROUTE[1])[0], "front"), [1])
     assert distance(found.map_from_camera.pose, ROUTE[1])[0] < 0.1
     monkeypatch.setattr(weights, "PACKAGES", {"xfeat": "no-such-package"})
     open_features.cache_clear()

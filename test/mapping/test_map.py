@@ -13,6 +13,7 @@ import pytest
 import torch
 from support import builds, forks
 from support.data import camera_pose, save_tiny_model, texture, write_dataset
+from support.localize import localize
 
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
@@ -250,7 +251,7 @@ def test_a_large_map_gets_an_index_that_finds_its_images(
     localizer = Localizer(model, place_map, config)
     assert isinstance(localizer._search._index["front"], CellIndex)
     localizer._search._index["front"]._cells.nprobe = 100
-    assert [localizer.localize(texture(i)).best.record.id for i in range(12)] == list(range(12))
+    assert [localize(localizer, texture(i)).best.record.id for i in range(12)] == list(range(12))
 
 
 @pytest.mark.parametrize(("preset", "kib"), [("mobile", 32), ("lite", 32), ("full", 71)])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import builds, forks
 from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
+from support.localize import localize
 
 from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
@@ -75,7 +76,7 @@ def build(dataset, model, output, config=CONFIG, **info):
 def answers(root, name, images=range(12)):
     """Positions that a map answers for textures, and their scores."""
     localizer = Localizer.open(root / name, root / "model", LocalizerConfig(device="cpu"))
-    found = [localizer.localize(texture(i), domain="day") for i in images]
+    found = [localize(localizer, texture(i), domain="day") for i in images]
     return [a.record.map_from_camera.translation.tolist() for a in found], [
         a.probability for a in found
     ]

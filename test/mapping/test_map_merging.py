@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from support.data import CAMERA, DESCRIPTOR, camera_pose, save_tiny_model, texture
+from support.localize import localize
 
 from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
@@ -75,7 +76,7 @@ def disam(root, *words):
 
 def answers(root, name, seeds):
     localizer = Localizer.open(root / name, root / "model", LocalizerConfig(device="cpu"))
-    found = [localizer.localize(texture(seed), domain="day") for seed in seeds]
+    found = [localize(localizer, texture(seed), domain="day") for seed in seeds]
     return [a.record.map_from_camera.translation for a in found]
 
 

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from support.data import DESCRIPTOR, save_tiny_model, texture, write_dataset
+from support.localize import localize
 
 from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
@@ -111,7 +112,7 @@ def test_a_pruned_map_answers_near_by_and_keeps_what_an_evaluation_used(root, tm
     kept = {round(float(x)) for x in localizer.map.poses[:, 0]}
     assert len(kept) == 12
     for seed in kept:
-        found = localizer.localize(texture(seed), domain="day").record.map_from_camera
+        found = localize(localizer, texture(seed), domain="day").record.map_from_camera
         assert found.translation[0] == pytest.approx(seed)
 
 

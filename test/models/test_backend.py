@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.data import save_tiny_model, texture, write_dataset
+from support.localize import localize
 
 from disam_ros.cli import main
 from disam_ros.config import DomainConfig, LocalizerConfig
@@ -129,6 +130,8 @@ import numpy as np
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Pipeline, Shot
+from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
 import disam_ros.nodes.localizer.node, disam_ros.nodes.map_builder.node
@@ -137,8 +140,8 @@ data, model, out = sys.argv[1:]
 build_map(open_dataset(data), load_model(model), out, MapBuilderConfig(domain="day"), "cpu", False)
 localizer = Localizer.open(out, model, LocalizerConfig())
 image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-answer = localizer.localize(image, domain="night")
-localizer.activation_map(localizer.query(image, domain="night"), answer.record)
+(localized,) = Pipeline(localizer).process([Shot(Frame(image, "front", domain="night"))])
+localizer.activation_map(localized.query, localized.answer.record)
 assert localizer.backend.name == "onnx"
 assert "torch" not in sys.modules
 """
@@ -184,7 +187,7 @@ def test_the_localizer_answers_the_same_through_every_backend(exported, tmp_path
                 tmp_path / "map", directory, replace(config, backend=backend)
             )
             assert localizer.backend.name == backend
-            answers.append(localizer.localize(texture(query)))
+            answers.append(localize(localizer, texture(query)))
         one, other = ([c.record.id for c in answer.candidates] for answer in answers)
         assert one == other
         for a, b in zip(*(answer.candidates for answer in answers), strict=True):

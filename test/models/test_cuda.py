@@ -8,23 +8,24 @@ import numpy as np
 import pytest
 import torch
 from support.data import save_tiny_model, texture, write_dataset
+from support.localize import localize
 
 from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.device import Stopwatch, is_device_fault, select_device
+from disam_ros.device import is_device_fault, select_device
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import BlindError, ConfigError, ImageError, ModelError
 from disam_ros.image import network_input
-from disam_ros.localization import stages
+from disam_ros.localization import localizer as localizer_module
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame
 from disam_ros.mapping import fine_rows
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.index import TorchIndex
 from disam_ros.models.arrays import sample_images
-from disam_ros.models.backend import TorchBackend
+from disam_ros.models.backend import TorchBackend, select_backend
 from disam_ros.models.cuda.backend import AGREEMENT, CudaBackend
-from disam_ros.models.cuda.fallback import OnDevice
+from disam_ros.models.cuda.fallback import leave_device
 from disam_ros.models.cuda.graphs import RECORDED_AT, Graphs
 from disam_ros.models.cuda.inputs import DeviceInputs
 from disam_ros.models.model import create_model, load_model
@@ -241,38 +242,10 @@ def test_the_words_of_a_device_are_told_from_other_errors(error):
     assert not is_device_fault(ConfigError("device 'cuda' was asked for"))
 
 
-def test_work_goes_on_on_the_cpu_once_and_one_line_says_so(error, caplog):
-    made = []
-
-    def fails(device):
-        if device != "cpu":
-            raise error
-        return device
-
-    on_device = OnDevice(lambda device: made.append(device) or device, "cuda:0")
-    assert [on_device.run(fails) for _ in range(3)] == ["cpu"] * 3
-    assert made == ["cuda:0", "cpu"] and on_device.device == "cpu"
-    assert len(caplog.records) == 1
-    assert "device cuda:0 failed, the CPU goes on from here" in caplog.text
-
-
-def test_a_device_that_fails_while_loading_is_not_used(error):
-    def make(device):
-        if device != "cpu":
-            raise error
-        return device
-
-    assert OnDevice(make, "cuda").made == "cpu"
-
-
 def test_other_errors_and_errors_of_the_cpu_are_raised(error):
-    def raises(problem):
-        raise problem
-
-    with pytest.raises(RuntimeError, match="CUDA"):
-        OnDevice(str, "cpu").run(lambda made: raises(error))
-    with pytest.raises(ModelError, match="damaged"):
-        OnDevice(str, "cuda").run(lambda made: raises(ModelError("damaged")))
+    for device, problem in (("cpu", error), ("cuda", ModelError("damaged"))):
+        with pytest.raises(type(problem)), leave_device(device, problem, {}):
+            pass
 
 
 @pytest.fixture(scope="module")
@@ -293,33 +266,38 @@ class FakeGpu:
 
     def __init__(self, monkeypatch, error):
         self.error, self.fails_at = error, ""
-        made = stages.Stages
+        module = "disam_ros.localization.localizer."
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+        monkeypatch.setattr(module + "select_device", lambda name: name)
+        monkeypatch.setattr(module + "on_device", lambda array, device: array)
+        for name, stage in (("CandidateSearch", "search"), ("Reranker", "rank")):
+            original = getattr(localizer_module, name)
+            monkeypatch.setattr(module + name, self.on_fake(original, stage))
+        backend = self.on_fake(lambda *arguments: select_backend(*arguments), "encode")
+        monkeypatch.setattr(
+            module + "select_backend",
+            lambda kind, model, device, folder: backend(kind, model, device, folder),
+        )
 
-        class OnFake(made):
-            def __init__(own, of, device):
-                own.fake = device != "cpu"
-                self.check("load", own)
-                super().__init__(of, "cpu")
-                for part, name in ((own.search, "search"), (own.reranker, "rank")):
-                    setattr(part, name, self.guarded(name, own, getattr(part, name)))
+    def on_fake(self, make, stage):
+        """Makes what computes a stage: on the CPU, and failing as the device would."""
 
-            def encode(own, *arguments):
-                self.check("encode", own)
-                return super().encode(*arguments)
+        def made(*arguments):
+            device = "cuda" if "cuda" in [a for a in arguments if isinstance(a, str)] else "cpu"
+            if device == "cuda" and self.fails_at == "load":
+                raise self.error
+            part = make(*("cpu" if a == "cuda" else a for a in arguments))
+            method = getattr(part, stage)
 
-        monkeypatch.setattr("disam_ros.localization.stages.Stages", OnFake)
-        monkeypatch.setattr("disam_ros.localization.localizer.select_device", lambda name: name)
+            def call(*values):
+                if device == "cuda" and self.fails_at == stage:
+                    raise self.error
+                return method(*values)
 
-    def check(self, stage, own):
-        if own.fake and stage == self.fails_at:
-            raise self.error
+            setattr(part, stage, call)
+            return part
 
-    def guarded(self, name, own, method):
-        def call(*arguments):
-            self.check(name, own)
-            return method(*arguments)
-
-        return call
+        return made
 
 
 @pytest.mark.parametrize("stage", ["load", "encode", "search", "rank"])
@@ -327,37 +305,26 @@ def test_an_image_is_answered_whatever_stage_a_fake_gpu_fails_in(
     place_map, monkeypatch, caplog, error, stage
 ):
     model, found = place_map
-    expected = Localizer(model, found, ANSWERS).localize(texture(3))
+    expected = localize(Localizer(model, found, ANSWERS), texture(3))
     gpu = FakeGpu(monkeypatch, error)
     if stage == "load":
         gpu.fails_at = stage
     localizer = Localizer(model, found, replace(ANSWERS, device="cuda"))
     gpu.fails_at = stage
-    again = localizer.with_config(localizer.config)
-    answers = [localizer.localize(texture(3)), again.localize(texture(3))]
-    assert localizer.device == again.device == "cpu"
+    answers = [localize(localizer, texture(3)) for _ in range(2)]
+    assert localizer.device == "cpu"
     for answer in answers:
         assert answer.record.id == expected.record.id
         assert answer.probability == expected.probability
     assert caplog.text.count("the CPU goes on from here") == 1
 
 
-def test_a_query_of_a_failed_device_is_encoded_again(place_map):
-    localizer = Localizer(*place_map, ANSWERS)
-    query = localizer.query(texture(3))
-    lost = replace(query, fine=torch.from_numpy(query.fine))  # as if on a device
-    rows = np.arange(4)
-    assert np.array_equal(localizer.fine_scores(lost, rows), localizer.fine_scores(query, rows))
-
-
 def test_cameras_encoded_as_one_batch_give_the_queries_of_each_alone(place_map):
     localizer = Localizer(*place_map, ANSWERS)
     frames = [Frame(texture(k), localizer.only_camera()) for k in range(4)]
     domain = localizer.choose_domain(frames[0])
-    for frame, query in zip(
-        frames, localizer.encode_batch(frames, domain, Stopwatch()), strict=True
-    ):
-        alone = localizer.encode(frame, domain, Stopwatch())
+    for frame, query in zip(frames, localizer.encode(frames, domain), strict=True):
+        (alone,) = localizer.encode([frame], domain)
         assert np.allclose(query.shifted, alone.shifted, atol=1e-5)
         assert np.allclose(query.fine, alone.fine, atol=1e-5)
 
@@ -380,7 +347,7 @@ def test_a_gpu_answers_as_the_cpu_does(place_map):
     here, there = (Localizer(model, found, replace(ANSWERS, device=d)) for d in ("cpu", "cuda"))
     assert isinstance(there.backend, CudaBackend)
     for k in range(8):
-        expected, answer = here.localize(texture(k)), there.localize(texture(k))
+        expected, answer = localize(here, texture(k)), localize(there, texture(k))
         assert answer.record.id == expected.record.id
         assert answer.probability == pytest.approx(expected.probability, abs=5e-3)
     assert there.device == "cuda"

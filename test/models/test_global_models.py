@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support.data import CAMERA, DESCRIPTOR, camera_pose, texture
+from support.localize import localize
 
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
@@ -200,7 +201,7 @@ def localizer(tmp_path, dataset, builder_config):
 
 def test_a_map_image_is_found_beside_its_own_pose(localizer):
     for index in range(12):
-        answer = localizer.localize(texture(index))
+        answer = localize(localizer, texture(index))
         metres, degrees = distance(answer.map_from_camera, camera_pose(index))
         assert answer.record.id == index
         assert metres < 0.1 and degrees < 0.1  # of steps of 1 m along a straight line
@@ -215,7 +216,7 @@ def test_coarse_and_fine_scores_are_the_cosine_of_the_descriptors(localizer):
         with torch.no_grad():
             return network(image).flatten()
 
-    for candidate in localizer.localize(texture(99)).candidates:
+    for candidate in localize(localizer, texture(99)).candidates:
         cosine = float(describe(99) @ describe(int(candidate.record.id)))
         assert candidate.fine_score == pytest.approx(cosine, abs=0.02)
         assert candidate.coarse_score == pytest.approx(cosine, abs=0.02)
@@ -231,7 +232,7 @@ def test_a_map_from_above_is_searched_with_a_camera_image(tmp_path, builder_conf
     source = open_dataset(Dataset(tmp_path / "above").directory)
     place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
     assert {record.domain for record in place_map.records} == {"aerial"}
-    answer = Localizer(model, place_map, LocalizerConfig(device="cpu")).localize(texture(0))
+    answer = localize(Localizer(model, place_map, LocalizerConfig(device="cpu")), texture(0))
     assert answer.domain.name in ("day", "night")
 
 
@@ -260,7 +261,7 @@ def test_a_map_answers_the_same_through_exported_networks(packages, localizer, t
     export_onnx(localizer.model, tmp_path / "global" / "onnx")
     config = replace(localizer.config, backend="onnx")
     other = Localizer.open(tmp_path / "map", tmp_path / "global", config)
-    one, two = (found.localize(texture(99)).candidates for found in (localizer, other))
+    one, two = (localize(found, texture(99)).candidates for found in (localizer, other))
     assert [c.record.id for c in one] == [c.record.id for c in two]
     for a, b in zip(one, two, strict=True):
         assert a.fine_score == pytest.approx(b.fine_score, abs=TOLERANCE)

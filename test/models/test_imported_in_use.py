@@ -14,6 +14,7 @@ import torch
 from support.architectures import ResNet50Gem, VisionTransformer
 from support.data import camera_pose, texture, write_dataset
 from support.imports import MAP, SIZE, command, images, imported_model, run_import
+from support.localize import describe, localize, process
 from support.onnx_files import FEATURE_MAP, write_onnx
 
 from disam_ros.cli import main
@@ -64,7 +65,7 @@ def opened(folder, **settings):
 def test_every_place_of_a_map_is_found(world):
     pipeline = Pipeline(opened(world))
     for index in range(12):
-        answer = pipeline.process(Frame(texture(index), "front", (index + 1) * 10**9))
+        answer = process(pipeline, Frame(texture(index), "front", (index + 1) * 10**9))
         assert answer.record.id == index and answer.domain.name == "any"
         assert np.allclose(
             answer.record.map_from_camera.translation, camera_pose(index).translation
@@ -75,13 +76,13 @@ def test_every_place_of_a_map_is_found(world):
 def test_feature_maps_take_shifts_and_give_activation_maps(world):
     localizer = opened(world)
     pixels = np.roll(texture(5), 8, axis=1)  # an eighth of the view
-    answer = localizer.localize(pixels, 10**9)
+    answer = localize(localizer, pixels, 10**9)
     is_map = localizer.model.network.feature_size != (1, 1)
     assert localizer.has_activation_maps == is_map
     if is_map:
         assert answer.record.id == 5
         assert answer.candidates[0].shift == pytest.approx((1 / 8, 0.0), abs=0.02)
-        heat = localizer.activation_map(localizer.query(pixels), answer.record)
+        heat = localizer.activation_map(describe(localizer, pixels), answer.record)
         assert heat.shape == (6, 8) and heat.max() == pytest.approx(1.0)
 
 
@@ -96,7 +97,7 @@ def test_onnx_runtime_is_the_backend_whatever_is_set(tmp_path, backend):
 def test_the_only_domain_serves_the_names_of_all_others(world):
     localizer = opened(world, domain=DomainConfig(override="winter_snow"))
     assert {record.domain for record in localizer.map.records} == {"any"}  # of images named day
-    answer = localizer.localize(texture(3), 10**9, domain="night")
+    answer = localize(localizer, texture(3), 10**9, domain="night")
     assert answer.domain.name == "any" and answer.record.id == 3
 
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.data import NETWORK, texture, write_dataset
+from support.localize import localize
 
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
@@ -120,7 +121,7 @@ def test_queries_in_integers_are_localized_on_a_map_in_float32(tmp_path):
     build_map(open_dataset(tmp_path / "data"), model, tmp_path / "map", config, "cpu", False)
     localizer = Localizer.open(tmp_path / "map", SHIPPED, LocalizerConfig(backend="onnx-int8"))
     for item in open_dataset(tmp_path / "data").images:
-        answer = localizer.localize(item.load(), domain="summer_day")
+        answer = localize(localizer, item.load(), domain="summer_day")
         assert answer.record.source == item.record.source and answer.probability > 0.97
     assert localizer.backend.precision == "int8"
 

@@ -37,7 +37,8 @@ def test_a_consumer_that_is_right_is_never_reset(localizer, condition):
     images = open_images(DATA / condition, header.map_frame, mapped=header.cameras)
     source, _ = as_mapped(localizer.map, images)
     mounts = {name: camera.base_from_camera for name, camera in source.info.cameras.items()}
-    for record, answer, _ in localize_drive(Pipeline(localizer), source):
+    for record, localized in localize_drive(Pipeline(localizer), source):
+        answer = localized and localized.answer
         if answer is None or not is_confident(answer):
             supervisor.unsure()
             continue

@@ -16,6 +16,7 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import String
 from support.data import save_tiny_model, texture
+from support.localize import localize
 from support.maps import START_S, base_pose, beside, save_tiny_map
 from support.messages import image_message, values
 from support.node_process import RELIABLE, SINGLE, node_process
@@ -67,7 +68,7 @@ def test_the_pose_is_the_localizers_beside_the_map_image_with_the_images_stamp_i
     pose = robot.localize(index)
     assert same_place(pose.pose, index)
     localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
-    answer = localizer.localize(texture(index), (START_S + robot.second) * 10**9)
+    answer = localize(localizer, texture(index), (START_S + robot.second) * 10**9)
     metres, degrees = distance(pose_to_transform(pose.pose), answer.map_from_base)
     assert metres < 1e-3 and degrees < 0.05
     assert pose.header.frame_id == "town"

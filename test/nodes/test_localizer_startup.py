@@ -17,6 +17,7 @@ from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from support.data import save_tiny_model, texture
+from support.localize import localize
 from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, beside, save_tiny_map
 from support.messages import compressed_message, image_message, values
 from support.node_process import SINGLE, NodeProcess, node_process
@@ -68,7 +69,7 @@ def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(world, 
         assert beside(found, base_pose(3) @ BASE_FROM_CAMERA @ mount.inverse())
         localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
         lens = replace(CAMERA, base_from_camera=mount)
-        answer = localizer.localize(texture(3), (START_S + robot.second) * 10**9, lens=lens)
+        answer = localize(localizer, texture(3), (START_S + robot.second) * 10**9, lens=lens)
         metres, degrees = distance(found, answer.map_from_base)
         assert metres < 1e-3 and degrees < 0.05
         before, broken = robot.client.now(), compressed_message(texture(3), form=".jpg")

@@ -13,6 +13,7 @@ from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix, NavSatStatus
 from support.data import save_tiny_model, texture
+from support.localize import localize
 from support.maps import START_S, base_pose, beside
 from support.messages import image_message, values
 from support.node_process import RELIABLE, NodeProcess, node_process
@@ -118,7 +119,7 @@ def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, t
     at = [(record.map_from_camera @ mount).translation for record in place_map.records]
     assert np.allclose(at, [[x, 1.0, 0.0] for x in (1.0, 3.0, 5.0, 7.0, 8.0)], atol=1e-3)
     localizer = Localizer.open(output, model, LocalizerConfig(device="cpu"))
-    found = localizer.localize(texture(2), camera="front")
+    found = localize(localizer, texture(2), camera="front")
     assert found.record.id == 2
     assert beside(found.map_from_base, Transform.from_xyz_rpy([5.0, 1.0, 0.0, 0.0, 0.0, 0.25]))
 

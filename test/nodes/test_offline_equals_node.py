@@ -252,7 +252,8 @@ def both(request, world, forks):
     localizer = open_localizer(folder / "map", folder / "model", settings)
     source = open_images(folder / "bag", localizer.map.header.map_frame)
     offline = [
-        (record, answer) for record, answer, _ in localize_drive(Pipeline(localizer), source)
+        (record, localized and localized.answer)
+        for record, localized in localize_drive(Pipeline(localizer), source)
     ]
     return run, offline, images
 

@@ -34,12 +34,12 @@ import numpy as np
 import disam_ros.nodes.localizer.node
 from disam_ros.config import LocalizerConfig
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
 pipeline = Pipeline(Localizer.open(*sys.argv[1:3], LocalizerConfig()))
 image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-answer = pipeline.process(Frame(image, "front", 10**18))
-print(answer.record.id, *(name for name in sys.argv[3:] if name in sys.modules))
+(localized,) = pipeline.process([Shot(Frame(image, "front", 10**18))])
+print(localized.answer.record.id, *(name for name in sys.argv[3:] if name in sys.modules))
 """
 
 

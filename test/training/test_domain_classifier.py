@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.data import NETWORK, save_tiny_model, texture
+from support.localize import localize
 from support.training_data import write_drive, write_webcams
 
 from disam_ros.config import DomainConfig, LocalizerConfig
@@ -199,15 +200,15 @@ def open_localizer(dataset, model, tmp_path, builder_config):
 
 
 def test_the_images_domain_is_used_only_when_asked_for(open_localizer):
-    by_clock = open_localizer().localize(texture(3)).domain
-    by_image = open_localizer(from_image=True).localize(texture(3)).domain
+    by_clock = localize(open_localizer(), texture(3)).domain
+    by_image = localize(open_localizer(from_image=True), texture(3)).domain
     assert (by_clock.name, by_image.name) == ("day", "night")
     assert not by_image.exact
 
 
 def test_the_reason_names_the_probability_and_what_the_clock_would_have_said(open_localizer):
-    by_clock = open_localizer().localize(texture(3)).domain
-    by_image = open_localizer(from_image=True).localize(texture(3)).domain
+    by_clock = localize(open_localizer(), texture(3)).domain
+    by_image = localize(open_localizer(from_image=True), texture(3)).domain
     assert by_image.reason == f"night: by the image (95 %); clock alone: {by_clock.reason}"
     assert replace(by_image, name="day", reason=by_clock.reason) == by_clock
 
@@ -215,10 +216,10 @@ def test_the_reason_names_the_probability_and_what_the_clock_would_have_said(ope
 def test_a_clock_that_settles_the_domain_is_believed(open_localizer):
     localizer = open_localizer(from_image=True)
     localizer.model.classifier = always("day")
-    night = localizer.localize(texture(3), MIDNIGHT_NS, **DRESDEN).domain
+    night = localize(localizer, texture(3), MIDNIGHT_NS, **DRESDEN).domain
     assert night.name == "night" and night.exact and "image" not in night.reason
     localizer.model.classifier = always("night")
-    assert localizer.localize(texture(3), NOON_NS, **DRESDEN).domain.name == "day"
+    assert localize(localizer, texture(3), NOON_NS, **DRESDEN).domain.name == "day"
 
 
 def test_the_image_chooses_only_among_domains_that_the_sun_allows(open_localizer):
@@ -236,18 +237,18 @@ def test_the_image_chooses_only_among_domains_that_the_sun_allows(open_localizer
 
 def test_an_override_is_believed(open_localizer):
     localizer = open_localizer(from_image=True)
-    assert localizer.localize(texture(3), domain="day").domain.name == "day"
+    assert localize(localizer, texture(3), domain="day").domain.name == "day"
     fixed = open_localizer(from_image=True, override="day")
-    assert "override" in fixed.localize(texture(3)).domain.reason
+    assert "override" in localize(fixed, texture(3)).domain.reason
 
 
 def test_the_encoder_of_the_images_domain_is_used(open_localizer):
     localizer = open_localizer(from_image=True)
     for parameter in localizer.model.fine["night"].parameters():
         parameter.data += 0.1
-    by_image = localizer.localize(texture(5)).best.fine_score
-    assert by_image == localizer.localize(texture(5), domain="night").best.fine_score
-    assert by_image != localizer.localize(texture(5), domain="day").best.fine_score
+    by_image = localize(localizer, texture(5)).best.fine_score
+    assert by_image == localize(localizer, texture(5), domain="night").best.fine_score
+    assert by_image != localize(localizer, texture(5), domain="day").best.fine_score
 
 
 def test_without_a_classifier_the_setting_is_refused_with_the_remedy(open_localizer):
