@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 from disam_ros.domains.sun import UNKNOWN, WEATHER_WORDS, Conditions, observe, parse_weather
@@ -122,7 +123,7 @@ class Distance:
     @property
     def rank(self) -> tuple[float, int, int, float]:
         """Sort key."""
-        cost = self.assumed + sum(cost for _, cost in self.differs)
+        cost = self.assumed + sum([cost for _, cost in self.differs])
         return round(cost, 9), len(self.unconfirmed), -self.matched, self.rarity
 
 
@@ -144,9 +145,9 @@ def distance(domain: Domain, conditions: Conditions) -> Distance:
     if domain.months and conditions.season != "tropics":
         costs["season"] = _season_cost(domain.months, conditions.month)
     return Distance(
-        differs=tuple((tag, cost) for tag, cost in costs.items() if cost),
-        unconfirmed=tuple(tag for tag, cost in costs.items() if cost is None),
-        matched=sum(cost == 0.0 for cost in costs.values()),
+        differs=tuple([(tag, cost) for tag, cost in costs.items() if cost]),
+        unconfirmed=tuple([tag for tag, cost in costs.items() if cost is None]),
+        matched=list(costs.values()).count(0.0),
         assumed=assumed,
         rarity=rarity,
     )
@@ -158,21 +159,23 @@ def _light_cost(domain: Domain, conditions: Conditions) -> float | None:
         return None
     low, high = domain.sun_elevation
     cost = SHADOW_LENGTH_COST * max(low - height, height - high, 0.0)
-    low, high, height = (max(-FULL_LIGHT, min(FULL_LIGHT, v)) for v in (low, high, height))
+    low, high, height = [max(-FULL_LIGHT, min(FULL_LIGHT, v)) for v in (low, high, height)]
     cost += LIGHT_COST * max(low - height, height - high, 0.0)
     if domain.sun_rising is not None and domain.sun_rising != conditions.rising:
         cost += RISING_COST
     return cost
 
 
-def _weather_cost(words: Iterable[str], weather: str) -> float:
+@cache
+def _weather_cost(words: tuple[str, ...], weather: str) -> float:
     def gap(word: str) -> float:
         return sum(abs(a - b) for a, b in zip(APPEARANCE[word], APPEARANCE[weather], strict=True))
 
     return min(gap(word) for word in words)
 
 
-def _season_cost(months: Iterable[int], month: float | None) -> float | None:
+@lru_cache
+def _season_cost(months: tuple[int, ...], month: float | None) -> float | None:
     if month is None:
         return None
     if math.floor(month) in months:

@@ -45,7 +45,7 @@ class Areas:
 
     def __init__(self, directories: Sequence[str]) -> None:
         self._areas = [open_area(directory) for directory in directories]
-        self._wanted, self._count = "", 0
+        self._target, self._count = "", 0
 
     def choose(self, latitude: float, longitude: float, current: str) -> str:
         """The map to use after a fix [deg]; mostly the `current` one.
@@ -56,10 +56,10 @@ class Areas:
         distances = {a.directory: a.distance(latitude, longitude) for a in self._areas}
         best = min(distances, key=distances.__getitem__, default=current)
         stays = distances.get(current, np.inf) <= NEAR or distances.get(best, np.inf) > NEAR
-        wanted = "" if stays else best
-        self._count = self._count + 1 if wanted and wanted == self._wanted else int(bool(wanted))
-        self._wanted = wanted
-        return wanted if self._count >= AGREEING else current
+        target = "" if stays else best
+        self._count = self._count + 1 if target and target == self._target else int(bool(target))
+        self._target = target
+        return target if self._count >= AGREEING else current
 
 
 def open_area(directory: str) -> Area:

@@ -14,7 +14,6 @@ model without one uses DEFAULT.
 from __future__ import annotations
 
 import json
-import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,59 +32,50 @@ from disam_ros.mapping.repetition import evenly
 from disam_ros.mapping.spacing import bends, snapped
 from disam_ros.models.projection import decode
 
-logger = logging.getLogger(__name__)
-
 FILE = "calibration.json"
 FORMAT_VERSION = 2
 KINDS = {"format_version": int, "domains": dict | None, "keypoints": dict | None}
-OF_COARSE = 1  # format without errors by spacing and domains, whose ratio is that of coarse scores
 SAMPLE = 48  # map images that a query's scores are normalized by
 COARSE_SAMPLE = 1024  # and its coarse scores
 MIN_STD = 0.005  # of their scores
 MIN_MATCHES = 20  # that a calibration is fitted to
 EVEN = 12**-0.5  # `along` of a position anywhere between two map images
 LOW = -3.0  # smallest log likelihood ratio: e³ times likelier elsewhere
-RATIO = ("intercept", "slope", "coarse", "low", "high")
 GRADIENT = 1e-10  # of the regression's cost at which it has converged
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """log p(z | this place) / p(z | elsewhere) = intercept + slope · z_fine + coarse · z_coarse, at
-    least `low`. Where an image's largest ratio is above `high`, the range of the drives, its excess
-    counts by its logarithm, and the other ratios keep their differences to it. horizontal, vertical
-    [m], tilt, yaw [deg]: standard deviations of a correct answer; growth: their increase per metre
-    of the map's local spacing (root of a sum of squares), the horizontal one and yaw by a bend of
-    the track between map images, too; along: that of its further error along the track, in local
-    spacings, and in proportion less below a spacing of `overlap` [m], where answers overlap with
-    both map images. shift: that of the angle between two views [deg] (view_shift.py). lead_slope,
-    lead_intercept: of the log odds of a single image's place by its lead (evidence.py), the same in
-    all domains. learned_on:
-    names of the drives, for information. keypoints: errors of verified poses by matcher. domains:
-    values for queries of a domain, by name.
+    """Likelihood ratios of scores, and errors of correct answers.
+
+    log p(z | this place) / p(z | elsewhere) = intercept + slope · z_fine + coarse · z_coarse, at
+    least `low`. Where an image's largest ratio is above `high`, its excess counts by its logarithm,
+    and the other ratios keep their differences to it. A spacing is the map's local one.
     """
 
     intercept: float
     slope: float
-    low: float
-    high: float
-    horizontal: float
-    vertical: float
-    tilt: float
-    yaw: float
-    learned_on: list[str] = field(default_factory=list)
+    low: float  # least log likelihood ratio
+    high: float  # largest one that the drives support
+    horizontal: float  # standard deviation of a correct answer [m], wider in a bend of the track
+    vertical: float  # [m]
+    tilt: float  # [deg]
+    yaw: float  # [deg], wider in a bend of the track
+    learned_on: list[str] = field(default_factory=list)  # names of the drives, for information
     coarse: float = 0.0
-    along: float = EVEN
-    overlap: float = 0.0
-    shift: float = 1.5
+    along: float = EVEN  # standard deviation of the further error along the track, in spacings
+    overlap: float = 0.0  # spacing [m] below which that error is less in proportion
+    shift: float = 1.5  # standard deviation of the angle between two views [deg] (view_shift.py)
+    # Log odds of a single image's place by its lead (evidence.py), the same in all domains.
     lead_slope: float = 70.0
     lead_intercept: float = -5.0
+    # Growth of horizontal, vertical, tilt and yaw per metre of spacing (root of a sum of squares).
     growth: list[float] = field(default_factory=lambda: [0.0] * 4)
-    keypoints: dict[str, PoseErrors] = field(default_factory=dict)
-    domains: dict[str, Calibration] = field(default_factory=dict)
+    keypoints: dict[str, PoseErrors] = field(default_factory=dict)  # of verified poses, by matcher
+    domains: dict[str, Calibration] = field(default_factory=dict)  # for queries of a domain
 
     def of(self, domain: str) -> Calibration:
-        """That of a query's domain."""
+        """Calibration of a query's domain."""
         return self.domains.get(domain, self)
 
     def log_ratio(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,8 +92,8 @@ class Calibration:
         return self.across(steps) + self.progress(steps)
 
     def across(self, steps: NDArray[np.float64], scale: float = 1.0) -> NDArray[np.float64]:
-        """That of errors that are not of the progress along the track. scale: of the variances that
-        view angles show (view_shift.py)."""
+        """Cross-track covariance [6, 6]. scale: of the variances that view angles show
+        (view_shift.py)."""
         floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
         variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
         variances[2:] *= np.radians(1.0) ** 2
@@ -113,7 +103,7 @@ class Calibration:
         return total
 
     def progress(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """That of errors along the track."""
+        """Along-track covariance [6, 6]."""
         along = self.along * snapped(np.sqrt(np.trace(steps[:3, :3])), self.overlap)
         total: NDArray[np.float64] = along**2 * steps
         return total
@@ -203,7 +193,7 @@ def fit_ratio(
         hessian: NDArray[np.float64] = (columns * (weight * p * (1 - p))[:, None]).T @ columns
         return hessian
 
-    found = minimize(
+    solution = minimize(
         cost,
         np.zeros(columns.shape[1]),
         method="trust-exact",
@@ -211,7 +201,7 @@ def fit_ratio(
         hess=curvature,
         options={"gtol": GRADIENT},
     )
-    theta = found.x
+    theta = solution.x
     if len(theta) == 3 and theta[2] < 0.0:
         return fit_ratio(matches[:, :1], others[:, :1])
     if not (np.isfinite(theta).all() and theta[1] > 0):
@@ -241,16 +231,9 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
         values = parse_json(read_bytes(path, ModelError), "it", ModelError)
         values = check_entries(values, KINDS, "it", ModelError)
         version = values.pop("format_version")
-        if version == OF_COARSE:
-            logger.warning(
-                "%s is of coarse scores, which are used no more: the default likelihood ratio is "
-                "used until 'disam calibrate' is run again",
-                path,
-            )
-            values |= {name: getattr(DEFAULT, name) for name in RATIO}
-        elif version != FORMAT_VERSION:
+        if version != FORMAT_VERSION:
             raise ModelError(f"format version {version}, expected {FORMAT_VERSION}")
-        domains = {name: _read(own, name) for name, own in (values.pop("domains") or {}).items()}
+        domains = {name: _read(part, name) for name, part in (values.pop("domains") or {}).items()}
         keypoints = {
             name: build(PoseErrors, errors, f"keypoints of '{name}'", ModelError)
             for name, errors in (values.pop("keypoints") or {}).items()
@@ -264,21 +247,21 @@ def load_calibration(model_dir: Path | str | None) -> Calibration:
 
 def _read(values: Any, where: str) -> Calibration:
     """One domain's values. Raises ModelError."""
-    found = build(Calibration, values, where, ModelError)
-    if min(found.slope, found.lead_slope) <= 0 or len(found.growth) != 4:
+    calibration = build(Calibration, values, where, ModelError)
+    if min(calibration.slope, calibration.lead_slope) <= 0 or len(calibration.growth) != 4:
         raise ModelError(
             f"{where}: 'slope' expects more than 0, as 'lead_slope' does, 'growth' 4 numbers; got "
-            f"{found}"
+            f"{calibration}"
         )
-    return found
+    return calibration
 
 
 def save_calibration(calibration: Calibration, model_dir: Path | str) -> Path:
-    """Write calibration.json, an old one is kept beside it; returns its path."""
+    """Writes calibration.json, an old one is kept beside it; returns its path."""
     path, values = Path(model_dir) / FILE, asdict(calibration)
-    for own in values["domains"].values():
+    for part in values["domains"].values():
         for name in ("domains", "keypoints", "lead_slope", "lead_intercept"):
-            del own[name]
+            del part[name]
     with output_file(path, overwrite=True) as file:
         file.write(json.dumps({"format_version": FORMAT_VERSION, **values}, indent=2) + "\n")
     return path

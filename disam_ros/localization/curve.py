@@ -172,15 +172,15 @@ class Curve:
 
         others, wholes: both stretches from end to end [M, 6]; rows: of the other's far end, or −1.
         """
-        there, length = _lengths(others), _lengths(wholes)
-        shorter, longer = np.minimum(there, length), np.maximum(there, length)
-        turn = np.maximum(_norms(wholes[:, 3:]), _norms(others[:, 3:]))
+        other, length = _lengths(others), _lengths(wholes)
+        shorter, longer = np.minimum(other, length), np.maximum(other, length)
+        turn = np.linalg.norm(np.stack([wholes[:, 3:], others[:, 3:]]), axis=2).max(0)
         shaped = (rows >= 0) & (longer <= UNEVEN * shorter)
         shaped &= (length >= MIN_LENGTH) & (turn <= MAX_TURN)
-        here, far = length[shaped, None], there[shaped, None]
+        near, far = length[shaped, None], other[shaped, None]
         tangents = wholes.copy()
-        tangents[shaped] = (wholes[shaped] * far / here + others[shaped] * here / far) * (
-            here / (here + far)
+        tangents[shaped] = (wholes[shaped] * far / near + others[shaped] * near / far) * (
+            near / (near + far)
         )
         return tangents
 
@@ -192,9 +192,7 @@ def _retracted(poses: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArra
 
 
 def _lengths(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.hypot(_norms(steps[:, :3]), METRES_PER_RADIAN * _norms(steps[:, 3:]))
-
-
-def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.linalg.norm(vectors, axis=1)
-    return found
+    """Lengths [M] of steps [M, 6] in metres; turns count METRES_PER_RADIAN."""
+    turns = METRES_PER_RADIAN * np.linalg.norm(steps[:, 3:], axis=1)
+    lengths: NDArray[np.float64] = np.hypot(np.linalg.norm(steps[:, :3], axis=1), turns)
+    return lengths

@@ -203,15 +203,15 @@ class Localizer:
         """
         key = camera, lens
         if key not in self._looks:
-            known = self.map.header.cameras
-            mapped = {name: known.get(name) for name in self.map.cameras()}
-            found = looks_of(camera, lens, mapped)
-            if not found:
+            cameras = self.map.header.cameras
+            mapped = {name: cameras.get(name) for name in self.map.cameras()}
+            looks = looks_of(camera, lens, mapped)
+            if not looks:
                 raise MapError(
                     f"map has no camera '{camera}', it has {self.map.cameras()}, and none is "
                     f"known to look where that does: name it as in the map, or give its extrinsics"
                 )
-            self._looks = {key: found, **dict(list(self._looks.items())[: KEPT_LOOKS - 1])}
+            self._looks = {key: looks, **dict(list(self._looks.items())[: KEPT_LOOKS - 1])}
         return self._looks[key]
 
     def search(

@@ -45,11 +45,9 @@ def view_angle(
         return None
     if abs(shift) >= widest - EXACT:
         return None
-    here, there = (
-        np.arctan(((0.5 + moved) * lens.width - lens.cx) / lens.fx)
-        for lens, moved in ((camera, shift), (known, 0.0))
-    )
-    return float(here - there)
+    moved = np.arctan(((0.5 + shift) * camera.width - camera.cx) / camera.fx)
+    middle = np.arctan((0.5 * known.width - known.cx) / known.fx)
+    return float(moved - middle)
 
 
 def expected_angle(map_from_camera: Transform, map_from_known: Transform) -> float:

@@ -66,25 +66,23 @@ class _Scores:
 
 @dataclass(frozen=True, eq=False)
 class _Lead:
-    """Of an image over the other places of the map; right: whether its best candidate shows its
-    place. off_map: the lead that it has without the candidates of its place."""
+    """The lead of an image over the other places of the map."""
 
     lead: float
-    right: bool
-    off_map: float
+    right: bool  # whether its best candidate shows its place
+    off_map: float  # the lead that it has without the candidates of its place
 
 
 @dataclass(frozen=True, eq=False)
 class _Error:
-    """A correct answer: its error [6], and its spread and steps [6, 6] (answer.py); angle: between
-    its view and that of its map image [rad], nan where unknown; angle_error: of it."""
+    """A correct answer."""
 
     domain: str
-    offset: NDArray[np.float64]
-    spread: NDArray[np.float64]
-    steps: NDArray[np.float64]
-    angle: float
-    angle_error: float
+    offset: NDArray[np.float64]  # its error [6]
+    spread: NDArray[np.float64]  # [6, 6] (answer.py)
+    steps: NDArray[np.float64]  # [6, 6] (answer.py)
+    angle: float  # between its view and that of its map image [rad]; nan where unknown
+    angle_error: float  # of that angle [rad]
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ def fit_errors(
     ahead[:, 0, :2] = np.linalg.eigh(steps[:, :2, :2])[1][:, :, 1]
     across[:, 0, :2] = ahead[:, 0, [1, 0]] * [-1, 1]
     spacing = np.sqrt(np.trace(steps[:, :3, :3], axis1=1, axis2=2))
-    apart = _apart(steps, ahead[:, 0])
+    apart = _off_track(steps, ahead[:, 0])
     left = np.einsum("nij,nj->ni", apart, offsets), apart @ covariances @ apart.transpose(0, 2, 1)
     axes, turn = np.broadcast_to(np.eye(6), steps.shape), float(np.radians(least[1]))
     horizontal = _fit(_Errors.along(across, *left), spacing, least[0])
@@ -57,19 +57,19 @@ def fit_errors(
         for chosen, smallest in (([2], least[0]), ([3, 4], turn), ([5], turn))
     )
     isotropic = (horizontal[0] ** 2 + np.square(horizontal[1] * spacing))[:, None, None]
-    known = covariances + isotropic * np.eye(6)
+    explained = covariances + isotropic * np.eye(6)
     step = np.sqrt(np.einsum("nki,nij,nkj->n", ahead, steps, ahead))
-    along, overlap = _fit_along(_Errors.along(ahead, offsets, known), step, spacing)
+    along, overlap = _fit_along(_Errors.along(ahead, offsets, explained), step, spacing)
     tilt, yaw = np.degrees(tilt), np.degrees(yaw)
     names = ("horizontal", "vertical", "tilt", "yaw")
-    found = (horizontal, vertical, tilt, yaw)
-    floors = {name: float(pair[0]) for name, pair in zip(names, found, strict=True)}
-    growth = [float(pair[1]) for pair in found]
+    fits = (horizontal, vertical, tilt, yaw)
+    floors = {name: float(pair[0]) for name, pair in zip(names, fits, strict=True)}
+    growth = [float(pair[1]) for pair in fits]
     return {**floors, "growth": growth, "along": along, "overlap": overlap}
 
 
-def _apart(steps: NDArray[np.float64], ahead: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Projections [N, 6, 6] of errors onto what no progress along the track explains.
+def _off_track(steps: NDArray[np.float64], ahead: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Projections [N, 6, 6] of errors orthogonal to motion along the track.
 
     steps: second moments [N, 6, 6]; ahead: horizontal direction of the track [N, 6].
     """
@@ -95,7 +95,7 @@ class _Errors:
         offsets: NDArray[np.float64],
         covariances: NDArray[np.float64],
     ) -> _Errors:
-        """Of offsets [N, 6] and covariances [N, 6, 6] along orthonormal axes [N, D, 6]."""
+        """Errors from offsets [N, 6] and covariances [N, 6, 6] along orthonormal axes [N, D, 6]."""
         errors = np.einsum("ndi,ni->nd", axes, offsets)
         inside = np.einsum("ndi,nij,nej->nde", axes, covariances, axes)
         variances, principal = np.linalg.eigh(inside)
@@ -130,8 +130,8 @@ def _fit_along(
 ) -> tuple[float, float]:
     """`along` and `overlap`: the smallest overlap whose likelihood is not clearly worse."""
     units = [step * snapped(spacing, overlap) for overlap in OVERLAPS]
-    scales = [errors.scale(some, MIN_ALONG) for some in units]
-    costs = np.array([errors.cost(a * some) for a, some in zip(scales, units, strict=True)])
+    scales = [errors.scale(unit, MIN_ALONG) for unit in units]
+    costs = np.array([errors.cost(a * unit) for a, unit in zip(scales, units, strict=True)])
     best = int(np.argmax(costs <= costs.min() + CLEARLY))
     return scales[best], OVERLAPS[best]
 
@@ -139,12 +139,12 @@ def _fit_along(
 def _fit(errors: _Errors, spacing: NDArray[np.float64], least: float) -> NDArray[np.float64]:
     """Floor and growth per metre of spacing [2] of a standard deviation, the floor at least
     `least`: the smallest growth whose likelihood is not worse than the best by CLEARLY."""
-    found, costs = [], []
+    fits, costs = [], []
     for angle in np.linspace(0.0, np.pi / 2, MIXTURES):
         shares = np.array([np.cos(angle), np.sin(angle)])
         units = np.hypot(shares[0], shares[1] * spacing)
         scale = errors.scale(units, least)
-        found.append(scale * shares)
+        fits.append(scale * shares)
         costs.append(errors.cost(scale * units))
-    best = found[int(np.argmax(np.array(costs) <= min(costs) + CLEARLY))]
+    best = fits[int(np.argmax(np.array(costs) <= min(costs) + CLEARLY))]
     return np.array([max(best[0], least), best[1]])

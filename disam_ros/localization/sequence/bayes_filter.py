@@ -111,12 +111,13 @@ class SequenceFilter(Transitions):
         return np.array(list(in_turns)[:count])
 
     def plausible(self, count: int) -> NDArray[np.int64]:
-        """Those of the `likeliest` that an image can make likely, int64 [≤ count]."""
+        """Map images of at least PLAUSIBLE times the mode's probability, int64 [≤ count],
+        in the order of `likeliest`."""
         rows = self.likeliest(count)
         return np.asarray(rows[self._belief[rows] >= PLAUSIBLE * self._belief.max()])
 
     def _modes(self, rows: NDArray[np.int64], count: int) -> list[int]:
-        """Of rows, best first, those farther than twice the radius from all better ones."""
+        """Modes among `rows`, best first: farther than twice the radius from all better ones."""
         modes: list[int] = []
         while len(rows) and len(modes) < count:
             modes.append(int(rows[0]))
@@ -155,18 +156,18 @@ class SequenceFilter(Transitions):
         others = max(0.0, float(self._belief.sum() - shares.sum()))
         if base_from_next is None:
             seconds = max(0.0, seconds)
-            found, weights = self._reachable(rows, motion.max_speed * seconds, seconds)
-            ahead, spacing = self._ahead(rows, found), self._between(rows, found)
+            targets, weights = self._reachable(rows, motion.max_speed * seconds, seconds)
+            ahead, spacing = self._ahead(rows, targets), self._between(rows, targets)
             weights = self._speeds.weights(rows, weights, ahead, spacing, seconds)
         else:
-            found, weights = self._moved(rows, base_from_next, motion.odometry_noise)
+            targets, weights = self._moved(rows, base_from_next, motion.odometry_noise)
         totals = weights.sum(1)
         arrives = totals > 0
         moved = weights[arrives] * (shares[arrives] / totals[arrives])[:, None]
-        belief = np.bincount(found[arrives].ravel(), moved.ravel(), len(self) + 1)[:-1]
+        belief = np.bincount(targets[arrives].ravel(), moved.ravel(), len(self) + 1)[:-1]
         left = float(shares[~arrives].sum())  # moved to where the map has no image
         if base_from_next is None:
-            self._speeds.move(rows[arrives], found[arrives], moved, ahead[arrives], seconds)
+            self._speeds.move(rows[arrives], targets[arrives], moved, ahead[arrives], seconds)
         else:
             self._speeds.forget()
         self._mix(belief.astype(np.float64, copy=False), others, left)
@@ -264,7 +265,7 @@ class SequenceFilter(Transitions):
         ratios: NDArray[np.float64],
         floor: float | NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """What an image multiplies the belief in each map image by [N]."""
+        """Factors of an image on the belief in each map image [N]."""
         floors: NDArray[np.float64] = np.broadcast_to(np.asarray(floor, np.float64), len(self))
         logs, lowest = floors.copy(), floors[rows]
         logs[rows] = np.where(np.isfinite(ratios), ratios, lowest)
@@ -279,10 +280,10 @@ class SequenceFilter(Transitions):
         """A filter of more copies of the map, the first of which are this one's."""
         grown = SequenceFilter(poses, self._model, shares)
         if not self.is_uniform:
-            known = len(self)
+            count = len(self)
             jump = self._model.jump * float(self._belief.sum())
-            grown._belief = grown._cells * (jump / max(1.0 - grown._cells[:known].sum(), 1e-12))
-            grown._belief[:known] = (1.0 - self._model.jump) * self._belief
+            grown._belief = grown._cells * (jump / max(1.0 - grown._cells[:count].sum(), 1e-12))
+            grown._belief[:count] = (1.0 - self._model.jump) * self._belief
             grown._off, grown._pending, grown.is_uniform = self._off, self._pending, False
         return grown
 
@@ -336,8 +337,8 @@ class SequenceFilter(Transitions):
         radius = self._radius(row) if radius is None else radius
         reach = radius + float(np.linalg.norm(position - self._positions[row]))
         reach = np.hypot(reach, METRES_PER_RADIAN * 2 * np.sin(SAME_HEADING / 2))
-        found = self._tree.query_ball_point(self._tree.data[row], reach + 1e-6)
-        rows: NDArray[np.int64] = np.array(found, dtype=np.int64)
+        near = self._tree.query_ball_point(self._tree.data[row], reach + 1e-6)
+        rows: NDArray[np.int64] = np.array(near, dtype=np.int64)
         rows = rows[self._matrices[rows, :, 0] @ self._matrices[row, :, 0] > np.cos(SAME_HEADING)]
         return rows[self._within(rows, position, radius)]
 
@@ -348,11 +349,11 @@ class SequenceFilter(Transitions):
         return np.asarray(gaps <= radius + 1e-6)
 
     def _radius(self, row: int) -> float:
-        """Of the place about a map image [m]."""
+        """Radius of the place about a map image [m]."""
         return max(self._model.radius, PLACE_STEPS * float(self._spacing[row]))
 
     def _mix(self, belief: NDArray[np.float64], others: float, left: float) -> None:
-        """Transitions to anywhere on the map, off it and back; normalizes."""
+        """Adds the jump, leave and return probabilities, and normalizes."""
         model = self._model
         on_map = float(belief.sum())
         anywhere = others + model.jump * on_map + model.back * self._off

@@ -118,8 +118,8 @@ class OdometryTrack:
             newest = self._poses.newest
             if newest is None or stamp_ns - newest.stamp_ns > self.max_age_ns:
                 return None
-            found = self._poses.sample(min(stamp_ns, newest.stamp_ns))
-        return None if found is None else (found.pose, found.travelled)
+            sample = self._poses.sample(min(stamp_ns, newest.stamp_ns))
+        return None if sample is None else (sample.pose, sample.travelled)
 
     def _fault(self, stamp_ns: int, odom_from_base: Transform) -> str:
         """BACK, JUMP or empty."""

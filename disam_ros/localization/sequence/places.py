@@ -36,22 +36,23 @@ class Places:
 
     @classmethod
     def of_camera(cls, place_map: PlaceMap, camera: str) -> Places:
-        """Those of one camera: its images. Raises MapError for a camera that the map lacks."""
+        """Places of one camera: its images. Raises MapError for a camera that the map lacks."""
         rows = place_map.rows_of(camera)
         return cls(_bases(place_map, camera, rows), {camera: rows})
 
     @classmethod
     def of_map(cls, place_map: PlaceMap) -> Places:
-        """Those of all cameras whose mounts are known, in the order of the map.
+        """Places of all cameras whose mounts are known, in the order of the map.
 
         The images of the camera with most of them are places; another camera's join the nearest
         one within a spacing of the map, or else are places of their own.
         """
         cameras = place_map.header.cameras
-        known = [name for name in place_map.cameras() if name in cameras]
-        known = [name for name in known if has_mount(cameras[name])]
-        rows_of = {name: place_map.rows_of(name) for name in known}
-        first, *others = sorted(known, key=lambda name: -len(rows_of[name]))
+        mounted = [
+            name for name in place_map.cameras() if name in cameras and has_mount(cameras[name])
+        ]
+        rows_of = {name: place_map.rows_of(name) for name in mounted}
+        first, *others = sorted(mounted, key=lambda name: -len(rows_of[name]))
         places = cls.of_camera(place_map, first)
         for name in others:
             places = places._joined(name, rows_of[name], _bases(place_map, name, rows_of[name]))
@@ -63,12 +64,12 @@ class Places:
         gaps, nearest = tree.query(_points(poses))
         joins = gaps <= np.maximum(reach[nearest], LEAST_REACH)
         order = np.flatnonzero(joins)[np.argsort(-gaps[joins], kind="stable")]
-        own = np.full(len(self.poses), NONE)
-        own[nearest[order]] = rows[order]  # the nearest image comes last
+        joined = np.full(len(self.poses), NONE)
+        joined[nearest[order]] = rows[order]  # the nearest image comes last
         alone = rows[~joins]
         none = np.full(len(alone), NONE)
-        table = {name: np.concatenate([there, none]) for name, there in self.rows.items()}
-        table[camera] = np.concatenate([own, alone])
+        table = {name: np.concatenate([shown, none]) for name, shown in self.rows.items()}
+        table[camera] = np.concatenate([joined, alone])
         return Places(np.concatenate([self.poses, poses[~joins]]), table)
 
     def states(self, quarters: Sequence[int]) -> NDArray[np.float64]:
@@ -82,12 +83,12 @@ class Places:
 
         looks: the camera's, best first.
         """
-        found = np.full((len(quarters), len(self.poses)), NONE)
+        seen = np.full((len(quarters), len(self.poses)), NONE)
         for look in looks:
             if look.camera in self.rows and look.quarters in quarters:
-                there = found[quarters.index(look.quarters)]
-                np.copyto(there, self.rows[look.camera], where=there == NONE)
-        return found.ravel()
+                states = seen[quarters.index(look.quarters)]
+                np.copyto(states, self.rows[look.camera], where=states == NONE)
+        return seen.ravel()
 
 
 def _points(poses: NDArray[np.float64]) -> NDArray[np.float64]:

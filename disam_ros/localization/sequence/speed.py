@@ -52,31 +52,31 @@ class Speeds:
     def move(
         self,
         rows: NDArray[np.int64],
-        found: NDArray[np.int64],
+        targets: NDArray[np.int64],
         moved: NDArray[np.float64],
         ahead: NDArray[np.float64],
         seconds: float,
     ) -> None:
         """Take the speeds along. moved: probability [n, k] of having gone from `rows` [n] to
-        `found` [n, k], `ahead` forward [m]."""
+        `targets` [n, k], `ahead` forward [m]."""
         if seconds <= 0.0:
             return
-        before, known = self._mean[rows, None], self._seconds[rows, None]
-        gain = seconds / (np.minimum(known, MEMORY) + seconds)
+        before, seconds_seen = self._mean[rows, None], self._seconds[rows, None]
+        gain = seconds / (np.minimum(seconds_seen, MEMORY) + seconds)
         speed = before + gain * (ahead / seconds - before)
-        arrived = self._sums(found, moved)
-        self._mean = self._sums(found, moved * speed) / arrived
-        self._seconds = self._sums(found, moved * (known + seconds)) / arrived
+        arrived = self._sums(targets, moved)
+        self._mean = self._sums(targets, moved * speed) / arrived
+        self._seconds = self._sums(targets, moved * (seconds_seen + seconds)) / arrived
 
     def keep(self, shares: NDArray[np.float64]) -> None:
         """shares: of each state's probability that came there by a motion; the rest came from
         anywhere, at an unknown speed."""
         self._seconds *= shares
 
-    def _sums(self, found: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _sums(self, targets: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums of values by state; not zero."""
         count = len(self._mean)
-        sums = np.bincount(found.ravel(), values.ravel(), count + 1)[:count]
+        sums = np.bincount(targets.ravel(), values.ravel(), count + 1)[:count]
         return np.where(sums == 0.0, 1e-300, sums)
 
 

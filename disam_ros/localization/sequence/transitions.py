@@ -50,24 +50,24 @@ class Transitions:
         """The map image where each of `rows` leads after a motion base_from_next, int64 [n]; −1
         where the map has none."""
         positions = self._positions[rows] + self._matrices[rows] @ motion.translation
-        targets = embedding(positions, self._matrices[rows] @ motion.rotation)
-        gaps, found = self._query(targets, 1, np.inf)
+        points = embedding(positions, self._matrices[rows] @ motion.rotation)
+        gaps, targets = self._query(points, 1, np.inf)
         near = gaps[:, 0] <= np.maximum(self._longest[rows], MIN_CELL)
-        return np.where(near, found[:, 0], -1)
+        return np.where(near, targets[:, 0], -1)
 
     def _moved(
         self, rows: NDArray[np.int64], motion: Transform, noise: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Map images near to where each would have gone, [n, k], and their weights."""
         positions = self._positions[rows] + self._matrices[rows] @ motion.translation
-        targets = embedding(positions, self._matrices[rows] @ motion.rotation)
+        points = embedding(positions, self._matrices[rows] @ motion.rotation)
         drift = noise * float(np.linalg.norm(motion.translation))
         widest = np.hypot(max(self._longest.max() / 2, MIN_DEVIATION), drift)
-        gaps, found = self._query(targets, NEIGHBOURS, REACH * widest)
-        between = self._between(rows, found) / 2
+        gaps, targets = self._query(points, NEIGHBOURS, REACH * widest)
+        between = self._between(rows, targets) / 2
         deviations = np.hypot(np.maximum(between, MIN_DEVIATION), drift)
         weights = np.exp(-0.5 * (gaps / deviations) ** 2)
-        return found, np.where(gaps <= REACH * deviations, weights, 0.0) * self._cells_of(found)
+        return targets, np.where(gaps <= REACH * deviations, weights, 0.0) * self._cells_of(targets)
 
     def _reachable(
         self, rows: NDArray[np.int64], metres: float, seconds: float
@@ -81,39 +81,41 @@ class Transitions:
         """
         steps = (metres / np.maximum(self._longest[rows], MIN_CELL)).max() + 1.0
         count = int(np.clip(self._copies * (2 * steps + 1), NEIGHBOURS, TRACKED))
-        gaps, found = self._query(self._tree.data[rows], count, metres + self._longest.max() + 1e-3)
-        width = np.maximum(self._between(rows, found), MIN_CELL)
+        gaps, targets = self._query(
+            self._tree.data[rows], count, metres + self._longest.max() + 1e-3
+        )
+        width = np.maximum(self._between(rows, targets), MIN_CELL)
         reach = np.maximum(metres, 1e-3 * width)
         shares = _triangular((gaps + reach) / width) - _triangular((gaps - reach) / width)
         ahead = np.append(self._matrices[:, :, 0], np.zeros((1, 3)), axis=0)
-        cosines = np.einsum("nd,nkd->nk", ahead[rows], ahead[found])
+        cosines = np.einsum("nd,nkd->nk", ahead[rows], ahead[targets])
         turns = np.cos(min(np.pi, TURNED_ALIKE + TURN_RATE * seconds))
         possible = np.isfinite(gaps) & (cosines >= turns - 1e-9)
-        return found, np.where(possible, shares, 0.0) * self._cells_of(found)
+        return targets, np.where(possible, shares, 0.0) * self._cells_of(targets)
 
-    def _ahead(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
-        """How far the images found near each lie ahead of it, [n, k] [m]."""
-        there = self._positions[np.minimum(found, len(self) - 1)]
-        steps = there - self._positions[rows][:, None]
+    def _ahead(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How far the images near each lie ahead of it, [n, k] [m]."""
+        positions = self._positions[np.minimum(targets, len(self) - 1)]
+        steps = positions - self._positions[rows][:, None]
         ahead: NDArray[np.float64] = np.einsum("nki,ni->nk", steps, self._matrices[rows, :, 0])
         return ahead
 
-    def _between(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Spacing between images and those found near each, [n, k] [m]."""
-        there = np.append(self._longest, 0.0)[found]
-        mean: NDArray[np.float64] = (self._longest[rows][:, None] + there) / 2
+    def _between(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Spacing between images and those near each, [n, k] [m]."""
+        at_targets = np.append(self._longest, 0.0)[targets]
+        mean: NDArray[np.float64] = (self._longest[rows][:, None] + at_targets) / 2
         return mean
 
-    def _cells_of(self, found: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Shares of the road of the images found, [n, k]; 0 where none was."""
-        shares: NDArray[np.float64] = np.append(self._cells, 0.0)[found]
+    def _cells_of(self, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Shares of the road of target images, [n, k]; 0 where there is none."""
+        shares: NDArray[np.float64] = np.append(self._cells, 0.0)[targets]
         return shares
 
     def _query(
         self, points: NDArray[np.float64], count: int, reach: float
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        gaps, found = self._tree.query(points, min(count, len(self)), distance_upper_bound=reach)
-        return gaps.reshape(len(points), -1), found.reshape(len(points), -1)
+        gaps, targets = self._tree.query(points, min(count, len(self)), distance_upper_bound=reach)
+        return gaps.reshape(len(points), -1), targets.reshape(len(points), -1)
 
 
 def embedding(
@@ -126,7 +128,7 @@ def embedding(
 
 
 def displacement(motion: Transform) -> float:
-    """Of a motion, of which a turn is part [m]."""
+    """Displacement of a motion [m], of which its turn is part."""
     turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
     return float(np.linalg.norm(motion.translation) + turn)
 
