@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from support.extraction import extracted
 from disam_ros.cli import main
 from disam_ros.datasets.bags import BagReader, BagWriter, dataset_to_bag, messages
 from disam_ros.datasets.bags.depth import nearest
-from disam_ros.datasets.bags.image_messages import to_metres
+from disam_ros.datasets.bags.image_messages import decode_depth_image
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.depth import DEPTH_UNIT, decode_depth, encode_depth, same_view
 from disam_ros.datasets.records import ImageRecord
@@ -140,6 +141,17 @@ def test_what_a_killed_writer_left_is_replaced_depth_too(tmp_path):
 # --- Messages --------------------------------------------------------------------------------
 
 
+def depth_message(height, width, encoding, step, data, is_bigendian=False):
+    return SimpleNamespace(
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=step,
+        is_bigendian=is_bigendian,
+        data=bytes(data),
+    )
+
+
 @pytest.mark.parametrize("big_endian", [False, True])
 @pytest.mark.parametrize("padding", [0, 4])
 def test_both_depth_encodings_give_metres(big_endian, padding):
@@ -148,7 +160,7 @@ def test_both_depth_encodings_give_metres(big_endian, padding):
     metres = np.array([[np.nan, 0.001, 1.5], [np.inf, 2.0, -np.inf]], order + "f4")
     for encoding, values in (("16UC1", millimetres), ("32FC1", metres)):
         rows = np.pad(values.view(np.uint8), ((0, 0), (0, padding)), constant_values=7)
-        got = to_metres(2, 3, encoding, rows.shape[1], big_endian, rows.tobytes())
+        got = decode_depth_image(depth_message(2, 3, encoding, rows.shape[1], rows, big_endian))
         assert got.dtype == np.float32 and got.shape == (2, 3)
         np.testing.assert_allclose(got[0, 1:], [0.001, 1.5], rtol=1e-6)
         assert np.isnan(got[[0, 1], [0, 2]]).all() and got[1, 1] == 2.0
@@ -157,9 +169,9 @@ def test_both_depth_encodings_give_metres(big_endian, padding):
 
 def test_another_encoding_or_size_is_an_image_error():
     with pytest.raises(ImageError, match="'mono16' is no depth; expected 16UC1 or 32FC1"):
-        to_metres(1, 1, "mono16", 2, False, bytes(2))
+        decode_depth_image(depth_message(1, 1, "mono16", 2, bytes(2)))
     with pytest.raises(ImageError, match="a row of 4 32FC1 pixels has 16 bytes"):
-        to_metres(1, 4, "32FC1", 8, False, bytes(8))
+        decode_depth_image(depth_message(1, 4, "32FC1", 8, bytes(8)))
 
 
 # --- Bags ------------------------------------------------------------------------------------

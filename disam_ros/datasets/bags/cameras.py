@@ -23,29 +23,29 @@ TRANSPORTS = ("/compressed", "/ffmpeg", "/video")  # topics of the same images b
 
 
 def find_image_topics(reader: BagReader) -> dict[str, str]:
-    """Camera name → image topic of every camera in a bag.
+    """Find every camera of a bag: camera name → image topic.
 
     A camera recorded raw and compressed is read from the raw topic; from a compressed one rather
     than from a video. Depth images are left out.
     Raises BagError where there is no image topic, or where two cameras would share a name.
     """
-    found: dict[str, str] = {}
+    cameras: dict[str, str] = {}
     stills, videos = (sorted(reader.topics_of(*kinds)) for kinds in (IMAGE_TYPES, VIDEO_TYPES))
     for topic in [*stills, *videos]:  # X before X/compressed
         if "depth" in topic.lower():
             continue
         name = camera_name(topic)
-        if name not in found:
-            found[name] = topic
-        elif _raw_topic(topic) != _raw_topic(found[name]):
+        if name not in cameras:
+            cameras[name] = topic
+        elif _raw_topic(topic) != _raw_topic(cameras[name]):
             raise BagError(
-                f"bag {reader.path}: {found[name]} and {topic} would both be camera '{name}'; "
+                f"bag {reader.path}: {cameras[name]} and {topic} would both be camera '{name}'; "
                 "name the image topics to use"
             )
-    if not found:
+    if not cameras:
         held = ", ".join(f"{topic} ({s.type})" for topic, s in reader.topics().items())
         raise BagError(f"bag {reader.path} holds no colour images; it holds: {held or 'nothing'}")
-    return found
+    return cameras
 
 
 def camera_name(topic: str) -> str:
@@ -73,7 +73,7 @@ def read_camera(
     base_from_camera: Transform | None = None,
     mapped: Camera | None = None,
 ) -> Camera:
-    """Intrinsics and extrinsics of the camera behind an image topic.
+    """Read intrinsics and extrinsics of the camera behind an image topic.
 
     Extrinsics come from /tf_static, else from `base_from_camera`, else from `mapped`, the map's
     camera, else the camera is assumed at the base's origin, facing forward; intrinsics come from
@@ -124,6 +124,7 @@ def read_camera(
 
 
 def _check_shape(camera: Camera, height: int, width: int) -> None:
+    """Raise GeometryError unless a camera has the shape of its images."""
     if not same_shape((camera.width, camera.height), (width, height)):
         raise GeometryError(
             f"it is of {camera.width}x{camera.height} pixels, the images have {width}x{height}; "
@@ -132,7 +133,7 @@ def _check_shape(camera: Camera, height: int, width: int) -> None:
 
 
 def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:
-    """The first image of a topic that is not damaged, with its height and width.
+    """Read the first image of a topic that is not damaged, with its height and width.
 
     Raises BagError where there is none.
     """
@@ -143,7 +144,8 @@ def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:
             try:
                 if isinstance(message, BagError):
                     raise message
-                return message, decode_image(message, whole=True).shape[:2]
+                height, width, _ = decode_image(message, whole=True).shape
+                return message, (height, width)
             except (BagError, ImageError) as error:
                 fault = f"the last one: {error}"
     raise BagError(f"bag {reader.path}: {topic} holds no image that can be read; {fault}")

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import DEPTH_ENCODINGS, decode_depth_image
@@ -21,7 +22,7 @@ MILLIMETRE = 0.001
 
 
 def depth_topic(image_topic: str) -> str:
-    """Depth topic of an image topic: …/front/image_raw → …/front/depth/image_raw."""
+    """The depth topic of an image topic: …/front/image_raw → …/front/depth/image_raw."""
     parent, name = image_topic.removesuffix("/compressed").rsplit("/", 1)
     return f"{parent}/depth/{name}"
 
@@ -46,24 +47,23 @@ class DepthImages:
         self._reader, self._max_gap_ns = reader, round(max_gap * NANOSECONDS)
         held = reader.topics_of(messages.IMAGE)
         expected = {camera: depth_topic(topic) for camera, topic in image_topics.items()}
-        found = {camera: topic for camera, topic in expected.items() if topic in held}
-        self.topics = dict(found if topics is None else topics)
+        recorded = {camera: topic for camera, topic in expected.items() if topic in held}
+        self.topics = dict(recorded if topics is None else topics)
         if strange := set(self.topics) - set(image_topics):
             raise BagError(
                 f"depth topics name the cameras {sorted(strange)}; there are {sorted(image_topics)}"
             )
         encodings = {self._encoding(topic) for topic in self.topics.values()}
-        self.unit = (
-            MILLIMETRE if encodings == {"16UC1"} else DEPTH_UNIT
-        )  # metres per step of the stored depth
+        # Metres per step of the stored depth.
+        self.unit = MILLIMETRE if encodings == {"16UC1"} else DEPTH_UNIT
 
     def __bool__(self) -> bool:
         return bool(self.topics)
 
     def of(
         self, camera: str, records: Sequence[ImageRecord]
-    ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
-        """Each image with its depth, float32 [H, W] metres; images without any are left out.
+    ) -> Iterator[tuple[ImageRecord, NDArray[np.float32]]]:
+        """Read the depth, [H, W] metres, of each image; images without any are left out.
 
         Damaged depth images are left out and counted in the log.
         """
@@ -71,9 +71,9 @@ class DepthImages:
             return
         topic, damaged = self.topics[camera], 0
         stamps = [messages.serialized_stamp_ns(raw.data) for raw in self._reader.raw([topic])]
-        wanted = nearest(np.array(stamps, np.int64), records, self._max_gap_ns)
+        chosen = nearest(np.array(stamps, np.int64), records, self._max_gap_ns)
         for index, raw in enumerate(self._reader.raw([topic])):
-            if index not in wanted:
+            if index not in chosen:
                 continue
             try:
                 depth = decode_depth_image(self._reader.decode(raw))
@@ -82,13 +82,13 @@ class DepthImages:
                     logger.warning("%s at %d ns: %s", topic, raw.stamp_ns, error)
                 damaged += 1
                 continue
-            for record in wanted[index]:
+            for record in chosen[index]:
                 yield record, depth
         if damaged:
             logger.warning("%s: %d damaged depth images left out", topic, damaged)
 
     def _encoding(self, topic: str) -> str:
-        """Encoding of a topic's first image. Raises BagError unless it is a depth encoding."""
+        """The encoding of a topic's first image. Raises BagError unless it is one of depth."""
         kind = self._reader.topics().get(topic)
         if kind is not None and kind.type != messages.IMAGE:
             raise BagError(
@@ -103,15 +103,15 @@ class DepthImages:
                 f"bag {self._reader.path}: {topic} has encoding '{first.encoding}'; depth images "
                 f"are {' or '.join(DEPTH_ENCODINGS)}. Name another depth topic, or take none"
             )
-        return first.encoding
+        return str(first.encoding)
 
 
 def nearest(
-    stamps: np.ndarray, records: Sequence[ImageRecord], max_gap_ns: int
+    stamps: NDArray[np.int64], records: Sequence[ImageRecord], max_gap_ns: int
 ) -> dict[int, list[ImageRecord]]:
-    """Position in `stamps` → the images to which that stamp is the nearest, within the gap.
+    """Associate images with stamps [N] [ns] in any order.
 
-    stamps: int64 [N] nanoseconds in any order.
+    Returns position in `stamps` → the images to which that stamp is the nearest, within the gap.
     """
     chosen: dict[int, list[ImageRecord]] = {}
     order = np.argsort(stamps, kind="stable")

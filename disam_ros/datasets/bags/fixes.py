@@ -20,9 +20,9 @@ from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import NANOSECONDS, Track, sort_by_stamp
 
-UNKNOWN_SIGMA = 5.0  # m, of a fix without covariance
-LEAST_SIGMA = 0.05  # m: antennas are not placed better
-STANDS = 0.01  # m between two poses of odometry of a vehicle that stands
+UNKNOWN_SIGMA = 5.0  # of a fix without covariance [m]
+LEAST_SIGMA = 0.05  # antennas are not placed better [m]
+STANDS = 0.01  # speed below which a vehicle stands [m/s]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,11 @@ class FixPoses:
 
 
 def read_fixes(reader: BagReader, origin: Origin | None = None) -> tuple[Fixes, Origin, str]:
-    """The valid fixes of the topic with most of them, the origin of their metres (None: the first)
-    and the frame of the antenna. Raises BagError where there is none."""
+    """Read the valid fixes of the topic with most of them.
+
+    origin: of their metres; None: the first fix. Returns the fixes, the origin and the frame of the
+    antenna. Raises BagError where there is no fix.
+    """
     topics = reader.topics_of(messages.FIX)
     rows: dict[int, tuple[float, ...]] = {}
     frame = ""
@@ -67,8 +70,8 @@ def read_fixes(reader: BagReader, origin: Origin | None = None) -> tuple[Fixes, 
         if fix.status.status < 0 or not (np.abs(place) <= (90, 180)).all():
             continue
         variance = (fix.position_covariance[0] + fix.position_covariance[4]) / 2
-        known = fix.position_covariance_type != 0 and variance > 0
-        sigma = max(float(variance) ** 0.5, LEAST_SIGMA) if known else UNKNOWN_SIGMA
+        has_variance = fix.position_covariance_type != 0 and variance > 0
+        sigma = max(float(variance) ** 0.5, LEAST_SIGMA) if has_variance else UNKNOWN_SIGMA
         height = fix.altitude if np.isfinite(fix.altitude) else 0.0
         rows.setdefault(messages.stamp_ns(fix), (*place, height, sigma))
         frame = frame or fix.header.frame_id.lstrip("/")
@@ -77,14 +80,14 @@ def read_fixes(reader: BagReader, origin: Origin | None = None) -> tuple[Fixes, 
     stamps = np.array(sorted(rows), np.int64)
     latitudes, longitudes, heights, sigmas = np.array([rows[stamp] for stamp in stamps]).T
     origin = origin or Origin(float(latitudes[0]), float(longitudes[0]))
-    here = (origin.latitude, origin.longitude, heights[0])
-    positions = np.stack(pymap3d.geodetic2enu(latitudes, longitudes, heights, *here), 1)
+    base = (origin.latitude, origin.longitude, heights[0])
+    positions = np.stack(pymap3d.geodetic2enu(latitudes, longitudes, heights, *base), 1)
     positions[:, :2] = positions[:, :2] @ origin.enu_from_map
     return Fixes(stamps, positions, sigmas), origin, frame
 
 
 def read_turns(reader: BagReader, odometry: Track) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Stamps int64 [N] and turn rates about the vertical [rad/s] of the IMU with most messages.
+    """Read stamps [N] [ns] and turn rates about the vertical [rad/s] of the IMU with most messages.
 
     The vertical is the mean acceleration's direction, however the IMU is mounted; the bias is the
     rate while the odometry stands. Raises BagError where there is no IMU.

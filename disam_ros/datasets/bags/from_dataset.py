@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disam_ros.datasets.bags.writer import BagWriter
-from disam_ros.datasets.dataset import Dataset, ImageRecord
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sensor_tables import (
     FIX_COLUMNS,
     FIX_FILE,
@@ -88,7 +90,7 @@ def dataset_to_bag(
 
 
 def _one_domain(dataset: Dataset, domain: str | None) -> list[ImageRecord]:
-    """The records of one domain in time order."""
+    """Return the records of one domain in time order. Raises BagError or DatasetError."""
     names = dataset.domains()
     if domain is None and len(names) > 1:
         raise BagError(f"{dataset.directory} holds several drives; choose one of {names}")
@@ -110,7 +112,7 @@ def _image_events(
     raw: bool,
     damaged: list[ImageRecord],
 ) -> Iterator[Event]:
-    """damaged: gets those that are left out."""
+    """Events of images with their depth. damaged: images that are left out are appended."""
 
     def write(record: ImageRecord) -> None:
         path = dataset.path(record)
@@ -133,13 +135,13 @@ def _image_events(
             writer.depth_image(record.camera, record.stamp_ns, depth)
 
     for record in records:
-        yield record.stamp_ns, lambda record=record: write(record)
+        yield record.stamp_ns, partial(write, record)
 
 
 def _pose_events(
     writer: BagWriter, dataset: Dataset, records: list[ImageRecord]
 ) -> Iterator[Event]:
-    """map_from_base, once per stamp: cameras that fire together have the same base pose."""
+    """Events of map_from_base, one per stamp: cameras that fire together share the base pose."""
     done: set[int] = set()
     for record in records:
         if record.map_from_camera is None or record.stamp_ns in done:
@@ -147,30 +149,36 @@ def _pose_events(
         done.add(record.stamp_ns)
         base_from_camera = dataset.info.cameras[record.camera].base_from_camera
         map_from_base = record.map_from_camera @ base_from_camera.inverse()
-        stamp = record.stamp_ns
-        yield stamp, lambda s=stamp, p=map_from_base: writer.ground_truth(s, p)
+        yield record.stamp_ns, partial(writer.ground_truth, record.stamp_ns, map_from_base)
 
 
-def _odom_events(writer: BagWriter, stamps: np.ndarray, values: np.ndarray) -> Iterator[Event]:
+def _odom_events(
+    writer: BagWriter, stamps: NDArray[np.int64], values: NDArray[np.float64]
+) -> Iterator[Event]:
+    """Events of odometry. Raises DatasetError."""
     for stamp, row in zip(stamps.tolist(), values, strict=True):
         try:
             odom_from_base = Transform(row[:3], row[3:7])
         except GeometryError as error:
             raise DatasetError(f"odometry at {stamp} ns: {error}") from error
-        yield stamp, lambda s=stamp, p=odom_from_base, v=row[7:]: writer.odom(s, p, *v)
+        yield stamp, partial(writer.odom, stamp, odom_from_base, *row[7:])
 
 
-def _fix_events(writer: BagWriter, stamps: np.ndarray, values: np.ndarray) -> Iterator[Event]:
+def _fix_events(
+    writer: BagWriter, stamps: NDArray[np.int64], values: NDArray[np.float64]
+) -> Iterator[Event]:
+    """Events of satellite fixes."""
     for stamp, row in zip(stamps.tolist(), values, strict=True):
-        yield stamp, lambda s=stamp, v=row: writer.fix(s, *v)
+        yield stamp, partial(writer.fix, stamp, *row)
 
 
 def _weather_events(
     writer: BagWriter, weather: str | None, first: int, last: int
 ) -> Iterator[Event]:
+    """Events of a weather word, if any."""
     if weather:
         for stamp in range(first, last + 1, WEATHER_PERIOD_NS):
-            yield stamp, lambda s=stamp: writer.weather(s, weather)
+            yield stamp, partial(writer.weather, stamp, weather)
 
 
 def _table(

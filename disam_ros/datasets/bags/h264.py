@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 START_CODE = b"\x00\x00\x01"  # of Annex B, before each NAL unit
-HEAD = 80  # bytes of a unit that hold what is read of it
+HEAD = 80  # bytes of a unit that are read
 SLICE, IDR, PARAMETERS = 1, 5, 7  # types of NAL units
-HIGH = (100, 110, 122, 244, 44, 83, 86, 118, 128)  # profiles that say more about colours
+HIGH = (100, 110, 122, 244, 44, 83, 86, 118, 128)  # profiles with more fields about colours
 
 
 class FrameNumbers:
     """Follows the frame numbers of a stream."""
 
     def __init__(self) -> None:
-        self._bits = 0  # of a frame number; 0: not known
-        self._planes = False  # a slice says which colour plane it is of
-        self._last = 0  # of the last reference frame
+        self._bits = 0  # length of a frame number; 0: not known
+        self._planes = False  # whether a slice names its colour plane
+        self._last = 0  # number of the last reference frame
 
     def misses(self, unit: bytes) -> bool:
         """Whether a reference frame between this access unit and the last one is missing."""
@@ -38,7 +38,7 @@ class FrameNumbers:
         return False
 
     def _read_parameters(self, bits: _Bits) -> None:
-        """log2_max_frame_num of a sequence parameter set."""
+        """Read the length of frame numbers from a sequence parameter set."""
         profile = bits.take(8)
         bits.take(16)  # constraints, level
         bits.golomb()  # number of the set
@@ -60,13 +60,14 @@ class _Bits:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
 
     def take(self, count: int) -> int:
+        """Read an unsigned number of `count` bits."""
         self._left -= count
-        shifted = self._value >> self._left if self._left >= 0 else 0
-        return shifted & (2**count - 1)
+        shifted: int = self._value >> self._left if self._left >= 0 else 0
+        return shifted & ((1 << count) - 1)
 
     def golomb(self) -> int:
-        """An unsigned Exp-Golomb code."""
+        """Read an unsigned Exp-Golomb code."""
         zeros = 0
         while self._left > 0 and not self.take(1):
             zeros += 1
-        return 2**zeros - 1 + self.take(zeros)
+        return (1 << zeros) - 1 + self.take(zeros)

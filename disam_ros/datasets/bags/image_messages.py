@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import ImageError
 from disam_ros.image import decode, require_pixels, size_of
@@ -50,22 +51,21 @@ DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres, metres (REP 118)
 
 def to_rgb(
     height: int, width: int, encoding: str, step: int, is_bigendian: bool, data: Any
-) -> np.ndarray:
-    """The pixels of a sensor_msgs/Image as uint8 RGB [height, width, 3].
+) -> NDArray[np.uint8]:
+    """Convert the pixels of a sensor_msgs/Image to RGB [height, width, 3].
 
     step: bytes per row, padding included. data: a bytes-like object of `height * step` bytes, half
-    as many again for nv12 and nv21.
-    Colour alpha is dropped; 16-bit values are scaled to 8 bit (65535 → 255, rounded); Bayer images
-    are demosaiced (bilinear). An rgb8 image is a view of `data`, without copy: read-only where
-    `data` is. Raises ImageError for an unknown encoding, for sizes that do not fit each other and
-    for more pixels than the limit, before any memory is asked for.
+    as many again for nv12 and nv21. Alpha is dropped; 16-bit values are scaled to 8 bit (65535 →
+    255, rounded); Bayer images are demosaiced (bilinear). An rgb8 image is a view of `data`,
+    without copy: read-only where `data` is. Raises ImageError for an unknown encoding, for sizes
+    that do not fit each other and for more pixels than the limit, before any memory is asked for.
     """
     if encoding in _PLANES:
         if width % 2 or height % 2:
             raise ImageError(f"a {encoding} image needs an even size, got {width}x{height}")
         planes = _rows(height * 3 // 2, width, encoding, step, 1, data)
         require_pixels(height, width, f"raw image ({encoding})")
-        return cv2.cvtColor(np.ascontiguousarray(planes), _PLANES[encoding])
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(planes), _PLANES[encoding]), np.uint8)
     if encoding not in _CODES:
         raise ImageError(
             f"image encoding '{encoding}' is unknown; known: {', '.join(KNOWN_ENCODINGS)}. "
@@ -83,14 +83,13 @@ def to_rgb(
         raise ImageError(f"a {encoding} image needs an even width, got {width}")
     if encoding.startswith("bayer") and (height < 3 or width < 3):
         raise ImageError(f"a Bayer image needs at least 3x3 pixels, got {width}x{height}")
-    return cv2.cvtColor(np.ascontiguousarray(pixels), code)
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), np.uint8)
 
 
-def decode_image(message: Any, whole: bool = False) -> np.ndarray:
-    """A sensor_msgs Image or CompressedImage, of rosbags or rclpy, as uint8 RGB [H, W, 3].
+def decode_image(message: Any, whole: bool = False) -> NDArray[np.uint8]:
+    """Decode a sensor_msgs Image or CompressedImage, of rosbags or rclpy: RGB [H, W, 3].
 
-    whole: of a compressed image, as of `image.decode`. Raises ImageError where it cannot be
-    decoded.
+    whole: of a compressed image, see `image.decode`. Raises ImageError where it cannot be decoded.
     """
     if hasattr(message, "encoding"):
         return to_rgb(
@@ -114,21 +113,21 @@ def size_of_image(message: Any) -> tuple[int, int]:
     return size_of(bytes(message.data), f"compressed image (format '{message.format[:32]}')")
 
 
-def to_metres(
-    height: int, width: int, encoding: str, step: int, is_bigendian: bool, data: Any
-) -> np.ndarray:
-    """The depth of a sensor_msgs/Image as float32 [height, width] metres along the optical axis.
+def decode_depth_image(message: Any) -> NDArray[np.float32]:
+    """Decode a sensor_msgs/Image of depth: [H, W] metres along the optical axis.
 
     16UC1 counts millimetres, 32FC1 metres; as REP 118 has it, 0, NaN and −∞ (too near) become NaN,
     unknown, and +∞ stays: out of range. Raises ImageError for another encoding, for sizes that do
     not fit each other and for more pixels than the limit.
     """
+    height, width, encoding = message.height, message.width, message.encoding
     if encoding not in DEPTH_ENCODINGS:
         raise ImageError(
             f"image encoding '{encoding}' is no depth; expected {' or '.join(DEPTH_ENCODINGS)}"
         )
-    kind = np.dtype((">" if is_bigendian else "<") + ("u2" if encoding == "16UC1" else "f4"))
-    rows = _rows(height, width, encoding, step, kind.itemsize, data)
+    order, number = ">" if message.is_bigendian else "<", "u2" if encoding == "16UC1" else "f4"
+    kind = np.dtype(order + number)
+    rows = _rows(height, width, encoding, message.step, kind.itemsize, message.data)
     require_pixels(height, width, f"raw depth image ({encoding})")
     values = np.ascontiguousarray(rows).view(kind).astype(np.float32)
     if encoding == "16UC1":
@@ -137,25 +136,10 @@ def to_metres(
         return np.where(values > 0, values, np.float32(np.nan))
 
 
-def decode_depth_image(message: Any) -> np.ndarray:
-    """A sensor_msgs/Image of depth, of rosbags or rclpy, as float32 [H, W] metres.
-
-    See `to_metres`. Raises ImageError where it holds no depth.
-    """
-    return to_metres(
-        message.height,
-        message.width,
-        message.encoding,
-        message.step,
-        bool(message.is_bigendian),
-        message.data,
-    )
-
-
 def _rows(
     height: int, width: int, encoding: str, step: int, pixel_bytes: int, data: Any
-) -> np.ndarray:
-    """View of `data` as uint8 [height, width * pixel_bytes], the padding of each row cut off."""
+) -> NDArray[np.uint8]:
+    """View `data` as [height, width * pixel_bytes], the padding of each row cut off."""
     if height <= 0 or width <= 0:
         raise ImageError(f"expected an image with pixels, got {width}x{height}")
     row_bytes = width * pixel_bytes
@@ -172,6 +156,7 @@ def _rows(
     return buffer.reshape(height, step)[:, :row_bytes]
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """uint16 0…65535 → uint8 0…255, rounded."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _to_8_bit(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Scale 0…65535 to 0…255, rounded."""
+    scaled: NDArray[np.uint8] = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return scaled

@@ -141,7 +141,7 @@ class BagImages:
                 yield image(topic, message, stamp_ns)
 
     def _of_shape(self, camera: str, message: Any) -> Any:
-        """The message; an error in its place where its image has another shape than the camera."""
+        """Return the message, or an error where its image has another shape than the camera."""
         lens = self.info.cameras[camera]
         try:
             if isinstance(message, BagError):
@@ -166,6 +166,7 @@ class BagImages:
         return Track(stamps[usable], [pose for pose in poses if pose is not None]), counts
 
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
+        """The camera's pose at a stamp; None: unknown."""
         base = self.track.at(stamp_ns)
         return None if base is None else base @ self.info.cameras[camera].base_from_camera
 
@@ -185,18 +186,18 @@ def pixels_of(item: BagImage, bag: Path, whole: bool = False) -> NDArray[np.uint
 
 
 def side_topics(reader: BagReader) -> dict[str, list[str]]:
-    """Topics of WEATHER, FIX and ODOM that were recorded; the first of each is used."""
+    """Find the recorded topics of WEATHER, FIX and ODOM; the first of each is used."""
     odometry = reader.topics_of(messages.ODOMETRY)
-    found = {
+    topics = {
         WEATHER: [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")],
         FIX: reader.topics_of(messages.FIX),
         ODOM: sorted(odometry, key=lambda topic: topic != "/odom"),
     }
-    return {name: topics for name, topics in found.items() if topics}
+    return {name: names for name, names in topics.items() if names}
 
 
 def first_fix(reader: BagReader) -> tuple[float | None, float | None]:
-    """Latitude and longitude (degrees) of the first valid satellite fix; None, None without."""
+    """Latitude and longitude [deg] of the first valid satellite fix; None, None: there is none."""
     for topic in reader.topics_of(messages.FIX):
         for _, fix in reader.messages([topic]):
             if (place := place_of(fix)) is not None:
@@ -205,7 +206,7 @@ def first_fix(reader: BagReader) -> tuple[float | None, float | None]:
 
 
 def place_of(fix: Any) -> tuple[float, float] | None:
-    """Latitude and longitude (degrees) of a NavSatFix; None where it is not valid."""
+    """Latitude and longitude [deg] of a NavSatFix; None where it is not valid."""
     valid = fix.status.status >= 0 and abs(fix.latitude) <= 90 and abs(fix.longitude) <= 180
     return (fix.latitude, fix.longitude) if valid else None  # a comparison with nan is false
 

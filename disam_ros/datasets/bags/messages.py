@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.interfaces import (
     Qos,
     QosDurability,
@@ -55,12 +56,12 @@ _FOREVER = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE, as rosbag2 r
 
 
 def make(kind: str, **fields: Any) -> Any:
-    """A message of type `kind`, all fields given."""
+    """Make a message of type `kind` with all its fields."""
     return TYPESTORE.types[kind](**fields)
 
 
 def qos(reliable: bool, latched: bool = False, depth: int = 10) -> Qos:
-    """The quality of service a recorder would have seen on a topic; latched: transient_local."""
+    """Quality of service as a recorder sees it on a topic. latched: transient_local."""
     return Qos(
         history=QosHistory.KEEP_LAST,
         depth=depth,
@@ -80,29 +81,27 @@ LATCHED_QOS = qos(reliable=True, latched=True, depth=1)
 
 
 def header(stamp_ns: int, frame: str) -> Any:
-    """std_msgs/Header."""
+    """Make a std_msgs/Header."""
     seconds, nanoseconds = divmod(int(stamp_ns), NANOSECONDS)
     stamp = make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
     return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame)
 
 
 def stamp_ns(message: Any) -> int:
-    """Header stamp of a message in nanoseconds."""
+    """The header stamp of a message [ns]."""
     stamp = message.header.stamp
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
 
 
 def serialized_stamp_ns(data: bytes | memoryview) -> int:
-    """Header stamp in nanoseconds of a serialized message that begins with its header."""
-    little = (
-        data[1] & 1
-    )  # CDR: four bytes of encapsulation header with the byte order, then the fields
+    """The header stamp [ns] of a serialized message that begins with its header."""
+    little = data[1] & 1  # CDR: four bytes of encapsulation with the byte order, then the fields
     seconds, nanoseconds = struct.unpack_from("<iI" if little else ">iI", data, 4)
     return int(seconds) * NANOSECONDS + int(nanoseconds)
 
 
 def pose(transform: Transform) -> Any:
-    """geometry_msgs/Pose."""
+    """Make a geometry_msgs/Pose."""
     x, y, z, w = (float(v) for v in transform.quaternion)
     return make(
         "geometry_msgs/msg/Pose",
@@ -112,18 +111,18 @@ def pose(transform: Transform) -> Any:
 
 
 def pose_stamped(stamp: int, frame: str, frame_from_body: Transform) -> Any:
-    """geometry_msgs/PoseStamped."""
+    """Make a geometry_msgs/PoseStamped."""
     return make(POSE, header=header(stamp, frame), pose=pose(frame_from_body))
 
 
 def path(stamp: int, frame: str, frame_from_body: Sequence[Transform]) -> Any:
-    """nav_msgs/Path."""
-    poses = [pose_stamped(stamp, frame, each) for each in frame_from_body]
+    """Make a nav_msgs/Path."""
+    poses = [pose_stamped(stamp, frame, body) for body in frame_from_body]
     return make(PATH, header=header(stamp, frame), poses=poses)
 
 
 def transform_stamped(stamp: int, parent: str, child: str, parent_from_child: Transform) -> Any:
-    """geometry_msgs/TransformStamped."""
+    """Make a geometry_msgs/TransformStamped."""
     return make(
         "geometry_msgs/msg/TransformStamped",
         header=header(stamp, parent),
@@ -139,7 +138,7 @@ def transform_stamped(stamp: int, parent: str, child: str, parent_from_child: Tr
 def odometry(
     stamp: int, frame: str, child: str, frame_from_child: Transform, speed: float, turn_rate: float
 ) -> Any:
-    """nav_msgs/Odometry. speed: m/s along x of the child frame; turn_rate: rad/s about its z."""
+    """Make a nav_msgs/Odometry. speed: along the child's x [m/s]; turn_rate: about z [rad/s]."""
     vector = "geometry_msgs/msg/Vector3"
     twist = make(
         "geometry_msgs/msg/Twist",
@@ -163,11 +162,11 @@ def odometry(
 def nav_sat_fix(
     stamp: int, frame: str, latitude: float, longitude: float, altitude: float, variance: float
 ) -> Any:
-    """sensor_msgs/NavSatFix. Degrees, metres; variance: m² east and north, four times that up.
+    """Make a sensor_msgs/NavSatFix of degrees and metres.
 
-    A variance of nan means unknown.
+    variance: east and north [m²], four times that up; nan: unknown.
     """
-    known = np.isfinite(variance)
+    has_variance = np.isfinite(variance)
     return make(
         FIX,
         header=header(stamp, frame),
@@ -175,13 +174,13 @@ def nav_sat_fix(
         latitude=float(latitude),
         longitude=float(longitude),
         altitude=float(altitude),
-        position_covariance=np.diag([1.0, 1.0, 4.0]).ravel() * (variance if known else 0.0),
-        position_covariance_type=2 if known else 0,  # diagonal known, or unknown
+        position_covariance=np.diag([1.0, 1.0, 4.0]).ravel() * (variance if has_variance else 0.0),
+        position_covariance_type=2 if has_variance else 0,  # diagonal known, or unknown
     )
 
 
 def camera_info(stamp: int, frame: str, camera: Camera) -> Any:
-    """sensor_msgs/CameraInfo; a pinhole's distortion is plumb_bob, from 6 values on
+    """Make a sensor_msgs/CameraInfo; a pinhole's distortion is plumb_bob, from 6 values on
     rational_polynomial."""
     least = 5 if camera.model == PINHOLE else 0
     distortion = np.zeros(max(least, len(camera.distortion)))
@@ -207,13 +206,13 @@ def camera_info(stamp: int, frame: str, camera: Camera) -> Any:
 
 
 def compressed_image(stamp: int, frame: str, jpeg: bytes) -> Any:
-    """sensor_msgs/CompressedImage."""
+    """Make a sensor_msgs/CompressedImage."""
     pixels = np.frombuffer(jpeg, dtype=np.uint8)
     return make(COMPRESSED_IMAGE, header=header(stamp, frame), format="jpeg", data=pixels)
 
 
-def raw_image(stamp: int, frame: str, image: np.ndarray) -> Any:
-    """sensor_msgs/Image, rgb8. image: uint8 RGB [H, W, 3]."""
+def raw_image(stamp: int, frame: str, image: NDArray[np.uint8]) -> Any:
+    """Make a sensor_msgs/Image, rgb8, of RGB [H, W, 3]."""
     height, width = image.shape[:2]
     return make(
         IMAGE,
@@ -227,8 +226,8 @@ def raw_image(stamp: int, frame: str, image: np.ndarray) -> Any:
     )
 
 
-def depth_image(stamp: int, frame: str, depth: np.ndarray) -> Any:
-    """sensor_msgs/Image, 32FC1, little-endian. depth: float [H, W], metres."""
+def depth_image(stamp: int, frame: str, depth: NDArray[np.floating[Any]]) -> Any:
+    """Make a sensor_msgs/Image, 32FC1, little-endian, of depth [H, W] [m]."""
     height, width = depth.shape
     pixels = np.ascontiguousarray(depth, dtype="<f4")
     return make(

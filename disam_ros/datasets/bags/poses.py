@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.datasets.bags import messages, tf
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import BagError, GeometryError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
-from disam_ros.pose_buffer import NANOSECONDS, sort_by_stamp
+from disam_ros.pose_buffer import NANOSECONDS, Track, sort_by_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ def read_poses(
     base_frame: str = "base_link",
     max_gap_ns: int = NANOSECONDS,
     any_frame: bool = True,
-) -> tuple[np.ndarray, list[Transform]]:
-    """Stamps (int64 [N], strictly increasing) and `map_from_base` of a drive.
+) -> Track:
+    """Read `map_from_base` of a drive, its stamps strictly increasing.
 
     topic: a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '/tf' for the chain
     from `base_frame` up to `map_frame`. None chooses, in this order: /ground_truth/pose, the
@@ -45,31 +46,31 @@ def read_poses(
         topic = choose_pose_topic(reader, map_frame, base_frame)
         logger.info("%s: poses come from %s", reader.path, topic)
     if topic in tf.TF_TOPICS:
-        stamps, poses, skipped = _from_tf(reader, map_frame, base_frame, max_gap_ns)
+        track, skipped = _from_tf(reader, map_frame, base_frame, max_gap_ns)
     else:
-        stamps, poses, skipped = _from_topic(reader, topic, map_frame, any_frame)
+        track, skipped = _from_topic(reader, topic, map_frame, any_frame)
     if skipped:
         logger.warning(
             "%s: skipped %d poses of %s that cannot be used", reader.path, skipped, topic
         )
-    if len(poses) < 2:
+    if len(track.poses) < 2:
         raise BagError(
-            f"bag {reader.path}: {topic} yields {len(poses)} usable poses, at least 2 are needed; "
-            "name another pose topic"
+            f"bag {reader.path}: {topic} yields {len(track.poses)} usable poses, at least 2 are "
+            "needed; name another pose topic"
         )
-    return stamps, poses
+    return track
 
 
 def choose_pose_topic(reader: BagReader, map_frame: str, base_frame: str) -> str:
-    """The pose topic that `read_poses` chooses. Raises BagError where there is none."""
+    """Choose the pose topic (`read_poses`). Raises BagError where there is none."""
     topics = reader.topics()
     if GROUND_TRUTH in topics and topics[GROUND_TRUTH].type in POSE_TYPES:
         return GROUND_TRUTH
     for kind in (messages.POSE, messages.POSE_WITH_COVARIANCE):
         # One message is a goal or an initial guess, not a drive.
-        found = [t for t in reader.topics_of(kind) if topics[t].count > 1]
-        if found:
-            return found[0]
+        drives = [topic for topic in reader.topics_of(kind) if topics[topic].count > 1]
+        if drives:
+            return drives[0]
     edges = tf.chain(tf.read_tree(reader), map_frame, base_frame)
     if edges and not all(edge.static for edge in edges):
         return "/tf"
@@ -83,10 +84,12 @@ def choose_pose_topic(reader: BagReader, map_frame: str, base_frame: str) -> str
     )
 
 
-def read_odometry(reader: BagReader, topic: str) -> tuple[np.ndarray, list[Transform | None]]:
-    """Stamps int64 [N] and odom_from_base of all messages in recorded order.
+def read_odometry(
+    reader: BagReader, topic: str
+) -> tuple[NDArray[np.int64], list[Transform | None]]:
+    """Read stamps [N] [ns] and odom_from_base of all messages in recorded order.
 
-    None for a message whose pose or twist is not finite.
+    None stands for a pose where it or the twist is not finite.
     """
     stamps: list[int] = []
     poses: list[Transform | None] = []
@@ -104,33 +107,35 @@ def read_odometry(reader: BagReader, topic: str) -> tuple[np.ndarray, list[Trans
 def read_base_from_camera(
     reader: BagReader, camera_frame: str, base_frame: str = "base_link"
 ) -> Transform | None:
-    """Pose of an optical camera frame on the vehicle from /tf_static; None if it is not there."""
+    """Read the pose of an optical camera frame on the vehicle from /tf_static; None: not there."""
     tree = tf.read_tree(reader, static_only=True)
     return tf.static_transform(tree, base_frame, camera_frame.lstrip("/"))
 
 
 def forward_camera() -> Transform:
-    """`base_from_camera` of a camera at the base's origin, facing forward, optical axes."""
+    """`base_from_camera` of a camera at the base's origin that looks ahead."""
     return Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
 
 
 def _from_tf(
     reader: BagReader, map_frame: str, base_frame: str, max_gap_ns: int
-) -> tuple[np.ndarray, list[Transform], int]:
+) -> tuple[Track, int]:
+    """Read poses of /tf and how many were skipped. Raises BagError."""
     tree = tf.read_tree(reader)
     edges = tf.chain(tree, map_frame, base_frame)
     if not edges or all(edge.static for edge in edges):
-        known = ", ".join(f"{edge.parent}→{child}" for child, edge in tree.items())
+        held = ", ".join(f"{edge.parent}→{child}" for child, edge in tree.items())
         raise BagError(
             f"bag {reader.path}: /tf does not lead from {base_frame} up to a moving {map_frame}; "
-            f"it holds: {known or 'nothing'}. Name the frames or another pose topic"
+            f"it holds: {held or 'nothing'}. Name the frames or another pose topic"
         )
     return tf.track(edges, max_gap_ns)
 
 
 def _from_topic(
     reader: BagReader, topic: str, map_frame: str, any_frame: bool
-) -> tuple[np.ndarray, list[Transform], int]:
+) -> tuple[Track, int]:
+    """Read poses of a topic and how many were skipped. Raises BagError."""
     held = reader.topics().get(topic)
     if held is not None and held.type not in POSE_TYPES:
         raise BagError(f"{topic} carries {held.type}, which is no pose; expected {POSE_TYPES}")
@@ -160,10 +165,11 @@ def _from_topic(
             sorted(other_frames),
             map_frame,
         )
-    return *sort_by_stamp(stamps, poses), skipped
+    return sort_by_stamp(stamps, poses), skipped
 
 
 def _pose_of(message: Any) -> Transform:
+    """The pose in a message. Raises GeometryError."""
     pose = message.pose if message.__msgtype__ == messages.POSE else message.pose.pose
     at, turn = pose.position, pose.orientation
     return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 
 from disam_ros.datasets.bags.messages import TYPESTORE
 from disam_ros.errors import BagError, DisamError
@@ -21,7 +22,8 @@ MAX_METADATA = 1 << 23  # bytes of metadata.yaml: 250 of each file of a split ba
 LONGEST = 300  # characters of an error of the library
 
 
-class TopicSummary(NamedTuple):
+@dataclass(frozen=True)
+class TopicSummary:
     """Type and number of messages of a topic."""
 
     type: str  # such as sensor_msgs/msg/Image
@@ -79,23 +81,27 @@ class BagReader:
 
     def topics(self) -> dict[str, TopicSummary]:
         """Topic name → type and number of messages, by name."""
-        found: dict[str, TopicSummary] = {}
+        topics: dict[str, TopicSummary] = {}
         for connection in sorted(self._reader.connections, key=lambda c: c.topic):
-            before = found[connection.topic].count if connection.topic in found else 0
+            before = topics[connection.topic].count if connection.topic in topics else 0
             count = before + connection.msgcount
-            found[connection.topic] = TopicSummary(connection.msgtype, count)
-        return found
+            topics[connection.topic] = TopicSummary(connection.msgtype, count)
+        return topics
 
     def topics_of(self, *types: str) -> list[str]:
         """Names of the non-empty topics of these message types, those with most messages first."""
-        found = [(t, s) for t, s in self.topics().items() if s.type in types and s.count]
-        return [topic for topic, _ in sorted(found, key=lambda item: -item[1].count)]
+        counts = {t: s.count for t, s in self.topics().items() if s.type in types and s.count}
+        return sorted(counts, key=lambda topic: -counts[topic])
 
     def qos(self, topic: str) -> list[Qos]:
         """Quality of service the recorded publishers offered; empty where it was not recorded."""
-        if not self._reader.is2:
-            return []
-        return [q for c in self._selected([topic]) for q in c.ext.offered_qos_profiles]
+        extras = [connection.ext for connection in self._selected([topic])]
+        return [
+            profile
+            for extra in extras
+            if isinstance(extra, ConnectionExtRosbag2)
+            for profile in extra.offered_qos_profiles
+        ]
 
     def raw(self, topics: Sequence[str] | None = None) -> Iterator[RawMessage]:
         """Serialized messages of the named topics (None: all) in time order."""
@@ -130,12 +136,13 @@ class BagReader:
         return bytes(TYPESTORE.ros1_to_cdr(data, connection.msgtype))
 
     def _selected(self, topics: Sequence[str] | None) -> list[Connection]:
+        """Connections of topics (None: all). Raises BagError for an unknown topic."""
         if topics is None:
             return list(self._reader.connections)
-        known = self.topics()
+        held = self.topics()
         for topic in topics:
-            if topic not in known:
-                raise BagError(_unknown_topic(self.path, topic, known))
+            if topic not in held:
+                raise BagError(_unknown_topic(self.path, topic, held))
         return [c for c in self._reader.connections if c.topic in set(topics)]
 
 
@@ -164,10 +171,11 @@ def _check_files(path: Path) -> None:
                 pass
 
 
-def _unknown_topic(path: Path, topic: str, known: dict[str, TopicSummary]) -> str:
-    near = get_close_matches(topic, known, 1)
+def _unknown_topic(path: Path, topic: str, topics: dict[str, TopicSummary]) -> str:
+    """The message about a topic that a bag does not have."""
+    near = get_close_matches(topic, topics, 1)
     hint = f"did you mean {near[0]}? " if near else ""
-    held = ", ".join(f"{name} ({s.type}, {s.count})" for name, s in known.items())
+    held = ", ".join(f"{name} ({s.type}, {s.count})" for name, s in topics.items())
     return f"bag {path} has no topic {topic}; {hint}it holds: {held or 'nothing'}"
 
 

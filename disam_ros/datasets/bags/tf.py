@@ -13,7 +13,7 @@ from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import PoseBuffer
+from disam_ros.pose_buffer import PoseBuffer, Track
 
 logger = logging.getLogger(__name__)
 TF_TOPICS = ("/tf", "/tf_static")
@@ -34,9 +34,9 @@ class Edge:
 
 
 def read_tree(reader: BagReader, static_only: bool = False) -> dict[str, Edge]:
-    """Child frame → edge to its parent. Transforms that are not finite are left out and counted."""
-    wanted = TF_TOPICS[1:] if static_only else TF_TOPICS
-    present = [t for t, s in reader.topics().items() if t in wanted and s.type == messages.TF]
+    """Read child frame → edge to its parent. Transforms that are not finite are left out."""
+    names = TF_TOPICS[1:] if static_only else TF_TOPICS
+    present = [t for t, s in reader.topics().items() if t in names and s.type == messages.TF]
     tree: dict[str, Edge] = {}
     skipped = 0
     for raw, message in reader.messages(present):
@@ -51,7 +51,7 @@ def read_tree(reader: BagReader, static_only: bool = False) -> dict[str, Edge]:
 
 
 def chain(tree: dict[str, Edge], target: str, source: str) -> list[Edge] | None:
-    """Edges from `source` up to its ancestor `target`, lowest first; None if it is not one."""
+    """List edges from `source` up to its ancestor `target`, lowest first; None: it is none."""
     edges: list[Edge] = []
     frame = source
     while frame != target:
@@ -63,7 +63,7 @@ def chain(tree: dict[str, Edge], target: str, source: str) -> list[Edge] | None:
 
 
 def static_transform(tree: dict[str, Edge], target: str, source: str) -> Transform | None:
-    """`target_from_source` where the frames are joined by static edges, through any ancestor."""
+    """Return `target_from_source` of frames joined by static edges; None: they are not."""
     for ancestor in [target, *(e.parent for e in _static_ancestors(tree, target))]:
         edges = chain(tree, ancestor, source)
         down = chain(tree, ancestor, target)
@@ -72,8 +72,8 @@ def static_transform(tree: dict[str, Edge], target: str, source: str) -> Transfo
     return None
 
 
-def track(edges: list[Edge], max_gap_ns: int) -> tuple[np.ndarray, list[Transform], int]:
-    """The chain's transform at each stamp of its lowest moving edge, and how many stamps failed.
+def track(edges: list[Edge], max_gap_ns: int) -> tuple[Track, int]:
+    """Follow a chain: its transform at each stamp of its lowest moving edge, and how many failed.
 
     The other moving edges are interpolated; a stamp they do not cover within `max_gap_ns` fails.
     """
@@ -92,10 +92,11 @@ def track(edges: list[Edge], max_gap_ns: int) -> tuple[np.ndarray, list[Transfor
         else:
             stamps.append(stamp)
             poses.append(pose)
-    return np.array(stamps, dtype=np.int64), poses, len(moments) - len(stamps)
+    return Track(np.array(stamps, dtype=np.int64), poses), len(moments) - len(stamps)
 
 
 def _add(tree: dict[str, Edge], stamped: Any, static: bool) -> None:
+    """Add a geometry_msgs/TransformStamped. Raises GeometryError."""
     move, turn = stamped.transform.translation, stamped.transform.rotation
     parent_from_child = Transform(
         np.array([move.x, move.y, move.z]), np.array([turn.x, turn.y, turn.z, turn.w])
@@ -109,6 +110,7 @@ def _add(tree: dict[str, Edge], stamped: Any, static: bool) -> None:
 
 
 def _static_ancestors(tree: dict[str, Edge], frame: str) -> list[Edge]:
+    """Static edges from a frame upward."""
     edges: list[Edge] = []
     while frame in tree and tree[frame].static and len(edges) <= len(tree):
         edges.append(tree[frame])

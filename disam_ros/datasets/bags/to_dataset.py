@@ -91,6 +91,7 @@ def _copy(
     writer: DatasetWriter,
     domain: str,
 ) -> tuple[list[ImageRecord], BagConversion]:
+    """Copy images; returns the records that were kept and the counts."""
     counts: Counter[str] = Counter()
     kept: dict[tuple[str, int], ImageRecord] = {}
     for item in bar:

@@ -33,13 +33,13 @@ START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)  # Annex B, and the head
 
 
 class Packet(NamedTuple):
-    """A compressed frame. key: whether decoding can begin with it; None: the codec does not say."""
+    """A compressed frame of a video."""
 
-    codec: str
+    codec: str  # FFmpeg's name
     stamp_ns: int
-    frame: str
+    frame: str  # of TF
     data: bytes
-    key: bool | None
+    key: bool | None  # whether decoding can begin with it; None: the codec does not say
 
 
 class ImageMessages:
@@ -50,9 +50,11 @@ class ImageMessages:
         self._streams: dict[str, Stream] = {}
 
     def of(self, raw: RawMessage) -> list[tuple[Any, int]]:
-        """Images that a message completes and their stamps [ns]: one of a still image, none or
-        several of a packet. In place of one that cannot be read, the error. Raises BagError where
-        PyAV or the codec is missing."""
+        """Return the images that a message completes, and their stamps [ns].
+
+        A still image is one, a packet completes none or several. The error stands for an image that
+        cannot be read. Raises BagError where PyAV or the codec is missing.
+        """
         try:
             message = self._reader.decode(raw)
             packet = packet_of(message)
@@ -65,9 +67,9 @@ class ImageMessages:
         return list(self._streams[raw.topic].feed(packet))
 
     def rest(self) -> Iterator[tuple[str, Any, int]]:
-        """Topic, image and stamp of what the decoders still hold at the end."""
+        """Topic, image and stamp [ns] of the images that the decoders still hold at the end."""
         for topic, stream in self._streams.items():
-            yield from ((topic, *found) for found in stream.flush())
+            yield from ((topic, image, stamp_ns) for image, stamp_ns in stream.flush())
 
 
 class Stream:
@@ -75,14 +77,14 @@ class Stream:
 
     def __init__(self, codec: str, where: str) -> None:
         self._where, self._codec = where, codec
-        self._open: dict[int, Packet] = {}  # by number, of those whose image is yet to come
+        self._open: dict[int, Packet] = {}  # packets by number whose image is yet to come
         self._number = 0
         self._context = self._new()
-        self._waits = True  # for a key frame
+        self._waits = True  # whether a key frame is waited for
         self._numbers = FrameNumbers()
 
     def feed(self, packet: Packet) -> Iterator[tuple[Any, int]]:
-        """Images that come out, and their stamps [ns]."""
+        """Decode a packet: the images that come out, and their stamps [ns]."""
         if self._waits and packet.key is False:
             yield BagError(f"{self._where}: no image before the next key frame"), packet.stamp_ns
             return
@@ -106,7 +108,7 @@ class Stream:
             yield from self._broken(str(error))
 
     def flush(self) -> Iterator[tuple[Any, int]]:
-        """What the decoder still holds."""
+        """Images that the decoder still holds."""
         av = import_av(BagError)
         try:
             for frame in self._context.decode(None):
@@ -116,12 +118,13 @@ class Stream:
         yield from self._lost("the recording ends")
 
     def _broken(self, why: str) -> Iterator[tuple[Any, int]]:
-        """Errors for all that is still to come; begin anew."""
+        """Begin anew: errors for all images that are still to come."""
         logger.warning("%s: %s; on from the next key frame", self._where, why)
         yield from self._lost(why)
         self._context, self._waits = self._new(), True
 
     def _new(self) -> Any:
+        """A decoder. Raises BagError where PyAV has none for the codec."""
         av = import_av(BagError)
         try:
             context = av.CodecContext.create(self._codec, "r")
@@ -134,20 +137,24 @@ class Stream:
         return context
 
     def _image(self, frame: Any) -> tuple[Any, int]:
+        """The message of a decoded frame, and its stamp [ns]. Raises ImageError."""
         packet = self._open.pop(frame.pts)
         require_pixels(frame.height, frame.width, f"video ({self._codec})")
         pixels = frame.to_ndarray(format="rgb24")
         return messages.raw_image(packet.stamp_ns, packet.frame, pixels), packet.stamp_ns
 
     def _lost(self, why: str) -> Iterator[tuple[Any, int]]:
+        """Errors for the images that are yet to come."""
         for packet in self._open.values():
             yield BagError(f"{self._where}: an image of the video is lost: {why}"), packet.stamp_ns
         self._open.clear()
 
 
 def packet_of(message: Any) -> Packet | None:
-    """The packet of a video in a message; None of a still image. Raises BagError for a codec that
-    is not known."""
+    """Return the packet of a video in a message; None for a still image.
+
+    Raises BagError for an unknown codec.
+    """
     kind = message.__msgtype__
     if kind == messages.FFMPEG_PACKET:
         codec = message.encoding.split(";")[0].removeprefix("lib").split("_")[0].lower()

@@ -8,9 +8,10 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
@@ -23,7 +24,7 @@ from disam_ros.geometry import Transform
 from disam_ros.image import check_image
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-METADATA_VERSION = 9  # what ROS 2 Jazzy writes
+METADATA_VERSION: Final = 9  # what ROS 2 Jazzy writes
 
 
 def optical_frame(camera: str) -> str:
@@ -80,24 +81,24 @@ class BagWriter:
         self._stack.__exit__(kind, *rest)
 
     def compressed_image(self, camera: str, stamp_ns: int, jpeg: bytes) -> None:
-        """JPEG bytes on /camera/NAME/image_raw/compressed."""
+        """Write a JPEG on /camera/NAME/image_raw/compressed."""
         message = messages.compressed_image(stamp_ns, optical_frame(camera), jpeg)
         topic = f"/camera/{camera}/image_raw/compressed"
         self.write(topic, message, stamp_ns, messages.SENSOR_QOS)
 
-    def raw_image(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
-        """uint8 RGB [H, W, 3] as rgb8 on /camera/NAME/image_raw."""
+    def raw_image(self, camera: str, stamp_ns: int, image: NDArray[np.uint8]) -> None:
+        """Write RGB [H, W, 3] as rgb8 on /camera/NAME/image_raw."""
         check_image(image)
         message = messages.raw_image(stamp_ns, optical_frame(camera), image)
         self.write(f"/camera/{camera}/image_raw", message, stamp_ns, messages.SENSOR_QOS)
 
-    def depth_image(self, camera: str, stamp_ns: int, depth: np.ndarray) -> None:
-        """Metres, float [H, W], NaN unknown, as 32FC1 on /camera/NAME/depth/image_raw."""
+    def depth_image(self, camera: str, stamp_ns: int, depth: NDArray[np.floating[Any]]) -> None:
+        """Write depth [H, W] [m], NaN unknown, as 32FC1 on /camera/NAME/depth/image_raw."""
         message = messages.depth_image(stamp_ns, optical_frame(camera), depth)
         self.write(f"/camera/{camera}/depth/image_raw", message, stamp_ns, messages.SENSOR_QOS)
 
     def camera_info(self, camera: str, stamp_ns: int, intrinsics: Camera) -> None:
-        """Intrinsics on /camera/NAME/camera_info."""
+        """Write intrinsics on /camera/NAME/camera_info."""
         message = messages.camera_info(stamp_ns, optical_frame(camera), intrinsics)
         self.write(f"/camera/{camera}/camera_info", message, stamp_ns, messages.SENSOR_QOS)
 
@@ -108,7 +109,7 @@ class BagWriter:
         speed: float = 0.0,
         turn_rate: float = 0.0,
     ) -> None:
-        """Wheel odometry on /odom. speed: m/s forward; turn_rate: rad/s to the left."""
+        """Write wheel odometry on /odom. speed: forward [m/s]. turn_rate: to the left [rad/s]."""
         message = messages.odometry(
             stamp_ns, self._odom_frame, self._base_frame, odom_from_base, speed, turn_rate
         )
@@ -122,28 +123,28 @@ class BagWriter:
         altitude: float = 0.0,
         variance: float = math.nan,
     ) -> None:
-        """Satellite fix on /fix. Degrees, metres, m² (horizontal; nan: unknown)."""
+        """Write a satellite fix on /fix: degrees, metres; variance: horizontal [m²], nan unknown."""
         frame = self._base_frame
         message = messages.nav_sat_fix(stamp_ns, frame, latitude, longitude, altitude, variance)
         self.write("/fix", message, stamp_ns, messages.SENSOR_QOS)
 
     def weather(self, stamp_ns: int, word: str) -> None:
-        """A weather word such as 'snow' on /weather, latched."""
+        """Write a weather word such as 'snow' on /weather, latched."""
         message = messages.make(messages.STRING, data=word)
         self.write("/weather", message, stamp_ns, messages.LATCHED_QOS)
 
     def ground_truth(self, stamp_ns: int, map_from_base: Transform) -> None:
-        """The vehicle's true pose on /ground_truth/pose."""
+        """Write the vehicle's true pose on /ground_truth/pose."""
         message = messages.pose_stamped(stamp_ns, self._map_frame, map_from_base)
         self.write("/ground_truth/pose", message, stamp_ns, messages.RELIABLE_QOS)
 
     def route(self, stamp_ns: int, map_from_base: Sequence[Transform]) -> None:
-        """The route of a map on /map/route, latched."""
+        """Write the route of a map on /map/route, latched."""
         message = messages.path(stamp_ns, self._map_frame, map_from_base)
         self.write("/map/route", message, stamp_ns, messages.LATCHED_QOS)
 
     def tf_static(self, stamp_ns: int, base_from_cameras: Mapping[str, Transform]) -> None:
-        """Extrinsics of the optical camera frames on /tf_static, latched."""
+        """Write extrinsics of the optical camera frames on /tf_static, latched."""
         transforms = [
             messages.transform_stamped(stamp_ns, self._base_frame, optical_frame(camera), pose)
             for camera, pose in base_from_cameras.items()
@@ -152,7 +153,7 @@ class BagWriter:
         self.write("/tf_static", message, stamp_ns, messages.LATCHED_QOS)
 
     def write(self, topic: str, message: Any, stamp_ns: int, qos: Qos) -> None:
-        """Any rosbags message on any topic; `qos` is recorded with a topic's first message."""
+        """Write a rosbags message on any topic; `qos` is recorded with a topic's first message."""
         kind = message.__msgtype__
         data = messages.TYPESTORE.serialize_cdr(message, kind)
         self.write_serialized(topic, kind, data, stamp_ns, qos)
@@ -160,7 +161,7 @@ class BagWriter:
     def write_serialized(
         self, topic: str, kind: str, data: bytes | memoryview, stamp_ns: int, qos: Qos
     ) -> None:
-        """A message of type `kind` as it travels between ROS nodes (CDR)."""
+        """Write a message of type `kind` as it travels between ROS nodes (CDR)."""
         if self._writer is None:
             raise BagError(f"bag {self.path} is not open for writing; use `with BagWriter(…)`")
         if topic not in self._connections:
