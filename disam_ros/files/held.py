@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 from disam_ros.errors import DisamError
@@ -37,13 +38,20 @@ class HeldFile:
         return bytes(data)
 
     def read_into(self, target: memoryview, offset: int) -> None:
-        """Fill a buffer of bytes with those from `offset` on. Raises `error`."""
+        """Fills a buffer of bytes with the bytes from `offset` on. Raises `error`."""
+        self.read_each([target], [offset])
+
+    def read_each(self, targets: Sequence[memoryview], offsets: Sequence[int]) -> None:
+        """Fills several buffers, each with the bytes from its offset on. Raises `error`."""
+        missing = 0
         with reading(self.path, self._error):
-            while len(target) and (count := os.preadv(self._handle, [target], offset)):
-                target, offset = target[count:], offset + count
+            for target, offset in zip(targets, offsets, strict=True):
+                while len(target) and (count := os.preadv(self._handle, [target], offset)):
+                    target, offset = target[count:], offset + count
+                missing += len(target)
         self.check()
-        if len(target):
-            raise self._error(f"{self.path} is damaged: it ends {len(target)} bytes too early")
+        if missing:
+            raise self._error(f"{self.path} is damaged: it ends {missing} bytes too early")
 
     def check(self) -> None:
         """Raise `error` if the file was written to since it was opened."""
@@ -61,5 +69,5 @@ class HeldFile:
         return digest.hexdigest()
 
     def _now(self) -> tuple[int, int]:
-        found = os.fstat(self._handle)
-        return found.st_size, found.st_mtime_ns
+        state = os.fstat(self._handle)
+        return state.st_size, state.st_mtime_ns

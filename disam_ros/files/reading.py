@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -92,15 +92,14 @@ def read_json(
     error: type[DisamError],
     kinds: Mapping[str, Any] | None = None,
     closed: bool = False,
-    older: Collection[int] = (),
 ) -> dict[str, Any]:
     """Read a JSON object whose "format_version" is `version` and whose entries are of `kinds`.
 
-    kinds, closed: see `check_entries`. older: versions that are read as well. Raises `error`,
-    naming the file, the key, what was expected and what was found.
+    kinds, closed: see `check_entries`. Raises `error`, naming the file, the key, what was expected
+    and what came.
     """
     values = parse_json(read_bytes(path, error), str(path), error)
-    found = values.get("format_version") if isinstance(values, dict) else None
-    if found is not None and found not in (version, *older):
-        raise error(f"{path} has format version {brief(found)}, expected {version}")
+    came = values.get("format_version") if isinstance(values, dict) else None
+    if came is not None and came != version:
+        raise error(f"{path} has format version {brief(came)}, expected {version}")
     return check_entries(values, {"format_version": int, **(kinds or {})}, str(path), error, closed)

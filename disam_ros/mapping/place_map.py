@@ -48,7 +48,6 @@ from disam_ros.models.projection import Projection
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
-WITHOUT_MEAN = 2  # format version of 0.1: fine descriptors are whole, and mean.npy is missing
 DIRECTIONS, MEAN = "directions.npy", "mean.npy"
 WHOLE = (DIRECTIONS, "steps.npy", MEAN)  # arrays without a row per image
 DATA_FILES = ("images.csv", "poses.npy", "cameras.npy", "coarse.npy", *WHOLE, "fine.npy")
@@ -143,7 +142,7 @@ class PlaceMap:
     records: rows of images.csv, parsed on access. poses, coarse: the arrays, in memory. fine: read
     on access from a file held open (rows.py), as are records and keypoints: accesses raise MapError
     where the file was changed. steps: quantization steps of coarse codes, float32 [d]. mean: of the
-    fine descriptors per channel, float32 [C]; [1], zero, in a map of version 0.1. camera_of: int16
+    fine descriptors per channel, float32 [C]. camera_of: int16
     [N], indices of camera_names. revision: 1 for a map that was built, then one more with each
     operation of mapping/life; history: what was done, oldest first. keypoint_rows, thumbnail_rows:
     of their files, or None. verify: compare the checksums of all files; None: of files up to
@@ -156,7 +155,6 @@ class PlaceMap:
         values = _read_header(self.directory)
         self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
         count, checksums = values["images"], values["sha256"]
-        old = values["format_version"] == WITHOUT_MEAN
         self.camera_names: list[str] = values["camera_names"]
         self.revision = _revision(values["revision"], self.directory / "map.json")
         self.history: list[dict[str, Any]] = values["history"] or []
@@ -165,7 +163,7 @@ class PlaceMap:
         files = {
             name: self._open(name, checksums.get(name), verify)
             for name in self.header.data_files
-            if name != thumbnails.FILE and not (name == MEAN and old)
+            if name != thumbnails.FILE
         }
         self.records = RecordTable(files["images.csv"])
         rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
@@ -174,7 +172,7 @@ class PlaceMap:
         self.steps: NDArray[np.float32] = rows["steps.npy"][:]
         own = rows.get(DIRECTIONS)
         self._projection = None if own is None else Projection(own[:], self.steps)
-        self.mean: NDArray[np.float32] = np.zeros(1, np.float32) if old else rows[MEAN][:]
+        self.mean: NDArray[np.float32] = rows[MEAN][:]
         self.keypoint_rows = self._keypoint_rows(rows.get(FILE))
         self._read_later = [
             files[name] for name in ("images.csv", "fine.npy", FILE) if name in files
@@ -344,17 +342,7 @@ def _read_header(directory: Path) -> dict[str, Any]:
             hint = f"{part} holds a half-built map: run the same build again to finish it"
         raise MapError(f"{path} not found: {directory} is not a map; {hint}")
     try:
-        values = read_json(path, FORMAT_VERSION, MapError, KINDS, older=(WITHOUT_MEAN,))
-        if values["format_version"] == WITHOUT_MEAN:
-            centered = values["descriptor"].pop("centered", False)
-            if centered:
-                raise MapError(f"{path}: maps of version 0.1 with 'centered' are read no longer")
-            logger.warning(
-                "%s is a map of version 0.1, in which places are told apart less well: build it "
-                "again with 'disam build-map'",
-                directory,
-            )
-        return values
+        return read_json(path, FORMAT_VERSION, MapError, KINDS)
     except MapError as error:
         raise MapError(
             f"{error}; build the map again, into a new directory: disam build-map "

@@ -64,17 +64,17 @@ class Rows:
             only: NDArray[Any] = self._read(range(len(self))[rows], 1)[0]  # raises IndexError
             return only
         chosen = np.arange(len(self))[rows]
-        found = np.empty((len(chosen), *self.shape[1:]), self.dtype)
-        for target, row in zip(_bytes(found, self._row_bytes), chosen.tolist(), strict=True):
-            self._file.read_into(target.data, self._start + row * self._row_bytes)
-        return found
+        values = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        targets = [row.data for row in _bytes(values, self._row_bytes)]
+        self._file.read_each(targets, (self._start + chosen * self._row_bytes).tolist())
+        return values
 
     def _read(self, first: int, count: int) -> NDArray[Any]:
         """Consecutive rows."""
-        found = np.empty((count, *self.shape[1:]), self.dtype)
-        target = _bytes(found, self._row_bytes).reshape(-1).data
+        values = np.empty((count, *self.shape[1:]), self.dtype)
+        target = _bytes(values, self._row_bytes).reshape(-1).data
         self._file.read_into(target, self._start + first * self._row_bytes)
-        return found
+        return values
 
 
 class RowFile:

@@ -16,7 +16,6 @@ from disam_ros.evaluation.confidence import normalized
 from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.localization.calibration import (
     DEFAULT,
-    EVEN,
     SAMPLE,
     ScoreScale,
     background,
@@ -252,14 +251,10 @@ def test_a_domain_without_values_of_its_own_has_the_common_ones():
     assert calibration.of("dusk") == calibration
 
 
-def test_of_the_format_before_the_errors_are_read_and_the_default_ratio_is_taken(tmp_path, caplog):
-    values = {"format_version": 1, "intercept": -4.0, "slope": 3.0, "low": -3.0, "high": 5.0}
-    values |= {"horizontal": 0.3, "vertical": 0.1, "tilt": 0.5, "yaw": 2.0, "learned_on": ["x"]}
-    (tmp_path / "calibration.json").write_text(json.dumps(values))
-    found = load_calibration(tmp_path)
-    assert (found.slope, found.high, found.horizontal) == (DEFAULT.slope, DEFAULT.high, 0.3)
-    assert found.along == EVEN and found.domains == {}
-    assert "disam calibrate" in caplog.text
+def test_a_calibration_of_an_older_format_names_the_command_that_makes_it_anew(tmp_path):
+    (tmp_path / "calibration.json").write_text('{"format_version": 1, "intercept": -4.0}')
+    with pytest.raises(ModelError, match=r"version 1, expected 2; .*'disam calibrate'"):
+        load_calibration(tmp_path)
 
 
 @pytest.mark.parametrize("accuracy", [(0.0, 0.25), (0.05, -1.0), (math.nan, 0.25)])
