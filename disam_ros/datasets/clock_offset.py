@@ -15,14 +15,13 @@ from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import NANOSECONDS, Track
 
-PERIOD = 0.05  # s between two samples of a turn rate
-SMOOTH = 0.5  # s over which turn rates are averaged
+PERIOD = 0.05  # between two samples of a turn rate [s]
+SMOOTH = 0.5  # time over which turn rates are averaged [s]
 OVERLAP = 0.5  # least share of the shorter track that both have in common
 LEAST = 0.7  # correlation below which two tracks are not of one drive
-AMBIGUOUS = 0.1  # lead of the best offset over others
-PEAK = 3.0  # s around the best offset that belong to it
-
-LEAST_TURNS = 0.05  # rad/s, root mean square, of a track with bends
+AMBIGUOUS = 0.1  # least lead of the best offset over others
+PEAK = 3.0  # time around the best offset that belongs to it [s]
+LEAST_TURNS = 0.05  # root mean square of turn rates in a track with bends [rad/s]
 MIRRORED = (
     "the trajectory turns left where the odometry turns right: is it left-handed, or is its z axis "
     "down? Convert it to a right-handed frame with z up"
@@ -32,9 +31,9 @@ MIRRORED = (
 def clock_offset(track: Track, reference: Track) -> float:
     """Seconds to add to the stamps of `track` to have the clock of `reference`.
 
-    Each: stamps int64 [N] [ns], strictly increasing, and poses a_from_body of bodies whose z axes
-    are up. The offset is where the turn rates about z correlate best, to some hundredths of a
-    second. Raises DatasetError where no offset does clearly, or where one track mirrors the other.
+    Poses are of bodies whose z axes are up. The offset is where the turn rates about z correlate
+    best, to some hundredths of a second. Raises DatasetError where no offset does clearly, or where
+    one track mirrors the other.
     """
     (start, turns), (since, others) = _turn_rates(*track), _turn_rates(*reference)
     least = int(OVERLAP * min(len(turns), len(others)))
@@ -71,10 +70,10 @@ def require_same_hand(track: Track, reference: Track) -> None:
     common = (moments >= 0) & (moments <= (len(others) - 1) * PERIOD)
     if common.sum() * PERIOD < 2 * PEAK:
         return
-    there = np.interp(moments[common], np.arange(len(others)) * PERIOD, others)
-    here = turns[common]
-    sizes = np.sqrt(np.mean(here**2)), np.sqrt(np.mean(there**2))
-    if min(sizes) > LEAST_TURNS and np.mean(here * there) < -LEAST * sizes[0] * sizes[1]:
+    expected = np.interp(moments[common], np.arange(len(others)) * PERIOD, others)
+    rates = turns[common]
+    sizes = np.sqrt(np.mean(rates**2)), np.sqrt(np.mean(expected**2))
+    if min(sizes) > LEAST_TURNS and np.mean(rates * expected) < -LEAST * sizes[0] * sizes[1]:
         raise DatasetError(MIRRORED)
 
 

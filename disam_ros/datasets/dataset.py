@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, cameras_from_json
 from disam_ros.datasets.depth import decode_depth, encode_depth, same_view
@@ -44,14 +45,15 @@ class DatasetInfo:
     """Contents of dataset.json."""
 
     name: str
-    cameras: dict[str, Camera]
-    map_frame: str = "map"
-    latitude: float | None = None  # degrees north of the map origin
-    longitude: float | None = None  # degrees east of the map origin
+    cameras: dict[str, Camera]  # by name
+    map_frame: str = "map"  # of the poses
+    latitude: float | None = None  # of the map origin [deg]; None: unknown
+    longitude: float | None = None  # of the map origin [deg]; None: unknown
     origin: str = ""  # how the data was made, for people
     depth_unit: float | None = None  # metres per step of depth maps; None: there are none
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
+        """The contents as plain values."""
         values = asdict(self)
         values["cameras"] = {name: camera.to_json() for name, camera in self.cameras.items()}
         if self.depth_unit is None:
@@ -74,13 +76,14 @@ class Dataset:
         return len(self.records)
 
     def path(self, record: ImageRecord) -> Path:
+        """The file of an image."""
         return self.directory / record.path
 
-    def depth(self, record: ImageRecord) -> np.ndarray | None:
-        """Depth of an image: float32 [H, W] metres along the optical axis, None without one.
+    def depth(self, record: ImageRecord) -> NDArray[np.float32] | None:
+        """Read the depth of an image: [H, W] metres along the optical axis; None: it has none.
 
-        NaN: unknown; infinite: beyond the range of the format. It covers the view of
-        the image but may have another size. Raises DatasetError for a damaged map, for another
+        NaN: unknown; infinite: beyond the range of the format. It covers the view of the image but
+        may have another size. Raises DatasetError for a damaged map, for another
         aspect ratio than the camera's, and where dataset.json has no unit.
         """
         path = _depth_path(self.directory, record)
@@ -107,10 +110,10 @@ class Dataset:
 class DatasetWriter:
     """Writes a dataset directory. Use as a context manager: it appears after a clean exit.
 
-    overwrite: a dataset that is there. folder: of the files until then. Raises OutputError.
+    overwrite: replace a dataset that exists. Raises OutputError.
     """
 
-    folder: Path
+    folder: Path  # of the files until then
 
     def __init__(self, directory: Path | str, info: DatasetInfo, overwrite: bool = False) -> None:
         require_output(directory, DATASET, overwrite)
@@ -126,9 +129,9 @@ class DatasetWriter:
         domain: str,
         map_from_camera: Transform | None,
         source: str = "",
-        depth: np.ndarray | None = None,
+        depth: NDArray[np.float32] | None = None,
     ) -> ImageRecord:
-        """Store one encoded image, its row and its depth map, if any (see `add_depth`).
+        """Store an encoded image, its row and its depth map, if any (`add_depth`).
 
         Raises DatasetError for a second image of a camera at one stamp.
         """
@@ -140,15 +143,23 @@ class DatasetWriter:
             raise DatasetError(f"{target} exists: two images of {camera} carry stamp {stamp_ns}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(jpeg)
-        record = ImageRecord(self._count, stamp_ns, camera, domain, source, map_from_camera, path)
+        record = ImageRecord(
+            id=self._count,
+            stamp_ns=stamp_ns,
+            camera=camera,
+            domain=domain,
+            source=source,
+            map_from_camera=map_from_camera,
+            path=path,
+        )
         if depth is not None:
             self.add_depth(record, depth)
         self._csv.writerow(record_row(record))
         self._count += 1
         return record
 
-    def add_depth(self, record: ImageRecord, depth: np.ndarray) -> None:
-        """Store the depth map of an image added before: float32 [H, W] metres, see `Dataset.depth`.
+    def add_depth(self, record: ImageRecord, depth: NDArray[np.float32]) -> None:
+        """Store the depth map of an image added before: [H, W] metres, see `Dataset.depth`.
 
         Raises DatasetError for another aspect ratio than the camera's, for an array that is no
         depth map and without `DatasetInfo.depth_unit`.
@@ -188,10 +199,11 @@ def _require_folder_name(name: str) -> None:
 
 
 def _depth_path(directory: Path, record: ImageRecord) -> Path:
+    """The file of a depth map."""
     return directory / "depth" / record.domain / record.camera / f"{record.stamp_ns}.png"
 
 
-def _check_depth(depth: np.ndarray, info: DatasetInfo, camera: str, path: Path) -> None:
+def _check_depth(depth: NDArray[np.float32], info: DatasetInfo, camera: str, path: Path) -> None:
     """Raise DatasetError unless the depth map covers the view of the camera."""
     if camera not in info.cameras:
         raise DatasetError(f"{path}: dataset.json lacks the camera '{camera}'")
@@ -204,6 +216,7 @@ def _check_depth(depth: np.ndarray, info: DatasetInfo, camera: str, path: Path) 
 
 
 def _read_info(directory: Path) -> DatasetInfo:
+    """Read dataset.json. Raises DatasetError."""
     path = directory / "dataset.json"
     with reading(path, DatasetError):
         if not path.exists():
@@ -214,5 +227,5 @@ def _read_info(directory: Path) -> DatasetInfo:
         raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")
     require_place(values["latitude"], values["longitude"], str(path), DatasetError)
     cameras = cameras_from_json(values.pop("cameras"), str(path), DatasetError)
-    given = {k: v for k, v in values.items() if v is not None and k != "format_version"}
-    return DatasetInfo(cameras=cameras, **given)
+    del values["format_version"]
+    return DatasetInfo(cameras=cameras, **{k: v for k, v in values.items() if v is not None})

@@ -7,8 +7,11 @@ counts steps of `unit` metres, 0 means unknown and 65535 beyond range.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import ImageError
 from disam_ros.image import require_pixels, size_of
@@ -19,8 +22,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 
 
-def encode_depth(depth: np.ndarray, unit: float = DEPTH_UNIT) -> bytes:
-    """Depth map → PNG bytes, rounded to steps of `unit` metres.
+def encode_depth(depth: NDArray[np.floating[Any]], unit: float = DEPTH_UNIT) -> bytes:
+    """Encode a depth map as PNG, rounded to steps of `unit` metres.
 
     NaN, negative values and zero become unknown; values beyond 65534 steps become BEYOND.
     Raises ImageError unless `depth` is a floating-point array [H, W] with pixels.
@@ -33,8 +36,8 @@ def encode_depth(depth: np.ndarray, unit: float = DEPTH_UNIT) -> bytes:
     return cv2.imencode(".png", values)[1].tobytes()
 
 
-def decode_depth(data: bytes, unit: float, what: str = "depth map") -> np.ndarray:
-    """PNG bytes → float32 [H, W] metres, NaN where unknown, infinite where beyond range.
+def decode_depth(data: bytes, unit: float, what: str = "depth map") -> NDArray[np.float32]:
+    """Decode a PNG: [H, W] metres, NaN where unknown, infinite where beyond range.
 
     Raises ImageError, naming `what`, for bytes that are no complete 16-bit PNG of one channel.
     """
@@ -52,19 +55,22 @@ def decode_depth(data: bytes, unit: float, what: str = "depth map") -> np.ndarra
         raise ImageError(
             f"{what} holds {values.dtype} {list(values.shape)}; expected 16 bits, one channel"
         )
-    depth = (values * float(unit)).astype(np.float32)
+    depth: NDArray[np.float32] = (values * float(unit)).astype(np.float32)
     depth[values == UNKNOWN] = np.nan
     depth[values == BEYOND] = np.inf
     return depth
 
 
-def same_view(depth: np.ndarray, width: int, height: int) -> bool:
-    """Whether a depth map [H, W] has the aspect ratio of a picture, to a pixel of rounding."""
+def same_view(depth: NDArray[np.floating[Any]], width: int, height: int) -> bool:
+    """Whether a depth map [H, W] has the aspect ratio of an image, to a pixel of rounding."""
+    rows: int
+    columns: int
     rows, columns = depth.shape
     return abs(columns * height - rows * width) <= max(width, height)
 
 
-def _check(depth: np.ndarray) -> None:
+def _check(depth: NDArray[np.floating[Any]]) -> None:
+    """Raise ImageError unless an array can be a depth map."""
     if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.size == 0:
         raise ImageError(f"expected a depth map [H, W], got shape {getattr(depth, 'shape', None)}")
     if not np.issubdtype(depth.dtype, np.floating):

@@ -11,17 +11,14 @@ from disam_ros.geometry import Transform
 
 @dataclass
 class KeyframeSelector:
-    """Keeps an image at least `distance` metres or `angle` degrees from its camera's last keyframe.
+    """Keeps an image at least a distance or an angle from its camera's last keyframe."""
 
-    A distance of 0 keeps all images; an angle of 0 ignores the rotation.
-    """
-
-    distance: float
-    angle: float = 0.0
+    distance: float  # [m]; 0 keeps all images
+    angle: float = 0.0  # [deg]; 0 ignores rotations
     _last: dict[str, Transform] = field(default_factory=dict)
 
     def keeps(self, camera: str, map_from_camera: Transform) -> bool:
-        """Whether this image is a keyframe; if so, the next one is compared with it."""
+        """Whether an image is a keyframe; if so, the next one is compared with it."""
         last = self._last.get(camera)
         if last is not None and self.distance > 0:
             metres, degrees = geometry.distance(last, map_from_camera)

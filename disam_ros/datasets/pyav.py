@@ -11,11 +11,11 @@ INSTALL = "pip install 'disam_ros[video]' (PyAV, package av)"
 
 
 def import_av(error: type[DisamError]) -> Any:
-    """The package av. Raises `error` with the command that installs it."""
+    """Import the package av. Raises `error` with the command that installs it."""
     try:
         import av
         import av.error
     except ImportError as fault:
         raise error(f"reading video needs PyAV ({fault}): {INSTALL}") from fault
-    av.logging.set_level(None)  # what FFmpeg says of each packet; faults come as errors
+    av.logging.set_level(None)  # FFmpeg reports every packet; faults come as errors
     return av

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TextIO, overload
+from typing import IO, overload
 from weakref import WeakMethod
 
 import numpy as np
@@ -29,19 +29,19 @@ KEPT = 4096  # parsed rows of a table that are kept, some kilobytes each
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One posed image; a row of images.csv."""
+    """A posed image; a row of images.csv."""
 
     id: int  # position in the file, from 0
-    stamp_ns: int
+    stamp_ns: int  # 0: unknown
     camera: str
-    domain: str
+    domain: str  # empty: not named
     source: str  # where the image came from; in a map: path in the dataset, or topic of the bag
     map_from_camera: Transform | None  # optical camera frame; None: no pose known
     path: str = ""  # relative to the dataset directory; empty in a map
 
 
-def records_writer(file: TextIO, header: bool = True) -> csv.DictWriter:
-    """A csv writer for record rows. header: write the column names first."""
+def records_writer(file: IO[str], header: bool = True) -> csv.DictWriter[str]:
+    """A csv writer of record rows. header: write the column names first."""
     writer = csv.DictWriter(file, IMAGE_COLUMNS, lineterminator="\n")
     if header:
         writer.writeheader()
@@ -59,7 +59,7 @@ def record_row(record: ImageRecord) -> dict[str, object]:
 
 
 def read_records(path: Path) -> list[ImageRecord]:
-    """Read images.csv. Raises DatasetError naming the file and line at fault."""
+    """Read images.csv. Raises DatasetError, naming the file and line at fault."""
     reader = csv.DictReader(read_lines(path, DatasetError))
     try:
         _check_columns(path, reader.fieldnames or ())
@@ -86,8 +86,14 @@ class RecordTable(Sequence[ImageRecord]):
         head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
         self._columns = next(csv.reader([head.decode(errors="replace")]), [])
         _check_columns(file.path, self._columns)
-        parse = WeakMethod(self._parse)  # a table that nobody holds is freed at once
-        self._record = lru_cache(KEPT)(lambda row: parse()(row))
+        method = WeakMethod(self._parse)  # a table that nobody holds is freed at once
+
+        def parse(row: int) -> ImageRecord:
+            bound = method()
+            assert bound is not None  # called by the table itself
+            return bound(row)
+
+        self._record = lru_cache(KEPT)(parse)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -115,12 +121,14 @@ class RecordTable(Sequence[ImageRecord]):
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Raise DatasetError for missing columns."""
     missing = set(IMAGE_COLUMNS) - set(columns)
     if missing:
         raise DatasetError(f"{path} lacks the columns {sorted(missing)}")
 
 
 def _parse_row(row: dict[str, str], path: Path, line: int) -> ImageRecord:
+    """The record of a row. Raises DatasetError."""
     try:
         if any("\0" in row[name] for name in ("camera", "domain", "path")):
             raise ValueError("a name holds a zero byte")

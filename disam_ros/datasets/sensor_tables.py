@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.datasets.records import POSE_COLUMNS
 from disam_ros.errors import DatasetError, GeometryError
@@ -25,8 +26,8 @@ FIX_COLUMNS = ("stamp_ns", "latitude", "longitude", "altitude", "variance")
 OPTIONAL = ("variance",)  # read as nan where a file lacks the column
 
 
-def read_table(file: Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Stamps int64 [N] in order and the other columns float64 [N, C−1]. Raises DatasetError."""
+def read_table(file: Path, columns: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read stamps [N] [ns] in order and the other columns [N, C−1]. Raises DatasetError."""
     try:
         rows = [
             [row.get(name, "nan") if name in OPTIONAL else row[name] for name in columns]

@@ -24,31 +24,32 @@ from disam_ros.pose_buffer import NANOSECONDS, Track
 logger = logging.getLogger(__name__)
 
 INSTALL = "pip install 'disam_ros[graph]' (GTSAM)"
-STEP = 0.05, 0.02  # m per square root of a metre, m besides: errors of odometry, sideways as ahead
-CLIMB = 0.1  # m per square root of a metre: planar odometry knows no slopes
-TURN = np.radians(0.5), np.radians(0.1)  # per square root of a metre and of a second
-GYRO_TURN = np.radians(0.05)  # per square root of a second
-LEVEL = np.radians(0.2)  # roll and pitch per square root of a metre
-CORRELATED = 10.0  # s over which the error of a fix lasts
+ODOMETRY_NOISE = 0.05  # ahead and sideways [m/√m]
+ODOMETRY_FLOOR = 0.02 * 0.05  # least deviation of a step [m]
+CLIMB_NOISE = 0.1  # upward: planar odometry knows no slopes [m/√m]
+TURN_NOISE = np.radians(0.5), np.radians(0.1)  # of yaw [rad/√m], [rad/√s]
+GYRO_NOISE = np.radians(0.05)  # of yaw by a gyroscope [rad/√s]
+TILT_NOISE = np.radians(0.2)  # of roll and pitch [rad/√m]
+ANGLE_FLOOR = 1e-4  # least deviation of a rotation [rad]
+CORRELATED = 10.0  # time over which the error of a fix lasts [s]
 OUTLIER = 2.0  # standard deviations beyond which a fix counts less and less (Cauchy)
-REJECTED = 3.0  # standard deviations beyond which a fix is none of this path
-WINDOW = 30.0  # m of way on both sides, over which odometry is laid upon fixes to begin with
-EXTENT = 10.0  # m, of fixes that tell a heading
-SCALES = 1.1  # of an odometry, beyond which fixes and odometry are of different drives
-LOOSENESS = 1.0, 3.0, 10.0  # of odometry's errors
-ENOUGH = 0.95  # share of the fixes that fit
-FASTEST = 60.0  # m/s, beyond which odometry was reset
-ALONE = 100.0  # m of way from the next fix that fits, beyond which odometry alone is not followed
+REJECTED = 3.0  # standard deviations beyond which a fix does not fit the path
+WINDOW = 30.0  # way on both sides over which odometry is first aligned with fixes [m]
+EXTENT = 10.0  # least extent of fixes that tell a heading [m]
+SCALES = 1.1  # scale of odometry beyond which fixes and odometry are of different drives
+LOOSENESS = 1.0, 3.0, 10.0  # factors of odometry's deviations that are tried
+ENOUGH = 0.95  # share of the fixes that have to fit
+FASTEST = 60.0  # speed beyond which odometry was reset [m/s]
+ALONE = 100.0  # way from the next fix that fits up to which odometry alone is followed [m]
 
 
 @dataclass(frozen=True)
 class Fixes:
-    """stamps: int64 [N] [ns], increasing. positions: [N, 3] [m] in the map. sigmas: [N] [m],
-    standard deviation in x and in y; twice that up."""
+    """Satellite fixes in a map."""
 
-    stamps: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    sigmas: NDArray[np.float64]
+    stamps: NDArray[np.int64]  # [N] [ns], increasing
+    positions: NDArray[np.float64]  # [N, 3] [m]
+    sigmas: NDArray[np.float64]  # standard deviation in x and in y [N] [m]; twice that up
 
 
 def smooth(
@@ -59,17 +60,18 @@ def smooth(
 ) -> Track:
     """Find map_from_body of a vehicle, the body where the fixes are measured.
 
-    odometry: odom_from_body, with z up. max_gap_ns: odometry is not continued across a
-    longer gap: each piece is smoothed alone, those without fixes that tell a heading are left out.
-    turns: stamps [ns] and turn rates about the vertical [rad/s], in place of the odometry's turns.
-    Raises DatasetError where GTSAM is missing or nothing remains.
+    odometry: odom_from_body, with z up. max_gap_ns: longest gap across which odometry is continued;
+    each piece is smoothed alone, those without fixes that tell a heading are left out. turns:
+    stamps [ns] and turn rates about the vertical [rad/s], in place of the odometry's turns. Raises
+    DatasetError where GTSAM is missing or nothing remains.
     """
     gtsam = _gtsam()
     stamps, poses = odometry
     gaps = np.diff(stamps)
     jumps = np.linalg.norm(np.diff([pose.translation for pose in poses], axis=0), axis=1)
     cuts = np.flatnonzero((gaps > max_gap_ns) | (jumps > FASTEST * gaps / NANOSECONDS)) + 1
-    pieces, smoothed = [np.zeros(0, np.int64)], list[Transform]()
+    pieces: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    smoothed: list[Transform] = []
     used = total = 0
     for rows in np.split(np.arange(len(stamps)), cuts):
         inside = (fixes.stamps >= stamps[rows[0]]) & (fixes.stamps <= stamps[rows[-1]])
@@ -99,41 +101,37 @@ def smooth(
 
 @dataclass(frozen=True)
 class _Path:
-    """A piece of odometry with a node at each of its stamps and of the fixes'.
+    """A piece of odometry with a node at each of its stamps and of the fixes'."""
 
-    steps: node_from_next [K-1]. sigmas: [K-1, 6] of them, rotation first. rows: of the fixes'
-    nodes. travelled: [K] [m].
-    """
-
-    stamps: NDArray[np.int64]
-    poses: list[Transform]
-    steps: list[Transform]
-    sigmas: NDArray[np.float64]
-    rows: NDArray[np.int64]
+    stamps: NDArray[np.int64]  # of the nodes [K] [ns]
+    poses: list[Transform]  # odom_from_node [K]
+    steps: list[Transform]  # node_from_next [K-1]
+    sigmas: NDArray[np.float64]  # standard deviations of the steps [K-1, 6], rotation first
+    rows: NDArray[np.int64]  # nodes of the fixes
     fixes: Fixes
-    travelled: NDArray[np.float64]
+    travelled: NDArray[np.float64]  # way up to each node [K] [m]
 
     def begin(self) -> list[Transform] | None:
-        """map_from_body to begin with: the odometry of each while laid upon its fixes."""
+        """Initial map_from_body: odometry aligned window by window with its fixes."""
         points = np.stack([pose.translation for pose in self.poses])
         centers = np.arange(0.0, self.travelled[-1] + WINDOW / 3, WINDOW / 3)
         at, turns, moves = [], [], []
         for center in centers:
             near = np.abs(self.travelled[self.rows] - center) <= WINDOW
-            here = points[self.rows[near], :2]
-            if near.sum() < 3 or np.ptp(here, axis=0).max() < EXTENT:
+            sources = points[self.rows[near], :2]
+            if near.sum() < 3 or np.ptp(sources, axis=0).max() < EXTENT:
                 continue
-            there = self.fixes.positions[near, :2]
+            targets = self.fixes.positions[near, :2]
             reach = 3 * float(np.median(self.fixes.sigmas[near]))
-            laid, _ = cv2.estimateAffinePartial2D(
-                here, there, method=cv2.RANSAC, ransacReprojThreshold=reach
+            similarity, _ = cv2.estimateAffinePartial2D(
+                sources, targets, method=cv2.RANSAC, ransacReprojThreshold=reach
             )
-            if laid is None or not 0.5 < np.hypot(*laid[:, 0]) < 2.0:
+            if similarity is None or not 0.5 < np.hypot(*similarity[:, 0]) < 2.0:
                 continue
             middle = points[np.searchsorted(self.travelled, center).clip(max=len(points) - 1), :2]
             at.append(center)
-            turns.append(np.arctan2(laid[1, 0], laid[0, 0]))
-            moves.append(laid @ [*middle, 1.0])
+            turns.append(np.arctan2(similarity[1, 0], similarity[0, 0]))
+            moves.append(similarity @ [*middle, 1.0])
         if not at:
             return None
         yaws = np.interp(self.travelled, at, np.unwrap(turns))
@@ -148,18 +146,20 @@ class _Path:
         return [Transform(p, q) for p, q in zip(places, attitudes.as_quat(), strict=True)]
 
     def rescaled(self, solved: list[Transform]) -> _Path:
-        """The same with the scale of its odometry, as of worn tyres, that fixes and the headings of
-        a solution tell: those of a path of steps in these directions, laid upon all fixes."""
+        """Return the path with the scale of its odometry, which worn tyres change.
+
+        It is the scale of the steps, turned as in a solution, aligned with all fixes.
+        """
         turns = Rotation.from_quat(np.stack([pose.quaternion for pose in solved[:-1]]))
         moves = turns.apply(np.stack([step.translation for step in self.steps]))[:, :2]
         points = np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)])[self.rows]
-        laid, _ = cv2.estimateAffinePartial2D(
+        similarity, _ = cv2.estimateAffinePartial2D(
             points,
             self.fixes.positions[:, :2].copy(),
             method=cv2.RANSAC,
             ransacReprojThreshold=3 * float(np.median(self.fixes.sigmas)),
         )
-        scale = 1.0 if laid is None else float(np.hypot(*laid[:, 0]))
+        scale = 1.0 if similarity is None else float(np.hypot(*similarity[:, 0]))
         if np.ptp(points, axis=0).max() < WINDOW or not 1 / SCALES < scale < SCALES:
             return self
         steps = [Transform(step.translation * scale, step.quaternion) for step in self.steps]
@@ -169,10 +169,10 @@ class _Path:
         """Which fixes are on the path [N]."""
         points = np.stack([solved[row].translation[:2] for row in self.rows])
         away = np.linalg.norm(points - self.fixes.positions[:, :2], axis=1)
-        return away <= REJECTED * self.fixes.sigmas
+        return np.asarray(away <= REJECTED * self.fixes.sigmas, np.bool_)
 
     def near(self, fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which nodes [K] have a fix that fits not far along the way."""
+        """Which nodes have a fix that fits not far along the way [K]."""
         ways = self.travelled[self.rows[fits]]
         if not len(ways):
             return np.zeros(len(self.stamps), bool)
@@ -181,7 +181,7 @@ class _Path:
         away = np.minimum(
             np.abs(self.travelled - ways[after]), np.abs(self.travelled - ways[before])
         )
-        return away <= ALONE
+        return np.asarray(away <= ALONE, np.bool_)
 
 
 def _piece(
@@ -190,7 +190,7 @@ def _piece(
     fixes: Fixes,
     turns: tuple[NDArray[np.int64], NDArray[np.float64]] | None,
 ) -> _Path | None:
-    """A path through odometry without gaps; None without a way or fixes."""
+    """The path through odometry without gaps; None where it has no way or no fixes."""
     if len(stamps) < 2 or len(fixes.stamps) < 3:
         return None
     nodes = np.union1d(stamps, fixes.stamps)
@@ -219,22 +219,22 @@ def _piece(
         )
     metres, times = np.linalg.norm(steps, axis=1), np.diff(at)
     turn = (
-        GYRO_TURN * np.sqrt(times)
+        GYRO_NOISE * np.sqrt(times)
         if turns is not None
-        else np.hypot(TURN[0] * np.sqrt(metres), TURN[1] * np.sqrt(times))
+        else np.hypot(TURN_NOISE[0] * np.sqrt(metres), TURN_NOISE[1] * np.sqrt(times))
     )
     sigmas = np.stack(
         [
-            LEVEL * np.sqrt(metres),
-            LEVEL * np.sqrt(metres),
+            TILT_NOISE * np.sqrt(metres),
+            TILT_NOISE * np.sqrt(metres),
             turn,
-            STEP[0] * np.sqrt(metres),
-            STEP[0] * np.sqrt(metres),
-            CLIMB * np.sqrt(metres),
+            ODOMETRY_NOISE * np.sqrt(metres),
+            ODOMETRY_NOISE * np.sqrt(metres),
+            CLIMB_NOISE * np.sqrt(metres),
         ],
         axis=1,
     )
-    least = [1e-4, 1e-4, 1e-4, *[STEP[1] * 0.05] * 3]
+    least = [*[ANGLE_FLOOR] * 3, *[ODOMETRY_FLOOR] * 3]
     return _Path(
         nodes,
         [Transform(p, q) for p, q in zip(points, attitudes.as_quat(), strict=True)],
@@ -249,7 +249,7 @@ def _piece(
 def _integrated(
     turns: tuple[NDArray[np.int64], NDArray[np.float64]], nodes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Turns between nodes [rad]."""
+    """Integrate turn rates between nodes [rad]."""
     seconds = (turns[0] - turns[0][0]) / NANOSECONDS
     steps = np.diff(seconds) * (turns[1][1:] + turns[1][:-1]) / 2
     angles = np.concatenate([[0.0], np.cumsum(steps)])
@@ -259,10 +259,10 @@ def _integrated(
 def _solve(
     gtsam: Any, path: _Path, begin: list[Transform]
 ) -> tuple[_Path, list[Transform], NDArray[np.bool_]]:
-    """The path with its odometry's scale, map_from_body of its nodes, and which fixes are on it.
+    """Solve a path: itself with its odometry's scale, map_from_body of its nodes, fixes that fit.
 
-    Odometry is taken as accurate as lets nearly all fixes fit: that of wheels on a road and that of
-    skid steering differ by an order of magnitude.
+    Odometry is taken to be as accurate as lets nearly all fixes fit: wheels on a road and skid
+    steering differ by an order of magnitude.
     """
     tried = []
     for looseness in LOOSENESS:
@@ -273,15 +273,15 @@ def _solve(
         if tried[-1][2].mean() > ENOUGH:
             return tried[-1]
     best = max(fits.mean() for *_, fits in tried)
-    return next(found for found in tried if found[2].mean() > best - (1 - ENOUGH))
+    return next(solution for solution in tried if solution[2].mean() > best - (1 - ENOUGH))
 
 
 def _optimize(gtsam: Any, path: _Path, begin: list[Transform]) -> list[Transform]:
-    """map_from_body of the path's nodes."""
+    """Optimize the pose graph: map_from_body of the path's nodes."""
     graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
     for row, pose in enumerate(begin):
         values.insert(row, _pose3(gtsam, pose))
-    # Odometry has z up: roll and pitch are known, all else is the fixes'.
+    # Odometry has z up: roll and pitch are known, the fixes tell all else.
     loose = gtsam.noiseModel.Diagonal.Sigmas(np.array([0.02, 0.02, 1e3, 1e6, 1e6, 1e6]))
     graph.add(gtsam.PriorFactorPose3(0, _pose3(gtsam, begin[0]), loose))
     for row, (step, sigmas) in enumerate(zip(path.steps, path.sigmas, strict=True)):
@@ -295,15 +295,17 @@ def _optimize(gtsam: Any, path: _Path, begin: list[Transform]) -> list[Transform
         robust = gtsam.noiseModel.Robust.Create(loss, noise)
         graph.add(gtsam.GPSFactor(int(row), place, robust))
     solved = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
-    found = [solved.atPose3(row) for row in range(len(begin))]
-    return [Transform.from_rotation(pose.translation(), pose.rotation().matrix()) for pose in found]
+    poses = [solved.atPose3(row) for row in range(len(begin))]
+    return [Transform.from_rotation(pose.translation(), pose.rotation().matrix()) for pose in poses]
 
 
 def _pose3(gtsam: Any, pose: Transform) -> Any:
+    """A pose as GTSAM's."""
     return gtsam.Pose3(gtsam.Rot3(pose.rotation), pose.translation)
 
 
 def _gtsam() -> Any:
+    """Import GTSAM. Raises DatasetError with the command that installs it."""
     try:
         import gtsam
     except ImportError as error:

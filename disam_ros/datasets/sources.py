@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import Dataset, DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import Dataset, DatasetInfo
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sensor_tables import read_odometry
 from disam_ros.errors import DatasetError
 from disam_ros.pose_buffer import Track
@@ -96,18 +97,32 @@ def open_images(
 
 
 def _unposed(item: PosedImage) -> PosedImage:
+    """An image without its pose."""
     return replace(item, record=replace(item.record, map_from_camera=None))
 
 
 def open_files(paths: Sequence[Path | str], camera: str = "") -> ImageSource:
-    """Image files without stamp (0: unknown) and pose."""
-    records = [ImageRecord(i, 0, camera, "", str(p), None, str(p)) for i, p in enumerate(paths)]
-    images = [PosedImage(record, partial(image.read, record.path)) for record in records]
+    """Open image files, which have no stamp and no pose."""
+    images = [
+        PosedImage(
+            ImageRecord(
+                id=number,
+                stamp_ns=0,
+                camera=camera,
+                domain="",
+                source=str(path),
+                map_from_camera=None,
+                path=str(path),
+            ),
+            partial(image.read, path),
+        )
+        for number, path in enumerate(paths)
+    ]
     return ImageSource(images, DatasetInfo("files", {}), "", len(images))
 
 
 def open_dataset(directory: Path | str) -> ImageSource:
-    """The images of a dataset directory in file order, their paths as source.
+    """Open the images of a dataset directory, in file order, their paths as source.
 
     Raises DatasetError.
     """
@@ -144,7 +159,7 @@ def open_bag(
 
 
 def _bag_source(images: BagImages, poses: str) -> ImageSource:
-    """poses: identifies them."""
+    """The source of a bag's images. poses: a text that identifies their poses."""
     path = images.bag.resolve()
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     identity = " ".join(f"{file.name} {file.stat().st_size}" for file in files)
@@ -164,7 +179,14 @@ def _posed(bag: Path, item: BagImage) -> PosedImage:
     from disam_ros.datasets.bags.images import pixels_of
 
     return PosedImage(
-        ImageRecord(item.number, item.stamp_ns, item.camera, "", item.topic, item.map_from_camera),
+        ImageRecord(
+            id=item.number,
+            stamp_ns=item.stamp_ns,
+            camera=item.camera,
+            domain="",
+            source=item.topic,
+            map_from_camera=item.map_from_camera,
+        ),
         partial(pixels_of, item, bag),
         item.weather,
         item.place,

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
@@ -16,7 +17,7 @@ from disam_ros.pose_buffer import NANOSECONDS
 
 
 def text_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """`FILE line N` and the fields of each line that is neither empty nor a # comment.
+    """Read `FILE line N` and the fields of each line that is neither empty nor a # comment.
 
     Raises DatasetError where the file cannot be read.
     """
@@ -26,8 +27,8 @@ def text_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
             yield f"{path} line {number}", fields
 
 
-def to_floats(where: str, fields: Sequence[str], expected: str) -> np.ndarray:
-    """Fields as float64 [len(expected.split())]; `expected` names them. Raises DatasetError."""
+def to_floats(where: str, fields: Sequence[str], expected: str) -> NDArray[np.float64]:
+    """Convert fields to numbers [K]. expected: their names. Raises DatasetError."""
     try:
         values = np.array([float(field) for field in fields])
     except ValueError:
@@ -39,8 +40,8 @@ def to_floats(where: str, fields: Sequence[str], expected: str) -> np.ndarray:
     return values
 
 
-def pose_of_matrix(where: str, rows: np.ndarray) -> Transform:
-    """A Transform from its matrix [3, 4]. Raises DatasetError unless its 3×3 part is a rotation."""
+def pose_of_matrix(where: str, rows: NDArray[np.float64]) -> Transform:
+    """A Transform of its matrix [3, 4]. Raises DatasetError unless its 3×3 part is a rotation."""
     rotation = rows[:, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
         raise DatasetError(f"{where}: expected a rotation matrix, got {rotation.tolist()}")
@@ -48,7 +49,7 @@ def pose_of_matrix(where: str, rows: np.ndarray) -> Transform:
 
 
 def nanoseconds(where: str, seconds: str) -> int:
-    """Seconds in decimals → nanoseconds, exactly. Raises DatasetError."""
+    """Convert seconds in decimals to nanoseconds, exactly. Raises DatasetError."""
     try:
         stamp_ns = int(Decimal(seconds) * NANOSECONDS)
     except (InvalidOperation, ValueError, OverflowError):

@@ -22,7 +22,6 @@ from disam_ros.datasets.aerial.polar import (
     even_angles,
     heading_of,
     pinhole_angles,
-    polar_transform,
     polar_view,
     write_aerial_dataset,
 )
@@ -79,6 +78,11 @@ def write_poses(directory: Path, places: list[Transform | None], **info: object)
 # --- Polar pictures --------------------------------------------------------------------------
 
 
+def full_circle(tile, height=112, width=616):
+    """The polar transform of SAFA: from south over west, north in the middle, and east."""
+    return polar_view(tile, np.pi / 2, even_angles(2 * np.pi, width), height)
+
+
 def polar_loop(tile: np.ndarray, height: int, width: int) -> np.ndarray:
     """The formula, pixel by pixel in float64."""
     size, out = len(tile), np.zeros((height, width, 3))
@@ -98,7 +102,7 @@ def polar_loop(tile: np.ndarray, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [40, 33])
 def test_the_polar_transform_is_its_formula(size):
     tile = np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    got = polar_transform(tile, 14, 44)
+    got = full_circle(tile, 14, 44)
     assert got.dtype == np.uint8 and got.shape == (14, 44, 3)
     assert np.abs(got - polar_loop(tile, 14, 44)).max() <= 0.5 + 1e-6
 
@@ -107,15 +111,15 @@ def test_left_to_right_it_shows_south_west_north_east_and_the_middle_below():
     tile = np.full((64, 64, 3), 100, np.uint8)
     for value, part in ((10, np.s_[:8]), (20, np.s_[:, -8:]), (30, np.s_[-8:]), (40, np.s_[:, :8])):
         tile[part] = value  # north, east, south, west
-    far = polar_transform(tile, 32, 64)[1, :, 0]
+    far = full_circle(tile, 32, 64)[1, :, 0]
     assert [far[j] for j in (0, 16, 32, 48)] == [30, 40, 10, 20]
-    assert (polar_transform(tile, 32, 64)[-1] == 100).all()
-    assert polar_transform(tile).shape == (112, 616, 3)
+    assert (full_circle(tile, 32, 64)[-1] == 100).all()
+    assert full_circle(tile).shape == (112, 616, 3)
 
 
 def test_turning_the_heading_shifts_the_panorama():
     tile = smooth(50, 50)
-    whole = polar_transform(tile, 20, 80)
+    whole = full_circle(tile, 20, 80)
     for quarter in range(4):
         turned = polar_view(tile, np.pi / 2 + quarter * np.pi / 2, even_angles(2 * np.pi, 80), 20)
         assert np.abs(turned.astype(int) - np.roll(whole, 20 * quarter, axis=1)).max() <= 1
@@ -138,9 +142,9 @@ def test_what_a_pinhole_camera_sees_in_a_column_lies_in_that_column(yaw):
 
 def test_a_tile_that_is_not_square_or_no_picture_is_refused():
     with pytest.raises(ConfigError, match="square"):
-        polar_transform(np.zeros((4, 5, 3), np.uint8))
+        full_circle(np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(ImageError):
-        polar_transform(np.zeros((4, 4), np.uint8))
+        full_circle(np.zeros((4, 4), np.uint8))
     with pytest.raises(DatasetError, match="no heading"):
         heading_of(Transform.identity())
 

@@ -8,42 +8,36 @@ headings counter-clockwise from the map's +x (REP-103), column angles to the lef
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.aerial.tiles import TileSet
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
-from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import ConfigError, DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image, encode_jpeg
 from disam_ros.pose_buffer import PoseBuffer
 
 logger = logging.getLogger(__name__)
-NORTH = np.pi / 2
-MAX_GAP = 10.0  # metres between two poses above which a track is interrupted
+MAX_GAP = 10.0  # between two poses, above which a track is interrupted [m]
 
 
-def polar_transform(tile: np.ndarray, height: int = 112, width: int = 616) -> np.ndarray:
-    """360° polar view around the centre of a tile: uint8 [S, S, C] → [height, width, C], bilinear.
+def polar_view(
+    tile: NDArray[np.uint8], heading: float, angles: NDArray[np.float64], height: int
+) -> NDArray[np.uint8]:
+    """Polar view around the centre of a tile, bilinear: [S, S, C] → [height, W, C].
 
-    Pixel (i, j) comes from row S/2 + ρ cos θ, column S/2 − ρ sin θ with ρ = (S/2)(h − 1 − i)/h and
-    θ = 2π j/w: south at the left border, then west, north in the middle, and east. Positions
-    beyond the last pixel take its value. Raises ConfigError, ImageError.
-    """
-    return polar_view(tile, NORTH, even_angles(2 * np.pi, width), height)
-
-
-def polar_view(tile: np.ndarray, heading: float, angles: np.ndarray, height: int) -> np.ndarray:
-    """Polar view of a limited field of view: uint8 [S, S, C] → [height, W, C].
-
-    heading: radians; angles: [W] of the columns, see `even_angles` and `pinhole_angles`.
+    heading: [rad]. angles: of the columns [W] [rad], see `even_angles` and `pinhole_angles`. Pixel
+    (i, j) comes from row S/2 − ρ sin φ, column S/2 + ρ cos φ with ρ = (S/2)(h − 1 − i)/h and φ =
+    heading + angles[j]; positions beyond the last pixel take its value. Raises ConfigError,
+    ImageError.
     """
     check_image(tile)
     if tile.shape[0] != tile.shape[1] or height < 1 or len(angles) < 1:
@@ -53,22 +47,22 @@ def polar_view(tile: np.ndarray, heading: float, angles: np.ndarray, height: int
         )
     half = tile.shape[0] / 2
     radius = half * (height - 1 - np.arange(height)[:, None]) / height
-    yaw = heading + np.asarray(angles, np.float64)[None]
+    yaw = heading + angles[None]
     return _bilinear(tile, half - radius * np.sin(yaw), half + radius * np.cos(yaw))
 
 
-def even_angles(fov: float, width: int) -> np.ndarray:
-    """Angles [width] of columns evenly spaced over `fov` radians, column width/2 ahead."""
-    return fov * (0.5 - np.arange(width) / width)
+def even_angles(fov: float, width: int) -> NDArray[np.float64]:
+    """Angles [width] of columns evenly spaced over `fov` [rad], column width/2 ahead."""
+    return np.asarray(fov * (0.5 - np.arange(width) / width), np.float64)
 
 
-def pinhole_angles(camera: Camera) -> np.ndarray:
-    """Angles [width] of the columns of a pinhole camera, without distortion."""
-    return np.arctan((camera.cx - np.arange(camera.width)) / camera.fx)
+def pinhole_angles(camera: Camera) -> NDArray[np.float64]:
+    """Angles [width] of the columns of a pinhole camera without distortion."""
+    return np.asarray(np.arctan((camera.cx - np.arange(camera.width)) / camera.fx), np.float64)
 
 
 def heading_of(map_from_camera: Transform) -> float:
-    """Heading of a camera's optical axis, radians. Raises DatasetError where it has none."""
+    """Heading [rad] of a camera's optical axis. Raises DatasetError where it has none."""
     ahead = map_from_camera.rotation[:2, 2]
     if np.linalg.norm(ahead) < 1e-3:
         raise DatasetError("a camera that looks straight up or down has no heading")
@@ -79,14 +73,14 @@ def heading_of(map_from_camera: Transform) -> float:
 class AerialConfig:
     """Polar images from aerial tiles. Raises ConfigError."""
 
-    metres: float = 80.0  # side of the square around each place
-    domain: str = "aerial"
-    camera: str = ""  # of the poses; empty: the only one
-    pose_domain: str = ""  # whose poses; empty: all
-    fov: float | None = None  # degrees, columns evenly spaced; None: the columns of the camera
-    width: int = 0  # pixels; 0: as the camera's, or SAFA's 616 for 360 degrees
-    height: int = 0  # pixels; 0: as the camera's, or SAFA's 112
-    spacing: float | None = None  # metres between pictures along the track; None: at each pose
+    metres: float = 80.0  # side of the square around each place [m]
+    domain: str = "aerial"  # of the images
+    camera: str = ""  # whose poses are taken; empty: the only one
+    pose_domain: str = ""  # whose poses are taken; empty: all
+    fov: float | None = None  # columns evenly spaced over [deg]; None: the columns of the camera
+    width: int = 0  # [px]; 0: the camera's, or SAFA's 616 for 360°
+    height: int = 0  # [px]; 0: the camera's, or SAFA's 112
+    spacing: float | None = None  # between images along the track [m]; None: at each pose
 
     def __post_init__(self) -> None:
         if not self.metres > 0 or (self.spacing is not None and not self.spacing > 0):
@@ -99,9 +93,9 @@ class AerialConfig:
 
 @dataclass(frozen=True)
 class AerialCounts:
-    """Counts of places by outcome; the first is the sum of the others."""
+    """Counts of places by outcome."""
 
-    places: int
+    places: int  # the sum of the others
     kept: int
     off_tiles: int  # their square is not completely on the tiles
 
@@ -113,9 +107,9 @@ def write_aerial_dataset(
     config: AerialConfig,
     overwrite: bool = False,
 ) -> AerialCounts:
-    """A dataset of polar images, one at each place of a drive, with the heading of its camera.
+    """Write a dataset of polar images, one at each place of a drive, headed as its camera.
 
-    Each carries the pose and stamp of the place, so that it maps and trains like a camera image.
+    Each has the pose and stamp of the place, so that it maps and trains like a camera image.
     Places whose square is not completely on the tiles are left out and counted in the log.
 
     Raises DatasetError (no poses, no place on the tiles, another map frame, damaged tiles),
@@ -161,16 +155,16 @@ def write_aerial_dataset(
 
 
 def along_track(
-    stamps_ns: np.ndarray, poses: list[Transform], spacing: float
+    stamps_ns: NDArray[np.int64], poses: Sequence[Transform], spacing: float
 ) -> list[tuple[int, Transform]]:
-    """Stamps and poses every `spacing` metres along a track, interpolated.
+    """Interpolate stamps and poses every `spacing` [m] along a track.
 
-    stamps_ns: int64 [N], strictly increasing. There is no interpolation across gaps of more than
-    MAX_GAP metres; after one the spacing starts again.
+    stamps_ns: [N], strictly increasing. Gaps of more than MAX_GAP are left out; after one the
+    spacing starts again.
     """
     points = np.array([pose.translation for pose in poses])
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    found = []
+    places: list[tuple[int, Transform]] = []
     starts = [0, *(np.flatnonzero(steps > MAX_GAP) + 1), len(poses)]
     for first, end in pairwise(starts):
         way = np.concatenate([[0.0], np.cumsum(steps[first : end - 1])])
@@ -178,43 +172,45 @@ def along_track(
         since = (stamps_ns[first:end] - stamps_ns[first]).astype(np.float64)
         for metres in np.arange(0.0, way[-1] + 1e-9, spacing):
             stamp = int(stamps_ns[first]) + round(float(np.interp(metres, way, since)))
-            found.append((stamp, track.at(stamp)))
-    return found
+            if (pose := track.at(stamp)) is not None:
+                places.append((stamp, pose))
+    return places
 
 
 def _places(
     poses: Dataset, camera: str, config: AerialConfig
 ) -> Iterator[tuple[int, Transform, str]]:
-    """Stamp, map_from_camera and source of each image, drive by drive."""
+    """Stamp, map_from_camera and source of each image, drive by drive. Raises ConfigError."""
     names = poses.domains()
     if config.pose_domain and config.pose_domain not in names:
         raise ConfigError(f"{poses.directory} has no domain '{config.pose_domain}'; it has {names}")
     for domain in names if not config.pose_domain else [config.pose_domain]:
-        drive: list[ImageRecord] = sorted(
-            (r for r in poses.records if r.camera == camera and r.domain == domain),
-            key=lambda r: r.stamp_ns,
-        )
-        drive = [record for record in drive if record.map_from_camera is not None]
+        drive = [
+            (record.stamp_ns, record.map_from_camera, record.path)
+            for record in sorted(poses.records, key=lambda record: record.stamp_ns)
+            if record.camera == camera and record.domain == domain and record.map_from_camera
+        ]
         if config.spacing is None:
-            yield from ((r.stamp_ns, r.map_from_camera, r.path) for r in drive)
+            yield from drive
         elif drive:
-            stamps = np.array([r.stamp_ns for r in drive], np.int64)
-            track = along_track(stamps, [r.map_from_camera for r in drive], config.spacing)
+            stamps = np.array([stamp for stamp, _, _ in drive], np.int64)
+            track = along_track(stamps, [pose for _, pose, _ in drive], config.spacing)
             yield from ((stamp, pose, domain) for stamp, pose in track)
 
 
 def _camera_name(poses: Dataset, camera: str) -> str:
-    known = sorted(poses.info.cameras)
-    if camera in known:
+    """The camera of the poses; of none that is named, the only one. Raises ConfigError."""
+    names = sorted(poses.info.cameras)
+    if camera in names:
         return camera
-    if not camera and len(known) == 1:
-        return known[0]
+    if not camera and len(names) == 1:
+        return names[0]
     what = f"has no camera '{camera}'" if camera else "has several cameras: name one"
-    raise ConfigError(f"{poses.directory} {what}; it has {known}")
+    raise ConfigError(f"{poses.directory} {what}; it has {names}")
 
 
-def _camera(camera: Camera, config: AerialConfig) -> tuple[Camera, np.ndarray]:
-    """The camera of the polar images, and the angles [width] of its columns."""
+def _camera(camera: Camera, config: AerialConfig) -> tuple[Camera, NDArray[np.float64]]:
+    """The camera of the polar images, and the angles [width] [rad] of its columns."""
     if config.fov is None:
         size = config.width or camera.width, config.height or camera.height
         view = replace(camera.resized(*size), distortion=())
@@ -227,8 +223,10 @@ def _camera(camera: Camera, config: AerialConfig) -> tuple[Camera, np.ndarray]:
     return view, even_angles(fov, width)
 
 
-def _bilinear(tile: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Values at [h, w] positions, counted from the middle of pixel (0, 0); uint8 [h, w, C]."""
+def _bilinear(
+    tile: NDArray[np.uint8], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Interpolate at positions [h, w], counted from the middle of pixel (0, 0): [h, w, C]."""
     last = tile.shape[0] - 1
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
@@ -236,4 +234,5 @@ def _bilinear(tile: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     x0, x1 = np.clip(left, 0, last), np.clip(left + 1, 0, last)
     upper = (1 - right) * tile[y0, x0] + right * tile[y0, x1]
     lower = (1 - right) * tile[y1, x0] + right * tile[y1, x1]
-    return np.rint((1 - down) * upper + down * lower).astype(np.uint8)
+    values: NDArray[np.uint8] = np.rint((1 - down) * upper + down * lower).astype(np.uint8)
+    return values

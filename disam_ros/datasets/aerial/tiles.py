@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros import image
 from disam_ros.errors import DatasetError, ImageError
@@ -45,8 +46,8 @@ class TileInfo:
     """Geometry and source of all tiles. Raises DatasetError for impossible numbers."""
 
     metres_per_pixel: float
-    tile_pixels: int  # width and height of each
-    origin: tuple[float, float] = (0.0, 0.0)  # metres, south-western corner of tile (0, 0)
+    tile_pixels: int  # width and height of a tile
+    origin: tuple[float, float] = (0.0, 0.0)  # south-western corner of tile (0, 0) [m]
     map_frame: str = "map"
     source: str = ""  # origin of the images, for people
 
@@ -70,13 +71,13 @@ class TileSet:
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         self.info, self._paths = _read(self.directory)
-        self._cache: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def tile(self, column: int, row: int) -> np.ndarray:
-        """One tile, uint8 RGB [T, T, 3]. Raises DatasetError where it is absent or damaged."""
+    def tile(self, column: int, row: int) -> NDArray[np.uint8]:
+        """Read a tile, RGB [T, T, 3]. Raises DatasetError where it is absent or damaged."""
         key = column, row
         if key in self._cache:
             self._cache.move_to_end(key)
@@ -97,29 +98,29 @@ class TileSet:
             self._cache.popitem(last=False)
         return pixels
 
-    def crop(self, x: float, y: float, metres: float) -> np.ndarray:
-        """The square of `metres` around a point of the map, uint8 RGB [S, S, 3], north up.
+    def crop(self, x: float, y: float, metres: float) -> NDArray[np.uint8]:
+        """Crop the square of `metres` around a point of the map: RGB [S, S, 3], north up.
 
         S = metres / metres_per_pixel, rounded. Sampled bilinearly, so that (x, y) is exactly the
         centre. Raises DatasetError naming the tiles that are missing or damaged.
         """
         size, left, low, right, up = self._place(x, y, metres)
         columns, rows = (size + (part > 0) for part in (right, up))
-        window = self._window(left, low, columns, rows).astype(np.float32)
+        window: NDArray[Any] = self._window(left, low, columns, rows).astype(np.float32)
         if columns > size:
             window = (1 - right) * window[:, :-1] + right * window[:, 1:]
         if rows > size:  # the first row is the northernmost
             window = (1 - up) * window[1:] + up * window[:-1]
-        return np.rint(window).astype(np.uint8)
+        return np.asarray(np.rint(window), np.uint8)
 
     def covers(self, x: float, y: float, metres: float) -> bool:
-        """Whether all tiles that such a crop needs are listed."""
+        """Whether all tiles that a crop needs are listed."""
         size, left, low, right, up = self._place(x, y, metres)
         needed = self._needed(left, low, size + (right > 0), size + (up > 0))
         return all(key in self._paths for key in needed)
 
     def _place(self, x: float, y: float, metres: float) -> tuple[int, int, int, float, float]:
-        """Pixels of a crop; its western and southern border, whole and remaining part.
+        """Place a crop: its pixels, and its western and southern border, whole and remaining part.
 
         Borders are counted in pixels from the origin; a remainder below a millionth counts as 0.
         """
@@ -133,6 +134,7 @@ class TileSet:
         return size, int(whole[0]), int(whole[1]), float(rest[0]), float(rest[1])
 
     def _needed(self, left: int, low: int, columns: int, rows: int) -> list[tuple[int, int]]:
+        """The tiles (column, row) of a window."""
         size = self.info.tile_pixels
         return [
             (column, row)
@@ -140,8 +142,8 @@ class TileSet:
             for column in range(left // size, (left + columns - 1) // size + 1)
         ]
 
-    def _window(self, left: int, low: int, columns: int, rows: int) -> np.ndarray:
-        """Pixels left … left + columns, low … low + rows from the origin, [rows, columns, 3]."""
+    def _window(self, left: int, low: int, columns: int, rows: int) -> NDArray[np.uint8]:
+        """Read pixels left … left + columns, low … low + rows of the origin: [rows, columns, 3]."""
         size, needed = self.info.tile_pixels, self._needed(left, low, columns, rows)
         if absent := [key for key in needed if key not in self._paths]:
             raise DatasetError(_missing(self.directory, absent))
@@ -157,10 +159,10 @@ class TileSet:
 class TileWriter:
     """Writes a tile directory. Use as a context manager: it appears after a clean exit.
 
-    overwrite: tiles that are there. folder: of the files until then. Raises OutputError.
+    overwrite: replace tiles that exist. Raises OutputError.
     """
 
-    folder: Path
+    folder: Path  # of the files until then
 
     def __init__(self, directory: Path | str, info: TileInfo, overwrite: bool = False) -> None:
         require_output(directory, TILES, overwrite)
@@ -168,8 +170,8 @@ class TileWriter:
         self._overwrite = overwrite
         self._tiles: list[dict[str, object]] = []
 
-    def add(self, column: int, row: int, pixels: np.ndarray) -> None:
-        """Store one tile: uint8 RGB [T, T, 3], north up."""
+    def add(self, column: int, row: int, pixels: NDArray[np.uint8]) -> None:
+        """Store a tile: RGB [T, T, 3], north up."""
         size = self.info.tile_pixels
         if pixels.shape != (size, size, 3):
             raise DatasetError(f"expected a tile [{size}, {size}, 3], got {list(pixels.shape)}")
@@ -193,6 +195,7 @@ class TileWriter:
 
 
 def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
+    """Read the geometry, and paths by column and row. Raises DatasetError."""
     path = directory / "tiles.json"
     with reading(path, DatasetError):
         if not path.exists():
@@ -206,7 +209,7 @@ def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
         return TileInfo(
             metres_per_pixel=values["metres_per_pixel"],
             tile_pixels=values["tile_pixels"],
-            origin=tuple(values["origin"]),
+            origin=values["origin"],
             map_frame=values["map_frame"] or "map",
             source=values["source"] or "",
         ), tiles
@@ -215,6 +218,7 @@ def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
 
 
 def _missing(directory: Path, keys: list[tuple[int, int]]) -> str:
+    """The message about tiles that are not there."""
     named = ", ".join(f"({column}, {row})" for column, row in keys[:NAMED])
     more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
     return (

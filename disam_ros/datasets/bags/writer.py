@@ -123,7 +123,7 @@ class BagWriter:
         altitude: float = 0.0,
         variance: float = math.nan,
     ) -> None:
-        """Writes a fix on /fix: degrees, metres; variance: horizontal [m²], nan unknown."""
+        """Write a satellite fix on /fix. variance: horizontal [m²]; nan: unknown."""
         frame = self._base_frame
         message = messages.nav_sat_fix(stamp_ns, frame, latitude, longitude, altitude, variance)
         self.write("/fix", message, stamp_ns, messages.SENSOR_QOS)

@@ -107,10 +107,8 @@ def _read_calibration(path: Path, number: int) -> tuple[NDArray[np.float64], Tra
             k = projection[:, :3]
             if not min(k[0, 0], k[1, 1]) > 0:
                 raise DatasetError(f"{where}: expected focal lengths above 0, got {k.tolist()}")
-            camera_from_zero = Transform.from_rotation(
-                np.linalg.solve(k, projection[:, 3]), np.eye(3)
-            )
-            return k, camera_from_zero.inverse()
+            origin = np.asarray(np.linalg.solve(k, projection[:, 3]), np.float64)
+            return k, Transform.from_rotation(origin, np.eye(3)).inverse()
     raise DatasetError(f"{path} has no line P{number}: with 12 numbers")
 
 

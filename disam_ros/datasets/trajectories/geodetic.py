@@ -23,19 +23,22 @@ from disam_ros.geometry import Transform
 SECONDS = ("timestamp", "time", "seconds", "stamp")
 LATITUDE, LONGITUDE = ("latitude", "lat"), ("longitude", "lon", "lng")
 ALTITUDE, HEADING = ("altitude", "alt", "height"), ("heading",)
-STEP = 1.0  # metres travelled over which a direction of motion is taken
+STEP = 1.0  # distance travelled over which a direction of motion is taken [m]
 
+# Stamps [N] [ns], poses [N] in metres east and north of an origin, and that origin.
 GeodeticPoses = tuple[list[int], list[Transform], Origin | None]
 
 
 def read_table(path: Path, origin: Origin | None) -> GeodeticPoses:
-    """Stamps [N] [ns] and poses [N] in metres east and north of `origin`, or of the first row, and
-    that origin. Raises DatasetError."""
+    """Read a table of latitude and longitude. origin: of the metres; None: the first row.
+
+    Raises DatasetError.
+    """
     table = csv.DictReader(read_lines(path, DatasetError), skipinitialspace=True)
     names = {(name or "").strip().lower(): name for name in table.fieldnames or ()}
 
-    def column(*known: str) -> str | None:
-        return next((names[name] for name in known if name in names), None)
+    def column(*choices: str) -> str | None:
+        return next((names[name] for name in choices if name in names), None)
 
     exact, seconds = column("stamp_ns"), column(*SECONDS)
     latitude, longitude = column(*LATITUDE), column(*LONGITUDE)
@@ -69,18 +72,18 @@ def local_poses(
     origin: Origin | None,
     headings: NDArray[np.float64] | None = None,
 ) -> GeodeticPoses:
-    """Poses of latitudes and longitudes [N, 2] [deg], heights [N] [m] and headings [N] [deg].
+    """Make poses of latitudes and longitudes [N, 2] [deg], heights [N] [m] and headings [N] [deg].
 
-    Without headings the vehicle faces where it drives. origin: None: the first. Raises
-    DatasetError, naming `path`.
+    Without headings the vehicle faces where it drives. origin: of the metres; None: the first
+    place. Raises DatasetError, naming `path`.
     """
     order = np.argsort(stamps, kind="stable")
     degrees, heights = degrees[order], heights[order]
     if not (np.abs(degrees) <= (90, 180)).all():
         raise DatasetError(f"{path}: expected latitude and longitude in degrees")
     origin = origin or Origin(*map(float, degrees[0]))
-    here = (origin.latitude, origin.longitude, heights[0])
-    points = np.stack(pymap3d.geodetic2enu(*degrees.T, heights, *here), 1)
+    base = (origin.latitude, origin.longitude, heights[0])
+    points = np.stack(pymap3d.geodetic2enu(*degrees.T, heights, *base), 1)
     points[:, :2] = points[:, :2] @ origin.enu_from_map
     if headings is not None:
         yaws = np.pi / 2 - np.radians(headings[order]) - origin.yaw
@@ -92,8 +95,10 @@ def local_poses(
 
 
 def _yaws_of_motion(path: Path, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Direction of the motion around each point [N, 3], counter-clockwise from x [rad]; that before
-    where the vehicle stands."""
+    """Direction of the motion around each point [N, 3], counter-clockwise from x [rad].
+
+    Where the vehicle stands it is the direction before. Raises DatasetError.
+    """
     steps = np.linalg.norm(np.diff(points[:, :2], axis=0), axis=1)
     # Noise of a vehicle that stands adds up to a way, but not to a distance.
     travelled = np.concatenate([[0.0], np.cumsum(steps)])
@@ -104,4 +109,4 @@ def _yaws_of_motion(path: Path, points: NDArray[np.float64]) -> NDArray[np.float
     if not moves.any():
         raise DatasetError(f"{path}: the vehicle does not move; give a column heading [deg]")
     last = np.maximum.accumulate(np.where(moves, np.arange(len(points)), np.argmax(moves)))
-    return np.arctan2(motion[last, 1], motion[last, 0])
+    return np.asarray(np.arctan2(motion[last, 1], motion[last, 0]), np.float64)

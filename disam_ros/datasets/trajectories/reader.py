@@ -25,7 +25,7 @@ from disam_ros.pose_buffer import sort_by_stamp
 
 
 def read_trajectory(path: Path | str, origin: Origin | None = None) -> Trajectory:
-    """The trajectory of a file in one of the formats above, recognized by its first lines.
+    """Read a file in one of the formats above, recognized by its first lines.
 
     origin: of the map frame of a file of latitude and longitude; None: its first row. Without a
     heading, the vehicle faces where it drives. Raises DatasetError.

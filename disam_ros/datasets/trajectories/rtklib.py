@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pymap3d
+from numpy.typing import NDArray
 
 from disam_ros.datasets.text_rows import to_floats
 from disam_ros.datasets.trajectories.geodetic import GeodeticPoses, local_poses
@@ -26,9 +27,9 @@ from disam_ros.pose_buffer import NANOSECONDS
 
 logger = logging.getLogger(__name__)
 
-MAX_SIGMA = 0.5  # m of a position, beyond which it is no pose of a map
-WEEK = 604800  # s
-GPS_EPOCH = 315964800  # s of Unix time
+MAX_SIGMA = 0.5  # deviation of a position beyond which it is no pose of a map [m]
+WEEK = 604800  # [s]
+GPS_EPOCH = 315964800  # Unix time [s]
 # Days from which GPS time is one more second ahead of UTC (IERS Bulletin C).
 LEAPS = [
     int(datetime(*day, tzinfo=timezone.utc).timestamp())
@@ -49,11 +50,13 @@ EXPECTED = (
 
 
 def read_solution(path: Path, origin: Origin | None) -> GeodeticPoses:
-    """Stamps [N] [ns], poses [N] of the antenna in metres east and north of `origin`, or of the
-    first row, and that origin. Rows less sure than MAX_SIGMA are left out. Raises DatasetError."""
+    """Read poses of the antenna. origin: of the metres; None: the first row.
+
+    Rows less sure than MAX_SIGMA are left out. Raises DatasetError.
+    """
     columns = None
     stamps: list[int] = []
-    rows: list[np.ndarray] = []
+    rows: list[NDArray[np.float64]] = []
     left_out = 0
     for number, line in enumerate(read_lines(path, DatasetError), 1):
         if line.startswith("%"):
@@ -85,18 +88,18 @@ def read_solution(path: Path, origin: Origin | None) -> GeodeticPoses:
     return local_poses(path, stamps, values[:, :2], values[:, 2], origin)
 
 
-def _degrees(values: np.ndarray, first: str) -> np.ndarray:
-    """Latitude, longitude [deg] and height [m] of the coordinates of a row."""
+def _degrees(values: NDArray[np.float64], first: str) -> NDArray[np.float64]:
+    """Convert the coordinates of a row to latitude, longitude [deg] and height [m]."""
     if first.startswith("x"):
         return np.array(pymap3d.ecef2geodetic(*values))
     if len(values) == 3:
         return values
     sexagesimal = np.abs(values[:6]).reshape(2, 3) @ (1, 1 / 60, 1 / 3600)
-    return np.r_[np.copysign(sexagesimal, values[[0, 3]]), values[6]]
+    return np.array([*np.copysign(sexagesimal, values[[0, 3]]), values[6]])
 
 
 def _utc(where: str, day: str, second: str, system: str) -> int:
-    """Unix time [ns] of a date and time, or of a week and its seconds."""
+    """Convert a date and time, or a week and its seconds, to Unix time [ns]."""
     try:
         if "/" in day:
             year, month, date = map(int, day.split("/"))
@@ -105,15 +108,15 @@ def _utc(where: str, day: str, second: str, system: str) -> int:
             whole, part = int(midnight) + 3600 * int(hours) + 60 * int(minutes), Decimal(seconds)
         else:
             whole, part = GPS_EPOCH + WEEK * int(day), Decimal(second)
-        found = whole * NANOSECONDS + int(part * NANOSECONDS)
+        stamp_ns = whole * NANOSECONDS + int(part * NANOSECONDS)
     except (ValueError, ArithmeticError) as error:
         raise DatasetError(
             f"{where}: expected YYYY/MM/DD hh:mm:ss or week and seconds, got '{day} {second}'"
         ) from error
     if system == "UTC":
-        return found
+        return stamp_ns
     if system == "JST":
-        return found - 9 * 3600 * NANOSECONDS
-    # The time at which a leap second applies is that of UTC, which lags by those before.
-    ahead = sum(found >= (leap + count) * NANOSECONDS for count, leap in enumerate(LEAPS, 1))
-    return found - ahead * NANOSECONDS
+        return stamp_ns - 9 * 3600 * NANOSECONDS
+    # The time at which a leap second applies is UTC, which lags by the leap seconds before.
+    ahead = sum(stamp_ns >= (leap + count) * NANOSECONDS for count, leap in enumerate(LEAPS, 1))
+    return stamp_ns - ahead * NANOSECONDS

@@ -29,10 +29,11 @@ Poses = tuple[list[int], list[Transform]]
 
 
 def read_rows(path: Path) -> Poses:
-    """TUM or KITTI, by the number of fields: stamps [N] [ns] and poses [N]. Raises DatasetError.
+    """Read TUM or KITTI, by the number of fields: stamps [N] [ns] and poses [N].
 
     Stamps beyond any number of seconds are nanoseconds, as ORB-SLAM3 writes the lines of TUM for
-    EuRoC. Of rtabmap's ids, the ninth field, negative ones are landmarks and left out.
+    EuRoC. Of rtabmap's ids, the ninth field, negative ones are landmarks and left out. Raises
+    DatasetError.
     """
     stamps: list[int] = []
     listed: list[tuple[str, str]] = []
@@ -64,6 +65,7 @@ def _stamps(listed: list[tuple[str, str]]) -> list[int]:
 
 
 def _times(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Rows of the file of times beside one of matrices. Raises DatasetError."""
     times = path.parent / TIMES
     if not times.is_file():
         raise DatasetError(f"{path} has matrices without times: expected {times}, seconds by line")
@@ -71,7 +73,7 @@ def _times(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def read_euroc(path: Path) -> Poses:
-    """The ground truth of EuRoC: stamps [N] [ns] and poses [N]. Raises DatasetError."""
+    """Read the ground truth of EuRoC: stamps [N] [ns] and poses [N]. Raises DatasetError."""
     stamps, poses = [], []
     for number, line in enumerate(read_lines(path, DatasetError), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -84,6 +86,7 @@ def read_euroc(path: Path) -> Poses:
 
 
 def _pose(where: str, values: NDArray[np.float64]) -> Transform:
+    """A Transform of x y z qx qy qz qw. Raises DatasetError."""
     try:
         return Transform(values[:3], values[3:])
     except GeometryError as error:
@@ -91,7 +94,7 @@ def _pose(where: str, values: NDArray[np.float64]) -> Transform:
 
 
 def whole_ns(where: str, text: str) -> int:
-    """Nanoseconds. Raises DatasetError."""
+    """Read whole nanoseconds. Raises DatasetError."""
     if not (text.strip().isdecimal() and len(text) < 20 and int(text) < MAX_WHOLE):
         raise DatasetError(f"{where}: expected whole nanoseconds, got '{text:.40}'")
     return int(text)

@@ -19,9 +19,9 @@ from disam_ros.pose_buffer import NANOSECONDS, Track
 
 logger = logging.getLogger(__name__)
 
-TILT = 20.0  # degrees between the vehicle's up and the map's beyond which the map is levelled
-STRIDE = 0.5  # m of motion whose direction is looked at
-STRIDES = 20  # fewer tell no direction
+TILT = 20.0  # between the vehicle's up and the map's, beyond which the map is levelled [deg]
+STRIDE = 0.5  # length of a piece of motion whose direction is judged [m]
+STRIDES = 20  # fewer do not tell a direction
 ALONG = 0.8  # least mean cosine between the motion and an axis along which a body moves
 
 
@@ -51,7 +51,7 @@ class Trajectory:
         return hashlib.sha256(self.stamps.tobytes() + rows.tobytes()).hexdigest()
 
     def shifted(self, seconds: float) -> Trajectory:
-        """The same poses, `seconds` later."""
+        """Return the trajectory `seconds` later."""
         return replace(self, stamps=self.stamps + round(seconds * NANOSECONDS))
 
     def for_base(self, base_from_body: Transform) -> Trajectory:
@@ -69,8 +69,10 @@ class Trajectory:
 
 
 def levelling(poses: Sequence[Transform]) -> Transform | None:
-    """Turn of the map after which the mean up of map_from_base [N] is its z axis; None where it is
-    within TILT of it."""
+    """Level a map: the turn that makes the mean up of map_from_base [N] its z axis.
+
+    None where that is within TILT of it.
+    """
     up = np.mean([Rotation.from_quat(p.quaternion).apply([0, 0, 1]) for p in poses], 0)
     tilt = np.degrees(np.arccos(np.clip(up[2] / np.linalg.norm(up), -1, 1)))
     if not tilt > TILT:
@@ -84,7 +86,7 @@ def levelling(poses: Sequence[Transform]) -> Transform | None:
 
 
 def _require_forward(poses: Sequence[Transform]) -> None:
-    """Raise DatasetError where a vehicle moves along its own z axis: it is none of z up."""
+    """Raise DatasetError where a body moves along its own z axis: it is no vehicle with z up."""
     points = np.stack([pose.translation for pose in poses])
     travelled = np.cumsum(np.r_[0.0, np.linalg.norm(np.diff(points, axis=0), axis=1)])
     rows = np.searchsorted(travelled, np.arange(0.0, travelled[-1], STRIDE))
