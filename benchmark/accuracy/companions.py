@@ -33,12 +33,13 @@ from benchmark.accuracy.companions_rows import (
     run_of,
 )
 from benchmark.accuracy.page import PAGE
+from benchmark.accuracy.prior_trials import prior_figures
 from benchmark.machine import circumstances
 from benchmark.pages import stored
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ModelError
-from disam_ros.evaluation import Criteria, judge, localize_drive
+from disam_ros.evaluation import Criteria, evaluate_drive, judge
 from disam_ros.files.writing import write_json
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
@@ -131,17 +132,15 @@ def evaluate(model: Model, from_above: bool, priors: bool, root: Path = ROOT) ->
         found = {}
         for condition in CONDITIONS:
             source = open_dataset(queries(condition, root))
-            noises = NOISES if priors else ()
-            drive = localize_drive(
-                localizer, source, condition, show_progress=False, prior_noises=noises
-            )
+            drive = evaluate_drive(localizer, source, condition, show_progress=False)
+            trials = prior_figures(localizer, source, NOISES) if priors else []
             judged = judge(place_map, [drive], {}, criteria).overall
             found[condition] = {
                 "accuracy": judged.metrics.accuracy,
                 "bound": judged.bound.accuracy,
                 "recall_at_1": judged.metrics.recall_at_1,
                 "median_m": judged.metrics.median_error_m,
-                "priors": [trial.to_json() for trial in judged.priors],
+                "priors": [trial.to_json() for trial in trials],
             }
     return found
 

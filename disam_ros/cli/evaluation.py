@@ -78,14 +78,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="distances for accuracy [m]; default: 5 10 15",
     )
     evaluate.add_argument(
-        "--prior-noise",
-        type=number(0.0, 1e5),
-        nargs="+",
-        default=[],
-        metavar="SIGMA",
-        help="also localize with simulated position priors, standard deviation in x and y [m]",
-    )
-    evaluate.add_argument(
         "--require",
         default="",
         metavar="FIGURES",
@@ -148,21 +140,14 @@ def _name_of(drive: str) -> str:
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.sources import open_images
-    from disam_ros.evaluation.prior_trials import check_noises
     from disam_ros.evaluation.requirements import parse_requirements, require
     from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
     from disam_ros.localization.localizer import Localizer
 
-    check_noises(arguments.prior_noise)
     criteria = _criteria(arguments)
     requirements = parse_requirements(arguments.require, criteria)
     if arguments.record and not arguments.through_node:
         raise ConfigError("--record keeps the running node's answers: add --through-node")
-    if arguments.prior_noise and arguments.through_node:
-        raise ConfigError(
-            "--prior-noise tries made-up priors offline: leave --through-node out; the node takes "
-            "its prior from the bag with prior.source in the settings (--config)"
-        )
     localizer = Localizer.open(arguments.map, arguments.model, _config(arguments))
     frame = localizer.map.header.map_frame
     references = open_images(arguments.map_images, frame) if arguments.map_images else None
@@ -220,19 +205,13 @@ def _drives(arguments: argparse.Namespace, localizer: Localizer) -> tuple[list[D
 def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Drive:
     from disam_ros.datasets.bags import BagWriter
     from disam_ros.datasets.sources import open_images
-    from disam_ros.evaluation import localize_drive
+    from disam_ros.evaluation import evaluate_drive
 
     name = _name_of(path)
     header = localizer.map.header
     source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras)
     if not arguments.through_node:
-        return localize_drive(
-            localizer,
-            source,
-            name,
-            arguments.dataset_domains,
-            prior_noises=arguments.prior_noise,
-        )
+        return evaluate_drive(localizer, source, name, arguments.dataset_domains)
     if (Path(path) / "dataset.json").exists():
         raise ConfigError(f"{path} is a dataset directory: make a bag of it with 'disam to-bag'")
     try:

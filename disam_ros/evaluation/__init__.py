@@ -2,7 +2,7 @@
 """Evaluation of drives: figures by condition, report, comparison of two evaluations."""
 
 from disam_ros.evaluation.baselines import chance, upper_bound
-from disam_ros.evaluation.drive import Drive, collect, localize_drive
+from disam_ros.evaluation.drive import Drive, collect, evaluate_drive
 from disam_ros.evaluation.frames import EvaluatedFrame
 from disam_ros.evaluation.judge import Condition, Evaluation, judge
 from disam_ros.evaluation.metrics import (
@@ -30,8 +30,8 @@ __all__ = [
     "chance",
     "collect",
     "errors",
+    "evaluate_drive",
     "judge",
-    "localize_drive",
     "read_results",
     "score",
     "table",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import numpy as np
 from disam_ros.datasets.records import POSE_COLUMNS, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ConfigError
-from disam_ros.evaluation.prior_trials import Trial, check_noises, trials
 from disam_ros.files.outputs import output_file
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
@@ -38,7 +37,7 @@ class QueryResult:
     by coarse score; with sequence tracking the map image of the estimate first. pose:
     map_from_camera, estimated. covariance: [6, 6] of map_from_base. probability: that the place is
     right and on the map. score: fine similarity of the best candidate. prior: effect of a position
-    prior (prior.py); empty without one. trials: results of the image alone with simulated priors.
+    prior (prior.py); empty without one.
     """
 
     record: ImageRecord
@@ -52,7 +51,6 @@ class QueryResult:
     covariance: np.ndarray | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     prior: str = ""
-    trials: tuple[Trial, ...] = ()
 
     @property
     def best(self) -> ImageRecord | None:
@@ -71,17 +69,13 @@ def localize_all(
     images: Iterable[PosedImage] | None = None,
     believe_domains: bool = False,
     ranks: int = 1,
-    prior_noises: Sequence[float] = (),
 ) -> Iterator[QueryResult]:
     """Localize the images of a drive in order; unreadable ones are logged.
 
-    images, believe_domains: as of `localize_drive`. ranks: length of the ranking, at least the
-    number of candidates. prior_noises: standard deviations [m] of simulated priors to try, for each
-    image alone. Raises ConfigError where the configuration wants a prior: priors come from topics
-    of the node.
+    images, believe_domains: as of `evaluate_drive`. ranks: length of the ranking, at least the
+    number of candidates. Raises ConfigError if the configuration wants a prior: priors come from
+    topics of the node.
     """
-    check_noises(prior_noises)
-    alone = _of_single_images(localizer) if prior_noises else None
     if (source_of_prior := localizer.config.prior.source) != "none":
         raise ConfigError(
             f"prior.source is '{source_of_prior}', but only the running node subscribes to "
@@ -94,16 +88,7 @@ def localize_all(
             continue
         answer = localized.answer
         ranking = localizer.ranking(query, answer, ranks)
-        result = _result(record, answer, ranking)
-        if alone is not None:
-            result = replace(result, trials=trials(alone, query, record, prior_noises))
-        yield result
-
-
-def _of_single_images(localizer: Localizer) -> Pipeline:
-    """The pipeline with the same settings that judges each image alone."""
-    sequence = replace(localizer.config.sequence, enabled=False)
-    return Pipeline(localizer, replace(localizer.config, sequence=sequence))
+        yield _result(record, answer, ranking)
 
 
 def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord]) -> QueryResult:

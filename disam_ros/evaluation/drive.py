@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
@@ -56,24 +56,22 @@ class Drive:
         return found
 
 
-def localize_drive(
+def evaluate_drive(
     localizer: Localizer,
     source: ImageSource,
     name: str,
     believe_domains: bool = False,
     show_progress: bool = True,
-    prior_noises: Sequence[float] = (),
 ) -> Drive:
-    """Localize a drive offline. Ctrl-C ends it early: the answers so far are kept and noted.
+    """Localizes a drive offline. Ctrl-C ends it early: the answers so far are kept and noted.
 
-    prior_noises: standard deviations [m] of simulated priors to try (prior_trials.py).
+    believe_domains: use the domain names of the images instead of clock, sun and weather.
     """
 
     def answers(prepared: ImageSource) -> Iterator[QueryResult]:
         bar = {"total": prepared.total, "desc": name, "unit": "img", "disable": not show_progress}
         images = tqdm(prepared.images, **bar)
-        ranks = max(RANKS)
-        return localize_all(localizer, prepared, images, believe_domains, ranks, prior_noises)
+        return localize_all(localizer, prepared, images, believe_domains, max(RANKS))
 
     drive = collect(localizer.map, source, name, answers)
     per_second = len(drive.answers) / drive.seconds

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from disam_ros.evaluation.confidence import (
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.frames import Counts, EvaluatedFrame, constant_errors, count
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
-from disam_ros.evaluation.prior_trials import PriorFigures, prior_figures
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
@@ -46,7 +45,6 @@ class Condition:
     latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
     images_per_second: float  # one image after the other, without decoding
     domains: dict[str, int]  # number of images by chosen domain
-    priors: list[PriorFigures] = field(default_factory=list)  # empty: none were tried
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,6 @@ def figures(frames: list[EvaluatedFrame], criteria: Criteria = DEFAULTS) -> Cond
         latency_ms=latencies([frame.answer.timings_ms for frame in frames]),
         images_per_second=1e3 / float(np.mean(totals)) if totals else float("nan"),
         domains=dict(Counter(f.answer.domain for f in frames if f.answer.domain)),
-        priors=prior_figures(frames, criteria),
     )
 
 

@@ -106,7 +106,6 @@ def _figures(condition: Condition) -> dict:
         "latency_ms": condition.latency_ms,
         "images_per_second": condition.images_per_second,
         "domains": condition.domains,
-        "priors": [figures.to_json() for figures in condition.priors],
     }
 
 

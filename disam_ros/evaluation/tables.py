@@ -8,7 +8,6 @@ from typing import Any
 
 from disam_ros.evaluation.judge import OVERALL, PERCENTILES, Condition, Evaluation
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics
-from disam_ros.evaluation.prior_trials import LOCAL_RADIUS
 from disam_ros.evaluation.result_table import BOUND, Column, ResultTable, number, percent, plain
 
 TRACKED = (
@@ -42,8 +41,6 @@ def tables(evaluation: Evaluation) -> list[ResultTable]:
             _places(conditions, criteria, tracked),
             _confidence(conditions),
         ]
-    if any(c.priors for c in conditions.values()):
-        found.append(_priors(conditions, criteria))
     if evaluation.overall.domains:
         found.append(_domains(conditions))
     if any(c.latency_ms for c in conditions.values()):
@@ -153,28 +150,6 @@ def _confidence(conditions: Mapping[str, Condition]) -> ResultTable:
         "95 % ellipsoid": "Share of the true positions inside that ellipsoid of the covariance.",
     }
     return ResultTable("Confidence", columns, list(conditions.items()), terms)
-
-
-def _priors(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTable:
-    near = f"{criteria.recall_distance:g} m"
-    columns = [
-        Column("prior", lambda p: [p.name]),
-        _share("R@1", lambda p: p.recall_at_1),
-        Column("median error", lambda p: [number(p.median_error_m)], ("m",)),
-        _share("local R@1", lambda p: p.local_recall_at_1),
-        _share("overruled", lambda p: p.overruled),
-        _share("off the map", lambda p: p.off_map),
-    ]
-    terms = {
-        "prior": "The true position with Gaussian noise of that standard deviation in x and in y, "
-        "given with that covariance; every row uses the same draw per image.",
-        "local R@1": f"Share of the queries whose best map image within {LOCAL_RADIUS:g} m of the "
-        f"prior is within {near} of the true position; without a prior, of the whole map.",
-        "overruled": "The answer is elsewhere although the map has images near the prior.",
-        "off the map": "The map has no image near the prior, so it was not used.",
-    }
-    subjects = [(name, prior) for name, c in conditions.items() for prior in c.priors]
-    return ResultTable("Position priors", columns, subjects, terms)
 
 
 def _domains(conditions: Mapping[str, Condition]) -> ResultTable:

@@ -11,7 +11,7 @@ from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, save_tiny
 
 from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.sources import open_images
-from disam_ros.evaluation import localize_drive
+from disam_ros.evaluation import evaluate_drive
 from disam_ros.evaluation.frames import constant_errors
 from disam_ros.evaluation.judge import judge
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
@@ -75,7 +75,7 @@ def test_a_map_without_extrinsics_is_noticed_by_an_evaluation(tmp_path, sound):
             bag.compressed_image("front", stamp, encode_jpeg(texture(index)))
             bag.ground_truth(stamp, base_pose(index))
     localizer = Localizer.open(tmp_path / "map", tmp_path / "model", of_single_images())
-    drive = localize_drive(localizer, open_images(tmp_path / "drive", "town"), "drive")
+    drive = evaluate_drive(localizer, open_images(tmp_path / "drive", "town"), "drive")
     notes = " ".join(judge(localizer.map, [drive], {}).notes)
     for words in ("turned by a constant 120°", "sits 1.8 m and 120° from where the map's"):
         assert (words in notes) == (not sound), notes

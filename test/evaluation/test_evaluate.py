@@ -10,12 +10,12 @@ import pytest
 from support.data import CAMERA, camera_pose, of_single_images, texture, write_dataset
 
 from disam_ros.cli import main
-from disam_ros.config import DomainConfig
+from disam_ros.config import DomainConfig, PriorConfig
 from disam_ros.datasets.bags import BagWriter, dataset_to_bag
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset, open_images
-from disam_ros.errors import BagError, DatasetError, MapError
-from disam_ros.evaluation import collect, judge, localize_drive, read_results, write_results
+from disam_ros.errors import BagError, ConfigError, DatasetError, MapError
+from disam_ros.evaluation import collect, evaluate_drive, judge, read_results, write_results
 from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.results import to_json
 from disam_ros.evaluation.trajectories import write_trajectories
@@ -50,7 +50,7 @@ def evaluate(localizer):
 
     def run(*paths, pose_topic=""):
         drives = [
-            localize_drive(
+            evaluate_drive(
                 localizer, open_images(path, "map", pose_topic), path.name, show_progress=False
             )
             for path in paths
@@ -121,7 +121,7 @@ def test_weather_and_place_recorded_in_a_bag_choose_the_domain(localizer, model,
         bag.weather(noon + 2, "snow")
         bag.compressed_image("front", noon + 3, encode_jpeg(texture(2)))
     source = open_images(tmp_path / "bag", "map")
-    first, second = localize_drive(free, source, "bag", show_progress=False).answers
+    first, second = evaluate_drive(free, source, "bag", show_progress=False).answers
     assert (first.domain, second.domain) == ("day", "night")
     assert "snow" in second.domain_reason and "snow" not in first.domain_reason
 
@@ -145,7 +145,7 @@ def test_poses_in_another_frame_are_not_compared(evaluate, tmp_path):
 
 def test_a_dataset_in_another_frame_is_not_compared(localizer, dataset):
     source = open_images(dataset.directory, "town")
-    drive = localize_drive(localizer, source, "drive", show_progress=False)
+    drive = evaluate_drive(localizer, source, "drive", show_progress=False)
     assert judge(localizer.map, [drive], {}).overall.metrics.judged == 0
     assert any("frame 'map', expected 'town'" in note for note in drive.notes)
 
@@ -187,7 +187,7 @@ def test_repeated_stamps_are_left_out_and_counted(localizer, tmp_path):
     source = open_images(write_bag(tmp_path / "bag", count=5), "map")
     again = [replace(i, record=replace(i.record, id=5 + i.record.id)) for i in source.images]
     twice = replace(source, images=[*source.images, *again])
-    drive = localize_drive(localizer, twice, "drive", show_progress=False)
+    drive = evaluate_drive(localizer, twice, "drive", show_progress=False)
     assert len(drive.answers) == 5
     assert any("5 images repeat the stamp" in note for note in drive.notes)
 
@@ -195,7 +195,7 @@ def test_repeated_stamps_are_left_out_and_counted(localizer, tmp_path):
 def test_images_without_a_stamp_are_all_kept(localizer, dataset):
     source = open_dataset(dataset.directory)
     images = [replace(i, record=replace(i.record, stamp_ns=0)) for i in source.images]
-    drive = localize_drive(localizer, replace(source, images=images), "d", show_progress=False)
+    drive = evaluate_drive(localizer, replace(source, images=images), "d", show_progress=False)
     assert len(drive.answers) == COUNT
 
 
@@ -219,16 +219,23 @@ def test_lost_images_count_as_unanswered(localizer, dataset):
     assert any(f"{COUNT} images were lost or dropped" in note for note in drive.notes)
 
 
+def test_a_prior_from_topics_is_for_the_node_alone(localizer, dataset):
+    settings = replace(localizer.config, prior=PriorConfig(source="fix"))
+    node = Localizer(localizer.model, localizer.map, settings)
+    with pytest.raises(ConfigError, match="only the running node subscribes to topics"):
+        evaluate_drive(node, open_dataset(dataset.directory), "drive", show_progress=False)
+
+
 def test_a_drive_without_images_is_refused(localizer, dataset):
     source = replace(open_dataset(dataset.directory), images=[])
     with pytest.raises(DatasetError, match="no images"):
-        localize_drive(localizer, source, "nothing", show_progress=False)
+        evaluate_drive(localizer, source, "nothing", show_progress=False)
 
 
 def test_a_camera_of_another_name_is_compared_with_the_only_one_of_the_map(localizer, tmp_path):
     other = write_dataset(tmp_path / "other", 3, cameras=("cam0",))
     source = open_images(other.directory, "map")
-    drive = localize_drive(localizer, source, "other", show_progress=False)
+    drive = evaluate_drive(localizer, source, "other", show_progress=False)
     assert judge(localizer.map, [drive], {}).overall.metrics.recall_at_1 == 1.0
     assert any("'cam0' is compared with 'front'" in note for note in drive.notes)
 
@@ -236,7 +243,7 @@ def test_a_camera_of_another_name_is_compared_with_the_only_one_of_the_map(local
 def test_cameras_that_the_map_lacks_are_refused(localizer, tmp_path):
     other = write_dataset(tmp_path / "other", 3, cameras=("left", "right"))
     with pytest.raises(MapError, match=r"left.*right.*front"):
-        localize_drive(localizer, open_images(other.directory, "map"), "o", show_progress=False)
+        evaluate_drive(localizer, open_images(other.directory, "map"), "o", show_progress=False)
 
 
 def test_an_interrupted_evaluation_has_figures_of_the_answers_so_far(localizer, dataset):
@@ -247,7 +254,7 @@ def test_an_interrupted_evaluation_has_figures_of_the_answers_so_far(localizer, 
             yield item
 
     source = replace(open_dataset(dataset.directory), images=images())
-    drive = localize_drive(localizer, source, "drive", show_progress=False)
+    drive = evaluate_drive(localizer, source, "drive", show_progress=False)
     assert drive.interrupted and len(drive.answers) == 5
     assert any(f"5 of {COUNT}" in note for note in drive.notes)
 
@@ -277,7 +284,7 @@ def test_evo_reads_the_trajectories_and_measures_the_same_error(localizer, tmp_p
     from evo.tools import file_interface
 
     bag = write_bag(tmp_path / "bag", late_ns=SECOND // 4)
-    drive = localize_drive(localizer, open_images(bag, "map"), "bag", show_progress=False)
+    drive = evaluate_drive(localizer, open_images(bag, "map"), "bag", show_progress=False)
     found = judge(localizer.map, [drive], {})
     write_trajectories(tmp_path / "out", found)
     answers, truth = (

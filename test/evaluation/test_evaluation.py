@@ -61,6 +61,10 @@ def test_thresholds_and_distances_can_be_chosen():
     assert result.recall_at_1 == 0.0
 
 
+def test_accuracy_counts_what_lies_strictly_nearer():
+    assert score([pose(0.0)], [pose(5.0)]).accuracy == {"5 m": 0.0, "10 m": 1.0, "15 m": 1.0}
+
+
 def test_recall_at_n_looks_at_the_first_n_and_never_falls():
     far, near = pose(100.0), pose(0.0)
     rankings = [[near] + [far] * 9, [far] * 4 + [near] + [far] * 5, [far] * 9 + [near], []]

@@ -11,7 +11,7 @@ from disam_ros.cli import main
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset, open_images
 from disam_ros.errors import ConfigError, RequirementError
-from disam_ros.evaluation import Criteria, judge, localize_drive
+from disam_ros.evaluation import Criteria, evaluate_drive, judge
 from disam_ros.evaluation.requirements import parse_requirements, require
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
@@ -55,7 +55,7 @@ def world(tmp_path_factory):
 def evaluation(world):
     localizer = Localizer.open(world / "map", world / "model", of_single_images())
     source = open_images(world / "data", "map")
-    drive = localize_drive(localizer, source, "drive", show_progress=False)
+    drive = evaluate_drive(localizer, source, "drive", show_progress=False)
     return judge(localizer.map, [drive], {"model": "tiny"})
 
 

@@ -85,16 +85,3 @@ def test_localize_and_evaluate_give_the_answers_of_the_pipeline(world, answers):
             expected = [*answer.map_from_camera.translation, *answer.map_from_camera.quaternion]
             assert np.allclose(pose, expected, atol=1e-6)
     assert all(answer.known for answer in answers)
-
-
-def test_simulated_priors_ask_the_same_pipeline(world, answers):
-    what = ["evaluate", str(world / "drive"), "--prior-noise", "1", *options(world, "priors")]
-    assert main(what) == 0
-    (condition,) = json.loads((world / "priors" / "results.json").read_text())[
-        "conditions"
-    ].values()
-    none, some = condition["priors"]
-    assert (none["noise_m"], some["noise_m"]) == (None, 1.0)
-    known = np.mean([answer.known for answer in answers])
-    assert none["recall_at_1"] == known and none["median_error_m"] < 0.1  # verified by keypoints
-    assert some["recall_at_1"] >= none["recall_at_1"]

@@ -21,7 +21,6 @@ ARGUMENTS = [
     ("evaluate d --map m --model m --threshold -1 2", "got '-1'"),
     ("evaluate d --map m --model m --recall-distance nan", "got 'nan'"),
     ("evaluate d --map m --model m --distances 5 .nan", "got '.nan'"),
-    ("evaluate d --map m --model m --prior-noise inf", "got 'inf'"),
     ("evaluate d --map m --model m --rate -1", "got '-1'"),
     ("extract --bag b --output o --domain d --keyframe-angle 1e9", "from 0 to 360, got '1e9'"),
     ("extract --bag b --output o --domain d --depth-gap nan", "got 'nan'"),

@@ -360,7 +360,7 @@ def test_offline_verifies_with_the_camera_that_the_node_uses(wall, forks, tmp_pa
     localizer = open_localizer(wall / "map", wall / "model", VERIFIED)
     header = localizer.map.header
     source = open_images(bag, header.map_frame, mapped=header.cameras)
-    offline = evaluation.localize_drive(localizer, source, "offline", show_progress=False)
+    offline = evaluation.evaluate_drive(localizer, source, "offline", show_progress=False)
     node = {f"localizer.{name}": value for name, value in VERIFIED.items()}
     what = (localizer.map, wall / "model", bag, source, "node")
     online = replay_drive(*what, NodeOptions(parameters=node))

@@ -14,7 +14,7 @@ from disam_ros.datasets.bags import BagReader, BagWriter
 from disam_ros.datasets.bags.messages import stamp_ns
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import BagError, ConfigError, DisamError, MapError, OutputError
-from disam_ros.evaluation import localize_drive
+from disam_ros.evaluation import evaluate_drive
 from disam_ros.geometry import Transform, distance
 from disam_ros.image import encode_jpeg
 from disam_ros.localization.answer import KNOWN, MISSING, UNREADABLE
@@ -119,7 +119,7 @@ def test_at_rate_0_the_node_answers_every_image_as_the_localizer_does_offline(
     online, _ = recorded
     localizer = Localizer.open(world / "map", world / "model", of_single_images())
     source = open_images(world / "drive", "town")
-    offline = localize_drive(localizer, source, "drive", show_progress=False)
+    offline = evaluate_drive(localizer, source, "drive", show_progress=False)
     assert len(online.answers) == len(offline.answers) == FRAMES
     for ours, theirs in zip(online.answers, offline.answers, strict=True):
         assert ours.record == theirs.record

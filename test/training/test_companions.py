@@ -15,7 +15,7 @@ from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig
 from disam_ros.datasets.bags import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_images
-from disam_ros.evaluation import judge, localize_drive
+from disam_ros.evaluation import evaluate_drive, judge
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
@@ -101,11 +101,6 @@ def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, mo
 
     config = LocalizerConfig(device="cpu", min_probability=0.0, sequence=SequenceConfig(False))
     localizer = Localizer.open(tmp_path / "map", directory, config)
-    offline = localize_drive(localizer, drive, "drive", show_progress=False, prior_noises=[10.0])
-    again = judge(place_map, [offline], {}).overall
+    offline = evaluate_drive(localizer, drive, "drive", show_progress=False)
     matched = [[a.best.id for a in drive.answers] for drive in (run, offline)]
     assert np.mean(np.equal(*matched)) > 0.9  # the same answers, but for ties
-    without, with_prior = again.priors
-    chance = 5 / len(place_map)
-    assert with_prior.recall_at_1 >= without.recall_at_1
-    assert with_prior.local_recall_at_1 > chance
