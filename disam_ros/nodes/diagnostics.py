@@ -16,6 +16,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.logging import get_logger
 from rclpy.node import Node
 
 from disam_ros.device import memory_mib, memory_peak_mib
@@ -54,8 +55,9 @@ class Problem:
 class Monitor:
     """Collects facts, counts and problems; `status()` makes one DiagnosticStatus of them."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, logger: RcutilsLogger | None = None) -> None:
+        """name: of the status. logger: of problems; None: one of the same name."""
+        self._name, self._logger = name, logger or get_logger(name)
         self._lock = threading.Lock()
         self._facts: dict[str, str] = {}
         self._counts: dict[str, int] = defaultdict(int)
@@ -103,7 +105,6 @@ class Monitor:
 
     def warn_once(
         self,
-        logger: RcutilsLogger,
         key: str,
         text: str,
         *,
@@ -115,9 +116,9 @@ class Monitor:
             return
         text = shorten(text)
         if level == ERROR:  # two calls: rclpy refuses two severities from one line
-            logger.error(text)
+            self._logger.error(text)
         else:
-            logger.warning(text)
+            self._logger.warning(text)
 
     def shows(self, key: str) -> bool:
         """Whether a problem was reported and neither solved nor forgotten."""
@@ -185,7 +186,7 @@ class DiagnosticsPublisher:
             "services and parameters get mixed up; stop the others, or rename one with -r "
             "__node:=NAME or a namespace"
         )
-        self._monitor.warn_once(self._node.get_logger(), "name", text, hold=None)
+        self._monitor.warn_once("name", text, hold=None)
 
     def _check_types(self) -> None:
         """Report topics that all publishers offer with another type: DDS connects them to nobody.
@@ -205,7 +206,7 @@ class DiagnosticsPublisher:
                 f"no message of {name} is heard: it is published as {', '.join(sorted(kinds))}, "
                 f"expected {wanted}; remap {name} to a topic of that type"
             )
-            self._monitor.warn_once(node.get_logger(), f"type of {name}", text, hold=None)
+            self._monitor.warn_once(f"type of {name}", text, hold=None)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -62,7 +62,7 @@ class Extrinsics:
             f"'{camera}' are taken from parameters or the map; give it a frame of its own"
         )
         key = f"frame of {camera}"
-        self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+        self._monitor.warn_once(key, text, hold=None)
         return self.fixed[camera]
 
     def from_tf(self, frame_id: str) -> Transform | None:
@@ -84,7 +84,7 @@ class Extrinsics:
         except LookupError as error:
             instead = "using fixed extrinsics" if self.fixed else "waiting for it"
             text = f"no TF {self._base_frame} ← {frame_id} yet, {instead}: {error}"
-            self._monitor.warn_once(self._node.get_logger(), f"tf {frame_id}", text)
+            self._monitor.warn_once(f"tf {frame_id}", text)
             return None
         self._monitor.solved(f"tf {frame_id}")
         self._node.get_logger().info(f"extrinsics of {frame_id} taken from TF")

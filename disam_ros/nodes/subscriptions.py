@@ -51,7 +51,7 @@ class StampChecker:
                 text = (
                     f"stamps of camera '{camera}' go backwards; the clock jumped or a bag restarted"
                 )
-            self._monitor.warn_once(self._node.get_logger(), f"stamp of {camera}", text)
+            self._monitor.warn_once(f"stamp of {camera}", text)
             self._monitor.count("stamps refused")
         return usable
 
@@ -211,7 +211,7 @@ def _report_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> No
     name = node.resolve_topic_name(topic)
     advice = f"set qos_overrides.{name}.subscription.{policy.lower()} to what the publisher offers"
     text = f"no messages from a publisher on {name}: its {policy} does not fit; {advice}"
-    monitor.warn_once(node.get_logger(), f"QoS of {topic}", text, hold=None)
+    monitor.warn_once(f"QoS of {topic}", text, hold=None)
     monitor.count("incompatible QoS events")
 
 
@@ -228,7 +228,7 @@ def _report_loss(node: Node, topic: str, monitor: Monitor, remedy: str | None, e
         f"the middleware lost messages of {node.resolve_topic_name(topic)}; "
         f"{remedy or 'the machine or the network is too slow for what is sent'}"
     )
-    monitor.warn_once(node.get_logger(), _loss(topic), text)
+    monitor.warn_once(_loss(topic), text)
 
 
 def _remedy_of_large_images() -> str:

@@ -13,8 +13,8 @@ from disam_ros.evaluation.drive import as_mapped
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
-from disam_ros.nodes.localizer.consumer.agreement import Motion, StampedPose
-from disam_ros.nodes.localizer.consumer.supervisor import Supervisor, is_confident
+from disam_ros.slam.agreement import Motion, StampedPose
+from disam_ros.slam.supervisor import Supervisor, is_confident
 from disam_ros.uncertainty import PoseWithCovariance
 
 LIMITS = Motion(noise=0.1, max_speed=20.0)

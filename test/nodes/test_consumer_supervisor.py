@@ -14,7 +14,7 @@ pytest.importorskip("rclpy")
 
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import Reading
-from disam_ros.nodes.localizer.consumer.agreement import (
+from disam_ros.slam.agreement import (
     AGREEING,
     GATE,
     Motion,
@@ -23,7 +23,7 @@ from disam_ros.nodes.localizer.consumer.agreement import (
     agree,
     distance_squared,
 )
-from disam_ros.nodes.localizer.consumer.supervisor import (
+from disam_ros.slam.supervisor import (
     GRACE_NS,
     MOST,
     PATIENCE_NS,

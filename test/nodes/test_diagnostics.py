@@ -44,9 +44,10 @@ class Logger:
 
 
 def test_a_problem_that_stays_is_logged_once_and_shown_until_it_is_solved():
-    monitor, logger = Monitor("node"), Logger()
+    logger = Logger()
+    monitor = Monitor("node", logger)
     for _ in range(3):
-        monitor.warn_once(logger, "image", "no image came", hold=None)
+        monitor.warn_once("image", "no image came", hold=None)
     assert (logger.warnings, logger.errors) == (["no image came"], [])
     status = monitor.status("running")
     assert (status.level, status.message) == (WARN, "running: no image came")
@@ -56,26 +57,29 @@ def test_a_problem_that_stays_is_logged_once_and_shown_until_it_is_solved():
 
 
 def test_a_problem_whose_text_changes_is_logged_again():
-    monitor, logger = Monitor("node"), Logger()
+    logger = Logger()
+    monitor = Monitor("node", logger)
     for text in ("no image came", "no pose came"):
-        monitor.warn_once(logger, "input", text)
+        monitor.warn_once("input", text)
     assert logger.warnings == ["no image came", "no pose came"]
 
 
 def test_a_passing_problem_is_shown_for_a_while_and_logged_again_when_it_returns(clock):
-    monitor, logger = Monitor("node"), Logger()
-    monitor.warn_once(logger, "input", "no image came")
+    logger = Logger()
+    monitor = Monitor("node", logger)
+    monitor.warn_once("input", "no image came")
     clock.now += HOLD
     assert monitor.status("running").message == "running: no image came"
     clock.now += 0.1
     assert monitor.status("running").message == "running"
-    monitor.warn_once(logger, "input", "no image came")
+    monitor.warn_once("input", "no image came")
     assert len(logger.warnings) == 2
 
 
 def test_a_problem_at_error_level_is_logged_as_an_error():
-    monitor, logger = Monitor("node"), Logger()
-    monitor.warn_once(logger, "map", "the map is broken", level=ERROR)
+    logger = Logger()
+    monitor = Monitor("node", logger)
+    monitor.warn_once("map", "the map is broken", level=ERROR)
     assert (logger.warnings, logger.errors) == ([], ["the map is broken"])
 
 
@@ -120,7 +124,8 @@ class StandInNode:
 
 @pytest.mark.parametrize("running", [True, False])
 def test_a_by_product_that_fails_is_reported_unless_the_node_is_being_shut_down(running):
-    monitor, node = Monitor("localizer"), StandInNode(running)
+    node = StandInNode(running)
+    monitor = Monitor("localizer", node.logger)
     with Reports(node, monitor).guard("the activation map"):
         raise RuntimeError("no memory")
     assert monitor.shows("the activation map") is bool(node.logger.errors) is running

@@ -21,7 +21,7 @@ from disam_ros.errors import ConfigError
 from disam_ros.geodesy import Origin
 from disam_ros.mapping.place_map import MapHeader
 from disam_ros.nodes.conversions import transform_to_pose
-from disam_ros.nodes.localizer.priors import map_origin
+from disam_ros.nodes.localizer.loaded import map_origin
 
 COUNT = 30  # map images, two metres apart; image 25 looks like image 3
 ORIGINAL, TWIN = 3, 25

@@ -73,7 +73,7 @@ class Vehicle:
 
     def __init__(self, camera, config=CONFIG):
         self.published, self.times, self.warnings = [], [], []
-        self.monitor = Monitor("loops")
+        self.monitor = Monitor("loops", self.get_logger())
         self._loops = LoopClosures(self, self.monitor, config, "base_link")
         self._camera = camera
 

@@ -28,17 +28,17 @@ class AreaWatch:
         switch: Callable[[str], None],
     ) -> None:
         self._node, self._current, self._switch = node, current, switch
-        wanted = [directory for directory in directories if directory]
-        self._areas = Areas(wanted) if wanted else None
-        if wanted:
-            monitor.fact("areas", ", ".join(wanted))
+        named = [directory for directory in directories if directory]
+        self._areas = Areas(named) if named else None
+        if named:
+            monitor.fact("areas", ", ".join(named))
 
     def on_fix(self, message: NavSatFix) -> None:
-        """A satellite fix."""
+        """Takes a satellite fix."""
         place = conversions.place_of(message)
         if self._areas is None or place is None:
             return
         current = self._current()
-        if (wanted := self._areas.choose(*place, current)) != current:
-            self._node.get_logger().info(f"fixes lie on the map {wanted}: switching to it")
-            self._switch(wanted)
+        if (chosen := self._areas.choose(*place, current)) != current:
+            self._node.get_logger().info(f"fixes lie on the map {chosen}: switching to it")
+            self._switch(chosen)

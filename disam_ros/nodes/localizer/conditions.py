@@ -13,12 +13,15 @@ from std_msgs.msg import String
 from disam_ros.domains.domain import DomainChooser, parse_weather
 from disam_ros.errors import DomainError
 from disam_ros.models.model import Model
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import LONGEST, Monitor
+from disam_ros.nodes.localizer.loaded import Loaded
+from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.subscriptions import sensor_qos, subscribe
 
 
-class Conditions:
+class Conditions(Part):
     """The newest valid message of each topic; None: the configuration decides.
 
     latitude, longitude: [deg]. domain: override by topic; an empty message releases it. A word that
@@ -45,9 +48,9 @@ class Conditions:
             subscribe(node, NavSatFix, "fix", self._on_fix, monitor, sensor_qos()),
         ]
 
-    def adopt(self, model: Model) -> None:
-        """Go on with another model. A domain that it does not have is forgotten."""
-        self._domains = model.domains
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Goes on with another model. A domain that it does not have is forgotten."""
+        self._domains = loaded.localizer.model.domains
         if self.domain and not DomainChooser(self._domains).find(self.domain):
             self.domain = None
 
@@ -63,7 +66,7 @@ class Conditions:
             parse_weather(message.data)
         except DomainError as error:
             text = f"ignored {error}"
-            self._monitor.warn_once(self._node.get_logger(), "weather", text, hold=None)
+            self._monitor.warn_once("weather", text, hold=None)
             return
         self._monitor.solved("weather")
         self.weather = message.data or None
@@ -72,7 +75,7 @@ class Conditions:
         if message.data and not DomainChooser(self._domains).find(message.data):
             known = ", ".join(domain.name for domain in self._domains)
             text = f"domain '{message.data}' ignored: known are {known}"
-            self._monitor.warn_once(self._node.get_logger(), "domain", text, hold=None)
+            self._monitor.warn_once("domain", text, hold=None)
             return
         self._monitor.solved("domain")
         self.domain = message.data or None

@@ -4,35 +4,39 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from rclpy.node import Node
 from sensor_msgs.msg import NavSatFix
 
 from disam_ros.geodesy import Origin
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.loaded import Loaded, map_origin
+from disam_ros.nodes.localizer.part import Part
 
 FAR = 1000.0  # from the nearest map image [m]
 FACT, KEY = "fix from the map (m)", "fix"
 
 
-class FixCheck:
-    """origin: of the map; None: its place is unknown, nothing is checked. poses: of the map images
-    [N, ≥ 2] [m]."""
+class FixCheck(Part):
+    """Compares fixes with the map; nothing where its place on Earth is unknown."""
 
-    def __init__(
-        self, node: Node, monitor: Monitor, origin: Origin | None, poses: NDArray[np.float64]
-    ) -> None:
-        self._node, self._monitor = node, monitor
-        self.origin, self.poses = origin, poses
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._origin: Origin | None = None
+        self._poses = np.zeros((0, 7))
+
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Takes the origin of the map, and the poses of its images [N, ≥ 2] [m]."""
+        self._origin = map_origin(config.localizer.prior, loaded.header)
+        self._poses = loaded.localizer.map.poses
 
     def on_fix(self, message: NavSatFix) -> None:
-        """A satellite fix."""
-        origin, place = self.origin, conversions.place_of(message)
+        """Takes a satellite fix."""
+        origin, place = self._origin, conversions.place_of(message)
         if origin is None or place is None:
             return
         at = origin.enu_from_map.T @ origin.to_enu(*place)[:2]
-        metres = float(np.linalg.norm(self.poses[:, :2] - at, axis=1).min())
+        metres = float(np.linalg.norm(self._poses[:, :2] - at, axis=1).min())
         self._monitor.fact(FACT, f"{metres:.0f}")
         if metres <= FAR:
             self._monitor.solved(KEY)
@@ -41,4 +45,4 @@ class FixCheck:
             f"fixes lie more than {FAR / 1e3:g} km from every map image: load the map of this "
             "place, or set localizer.prior.origin_latitude and origin_longitude to its origin"
         )
-        self._monitor.warn_once(self._node.get_logger(), KEY, text, hold=None)
+        self._monitor.warn_once(KEY, text, hold=None)

@@ -26,14 +26,17 @@ from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.conversions import UNKNOWN, check_camera_info, vehicle_camera
 from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.loaded import Loaded
+from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.subscriptions import StampChecker, sensor_qos, subscribe
 
 LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
 
-class InputChecks:
+class InputChecks(Part):
     """topics: camera_info topic by camera. localizer: of the map."""
 
     def __init__(
@@ -59,8 +62,12 @@ class InputChecks:
             for camera, topic in topics.items()
         ]
 
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Takes another map."""
+        self.localizer = loaded.localizer
+
     def destroy(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribes."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
@@ -75,7 +82,7 @@ class InputChecks:
             self._monitor.solved(key)
             return
         text = f"camera '{answer.camera}' repeats one image: it is frozen, or the vehicle stands"
-        self._monitor.warn_once(self._node.get_logger(), key, text)
+        self._monitor.warn_once(key, text)
 
     def camera(self, name: str, base_from_camera: Transform, image: NDArray[np.uint8]) -> Camera:
         """The vehicle's camera with its mount (see conversions.vehicle_camera), for an image
@@ -92,7 +99,7 @@ class InputChecks:
             f"{self._topics[name]} is of {info.width}x{info.height} pixels, images of camera "
             f"'{name}' have {width}x{height}: it is not used; publish that of these images"
         )
-        self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+        self._monitor.warn_once(key, text, hold=None)
         return replace(UNKNOWN, base_from_camera=base_from_camera)
 
     def _mapped(self, name: str, base_from_camera: Transform) -> Camera | None:
@@ -110,7 +117,7 @@ class InputChecks:
         key = f"mount of {name}"
         text = mount_difference(name, base_from_camera, mapped.base_from_camera)
         if text:
-            self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+            self._monitor.warn_once(key, text, hold=None)
         else:
             self._monitor.solved(key)
 
@@ -125,7 +132,7 @@ class InputChecks:
             self._monitor.solved(key)
         except GeometryError as error:
             text = f"{self._topics[camera]} is not used: {error}"
-            self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+            self._monitor.warn_once(key, text, hold=None)
             if DISTORTION_MODELS.get(info.distortion_model) == PINHOLE:
                 return
         self._infos[camera] = info
@@ -151,7 +158,7 @@ class InputChecks:
                 f": scores suffer; if {self._topics[camera]} is another camera's, remap it, else "
                 "map with this camera"
             )
-            self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+            self._monitor.warn_once(key, text, hold=None)
             return
         self._monitor.solved(key)
         if text:

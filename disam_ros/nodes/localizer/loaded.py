@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rclpy.node import Node
 
+from disam_ros.config import PriorConfig
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError
+from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
@@ -17,17 +20,16 @@ from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.extrinsics import fixed_extrinsics
-from disam_ros.nodes.localizer.priors import map_origin
 from disam_ros.nodes.tf import tf_installed
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """cameras: names in the map. fixed: base_from_camera by camera, where TF has none."""
+    """A map and a model in use."""
 
     pipeline: Pipeline
-    cameras: list[str]
-    fixed: Mapping[str, Transform]
+    cameras: list[str]  # names in the map
+    fixed: Mapping[str, Transform]  # base_from_camera by camera, where TF has none
 
     @property
     def localizer(self) -> Localizer:
@@ -74,3 +76,31 @@ def _cameras(wanted: list[str], place_map: PlaceMap) -> list[str]:
     if not all(wanted) or len(set(wanted)) != len(wanted):
         raise ConfigError(f"'cameras' expects different names, got {wanted}")
     return wanted
+
+
+def map_origin(config: PriorConfig, header: MapHeader) -> Origin | None:
+    """The map's place on Earth: as configured, else as stored in the map; None for half or none.
+
+    Raises ConfigError for these where fixes are priors.
+    """
+    places = (
+        (config.origin_latitude, config.origin_longitude),
+        (header.latitude, header.longitude),
+    )
+    for latitude, longitude in places:
+        known = [v is not None and not math.isnan(v) for v in (latitude, longitude)]
+        if all(known):
+            return Origin(latitude, longitude, config.origin_yaw)
+        if any(known) and config.source != "fix":
+            return None
+        if any(known):
+            raise ConfigError(
+                "the origin of the map for fixes expects latitude and longitude, got only one: set "
+                "localizer.prior.origin_latitude and localizer.prior.origin_longitude"
+            )
+    if config.source != "fix":
+        return None
+    raise ConfigError(
+        "localizer.prior.source is 'fix', but the map has no place on Earth: set "
+        "localizer.prior.origin_latitude and localizer.prior.origin_longitude"
+    )

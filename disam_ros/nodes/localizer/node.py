@@ -48,7 +48,8 @@ class LocalizerNode(LifecycleNode):
         self._config = parameters.declare(self, LocalizerNodeConfig, changeable=True)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
-        self._monitor = Monitor(f"{self.get_fully_qualified_name()[1:]}: relocalization")
+        title = f"{self.get_fully_qualified_name()[1:]}: relocalization"
+        self._monitor = Monitor(title, self.get_logger())
         self._relocalize = Relocalize(self, self._config.stale_after)
         self._reload = Reload(self, self._monitor, self._load, self._adopt)
         self._diagnostics = DiagnosticsPublisher(self, self._monitor, self._status)
@@ -73,7 +74,7 @@ class LocalizerNode(LifecycleNode):
 
     def report_fault(self, text: str) -> None:
         """Report an error that a callback did not handle."""
-        self._monitor.warn_once(self.get_logger(), "callback", text, level=ERROR)
+        self._monitor.warn_once("callback", text, level=ERROR)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load model and map and subscribe."""

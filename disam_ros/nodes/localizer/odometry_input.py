@@ -9,8 +9,11 @@ from rclpy.node import Node
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import GeometryError
 from disam_ros.localization.sequence.odometry import BACK, JUMP, OdometryTrack, Reading
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.loaded import Loaded
+from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.subscriptions import sensor_qos, subscribe
 
 NS = 1_000_000_000
@@ -21,7 +24,7 @@ FAULTS = {
 }
 
 
-class OdometryInput:
+class OdometryInput(Part):
     """Odometry over time; jumps, stamps that go backwards and silence are reported.
 
     frame_id: odometry's frame; empty before the first message.
@@ -35,33 +38,37 @@ class OdometryInput:
             node, Odometry, "odom", self._on_message, monitor, sensor_qos(depth=DEPTH)
         )
 
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Takes the limits of motion."""
+        self.track.configure(config.localizer)
+
     def destroy(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribes."""
         self._node.destroy_subscription(self._subscription)
 
     def at(self, stamp_ns: int | None) -> Reading | None:
         """Odometry at a stamp; None without any near it, reported if there was some before."""
         if stamp_ns is None:
             return None
-        found = self.track.reading(stamp_ns)
-        if found is not None:
+        reading = self.track.reading(stamp_ns)
+        if reading is not None:
             self._monitor.solved("odom age")
         elif self.frame_id:
             age = self.track.max_age_ns / NS
             text = f"odometry stopped: nothing on 'odom' within {age:g} s of the image"
-            self._monitor.warn_once(self._node.get_logger(), "odom age", text)
-        return found
+            self._monitor.warn_once("odom age", text)
+        return reading
 
     def _on_message(self, message: Odometry) -> None:
         try:
             odom_from_base = conversions.check_odometry(message)
         except GeometryError as error:
             text = f"odometry ignored: {error}"
-            self._monitor.warn_once(self._node.get_logger(), "odom", text)
+            self._monitor.warn_once("odom", text)
             self._monitor.count("odometry refused")
             return
         self.frame_id = message.header.frame_id or "odom"
         fault = self.track.move(conversions.stamp_to_ns(message.header), odom_from_base)
         if fault:
-            self._monitor.warn_once(self._node.get_logger(), "odom", FAULTS[fault])
+            self._monitor.warn_once("odom", FAULTS[fault])
             self._monitor.count("odometry faults")

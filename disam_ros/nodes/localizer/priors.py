@@ -3,27 +3,26 @@
 
 from __future__ import annotations
 
-import math
-
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.node import Node
 from sensor_msgs.msg import NavSatFix
 
-from disam_ros.config import LocalizerConfig, PriorConfig
-from disam_ros.errors import ConfigError, PriorError
-from disam_ros.geodesy import Origin
+from disam_ros.errors import PriorError
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, PositionPrior, gnss_prior
 from disam_ros.localization.sequence.odometry import OdometryPrior, OdometryTrack
 from disam_ros.mapping.place_map import MapHeader
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.loaded import Loaded, map_origin
+from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.subscriptions import sensor_qos, subscribe
 
 NS = 1_000_000_000
 
 
-class Priors:
+class Priors(Part):
     """The prior of each image, from the configured source, and its effect.
 
     What cannot be used is reported and ignored. Raises ConfigError or PriorError for fixes where
@@ -34,23 +33,22 @@ class Priors:
         self,
         node: Node,
         monitor: Monitor,
-        config: LocalizerConfig,
-        header: MapHeader,
         odometry: OdometryTrack,
     ) -> None:
         self._node, self._monitor, self._track = node, monitor, odometry
-        self._source, self._header = "none", None
-        self.adopt(config, header)
+        self._source = "none"
+        self._header: MapHeader | None = None
         self._subscription = subscribe(
             node, PoseWithCovarianceStamped, "prior", self._on_pose, monitor, sensor_qos()
         )
 
-    def adopt(self, config: LocalizerConfig, header: MapHeader) -> None:
-        """Go on with other settings or another map; another source or map starts without a prior.
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Goes on with other settings or another map; another source or map starts without a prior.
 
         Raises ConfigError or PriorError as above; then nothing has changed.
         """
-        prior, noise = config.prior, config.sequence.odometry_noise
+        prior, header = config.localizer.prior, loaded.header
+        noise = config.localizer.sequence.odometry_noise
         origin = map_origin(prior, header)
         if prior.source != self._source or header is not self._header:
             self._newest: tuple[int, PositionPrior] | None = None  # stamp [ns], of fix or topic
@@ -147,32 +145,4 @@ class Priors:
         self._monitor.count("priors refused")
 
     def _warn(self, key: str, text: str) -> None:
-        self._monitor.warn_once(self._node.get_logger(), key, text)
-
-
-def map_origin(config: PriorConfig, header: MapHeader) -> Origin | None:
-    """The map's place on Earth: as configured, else as stored in the map; None for half or none.
-
-    Raises ConfigError for these where fixes are priors.
-    """
-    places = (
-        (config.origin_latitude, config.origin_longitude),
-        (header.latitude, header.longitude),
-    )
-    for latitude, longitude in places:
-        known = [v is not None and not math.isnan(v) for v in (latitude, longitude)]
-        if all(known):
-            return Origin(latitude, longitude, config.origin_yaw)
-        if any(known) and config.source != "fix":
-            return None
-        if any(known):
-            raise ConfigError(
-                "the origin of the map for fixes expects latitude and longitude, got only one: set "
-                "localizer.prior.origin_latitude and localizer.prior.origin_longitude"
-            )
-    if config.source != "fix":
-        return None
-    raise ConfigError(
-        "localizer.prior.source is 'fix', but the map has no place on Earth: set "
-        "localizer.prior.origin_latitude and localizer.prior.origin_longitude"
-    )
+        self._monitor.warn_once(key, text)

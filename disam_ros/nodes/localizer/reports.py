@@ -23,8 +23,10 @@ from disam_ros.nodes.process import describe
 NO_ACTIVATION = "none: the model has one global descriptor per image"
 DOUBTED, TRUSTED = 0.9, 0.5  # probability that a camera sees nothing of the map
 BLIND, UNDECODABLE = "images blind", "images undecodable"
-COUNTERS = ("images received", "images dropped", UNDECODABLE, BLIND, "stamps refused")
-COUNTERS += ("places known", "places unknown", "inference errors")
+COUNTERS = (
+    *("images received", "images dropped", UNDECODABLE, BLIND, "stamps refused"),
+    *("places known", "places unknown", "inference errors"),
+)
 
 
 class Reports:
@@ -60,8 +62,7 @@ class Reports:
                 self._monitor.solved(f"age of {camera}")
                 continue
             text = f"no image of camera '{camera}' for more than {limit:g} s: {reason()}"
-            log = self._node.get_logger()
-            self._monitor.warn_once(log, f"age of {camera}", text, hold=None)
+            self._monitor.warn_once(f"age of {camera}", text, hold=None)
             silent.append(camera)
         return len(silent) == len(advice)
 
@@ -72,7 +73,7 @@ class Reports:
             self._monitor.solved("map")
         except MapError as error:
             text = f"no image is answered: {error}; then call ~/reload"
-            self._monitor.warn_once(self._node.get_logger(), "map", text, level=ERROR, hold=None)
+            self._monitor.warn_once("map", text, level=ERROR, hold=None)
 
     def links(self, publishers: int, listeners: int) -> None:
         """Report the number of image publishers and answer subscribers."""
@@ -111,16 +112,16 @@ class Reports:
     def _rig(self, answer: Answer) -> None:
         """Report a camera that is upside down, left out of the vehicle's belief, or contradicts the
         others."""
-        log, key = self._node.get_logger(), f"roll of {answer.camera}"
+        key = f"roll of {answer.camera}"
         if answer.upside_down:
             remedy = REMEDY.format(camera=answer.camera)
-            self._monitor.warn_once(log, key, remedy, hold=None)
+            self._monitor.warn_once(key, remedy, hold=None)
         else:
             self._monitor.solved(key)
         key = f"sequence of {answer.camera}"
         if answer.alone:
             text = f"camera '{answer.camera}' is not joined with the others: {answer.alone}"
-            self._monitor.warn_once(log, key, text, hold=None)
+            self._monitor.warn_once(key, text, hold=None)
         else:
             self._monitor.solved(key)
         key = f"doubt of {answer.camera}"
@@ -129,7 +130,7 @@ class Reports:
                 f"camera '{answer.camera}' contradicts the others and hardly counts: it is "
                 "covered, frozen or turned, or its extrinsics are wrong"
             )
-            self._monitor.warn_once(log, key, text, hold=None)
+            self._monitor.warn_once(key, text, hold=None)
         elif answer.doubt < TRUSTED:
             self._monitor.solved(key)
 
@@ -153,7 +154,7 @@ class Reports:
         log = self._node.get_logger()
         if isinstance(error, ImageError):
             text = f"image skipped: {error}"
-            self._monitor.warn_once(log, "image", text)
+            self._monitor.warn_once("image", text)
             self._monitor.count(BLIND if isinstance(error, BlindError) else UNDECODABLE)
             return text
         text = f"localization failed: {str(error) or type(error).__name__}"
@@ -172,7 +173,7 @@ class Reports:
             if not self._node.context.ok():  # shut down in the middle of an answer
                 return
             text = f"{what} failed: {describe(error)}"
-            self._monitor.warn_once(self._node.get_logger(), what, text, level=ERROR)
+            self._monitor.warn_once(what, text, level=ERROR)
             self._monitor.count("inference errors")
 
     def computing(self, localizer: Localizer) -> str:

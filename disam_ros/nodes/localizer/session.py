@@ -24,12 +24,13 @@ from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.extrinsics import Extrinsics
 from disam_ros.nodes.localizer.area_watch import AreaWatch
 from disam_ros.nodes.localizer.conditions import Conditions
-from disam_ros.nodes.localizer.consumer.consumer import LOST, Consumer
+from disam_ros.nodes.localizer.consumer import LOST, Consumer
 from disam_ros.nodes.localizer.fix_check import FixCheck
 from disam_ros.nodes.localizer.input_checks import InputChecks
-from disam_ros.nodes.localizer.loaded import Loaded, load
+from disam_ros.nodes.localizer.loaded import Loaded, load, map_origin
 from disam_ros.nodes.localizer.odometry_input import OdometryInput
-from disam_ros.nodes.localizer.priors import Priors, map_origin
+from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.localizer.priors import Priors
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.localizer.publishers.loop_closures import LoopClosures
 from disam_ros.nodes.localizer.publishers.map_odom import MapOdom
@@ -73,35 +74,34 @@ class Session:
         self._node, self._config, self._monitor = node, config, monitor
         self._relocalize = relocalize
         self._between = threading.Lock()  # held while an image is processed
-        self._loaded = load(node, config)
-        header = self._loaded.header
+        self._loaded = loaded = load(node, config)
         self._worker: Worker[Arrival] | None = None
         self._newest = 0
         self._reports = Reports(node, monitor)
-        node.get_logger().info(self._reports.identity(self._loaded.localizer))
+        node.get_logger().info(self._reports.identity(loaded.localizer))
         self._odometry = OdometryInput(node, monitor, config.localizer)
-        self._priors = Priors(node, monitor, config.localizer, header, self._odometry.track)
+        self._priors = Priors(node, monitor, self._odometry.track)
         area = AreaWatch(node, monitor, config.areas, lambda: self._config.map, switch)
-        model = self._loaded.localizer.model
-        origin = map_origin(config.localizer.prior, header)
-        self._fixes = FixCheck(node, monitor, origin, self._loaded.localizer.map.poses)
-        listeners = [self._priors.on_fix, area.on_fix, self._fixes.on_fix]
-        self._conditions = Conditions(node, monitor, model, listeners)
-        self._extrinsics = Extrinsics(
-            node, monitor, config.base_frame, self._loaded.fixed, config.use_tf
-        )
-        self._outputs = Outputs(node, header.map_frame, config.base_frame)
+        fixes = FixCheck(monitor)
+        listeners = [self._priors.on_fix, area.on_fix, fixes.on_fix]
+        self._conditions = Conditions(node, monitor, loaded.localizer.model, listeners)
+        self._extrinsics = Extrinsics(node, monitor, config.base_frame, loaded.fixed, config.use_tf)
+        self._outputs = Outputs(node, config.base_frame)
         track, tf = self._odometry.track, self._extrinsics.tf
-        self._consumer = Consumer(node, monitor, config, header.map_frame, track, tf)
-        self._summary = Summary(node, config.base_frame, origin)
+        self._consumer = Consumer(node, monitor, config, track, tf)
+        self._summary = Summary(node, config.base_frame)
         self._match_images = MatchImages(node, self._reports.guard)
         self._map_poses = MapPoses(node)
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
         self._loops = LoopClosures(node, monitor, config.loop_closure, config.base_frame)
-        names = self._loaded.cameras
-        prefixes = {name: f"{name}/" if len(names) > 1 else "" for name in names}
+        prefixes = {name: f"{name}/" if len(loaded.cameras) > 1 else "" for name in loaded.cameras}
         infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
-        self._checks = InputChecks(node, monitor, infos, self._loaded.localizer)
+        self._checks = InputChecks(node, monitor, infos, loaded.localizer)
+        self._parts: list[Part] = [
+            *(self._priors, self._odometry, fixes, self._conditions, self._outputs, self._checks),
+            *(self._consumer, self._summary, self._match_images, self._map_poses),
+            *(self._map_odom, self._loops),
+        ]
         self._inputs = {
             name: ImageInput(
                 node,
@@ -112,6 +112,16 @@ class Session:
             )
             for name, prefix in prefixes.items()
         }
+        self._take(loaded, config)
+
+    def _take(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Takes a map and a model or settings that changed, between two images."""
+        with self._between:
+            for part in self._parts:
+                part.configure(loaded, config)
+            self._extrinsics.fixed = loaded.fixed
+            loaded.pipeline.config = config.localizer
+            self._loaded, self._config = loaded, config
 
     def start(self) -> None:
         """Begin to localize."""
@@ -138,12 +148,9 @@ class Session:
         self._match_images.stop()
 
     def destroy(self) -> None:
-        """Give back topics and services."""
+        """Gives back topics and services."""
         self._stop_worker()
-        parts = (self._conditions, self._odometry, self._priors, self._outputs, self._checks)
-        parts += (self._extrinsics, self._map_odom, self._loops, self._summary)
-        parts += (self._match_images, self._map_poses, self._consumer)
-        for part in (*self._inputs.values(), *parts):
+        for part in (*self._inputs.values(), self._extrinsics, *self._parts):
             part.destroy()
         self._reports.links(0, 0)
 
@@ -153,14 +160,8 @@ class Session:
         map_origin(config.localizer.prior, self._loaded.header)
 
     def configure(self, config: LocalizerNodeConfig) -> None:
-        """Take settings that changed, between two images."""
-        with self._between:
-            self._config = config
-            self._loaded.pipeline.config = config.localizer
-            self._odometry.track.configure(config.localizer)
-            self._priors.adopt(config.localizer, self._loaded.header)
-            self._consumer.configure(config.localizer)
-            self._place_map()
+        """Takes settings that changed."""
+        self._take(self._loaded, config)
 
     def update(self) -> None:
         """Report connections, cameras without images for long, and a map that was changed."""
@@ -179,26 +180,10 @@ class Session:
                 f"the map has camera {', '.join(loaded.cameras)}, this node listens to "
                 f"{', '.join(self._inputs)}: clean it up and configure it again"
             )
-        with self._between:
-            loaded.pipeline.config = self._config.localizer
-            self._priors.adopt(self._config.localizer, loaded.header)
-            self._loaded = loaded
-            self._conditions.adopt(loaded.localizer.model)
-            self._extrinsics.fixed = loaded.fixed
-            self._place_map()
-            self._outputs.map_frame = loaded.header.map_frame
-            self._checks.localizer = loaded.localizer
-            self._consumer.adopt(loaded.header.map_frame, self._config.localizer)
-            self._loops.reset()
+        self._take(loaded, self._config)
         if self._worker is not None:
             self._map_poses.publish(loaded.localizer.map)
         return self._reports.identity(loaded.localizer)
-
-    def _place_map(self) -> None:
-        """Take the map's place on Earth."""
-        origin = map_origin(self._config.localizer.prior, self._loaded.header)
-        self._summary.origin = self._fixes.origin = origin
-        self._fixes.poses = self._loaded.localizer.map.poses
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         received = time.perf_counter()

@@ -51,7 +51,8 @@ class MapBuilderNode(Node):
         super().__init__(NAME)
         config = self._config = parameters.declare(self, MapBuilderNodeConfig)
         limit_megapixels(config.max_megapixels)
-        monitor = self._monitor = Monitor(f"{self.get_fully_qualified_name()[1:]}: map building")
+        title = f"{self.get_fully_qualified_name()[1:]}: map building"
+        monitor = self._monitor = Monitor(title, self.get_logger())
         monitor.start_counts(*COUNTERS)
         given = from_parameter(config.base_from_camera, [config.camera])
         self._stamps = StampChecker(self, monitor)
@@ -89,13 +90,13 @@ class MapBuilderNode(Node):
 
     def report_fault(self, text: str) -> None:
         """Report an error that a callback did not handle."""
-        self._monitor.warn_once(self.get_logger(), "callback", text, level=ERROR)
+        self._monitor.warn_once("callback", text, level=ERROR)
 
     def _status(self) -> DiagnosticStatus:
         """The present status, with the reason where no images come."""
         if time.monotonic() - self._last_image > SILENCE:
             text = f"no image for more than {SILENCE:g} s: {self._input.advice()}"
-            self._monitor.warn_once(self.get_logger(), "age", text, hold=None)
+            self._monitor.warn_once("age", text, hold=None)
         else:
             self._monitor.solved("age")
         return self._monitor.status("building")
@@ -129,7 +130,7 @@ class MapBuilderNode(Node):
             pose, stamp_ns = tf.look_up(config.map_frame, config.base_frame)
         except (LookupError, GeometryError) as error:
             text = f"no TF {config.map_frame} ← {config.base_frame} yet: {error}"
-            self._monitor.warn_once(self.get_logger(), "tf", text)
+            self._monitor.warn_once("tf", text)
             return
         self._monitor.solved("tf")
         if newest is not None and stamp_ns <= newest.stamp_ns:
@@ -145,7 +146,7 @@ class MapBuilderNode(Node):
             conversions.check_camera_info(info)
         except GeometryError as error:
             text = f"{self.resolve_topic_name('camera_info')} is not used: {error}"
-            self._monitor.warn_once(self.get_logger(), "camera_info", text, hold=None)
+            self._monitor.warn_once("camera_info", text, hold=None)
             return
         self._monitor.solved("camera_info")
         self._info = info
@@ -168,7 +169,7 @@ class MapBuilderNode(Node):
             if not self._track.add(conversions.stamp_to_ns(header), map_from_base):
                 raise GeometryError("it is not newer than the last; check the clock of its source")
         except GeometryError as error:
-            self._monitor.warn_once(self.get_logger(), "pose", f"a pose was refused: {error}")
+            self._monitor.warn_once("pose", f"a pose was refused: {error}")
             self._monitor.count("poses refused")
             return
         if self._fixes is not None:
@@ -195,7 +196,7 @@ class MapBuilderNode(Node):
             if newest is not None and newest.stamp_ns >= self._waiting[0][0]:
                 missing = "extrinsics" if self._info is not None else "a camera_info"
             text = f"images wait in vain for {missing}"
-            self._monitor.warn_once(self.get_logger(), "poses", text)
+            self._monitor.warn_once("poses", text)
             self._monitor.count("images without pose")
         self._add_posed_images()
 
@@ -229,8 +230,7 @@ class MapBuilderNode(Node):
                     f"nothing is built: no TF {self._config.base_frame} ← '{frame_id}', the frame "
                     "of the images; publish it, or set base_from_camera and start again"
                 )
-                logger = self.get_logger()
-                self._monitor.warn_once(logger, "extrinsics", text, level=ERROR, hold=None)
+                self._monitor.warn_once("extrinsics", text, level=ERROR, hold=None)
             return False
         self._monitor.solved("extrinsics")
         if self._info is not None:

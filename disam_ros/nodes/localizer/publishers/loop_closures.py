@@ -14,7 +14,10 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.models.arrays import as_numpy
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.loaded import Loaded
+from disam_ros.nodes.localizer.part import Part
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.loop_closure import LoopCloser
 from disam_ros.slam.loop_closure_message import MAP, NAME, OWN, LoopClosure, summary, to_values
@@ -25,7 +28,7 @@ NEW_DRIVES, REFUSED = "drives started over", "keyframes refused"
 VERIFIED = "loop closures own verified by keypoints"
 
 
-class LoopClosures:
+class LoopClosures(Part):
     """Detects and publishes loop closures; the images of each camera are a drive of their own.
 
     base_frame: the vehicle's frame, which the relative poses are of. After an error a drive starts
@@ -39,6 +42,7 @@ class LoopClosures:
         self._config, self._base_frame = config, base_frame
         self._closers: dict[str, LoopCloser] = {}
         self._last_ns: dict[str, int] = {}
+        self._loaded: Loaded | None = None
         self._blind: set[str] = set()  # cameras whose intrinsics are not known
         self._publisher = self._times = None
         if config.enabled:
@@ -48,10 +52,12 @@ class LoopClosures:
             counts = (f"loop closures {kind}" for kind in (OWN, MAP))
             monitor.start_counts(*counts, VERIFIED, NEW_DRIVES, REFUSED)
 
-    def reset(self) -> None:
-        """Forget the drive: descriptors or the map change."""
-        self._closers.clear()
-        self._blind.clear()
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Forgets the drive where the map or the model changes, and descriptors with them."""
+        if loaded is not self._loaded:
+            self._loaded = loaded
+            self._closers.clear()
+            self._blind.clear()
 
     def destroy(self) -> None:
         """Take the publishers down."""
@@ -119,7 +125,7 @@ class LoopClosures:
         return self._closers.setdefault(camera, LoopCloser(self._config))
 
     def _warn(self, text: str) -> None:
-        self._monitor.warn_once(self._node.get_logger(), "loop closure", text)
+        self._monitor.warn_once("loop closure", text)
 
 
 def times_of(closure: LoopClosure) -> Float64MultiArray:

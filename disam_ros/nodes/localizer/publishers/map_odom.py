@@ -12,6 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.localizer.part import Part
 
 NS = 1_000_000_000
 DEPTH = 100
@@ -19,7 +20,7 @@ MISSING = "publish_tf needs the ROS package tf2_msgs, which is not installed: no
 NO_ODOMETRY = "publish_tf needs odometry at the image's time on 'odom': no TF is published"
 
 
-class MapOdom:
+class MapOdom(Part):
     """Broadcasts on /tf, if wanted. tolerance: seconds after the image for which it holds."""
 
     def __init__(
@@ -32,7 +33,7 @@ class MapOdom:
         try:
             self._kind = importlib.import_module("tf2_msgs.msg").TFMessage
         except ImportError:
-            monitor.warn_once(node.get_logger(), "tf", MISSING, hold=None)
+            monitor.warn_once("tf", MISSING, hold=None)
             return
         self._publisher = node.create_lifecycle_publisher(self._kind, "/tf", DEPTH)
 
@@ -52,7 +53,7 @@ class MapOdom:
         if self._publisher is None:
             return
         if reading is None or stamp_ns is None:
-            self._monitor.warn_once(self._node.get_logger(), "tf odometry", NO_ODOMETRY)
+            self._monitor.warn_once("tf odometry", NO_ODOMETRY)
             return
         transform = map_from_base @ reading.odom_from_base.inverse()
         message = transform_stamped(transform, stamp_ns + self._tolerance_ns, frames)

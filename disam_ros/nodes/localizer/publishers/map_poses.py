@@ -12,12 +12,13 @@ from std_msgs.msg import Header
 from disam_ros.camera import mount
 from disam_ros.geometry import compose
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes.localizer.part import Part
 
 MOST = 2000  # poses; of larger maps every second, third, … image
 
 
-class MapPoses:
-    """Publishes them, latched: who subscribes later gets them, too."""
+class MapPoses(Part):
+    """Publishes the poses of the map images, latched: late subscribers get them, too."""
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
@@ -29,7 +30,7 @@ class MapPoses:
         self._node.destroy_lifecycle_publisher(self._publisher)
 
     def publish(self, place_map: PlaceMap) -> None:
-        """Publish those of a map."""
+        """Publishes the poses of a map."""
         header = Header(
             frame_id=place_map.header.map_frame, stamp=self._node.get_clock().now().to_msg()
         )
@@ -39,14 +40,14 @@ class MapPoses:
 
 def thinned(place_map: PlaceMap) -> np.ndarray:
     """`map_from_base` [n, 7] of at most MOST images, evenly: tx … qw."""
-    found = []
+    poses = []
     for camera in place_map.cameras():
         rows = place_map.rows_of(camera)
         share = max(1, MOST // len(place_map.cameras()))
         rows = rows[:: -(-len(rows) // share)]
         camera_from_base = mount(place_map.header.cameras, camera).inverse()
-        found.append(compose(place_map.poses[rows], camera_from_base))
-    return np.concatenate(found)
+        poses.append(compose(place_map.poses[rows], camera_from_base))
+    return np.concatenate(poses)
 
 
 def _pose(x: float, y: float, z: float, *turn: float) -> Pose:

@@ -24,6 +24,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
 from disam_ros.mapping.thumbnails import shrink
 from disam_ros.nodes import conversions, match_picture
+from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.localizer.publishers.answer_status import probability_text
 from disam_ros.nodes.markers import overlay_heat
 from disam_ros.nodes.worker import Worker
@@ -43,7 +44,7 @@ class Match:
     header: Header
 
 
-class MatchImages:
+class MatchImages(Part):
     """Publishes them between `start` and `stop`. guard: reports an error inside of it."""
 
     def __init__(

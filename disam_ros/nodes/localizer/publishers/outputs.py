@@ -16,7 +16,10 @@ from visualization_msgs.msg import MarkerArray
 
 from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
+from disam_ros.nodes.localizer.loaded import Loaded
+from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.markers import candidate_markers, overlay_heat
 
 DEPTH = 100  # messages kept for reliable subscribers that lag
@@ -32,11 +35,11 @@ class Poses:
     global_pose: PoseWithCovarianceStamped
 
 
-class Outputs:
-    """map_frame: frame of all poses. base_frame: the vehicle's."""
+class Outputs(Part):
+    """Publishes answers. map_frame: frame of all poses. base_frame: the vehicle's."""
 
-    def __init__(self, node: LifecycleNode, map_frame: str, base_frame: str) -> None:
-        self.map_frame = map_frame
+    def __init__(self, node: LifecycleNode, base_frame: str) -> None:
+        self.map_frame = ""
         self._node, self._base_frame = node, base_frame
         self._publishers: list[LifecyclePublisher] = []
         self._pose = self._create(PoseStamped, "~/pose")
@@ -48,6 +51,10 @@ class Outputs:
         self._markers = self._create(MarkerArray, "~/markers", LARGE_DEPTH)
         self._activation = self._create(Image, "~/activation_map", LARGE_DEPTH)
         self._answer = self._create(DiagnosticArray, "~/answer")
+
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Takes the map's frame."""
+        self.map_frame = loaded.header.map_frame
 
     def publish(self, answer: Answer, stamp: Header) -> Poses | None:
         """Publish the poses of a known place. stamp: the image's header."""

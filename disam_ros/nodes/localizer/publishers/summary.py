@@ -4,8 +4,6 @@ distance since the last known place, and the place on Earth."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -15,20 +13,21 @@ from std_msgs.msg import Float32, Header, String
 from disam_ros.geodesy import Origin
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
+from disam_ros.nodes.localizer.loaded import Loaded, map_origin
+from disam_ros.nodes.localizer.part import Part
 
 WAITING, INACTIVE = "waiting", "inactive"  # states beside the outcomes of images
 DEPTH = 100
 
 
-class Summary:
-    """Publishes it. base_frame: the vehicle's. origin: of the map; None: its place is unknown.
+class Summary(Part):
+    """Publishes the summary. The state is latched: late subscribers get the last one, too."""
 
-    The state is latched: who subscribes later gets the last one.
-    """
-
-    def __init__(self, node: LifecycleNode, base_frame: str, origin: Origin | None) -> None:
-        self._node, self._base_frame, self.origin = node, base_frame, origin
+    def __init__(self, node: LifecycleNode, base_frame: str) -> None:
+        self._node, self._base_frame = node, base_frame
+        self._origin: Origin | None = None
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._state = node.create_lifecycle_publisher(String, "~/state", latched)
         self._probability = node.create_lifecycle_publisher(Float32, "~/probability", DEPTH)
@@ -37,8 +36,12 @@ class Summary:
         self._last_state = ""
         self._last_known: Reading | None = None
 
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Takes the map's place on Earth."""
+        self._origin = map_origin(config.localizer.prior, loaded.header)
+
     def destroy(self) -> None:
-        """Take the publishers down."""
+        """Takes the publishers down."""
         for publisher in (self._state, self._probability, self._distance, self._fix):
             self._node.destroy_lifecycle_publisher(publisher)
 
@@ -53,9 +56,9 @@ class Summary:
         self._probability.publish(Float32(data=float(answer.probability)))
         if answer.known:
             self._last_known = odometry
-            if self.origin is not None:
+            if self._origin is not None:
                 header = conversions.header_of(stamp, self._base_frame)
-                self._fix.publish(fix_message(answer, self.origin, header))
+                self._fix.publish(fix_message(answer, self._origin, header))
         last = self._last_known
         if odometry is not None and last is not None and odometry.drive == last.drive:
             self._distance.publish(Float32(data=odometry.travelled - last.travelled))
@@ -70,11 +73,12 @@ def fix_message(answer: Answer, origin: Origin, header: Header) -> NavSatFix:
     turn = np.eye(3)
     turn[:2, :2] = origin.enu_from_map
     covariance = turn @ answer.covariance[:3, :3] @ turn.T
-    fields: dict[str, Any] = {
-        "latitude": latitude,
-        "longitude": longitude,
-        "altitude": float("nan"),
-        "position_covariance": covariance.ravel(),
-        "position_covariance_type": NavSatFix.COVARIANCE_TYPE_KNOWN,
-    }
-    return NavSatFix(header=header, status=NavSatStatus(status=NavSatStatus.STATUS_FIX), **fields)
+    return NavSatFix(
+        header=header,
+        status=NavSatStatus(status=NavSatStatus.STATUS_FIX),
+        latitude=latitude,
+        longitude=longitude,
+        altitude=float("nan"),
+        position_covariance=covariance.ravel(),
+        position_covariance_type=NavSatFix.COVARIANCE_TYPE_KNOWN,
+    )

@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 
 from disam_ros.localization.answer import Answer
-from disam_ros.nodes.localizer.consumer.agreement import (
+from disam_ros.slam.agreement import (
     GATE,
     Motion,
     StampedPose,

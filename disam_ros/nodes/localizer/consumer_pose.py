@@ -16,16 +16,16 @@ from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.nodes import conversions
 from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.nodes.localizer.consumer.agreement import StampedPose
 from disam_ros.nodes.subscriptions import subscribe
 from disam_ros.nodes.tf import Tf
+from disam_ros.slam.agreement import StampedPose
 from disam_ros.uncertainty import PoseWithCovariance
 
 TOPIC = "consumer_pose"
 
 
 class ConsumerPose:
-    """tf: None: TF is not asked. base_frame: the vehicle's. map_frame: frame of its poses."""
+    """Keeps the newest pose of the consumer. tf: None: TF is not asked."""
 
     def __init__(
         self,
@@ -33,11 +33,10 @@ class ConsumerPose:
         monitor: Monitor,
         track: OdometryTrack,
         tf: Tf | None,
-        map_frame: str,
         base_frame: str,
     ) -> None:
         self._node, self._monitor, self._track, self._tf = node, monitor, track, tf
-        self._map_frame, self._base_frame = map_frame, base_frame
+        self._map_frame, self._base_frame = "", base_frame
         self._heard: StampedPose | None = None
         qos = QoSProfile(depth=10)
         self._subscription = subscribe(
@@ -49,7 +48,7 @@ class ConsumerPose:
         self._node.destroy_subscription(self._subscription)
 
     def adopt(self, map_frame: str) -> None:
-        """Go on with another map."""
+        """Takes the frame of a map's poses, and forgets the pose on the last one."""
         self._map_frame, self._heard = map_frame, None
 
     def at(self, stamp_ns: int) -> StampedPose | None:
@@ -60,16 +59,16 @@ class ConsumerPose:
         if self._tf is None:
             return None
         try:
-            pose, found_ns = self._tf.look_up(self._map_frame, self._base_frame, stamp_ns)
+            pose, pose_ns = self._tf.look_up(self._map_frame, self._base_frame, stamp_ns)
         except (LookupError, GeometryError):
             return None
-        return self._stamped(found_ns, pose, np.zeros((6, 6)))
+        return self._stamped(pose_ns, pose, np.zeros((6, 6)))
 
     def _stamped(
         self, stamp_ns: int, pose: Transform, covariance: NDArray[np.float64]
     ) -> StampedPose:
-        known = PoseWithCovariance(pose, covariance)
-        return StampedPose(stamp_ns, known, self._track.reading(stamp_ns))
+        consumer_pose = PoseWithCovariance(pose, covariance)
+        return StampedPose(stamp_ns, consumer_pose, self._track.reading(stamp_ns))
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         frame = message.header.frame_id
@@ -82,7 +81,7 @@ class ConsumerPose:
             pose = conversions.pose_to_transform(message.pose.pose)
         except GeometryError as error:
             text = f"a pose on {self._node.resolve_topic_name(TOPIC)} is not used: {error}"
-            self._monitor.warn_once(self._node.get_logger(), TOPIC, text)
+            self._monitor.warn_once(TOPIC, text)
             return
         self._monitor.solved(TOPIC)
         stamp_ns = conversions.stamp_to_ns(message.header)

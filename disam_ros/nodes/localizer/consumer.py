@@ -12,21 +12,23 @@ from disam_ros.localization.answer import Answer
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.node_config import NEVER, RECOVER, LocalizerNodeConfig
 from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.nodes.localizer.consumer.agreement import AGREEING, Motion, StampedPose
-from disam_ros.nodes.localizer.consumer.consumer_pose import TOPIC, ConsumerPose
-from disam_ros.nodes.localizer.consumer.supervisor import (
+from disam_ros.nodes.localizer.consumer_pose import TOPIC, ConsumerPose
+from disam_ros.nodes.localizer.loaded import Loaded
+from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.tf import Tf
+from disam_ros.slam.agreement import AGREEING, Motion, StampedPose
+from disam_ros.slam.supervisor import (
     PATIENCE_NS,
     State,
     Supervisor,
     is_confident,
 )
-from disam_ros.nodes.tf import Tf
 
 LOST = "consumer_lost"  # on ~/state
 SENT = "initial poses"
 
 
-class Consumer:
+class Consumer(Part):
     """Publishes ~/initial_pose: on request, and with `initialize` by itself.
 
     tf: None where TF is not asked for the consumer's pose.
@@ -37,7 +39,6 @@ class Consumer:
         node: LifecycleNode,
         monitor: Monitor,
         config: LocalizerNodeConfig,
-        map_frame: str,
         track: OdometryTrack,
         tf: Tf | None,
     ) -> None:
@@ -46,11 +47,12 @@ class Consumer:
             PoseWithCovarianceStamped, "~/initial_pose", 1
         )
         self._supervisor: Supervisor | None = None
+        self._loaded: Loaded | None = None
         if self._mode == NEVER:
             return
         if config.publish_tf:
             tf = None  # it is our own
-        self._pose = ConsumerPose(node, monitor, track, tf, map_frame, config.base_frame)
+        self._pose = ConsumerPose(node, monitor, track, tf, config.base_frame)
         self._supervisor = self._begin(config.localizer)
         self._reported = State.WAITING
         monitor.start_counts(SENT)
@@ -66,17 +68,16 @@ class Consumer:
         if self._supervisor is not None:
             self._pose.destroy()
 
-    def adopt(self, map_frame: str, config: LocalizerConfig) -> None:
-        """Go on with another map: the consumer's pose on the old one says nothing."""
-        if self._supervisor is not None:
-            self._pose.adopt(map_frame)
-            started, self._supervisor = self._supervisor.started, self._begin(config)
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Takes settings that changed. The consumer's pose on another map says nothing."""
+        if self._supervisor is None:
+            return
+        self._supervisor.limits = limits_of(config.localizer)
+        if loaded is not self._loaded:
+            self._loaded = loaded
+            self._pose.adopt(loaded.header.map_frame)
+            started, self._supervisor = self._supervisor.started, self._begin(config.localizer)
             self._supervisor.started = started
-
-    def configure(self, config: LocalizerConfig) -> None:
-        """Take settings that changed."""
-        if self._supervisor is not None:
-            self._supervisor.limits = limits_of(config)
 
     def answered(
         self,
@@ -173,7 +174,7 @@ class Consumer:
         return ""
 
     def _warn(self, key: str, text: str) -> None:
-        self._monitor.warn_once(self._node.get_logger(), key, text, hold=None)
+        self._monitor.warn_once(key, text, hold=None)
 
 
 def limits_of(config: LocalizerConfig) -> Motion:
