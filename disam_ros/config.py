@@ -18,12 +18,12 @@ LOCAL_FEATURES = ("auto", "sift", "orb", "xfeat", "aliked")  # for geometric ver
 
 
 def unset(help: str, limit: float) -> Any:
-    """A number within ± limit, unset by default."""
+    """A setting within ± limit, unset by default."""
     return setting(float("nan"), help, minimum=-limit, maximum=limit)
 
 
 def seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 3600.0) -> Any:
-    """A duration [s]."""
+    """A setting of a duration [s]."""
     return setting(default, help, minimum=minimum, maximum=maximum)
 
 

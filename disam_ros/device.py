@@ -28,9 +28,9 @@ FAULT = re.compile(r"OutOfMemoryError|cuda|cudnn|cublas|nvml", re.IGNORECASE)  #
 
 
 def select_device(name: str) -> str:
-    """The device of a name: 'auto' is CUDA where present, else the CPU.
+    """Select a device by name: 'auto' is CUDA where present, else the CPU.
 
-    Raises ConfigError for a device that is not there.
+    Raises ConfigError for a device that does not exist.
     """
     if name == CPU or (name == "auto" and not has_cuda_driver()):
         return CPU
@@ -60,7 +60,7 @@ def select_device(name: str) -> str:
 
 
 def _why_no_gpu() -> str:
-    """Why torch sees no GPU although there is a driver."""
+    """Explain why torch sees no GPU although there is a driver."""
     import torch
 
     if torch.version.cuda is None:
@@ -122,17 +122,19 @@ def describe_device(device: str) -> str:
 
 
 def threads() -> int:
-    """Threads for a computation on the CPU: torch's where it is loaded, else OMP_NUM_THREADS or the
-    cores that this process may use."""
+    """Number of threads for a computation on the CPU.
+
+    It is torch's where it is loaded, else OMP_NUM_THREADS or the cores that this process may use.
+    """
     if torch := sys.modules.get("torch"):
         return int(torch.get_num_threads())
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return int(setting) if setting.isdecimal() and int(setting) else len(os.sched_getaffinity(0))
 
 
 @cache
 def calm_matrix_products() -> None:
-    """Matrix products of numpy and scipy take one thread in this process from now on.
+    """Limit matrix products of numpy and scipy to one thread, in this process from now on.
 
     Threads of OpenBLAS wait for each other by spinning: on cores that other processes want, two of
     them take many times as long as one.
@@ -143,7 +145,7 @@ def calm_matrix_products() -> None:
 
 
 def free_device_memory() -> None:
-    """Give what CUDA keeps for later back to the device, where CUDA was used and still works."""
+    """Return the memory that CUDA caches to the device, where CUDA was used and still works."""
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         try:
@@ -183,7 +185,7 @@ def memory_peak_mib() -> float:
 
 
 def _of_status(key: str) -> float:
-    """An entry of /proc/self/status in MiB."""
+    """Read an entry of /proc/self/status in MiB; nan: not there."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -200,7 +202,7 @@ class Stopwatch:
         self._laps: dict[str, float] = {}
 
     def share(self, count: int) -> Stopwatch:
-        """One that goes on from now with its share of what `count` items took together."""
+        """A stopwatch that goes on from now with its share of the times of `count` items."""
         watch = Stopwatch()
         watch._laps = {stage: lap / count for stage, lap in self._laps.items()}
         return watch
@@ -211,7 +213,7 @@ class Stopwatch:
         return self
 
     def lap(self, stage: str, device: str = CPU) -> None:
-        """End a stage, once the device has finished its queued work; its times add up."""
+        """End a stage, once the device has finished its queued work; times of a stage add up."""
         if device != CPU:
             import torch
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors a user can meet. A message states what was expected, what was found and what to do."""
+"""Errors of this package. A message says what was expected, what came and what to do."""
 
 
 class DisamError(Exception):

@@ -15,15 +15,11 @@ EQUATOR, FLATTENING = 6_378_137.0, 1 / 298.257223563  # of WGS 84: semi-major ax
 
 @dataclass(frozen=True)
 class Origin:
-    """Geodetic position of a map frame's origin: latitude and longitude [deg].
+    """Geodetic position of a map frame's origin. Raises PriorError unless it is on Earth."""
 
-    yaw: from east to the map's x axis, counter-clockwise [rad]; 0: the map is the ENU frame of the
-    origin (x east, y north). Raises PriorError unless it is a place on Earth.
-    """
-
-    latitude: float
-    longitude: float
-    yaw: float = 0.0
+    latitude: float  # [deg]
+    longitude: float  # [deg]
+    yaw: float = 0.0  # from east to the map's x axis, counter-clockwise [rad]
 
     def __post_init__(self) -> None:
         require_place(self.latitude, self.longitude, "the map's origin")
@@ -41,19 +37,19 @@ class Origin:
         from pymap3d import enu2geodetic
 
         east, north = self.enu_from_map @ position[:2]
-        here = (self.latitude, self.longitude, 0.0)
-        latitude, longitude, _ = enu2geodetic(east, north, 0.0, *here)
+        base = (self.latitude, self.longitude, 0.0)
+        latitude, longitude, _ = enu2geodetic(east, north, 0.0, *base)
         return float(latitude), float(longitude)
 
     def to_enu(self, latitude: float, longitude: float) -> NDArray[np.float64]:
-        """East, north, up float64 [3] [m] of a point [deg] on the ellipsoid, seen from the origin.
+        """East, north, up [3] [m] of a point [deg] on the ellipsoid, seen from the origin.
 
         Up is negative: the Earth falls away from the plane that touches it at the origin.
         """
         from pymap3d import geodetic2enu
 
-        here = (self.latitude, self.longitude, 0.0)
-        return np.array(geodetic2enu(latitude, longitude, 0.0, *here), dtype=np.float64)
+        base = (self.latitude, self.longitude, 0.0)
+        return np.array(geodetic2enu(latitude, longitude, 0.0, *base), dtype=np.float64)
 
 
 def require_place(
@@ -79,9 +75,9 @@ def metres_per_degree(latitude: float) -> tuple[float, float]:
 def to_utm(latitude: float, longitude: float, zone: int | None = None) -> tuple[float, float, int]:
     """UTM east and north [m] and zone of a place [deg] on WGS 84, by Krüger's series to n³.
 
-    zone: None takes the one the place lies in, without the exceptions of Norway and Svalbard.
-    South of the equator north is counted from 10 000 km. Within 6° of the zone's meridian right to
-    1 mm. Raises PriorError.
+    zone: None: that of the place, without the exceptions of Norway and Svalbard. South of the
+    equator north is counted from 10 000 km. Accurate to 1 mm within 6° of the zone's meridian.
+    Raises PriorError.
     """
     require_place(latitude, longitude, "UTM")
     if zone is None:

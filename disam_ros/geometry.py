@@ -20,14 +20,11 @@ BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0
 class Transform:
     """A rigid transform `a_from_b`: maps coordinates of a point in frame b to frame a.
 
-    translation: float64 [3], metres, origin of b in a.
-    quaternion: float64 [4], unit, x y z w.
-
-    Raises GeometryError unless both are finite and the quaternion has a length.
+    Raises GeometryError unless both are finite and the quaternion is a unit one.
     """
 
-    translation: NDArray[np.float64]
-    quaternion: NDArray[np.float64]
+    translation: NDArray[np.float64]  # origin of b in a [3] [m]
+    quaternion: NDArray[np.float64]  # rotation x y z w [4]
 
     def __post_init__(self) -> None:
         translation = np.array(self.translation, dtype=np.float64)  # copies
@@ -57,18 +54,22 @@ class Transform:
 
     @classmethod
     def identity(cls) -> Transform:
+        """The transform of a frame to itself."""
         return cls(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
     @classmethod
     def from_rotation(
         cls, translation: NDArray[np.float64], rotation: NDArray[np.float64]
     ) -> Transform:
-        """From a translation [m] [3] and a rotation matrix [3, 3]."""
+        """Make a transform of a translation [3] [m] and a rotation matrix [3, 3]."""
         return cls(translation, Rotation.from_matrix(rotation).as_quat())
 
     @classmethod
     def from_xyz_rpy(cls, values: list[float] | NDArray[np.float64]) -> Transform:
-        """From x y z [m] and roll pitch yaw [rad], fixed axes as in URDF. Raises GeometryError."""
+        """Make a transform of x y z [m] and roll pitch yaw [rad], fixed axes as in URDF.
+
+        Raises GeometryError.
+        """
         values = np.asarray(values, dtype=np.float64)
         if values.shape != (6,):
             raise GeometryError(f"expected x y z roll pitch yaw (6 numbers), got {values.tolist()}")
@@ -82,7 +83,7 @@ class Transform:
 
     @cached_property
     def _turn(self) -> Rotation:
-        """Made once: checking a quaternion takes longer than turning by it."""
+        """The rotation, made once: checking a quaternion takes longer than turning by it."""
         return Rotation.from_quat(self.quaternion)
 
     def __matmul__(self, other: Transform) -> Transform:
@@ -93,13 +94,13 @@ class Transform:
         )
 
     def inverse(self) -> Transform:
-        """`b_from_a`."""
+        """Return `b_from_a`."""
         back = self._turn.inv()
         return Transform(-back.apply(self.translation), back.as_quat())
 
 
 def compose(a_from_b: NDArray[np.float64], b_from_c: Transform) -> NDArray[np.float64]:
-    """`a_from_c` of many poses at once: [N, 7] → [N, 7], tx ty tz qx qy qz qw."""
+    """Compose many poses at once: [N, 7] → `a_from_c` [N, 7], tx ty tz qx qy qz qw."""
     rotations = Rotation.from_quat(a_from_b[:, 3:])
     positions = a_from_b[:, :3] + rotations.apply(b_from_c.translation)
     return np.hstack([positions, (rotations * Rotation.from_quat(b_from_c.quaternion)).as_quat()])

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from disam_ros.errors import ImageError
 from disam_ros.files.reading import read_bytes
 
-if TYPE_CHECKING:  # what only decodes images needs no torch
+if TYPE_CHECKING:  # decoding needs no torch
     import torch
 
-MEGAPIXELS = 50.0  # of an image; the memory of more is not asked for, see `limit_megapixels`
+MEGAPIXELS = 50.0  # largest image that is decoded (`limit_megapixels`)
 LARGE = 12_500_000  # pixels above which an image is decoded at reduced scale
 MAX_BYTES = 1 << 29  # of an image file
 MAX_SEGMENTS = 1000  # of a JPEG before its pixels
@@ -43,7 +43,7 @@ def limit_megapixels(most: float) -> None:
 
 
 def megapixels() -> float:
-    """The limit in this process."""
+    """The largest number of megapixels of an image in this process."""
     return _max_pixels / 1e6
 
 
@@ -116,7 +116,7 @@ def decode(
 
 
 def check_file(data: bytes, what: str = "image") -> tuple[int, int]:
-    """Height and width [px] of JPEG, PNG or WebP bytes whose ends are there; nothing is decoded.
+    """Check that JPEG, PNG or WebP bytes are complete, undecoded. Returns height and width [px].
 
     Raises ImageError, naming `what`, as `decode` does before it decodes.
     """
@@ -130,9 +130,9 @@ def check_file(data: bytes, what: str = "image") -> tuple[int, int]:
 
 
 def read(path: Path | str, whole: bool = False) -> NDArray[np.uint8]:
-    """Read an image file as uint8 RGB [H, W, 3]; `whole` as of `decode`.
+    """Read an image file as uint8 RGB [H, W, 3]. whole: see `decode`.
 
-    Raises ImageError naming the file.
+    Raises ImageError, naming the file.
     """
     return decode(read_bytes(Path(path), ImageError, MAX_BYTES), str(path), whole=whole)
 
@@ -187,14 +187,14 @@ def _check_scans(data: bytes, what: str) -> None:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Markers up to the first scan, and where the length of each segment stands."""
+    """Find the markers up to the first scan, and the positions of their segments' lengths."""
     at = 2
     for _ in range(MAX_SEGMENTS):
-        found = _MARKER.search(data, at)
-        if found is None:
+        match = _MARKER.search(data, at)
+        if match is None:
             return
-        marker, at = found[1][0], found.end()
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:  # of no length
+        marker, at = match[1][0], match.end()
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:  # markers without a length
             continue
         yield marker, at
         if marker in (0xD9, 0xDA) or at + 2 > len(data):

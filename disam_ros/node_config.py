@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of the nodes: what only a node has, and the settings of config.py in groups."""
+"""Parameters of the nodes, which hold the settings of config.py in groups."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ _model = partial(setting, "", resolve=paths.find_model)  # or the name of a ship
 
 
 def _megapixels() -> Any:
-    """The limit of images (image.py)."""
+    """The setting of the largest image (image.py)."""
     help = "size of an image file or compressed image above which it is refused [megapixels]"
     return setting(50.0, help, minimum=0.001, maximum=1000.0)
 
 
 def _frame(default: str, help: str) -> Any:
-    """The name of a TF frame."""
+    """The setting of a TF frame."""
     return setting(default, help, resolve=_frame_name)
 
 
 def _frame_name(text: str) -> str:
-    if not text.strip() or text.startswith("/"):  # tf2 knows no frame with a slash before its name
+    """The name of a TF frame. Raises ConfigError."""
+    if not text.strip() or text.startswith("/"):  # tf2 has no frames with a leading slash
         raise ConfigError(
-            f"expected the name of a TF frame without a leading '/', such as 'base_link', got "
+            f"expected the name of a TF frame without a leading '/', such as 'base_link'; got "
             f"{brief(text)}"
         )
     return text
 
 
 def _mount(help: str) -> Any:
-    """Extrinsics x y z [m] roll pitch yaw [rad]."""
+    """The setting of extrinsics x y z [m] roll pitch yaw [rad]."""
     return setting([0.0] * 6, help, minimum=-1000.0, maximum=1000.0)
 
 

@@ -32,9 +32,9 @@ class StampedPose(NamedTuple):
 
 
 class PoseBuffer:
-    """Poses `a_from_b` over time. May be used from any thread.
+    """Poses `a_from_b` over time, interpolated. May be used from any thread.
 
-    max_gap_ns: longest time [ns] between two poses across which is interpolated. kept: number of
+    max_gap_ns: longest time between two poses across which is interpolated [ns]. kept: number of
     the newest poses that are remembered; None: all.
     """
 
@@ -94,8 +94,8 @@ class PoseBuffer:
 
     def at(self, stamp_ns: int) -> Transform | None:
         """Pose at a moment: linear in translation, slerp in rotation; None as for `sample`."""
-        found = self.sample(stamp_ns)
-        return None if found is None else found.pose
+        sample = self.sample(stamp_ns)
+        return None if sample is None else sample.pose
 
     def sample(self, stamp_ns: int) -> StampedPose | None:
         """Pose and distance travelled at a moment, interpolated.

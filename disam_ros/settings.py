@@ -26,10 +26,10 @@ def setting(
     choices: tuple[str, ...] = (),
     resolve: Callable[[str], str] | None = None,
 ) -> Any:
-    """A dataclass field with a description and the range its value must lie in.
+    """A dataclass field with a description and the range of its value.
 
-    Numbers must be finite; nan is one only where it is the default. resolve: makes the value of
-    what a user writes, such as a path (files/paths.py), or raises ConfigError.
+    Numbers must be finite; nan is allowed only where it is the default. resolve: converts the text
+    of a user, such as a path (files/paths.py), or raises ConfigError.
     """
     metadata: dict[str, Any] = {"help": help, "minimum": minimum, "maximum": maximum}
     metadata |= {"choices": choices, "resolve": resolve}
@@ -51,7 +51,7 @@ def from_yaml(cls: type[T], path: Path | str) -> T:
 
 
 def parameter_rows(cls: type, prefix: str = "") -> list[str]:
-    """Every setting of a config dataclass as a row `| name | default | range | description |`."""
+    """Tabulate the settings of a dataclass: rows `| name | default | range | description |`."""
     config, rows = cls(), []
     for item in dataclasses.fields(cls):
         value = getattr(config, item.name)

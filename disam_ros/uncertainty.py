@@ -26,12 +26,12 @@ class PoseWithCovariance:
     covariance: NDArray[np.float64]
 
     def transformed(self, c_from_a: Transform) -> PoseWithCovariance:
-        """`c_from_b`: the same pose in a frame that is known exactly."""
+        """Return `c_from_b`, the pose in a frame that is known exactly."""
         axes = np.kron(np.eye(2), c_from_a.rotation)
         return PoseWithCovariance(c_from_a @ self.pose, axes @ self.covariance @ axes.T)
 
     def with_lever_arm(self, b_from_c: Transform) -> PoseWithCovariance:
-        """`a_from_c` of a frame fixed to b: a rotation error e moves its origin by e × arm."""
+        """Return `a_from_c` for c fixed to b: a rotation error e moves its origin by e × arm."""
         arm = self.pose.rotation @ b_from_c.translation
         jacobian = np.eye(6)
         jacobian[:3, 3:] = -cross_matrices(arm[None])[0]
@@ -75,14 +75,16 @@ def offset(truth: Transform, answer: Transform) -> NDArray[np.float64]:
 
 
 def offsets(truths: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`offset` of many poses at once, [M, 6]. truths: [M, 7] tx ty tz qx qy qz qw; answers: [M, 7],
-    or [1, 7] for one answer to all."""
+    """`offset` of many poses at once [M, 6].
+
+    truths: [M, 7] tx ty tz qx qy qz qw. answers: [M, 7], or [1, 7] for one answer to all.
+    """
     turns = Rotation.from_quat(truths[:, 3:]) * Rotation.from_quat(answers[:, 3:]).inv()
     return np.hstack([truths[:, :3] - answers[:, :3], turns.as_rotvec()])
 
 
 def retract(pose: Transform, step: NDArray[np.float64]) -> Transform:
-    """The pose whose `offset` from the given one is `step` [6]: a step on the manifold."""
+    """Step on the manifold: the pose whose `offset` from `pose` is `step` [6]."""
     turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
     return Transform(pose.translation + step[:3], turned.as_quat())
 

@@ -24,8 +24,8 @@ from disam_ros.errors import DisamError, GeometryError
 from disam_ros.files.checking import check_entries
 from disam_ros.geometry import Transform
 
-FOCAL_LENGTHS = 0.01, 1000.0  # of a lens, over the larger side of its image
-MAX_DISTORTION = 1e4  # of a coefficient
+FOCAL_LENGTHS = 0.01, 1000.0  # least and largest, relative to the larger side of the image
+MAX_DISTORTION = 1e4  # largest coefficient
 KINDS = {
     **dict.fromkeys(("width", "height"), int),
     **dict.fromkeys(("fx", "fy", "cx", "cy"), float),
@@ -33,38 +33,40 @@ KINDS = {
     "model": str | None,
     "base_from_camera": tuple[(float,) * 7],  # type: ignore[misc]
 }  # of the entries of a camera in JSON
-
 ASPECT_TOLERANCE = 0.02  # relative, between an image and its camera_info
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes [px] (width, height) are of one shape, be they scaled."""
+    """Whether two sizes [px] (width, height) have one shape, up to scale."""
     return math.isclose(size[0] * other[1], size[1] * other[0], rel_tol=ASPECT_TOLERANCE)
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Lens model (lenses.py), intrinsics [px] of an image size, and extrinsics.
+    """Lens model, intrinsics of an image size, and extrinsics."""
 
-    Focal lengths of a fisheye and of a panorama are pixels per radian. distortion: in OpenCV's
-    order; empty: none. base_from_camera: pose of the optical frame (x right, y down, z forward) in
-    the base frame.
-    """
-
-    width: int
-    height: int
-    fx: float
+    width: int  # of the image [px]
+    height: int  # [px]
+    fx: float  # focal length [px]; of a fisheye and a panorama [px/rad]; 0: not calibrated
     fy: float
-    cx: float
+    cx: float  # principal point [px]
     cy: float
-    distortion: tuple[float, ...] = ()
-    base_from_camera: Transform = field(default_factory=Transform.identity)
-    model: str = PINHOLE
+    distortion: tuple[float, ...] = ()  # coefficients in OpenCV's order; empty: none
+    base_from_camera: Transform = field(default_factory=Transform.identity)  # of the optical frame
+    model: str = PINHOLE  # lens model (lenses.py)
 
     @classmethod
     def assumed(cls, width: int, height: int, base_from_camera: Transform) -> Camera:
-        """What is assumed of a camera that was never calibrated: a view of 53° across."""
-        return cls(width, height, width, width, width / 2, height / 2, (), base_from_camera)
+        """The camera that stands for one that was never calibrated: a view of 53° across."""
+        return cls(
+            width=width,
+            height=height,
+            fx=width,
+            fy=width,
+            cx=width / 2,
+            cy=height / 2,
+            base_from_camera=base_from_camera,
+        )
 
     @property
     def is_assumed(self) -> bool:
@@ -108,7 +110,7 @@ class Camera:
         raise GeometryError(f"{fault}; calibrate the camera")
 
     def _sign_fault(self) -> str:
-        """What is wrong with the signs of size and focal lengths; empty: nothing."""
+        """The fault of the signs of size and focal lengths; empty: none."""
         if min(self.width, self.height) < 1:
             return f"expected the size of the image, got {self.width}x{self.height}"
         if min(self.fx, self.fy) <= 0:
@@ -129,9 +131,10 @@ class Camera:
         )
 
     def bearings(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Undistorted image coordinates float64 [K, 2] of pixels [K, 2]: x y at depth 1 in the
-        optical frame (x right, y down, z forward); nan where a lens that is no pinhole looks
-        sideways or back."""
+        """Undistort pixels [K, 2]: x y at depth 1 in the optical frame [K, 2].
+
+        They are nan where a lens that is no pinhole looks sideways or back.
+        """
         if not len(pixels):
             return np.zeros((0, 2))
         if self.model != PINHOLE:
@@ -140,35 +143,38 @@ class Camera:
             return np.asarray(rays[:, :2] / ahead, np.float64)
         matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
         distortion = np.array(self.distortion) if self.distortion else None
-        found = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
-        return np.asarray(found.reshape(-1, 2), np.float64)
+        points = cv2.undistortPoints(pixels.astype(np.float64)[:, None], matrix, distortion)
+        return np.asarray(points.reshape(-1, 2), np.float64)
 
     def rays(self, pixels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Rays float64 [K, 3] of pixels [K, 2] in the optical frame: of a pinhole at depth 1, else
-        of unit length."""
-        wide = np.asarray(pixels, np.float64)
-        points = (wide - np.array([self.cx, self.cy])) / np.array([self.fx, self.fy])
+        """Rays [K, 3] of pixels [K, 2] in the optical frame: at depth 1 of a pinhole, else of unit
+        length."""
+        points = np.asarray(pixels, np.float64) - np.array([self.cx, self.cy])
+        points /= np.array([self.fx, self.fy])
         return unproject(self.model, self.distortion, points)
 
     def project(
         self, rays: NDArray[np.floating[Any]]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Pixels float64 [K, 2] of rays [K, 3] in the optical frame, and which of them the camera
-        sees, bool [K]: inside of the image, and where its lens model is one to one."""
-        rays = np.asarray(rays, np.float64)
-        angles = np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])
-        points = project(self.model, self.distortion, rays)
+        """Project rays [K, 3] in the optical frame: pixels [K, 2], and which the camera sees [K].
+
+        It sees a ray inside of the image and where its lens model is one to one.
+        """
+        directions: NDArray[np.float64] = np.asarray(rays, np.float64)
+        angles = np.arctan2(np.hypot(directions[:, 0], directions[:, 1]), directions[:, 2])
+        points = project(self.model, self.distortion, directions)
         pixels = points * np.array([self.fx, self.fy]) + np.array([self.cx, self.cy])
         size = np.array([self.width, self.height])
         inside = ((pixels >= -0.5) & (pixels <= size - 0.5)).all(1)
         return pixels, inside & (angles <= widest_angle(self.model, self.distortion))
 
     def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
         values = asdict(self)
         values["distortion"] = list(self.distortion)
         pose = self.base_from_camera
         values["base_from_camera"] = [*pose.translation.tolist(), *pose.quaternion.tolist()]
-        if self.model == PINHOLE:  # as before there were others
+        if self.model == PINHOLE:
             del values["model"]
         return values
 
@@ -190,23 +196,23 @@ class Camera:
             transform = Transform(pose[:3], pose[3:])
         except GeometryError as fault:
             raise error(f"{where}: 'base_from_camera': {fault}") from fault
-        given = {"distortion": distortion, "base_from_camera": transform, "model": model}
-        camera = cls(**values | given)
-        known = camera if camera.fx or camera.fy else replace(camera, fx=1.0, fy=1.0)
-        if wrong := known._sign_fault():
+        lens = {"distortion": distortion, "base_from_camera": transform, "model": model}
+        camera = cls(**values | lens)
+        calibrated = camera if camera.fx or camera.fy else replace(camera, fx=1.0, fy=1.0)
+        if wrong := calibrated._sign_fault():
             raise error(f"{where}: {wrong}; write what its calibration says")
         return camera
 
 
 def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Camera:
-    """The camera of a sensor_msgs/CameraInfo, not checked; fx = fy = 0 where it is not calibrated.
+    """Convert a sensor_msgs/CameraInfo, unchecked; fx = fy = 0 where it is not calibrated.
 
-    Raises GeometryError for a distortion model of which nothing is known.
+    Raises GeometryError for an unknown distortion model.
     """
     name = str(info.distortion_model)
     if name not in DISTORTION_MODELS:
-        known = ", ".join(name for name in DISTORTION_MODELS if name)
-        raise GeometryError(f"its distortion model '{name}' is none of {known}: rectify the images")
+        names = ", ".join(name for name in DISTORTION_MODELS if name)
+        raise GeometryError(f"its distortion model '{name}' is none of {names}: rectify the images")
     model, mounted = DISTORTION_MODELS[name], base_from_camera or Transform.identity()
     fx, _, cx, _, fy, cy = (float(value) for value in info.k[:6])
     width, height = int(info.width), int(info.height)
@@ -216,16 +222,26 @@ def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Came
     if model == EQUIRECTANGULAR:  # its size says all
         fx = fy = width / (2 * math.pi)
         cx, cy, distortion = (width - 1) / 2, (height - 1) / 2, ()
-    return Camera(width, height, fx, fy, cx, cy, distortion, mounted, model)
+    return Camera(
+        width=width,
+        height=height,
+        fx=fx,
+        fy=fy,
+        cx=cx,
+        cy=cy,
+        distortion=distortion,
+        base_from_camera=mounted,
+        model=model,
+    )
 
 
 def _counts(model: str) -> str:
-    """Numbers of coefficients of a lens model, in words."""
+    """Possible numbers of coefficients of a lens model, in words."""
     return ", ".join(map(str, DISTORTIONS[model]))
 
 
 def _count_fault(model: str, distortion: tuple[float, ...]) -> str:
-    """What is wrong with the number of coefficients; empty: nothing."""
+    """The fault of a number of coefficients; empty: none."""
     if len(distortion) in DISTORTIONS[model]:
         return ""
     of = "" if model == PINHOLE else f" of the {model} model"
@@ -233,7 +249,7 @@ def _count_fault(model: str, distortion: tuple[float, ...]) -> str:
 
 
 def cameras_from_json(values: Any, where: str, error: type[DisamError]) -> dict[str, Camera]:
-    """Cameras by name. Raises `error`, naming `where`, the camera and the key."""
+    """Read cameras by name. Raises `error`, naming `where`, the camera and the key."""
     return {
         name: Camera.from_json(camera, f"{where}: camera '{name}'", error)
         for name, camera in values.items()

@@ -34,8 +34,10 @@ Floats = NDArray[np.float64]
 
 
 def project(model: str, distortion: tuple[float, ...], rays: Floats) -> Floats:
-    """Normalized pixels [K, 2] of rays [K, 3], which need no length. Rays beyond `widest_angle`
-    give the pixel of the ray at that angle in their direction: no lens shows them."""
+    """Project rays [K, 3] of any length: normalized pixels [K, 2].
+
+    A ray beyond `widest_angle`, which no lens shows, gives the pixel at that angle.
+    """
     if model == EQUIRECTANGULAR:
         x, y, z = rays.T
         return np.column_stack([np.arctan2(x, z), np.arctan2(y, np.hypot(x, z))])
@@ -43,7 +45,7 @@ def project(model: str, distortion: tuple[float, ...], rays: Floats) -> Floats:
     angle = np.minimum(np.arctan2(radius, rays[:, 2]), widest_angle(model, distortion))
     across = rays[:, :2] / np.maximum(radius, np.finfo(float).tiny)[:, None]
     if model == FISHEYE:
-        return across * _bent(angle, distortion)[:, None]
+        return np.asarray(across * _bent(angle, distortion)[:, None], np.float64)
     points = across * np.tan(angle)[:, None]
     return points if not distortion else _distorted(points, distortion)
 
@@ -64,16 +66,19 @@ def unproject(model: str, distortion: tuple[float, ...], points: Floats) -> Floa
     if distortion and len(points):
         matrix, numbers = np.eye(3), np.array(distortion)
         stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-12)
-        points = cv2.undistortPointsIter(
+        ideal = cv2.undistortPointsIter(
             points[:, None], matrix, numbers, np.eye(3), np.eye(3), stop
-        )[:, 0]
+        )
+        points = np.asarray(ideal[:, 0], np.float64)
     return np.column_stack([points, np.ones(len(points))])
 
 
 @cache
 def widest_angle(model: str, distortion: tuple[float, ...]) -> float:
-    """Angle [rad] to the optical axis up to which every ray has a pixel of its own: where a
-    polynomial of distortion folds back, later rays would show twice."""
+    """Angle [rad] to the optical axis up to which every ray has a pixel of its own.
+
+    Where a polynomial of distortion folds back, rays farther out would show twice.
+    """
     if model == EQUIRECTANGULAR:
         return float(np.pi)
     limit = np.pi if model == FISHEYE else np.pi / 2
@@ -85,6 +90,7 @@ def widest_angle(model: str, distortion: tuple[float, ...]) -> float:
 
 
 def _bent(angle: Floats, distortion: tuple[float, ...]) -> Floats:
+    """Radius of a fisheye's pixel by the angle [rad] of its ray."""
     square, factor = angle**2, np.ones_like(angle)
     for power, k in enumerate(distortion, 1):
         factor = factor + k * square**power
@@ -92,7 +98,7 @@ def _bent(angle: Floats, distortion: tuple[float, ...]) -> Floats:
 
 
 def _unbent(bent: Floats, distortion: tuple[float, ...]) -> Floats:
-    """Inverse of `_bent` up to the widest angle, by Newton's method."""
+    """Invert `_bent` up to the widest angle, by Newton's method."""
     widest = widest_angle(FISHEYE, distortion)
     angle = np.clip(bent, 0.0, widest)
     for _ in range(NEWTON_STEPS if any(distortion) else 0):
@@ -105,7 +111,7 @@ def _unbent(bent: Floats, distortion: tuple[float, ...]) -> Floats:
 
 
 def _radial(angle: Floats, distortion: tuple[float, ...]) -> Floats:
-    """Radii of the pinhole polynomial's radial part, which alone decides where it folds."""
+    """Radius by the pinhole polynomial's radial part, which alone decides where it folds."""
     k = np.zeros(8)
     k[: min(len(distortion), 8)] = distortion[:8]
     radius = np.tan(angle)
@@ -115,12 +121,11 @@ def _radial(angle: Floats, distortion: tuple[float, ...]) -> Floats:
 
 
 def _distorted(points: Floats, distortion: tuple[float, ...]) -> Floats:
-    still, numbers, found = np.zeros(3), np.array(distortion), np.empty_like(points)
+    """Distort ideal points [K, 2] of a pinhole."""
+    still, numbers, distorted = np.zeros(3), np.array(distortion), np.empty_like(points)
+    rays = np.column_stack([points, np.ones(len(points))])
     for start in range(0, len(points), CHUNK):
-        part = np.column_stack(
-            [points[start : start + CHUNK], np.ones(len(points[start : start + CHUNK]))]
-        )
-        found[start : start + CHUNK] = cv2.projectPoints(part, still, still, np.eye(3), numbers)[0][
-            :, 0
-        ]
-    return found
+        part = slice(start, start + CHUNK)
+        pixels, _ = cv2.projectPoints(rays[part], still, still, np.eye(3), numbers)
+        distorted[part] = pixels[:, 0]
+    return distorted

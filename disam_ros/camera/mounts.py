@@ -12,13 +12,13 @@ from scipy.spatial.transform import Rotation
 from disam_ros.camera.camera import Camera
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 
-MOUNT_M, MOUNT_DEG = 2.0, 15.0  # by which mounts of vehicles of one kind may differ
+MOUNT_M, MOUNT_DEG = 2.0, 15.0  # largest difference of mounts on vehicles of one kind
 UPRIGHT = 0.7  # largest vertical part of an optical axis that has a direction on the ground
 
 
-def mount_difference(camera: str, here: Transform, mapped: Transform) -> str:
-    """In words, how base_from_camera differs from the map's; empty where it hardly does."""
-    metres, degrees = distance(here, mapped)
+def mount_difference(camera: str, mount: Transform, mapped: Transform) -> str:
+    """Describe how base_from_camera differs from the map's; empty where it hardly does."""
+    metres, degrees = distance(mount, mapped)
     if metres <= MOUNT_M and degrees <= MOUNT_DEG:
         return ""
     return (
@@ -29,7 +29,7 @@ def mount_difference(camera: str, here: Transform, mapped: Transform) -> str:
 
 
 def mount(cameras: Mapping[str, Camera], name: str) -> Transform:
-    """base_from_camera of the camera of that name; identity where it is not listed."""
+    """base_from_camera of a camera by name; identity where it is not listed."""
     return cameras[name].base_from_camera if name in cameras else Transform.identity()
 
 
@@ -39,8 +39,10 @@ def has_mount(camera: Camera) -> bool:
 
 
 def levelled(camera: Camera) -> NDArray[np.float64]:
-    """The camera's rotation [3, 3] in the base frame without roll and pitch; its own where it looks
-    up or down, or has no mount."""
+    """A camera's rotation [3, 3] in the base frame without roll and pitch.
+
+    They are kept where it looks up or down, or has no mount.
+    """
     rotation = camera.base_from_camera.rotation
     x, y, up = rotation[:, 2]
     if not has_mount(camera) or abs(up) > UPRIGHT:
@@ -51,9 +53,9 @@ def levelled(camera: Camera) -> NDArray[np.float64]:
 
 def tilted_as(camera: Camera, other: Camera) -> NDArray[np.float64]:
     """Rotation [3, 3] in the base frame with the roll and pitch of `other` and the camera's yaw."""
-    ours, theirs = (c.base_from_camera.rotation for c in (camera, other))
-    headings = [np.arctan2(rotation[1, 2], rotation[0, 2]) for rotation in (ours, theirs)]
-    tilted: NDArray[np.float64] = _about_vertical(headings[0] - headings[1]) @ theirs
+    rotations = [item.base_from_camera.rotation for item in (camera, other)]
+    yaw, other_yaw = (np.arctan2(rotation[1, 2], rotation[0, 2]) for rotation in rotations)
+    tilted: NDArray[np.float64] = _about_vertical(yaw - other_yaw) @ rotations[1]
     return tilted
 
 

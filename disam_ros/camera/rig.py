@@ -57,22 +57,23 @@ def looks_of(name: str, lens: Camera | None, mapped: Mapping[str, Camera | None]
     views like the first one's, for an image is only warped into one.
     """
     lens = lens or mapped.get(name)
-    own = [Look(name, 0, mapped[name])] if name in mapped else []
+    namesake = [Look(name, 0, mapped[name])] if name in mapped else []
     heading = heading_of(lens)
-    if heading is None or (own and heading_of(mapped[name]) is None):
-        return own
-    found = []
-    for camera, there in mapped.items():
+    if heading is None or (namesake and heading_of(mapped[name]) is None):
+        return namesake
+    ranked = []
+    for camera, mapping_camera in mapped.items():
         for quarters in range(4):
-            turned = turned_mount(there, quarters)
+            turned = turned_mount(mapping_camera, quarters)
             yaw = heading_of(turned)
             if yaw is None:
                 continue
             aside = abs((yaw - heading + np.pi) % (2 * np.pi) - np.pi)
             if aside <= ASIDE:
-                found.append((quarters != 0, camera != name, aside, Look(camera, quarters, turned)))
-    found.sort(key=lambda item: item[:3])
-    looks = [item[-1] for item in found]
+                look = Look(camera, quarters, turned)
+                ranked.append((quarters != 0, camera != name, aside, look))
+    ranked.sort(key=lambda item: item[:3])
+    looks = [item[-1] for item in ranked]
     return [look for look in looks if _alike(looks[0].mapped, look.mapped)]
 
 

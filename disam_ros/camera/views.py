@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which view images are warped into: a map's virtual camera, or one made for a lens."""
+"""Views that images are warped into: a map's virtual camera, or one made for a lens."""
 
 from __future__ import annotations
 
@@ -17,42 +17,41 @@ from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 
 VIEWS_DEG = (90.0, 75.0, 60.0, 45.0, 30.0)  # across, of a virtual camera: the first seen whole
-ASPECT = 4 / 3  # of that
-WIDEST_VIEW = 1280  # pixels of a virtual camera that is not the mapping camera itself
+ASPECT = 4 / 3  # of a virtual camera's image
+WIDEST_VIEW = 1280  # largest width of a virtual camera's image [px]
 WHOLE = 0.98  # share of a virtual camera's view that the mapping camera has to see
-TURNED = 0.5  # share of what is seen that must remain when a view is turned as the map's
-SAME_DEG = 0.5  # by which rays of cameras that count as the same may differ
-GRID = 9  # columns and rows of pixels at which they are compared
+TURNED = 0.5  # share of the visible view that must remain when it is turned as the map's
+SAME_DEG = 0.5  # largest angle between rays of cameras that count as the same
+GRID = 9  # columns and rows of pixels at which cameras are compared
 
 
 def virtual_camera(lens: Camera, field_of_view: float = 0.0) -> Camera:
-    """The camera that a map has for images of a lens: a pinhole without distortion, level where the
-    mount is known.
+    """Choose a map's camera for images of a lens: a pinhole without distortion, level if it can be.
 
     field_of_view: across [deg]; 0: the lens itself where it is a pinhole, else the widest of
     VIEWS_DEG that the lens sees. Raises GeometryError where it does not see that much.
     """
     if not lens.calibrated or lens.is_assumed or (lens.model == PINHOLE and not field_of_view):
         return lens
-    for wanted in (field_of_view,) if field_of_view else VIEWS_DEG:
+    for degrees in (field_of_view,) if field_of_view else VIEWS_DEG:
         for rotation in (levelled(lens), lens.base_from_camera.rotation):
-            view = _turned(_pinhole(lens, wanted), lens, rotation)
+            view = _turned(_pinhole(lens, degrees), lens, rotation)
             if coverage(lens, view) >= WHOLE:
                 return view
     raise GeometryError(
-        f"the camera sees {100 * coverage(lens, view):.0f} % of a view of {wanted:g}° across, and "
+        f"the camera sees {100 * coverage(lens, view):.0f} % of a view of {degrees:g}° across, and "
         "a virtual camera has to be seen whole: set a smaller field_of_view"
     )
 
 
 @lru_cache(maxsize=KEPT)
 def warp_into(lens: Camera | None, mapped: Camera | None, size: tuple[int, int]) -> Warp | None:
-    """How a lens's images of a size (width, height) become a map camera's; None where they are
-    compared as they are: where either has no intrinsics, and where both see the same.
+    """Warp of a lens's images of a size (width, height) into a map camera's.
 
-    Where both mounts are known the view is turned as the map camera's; with its roll and pitch
-    alone where too little would be left to see; not at all where that is the same. The images of a
-    lens that is no pinhole become some pinhole's at least.
+    None where images are compared as they are: where either has no intrinsics, and where both see
+    the same. Where both mounts are known the view is turned as the map camera's; with its roll and
+    pitch alone where too little would be left to see; else not at all. The images of a lens that is
+    no pinhole become at least those of some pinhole.
     """
     if lens is None or not lens.calibrated or lens.is_assumed:
         return None
@@ -67,28 +66,28 @@ def warp_into(lens: Camera | None, mapped: Camera | None, size: tuple[int, int])
 
 
 def same_view(lens: Camera, view: Camera, degrees: float = SAME_DEG) -> bool:
-    """Whether pixels at the same place of both images show the same, to so many degrees."""
+    """Whether pixels at the same place of both images show the same, within so many degrees."""
     grid = np.stack(np.meshgrid(*[np.linspace(0.0, 1.0, GRID)] * 2), -1).reshape(-1, 2)
-    rays = []
+    directions = []
     for camera in (lens, view):
-        found = camera.rays(grid * [camera.width, camera.height] - 0.5)
-        found = found @ camera.base_from_camera.rotation.T
-        rays.append(found / np.linalg.norm(found, axis=1, keepdims=True))
-    between = np.linalg.norm(rays[0] - rays[1], axis=1).max()
+        rays = camera.rays(grid * [camera.width, camera.height] - 0.5)
+        rays = rays @ camera.base_from_camera.rotation.T
+        directions.append(rays / np.linalg.norm(rays, axis=1, keepdims=True))
+    between = np.linalg.norm(directions[0] - directions[1], axis=1).max()
     return bool(between < np.radians(degrees))
 
 
 def _view(lens: Camera, mapped: Camera) -> Camera:
     """The map's camera as it is turned on the lens's vehicle."""
-    own = _turned(mapped, lens, lens.base_from_camera.rotation)
+    unturned = _turned(mapped, lens, lens.base_from_camera.rotation)
     if not (has_mount(lens) and has_mount(mapped)):
-        return own
-    least = TURNED * coverage(lens, own)
+        return unturned
+    least = TURNED * coverage(lens, unturned)
     for rotation in (mapped.base_from_camera.rotation, tilted_as(lens, mapped)):
         view = _turned(mapped, lens, rotation)
         if coverage(lens, view) >= least:
             return view
-    return own
+    return unturned
 
 
 def _pinhole(lens: Camera, degrees: float) -> Camera:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Domain classification of an image by a small CNN, for conditions that leave several domains.
 
-It is trained with torch (training/domain_classifier.py) and runs in numpy, in about a millisecond.
+It is trained with torch (training/domain_classifier.py) and runs in numpy in about a millisecond.
 """
 
 from __future__ import annotations
@@ -27,21 +27,18 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class DomainClassifier:
-    """Images [B, 3, 48, 64] in [−1, 1] → a logit per domain [B, D], in the order of `domains`.
+    """A small CNN with a logit per domain. Raises ModelError for weights of other shapes."""
 
-    Raises ModelError for weights of other shapes than `weight_shapes`.
-    """
-
-    domains: Sequence[str]
-    weights: Weights
+    domains: Sequence[str]  # in the order of the logits
+    weights: Weights  # of the shapes `weight_shapes`
 
     def __post_init__(self) -> None:
         expected = weight_shapes(len(self.domains))
-        found = {name: array.shape for name, array in self.weights.items()}
-        if found != expected:
+        shapes = {name: array.shape for name, array in self.weights.items()}
+        if shapes != expected:
             raise ModelError(
                 f"weights of a domain classifier do not fit the network: expected {expected}, got "
-                f"{found}"
+                f"{shapes}"
             )
 
     def require_domains(self, names: Sequence[str]) -> None:
@@ -53,7 +50,7 @@ class DomainClassifier:
             )
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """images: [B, 3, 48, 64]. Returns [B, D]."""
+        """Logits [B, D] of images [B, 3, 48, 64] in [−1, 1]."""
         x = images
         for k in range(len(CHANNELS)):
             name = f"features.{2 * k}"
@@ -65,7 +62,7 @@ class DomainClassifier:
     def classify(
         self, image: NDArray[np.uint8], among: Collection[str] | None = None
     ) -> tuple[str, float]:
-        """The most probable domain of an image uint8 RGB [H, W, 3], and its probability.
+        """Find the most probable domain of an image, RGB [H, W, 3], and its probability.
 
         among: candidate domains; None: all. Raises ImageError.
         """
@@ -91,14 +88,14 @@ def _convolution(
     """3×3 convolution at stride 2 with a margin of one zero: [B, C, h, w] → [B, C', h/2, w/2]."""
     wide = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
     windows = sliding_window_view(wide, (1, 1, KERNEL, KERNEL))[:, :, ::2, ::2, 0, 0]
-    found = np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3)))  # [B, h/2, w/2, C']
-    return np.asarray((found + bias).transpose(0, 3, 1, 2))
+    sums = np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3)))  # [B, h/2, w/2, C']
+    return np.asarray((sums + bias).transpose(0, 3, 1, 2))
 
 
 def confusion(
     classifier: DomainClassifier, samples: Iterable[tuple[NDArray[np.uint8], str]]
 ) -> Confusion:
-    """Confusion matrix of images uint8 RGB [H, W, 3] and their domains, without empty rows."""
+    """Confusion matrix of images RGB [H, W, 3] and their domains, without empty rows."""
     table = {domain: dict.fromkeys(classifier.domains, 0) for domain in classifier.domains}
     for image, domain in samples:
         table[domain][classifier.classify(image)[0]] += 1

@@ -83,17 +83,18 @@ class Domain:
             self._refuse("sun_rising", "a sun_elevation as well", self.sun_rising)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, all tags included; `from_json` reads them back."""
+        """Return plain JSON values with all tags."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: Any) -> Domain:
-        """Raises DomainError for an unknown key or a tag that does not fit."""
+        """Inverse of `to_json`. Raises DomainError for an unknown or unfit tag."""
         named = isinstance(values, dict) and "name" in values
         where = f"domain '{values['name']}'" if named else "a domain"
         return build(cls, values, where, DomainError)
 
     def _refuse(self, tag: str, expected: str, value: Any) -> None:
+        """Raise DomainError about a tag."""
         raise DomainError(f"domain '{self.name}': '{tag}' expects {expected}; got {value!r}")
 
 
@@ -103,7 +104,7 @@ class DomainChoice:
 
     name: str
     reason: str  # one human-readable sentence
-    exact: bool  # all tags of the domain are known to match
+    exact: bool  # whether all tags of the domain are known to match
     sun_elevation: float | None  # degrees, no refraction; None: unknown
     light: str  # day, dawn, dusk, night or unknown
     season: str  # spring, summer, autumn, winter (of the place), tropics or unknown
@@ -154,6 +155,7 @@ def distance(domain: Domain, conditions: Conditions) -> Distance:
 
 
 def _light_cost(domain: Domain, conditions: Conditions) -> float | None:
+    """Cost of the sun's elevation; None: unknown."""
     height = conditions.sun_elevation
     if height is None or domain.sun_elevation is None:
         return None
@@ -193,7 +195,7 @@ class DomainChooser:
             raise DomainError(f"expected one or more domains with different names, got {names}")
 
     def find(self, name: str) -> str | None:
-        """The domain of a name: itself, or ANY where it is the only domain; None: unknown."""
+        """Find the domain of a name: itself, or ANY where it is the only domain; None: unknown."""
         if list(self._domains) == [ANY]:
             return ANY
         return name if name in self._domains else None
@@ -206,7 +208,7 @@ class DomainChooser:
         weather: str = "",
         override: str = "",
     ) -> DomainChoice:
-        """The domain nearest to a UTC stamp [ns] and a place [deg] (nan: unknown).
+        """Choose the domain nearest to a UTC stamp [ns] and a place [deg] (nan: unknown).
 
         An unparsable weather word counts as unknown and is named in the reason: validate input with
         `parse_weather`. Raises DomainError for an `override` that is not among the domains, or
@@ -219,8 +221,8 @@ class DomainChooser:
             )
         conditions = observe(stamp_ns, latitude, longitude, weather)
         asked = [self._domains[fixed]] if fixed else self._of_cameras()
-        found = [(distance(domain, conditions), domain.name) for domain in asked]
-        gap, name = min(found, key=lambda pair: pair[0].rank)  # of equals, the first
+        gaps = [(distance(domain, conditions), domain.name) for domain in asked]
+        gap, name = min(gaps, key=lambda pair: pair[0].rank)  # of equals, the first
         return DomainChoice(
             name=name,
             reason=_reason(name, gap, conditions, bool(override)),
@@ -232,22 +234,24 @@ class DomainChooser:
         )
 
     def of_this_light(self, stamp_ns: int | None, latitude: float, longitude: float) -> list[str]:
-        """Domains consistent with the sun's elevation; all if that is unknown or fits none."""
+        """List domains consistent with the sun's elevation; all if it is unknown or fits none."""
         now = observe(stamp_ns, latitude, longitude, "")
         costs = {domain.name: _light_cost(domain, now) for domain in self._of_cameras()}
         return [name for name, cost in costs.items() if (cost or 0.0) < OTHER_LIGHT] or list(costs)
 
     def _of_cameras(self) -> list[Domain]:
-        found = [domain for domain in self._domains.values() if domain.view == "ground"]
-        if not found:
+        """The domains of camera images. Raises DomainError where there are none."""
+        domains = [domain for domain in self._domains.values() if domain.view == "ground"]
+        if not domains:
             raise DomainError(
                 f"all domains are aerial ({', '.join(self._domains)}): name the one to use, or "
                 f"take a model with a domain for camera images"
             )
-        return found
+        return domains
 
 
 def _reason(name: str, gap: Distance, now: Conditions, override: bool) -> str:
+    """Explain a choice in a sentence."""
     sun = "sun unknown" if now.sun_elevation is None else f"sun {now.sun_elevation:.1f}°"
     weather = "weather unknown" if now.weather == UNKNOWN else now.weather
     facts = f"{sun.replace('-', '−')}, {now.date}, {weather}"

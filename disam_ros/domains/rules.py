@@ -16,7 +16,7 @@ from disam_ros.files.yaml_files import parse_yaml, read_yaml
 
 
 def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
-    """The packaged rules by name; a user's YAML file adds to them or replaces entries.
+    """Load the packaged rules by name; a user's YAML file adds to them or replaces entries.
 
     Raises DomainError naming the file, the entry and what was expected.
     """
@@ -28,6 +28,7 @@ def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
 
 
 def _rules_of(entries: Any, where: str) -> dict[str, Domain]:
+    """Build rules. Raises DomainError, naming `where` and the entry."""
     if not isinstance(entries, dict):
         raise DomainError(f"{where}: expected 'name: {{tags}}' entries; got {brief(entries)}")
     rules = {}
@@ -42,7 +43,7 @@ def _rules_of(entries: Any, where: str) -> dict[str, Domain]:
 
 
 def domains_named(names: Iterable[str], rules: Mapping[str, Domain]) -> list[Domain]:
-    """The rules of these names in this order. Raises DomainError for a name without a rule."""
+    """Pick rules by name, in order. Raises DomainError for a name without a rule."""
     names = list(names)
     for name in names:
         if name not in rules:

@@ -109,13 +109,14 @@ def parse_weather(text: str) -> str:
     tokens = re.findall(r"[^\s.,;+/_-]+", text.lower())
     if not tokens or tokens == [UNKNOWN]:
         return UNKNOWN
-    found = {word for token in tokens for word in _canonical(token, text)}
-    if not found:
+    words = {word for token in tokens for word in _canonical(token, text)}
+    if not words:
         raise _not_understood(text, text.strip())
-    return max(found, key=WEATHER_WORDS.index)
+    return max(words, key=WEATHER_WORDS.index)
 
 
 def _canonical(token: str, text: str) -> list[str]:
+    """Weather words of a token; none of a modifier. Raises DomainError, naming the text."""
     token = re.sub(r"^(few|sct|bkn|ovc)\d{3}(cb|tcu)?$", r"\1", token)  # METAR cloud group
     pairs = re.findall("..", token)  # METAR weather group such as "shra"
     if token not in _CANONICAL and len(token) % 2 == 0 and _METAR_CODES.issuperset(pairs):
@@ -126,6 +127,7 @@ def _canonical(token: str, text: str) -> list[str]:
 
 
 def _not_understood(text: str, token: str) -> DomainError:
+    """The error about an unknown token."""
     return DomainError(
         f"weather {text!r}: '{token}' is not a known weather word; expected one of "
         f"{', '.join(WEATHER_WORDS)}, a synonym such as 'sunny', 'drizzle' or 'mist', "
@@ -134,6 +136,7 @@ def _not_understood(text: str, token: str) -> DomainError:
 
 
 def _weather(text: str, notes: list[str]) -> str:
+    """The weather word of a text; unknown, and a note, where there is none."""
     try:
         return parse_weather(text)
     except DomainError:
@@ -142,6 +145,7 @@ def _weather(text: str, notes: list[str]) -> str:
 
 
 def _clock(stamp_ns: int | None, notes: list[str]) -> datetime | None:
+    """The time of a stamp [ns]; None, and a note, where the clock is unknown."""
     if stamp_ns is None:
         notes.append("clock unknown")
         return None
@@ -153,6 +157,7 @@ def _clock(stamp_ns: int | None, notes: list[str]) -> datetime | None:
 
 
 def _coordinate(name: str, value: float, limit: float, notes: list[str]) -> float:
+    """A latitude or longitude [deg]; nan, and a note, where it is unknown."""
     if math.isfinite(value) and abs(value) <= limit:
         return float(value)
     outside = "" if math.isnan(value) else f", {value} lies outside ±{limit:g}°"

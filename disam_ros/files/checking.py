@@ -137,13 +137,13 @@ def _built(cls: Any, values: Any, name: str) -> Any:
     """A dataclass of an object. Raises _Unfit, or _Fault about an entry."""
     if not isinstance(values, dict):
         raise _Unfit
-    known, hints = {field.name: field for field in fields(cls)}, get_type_hints(cls)
+    by_name, hints = {field.name: field for field in fields(cls)}, get_type_hints(cls)
     prefix = f"{name}." if name else ""
-    _refuse_unknown(values, known, prefix, cls)
+    _refuse_unknown(values, by_name, prefix, cls)
     return cls(
         **{
             key: _entry(values.get(key), hints[key], prefix + key, field.metadata, key in values)
-            for key, field in known.items()
+            for key, field in by_name.items()
             if key in values or field.default is field.default_factory is MISSING
         }
     )

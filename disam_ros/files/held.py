@@ -16,11 +16,10 @@ BLOCK = 1 << 20  # bytes read at once
 
 
 class HeldFile:
-    """A file held open: what is read later is what was opened, even where its name is given to
-    another file. Unlike a memory map it cannot end the process.
+    """A file held open: its content is read even where its name is given to another file.
 
-    size: in bytes. error: raised where the file cannot be read, or was written to since it was
-    opened. May be used from any thread.
+    Unlike a memory map it cannot end the process. error: raised where the file cannot be read, or
+    was written to since it was opened. size: [bytes]. May be used from any thread.
     """
 
     def __init__(self, path: Path, error: type[DisamError]) -> None:
@@ -32,7 +31,7 @@ class HeldFile:
         self.size = self._state[0]
 
     def read(self, offset: int, size: int) -> bytes:
-        """The bytes from `offset` on. Raises `error` where there are fewer."""
+        """Read bytes from `offset` on. Raises `error` where there are fewer."""
         data = bytearray(size)
         self.read_into(memoryview(data), offset)
         return bytes(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outputs of commands: what exists stays, what is overwritten was ours.
+"""Outputs of commands, which overwrite only what a command wrote.
 
 An output directory holds a manifest of the files that were written into it. Only these are ever
 removed, when it is overwritten; everything else in it stays.
@@ -30,7 +30,7 @@ from disam_ros.files.writing import (
 
 MANIFEST = ".disam_manifest.json"  # of an output directory
 MANIFEST_VERSION = 1
-FILE = "file"  # kind of an output that is a single one; the others are directories
+FILE = "file"  # kind of an output that is a file; the others are directories
 MAP, MODEL, DATASET, BAG, TILES = "map", "model", "dataset", "bag", "tile set"
 EVALUATION, EXPORT = "evaluation", "export"
 REMEDY = "choose another output, or replace it with --overwrite"
@@ -54,10 +54,10 @@ def writing(*paths: Path) -> Iterator[None]:
 def require_output(
     path: Path | str, kind: str, overwrite: bool = False, remedy: str = REMEDY
 ) -> None:
-    """Raise OutputError unless an output may be written; nothing is changed.
+    """Raise OutputError unless an output may be written.
 
-    kind: MAP, FILE, … overwrite: a directory with a manifest of this kind may be replaced, and so
-    may a file. remedy: what to do about an output that exists.
+    kind: MAP, FILE, … overwrite: whether a file, or a directory with a manifest of this kind, may
+    be replaced. remedy: what to do about an output that exists.
     """
     path = Path(path)
     try:
@@ -85,7 +85,7 @@ def require_outside(output: Path | str, source: Path | str) -> None:
 
 
 def _refuse_taken(path: Path, kind: str, overwrite: bool, remedy: str) -> None:
-    """Raise OutputError where something has the name that must stay."""
+    """Raise OutputError where the name is taken by something that must stay."""
     if path.is_symlink():
         raise OutputError(
             f"{path} is a symbolic link, which would be replaced: name its target, "
@@ -101,10 +101,11 @@ def _refuse_taken(path: Path, kind: str, overwrite: bool, remedy: str) -> None:
     if kind == FILE:
         if not path.is_file():
             raise OutputError(f"{path} is no regular file: choose another output")
-    elif (found := _manifest(path)["kind"]) != kind:
+    elif (stored := _manifest(path)["kind"]) != kind:
         raise OutputError(
-            f"{path} holds {found or 'files'} that this command did not write, expected a manifest "
-            f"of a{'n' * (kind[0] in 'aeiou')} {kind}: choose another output or move it away"
+            f"{path} holds {stored or 'files'} that this command did not write, expected a "
+            f"manifest of a{'n' * (kind[0] in 'aeiou')} {kind}: choose another output or move it "
+            "away"
         )
 
 
@@ -125,7 +126,7 @@ def _content(directory: Path) -> list[str]:
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
-    """A directory's manifest; kind "" and no files where it has none, or a malformed one."""
+    """Read a directory's manifest; kind "" and no files where it has none, or a malformed one."""
     with suppress(DisamError, KeyError, TypeError):
         values = read_json(directory / MANIFEST, MANIFEST_VERSION, OutputError)
         return {"kind": str(values["kind"]), "files": [str(name) for name in values["files"]]}
@@ -133,6 +134,7 @@ def _manifest(directory: Path) -> dict[str, Any]:
 
 
 def _write_manifest(directory: Path, kind: str, files: list[str]) -> None:
+    """Write a directory's manifest."""
     values = {"format_version": MANIFEST_VERSION, "kind": kind, "files": files}
     write_json(directory / MANIFEST, values, indent=0)
 
@@ -144,11 +146,13 @@ def add_to_output(directory: Path, kind: str, name: str) -> Path:
     """
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        found = _manifest(directory)
-        if found["kind"] not in ("", kind):
-            raise OutputError(f"{directory} is a {found['kind']}, no {kind}: choose another output")
-        if name not in found["files"]:
-            _write_manifest(directory, kind, [*found["files"], name])
+        manifest = _manifest(directory)
+        if manifest["kind"] not in ("", kind):
+            raise OutputError(
+                f"{directory} is a {manifest['kind']}, no {kind}: choose another output"
+            )
+        if name not in manifest["files"]:
+            _write_manifest(directory, kind, [*manifest["files"], name])
     return directory / name
 
 
@@ -171,8 +175,8 @@ def remove_output(path: Path, kind: str) -> None:
 class OutputDirectory:
     """A directory that is written as `<path>.part` and gets its name when it is complete.
 
-    kind, overwrite: see `require_output`. What a killed process left of the same kind is still in
-    `part`, to be resumed or cleared. Raises OutputError.
+    kind, overwrite: see `require_output`. Files of a killed process are still in `part`, to be
+    resumed or cleared. Raises OutputError.
     """
 
     def __init__(self, path: Path | str, kind: str, overwrite: bool = False) -> None:
@@ -192,7 +196,7 @@ class OutputDirectory:
                 raise
 
     def clear(self) -> None:
-        """Remove what a killed process left."""
+        """Remove the files of a killed process."""
         with writing(self.path, self.part):
             for name in _content(self.part):
                 path = self.part / name
@@ -202,7 +206,7 @@ class OutputDirectory:
                     path.unlink()
 
     def publish(self, expected: Iterable[str] = ()) -> None:
-        """Give the complete directory its name; of an old one, what its manifest lists is removed.
+        """Give the complete directory its name; files of an old one's manifest are removed.
 
         expected: names of files that will be added later and belong to it.
         """
@@ -218,12 +222,12 @@ class OutputDirectory:
         self.close()
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the unfinished directory."""
         shutil.rmtree(self.part, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
-        """Let others write; what was written stays."""
+        """Release the directory to other processes; its files stay."""
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1
@@ -264,7 +268,7 @@ class OutputDirectory:
 
 
 def _files_in(directory: Path) -> list[str]:
-    """Paths of all files but the manifest, relative, sorted."""
+    """List the paths of all files but the manifest, relative, sorted."""
     paths = (Path(folder) / name for folder, _, names in os.walk(directory) for name in names)
     return sorted(str(p.relative_to(directory)) for p in paths if p != directory / MANIFEST)
 
@@ -287,7 +291,7 @@ def _remove(directory: Path, files: Iterable[str]) -> None:
 def atomic_directory(
     path: Path | str, kind: str, overwrite: bool = False, expected: Iterable[str] = ()
 ) -> Iterator[Path]:
-    """A new directory that gets the name `path` at the end of the block.
+    """Write a directory that gets the name `path` at the end of the block.
 
     kind, overwrite, expected: see `OutputDirectory`. After an error nothing is left of it. Raises
     OutputError.
@@ -305,7 +309,7 @@ def atomic_directory(
 
 @contextmanager
 def output_file(path: Path | str, overwrite: bool = False, **options: Any) -> Iterator[IO[str]]:
-    """Open a text file for writing that gets its name at the end of the block.
+    """Write a text file that gets its name at the end of the block.
 
     overwrite: a file of that name is kept beside it, as `<name>.1` or the next free number; else it
     is refused. options: as `Path.open` takes them. After an error nothing has changed. Raises

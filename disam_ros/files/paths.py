@@ -17,7 +17,7 @@ MODEL_FILE = "model.json"  # what makes a directory a model
 
 
 def expand(text: str) -> str:
-    """A path with its `~` replaced by the home directory; unchanged where that is unknown."""
+    """Replace `~` by the home directory; the path is unchanged where that is unknown."""
     try:
         return str(Path(text).expanduser()) if text.startswith("~") else text
     except RuntimeError:
@@ -25,7 +25,7 @@ def expand(text: str) -> str:
 
 
 def share() -> Path | None:
-    """The folder with models/, config/ and launch/: the source tree or PREFIX/share/disam_ros.
+    """Find the folder with models/, config/ and launch/: source tree or PREFIX/share/disam_ros.
 
     None for a copy of the package alone.
     """
@@ -35,17 +35,17 @@ def share() -> Path | None:
 
 
 def shipped_models() -> dict[str, Path]:
-    """The models that come with the package: name → directory, by name."""
+    """List the models that come with the package: name → directory, by name."""
     folder = share()
-    found = sorted((folder / "models").glob(f"*/{MODEL_FILE}")) if folder else ()
-    return {path.parent.name: path.parent for path in found}
+    files = sorted((folder / "models").glob(f"*/{MODEL_FILE}")) if folder else ()
+    return {path.parent.name: path.parent for path in files}
 
 
 def find_model(text: str) -> str:
-    """The directory of a model given by its path or by the name of a shipped one.
+    """Find the directory of a model by its path or by the name of a shipped one.
 
-    `~` is expanded. What exists as a path is that path; an unknown name is returned as it is, and
-    opening it lists the known ones.
+    `~` is expanded. A path that exists comes first; an unknown name is returned as it is, and
+    opening it lists the shipped ones.
     """
     path = expand(text)
     shipped = shipped_models().get(text)
@@ -53,24 +53,25 @@ def find_model(text: str) -> str:
 
 
 def find_config(text: str) -> str:
-    """A parameter file given by its path, or by the name of a shipped one such as cpu_robot.
+    """Find a parameter file by its path, or by the name of a shipped one such as cpu_robot.
 
-    Raises ConfigError where it does not exist, with the known names.
+    Raises ConfigError where it does not exist, with the shipped names.
     """
     path, folder = Path(expand(text)), share()
     shipped = folder / "config" if folder else Path()
     names = (text, f"{text}.yaml") if path.name == text else ()
-    for found in (path, *(shipped / name for name in names)):
-        if text and found.is_file():
-            return str(found)
-    known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml") if p.stem[:6] != "train_"))
+    for file in (path, *(shipped / name for name in names)):
+        if text and file.is_file():
+            return str(file)
+    stems = sorted(p.stem for p in shipped.glob("*.yaml") if p.stem[:6] != "train_")
     raise ConfigError(
-        f"the parameter file '{text}' does not exist; expected a path, or one of {known or 'none'}"
+        f"the parameter file '{text}' does not exist; expected a path, or one of "
+        f"{', '.join(stems) or 'none'}"
     )
 
 
 def profile(file: str) -> dict[str, str]:
-    """Environment that makes a program read one of the shipped profiles of Fast DDS.
+    """Environment variables that make a program read a shipped profile of Fast DDS.
 
     Empty for a copy of the package alone.
     """
@@ -80,12 +81,12 @@ def profile(file: str) -> dict[str, str]:
 
 
 def missing_profile(environment: Mapping[str, str], file: str = LARGE_IMAGES) -> dict[str, str]:
-    """The same, empty where an environment has another middleware or a profile of its own.
+    """`profile`, empty where an environment has another middleware or a profile of its own.
 
-    DISCOVERY, which all nodes of this package take by themselves, gives way to another.
+    A profile replaces DISCOVERY, which all nodes of this package take by themselves.
     """
-    given = {environment.get(name, "") for name in PROFILE_VARIABLES}
-    other = environment.get("RMW_IMPLEMENTATION") or FAST_DDS[0]
-    if other not in FAST_DDS or given - {"", *profile(DISCOVERY).values()}:
+    profiles = {environment.get(name, "") for name in PROFILE_VARIABLES}
+    middleware = environment.get("RMW_IMPLEMENTATION") or FAST_DDS[0]
+    if middleware not in FAST_DDS or profiles - {"", *profile(DISCOVERY).values()}:
         return {}
     return profile(file)

@@ -22,7 +22,7 @@ MAX_LINE = 1 << 20  # characters of a line of a table
 
 @contextmanager
 def reading(path: Path, error: type[DisamError]) -> Iterator[None]:
-    """Turn an OSError inside into `error`, naming the file, or `path` where it names none."""
+    """Turn an OSError into `error`, naming its file, or `path` where it names none."""
     try:
         yield
     except OSError as fault:
@@ -32,7 +32,7 @@ def reading(path: Path, error: type[DisamError]) -> Iterator[None]:
 
 
 def read_bytes(path: Path, error: type[DisamError], largest: int = MAX_BYTES) -> bytes:
-    """Contents of a regular file.
+    """Read a regular file.
 
     Raises `error` for any other kind, since pipes and devices may have no end, and for more than
     `largest` bytes.
@@ -48,7 +48,7 @@ def read_bytes(path: Path, error: type[DisamError], largest: int = MAX_BYTES) ->
 
 
 def read_lines(path: Path, error: type[DisamError]) -> Iterator[str]:
-    """Lines of a regular file in UTF-8, with their ends, one after the other.
+    """Read the lines of a regular file in UTF-8, with their ends, one after the other.
 
     Raises `error`, naming the file, as `read_bytes` does, and for a line of more than MAX_LINE
     characters, which would be read until the memory is full.
@@ -72,12 +72,13 @@ def read_lines(path: Path, error: type[DisamError]) -> Iterator[str]:
 
 
 def _require_regular(path: Path, error: type[DisamError]) -> None:
+    """Raise `error` unless a path is a regular file."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise error(f"{path} is no regular file but a folder, pipe or device; expected a file")
 
 
 def parse_json(text: bytes, where: str, error: type[DisamError]) -> Any:
-    """Values of a JSON text. Raises `error`, naming `where`."""
+    """Parse a JSON text. Raises `error`, naming `where`."""
     try:
         return json.loads(text)
     except RecursionError as fault:

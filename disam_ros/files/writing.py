@@ -26,15 +26,15 @@ def file_sha256(path: Path) -> str:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file or directory is written before it gets its name."""
+    """The path where a file or directory is written before it gets its name."""
     return path.with_name(path.name + PART)
 
 
 @contextmanager
 def atomic_file(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
-    """Open a file for writing that replaces `path` at the end of the block, synced to disk.
+    """Write a file that replaces `path` at the end of the block, synced to disk.
 
-    mode: "w" or "wb"; options: as `Path.open` takes them. After an error `path` is what it was.
+    mode: "w" or "wb". options: of `Path.open`. After an error `path` is unchanged.
     """
     part = part_of(path)
     try:
@@ -64,13 +64,13 @@ def sync_directory(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any], indent: int = 2) -> None:
-    """Write JSON: the file is the old one or the new one, whole."""
+    """Write JSON atomically."""
     with atomic_file(path) as file:
         file.write(json.dumps(values, indent=indent) + "\n")
 
 
 def describe_fault(error: OSError) -> str:
-    """What went wrong on writing, and what to do."""
+    """Describe a fault on writing, and what to do."""
     remedy = "make it writable or choose another output"
     if error.errno in FULL:
         remedy = "free space or choose another output, then run the same command again"
