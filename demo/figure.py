@@ -65,7 +65,7 @@ def _draw_examples(
         titles = (
             f"{name}, frame {index}",
             "activation map",
-            f"match, {frame.error_m:.1f} m off" if frame.given is not None else "no answer",
+            f"match, {frame.error_m:.1f} m off" if frame.pose is not None else "no answer",
         )
         for column, (picture, title) in enumerate(zip((query, heat, match), titles, strict=True)):
             axes = figure.add_subplot(grid[row, column])
@@ -88,11 +88,11 @@ def _draw_plan(
     for frame in condition.frames:
         position = frame.truth.translation[:2]
         kind = "no answer"
-        if frame.given is not None:
+        if frame.pose is not None:
             kind = list(groups)[frame.error_m > limit]
         places[kind].append(position)
-        if frame.given is not None and frame.error_m > limit:
-            ends = np.stack([position, frame.given.translation[:2]])
+        if frame.pose is not None and frame.error_m > limit:
+            ends = np.stack([position, frame.pose.translation[:2]])
             axes.plot(*ends.T, color="tab:red", lw=0.4, alpha=0.5)
     for kind, color in (groups | {"no answer": "tab:gray"}).items():
         spots = np.array(places[kind]).reshape(-1, 2)

@@ -135,7 +135,7 @@ def figures(
     found = {
         "known": len(known) / len(queries),
         "wrong": wrong / len(queries),
-        "nees": consistency(*zip(*known, strict=True)).pose_mean if known else float("nan"),
+        "nees": consistency(known).pose_mean if known else float("nan"),
     } | _errors(truth, [answer.map_from_base for answer in answers])
     if when is None:
         first = [answer.best.map_from_camera @ mount.inverse() for answer in answers]

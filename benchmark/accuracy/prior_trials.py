@@ -88,7 +88,7 @@ def _trials(
     """One image without a prior, then with each noise [m]."""
     query, localizer = plain.query, pipeline.localizer
     assert query is not None and record.map_from_camera is not None
-    poses = [record.map_from_camera for record in localizer.map.records]
+    poses = [r.map_from_camera for r in localizer.map.records if r.map_from_camera is not None]
     scores = localizer.fine_scores(query, np.arange(len(poses)))
     places = np.array([pose.translation[:2] for pose in poses])
     yield Trial(_known(plain.answer), poses[int(scores.argmax())])

@@ -104,7 +104,7 @@ def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
         if answer.known and not alone:
             poses.append((truth, pose, answer.covariance))
     far, answered = np.array(errors), np.array(sure)
-    nees = consistency(*zip(*poses, strict=True)) if poses else None
+    nees = consistency(poses)
     return {
         "right": float((far <= ride.right).mean()),
         "half": float((far <= 0.5).mean()),

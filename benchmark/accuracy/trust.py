@@ -63,7 +63,7 @@ def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict
     options = NodeOptions(parameters=parameters)
     drive = replay_drive(place_map, MODEL, bag, source, name, options)
     judged = judge(place_map, [drive], {}).overall
-    given = [frame for frame in judged.frames if frame.given is not None]
+    given = [frame for frame in judged.frames if frame.pose is not None]
     wrong = [frame.error_m > WRONG_M for frame in given]
     first = score(
         [f.truth for f in judged.frames],

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.datasets.records import POSE_COLUMNS, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
@@ -23,34 +24,36 @@ from disam_ros.localization.pipeline import Pipeline
 
 ANSWER_POSE = tuple(f"map_from_camera_{name}" for name in POSE_COLUMNS)
 ANSWER_COLUMNS = (
-    *("path", "stamp_ns", "domain", "known", "probability", "matched_id", "matched_source"),
-    *("score", *ANSWER_POSE),
+    "path",
+    "stamp_ns",
+    "domain",
+    "known",
+    "probability",
+    "matched_id",
+    "matched_source",
+    "score",
+    *ANSWER_POSE,
 )
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """The result of one query image, known or not.
+    """The result of one query image, known or not."""
 
-    record: the image with its ground truth: `map_from_camera`, and `domain`, the condition it was
-    taken in. ranking: retrieved map images, best first: the candidates in their order, then others
-    by coarse score; with sequence tracking the map image of the estimate first. pose:
-    map_from_camera, estimated. covariance: [6, 6] of map_from_base. probability: that the place is
-    right and on the map. score: fine similarity of the best candidate. prior: effect of a position
-    prior (prior.py); empty without one.
-    """
-
+    # The image with its ground truth: `map_from_camera`, and `domain`, the condition it shows.
     record: ImageRecord
     outcome: str  # KNOWN, UNKNOWN, UNREADABLE or MISSING
-    domain: str = ""  # of the encoders that were used
-    domain_reason: str = ""
-    probability: float = math.nan
-    score: float = math.nan
+    domain: str = ""  # of the encoders
+    domain_reason: str = ""  # why it was chosen
+    probability: float = math.nan  # that the place is right and on the map
+    score: float = math.nan  # fine similarity of the best candidate
+    # Retrieved map images, best first: the candidates in their order, then others by coarse score;
+    # with sequence tracking the map image of the estimate first.
     ranking: tuple[ImageRecord, ...] = ()
-    pose: Transform | None = None
-    covariance: np.ndarray | None = None
-    timings_ms: Mapping[str, float] = field(default_factory=dict)
-    prior: str = ""
+    pose: Transform | None = None  # map_from_camera, estimated
+    covariance: NDArray[np.float64] | None = None  # [6, 6] of map_from_base
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage
+    prior: str = ""  # effect of a position prior (localization/prior.py); empty without one
 
     @property
     def best(self) -> ImageRecord | None:
@@ -70,7 +73,7 @@ def localize_all(
     believe_domains: bool = False,
     ranks: int = 1,
 ) -> Iterator[QueryResult]:
-    """Localize the images of a drive in order; unreadable ones are logged.
+    """Localizes the images of a drive in order; unreadable ones are logged.
 
     images, believe_domains: as of `evaluate_drive`. ranks: length of the ranking, at least the
     number of candidates. Raises ConfigError if the configuration wants a prior: priors come from
@@ -99,7 +102,7 @@ def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord])
         domain_reason=answer.domain.reason,
         probability=answer.probability,
         score=answer.best.fine_score,
-        ranking=tuple(_of_camera(answer, match) for match in ranking),
+        ranking=tuple(_as_seen(answer, match) for match in ranking),
         pose=answer.map_from_camera,
         covariance=answer.covariance,
         timings_ms=answer.timings_ms,
@@ -107,20 +110,20 @@ def _result(record: ImageRecord, answer: Answer, ranking: Iterable[ImageRecord])
     )
 
 
-def _of_camera(answer: Answer, match: ImageRecord) -> ImageRecord:
-    """A map image with the pose that the camera has where its view is that image."""
+def _as_seen(answer: Answer, match: ImageRecord) -> ImageRecord:
+    """Returns a map image with the pose of a camera whose (warped) view equals that image."""
     if answer.lens_from_view is None or match.map_from_camera is None:
         return match
     return replace(match, map_from_camera=answer.of_camera(match.map_from_camera))
 
 
 def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: bool = False) -> int:
-    """Write answers.csv (ANSWER_COLUMNS), one row per image; returns the number answered.
+    """Writes answers.csv (ANSWER_COLUMNS), one row per image; returns the number answered.
 
     The pose of an unknown place is empty; of an unreadable image all but path and stamp is. The
     file appears when it is complete. overwrite: see `output_file`. Raises OutputError.
     """
-    known = 0
+    answered = 0
     with output_file(path, overwrite, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(ANSWER_COLUMNS)
@@ -129,12 +132,12 @@ def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: b
             is_known = answer.outcome == KNOWN
             cells = [record.source, record.stamp_ns or "", answer.domain, str(is_known).lower()]
             writer.writerow([*cells, *_match_cells(answer)])
-            known += is_known
-    return known
+            answered += is_known
+    return answered
 
 
 def _match_cells(answer: QueryResult) -> list[object]:
-    """Probability, map image, score and pose."""
+    """The cells of probability, map image, score and pose."""
     pose, best = answer.map_from_camera, answer.best
     values = [""] * len(ANSWER_POSE)
     if pose is not None:

@@ -3,44 +3,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
+from disam_ros.evaluation.results import Results
 from disam_ros.localization.answer import KNOWN
 
 BLOCK = 10  # consecutive frames resampled together: neighbours in time are correlated
 DRAWS = 2000  # bootstrap samples
 SEED = 0
 INTERVAL = (2.5, 97.5)  # percentiles
+OTHERS = {  # figures without intervals, and where they stand in results.json
+    "answered, %": "metrics.answered",
+    "median error, m": "metrics.median_error_m",
+    "90 % of errors below, m": "metrics.p90_error_m",
+    "recall at 100 % precision, %": "precision_recall.recall_at_full_precision",
+    "area under PR, %": "precision_recall.area",
+    "position NEES, mean": "consistency.position_mean",
+    "latency p50, ms": "latency_ms.total.p50",
+    "latency p99, ms": "latency_ms.total.p99",
+}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of two evaluations, and the 95 % interval (low, high) of b − a.
-
-    The interval is over their common frames; None where frames cannot be paired.
-    """
+    """A figure of two evaluations."""
 
     condition: str
     figure: str
-    a: float | None
-    b: float | None
-    low: float | None = None
-    high: float | None = None
+    a: float | None  # of the first evaluation
+    b: float | None  # of the second evaluation
+    interval: tuple[float, float] | None = None  # 95 %, of b − a; None: frames cannot be paired
 
     @property
-    def clear(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low is not None and not self.low <= 0.0 <= self.high
+    def sign(self) -> int:
+        """1 or −1 where the interval lies above or below zero, else 0."""
+        low, high = self.interval or (0.0, 0.0)
+        return (low > 0) - (high < 0)
 
 
-def compare(a: dict, b: dict) -> list[Difference]:
-    """Differences of two results.json, condition by condition.
+def compare(a: Results, b: Results) -> list[Difference]:
+    """Compares two results.json, condition by condition.
 
     Shares within the thresholds have a paired block bootstrap interval over the frames of both.
     Raises DatasetError where they share no condition or differ in criteria.
@@ -56,17 +66,17 @@ def compare(a: dict, b: dict) -> list[Difference]:
             f"the evaluations share no condition: {list(a['conditions'])} and "
             f"{list(b['conditions'])}"
         )
-    found: list[Difference] = []
+    differences: list[Difference] = []
     for name in common:
-        found += _shares(name, a, b)
-        found += _others(name, a["conditions"][name], b["conditions"][name])
+        differences += _shares(name, a, b)
+        differences += _others(name, a["conditions"][name], b["conditions"][name])
     if common == list(a["conditions"]) == list(b["conditions"]) and len(common) > 1:
-        found += _shares(OVERALL, a, b)
-        found += _others(OVERALL, a[OVERALL], b[OVERALL])
-    return found
+        differences += _shares(OVERALL, a, b)
+        differences += _others(OVERALL, a[OVERALL], b[OVERALL])
+    return differences
 
 
-def comparison_table(a: dict, b: dict, names: tuple[str, str]) -> Table:
+def comparison_table(a: Results, b: Results, names: tuple[str, str]) -> Table:
     """The differences for a terminal. names: of the two evaluations."""
     table = Table(title=f"{names[1]} against {names[0]}", title_justify="left")
     table.add_column("condition", no_wrap=True)
@@ -75,49 +85,52 @@ def comparison_table(a: dict, b: dict, names: tuple[str, str]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     before = ""
     for d in compare(a, b):
-        scale = 100 if _is_share(d.figure) else 1
-        style = ("green" if d.low > 0 else "red") if d.clear else ""
-        interval = "" if d.low is None else f"{scale * d.low:+.1f} … {scale * d.high:+.1f}"
-        change = "" if None in (d.a, d.b) else f"{scale * (d.b - d.a):+.2f}"
+        scale = 100 if d.figure.endswith("%") else 1
+        interval = " … ".join(f"{scale * end:+.1f}" for end in d.interval or ())
+        change = "" if d.a is None or d.b is None else f"{scale * (d.b - d.a):+.2f}"
         cells = ["–" if v is None else f"{scale * v:.2f}" for v in (d.a, d.b)]
         shown = d.condition if d.condition != before else ""
+        style = {1: "green", 0: "", -1: "red"}[d.sign]
         table.add_row(shown, d.figure, *cells, change, interval, style=style)
         before = d.condition
     return table
 
 
-def _shares(name: str, a: dict, b: dict) -> list[Difference]:
+def _shares(name: str, a: Results, b: Results) -> list[Difference]:
     """Shares within the pose thresholds and at the recall distance, with intervals."""
-    criteria, found = a["criteria"], []
-    tests: dict[str, Callable[[float, float], bool]] = {
-        f"within {m:g} m {d:g}°, %": lambda metres, degrees, m=m, d=d: metres <= m and degrees <= d
-        for m, d in criteria["thresholds"]
+    limits = {
+        f"within {metres:g} m {degrees:g}°, %": (metres, degrees)
+        for metres, degrees in a["criteria"]["thresholds"]
     }
-    distance = criteria["recall_distance"]
-    tests[f"R@1 {distance:g} m, %"] = lambda metres, degrees: metres <= distance
-    for figure, right in tests.items():
-        one, two = _right(a, name, right), _right(b, name, right)
-        shares = [float(np.mean(list(r.values()))) if r else None for r in (one, two)]
-        pairs = [(one[key], two[key]) for key in one if key in two]
-        low, high = _interval(np.array(pairs, float)) if len(pairs) >= BLOCK else (None, None)
-        found.append(Difference(name, figure, *shares, low, high))
-    return found
+    distance = a["criteria"]["recall_distance"]
+    limits[f"R@1 {distance:g} m, %"] = (distance, math.inf)
+    differences = []
+    for figure, (metres, degrees) in limits.items():
+        rows = [_right(values, name, metres, degrees) for values in (a, b)]
+        shares = [float(np.mean(list(r.values()))) if r else None for r in rows]
+        pairs = [(rows[0][frame], rows[1][frame]) for frame in rows[0] if frame in rows[1]]
+        interval = _interval(np.array(pairs, float)) if len(pairs) >= BLOCK else None
+        differences.append(Difference(name, figure, shares[0], shares[1], interval))
+    return differences
 
 
 def _right(
-    values: dict, name: str, within: Callable[[float, float], bool]
+    values: Results, name: str, most_metres: float, most_degrees: float
 ) -> dict[tuple[str, str, int], bool]:
-    """(condition, camera, stamp) → whether a frame with a true pose was answered correctly."""
+    """Maps (condition, camera, stamp) of frames with a true pose to whether the answer is right."""
     columns = ("condition", "camera", "stamp_ns", "outcome", "error_m", "error_deg", "judged")
     rows = zip(*(values["frames"][column] for column in columns), strict=True)
     return {
-        (condition, camera, stamp): outcome == KNOWN and metres is not None and within(metres, turn)
-        for condition, camera, stamp, outcome, metres, turn, judged in rows
+        (condition, camera, stamp): outcome == KNOWN
+        and metres is not None
+        and metres <= most_metres
+        and degrees <= most_degrees
+        for condition, camera, stamp, outcome, metres, degrees, judged in rows
         if judged and name in (condition, OVERALL)
     }
 
 
-def _interval(pairs: np.ndarray) -> tuple[float, float]:
+def _interval(pairs: NDArray[np.float64]) -> tuple[float, float]:
     """95 % block bootstrap interval of the mean difference of pairs [N, 2]."""
     gaps = pairs[:, 1] - pairs[:, 0]
     starts = np.random.default_rng(SEED).integers(0, len(gaps), (DRAWS, -(-len(gaps) // BLOCK)))
@@ -126,26 +139,13 @@ def _interval(pairs: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _others(name: str, a: dict, b: dict) -> list[Difference]:
+def _others(name: str, a: Results, b: Results) -> list[Difference]:
     """Figures without intervals."""
 
-    def at(values: dict, *path: str) -> float | None:
-        for key in path:
-            values = None if values is None else values.get(key)
-        return values
+    def at(values: Results, path: str) -> float | None:
+        entry: Any = values
+        for key in path.split("."):
+            entry = None if entry is None else entry.get(key)
+        return cast("float | None", entry)
 
-    figures = {
-        "answered, %": ("metrics", "answered"),
-        "median error, m": ("metrics", "median_error_m"),
-        "90 % of errors below, m": ("metrics", "p90_error_m"),
-        "recall at 100 % precision, %": ("precision_recall", "recall_at_full_precision"),
-        "area under PR, %": ("precision_recall", "area"),
-        "position NEES, mean": ("consistency", "position_mean"),
-        "latency p50, ms": ("latency_ms", "total", "p50"),
-        "latency p99, ms": ("latency_ms", "total", "p99"),
-    }
-    return [Difference(name, key, at(a, *path), at(b, *path)) for key, path in figures.items()]
-
-
-def _is_share(figure: str) -> bool:
-    return figure.endswith("%")
+    return [Difference(name, title, at(a, path), at(b, path)) for title, path in OTHERS.items()]

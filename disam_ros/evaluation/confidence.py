@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Precision and recall over the score, and consistency (NEES) of the covariance."""
+"""Precision and recall over the probability, and consistency (NEES) of the covariance."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from disam_ros.geometry import Transform
 from disam_ros.uncertainty import offset
 
+# True pose, answer (map_from_base) and covariance [6, 6] about the map's axes.
+Estimate = tuple[Transform, Transform, NDArray[np.float64]]
 PLANE = np.ix_([0, 1, 5], [0, 1, 5])  # x, y and yaw of a covariance [6, 6]
 CONFIDENCE = 0.95  # probability of the ellipsoid whose coverage is measured
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision and recall over a threshold on the score, from the strictest to none.
+    """Precision and recall over a threshold on the probability, from the strictest to none.
 
-    At `thresholds[i]` all queries with at least that score are answered: `precision[i]` of the
-    answers are right, `recall[i]` of the queries that show a mapped place are answered correctly.
+    At `thresholds[i]` all queries with at least that probability are answered: `precision[i]` of
+    the answers are right, `recall[i]` of the queries that show a mapped place have a right answer.
     """
 
-    thresholds: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
+    thresholds: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
 
     @property
     def area(self) -> float:
@@ -39,7 +42,7 @@ class PrecisionRecall:
         """Highest recall at which no answer is wrong."""
         return float(self.recall[self.precision == 1.0].max(initial=0.0))
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         curve = np.stack([self.thresholds, self.precision, self.recall], axis=1)
         return {
             "area": self.area,
@@ -48,7 +51,9 @@ class PrecisionRecall:
         }
 
 
-def precision_recall(scores: np.ndarray, right: np.ndarray, possible: int) -> PrecisionRecall:
+def precision_recall(
+    scores: NDArray[np.float64], right: NDArray[np.bool_], possible: int
+) -> PrecisionRecall:
     """Precision–recall curve of answers with scores [N], which are right or not (bool [N]).
 
     possible: number of queries whose place is in the map. Queries of equal score are answered
@@ -67,36 +72,31 @@ def precision_recall(scores: np.ndarray, right: np.ndarray, possible: int) -> Pr
 class Consistency:
     """Normalized estimation error squared (NEES), eᵀ Σ⁻¹ e, over its expectation.
 
-    1: consistent; above: the covariance is too small (overconfident). position has 3, pose 6
-    degrees of freedom; mean and median are divided by those of the χ² distribution. plane_mean: of
-    x, y and yaw, more informative on flat ground, where the height is never wrong. covered:
-    share of the positions inside the 95 % ellipsoid. Bar-Shalom, Li and Kirubarajan, Estimation
-    with Applications to Tracking and Navigation (2001), 5.4.
+    1: consistent; above: the covariance is too small (overconfident). Means and medians are divided
+    by those of the χ² distribution. Bar-Shalom, Li and Kirubarajan, Estimation with Applications to
+    Tracking and Navigation (2001), 5.4.
     """
 
-    answers: int
-    position_mean: float
+    answers: int  # number of answers with truth and covariance
+    position_mean: float  # of x, y, z
     position_median: float
-    pose_mean: float
+    pose_mean: float  # of all six degrees of freedom
     pose_median: float
-    plane_mean: float
-    covered: float
+    plane_mean: float  # of x, y and yaw: on flat ground the height is never wrong
+    covered: float  # share of the positions inside the 95 % ellipsoid
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         return asdict(self)
 
 
-def consistency(
-    truth: Sequence[Transform], answers: Sequence[Transform], covariances: Sequence[np.ndarray]
-) -> Consistency | None:
-    """NEES of `map_from_base` with covariances [6, 6] about the map's axes; None without any."""
-    if not len(answers):
+def consistency(estimates: Sequence[Estimate]) -> Consistency | None:
+    """NEES of estimates of `map_from_base`; None of none."""
+    if not estimates:
         return None
-    gaps = np.stack([offset(a, b) for a, b in zip(truth, answers, strict=True)])
-    every = np.stack(covariances)
-    position = normalized(gaps[:, :3], every[:, :3, :3])
-    pose = normalized(gaps, every)
-    plane = normalized(gaps[:, PLANE[1][0]], every[:, PLANE[0], PLANE[1]])
+    gaps, covariances = estimation_errors(estimates)
+    position = normalized(gaps[:, :3], covariances[:, :3, :3])
+    pose = normalized(gaps, covariances)
+    plane = normalized(gaps[:, PLANE[1][0]], covariances[:, PLANE[0], PLANE[1]])
     return Consistency(
         answers=len(gaps),
         position_mean=float(position.mean() / 3),
@@ -108,6 +108,16 @@ def consistency(
     )
 
 
-def normalized(gaps: np.ndarray, covariances: np.ndarray) -> np.ndarray:
-    """Errors [N, D] and covariances [N, D, D] → NEES, eᵀ Σ⁻¹ e [N]."""
-    return np.einsum("nd,nd->n", gaps, np.linalg.solve(covariances, gaps[..., None])[..., 0])
+def estimation_errors(
+    estimates: Sequence[Estimate],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Stacks errors about the map's axes [N, 6] and covariances [N, 6, 6] of estimates."""
+    gaps = np.stack([offset(truth, answer) for truth, answer, _ in estimates])
+    return gaps, np.stack([covariance for *_, covariance in estimates])
+
+
+def normalized(gaps: NDArray[np.float64], covariances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normalized squared errors eᵀ Σ⁻¹ e [N] of errors [N, D] with covariances [N, D, D]."""
+    weighted = np.linalg.solve(covariances, gaps[..., None])[..., 0]
+    squares: NDArray[np.float64] = np.einsum("nd,nd->n", gaps, weighted)
+    return squares

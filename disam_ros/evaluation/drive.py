@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from tqdm import tqdm
 
 from disam_ros.camera import mount
-from disam_ros.datasets.dataset import ImageRecord
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.device import memory_peak_mib
 from disam_ros.entry import signal_of
@@ -28,32 +28,24 @@ Answers = Callable[[ImageSource], Iterable[QueryResult]]
 
 @dataclass(frozen=True)
 class Drive:
-    """Query results of one drive, in the order of its images.
-
-    notes: remarks on the validity of the metrics. run: rates and counts of the run. seconds: its
-    duration. interrupted: the signal that ended it early; 0: none.
-    """
+    """Query results of one drive."""
 
     name: str
-    source: ImageSource
-    answers: list[QueryResult]
-    seconds: float
-    notes: list[str] = field(default_factory=list)
-    run: dict[str, object] = field(default_factory=dict)
-    interrupted: int = 0
+    source: ImageSource  # with the camera names of the map
+    answers: list[QueryResult]  # in the order of the images
+    seconds: float  # duration of the run
+    notes: list[str] = field(default_factory=list)  # remarks on the validity of the metrics
+    run: dict[str, object] = field(default_factory=dict)  # rates and counts of the run
+    interrupted: int = 0  # signal that ended the run early; 0: none
 
-    def map_from_base(self, record: ImageRecord, pose: Transform | None) -> Transform | None:
-        """The vehicle's pose for a pose of a record's camera."""
-        if pose is None:
-            return None
-        return pose @ mount(self.source.info.cameras, record.camera).inverse()
+    def map_from_base(self, camera: str, poses: Iterable[Transform | None]) -> list[Transform]:
+        """The vehicle's poses for those poses of a camera (map_from_camera) that are known."""
+        camera_from_base = mount(self.source.info.cameras, camera).inverse()
+        return [pose @ camera_from_base for pose in poses if pose is not None]
 
-    def conditions(self) -> dict[str, list[QueryResult]]:
-        """Results by the domain of their images; by the drive's name where it is not known."""
-        found: dict[str, list[QueryResult]] = {}
-        for answer in self.answers:
-            found.setdefault(answer.record.domain or self.name, []).append(answer)
-        return found
+    def condition_of(self, record: ImageRecord) -> str:
+        """The domain of an image; the drive's name where it is unknown."""
+        return record.domain or self.name
 
 
 def evaluate_drive(
@@ -69,8 +61,9 @@ def evaluate_drive(
     """
 
     def answers(prepared: ImageSource) -> Iterator[QueryResult]:
-        bar = {"total": prepared.total, "desc": name, "unit": "img", "disable": not show_progress}
-        images = tqdm(prepared.images, **bar)
+        images = tqdm(
+            prepared.images, total=prepared.total, desc=name, unit="img", disable=not show_progress
+        )
         return localize_all(localizer, prepared, images, believe_domains, max(RANKS))
 
     drive = collect(localizer.map, source, name, answers)
@@ -80,7 +73,7 @@ def evaluate_drive(
 
 
 def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answers) -> Drive:
-    """Collect the results of a source prepared for a map: its camera names, no stamp twice.
+    """Collects the results of a source prepared for a map: its camera names, no stamp twice.
 
     Raises DatasetError for a drive without images, MapError for a camera that the map lacks,
     KeyboardInterrupt where a signal comes before the first result.
@@ -98,39 +91,39 @@ def collect(place_map: PlaceMap, source: ImageSource, name: str, answers: Answer
         return None
 
     prepared = prepared.map(unique)
-    found: list[QueryResult] = []
+    results: list[QueryResult] = []
     interrupted = 0
     begin = time.perf_counter()
     try:
         for answer in answers(prepared):
-            found.append(answer)
+            results.append(answer)
     except KeyboardInterrupt as end:
-        if not found:
+        if not results:
             raise
         interrupted = signal_of(end)
-        notes.append(f"interrupted after {len(found)} of {source.total} images: figures of these")
+        notes.append(f"interrupted after {len(results)} of {source.total} images: figures of these")
     seconds = time.perf_counter() - begin
-    if not found:
+    if not results:
         raise DatasetError(f"{name} holds no images; is it the right directory or bag?")
     if repeated:
         notes.append(f"{len(repeated)} images repeat the stamp of another and were left out")
-    notes += _faults(source, found)
-    return Drive(name, prepared, found, seconds, notes, interrupted=interrupted)
+    notes += _faults(source, results)
+    return Drive(name, prepared, results, seconds, notes, interrupted=interrupted)
 
 
 def as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, list[str]]:
-    """The source with the camera names of the map."""
-    mapped, given = place_map.cameras(), sorted(source.info.cameras)
-    if not set(given) - set(mapped):
+    """Returns the source with the camera names of the map, and notes on what was renamed."""
+    mapped, recorded = place_map.cameras(), sorted(source.info.cameras)
+    if not set(recorded) - set(mapped):
         return source, []
-    if len(mapped) > 1 or len(given) > 1:
+    if len(mapped) > 1 or len(recorded) > 1:
         raise MapError(
-            f"the drive has the cameras {given}, the map {mapped}: record or convert it with the "
-            f"names of the map"
+            f"the drive has the cameras {recorded}, the map {mapped}: record or convert it with "
+            f"the names of the map"
         )
     only = mapped[0]
-    info = replace(source.info, cameras={only: source.info.cameras[given[0]]})
-    note = f"camera '{given[0]}' is compared with '{only}', the only camera of the map"
+    info = replace(source.info, cameras={only: source.info.cameras[recorded[0]]})
+    note = f"camera '{recorded[0]}' is compared with '{only}', the only camera of the map"
 
     def renamed(item: PosedImage) -> PosedImage:
         return replace(item, record=replace(item.record, camera=only))
@@ -139,13 +132,13 @@ def as_mapped(place_map: PlaceMap, source: ImageSource) -> tuple[ImageSource, li
 
 
 def _faults(source: ImageSource, answers: list[QueryResult]) -> list[str]:
-    """Missing ground truth and missing answers, in sentences."""
+    """Describes missing ground truth and missing answers."""
     notes = []
     unposed = [a.record for a in answers if a.record.map_from_camera is None]
     if source.fault:
         notes.append(f"no ground truth, hence no errors: {source.fault}")
     elif len(unposed) == len(answers):
-        notes.append(f"no image has a true pose, hence no errors{_apart(source, unposed)}")
+        notes.append(f"no image has a true pose, hence no errors{_time_spans(source, unposed)}")
     elif unposed:
         notes.append(f"{len(unposed)} of {len(answers)} images have no true pose near their stamp")
     outcomes = Counter(answer.outcome for answer in answers)
@@ -158,8 +151,8 @@ def _faults(source: ImageSource, answers: list[QueryResult]) -> list[str]:
     return notes
 
 
-def _apart(source: ImageSource, records: list[ImageRecord]) -> str:
-    """The time spans of images and poses if they do not overlap."""
+def _time_spans(source: ImageSource, records: list[ImageRecord]) -> str:
+    """Describes the time spans of images and poses if they do not overlap."""
     if source.track is None or not len(source.track.stamps):
         return ""
     first, last = (int(source.track.stamps[i]) for i in (0, -1))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from disam_ros.evaluation.answers import QueryResult
+from disam_ros.evaluation.confidence import Estimate
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.geometry import Transform
@@ -28,32 +29,27 @@ ANSWERED = "answered"  # the true pose is not known
 
 @dataclass(frozen=True)
 class EvaluatedFrame:
-    """An image of a drive, its answer and its true pose; all poses are map_from_base.
-
-    best: pose of the best match, answered only where the place counts as known. ranking: poses of
-    the retrieved map images. bound: pose of the nearest map image of the same camera. error_m,
-    error_deg: of `best`; infinite without a match or without a true pose.
-    """
+    """An image of a drive, its answer and its true pose; all poses are map_from_base."""
 
     drive: Drive
     answer: QueryResult
     truth: Transform | None
-    best: Transform | None
-    ranking: tuple[Transform, ...]
-    bound: Transform | None
+    best: Transform | None  # pose of the best match, whether or not the place counts as known
+    ranking: tuple[Transform, ...]  # poses of the retrieved map images
+    bound: Transform | None  # pose of the nearest map image of the same camera
     on_map: bool  # a map image of its camera lies within `Criteria.on_map_distance`
-    error_m: float
-    error_deg: float
+    error_m: float  # of `best`; infinite without a match or without a true pose
+    error_deg: float  # of `best`; infinite without a match or without a true pose
 
     @property
-    def given(self) -> Transform | None:
+    def pose(self) -> Transform | None:
         """The answered pose; None unless the place counts as known."""
         return self.best if self.answer.outcome == KNOWN else None
 
 
 def verdict(frame: EvaluatedFrame, criteria: Criteria) -> str:
-    """RIGHT, WRONG, UNANSWERED or ANSWERED."""
-    if frame.given is None:
+    """Returns RIGHT, WRONG, UNANSWERED or ANSWERED."""
+    if frame.pose is None:
         return UNANSWERED
     if frame.truth is None:
         return ANSWERED
@@ -62,13 +58,12 @@ def verdict(frame: EvaluatedFrame, criteria: Criteria) -> str:
 
 @dataclass(frozen=True)
 class Counts:
-    """Images whose true pose is known. known: those whose place counts as known; wrong: of these,
-    the answers farther than the recall distance, worst_m: the farthest of them, nan without any."""
+    """Numbers of images whose true pose is known."""
 
     images: int
-    known: int
-    wrong: int
-    worst_m: float
+    known: int  # whose place counts as known
+    wrong: int  # whose answer is farther than the recall distance from the true pose
+    worst_m: float  # error of the farthest wrong answer [m]; nan without any
 
     @property
     def known_share(self) -> float:
@@ -80,20 +75,30 @@ class Counts:
 
 
 def count(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> Counts:
-    """Counts of those frames whose true pose is known."""
+    """Counts the frames whose true pose is known."""
     posed = [frame for frame in frames if frame.truth is not None]
     wrong = [frame.error_m for frame in posed if verdict(frame, criteria) == WRONG]
-    known = sum(frame.given is not None for frame in posed)
-    return Counts(len(posed), known, len(wrong), max(wrong, default=math.nan))
+    answered = sum(frame.pose is not None for frame in posed)
+    return Counts(len(posed), answered, len(wrong), max(wrong, default=math.nan))
+
+
+def estimates(frames: Sequence[EvaluatedFrame]) -> list[Estimate]:
+    """True poses, answers and covariances of the frames that have all three."""
+    return [
+        (f.truth, f.pose, f.answer.covariance)
+        for f in frames
+        if f.truth is not None and f.pose is not None and f.answer.covariance is not None
+    ]
 
 
 def constant_errors(frames: Sequence[EvaluatedFrame]) -> list[str]:
-    """A rotation and a lever arm that the answers have in common, in sentences; empty: neither.
+    """Describes a rotation and a lever arm that the answers have in common; empty: neither.
 
-    They are errors of extrinsics or of the ground truth: those of places scatter.
+    They are errors of extrinsics or of the ground truth: errors of retrieval scatter.
     """
-    pairs = [(f.truth, f.given) for f in frames]
-    errors = [a.inverse() @ b for a, b in pairs if a is not None and b is not None]
+    errors = [
+        f.truth.inverse() @ f.pose for f in frames if f.truth is not None and f.pose is not None
+    ]
     if len(errors) < FEWEST:
         return []
     notes = []
@@ -121,5 +126,5 @@ def constant_errors(frames: Sequence[EvaluatedFrame]) -> list[str]:
 
 
 def has_truth(frames: Sequence[EvaluatedFrame]) -> bool:
-    """Whether the true pose of any frame is known."""
+    """Returns whether the true pose of any frame is known."""
     return any(frame.truth is not None for frame in frames)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from disam_ros.camera import mount, mount_difference
+from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.baselines import nearest
 from disam_ros.evaluation.confidence import (
     Consistency,
@@ -19,7 +20,7 @@ from disam_ros.evaluation.confidence import (
     precision_recall,
 )
 from disam_ros.evaluation.drive import Drive
-from disam_ros.evaluation.frames import Counts, EvaluatedFrame, constant_errors, count
+from disam_ros.evaluation.frames import Counts, EvaluatedFrame, constant_errors, count, estimates
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN
@@ -35,11 +36,11 @@ class Condition:
     """Frames of one condition, in order, and their figures; None where there is no data."""
 
     frames: list[EvaluatedFrame]
-    metrics: Metrics
-    bound: Metrics  # upper bound: of the nearest map image
-    judged: Counts
-    on_map: Counts  # images taken near a map image (Criteria.on_map_distance)
-    off_map: Counts
+    metrics: Metrics  # of the answers
+    bound: Metrics  # of the nearest map images: the upper bound of retrieval
+    judged: Counts  # of all images with a true pose
+    on_map: Counts  # of images taken near a map image (Criteria.on_map_distance)
+    off_map: Counts  # of the other images
     curve: PrecisionRecall | None
     consistency: Consistency | None
     latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
@@ -49,18 +50,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of some drives.
+    """All figures of some drives."""
 
-    setup: model, map, settings and machine. runs: rates and counts by drive. notes: findings that
-    a reader of the figures needs, in sentences.
-    """
-
-    setup: dict[str, object]
+    setup: dict[str, object]  # model, map, settings and machine
     criteria: Criteria
-    conditions: dict[str, Condition]
-    overall: Condition
-    runs: dict[str, dict[str, object]]
-    notes: list[str]
+    conditions: dict[str, Condition]  # by name
+    overall: Condition  # all frames
+    runs: dict[str, dict[str, object]]  # rates and counts by drive
+    notes: list[str]  # findings that a reader of the figures needs, in sentences
 
 
 def judge(
@@ -69,17 +66,19 @@ def judge(
     setup: Mapping[str, object],
     criteria: Criteria = DEFAULTS,
 ) -> Evaluation:
-    """Compare the answers of drives with their true poses."""
+    """Compares the answers of drives with their true poses."""
     groups: dict[str, list[EvaluatedFrame]] = {}
     notes = []
-    names = Counter(name for drive in drives for name in drive.conditions())
+    names = Counter(
+        name for drive in drives for name in {drive.condition_of(a.record) for a in drive.answers}
+    )
     for drive in drives:
         frames = _evaluated_frames(place_map, drive, criteria)
-        found = [*drive.notes, *_coverage(frames, criteria), *constant_errors(frames)]
-        found += _mounts(place_map, drive)
-        notes += [f"{drive.name}: {note}" for note in found]
+        remarks = [*drive.notes, *_coverage(frames, criteria), *constant_errors(frames)]
+        remarks += _mounts(place_map, drive)
+        notes += [f"{drive.name}: {note}" for note in remarks]
         for frame in frames:
-            name = frame.answer.record.domain or drive.name
+            name = drive.condition_of(frame.answer.record)
             key = f"{drive.name}, {name}" if names[name] > 1 else name
             groups.setdefault(key, []).append(frame)
     conditions = {name: figures(frames, criteria) for name, frames in groups.items()}
@@ -96,25 +95,20 @@ def judge(
 
 
 def figures(frames: list[EvaluatedFrame], criteria: Criteria = DEFAULTS) -> Condition:
-    """The figures of some frames."""
+    """Figures of a group of frames."""
     truth = [frame.truth for frame in frames]
     rankings = [f.ranking if f.answer.outcome == KNOWN else () for f in frames]
     posed = [frame for frame in frames if frame.truth is not None]
-    answered = [f for f in posed if f.given is not None and f.answer.covariance is not None]
     totals = [f.answer.timings_ms["total"] for f in frames if "total" in f.answer.timings_ms]
     return Condition(
         frames=frames,
-        metrics=score(truth, [frame.given for frame in frames], criteria, rankings),
+        metrics=score(truth, [frame.pose for frame in frames], criteria, rankings),
         bound=score(truth, [frame.bound for frame in frames], criteria),
         judged=count(posed, criteria),
         on_map=count([frame for frame in posed if frame.on_map], criteria),
         off_map=count([frame for frame in posed if not frame.on_map], criteria),
         curve=_curve(posed, criteria),
-        consistency=consistency(
-            [frame.truth for frame in answered],
-            [frame.given for frame in answered],
-            [frame.answer.covariance for frame in answered],
-        ),
+        consistency=consistency(estimates(frames)),
         latency_ms=latencies([frame.answer.timings_ms for frame in frames]),
         images_per_second=1e3 / float(np.mean(totals)) if totals else float("nan"),
         domains=dict(Counter(f.answer.domain for f in frames if f.answer.domain)),
@@ -144,61 +138,64 @@ def _curve(posed: Sequence[EvaluatedFrame], criteria: Criteria) -> PrecisionReca
 def _evaluated_frames(
     place_map: PlaceMap, drive: Drive, criteria: Criteria
 ) -> list[EvaluatedFrame]:
-    """The answers of a drive with their true poses and errors."""
-    records = [answer.record for answer in drive.answers]
-    truth = [drive.map_from_base(r, r.map_from_camera) for r in records]
-    rankings = [
-        tuple(drive.map_from_base(answer.record, r.map_from_camera) for r in answer.ranking)
-        for answer in drive.answers
-    ]
-    best = [drive.map_from_base(answer.record, answer.pose) for answer in drive.answers]
+    """Compares the answers of a drive with their true poses."""
+
+    def on_vehicle(answer: QueryResult, pose: Transform | None) -> Transform | None:
+        return next(iter(drive.map_from_base(answer.record.camera, [pose])), None)
+
+    truth = [on_vehicle(answer, answer.record.map_from_camera) for answer in drive.answers]
+    best = [on_vehicle(answer, answer.pose) for answer in drive.answers]
     bound = _nearest(place_map, drive, truth)
     limits, _ = errors(truth, bound)
-    columns = (drive.answers, truth, best, rankings, bound, limits, *errors(truth, best))
+    metres, degrees = errors(truth, best)
     return [
         EvaluatedFrame(
             drive=drive,
             answer=answer,
-            truth=true,
-            best=one,
-            ranking=ranking,
-            bound=near,
-            on_map=bool(limit <= criteria.on_map_distance),
-            error_m=float(metres),
-            error_deg=float(degrees),
+            truth=truth[row],
+            best=best[row],
+            ranking=tuple(
+                drive.map_from_base(
+                    answer.record.camera, [match.map_from_camera for match in answer.ranking]
+                )
+            ),
+            bound=bound[row],
+            on_map=bool(limits[row] <= criteria.on_map_distance),
+            error_m=float(metres[row]),
+            error_deg=float(degrees[row]),
         )
-        for answer, true, one, ranking, near, limit, metres, degrees in zip(*columns, strict=True)
+        for row, answer in enumerate(drive.answers)
     ]
 
 
 def _nearest(
     place_map: PlaceMap, drive: Drive, truth: Sequence[Transform | None]
 ) -> list[Transform | None]:
-    """map_from_base at the nearest map image of each answer's own camera."""
+    """Returns map_from_base at the nearest map image of each answer's camera."""
     result: list[Transform | None] = [None] * len(truth)
     for camera in place_map.cameras():
         rows = [i for i, a in enumerate(drive.answers) if a.record.camera in (camera, "")]
-        mapped = [place_map.records[row] for row in place_map.rows_of(camera)]
-        poses = [drive.map_from_base(record, record.map_from_camera) for record in mapped]
+        records = [place_map.records[row] for row in place_map.rows_of(camera)]
+        poses = drive.map_from_base(camera, [record.map_from_camera for record in records])
         for row, pose in zip(rows, nearest([truth[row] for row in rows], poses), strict=True):
             result[row] = pose
     return result
 
 
 def _mounts(place_map: PlaceMap, drive: Drive) -> list[str]:
-    """Notes on cameras that sit elsewhere than the map's; an identity counts as unknown."""
-    given, mapped = drive.source.info.cameras, place_map.header.cameras
+    """Describes cameras that sit elsewhere than the map's; an identity counts as unknown."""
+    driven, mapped = drive.source.info.cameras, place_map.header.cameras
     unknown = Transform.identity()
-    both = [name for name in given if name in mapped and mount(given, name) != unknown]
-    notes = [mount_difference(name, mount(given, name), mount(mapped, name)) for name in both]
+    shared = [name for name in driven if name in mapped and mount(driven, name) != unknown]
+    notes = [mount_difference(name, mount(driven, name), mount(mapped, name)) for name in shared]
     return [note for note in notes if note]
 
 
-def _trust(found: Consistency | None) -> list[str]:
-    """A note on covariances that say another error than is found, if they do."""
-    if found is None or CONSISTENT[0] <= found.position_mean <= CONSISTENT[1]:
+def _trust(measured: Consistency | None) -> list[str]:
+    """Describes covariances that do not match the errors, if they do not."""
+    if measured is None or CONSISTENT[0] <= measured.position_mean <= CONSISTENT[1]:
         return []
-    nees, factor = found.position_mean, math.sqrt(found.position_mean)
+    nees, factor = measured.position_mean, math.sqrt(measured.position_mean)
     if nees > 1:
         meaning = (
             f"errors are {factor:.1f} times as large as the covariances say, wrong answers "
@@ -213,7 +210,7 @@ def _trust(found: Consistency | None) -> list[str]:
 
 
 def _coverage(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> list[str]:
-    """A note on images taken away from the map, if there are any."""
+    """Describes images taken away from the map, if there are any."""
     posed = [frame for frame in frames if frame.truth is not None]
     off = sum(not frame.on_map for frame in posed)
     if not off:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
@@ -19,20 +21,22 @@ RANKS = (1, 5, 10)  # N of recall@N
 
 @dataclass(frozen=True)
 class Criteria:
-    """Criteria of a right answer. thresholds: (metres, degrees); distances: metres."""
+    """Criteria of a right answer."""
 
-    thresholds: tuple[tuple[float, float], ...] = THRESHOLDS
-    recall_distance: float = RECALL_DISTANCE
-    distances: tuple[float, ...] = DISTANCES
+    thresholds: tuple[tuple[float, float], ...] = THRESHOLDS  # of poses [m], [deg]
+    recall_distance: float = RECALL_DISTANCE  # of a right place, for recall@N [m]
+    distances: tuple[float, ...] = DISTANCES  # for accuracy@distance [m]
 
     @property
     def on_map_distance(self) -> float:
-        """Largest distance [m] at which an answer counts as right by any criterion: an image that
-        is farther from every map image was taken off the map."""
+        """Largest distance [m] at which an answer counts as right by any criterion.
+
+        An image that is farther from every map image was taken off the map.
+        """
         return max(self.recall_distance, *(metres for metres, _ in self.thresholds), 0.0)
 
     def names(self) -> list[str]:
-        """Names of the pose thresholds: '0.25 m 2°' …"""
+        """Returns the names of the pose thresholds: '0.25 m 2°' …"""
         return [f"{m:g} m {d:g}°" for m, d in self.thresholds]
 
 
@@ -62,14 +66,14 @@ class Metrics:
     def recall_at_1(self) -> float:
         return self.recall["R@1"]
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         return asdict(self)
 
 
 def errors(
     truth: Sequence[Transform | None], answers: Sequence[Transform | None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Translation [m] and rotation [°] errors [N] of the same frames, in order.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Translation [m] and rotation [°] errors [N] of answers to the same frames, in order.
 
     Infinite where there is no answer or no true pose.
     """
@@ -80,11 +84,12 @@ def errors(
         if a is not None and b is not None
     ]
     if pairs:
-        known, one, two = (list(column) for column in zip(*pairs, strict=True))
-        gaps = np.stack([t.translation for t in one]) - np.stack([t.translation for t in two])
-        metres[known] = np.linalg.norm(gaps, axis=1)
-        turns = [Rotation.from_quat(np.stack([t.quaternion for t in ts])) for ts in (one, two)]
-        degrees[known] = np.degrees((turns[0].inv() * turns[1]).magnitude())
+        rows = [row for row, _, _ in pairs]
+        gaps = np.stack([a.translation - b.translation for _, a, b in pairs])
+        metres[rows] = np.linalg.norm(gaps, axis=1)
+        first = Rotation.from_quat(np.stack([a.quaternion for _, a, _ in pairs]))
+        second = Rotation.from_quat(np.stack([b.quaternion for _, _, b in pairs]))
+        degrees[rows] = np.degrees((first.inv() * second).magnitude())
     return metres, degrees
 
 
@@ -101,7 +106,7 @@ def score(
     """
     judged = np.array([pose is not None for pose in truth], dtype=bool)
     metres, degrees = (column[judged] for column in errors(truth, answers))
-    known = np.isfinite(metres)
+    answered = np.isfinite(metres)
     if rankings is None:
         recall = {"R@1": mean(metres <= criteria.recall_distance)}
     else:
@@ -116,10 +121,10 @@ def score(
         },
         recall=recall,
         accuracy={f"{limit:g} m": mean(metres < limit) for limit in criteria.distances},
-        median_error_m=_quantile(metres[known], 0.5),
-        median_error_deg=_quantile(degrees[known], 0.5),
-        p90_error_m=_quantile(metres[known], 0.9),
-        p90_error_deg=_quantile(degrees[known], 0.9),
+        median_error_m=_quantile(metres[answered], 0.5),
+        median_error_deg=_quantile(degrees[answered], 0.5),
+        p90_error_m=_quantile(metres[answered], 0.9),
+        p90_error_deg=_quantile(degrees[answered], 0.9),
     )
 
 
@@ -140,9 +145,10 @@ def recalls(
     return {f"R@{n}": mean(np.array(firsts) < n) for n in RANKS if n == 1 or n <= longest}
 
 
-def _quantile(values: np.ndarray, share: float) -> float:
+def _quantile(values: NDArray[np.float64], share: float) -> float:
     return float(np.quantile(values, share)) if len(values) else float("nan")
 
 
-def mean(values: Sequence[float] | np.ndarray) -> float:
+def mean(values: Sequence[float] | NDArray[Any]) -> float:
+    """Mean of numbers; nan of none."""
     return float(np.mean(values)) if len(values) else float("nan")

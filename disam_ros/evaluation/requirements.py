@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every condition of an evaluation has to reach, such as `r1@5m>=85, wrong<=1%, p99<=60ms`."""
+"""Bounds on the figures of every condition, such as `r1@5m>=85, wrong<=1%, p99<=60ms`."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ Figure = Callable[[Condition], float]
 
 @dataclass(frozen=True)
 class Requirement:
-    """A bound on a figure of every condition. unit: of figure and limit."""
+    """A bound on a figure of every condition."""
 
-    text: str
+    text: str  # as the user wrote it
     figure: Figure
-    at_least: bool
+    at_least: bool  # lower bound; False: upper bound
     limit: float
-    unit: str
+    unit: str  # of figure and limit
 
     def is_met(self, condition: Condition) -> bool:
-        """False where there is no data, too."""
+        """Returns whether a condition reaches the bound; False where there is no data."""
         value = self.figure(condition)
         return value >= self.limit if self.at_least else value <= self.limit
 
 
 def parse_requirements(text: str, criteria: Criteria) -> list[Requirement]:
-    """Requirements separated by commas. Raises ConfigError for what is none."""
+    """Parses requirements separated by commas. Raises ConfigError for any other text."""
     return [_requirement(part, criteria) for part in "".join(text.split()).split(",") if part]
 
 
 def require(evaluation: Evaluation, requirements: Sequence[Requirement]) -> None:
-    """Raise RequirementError that names all that is not met, with condition and value."""
+    """Raises RequirementError that names all that is not met, with condition and value."""
     unmet = [
-        f"{name}: {wanted.text}, got {wanted.figure(condition):.4g} {wanted.unit}".rstrip()
+        f"{name}: {bound.text}, got {bound.figure(condition):.4g} {bound.unit}".rstrip()
         for name, condition in evaluation.conditions.items()
-        for wanted in requirements
-        if not wanted.is_met(condition)
+        for bound in requirements
+        if not bound.is_met(condition)
     ]
     if unmet:
         count = "1 requirement is" if len(unmet) == 1 else f"{len(unmet)} requirements are"
@@ -59,18 +59,18 @@ def require(evaluation: Evaluation, requirements: Sequence[Requirement]) -> None
 
 
 def _requirement(text: str, criteria: Criteria) -> Requirement:
-    found = FORM.fullmatch(text)
-    if found is None:
+    parts = FORM.fullmatch(text)
+    if parts is None:
         raise ConfigError(f"'{text}' is no requirement; expected such as {EXAMPLE}")
-    name, at_least = found["name"], found["sign"] == ">="
+    name, at_least = parts["name"], parts["sign"] == ">="
     figure, unit = _figure(name, criteria)
-    if found["unit"] not in ("", unit):
-        raise ConfigError(f"'{text}': '{name}' is in {unit or 'no unit'}, got '{found['unit']}'")
-    return Requirement(text, figure, at_least, float(found["limit"]), unit)
+    if parts["unit"] not in ("", unit):
+        raise ConfigError(f"'{text}': '{name}' is in {unit or 'no unit'}, got '{parts['unit']}'")
+    return Requirement(text, figure, at_least, float(parts["limit"]), unit)
 
 
 def _figure(name: str, criteria: Criteria) -> tuple[Figure, str]:
-    """The figure of a name, and its unit."""
+    """Returns the figure of a name, and its unit."""
     if match := re.fullmatch(rf"r(\d+)(?:@({NUMBER})m)?", name):
         rank, distance = int(match[1]), float(match[2] or criteria.recall_distance)
         if rank not in RANKS:
@@ -87,17 +87,17 @@ def _figure(name: str, criteria: Criteria) -> tuple[Figure, str]:
         if key not in criteria.names():
             raise ConfigError(f"'{name}' is measured with --threshold {match[1]} {match[2]}")
         return lambda c: 100 * c.metrics.within[key], "%"
-    known: dict[str, tuple[Figure, str]] = {
+    figures: dict[str, tuple[Figure, str]] = {
         "answered": (lambda c: 100 * c.metrics.answered, "%"),
         "wrong": (lambda c: 100 * c.judged.wrong_share, "%"),
         "median": (lambda c: c.metrics.median_error_m, "m"),
         "nees": (lambda c: np.nan if c.consistency is None else c.consistency.pose_mean, ""),
     }
     for p in PERCENTILES:
-        known[f"p{p}"] = _latency(f"p{p}"), "ms"
-    if name not in known:
+        figures[f"p{p}"] = _latency(f"p{p}"), "ms"
+    if name not in figures:
         raise ConfigError(f"no figure '{name}' to require; there are such as {EXAMPLE}")
-    return known[name]
+    return figures[name]
 
 
 def _latency(percentile: str) -> Figure:

@@ -15,24 +15,21 @@ BOUND = "upper bound"  # part of a column: the score of the nearest map image
 
 @dataclass(frozen=True)
 class Column:
-    """A heading over one or more parts, which have a unit or a name each.
-
-    cells: the texts of a row, one per part, from what the row is about.
-    """
+    """A heading over one or more parts, which have a unit or a name each."""
 
     name: str
-    cells: Callable[[Any], Sequence[str]]
-    parts: tuple[str, ...] = ("",)
+    cells: Callable[[Any], Sequence[str]]  # texts of a row, one per part, from the row's subject
+    parts: tuple[str, ...] = ("",)  # unit or name
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """subjects: name of each row and what it is about. terms: words of the table explained."""
+    """A table of results."""
 
     title: str
     columns: list[Column]
-    subjects: list[tuple[str, Any]]
-    terms: dict[str, str] = field(default_factory=dict)
+    subjects: list[tuple[str, Any]]  # name of each row and the object that its cells describe
+    terms: dict[str, str] = field(default_factory=dict)  # explanations of words of the table
 
     @property
     def rows(self) -> list[tuple[str, list[str]]]:
@@ -64,17 +61,17 @@ class ResultTable:
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; a dash where there is none."""
+    """Formats a share in percent; a dash where there is none."""
     return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number; a dash where there is none."""
+    """Formats a number; a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def plain(value: object) -> str:
-    """A value in words; empty where there is none."""
+    """Formats a value in words; empty where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, Mapping):
@@ -86,7 +83,7 @@ def plain(value: object) -> str:
 
 
 def _joined(texts: Sequence[str], column: Column) -> str:
-    """The parts of a cell in one text."""
+    """Joins the parts of a cell."""
     if BOUND in column.parts:
         return f"{texts[0]} ({texts[1]})"
     return (" / " if len(texts) == 2 else "/").join(texts)

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
@@ -14,6 +15,7 @@ from disam_ros.files.checking import check_entries
 from disam_ros.files.reading import read_json
 from disam_ros.files.writing import atomic_file
 
+Results = dict[str, Any]  # contents of a results.json
 FORMAT_VERSION = 1
 FRAME_KINDS = {
     **dict.fromkeys(("condition", "camera", "outcome"), list[str]),
@@ -38,8 +40,8 @@ NUMBERS = {
 }  # that are compared, by the object that holds them
 
 
-def to_json(evaluation: Evaluation) -> dict:
-    """The contents of results.json; numbers that are not finite become None."""
+def to_json(evaluation: Evaluation) -> Results:
+    """Returns the contents of results.json; numbers that are not finite become None."""
     values = {
         "format_version": FORMAT_VERSION,
         "setup": evaluation.setup,
@@ -50,18 +52,18 @@ def to_json(evaluation: Evaluation) -> dict:
         OVERALL: _figures(evaluation.overall),
         "frames": _frames(evaluation),
     }
-    return _finite(values)
+    return {name: _finite(value) for name, value in values.items()}
 
 
 def write_results(path: Path, evaluation: Evaluation) -> None:
-    """Write results.json."""
+    """Writes results.json."""
     text = json.dumps(to_json(evaluation), indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as file:
         file.write(text + "\n")
 
 
-def read_results(path: Path | str) -> dict:
-    """The values of a results.json, or of the directory that holds it. Raises DatasetError."""
+def read_results(path: Path | str) -> Results:
+    """Reads a results.json, or the one in a directory. Raises DatasetError."""
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     if not path.is_file():
@@ -81,18 +83,18 @@ def read_results(path: Path | str) -> dict:
 
 
 def _check_figures(figures: object, where: str) -> None:
-    """Raise DatasetError unless what is compared of a condition are numbers."""
+    """Raises DatasetError unless the figures of a condition that are compared are numbers."""
     entries = check_entries(figures, FIGURES, where, DatasetError)
     latency = check_entries(
         entries["latency_ms"] or {}, {"total": dict | None}, f"{where}: 'latency_ms'", DatasetError
     )
     for name, numbers in NUMBERS.items():
         kinds = dict.fromkeys(numbers, float | None)
-        found = (latency if name == "total" else entries)[name]
-        check_entries(found or {}, kinds, f"{where}: '{name}'", DatasetError)
+        values = (latency if name == "total" else entries)[name]
+        check_entries(values or {}, kinds, f"{where}: '{name}'", DatasetError)
 
 
-def _figures(condition: Condition) -> dict:
+def _figures(condition: Condition) -> dict[str, object]:
     curve, consistency = condition.curve, condition.consistency
     return {
         "metrics": condition.metrics.to_json(),
@@ -109,7 +111,7 @@ def _figures(condition: Condition) -> dict:
     }
 
 
-def _frames(evaluation: Evaluation) -> dict[str, list]:
+def _frames(evaluation: Evaluation) -> dict[str, list[object]]:
     rows = [
         {
             "condition": name,
@@ -132,7 +134,7 @@ def _frames(evaluation: Evaluation) -> dict[str, list]:
 
 
 def _finite(value: object) -> object:
-    """The same with rounded numbers, and None for those that are not finite."""
+    """Rounds the numbers in a value; None replaces those that are not finite."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -27,7 +27,7 @@ NAME_PARTS = {"cmu-seasons": 1, "robotcar-seasons": 2}
 
 
 def submission_line(name: str, map_from_camera: Transform) -> str:
-    """`name qw qx qy qz tx ty tz` of camera_from_map, with 15 digits."""
+    """Formats camera_from_map as `name qw qx qy qz tx ty tz` with 15 digits."""
     pose = map_from_camera.inverse()
     x, y, z, w = pose.quaternion
     return " ".join([name, *(f"{v + 0.0:.15g}" for v in (w, x, y, z, *pose.translation))])
@@ -36,7 +36,7 @@ def submission_line(name: str, map_from_camera: Transform) -> str:
 def write_submission(
     path: Path | str, poses: Mapping[str, Transform], overwrite: bool = False
 ) -> None:
-    """Write map_from_camera by image name; the file appears when it is complete.
+    """Writes map_from_camera by image name; the file appears when it is complete.
 
     overwrite: see `output_file`. Raises OutputError.
     """
@@ -45,7 +45,7 @@ def write_submission(
 
 
 def answered_poses(answers: Path | str, dataset: Dataset, benchmark: str) -> dict[str, Transform]:
-    """map_from_camera by the benchmark's image names from an answers.csv.
+    """Reads map_from_camera by the benchmark's image names from an answers.csv.
 
     dataset: the queries, as converted, whose `source` column holds the original names. Images that
     were not localized are left out. benchmark: a key of NAME_PARTS. Raises DatasetError where the

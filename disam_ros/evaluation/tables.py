@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from disam_ros.evaluation.judge import OVERALL, PERCENTILES, Condition, Evaluation
@@ -21,7 +22,7 @@ def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS
     columns = [
         Column("queries", lambda m: [str(m.queries)]),
         _share("answered", lambda m: m.answered),
-        *(_share(name, lambda m, name=name: m.within[name]) for name in criteria.names()),
+        *(_share(name, _entry("within", name)) for name in criteria.names()),
         _share(f"R@1 {criteria.recall_distance:g} m", lambda m: m.recall_at_1),
         _error("median error", "median", lambda m: m),
     ]
@@ -29,35 +30,35 @@ def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS
 
 
 def tables(evaluation: Evaluation) -> list[ResultTable]:
-    """All tables of an evaluation that have any figures."""
+    """Returns all tables of an evaluation that have any figures."""
     conditions, criteria = dict(evaluation.conditions), evaluation.criteria
     if len(conditions) > 1:
         conditions[OVERALL] = evaluation.overall
-    found = [_poses(conditions, criteria)]
+    result = [_poses(conditions, criteria)]
     if evaluation.overall.metrics.judged:
         tracked = is_tracked(evaluation.setup)
-        found += [
+        result += [
             _coverage(conditions, criteria),
             _places(conditions, criteria, tracked),
             _confidence(conditions),
         ]
     if evaluation.overall.domains:
-        found.append(_domains(conditions))
+        result.append(_domains(conditions))
     if any(c.latency_ms for c in conditions.values()):
-        found.append(_latency(conditions))
+        result.append(_latency(conditions))
     if any(evaluation.runs.values()):
-        found.append(runs_table(evaluation.runs))
-    return found
+        result.append(runs_table(evaluation.runs))
+    return result
 
 
 def runs_table(runs: Mapping[str, Mapping[str, object]]) -> ResultTable:
     """Rates and counts of the runs, one column per drive."""
-    columns = [
-        Column(drive, lambda key, run=run: [plain(run.get(key)) or "–"])
-        for drive, run in runs.items()
-    ]
+
+    def column(drive: str) -> Column:
+        return Column(drive, lambda key: [plain(runs[drive].get(key)) or "–"])
+
     keys = dict.fromkeys(key for run in runs.values() for key in run)
-    return ResultTable("Runs", columns, [(key, key) for key in keys])
+    return ResultTable("Runs", [column(drive) for drive in runs], [(key, key) for key in keys])
 
 
 def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTable:
@@ -70,7 +71,7 @@ def _poses(conditions: Mapping[str, Condition], criteria: Criteria) -> ResultTab
     columns += [
         Column("wrong", lambda c: [percent(c.judged.wrong_share)], ("%",)),
         Column("worst", lambda c: [number(c.judged.worst_m, 1)], ("m",)),
-        *(_bounded(name, lambda m, name=name: m.within[name]) for name in criteria.names()),
+        *(_bounded(name, _entry("within", name)) for name in criteria.names()),
         _error("median error", "median", lambda c: c.metrics),
         _error("90 % of errors below", "p90", lambda c: c.metrics),
     ]
@@ -119,8 +120,8 @@ def _places(conditions: Mapping[str, Condition], criteria: Criteria, tracked: bo
     ranks = dict.fromkeys(k for c in conditions.values() for k in c.metrics.recall)
     limits = dict.fromkeys(k for c in conditions.values() for k in c.metrics.accuracy)
     columns = [
-        *(_share(rank, lambda c, rank=rank: c.metrics.recall.get(rank)) for rank in ranks),
-        *(_bounded(f"within {key}", lambda m, key=key: m.accuracy[key]) for key in limits),
+        *(_share(rank, _entry("metrics.recall", rank)) for rank in ranks),
+        *(_bounded(f"within {limit}", _entry("accuracy", limit)) for limit in limits),
     ]
     near = f"{criteria.recall_distance:g} m"
     terms = {
@@ -153,9 +154,11 @@ def _confidence(conditions: Mapping[str, Condition]) -> ResultTable:
 
 
 def _domains(conditions: Mapping[str, Condition]) -> ResultTable:
+    def column(domain: str) -> Column:
+        return Column(domain, lambda c: [str(c.domains.get(domain, 0))], ("images",))
+
     chosen = dict.fromkeys(domain for c in conditions.values() for domain in c.domains)
-    columns = [Column(d, lambda c, d=d: [str(c.domains.get(d, 0))], ("images",)) for d in chosen]
-    return ResultTable("Domains chosen", columns, list(conditions.items()))
+    return ResultTable("Domains chosen", [column(d) for d in chosen], list(conditions.items()))
 
 
 def _latency(conditions: Mapping[str, Condition]) -> ResultTable:
@@ -167,7 +170,7 @@ def _latency(conditions: Mapping[str, Condition]) -> ResultTable:
         subjects += [(f"total, {name}", (c, "total")) for name, c in named]
     columns = [
         Column("images", lambda s: [str(sum(s[1] in f.answer.timings_ms for f in s[0].frames))]),
-        *(Column(f"p{p}", lambda s, p=p: [_milliseconds(*s, f"p{p}")]) for p in PERCENTILES),
+        *(_percentile(f"p{p}") for p in PERCENTILES),
         Column("images/s", lambda s: [_rate(*s)]),
     ]
     terms = {
@@ -183,34 +186,48 @@ def _rate(condition: Condition, stage: str) -> str:
     return number(condition.images_per_second, 1) if stage == "total" else ""
 
 
-def _milliseconds(condition: Condition, stage: str, percentile: str) -> str:
-    value = condition.latency_ms.get(stage, {}).get(percentile)
-    return number(value, 0 if value is not None and value >= 100 else 1)
+def _percentile(name: str) -> Column:
+    """A percentile of the latency [ms]; subjects are pairs of condition and stage."""
+
+    def cells(subject: tuple[Condition, str]) -> list[str]:
+        condition, stage = subject
+        value = condition.latency_ms.get(stage, {}).get(name)
+        return [number(value, 0 if value is not None and value >= 100 else 1)]
+
+    return Column(name, cells)
 
 
-def _share(name: str, of: Callable[[Any], float | None]) -> Column:
-    return Column(name, lambda subject: [percent(of(subject))], ("%",))
+def _entry(path: str, key: str) -> Callable[[Any], float | None]:
+    """Returns a function that looks up a key in the mapping at a dotted path of its argument."""
+    mapping = attrgetter(path)
+    return lambda subject: mapping(subject).get(key)
 
 
-def _bounded(name: str, of: Callable[[Metrics], float]) -> Column:
+def _share(name: str, value: Callable[[Any], float | None]) -> Column:
+    return Column(name, lambda subject: [percent(value(subject))], ("%",))
+
+
+def _bounded(name: str, value: Callable[[Metrics], float | None]) -> Column:
     """A share of a condition's answers, and of its nearest map images."""
-    return Column(name, lambda c: [percent(of(c.metrics)), percent(of(c.bound))], ("%", BOUND))
+    return Column(
+        name, lambda c: [percent(value(c.metrics)), percent(value(c.bound))], ("%", BOUND)
+    )
 
 
-def _error(name: str, which: str, of: Callable[[Any], Metrics]) -> Column:
+def _error(name: str, statistic: str, metrics_of: Callable[[Any], Metrics]) -> Column:
     def cells(subject: object) -> list[str]:
-        metrics = of(subject)
-        metres = number(getattr(metrics, f"{which}_error_m"))
-        return [metres, number(getattr(metrics, f"{which}_error_deg"), 1)]
+        metrics = metrics_of(subject)
+        metres = number(getattr(metrics, f"{statistic}_error_m"))
+        return [metres, number(getattr(metrics, f"{statistic}_error_deg"), 1)]
 
     return Column(name, cells, ("m", "°"))
 
 
-def _nees(name: str, which: str) -> Column:
+def _nees(name: str, quantity: str) -> Column:
     parts = ("mean", "median")
 
     def cells(condition: Condition) -> list[str]:
-        values = [getattr(condition.consistency, f"{which}_{part}", None) for part in parts]
+        values = [getattr(condition.consistency, f"{quantity}_{part}", None) for part in parts]
         return [number(v, 2 if v is None or v < 100 else 0) for v in values]
 
     return Column(name, cells, parts)

@@ -14,7 +14,7 @@ NS = 10**9
 
 
 def write_trajectories(directory: Path, evaluation: Evaluation) -> None:
-    """Per condition and camera NAME.txt, the answers, and NAME_truth.txt, both map_from_base.
+    """Writes NAME.txt, the answers, and NAME_truth.txt per condition and camera, map_from_base.
 
     Rows are in time order; unanswered images and unknown true poses have no row.
     """
@@ -25,12 +25,12 @@ def write_trajectories(directory: Path, evaluation: Evaluation) -> None:
             frames = [f for f in condition.frames if f.answer.record.camera == camera]
             label = name if len(cameras) == 1 else f"{name}_{camera}"
             stem = re.sub(r"[^\w.-]+", "_", label)
-            _write(directory / f"{stem}.txt", [(f, f.given) for f in frames])
+            _write(directory / f"{stem}.txt", [(f, f.pose) for f in frames])
             _write(directory / f"{stem}_truth.txt", [(f, f.truth) for f in frames])
 
 
 def tum_line(stamp_ns: int, pose: Transform) -> str:
-    """One pose; the time has nanoseconds."""
+    """Formats one pose; the time has nanoseconds."""
     values = " ".join(f"{v:.9f}" for v in (*pose.translation, *pose.quaternion))
     return f"{stamp_ns // NS}.{stamp_ns % NS:09d} {values}"
 

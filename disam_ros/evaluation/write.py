@@ -39,7 +39,7 @@ def write_evaluation(
     references: ImageSource | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write everything into a directory, which appears when it is complete.
+    """Writes everything into a directory, which appears when it is complete.
 
     references: the drive the map was made of, so that the report can show its images. overwrite:
     an evaluation that is there. Raises OutputError.
@@ -63,7 +63,7 @@ def finish(
     references: ImageSource | None = None,
     overwrite: bool = False,
 ) -> Evaluation:
-    """Evaluate drives, write all files, print tables and notes. See `write_evaluation`."""
+    """Evaluates drives, writes all files, prints tables and notes. See `write_evaluation`."""
     evaluation = judge(localizer.map, drives, setup, criteria)
     write_evaluation(output, evaluation, localizer, references, overwrite)
     console = wide_console()
@@ -76,7 +76,7 @@ def finish(
 
 
 def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) -> dict[str, object]:
-    """Model, map, settings, machine and command, for the report."""
+    """Describes model, map, settings, machine and command, for the report."""
     runtime = "onnxruntime" if localizer.backend.name.startswith("onnx") else "torch"
     encoders = f"{runtime} {version(runtime)}"
     return {
@@ -96,12 +96,12 @@ def describe_setup(localizer: Localizer, drives: Sequence[object], mode: str) ->
 
 
 def mode_of_node(rate: float) -> str:
-    """How fast the running node was evaluated, in words."""
+    """Describes how fast the running node was evaluated."""
     speed = f"{rate:g} times as recorded" if rate else "as fast as the node answers"
     return f"through the running node, {speed}"
 
 
 def wide_console() -> Console:
-    """The terminal; WIDTH characters where the output is a file or a pipe."""
+    """Returns the terminal; WIDTH characters where the output is a file or a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH)

@@ -29,7 +29,7 @@ def frames(error, count=40, noise=0.0, wrong=0):
         given = truth @ error @ Transform.from_xyz_rpy([*rng.normal(0, noise, 2), 0, 0, 0, 0])
         if index < wrong:
             given = Transform.from_xyz_rpy([*rng.uniform(-500, 500, 2), 0, 0, 0, rng.uniform(0, 6)])
-        found.append(SimpleNamespace(truth=truth, given=given))
+        found.append(SimpleNamespace(truth=truth, pose=given))
     return found
 
 
@@ -54,7 +54,7 @@ def test_a_common_lever_arm_is_named_in_the_axes_of_the_vehicle(wrong):
         frames(Transform.identity(), count=40, wrong=40),
         frames(Transform.from_xyz_rpy([0.5, 0.0, 0.0, 0.0, 0.0, 0.05])),
         frames(Transform.from_xyz_rpy([9.0, 0.0, 0.0, 0.0, 0.0, 3.0]), count=9),
-        [SimpleNamespace(truth=None, given=None)] * 40,
+        [SimpleNamespace(truth=None, pose=None)] * 40,
     ],
     ids=["noise", "wrong places", "small", "few answers", "no truth"],
 )

@@ -293,7 +293,7 @@ def test_evo_reads_the_trajectories_and_measures_the_same_error(localizer, tmp_p
     )
     ape = metrics.APE(metrics.PoseRelation.translation_part)
     ape.process_data(sync.associate_trajectories(truth, answers))
-    mine = [frame.error_m for frame in found.overall.frames if frame.given is not None]
+    mine = [frame.error_m for frame in found.overall.frames if frame.pose is not None]
     assert ape.get_statistic(metrics.StatisticsType.mean) == pytest.approx(np.mean(mine), abs=1e-6)
     assert np.mean(mine) > 0.1
 

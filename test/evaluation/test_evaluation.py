@@ -141,7 +141,7 @@ def test_errors_drawn_from_the_covariance_are_consistent_with_it():
     for gap in rng.multivariate_normal(np.zeros(6), covariance, 4000):
         turn = Rotation.from_rotvec(gap[3:]) * Rotation.from_quat(answer.quaternion)
         truth.append(Transform(answer.translation + gap[:3], turn.as_quat()))
-    found = consistency(truth, [answer] * 4000, [covariance] * 4000)
+    found = consistency([(pose, answer, covariance) for pose in truth])
     assert found.position_mean == pytest.approx(1.0, abs=0.06)
     assert found.position_median == pytest.approx(1.0, abs=0.06)
     assert found.pose_mean == pytest.approx(1.0, abs=0.06)
@@ -151,7 +151,7 @@ def test_errors_drawn_from_the_covariance_are_consistent_with_it():
 
 def test_a_covariance_that_is_too_small_shows_as_overconfidence():
     truth = [pose(x) for x in np.linspace(-2, 2, 50)]
-    found = consistency(truth, [pose(0.0)] * 50, [np.eye(6) / 100] * 50)
+    found = consistency([(at, pose(0.0), np.eye(6) / 100) for at in truth])
     assert found.position_mean > 10 and found.covered < 0.5
 
 
@@ -178,15 +178,15 @@ def results(outcomes, name="night", **more):
 def test_an_evaluation_equals_itself():
     a = results([0.1, 9.0] * 30)
     for difference in compare(a, a):
-        assert difference.a == difference.b and not difference.clear
+        assert difference.a == difference.b and difference.sign == 0
 
 
 def test_a_difference_of_all_frames_is_clear_and_one_of_few_is_not():
     bad, good = results([9.0] * 60), results([0.1] * 60)
-    shares = [d for d in compare(bad, good) if d.low is not None]
-    assert shares and all(d.clear and d.low > 0 for d in shares)
+    shares = [d for d in compare(bad, good) if d.interval is not None]
+    assert shares and all(d.sign == 1 for d in shares)
     slight = results([0.1] + [9.0] * 59)
-    assert not any(d.clear for d in compare(bad, slight) if d.low is not None)
+    assert not any(d.sign for d in compare(bad, slight))
 
 
 def test_an_unanswered_frame_counts_as_wrong():

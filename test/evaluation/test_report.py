@@ -180,7 +180,7 @@ def test_many_lines_of_wrong_answers_fade(localizer, source):
         wrong = evaluate(localizer, drive(localizer, source, "day", moved=range(count)))
         frames = wrong.overall.frames * (5 if count > 5 else 1)
         axes = Figure().add_subplot()
-        _lines(axes, [frame for frame in frames if frame.given is not None])
+        _lines(axes, [frame for frame in frames if frame.pose is not None])
         return axes.lines[0].get_alpha()
 
     assert lines(2) == pytest.approx(0.6) and 0.15 <= lines(12) < 0.4

@@ -6,16 +6,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from disam_ros.camera import Camera, mount
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import open_images
+from disam_ros.datasets.trajectories import Trajectory
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
 from disam_ros.evaluation.predictions.names import Names, name_of, utm_id
 from disam_ros.evaluation.predictions.reading import Predictions
+from disam_ros.evaluation.results import Results
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.answer import KNOWN, UNKNOWN
 from disam_ros.mapping.place_map import PlaceMap
@@ -27,14 +30,15 @@ Frame = tuple[str, int]  # camera and stamp [ns]
 Errors = dict[Frame, tuple[float, float]]  # m, degrees
 
 
-def results_of(ours: dict, predictions: Predictions, place_map: PlaceMap) -> dict:
-    """Results of the same form as `ours`, a results.json, for `comparison_table`.
+def results_of(ours: Results, predictions: Predictions, place_map: PlaceMap) -> Results:
+    """Converts predictions to the form of `ours`, a results.json, for `comparison_table`.
 
     A query without a prediction counts as unanswered. The drives are those of `ours`. Raises
     DatasetError where predictions are of other queries or other map images.
     """
     header = place_map.header
-    records, cameras = [], {}
+    records: list[ImageRecord] = []
+    cameras: dict[str, Camera] = {}
     for path in ours["setup"].get("drives", ()):
         source = open_images(path, header.map_frame, mapped=header.cameras)
         records += [item.record for item in source.images]
@@ -44,12 +48,14 @@ def results_of(ours: dict, predictions: Predictions, place_map: PlaceMap) -> dic
             "two queries have the same camera and stamp: evaluate one drive at a time"
         )
     truth = {
-        (r.camera, r.stamp_ns): _base(r, cameras) for r in records if r.map_from_camera is not None
+        (r.camera, r.stamp_ns): _map_from_base(r, cameras)
+        for r in records
+        if r.map_from_camera is not None
     }
     if predictions.poses is not None:
-        errors = _of_poses(predictions, truth)
+        errors = _pose_errors(predictions.poses, truth)
     else:
-        errors = _of_images(predictions, records, truth, place_map)
+        errors = _image_errors(predictions.ranked, records, truth, place_map)
     if not errors:
         raise DatasetError(
             f"not one prediction is of a query of the evaluation: expected names of files of "
@@ -58,16 +64,15 @@ def results_of(ours: dict, predictions: Predictions, place_map: PlaceMap) -> dic
     return _results(ours, errors)
 
 
-def _of_poses(predictions: Predictions, truth: Mapping[Frame, Transform]) -> Errors:
-    track = predictions.poses
-    assert track is not None
+def _pose_errors(track: Trajectory, truth: Mapping[Frame, Transform]) -> Errors:
+    """Errors of the interpolated poses at the stamps of the queries."""
     buffer = PoseBuffer.of(track.stamps, track.poses, MAX_GAP_NS)
-    found = {frame: buffer.at(frame[1]) for frame in truth}
-    return {frame: distance(at, truth[frame]) for frame, at in found.items() if at is not None}
+    poses = {frame: buffer.at(frame[1]) for frame in truth}
+    return {frame: distance(at, truth[frame]) for frame, at in poses.items() if at is not None}
 
 
-def _of_images(
-    predictions: Predictions,
+def _image_errors(
+    ranked: Mapping[str, list[str]],
     records: Iterable[ImageRecord],
     truth: Mapping[Frame, Transform],
     place_map: PlaceMap,
@@ -77,33 +82,35 @@ def _of_images(
     by_name = Names((name_of(r), r) for r in place_map.records)
     by_id = {r.id: r for r in place_map.records}
     errors: Errors = {}
-    for query, ranked in predictions.ranked.items():
-        frame, number = queries.find(query), utm_id(ranked[0])
-        best = by_name.find(ranked[0]) if number is None else by_id.get(number)
-        if frame is not None and best is None:
+    for query, (first, *_) in ranked.items():
+        frame, number = queries.find(query), utm_id(first)
+        if frame is None:
+            continue
+        best = by_name.find(first) if number is None else by_id.get(number)
+        if best is None:
             raise DatasetError(
-                f"'{ranked[0]}', predicted for '{query}', is no image of the map; expected names "
+                f"'{first}', predicted for '{query}', is no image of the map; expected names "
                 f"such as '{by_name.example()}'"
             )
-        if frame in truth and best is not None:
-            errors[frame] = distance(_base(best, place_map.header.cameras), truth[frame])
+        if frame in truth:
+            errors[frame] = distance(_map_from_base(best, place_map.header.cameras), truth[frame])
     return errors
 
 
-def _base(record: ImageRecord, cameras: Mapping[str, Camera]) -> Transform:
-    """map_from_base."""
+def _map_from_base(record: ImageRecord, cameras: Mapping[str, Camera]) -> Transform:
     assert record.map_from_camera is not None
     return record.map_from_camera @ mount(cameras, record.camera).inverse()
 
 
-def _results(ours: dict, errors: Errors) -> dict:
+def _results(ours: Results, errors: Errors) -> Results:
+    """Replaces the answers of `ours`."""
     frames = dict(ours["frames"])
     keys = list(zip(frames["camera"], frames["stamp_ns"], strict=True))
-    known = [errors.get(key) for key in keys]
+    rows = [errors.get(key) for key in keys]
     frames |= {
-        "outcome": [KNOWN if found else UNKNOWN for found in known],
-        "error_m": [found and round(found[0], 6) for found in known],
-        "error_deg": [found and round(found[1], 6) for found in known],
+        "outcome": [KNOWN if row else UNKNOWN for row in rows],
+        "error_m": [row and round(row[0], 6) for row in rows],
+        "error_deg": [row and round(row[1], 6) for row in rows],
     }
     conditions = {name: _figures(frames, name) for name in ours["conditions"]}
     return {
@@ -114,7 +121,8 @@ def _results(ours: dict, errors: Errors) -> dict:
     }
 
 
-def _figures(frames: dict, name: str) -> dict:
+def _figures(frames: dict[str, list[Any]], name: str) -> dict[str, object]:
+    """Figures of a condition, as far as they are compared."""
     rows = [row for row, c in enumerate(frames["condition"]) if name in (c, OVERALL)]
     metres = [frames["error_m"][row] for row in rows if frames["error_m"][row] is not None]
     median, p90 = np.percentile(metres, (50, 90)) if metres else (math.nan, math.nan)
@@ -127,9 +135,9 @@ def _figures(frames: dict, name: str) -> dict:
     }
 
 
-def find_map(ours: dict, given: str) -> Path:
-    """The map of an evaluation, or the one that was given. Raises DatasetError."""
-    path = given or ours["setup"].get("map", "")
+def find_map(ours: Results, chosen: str) -> Path:
+    """Returns the chosen map; by default that of the evaluation. Raises DatasetError."""
+    path = chosen or ours["setup"].get("map", "")
     if not path or not Path(path).is_dir():
         raise DatasetError(f"the map of the evaluation, '{path}', is not there: give --map")
     return Path(path)

@@ -15,7 +15,7 @@ UTM_ID = 7  # cell of a file name in UTM that has the number of a map image
 
 
 def name_of(record: ImageRecord) -> str:
-    """Path of an image in its dataset; topic and stamp of one of a bag."""
+    """Returns the path of an image in its dataset; of an image of a bag, topic and stamp."""
     name = record.path or record.source
     return name if PurePosixPath(name).suffix else f"{name}/{record.stamp_ns}"
 
@@ -32,15 +32,16 @@ class Names(Generic[T]):
             self._files[file] = None if file in self._files else value
 
     def find(self, name: str) -> T | None:
-        """The value of the image that ends as `name` does; None where none or several do."""
+        """Returns the value of the image whose path ends as `name`; None if none or several do."""
         return self._ends.get(_end(name, PARTS), self._files.get(_end(name, 1)))
 
     def example(self) -> str:
+        """Returns one of the names."""
         return next(iter(self._ends), "")
 
 
 def utm_id(name: str) -> int | None:
-    """Number of the map image in a name that `disam map export` gave; None in other names."""
+    """Returns the number of a map image in a name by `disam map export`; None in other names."""
     cells = _end(name, 1).split("@")
     is_one = len(cells) > UTM_ID and not cells[0] and cells[UTM_ID].isdecimal()
     return int(cells[UTM_ID]) if is_one else None

@@ -26,14 +26,14 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """ranked: names of map images, best first, by name of a query. poses: in place of them."""
+    """Predictions: map images or poses."""
 
-    ranked: dict[str, list[str]] = field(default_factory=dict)
-    poses: Trajectory | None = None
+    ranked: dict[str, list[str]] = field(default_factory=dict)  # map images by query, best first
+    poses: Trajectory | None = None  # in place of map images
 
 
 def read_predictions(path: Path | str) -> Predictions:
-    """Predictions in one of the forms above, recognized by their shape. Raises DatasetError."""
+    """Reads predictions in one of the forms above, recognized by shape. Raises DatasetError."""
     path = Path(path)
     if path.is_dir():
         return Predictions(_folder(path))
@@ -70,17 +70,17 @@ def _table(path: Path) -> dict[str, list[str]]:
 def _folder(path: Path) -> dict[str, list[str]]:
     ranked: dict[str, list[str]] = {}
     for file in sorted(path.glob("*.txt")):
-        part, query, found = "", "", []
+        part, query, images = "", "", list[str]()
         for line in map(str.strip, read_lines(file, DatasetError)):
             if line.endswith(":") and "path" in line.lower():
                 part = line.split()[0].lower()
             elif line and part == "query":
                 query = line
             elif line and part == "predictions":
-                found.append(line)
-        if not query or not found:
+                images.append(line)
+        if not query or not images:
             raise DatasetError(f"{file}: expected 'Query path:' and 'Predictions paths:'")
-        ranked[query] = found
+        ranked[query] = images
     if not ranked:
         raise DatasetError(f"{path} holds no .txt files of predictions; expected {EXPECTED}")
     return ranked

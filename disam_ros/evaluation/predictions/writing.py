@@ -11,9 +11,9 @@ from disam_ros.evaluation.predictions.names import name_of
 
 
 def write_pairs(directory: Path, evaluation: Evaluation) -> None:
-    """Per condition NAME.txt with lines `query map_image`, best first; blanks in names become _.
+    """Writes NAME.txt per condition with lines `query map_image`, best first.
 
-    Names as of `name_of`.
+    Images have the names of `name_of`, in which blanks become _.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for name, condition in evaluation.conditions.items():

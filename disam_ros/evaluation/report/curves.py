@@ -9,9 +9,11 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from disam_ros.evaluation.confidence import normalized
+from disam_ros.evaluation.confidence import estimation_errors, normalized
+from disam_ros.evaluation.frames import estimates
 from disam_ros.evaluation.judge import Condition
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.evaluation.report.svg import (
@@ -43,7 +45,7 @@ def precision_recall_plot(conditions: Mapping[str, Condition]) -> Markup:
         recall, precision = _thinned(curve.recall, curve.precision)
         label = f"{label_of(name)}: area {100 * curve.area:.1f} %"
         axes.plot(recall, precision, lw=2, label=label, clip_on=False, **named_style(index))
-    lowest = min(line.get_ydata().min() for line in axes.lines)
+    lowest = min(c.curve.precision.min() for c in conditions.values() if c.curve is not None)
     axes.set(xlim=(0, 1), ylim=(min(0.9, np.floor(10 * lowest) / 10), 1.0))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set(xlabel="recall: right of possible answers", ylabel="precision: right of given answers")
@@ -59,12 +61,12 @@ def consistency_plot(conditions: Mapping[str, Condition]) -> Markup:
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
     for index, (name, condition) in enumerate(conditions.items()):
-        expected = np.sort(chi2.cdf(normalized_errors(condition), 3))
-        if len(expected):
-            found = (np.arange(len(expected)) + 0.5) / len(expected)
-            x, y = _thinned(np.concatenate([[0], expected, [1]]), np.concatenate([[0], found, [1]]))
-            style = {"lw": 2, "clip_on": False, **named_style(index)}
-            axes.plot(x, y, label=label_of(name), **style)
+        errors = normalized_errors(condition)
+        if len(errors):
+            expected = np.concatenate([[0], np.sort(chi2.cdf(errors, 3)), [1]])
+            shares = np.concatenate([[0], (np.arange(len(errors)) + 0.5) / len(errors), [1]])
+            x, y = _thinned(expected, shares)
+            axes.plot(x, y, lw=2, label=label_of(name), clip_on=False, **named_style(index))
     axes.text(0.04, 0.95, "conservative", color=COLOURS["muted"], va="top")
     axes.text(0.96, 0.05, "overconfident", color=COLOURS["muted"], ha="right")
     axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -88,13 +90,12 @@ def probability_histograms(conditions: Mapping[str, Condition], criteria: Criter
     edges = np.linspace(0.0, 1.0, BINS + 1)
     columns = min(COLUMNS, len(groups))
     rows = -(-len(groups) // columns)
-    figure = new_figure(FULL, 190 * rows + 50)
-    figure.get_layout_engine().set(hspace=0.06, wspace=0.03)
+    figure = new_figure(FULL, 190 * rows + 50, hspace=0.06, wspace=0.03)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     colours = [COLOURS["wrong"], COLOURS["right"]]
     for axes, (name, parts) in zip(grid.flat, groups.items(), strict=False):
-        bars = {"stacked": True, "color": colours, "rwidth": 0.9}
-        axes.hist(parts, edges, **bars, label=("wrong", "right"))
+        labels = ("wrong", "right")
+        axes.hist(parts, edges, stacked=True, color=colours, rwidth=0.9, label=labels)
         axes.set_title(label_of(name))
         axes.grid(False, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -108,21 +109,18 @@ def probability_histograms(conditions: Mapping[str, Condition], criteria: Criter
     return to_svg(figure, "Probabilities of right and wrong best matches")
 
 
-def normalized_errors(condition: Condition) -> np.ndarray:
+def normalized_errors(condition: Condition) -> NDArray[np.float64]:
     """Position NEES, eᵀ Σ⁻¹ e [N], of answers with truth and covariance."""
-    frames = [
-        f
-        for f in condition.frames
-        if f.truth is not None and f.given is not None and f.answer.covariance is not None
-    ]
-    if not frames:
+    triples = estimates(condition.frames)
+    if not triples:
         return np.zeros(0)
-    gaps = np.stack([f.truth.translation - f.given.translation for f in frames])
-    covariances = np.stack([f.answer.covariance[:3, :3] for f in frames])
-    return normalized(gaps, covariances)
+    gaps, covariances = estimation_errors(triples)
+    return normalized(gaps[:, :3], covariances[:, :3, :3])
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _thinned(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """At most MAX_VERTICES points of a curve, including its ends."""
     rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_VERTICES)).astype(int))
     return x[rows], y[rows]

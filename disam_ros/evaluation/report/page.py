@@ -12,6 +12,7 @@ import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.frames import has_truth, verdict
@@ -46,7 +47,7 @@ COMMAND = "command"  # key of the setup that is shown in the footer
 def write_report(
     path: Path, evaluation: Evaluation, examples: Sequence[Example], place_map: PlaceMap
 ) -> None:
-    """Write report.html. The file appears when it is complete."""
+    """Writes report.html. The file appears when it is complete."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("disam_ros.evaluation.report", "."),
         autoescape=True,
@@ -63,7 +64,7 @@ def write_report(
 def _contents(
     evaluation: Evaluation, examples: Sequence[Example], place_map: PlaceMap
 ) -> dict[str, object]:
-    """The variables of the template."""
+    """Returns the variables of the template."""
     conditions, criteria = evaluation.conditions, evaluation.criteria
     frames = evaluation.overall.frames
     area = ground(place_map, frames)
@@ -96,7 +97,7 @@ def _route(name: str, condition: Condition, criteria: Criteria) -> Markup | None
 
 
 def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
-    """The main result in a sentence."""
+    """States the main result in a sentence."""
     metrics = evaluation.overall.metrics
     queries = metrics.queries
     what = f"{queries} image{'s' * (queries != 1)}"
@@ -114,7 +115,7 @@ def _lead(evaluation: Evaluation, place_map: PlaceMap) -> str:
 
 
 def _widest(condition: Condition, evaluation: Evaluation) -> tuple[str, float]:
-    """The widest pose threshold and the share within it."""
+    """Returns the widest pose threshold and the share within it."""
     criteria = evaluation.criteria
     pairs = zip(criteria.thresholds, criteria.names(), strict=True)
     name = max(pairs, default=((), ""))[1]
@@ -122,7 +123,7 @@ def _widest(condition: Condition, evaluation: Evaluation) -> tuple[str, float]:
 
 
 def _danger(evaluation: Evaluation) -> dict[str, object] | None:
-    """The wrong answers of all conditions; None where no true pose is known."""
+    """Counts the wrong answers of all conditions; None where no true pose is known."""
     judged, off_map = evaluation.overall.judged, evaluation.overall.off_map
     if not judged.images:
         return None
@@ -138,20 +139,20 @@ def _danger(evaluation: Evaluation) -> dict[str, object] | None:
 
 
 def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
-    """The main figures of a condition."""
+    """Returns the main figures of a condition."""
     condition = evaluation.conditions[name]
     m = condition.metrics
     threshold, share = _widest(condition, evaluation)
     latency = condition.latency_ms.get("total", {}).get("p50")
-    known = m.judged > 0
+    judged = m.judged > 0
     return {
         "name": name,
         "queries": m.queries,
-        "headline": percent(share if known else m.answered),
-        "what": f"within {threshold}" if known else "answered",
-        "bound": percent(condition.bound.within.get(threshold)) if known else "",
+        "headline": percent(share if judged else m.answered),
+        "what": f"within {threshold}" if judged else "answered",
+        "bound": percent(condition.bound.within.get(threshold)) if judged else "",
         "figures": {
-            "recall@1": f"{percent(m.recall_at_1)} %" if known else "–",
+            "recall@1": f"{percent(m.recall_at_1)} %" if judged else "–",
             "median error": _metres(m.median_error_m),
             "latency p50": f"{number(latency, 0)} ms" if latency is not None else "–",
         },
@@ -159,7 +160,7 @@ def _card(name: str, evaluation: Evaluation) -> dict[str, object]:
 
 
 def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
-    """Plots of probabilities and covariances; None without data."""
+    """Draws probabilities and covariances; None without data."""
     conditions, criteria = evaluation.conditions, evaluation.criteria
     matched = [f for f in evaluation.overall.frames if f.truth is not None and f.best is not None]
     curves = any(condition.curve is not None for condition in conditions.values())
@@ -172,31 +173,32 @@ def _confidence(evaluation: Evaluation) -> dict[str, Markup | None]:
 
 
 def _timelines(drives: Sequence[Drive], place_map: PlaceMap) -> list[dict[str, object]]:
-    known = known_domains(drives, place_map)
-    colours = domain_colours(drives, known)
-    found = []
+    """Draws the domains of each drive over time."""
+    domains = known_domains(drives, place_map)
+    colours = domain_colours(drives, domains)
+    timelines: list[dict[str, object]] = []
     for drive in drives:
         rows, left_out = changes(drive)
-        plot = strip(drive, labelled_domains(drive, known), colours) if rows else None
+        plot = strip(drive, labelled_domains(drive, domains), colours) if rows else None
         start = moment(drive.answers[0].record.stamp_ns)
-        found.append(
+        timelines.append(
             {"name": drive.name, "start": start, "plot": plot, "rows": rows, "left_out": left_out}
         )
-    return found
+    return timelines
 
 
 def _examples(
     evaluation: Evaluation, examples: Sequence[Example], anchors: Mapping[int, str]
 ) -> dict[str, list[tuple[str, list[dict[str, object]]]]]:
-    """Headings with their rows of images, by condition."""
-    found: dict[str, list] = {}
+    """Returns headings with their rows of images, by condition."""
+    groups: dict[str, list[tuple[str, list[dict[str, object]]]]] = {}
     for name, condition in evaluation.conditions.items():
-        known = has_truth(condition.frames)
+        judged = has_truth(condition.frames)
         headings = {
             WORST: "Wrong answers, the most probable first, each of another place where possible"
-            if known
+            if judged
             else "The least probable answers",
-            BEST: "Right and probable answers" if known else "The most probable answers",
+            BEST: "Right and probable answers" if judged else "The most probable answers",
         }
         for kind, heading in headings.items():
             rows = [e for e in examples if e.condition == name and e.kind == kind]
@@ -204,13 +206,14 @@ def _examples(
                 shown = [
                     _example(row, evaluation) | {"anchor": anchors[id(row.frame)]} for row in rows
                 ]
-                found.setdefault(name, []).append((heading, shown))
-    return found
+                groups.setdefault(name, []).append((heading, shown))
+    return groups
 
 
 def _example(example: Example, evaluation: Evaluation) -> dict[str, object]:
-    frame = example.frame
-    answer, best = frame.answer, frame.answer.best
+    """Returns pictures and words of an example."""
+    frame, answer = example.frame, example.frame.answer
+    assert frame.best is not None  # it has a match
     x, y, _ = frame.best.translation
     heat = None if example.heat is None else overlay(example.query, example.heat)
     details = [f"probability {number(answer.probability, 3)}"]
@@ -222,24 +225,24 @@ def _example(example: Example, evaluation: Evaluation) -> dict[str, object]:
         "verdict": verdict(frame, evaluation.criteria),
         "number": answer.record.id,
         "details": details,
-        "match": f"map image {best.id} at x {x:.1f} m, y {y:.1f} m".replace("-", "−"),
+        "match": f"map image {example.matched.id} at x {x:.1f} m, y {y:.1f} m".replace("-", "−"),
         "pictures": [_picture(p) for p in (example.query, heat, example.match)],
     }
 
 
-def _picture(image: np.ndarray | None) -> str | None:
-    """An image (uint8 RGB [H, W, 3]) as a data URI of a JPEG."""
+def _picture(image: NDArray[np.uint8] | None) -> str | None:
+    """Encodes an image (uint8 RGB [H, W, 3]) as a data URI of a JPEG."""
     if image is None:
         return None
     height, width = image.shape[:2]
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     if width > MAX_WIDTH:
         size = (MAX_WIDTH, max(1, round(height * MAX_WIDTH / width)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
 def _metres(value: float) -> str:
-    """A distance with two decimals below 10 m, else one; a dash where there is none."""
+    """Formats a distance with two decimals below 10 m, else one; a dash for none."""
     return f"{number(value, 2 if value < 10 else 1)} m" if math.isfinite(value) else "–"

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import matplotlib
 from cycler import cycler
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 FULL = 1080  # width of the page, in CSS pixels (points of the figure)
 HALF = 530  # width of one of two in a row
@@ -35,7 +41,7 @@ NAMED = ("#3b3393", "#3aa394", "#b8902f", "#8a2a5c", "#58a9d6", "#c4606f", "#2d7
 COLOURS |= {f"named{i}": colour for i, colour in enumerate(NAMED)}
 DASHES = ("-", "--", ":")
 
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": ["DejaVu Sans"],  # wider than most: what fits here fits the page's font, too
     "font.size": 12,
     "text.color": COLOURS["ink"],
@@ -69,18 +75,22 @@ STYLE = {
     "svg.hashsalt": "disam_ros",
     "svg.image_inline": True,
 }
-LINKED = "example-"  # begin of ids of the page, which keep their names
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+USE, HREF = f"{{{SVG}}}use", f"{{{XLINK}}}href"
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+LINKED = "example-"  # beginning of ids of the page
 styled = matplotlib.rc_context(STYLE)  # decorates every function that draws
 
 
-def new_figure(width: int, height: float) -> Figure:
-    """An empty figure of that size in CSS pixels."""
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    figure.get_layout_engine().set(w_pad=2 / 72, h_pad=4 / 72)
-    return figure
+def new_figure(
+    width: int, height: float, hspace: float | None = None, wspace: float | None = None
+) -> Figure:
+    """Returns an empty figure of a size in CSS pixels. hspace, wspace: between its axes."""
+    layout = ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=4 / 72, hspace=hspace, wspace=wspace)
+    return Figure(figsize=(width / 72, height / 72), layout=layout)
 
 
-def named_style(index: int) -> dict[str, str]:
+def named_style(index: int) -> dict[str, Any]:
     """Colour and dashes of the index-th name."""
     return {
         "color": NAMED[index % len(NAMED)],
@@ -89,7 +99,7 @@ def named_style(index: int) -> dict[str, str]:
 
 
 def label_of(name: str, most: int = 34) -> str:
-    """A name as a legend label: shortened, and shown despite a leading underscore."""
+    """Makes a legend label of a name: shortened, and shown despite a leading underscore."""
     short = name if len(name) <= most else f"{name[: most - 1]}…"
     return f" {short}" if short.startswith("_") else short
 
@@ -100,44 +110,52 @@ def to_svg(
     titles: Mapping[str, Sequence[str]] | None = None,
     links: Mapping[str, Sequence[str]] | None = None,
 ) -> Markup:
-    """A figure as an <svg> element without fixed size.
+    """Converts a figure to an <svg> element without fixed size.
 
     about: text for screen readers. titles: tooltips of the markers of an artist, by its gid. links:
-    ids of the page that they lead to, beginning with LINKED; empty: none.
+    ids of the page that the markers lead to, beginning with LINKED; empty: none.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the page's font has more letters
-        figure.savefig(buffer, format="svg", dpi=PIXELS_PER_INCH, transparent=True)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+        figure.savefig(
+            buffer, format="svg", dpi=PIXELS_PER_INCH, transparent=True, metadata=NO_METADATA
+        )
+    root = ElementTree.fromstring(buffer.getvalue())
+    del root.attrib["width"], root.attrib["height"]
+    root.attrib |= {"role": "img", "aria-label": about}
+    prefix = f"f{zlib.crc32(buffer.getvalue().encode()):08x}"
+    _prefix_ids(root, prefix)
     for gid, texts in (titles or {}).items():
-        text = _with_titles(text, gid, texts, (links or {}).get(gid, [""] * len(texts)))
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = text.replace("<svg", f'<svg role="img" aria-label="{escape(about)}"', 1)
+        group = root.find(f".//*[@id='{prefix}{gid}']")
+        assert group is not None
+        _annotate(group, texts, (links or {}).get(gid, [""] * len(texts)))
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    text = ElementTree.tostring(root, encoding="unicode")
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
-    return Markup(re.sub(r"\s*\n\s*", "\n", _own_ids(text)))
+    return Markup(text)
 
 
-def _with_titles(svg: str, gid: str, titles: Sequence[str], links: Sequence[str]) -> str:
+def _prefix_ids(root: Element, prefix: str) -> None:
+    """Makes ids, and references to them, unique among the figures of a page."""
+    for element in root.iter():
+        for key, value in element.items():
+            if key == "id":
+                element.set(key, prefix + value)
+            elif key == HREF and value.startswith("#"):
+                element.set(key, f"#{prefix}{value[1:]}")
+            elif "url(#" in value:
+                element.set(key, value.replace("url(#", f"url(#{prefix}"))
+
+
+def _annotate(group: Element, titles: Sequence[str], links: Sequence[str]) -> None:
     """Adds tooltips and links to the markers of a group."""
-    start = svg.index(f'id="{gid}"')
-    about = zip(titles, links, strict=True)
-
-    def marker(use: re.Match[str]) -> str:
-        title, link = next(about)
-        shown = f"<use {use[1]}><title>{escape(title)}</title></use>"
-        return f'<a href="#{link}">{shown}</a>' if link else shown
-
-    return svg[:start] + re.sub(r"<use ([^>]*)/>", marker, svg[start:], count=len(titles))
-
-
-def _own_ids(svg: str) -> str:
-    """Keeps only ids that are referred to, with a prefix unique to the figure."""
-    prefix = f"f{zlib.crc32(svg.encode()):08x}"
-    used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg))
-    svg = re.sub(rf'(url\(|href=")#(?!{LINKED})([\w.-]+)', rf"\1#{prefix}\2", svg)
-    return re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)
+    markers = [(parent, use) for parent in group.iter() for use in parent.findall(USE)]
+    for (parent, use), title, link in zip(markers, titles, links, strict=True):
+        ElementTree.SubElement(use, f"{{{SVG}}}title").text = title
+        if link:
+            anchor = Element(f"{{{SVG}}}a", {"href": f"#{link}"})
+            parent[list(parent).index(use)] = anchor
+            anchor.append(use)

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.drive import Drive
@@ -22,37 +23,40 @@ UTC_FROM_NS = 10**18  # 2001: earlier stamps are no clock time
 
 @dataclass(frozen=True)
 class Change:
-    """From when a domain was chosen, and why."""
+    """The choice of another domain, or for another reason."""
 
-    when: str
+    when: str  # time of the first image
     domain: str
     reason: str
 
 
 def changes(drive: Drive) -> tuple[list[Change], str]:
-    """Changes of domain or reason, and a sentence about those left out, if any.
+    """Lists changes of domain or reason, and describes those left out, if any.
 
     Where there are too many reasons, only changes of the domain itself are listed.
     """
     answers = [answer for answer in drive.answers if answer.domain]
-    found = _first_of_runs(answers, [(a.domain, a.domain_reason) for a in answers])
+    starts = _starts([(a.domain, a.domain_reason) for a in answers])
     left_out = ""
-    if len(found) > MAX_ROWS:
+    if len(starts) > MAX_ROWS:
         left_out = (
-            f"The reason changed {len(found) - 1} times: only changes of the domain are listed"
+            f"The reason changed {len(starts) - 1} times: only changes of the domain are listed"
         )
-        found = _first_of_runs(answers, [a.domain for a in answers])
-    first = drive.answers[0].record.stamp_ns
-    rows = [Change(_when(a, first), a.domain, _without_name(a)) for a in found[:MAX_ROWS]]
-    if len(found) > MAX_ROWS:
-        left_out += f", the first {MAX_ROWS} of {len(found)}"
+        starts = _starts([a.domain for a in answers])
+    first_ns = drive.answers[0].record.stamp_ns
+    rows = [
+        Change(_when(a, first_ns), a.domain, _without_name(a))
+        for a in (answers[start] for start in starts[:MAX_ROWS])
+    ]
+    if len(starts) > MAX_ROWS:
+        left_out += f", the first {MAX_ROWS} of {len(starts)}"
     return rows, left_out and f"{left_out}."
 
 
 def labelled_domains(drive: Drive, known: set[str]) -> list[str] | None:
-    """The condition that each image is labelled with; None where there are no labels.
+    """Returns the condition that each image is labelled with; None where there are no labels.
 
-    Labels are the domains of a dataset's images, else the name of the drive if it is among `known`.
+    Labels are the domains of a dataset's images, else the drive's name if it is among `known`.
     """
     if any(answer.record.domain for answer in drive.answers):
         return [answer.record.domain for answer in drive.answers]
@@ -60,14 +64,14 @@ def labelled_domains(drive: Drive, known: set[str]) -> list[str] | None:
 
 
 def known_domains(drives: Sequence[Drive], place_map: PlaceMap) -> set[str]:
-    """Names of domains: the chosen ones and those of the map."""
+    """Returns the names of the domains that were chosen and of those of the map."""
     chosen = {answer.domain for drive in drives for answer in drive.answers}
     return (chosen | {record.domain for record in place_map.records}) - {""}
 
 
 @styled
 def strip(drive: Drive, labels: list[str] | None, colours: dict[str, str]) -> Markup:
-    """The labelled and the chosen domain over time.
+    """Draws the labelled and the chosen domain over time.
 
     colours: by name of a domain, see domain_colours.
     """
@@ -97,7 +101,7 @@ def strip(drive: Drive, labels: list[str] | None, colours: dict[str, str]) -> Ma
 
 
 def domain_colours(drives: Sequence[Drive], known: set[str]) -> dict[str, str]:
-    """A colour by name of a domain, in the order of appearance."""
+    """Assigns a colour to each name of a domain, in the order of appearance."""
     names: dict[str, None] = {}
     for drive in drives:
         labels = labelled_domains(drive, known) or []
@@ -107,7 +111,7 @@ def domain_colours(drives: Sequence[Drive], known: set[str]) -> dict[str, str]:
 
 
 def moment(stamp_ns: int) -> str:
-    """A stamp as UTC or seconds; empty where there is none."""
+    """Formats a stamp as UTC or seconds; empty where there is none."""
     if stamp_ns < UTC_FROM_NS:
         return f"{stamp_ns / 1e9:.2f} s" if stamp_ns else ""
     return f"{_utc(stamp_ns):%d %b %Y, %H:%M:%S} UTC"
@@ -122,7 +126,7 @@ def _when(answer: QueryResult, first_ns: int) -> str:
 
 
 def _without_name(answer: QueryResult) -> str:
-    """The reason without the domain's name, which has its own column."""
+    """Returns the reason without the domain's name, which has a column of its own."""
     return answer.domain_reason.removeprefix(f"{answer.domain}:").strip()
 
 
@@ -130,21 +134,17 @@ def _utc(stamp_ns: int) -> datetime:
     return datetime.fromtimestamp(stamp_ns // 10**9, tz=timezone.utc)
 
 
-def _first_of_runs(answers: Sequence[QueryResult], keys: Sequence) -> list[QueryResult]:
-    return [answers[start] for start in _starts(keys)]
-
-
-def _starts(keys: Sequence) -> list[int]:
-    """Indices at which runs of equal values begin."""
+def _starts(keys: Sequence[object]) -> list[int]:
+    """Returns the indices at which runs of equal values begin."""
     return [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
 
 
-def _edges(answers: Sequence[QueryResult]) -> tuple[np.ndarray, str]:
-    """Time of each answer and of the end [N + 1], and its unit in words."""
+def _edges(answers: Sequence[QueryResult]) -> tuple[NDArray[np.float64], str]:
+    """Returns the time of each answer and of the end [N + 1], and its unit in words."""
     stamps = np.array([answer.record.stamp_ns for answer in answers])
     if not stamps.all() or len(stamps) < 2 or (np.diff(stamps) < 0).any() or not np.ptp(stamps):
-        return np.arange(len(answers) + 1.0), "image number"
-    seconds = (stamps - stamps[0]) / 1e9
+        return np.arange(len(answers) + 1, dtype=np.float64), "image number"
+    seconds: NDArray[np.float64] = (stamps - stamps[0]) / 1e9
     seconds = np.append(seconds, seconds[-1] + np.median(np.diff(seconds)))
     if seconds[-1] > 600:
         return seconds / 60, "minutes from the first image"
