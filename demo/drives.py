@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from disam_ros.config import MapBuilderConfig
-from disam_ros.datasets.bags import BagReader, decode_image, read_poses
+from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.poses import read_poses
+from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform
 from disam_ros.mapping.builder import build_map

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import DisamError
 from disam_ros.files.outputs import atomic_directory

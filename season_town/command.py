@@ -8,7 +8,7 @@ from pathlib import Path
 
 from disam_ros.cli.arguments import SEED, SIDE, number, whole
 from disam_ros.cli.outputs import Outputs, add_overwrite
-from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET, TILES

@@ -8,7 +8,7 @@ import torch
 from support.data import camera_pose, save_tiny_model, texture, write_dataset
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from disam_ros.models.networks import Encoder

@@ -110,7 +110,7 @@ def test_the_version_is_that_of_package_xml(capsys):
 
 
 def test_results_are_sentences(tmp_path, capsys):
-    from disam_ros.datasets.bags import dataset_to_bag
+    from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 
     write_dataset(tmp_path / "data", 4)
     dataset_to_bag(tmp_path / "data", tmp_path / "bag", show_progress=False)

@@ -11,9 +11,10 @@ import argparse
 
 import numpy as np
 
-from disam_ros.datasets.bags import BagImages, BagReader
 from disam_ros.datasets.bags.fixes import read_fixes, read_turns
+from disam_ros.datasets.bags.images import BagImages
 from disam_ros.datasets.bags.poses import read_odometry
+from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.smoothing import Fixes, smooth
 from disam_ros.pose_buffer import PoseBuffer
 

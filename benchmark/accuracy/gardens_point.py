@@ -23,7 +23,7 @@ from benchmark.peers import peer_similarities
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
-from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import ImageSource, open_dataset
 from disam_ros.errors import DatasetError

@@ -58,15 +58,8 @@ class Camera:
     @classmethod
     def assumed(cls, width: int, height: int, base_from_camera: Transform) -> Camera:
         """The camera that stands for one that was never calibrated: a view of 53° across."""
-        return cls(
-            width=width,
-            height=height,
-            fx=width,
-            fy=width,
-            cx=width / 2,
-            cy=height / 2,
-            base_from_camera=base_from_camera,
-        )
+        cx, cy = width / 2, height / 2
+        return cls(width, height, width, width, cx, cy, base_from_camera=base_from_camera)
 
     @property
     def is_assumed(self) -> bool:
@@ -222,17 +215,7 @@ def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Came
     if model == EQUIRECTANGULAR:  # its size says all
         fx = fy = width / (2 * math.pi)
         cx, cy, distortion = (width - 1) / 2, (height - 1) / 2, ()
-    return Camera(
-        width=width,
-        height=height,
-        fx=fx,
-        fy=fy,
-        cx=cx,
-        cy=cy,
-        distortion=distortion,
-        base_from_camera=mounted,
-        model=model,
-    )
+    return Camera(width, height, fx, fy, cx, cy, distortion, mounted, model)
 
 
 def _counts(model: str) -> str:

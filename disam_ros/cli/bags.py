@@ -61,7 +61,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def extract_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.datasets.bags import BagImages, Extraction, bag_to_dataset
+    from disam_ros.datasets.bags.images import BagImages
+    from disam_ros.datasets.bags.to_dataset import Extraction, bag_to_dataset
 
     gap = max_gap_of(arguments)
     images = BagImages(arguments.bag, poses=poses_of(arguments), max_pose_gap=gap)
@@ -88,7 +89,7 @@ def _depth_topics(pairs: list[str] | None) -> dict[str, str] | None:
 
 
 def to_bag_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.datasets.bags import dataset_to_bag
+    from disam_ros.datasets.bags.from_dataset import dataset_to_bag
     from disam_ros.datasets.dataset import Dataset
 
     count = dataset_to_bag(

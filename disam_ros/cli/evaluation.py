@@ -203,7 +203,7 @@ def _drives(arguments: argparse.Namespace, localizer: Localizer) -> tuple[list[D
 
 
 def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Drive:
-    from disam_ros.datasets.bags import BagWriter
+    from disam_ros.datasets.bags.writer import BagWriter
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation import evaluate_drive
 

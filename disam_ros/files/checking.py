@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from reprlib import repr as brief
@@ -20,10 +20,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from disam_ros.errors import ConfigError, DisamError
 
 T = TypeVar("T")
+Limits = Mapping[str, Any]  # metadata of a field
+NO_LIMITS: Limits = {}
 
 MAX_WHOLE = 2**63  # magnitude of a whole number
 MAX_TEXT = 4096  # characters of a text, such as a path
-OBJECT = "an object (key: value pairs)"
 NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a finite number",
@@ -32,8 +33,7 @@ NAMES: dict[Any, str] = {
     dict: "an object",
     list: "a list",
     type(None): "null",
-}  # what a kind is called in a message
-NO_LIMITS: Mapping[str, Any] = {}
+}  # of kinds, in messages
 
 
 def build(cls: type[T], values: Any, where: str = "", error: type[DisamError] = ConfigError) -> T:
@@ -44,7 +44,7 @@ def build(cls: type[T], values: Any, where: str = "", error: type[DisamError] = 
     passes.
     """
     with _located(where, error):
-        built: T = _entry(values, cls, "", NO_LIMITS)
+        built: T = _entry(values, cls, "")
         return built
 
 
@@ -66,10 +66,11 @@ def check_entries(
             raise _Fault(f"expected an object with the keys {keys}; got {brief(values)}")
         if closed:
             _refuse_unknown(values, kinds)
-        return values | {
-            key: _entry(values.get(key), kind, key, NO_LIMITS, key in values)
+        entries = {
+            key: _entry(values.get(key), kind, key, present=key in values)
             for key, kind in kinds.items()
         }
+        return values | entries
 
 
 def unknown_name(name: object, names: Collection[str]) -> str:
@@ -79,12 +80,18 @@ def unknown_name(name: object, names: Collection[str]) -> str:
     return f"unknown name '{name}'; {hint}"
 
 
+def range_words(limits: Limits) -> str:
+    """The range of a number for people; empty: any number."""
+    low, high = limits.get("minimum"), limits.get("maximum")
+    if low is not None and high is not None:
+        return f"{low:g} … {high:g}"
+    if low is not None:
+        return f"≥ {low:g}"
+    return "" if high is None else f"≤ {high:g}"
+
+
 class _Fault(Exception):
-    """A fault whose message names the value."""
-
-
-class _Unfit(Exception):
-    """A value is not of its kind; whoever knows its name makes the message."""
+    """A fault with its message, or without one where the value's name is not known."""
 
 
 @contextmanager
@@ -97,80 +104,72 @@ def _located(where: str, error: type[DisamError]) -> Iterator[None]:
 
 
 def _entry(
-    value: Any, kind: Any, name: str, limits: Mapping[str, Any], present: bool = True
+    value: Any, kind: Any, name: str, limits: Limits = NO_LIMITS, present: bool = True
 ) -> Any:
-    """The value of an entry as its kind. Raises _Fault, naming it."""
+    """The value of an entry as its kind. Raises _Fault with a message."""
     try:
         return _converted(value, kind, name, limits)
-    except _Unfit as fault:
+    except _Fault as fault:
+        if fault.args:
+            raise
         subject = f"'{name}' expects" if name else "expected"
         state = f"got {brief(value)}" if present else "it is missing"
         raise _Fault(f"{subject} {_words(kind, limits)}; {state}") from fault
 
 
-def _converted(value: Any, kind: Any, name: str, limits: Mapping[str, Any]) -> Any:
-    """A value as its kind. Raises _Unfit, or _Fault about a value in it."""
+def _converted(value: Any, kind: Any, name: str, limits: Limits) -> Any:
+    """A value as its kind. Raises _Fault, with a message about a value in it."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        for part in parts:
-            try:
+        for part in parts[:-1]:
+            with suppress(_Fault):
                 return _converted(value, part, name, limits)
-            except _Unfit:
-                continue
-        raise _Unfit
+        return _converted(value, parts[-1], name, limits)
     if is_dataclass(kind):
-        return _built(kind, value, name)
+        return _built(kind, value, f"{name}." if name else "")
     if origin is dict and isinstance(value, dict):
         return {key: _converted(item, parts[1], name, limits) for key, item in value.items()}
     if origin in (list, tuple) and isinstance(value, list | tuple):
-        kinds = parts if parts[-1] is not Ellipsis and origin is tuple else parts[:1] * len(value)
+        kinds = parts if origin is tuple and parts[-1] is not ... else parts[:1] * len(value)
         if len(kinds) != len(value):
-            raise _Unfit
-        return origin(
-            _converted(item, part, f"{name}.{index}", limits)
-            for index, (item, part) in enumerate(zip(value, kinds, strict=True))
-        )
+            raise _Fault
+        items = enumerate(zip(value, kinds, strict=True))
+        return origin(_converted(item, part, f"{name}.{n}", limits) for n, (item, part) in items)
     return value if kind is Any else _scalar(value, kind, name, limits)
 
 
-def _built(cls: Any, values: Any, name: str) -> Any:
-    """A dataclass of an object. Raises _Unfit, or _Fault about an entry."""
+def _built(cls: Any, values: Any, prefix: str) -> Any:
+    """A dataclass of an object. Raises _Fault."""
     if not isinstance(values, dict):
-        raise _Unfit
+        raise _Fault
     by_name, hints = {field.name: field for field in fields(cls)}, get_type_hints(cls)
-    prefix = f"{name}." if name else ""
     _refuse_unknown(values, by_name, prefix, cls)
-    return cls(
-        **{
-            key: _entry(values.get(key), hints[key], prefix + key, field.metadata, key in values)
-            for key, field in by_name.items()
-            if key in values or field.default is field.default_factory is MISSING
-        }
-    )
+    arguments = {
+        key: _entry(values.get(key), hints[key], prefix + key, field.metadata, key in values)
+        for key, field in by_name.items()
+        if key in values or field.default is field.default_factory is MISSING
+    }
+    return cls(**arguments)
 
 
-def _scalar(value: Any, kind: Any, name: str, limits: Mapping[str, Any]) -> Any:
-    """A number, text or the like. Raises _Unfit, or _Fault where a text cannot be resolved."""
+def _scalar(value: Any, kind: Any, name: str, limits: Limits) -> Any:
+    """A number, text or the like. Raises _Fault."""
     if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
         value = float(value)
-    if type(value) is not kind or ((choices := limits.get("choices")) and value not in choices):
-        raise _Unfit
-    if kind in (int, float):
+    choices, resolve = limits.get("choices"), limits.get("resolve")
+    if type(value) is not kind or (choices and value not in choices):
+        raise _Fault
+    if kind in (int, float) and not (limits.get("unset") and math.isnan(value)):
         low, high = limits.get("minimum"), limits.get("maximum")
-        unset = kind is float and math.isnan(value) and limits.get("unset")
         finite = abs(value) <= MAX_WHOLE if kind is int else math.isfinite(value)
-        within = (low is None or value >= low) and (high is None or value <= high)
-        if not unset and not (finite and within):
-            raise _Unfit
-    if kind is str:
-        if len(value) > MAX_TEXT:
-            raise _Unfit
-        if (resolve := limits.get("resolve")) is not None:
-            try:
-                return resolve(value)
-            except ConfigError as error:
-                raise _Fault(f"'{name}': {error}") from error
-    return value
+        if not finite or (low is not None and value < low) or (high is not None and value > high):
+            raise _Fault
+    if kind is str and len(value) > MAX_TEXT:
+        raise _Fault
+    try:
+        return value if resolve is None else resolve(value)
+    except ConfigError as error:
+        raise _Fault(f"'{name}': {error}") from error
 
 
 def _refuse_unknown(
@@ -179,10 +178,9 @@ def _refuse_unknown(
     """Raise _Fault for a key that is not among the names."""
     for key in values:
         if key not in names:
-            elsewhere = [] if cls is None else _fields_named(cls, key)
-            if not get_close_matches(str(key), names, 1) and elsewhere:
-                names = elsewhere
-            raise _Fault(unknown_name(f"{prefix}{key}", [prefix + name for name in names]))
+            near = get_close_matches(str(key), names, 1)
+            below = _fields_named(cls, key) if cls is not None and not near else []
+            raise _Fault(unknown_name(f"{prefix}{key}", [prefix + n for n in below or names]))
 
 
 def _fields_named(cls: Any, key: Any) -> list[str]:
@@ -195,29 +193,19 @@ def _fields_named(cls: Any, key: Any) -> list[str]:
     return rows
 
 
-def _words(kind: Any, limits: Mapping[str, Any]) -> str:
+def _words(kind: Any, limits: Limits) -> str:
     """A kind and its range in words."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return " or ".join(_words(part, limits) for part in parts)
     if origin is dict and parts[1] is not Any:
         return f"an object of which each value is {_words(parts[1], limits)}"
-    if origin is tuple and parts[-1] is not Ellipsis:
-        return f"a list of {len(parts)}, each {_words(parts[0], limits)}"
     if origin in (list, tuple):
-        return f"a list, each {_words(parts[0], limits)}"
+        count = f" of {len(parts)}" if origin is tuple and parts[-1] is not ... else ""
+        return f"a list{count}, each {_words(parts[0], limits)}"
     if limits.get("choices"):
         return f"one of {', '.join(limits['choices'])}"
-    if kind in (int, float) and (limited := range_words(limits)):
-        return f"{NAMES[kind]}, {limited}"
-    return OBJECT if is_dataclass(kind) else NAMES[origin or kind]
-
-
-def range_words(limits: Mapping[str, Any]) -> str:
-    """The range of a number for people; empty: any number."""
-    low, high = limits.get("minimum"), limits.get("maximum")
-    if low is not None and high is not None:
-        return f"{low:g} … {high:g}"
-    if low is not None:
-        return f"≥ {low:g}"
-    return "" if high is None else f"≤ {high:g}"
+    if is_dataclass(kind):
+        return "an object (key: value pairs)"
+    words = range_words(limits) if kind in (int, float) else ""
+    return NAMES[origin or kind] + (f", {words}" if words else "")

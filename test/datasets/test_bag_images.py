@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from support.bags import picture
 
-from disam_ros.datasets.bags import decode_image
-from disam_ros.datasets.bags.image_messages import KNOWN_ENCODINGS, to_rgb
+from disam_ros.datasets.bags.image_messages import KNOWN_ENCODINGS, decode_image, to_rgb
 from disam_ros.errors import ImageError
 from disam_ros.image import encode_jpeg
 

@@ -24,17 +24,13 @@ from support.bags import (
 )
 from support.extraction import extracted
 
-from disam_ros.datasets.bags import (
-    BagReader,
-    BagWriter,
-    dataset_to_bag,
-    decode_image,
-    messages,
-    read_base_from_camera,
-    read_poses,
-)
+from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import camera_name, find_image_topics
-from disam_ros.datasets.bags.poses import forward_camera
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
+from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera, read_poses
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.sources import open_images

@@ -15,9 +15,12 @@ from support.data import CAMERA, camera_pose, texture
 from support.extraction import extracted
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags import BagReader, BagWriter, dataset_to_bag, messages
+from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.depth import nearest
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.bags.image_messages import decode_depth_image
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.depth import DEPTH_UNIT, decode_depth, encode_depth, same_view
 from disam_ros.datasets.records import ImageRecord

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags import BagImages, BagReader
 from disam_ros.datasets.bags.fixes import FixPoses, read_fixes, read_turns
+from disam_ros.datasets.bags.images import BagImages
 from disam_ros.datasets.bags.poses import read_odometry
+from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.smoothing import Fixes, smooth
 from disam_ros.errors import DatasetError

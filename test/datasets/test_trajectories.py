@@ -13,9 +13,8 @@ from scipy.spatial.transform import Rotation
 from support.data import CAMERA, camera_pose, save_tiny_model, texture
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags import BagWriter
 from disam_ros.datasets.bags.images import BagImages
-from disam_ros.datasets.bags.writer import optical_frame
+from disam_ros.datasets.bags.writer import BagWriter, optical_frame
 from disam_ros.datasets.clock_offset import clock_offset, require_same_hand
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.trajectories import Trajectory, read_trajectory

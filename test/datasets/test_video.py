@@ -11,10 +11,11 @@ from rosbags.typesys import Stores, get_typestore
 from support.data import CAMERA, camera_pose, texture
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags import BagImages, BagReader, BagWriter, messages
-from disam_ros.datasets.bags.images import pixels_of
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.images import BagImages, pixels_of
 from disam_ros.datasets.bags.pose_sources import TopicPoses
-from disam_ros.datasets.bags.writer import optical_frame
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter, optical_frame
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import BagError
 from disam_ros.geometry import Transform, distance

@@ -9,7 +9,7 @@ import pytest
 from support.data import of_single_images, save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, save_tiny_map
 
-from disam_ros.datasets.bags import BagWriter
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.sources import open_images
 from disam_ros.evaluation import evaluate_drive
 from disam_ros.evaluation.frames import constant_errors

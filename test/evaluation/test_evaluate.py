@@ -11,7 +11,8 @@ from support.data import CAMERA, camera_pose, of_single_images, texture, write_d
 
 from disam_ros.cli import main
 from disam_ros.config import DomainConfig, PriorConfig
-from disam_ros.datasets.bags import BagWriter, dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset, open_images
 from disam_ros.errors import BagError, ConfigError, DatasetError, MapError

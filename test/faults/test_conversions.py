@@ -9,7 +9,8 @@ import pytest
 from support.data import write_dataset
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags import BagReader, dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
+from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import BagError
 

@@ -27,8 +27,10 @@ from support.faults import (
 from disam_ros import image
 from disam_ros.cli import main
 from disam_ros.datasets.aerial.tiles import TileSet
-from disam_ros.datasets.bags import BagReader, BagWriter, messages
+from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.depth import decode_depth
 from disam_ros.datasets.records import RecordTable, read_records

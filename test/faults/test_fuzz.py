@@ -20,7 +20,7 @@ from support.faults import jpeg_of_scans, limited_pixels, png_of, webp_of, write
 
 from disam_ros import image
 from disam_ros.datasets.aerial.tiles import TileSet
-from disam_ros.datasets.bags import BagReader, BagWriter, messages
+from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import (
     DEPTH_ENCODINGS,
     KNOWN_ENCODINGS,
@@ -28,6 +28,8 @@ from disam_ros.datasets.bags.image_messages import (
     decode_image,
 )
 from disam_ros.datasets.bags.images import is_weather, place_of
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.depth import decode_depth, encode_depth
 from disam_ros.datasets.records import IMAGE_COLUMNS, RecordTable, read_records

@@ -19,7 +19,7 @@ from support.node_process import RELIABLE, SINGLE, CommandProcess, NodeProcess
 from support.robot import Robot
 from support.ros import Client
 
-from disam_ros.datasets.bags import BagWriter
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.entry import WORDS
 from disam_ros.image import encode_jpeg
 from disam_ros.nodes.conversions import transform_to_pose

@@ -21,8 +21,8 @@ from support.ring import LAP, MAP_FROM_ODOM, ring
 
 from disam_ros import evaluation
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
-from disam_ros.datasets.bags import BagWriter, messages
-from disam_ros.datasets.bags.writer import optical_frame
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.writer import BagWriter, optical_frame
 from disam_ros.datasets.sources import open_dataset, open_images
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 from disam_ros.image import encode_jpeg

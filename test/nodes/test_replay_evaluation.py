@@ -10,8 +10,9 @@ from support.data import of_single_images, save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
 from support.node_process import SINGLE, localizers_in_forks
 
-from disam_ros.datasets.bags import BagReader, BagWriter
 from disam_ros.datasets.bags.messages import stamp_ns
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import BagError, ConfigError, DisamError, MapError, OutputError
 from disam_ros.evaluation import evaluate_drive

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.bags import BagReader, BagWriter
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.errors import BagError, DisamError
 from disam_ros.geometry import Transform
 from disam_ros.image import encode_jpeg

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.bags import BagWriter, messages
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.image import encode_jpeg
 

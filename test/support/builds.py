@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from disam_ros.config import MapBuilderConfig
-from disam_ros.datasets.bags import BagWriter
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.life.assembly import Part, assemble

@@ -12,7 +12,7 @@ import torch
 
 from disam_ros.cli import main
 from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
-from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.models.networks import Encoder
 from support.data import CAMERA, camera_pose, save_tiny_model, texture, write_dataset

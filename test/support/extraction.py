@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from disam_ros.datasets.bags import BagConversion, BagImages, Extraction, bag_to_dataset
+from disam_ros.datasets.bags.images import BagImages
+from disam_ros.datasets.bags.to_dataset import BagConversion, Extraction, bag_to_dataset
 
 
 def extracted(

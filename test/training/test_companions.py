@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("moderngl", reason="moderngl is not installed")
 
 from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig
-from disam_ros.datasets.bags import dataset_to_bag
+from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_images
 from disam_ros.evaluation import evaluate_drive, judge

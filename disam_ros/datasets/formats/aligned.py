@@ -54,22 +54,13 @@ class Aligned(Format):
                 f"got {counts or 'no folder'}"
             )
         height, width = image.read_size(next(iter(files.values()))[0])
-        images = [
-            ForeignImage(
-                stamp_ns=place * NANOSECONDS,
-                camera=CAMERA,
-                domain=name,
-                source=file.relative_to(directory).as_posix(),
-                map_from_camera=Transform.from_rotation(
-                    np.array([place, 0.0, 0.0]), BODY_FROM_OPTICAL
-                ),
-            )
-            for name, paths in files.items()
-            for place, file in enumerate(paths)
-        ]
-        info = DatasetInfo(
-            directory.resolve().name,
-            {CAMERA: pinhole((width, height), self.intrinsics, "intrinsics")},
-            origin="aligned folders: x is the image's number",
-        )
+        images = []
+        for name, paths in files.items():
+            for place, file in enumerate(paths):
+                pose = Transform.from_rotation(np.array([place, 0.0, 0.0]), BODY_FROM_OPTICAL)
+                source = file.relative_to(directory).as_posix()
+                images.append(ForeignImage(place * NANOSECONDS, CAMERA, name, source, pose))
+        cameras = {CAMERA: pinhole((width, height), self.intrinsics, "intrinsics")}
+        origin = "aligned folders: x is the image's number"
+        info = DatasetInfo(directory.resolve().name, cameras, origin=origin)
         return ForeignDataset(directory, info, images)

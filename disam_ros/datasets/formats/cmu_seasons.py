@@ -91,9 +91,8 @@ class CmuSeasons(Format):
                 f"{extended.relative_to(directory)} (Extended CMU-Seasons)"
             )
         images = _images(directory, folder, ending, poses)
-        info = DatasetInfo(
-            f"cmu_seasons_{name}", cameras, "map", *PITTSBURGH, origin=f"CMU-Seasons {name}"
-        )
+        origin = f"CMU-Seasons {name}"
+        info = DatasetInfo(f"cmu_seasons_{name}", cameras, "map", *PITTSBURGH, origin=origin)
         return ForeignDataset(directory, info, images)
 
 
@@ -111,15 +110,9 @@ def _images(
                     f"{path}: expected a name img_NNNNN_cX_<µs>{ending} with a time that begins "
                     f"with one of {', '.join(sorted(DOMAINS))}"
                 )
-            images.append(
-                ForeignImage(
-                    stamp_ns=int(match[2]) * 1000,
-                    camera=match[1],
-                    domain=DOMAINS[match[2][:5]],
-                    source=path.relative_to(directory).as_posix(),
-                    map_from_camera=poses.pop(path.stem, None),
-                )
-            )
+            stamp_ns, domain = int(match[2]) * 1000, DOMAINS[match[2][:5]]
+            source, pose = path.relative_to(directory).as_posix(), poses.pop(path.stem, None)
+            images.append(ForeignImage(stamp_ns, match[1], domain, source, pose))
     if not images:
         raise DatasetError(f"{folder} holds neither database nor query images; unpack them there")
     warn_of_unused_poses(poses, images, str(folder))

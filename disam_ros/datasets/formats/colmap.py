@@ -186,16 +186,10 @@ def _camera(where: str, model: str, size: tuple[int, int], values: NDArray[np.fl
     if not any(distortion[4:]):
         distortion = distortion[:4]
     focal = parameters.get("f", 0.0)
-    camera = Camera(
-        width=size[0],
-        height=size[1],
-        fx=parameters.get("fx", focal),
-        fy=parameters.get("fy", focal),
-        cx=parameters["cx"] - 0.5,
-        cy=parameters["cy"] - 0.5,
-        distortion=distortion if any(distortion) else (),
-        base_from_camera=LOOKS_AHEAD,
-    )
+    fx, fy = parameters.get("fx", focal), parameters.get("fy", focal)
+    cx, cy = parameters["cx"] - 0.5, parameters["cy"] - 0.5
+    distortion = distortion if any(distortion) else ()
+    camera = Camera(*size, fx, fy, cx, cy, distortion, LOOKS_AHEAD)
     try:
         camera.check()
     except GeometryError as error:

@@ -120,17 +120,9 @@ def pinhole(size: tuple[int, int], values: Sequence[float], what: str) -> Camera
         raise DatasetError(
             f"{what}: expected fx fy cx cy [k1 k2 p1 p2 [k3]] in pixels, got {list(values)}"
         )
-    fx, fy, cx, cy, *distortion = [*values, *[0.0] * (9 - len(values))]
-    return Camera(
-        width=size[0],
-        height=size[1],
-        fx=fx,
-        fy=fy,
-        cx=cx,
-        cy=cy,
-        distortion=tuple(distortion) if any(distortion) else (),
-        base_from_camera=LOOKS_AHEAD,
-    )
+    fx, fy, cx, cy, *rest = [*values, *[0.0] * (9 - len(values))]
+    distortion = tuple(rest) if any(rest) else ()
+    return Camera(*size, fx, fy, cx, cy, distortion, LOOKS_AHEAD)
 
 
 def warn_of_unused_poses(poses: Collection[str], images: list[ForeignImage], where: str) -> None:

@@ -72,30 +72,14 @@ class KittiOdometry(Format):
                 )
             number = int(file.stem)
             pose = LOOKS_AHEAD @ poses[number] @ zero_from_camera if poses else None
-            images.append(
-                ForeignImage(
-                    stamp_ns=round(times[number] * NANOSECONDS),
-                    camera=CAMERA,
-                    domain=self.domain,
-                    source=file.relative_to(directory).as_posix(),
-                    map_from_camera=pose,
-                )
-            )
+            stamp_ns, source = round(times[number] * NANOSECONDS), file.relative_to(directory)
+            images.append(ForeignImage(stamp_ns, CAMERA, self.domain, source.as_posix(), pose))
         height, width = image.read_size(files[0])
-        camera = Camera(
-            width=width,
-            height=height,
-            fx=k[0, 0],
-            fy=k[1, 1],
-            cx=k[0, 2],
-            cy=k[1, 2],
-            base_from_camera=LOOKS_AHEAD @ zero_from_camera,
-        )
-        info = DatasetInfo(
-            f"kitti_{self.sequence}",
-            {CAMERA: camera},
-            origin=f"KITTI odometry, camera {self.camera}",
-        )
+        fx, fy, cx, cy = k[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+        mount = LOOKS_AHEAD @ zero_from_camera
+        camera = Camera(width, height, fx, fy, cx, cy, base_from_camera=mount)
+        origin = f"KITTI odometry, camera {self.camera}"
+        info = DatasetInfo(f"kitti_{self.sequence}", {CAMERA: camera}, origin=origin)
         return ForeignDataset(directory, info, images)
 
 

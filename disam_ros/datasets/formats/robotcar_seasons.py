@@ -77,21 +77,15 @@ class RobotcarSeasons(Format):
 
 def _images(directory: Path, condition: str, poses: dict[str, Transform]) -> list[ForeignImage]:
     """The images of a condition. poses: by `camera/<µs>`; those used are taken out."""
+    domain = f"robotcar_{condition.replace('-', '_')}"
     folders = [directory / "images" / condition / camera for camera in CAMERAS]
     images = []
     for path in (path for folder in folders if folder.is_dir() for path in image_files(folder)):
         if not path.stem.isdigit():
             raise DatasetError(f"{path}: expected a name <µs>.jpg, microseconds since 1970")
-        camera = path.parent.name
-        images.append(
-            ForeignImage(
-                stamp_ns=int(path.stem) * 1000,
-                camera=camera,
-                domain=f"robotcar_{condition.replace('-', '_')}",
-                source=path.relative_to(directory).as_posix(),
-                map_from_camera=poses.pop(f"{camera}/{path.stem}", None),
-            )
-        )
+        camera, source = path.parent.name, path.relative_to(directory).as_posix()
+        pose = poses.pop(f"{camera}/{path.stem}", None)
+        images.append(ForeignImage(int(path.stem) * 1000, camera, domain, source, pose))
     if not images:
         raise DatasetError(f"{folders[0].parent} holds none of the folders {', '.join(CAMERAS)}")
     return images

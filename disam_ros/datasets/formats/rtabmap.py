@@ -71,15 +71,8 @@ class Rtabmap(Format):
             base = poses.get(shot.node)
             source = f"node {shot.node}" + (f", camera {shot.part}" if shot.parts > 1 else "")
             sources[source] = shot
-            images.append(
-                ForeignImage(
-                    stamp_ns=shot.stamp_ns,
-                    camera=names[shot.camera],
-                    domain=self.domain,
-                    source=source,
-                    map_from_camera=base and base @ shot.camera.base_from_camera,
-                )
-            )
+            pose, name = base and base @ shot.camera.base_from_camera, names[shot.camera]
+            images.append(ForeignImage(shot.stamp_ns, name, self.domain, source, pose))
         if not any(image.map_from_camera for image in images):
             raise DatasetError(
                 f"{path}: no image belongs to the graph that was optimized last: "
@@ -227,17 +220,10 @@ def _camera(where: str, data: bytes) -> tuple[Camera, int]:
         return unknown, size + 4 * mount
     fisheye = len(lens) == FISHEYE_COUNT
     numbers = lens[[0, 1, 4, 5]] if fisheye else lens
-    camera = Camera(
-        width=width,
-        height=height,
-        fx=float(matrix[0, 0]),
-        fy=float(matrix[1, 1]),
-        cx=float(matrix[0, 2]),
-        cy=float(matrix[1, 2]),
-        distortion=tuple(numbers.tolist()) if fisheye or numbers.any() else (),
-        base_from_camera=base,
-        model=FISHEYE if fisheye else PINHOLE,
-    )
+    distortion = tuple(numbers.tolist()) if fisheye or numbers.any() else ()
+    fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    model = FISHEYE if fisheye else PINHOLE
+    camera = Camera(width, height, fx, fy, cx, cy, distortion, base, model)
     try:
         camera.check()
     except GeometryError as error:

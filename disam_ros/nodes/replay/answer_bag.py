@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from disam_ros.datasets.bags import BagReader, BagWriter, messages
+from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import ImageError
 from disam_ros.geometry import Transform

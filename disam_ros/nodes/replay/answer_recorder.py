@@ -19,7 +19,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
-from disam_ros.datasets.bags import RawMessage, messages
+from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.reader import RawMessage
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status

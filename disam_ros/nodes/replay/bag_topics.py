@@ -7,9 +7,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from disam_ros.datasets.bags import BagReader, messages
+from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.cameras import IMAGE_TYPES, camera_name, find_image_topics, info_topic
 from disam_ros.datasets.bags.images import side_topics
+from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.errors import BagError, MapError
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException
 
-from disam_ros.datasets.bags import BagReader, RawMessage
+from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.geometry import Transform

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from disam_ros.camera import mount
-from disam_ros.datasets.bags import BagWriter
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DisamError
 from disam_ros.evaluation import Drive, collect
