@@ -77,5 +77,5 @@ def _above(town: int, root: Path) -> None:
     known = town in TRAINED
     mapped = {CHOICES: VALIDATION / "reference", TEST: reference(root)}
     poses = trained(town, root) / "summer_day" if known else mapped[town]
-    config = AerialConfig(spacing=ABOVE_SPACING if known else None)
+    config = AerialConfig(spacing=ABOVE_SPACING if known else 0.0)
     write_aerial_dataset(TileSet(tiles), Dataset(poses), directory, config)

@@ -7,15 +7,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import DomainError
+from disam_ros.files.checking import build
 from disam_ros.files.paths import expand
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.settings import REQUIRED, from_yaml
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+S = TypeVar("S", bound="DataclassInstance")
 AS_CONFIGURED = "that of --config"
 
 SEED = 2**32 - 1  # the largest that every random generator takes
@@ -28,7 +33,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
     """A finite number in [low, high]."""
 
     def parse(text: str) -> float:
-        return _in_range(float, text, low, high, "a number")
+        return float(_in_range(float, text, low, high, "a number"))
 
     return parse
 
@@ -37,7 +42,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     """A whole number in [low, high]."""
 
     def parse(text: str) -> int:
-        return _in_range(int, text, low, high, "a whole number")
+        return int(_in_range(int, text, low, high, "a whole number"))
 
     return parse
 
@@ -104,6 +109,17 @@ def add_setting(
         default=None if unset or default is REQUIRED else default,
         help=f"{text}; default: {unset}" if unset else text,
     )
+
+
+def add_settings(command: argparse._ActionsContainer, config: type) -> None:
+    """Add the options of all settings of a dataclass."""
+    for field in fields(config):
+        add_setting(command, config, field.name)
+
+
+def settings_of(config: type[S], arguments: argparse.Namespace) -> S:
+    """Build a dataclass of the options that `add_settings` made. Raises ConfigError."""
+    return build(config, {field.name: getattr(arguments, field.name) for field in fields(config)})
 
 
 def _parser_of(kind: type, limits: Mapping[str, Any]) -> Callable[[str], Any] | None:

@@ -6,15 +6,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from importlib import import_module
 from types import ModuleType
 
-from disam_ros.cli.arguments import SIDE, add_image_limit, add_setting, number, whole
+from disam_ros.cli.arguments import add_image_limit, add_settings, settings_of
 from disam_ros.cli.help import HelpFormatter, Parser
 from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.errors import ConfigError
-from disam_ros.files.checking import build
 from disam_ros.files.outputs import DATASET, FILE
 
 SEASON_TOWN = "season_town"  # imported by name: the package works without it
@@ -30,23 +28,7 @@ def add_commands(command: Callable[..., Parser]) -> None:
     aerial.add_argument("--poses", required=True, help="dataset with the poses")
     add_output(aerial, DATASET, "dataset directory to write")
     add_image_limit(aerial)
-    aerial.add_argument("--domain", default="aerial", help="domain of the images")
-    aerial.add_argument("--camera", default="", help="camera with the poses; default: the only one")
-    aerial.add_argument("--pose-domain", default="", help="domain of the poses; default: all")
-    aerial.add_argument(
-        "--metres", type=number(0.1, 1e5), default=80.0, help="side of the square in view [m]"
-    )
-    aerial.add_argument(
-        "--fov",
-        type=number(0.1, 360.0),
-        help="horizontal field of view [°]; default: the camera's columns",
-    )
-    size = "image {} [pixels]; 0: by camera or --fov"
-    aerial.add_argument("--width", type=whole(0, SIDE), default=0, help=size.format("width"))
-    aerial.add_argument("--height", type=whole(0, SIDE), default=0, help=size.format("height"))
-    aerial.add_argument(
-        "--spacing", type=number(0.01, 1e6), help="distance along the track [m]; default: each pose"
-    )
+    aerial.fill = _add_aerial_settings
 
     convert = command("convert", convert_command, "public dataset → dataset directory")
     convert.fill = _add_formats
@@ -90,11 +72,18 @@ def aerial_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.aerial.tiles import TileSet
     from disam_ros.datasets.dataset import Dataset
 
-    config = AerialConfig(**{f.name: getattr(arguments, f.name) for f in fields(AerialConfig)})
+    config = settings_of(AerialConfig, arguments)
     tiles, poses = TileSet(arguments.tiles), Dataset(arguments.poses)
     output, overwrite = arguments.output, arguments.overwrite
     counts = write_aerial_dataset(tiles, poses, output, config, overwrite)
     print(f"{in_words(counts)} → {output}")
+
+
+def _add_aerial_settings(aerial: Parser) -> None:
+    """Add an option for each setting of polar images."""
+    from disam_ros.datasets.aerial.polar import AerialConfig
+
+    add_settings(aerial, AerialConfig)
 
 
 def _add_formats(convert: Parser) -> None:
@@ -108,19 +97,16 @@ def _add_formats(convert: Parser) -> None:
         sub.add_argument("--input", required=True, help="directory, video or database to read")
         add_output(sub, DATASET, "dataset directory to write")
         add_image_limit(sub)
-        names = [field.name for field in fields(kind)]
-        if "domain" not in names:
+        if "domain" not in kind.__dataclass_fields__:
             sub.add_argument("--domains", nargs="+", help="domains to keep; default: all")
-        for setting in names:
-            add_setting(sub, kind, setting)
-        sub.set_defaults(settings=names, domains=())
+        add_settings(sub, kind)
+        sub.set_defaults(domains=())
 
 
 def convert_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.formats import FORMATS, write_dataset
 
-    settings = {name: getattr(arguments, name) for name in arguments.settings}
-    foreign = build(FORMATS[arguments.format], settings).read(arguments.input)
+    foreign = settings_of(FORMATS[arguments.format], arguments).read(arguments.input)
     counts = write_dataset(
         foreign, arguments.output, arguments.domains, overwrite=arguments.overwrite
     )

@@ -339,8 +339,8 @@ def test_a_tum_list_names_images_freely(tum_drive):
 
 
 def test_a_trajectory_on_another_clock_is_refused(tum_drive):
-    put_text(tum_drive / "groundtruth.txt", "5.5 0 0 0 0 0 0 1")
-    with pytest.raises(DatasetError, match=r"poses at 5.500 to 5.500 s.*one clock"):
+    put_text(tum_drive / "groundtruth.txt", "5.5 0 0 0 0 0 0 1", "6.5 0 0 0 0 0 0 1")
+    with pytest.raises(DatasetError, match=r"poses at 5.500 to 6.500 s.*one clock"):
         Tum("day").read(tum_drive)
 
 

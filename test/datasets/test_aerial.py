@@ -299,8 +299,6 @@ def test_places_off_the_tiles_are_counted_and_nothing_but_those_is_an_error(tmp_
     for wrong in (AerialConfig(camera="rear"), AerialConfig(pose_domain="night")):
         with pytest.raises(ConfigError, match=r"has no (camera|domain)"):
             write_aerial_dataset(tiles, poses, tmp_path / "wrong", wrong)
-    with pytest.raises(ConfigError, match="fov"):
-        AerialConfig(fov=400.0)
 
 
 def test_polar_pictures_map_like_any_others(tmp_path):

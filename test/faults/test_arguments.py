@@ -32,7 +32,7 @@ ARGUMENTS = [
     ("synth --output o --spacing 0", "from 0.01 to"),
     ("synth --output o --resolution nan", "got 'nan'"),
     ("aerial --tiles t --poses p --output o --metres -80", "got '-80'"),
-    ("aerial --tiles t --poses p --output o --fov 361", "from 0.1 to 360, got '361'"),
+    ("aerial --tiles t --poses p --output o --fov 361", "from 0 to 360, got '361'"),
     ("convert tum --input i --output o --domain d --max-gap nan", "got 'nan'"),
     ("convert cmu-seasons --input i --output o --slice -2", "got '-2'"),
     ("create-model --domains day --output o --seed 1e3", "a whole number from 0 to"),

@@ -24,6 +24,7 @@ from disam_ros.errors import ConfigError, DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.image import check_image, encode_jpeg
 from disam_ros.pose_buffer import PoseBuffer
+from disam_ros.settings import setting
 
 logger = logging.getLogger(__name__)
 MAX_GAP = 10.0  # between two poses, above which a track is interrupted [m]
@@ -71,24 +72,20 @@ def heading_of(map_from_camera: Transform) -> float:
 
 @dataclass(frozen=True)
 class AerialConfig:
-    """Polar images from aerial tiles. Raises ConfigError."""
+    """Polar images from aerial tiles."""
 
-    metres: float = 80.0  # side of the square around each place [m]
-    domain: str = "aerial"  # of the images
-    camera: str = ""  # whose poses are taken; empty: the only one
-    pose_domain: str = ""  # whose poses are taken; empty: all
-    fov: float | None = None  # columns evenly spaced over [deg]; None: the columns of the camera
-    width: int = 0  # [px]; 0: the camera's, or SAFA's 616 for 360°
-    height: int = 0  # [px]; 0: the camera's, or SAFA's 112
-    spacing: float | None = None  # between images along the track [m]; None: at each pose
-
-    def __post_init__(self) -> None:
-        if not self.metres > 0 or (self.spacing is not None and not self.spacing > 0):
-            raise ConfigError(f"{self.metres} and {self.spacing} metres; expected more than 0")
-        if self.fov is not None and not 0 < self.fov <= 360:
-            raise ConfigError(f"fov is {self.fov}; expected more than 0 and at most 360 degrees")
-        if min(self.width, self.height) < 0:
-            raise ConfigError(f"{self.width}x{self.height} pixels; expected 0 or more")
+    domain: str = setting("aerial", "domain of the images")
+    camera: str = setting("", "camera with the poses; default: the only one")
+    pose_domain: str = setting("", "domain of the poses; default: all")
+    metres: float = setting(80.0, "side of the square in view [m]", minimum=0.1, maximum=1e5)
+    fov: float = setting(
+        0.0, "horizontal field of view [°]; 0: the camera's columns", minimum=0.0, maximum=360.0
+    )
+    width: int = setting(0, "image width [pixels]; 0: by camera or --fov", minimum=0, maximum=8192)
+    height: int = setting(0, "image height [pixels]; 0: likewise", minimum=0, maximum=8192)
+    spacing: float = setting(
+        0.0, "distance along the track [m]; 0: each pose", minimum=0.0, maximum=1e6
+    )
 
 
 @dataclass(frozen=True)
@@ -190,7 +187,7 @@ def _places(
             for record in sorted(poses.records, key=lambda record: record.stamp_ns)
             if record.camera == camera and record.domain == domain and record.map_from_camera
         ]
-        if config.spacing is None:
+        if not config.spacing:
             yield from drive
         elif drive:
             stamps = np.array([stamp for stamp, _, _ in drive], np.int64)
@@ -211,7 +208,7 @@ def _camera_name(poses: Dataset, camera: str) -> str:
 
 def _camera(camera: Camera, config: AerialConfig) -> tuple[Camera, NDArray[np.float64]]:
     """The camera of the polar images, and the angles [width] [rad] of its columns."""
-    if config.fov is None:
+    if not config.fov:
         size = config.width or camera.width, config.height or camera.height
         view = replace(camera.resized(*size), distortion=())
         return view, pinhole_angles(view)

@@ -14,10 +14,10 @@ from disam_ros.datasets.bags.poses import read_base_from_camera, read_poses
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.video import packet_of
 from disam_ros.datasets.clock_offset import clock_offset, require_same_hand
-from disam_ros.datasets.trajectories import Trajectory
+from disam_ros.datasets.trajectories.trajectory import Trajectory, span_text
 from disam_ros.errors import BagError
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import NANOSECONDS, Track
+from disam_ros.pose_buffer import Track
 
 logger = logging.getLogger(__name__)
 
@@ -146,13 +146,9 @@ class FilePoses:
 def _require_overlap(trajectory: Trajectory, recording: Recording) -> None:
     """Raise BagError where a trajectory has no time in common with the images."""
     first_ns, last_ns = recording.span()
-    start_ns, end_ns = int(trajectory.stamps[0]), int(trajectory.stamps[-1])
-    if start_ns > last_ns or end_ns < first_ns:
-        start, end, first, last = (
-            stamp_ns / NANOSECONDS for stamp_ns in (start_ns, end_ns, first_ns, last_ns)
-        )
+    if trajectory.stamps[0] > last_ns or trajectory.stamps[-1] < first_ns:
         raise BagError(
-            f"the trajectory covers {start:.3f} to {end:.3f} s, the images of bag "
-            f"{recording.reader.path} {first:.3f} to {last:.3f} s: give the time offset between "
-            f"their clocks, --time-offset SECONDS or auto"
+            f"the trajectory covers {span_text(trajectory.stamps)}, the images of bag "
+            f"{recording.reader.path} {span_text([first_ns, last_ns])}: give the time offset "
+            f"between their clocks, --time-offset SECONDS or auto"
         )

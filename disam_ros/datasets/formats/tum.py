@@ -28,8 +28,9 @@ from disam_ros.datasets.formats.foreign import (
     pinhole,
 )
 from disam_ros.datasets.text_rows import nanoseconds, text_rows, to_floats
-from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.geometry import Transform
+from disam_ros.datasets.trajectories.reader import read_trajectory
+from disam_ros.datasets.trajectories.trajectory import span_text
+from disam_ros.errors import DatasetError
 from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer
 from disam_ros.settings import setting
 
@@ -60,7 +61,8 @@ class Tum(Format):
         files = _listed(chosen) if chosen.is_file() else _named_by_stamp(chosen)
         if not files:
             raise DatasetError(f"{chosen} lists no images; expected lines 'timestamp file'")
-        poses = _read_trajectory(directory / self.trajectory, round(self.max_gap * NANOSECONDS))
+        trajectory = read_trajectory(directory / self.trajectory)
+        poses = PoseBuffer.of(*trajectory.track, round(self.max_gap * NANOSECONDS))
         images = [
             ForeignImage(
                 stamp_ns, CAMERA, self.domain, os.path.relpath(file, directory), poses.at(stamp_ns)
@@ -68,15 +70,10 @@ class Tum(Format):
             for stamp_ns, file in sorted(files.items())
         ]
         if all(item.map_from_camera is None for item in images):
-            stamps = poses.track.stamps
-            start, end, first, last = (
-                stamp_ns / NANOSECONDS
-                for stamp_ns in (stamps[0], stamps[-1], min(files), max(files))
-            )
             raise DatasetError(
-                f"{directory / self.trajectory} has poses at {start:.3f} to {end:.3f} s, which "
-                f"give none to the images at {first:.3f} to {last:.3f} s; are both on one clock, "
-                f"and poses closer than {self.max_gap} s?"
+                f"{directory / self.trajectory} has poses at {span_text(trajectory.stamps)}, which "
+                f"give none to the images at {span_text(list(files))}; are both on one clock, and "
+                f"poses closer than {self.max_gap} s?"
             )
         height, width = image.read_size(directory / images[0].source)
         numbers = self.intrinsics or _calibration(directory)
@@ -86,20 +83,6 @@ class Tum(Format):
             origin=f"TUM {self.trajectory}",
         )
         return ForeignDataset(directory, info, images)
-
-
-def _read_trajectory(path: Path, max_gap_ns: int) -> PoseBuffer:
-    """Read map_from_camera over time; of lines with one stamp the last counts."""
-    poses = {}
-    for where, (stamp, *fields) in text_rows(path):
-        values = to_floats(where, fields, "tx ty tz qx qy qz qw")
-        try:
-            poses[nanoseconds(where, stamp)] = Transform(values[:3], values[3:])
-        except GeometryError as error:
-            raise DatasetError(f"{where}: {error}") from error
-    if not poses:
-        raise DatasetError(f"{path} holds no poses; expected lines timestamp tx ty tz qx qy qz qw")
-    return PoseBuffer.of(list(poses), list(poses.values()), max_gap_ns)
 
 
 def _listed(path: Path) -> dict[int, Path]:

@@ -29,6 +29,7 @@ from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.pyav import import_av
 from disam_ros.datasets.text_rows import nanoseconds
 from disam_ros.datasets.trajectories.reader import read_trajectory
+from disam_ros.datasets.trajectories.trajectory import span_text
 from disam_ros.errors import DatasetError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import require_pixels
@@ -81,12 +82,11 @@ class Video(Format):
                 pose = base @ LOOKS_AHEAD
                 images.append(ForeignImage(stamp_ns, CAMERA, self.domain, source, pose))
         if not images:
-            stamps = *trajectory.stamps[[0, -1]], first_ns, first_ns + video.times_ns[-1]
-            start, end, first, last = (stamp_ns / NANOSECONDS for stamp_ns in stamps)
+            frames = span_text([first_ns, first_ns + video.times_ns[-1]])
             raise DatasetError(
-                f"{self.trajectory} has poses at {start:.3f} to {end:.3f} s, which give none to "
-                f"the frames of {path} at {first:.3f} to {last:.3f} s: are both on one clock "
-                f"(--start), and poses closer than {self.max_gap:g} s?"
+                f"{self.trajectory} has poses at {span_text(trajectory.stamps)}, which give none "
+                f"to the frames of {path} at {frames}: are both on one clock (--start), and poses "
+                f"closer than {self.max_gap:g} s?"
             )
         place = trajectory.origin
         info = DatasetInfo(

@@ -68,6 +68,11 @@ class Trajectory:
         return replace(self, poses=[level @ pose for pose in poses], origin=None)
 
 
+def span_text(stamps: Sequence[int] | NDArray[np.int64]) -> str:
+    """Describe the time between the first and the last of some stamps [ns]."""
+    return f"{min(stamps) / NANOSECONDS:.3f} to {max(stamps) / NANOSECONDS:.3f} s"
+
+
 def levelling(poses: Sequence[Transform]) -> Transform | None:
     """Level a map: the turn that makes the mean up of map_from_base [N] its z axis.
 
