@@ -52,15 +52,6 @@ def test_a_directory_appears_with_all_its_files_or_not_at_all(tmp_path):
     assert left_in(path) == [MANIFEST, "file"] and left_in(tmp_path) == ["directory"]
 
 
-def test_a_directory_with_files_is_not_replaced(tmp_path):
-    path = tmp_path / "directory"
-    path.mkdir()
-    (path / "file").touch()
-    with pytest.raises(OutputError, match="exists"), atomic_directory(path, MAP):
-        pass
-    assert left_in(path) == ["file"] and left_in(tmp_path) == ["directory"]
-
-
 @pytest.mark.parametrize("mine", ["file", "folder", "folder/file"])
 def test_what_is_in_the_way_of_a_new_file_is_left_and_so_is_the_old_directory(tmp_path, mine):
     path = tmp_path / "directory"

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from disam_ros.errors import PriorError
 from disam_ros.geodesy import Origin, metres_per_degree
-from season_town.conditions import ALTITUDE, LATITUDE, LONGITUDE
-from season_town.sensors import geodetic
 
 EQUATOR = 6378137.0  # semi-major axis [m]
 ECCENTRICITY_SQUARED = 6.69437999014e-3
@@ -47,14 +45,6 @@ def test_a_degree_is_as_long_as_the_curvature_of_the_ellipsoid_makes_it(latitude
     north = np.radians(EQUATOR * (1 - ECCENTRICITY_SQUARED) / w**3)
     east = np.radians(EQUATOR / w * np.cos(np.radians(latitude)))
     assert metres_per_degree(latitude) == pytest.approx((north, east), abs=TOLERANCE)
-
-
-@given(metres, metres, metres)
-def test_a_fix_of_the_town_is_linear_in_its_position(x, y, z):
-    north, east = metres_per_degree(LATITUDE)
-    latitude, longitude, altitude = geodetic(np.array([x, y, z]))
-    found = ((longitude - LONGITUDE) * east, (latitude - LATITUDE) * north, altitude - ALTITUDE)
-    assert found == pytest.approx((x, y, z), abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("place", [(95.0, 0.0), (0.0, 181.0), (float("nan"), 0.0)])

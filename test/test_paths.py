@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from support.data import save_tiny_model, write_dataset
-from support.maps import save_tiny_map
 
 from disam_ros.cli import _parser, main
 from disam_ros.errors import ModelError
@@ -118,18 +117,3 @@ def test_results_are_sentences(tmp_path, capsys):
     assert main([*line, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert said.startswith("4 images: 4 kept, 0 without pose, ") and "(" not in said
-
-
-def test_no_help_names_a_default_that_says_nothing(capsys):
-    commands = next(a for a in _parser()._actions if getattr(a, "choices", None)).choices
-    for name, command in commands.items():
-        assert "default: None" not in command.format_help(), name
-
-
-def test_a_localizer_opens_map_and_model_by_their_resolved_paths(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
-    config = build(LocalizerNodeConfig, {"map": "~/map", "model": "~/model"})
-    from disam_ros import Localizer
-
-    assert len(Localizer.open(config.map, config.model, config.localizer).map) > 0

@@ -418,13 +418,6 @@ def test_a_missing_directory_is_an_error(tmp_path, name, settings):
         FORMATS[name](**settings).read(tmp_path / "absent")
 
 
-def test_a_converted_dataset_is_not_overwritten(cmu, capsys):
-    convert("cmu-seasons", cmu, "--slice", "2")
-    arguments = ["convert", "cmu-seasons", "--input", str(cmu), "--slice", "2"]
-    assert main([*arguments, "--output", str(cmu.parent / "converted")]) == 1
-    assert "exists" in capsys.readouterr().err
-
-
 # --- Submissions ---
 
 

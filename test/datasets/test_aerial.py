@@ -29,7 +29,7 @@ from disam_ros.datasets.aerial.tiles import TileInfo, TileSet, TileWriter
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.domain import Domain
-from disam_ros.errors import ConfigError, DatasetError, ImageError, OutputError
+from disam_ros.errors import ConfigError, DatasetError, ImageError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import create_model, load_model, save_model
@@ -212,41 +212,6 @@ def test_missing_damaged_and_wrong_tiles_are_named(tmp_path):
     path.unlink()
     with pytest.raises(DatasetError, match="cannot be read"):
         tiles.crop(*inside, 4.0)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format_version": 2},
-        {"tiles": 3},
-        {"metres_per_pixel": 0},
-        {"tile_pixels": 1.5},
-        {"origin": [1]},
-        {"odd": 1},
-    ],
-)
-def test_a_header_of_tiles_that_does_not_fit_is_refused(tmp_path, change):
-    write_tiles(tmp_path)
-    path = tmp_path / "tiles.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(DatasetError):
-        TileSet(tmp_path)
-
-
-def test_tiles_are_never_overwritten_and_half_written_ones_not_read(tmp_path):
-    write_tiles(tmp_path / "whole")
-    with pytest.raises(OutputError, match="exists"):
-        write_tiles(tmp_path / "whole")
-    with (
-        pytest.raises(RuntimeError),
-        TileWriter(tmp_path / "half", TileInfo(SCALE, SIZE)) as writer,
-    ):
-        writer.add(0, 0, smooth(SIZE, SIZE))
-        raise RuntimeError
-    with pytest.raises(DatasetError, match="not a tile directory"):
-        TileSet(tmp_path / "half")
-    write_tiles(tmp_path / "half")
-    assert len(TileSet(tmp_path / "half")) == 12
 
 
 # --- Datasets of polar pictures --------------------------------------------------------------

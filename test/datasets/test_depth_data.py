@@ -125,22 +125,6 @@ def test_a_damaged_depth_map_is_named(tmp_path):
             dataset.depth(record)
 
 
-@pytest.mark.parametrize("unit", [0, -1.0, "metres", None])
-def test_a_unit_that_is_missing_or_no_length_is_an_error(tmp_path, unit):
-    write(tmp_path / "set")
-    path = tmp_path / "set" / "dataset.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"depth_unit": unit}))
-    with pytest.raises(DatasetError, match="depth_unit"):
-        dataset = Dataset(tmp_path / "set")
-        dataset.depth(dataset.records[0])
-
-
-def test_what_a_killed_writer_left_is_replaced_depth_too(tmp_path):
-    write(tmp_path / "set").directory.rename(tmp_path / "set.part")
-    dataset = write(tmp_path / "set", 1)
-    assert dataset.depth(dataset.records[0]) is None
-
-
 # --- Messages --------------------------------------------------------------------------------
 
 

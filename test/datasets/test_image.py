@@ -6,7 +6,7 @@ import torch
 from support.data import texture
 
 from disam_ros.errors import ImageError
-from disam_ros.image import decode, read, to_tensor
+from disam_ros.image import decode, to_tensor
 
 
 def test_black_is_minus_one_and_white_is_one():
@@ -42,20 +42,3 @@ def test_decoding_gives_rgb():
 def test_what_is_no_rgb_image_is_refused(image):
     with pytest.raises(ImageError, match="expected"):
         to_tensor(image, (4, 4))
-
-
-def test_a_truncated_jpeg_is_refused():
-    data = cv2.imencode(".jpg", texture(0, 200, 200))[1].tobytes()
-    with pytest.raises(ImageError, match="truncated JPEG"):
-        decode(data[: len(data) // 2])
-
-
-@pytest.mark.parametrize("data", [b"", b"not an image"])
-def test_bytes_that_are_no_image_are_refused(data):
-    with pytest.raises(ImageError):
-        decode(data)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ImageError, match=r"gone\.jpg"):
-        read(tmp_path / "gone.jpg")

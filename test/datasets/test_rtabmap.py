@@ -202,9 +202,3 @@ def test_what_is_no_usable_database_is_one_line_and_writes_nothing(tmp_path, cap
     error = capsys.readouterr().err
     assert expected in error.splitlines()[-1] and "Traceback" not in error
     assert not (tmp_path / "out").exists()
-
-
-def test_a_damaged_image_is_left_out_and_counted(tmp_path, capsys):
-    path = broken(tmp_path / "a.db", "UPDATE Data SET image = ? WHERE id = 2", b"\xff\xd8 broken")
-    assert convert(path, tmp_path / "out") == 0
-    assert len(Dataset(tmp_path / "out")) == COUNT - 1

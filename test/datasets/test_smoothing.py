@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from disam_ros.cli import main
-from disam_ros.datasets.bags.fixes import FixPoses, read_fixes, read_turns
+from disam_ros.datasets.bags.fixes import FixPoses
 from disam_ros.datasets.bags.images import BagImages
-from disam_ros.datasets.bags.poses import read_odometry
-from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.smoothing import Fixes, smooth
 from disam_ros.errors import DatasetError
@@ -20,7 +18,6 @@ from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import PoseBuffer
 
 ROOT = Path(__file__).parents[2]
-HUSKY = ROOT / "data/robot_localization_bags/test1.bag"
 NS = 10**9
 SIGMA = 2.0  # m, of a fix in x and in y
 COUNT, STEP_NS = 300, NS // 4
@@ -155,30 +152,6 @@ def test_poses_of_fixes_exclude_those_of_other_sources(tmp_path, capsys, options
 def test_a_bag_without_an_imu_has_no_turns_of_one(tmp_path, capsys):
     assert extract(tmp_path, "--poses", "fix+odometry+imu") == 1
     assert "no sensor_msgs/Imu" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(not HUSKY.exists(), reason="the Husky's bag is not here")
-@pytest.mark.parametrize("gyro", [False, True])
-def test_fixes_of_a_real_drive_that_are_held_out_lie_on_the_smoothed_path(gyro):
-    """Two minutes of a Husky, skid steering, ROS 1: every other 5 s of fixes, 0.9 m each axis."""
-    pytest.importorskip("gtsam")
-    with BagReader(HUSKY) as reader:
-        fixes, _, frame = read_fixes(reader)
-        stamps, poses = read_odometry(reader, "/husky_velocity_controller/odom")
-        turns = read_turns(reader, (stamps, poses)) if gyro else None
-    assert frame == "gps" and len(fixes.stamps) == 989
-    rows = np.arange(400, 700)  # before that, altitudes wander by 32 m
-    held = rows // 10 % 2 == 1
-    first, last = np.searchsorted(stamps, fixes.stamps[rows[[0, -1]]])
-    use = Fixes(*(getattr(fixes, name)[rows[~held]] for name in ("stamps", "positions", "sigmas")))
-    odometry = stamps[first:last:4], poses[first:last:4]
-    path = PoseBuffer.of(*smooth(odometry, use, NS, turns), NS)
-    away = [
-        np.linalg.norm(at.translation[:2] - fixes.positions[row, :2])
-        for row in rows[held]
-        if (at := path.at(int(fixes.stamps[row]))) is not None
-    ]
-    assert len(away) > 130 and np.sqrt(np.mean(np.square(away))) < 2.0
 
 
 def test_the_settings_of_a_source_are_in_its_identity():

@@ -133,30 +133,6 @@ def test_uncertain_positions_of_rtklib_leave_a_gap_and_do_not_make_a_trajectory(
         read_trajectory(written(tmp_path / "single.pos", RTKLIB.replace(" 0.0", " 3.0")))
 
 
-@pytest.mark.parametrize("write", ["tum", "kitti"])
-def test_what_evo_writes_is_read_as_it_was(tmp_path, write):
-    trajectory = pytest.importorskip("evo.core.trajectory")
-    interface = pytest.importorskip("evo.tools.file_interface")
-    stamps = 1e9 + np.arange(20) / 8
-    poses = winding(stamps - 1e9)
-    path = tmp_path / "poses.txt"
-    if write == "tum":
-        made = trajectory.PoseTrajectory3D(
-            np.stack([p.translation for p in poses]),
-            np.stack([p.quaternion[[3, 0, 1, 2]] for p in poses]),
-            stamps,
-        )
-        interface.write_tum_trajectory_file(path, made)
-    else:
-        rows = [np.vstack([np.c_[p.rotation, p.translation], [0, 0, 0, 1]]) for p in poses]
-        interface.write_kitti_poses_file(path, trajectory.PosePath3D(poses_se3=rows))
-        written(tmp_path / "times.txt", "".join(f"{stamp:.9f}\n" for stamp in stamps))
-    found = read_trajectory(path)
-    assert found.stamps.tolist() == [10**18 + k * NS // 8 for k in range(20)]
-    for a, b in zip(found.poses, poses, strict=True):
-        assert distance(a, b) == pytest.approx((0, 0), abs=1e-5)
-
-
 def test_the_folder_of_a_glim_dump_names_its_trajectories(tmp_path):
     written(tmp_path / "traj_lidar.txt", TUM)
     with pytest.raises(DatasetError, match=r"dump of GLIM: give .*traj_lidar\.txt and"):
