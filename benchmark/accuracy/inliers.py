@@ -32,7 +32,7 @@ from scipy.spatial.distance import cdist
 
 from disam_ros import image
 from disam_ros.camera import Camera
-from disam_ros.datasets.formats import KittiOdometry
+from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
 from disam_ros.features.inlier_evidence import MIN_REPETITION, fit_errors, fit_ratio
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features

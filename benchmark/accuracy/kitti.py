@@ -24,7 +24,7 @@ from benchmark.accuracy.gardens_point import SHIPPED, domain_of
 from benchmark.accuracy.kitti_loop import loop_figures
 from disam_ros import image
 from disam_ros.config import LocalizerConfig, SequenceConfig, VerifyConfig
-from disam_ros.datasets.formats import KittiOdometry
+from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.evaluation.confidence import consistency

@@ -104,7 +104,8 @@ def _add_formats(convert: Parser) -> None:
 
 
 def convert_command(arguments: argparse.Namespace) -> None:
-    from disam_ros.datasets.formats import FORMATS, write_dataset
+    from disam_ros.datasets.formats import FORMATS
+    from disam_ros.datasets.formats.conversion import write_dataset
 
     foreign = settings_of(FORMATS[arguments.format], arguments).read(arguments.input)
     counts = write_dataset(

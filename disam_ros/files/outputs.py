@@ -121,7 +121,7 @@ def _refuse_foreign_part(part: Path, kind: str) -> None:
 
 
 def _content(directory: Path) -> list[str]:
-    """Names in a directory, without what is left of an unfinished manifest."""
+    """Names in a directory, without an unfinished manifest."""
     return [path.name for path in directory.iterdir() if path.name != MANIFEST + PART]
 
 

@@ -45,7 +45,7 @@ def parse_yaml(text: bytes, where: str, error: type[DisamError], largest: int = 
 
 @contextmanager
 def _explained(where: str, error: type[DisamError]) -> Iterator[None]:
-    """Turn what PyYAML raises into `error`."""
+    """Turn errors of PyYAML into `error`."""
     try:
         yield
     except yaml.MarkedYAMLError as fault:
@@ -69,7 +69,7 @@ class _Refusal(ConstructorError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what no settings have, before any of it is built."""
+    """Refuses YAML that no settings need, before any value is built."""
 
     def __init__(self, text: bytes, most: int) -> None:
         super().__init__(text)

@@ -15,14 +15,10 @@ from support.data import texture
 
 from disam_ros.cli import main
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.datasets.formats import (
-    FORMATS,
-    CmuSeasons,
-    RobotcarSeasons,
-    Tum,
-    cmu_seasons,
-    robotcar_seasons,
-)
+from disam_ros.datasets.formats import FORMATS, cmu_seasons, robotcar_seasons
+from disam_ros.datasets.formats.cmu_seasons import CmuSeasons
+from disam_ros.datasets.formats.robotcar_seasons import RobotcarSeasons
+from disam_ros.datasets.formats.tum import Tum
 from disam_ros.domains.rules import load_rules
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.answers import ANSWER_COLUMNS

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Polar transform of aerial images: azimuth across, distance up, like a ground-level view.
 
-The polar transform is that of SAFA (Shi et al., NeurIPS 2019, section 3.1). Angles are radians:
+It is the polar transform of SAFA (Shi et al., NeurIPS 2019, section 3.1). Angles are radians:
 headings counter-clockwise from the map's +x (REP-103), column angles to the left of the heading.
 """
 

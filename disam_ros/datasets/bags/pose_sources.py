@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recording:
-    """An open bag and what is known of it before its poses."""
+    """An open bag, its cameras and odometry, from which poses are read."""
 
     reader: BagReader
     map_frame: str

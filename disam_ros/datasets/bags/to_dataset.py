@@ -39,7 +39,7 @@ class BagConversion:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What becomes of the images of a bag in a dataset directory."""
+    """Settings of the dataset that is made of a bag."""
 
     domain: str  # of every image
     keyframe_distance: float = 0.0  # [m] to the last image kept of a camera (keyframes.py)

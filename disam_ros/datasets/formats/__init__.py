@@ -8,8 +8,7 @@ its options from the fields of the class.
 from disam_ros.datasets.formats.aligned import Aligned
 from disam_ros.datasets.formats.cmu_seasons import CmuSeasons
 from disam_ros.datasets.formats.colmap import Colmap
-from disam_ros.datasets.formats.conversion import Conversion, write_dataset
-from disam_ros.datasets.formats.foreign import ForeignDataset, ForeignImage, Format
+from disam_ros.datasets.formats.foreign import Format
 from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
 from disam_ros.datasets.formats.photos import Photos
 from disam_ros.datasets.formats.robotcar_seasons import RobotcarSeasons
@@ -28,21 +27,3 @@ FORMATS: dict[str, type[Format]] = {
     "tum": Tum,
     "video": Video,
 }
-
-__all__ = [
-    "FORMATS",
-    "Aligned",
-    "CmuSeasons",
-    "Colmap",
-    "Conversion",
-    "ForeignDataset",
-    "ForeignImage",
-    "Format",
-    "KittiOdometry",
-    "Photos",
-    "RobotcarSeasons",
-    "Rtabmap",
-    "Tum",
-    "Video",
-    "write_dataset",
-]

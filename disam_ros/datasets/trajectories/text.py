@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trajectories in lines of numbers: TUM, KITTI, EuRoC, and what SLAM systems make of them."""
+"""Trajectories in lines of numbers: TUM, KITTI, EuRoC, and the variants of SLAM systems."""
 
 from __future__ import annotations
 
