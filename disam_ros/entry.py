@@ -2,7 +2,7 @@
 """Start of every executable: SIGINT or SIGTERM while its libraries load ends it in one line.
 
 Loading takes seconds, in which Python would answer a signal with a traceback or not at all. Thus
-nothing is imported here but what Python itself has loaded.
+this module imports only modules that Python itself has loaded.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminat
 
 
 def start(name: str) -> int:
-    """Load an executable of MODULES and run it. Returns its exit status.
+    """Loads an executable of MODULES and runs it. Returns its exit status.
 
     A signal before it runs ends the process with status 130 or 143, as a shell would report it.
-    What is ignored, as in a background job of a shell, stays ignored. A ConfigError while it is
-    loaded, as of a middleware that is not there, is one line and status 1. In a file or a pipe
-    progress bars are written every ten seconds only, unless TQDM_MININTERVAL says otherwise.
+    Ignored signals, as in a background job of a shell, stay ignored. A ConfigError while it loads,
+    such as a missing middleware, is one line and status 1. Into a file or a pipe progress bars are
+    written every ten seconds only, unless TQDM_MININTERVAL says otherwise.
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # read when tqdm is imported
@@ -48,21 +48,21 @@ def start(name: str) -> int:
 
 
 def signal_of(end: KeyboardInterrupt) -> int:
-    """Number of the signal that it stands for: SIGINT unless it names another.
+    """Returns the number of the signal behind a KeyboardInterrupt: SIGINT unless it names another.
 
-    Its exit status is 128 more, as a shell would report it.
+    The exit status is 128 more, as a shell would report it.
     """
     return int(end.args[0]) if end.args else int(signal.SIGINT)
 
 
 def _end(name: str, signum: int, frame: FrameType | None) -> None:
-    """End the process at once: an exception could be lost in the code of a library."""
+    """Ends the process at once: an exception could be lost in the code of a library."""
     os.write(2, f"{name}: {WORDS[signum]}\n".encode())
     os._exit(128 + signum)
 
 
 def main() -> int:
-    """Run the executable that the command line names: `localizer_node --ros-args …`."""
+    """Runs the executable that the command line names: `localizer_node --ros-args …`."""
     return start(os.path.basename(sys.argv[0]))  # noqa: PTH119 (pathlib is not loaded yet)
 
 

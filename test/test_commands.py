@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from disam_ros.cli import _parser
+from disam_ros.cli import command_line
 from disam_ros.cli.arguments import configured
 from disam_ros.cli.parameters import NODES
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
@@ -39,7 +39,7 @@ def test_no_option_has_another_default_than_the_setting_of_its_name():
     for name, default in (pair for node in NODES.values() for pair in settings(node())):
         known.setdefault(name, []).append(default)
     seen = set()
-    for parser in parsers(_parser()):
+    for parser in parsers(command_line()):
         for action in parser._actions:
             for option in action.option_strings:
                 name = option.lstrip("-").replace("-", "_")
@@ -59,10 +59,10 @@ def test_options_override_the_file_of_settings_and_leave_the_rest(command, tmp_p
         "candidates: 7\nmin_probability: 0.3\ndomain: {override: night, weather: fog}\n"
     )
     line = [command, "drive", "--map", "map", "--model", "model"]
-    plain = _parser().parse_args(line)
+    plain = command_line().parse_args(line)
     assert repr(configured(LocalizerConfig, plain)) == repr(LocalizerConfig())
     given = ["--config", str(file), "--domain", "day", "--candidates", "5"]
-    found = configured(LocalizerConfig, _parser().parse_args([*line, *given]))
+    found = configured(LocalizerConfig, command_line().parse_args([*line, *given]))
     assert (found.candidates, found.min_probability) == (5, 0.3)
     assert (found.domain.override, found.domain.weather) == ("day", "fog")
 
@@ -71,5 +71,5 @@ def test_options_of_a_map_override_its_file_of_settings_even_with_zero(tmp_path)
     file = tmp_path / "settings.yaml"
     file.write_text("keypoints: 512\nkeyframe_distance: 2.0\n")
     line = ["build-map", "--bag", "bag", "--model", "model", "--output", "map", "--keypoints", "0"]
-    found = configured(MapBuilderConfig, _parser().parse_args([*line, "--config", str(file)]))
+    found = configured(MapBuilderConfig, command_line().parse_args([*line, "--config", str(file)]))
     assert (found.keypoints, found.keyframe_distance) == (0, 2.0)

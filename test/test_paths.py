@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.data import save_tiny_model, write_dataset
 
-from disam_ros.cli import _parser, main
+from disam_ros.cli import command_line, main
 from disam_ros.errors import ModelError
 from disam_ros.files import paths
 from disam_ros.files.checking import build
@@ -68,7 +68,7 @@ def test_areas_and_options_expand_the_home_directory_too(monkeypatch):
     monkeypatch.setenv("HOME", "/home/robot")
     assert build(LocalizerNodeConfig, {"areas": ["~/a", "b"]}).areas == ["/home/robot/a", "b"]
     line = ["evaluate", "~/drive", "--map=~/map", "--model=outdoor", "--output=~/out"]
-    arguments = _parser().parse_args(line)
+    arguments = command_line().parse_args(line)
     assert arguments.drives == ["/home/robot/drive"]
     assert (arguments.map, arguments.output) == ("/home/robot/map", "/home/robot/out")
     assert arguments.model == str(ROOT / "models" / "outdoor")

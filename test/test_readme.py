@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from disam_ros.cli import _parser, main
+from disam_ros.cli import command_line, main
 from disam_ros.cli.parameters import NODES
 from disam_ros.settings import parameter_rows
 
@@ -77,7 +77,7 @@ def test_every_disam_command_in_the_docs_is_understood(capsys):
         given = [word for word in words if word not in (">", "…") and not word.startswith("[")]
         given = given[: words.index(">")] if ">" in words else given
         try:
-            _parser().parse_args(given)
+            command_line().parse_args(given)
         except SystemExit:
             pytest.fail(f"{page}: disam {' '.join(words)}: {capsys.readouterr().err}")
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps, models, drives and bags of disam_ros: build, localize, evaluate, train, convert."""
+"""Maps, models, drives and bags of disam_ros: build, localize, evaluate, convert."""
 
 from __future__ import annotations
 
-import argparse
 import errno
 import gc
 import logging
@@ -11,17 +10,21 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from disam_ros.entry import WORDS, signal_of
 from disam_ros.errors import DisamError
 from disam_ros.files.writing import FULL, describe_fault
 
+if TYPE_CHECKING:
+    from disam_ros.cli.help import Parser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 after an error, 130 when interrupted, 143
-    when terminated.
+    """Runs one command. Returns the exit status.
 
-    Wrong options end the process with status 2. The last line on stderr names the fault.
+    It is 0, or 1 after an error, 130 when interrupted, 143 when terminated; wrong options end the
+    process with 2. The last line on stderr names the fault.
     """
     logging.basicConfig(format="%(levelname)s %(message)s")
     logging.getLogger("disam_ros").setLevel(logging.INFO)  # of others, warnings
@@ -40,13 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def of_signal(end: KeyboardInterrupt) -> tuple[int, str]:
-    """Exit status and word of the signal that ended a command."""
+    """Returns exit status and word of the signal that ended a command."""
     number = signal_of(end)
     return 128 + number, WORDS[number]
 
 
 def report(status: int, fault: str) -> int:
-    """Write the last line on stderr. Returns the status."""
+    """Writes the last line on stderr. Returns the status."""
     gc.collect()  # the progress bars of what the exception ended, which would share the line
     print(f"disam: {' '.join(fault.split())}", file=sys.stderr)
     return status
@@ -55,7 +58,7 @@ def report(status: int, fault: str) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     from disam_ros.cli.outputs import require_outputs
 
-    arguments = _parser().parse_args(argv)
+    arguments = command_line().parse_args(argv)
     require_outputs(arguments)
     if "max_megapixels" in arguments:
         from disam_ros.image import limit_megapixels
@@ -67,7 +70,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:
-    """Which package to install. Raises the error again where the module is one of this package."""
+    """Names the package to install. Raises the error again for a module of this package."""
     from disam_ros.cli.doctor import PACKAGES
 
     module = (error.name or "").split(".")[0]
@@ -79,7 +82,7 @@ def _missing_package(error: ModuleNotFoundError) -> str:
 
 
 def _fault_of_system(error: OSError) -> str:
-    """A fault of a file or of the standard output, in words."""
+    """Describes a fault of a file or of the standard output."""
     if error.filename is not None:
         return f"{error.filename} cannot be used: {describe_fault(error)}"
     if error.errno not in FULL | {errno.EPIPE}:
@@ -89,7 +92,8 @@ def _fault_of_system(error: OSError) -> str:
     return f"the standard output cannot be written: {error.strerror}; write it elsewhere"
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> Parser:
+    """Returns the parser of all commands."""
     from disam_ros.cli import (
         bags,
         data,

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of several commands. A value that cannot be is refused before any work, with what was
-expected; type, default and help of a setting stand in the config dataclasses alone."""
+"""Options of several commands, and checks of their values.
+
+Type, default and help of a setting stand in the config dataclasses alone.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import DomainError
 from disam_ros.files.checking import build
-from disam_ros.files.paths import expand
+from disam_ros.files.paths import expand, find_model
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.settings import REQUIRED, from_yaml
 
@@ -20,35 +24,51 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 S = TypeVar("S", bound="DataclassInstance")
 AS_CONFIGURED = "that of --config"
 
-SEED = 2**32 - 1  # the largest that every random generator takes
-LARGEST_SIDE = 4096  # of a network's images [px]
-SIDE = 8192  # of an image that is rendered [px]
+SEED = 2**32 - 1  # the largest seed that every random generator takes
+LARGEST_SIDE = 4096  # largest side of a network's images [px]
+SIDE = 8192  # largest side of an image that is rendered [px]
 MODEL_HELP = "model directory, or the name of a shipped model, such as outdoor"
+SHARED: dict[str, dict[str, Any]] = {  # options and arguments of several commands
+    "map": {"help": "map directory"},
+    "--map": {"required": True, "help": "map directory"},
+    "--model": {"type": find_model, "required": True, "help": MODEL_HELP},
+    "--bag": {"required": True, "help": "rosbag2 directory or .mcap/.db3 file"},
+    "--dataset": {"required": True, "help": "dataset directory"},
+    "--pose-topic": {
+        "default": "",
+        "help": "topic of the poses in a bag; default: ground truth, else the best one recorded",
+    },
+    "--dataset-domains": {"action": "store_true", "help": "use the domain names of a dataset"},
+    "--ray": {
+        "default": "",
+        "help": "encode on a Ray cluster: its address, 'auto' or 'local'",
+    },
+    "--node": {"default": "/localizer", "help": "name of the localizer with its namespace"},
+}
+
+
+def add_shared(command: argparse.ArgumentParser, *names: str) -> None:
+    """Adds options of SHARED."""
+    for name in names:
+        command.add_argument(name, **SHARED[name])
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """A finite number in [low, high]."""
-
-    def parse(text: str) -> float:
-        return float(_in_range(float, text, low, high, "a number"))
-
-    return parse
+    """Returns a parser of finite numbers in [low, high]."""
+    return partial(_in_range, float, low, high, "a number")
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """A whole number in [low, high]."""
-
-    def parse(text: str) -> int:
-        return int(_in_range(int, text, low, high, "a whole number"))
-
-    return parse
+    """Returns a parser of whole numbers in [low, high]."""
+    return partial(_in_range, int, low, high, "a whole number")
 
 
 def weather(text: str) -> str:
-    """A weather word or phrase."""
+    """Checks a weather word or phrase."""
     from disam_ros.domains.sun import parse_weather
 
     try:
@@ -58,15 +78,13 @@ def weather(text: str) -> str:
     return text
 
 
-def _in_range(kind: type, text: str, low: float, high: float, what: str) -> Any:
-    try:
+def _in_range(kind: type[N], low: float, high: float, words: str, text: str) -> N:
+    with suppress(ValueError):
         value = kind(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:  # nan neither
-        bounds = " to ".join(str(v) if isinstance(v, int) else f"{v:g}" for v in (low, high))
-        raise argparse.ArgumentTypeError(f"expected {what} from {bounds}, got '{text[:40]}'")
-    return value
+        if low <= value <= high:  # nan is not
+            return value
+    bounds = " to ".join(str(v) if isinstance(v, int) else f"{v:g}" for v in (low, high))
+    raise argparse.ArgumentTypeError(f"expected {words} from {bounds}, got '{text[:40]}'")
 
 
 def add_setting(
@@ -78,11 +96,11 @@ def add_setting(
     unset: str = "",
     parse: Callable[[str], Any] | None = None,
 ) -> None:
-    """Add the option of a setting, with type, default and help of its field of a dataclass.
+    """Adds the option of a setting, with type, default and help of its field of a dataclass.
 
     name: with dots where the field is of a group. option: without dashes; default: the last part of
-    the name. unset: in words, what holds without the option, whose default then is None. parse: of
-    a text that has to be checked.
+    the name. unset: what holds without the option, in words; its default is None then. parse:
+    checks a text.
     """
     *groups, last = name.split(".")
     owner: Any = config
@@ -112,47 +130,46 @@ def add_setting(
 
 
 def add_settings(command: argparse._ActionsContainer, config: type) -> None:
-    """Add the options of all settings of a dataclass."""
+    """Adds the options of all settings of a dataclass."""
     for field in fields(config):
         add_setting(command, config, field.name)
 
 
 def settings_of(config: type[S], arguments: argparse.Namespace) -> S:
-    """Build a dataclass of the options that `add_settings` made. Raises ConfigError."""
+    """Builds a dataclass from the options that `add_settings` made. Raises ConfigError."""
     return build(config, {field.name: getattr(arguments, field.name) for field in fields(config)})
 
 
 def _parser_of(kind: type, limits: Mapping[str, Any]) -> Callable[[str], Any] | None:
-    """Return what reads a setting's value; None: a text."""
+    """Returns the parser of a setting's value; None for a text."""
     if kind is str:
         return None
     return (whole if kind is int else number)(limits["minimum"], limits["maximum"])
 
 
-def add_config(command: argparse.ArgumentParser, what: str, node: str) -> None:
-    """The option --config, a file of settings. node: whose parameters they are."""
-    command.add_argument(
-        "--config", default="", help=f"YAML file of {what} settings (disam parameters {node})"
-    )
+def add_config(command: argparse.ArgumentParser, node: str) -> None:
+    """Adds the option --config, a file of settings. node: the settings are its parameters."""
+    help_text = f"YAML file of {node.replace('_', ' ')} settings (disam parameters {node})"
+    command.add_argument("--config", default="", help=help_text)
 
 
 def add_localizer_settings(command: argparse.ArgumentParser) -> None:
-    """The options of a command that localizes: a file of settings, and some settings."""
-    add_config(command, "localizer", "localizer")
+    """Adds the options of a command that localizes: a file of settings, and single settings."""
+    add_config(command, "localizer")
     for name, option in (("domain.override", "domain"), ("device", ""), ("candidates", "")):
         add_setting(command, LocalizerConfig, name, option=option, unset=AS_CONFIGURED)
     add_setting(command, LocalizerConfig, "domain.weather", unset=AS_CONFIGURED, parse=weather)
 
 
 def configured(config: type[T], arguments: argparse.Namespace) -> T:
-    """The settings of --config, overridden by the options that `add_setting` made."""
+    """Returns the settings of --config, overridden by the options that `add_setting` made."""
     result = from_yaml(config, arguments.config) if arguments.config else config()
     _override(result, vars(arguments))
     return result
 
 
 def _override(config: Any, options: Mapping[str, Any], prefix: str = "") -> None:
-    """Set the fields that options name, in place; None: not given."""
+    """Sets the fields that options name, in place; None leaves a field."""
     for field in fields(config):
         name = prefix + field.name
         if is_dataclass(getattr(config, field.name)):
@@ -162,5 +179,5 @@ def _override(config: Any, options: Mapping[str, Any], prefix: str = "") -> None
 
 
 def add_image_limit(command: argparse.ArgumentParser) -> None:
-    """The option --max-megapixels of a command that reads images."""
+    """Adds the option --max-megapixels of a command that reads images."""
     add_setting(command, LocalizerNodeConfig, "max_megapixels")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import add_image_limit, add_setting, number, weather
+from disam_ros.cli.arguments import add_image_limit, add_setting, add_shared, number, weather
 from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import MapBuilderConfig
@@ -16,17 +16,12 @@ from disam_ros.node_config import ReplayConfig
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Extracting, writing and playing bags."""
+    """Adds the commands that extract, write and play bags."""
     extract = command("extract", extract_command, "bag → dataset directory of posed images")
-    extract.add_argument("--bag", required=True, help="rosbag2 directory or .mcap/.db3 file")
+    add_shared(extract, "--bag", "--pose-topic")
     add_output(extract, DATASET, "dataset directory to write")
     add_image_limit(extract)
     extract.add_argument("--domain", required=True, help="domain of all images")
-    extract.add_argument(
-        "--pose-topic",
-        default="",
-        help="topic of the poses; default: ground truth, else the best one recorded",
-    )
     add_trajectory(extract)
     add_setting(extract, MapBuilderConfig, "keyframe_distance", unset="0")
     add_setting(extract, MapBuilderConfig, "keyframe_angle", unset="rotations are ignored")
@@ -44,7 +39,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
-    to_bag.add_argument("--dataset", required=True, help="dataset directory")
+    add_shared(to_bag, "--dataset")
     add_output(to_bag, BAG, "bag directory to write")
     add_image_limit(to_bag)
     to_bag.add_argument(
@@ -79,7 +74,7 @@ def extract_command(arguments: argparse.Namespace) -> None:
 
 
 def _depth_topics(pairs: list[str] | None) -> dict[str, str] | None:
-    """CAMERA=TOPIC pairs as a mapping; None stays None."""
+    """Splits CAMERA=TOPIC pairs; None stays None."""
     if pairs is None:
         return None
     for pair in pairs:

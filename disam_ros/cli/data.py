@@ -19,7 +19,7 @@ SEASON_TOWN = "season_town"  # imported by name: the package works without it
 
 
 def add_commands(command: Callable[..., Parser]) -> None:
-    """Datasets."""
+    """Adds the commands that make datasets."""
     synth = command("synth", synth_command, "render drives of the season town")
     synth.fill = _add_synth_arguments
 
@@ -80,14 +80,14 @@ def aerial_command(arguments: argparse.Namespace) -> None:
 
 
 def _add_aerial_settings(aerial: Parser) -> None:
-    """Add an option for each setting of polar images."""
+    """Adds an option for each setting of polar images."""
     from disam_ros.datasets.aerial.polar import AerialConfig
 
     add_settings(aerial, AerialConfig)
 
 
 def _add_formats(convert: Parser) -> None:
-    """Add a subcommand for each format, its options the fields of its class."""
+    """Adds a subcommand for each format; the fields of its class are its options."""
     from disam_ros.datasets.formats import FORMATS
 
     formats = convert.add_subparsers(required=True, dest="format", metavar="format")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed, what is missing, and the command that installs it. Needs no other package."""
+"""Checks what is installed and names the commands that install the rest. Needs no package."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ OK, MISSING, OLD, BROKEN = "ok", "missing", "too old", "broken"
 
 @dataclass(frozen=True)
 class Package:
-    """A Python package that disam_ros imports. requirement: as pip takes it; empty: of ROS."""
+    """A Python package that disam_ros imports."""
 
     module: str
-    requirement: str
-    use: str
+    requirement: str  # as pip takes it; empty for a package of ROS
+    use: str  # what it is for
     required: bool = True
 
 
 @dataclass(frozen=True)
 class Finding:
-    """State (OK, …) and version of a package, or why it cannot be imported."""
+    """State of a package."""
 
     package: Package
-    state: str
-    detail: str
+    state: str  # OK, MISSING, OLD or BROKEN
+    detail: str  # its version, or why it cannot be imported
 
 
 PACKAGES = (
@@ -80,7 +80,7 @@ _DEBIAN = {"tf2_ros": "tf2-ros-py"}  # packages that are not called as their mod
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Checking the installation."""
+    """Adds the command that checks the installation."""
     doctor = command(
         "doctor", doctor_command, "check the installation: what is missing, and how to install it"
     )
@@ -92,7 +92,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
-    """Status 1 where something is missing that disam_ros cannot do without."""
+    """Prints the report. Returns 1 if anything is missing that disam_ros cannot do without."""
     middleware = _middleware_fault()
     findings = [examine(package) for package in (*PACKAGES, *ROS_PACKAGES)]
     faults = [finding for finding in findings if finding.state != OK and finding.package.required]
@@ -121,7 +121,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
 
 
 def examine(package: Package) -> Finding:
-    """Import a package and compare its version with the least one."""
+    """Imports a package and compares its version with the oldest one allowed."""
     try:
         module = importlib.import_module(package.module)
     except ModuleNotFoundError as error:
@@ -148,12 +148,12 @@ def _version(distribution: str, module: object) -> str:
 
 
 def _numbers(version: str) -> list[int]:
-    """The numbers of a version up to its first letter."""
+    """Returns the numbers of a version up to its first letter."""
     return [int(part) for part in re.findall(r"\d+", re.split("[^0-9.]", version)[0])]
 
 
 def _devices(module: object) -> str:
-    """Where torch computes."""
+    """Names the device of torch."""
     cuda = getattr(module, "cuda", None)
     if getattr(module, "__name__", "") != "torch" or cuda is None:
         return ""
@@ -161,7 +161,7 @@ def _devices(module: object) -> str:
 
 
 def _dds() -> tuple[str, str, str]:
-    """State, name and detail of the middleware."""
+    """Returns state, name and detail of the middleware."""
     try:
         utilities = importlib.import_module("rclpy.utilities")
         return OK, "DDS", str(utilities.get_rmw_implementation_identifier())
@@ -172,7 +172,7 @@ def _dds() -> tuple[str, str, str]:
 
 
 def _middleware_fault() -> str:
-    """Why the middleware of the environment cannot be used, which is then the default; or empty."""
+    """Returns why the environment's middleware cannot be used, and selects the default instead."""
     try:
         importlib.import_module("disam_ros.nodes")
     except ConfigError as error:
@@ -182,7 +182,7 @@ def _middleware_fault() -> str:
 
 
 def _print(state: str, name: str, detail: str, package: Package | None = None) -> None:
-    """A line of the report."""
+    """Prints a line of the report."""
     use = "" if package is None or state == OK else f"for {package.use}"
     optional = state != OK and package is not None and not package.required
     label = f"{state} (optional)" if optional else state
@@ -190,7 +190,7 @@ def _print(state: str, name: str, detail: str, package: Package | None = None) -
 
 
 def _advice(findings: list[Finding]) -> str:
-    """Commands that install what is missing, that which is needed first."""
+    """Returns the commands that install missing packages, the required ones first."""
     lines = []
     for required, title in ((True, "Needed"), (False, "Useful")):
         faults = [f for f in findings if f.state != OK and f.package.required == required]
@@ -209,7 +209,7 @@ def _advice(findings: list[Finding]) -> str:
 
 
 def _ros_command(findings: list[Finding]) -> str:
-    """How to get packages of ROS."""
+    """Returns the command that installs packages of ROS."""
     names = [_DEBIAN.get(f.package.module, f.package.module.replace("_", "-")) for f in findings]
     if distribution := os.environ.get("ROS_DISTRO"):
         return f"sudo apt install {' '.join(f'ros-{distribution}-{name}' for name in names)}"
@@ -221,7 +221,7 @@ def _ros_command(findings: list[Finding]) -> str:
 
 
 def _managed() -> bool:
-    """Whether pip refuses to install here (PEP 668)."""
+    """Returns whether pip refuses to install into this interpreter (PEP 668)."""
     import sysconfig
 
     marker = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")

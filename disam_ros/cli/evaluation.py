@@ -7,12 +7,12 @@ import argparse
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from disam_ros.cli.arguments import (
-    MODEL_HELP,
     add_image_limit,
     add_localizer_settings,
+    add_shared,
     configured,
     number,
 )
@@ -21,21 +21,20 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, EVALUATION
-from disam_ros.files.paths import find_model
 
 if TYPE_CHECKING:
     from disam_ros.evaluation import Criteria, Drive
+    from disam_ros.evaluation.results import Results
     from disam_ros.localization.localizer import Localizer
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Evaluation and comparison."""
+    """Adds the commands that evaluate and compare."""
     evaluate = command(
         "evaluate", evaluate_command, "evaluate drives against a map: figures and a report"
     )
     evaluate.add_argument("drives", nargs="+", help="dataset directories or bags")
-    evaluate.add_argument("--map", required=True, help="map directory")
-    evaluate.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    add_shared(evaluate, "--map", "--model", "--pose-topic", "--dataset-domains")
     evaluate.add_argument("--output", default="evaluation", help="directory to write")
     add_overwrite(evaluate, _evaluate_outputs)
     add_image_limit(evaluate)
@@ -49,14 +48,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--single",
         action="store_true",
         help="judge each image alone instead of tracking the sequence of images and odometry",
-    )
-    evaluate.add_argument(
-        "--dataset-domains", action="store_true", help="use the domain names of a dataset"
-    )
-    evaluate.add_argument(
-        "--pose-topic",
-        default="",
-        help="topic of the true poses in a bag; default: ground truth, else the best one recorded",
     )
     evaluate.add_argument(
         "--threshold",
@@ -134,7 +125,7 @@ def _evaluate_outputs(arguments: argparse.Namespace) -> Outputs:
 
 
 def _name_of(drive: str) -> str:
-    """Name of a drive in the results."""
+    """Returns the name of a drive in the results."""
     return Path(drive).resolve().stem
 
 
@@ -176,8 +167,8 @@ def compare_command(arguments: argparse.Namespace) -> None:
     wide_console().print(comparison_table(a, b, (names[0], names[1])))
 
 
-def _against(arguments: argparse.Namespace, ours: dict) -> dict:
-    """Predictions as results of the evaluation's queries."""
+def _against(arguments: argparse.Namespace, ours: Results) -> Results:
+    """Converts predictions to results of the evaluation's queries."""
     from disam_ros.evaluation.predictions.against import find_map, results_of
     from disam_ros.evaluation.predictions.reading import read_predictions
     from disam_ros.mapping.place_map import PlaceMap
@@ -187,7 +178,7 @@ def _against(arguments: argparse.Namespace, ours: dict) -> dict:
 
 
 def _drives(arguments: argparse.Namespace, localizer: Localizer) -> tuple[list[Drive], int]:
-    """Results of the drives up to a signal, and that signal; 0: none came."""
+    """Evaluates the drives up to a signal; returns that signal, too, or 0."""
     drives: list[Drive] = []
     for path in arguments.drives:
         try:
@@ -246,12 +237,14 @@ def _criteria(arguments: argparse.Namespace) -> Criteria:
     )
 
 
-def _changed(values: dict, defaults: dict, prefix: str = "localizer.") -> dict[str, object]:
-    """Node parameters that differ from their defaults."""
-    found: dict[str, object] = {}
+def _changed(
+    values: dict[str, Any], defaults: dict[str, Any], prefix: str = "localizer."
+) -> dict[str, object]:
+    """Returns node parameters that differ from their defaults."""
+    parameters: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= _changed(value, defaults[key], f"{prefix}{key}.")
+            parameters |= _changed(value, defaults[key], f"{prefix}{key}.")
         elif value != defaults[key] and value == value:  # nan: not set
-            found[prefix + key] = value
-    return found
+            parameters[prefix + key] = value
+    return parameters

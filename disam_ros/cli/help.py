@@ -12,7 +12,7 @@ from disam_ros.files.paths import expand
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, with exit status 2.
+    """Reports wrong arguments in one line, with exit status 2.
 
     `~` is expanded in every value, also in `--map=~/map`, which shells leave as it is. `-1e-3` is
     a value, not an option, as in Python 3.14.
@@ -20,12 +20,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.register("type", None, expand)  # that of arguments without one
+        self.register("type", None, expand)  # the default type of arguments
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
-        self.fill: Callable[[Parser], None] | None = None  # adds the arguments when one is parsed
+        self.fill: Callable[[Parser], None] | None = None  # adds the arguments when first needed
 
     def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parses arguments, of which some are declared only now (`fill`)."""
+        """Declares arguments that wait for it (`fill`), and parses."""
         fill, self.fill = self.fill, None
         if fill:
             fill(self)
@@ -46,7 +46,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Version(argparse.Action):
-    """Prints the version, which takes as long to find as all else that --help needs."""
+    """Prints the version. Finding it takes as long as everything else that --help needs."""
 
     def __init__(self, option_strings: list[str], dest: str, **kwargs: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **kwargs)

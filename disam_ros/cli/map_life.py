@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, add_setting, number
+from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, add_setting, add_shared, number
 from disam_ros.cli.help import HelpFormatter
 from disam_ros.cli.outputs import add_output, add_overwrite
 from disam_ros.config import MapBuilderConfig
@@ -30,7 +30,7 @@ NEW_MAP = "map directory to write; a map is never changed in place"
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """The life of a map."""
+    """Adds the commands that look at a map and make new ones of it."""
     group = command("map", lambda _: None, "look at a map, check it, make new ones of it")
     commands = group.add_subparsers(required=True, metavar="operation")
 
@@ -42,19 +42,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         return sub
 
     info = operation("info", info_command, "what a map holds, and its history")
-    info.add_argument("map", help="map directory")
+    add_shared(info, "map")
     info.add_argument("--json", action="store_true", help="print JSON")
 
     check = operation("check", check_command, "verify all files of a map, rebuild its indices")
-    check.add_argument("map", help="map directory")
+    add_shared(check, "map")
 
     inspect = operation("inspect", inspect_command, "a page about where a map is weak, and why")
-    inspect.add_argument("map", help="map directory")
-    inspect.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    add_shared(inspect, "map", "--model")
     add_output(inspect, FILE, "HTML file to write", "inspection.html")
 
     crop = operation("crop", crop_command, "a map of the images inside a polygon")
-    crop.add_argument("map", help="map directory")
+    add_shared(crop, "map")
     region = crop.add_mutually_exclusive_group(required=True)
     region.add_argument(
         "--polygon",
@@ -77,22 +76,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_output(merge, MAP, NEW_MAP)
 
     extend = operation("extend", extend_command, "a map with further drives or conditions")
-    extend.add_argument("map", help="map directory")
+    add_shared(extend, "map", "--pose-topic", "--ray")
     extend.add_argument("--dataset", nargs="+", default=[], help="dataset directories of drives")
     extend.add_argument("--bag", nargs="+", default=[], help="rosbag2 directories or files")
-    extend.add_argument("--pose-topic", default="", help="topic of the poses in the bags")
     add_setting(extend, MapBuilderConfig, "domain")
     add_setting(extend, MapBuilderConfig, "keyframe_distance", unset="that of the map")
     add_image_limit(extend)
     _add_fitting(extend)
     add_output(extend, MAP, NEW_MAP)
     add_setting(extend, MapBuilderNodeConfig, "device")
-    extend.add_argument(
-        "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
-    )
 
     prune = operation("prune", prune_command, "a map without the images that others stand for")
-    prune.add_argument("map", help="map directory")
+    add_shared(prune, "map")
     prune.add_argument(
         "--keep",
         type=number(0.0, 1.0),
@@ -109,7 +104,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_output(prune, MAP, NEW_MAP)
 
     align = operation("align", align_command, "a map in another frame")
-    align.add_argument("map", help="map directory")
+    add_shared(align, "map")
     frame = align.add_mutually_exclusive_group(required=True)
     frame.add_argument("--to", help="map directory: its frame, by images of the same places")
     frame.add_argument(
@@ -129,7 +124,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_output(align, MAP, NEW_MAP)
 
     export = operation("export", export_command, "a map's poses for other programs")
-    export.add_argument("map", help="map directory")
+    add_shared(export, "map")
     export.add_argument(
         "--format",
         required=True,
@@ -148,7 +143,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_fitting(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    """Adds the options of a command that fits maps to each other."""
+    add_shared(sub, "--model")
     sub.add_argument(
         "--align",
         action="store_true",
@@ -162,19 +158,19 @@ def info_command(arguments: argparse.Namespace) -> None:
     from disam_ros.mapping.life.summary import summary
     from disam_ros.mapping.place_map import PlaceMap
 
-    found = summary(PlaceMap(arguments.map, verify=False))
+    facts = summary(PlaceMap(arguments.map, verify=False))
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(facts, indent=2))
         return
-    history = found.pop("history")
-    width = max(map(len, found))
-    for name, value in found.items():
+    history = facts.pop("history")
+    width = max(map(len, facts))
+    for name, value in facts.items():
         print(f"{name:{width}}  {_in_words(value)}")
-    for number_, entry in enumerate(history, 1):
+    for step, entry in enumerate(history, 1):
         rest = {k: v for k, v in entry.items() if k not in ("operation", "settings", "maps")}
         others = ", ".join(str(other.get("name", "")) for other in entry.get("maps") or ())
         text = f"{entry['operation']} {others}".strip()
-        print(f"{'history' if number_ == 1 else '':{width}}  {number_}. {text}: {_in_words(rest)}")
+        print(f"{'history' if step == 1 else '':{width}}  {step}. {text}: {_in_words(rest)}")
 
 
 def check_command(arguments: argparse.Namespace) -> None:
@@ -198,14 +194,14 @@ def inspect_command(arguments: argparse.Namespace) -> None:
 
     place_map = PlaceMap(arguments.map)
     model = load_model(arguments.model)
-    found = write_inspection(
+    inspection = write_inspection(
         place_map,
         fine_shape(place_map, model),
         model.domain_names(),
         arguments.output,
         arguments.overwrite,
     )
-    for finding in findings(found):
+    for finding in findings(inspection):
         print(f"{100 * finding.share:5.1f} % of the images {finding.text}: {finding.remedy}")
     print(f"{len(place_map)} images → {arguments.output}")
 
@@ -222,8 +218,8 @@ def crop_command(arguments: argparse.Namespace) -> None:
         rings = [polygon(arguments.polygon)]
     part = Part(place_map, rows_in(place_map, rings))
     operation = {"operation": "crop", "polygons": [ring.tolist() for ring in rings]}
-    found = assemble([part], arguments.output, operation, arguments.overwrite)
-    print(f"{len(found)} of {len(place_map)} images → {arguments.output}")
+    new_map = assemble([part], arguments.output, operation, arguments.overwrite)
+    print(f"{len(new_map)} of {len(place_map)} images → {arguments.output}")
 
 
 def merge_command(arguments: argparse.Namespace) -> None:
@@ -234,7 +230,7 @@ def merge_command(arguments: argparse.Namespace) -> None:
     if len(arguments.maps) < 2:
         raise ConfigError("merge expects two or more maps, got one")
     maps = [PlaceMap(path) for path in arguments.maps]
-    found = merge(
+    new_map = merge(
         maps,
         load_model(arguments.model),
         arguments.output,
@@ -242,7 +238,7 @@ def merge_command(arguments: argparse.Namespace) -> None:
         scaled=arguments.scale,
         overwrite=arguments.overwrite,
     )
-    print(f"{len(found)} images of {len(maps)} maps → {arguments.output}")
+    print(f"{len(new_map)} images of {len(maps)} maps → {arguments.output}")
 
 
 def extend_command(arguments: argparse.Namespace) -> None:
@@ -262,7 +258,7 @@ def extend_command(arguments: argparse.Namespace) -> None:
         config.keyframe_distance = arguments.keyframe_distance
     config.domain = arguments.domain
     model = load_model(arguments.model)
-    found = extend(
+    new_map = extend(
         arguments.map,
         drives,
         model,
@@ -273,7 +269,7 @@ def extend_command(arguments: argparse.Namespace) -> None:
         align=arguments.align,
         overwrite=arguments.overwrite,
     )
-    print(f"{len(found)} images, revision {found.revision} → {arguments.output}")
+    print(f"{len(new_map)} images, revision {new_map.revision} → {arguments.output}")
 
 
 def prune_command(arguments: argparse.Namespace) -> None:
@@ -290,15 +286,15 @@ def prune_command(arguments: argparse.Namespace) -> None:
     rows = kept_rows(place_map, arguments.keep, uses)
     operation = {"operation": "prune", "keep": arguments.keep, "answers": int(uses.sum())}
     part = Part(place_map, rows, mean_of=stood_for(place_map, rows))
-    found = assemble([part], arguments.output, operation, arguments.overwrite)
+    new_map = assemble([part], arguments.output, operation, arguments.overwrite)
     used = f", {int((uses > 0).sum())} were right answers" if arguments.used else ""
-    print(f"{len(found)} of {len(place_map)} images{used} → {arguments.output}")
+    print(f"{len(new_map)} of {len(place_map)} images{used} → {arguments.output}")
 
 
 def _ray_encoder(
     model: Model, address: str
 ) -> Callable[[ImageSource, MapBuilderConfig], BatchEncoder]:
-    """Makes the encoder of a drive on a Ray cluster."""
+    """Returns a function that makes the encoder of a drive on a Ray cluster."""
     from disam_ros.mapping.encoding import row_makers
     from disam_ros.mapping.ray_encoder import RayEncoder
     from disam_ros.mapping.views import MapViews
@@ -344,6 +340,7 @@ def export_command(arguments: argparse.Namespace) -> None:
 
 
 def _in_words(value: Any) -> str:
+    """Formats nested values in one line."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_in_words(entry)}" for name, entry in value.items())
     if isinstance(value, list):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from disam_ros.cli.arguments import (
     AS_CONFIGURED,
-    MODEL_HELP,
     add_config,
     add_image_limit,
     add_localizer_settings,
     add_setting,
+    add_shared,
     configured,
 )
 from disam_ros.cli.outputs import add_output
@@ -23,47 +23,39 @@ from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError, ImageError
 from disam_ros.files.outputs import FILE, MAP
-from disam_ros.files.paths import find_model
 from disam_ros.node_config import MapBuilderNodeConfig
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from disam_ros.datasets.sources import PosedImage
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Building maps, localizing images."""
+    """Adds the commands that build maps and localize images."""
     build = command("build-map", build_map_command, "build a map, or resume an interrupted build")
     source = build.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", help="dataset directory")
     source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
-    build.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    add_shared(build, "--model", "--pose-topic", "--ray")
     add_output(build, MAP, "map directory to write")
     add_image_limit(build)
-    add_config(build, "map builder", "map_builder")
+    add_config(build, "map_builder")
     for name in ("domain", "keyframe_distance", "keypoints", "field_of_view"):
         add_setting(build, MapBuilderConfig, name, unset=AS_CONFIGURED)
-    build.add_argument("--pose-topic", default="", help="topic of the poses in the bag")
     add_trajectory(build)
     add_setting(build, MapBuilderNodeConfig, "device")
-    build.add_argument(
-        "--ray", default="", help="encode on a Ray cluster: its address, 'auto' or 'local'"
-    )
 
     localize = command("localize", localize_command, "localize images against a map, offline")
     localize.add_argument("images", nargs="*", help="image files")
     localize.add_argument("--dataset", help="dataset directory instead of image files")
-    localize.add_argument("--map", required=True, help="map directory")
-    localize.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    add_shared(localize, "--map", "--model", "--dataset-domains")
     add_output(localize, FILE, "CSV file to write", "answers.csv")
     add_image_limit(localize)
     add_localizer_settings(localize)
     localize.add_argument(
         "--camera", default="", help="camera of the images; default: the only one of the map"
-    )
-    localize.add_argument(
-        "--dataset-domains", action="store_true", help="use the domain names of the dataset"
     )
 
 
@@ -105,7 +97,7 @@ def build_map_command(arguments: argparse.Namespace) -> None:
 
 
 def localize_command(arguments: argparse.Namespace) -> None:
-    """Raises ImageError where a file cannot be read, after the others were answered."""
+    """Localizes images; raises ImageError for files that cannot be read, after the others."""
     from tqdm import tqdm
 
     from disam_ros.datasets.sources import open_dataset, open_files
@@ -124,11 +116,11 @@ def localize_command(arguments: argparse.Namespace) -> None:
     for note in notes:
         print(note)
     unread: list[str] = []
-    watched = source.images if arguments.dataset else _watched(source.images, unread)
-    images = tqdm(watched, total=source.total, desc="localize", unit="img")
+    readable = source.images if arguments.dataset else _readable(source.images, unread)
+    images = tqdm(readable, total=source.total, desc="localize", unit="img")
     answers = localize_all(localizer, source, images, arguments.dataset_domains)
-    known = write_answers(arguments.output, answers, arguments.overwrite)
-    print(f"{known} of {source.total} images localized → {arguments.output}")
+    count = write_answers(arguments.output, answers, arguments.overwrite)
+    print(f"{count} of {source.total} images localized → {arguments.output}")
     if unread:
         raise ImageError(
             f"{len(unread)} of {source.total} files cannot be read as images, the others are "
@@ -136,10 +128,10 @@ def localize_command(arguments: argparse.Namespace) -> None:
         )
 
 
-def _watched(images: Iterable[PosedImage], unread: list[str]) -> Iterator[PosedImage]:
-    """The images, whose files are added to `unread` where they cannot be read."""
+def _readable(images: Iterable[PosedImage], unread: list[str]) -> Iterator[PosedImage]:
+    """Yields the images; the files that cannot be read are added to `unread`."""
 
-    def load(item: PosedImage) -> np.ndarray:
+    def load(item: PosedImage) -> NDArray[np.uint8]:
         try:
             return item.load()
         except ImageError:

@@ -7,18 +7,30 @@ import argparse
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from disam_ros.cli.arguments import LARGEST_SIDE, MODEL_HELP, SEED, add_image_limit, number, whole
+from disam_ros.cli.arguments import (
+    LARGEST_SIDE,
+    MODEL_HELP,
+    SEED,
+    add_image_limit,
+    add_shared,
+    number,
+    whole,
+)
 from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import OutputError
 from disam_ros.files.outputs import EXPORT, FILE, MODEL
 from disam_ros.files.paths import find_model, shipped_models
 
+if TYPE_CHECKING:
+    from disam_ros.domains.domain import Domain
+
 logger = logging.getLogger(__name__)
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Model directories."""
+    """Adds the commands that make, export and calibrate models."""
     create = command("create-model", create_model_command, "write an UNTRAINED model directory")
     create.add_argument(
         "--preset", choices=("full", "lite", "mobile"), default="lite", help="network size"
@@ -94,7 +106,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         add_output(sub, MODEL, "model directory to write")
 
     export = command("export", export_command, "export the encoders of a model as ONNX files")
-    export.add_argument("--model", type=find_model, required=True, help=MODEL_HELP)
+    add_shared(export, "--model")
     export.add_argument(
         "--output", help="directory to write; default: MODEL/onnx, which localizers use"
     )
@@ -112,7 +124,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "drives", nargs="+", help="datasets or bags that were not used in training"
     )
-    calibrate.add_argument("--map", required=True, help="map directory")
+    add_shared(calibrate, "--map")
     calibrate.add_argument(
         "--model",
         type=find_model,
@@ -147,8 +159,7 @@ def import_checkpoint_command(arguments: argparse.Namespace) -> None:
     size = (arguments.image_size[0], arguments.image_size[1])
     model = import_checkpoint(arguments.coarse, _domains(arguments), arguments.fine, size)
     save_model(model, arguments.output, overwrite=arguments.overwrite)
-    network = model.network
-    print(f"width {network.width}, {network.encoder_blocks} blocks → {arguments.output}")
+    print(f"{model.label} → {arguments.output}")
 
 
 def import_model_command(arguments: argparse.Namespace) -> None:
@@ -174,7 +185,7 @@ def import_model_command(arguments: argparse.Namespace) -> None:
 
 
 def _image_size(text: str) -> tuple[int, int]:
-    """Height and width of "HxW"."""
+    """Parses height and width of "HxW"."""
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()):
         raise argparse.ArgumentTypeError(f"expected HxW, such as 322x322, got '{text[:40]}'")
@@ -199,14 +210,14 @@ def _export_output(arguments: argparse.Namespace) -> Path:
     return Path(arguments.output or Path(arguments.model) / EXPORT_FOLDER)
 
 
-def _domains(arguments: argparse.Namespace) -> list:
+def _domains(arguments: argparse.Namespace) -> list[Domain]:
     from disam_ros.domains.rules import domains_named, load_rules
 
     return domains_named(arguments.domains.split(","), load_rules(arguments.rules or None))
 
 
 def _calibrate_outputs(arguments: argparse.Namespace) -> Outputs:
-    """The calibration; a model that came with the package is changed on request only."""
+    """Returns the calibration; a model that came with the package changes on request only."""
     from disam_ros.localization.calibration import FILE as CALIBRATION
 
     model = Path(arguments.model)
@@ -221,7 +232,7 @@ def _calibrate_outputs(arguments: argparse.Namespace) -> Outputs:
 
 
 def _is_shipped(model: Path) -> bool:
-    """Whether a model is one of those that came with this installation or another one."""
+    """Returns whether a model came with this installation or another one."""
     place = model.resolve()
     shipped = [path.resolve() for path in shipped_models().values()]
     return place in shipped or "share/disam_ros" in place.as_posix()
@@ -238,13 +249,13 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
     frame, mapped = localizer.map.header.map_frame, localizer.map.header.cameras
     drives = [open_images(path, frame, mapped=mapped) for path in arguments.drives]
-    found = calibrate(localizer, drives, tuple(arguments.accuracy or ACCURACY))
-    path = save_calibration(found, arguments.model)
+    fit = calibrate(localizer, drives, tuple(arguments.accuracy or ACCURACY))
+    path = save_calibration(fit, arguments.model)
     print(
-        f"log likelihood ratio {found.intercept:.2f} + {found.slope:.2f} z_fine + "
-        f"{found.coarse:.2f} z_coarse, at most "
-        f"{found.high:.2f}; errors of correct answers (1 sigma): {found.horizontal:.2f} m "
-        f"horizontal, {found.vertical:.2f} m vertical, {found.tilt:.2f}° tilt, {found.yaw:.2f}° "
-        f"yaw, {found.along:.2f} of the map's spacing along the track; of their own: "
-        f"{', '.join(found.domains) or 'no domains'} → {path}"
+        f"log likelihood ratio {fit.intercept:.2f} + {fit.slope:.2f} z_fine + "
+        f"{fit.coarse:.2f} z_coarse, at most "
+        f"{fit.high:.2f}; errors of correct answers (1 sigma): {fit.horizontal:.2f} m "
+        f"horizontal, {fit.vertical:.2f} m vertical, {fit.tilt:.2f}° tilt, {fit.yaw:.2f}° "
+        f"yaw, {fit.along:.2f} of the map's spacing along the track; of their own: "
+        f"{', '.join(fit.domains) or 'no domains'} → {path}"
     )

@@ -15,7 +15,7 @@ Outputs = Mapping[Path, str]  # kinds of output, see files/outputs.py
 
 
 def add_output(command: argparse.ArgumentParser, kind: str, text: str, default: str = "") -> None:
-    """The options --output, required unless it has a default, and --overwrite."""
+    """Adds the options --output, required unless it has a default, and --overwrite."""
     command.add_argument("--output", required=not default, default=default or None, help=text)
     add_overwrite(command, lambda arguments: {Path(arguments.output): kind})
 
@@ -23,7 +23,7 @@ def add_output(command: argparse.ArgumentParser, kind: str, text: str, default: 
 def add_overwrite(
     command: argparse.ArgumentParser, outputs: Callable[[argparse.Namespace], Outputs]
 ) -> None:
-    """The option --overwrite, for all that a command is going to write."""
+    """Adds the option --overwrite. outputs: all that the command is going to write."""
     command.add_argument(
         "--overwrite",
         action="store_true",
@@ -33,14 +33,14 @@ def add_overwrite(
 
 
 def require_outputs(arguments: argparse.Namespace) -> None:
-    """Raise OutputError unless all that a command is going to write can be written."""
+    """Raises OutputError unless all outputs of a command can be written."""
     if "outputs" in arguments:
         for path, kind in arguments.outputs(arguments).items():
             require_output(path, kind, arguments.overwrite)
 
 
 def in_words(counts: Any) -> str:
-    """Counts by outcome, such as "9 images: 7 kept, 2 without pose"; the first is the total."""
-    (what, total), *outcomes = ((name.replace("_", " "), n) for name, n in asdict(counts).items())
-    parts = ", ".join(f"{n} {name}" for name, n in outcomes)
-    return f"{total} {what}: {parts}"
+    """Formats counts by outcome: "9 images: 7 kept, 2 without pose"; the total comes first."""
+    (subject, total), *outcomes = asdict(counts).items()
+    parts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in outcomes)
+    return f"{total} {subject.replace('_', ' ')}: {parts}"

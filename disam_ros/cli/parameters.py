@@ -35,7 +35,7 @@ those for `disam build-map --config`, both without the prefix. Units are in brac
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Parameters of the nodes."""
+    """Adds the command that prints parameters."""
     text = "print the parameters of a node, or of all nodes as docs/parameters.md"
     parameters = command("parameters", parameters_command, text)
     parameters.add_argument("node", nargs="?", choices=tuple(NODES), help="node; default: all")
@@ -46,11 +46,11 @@ def parameters_command(arguments: argparse.Namespace) -> None:
 
 
 def parameter_table(node: str) -> str:
-    """The parameters of a node as a Markdown table."""
+    """Formats the parameters of a node as a Markdown table."""
     head = ["| name | default | range | description |", "|---|---|---|---|"]
     return "\n".join([*head, *parameter_rows(NODES[node]), ""])
 
 
 def parameter_page() -> str:
-    """All parameters."""
+    """Formats the page of all parameters."""
     return "\n".join([INTRODUCTION, *(f"## {node}\n\n{parameter_table(node)}" for node in NODES)])

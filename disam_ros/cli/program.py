@@ -16,7 +16,7 @@ PAUSE = 2.0  # seconds after a signal in which another does nothing: what is hal
 
 
 def main() -> int:
-    """Run the command of the command line. Returns its exit status.
+    """Runs the command of the command line. Returns its exit status.
 
     After a signal it ends the process itself: where KeyboardInterrupt was raised in code that a
     library compiled (`exec`), Python would end with that signal, whatever the status.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of poses that come from a file, or from fixes and odometry, in place of a bag's."""
+"""Options of poses from a file, or from fixes and odometry, in place of a bag's."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ FIX_POSES = ("fix+odometry", "fix+odometry+imu")
 
 
 def add_trajectory(command: argparse.ArgumentParser) -> None:
-    """The options of poses from a file in place of the bag's."""
-    given = command.add_argument_group("poses from a file in place of the bag's (docs/mapping.md)")
-    given.add_argument(
+    """Adds the options of poses from a file in place of the bag's."""
+    group = command.add_argument_group("poses from a file in place of the bag's (docs/mapping.md)")
+    group.add_argument(
         "--trajectory",
         default="",
         help="TUM, KITTI, EuRoC, a table of latitude and longitude, or a solution of RTKLIB",
     )
-    given.add_argument(
+    group.add_argument(
         "--trajectory-frame",
         default="",
         help="whose poses they are: a frame of /tf_static or a camera; default: the vehicle's base",
     )
-    given.add_argument(
+    group.add_argument(
         "--time-offset",
         type=_offset,
         default=0.0,
         metavar="SECONDS",
         help="to add to its stamps; auto: found by the turns in the bag's odometry (default: 0)",
     )
-    given.add_argument(
+    group.add_argument(
         "--trajectory-origin",
         type=number(-180.0, 180.0),
         nargs=2,
         metavar=("LATITUDE", "LONGITUDE"),
         help="of the map frame of a table or of fixes [°]; default: the first",
     )
-    given.add_argument(
+    group.add_argument(
         "--poses",
         choices=FIX_POSES,
         default="",
         help="smooth the bag's fixes and odometry, with turns by its IMU or without, into poses",
     )
     add_setting(
-        given, MapBuilderNodeConfig, "max_pose_gap", unset=f"{MapBuilderNodeConfig.max_pose_gap:g}"
+        group, MapBuilderNodeConfig, "max_pose_gap", unset=f"{MapBuilderNodeConfig.max_pose_gap:g}"
     )
 
 
 def poses_of(arguments: argparse.Namespace) -> PoseSource:
-    """Return the source of a bag's poses that the options name. Raises DisamError."""
+    """Returns the source of a bag's poses that the options name. Raises DisamError."""
     from disam_ros.datasets.bags.fixes import FixPoses
     from disam_ros.datasets.bags.pose_sources import FilePoses, TopicPoses
     from disam_ros.datasets.trajectories import read_trajectory
@@ -81,11 +81,11 @@ def poses_of(arguments: argparse.Namespace) -> PoseSource:
 
 
 def max_gap_of(arguments: argparse.Namespace) -> float:
-    """Return the longest time between two poses [s] that the options name."""
+    """Returns the longest time between two poses [s] that the options name."""
     gap: float | None = arguments.max_pose_gap
     return MapBuilderNodeConfig.max_pose_gap if gap is None else gap
 
 
 def _offset(text: str) -> float | None:
-    """Seconds; None: auto."""
+    """Parses seconds; None stands for auto."""
     return None if text == "auto" else number(-1e10, 1e10)(text)

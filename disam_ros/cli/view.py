@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from disam_ros.cli.arguments import add_shared
+
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Viewing."""
+    """Adds the command that serves a web page."""
     text = "show a running localizer on a web page, until Ctrl-C"
     viewing = command("view", view_command, text)
-    viewing.add_argument("--node", default="/localizer", help="its name with the namespace")
+    add_shared(viewing, "--node")
     viewing.add_argument(
         "--host", default="127.0.0.1", help="address to serve on; 0.0.0.0: to the whole network"
     )

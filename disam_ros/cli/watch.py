@@ -8,16 +8,18 @@ import os
 import sys
 from collections.abc import Callable
 
+from disam_ros.cli.arguments import add_shared
+
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Watching."""
+    """Adds the command that prints to the terminal."""
     text = "show what a running localizer says, until Ctrl-C"
     watching = command("watch", watch_command, text)
-    watching.add_argument("--node", default="/localizer", help="its name with the namespace")
+    add_shared(watching, "--node")
 
 
 def watch_command(arguments: argparse.Namespace) -> None:
-    """Until Ctrl-C, or until nobody reads it any more, as in `disam watch | head`."""
+    """Prints until Ctrl-C, or until nobody reads it any more, as in `disam watch | head`."""
     from disam_ros.nodes.watch import watch
 
     try:
