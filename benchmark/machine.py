@@ -15,6 +15,8 @@ import torch
 
 from disam_ros.device import processor_name
 
+JUDGED = "disam_ros/models", "disam_ros/localization"  # what figures depend on
+
 
 def circumstances() -> str:
     """Commit, processor, threads, load and versions in one line."""
@@ -28,9 +30,17 @@ def circumstances() -> str:
 def commit() -> str:
     """Short commit of the working directory; '-dirty' with changes beside those of docs/, which
     measurements make; empty outside a repository."""
-    found = _git("describe", "--always", "--exclude=*").stdout.strip()
+    name = _git("describe", "--always", "--exclude=*").stdout.strip()
     changed = _git("diff", "--quiet", "HEAD", "--", ".", ":(exclude)docs").returncode
-    return f"{found}-dirty" if found and changed else found
+    return f"{name}-dirty" if name and changed else name
+
+
+def is_stale(measured_under: str) -> bool:
+    """Whether figures are of changed files, of an unknown commit, or of one before the last change
+    of the package's models or localization. measured_under: their `circumstances`."""
+    name = measured_under.removeprefix("commit ").split(",")[0]
+    changed = _git("diff", "--quiet", name, "HEAD", "--", *JUDGED)  # fails for an unknown commit
+    return name.endswith("-dirty") or changed.returncode != 0
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmark.machine import circumstances, commit
+from benchmark.machine import circumstances, commit, is_stale
 from disam_ros.errors import DatasetError, ModelError
 from disam_ros.files.reading import parse_json, read_bytes
 from training.errors import TrainingError
@@ -31,24 +31,25 @@ MISSING = (DatasetError, ModelError, TrainingError, FileNotFoundError, ModuleNot
 
 @dataclass(frozen=True)
 class Page:
-    """One page; sections in its order.
-
-    trained: sections that train for hours, and where their runs lie: without that directory they
-    are measured only if they are named. derive: further values for the template.
-    """
+    """One page of benchmark.NAME."""
 
     name: str
-    sections: tuple[str, ...]
+    sections: tuple[str, ...]  # modules, in the order of the page
+    # Sections that train for hours, and where their runs lie: without that directory they are
+    # measured only if they are named.
     trained: Mapping[str, Path] = field(default_factory=dict)
-    derive: Callable[[Mapping[str, dict]], dict] = lambda figures: {}
+    derive: Callable[[Mapping[str, dict]], dict] = lambda figures: {}  # more for the template
+    path: str = ""  # of the page in docs/, without suffix; empty: the name
 
     @property
     def figures(self) -> Path:
-        return Path("docs") / f"{self.name}.json"
+        """File of the figures."""
+        return Path("docs") / f"{self.path or self.name}.json"
 
     @property
     def document(self) -> Path:
-        return Path("docs") / f"{self.name}.md"
+        """The page."""
+        return Path("docs") / f"{self.path or self.name}.md"
 
     def section(self, name: str) -> ModuleType:
         return import_module(f"benchmark.{self.name}.{name}")
@@ -69,7 +70,8 @@ class Page:
 
     def show(self, name: str, results: dict) -> None:
         """Print one section."""
-        figures = {name: {"measured_under": circumstances(), "results": stored(results)}}
+        section = {"measured_under": circumstances(), "stale": False, "results": stored(results)}
+        figures = {name: section}
         print(self.render(figures, only=name))
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -101,13 +103,20 @@ class Page:
         return int(failed)
 
     def write(self) -> None:
-        """Write the page of the stored figures."""
-        self.document.write_text(self.render(self._figures()))
+        """Writes the page of the stored figures, and marks those that are stale."""
+        figures = self._figures()
+        for section in figures.values():
+            section["stale"] = is_stale(section["measured_under"])
+        self._store(figures)
+        self.document.write_text(self.render(figures))
 
     def keep(self, name: str, results: dict, measured_under: str) -> None:
         """Store the figures of a section; those of the others stay."""
         figures = self._figures()
-        figures[name] = {"measured_under": measured_under, "results": results}
+        figures[name] = {"measured_under": measured_under, "stale": False, "results": results}
+        self._store(figures)
+
+    def _store(self, figures: Mapping[str, dict]) -> None:
         self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
     def stored(self, name: str) -> dict:

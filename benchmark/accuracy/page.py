@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from benchmark.accuracy.paper_claims import paper_claims
 from benchmark.pages import Page
 
 NO_RIVALS = ("its start", "disam_ros", "outdoor", "chance", "nearest map image")
@@ -23,35 +21,10 @@ BEFORE = {
     "Nordland, summer → winter": 0.49,
 }
 
-# Figures of version 0.2 by spacing and row: see the page.
-KITTI_BEFORE = {
-    "1.6": {
-        "sequence": "99.5, 0.03 m, 0.18",
-        "sequence, odometry": "99.5, 0.03 m, 0.18",
-        "sequence, keypoints of every image": "99.7, 0.01 m, 0.75",
-    },
-    "3.1": {
-        "single image": "8.0",
-        "sequence": "99.5, 0.11 m, 0.70",
-        "sequence, odometry": "99.0, 0.11 m, 0.71",
-        "sequence, keypoints of every image": "100.0, 0.01 m, 1.02",
-    },
-    "6.2": {
-        "sequence": "84.5, 0.27 m, 0.99",
-        "sequence, odometry": "90.7, 0.25 m, 0.99",
-        "sequence, keypoints of every image": "96.9, 0.03 m, 1.02",
-    },
-}
-
 
 def derive(figures: Mapping[str, dict]) -> dict:
-    """Further values of the page: its headline, and what became of the papers' claims."""
-    results = {name: section["results"] for name, section in figures.items()}
-    return {
-        "headline": headline(figures),
-        "paper_claims": paper_claims(results),
-        "kitti_before": KITTI_BEFORE,
-    }
+    """Further values of the page: its headline."""
+    return {"headline": headline(figures)}
 
 
 def headline(figures: Mapping[str, dict]) -> list[dict]:
@@ -86,30 +59,14 @@ PAGE = Page(
         "gardens_point",
         "nordland",
         "distractors",
-        "map_life",
         "sequences",
         "kitti",
         "cameras",
         "rig",
         "trust",
         "known",
-        "companions",
-        "losses",
-        "new_condition",
-        "new_condition_webcams",
-        "fine_stage",
-        "ablation",
         "wrong_domain",
         "domains",
-        "year",
     ),
-    trained={
-        "ablation": Path("runs/ablation"),
-        "companions": Path("runs/companions"),
-        "losses": Path("runs/losses"),
-        "new_condition": Path("runs/new_condition"),
-        "new_condition_webcams": Path("runs/new_condition_webcams"),
-        "fine_stage": Path("runs/fine"),
-    },
     derive=derive,
 )

@@ -11,7 +11,6 @@ PAGE = Page(
         "speed",
         "backends",
         "scale",
-        "ranking",
         "warp",
         "rig",
         "map_building",

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from benchmark.machine import fresh, load, resident
-from benchmark.performance.ranking import town_and_nordland
+from benchmark.performance.real_maps import town_and_nordland
 from benchmark.performance.synthetic_map import (
     World,
     imitation,
@@ -129,13 +129,13 @@ def open_map(directory: Path) -> dict[str, float]:
 def worlds_of_real_maps() -> tuple[list[World], dict]:
     """The statistics of both maps, and how real and synthetic queries compare."""
     places = town_and_nordland()
-    whole = [place.references[0][0].astype(np.float32) for place in places]
+    whole = [place.references.astype(np.float32) for place in places]
     projection = learn_projection(np.concatenate(whole), COORDINATES)
     worlds, statistics = [], {}
     for place, rows in zip(places, whole, strict=True):
         images = projection.project(rows)
         queries = {
-            name: (projection.project(described[0][0]), place.nearest[name])
+            name: (projection.project(described), place.nearest[name])
             for name, described in place.queries.items()
         }
         kind = world(images, list(queries.values()))

@@ -4,11 +4,11 @@
 import pytest
 import torch
 
-from benchmark.accuracy import companions, companions_rows
-from benchmark.accuracy.companions_data import CHOICES, TEST, TRAINED
-from benchmark.accuracy.companions_rows import ROWS, row_config
-from benchmark.accuracy.page import PAGE
 from benchmark.pages import stored
+from benchmark.research import companions, companions_rows
+from benchmark.research.companions_data import CHOICES, TEST, TRAINED
+from benchmark.research.companions_rows import ROWS, row_config
+from benchmark.research.page import PAGE
 from disam_ros.files.writing import write_json
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.losses import Influence, soft_contrastive_paper
@@ -154,6 +154,8 @@ def test_the_section_can_be_written_with_what_is_trained_so_far(tmp_path):
     assert found["gain"]["triplet"] == [2.0, 2.0] and found["minutes"] == 10
     companions.draw(results, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 0
-    text = PAGE.render({"companions": {"measured_under": "x", "results": results}}, "companions")
+    text = PAGE.render(
+        {"companions": {"measured_under": "x", "stale": False, "results": results}}, "companions"
+    )
     assert "| triplet | 45.0 (40.0–50.0) |" in text and "Not trained: " in text
     assert f"| {near} | 90.0 |" in text and "above triplet (5 m): +20.0 points, holds" in text

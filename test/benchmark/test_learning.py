@@ -8,7 +8,7 @@ from support.training_data import write_drive, write_image
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
-from benchmark.accuracy import fine_stage, new_condition, new_condition_webcams, restyled
+from benchmark.research import fine_stage, new_condition, new_condition_webcams, restyled
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.image import read
 from training.data.sources import find_photos

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from benchmark.accuracy.map_life import area
+from benchmark.research.map_life import area
 
 
 def test_the_area_is_the_share_of_pairs_in_the_right_order():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of the papers' claims says what the stored figures say, or why there are none."""
 
-from benchmark.accuracy import ablation, companions, fine_stage, new_condition
-from benchmark.accuracy.paper_claims import CLAIMS, LINKS, NEVER, paper_claims
+from benchmark.research import ablation, companions, fine_stage, new_condition
+from benchmark.research.paper_claims import CLAIMS, LINKS, NEVER, paper_claims
 
 
 def row(rows, claim):

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of what the performance page measures."""
 
-from functools import partial
 from types import SimpleNamespace
 
-import faiss
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
-from benchmark.performance import map_merging, ranking, rig, scale, speed
+from benchmark.performance import map_merging, rig, scale, speed
 from benchmark.performance.synthetic_map import (
     imitation,
     large_noise_map,
@@ -20,7 +18,6 @@ from benchmark.performance.synthetic_map import (
     walk,
     world,
 )
-from disam_ros.mapping.compression import learn_projection
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +36,6 @@ def real():
 def kind(real):
     rows, queries, shown = real
     return world(rows, [(queries, shown)])
-
-
-@pytest.fixture
-def place(monkeypatch):
-    """Sixty map images and as many queries that show them in order; fewer directions than the
-    model's, which are of larger descriptors."""
-    rng = np.random.default_rng(0)
-    tables = [
-        tuple(rng.normal(size=(60, d)).astype(np.float32) for d in (256, 40)) for _ in ranking.GRIDS
-    ]
-    references = [tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in t) for t in tables]
-    learned = learn_projection(references[1][0], 40)
-    monkeypatch.setattr(ranking, "directions_of_model", lambda: learned)
-    return ranking.Place("p", references, {"snow": references}, {"snow": np.arange(60)}, judge)
-
-
-def judge(condition, found):
-    return {f"{condition} right": float((found == np.arange(60)).mean())}
 
 
 def test_synthetic_routes_have_the_mean_and_covariance_of_the_real_one(real, kind):
@@ -109,31 +88,6 @@ def test_a_flat_index_finds_the_exact_best(kind, monkeypatch):
     monkeypatch.setattr(scale, "opening", dict)
     monkeypatch.setattr(scale, "QUERIES", 10)
     assert scale.measure((600,))["rows"][0]["found"] == 1.0
-
-
-@pytest.mark.parametrize("name", ranking.CODECS)
-def test_every_codec_answers_a_map_image_with_itself(place, name, monkeypatch):
-    codec = ranking.CODECS[name]
-    if "product" in name:  # as many centres as it asks for are too many here
-        monkeypatch.setattr("faiss.ProductQuantizer", _four_bits)
-        codec = ranking.Codec(partial(ranking._product, 8), lambda _: 8)
-    found = ranking.answers(codec, place.queries["snow"], place.references)
-    assert (found == np.arange(60)).mean() > (0.2 if "learned" in name else 0.9)
-
-
-def _four_bits(width, size, _, original=faiss.ProductQuantizer):
-    return original(width, size, 4)
-
-
-def test_the_exact_codec_loses_nothing_and_has_the_bytes_of_float32(place, monkeypatch):
-    monkeypatch.setattr(ranking, "all_places", lambda: [place])
-    kept = {name: ranking.CODECS[name] for name in (ranking.EXACT_ROW, ranking.SHIPPED)}
-    monkeypatch.setattr(ranking, "CODECS", kept)
-    results = ranking.measure()
-    row = results["rows"][ranking.EXACT_ROW]
-    assert row["coarse_bytes"] == 4 * 256 and row["fine_bytes"] == 4 * 40
-    assert row["shares"] == {"snow right": 1.0} and row["same"] == 1.0
-    assert results["lost"] == 0.0
 
 
 def test_a_noise_map_opens(tmp_path):

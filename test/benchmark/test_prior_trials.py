@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.data import CAMERA, DESCRIPTOR, camera_pose, of_single_images, save_tiny_model, texture
 
-from benchmark.accuracy.prior_trials import prior_figures
+from benchmark.research.prior_trials import prior_figures
 from disam_ros.config import DomainConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord

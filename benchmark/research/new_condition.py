@@ -7,7 +7,7 @@ images restyled as the new condition, which should have the map's features of th
 (config/train_new_condition.yaml). Arms: what restyles them. Ceiling: true pairs, as if poses were
 known. The translation is learned by config/train_translation.yaml from the same images.
 
-`python -m benchmark.accuracy.new_condition [SEED ...]` trains and judges; runs lie in
+`python -m benchmark.research.new_condition [SEED ...]` trains and judges; runs lie in
 runs/new_condition and are resumed or reused; all seeds: the section is written. Judged on the town
 of seed 50, by the shift-tolerant matching of run time; webcams by night: new_condition_webcams.py.
 """
@@ -22,11 +22,11 @@ from pathlib import Path
 
 import torch
 
-from benchmark.accuracy.companions import claimed
-from benchmark.accuracy.learning import SHARE, run_figures, seeds_parser, train_section
-from benchmark.accuracy.losses import backbone
-from benchmark.accuracy.offline_town import features
-from benchmark.accuracy.restyled import (
+from benchmark.research.companions import claimed
+from benchmark.research.learning import SHARE, run_figures, seeds_parser, train_section
+from benchmark.research.losses import backbone
+from benchmark.research.offline_town import features
+from benchmark.research.restyled import (
     ColourTransfer,
     Restyle,
     Translation,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's losses on true pairs, from ImageNet weights: does each add to the contrastive one?
 
-`python -m benchmark.accuracy.losses [SEED ...]` trains config/train_losses.yaml with each row's
+`python -m benchmark.research.losses [SEED ...]` trains config/train_losses.yaml with each row's
 losses and every seed, about 50 minutes on one core, and writes the section; `--rows` trains some
 rows, the others keep their figures. Runs lie in runs/losses and are resumed or reused. Judged on
 the validation data of the shipped model (docs/models.md) by the shift-tolerant matching of run
@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from benchmark.accuracy.companions import claimed
-from benchmark.accuracy.companions_rows import BACKBONE
-from benchmark.accuracy.learning import FIGURES, SHARE, run_figures, seeds_parser, train_section
-from benchmark.accuracy.page import PAGE
+from benchmark.research.companions import claimed
+from benchmark.research.companions_rows import BACKBONE
+from benchmark.research.learning import FIGURES, SHARE, run_figures, seeds_parser, train_section
+from benchmark.research.page import PAGE
 from disam_ros.errors import ConfigError
 from training.disam.config import TrainConfig
 from training.disam.matching import similarity_of

@@ -7,7 +7,7 @@ encoder for all conditions. Runs lie in runs/ablation and are resumed or reused.
 of seed 50, on which nothing here is chosen: the nearest map image by one metric of the whole
 features, unpooled as in the paper, is the answer, except for coarse-to-fine.
 
-`python -m benchmark.accuracy.ablation [SEED ...]`; all seeds: the section is written. `--write`: so
+`python -m benchmark.research.ablation [SEED ...]`; all seeds: the section is written. `--write`: so
 it is with what is trained so far.
 """
 
@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.accuracy.companions import claimed
-from benchmark.accuracy.learning import seeds_parser, train_section
-from benchmark.accuracy.offline_town import REFERENCE, Shares, Town, features
-from benchmark.performance.ranking import coarse_to_fine
-from disam_ros.config import DescriptorConfig
+from benchmark.research.companions import claimed
+from benchmark.research.learning import seeds_parser, train_section
+from benchmark.research.offline_town import REFERENCE, Shares, Town, features
+from disam_ros.config import DescriptorConfig, LocalizerConfig
 from disam_ros.files.writing import write_json
 from disam_ros.models.descriptor import coarse_descriptor, fine_descriptor
 from training.disam.config import TrainConfig
@@ -37,6 +36,7 @@ from training.engine.checkpoints import load_stage
 from training.engine.networks import State
 from training.recipes import load_config, parse_config
 
+CANDIDATES = LocalizerConfig().candidates
 RECIPE = Path("config/train_ablation.yaml")
 RUNS = Path("runs/ablation")
 SEEDS = (0, 1, 2)
@@ -269,3 +269,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def coarse_to_fine(
+    queries: tuple[np.ndarray, np.ndarray], references: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Best reference row of each query: CANDIDATES by coarse similarity, the best by fine.
+
+    queries, references: coarse and fine descriptors [Q, D] and [N, D].
+    """
+    coarse = queries[0].astype(np.float32) @ references[0].astype(np.float32).T
+    top = np.argsort(-coarse, axis=1)[:, :CANDIDATES]
+    fine = [
+        references[1][rows].astype(np.float32) @ query
+        for rows, query in zip(top, queries[1].astype(np.float32), strict=True)
+    ]
+    return top[np.arange(len(top)), np.argmax(fine, axis=1)]

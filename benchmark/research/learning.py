@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark.accuracy.page import PAGE
 from benchmark.machine import circumstances
+from benchmark.research.page import PAGE
 from disam_ros.files.writing import write_json
 from training.disam.averaging import interpolated
 from training.disam.config import TrainConfig

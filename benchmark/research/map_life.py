@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 
 from benchmark.accuracy.drives import town_drives
 from benchmark.accuracy.gardens_point import SHIPPED
-from benchmark.accuracy.offline_town import MAP, QUERIES
+from benchmark.research.offline_town import MAP, QUERIES
 from benchmark.single_images import describe
 from demo.drives import DATA
 from disam_ros.config import LocalizerConfig, MapBuilderConfig

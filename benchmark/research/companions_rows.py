@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmark.accuracy.companions_data import CHOICES, ROOT, TRAINED, VALIDATION, above, trained
+from benchmark.research.companions_data import CHOICES, ROOT, TRAINED, VALIDATION, above, trained
 from training.recipes import parse_config
 from training.settings import RunConfig
 

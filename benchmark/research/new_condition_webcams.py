@@ -7,7 +7,7 @@ The other arms restyle those by day; the translation and the colour transfer saw
 cameras, in no order. Judged on the two cameras of data/dnim/test, tiles of the night moved by a
 quarter of a tile, by the shift-tolerant matching of run time.
 
-`python -m benchmark.accuracy.new_condition_webcams [SEED ...]` trains and judges; all seeds: the
+`python -m benchmark.research.new_condition_webcams [SEED ...]` trains and judges; all seeds: the
 section is written. Runs lie in runs/new_condition_webcams and are resumed or reused.
 """
 
@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark.accuracy.learning import SHARE, seeds_parser, train_section
-from benchmark.accuracy.losses import backbone
-from benchmark.accuracy.new_condition import (
+from benchmark.research.learning import SHARE, seeds_parser, train_section
+from benchmark.research.losses import backbone
+from benchmark.research.new_condition import (
     ARMS,
     COLOUR,
     PHOTOMETRIC,
@@ -38,7 +38,7 @@ from benchmark.accuracy.new_condition import (
     Judge,
     judged,
 )
-from benchmark.accuracy.restyled import ColourTransfer, Restyle, Translation, photometrically
+from benchmark.research.restyled import ColourTransfer, Restyle, Translation, photometrically
 from disam_ros import image
 from disam_ros.errors import DatasetError
 from disam_ros.files.writing import part_of, write_json

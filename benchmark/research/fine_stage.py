@@ -7,7 +7,7 @@ with negatives from 0.9 m on, soft targets, SAM. Judged on the town of seed 50, 
 metre: 50 candidates of the coarse encoders, re-ranked by the row's with the shift-tolerant matching
 of run time.
 
-`python -m benchmark.accuracy.fine_stage [SEED ...]` trains and judges; runs lie in runs/fine and
+`python -m benchmark.research.fine_stage [SEED ...]` trains and judges; runs lie in runs/fine and
 are resumed or reused; all seeds: the section is written.
 """
 
@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.accuracy.companions import claimed
-from benchmark.accuracy.learning import seeds_parser, train_section
-from benchmark.accuracy.losses import RECIPE, WEIGHTS, backbone
-from benchmark.accuracy.offline_town import REFERENCE, Town, features
+from benchmark.research.companions import claimed
+from benchmark.research.learning import seeds_parser, train_section
+from benchmark.research.losses import RECIPE, WEIGHTS, backbone
+from benchmark.research.offline_town import REFERENCE, Town, features
 from disam_ros.models.descriptor import coarse_descriptor, shifted_descriptors
 from training.disam.config import TrainConfig
 from training.disam.matching import fine_similarities

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Global descriptors on the season town: soft contrastive loss, spatial prior, scene geometry.
 
-`python -m benchmark.accuracy.companions [SEED...]` renders the data and trains what is missing in
-runs/companions, `python -m benchmark.accuracy companions` does so and evaluates. Rows
+`python -m benchmark.research.companions [SEED...]` renders the data and trains what is missing in
+runs/companions, `python -m benchmark.research companions` does so and evaluates. Rows
 (companions_rows.py) have the same data, steps and images per step unless their name says otherwise;
 town 50 chose the weights of each run, nothing was tuned on the town that is evaluated.
 """
@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.accuracy.companions_data import QUERIES as CONDITIONS
-from benchmark.accuracy.companions_data import ROOT, TEST, above, prepare, queries, reference
-from benchmark.accuracy.companions_rows import (
+from benchmark.machine import circumstances
+from benchmark.pages import stored
+from benchmark.research.companions_data import QUERIES as CONDITIONS
+from benchmark.research.companions_data import ROOT, TEST, above, prepare, queries, reference
+from benchmark.research.companions_rows import (
     DEPTHS,
     FIRST,
     FORM,
@@ -32,10 +34,8 @@ from benchmark.accuracy.companions_rows import (
     row_config,
     run_of,
 )
-from benchmark.accuracy.page import PAGE
-from benchmark.accuracy.prior_trials import prior_figures
-from benchmark.machine import circumstances
-from benchmark.pages import stored
+from benchmark.research.page import PAGE
+from benchmark.research.prior_trials import prior_figures
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ModelError

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coarse descriptors of two real maps and their queries: the demo's town and Nordland."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from demo.drives import CONDITIONS, DATA, MODEL, read_drive
+from disam_ros import image
+from disam_ros.config import DescriptorConfig
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.image import to_tensor
+from disam_ros.models.descriptor import coarse_descriptor
+from disam_ros.models.model import Model, load_model
+
+EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256)  # features as they are
+NORDLAND = Path("data/nordland_64x32.npz")
+NORDLAND_STRIDE = 3  # one frame in so many
+
+Descriptors = NDArray[np.float32]  # [N, D]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A map and queries."""
+
+    name: str
+    references: Descriptors
+    queries: dict[str, Descriptors]  # by condition
+    nearest: dict[str, NDArray[np.int64]]  # row of the map image that each query shows [Q]
+
+
+@cache
+def town_and_nordland() -> list[Place]:
+    """Both maps, described once."""
+    model = load_model(MODEL)
+    return [_town(model), _nordland(model)]
+
+
+def _town(model: Model) -> Place:
+    reference = Dataset(DATA / "reference")
+    positions = np.array([record.map_from_camera.translation for record in reference.records])
+    camera = reference.info.cameras["front"].base_from_camera
+    images = [image.read(reference.path(record)) for record in reference.records]
+    queries, nearest = {}, {}
+    for condition in CONDITIONS:
+        drive = read_drive(DATA / condition)
+        queries[condition] = _described(model, condition, drive.images)
+        places = np.array([(pose @ camera).translation for pose in drive.truth])
+        nearest[condition] = np.linalg.norm(positions - places[:, None], axis=2).argmin(1)
+    return Place("town", _described(model, "summer_day", images), queries, nearest)
+
+
+def _nordland(model: Model) -> Place:
+    with np.load(NORDLAND) as file:
+        grey = [file[season][::NORDLAND_STRIDE] for season in ("summer", "winter")]
+    summer, winter = ([np.repeat(x[..., None], 3, -1) for x in season] for season in grey)
+    queries = {"winter": _described(model, "winter_snow", winter)}
+    nearest = {"winter": np.arange(len(summer))}
+    return Place("Nordland", _described(model, "summer_day", summer), queries, nearest)
+
+
+def _described(model: Model, domain: str, images: Iterable[NDArray[np.uint8]]) -> Descriptors:
+    """Coarse descriptors [N, D] of images, uint8 RGB."""
+    rows = []
+    for picture in tqdm(images, desc=domain, unit="img", leave=False):
+        tensor = to_tensor(picture, model.network.image_size)[None]
+        with torch.inference_mode():
+            rows.append(coarse_descriptor(model.coarse[domain](tensor), EXACT)[0].numpy())
+    return np.stack(rows)

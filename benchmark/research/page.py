@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page docs/research/experiments.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmark.pages import Page
+from benchmark.research.paper_claims import paper_claims
+
+
+def derive(figures: Mapping[str, dict]) -> dict:
+    """What became of the papers' claims, by the sections that were measured."""
+    results = {name: section["results"] for name, section in figures.items()}
+    return {"paper_claims": paper_claims(results)}
+
+
+PAGE = Page(
+    "research",
+    (
+        "map_life",
+        "companions",
+        "losses",
+        "new_condition",
+        "new_condition_webcams",
+        "fine_stage",
+        "ablation",
+    ),
+    trained={
+        "ablation": Path("runs/ablation"),
+        "companions": Path("runs/companions"),
+        "losses": Path("runs/losses"),
+        "new_condition": Path("runs/new_condition"),
+        "new_condition_webcams": Path("runs/new_condition_webcams"),
+        "fine_stage": Path("runs/fine"),
+    },
+    derive=derive,
+    path="research/experiments",
+)
