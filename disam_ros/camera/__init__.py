@@ -18,7 +18,7 @@ from disam_ros.camera.lenses import (
     PINHOLE,
 )
 from disam_ros.camera.mounts import has_mount, mount, mount_difference
-from disam_ros.camera.rig import Look, heading_of, looks_of, quarter_turn
+from disam_ros.camera.rig import ViewMatch, heading_of, matching_map_cameras, quarter_turn
 from disam_ros.camera.views import same_view, virtual_camera, warp_into
 from disam_ros.camera.warp import Warp, coverage, warp_between
 
@@ -29,14 +29,14 @@ __all__ = [
     "FISHEYE",
     "PINHOLE",
     "Camera",
-    "Look",
+    "ViewMatch",
     "Warp",
     "camera_of_info",
     "cameras_from_json",
     "coverage",
     "has_mount",
     "heading_of",
-    "looks_of",
+    "matching_map_cameras",
     "mount",
     "mount_difference",
     "quarter_turn",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which map cameras look where a vehicle's camera does, were the vehicle turned by quarters.
+"""Map cameras that see what a vehicle's camera does, the vehicle turned by quarters or not.
 
-A map image of a camera mounted at a yaw is, as well, one of a vehicle that stood there turned by
-some angle and has the camera mounted at the yaw less that angle. So what the front camera saw when
-mapping is what the rear camera sees of a vehicle that drives back.
+A map image of a camera mounted at a yaw is also an image of a vehicle that stood there turned by
+some angle and has the camera mounted at the yaw less that angle. Thus the rear camera of a vehicle
+that drives back sees what the front camera saw when mapping.
 """
 
 from __future__ import annotations
@@ -22,20 +22,16 @@ from disam_ros.geometry import Transform
 
 QUARTER = np.pi / 2  # [rad]
 ASIDE = np.radians(45.0)  # largest angle between headings of cameras that see the same
-ALIKE_DEG = 10.0  # by which rays of views that are compared with each other may differ
+ALIKE_DEG = 10.0  # largest angle between rays of views that are compared with each other
 
 
 @dataclass(frozen=True)
-class Look:
-    """One way to see what a vehicle's camera sees: by a map camera, the vehicle turned.
+class ViewMatch:
+    """A map camera that sees what a vehicle's camera does, the vehicle turned."""
 
-    camera: of the map. quarters: turns of the vehicle to the left against the mapping vehicle,
-    0 to 3. mapped: the map camera with the mount that it then has on the vehicle; None: unknown.
-    """
-
-    camera: str
-    quarters: int
-    mapped: Camera | None
+    camera: str  # of the map
+    quarters: int  # turns of the vehicle to the left against the mapping vehicle, 0 to 3
+    mapped: Camera | None  # the map camera as mounted on the turned vehicle; None: unknown
 
     @property
     def mount(self) -> Transform:
@@ -49,15 +45,17 @@ def quarter_turn(quarters: int) -> Transform:
     return Transform(np.zeros(3), turn.as_quat())
 
 
-def looks_of(name: str, lens: Camera | None, mapped: Mapping[str, Camera | None]) -> list[Look]:
-    """The map cameras that see what a vehicle's camera does, the best first; none: empty.
+def matching_map_cameras(
+    name: str, lens: Camera | None, mapped: Mapping[str, Camera | None]
+) -> list[ViewMatch]:
+    """Find the map cameras that see what a vehicle's camera does, the best first.
 
     lens: of the vehicle's camera `name`; None: the map's of that name. mapped: cameras of the map.
     Without both mounts the map's camera of the same name is the only one. The others must have
     views like the first one's, for an image is only warped into one.
     """
     lens = lens or mapped.get(name)
-    namesake = [Look(name, 0, mapped[name])] if name in mapped else []
+    namesake = [ViewMatch(name, 0, mapped[name])] if name in mapped else []
     heading = heading_of(lens)
     if heading is None or (namesake and heading_of(mapped[name]) is None):
         return namesake
@@ -70,11 +68,11 @@ def looks_of(name: str, lens: Camera | None, mapped: Mapping[str, Camera | None]
                 continue
             aside = abs((yaw - heading + np.pi) % (2 * np.pi) - np.pi)
             if aside <= ASIDE:
-                look = Look(camera, quarters, turned)
-                ranked.append((quarters != 0, camera != name, aside, look))
+                match = ViewMatch(camera, quarters, turned)
+                ranked.append((quarters != 0, camera != name, aside, match))
     ranked.sort(key=lambda item: item[:3])
-    looks = [item[-1] for item in ranked]
-    return [look for look in looks if _alike(looks[0].mapped, look.mapped)]
+    matches = [item[-1] for item in ranked]
+    return [match for match in matches if _alike(matches[0].mapped, match.mapped)]
 
 
 def turned_mount(camera: Camera | None, quarters: int) -> Camera | None:

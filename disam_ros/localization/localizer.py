@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from disam_ros.camera import Camera, Look, looks_of, mount
+from disam_ros.camera import Camera, ViewMatch, matching_map_cameras, mount
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import CPU, Stopwatch, calm_matrix_products, select_device
@@ -39,7 +39,7 @@ from disam_ros.models.model import Model, load_model
 from disam_ros.models.similarity import unit_rows
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
-KEPT_LOOKS = 64  # cameras whose looks are kept
+KEPT_MATCHES = 64  # cameras whose view matches are kept
 
 
 class PoseEstimate(NamedTuple):
@@ -73,7 +73,7 @@ class Localizer:
         self._model_dir = model_dir
         self._domains = DomainChooser(model.domains)
         self._curves: dict[str, tuple[NDArray[np.int64], Curve]] = {}  # by camera of the map
-        self._looks: dict[tuple[str, Camera | None], list[Look]] = {}
+        self._view_matches: dict[tuple[str, Camera | None], list[ViewMatch]] = {}
         self._shapes = descriptor_shapes(model.network, place_map.header.descriptor)
         self._check_shapes(place_map)
         self.device = select_device(config.device)
@@ -154,8 +154,8 @@ class Localizer:
         stages. Raises ImageError, MapError, ModelError.
         """
         watch = watch or Stopwatch()
-        looks = [self.looks(frame.camera, frame.lens) for frame in frames]
-        views = [frame.seen_as(best[0].mapped) for frame, best in zip(frames, looks, strict=True)]
+        matches = [self.view_matches(frame.camera, frame.lens) for frame in frames]
+        views = [frame.seen_as(best[0].mapped) for frame, best in zip(frames, matches, strict=True)]
         images = self.backend.prepare([view.image for view in views])
         watch.lap("preprocess", self.device)
         z_coarse, z_fine = self.backend.encode(domain.name, images)
@@ -176,7 +176,7 @@ class Localizer:
                     shifted=coarse[k * count : (k + 1) * count],
                     fine=fine - self._mean,
                     seen=self._visible(view, "fine"),
-                    looks=looks[k],
+                    view_matches=matches[k],
                 )
             )
         watch.lap("describe", self.device)
@@ -195,24 +195,25 @@ class Localizer:
             return None
         return frame.warp.cells(rows, columns)
 
-    def looks(self, camera: str, lens: Camera | None) -> list[Look]:
+    def view_matches(self, camera: str, lens: Camera | None) -> list[ViewMatch]:
         """The map cameras that a vehicle's camera is compared with, best first (camera/rig.py).
 
         lens: None: the map's of that name. Raises MapError where the map has no camera of that name
         and none that looks where it does.
         """
         key = camera, lens
-        if key not in self._looks:
+        if key not in self._view_matches:
             cameras = self.map.header.cameras
             mapped = {name: cameras.get(name) for name in self.map.cameras()}
-            looks = looks_of(camera, lens, mapped)
-            if not looks:
+            matches = matching_map_cameras(camera, lens, mapped)
+            if not matches:
                 raise MapError(
                     f"map has no camera '{camera}', it has {self.map.cameras()}, and none is "
                     f"known to look where that does: name it as in the map, or give its extrinsics"
                 )
-            self._looks = {key: looks, **dict(list(self._looks.items())[: KEPT_LOOKS - 1])}
-        return self._looks[key]
+            kept = list(self._view_matches.items())[: KEPT_MATCHES - 1]
+            self._view_matches = {key: matches, **dict(kept)}
+        return self._view_matches[key]
 
     def search(
         self, query: Query, config: LocalizerConfig, prior: PositionPrior | None = None

@@ -145,7 +145,7 @@ class Pipeline:
         """Refuses images that show nothing or are of no camera of the map; chooses the domain."""
         frame = image.shot.frame
         image.informative = self._visibility.informative(frame, image.shot.odometry)
-        self.localizer.looks(frame.camera, frame.lens)  # raises MapError
+        self.localizer.view_matches(frame.camera, frame.lens)  # raises MapError
         image.domain = self.localizer.choose_domain(frame, self.config.domain)
 
     def _encode(self, batch: Sequence[_Image]) -> None:

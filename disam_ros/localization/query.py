@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera, Look, Warp, heading_of, warp_into
+from disam_ros.camera import Camera, ViewMatch, Warp, heading_of, warp_into
 from disam_ros.domains.domain import DomainChoice
 from disam_ros.models.similarity import ShiftedFeatures, Shifts
 
@@ -54,7 +54,7 @@ class Query:
     map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w]: an
     array of numpy on a CPU, a tensor on another device. seen: its cells that the camera sees, 1 or
     0 [h, w]; None: all. compared: by row of the map, the fine similarity and the shift (x, y) that
-    `Reranker.compare` found, float32 [3]: each map image is compared once. looks: the map
+    `Reranker.compare` found, float32 [3]: each map image is compared once. view_matches: the map
     cameras that it is compared with, best first.
     """
 
@@ -64,7 +64,7 @@ class Query:
     fine: Any = field(repr=False)
     seen: NDArray[np.float32] | None = field(default=None, repr=False)
     compared: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
-    looks: Sequence[Look] = ()
+    view_matches: Sequence[ViewMatch] = ()
 
     @property
     def coarse(self) -> NDArray[np.float32]:
@@ -85,10 +85,10 @@ class Query:
     @property
     def cameras(self) -> list[str]:
         """Names of the map cameras that it is compared with."""
-        return list(dict.fromkeys(look.camera for look in self.looks))
+        return list(dict.fromkeys(match.camera for match in self.view_matches))
 
     @property
     def placed(self) -> bool:
         """Whether it is known where the camera looks on the vehicle, and on the mapping vehicle."""
-        mapped = self.looks[0].mapped if self.looks else None
+        mapped = self.view_matches[0].mapped if self.view_matches else None
         return None not in (heading_of(self.frame.lens or mapped), heading_of(mapped))

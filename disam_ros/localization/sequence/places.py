@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from disam_ros.camera import Look, has_mount, mount, quarter_turn
+from disam_ros.camera import ViewMatch, has_mount, mount, quarter_turn
 from disam_ros.geometry import compose
 from disam_ros.localization.sequence.transitions import embedding
 from disam_ros.mapping.place_map import PlaceMap
@@ -78,16 +78,16 @@ class Places:
             [compose(self.poses, quarter_turn(turn)) if turn else self.poses for turn in quarters]
         )
 
-    def seen_by(self, looks: Sequence[Look], quarters: Sequence[int]) -> NDArray[np.int64]:
+    def seen_by(self, matches: Sequence[ViewMatch], quarters: Sequence[int]) -> NDArray[np.int64]:
         """Map rows of what a camera sees at each state, int64 [Q P]; NONE: nothing known.
 
-        looks: the camera's, best first.
+        matches: the camera's, best first.
         """
         seen = np.full((len(quarters), len(self.poses)), NONE)
-        for look in looks:
-            if look.camera in self.rows and look.quarters in quarters:
-                states = seen[quarters.index(look.quarters)]
-                np.copyto(states, self.rows[look.camera], where=states == NONE)
+        for match in matches:
+            if match.camera in self.rows and match.quarters in quarters:
+                states = seen[quarters.index(match.quarters)]
+                np.copyto(states, self.rows[match.camera], where=states == NONE)
         return seen.ravel()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Look
+from disam_ros.camera import ViewMatch
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Belief
 from disam_ros.localization.calibration import ScoreScale
@@ -33,7 +33,7 @@ REFERENCE = 1.0  # displacement after which an image is as different as wholly n
 class VehicleCamera:
     """A camera of the vehicle, and its last image."""
 
-    looks: Sequence[Look]  # map cameras that its images are compared with
+    view_matches: Sequence[ViewMatch]  # map cameras that its images are compared with
     rows: NDArray[np.int64]  # of the map, at each state of the filter, or NONE
     dissimilarity: float  # of map images REFERENCE apart
     coarse: NDArray[np.float32] | None = None  # descriptor of the last image
@@ -112,7 +112,7 @@ class Track:
         assert self._filter is not None  # made with the first camera
         return self._filter
 
-    def look_at(self, state: int, camera: str) -> Look | None:
+    def match_at(self, state: int, camera: str) -> ViewMatch | None:
         """How a camera sees a state; None where nothing is known of that."""
         row = self.cameras[camera].rows[state]
         turn = self.quarters[state // len(self.places.poses)]
@@ -120,15 +120,15 @@ class Track:
             return None
         place = state % len(self.places.poses)
         return next(
-            look
-            for look in self.cameras[camera].looks
-            if look.quarters == turn and self.places.rows[look.camera][place] == row
+            match
+            for match in self.cameras[camera].view_matches
+            if match.quarters == turn and self.places.rows[match.camera][place] == row
         )
 
     def add(self, query: Query, localizer: Localizer) -> VehicleCamera:
         """Takes a camera, or another mount of it; the belief stays."""
-        looks = [look for look in query.looks if look.camera in self.places.rows]
-        new = sorted({look.quarters for look in looks} - set(self.quarters))
+        matches = [match for match in query.view_matches if match.camera in self.places.rows]
+        new = sorted({match.quarters for match in matches} - set(self.quarters))
         if new or self._filter is None:
             self.quarters = [*self.quarters, *new]
             poses = self.places.states(self.quarters)
@@ -138,14 +138,14 @@ class Track:
             else:
                 self._filter = self._filter.continued(poses, shares)
                 for camera in self.cameras.values():
-                    camera.moved_to(self.places.seen_by(camera.looks, self.quarters))
-        place_map, rows = localizer.map, self.places.seen_by(looks, self.quarters)
-        first = self.places.rows[looks[0].camera]
+                    camera.moved_to(self.places.seen_by(camera.view_matches, self.quarters))
+        place_map, rows = localizer.map, self.places.seen_by(matches, self.quarters)
+        first = self.places.rows[matches[0].camera]
         shown = first != NONE
         codes = place_map.coarse[first[shown]]
         positions = self.places.poses[shown, :3]
         camera = VehicleCamera(
-            query.looks,
+            query.view_matches,
             rows,
             neighbour_dissimilarity(codes, place_map.steps, positions),
         )
@@ -156,9 +156,9 @@ class Track:
         """The map row that a camera sees at a state, or else another one: with its camera's mount
         on the mapping vehicle, turned, and that of the vehicle's camera that looks there."""
         for name in (camera, *self.cameras):
-            look = self.look_at(state, name)
-            if look is not None:
-                return int(self.cameras[name].rows[state]), look.mount, self.cameras[name].mount
+            match = self.match_at(state, name)
+            if match is not None:
+                return int(self.cameras[name].rows[state]), match.mount, self.cameras[name].mount
         place = state % len(self.places.poses)
         row = max(int(rows[place]) for rows in self.places.rows.values())
         return row, Transform.identity(), Transform.identity()
@@ -225,7 +225,8 @@ class Track:
         lens = query.frame.lens
         if next(iter(self.cameras)) == query.camera:
             mount = Transform.identity() if lens is None else lens.base_from_camera
-            self.mounts = (mount, query.looks[0].mount) if mount != Transform.identity() else None
+            is_mounted = mount != Transform.identity()
+            self.mounts = (mount, query.view_matches[0].mount) if is_mounted else None
         if odometry is None or self.mounts is None:
             return odometry
         mount, mapped = self.mounts

@@ -278,7 +278,7 @@ class Tracker:
         self._names.add(query.camera)
         if alone:
             if query.camera not in self._alone:
-                places = Places.of_camera(place_map, query.looks[0].camera)
+                places = Places.of_camera(place_map, query.view_matches[0].camera)
                 self._alone[query.camera] = Track(places, self._model)
             track = self._alone[query.camera]
         else:
@@ -286,7 +286,10 @@ class Tracker:
                 self._vehicle = Track(Places.of_map(place_map), self._model)
             track = self._vehicle
         camera = track.cameras.get(query.camera)
-        if camera is None or (camera.looks is not query.looks and camera.looks != query.looks):
+        matches = query.view_matches
+        if camera is None or (
+            camera.view_matches is not matches and camera.view_matches != matches
+        ):
             camera = track.add(query, self._localizer)
         return Step(self, query, candidates, track, camera, alone, informative)
 

@@ -17,7 +17,7 @@ from disam_ros.camera import (
     DISTORTION_MODELS,
     PINHOLE,
     Camera,
-    Look,
+    ViewMatch,
     mount_difference,
     same_shape,
     warp_into,
@@ -107,7 +107,7 @@ class InputChecks(Part):
         if name in self.localizer.map.camera_names:
             return self.localizer.map.header.cameras.get(name)
         lens = replace(UNKNOWN, base_from_camera=base_from_camera)
-        return self.localizer.looks(name, lens)[0].mapped
+        return self.localizer.view_matches(name, lens)[0].mapped
 
     def _check_mount(self, name: str, base_from_camera: Transform) -> None:
         mapped = self.localizer.map.header.cameras.get(name)
@@ -139,13 +139,13 @@ class InputChecks(Part):
 
     def _check_view(self, camera: str, lens: Camera, size: tuple[int, int]) -> None:
         """Report once how images of a size become the map camera's, or why they do not."""
-        looks = self.localizer.looks(camera, lens)
-        mapped = looks[0].mapped
+        matches = self.localizer.view_matches(camera, lens)
+        mapped = matches[0].mapped
         if self._views.get(camera) == (lens, mapped, size):
             return
         self._views[camera] = lens, mapped, size
-        if [look.camera for look in looks] != [camera]:
-            self._node.get_logger().info(_comparison(camera, looks))
+        if [match.camera for match in matches] != [camera]:
+            self._node.get_logger().info(_comparison(camera, matches))
         text, warp = self._view_fault(camera, mapped), warp_into(lens, mapped, size)
         if warp is not None:
             text = (
@@ -174,11 +174,11 @@ class InputChecks(Part):
         return ""
 
 
-def _comparison(camera: str, looks: Sequence[Look]) -> str:
+def _comparison(camera: str, matches: Sequence[ViewMatch]) -> str:
     """With which map images those of a camera are compared, in words."""
     names = [
-        f"{look.camera} (vehicle turned by {90 * look.quarters}°)" if look.quarters else look.camera
-        for look in looks
+        match.camera + (f" (vehicle turned by {90 * match.quarters}°)" if match.quarters else "")
+        for match in matches
     ]
     return f"images of camera '{camera}' are compared with the map's of {', '.join(names)}"
 

@@ -59,7 +59,7 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     later = config.use_tf and tf_installed()  # then TF may say where a camera looks
     for camera in () if later else cameras:
         lens = replace(UNKNOWN, base_from_camera=fixed[camera])
-        localizer.looks(camera, lens)  # raises MapError for one that the map knows nothing of
+        localizer.view_matches(camera, lens)  # raises MapError for a camera unlike any of the map
     return Loaded(Pipeline(localizer), cameras, fixed)
 
 
