@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
 from disam_ros.errors import ConfigError
+from season_town.arrays import Picture, Points
 from season_town.conditions import CONDITIONS
 from season_town.rendering import gl
 from season_town.rendering.graphics import Graphics
@@ -21,7 +22,7 @@ from season_town.town.layout import Town
 from season_town.town.scene import build_scene
 
 TOP, BOTTOM = 110.0, -10.0  # range of heights in the town [m]
-EYE = 300.0  # metres above the ground, for reflections and headlights
+EYE = 300.0  # height of the eye, for reflections and headlights [m]
 MARGIN = 4.0  # maximum distance of a vehicle from its lane [m]
 
 
@@ -29,11 +30,11 @@ MARGIN = 4.0  # maximum distance of a vehicle from its lane [m]
 class TownAerialConfig:
     """Settings of aerial tiles. Raises ConfigError."""
 
-    condition: str = "summer_day"
+    condition: str = "summer_day"  # name in CONDITIONS
     town_seed: int = 1
     drive_seed: int = 1  # of parked cars and pedestrians
     metres_per_pixel: float = 0.2
-    tile_pixels: int = 256
+    tile_pixels: int = 256  # side of a tile
     reach_m: float = 40.0  # metres around the route to cover
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class AerialCamera:
     """Orthographic camera over squares of the ground, without fog, precipitation, lens or noise."""
 
     def __init__(self, town: Town, config: TownAerialConfig) -> None:
-        seen = replace(
+        clear = replace(
             CONDITIONS[config.condition],
             fog=0.0,
             wet=0.0,  # no mirror image of the sky
@@ -61,22 +62,26 @@ class AerialCamera:
         )
         size = (config.tile_pixels, config.tile_pixels)
         self._side = config.tile_pixels * config.metres_per_pixel
-        scene = build_scene(town, seen, config.drive_seed)
-        self._gpu = Graphics(town, seen, config.drive_seed, scene, size, SUPERSAMPLE)
+        scene = build_scene(town, clear, config.drive_seed)
+        self._gpu = Graphics(town, clear, config.drive_seed, scene, size, SUPERSAMPLE)
         gl.set_uniforms(self._gpu.post, {"u_bloom": 0.0, "u_vignette": 0.0, "u_drop_count": 0})
 
     def close(self) -> None:
-        """Free the graphics resources."""
+        """Frees the memory of the graphics driver."""
         self._gpu.ctx.release()
 
-    def photograph(self, west: float, south: float) -> np.ndarray:
-        """The tile whose south-western corner this is (metres), uint8 RGB [S, S, 3], north up."""
+    def photograph(self, west: float, south: float) -> Picture:
+        """Renders the tile with this south-western corner [m], uint8 RGB [S, S, 3], north up."""
         centre = np.array([west, south]) + self._side / 2
         clip = np.eye(4)
         clip[:2] *= 2 / self._side
         clip[:2, 3] = -2 / self._side * centre
         clip[2] = [0, 0, -2 / (TOP - BOTTOM), (TOP + BOTTOM) / (TOP - BOTTOM)]
-        shared = {"u_camera": clip, "u_eye": np.array([*centre, EYE]), "u_ahead": (0.0, 0.0, -1.0)}
+        shared: dict[str, gl.Value] = {
+            "u_camera": clip,
+            "u_eye": np.array([*centre, EYE]),
+            "u_ahead": (0.0, 0.0, -1.0),
+        }
         gpu, ctx = self._gpu, self._gpu.ctx
         with ctx:  # several renderers may take turns
             gpu.main.use()
@@ -98,9 +103,9 @@ class AerialCamera:
 
 
 def write_tiles(config: TownAerialConfig, directory: Path | str, overwrite: bool = False) -> int:
-    """Photograph the surroundings of the town's route into a tile directory; gives their number.
+    """Renders the surroundings of the town's route as a tile directory; returns their number.
 
-    overwrite: tiles that are there. Raises OutputError, RenderError without OpenGL.
+    overwrite: replace tiles of an earlier run. Raises OutputError, RenderError without OpenGL.
     """
     town = build_town(config.town_seed)
     side = config.tile_pixels * config.metres_per_pixel
@@ -124,10 +129,8 @@ def write_tiles(config: TownAerialConfig, directory: Path | str, overwrite: bool
     return len(grid)
 
 
-def _around(
-    route: np.ndarray, origin: np.ndarray, side: float, reach: float
-) -> Iterator[tuple[int, int]]:
-    """Column and row of the tiles that a square of `reach` metres about the route [R, 2] meets."""
+def _around(route: Points, origin: Points, side: float, reach: float) -> Iterator[tuple[int, int]]:
+    """Yields column and row of the tiles within `reach` metres of the route [R, 2]."""
     columns, rows = (np.ceil((route.max(0) + reach - origin) / side)).astype(int)
     for row in range(rows):
         for column in range(columns):

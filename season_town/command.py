@@ -17,42 +17,37 @@ from season_town.conditions import CONDITIONS
 from season_town.drive import LENSES, DriveConfig
 from season_town.writer import write_drive
 
+OPTIONS = {  # field of DriveConfig: option, type and help
+    "town_seed": ("--seed", whole(0, SEED), "seed of the town"),
+    "drive_seed": (
+        "--drive-seed",
+        whole(0, SEED),
+        "seed of lane offset, cars and pedestrians; counts up from condition to condition",
+    ),
+    "spacing_m": (
+        "--spacing",
+        number(0.01, 1e6),
+        "distance between images [m]; default: by speed and rate",
+    ),
+    "length_m": ("--length", number(1, 1e6), "of the drive [m]; default: the whole route"),
+    "width": ("--width", whole(16, SIDE), "image width [pixels]"),
+    "height": ("--height", whole(16, SIDE), "image height [pixels]"),
+    "fov_deg": ("--fov", number(10, 240), "horizontal field of view [°]"),
+    "mount_yaw_deg": ("--mount-yaw", number(-180, 180), "of the camera, to the left [°]"),
+    "mount_height_m": ("--mount-height", number(0.2, 10), "of the camera above the ground [m]"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of disam synth. Their defaults stand in the config dataclasses alone."""
-    drive = DriveConfig
     add = parser.add_argument
     add("--output", required=True, help="directory to write, one folder per drive")
     add("--conditions", nargs="*", help="conditions to render; default: all")
-    add("--seed", type=whole(0, SEED), default=drive.town_seed, help="seed of the town")
-    add(
-        "--drive-seed",
-        type=whole(0, SEED),
-        default=drive.drive_seed,
-        help="seed of lane offset, cars and pedestrians; counts up from condition to condition",
-    )
-    add(
-        "--spacing",
-        type=number(0.01, 1e6),
-        help="distance between images [m]; default: by speed and rate",
-    )
-    add("--length", type=number(1.0, 1e6), help="of the drive [m]; default: the whole route")
-    add("--width", type=whole(16, SIDE), default=drive.width, help="image width [pixels]")
-    add("--height", type=whole(16, SIDE), default=drive.height, help="image height [pixels]")
-    add("--fov", type=number(10, 240), default=drive.fov_deg, help="horizontal field of view [°]")
-    add("--lens", choices=tuple(LENSES), default=drive.lens, help="projection of the camera")
-    add(
-        "--mount-yaw",
-        type=number(-180, 180),
-        default=drive.mount_yaw_deg,
-        help="of the camera, to the left [°]",
-    )
-    add(
-        "--mount-height",
-        type=number(0.2, 10),
-        default=drive.mount_height_m,
-        help="above the ground [m]",
-    )
+    for field, (option, kind, text) in OPTIONS.items():
+        name = option.strip("-").replace("-", "_").upper()
+        default = getattr(DriveConfig, field)
+        add(option, dest=field, metavar=name, type=kind, default=default, help=text)
+    add("--lens", choices=tuple(LENSES), default=DriveConfig.lens, help="projection of the camera")
     add("--depth", action="store_true", help="also write a depth map per image")
     add("--bag", action="store_true", help="also write a bag of each dataset")
     add(
@@ -73,27 +68,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Renders drives, one per condition, or aerial tiles."""
     if arguments.aerial:
         return _render_tiles(arguments)
+    settings = {field: getattr(arguments, field) for field in (*OPTIONS, "lens", "depth")}
     numbers = {condition: number for number, condition in enumerate(CONDITIONS)}
     for condition in arguments.conditions or list(CONDITIONS):
-        directory = Path(arguments.output) / condition
-        config = DriveConfig(
-            town_seed=arguments.seed,
-            drive_seed=arguments.drive_seed + numbers.get(condition, 0),
-            condition=condition,
-            width=arguments.width,
-            height=arguments.height,
-            spacing_m=arguments.spacing,
-            length_m=arguments.length,
-            fov_deg=arguments.fov,
-            lens=arguments.lens,
-            mount_yaw_deg=arguments.mount_yaw,
-            mount_height_m=arguments.mount_height,
-            depth=arguments.depth,
+        directory, overwrite = Path(arguments.output) / condition, arguments.overwrite
+        seed = arguments.drive_seed + numbers.get(condition, 0)
+        write_drive(
+            DriveConfig(condition, **{**settings, "drive_seed": seed}),
+            directory,
+            overwrite=overwrite,
         )
-        write_drive(config, directory, overwrite=arguments.overwrite)
         if arguments.bag:
-            weather, overwrite = CONDITIONS[condition].weather, arguments.overwrite
-            bag = _bag_beside(directory)
+            weather, bag = CONDITIONS[condition].weather, _bag_beside(directory)
             dataset_to_bag(Dataset(directory), bag, weather=weather, overwrite=overwrite)
         print(f"{condition} → {directory}")
 
@@ -104,7 +90,7 @@ def _render_tiles(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--aerial takes one condition, got {', '.join(conditions)}")
     config = TownAerialConfig(
         condition=conditions[0],
-        town_seed=arguments.seed,
+        town_seed=arguments.town_seed,
         drive_seed=arguments.drive_seed,
         metres_per_pixel=arguments.resolution,
     )
@@ -113,13 +99,13 @@ def _render_tiles(arguments: argparse.Namespace) -> None:
 
 
 def _outputs(arguments: argparse.Namespace) -> Outputs:
-    """Kind of output by path, for all paths that the command writes."""
+    """Returns the kind of output by path, for all paths that the command writes."""
     root = Path(arguments.output)
     if arguments.aerial:
         return {root: TILES}
-    names = arguments.conditions or list(CONDITIONS)
-    bags = {_bag_beside(root / name): BAG for name in names if arguments.bag}
-    return dict.fromkeys((root / name for name in names), DATASET) | bags
+    drives = [root / name for name in arguments.conditions or CONDITIONS]
+    bags = {_bag_beside(drive): BAG for drive in drives if arguments.bag}
+    return dict.fromkeys(drives, DATASET) | bags
 
 
 def _bag_beside(dataset: Path) -> Path:

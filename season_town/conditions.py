@@ -8,6 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
+from season_town.arrays import Points
+
 LATITUDE = 51.05  # degrees north of the map origin
 LONGITUDE = 13.74  # degrees east of the map origin
 ALTITUDE = 113.0  # metres above the ellipsoid at the map origin
@@ -46,13 +48,13 @@ class Condition:
 
     @property
     def start_ns(self) -> int:
-        """The typical local time as UTC nanoseconds."""
+        """Returns the typical local time as UTC nanoseconds."""
         since = datetime.fromisoformat(self.local_time) - datetime(1970, 1, 1, tzinfo=timezone.utc)
         return since // timedelta(seconds=1) * 1_000_000_000
 
     @property
-    def sun_direction(self) -> np.ndarray:
-        """Unit vector [3] in the map frame (ENU), from the ground to the sun."""
+    def sun_direction(self) -> Points:
+        """Returns the unit vector [3] in the map frame (ENU), from the ground to the sun."""
         elevation, azimuth = np.radians([self.sun_elevation, self.sun_azimuth])
         level = np.cos(elevation)
         return np.array([level * np.sin(azimuth), level * np.cos(azimuth), np.sin(elevation)])

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from disam_ros.camera import EQUIRECTANGULAR, FISHEYE, PINHOLE, Camera
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
+from season_town.arrays import Picture
 from season_town.conditions import CONDITIONS, Condition
 from season_town.rendering.renderer import Renderer, pinhole
 from season_town.rendering.wide import WideRenderer
@@ -20,7 +22,7 @@ from season_town.town.build import build_town
 from season_town.town.streets import oncoming_lane
 from season_town.trajectory import Trajectory, drive_route
 
-AHEAD_M = 0.8  # of the camera before the base: behind the windscreen
+AHEAD_M = 0.8  # distance of the camera ahead of the base: behind the windscreen
 LENSES = {PINHOLE: 140, FISHEYE: 240, EQUIRECTANGULAR: 360}  # widest field of view [deg]
 DRIVE_GAP_NS = 180_000_000_000  # drives of neighbouring seeds start this far apart
 
@@ -29,21 +31,20 @@ DRIVE_GAP_NS = 180_000_000_000  # drives of neighbouring seeds start this far ap
 class DriveConfig:
     """Settings of a drive. Equal settings give equal pixels (on one machine).
 
-    spacing_m: images evenly spaced along the lane, as for a map; None: rate_hz. Amplitudes bound
-    slowly varying random offsets; 0 keeps to the lane centre.
+    Amplitudes bound slowly varying random offsets; 0 keeps to the lane centre.
     """
 
-    condition: str = "summer_day"
+    condition: str = "summer_day"  # name in CONDITIONS
     town_seed: int = 1
-    drive_seed: int = 1
-    width: int = 320  # pixels
-    height: int = 240
+    drive_seed: int = 1  # of lane offset, cars and pedestrians
+    width: int = 320  # of an image [px]
+    height: int = 240  # of an image [px]
     fov_deg: float = 80.0  # horizontal; a panorama sees all around
     lens: str = PINHOLE  # or fisheye, equirectangular
     mount_yaw_deg: float = 0.0  # of the camera on the vehicle, to the left
     mount_height_m: float = 1.5  # above the ground
     rate_hz: float = 5.0  # images a second
-    spacing_m: float | None = None  # metres between images; overrides rate_hz
+    spacing_m: float | None = None  # metres between images along the lane; None: rate_hz
     length_m: float | None = None  # metres to drive; None: the whole loop
     oncoming: bool = False  # the same stretch the other way round, in the other lane
     lateral_m: float = 0.6  # amplitude to the sides of the lane centre
@@ -88,8 +89,8 @@ class Frame:
     """An image with its poses and sensor readings."""
 
     stamp_ns: int
-    image: np.ndarray  # uint8 RGB [H, W, 3]
-    depth: np.ndarray | None  # float32 [H, W], metres along the optical axis, inf in the sky
+    image: Picture  # RGB [H, W, 3]
+    depth: NDArray[np.float32] | None  # [H, W], metres along the optical axis, inf in the sky
     map_from_base: Transform  # exact
     map_from_camera: Transform  # exact, optical axes
     odom_from_base: Transform  # wheel odometry, drifting
@@ -98,7 +99,7 @@ class Frame:
 
 
 class Drive:
-    """An iterable of frames of known number; each pass renders them again."""
+    """A drive: an iterable of frames of known number. Iterating renders them again."""
 
     def __init__(self, config: DriveConfig) -> None:
         self.config = config
@@ -123,6 +124,7 @@ class Drive:
 
     @property
     def camera(self) -> Camera:
+        """The camera on the vehicle."""
         config = self.config
         yaw = Rotation.from_euler("z", config.mount_yaw_deg, degrees=True).as_matrix()
         place = np.array([AHEAD_M, 0.0, config.mount_height_m])
@@ -176,7 +178,7 @@ class Drive:
 
 
 def simulate_drive(config: DriveConfig) -> Drive:
-    """The drive as an iterable of frames; `len()` gives their number.
+    """Returns a drive as an iterable of frames; `len()` gives their number.
 
     Iterating raises RenderError where no OpenGL context can be had.
     """

@@ -17,7 +17,7 @@ from season_town.drive import DriveConfig, Frame, simulate_drive
 from season_town.sensors import GNSS_SIGMA
 
 CAMERA = "front"
-VARIANCE = GNSS_SIGMA**2 / 2  # of one of two axes
+VARIANCE = GNSS_SIGMA**2 / 2  # of one of two horizontal axes [m²]
 
 
 def write_drive(
@@ -26,9 +26,9 @@ def write_drive(
     jpeg_quality: int = 85,
     overwrite: bool = False,
 ) -> int:
-    """Render a drive into a dataset directory; returns the number of images.
+    """Renders a drive into a dataset directory; returns the number of images.
 
-    overwrite: a dataset that is there. Raises OutputError, RenderError without OpenGL.
+    overwrite: replace a dataset of an earlier run. Raises OutputError, RenderError without OpenGL.
     """
     drive = simulate_drive(config)
     info = DatasetInfo(
@@ -39,7 +39,8 @@ def write_drive(
         origin=f"rendered by season_town: {config}",
         depth_unit=DEPTH_UNIT if config.depth else None,
     )
-    odometry, fixes = [], []
+    odometry: list[tuple[object, ...]] = []
+    fixes: list[tuple[object, ...]] = []
     with DatasetWriter(directory, info, overwrite) as writer:
         for frame in tqdm(drive, desc=config.condition, unit="image"):
             writer.add(

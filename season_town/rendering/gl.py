@@ -4,23 +4,32 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.errors import DisamError
+from season_town.arrays import Points
 
 if TYPE_CHECKING:
     import moderngl
 
 
+# moderngl takes the name of a backend, though its type hints say otherwise.
+BACKEND: dict[str, Any] = {"backend": "egl"}
+# A number, a vector, a list of vectors, or an array: a vector or a matrix [4, 4].
+Value = float | tuple[float, ...] | list[tuple[float, ...]] | Points
+
+
 class RenderError(DisamError):
-    """Nothing can be rendered on this machine as it is set up."""
+    """This machine cannot render as it is set up."""
 
 
 def create_context() -> moderngl.Context:
-    """A context without a window; software rendering will do.
+    """Opens a context without a window; software rendering will do.
 
     Raises RenderError where moderngl or the OpenGL driver is missing.
     """
@@ -37,7 +46,7 @@ def create_context() -> moderngl.Context:
     with suppress(ImportError):
         importlib.import_module("triton")
     try:
-        return moderngl.create_context(standalone=True, backend="egl", require=330)
+        return moderngl.create_context(require=330, standalone=True, **BACKEND)
     except Exception as error:  # moderngl raises bare Exception
         raise RenderError(
             f"no OpenGL 3.3 context through EGL ({error}); on Debian and Ubuntu install the "
@@ -45,22 +54,23 @@ def create_context() -> moderngl.Context:
         ) from error
 
 
-def set_uniforms(program: moderngl.Program, values: dict[str, object]) -> None:
-    """Set those of `values` the program uses; matrices are given row-major."""
+def set_uniforms(program: moderngl.Program, values: Mapping[str, Value]) -> None:
+    """Sets the values that a program uses; matrices are row-major."""
     for name, value in values.items():
-        if name not in program:
+        uniform: Any = program.get(name, None)
+        if uniform is None:
             continue
         if isinstance(value, np.ndarray) and value.shape == (4, 4):
-            program[name].write(np.ascontiguousarray(value.T, np.float32).tobytes())
+            uniform.write(np.ascontiguousarray(value.T, np.float32).tobytes())
         elif isinstance(value, np.ndarray):
-            program[name].value = tuple(float(v) for v in value)
+            uniform.value = tuple(float(v) for v in value)
         else:
-            program[name].value = value
+            uniform.value = value
 
 
 def projection(
     width: int, height: int, focal: float, near: float = 0.15, far: float = 900.0
-) -> np.ndarray:
+) -> Points:
     """Clip from camera (optical axes), [4, 4], principal point in the middle; y points up."""
     matrix = np.zeros((4, 4))
     matrix[0, 0] = 2 * focal / width
@@ -71,14 +81,14 @@ def projection(
     return matrix
 
 
-def metric_depth(raw: np.ndarray, near: float = 0.15, far: float = 900.0) -> np.ndarray:
+def metric_depth(raw: NDArray[np.float32], near: float = 0.15, far: float = 900.0) -> Points:
     """Distance along the optical axis from a depth buffer in 0..1; infinity where it is empty."""
     ndc = 2.0 * raw.astype(np.float64) - 1.0
     depth = 2 * far * near / (far + near - ndc * (far - near))
     return np.where(raw >= 1.0, np.inf, depth)
 
 
-def sun_projection(direction: np.ndarray, reach: float) -> np.ndarray:
+def sun_projection(direction: Points, reach: float) -> Points:
     """Clip from map for parallel light from `direction`, covering `reach` metres around."""
     side = np.cross([0.0, 0.0, 1.0], direction)
     side /= np.linalg.norm(side)

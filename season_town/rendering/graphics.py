@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a renderer keeps on the graphics device: programs, textures, buffers and targets."""
+"""Programs, textures, buffers and targets of a renderer on the graphics device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHADOW_REACH = 150.0  # metres around the map origin with shadows
 
 
 class Graphics:
-    """Everything uploaded once for a town, a condition and a drive.
+    """Uploads everything once for a town, a condition and a drive.
 
     size: pixels of the picture (width, height); `factor` times as many are drawn each way.
     """
@@ -49,7 +49,7 @@ class Graphics:
         self.post = make(shaders_post.POST_VERTEX, shaders_post.POST_FRAGMENT)
         c = condition
         gain = float(np.random.default_rng([drive_seed, 9]).uniform(0.85, 1.18))
-        constants = {
+        constants: dict[str, gl.Value] = {
             "u_tex": 0,
             "u_shadow": 1,
             "u_light": 2,
@@ -90,12 +90,12 @@ class Graphics:
         self.tex.build_mipmaps()
         self.tex.filter = (ctx.LINEAR_MIPMAP_LINEAR, ctx.LINEAR)
         splat = splat_map(town)
-        self.splat = ctx.texture(splat.shape[1::-1], 4, splat.tobytes())
+        self.splat = ctx.texture((splat.shape[1], splat.shape[0]), 4, splat.tobytes())
         self.splat.build_mipmaps()
         self.splat.filter = (ctx.LINEAR_MIPMAP_LINEAR, ctx.LINEAR)
         self.splat.repeat_x = self.splat.repeat_y = False
         light = light_map(town)
-        self.light = ctx.texture(light.shape[1::-1], 3, light.tobytes(), dtype="f2")
+        self.light = ctx.texture((light.shape[1], light.shape[0]), 3, light.tobytes(), dtype="f2")
         self.light.repeat_x = self.light.repeat_y = False
         self.tex.use(0)
         self.light.use(2)
@@ -106,12 +106,11 @@ class Graphics:
         vertices = ctx.buffer(scene.quads.tobytes())
         base = 4 * np.arange(len(scene.quads), dtype=np.uint32)[:, None]
         index = ctx.buffer((base + np.array([0, 1, 2, 0, 2, 3], np.uint32)).tobytes())
-        names = ("in_position", "in_normal", "in_texture", "in_tint")
-        layout = [(vertices, "3f 3f 3f 4f", *names)]
-        self.objects = ctx.vertex_array(self.object, layout, index)
+        full = (vertices, "3f 3f 3f 4f", "in_position", "in_normal", "in_texture", "in_tint")
+        self.objects = ctx.vertex_array(self.object, [full], index)
         shadow = ctx.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
-        layout = [(vertices, "3f 12x 3f 16x", "in_position", "in_texture")]
-        self.casters = ctx.vertex_array(shadow, layout, index)
+        part = (vertices, "3f 12x 3f 16x", "in_position", "in_texture")
+        self.casters = ctx.vertex_array(shadow, [part], index)
         corners = ctx.buffer(np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]], "f4").tobytes())
         self.grounds = ctx.vertex_array(self.ground, [(corners, "2f", "in_corner")])
         self.skies = ctx.vertex_array(self.sky, [(corners, "2f", "in_corner")])
@@ -140,7 +139,7 @@ class Graphics:
         self.mirror = ctx.framebuffer([self.mirror_texture], ctx.depth_renderbuffer(half))
 
     def _make_shadow(self, condition: Condition) -> None:
-        """Light and scene stand still, so one shadow map serves the whole drive."""
+        """Draws the shadow map once: light and scene stand still during a drive."""
         ctx = self.ctx
         lit = max(condition.sun) > 0.2
         size = (SHADOW_SIZE, SHADOW_SIZE) if lit else (1, 1)

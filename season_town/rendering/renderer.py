@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
 from disam_ros.geometry import Transform
+from season_town.arrays import Picture, Points
 from season_town.conditions import Condition
 from season_town.rendering import gl
 from season_town.rendering.graphics import Graphics
 from season_town.town.layout import Town
 from season_town.town.scene import Scene, build_scene
+
+if TYPE_CHECKING:
+    import moderngl
 
 SIGHT = 230.0  # metres; cells farther away are not drawn
 STEEP = 0.9  # horizontal part of the optical axis below which what is aside may be seen
@@ -20,13 +27,13 @@ DROP_SECONDS = 2.5  # time between wipes of the lens
 
 
 def pinhole(width: int, height: int, fov: float) -> Camera:
-    """The renderer's camera; fov: horizontal field of view in degrees."""
+    """Returns a pinhole camera. fov: horizontal field of view in degrees."""
     focal = width / 2 / np.tan(np.radians(fov) / 2)
     return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
 
 
 class Renderer:
-    """Draws one town under one condition as one drive meets it.
+    """Draws a town under one condition for one drive.
 
     fov: horizontal field of view in degrees. Raises RenderError where OpenGL is missing.
     """
@@ -48,17 +55,17 @@ class Renderer:
         self._gpu = Graphics(town, condition, drive_seed, self._scene, size, SUPERSAMPLE)
 
     def without_lens(self) -> None:
-        """Leave out what belongs to a whole picture: falling off of light and blur of motion."""
-        self._gpu.post["u_vignette"].value = self._gpu.post["u_blur"].value = 0.0
+        """Leaves out vignetting and motion blur, which belong to a whole picture."""
+        gl.set_uniforms(self._gpu.post, {"u_vignette": 0.0, "u_blur": 0.0})
 
     def close(self) -> None:
-        """Free what the graphics driver holds."""
+        """Frees the memory of the graphics driver."""
         self._gpu.ctx.release()
 
     def render(
         self, map_from_camera: Transform, time_s: float = 0.0, want_depth: bool = True
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Picture uint8 RGB [H, W, 3] and depth float32 [H, W].
+    ) -> tuple[Picture, NDArray[np.float32] | None]:
+        """Renders a picture uint8 RGB [H, W, 3] and depth float32 [H, W].
 
         Depth is metres along the optical axis, infinite in the sky, and None unless wanted.
         time_s moves snow, rain and drops on the lens and draws new sensor noise.
@@ -72,8 +79,8 @@ class Renderer:
             self._draw_weather(view, map_from_camera, time_s)
             return self._develop(time_s), depth
 
-    def _draw_mirror(self, map_from_camera: Transform, view: np.ndarray) -> None:
-        """The scene as wet ground mirrors it: seen through the plane z = 0."""
+    def _draw_mirror(self, map_from_camera: Transform, view: Points) -> None:
+        """Draws the reflection in wet ground: the scene through the plane z = 0."""
         flip = np.diag([1.0, 1.0, -1.0, 1.0])
         half = (self.camera.width, self.camera.height)
         self._draw_scene(self._gpu.mirror, half, map_from_camera, view @ flip, ground=False)
@@ -81,10 +88,10 @@ class Renderer:
 
     def _draw_scene(
         self,
-        target: object,
+        target: moderngl.Framebuffer,
         size: tuple[int, int],
         map_from_camera: Transform,
-        view: np.ndarray,
+        view: Points,
         ground: bool,
     ) -> None:
         ctx = self._gpu.ctx
@@ -93,7 +100,7 @@ class Renderer:
         focal = self.camera.fx * size[0] / self.camera.width
         clip = gl.projection(*size, focal)
         ahead = map_from_camera.rotation[:, 2]
-        shared = {
+        shared: dict[str, gl.Value] = {
             "u_camera": clip @ view,
             "u_eye": map_from_camera.translation,
             "u_ahead": ahead,
@@ -110,12 +117,12 @@ class Renderer:
             self._gpu.grounds.render(ctx.TRIANGLE_STRIP)
         self._gpu.skies.render(ctx.TRIANGLE_STRIP)
 
-    def _draw_weather(self, view: np.ndarray, map_from_camera: Transform, time_s: float) -> None:
+    def _draw_weather(self, view: Points, map_from_camera: Transform, time_s: float) -> None:
         c, ctx = self.condition, self._gpu.ctx
         if not c.flakes and not c.streaks:
             return
         streak = c.streaks > 0
-        values = {
+        values: dict[str, gl.Value] = {
             "u_camera": gl.projection(*self._gpu.size, self.camera.fx * SUPERSAMPLE) @ view,
             "u_eye": map_from_camera.translation,
             "u_fall": (0.6, 0.2, -8.0) if streak else (0.7, 0.3, -1.3),
@@ -126,13 +133,11 @@ class Renderer:
         }
         gl.set_uniforms(self._gpu.flake, values)
         ctx.enable(ctx.BLEND | ctx.PROGRAM_POINT_SIZE)
-        ctx.depth_mask = False
         self._gpu.flakes.render(ctx.LINES if streak else ctx.POINTS)
-        ctx.depth_mask = True
         ctx.disable(ctx.BLEND)
 
-    def _develop(self, time_s: float) -> np.ndarray:
-        """Lens, exposure and sensor: uint8 RGB [H, W, 3]."""
+    def _develop(self, time_s: float) -> Picture:
+        """Applies lens, exposure and sensor: uint8 RGB [H, W, 3]."""
         ctx, c = self._gpu.ctx, self.condition
         self._gpu.hdr.build_mipmaps()
         self._gpu.hdr.use(5)
@@ -141,8 +146,11 @@ class Renderer:
         drops = np.zeros((24, 3))
         drops[:, :2] = rng.uniform(0, 1, (24, 2))
         drops[:, 2] = rng.uniform(0.012, 0.05, 24)
-        self._gpu.post["u_drops"].value = [tuple(d) for d in drops]
-        self._gpu.post["u_drop_count"].value = c.lens_drops
+        lens: dict[str, gl.Value] = {
+            "u_drops": [tuple(d) for d in drops],
+            "u_drop_count": c.lens_drops,
+        }
+        gl.set_uniforms(self._gpu.post, lens)
         self._gpu.out.use()
         ctx.disable(ctx.DEPTH_TEST)
         self._gpu.posts.render(ctx.TRIANGLE_STRIP)
@@ -151,9 +159,11 @@ class Renderer:
         image = np.frombuffer(data, np.uint8).reshape(shape)
         rng = np.random.default_rng([self.drive_seed, int(time_s * 1000), 13])
         noise = rng.standard_normal(shape, np.float32) * (255 * c.noise)
-        return np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
+        picture: Picture = np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
+        return picture
 
-    def _read_depth(self) -> np.ndarray:
+    def _read_depth(self) -> NDArray[np.float32]:
+        """Reads the depth of the pixels of the picture from the larger buffer."""
         raw = np.frombuffer(self._gpu.depth.read(), np.float32).reshape(self._gpu.size[::-1])[::-1]
         fine = gl.metric_depth(raw)
         k = SUPERSAMPLE
@@ -165,7 +175,7 @@ class Renderer:
         return np.where(far < 1.2 * near, smooth, near).astype(np.float32)
 
 
-def _view(map_from_camera: Transform) -> np.ndarray:
+def _view(map_from_camera: Transform) -> Points:
     """Camera (optical axes) from map, [4, 4]."""
     matrix = np.eye(4)
     rotation = map_from_camera.rotation.T
@@ -174,16 +184,17 @@ def _view(map_from_camera: Transform) -> np.ndarray:
     return matrix
 
 
-def _rays(clip: np.ndarray, view: np.ndarray) -> np.ndarray:
+def _rays(clip: Points, view: Points) -> Points:
     """Map direction from clip position (x, y, 1, 1)."""
     to_ray = np.diag([1 / clip[0, 0], 1 / clip[1, 1], 1.0, 1.0])
     turn = np.eye(4)
     turn[:3, :3] = view[:3, :3].T
-    return turn @ to_ray
+    rays: Points = turn @ to_ray
+    return rays
 
 
 def _visible(scene: Scene, map_from_camera: Transform, half_fov: float) -> list[tuple[int, int]]:
-    """First quad and count of the cells in sight, near ones first; half_fov: radians."""
+    """Lists first quad and count of the cells in sight, near ones first. half_fov: radians."""
     eye, ahead = map_from_camera.translation[:2], map_from_camera.rotation[:2, 2]
     if np.linalg.norm(ahead) < STEEP:
         half_fov = np.pi  # up or down: all around

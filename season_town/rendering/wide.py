@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of fisheyes and panoramas: the faces of a cube, each a pinhole's picture, resampled."""
+"""Pictures of fisheyes and panoramas, resampled from pinhole pictures of the faces of a cube."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
 from disam_ros.geometry import Transform
+from season_town.arrays import Picture, Points
 from season_town.conditions import Condition
 from season_town.rendering.renderer import Renderer
 from season_town.town.layout import Town
 
+NO_MAP = np.empty(0, np.float32)  # the table holds both coordinates
 FACE_DEG = 94.0  # of a face across: more than a right angle, so that no pixel mixes two
 DENSITY = 1.3  # pixels of a face for one of the lens, in its middle
 # Axes of the faces in the lens's frame: ahead, right, left, down, up, back.
@@ -21,7 +24,7 @@ AXES = np.array(
 
 
 class WideRenderer:
-    """Draws as Renderer does, for a lens that is no pinhole. What it does not see is black.
+    """Draws through a lens that is no pinhole. Pixels outside its field of view are black.
 
     Raises RenderError where OpenGL is missing.
     """
@@ -42,38 +45,48 @@ class WideRenderer:
         self._turns = [_turn(axis) for axis in AXES]
         table, along = np.full((len(rays), 2), -10.0), np.full(len(rays), np.nan)
         for row, k in enumerate(self._faces):
-            mine = face == k
-            local = rays[mine] @ self._turns[k]
-            table[mine] = self._renderer.camera.project(local)[0] + [0, row * side]
-            along[mine] = rays[mine, 2] / local[:, 2]
+            covered = face == k
+            local = rays[covered] @ self._turns[k]
+            table[covered] = self._renderer.camera.project(local)[0] + [0, row * side]
+            along[covered] = rays[covered, 2] / local[:, 2]
         shape = camera.height, camera.width
         self._table = table.astype(np.float32).reshape(*shape, 2)
         self._along = along.astype(np.float32).reshape(shape)
 
     def close(self) -> None:
-        """Free what the graphics driver holds."""
+        """Frees the memory of the graphics driver."""
         self._renderer.close()
 
     def render(
         self, map_from_camera: Transform, time_s: float = 0.0, want_depth: bool = True
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Picture uint8 RGB [H, W, 3] and depth float32 [H, W] along the optical axis, nan where
-        the lens looks sideways or back; None unless wanted."""
-        pictures, depths = [], []
+    ) -> tuple[Picture, NDArray[np.float32] | None]:
+        """Renders a picture uint8 RGB [H, W, 3] and depth float32 [H, W] along the optical axis.
+
+        Depth is nan where the lens looks sideways or back, and None unless wanted.
+        """
+        pictures: list[Picture] = []
+        depths: list[NDArray[np.float32]] = []
         for k in self._faces:
             pose = map_from_camera @ Transform.from_rotation(np.zeros(3), self._turns[k])
             picture, depth = self._renderer.render(pose, time_s, want_depth)
             pictures.append(picture)
-            depths.append(depth)
-        image = cv2.remap(np.vstack(pictures), self._table, None, cv2.INTER_LINEAR)
+            if depth is not None:
+                depths.append(depth)
+        image = np.asarray(
+            cv2.remap(np.vstack(pictures), self._table, NO_MAP, cv2.INTER_LINEAR), np.uint8
+        )
         if not want_depth:
             return image, None
-        stacked = np.vstack(depths)
-        found = cv2.remap(stacked, self._table, None, cv2.INTER_NEAREST, borderValue=float("nan"))
-        return image, np.where(self._along > 0, found * self._along, np.float32(np.nan))
+        depth = np.asarray(
+            cv2.remap(
+                np.vstack(depths), self._table, NO_MAP, cv2.INTER_NEAREST, borderValue=float("nan")
+            ),
+            np.float32,
+        )
+        return image, np.where(self._along > 0, depth * self._along, np.float32(np.nan))
 
 
-def _turn(axis: np.ndarray) -> np.ndarray:
-    """Rotation [3, 3] whose third column is the axis of a face."""
+def _turn(axis: Points) -> Points:
+    """Returns the rotation [3, 3] whose third column is the axis of a face."""
     down = np.array([0.0, 1.0, 0.0]) if abs(axis[1]) < 0.5 else np.array([0.0, 0.0, -axis[1]])
     return np.column_stack([np.cross(down, axis), down, axis])

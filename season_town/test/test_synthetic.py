@@ -253,9 +253,9 @@ def test_missing_opengl_names_the_packages_to_install(monkeypatch):
         gl.create_context()
 
 
-def test_missing_moderngl_names_the_extra(monkeypatch):
+def test_missing_moderngl_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "moderngl", None)
-    with pytest.raises(RenderError, match=r"disam_ros\[synth\]"):
+    with pytest.raises(RenderError, match=r"pip install .moderngl"):
         gl.create_context()
 
 

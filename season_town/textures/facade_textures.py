@@ -10,13 +10,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from season_town.arrays import Picture
 from season_town.textures.texture_canvas import SIZE, fractal_noise, grey
 
 STYLES = ("plaster", "brick", "timber", "siding", "concrete")
 BAYS = ("blank", "window", "shutters", "door")
 
 
-def paint_facade(rng: np.random.Generator, style: str, bay: str) -> np.ndarray:
+def paint_facade(rng: np.random.Generator, style: str, bay: str) -> Picture:
     """One bay of a wall, uint8 RGBA [SIZE, SIZE, 4]."""
     picture = np.ascontiguousarray(_WALL_PAINTERS[style](rng))
     if bay != "blank":
@@ -24,11 +25,11 @@ def paint_facade(rng: np.random.Generator, style: str, bay: str) -> np.ndarray:
     return picture
 
 
-def _plaster(rng: np.random.Generator) -> np.ndarray:
+def _plaster(rng: np.random.Generator) -> Picture:
     return grey(212 + 36 * fractal_noise(rng, 1.2) + 8 * rng.standard_normal((SIZE, SIZE)))
 
 
-def _brick(rng: np.random.Generator) -> np.ndarray:
+def _brick(rng: np.random.Generator) -> Picture:
     value = np.full((SIZE, SIZE), 175.0)
     for row in range(32):
         for column in range(-1, 11):
@@ -41,7 +42,7 @@ def _brick(rng: np.random.Generator) -> np.ndarray:
     return red
 
 
-def _timber(rng: np.random.Generator) -> np.ndarray:
+def _timber(rng: np.random.Generator) -> Picture:
     picture = np.ascontiguousarray(_plaster(rng))
     beam = (58, 38, 26, 128)
     for x in (0, 255, 62, 193):
@@ -53,20 +54,20 @@ def _timber(rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def _siding(rng: np.random.Generator) -> np.ndarray:
+def _siding(rng: np.random.Generator) -> Picture:
     board = np.tile(np.linspace(252, 205, 16), SIZE // 16)
     board[::16] = 120
     return grey(board[:, None] + 14 * (fractal_noise(rng, 0.8) - 0.5))
 
 
-def _concrete(rng: np.random.Generator) -> np.ndarray:
+def _concrete(rng: np.random.Generator) -> Picture:
     value = 190 + 45 * fractal_noise(rng, 1.0)
     value[::128] = 110
     value[:, :2] = 130
     return grey(value)
 
 
-def _glass(picture: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> None:
+def _glass(picture: Picture, x0: int, y0: int, x1: int, y1: int) -> None:
     """A pane with curtains and a reflection gradient."""
     ramp = np.linspace(1.0, 0.45, y1 - y0)[:, None, None]
     picture[y0:y1, x0:x1] = 0
@@ -77,7 +78,7 @@ def _glass(picture: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> None:
         picture[y0:y1, a:b:5, :3] = (115, 110, 100)
 
 
-def _window(picture: np.ndarray, style: int, x0: int = 72, x1: int = 184) -> None:
+def _window(picture: Picture, style: int, x0: int = 72, x1: int = 184) -> None:
     frame = ((238, 238, 232), (245, 240, 225), (120, 70, 40), (250, 250, 250), (70, 74, 80))[style]
     y0, y1 = 62, 196
     cv2.rectangle(picture, (x0 - 12, y0 - 12), (x1 + 12, y1 + 8), (*frame, 128), -1)
@@ -91,7 +92,7 @@ def _window(picture: np.ndarray, style: int, x0: int = 72, x1: int = 184) -> Non
     cv2.rectangle(picture, (x0 - 16, y1 + 15), (x1 + 16, y1 + 20), (110, 105, 100, 128), -1)
 
 
-def _shutters(picture: np.ndarray, style: int) -> None:
+def _shutters(picture: Picture, style: int) -> None:
     colours = ((52, 92, 70), (60, 62, 66), (96, 44, 34), (44, 70, 110), (120, 110, 92))
     colour = np.array(colours[style])
     _window(picture, style, 84, 172)
@@ -100,7 +101,7 @@ def _shutters(picture: np.ndarray, style: int) -> None:
         picture[60:198:8, x + 5 : x + 41, :3] = (colour * 0.6).astype(np.uint8)
 
 
-def _door(picture: np.ndarray, style: int) -> None:
+def _door(picture: Picture, style: int) -> None:
     colour = ((96, 58, 34), (38, 66, 52), (70, 42, 26), (150, 40, 36), (58, 62, 72))[style]
     cv2.rectangle(picture, (70, 48), (186, 255), (225, 220, 210, 128), -1)
     cv2.rectangle(picture, (82, 58), (174, 255), (*colour, 128), -1)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from season_town.arrays import Picture
 from season_town.textures.texture_canvas import SIZE, fractal_noise, grey
 
 
 def _sprinkle(
     rng: np.random.Generator, count: int, size: tuple[int, int], spread: float, tall: float
-) -> np.ndarray:
+) -> Picture:
     """Random leaves of bright to dark grey on nothing, thinning out towards the border."""
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     for shade in np.linspace(110, 255, count):
@@ -26,11 +27,11 @@ def _sprinkle(
     return picture
 
 
-def _leaf(rng: np.random.Generator) -> np.ndarray:
+def _leaf(rng: np.random.Generator) -> Picture:
     return _sprinkle(rng, 420, (6, 13), 112.0, 0.55)
 
 
-def _hedge(rng: np.random.Generator) -> np.ndarray:
+def _hedge(rng: np.random.Generator) -> Picture:
     picture = grey(np.full((SIZE, SIZE), 85.0))
     for shade in np.linspace(95, 250, 1500):
         at = tuple(int(v) for v in rng.integers(0, SIZE, 2))
@@ -41,7 +42,7 @@ def _hedge(rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def _needle(rng: np.random.Generator) -> np.ndarray:
+def _needle(rng: np.random.Generator) -> Picture:
     """A skirt of twigs: full at the top, fraying at the bottom."""
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     for _ in range(900):
@@ -52,16 +53,16 @@ def _needle(rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def _branch(rng: np.random.Generator) -> np.ndarray:
+def _branch(rng: np.random.Generator) -> Picture:
     """A leafless crown growing from the middle of the lower border."""
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
 
     def grow(x: float, y: float, angle: float, length: float, width: float) -> None:
         end = (x + length * np.sin(angle), y - length * np.cos(angle))
         value = int(rng.uniform(170, 240))
-        points = [(int(x * 16), int(y * 16)), (int(end[0] * 16), int(end[1] * 16))]
+        first, last = (int(x * 16), int(y * 16)), (int(end[0] * 16), int(end[1] * 16))
         ink = (value, value, value, 255)
-        cv2.line(picture, *points, ink, max(1, round(width)), cv2.LINE_8, 4)
+        cv2.line(picture, first, last, ink, max(1, round(width)), cv2.LINE_8, 4)
         if length > 9:
             for turn in (-0.55, 0.08, 0.55):
                 grow(*end, angle + turn + rng.normal(0, 0.22), length * 0.7, width * 0.6)
@@ -70,7 +71,7 @@ def _branch(rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def _picket(rng: np.random.Generator) -> np.ndarray:
+def _picket(rng: np.random.Generator) -> Picture:
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     for x in range(0, SIZE, 32):
         tip = np.array([[x + 4, 255], [x + 4, 30], [x + 14, 6], [x + 24, 30], [x + 24, 255]])
@@ -81,7 +82,7 @@ def _picket(rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def _iron(_: np.random.Generator) -> np.ndarray:
+def _iron(_: np.random.Generator) -> Picture:
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     for x in range(8, SIZE, 24):
         picture[12:, x : x + 6] = (70, 72, 76, 255)
@@ -90,11 +91,11 @@ def _iron(_: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def _plain(_: np.random.Generator) -> np.ndarray:
+def _plain(_: np.random.Generator) -> Picture:
     return np.full((SIZE, SIZE, 4), 255, np.uint8)
 
 
-def _tiles(rng: np.random.Generator) -> np.ndarray:
+def _tiles(rng: np.random.Generator) -> Picture:
     rows = np.tile(np.linspace(255, 170, 16), 16)
     value = np.repeat(rows[:, None], SIZE, 1) * rng.uniform(0.8, 1.0, (16, 16)).repeat(
         16, 0
@@ -104,29 +105,29 @@ def _tiles(rng: np.random.Generator) -> np.ndarray:
     return grey(value)
 
 
-def _slate(rng: np.random.Generator) -> np.ndarray:
+def _slate(rng: np.random.Generator) -> Picture:
     shade = rng.uniform(0.7, 1.0, (32, 16)).repeat(8, 0).repeat(16, 1)
     value = 235 * shade
     value[::8] *= 0.55
     return grey(value)
 
 
-def _bark(rng: np.random.Generator) -> np.ndarray:
+def _bark(rng: np.random.Generator) -> Picture:
     ridges = fractal_noise(rng, 0.9)[::8].repeat(8, 0)
     return grey(110 + 130 * ridges)
 
 
-def _grass(rng: np.random.Generator) -> np.ndarray:
+def _grass(rng: np.random.Generator) -> Picture:
     value = 0.55 * fractal_noise(rng, 0.4) + 0.45 * fractal_noise(rng, 1.3)
     return grey(60 + 150 * value, (0.78, 1.0, 0.45))
 
 
-def _asphalt(rng: np.random.Generator) -> np.ndarray:
+def _asphalt(rng: np.random.Generator) -> Picture:
     value = 58 + 38 * fractal_noise(rng, 0.15) + 30 * fractal_noise(rng, 1.3)
     return grey(value, (1.0, 1.0, 1.03))
 
 
-def _paving(rng: np.random.Generator) -> np.ndarray:
+def _paving(rng: np.random.Generator) -> Picture:
     value = rng.uniform(165, 205, (8, 4)).repeat(32, 0).repeat(64, 1)
     value += 30 * (fractal_noise(rng, 0.6) - 0.5)
     value[::32] = value[1::32] = 110
@@ -135,12 +136,13 @@ def _paving(rng: np.random.Generator) -> np.ndarray:
     return grey(value, (1.0, 0.97, 0.93))
 
 
-def _noise(rng: np.random.Generator) -> np.ndarray:
+def _noise(rng: np.random.Generator) -> Picture:
     powers = (1.6, 1.0, 0.4, 1.9)
     return (255 * np.dstack([fractal_noise(rng, p) for p in powers])).astype(np.uint8)
 
 
-def paint_sign(kind: int) -> np.ndarray:
+def paint_sign(kind: int) -> Picture:
+    """Draws a traffic sign: 0 priority, 1 speed limit, 2 give way, 3 crossing."""
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     white, red, blue = (245, 245, 245, 255), (190, 30, 30, 255), (30, 70, 170, 255)
     if kind == 0:  # priority

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from season_town.arrays import Picture
 from season_town.textures.facade_textures import BAYS, STYLES, paint_facade
 from season_town.textures.material_textures import (
     CUTOUT_PAINTERS,
@@ -23,7 +24,7 @@ LAYER = {name: float(i) for i, name in enumerate(NAMES)}
 
 
 @lru_cache(maxsize=1)
-def texture_layers() -> np.ndarray:
+def texture_layers() -> Picture:
     """All layers, uint8 [len(NAMES), SIZE, SIZE, 4], first row at the top of the picture."""
     rng = np.random.default_rng(7)
     layers = [paint_facade(rng, *name.rsplit("_", 1)) for name in FACADES]

@@ -19,13 +19,14 @@ from season_town.town.streets import (
 
 
 def build_town(seed: int) -> Town:
-    """The town of a seed."""
+    """Builds the town of a seed."""
     rng = np.random.default_rng([seed, 101])
     town = Town(seed, place_nodes(rng))
     loop = turned_loop(rng)
     town.streets = choose_streets(rng, town.nodes, loop)
     town.route = lane_centre(np.array([town.nodes[i, j] for i, j in loop]))
-    park = tuple(rng.integers(0, GRID - 1, 2))
+    i, j = rng.integers(0, GRID - 1, 2)
+    park = int(i), int(j)
     for street in town.streets:
         line_street(rng, town, street, cell_corners(town.nodes, park))
     fill_park(rng, town, cell_corners(town.nodes, park))

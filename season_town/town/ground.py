@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from season_town.arrays import Picture, Points
 from season_town.town.houses import HOUSE_TYPES
 from season_town.town.layout import House, Town
 from season_town.town.props import LAMP_HEIGHT, LAMP_REACH, is_broken, lamp_colour
@@ -17,8 +19,8 @@ LIGHT_SIZE = 512
 _SHIFT = 4  # fixed-point bits for sub-pixel drawing
 
 
-def splat_map(town: Town, size: int = SPLAT_SIZE) -> np.ndarray:
-    """Ground cover, uint8 [size, size, 4]: road, paved, paint and curb, wheel tracks.
+def splat_map(town: Town, size: int = SPLAT_SIZE) -> Picture:
+    """Draws the ground cover, uint8 [size, size, 4]: road, paved, paint and curb, wheel tracks.
 
     Row 0 is the southern border, column 0 the western one.
     """
@@ -35,7 +37,7 @@ def splat_map(town: Town, size: int = SPLAT_SIZE) -> np.ndarray:
         _garden_path(pixel, paved, house)
     _markings(pixel, town, paint)
     curb = cv2.morphologyEx(road, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
-    paint = np.where(curb > 0, 110, paint).astype(np.uint8)
+    paint[curb > 0] = 110
     _tracks(pixel, town, track)
     return np.dstack([road, paved, paint, cv2.GaussianBlur(track, (0, 0), 0.16 * pixel.scale)])
 
@@ -47,24 +49,23 @@ class _Pixels:
         self.scale = size / EXTENT
         self.size = size
 
-    def at(self, point: np.ndarray) -> tuple[int, int]:
+    def at(self, point: Points) -> tuple[int, int]:
+        """Returns the fixed-point pixel of a point [2]."""
         pixel = (np.asarray(point) * self.scale + self.size / 2 - 0.5) * (1 << _SHIFT)
         x, y = np.rint(pixel).astype(int)
         return int(x), int(y)
 
-    def line(
-        self, picture: np.ndarray, a: np.ndarray, b: np.ndarray, width: float, value: int = 255
-    ) -> None:
+    def line(self, picture: Picture, a: Points, b: Points, width: float, value: int = 255) -> None:
         across = np.array([-(b - a)[1], (b - a)[0]]) / np.linalg.norm(b - a) * width / 2
         corners = np.array([self.at(p) for p in (a + across, b + across, b - across, a - across)])
         cv2.fillConvexPoly(picture, corners, value, cv2.LINE_AA, _SHIFT)
 
-    def disc(self, picture: np.ndarray, centre: np.ndarray, radius: float) -> None:
+    def disc(self, picture: Picture, centre: Points, radius: float) -> None:
         reach = round(radius * self.scale * (1 << _SHIFT))
         cv2.circle(picture, self.at(centre), reach, 255, -1, cv2.LINE_AA, _SHIFT)
 
 
-def _garden_path(pixel: _Pixels, paved: np.ndarray, house: House) -> None:
+def _garden_path(pixel: _Pixels, paved: Picture, house: House) -> None:
     forward = np.array([np.cos(house.yaw), np.sin(house.yaw)])
     end = house.position + (house.setback + 0.3) * forward
     pixel.line(paved, house.position, end, 1.3)
@@ -74,7 +75,7 @@ def _garden_path(pixel: _Pixels, paved: np.ndarray, house: House) -> None:
         pixel.line(paved, house.position + shift - 6 * forward, end + shift, 2.4)
 
 
-def _markings(pixel: _Pixels, town: Town, paint: np.ndarray) -> None:
+def _markings(pixel: _Pixels, town: Town, paint: Picture) -> None:
     for index, (a, b) in enumerate(town.streets):
         length = float(np.linalg.norm(b - a))
         along = (b - a) / length
@@ -92,16 +93,16 @@ def _markings(pixel: _Pixels, town: Town, paint: np.ndarray) -> None:
                 pixel.line(paint, start - 1.6 * along, start + 1.6 * along, 0.45)
 
 
-def _tracks(pixel: _Pixels, town: Town, track: np.ndarray) -> None:
-    """Where wheels run: dark through snow, polished otherwise."""
+def _tracks(pixel: _Pixels, town: Town, track: Picture) -> None:
+    """Draws wheel tracks: dark through snow, polished otherwise."""
     for a, b in town.streets:
         left = np.array([-(b - a)[1], (b - a)[0]]) / np.linalg.norm(b - a)
         for y in (-2.2, -0.8, 0.8, 2.2):
             pixel.line(track, a + y * left, b + y * left, 0.5)
 
 
-def light_map(town: Town, size: int = LIGHT_SIZE) -> np.ndarray:
-    """Light of the street lamps on the ground, float16 [size, size, 3], rows from the south."""
+def light_map(town: Town, size: int = LIGHT_SIZE) -> NDArray[np.float16]:
+    """Computes the light of street lamps on the ground, [size, size, 3], rows from the south."""
     axis = (np.arange(size) + 0.5) * EXTENT / size - EXTENT / 2
     light = np.zeros((size, size, 3), np.float32)
     for prop in town.props:

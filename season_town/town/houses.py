@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from season_town.arrays import Mesh, Points
 from season_town.textures.textures import LAYER
 from season_town.town.meshes import Rgb, box, cylinder, quads, wall
+
+Quads = list[list[list[float]]]  # corners [Q, 4, 3]
 
 BAY = 2.6  # metres a facade bay is wide, about
 FLOOR = 2.9  # metres a storey is high
@@ -30,15 +33,17 @@ ROOFS: tuple[Rgb, ...] = (
 
 @dataclass(frozen=True)
 class HouseType:
+    """A type of house."""
+
     style: str  # wall style, see textures
-    width: float
-    depth: float
-    floors: int
+    width: float  # metres of the front
+    depth: float  # metres behind the front
+    floors: int  # number of storeys
     roof: str  # gable (ridge along the street), front (gable to the street), hip or flat
     pitch: float  # rise over run
-    setback: float
-    window: str
-    cover: str = "tiles"
+    setback: float  # least distance from the sidewalk [m]
+    window: str  # bay of a facade with a window, see textures
+    cover: str = "tiles"  # texture of the roof
     dormer: bool = False
     balcony: bool = False
 
@@ -54,7 +59,7 @@ HOUSE_TYPES = (
 )
 
 
-def house_mesh(kind: int, tint: int, roof: int, seed: float) -> np.ndarray:
+def house_mesh(kind: int, tint: int, roof: int, seed: float) -> Mesh:
     """Mesh of a house; `seed` decides which window is lit and small variations."""
     house = HOUSE_TYPES[kind]
     rng = np.random.default_rng(int(seed * 1e9))
@@ -73,16 +78,16 @@ def house_mesh(kind: int, tint: int, roof: int, seed: float) -> np.ndarray:
 
 
 def _mix(colour: Rgb, share: float) -> Rgb:
-    return tuple(share + (1 - share) * c for c in colour)
+    red, green, blue = (share + (1 - share) * c for c in colour)
+    return red, green, blue
 
 
-def _facades(rng: np.random.Generator, house: HouseType, tint: Rgb) -> np.ndarray:
+def _facades(rng: np.random.Generator, house: HouseType, tint: Rgb) -> Mesh:
     """Four walls as a grid of bays, on a plinth."""
     half = house.width / 2
-    corners = [(0, -half), (0, half), (-house.depth, half), (-house.depth, -half)]
+    corners = np.array([(0, -half), (0, half), (-house.depth, half), (-house.depth, -half)], float)
     parts = []
-    for side, (a, b) in enumerate(zip(corners, corners[1:] + corners[:1], strict=True)):
-        a, b = np.array(a, float), np.array(b, float)
+    for side, (a, b) in enumerate(zip(corners, np.roll(corners, -1, 0), strict=True)):
         count = round(float(np.linalg.norm(b - a)) / BAY)
         door = count // 2 if house.style != "timber" else 0
         for bay in range(count):
@@ -102,14 +107,14 @@ def _bay(rng: np.random.Generator, house: HouseType, side: int, is_door: bool) -
     return house.window if rng.random() < (0.8, 0.35, 0.8, 0.35)[side] else "blank"
 
 
-def _plinth(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _plinth(a: Points, b: Points) -> Mesh:
     out = np.array([(b - a)[1], -(b - a)[0]]) / np.linalg.norm(b - a) * 0.05
     length = float(np.linalg.norm(b - a))
     plain = LAYER["concrete_blank"]
     return wall(a + out, b + out, 0.0, 0.45, plain, (0.6, 0.58, 0.56), 0.0, (length / 3, 0.2))
 
 
-def _roof(house: HouseType, tint: Rgb, walls: Rgb) -> np.ndarray:
+def _roof(house: HouseType, tint: Rgb, walls: Rgb) -> Mesh:
     h, w, d = house.floors * FLOOR, house.width / 2, house.depth
     layer, over = LAYER[house.cover], 0.45
     if house.roof == "flat":
@@ -152,13 +157,13 @@ def _roof(house: HouseType, tint: Rgb, walls: Rgb) -> np.ndarray:
 
 def _slopes_and_gables(
     house: HouseType,
-    slopes: list,
-    gables: list,
+    slopes: Quads,
+    gables: Quads,
     size: tuple[float, float],
     layer: float,
     tint: Rgb,
     walls: Rgb,
-) -> np.ndarray:
+) -> Mesh:
     roof = quads(slopes, layer, tint, 0.0, (size[0] / 2.5, size[1] / 2.5))
     under = roof[:, ::-1].copy()
     under[..., 2] -= 0.12
@@ -174,7 +179,7 @@ def _slopes_and_gables(
     return np.concatenate(parts)
 
 
-def _gable_windows(house: HouseType, gables: list, tint: Rgb) -> np.ndarray:
+def _gable_windows(house: HouseType, gables: Quads, tint: Rgb) -> Mesh:
     windows = []
     for gable in np.array(gables, float):
         middle, along = (gable[0] + gable[1]) / 2, gable[1] - gable[0]
@@ -187,7 +192,7 @@ def _gable_windows(house: HouseType, gables: list, tint: Rgb) -> np.ndarray:
     return np.concatenate(windows)
 
 
-def _dormers(rng: np.random.Generator, house: HouseType, tint: Rgb, roof: Rgb) -> np.ndarray:
+def _dormers(rng: np.random.Generator, house: HouseType, tint: Rgb, roof: Rgb) -> Mesh:
     low = house.floors * FLOOR + 0.7
     parts = []
     for y in (-house.width / 4, house.width / 4):
@@ -201,7 +206,7 @@ def _dormers(rng: np.random.Generator, house: HouseType, tint: Rgb, roof: Rgb) -
     return np.concatenate(parts)
 
 
-def _balconies(house: HouseType) -> np.ndarray:
+def _balconies(house: HouseType) -> Mesh:
     parts = []
     for floor in range(1, house.floors):
         z = floor * FLOOR
@@ -213,7 +218,7 @@ def _balconies(house: HouseType) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _steps(house: HouseType) -> np.ndarray:
+def _steps(house: HouseType) -> Mesh:
     post = cylinder(
         [0.08, house.width / 2 - 0.1, 0],
         [0.08, house.width / 2 - 0.1, 2.9],

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from season_town.arrays import Points
 from season_town.town.houses import HOUSE_TYPES
 from season_town.town.layout import (
     House,
@@ -23,10 +25,10 @@ FENCES = ("picket", "iron", "hedge", "wall", "none")
 def line_street(
     rng: np.random.Generator,
     town: Town,
-    street: tuple[np.ndarray, np.ndarray],
-    park: np.ndarray,
+    street: tuple[Points, Points],
+    park: Points,
 ) -> None:
-    """Houses, lamps, parking slots and perhaps an alley of trees along one street."""
+    """Places houses, lamps, parking slots and perhaps an alley of trees along one street."""
     a, b = street
     length = float(np.linalg.norm(b - a))
     along = unit(b - a)
@@ -57,20 +59,21 @@ def line_street(
         town.props.append(Prop(extra, position, facing, 1.0, float(rng.random())))
 
 
-def _common_kinds(seed: int) -> np.ndarray:
-    """The few house types that fill this town's streets."""
+def _common_kinds(seed: int) -> NDArray[np.int64]:
+    """Draws the few house types that fill this town's streets."""
     rng = np.random.default_rng([seed, 103])
-    return rng.choice(len(HOUSE_TYPES), 4, replace=False)
+    kinds: NDArray[np.int64] = rng.choice(len(HOUSE_TYPES), 4, replace=False)
+    return kinds
 
 
 def _house_row(
     rng: np.random.Generator,
     town: Town,
-    line: tuple[np.ndarray, np.ndarray, np.ndarray, float],
+    line: tuple[Points, Points, Points, float],
     style: tuple[int, int, int, str],
-    park: np.ndarray,
+    park: Points,
 ) -> None:
-    """Mostly one house type along one side of a street: perceptual aliasing between houses."""
+    """Places mostly one type of house along one side of a street: perceptual aliasing."""
     a, along, out, length = line
     main_kind, tint, roof, fence = style
     yaw = float(np.arctan2(-out[1], -out[0]))
@@ -101,7 +104,8 @@ def _house_row(
             t += 1.5
 
 
-def _fits(town: Town, house: House, park: np.ndarray) -> bool:
+def _fits(town: Town, house: House, park: Points) -> bool:
+    """Returns whether a house keeps its distance from streets, park and other houses."""
     points = footprint(house)
     if any(inside(park, p) for p in points):
         return False

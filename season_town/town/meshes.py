@@ -1,32 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Meshes are quads: float32 [Q, 4, 13] with the columns position 3 (metres), normal 3, texture
-coordinate 2, texture layer 1, tint 3 (sRGB-like 0..1), seed 1. A triangle repeats a corner."""
+"""Meshes of quads.
+
+A mesh is float32 [Q, 4, 13] with the columns position 3 (metres), normal 3, texture coordinate 2,
+texture layer 1, tint 3 (sRGB-like 0..1), seed 1. A triangle repeats a corner.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from season_town.arrays import Mesh, Points
 
 WIDTH = 13
 Rgb = tuple[float, float, float]
+Point = Points | tuple[float, float]  # x and y
 WHITE: Rgb = (1.0, 1.0, 1.0)
 
 
 def quads(
-    corners: np.ndarray,
+    corners: ArrayLike,
     layer: float,
     tint: Rgb = WHITE,
     seed: float = 0.0,
-    uv: np.ndarray | tuple[float, float] = (1.0, 1.0),
-) -> np.ndarray:
-    """Quads from corners [Q, 4, 3], counter-clockwise seen from outside, starting bottom left.
+    uv: Points | tuple[float, float] = (1.0, 1.0),
+) -> Mesh:
+    """Makes quads from corners [Q, 4, 3], counter-clockwise from outside and from bottom left.
 
     uv: texture repeats across and up, or the coordinates [Q, 4, 2] themselves.
     """
-    corners = np.asarray(corners, dtype=np.float64).reshape(-1, 4, 3)
-    mesh = np.zeros((len(corners), 4, WIDTH), np.float32)
-    normal = _cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+    rows = np.asarray(corners, dtype=np.float64).reshape(-1, 4, 3)
+    mesh = np.zeros((len(rows), 4, WIDTH), np.float32)
+    normal = _cross(rows[:, 2] - rows[:, 0], rows[:, 3] - rows[:, 1])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    mesh[..., :3] = corners
+    mesh[..., :3] = rows
     mesh[..., 3:6] = normal[:, None]
     square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     mesh[..., 6:8] = square * uv if isinstance(uv, tuple) else uv
@@ -36,25 +43,25 @@ def quads(
     return mesh
 
 
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """np.cross of [Q, 3] to the bit, several times as fast for the few quads of a wall."""
-    found = np.empty_like(a)
+def _cross(a: Points, b: Points) -> Points:
+    """Cross products of [Q, 3], equal to np.cross to the bit but faster for few quads."""
+    product = np.empty_like(a)
     for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        found[:, i] = a[:, j] * b[:, k] - a[:, k] * b[:, j]
-    return found
+        product[:, i] = a[:, j] * b[:, k] - a[:, k] * b[:, j]
+    return product
 
 
 def wall(
-    start: np.ndarray,
-    end: np.ndarray,
+    start: Point,
+    end: Point,
     low: float,
     high: float,
     layer: float,
     tint: Rgb = WHITE,
     seed: float = 0.0,
     repeat: tuple[float, float] = (1.0, 1.0),
-) -> np.ndarray:
-    """An upright quad from `start` to `end` (x y), its outside to the right of that direction."""
+) -> Mesh:
+    """Makes an upright quad from `start` to `end` (x y), with its outside to the right."""
     (x0, y0), (x1, y1) = start, end
     corners = [[x0, y0, low], [x1, y1, low], [x1, y1, high], [x0, y0, high]]
     return quads([corners], layer, tint, seed, repeat)
@@ -66,8 +73,8 @@ def box(
     layer: float,
     tint: Rgb = WHITE,
     seed: float = 0.0,
-) -> np.ndarray:
-    """An axis-aligned box without a bottom; texture repeats once a metre."""
+) -> Mesh:
+    """Makes an axis-aligned box without a bottom; texture repeats once a metre."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     ring = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     sides = []
@@ -79,16 +86,16 @@ def box(
 
 
 def cylinder(
-    low: np.ndarray,
-    high: np.ndarray,
+    foot: ArrayLike,
+    tip: ArrayLike,
     radius_low: float,
     radius_high: float,
     layer: float,
     tint: Rgb = WHITE,
     sides: int = 6,
-) -> np.ndarray:
-    """A tapered open tube between two points [3]."""
-    low, high = np.asarray(low, float), np.asarray(high, float)
+) -> Mesh:
+    """Makes a tapered open tube between two points [3]."""
+    low, high = np.asarray(foot, float), np.asarray(tip, float)
     axis = (high - low) / np.linalg.norm(high - low)
     helper = np.array([1.0, 0, 0]) if abs(axis[2]) > 0.8 else np.array([0, 0, 1.0])
     u = np.cross(helper, axis)
@@ -104,17 +111,17 @@ def cylinder(
 
 
 def prism(
-    profile: np.ndarray, half_width: float, layer: float, tint: Rgb = WHITE, seed: float = 0.0
-) -> np.ndarray:
-    """The hull of profile [N, 2] (x, z; clockwise seen from the right) swept from -y to +y."""
+    profile: ArrayLike, half_width: float, layer: float, tint: Rgb = WHITE, seed: float = 0.0
+) -> Mesh:
+    """Sweeps a profile [N, 2] (x, z; clockwise seen from the right) from -y to +y."""
     a = np.insert(np.asarray(profile, float), 1, -half_width, axis=1)
     b = a * [1, -1, 1]
     after = np.roll(np.arange(len(a)), -1)
     return quads(np.stack([a, a[after], b[after], b], 1), layer, tint, seed)
 
 
-def place(mesh: np.ndarray, position: np.ndarray, yaw: float, scale: float = 1.0) -> np.ndarray:
-    """A copy scaled, turned by yaw (radians) and moved to position [2] or [3]."""
+def place(mesh: Mesh, position: Points, yaw: float, scale: float = 1.0) -> Mesh:
+    """Returns a copy scaled, turned by yaw (radians) and moved to position [2] or [3]."""
     out = mesh.copy()
     c, s = np.cos(yaw), np.sin(yaw)
     turn = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]], np.float32)

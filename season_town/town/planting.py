@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from season_town.arrays import Points
 from season_town.town.houses import HOUSE_TYPES
 from season_town.town.layout import Prop, Town, covers, distance_to_segment, footprint
 from season_town.town.streets import SIDEWALK_OUTER
 
 
-def fill_park(rng: np.random.Generator, town: Town, park: np.ndarray) -> None:
+def fill_park(rng: np.random.Generator, town: Town, park: Points) -> None:
+    """Plants the park."""
     _scatter(rng, town, park.min(0), park.max(0), 45)
 
 
 def fill_gardens(rng: np.random.Generator, town: Town) -> None:
+    """Plants the gardens."""
     low, high = town.nodes.min((0, 1)) - 22, town.nodes.max((0, 1)) + 22
     _scatter(rng, town, low, high, 320)
     for house in town.houses:
@@ -29,7 +32,7 @@ def fill_gardens(rng: np.random.Generator, town: Town) -> None:
 
 
 def surround(rng: np.random.Generator, town: Town) -> None:
-    """A belt of trees so that no street ends in an empty horizon."""
+    """Plants a belt of trees so that no street ends in an empty horizon."""
     for angle in np.arange(0, 2 * np.pi, 2 * np.pi / 110):
         radius = rng.uniform(128, 165)
         point = radius * np.array([np.cos(angle), np.sin(angle)])
@@ -38,9 +41,7 @@ def surround(rng: np.random.Generator, town: Town) -> None:
         town.props.append(Prop(kind, point, 0.0, scale, float(rng.random())))
 
 
-def _scatter(
-    rng: np.random.Generator, town: Town, low: np.ndarray, high: np.ndarray, count: int
-) -> None:
+def _scatter(rng: np.random.Generator, town: Town, low: Points, high: Points, count: int) -> None:
     kinds = ["tree", "tree", "tree", "conifer", "poplar", "bush"]
     for _ in range(count):
         point = rng.uniform(low, high)
@@ -49,8 +50,8 @@ def _scatter(
             town.props.append(Prop(kind, point, 0.0, scale, float(seed)))
 
 
-def _free(town: Town, point: np.ndarray, clearance: float) -> bool:
-    """Whether a tree may stand at `point`."""
+def _free(town: Town, point: Points, clearance: float) -> bool:
+    """Returns whether a tree may stand at a point [2]."""
     for a, b in town.streets:
         if distance_to_segment(point[None], a, b) < SIDEWALK_OUTER + 0.5 + clearance * 0.4:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from season_town.arrays import Mesh, Points
 from season_town.textures.textures import LAYER
 from season_town.town.meshes import Rgb, box, cylinder, place, prism, quads, wall
 
@@ -24,7 +25,7 @@ CAR_COLOURS: tuple[Rgb, ...] = (
 )
 
 
-def lamp_mesh(seed: float) -> np.ndarray:
+def lamp_mesh(seed: float) -> Mesh:
     pole = cylinder([0, 0, 0], [0, 0, LAMP_HEIGHT], 0.09, 0.05, PLAIN, STEEL, 5)
     arm = cylinder(
         [0, 0, LAMP_HEIGHT], [LAMP_REACH, 0, LAMP_HEIGHT + 0.15], 0.04, 0.04, PLAIN, STEEL, 4
@@ -37,24 +38,24 @@ def lamp_mesh(seed: float) -> np.ndarray:
 
 
 def lamp_colour(seed: float) -> Rgb:
-    """Most lamps are sodium, some are white."""
+    """Returns the colour of a lamp: most are sodium, some are white."""
     return (1.0, 0.62, 0.28) if seed < 0.7 else (0.85, 0.92, 1.0)
 
 
 def is_broken(seed: float) -> bool:
-    """One lamp in eight stays dark."""
+    """Returns whether a lamp stays dark, as one in eight does."""
     return seed * 97.0 % 1.0 < 0.125
 
 
-def sign_mesh(kind: str) -> np.ndarray:
+def sign_mesh(kind: str) -> Mesh:
     pole = cylinder([0, 0, 0], [0, 0, 2.9], 0.035, 0.035, PLAIN, STEEL, 4)
     front = wall((0.05, -0.36), (0.05, 0.36), 2.15, 2.87, LAYER[kind])
     back = wall((0.04, 0.36), (0.04, -0.36), 2.15, 2.87, LAYER[kind], (0.35, 0.35, 0.36))
     return np.concatenate([pole, front, back])
 
 
-def street_furniture(kind: str, seed: float) -> np.ndarray:
-    """box (cabinet), bench, bin, post (letter box) or board (advertisement)."""
+def street_furniture(kind: str, seed: float) -> Mesh:
+    """Makes a box (cabinet), bench, bin, post (letter box) or board (advertisement)."""
     if kind == "box":
         return box((-0.2, -0.6, 0), (0.2, 0.6, 1.2), PLAIN, (0.52, 0.55, 0.52))
     if kind == "bin":
@@ -76,21 +77,24 @@ def street_furniture(kind: str, seed: float) -> np.ndarray:
     for x, sign in ((0.11, 1), (-0.11, -1)):
         for k, (low, high) in enumerate(((0.45, 1.0), (1.0, 1.7), (1.7, 2.15))):
             bands.append(
-                wall((x, -0.65 * sign), (x, 0.65 * sign), low, high, PLAIN, tuple(colour[k]))
+                wall((x, -0.65 * sign), (x, 0.65 * sign), low, high, PLAIN, _rgb(colour[k]))
             )
     return np.concatenate([frame, *bands])
 
 
-def fence_mesh(kind: str, length: float, setback: float, seed: float) -> np.ndarray:
+def fence_mesh(kind: str, length: float, setback: float, seed: float) -> Mesh:
     """A front fence along y at x=0 with a gate of 1.4 m, and sides running back to the house."""
     gate = 0.7
-    spans = [((0, -length / 2), (0, -gate)), ((0, gate), (0, length / 2))]
-    spans.append(((-setback, -length / 2), (0, -length / 2)))
+    spans = [
+        ((0.0, -length / 2), (0.0, -gate)),
+        ((0.0, gate), (0.0, length / 2)),
+        ((-setback, -length / 2), (0.0, -length / 2)),
+    ]
     parts = [_fence_span(kind, np.array(a, float), np.array(b, float), seed) for a, b in spans]
     return np.concatenate(parts)
 
 
-def _fence_span(kind: str, a: np.ndarray, b: np.ndarray, seed: float) -> np.ndarray:
+def _fence_span(kind: str, a: Points, b: Points, seed: float) -> Mesh:
     length = float(np.linalg.norm(b - a))
     if kind in ("picket", "iron"):
         tint = (0.95, 0.95, 0.93) if seed < 0.5 else (0.55, 0.42, 0.3)
@@ -106,7 +110,7 @@ def _fence_span(kind: str, a: np.ndarray, b: np.ndarray, seed: float) -> np.ndar
     return place(body, a, angle)
 
 
-def car_mesh(rng: np.random.Generator) -> np.ndarray:
+def car_mesh(rng: np.random.Generator) -> Mesh:
     """A parked car: hatchback, saloon or van."""
     kind = int(rng.integers(3))
     tint = CAR_COLOURS[int(rng.integers(len(CAR_COLOURS)))]
@@ -139,7 +143,7 @@ def car_mesh(rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _panel(profile: list[tuple[float, float]], y: float, tint: Rgb) -> np.ndarray:
+def _panel(profile: list[tuple[float, float]], y: float, tint: Rgb) -> Mesh:
     """The flat side of a swept profile of six points."""
     p = [[x, y, z] for x, z in profile]
     mesh = quads([[p[0], p[5], p[4], p[3]], [p[0], p[3], p[2], p[1]]], PLAIN, tint)
@@ -147,7 +151,7 @@ def _panel(profile: list[tuple[float, float]], y: float, tint: Rgb) -> np.ndarra
     return mesh
 
 
-def _wheel(x: float, y: float) -> np.ndarray:
+def _wheel(x: float, y: float) -> Mesh:
     angle = np.linspace(0, 2 * np.pi, 9)[:-1]
     rim = np.stack([x + 0.33 * np.cos(angle), np.full(8, y), 0.33 + 0.33 * np.sin(angle)], 1)
     faces = [[rim[0], rim[k], rim[k + 1], rim[k + 2]] for k in (1, 3, 5)]
@@ -159,19 +163,24 @@ def _wheel(x: float, y: float) -> np.ndarray:
     return np.concatenate([mesh, hub])
 
 
-def person_mesh(rng: np.random.Generator) -> np.ndarray:
+def person_mesh(rng: np.random.Generator) -> Mesh:
     """A walker about 1.7 m tall."""
     coat, trousers = rng.uniform(0.08, 0.75, 3), rng.uniform(0.06, 0.35, 3)
     stride = rng.uniform(0.1, 0.3)
     parts = []
     for side in (-1, 1):
         hip, foot = [0, 0.1 * side, 0.85], [stride * side, 0.1 * side, 0.0]
-        parts.append(cylinder(foot, hip, 0.06, 0.09, PLAIN, tuple(trousers), 5))
+        parts.append(cylinder(foot, hip, 0.06, 0.09, PLAIN, _rgb(trousers), 5))
         hand = [-stride * side, 0.27 * side, 0.8]
-        parts.append(cylinder(hand, [0, 0.22 * side, 1.4], 0.045, 0.06, PLAIN, tuple(coat), 4))
-    parts.append(cylinder([0, 0, 0.8], [0, 0, 1.45], 0.17, 0.21, PLAIN, tuple(coat), 7))
-    parts.append(cylinder([0, 0, 1.45], [0, 0, 1.52], 0.2, 0.06, PLAIN, tuple(coat), 7))
+        parts.append(cylinder(hand, [0, 0.22 * side, 1.4], 0.045, 0.06, PLAIN, _rgb(coat), 4))
+    parts.append(cylinder([0, 0, 0.8], [0, 0, 1.45], 0.17, 0.21, PLAIN, _rgb(coat), 7))
+    parts.append(cylinder([0, 0, 1.45], [0, 0, 1.52], 0.2, 0.06, PLAIN, _rgb(coat), 7))
     parts.append(cylinder([0, 0, 1.5], [0, 0, 1.66], 0.09, 0.11, PLAIN, (0.8, 0.6, 0.5), 6))
-    hair = tuple(rng.uniform(0.05, 0.4, 3))
+    hair = _rgb(rng.uniform(0.05, 0.4, 3))
     parts.append(cylinder([0, 0, 1.66], [0, 0, 1.76], 0.115, 0.04, PLAIN, hair, 6))
-    return np.concatenate(parts) * np.float32(1.0)
+    return np.concatenate(parts)
+
+
+def _rgb(colour: Points) -> Rgb:
+    red, green, blue = colour.tolist()
+    return red, green, blue

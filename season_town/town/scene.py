@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from season_town.arrays import Mesh, Points
 from season_town.conditions import Condition
 from season_town.town import props
 from season_town.town.houses import house_mesh
@@ -21,22 +22,25 @@ TREE_VARIANTS = 5
 
 @dataclass(frozen=True)
 class Scene:
-    quads: np.ndarray  # float32 [Q, 4, WIDTH], sorted by cell
-    cells: np.ndarray  # float64 [C, 5]: first quad, count, centre x y, radius
+    """All meshes of a town, whole."""
+
+    quads: Mesh  # float32 [Q, 4, WIDTH], sorted by cell
+    cells: Points  # float64 [C, 5]: first quad, count, centre x y, radius
 
 
 def build_scene(town: Town, condition: Condition, drive_seed: int) -> Scene:
-    """Everything that stands on the ground. Parked cars and people depend on `drive_seed`."""
+    """Builds all that stands on the ground. Parked cars and people depend on `drive_seed`."""
     meshes = [_house(house) for house in town.houses]
     places = [house.position for house in town.houses]
     for house in town.houses:
         if house.fence != "none":
-            mesh, position = _fence(house)
-            meshes.append(mesh)
+            fence, position = _fence(house)
+            meshes.append(fence)
             places.append(position)
     rng = np.random.default_rng([town.seed, drive_seed, 5])
-    trees: dict[tuple[str, int], np.ndarray] = {}
+    trees: dict[tuple[str, int], Mesh] = {}
     for prop in town.props:
+        mesh: Mesh | None
         if prop.kind == "slot":
             mesh = _parked(rng, prop)
         elif prop.kind in ("tree", "poplar", "conifer", "bush"):
@@ -46,25 +50,25 @@ def build_scene(town: Town, condition: Condition, drive_seed: int) -> Scene:
         if mesh is not None:
             meshes.append(mesh)
             places.append(prop.position)
-    for position, mesh in _people(rng, town):
-        meshes.append(mesh)
+    for position, person in _people(rng, town):
+        meshes.append(person)
         places.append(position)
     return _sorted_into_cells(meshes, np.array(places))
 
 
-def _house(house: House) -> np.ndarray:
+def _house(house: House) -> Mesh:
     mesh = house_mesh(house.kind, house.tint, house.roof, house.seed)
     return place(mesh, house.position, house.yaw)
 
 
-def _fence(house: House) -> tuple[np.ndarray, np.ndarray]:
+def _fence(house: House) -> tuple[Mesh, Points]:
     forward = np.array([np.cos(house.yaw), np.sin(house.yaw)])
     position = house.position + (house.setback - 0.1) * forward
     mesh = props.fence_mesh(house.fence, house.lot, house.setback, house.seed)
     return place(mesh, position, house.yaw), position
 
 
-def _tree(cache: dict[tuple[str, int], np.ndarray], prop: Prop, foliage: str) -> np.ndarray:
+def _tree(cache: dict[tuple[str, int], Mesh], prop: Prop, foliage: str) -> Mesh:
     variant = int(prop.seed * TREE_VARIANTS)
     key = (prop.kind, variant)
     if key not in cache:
@@ -72,7 +76,7 @@ def _tree(cache: dict[tuple[str, int], np.ndarray], prop: Prop, foliage: str) ->
     return place(cache[key], prop.position, prop.seed * 40.0, prop.scale)
 
 
-def _parked(rng: np.random.Generator, slot: Prop) -> np.ndarray | None:
+def _parked(rng: np.random.Generator, slot: Prop) -> Mesh | None:
     mesh = props.car_mesh(rng)
     taken, slip, turn = rng.random(), rng.uniform(-0.5, 0.5), rng.normal(0, 0.02)
     if taken > 0.38:
@@ -81,7 +85,7 @@ def _parked(rng: np.random.Generator, slot: Prop) -> np.ndarray | None:
     return place(mesh, slot.position + along, slot.yaw + turn)
 
 
-def _small(prop: Prop) -> np.ndarray:
+def _small(prop: Prop) -> Mesh:
     if prop.kind == "lamp":
         mesh = props.lamp_mesh(prop.seed)
     elif prop.kind.startswith("sign"):
@@ -91,7 +95,7 @@ def _small(prop: Prop) -> np.ndarray:
     return place(mesh, prop.position, prop.yaw)
 
 
-def _people(rng: np.random.Generator, town: Town) -> list[tuple[np.ndarray, np.ndarray]]:
+def _people(rng: np.random.Generator, town: Town) -> list[tuple[Points, Mesh]]:
     people = []
     for _ in range(int(rng.integers(18, 40))):
         a, b = town.streets[int(rng.integers(len(town.streets)))]
@@ -105,8 +109,8 @@ def _people(rng: np.random.Generator, town: Town) -> list[tuple[np.ndarray, np.n
     return people
 
 
-def _sorted_into_cells(meshes: list[np.ndarray], places: np.ndarray) -> Scene:
-    """Meshes whole, grouped by the grid cell they stand in."""
+def _sorted_into_cells(meshes: list[Mesh], places: Points) -> Scene:
+    """Groups whole meshes by the grid cell they stand in."""
     index = np.floor(places / CELL).astype(int)
     order = np.lexsort((index[:, 1], index[:, 0]))
     quads = np.concatenate([meshes[i] for i in order]).astype(np.float32)

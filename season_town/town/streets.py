@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from season_town.arrays import Points
+
 GRID = 4  # street nodes a side
 SPACING = 60.0  # metres between nodes
 ROAD_HALF = 4.2
@@ -19,14 +21,15 @@ LOOP = (
 )
 
 
-def place_nodes(rng: np.random.Generator) -> np.ndarray:
+def place_nodes(rng: np.random.Generator) -> Points:
+    """Draws the nodes of the street network, [GRID, GRID, 2]."""
     i, j = np.meshgrid(np.arange(GRID), np.arange(GRID), indexing="ij")
     nodes = (np.stack([i, j], -1) - (GRID - 1) / 2) * SPACING
     return nodes + rng.uniform(-5.5, 5.5, nodes.shape)
 
 
 def turned_loop(rng: np.random.Generator) -> list[tuple[int, int]]:
-    """The loop turned and mirrored."""
+    """Returns the loop turned and mirrored at random."""
     loop = np.array(LOOP)
     last = GRID - 1
     for _ in range(rng.integers(4)):
@@ -37,9 +40,9 @@ def turned_loop(rng: np.random.Generator) -> list[tuple[int, int]]:
 
 
 def choose_streets(
-    rng: np.random.Generator, nodes: np.ndarray, loop: list[tuple[int, int]]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The streets of the loop and half of the other links between neighbouring nodes."""
+    rng: np.random.Generator, nodes: Points, loop: list[tuple[int, int]]
+) -> list[tuple[Points, Points]]:
+    """Draws the streets: those of the loop and half of the other links between neighbours."""
     driven = {frozenset(pair) for pair in zip(loop, loop[1:] + loop[:1], strict=True)}
     streets = []
     for i in range(GRID):
@@ -53,8 +56,8 @@ def choose_streets(
     return streets
 
 
-def lane_centre(corners: np.ndarray) -> np.ndarray:
-    """Closed lane centre [N, 2], corners rounded, a point every STEP."""
+def lane_centre(corners: Points) -> Points:
+    """Returns the closed lane centre [N, 2], corners rounded, a point every STEP."""
     pieces = []
     for before, at, after in zip(
         np.roll(corners, 1, 0), corners, np.roll(corners, -1, 0), strict=True
@@ -67,10 +70,10 @@ def lane_centre(corners: np.ndarray) -> np.ndarray:
     return _beside(centre, LANE_OFFSET)
 
 
-def oncoming_lane(lane: np.ndarray, start: float) -> np.ndarray:
-    """The other lane [N, 2] of the road of a closed one, in its own direction of travel.
+def oncoming_lane(lane: Points, start: float) -> Points:
+    """Returns the other lane [N, 2] of a closed lane's road, in its direction of travel.
 
-    start: distance [m] along the given lane beside which it begins.
+    start: distance [m] along the lane, beside which the other one begins.
     """
     other = _beside(lane, -2 * LANE_OFFSET)[::-1]
     steps = np.linalg.norm(np.diff(lane, axis=0), axis=1)
@@ -79,8 +82,8 @@ def oncoming_lane(lane: np.ndarray, start: float) -> np.ndarray:
     return np.roll(other, -first, 0)
 
 
-def _beside(centre: np.ndarray, offset: float) -> np.ndarray:
-    """A closed line [N, 2] at an offset [m] to the right of another, smoothed."""
+def _beside(centre: Points, offset: float) -> Points:
+    """Returns a closed line [N, 2] at an offset [m] to the right of another, smoothed."""
     ahead = np.roll(centre, -2, 0) - np.roll(centre, 2, 0)
     right = np.stack([ahead[:, 1], -ahead[:, 0]], 1)
     lane = centre + offset * right / np.linalg.norm(right, axis=1, keepdims=True)
@@ -90,17 +93,20 @@ def _beside(centre: np.ndarray, offset: float) -> np.ndarray:
     return resample(np.vstack([smooth, smooth[:1]]), STEP)[:-1]
 
 
-def resample(points: np.ndarray, step: float) -> np.ndarray:
-    """A polyline [N, 2] with a point about every `step` metres, both ends kept."""
+def resample(points: Points, step: float) -> Points:
+    """Returns a polyline [N, 2] with a point about every `step` metres, both ends kept."""
     s = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     at = np.linspace(0, s[-1], max(2, round(s[-1] / step) + 1))
     return np.stack([np.interp(at, s, points[:, k]) for k in (0, 1)], 1)
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
+def unit(vector: Points) -> Points:
+    """Scales a vector to norm 1."""
+    scaled: Points = vector / np.linalg.norm(vector)
+    return scaled
 
 
-def cell_corners(nodes: np.ndarray, index: tuple[int, int]) -> np.ndarray:
+def cell_corners(nodes: Points, index: tuple[int, int]) -> Points:
+    """Returns the corners [4, 2] of a cell of the street network."""
     i, j = index
     return np.array([nodes[i, j], nodes[i + 1, j], nodes[i + 1, j + 1], nodes[i, j + 1]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from season_town.arrays import Mesh, Points
 from season_town.textures.textures import LAYER
 from season_town.town.meshes import Rgb, cylinder, quads
 
@@ -17,8 +18,8 @@ LEAVES: dict[str, tuple[Rgb, ...]] = {
 }
 
 
-def tree_mesh(kind: str, foliage: str, seed: float) -> np.ndarray:
-    """kind: tree, poplar, conifer or bush."""
+def tree_mesh(kind: str, foliage: str, seed: float) -> Mesh:
+    """Makes a plant. kind: tree, poplar, conifer or bush."""
     rng = np.random.default_rng(int(seed * 1e9))
     tint = LEAVES[foliage][int(seed * 3) % 3]
     if kind == "conifer":
@@ -39,7 +40,7 @@ def tree_mesh(kind: str, foliage: str, seed: float) -> np.ndarray:
     return np.concatenate([trunk, _crown(rng, middle, size, count, 1.25, tint)])
 
 
-def _trunk(rng: np.random.Generator, height: float) -> np.ndarray:
+def _trunk(rng: np.random.Generator, height: float) -> Mesh:
     lean = np.array([*rng.normal(0, 0.15, 2), height])
     parts = [cylinder(np.zeros(3), lean, 0.2, 0.09, LAYER["bark"], BARK)]
     for _ in range(3):
@@ -52,12 +53,12 @@ def _trunk(rng: np.random.Generator, height: float) -> np.ndarray:
 
 def _crown(
     rng: np.random.Generator,
-    middle: np.ndarray,
-    size: np.ndarray,
+    middle: Points,
+    size: Points,
     count: int,
     half: float,
     tint: Rgb,
-) -> np.ndarray:
+) -> Mesh:
     """Clumps of leaves in an ellipsoid, shaded as if they were its surface."""
     direction = rng.standard_normal((count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -79,7 +80,7 @@ def _crown(
     return mesh
 
 
-def _bare_crown(rng: np.random.Generator, height: float, low: float, half: float) -> np.ndarray:
+def _bare_crown(rng: np.random.Generator, height: float, low: float, half: float) -> Mesh:
     """Pictures of leafless branches crossing in the trunk."""
     parts = []
     for angle in np.arange(3) * np.pi / 3 + rng.uniform(0, np.pi):
@@ -93,9 +94,10 @@ def _bare_crown(rng: np.random.Generator, height: float, low: float, half: float
     return mesh
 
 
-def _conifer(rng: np.random.Generator) -> np.ndarray:
+def _conifer(rng: np.random.Generator) -> Mesh:
     parts = [cylinder([0, 0, 0], [0, 0, 2], 0.16, 0.12, LAYER["bark"], BARK)]
-    tint = tuple(np.array([0.16, 0.30, 0.17]) * rng.uniform(0.8, 1.2))
+    shade = rng.uniform(0.8, 1.2)
+    tint = (0.16 * shade, 0.30 * shade, 0.17 * shade)
     for low in (0.7, 2.0, 3.3, 4.6, 5.8):
         radius = 2.2 * (1 - low / 8.2)
         angle = np.linspace(0, 2 * np.pi, 9) + low
