@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one-command demonstration: a season-town drive through the real localizer node."""
+"""Demonstration: drives through the season town, localized by the real node."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.bags.image_messages import decode_image
@@ -28,21 +29,21 @@ IMAGES = "/camera/front/image_raw/compressed"
 
 @dataclass(frozen=True)
 class Drive:
-    """The frames of a bag: stamps, images and true poses."""
+    """The frames of a bag that have a true pose."""
 
     stamps_ns: list[int]
-    images: list[np.ndarray]
+    images: list[NDArray[np.uint8]]  # RGB [H, W, 3]
     truth: list[Transform]  # map_from_base
 
 
 def make_map(output: Path) -> PlaceMap:
-    """Build the map of the summer drive."""
+    """Builds the map of the summer drive."""
     config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
     return build_map(open_dataset(REFERENCE), load_model(MODEL), output, config)
 
 
 def read_drive(bag: Path) -> Drive:
-    """Frames of a bag that have a true pose."""
+    """Reads the frames of a bag that have a true pose."""
     with BagReader(bag) as reader:
         stamps, poses = read_poses(reader)
         truth = dict(zip(stamps.tolist(), poses, strict=True))

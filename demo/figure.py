@@ -6,13 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from numpy.typing import NDArray
 
 from disam_ros.config import SequenceConfig
 from disam_ros.evaluation import Condition, Evaluation
@@ -25,32 +23,31 @@ EXAMPLES = 3  # images shown per condition
 
 
 def draw(
-    path: Path, localizer: Localizer, references: list[np.ndarray], evaluation: Evaluation
+    path: Path, localizer: Localizer, references: list[NDArray[np.uint8]], evaluation: Evaluation
 ) -> None:
-    """Write the figure. references: the map's images in row order."""
+    """Writes the figure. references: the map's images in row order."""
     conditions = evaluation.conditions
-    figure = pyplot.figure(figsize=(15, 5.6 * len(conditions)), layout="constrained")
+    figure = Figure(figsize=(15, 5.6 * len(conditions)), layout="constrained")
     label = localizer.model.label
     figure.suptitle(f"disam_ros on a summer map — model: {label}", fontsize=14)
     rows = figure.add_gridspec(len(conditions), 2, width_ratios=(1.6, 1))
     limit = evaluation.criteria.recall_distance
     for row, (name, condition) in enumerate(conditions.items()):
-        _draw_examples(rows[row, 0], localizer, references, name, condition, limit)
+        _draw_examples(figure, rows[row, 0], localizer, references, name, condition, limit)
         _draw_plan(figure.add_subplot(rows[row, 1]), localizer, name, condition, limit)
     figure.savefig(path, dpi=80)
-    pyplot.close(figure)
 
 
 def _draw_examples(
+    figure: Figure,
     place: SubplotSpec,
     localizer: Localizer,
-    references: list[np.ndarray],
+    references: list[NDArray[np.uint8]],
     name: str,
     condition: Condition,
     limit: float,
 ) -> None:
-    grid = GridSpecFromSubplotSpec(EXAMPLES, 3, place)
-    figure = place.get_gridspec().figure
+    grid = place.subgridspec(EXAMPLES, 3)
     images = {item.record.id: item for item in condition.frames[0].drive.source.images}
     alone = replace(localizer.config, sequence=SequenceConfig(enabled=False))
     chosen = np.linspace(0, len(condition.frames) - 1, EXAMPLES + 2).astype(int)[1:-1]
@@ -59,9 +56,10 @@ def _draw_examples(
         query = images[frame.answer.record.id].load()
         shot = Shot(Frame(query, localizer.only_camera(), domain=name))
         (localized,) = Pipeline(localizer, alone).process([shot])
-        answer = localized.answer
+        answer, described = localized.answer, localized.query
+        assert described is not None  # it has an answer
         match = references[answer.best.record.id]
-        heat = overlay(query, localizer.activation_map(localized.query, answer.record))
+        heat = overlay(query, localizer.activation_map(described, answer.record))
         titles = (
             f"{name}, frame {index}",
             "activation map",
@@ -81,11 +79,14 @@ def _draw_examples(
 def _draw_plan(
     axes: Axes, localizer: Localizer, name: str, condition: Condition, limit: float
 ) -> None:
-    route = np.stack([r.map_from_camera.translation[:2] for r in localizer.map.records])
-    axes.plot(*route.T, color="0.8", lw=6, label="mapped in summer", zorder=0)
+    poses = [record.map_from_camera for record in localizer.map.records]
+    route = np.stack([pose.translation[:2] for pose in poses if pose is not None])
+    axes.plot(route[:, 0], route[:, 1], color="0.8", lw=6, label="mapped in summer", zorder=0)
     groups = {"within 5 m": "tab:green", "wrong (line: to the answer)": "tab:red"}
-    places: dict[str, list[np.ndarray]] = {key: [] for key in (*groups, "no answer")}
+    places: dict[str, list[NDArray[np.float64]]] = {key: [] for key in (*groups, "no answer")}
     for frame in condition.frames:
+        if frame.truth is None:
+            continue
         position = frame.truth.translation[:2]
         kind = "no answer"
         if frame.pose is not None:
@@ -96,6 +97,6 @@ def _draw_plan(
             axes.plot(*ends.T, color="tab:red", lw=0.4, alpha=0.5)
     for kind, color in (groups | {"no answer": "tab:gray"}).items():
         spots = np.array(places[kind]).reshape(-1, 2)
-        axes.scatter(*spots.T, s=12, color=color, label=f"{kind}: {len(spots)}")
+        axes.scatter(spots[:, 0], spots[:, 1], s=12, color=color, label=f"{kind}: {len(spots)}")
     axes.set(aspect="equal", xlabel="east (m)", ylabel="north (m)", title=name)
     axes.legend(fontsize=8, loc="best")

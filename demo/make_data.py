@@ -18,9 +18,14 @@ from season_town import CONDITIONS, DriveConfig, write_drive
 DATA = Path(__file__).parent / "data"
 TOWN_SEED = 7  # this town is for testing: nothing may be trained or tuned on it
 LENGTH = 560.0  # metres of the route
-STEADY = {"lateral_m": 0.1, "yaw_deg": 0.5}  # the mapping drive keeps to its lane
 REFERENCE = DriveConfig(
-    "summer_day", TOWN_SEED, drive_seed=0, spacing_m=1.0, length_m=LENGTH, **STEADY
+    "summer_day",
+    TOWN_SEED,
+    drive_seed=0,
+    spacing_m=1.0,
+    length_m=LENGTH,
+    lateral_m=0.1,  # it keeps to its lane
+    yaw_deg=0.5,
 )
 QUERIES = tuple(
     DriveConfig(condition, TOWN_SEED, drive_seed=seed, rate_hz=2.5, length_m=LENGTH)
@@ -30,9 +35,9 @@ JPEG_QUALITY = 75
 
 
 def make(output: Path) -> None:
-    """Render the reference drive as a dataset directory and the queries as bags.
+    """Renders the reference drive as a dataset directory and the queries as bags.
 
-    Drives that this wrote there before are replaced. Raises OutputError for other files.
+    Drives of an earlier run are replaced. Raises OutputError for other files.
     """
     with atomic_directory(output, "set of drives", overwrite=True) as part:
         write_drive(REFERENCE, part / "reference", JPEG_QUALITY)
@@ -45,7 +50,7 @@ def make(output: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status."""
+    """Renders the drives. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=DATA, help="directory to write")
     try:

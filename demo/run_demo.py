@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, REFERENCE, make_map
@@ -34,7 +35,7 @@ from disam_ros.nodes.replay.replay_drive import replay_drive
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demonstration; returns the exit status."""
+    """Runs the demonstration. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--rate", type=float, default=5.0, help="images per second sent to the node [Hz]"
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def demonstrate(output: Path, rate: float, console: Console) -> None:
-    """Map, replay, evaluate and draw. rate: images per second sent to the node [Hz]."""
+    """Maps, replays, evaluates and draws. rate: images per second sent to the node [Hz]."""
     place_map = make_map(output / "map")
     localizer = Localizer.open(place_map.directory, MODEL, LocalizerConfig(device="cpu"))
     label = localizer.model.label
@@ -89,17 +90,18 @@ def demonstrate(output: Path, rate: float, console: Console) -> None:
     draw(output / "demo.png", localizer, pictures, evaluation)
 
 
-def peers(condition: Condition, map_images: Sequence[np.ndarray]) -> dict[str, Metrics]:
-    """Metrics of HOG, of chance and of the nearest map image on the same images."""
+def peers(condition: Condition, map_images: Sequence[NDArray[np.uint8]]) -> dict[str, Metrics]:
+    """Computes the metrics of HOG, chance and the nearest map image on the same images."""
     references = Dataset(REFERENCE)
     camera_from_base = references.info.cameras["front"].base_from_camera.inverse()
-    bases = [record.map_from_camera @ camera_from_base for record in references.records]
+    poses = [record.map_from_camera for record in references.records]
+    bases = [pose @ camera_from_base for pose in poses if pose is not None]
     images = [item.load() for item in condition.frames[0].drive.source.images]
     truth = [frame.truth for frame in condition.frames]
     matches = hog_matches(hog_descriptors(images), hog_descriptors(map_images))
     return {
         "HOG": score(truth, [bases[i] for i in matches]),
-        "chance": chance(truth, bases),
+        "chance": chance([pose for pose in truth if pose is not None], bases),
         "nearest map image": condition.bound,
     }
 

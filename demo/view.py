@@ -22,7 +22,7 @@ MAPS = (Path("demo_output/map"), Path("demo_map"))  # of the demo, else the last
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show it until Ctrl-C; returns the exit status."""
+    """Shows the drive until Ctrl-C. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--drive", choices=CONDITIONS, default="night", help="drive to replay")
     parser.add_argument("--rate", type=float, default=5.0, help="images per second [Hz]")
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _replay(bag: Path, rate: float) -> Iterator[None]:
-    """Play a bag again and again. rate: relative to the recording."""
+    """Plays a bag again and again. rate: relative to the recording."""
     command = [sys.executable, "-m", "disam_ros.cli", "replay", str(bag), "--loop"]
     command += ["--rate", str(rate)]
     process = subprocess.Popen(command, start_new_session=True)

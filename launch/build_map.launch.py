@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds a map while the vehicle drives. `ros2 service call /map_builder/finish
-std_srvs/srv/Trigger` completes it."""
+"""Builds a map while the vehicle drives.
+
+`ros2 service call /map_builder/finish std_srvs/srv/Trigger` completes it.
+"""
 
 import os
 from posixpath import dirname, join
 
-from launch import LaunchContext, LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -49,40 +51,41 @@ ARGUMENTS = {
 }
 
 
-def start(context: LaunchContext) -> list:
-    """The map builder."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    image = given["image"]
-    info = given["camera_info"] or join(dirname(image), "camera_info")
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Creates the map builder."""
+    values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    image = values["image"]
+    info = values["camera_info"] or join(dirname(image), "camera_info")
     remappings = {
         "image": image,
         "image/compressed": f"{image}/compressed",
         "camera_info": info,
-        **{name: given[name] for name in ("pose", "odom", "fix")},
+        **{name: values[name] for name in ("pose", "odom", "fix")},
     }
-    parameters = {n: ParameterValue(given[n], value_type=str) for n in ("output", "model")}
-    parameters["use_sim_time"] = given["use_sim_time"] == "true"
-    parameters |= {n: given[n] for n in ("image_transport", "pose_source") if given[n]}
+    parameters = {n: ParameterValue(values[n], value_type=str) for n in ("output", "model")}
+    parameters["use_sim_time"] = values["use_sim_time"] == "true"
+    parameters |= {n: values[n] for n in ("image_transport", "pose_source") if values[n]}
     builder = Node(
         package="disam_ros",
         executable="map_builder_node",
         name="map_builder",
-        namespace=given["namespace"],
+        namespace=values["namespace"],
         output="screen",
-        parameters=[find_config(given["config"]), parameters],
+        parameters=[find_config(values["config"]), parameters],
         remappings=list(remappings.items()),
-        ros_arguments=["--log-level", given["log_level"]],
-        respawn=given["respawn"] == "true",
+        ros_arguments=["--log-level", values["log_level"]],
+        respawn=values["respawn"] == "true",
         respawn_delay=2.0,
         sigterm_timeout=STOP,
         sigkill_timeout=STOP,
     )
-    if given["large_images"] != "true":
+    if values["large_images"] != "true":
         return [builder]
     return [builder, *(SetEnvironmentVariable(*p) for p in missing_profile(os.environ).items())]
 
 
 def generate_launch_description() -> LaunchDescription:
+    """Returns what `ros2 launch` starts."""
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
         for name, (default, text, choices) in ARGUMENTS.items()

@@ -5,7 +5,7 @@ import os
 from posixpath import dirname, join
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch import LaunchContext, LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
@@ -62,12 +62,12 @@ ARGUMENTS = {
 
 
 def words(text: str) -> list[str]:
-    """Words separated by commas."""
+    """Splits words separated by commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def camera_topics(cameras: list[str], images: list[str], infos: list[str]) -> dict[str, str]:
-    """Remappings of the cameras' topics. Raises ValueError where their numbers differ."""
+    """Returns remappings of the cameras' topics. Raises ValueError if their numbers differ."""
     infos = infos or [join(dirname(image), "camera_info") for image in images]
     if len(cameras) > 1 and images == ["image"]:
         return {}  # NAME/image of each
@@ -86,38 +86,38 @@ def camera_topics(cameras: list[str], images: list[str], infos: list[str]) -> di
     return remappings
 
 
-def start(context: LaunchContext) -> list:
-    """The localizer, and RViz where it is wanted and installed."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    consumer = CONSUMERS.get(given["consumer"], Consumer())
-    cameras = words(given["cameras"])
-    remappings = camera_topics(cameras, words(given["image"]), words(given["camera_info"]))
-    remappings |= {name: given[name] for name in ("odom", "fix", "weather", "prior")}
-    parameters = {name: ParameterValue(given[name], value_type=str) for name in ("map", "model")}
-    parameters["use_sim_time"] = given["use_sim_time"] == "true"
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Creates the localizer, and RViz on request if it is installed."""
+    values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    consumer = CONSUMERS.get(values["consumer"], Consumer())
+    cameras = words(values["cameras"])
+    remappings = camera_topics(cameras, words(values["image"]), words(values["camera_info"]))
+    remappings |= {name: values[name] for name in ("odom", "fix", "weather", "prior")}
+    parameters = {name: ParameterValue(values[name], value_type=str) for name in ("map", "model")}
+    parameters["use_sim_time"] = values["use_sim_time"] == "true"
     parameters |= consumer.parameters
-    parameters |= {n: given[n] for n in ("image_transport", "initialize") if given[n]}
-    parameters |= {n: given[n] == "true" for n in ("autostart", "publish_tf") if given[n]}
+    parameters |= {n: values[n] for n in ("image_transport", "initialize") if values[n]}
+    parameters |= {n: values[n] == "true" for n in ("autostart", "publish_tf") if values[n]}
     if cameras:
         parameters["cameras"] = cameras
     localizer = Node(
         package="disam_ros",
         executable="localizer_node",
         name="localizer",
-        namespace=given["namespace"],
+        namespace=values["namespace"],
         output="screen",
-        parameters=[find_config(given["config"]), parameters],
+        parameters=[find_config(values["config"]), parameters],
         remappings=list({**remappings, **consumer.remappings}.items()),
-        ros_arguments=["--log-level", given["log_level"]],
-        respawn=given["respawn"] == "true",
+        ros_arguments=["--log-level", values["log_level"]],
+        respawn=values["respawn"] == "true",
         respawn_delay=2.0,
         sigterm_timeout=STOP,
         sigkill_timeout=STOP,
     )
     started = [localizer]
-    if given["large_images"] == "true":
+    if values["large_images"] == "true":
         started += [SetEnvironmentVariable(*pair) for pair in missing_profile(os.environ).items()]
-    if not IfCondition(given["rviz"]).evaluate(context):
+    if not IfCondition(values["rviz"]).evaluate(context):
         return started
     try:
         get_package_prefix("rviz2")
@@ -127,7 +127,7 @@ def start(context: LaunchContext) -> list:
     rviz = Node(
         package="rviz2",
         executable="rviz2",
-        namespace=given["namespace"],
+        namespace=values["namespace"],
         arguments=["-d", find_config("relocalization.rviz")],
         parameters=[{"use_sim_time": parameters["use_sim_time"]}],
     )
@@ -135,6 +135,7 @@ def start(context: LaunchContext) -> list:
 
 
 def generate_launch_description() -> LaunchDescription:
+    """Returns what `ros2 launch` starts."""
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
         for name, (default, text, choices) in ARGUMENTS.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print what the demo needs from PyPI: torch only where there may be a GPU, a CPU does without."""
+"""Prints what the demo needs from PyPI; torch only with a CUDA driver, a CPU does without."""
 
 from importlib.metadata import requires
 
@@ -12,6 +12,6 @@ LEFT_OUT = () if has_cuda_driver() else ("torch",)
 
 for text in requires("disam_ros") or ():
     entry = Requirement(text)
-    wanted = entry.marker is None or any(entry.marker.evaluate({"extra": e}) for e in EXTRAS)
-    if wanted and entry.name not in LEFT_OUT:
+    needed = entry.marker is None or any(entry.marker.evaluate({"extra": e}) for e in EXTRAS)
+    if needed and entry.name not in LEFT_OUT:
         print(f"{entry.name}{entry.specifier}")
