@@ -12,20 +12,22 @@ if TYPE_CHECKING:
     from disam_ros.config import LocalizerConfig, MapBuilderConfig
     from disam_ros.errors import DisamError
     from disam_ros.localization.answer import Answer
-    from disam_ros.localization.localizer import Localizer
-    from disam_ros.localization.pipeline import Pipeline
+    from disam_ros.localization.pipeline import Localized, Pipeline, Shot
+    from disam_ros.localization.query import Frame
     from disam_ros.mapping.place_map import PlaceMap
     from disam_ros.models.model import Model, load_model, save_model
 
 __all__ = [
     "Answer",
     "DisamError",
-    "Localizer",
+    "Frame",
+    "Localized",
     "LocalizerConfig",
     "MapBuilderConfig",
     "Model",
     "Pipeline",
     "PlaceMap",
+    "Shot",
     "load_model",
     "save_model",
 ]
@@ -34,8 +36,8 @@ _MODULES = {  # modules of the names above, imported when they are used
     "config": ("LocalizerConfig", "MapBuilderConfig"),
     "errors": ("DisamError",),
     "localization.answer": ("Answer",),
-    "localization.localizer": ("Localizer",),
-    "localization.pipeline": ("Pipeline",),
+    "localization.pipeline": ("Localized", "Pipeline", "Shot"),
+    "localization.query": ("Frame",),
     "mapping.place_map": ("PlaceMap",),
     "models.model": ("Model", "load_model", "save_model"),
 }
