@@ -16,7 +16,6 @@ PAGE = Page(
         "map_building",
         "keypoints",
         "map_merging",
-        "training_step",
         "gpu",
     ),
 )

@@ -10,6 +10,7 @@ step, discriminators that keep their gradients while the generators are trained.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.machine import fresh, resident
-from benchmark.performance.page import PAGE
 from disam_ros.models.network_config import PRESETS, NetworkConfig
 from training.disam.config import TrainConfig
 from training.disam.networks import TranslationPool, create_networks
@@ -332,4 +332,4 @@ def _terms(critic: nn.Module, way: Way, other: Way, more: list[Tensor]) -> Terms
 
 
 if __name__ == "__main__":
-    PAGE.show("training_step", measure())
+    print(json.dumps(measure(), indent=2))

@@ -42,7 +42,7 @@ def test_its_figures_make_a_section_and_without_them_the_page_says_so(monkeypatc
     found = gpu.measure("cpu", {20: gpu.SMALL}, repeats=1, copied=1 << 10, side=16)
     assert {(row["images"], row["batch"]) for row in found["answers"]} == {(20, 1), (20, 4)}
     assert all(row["ms"] > row["limit_ms"] > 0 for row in found["answers"])
-    section = {"gpu": {"measured_under": "a test", "results": found}}
+    section = {"gpu": {"measured_under": "a test", "stale": False, "results": found}}
     text = PAGE.render(section, only="gpu")
     assert text.startswith("## GPU: cpu") and "half, CUDA graph" in text
     assert "Not measured; none was at hand" in PAGE.render({})
