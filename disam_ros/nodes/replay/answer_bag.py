@@ -26,7 +26,7 @@ def write_answer_bag(
     bag: Path | str,
     topics: BagTopics,
 ) -> None:
-    """Write the map's route, ground truth where known, the node's messages, and the images.
+    """Writes the map's route, ground truth where known, the node's messages, and the images.
 
     route: map_from_base. source: of the ground truth; cameras as in the map. bag, topics:
     what was played. Compressed images keep their bytes, others become JPEGs. Log
@@ -43,7 +43,7 @@ def write_answer_bag(
 
 
 def _truth(source: ImageSource, last_ns: int) -> Iterator[tuple[int, Transform]]:
-    """Stamps [ns] and map_from_base up to a stamp: of the whole track, else of the images."""
+    """Yields stamps [ns] and map_from_base up to a stamp: the whole track, else the images."""
     if source.track is not None and len(source.track.stamps):
         poses = zip(source.track.stamps.tolist(), source.track.poses, strict=True)
         yield from ((stamp_ns, pose) for stamp_ns, pose in poses if stamp_ns <= last_ns)
@@ -58,7 +58,7 @@ def _truth(source: ImageSource, last_ns: int) -> Iterator[tuple[int, Transform]]
 def _copy_images(
     writer: BagWriter, bag: Path | str, topics: BagTopics, stamps_ns: set[int]
 ) -> None:
-    """The images with these stamps, under the camera's name in the map."""
+    """Copies the images with these stamps, under the camera's name in the map."""
     topic = f"/camera/{topics.mapped}/image_raw/compressed"
     with BagReader(bag) as reader:
         for raw in reader.raw([topics.image]):

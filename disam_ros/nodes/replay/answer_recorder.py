@@ -13,8 +13,10 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from numpy.typing import NDArray
 from rcl_interfaces.srv import GetParameters
 from rclpy.client import Client
+from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
@@ -35,42 +37,37 @@ class AnswerRecorder:
     """Records from entering to leaving the context, while `wait` or another executor spins `node`.
 
     domain_id: of ROS; None: that of the environment.
-
-    poses: `map_from_base` by image stamp [ns]. covariances: [6, 6] as published. answers:
-    key-values of ~/answer. outcomes: number of images by outcome. diagnostics: the node's last
-    values by key. status: its last status; None: none yet. messages: all of them serialized, with
-    the stamps of the headers. last_answer: on the monotonic clock [s].
     """
 
     def __init__(self, node_name: str = "localizer", domain_id: int | None = None) -> None:
         self._node_name, self._domain_id = node_name, domain_id
-        self.poses: dict[int, Transform] = {}
-        self.covariances: dict[int, np.ndarray] = {}
-        self.answers: dict[int, dict[str, str]] = {}
-        self.outcomes: Counter[str] = Counter()
-        self.diagnostics: dict[str, str] = {}
-        self.status: DiagnosticStatus | None = None
-        self.messages: list[RawMessage] = []
-        self.last_answer = 0.0
+        self.poses: dict[int, Transform] = {}  # map_from_base by image stamp [ns]
+        self.covariances: dict[int, NDArray[np.float64]] = {}  # [6, 6] as published, by stamp
+        self.answers: dict[int, dict[str, str]] = {}  # key-values of ~/answer by stamp
+        self.outcomes: Counter[str] = Counter()  # number of images by outcome
+        self.diagnostics: dict[str, str] = {}  # the node's last values by key
+        self.status: DiagnosticStatus | None = None  # the node's last one
+        self.messages: list[RawMessage] = []  # serialized, with the stamps of the headers
+        self.last_answer = 0.0  # on the monotonic clock [s]
         self._counts: Counter[int] = Counter()
         self._client: Client | None = None
 
     def __enter__(self) -> AnswerRecorder:
-        self._context = rclpy.Context()
+        self._context = Context()
         with starting():
             rclpy.init(context=self._context, domain_id=self._domain_id)
             self.node: Node = rclpy.create_node(
                 "answer_recorder", context=self._context, enable_rosout=False
             )
         self._executor = InterruptibleExecutor(context=self._context)
-        own = f"/{self._node_name}"
-        self._record(PoseStamped, f"{own}/pose", messages.POSE, self._on_pose)
+        name = f"/{self._node_name}"
+        self._record(PoseStamped, f"{name}/pose", messages.POSE, self._on_pose)
         kind = messages.POSE_WITH_COVARIANCE
-        topic = f"{own}/pose_with_covariance"
+        topic = f"{name}/pose_with_covariance"
         self._record(PoseWithCovarianceStamped, topic, kind, self._on_covariance)
         kind = messages.DIAGNOSTICS
         self._record(DiagnosticArray, DIAGNOSTICS, kind, self._on_diagnostics)
-        self._record(DiagnosticArray, f"{own}/answer", kind, self._on_answer)  # see Outputs
+        self._record(DiagnosticArray, f"{name}/answer", kind, self._on_answer)  # see Outputs
         return self
 
     def __exit__(
@@ -84,16 +81,16 @@ class AnswerRecorder:
         self._context.try_shutdown()
 
     def count(self, stamp_ns: int) -> int:
-        """Number of answers to images with this stamp [ns]."""
+        """Returns the number of answers to images with a stamp [ns]."""
         return self._counts[stamp_ns]
 
     def forget(self) -> None:
-        """Free what was recorded; counts, outcomes and diagnostics stay."""
+        """Frees the records; counts, outcomes and diagnostics stay."""
         for records in (self.poses, self.covariances, self.answers, self.messages):
             records.clear()
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Record until a condition holds; False after the timeout [s]."""
+        """Records until a condition holds; returns False after the timeout [s]."""
         self._executor.add_node(self.node)  # a replay may have taken it
         end = time.monotonic() + timeout
         while not condition():
@@ -104,7 +101,7 @@ class AnswerRecorder:
         return True
 
     def barrier(self) -> Callable[[], bool]:
-        """Whether the localizer has handled the messages that had reached it before this call.
+        """Returns a check: has the localizer handled the messages that reached it before this call?
 
         Its executor runs the callbacks of topics before those of services.
         """
@@ -114,13 +111,13 @@ class AnswerRecorder:
         return self._client.call_async(GetParameters.Request(names=["use_sim_time"])).done
 
     def localizers(self) -> int:
-        """Number of localizers of this name."""
+        """Returns the number of localizers of this name."""
         return self.node.count_publishers(f"/{self._node_name}/answer")
 
     def _record(
         self, message: type, topic: str, kind: str, callback: Callable[[int, Any], None]
     ) -> None:
-        """Keep the messages of a topic, and call back with the stamp [ns] and message of each."""
+        """Keeps the messages of a topic, and calls back with stamp [ns] and message."""
 
         def on_bytes(data: bytes) -> None:
             stamp_ns = messages.serialized_stamp_ns(data)

@@ -15,7 +15,7 @@ from disam_ros import entry
 
 
 def main() -> int:
-    """The localizer_node executable, until the standard input ends."""
+    """Runs the localizer_node executable until the standard input ends."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     return entry.start("localizer_node")
 

@@ -16,7 +16,7 @@ _locks: list[TextIO] = []  # held until this process ends
 
 
 def claim_domain() -> int:
-    """A domain id in 1…100, reserved by a lock file until this process ends.
+    """Returns a domain id in 1…100, reserved by a lock file until this process ends.
 
     Raises DisamError where all are taken.
     """
@@ -36,5 +36,5 @@ def claim_domain() -> int:
 
 
 def own_domain() -> int | None:
-    """A ROS domain for this process alone; None: ROS_DOMAIN_ID names one."""
+    """Returns a ROS domain for this process alone; None if ROS_DOMAIN_ID names one."""
     return None if os.environ.get("ROS_DOMAIN_ID") else claim_domain()

@@ -22,7 +22,7 @@ STOP_TIMEOUT = 20.0  # time until a node that does not end is killed [s]
 def localizer_process(
     parameters: Mapping[str, object], remappings: Mapping[str, str], domain_id: int | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A localizer node that logs warnings to stderr and is stopped at the end.
+    """Runs a localizer node that logs warnings to stderr and is stopped at the end.
 
     Ctrl-C in a terminal does not reach it; should this process be killed, it ends as well
     (child.py). remappings: relative name → topic. domain_id: of ROS;
@@ -62,6 +62,6 @@ def require_alive(process: subprocess.Popen[bytes]) -> None:
 
 
 def _yaml(value: object) -> str:
-    """A parameter's value as YAML in one line."""
+    """Formats a parameter's value as YAML in one line."""
     value = str(value) if isinstance(value, Path) else value
     return yaml.safe_dump([value], default_flow_style=True, width=float("inf")).strip()[1:-1]

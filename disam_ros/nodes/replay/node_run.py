@@ -137,9 +137,15 @@ def _play(
         _require_node(recorder, process)
         return recorder.count(stamp_ns)
 
+    def watched(condition: Callable[[], bool]) -> Callable[[], bool]:
+        def holds() -> bool:
+            _require_node(recorder, process)
+            return condition()
+
+        return holds
+
     def deliver() -> Callable[[], bool]:
-        handled = recorder.barrier()
-        return lambda: _require_node(recorder, process) or handled()
+        return watched(recorder.barrier())
 
     before = _counts(recorder)
     interrupted = 0
@@ -149,7 +155,7 @@ def _play(
             with closing(player):
                 player.play()
             drained = _drained(recorder, len(player.sent), before)
-            recorder.wait(lambda: _require_node(recorder, process) or drained(), DRAIN_TIMEOUT)
+            recorder.wait(watched(drained), DRAIN_TIMEOUT)
             recorder.wait(lambda: _complete(recorder, before), SETTLE_TIMEOUT)
         except KeyboardInterrupt as end:
             interrupted = signal_of(end)
@@ -188,15 +194,17 @@ def _wait_until_active(recorder: AnswerRecorder, process: subprocess.Popen[bytes
 
 
 def _require_node(recorder: AnswerRecorder, process: subprocess.Popen[bytes]) -> None:
-    """Raise DisamError where the localizer is gone."""
+    """Raises DisamError if the localizer is gone."""
     require_alive(process)
     if not recorder.localizers():
         raise DisamError("the localizer node ended; its log says why")
 
 
 def _connected(recorder: AnswerRecorder) -> Callable[[], bool]:
-    """Whether the node reports, from now on, matched image publishers and answer subscribers, and
-    has answered a request, so that it knows all publishers."""
+    """Returns a check: is the node connected to the publishers of images and to its subscribers?
+
+    It reports so from now on, and has answered a request, so that it knows all publishers.
+    """
     old = recorder.status
     requests: list[Callable[[], bool]] = []  # a node drops answers to a client it does not know yet
 
@@ -212,11 +220,11 @@ def _connected(recorder: AnswerRecorder) -> Callable[[], bool]:
 
 
 def _drained(recorder: AnswerRecorder, sent: int, before: Mapping[str, int]) -> Callable[[], bool]:
-    """Whether the node reports that all images are processed.
+    """Returns a check: does the node report that all images are processed?
 
     Images may be lost in transport; then two more statuses must come without another image.
     """
-    last, history = [recorder.status], []  # images received, status by status
+    last, history = [recorder.status], list[int]()  # images received, status by status
 
     def drained() -> bool:
         counts = _counts(recorder, before)
@@ -231,15 +239,15 @@ def _drained(recorder: AnswerRecorder, sent: int, before: Mapping[str, int]) -> 
 
 
 def _complete(recorder: AnswerRecorder, before: Mapping[str, int]) -> bool:
-    """Whether the answers are as many as the node has counted, with a pose of every known place."""
+    """Returns whether all answers that the node counted have come, with poses of known places."""
     counts = _counts(recorder, before)
     if recorder.outcomes.total() != sum(counts[key] for key in ANSWERED):
         return False
-    known = [s for s, values in recorder.answers.items() if values.get("outcome") == KNOWN]
-    return all(s in recorder.poses and s in recorder.covariances for s in known)
+    stamps = [s for s, values in recorder.answers.items() if values.get("outcome") == KNOWN]
+    return all(s in recorder.poses and s in recorder.covariances for s in stamps)
 
 
 def _counts(recorder: AnswerRecorder, before: Mapping[str, int] | None = None) -> dict[str, int]:
-    """The node's counters, less those of before."""
-    facts, less = recorder.diagnostics, before or {}
-    return {key: int(facts.get(key, 0)) - less.get(key, 0) for key in COUNTS}
+    """Returns the node's counters, less earlier ones."""
+    facts, earlier = recorder.diagnostics, before or {}
+    return {key: int(facts.get(key, 0)) - earlier.get(key, 0) for key in COUNTS}

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 
 from rclpy.duration import Duration
+from rclpy.exceptions import NoTypeSupportImportedException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.type_support import NoTypeSupportImportedException
 from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
@@ -42,12 +42,9 @@ class Player:
     answers: returns the number of answers to images with a stamp [ns]; may raise an error to end
     the replay. At rate 0 nothing is published after an image until that number rises,
     ANSWER_TIMEOUT at most; without `answers` rate 0 does not wait at all. deliver: called after
-    each other message at rate 0; returns whether the consumer has handled it, for which the player
-    then waits. ready: if given, it must become true, and every topic must have a subscriber, within
-    `start_delay`; otherwise playing begins then in any case. The node's callbacks run in between.
-
-    sent: stamps [ns] of the images published. first_image: its time on the monotonic clock [s].
-    unanswered: number of images that took too long.
+    each other message at rate 0; returns a check whether the consumer has handled it, for which the
+    player then waits. ready: must become true, and every topic must have a subscriber, within
+    `start_delay`; without it playing begins then in any case. The node's callbacks run in between.
     """
 
     def __init__(
@@ -59,10 +56,10 @@ class Player:
         ready: Callable[[], bool] | None = None,
         deliver: Callable[[], Callable[[], bool]] | None = None,
     ) -> None:
-        self.published = 0
-        self.sent: list[int] = []
-        self.first_image = 0.0
-        self.unanswered = 0
+        self.published = 0  # number of messages
+        self.sent: list[int] = []  # stamps [ns] of the images published
+        self.first_image = 0.0  # time of the first image on the monotonic clock [s]
+        self.unanswered = 0  # number of images whose answer took too long
         self._node, self._reader, self._config = node, reader, config
         self._answers, self._ready, self._deliver = answers, ready, deliver
         self._log = node.get_logger()
@@ -72,9 +69,9 @@ class Player:
         self._publishers = self._create_publishers()
 
     def play(self) -> None:
-        """Wait for subscribers, then publish the bag (`loop`: again and again).
+        """Waits for subscribers, then publishes the bag (`loop`: again and again).
 
-        Raises DisamError where `ready` is given and nobody is.
+        Raises DisamError if nobody becomes `ready`.
         """
         self._wait_for_subscribers()
         self._play_once()
@@ -85,18 +82,18 @@ class Player:
         self._log.info(f"bag ended: {self.published} messages published")
 
     def close(self) -> None:
-        """Release the node; its publishers live as long as it does."""
+        """Releases the node; its publishers live as long as it does."""
         self._executor.remove_node(self._node)
         self._executor.shutdown()
 
     def _create_publishers(self) -> dict[str, Publisher]:
-        """Recorded topic → publisher, for the wanted topics whose type is installed."""
+        """Makes a publisher for each topic to play whose type is installed."""
         held = self._reader.topics()
-        wanted = [topic for topic in self._config.topics if topic]
-        for topic in wanted:
+        chosen = [topic for topic in self._config.topics if topic]
+        for topic in chosen:
             self._reader.qos(topic)  # raises BagError that lists the topics
         publishers: dict[str, Publisher] = {}
-        for topic in wanted or held:
+        for topic in chosen or held:
             if topic == CLOCK_TOPIC:
                 self._log.warning("the recorded /clock is not played: replay publishes its own")
                 continue
@@ -146,7 +143,7 @@ class Player:
             )
 
     def _unmatched(self) -> list[str]:
-        """Topics without a subscriber."""
+        """Returns the topics without a subscriber."""
         return [t for t, p in self._publishers.items() if not p.get_subscription_count()]
 
     def _play_once(self) -> None:
@@ -177,20 +174,20 @@ class Player:
         self.published += 1
 
     def _publish_image(self, message: RawMessage) -> None:
-        """Publish an image; at rate 0 wait until it is answered."""
-        stamp_ns = serialized_stamp_ns(message.data)
-        before = self._answers(stamp_ns) if self._answers else 0
+        """Publishes an image; at rate 0 waits until it is answered."""
+        stamp_ns, answers = serialized_stamp_ns(message.data), self._answers
+        before = answers(stamp_ns) if answers else 0
         self.first_image = self.first_image or time.monotonic()
         self.sent.append(stamp_ns)
         self._publish(message)
-        if self._answers is None or self._config.rate:
+        if answers is None or self._config.rate:
             return
-        if not self._wait(lambda: self._answers(stamp_ns) > before):
+        if not self._wait(lambda: answers(stamp_ns) > before):
             self.unanswered += 1
             self._log.warning(f"no answer within {ANSWER_TIMEOUT:g} s to image {stamp_ns} ns")
 
     def _wait(self, condition: Callable[[], bool]) -> bool:
-        """Run callbacks until a condition holds; False after ANSWER_TIMEOUT."""
+        """Runs callbacks until a condition holds; returns False after ANSWER_TIMEOUT."""
         end = time.monotonic() + ANSWER_TIMEOUT
         while not condition():
             left = end - time.monotonic()
@@ -200,7 +197,7 @@ class Player:
         return True
 
     def _wait_until(self, pacer: Pacer, stamp_ns: int) -> None:
-        """Sleep until a message is due, with the clock running; at least run a callback."""
+        """Sleeps until a message is due, with the clock running; runs a callback at least."""
         left = pacer.seconds_until(stamp_ns)
         self._executor.spin_once(timeout_sec=max(0.0, min(left, CLOCK_PERIOD)))
         while (left := pacer.seconds_until(stamp_ns)) > 0:
@@ -213,7 +210,7 @@ class Player:
         self._clock.publish(message)
 
     def _wait_for_acknowledgements(self) -> None:
-        """Let reliable subscribers receive the last messages before the publishers vanish."""
+        """Lets reliable subscribers receive the last messages before the publishers vanish."""
         end = time.monotonic() + ACK_TIMEOUT
         late = [*self._publishers.values(), self._clock]
         while (left := end - time.monotonic()) > 0:
@@ -237,18 +234,19 @@ class Pacer:
         self._wall_start = time.monotonic()
 
     def seconds_until(self, stamp_ns: int) -> float:
-        """Wall time left until a stamp is due; negative when it is late."""
+        """Returns the wall time left until a stamp is due [s]; negative when it is late."""
         if not self._rate:
             return 0.0
         due = self._wall_start + (stamp_ns - self._start_ns) / 1e9 / self._rate
         return due - time.monotonic()
 
     def now_ns(self) -> int:
-        """The stamp that is due now."""
+        """Returns the stamp that is due now."""
         return self._start_ns + round((time.monotonic() - self._wall_start) * self._rate * 1e9)
 
 
 def _message_class(kind: str) -> type:
-    """'sensor_msgs/msg/Image' → the class. Raises ImportError or AttributeError."""
+    """Returns the class of 'sensor_msgs/msg/Image'. Raises ImportError or AttributeError."""
     package, *folders, name = kind.split("/")
-    return getattr(importlib.import_module(".".join([package, *folders])), name)
+    message: type = getattr(importlib.import_module(".".join([package, *folders])), name)
+    return message

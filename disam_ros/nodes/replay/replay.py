@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import rclpy
+from rclpy.context import Context
 from rclpy.node import Node
 
 from disam_ros.datasets.bags.reader import BagReader
@@ -41,8 +42,8 @@ def replay(bag: Path | str, config: ReplayConfig) -> int:
 
 @contextmanager
 def _replay_node() -> Iterator[Node]:
-    """A node in a context of its own, whose signals are left to Python."""
-    context = rclpy.Context()
+    """Makes a node in a context of its own, whose signals are left to Python."""
+    context = Context()
     with starting():
         rclpy.init(context=context)
         node = rclpy.create_node("replay", context=context, enable_rosout=False)

@@ -53,7 +53,7 @@ def replay_drive(
     node does not start, ends early, or publishes another pose than the map image's.
     """
     topics = find_topics(bag, place_map.cameras(), options.camera)
-    source = _of_camera(source, topics)
+    source = _played(source, topics)
     mapped = mapped_extrinsics(place_map.header.cameras, topics.mapped)
     base_from_camera = _recorded_extrinsics(source, topics) or mapped
     if base_from_camera != mapped:
@@ -73,20 +73,20 @@ def replay_drive(
             if record is not None:
                 rows = place_map.rows_of(topics.mapped)
                 poses = [place_map.records[row].map_from_camera for row in rows]
-                route = [pose @ mapped.inverse() for pose in poses]
+                route = [pose @ mapped.inverse() for pose in poses if pose is not None]
                 write_answer_bag(record, run, route, drive.source, bag, topics)
     notes = drive.notes + _notes(run)
     return replace(drive, seconds=run.seconds, run=_figures(run, options.rate), notes=notes)
 
 
 def _recorded_extrinsics(source: ImageSource, topics: BagTopics) -> Transform | None:
-    """base_from_camera of the source's camera; None where it is unknown."""
-    found = mount(source.info.cameras, topics.camera)
-    return None if found == Transform.identity() else found
+    """Returns base_from_camera of the source's camera; None where it is unknown."""
+    pose = mount(source.info.cameras, topics.camera)
+    return None if pose == Transform.identity() else pose
 
 
 def _xyz_rpy(pose: Transform) -> list[float]:
-    """x y z [m] roll pitch yaw [rad], as Transform.from_xyz_rpy takes them."""
+    """Returns x y z [m] roll pitch yaw [rad], as Transform.from_xyz_rpy takes them."""
     angles = Rotation.from_quat(pose.quaternion).as_euler("xyz")
     return [*pose.translation.tolist(), *angles.tolist()]
 
@@ -94,7 +94,7 @@ def _xyz_rpy(pose: Transform) -> list[float]:
 def _answers(
     place_map: PlaceMap, run: NodeRun, source: ImageSource, base_from_camera: Transform
 ) -> Iterator[QueryResult]:
-    """One answer per image; of an interrupted run up to the last that was answered."""
+    """Yields an answer per image; of an interrupted run up to the last that was answered."""
     last = len(run.sent)
     if run.interrupted:
         last = 1 + max((i for i, stamp in enumerate(run.sent) if stamp in run.answers), default=-1)
@@ -115,7 +115,7 @@ def _answer(
     if outcome not in (KNOWN, UNKNOWN):
         return QueryResult(item.record, UNREADABLE if outcome == UNREADABLE else MISSING)
     ranking = tuple(place_map.records[i] for i in answer_status.ranked_ids(values))
-    given = run.poses.get(stamp_ns)
+    map_from_base = run.poses.get(stamp_ns)
     return QueryResult(
         record=item.record,
         outcome=outcome,
@@ -124,7 +124,9 @@ def _answer(
         probability=float(values["probability"]),
         score=float(values["score"]),
         ranking=ranking,
-        pose=ranking[0].map_from_camera if given is None else given @ base_from_camera,
+        pose=ranking[0].map_from_camera
+        if map_from_base is None
+        else map_from_base @ base_from_camera,
         covariance=run.covariances.get(stamp_ns),
         timings_ms=answer_status.timings_ms(values),
         prior=answer_status.prior_effect(values),
@@ -132,14 +134,18 @@ def _answer(
 
 
 def _check_poses(place_map: PlaceMap, run: NodeRun, base_from_camera: Transform) -> None:
-    """Raise DisamError unless the single images' poses are, in the median, within half a step of
-    the map images that the node named. Verified poses may be in another lane."""
+    """Raises DisamError unless the poses are near the map images that the node named.
+
+    The median of the poses of single images must be within half a step of theirs. Verified poses
+    may be in another lane.
+    """
     gaps = []
     for stamp_ns, values in run.answers.items():
         single = "on map" not in values and "verified" not in values
         if values["outcome"] == KNOWN and stamp_ns in run.poses and single:
-            known = place_map.records[int(values["map image"])].map_from_camera
-            gap = known.inverse() @ run.poses[stamp_ns] @ base_from_camera
+            matched = place_map.records[int(values["map image"])].map_from_camera
+            assert matched is not None  # a map image has a pose
+            gap = matched.inverse() @ run.poses[stamp_ns] @ base_from_camera
             gaps.append([*gap.translation, *Rotation.from_quat(gap.quaternion).as_rotvec()])
     median = np.median(gaps, axis=0) if gaps else np.zeros(6)
     metres, degrees = np.linalg.norm(median[:3]), np.degrees(np.linalg.norm(median[3:]))
@@ -151,8 +157,8 @@ def _check_poses(place_map: PlaceMap, run: NodeRun, base_from_camera: Transform)
         )
 
 
-def _of_camera(source: ImageSource, topics: BagTopics) -> ImageSource:
-    """The source without the cameras that are not played."""
+def _played(source: ImageSource, topics: BagTopics) -> ImageSource:
+    """Returns the source without the cameras that are not played."""
     cameras = source.info.cameras
     if set(cameras) == {topics.camera}:
         return source
@@ -162,7 +168,7 @@ def _of_camera(source: ImageSource, topics: BagTopics) -> ImageSource:
 
 
 def _figures(run: NodeRun, rate: float) -> dict[str, object]:
-    """Figures of the run; each image sent is in one of the counts after 'images sent'."""
+    """Returns figures of the run; each image sent is in one of the counts after 'images sent'."""
     counts, facts, outcomes = run.counts, run.diagnostics, run.outcomes
     answered = outcomes[KNOWN] + outcomes[UNKNOWN]
     figures: dict[str, object] = {
@@ -188,6 +194,7 @@ def _figures(run: NodeRun, rate: float) -> dict[str, object]:
 
 
 def _notes(run: NodeRun) -> list[str]:
+    """Describes images that were not answered as they should."""
     notes = []
     if 0 in run.sent:
         notes.append(f"{run.sent.count(0)} images carry no stamp: their answers cannot be assigned")
