@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,7 +62,7 @@ def resident(field: str, process: int | str = "self") -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def fresh(function: Callable, *arguments: object) -> object:
+def fresh(function: Callable[..., Any], *arguments: object) -> object:
     """The function's result in a process of its own, where nothing else has left its peak."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(function, *arguments).result()

@@ -38,7 +38,9 @@ class Page:
     # Sections that train for hours, and where their runs lie: without that directory they are
     # measured only if they are named.
     trained: Mapping[str, Path] = field(default_factory=dict)
-    derive: Callable[[Mapping[str, dict]], dict] = lambda figures: {}  # more for the template
+    derive: Callable[[Mapping[str, dict[str, Any]]], dict[str, Any]] = (
+        lambda figures: {}
+    )  # more for the template
     path: str = ""  # of the page in docs/, without suffix; empty: the name
 
     @property
@@ -54,7 +56,7 @@ class Page:
     def section(self, name: str) -> ModuleType:
         return import_module(f"benchmark.{self.name}.{name}")
 
-    def render(self, figures: Mapping[str, dict], only: str = "") -> str:
+    def render(self, figures: Mapping[str, dict[str, Any]], only: str = "") -> str:
         """The page of the sections that have figures. only: that section without head and tail."""
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent / self.name),
@@ -68,7 +70,7 @@ class Page:
         shown = {name: figures.get(name) for name in self.sections} | self.derive(figures)
         return environment.get_template("page.md.j2").render(shown, only=only)
 
-    def show(self, name: str, results: dict) -> None:
+    def show(self, name: str, results: dict[str, Any]) -> None:
         """Print one section."""
         section = {"measured_under": circumstances(), "stale": False, "results": stored(results)}
         figures = {name: section}
@@ -110,16 +112,16 @@ class Page:
         self._store(figures)
         self.document.write_text(self.render(figures))
 
-    def keep(self, name: str, results: dict, measured_under: str) -> None:
+    def keep(self, name: str, results: dict[str, Any], measured_under: str) -> None:
         """Store the figures of a section; those of the others stay."""
         figures = self._figures()
         figures[name] = {"measured_under": measured_under, "stale": False, "results": results}
         self._store(figures)
 
-    def _store(self, figures: Mapping[str, dict]) -> None:
+    def _store(self, figures: Mapping[str, dict[str, Any]]) -> None:
         self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
-    def stored(self, name: str) -> dict:
+    def stored(self, name: str) -> dict[str, Any]:
         """The stored section: `results` and how they were `measured_under`."""
         return self._figures()[name]
 
@@ -129,7 +131,7 @@ class Page:
         changed = not commit or commit.endswith("-dirty")
         return not changed and measured_under.startswith(f"commit {commit},")
 
-    def _figures(self) -> dict[str, dict]:
+    def _figures(self) -> dict[str, dict[str, Any]]:
         if not self.figures.exists():
             return {}
         return parse_json(read_bytes(self.figures, DatasetError), str(self.figures), DatasetError)
@@ -155,7 +157,7 @@ class Page:
         return bool(results.get("faults"))
 
 
-def stored(results: dict) -> dict:
+def stored(results: dict[str, Any]) -> dict[str, Any]:
     """Results as they are read again from JSON."""
     return json.loads(json.dumps(results))
 
@@ -174,15 +176,19 @@ def verdict(what: str, value: float, target: float, unit: str, at_least: bool = 
     return f"{what} {value:.3g} {unit}".rstrip() + f" {sign} {target:g}: {outcome}"
 
 
-def column(rows: Mapping[str, dict] | Sequence[dict], *keys: str | int) -> list[Any]:
+def column(
+    rows: Mapping[str, dict[str, Any]] | Sequence[dict[str, Any]], *keys: str | int
+) -> list[Any]:
     """The value at nested keys of every row."""
-    found: list[Any] = list(rows.values() if isinstance(rows, Mapping) else rows)
+    values: list[Any] = list(rows.values() if isinstance(rows, Mapping) else rows)
     for key in keys:
-        found = [row[key] for row in found]
-    return found
+        values = [row[key] for row in values]
+    return values
 
 
-def best(figures: Mapping | Sequence, rows: Sequence[Mapping | Sequence]) -> list[str]:
+def best(
+    figures: Mapping[str, Any] | Sequence[Any], rows: Sequence[Mapping[str, Any] | Sequence[Any]]
+) -> list[str]:
     """Percent of every figure, bold where it is the best of the rows'."""
     keys = figures if isinstance(figures, Mapping) else range(len(figures))
     return [percent(figures[key], [row[key] for row in rows]) for key in keys]
@@ -193,10 +199,10 @@ def without(rows: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: row for name, row in rows.items() if name not in names}
 
 
-def groups(rows: Sequence[dict], *keys: str) -> Iterator[list[dict]]:
+def groups(rows: Sequence[dict[str, Any]], *keys: str) -> Iterator[list[dict[str, Any]]]:
     """Consecutive rows with equal values of the keys."""
-    for _, found in groupby(rows, lambda row: [row[key] for key in keys]):
-        yield list(found)
+    for _, members in groupby(rows, lambda row: [row[key] for key in keys]):
+        yield list(members)
 
 
 def quantiles(values: Sequence[float]) -> str:

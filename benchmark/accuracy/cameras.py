@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.accuracy import kitti
 from benchmark.accuracy.drives import DRIVE_SEEDS, EVERY_IMAGE
@@ -51,18 +53,18 @@ FISHEYE_PX = 500.0  # pixels per radian of KITTI's
 log = logging.getLogger(__name__)
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Recall by lens, mount and condition of the town, and by crop of KITTI."""
     model = load_model(MODEL)
-    found: dict = {"model": model.label, "near": NEAR, "rate_hz": RATE_HZ}
+    results: dict[str, Any] = {"model": model.label, "near": NEAR, "rate_hz": RATE_HZ}
     with tempfile.TemporaryDirectory() as scratch:
-        found["town"] = town(Path(scratch))
+        results["town"] = town(Path(scratch))
         if kitti.DATA.exists():
-            found["kitti"] = crops(Path(scratch))
-    return found
+            results["kitti"] = crops(Path(scratch))
+    return results
 
 
-def town(scratch: Path, rendered: Path = RENDERED) -> list[dict]:
+def town(scratch: Path, rendered: Path = RENDERED) -> list[dict[str, Any]]:
     """A row for each lens and mount."""
     localizer = localizer_of(open_dataset(REFERENCE), scratch / "town")
     mapped = localizer.map.header.cameras["front"]
@@ -91,7 +93,7 @@ def town(scratch: Path, rendered: Path = RENDERED) -> list[dict]:
     return rows
 
 
-def crops(scratch: Path) -> dict:
+def crops(scratch: Path) -> dict[str, Any]:
     """A row for each crop of the frames that come back to the first stretch of KITTI 00."""
     whole = kitti.drive(kitti.DATA)
     chosen = kitti.part(whole, whole.images[: kitti.END : MAP_STEP])
@@ -139,7 +141,7 @@ def cropped_to(item: PosedImage, whole: Camera, lens: Camera) -> PosedImage:
     return item if lens == whole else replace(item, load=lambda: _seen_by(item, whole, lens))
 
 
-def _seen_by(item: PosedImage, whole: Camera, lens: Camera) -> np.ndarray:
+def _seen_by(item: PosedImage, whole: Camera, lens: Camera) -> NDArray[Any]:
     return warp_between(whole, lens).apply(item.load())
 
 
@@ -173,9 +175,9 @@ def compared(
     return {"queries": len(items), "warped": warped, "plain": plain}
 
 
-def near(found: Transform, true: Transform) -> bool:
+def near(estimate: Transform, true: Transform) -> bool:
     """Whether two poses are one place."""
-    return bool(np.linalg.norm(found.translation - true.translation) <= NEAR)
+    return bool(np.linalg.norm(estimate.translation - true.translation) <= NEAR)
 
 
 def seen(lens: Camera, mapped: Camera) -> float:

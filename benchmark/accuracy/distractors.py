@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.accuracy import gardens_point, nordland
 from benchmark.accuracy.drives import EVERY_IMAGE
@@ -37,7 +39,7 @@ EVERY = 4  # query for which all map images are compared
 MAP, QUERIES = "day_left", ("day_right", "night_right")
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Recalls by pair of drives and search, in 0…1."""
     directory = gardens_point.SHIPPED / "outdoor"
     model = load_model(directory)
@@ -57,7 +59,7 @@ def _recalls(localizer: Localizer, files: list[Path]) -> dict[str, float]:
     """R@1 and R@SHORTLIST of both coarse searches, R@1 after each and of all map images."""
     hits: dict[str, list[bool]] = {}
 
-    def count(what: str, rows: np.ndarray, place: int) -> None:
+    def count(what: str, rows: NDArray[Any], place: int) -> None:
         right = np.abs(rows - place) <= gardens_point.TOLERANCE  # rows of the place: its frames
         hits.setdefault(what, []).append(bool(right.any()))
 
@@ -75,7 +77,7 @@ def _recalls(localizer: Localizer, files: list[Path]) -> dict[str, float]:
         if place % EVERY == 0:
             best = int(localizer.fine_scores(query, everything).argmax())
             count("all: fine R@1", np.array([best]), place)
-    return {what: float(np.mean(found)) for what, found in hits.items()}
+    return {what: float(np.mean(outcomes)) for what, outcomes in hits.items()}
 
 
 def _source() -> ImageSource:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from demo.drives import CONDITIONS, DATA, read_drive
 from disam_ros import image
@@ -19,10 +20,10 @@ from training.domain_classifier import open_store, samples
 SHIPPED = Path(__file__).parents[2] / "models" / "outdoor"
 WEBCAM_DATA = Path("data/dnim/test")
 
-Sample = tuple[np.ndarray, str]  # uint8 RGB [H, W, 3] and its true domain
+Sample = tuple[NDArray[Any], str]  # uint8 RGB [H, W, 3] and its true domain
 
 
-def measure(webcams: Path = WEBCAM_DATA, model: Path = SHIPPED) -> dict:
+def measure(webcams: Path = WEBCAM_DATA, model: Path = SHIPPED) -> dict[str, Any]:
     """Figures by kind of images; empty without a classifier.
 
     webcams: folder with one folder of images per fixed camera; their images by day are of an
@@ -48,11 +49,11 @@ def _classifier(directory: Path) -> DomainClassifier | None:
     return load_model(directory).classifier if directory.is_dir() else None
 
 
-def _figures(classifier: DomainClassifier, data: str, samples: Iterator[Sample]) -> dict:
+def _figures(classifier: DomainClassifier, data: str, samples: Iterator[Sample]) -> dict[str, Any]:
     return _summary(data, confusion(classifier, samples))
 
 
-def _summary(data: str, table: dict[str, dict[str, int]]) -> dict:
+def _summary(data: str, table: dict[str, dict[str, int]]) -> dict[str, Any]:
     images = sum(sum(row.values()) for row in table.values())
     return {"data": data, "images": images, "accuracy": accuracy(table), "confusion": table}
 

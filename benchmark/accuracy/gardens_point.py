@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.accuracy.drives import EVERY_IMAGE, localized
 from benchmark.accuracy.page import PAGE
@@ -59,7 +61,7 @@ def main() -> None:
     PAGE.show("gardens_point", measure(arguments.data, arguments.model))
 
 
-def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
+def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict[str, Any]:
     """Recalls by method and pair of drives. models: directories; None: every shipped one."""
     if models is None:
         models = sorted(path.parent for path in SHIPPED.glob("*/model.json"))
@@ -70,9 +72,9 @@ def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict:
         peers = peer_recalls(*drives)
         peers["chance"] = [chance(len(drives[0]), len(files)) for files in drives[1:]]
         ours = {
-            f"{model.name}{name}": found
+            f"{model.name}{name}": shares
             for directory, model in loaded.items()
-            for name, found in node_recalls(model, directory, data, map_drive).items()
+            for name, shares in node_recalls(model, directory, data, map_drive).items()
         }
         for method, recalls in {**ours, **peers}.items():
             pairs = (f"{map_drive} → {name}" for name in query_drives)
@@ -93,16 +95,16 @@ def node_recalls(
     others: as a sequence without odometry, at the defaults, with XFeat where it is installed. These
     cameras have no intrinsics.
     """
-    found: dict[str, list[Recalls]] = {"": [], ", sequence": []}
+    shares: dict[str, list[Recalls]] = {"": [], ", sequence": []}
     least = LocalizerConfig().min_probability
     if installed("xfeat"):
-        found |= {", XFeat": [], ", sequence, XFeat": []}
+        shares |= {", XFeat": [], ", sequence, XFeat": []}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         reference = aligned_dataset(data / map_drive, root / map_drive, domain_of(model, map_drive))
         source = without_intrinsics(open_dataset(reference.directory))
         place_map = build_map(source, model, root / "map", EVERY_IMAGE)
-        if ", XFeat" in found:
+        if ", XFeat" in shares:
             build_map(source, model, root / "xfeat", KEYPOINTS)
         for name in QUERIES[map_drive]:
             domain = domain_of(model, name)
@@ -111,7 +113,7 @@ def node_recalls(
             dataset_to_bag(queries, bag, show_progress=False)
             localizer = Localizer(model, place_map, LocalizerConfig())
             several = recall(candidates(queries, domain, localizer))
-            for settings, recalls in found.items():
+            for settings, recalls in shares.items():
                 directory_of_map = root / ("xfeat" if "XFeat" in settings else "map")
                 parameters = {
                     "localizer.domain.override": domain,
@@ -122,11 +124,11 @@ def node_recalls(
                 run = run_node_on_bag(bag, directory_of_map, directory, options)
                 first = recall(published(queries, run))
                 recalls.append({"R@1": first, f"R@{FIRST}": several})
-    return found
+    return shares
 
 
 def without_intrinsics(source: ImageSource) -> ImageSource:
-    """The same images of cameras whose intrinsics are unknown."""
+    """Returns the images as those of cameras whose intrinsics are unknown."""
     cameras = {
         name: replace(camera, fx=0.0, fy=0.0) for name, camera in source.info.cameras.items()
     }
@@ -161,16 +163,16 @@ def peer_recalls(
     }
 
 
-def ranked_recalls(similarities: np.ndarray, tolerance: int = TOLERANCE) -> Recalls:
+def ranked_recalls(similarities: NDArray[Any], tolerance: int = TOLERANCE) -> Recalls:
     """R@1 and R@5 of similarities [Q, M]; query i is of frame i."""
     ranked = np.argsort(-similarities, axis=1, kind="stable")
     return {f"R@{n}": recall(ranked[:, :n], tolerance) for n in (1, FIRST)}
 
 
-def recall(found: Sequence[Sequence[float]] | np.ndarray, tolerance: int = TOLERANCE) -> float:
+def recall(ranks: Sequence[Sequence[float]] | NDArray[Any], tolerance: int = TOLERANCE) -> float:
     """Recall@N: share of queries with a right frame among those found [Q, N]."""
-    truth = np.arange(len(found))[:, None]
-    return float((np.abs(np.asarray(found) - truth) <= tolerance + 1e-6).any(1).mean())
+    truth = np.arange(len(ranks))[:, None]
+    return float((np.abs(np.asarray(ranks) - truth) <= tolerance + 1e-6).any(1).mean())
 
 
 def chance(places: int, queries: int, tolerance: int = TOLERANCE) -> Recalls:

@@ -25,9 +25,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from disam_ros import image
@@ -57,15 +59,15 @@ class View:
     """An image of a place: pose and camera, None where they are unknown; around: images that its
     keypoints are triangulated with; depth: its depth map."""
 
-    pixels: np.ndarray
-    place: np.ndarray  # position, or number of the webcam far from all others [m]
+    pixels: NDArray[Any]
+    place: NDArray[Any]  # position, or number of the webcam far from all others [m]
     pose: Transform | None = None
     camera: Camera | None = None
-    depth: np.ndarray | None = None
+    depth: NDArray[Any] | None = None
     around: tuple[View, ...] = ()
 
     @cached_property
-    def signature(self) -> np.ndarray:
+    def signature(self) -> NDArray[Any]:
         """Local contrast of a small copy, to find similar images."""
         grey = cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY)
         small = cv2.resize(grey, (32, 16), interpolation=cv2.INTER_AREA).astype(float)
@@ -92,7 +94,7 @@ class Outcome:
     condition: str
     right: list[int]
     wrong: list[int]
-    errors: list[tuple[np.ndarray, np.ndarray, int, float]]
+    errors: list[tuple[NDArray[Any], NDArray[Any], int, float]]
     milliseconds: float
 
 
@@ -148,14 +150,14 @@ def webcams(data: Path) -> tuple[list[Trial], list[View]]:
         ):
             pixels = image.read(files[int(share * len(files))])
             queries.append((condition, View(_crop(pixels, *rng.random(2)), place), sample[-1]))
-    trials = [Trial(name, q, (known,), similar(q, sample)) for name, q, known in queries]
+    trials = [Trial(name, q, (reference,), similar(q, sample)) for name, q, reference in queries]
     return trials, sample
 
 
 _SHARES = (0.0, 0.1, 0.35, 0.5, 0.9)  # of the images, by rising brightness
 
 
-def _crop(pixels: np.ndarray, x: float, y: float) -> np.ndarray:
+def _crop(pixels: NDArray[Any], x: float, y: float) -> NDArray[Any]:
     """Four fifths of an image, moved from one edge (0) to the other (1)."""
     height, width = (int(0.8 * size) for size in pixels.shape[:2])
     top, left = int(y * (pixels.shape[0] - height)), int(x * (pixels.shape[1] - width))
@@ -170,7 +172,7 @@ def town(_: Path) -> tuple[list[Trial], list[View]]:
     for condition, seed in TOWN.items():
         config = DriveConfig(condition, 50, drive_seed=seed, rate_hz=0.8, length_m=260.0)
         for query in _rendered(config):
-            gaps = np.array([np.linalg.norm(known.place - query.place) for known in sample])
+            gaps = np.array([np.linalg.norm(reference.place - query.place) for reference in sample])
             if gaps.min() < 2.0:
                 near = (int(gaps.argmin()), int(np.where(gaps > 2.5, gaps, np.inf).argmin()))
                 right, ahead = tuple(sample[i] for i in near), sample[_first(gaps > 10.5, near[0])]
@@ -178,7 +180,7 @@ def town(_: Path) -> tuple[list[Trial], list[View]]:
     return trials, sample[::5]
 
 
-def _first(good: np.ndarray, after: int) -> int:
+def _first(good: NDArray[Any], after: int) -> int:
     """The first good index after one, cyclically."""
     return int((after + 1 + np.roll(good, -after - 1).argmax()) % len(good))
 
@@ -211,39 +213,44 @@ class Matching:
         """The strongest keypoints of an image, with depths where they can be had."""
         if id(view) not in self._found:
             start = process_time()
-            found = self.features.extract(view.pixels, max(COUNTS))
+            keypoints = self.features.extract(view.pixels, max(COUNTS))
             self.milliseconds.append(1e3 * (process_time() - start))
-            self._found[id(view)] = found.seen_by(view.camera, view.pixels)
-        found = self._found[id(view)]
-        return found[np.arange(min(count, len(found)))]
+            self._found[id(view)] = keypoints.seen_by(view.camera, view.pixels)
+        keypoints = self._found[id(view)]
+        return keypoints[np.arange(min(count, len(keypoints)))]
 
     def known(self, view: View, count: int) -> Keypoints:
-        """The same with depths."""
-        found = self.keypoints(view, count)
+        """Keypoints of a view with depths."""
+        points = self.keypoints(view, count)
         if view.depth is not None:
             x, y = np.clip(
-                np.rint(found.pixels).T.astype(int), 0, [[v - 1] for v in view.depth.shape[::-1]]
+                np.rint(points.pixels).T.astype(int),
+                0,
+                [[v - 1] for v in view.depth.shape[::-1]],
             )
             depths = view.depth[y, x].astype(float)
         elif view.around and view.camera is not None:
             depths = self._triangulated(view, count)
         else:
-            return found
+            return points
         with np.errstate(divide="ignore"):
             inverse = 1.0 / depths
         return replace(
-            found, inverse_depths=inverse, precisions=np.where(np.isnan(depths), 0.0, np.inf)
+            points, inverse_depths=inverse, precisions=np.where(np.isnan(depths), 0.0, np.inf)
         )
 
-    def _triangulated(self, view: View, count: int) -> np.ndarray:
+    def _triangulated(self, view: View, count: int) -> NDArray[Any]:
         """Depths as a map has them."""
         images = [*view.around, view]
         table = np.zeros(len(images), KeypointHeader(self.kind, count).row_type)
         table["depths"] = np.nan
-        for row, each in zip(table, images, strict=True):
-            found = self.keypoints(each, count)
-            size = row["count"] = len(found)
-            row["pixels"][:size], row["descriptors"][:size] = found.pixels, found.descriptors
+        for row, source in zip(table, images, strict=True):
+            points = self.keypoints(source, count)
+            size = row["count"] = len(points)
+            row["pixels"][:size], row["descriptors"][:size] = (
+                points.pixels,
+                points.descriptors,
+            )
         poses = np.array([[*v.pose.translation, *v.pose.quaternion] for v in images])
         fill_depths(table, np.arange(len(images)), self.kind, poses, view.camera)
         return keypoints_of(table[-1], view.camera).depths
@@ -255,13 +262,13 @@ class Matching:
         spent, counts, errors = 0.0, ([], []), []
         for which, views in zip(counts, (trial.right, trial.wrong), strict=True):
             for view in views:
-                known = self.known(view, count)
+                mapped = self.known(view, count)
                 start = process_time()
-                found = compare(self.matcher, query, known)
+                match = compare(self.matcher, query, mapped)
                 spent += process_time() - start
-                which.append(found.inliers)
+                which.append(match.inliers)
                 if which is counts[0] and trial.condition != "again":
-                    errors += _error(found, trial.query, view)
+                    errors += _error(match, trial.query, view)
         pairs = len(trial.right) + len(trial.wrong)
         return Outcome(trial.condition, counts[0], counts[1], errors, 1e3 * spent / pairs)
 
@@ -279,15 +286,15 @@ class Matching:
 
 
 def _error(
-    found: TwoView, query: View, known: View
-) -> list[tuple[np.ndarray, np.ndarray, int, float]]:
-    if found.there_from_here is None:
+    match: TwoView, query: View, mapped: View
+) -> list[tuple[NDArray[Any], NDArray[Any], int, float]]:
+    if match.there_from_here is None:
         return []
-    true = known.pose.inverse() @ query.pose
-    error = offset(true, found.there_from_here.pose)
+    true = mapped.pose.inverse() @ query.pose
+    error = offset(true, match.there_from_here.pose)
     close = np.linalg.norm(error[:3]) <= MAX_ERROR
     distance = float(np.linalg.norm(true.translation))
-    return [(error, found.there_from_here.covariance, found.metric, distance)] if close else []
+    return [(error, match.there_from_here.covariance, match.metric, distance)] if close else []
 
 
 SETS: dict[str, Callable[[Path], tuple[list[Trial], list[View]]]] = {
@@ -303,25 +310,25 @@ def main(data: Path, kinds: list[str]) -> None:
     print("| set, condition | keypoints | right first | right | wrong, 95 % | error [m] | ms |")
     print("|---|---|---|---|---|---|---|")
     for kind in kinds:
-        matching, found = Matching(kind), {}
+        matching, outcomes = Matching(kind), {}
         for name, (trials, _) in sets.items():
             for count in COUNTS:
-                found[name, count] = [matching.outcome(trial, count) for trial in trials]
-                _print_rows(f"{kind}: {name}", count, found[name, count])
-        _print_model(kind, {name: found[name, CHOSEN] for name in sets}, matching, sets)
+                outcomes[name, count] = [matching.outcome(trial, count) for trial in trials]
+                _print_rows(f"{kind}: {name}", count, outcomes[name, count])
+        _print_model(kind, {name: outcomes[name, CHOSEN] for name in sets}, matching, sets)
 
 
 def _print_rows(name: str, count: int, outcomes: list[Outcome]) -> None:
     by_condition = defaultdict(list)
     for outcome in outcomes:
         by_condition[outcome.condition].append(outcome)
-    for condition, some in by_condition.items():
-        first = np.mean([max(o.right) > max(o.wrong) for o in some])
-        right = np.median([max(o.right) for o in some])
-        wrong = np.quantile([max(o.wrong) for o in some], 0.95)
-        metres = [np.linalg.norm(error[:3]) for o in some for error, *_ in o.errors]
+    for condition, group in by_condition.items():
+        first = np.mean([max(o.right) > max(o.wrong) for o in group])
+        right = np.median([max(o.right) for o in group])
+        wrong = np.quantile([max(o.wrong) for o in group], 0.95)
+        metres = [np.linalg.norm(error[:3]) for o in group for error, *_ in o.errors]
         error = f"{np.median(metres):.3f}" if metres else "–"
-        spent = np.median([o.milliseconds for o in some])
+        spent = np.median([o.milliseconds for o in group])
         print(
             f"| {name}, {condition} | {count} | {100 * first:.0f} | {right:.0f} | {wrong:.0f} "
             f"| {error} | {spent:.1f} |"
@@ -329,13 +336,13 @@ def _print_rows(name: str, count: int, outcomes: list[Outcome]) -> None:
 
 
 def _print_model(
-    kind: str, found: dict[str, list[Outcome]], matching: Matching, sets: dict
+    kind: str, of_conditions: dict[str, list[Outcome]], matching: Matching, sets: dict[str, Any]
 ) -> None:
     """Fit the models to all sets."""
-    lead: tuple[list, list] = ([], [])
-    alone: tuple[list, list] = ([], [])
+    lead: tuple[list[Any], list[Any]] = ([], [])
+    alone: tuple[list[Any], list[Any]] = ([], [])
     images, errors, repetitions = 0, [], []
-    for name, outcomes in found.items():
+    for name, outcomes in of_conditions.items():
         if name == CHECKED:
             continue
         repetitions.append(max(MIN_REPETITION, matching.repetition(sets[name][1], CHOSEN)))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ ROWS = {  # odometry; which keypoints are compared (VerifyConfig.when); None: a 
 }
 
 
-def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
+def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict[str, Any]:
     """Figures by spacing and row. Raises DatasetError without the data."""
     whole = drive(data)
     frames = part(whole, whole.images[:END])
@@ -66,7 +67,7 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
     domain = domain_of(model, "day")
     config = LocalizerConfig(device="cpu", verify=VerifyConfig("never"))
     config.sequence.enabled, config.domain.override = True, domain
-    spacings: dict[str, dict] = {}
+    spacings: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         localizers = {}
         for step in STEPS:
@@ -92,17 +93,17 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict:
 
 def drive(data: Path) -> ImageSource:
     """All frames, in order; stamps begin at one second."""
-    found = KittiOdometry(SEQUENCE, "", camera=0).read(data)
+    items = KittiOdometry(SEQUENCE, "", camera=0).read(data)
     images = [
         PosedImage(
             ImageRecord(
                 number, item.stamp_ns + SECOND, item.camera, "", item.source, item.map_from_camera
             ),
-            partial(image.read, found.directory / item.source),
+            partial(image.read, items.directory / item.source),
         )
-        for number, item in enumerate(found.images)
+        for number, item in enumerate(items.images)
     ]
-    return ImageSource(images, found.info, found.info.name, len(images))
+    return ImageSource(images, items.info, items.info.name, len(images))
 
 
 def part(source: ImageSource, images: Sequence[PosedImage]) -> ImageSource:
@@ -112,7 +113,7 @@ def part(source: ImageSource, images: Sequence[PosedImage]) -> ImageSource:
 
 def figures(
     localizer: Localizer, queries: Sequence[PosedImage], odometry: bool, when: str | None
-) -> dict:
+) -> dict[str, Any]:
     """Shares in 0…1: known and wrong ones, poses within WITHIN; median error [m]; NEES of the known
     ones over its expectation. Of single images also those of the FIRST candidate's pose."""
     config = replace(localizer.config, verify=VerifyConfig(when or "never"))
@@ -128,19 +129,19 @@ def figures(
         reading = track.reading(frame.stamp_ns) if odometry else None
         (localized,) = pipeline.process([Shot(frame, reading)])
         answers.append(localized.answer)
-    known = [
+    accepted = [
         (t, a.map_from_base, a.covariance) for t, a in zip(truth, answers, strict=True) if a.known
     ]
-    wrong = sum(distance(true, pose)[0] > WRONG_M for true, pose, _ in known)
-    found = {
-        "known": len(known) / len(queries),
+    wrong = sum(distance(true, pose)[0] > WRONG_M for true, pose, _ in accepted)
+    results = {
+        "known": len(accepted) / len(queries),
         "wrong": wrong / len(queries),
-        "nees": consistency(known).pose_mean if known else float("nan"),
+        "nees": consistency(accepted).pose_mean if accepted else float("nan"),
     } | _errors(truth, [answer.map_from_base for answer in answers])
     if when is None:
         first = [answer.best.map_from_camera @ mount.inverse() for answer in answers]
-        found[FIRST] = _errors(truth, first)
-    return found
+        results[FIRST] = _errors(truth, first)
+    return results
 
 
 def _errors(truth: Sequence[Transform], poses: Sequence[Transform]) -> dict[str, float]:
@@ -162,15 +163,15 @@ def curve_figures(truth: Sequence[Transform], step: int = STEPS[-1]) -> dict[str
         for pose in truth[start * step + 1 : end * step]:
             gone, left = (np.linalg.norm(pose.translation - p.translation) for p in (first, last))
             share = float(gone / (gone + left))
-            here = curve.points([start], [end], [share]).pose(0)
-            errors["curve"].append(offset(pose, here))
+            estimate = curve.points([start], [end], [share]).pose(0)
+            errors["curve"].append(offset(pose, estimate))
             errors["chord"].append(offset(pose, interpolate(first, last, share)))
-    found, between = {}, _between(truth, step)
-    for name, some in errors.items():
-        aside = [pose.rotation.T @ error[:3] for pose, error in zip(between, some, strict=True)]
-        found[f"{name}_m"] = float(np.sqrt(np.mean(np.square(aside)[:, 1])))
-        found[f"{name}_deg"] = float(np.degrees(np.sqrt(np.mean(np.square(some)[:, 5]))))
-    return found
+    results, between = {}, _between(truth, step)
+    for name, rows in errors.items():
+        aside = [pose.rotation.T @ error[:3] for pose, error in zip(between, rows, strict=True)]
+        results[f"{name}_m"] = float(np.sqrt(np.mean(np.square(aside)[:, 1])))
+        results[f"{name}_deg"] = float(np.degrees(np.sqrt(np.mean(np.square(rows)[:, 5]))))
+    return results
 
 
 def _between(truth: Sequence[Transform], step: int) -> list[Transform]:
@@ -186,7 +187,7 @@ def _truth(images: Sequence[PosedImage], source: ImageSource) -> list[Transform]
 
 
 def _odometry(images: Sequence[PosedImage], source: ImageSource) -> list[Transform]:
-    """Of every image, with DRIFT."""
+    """Odometry at every image, with DRIFT."""
     return drifting(_truth(images, source))
 
 

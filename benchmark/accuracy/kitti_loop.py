@@ -49,19 +49,19 @@ def loop_figures(
     """
     camera = localizer.only_camera()
     lens = localizer.map.header.cameras[camera]
-    given, none = (_Run(LoopCloser(LoopClosureConfig()), []) for _ in range(2))
+    measured, none = (_Run(LoopCloser(LoopClosureConfig()), []) for _ in range(2))
     for item, pose in zip(images, odometry, strict=True):
         frame, stamp_ns = frame_of(item, camera), item.record.stamp_ns
         query = describe(localizer, Frame(frame.image, camera))
         image = query.coarse, query.fine, View(frame.image, lens)
-        for run, reading in ((given, Reading(pose, 0.0, 0)), (none, None)):
+        for run, reading in ((measured, Reading(pose, 0.0, 0)), (none, None)):
             run.closures += run.closer.add(stamp_ns, reading, *image)
     truth = {
         item.record.stamp_ns: item.record.map_from_camera @ lens.base_from_camera.inverse()
         for item in images
     }
     return {
-        "loop": _found(given, truth) | _errors(given.closures, truth),
+        "loop": _found(measured, truth) | _errors(measured.closures, truth),
         "loop_without_odometry": _found(none, truth),
     }
 
@@ -70,21 +70,21 @@ def _found(run: _Run, truth: dict[int, Transform]) -> dict[str, float]:
     """How many keyframes are to be closed, were, and by wrong loop closures."""
     stamps_ns = list(truth)
     first = np.stack([truth[stamps_ns[row]].translation for row in FIRST_PASS])
-    wanted = {
+    keyframes = {
         stamp_ns
         for stamp_ns in {stamps_ns[row] for row in LOOP} & set(run.closer.stamps_ns())
         if np.linalg.norm(first - truth[stamp_ns].translation, axis=1).min() <= NEAR
     }
     gaps = [np.linalg.norm(_motion(closure, truth).translation) for closure in run.closures]
     return {
-        "keyframes": len(wanted),
-        "closed": len(wanted & {closure.stamp_ns for closure in run.closures}),
+        "keyframes": len(keyframes),
+        "closed": len(keyframes & {closure.stamp_ns for closure in run.closures}),
         "wrong": int(sum(gap > RIGHT for gap in gaps)),
     }
 
 
 def _errors(closures: Sequence[LoopClosure], truth: dict[int, Transform]) -> dict[str, float]:
-    """Of the translations, in the axes of the ground truth."""
+    """Errors of the translations, in the axes of the ground truth."""
     gaps = np.array(
         [
             truth[closure.keyframe_stamp_ns].rotation

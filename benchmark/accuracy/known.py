@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ Figures = dict[str, float | int]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of the images of a drive: known [n] and error of the pose [n] [m]."""
+    """Outcomes of the images of a drive: known [n] and error of the pose [n] [m]."""
 
     known: NDArray[np.bool_]
     errors: NDArray[np.float64]
@@ -90,7 +91,7 @@ def localized(
 ) -> Outcomes:
     """Localizes images of a drive in order."""
     pipeline, camera = Pipeline(localizer), localizer.only_camera()
-    known, errors = [], []
+    accepted, errors = [], []
     for item in items:
         frame = frame_of(item, camera)
         stamp_ns = frame.stamp_ns or 0
@@ -99,9 +100,9 @@ def localized(
         answer = result.answer
         true = item.record.map_from_camera
         assert true is not None
-        known.append(answer.known)
+        accepted.append(answer.known)
         errors.append(np.linalg.norm(answer.map_from_camera.translation - true.translation))
-    return Outcomes(np.array(known), np.array(errors))
+    return Outcomes(np.array(accepted), np.array(errors))
 
 
 def opened(directory: Path, single: bool = False, domain: str = "") -> Localizer:
@@ -111,7 +112,7 @@ def opened(directory: Path, single: bool = False, domain: str = "") -> Localizer
     return Localizer.open(directory, MODEL, config)
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Figures by data. Raises DatasetError without them."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -127,7 +128,7 @@ def streets(root: Path) -> dict[str, Figures]:
     """sf_years, single images, by half of the city."""
     mapped, queries = (streets_source(split) for split in ("map", "query"))
     places, truth = _positions(mapped.images), _positions(queries.images)
-    found: dict[str, Figures] = {}
+    results: dict[str, Figures] = {}
     for axis, names in enumerate((("west", "east"), ("south", "north"))):
         beyond = places[:, axis] > np.median(places[:, axis])
         for side, name in enumerate(names):
@@ -138,7 +139,7 @@ def streets(root: Path) -> dict[str, Figures]:
             gaps = _gaps(truth, places[rows])
             outcomes = localized(opened(root / name, True, DAY), queries.images)
             on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
-            found[name] = {
+            results[name] = {
                 "on": int(on.sum()),
                 "right": int((on & right).sum()),
                 "known_right": int((on & right & outcomes.known).sum()),
@@ -146,7 +147,7 @@ def streets(root: Path) -> dict[str, Figures]:
                 "off": int((gaps > FAR_M).sum()),
                 "known_off": int(((gaps > FAR_M) & outcomes.known).sum()),
             }
-    return found
+    return results
 
 
 def streets_source(split: str) -> ImageSource:
@@ -165,7 +166,7 @@ def streets_source(split: str) -> ImageSource:
 
 def leaving(root: Path) -> dict[str, Figures]:
     """KITTI odometry 00: a drive that enters and leaves the map, and other streets."""
-    whole, found = every_frame(KITTI), dict[str, Figures]()
+    whole, results = every_frame(KITTI), dict[str, Figures]()
     (lens,) = whole.info.cameras.values()
     truth = [item.record.map_from_camera @ lens.base_from_camera.inverse() for item in whole.images]
     stamps = np.array([item.record.stamp_ns for item in whole.images])
@@ -190,13 +191,13 @@ def leaving(root: Path) -> dict[str, Figures]:
         for way, odometry in {"single images": None, "sequence": None, "odometry": track}.items():
             localizer = opened(directory, way == "single images", DAY)
             outcomes = localized(localizer, items, odometry)
-            found[f"{name}, {way}"] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
-    return found
+            results[f"{name}, {way}"] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
+    return results
 
 
 def walk(root: Path) -> dict[str, Figures]:
     """Gardens Point: a map of the first images, the whole walk by night as a sequence."""
-    found, night = dict[str, Figures](), "night_right"
+    results, night = dict[str, Figures](), "night_right"
     queries = without_intrinsics(
         open_dataset(aligned_dataset(GARDENS_POINT / night, root / night, NIGHT).directory)
     )
@@ -209,13 +210,13 @@ def walk(root: Path) -> dict[str, Figures]:
         build_map(mapped, load_model(MODEL), directory, settings, show_progress=False)
         outcomes = localized(opened(directory, domain=NIGHT), list(queries.images))
         on = np.arange(len(outcomes.known)) < WALK
-        found[name] = outcomes.figures(on, ~on)
-    return found
+        results[name] = outcomes.figures(on, ~on)
+    return results
 
 
 def town(root: Path) -> dict[str, Figures]:
     """The demo's drives with half of the town mapped, as sequences with odometry."""
-    reference, found = open_dataset(REFERENCE), dict[str, Figures]()
+    reference, results = open_dataset(REFERENCE), dict[str, Figures]()
     images = list(reference.images)
     half = part(reference, images[: len(images) // 2])
     build_map(half, load_model(MODEL), root / "half", EVERY_IMAGE, show_progress=False)
@@ -226,8 +227,8 @@ def town(root: Path) -> dict[str, Figures]:
         gaps = _gaps(_positions(items), _positions(half.images))
         track = OdometryTrack.of(*source.odometry, SECOND)
         outcomes = localized(opened(root / "half"), items, track)
-        found[condition] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
-    return found
+        results[condition] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
+    return results
 
 
 def _positions(items: Sequence[PosedImage]) -> NDArray[np.float64]:

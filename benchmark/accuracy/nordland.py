@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.accuracy.drives import EVERY_IMAGE, localized
 from benchmark.accuracy.gardens_point import (
@@ -43,7 +45,7 @@ ROWS = {  # domains of map and queries
 }
 
 
-def measure(data: Path = DATA) -> dict:
+def measure(data: Path = DATA) -> dict[str, Any]:
     """Recalls by method. data: npz with `summer` and `winter`, uint8 [N, H, W]."""
     summer, winter = read(data)
     model = load_model(SHIPPED / "outdoor")
@@ -61,7 +63,7 @@ def measure(data: Path = DATA) -> dict:
     }
 
 
-def read(data: Path) -> tuple[np.ndarray, np.ndarray]:
+def read(data: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """Summer and winter, uint8 RGB [N, H, W, 3] each. Raises DatasetError."""
     if not data.is_file():
         raise DatasetError(f"{data} not found: it holds the frames of the two rides")
@@ -71,7 +73,7 @@ def read(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def model_recalls(
-    model: Model, summer: np.ndarray, winter: np.ndarray, map_domain: str, domain: str
+    model: Model, summer: NDArray[Any], winter: NDArray[Any], map_domain: str, domain: str
 ) -> Recalls:
     """R@1 and R@5 of the candidates at the default settings."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -81,7 +83,7 @@ def model_recalls(
         queries = source(winter, domain).images
         answers = list(localized(localizer, queries, domain))
     frames = [first_frames(answer) for answer in answers]
-    first = [found[:1] for found in frames]
+    first = [ranking[:1] for ranking in frames]
     return {"R@1": recall(first, TOLERANCE), f"R@{FIRST}": recall(frames, TOLERANCE)}
 
 
@@ -92,7 +94,7 @@ def first_frames(answer: Answer | None) -> list[float]:
     return [float(candidate.record.id) for candidate in answer.candidates[:FIRST]]
 
 
-def source(images: np.ndarray, domain: str) -> ImageSource:
+def source(images: NDArray[Any], domain: str) -> ImageSource:
     """Images [N, H, W, 3] with image i at x = i metres."""
     height, width = images.shape[1:3]
     camera = Camera(width, height, width, width, width / 2, height / 2, (), BASE_FROM_CAMERA)
@@ -100,7 +102,7 @@ def source(images: np.ndarray, domain: str) -> ImageSource:
     return ImageSource(posed, DatasetInfo("nordland", {"front": camera}), "nordland", len(posed))
 
 
-def _posed(i: int, picture: np.ndarray, domain: str) -> PosedImage:
+def _posed(i: int, picture: NDArray[Any], domain: str) -> PosedImage:
     base = Transform(np.array([i, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]))
     record = ImageRecord(i, i, "front", domain, "", base @ BASE_FROM_CAMERA)
     return PosedImage(record, lambda: picture)

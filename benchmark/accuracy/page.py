@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from benchmark.pages import Page
 
@@ -22,12 +23,12 @@ BEFORE = {
 }
 
 
-def derive(figures: Mapping[str, dict]) -> dict:
+def derive(figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Further values of the page: its headline."""
     return {"headline": headline(figures)}
 
 
-def headline(figures: Mapping[str, dict]) -> list[dict]:
+def headline(figures: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Recall@1 of one image by ride: ours, that of version 0.1 (None where it has none), the best
     rival's name and its recall.
 
@@ -38,10 +39,10 @@ def headline(figures: Mapping[str, dict]) -> list[dict]:
     for condition, methods in results.get("town", {}).get("conditions", {}).items():
         recalls[f"town, {condition}"] = {m: f["recall"]["R@1"] for m, f in methods.items()}
     for method, pairs in results.get("gardens_point", {}).get("methods", {}).items():
-        for pair, found in pairs.items():
-            recalls.setdefault(f"Gardens Point, {pair}", {})[method] = found["R@1"]
-    for method, found in results.get("nordland", {}).get("methods", {}).items():
-        recalls.setdefault("Nordland, summer → winter", {})[method] = found["R@1"]
+        for pair, recall in pairs.items():
+            recalls.setdefault(f"Gardens Point, {pair}", {})[method] = recall["R@1"]
+    for method, recall in results.get("nordland", {}).get("methods", {}).items():
+        recalls.setdefault("Nordland, summer → winter", {})[method] = recall["R@1"]
     rows = []
     for ride, methods in recalls.items():
         rivals = {m: share for m, share in methods.items() if not m.startswith(NO_RIVALS)}

@@ -76,11 +76,11 @@ def gardens(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
 def train(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
     """Nordland."""
     summer, winter = nordland.read(nordland.DATA)
-    there, here = next(iter(nordland.ROWS.values()))
-    source = gardens_point.without_intrinsics(nordland.source(summer, there))
+    map_domain, query_domain = next(iter(nordland.ROWS.values()))
+    source = gardens_point.without_intrinsics(nordland.source(summer, map_domain))
     maps = maps_of(source, MODEL, scratch / "nordland", (NOTHING, SIFT))
-    items = list(nordland.source(winter, here).images)
-    yield maps, _aligned("Nordland, summer → winter", items, here, nordland.TOLERANCE)
+    items = list(nordland.source(winter, query_domain).images)
+    yield maps, _aligned("Nordland, summer → winter", items, query_domain, nordland.TOLERANCE)
 
 
 def _aligned(name: str, items: Iterable[PosedImage], domain: str, tolerance: int) -> Ride:

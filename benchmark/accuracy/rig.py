@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,13 +56,13 @@ class Moment:
 Set = Sequence[Moment]
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Figures by map, drive, odometry and cameras; of faults of the front camera."""
-    found: dict = {"near": NEAR, "turned": TURNED, "cameras": list(CAMERAS)}
+    results: dict[str, Any] = {"near": NEAR, "turned": TURNED, "cameras": list(CAMERAS)}
     with tempfile.TemporaryDirectory() as scratch:
         for title, cameras in (("all", tuple(CAMERAS)), (FAULTY, (FAULTY,))):
             localizer = mapped(Path(scratch) / title, cameras)
-            found["model"], rows = localizer.model.label, []
+            results["model"], rows = localizer.model.label, []
             for (condition, way), config in DRIVES.items():
                 sets = list(moments(localizer, rig_drive(config), condition))
                 for odometry in (True, False) if title == "all" else (True,):
@@ -69,14 +70,14 @@ def measure() -> dict:
                     rows.append(row | {"sets": len(sets)} | by_cameras(localizer, sets, odometry))
                     log.warning("%s %s", title, rows[-1])
                 if title == "all" and way == "there":
-                    faults = found.setdefault("faults", {})
+                    faults = results.setdefault("faults", {})
                     faults[condition] = {
                         fault: figures(localizer, faulty(localizer, sets, fault))
                         for fault in FAULTS
                     }
                     log.warning("%s", faults[condition])
-            found[f"map_{title}"] = {"images": len(localizer.map), "rows": rows}
-    return found
+            results[f"map_{title}"] = {"images": len(localizer.map), "rows": rows}
+    return results
 
 
 def mapped(directory: Path, cameras: Sequence[str]) -> Localizer:
@@ -117,13 +118,15 @@ def _candidates(localizer: Localizer, query: Query) -> Candidates:
     return localizer.rerank(query, localizer.search(query, localizer.config))
 
 
-def by_cameras(localizer: Localizer, sets: Sequence[Set], odometry: bool) -> dict[str, dict]:
+def by_cameras(
+    localizer: Localizer, sets: Sequence[Set], odometry: bool
+) -> dict[str, dict[str, Any]]:
     """Figures of each camera alone, and of all."""
     chosen = {name: [[m for m in s if m.query.camera == name] for s in sets] for name in CAMERAS}
     chosen[RIG] = list(sets)
     return {
-        name: figures(localizer, some, odometry) | first_fixes(localizer, some, odometry)
-        for name, some in chosen.items()
+        name: figures(localizer, part, odometry) | first_fixes(localizer, part, odometry)
+        for name, part in chosen.items()
     }
 
 
@@ -132,29 +135,29 @@ def answers(
 ) -> Iterator[list[tuple[Moment, Answer]]]:
     """Answers set by set, each with the evidence of its whole set."""
     tracker, config = Tracker(localizer), localizer.config
-    for some in sets:
+    for moments in sets:
         steps = [
             tracker.update(m.query, m.candidates, m.odometry if odometry else None, config)
-            for m in some
+            for m in moments
         ]
-        yield [(m, step.answer(config)) for m, step in zip(some, steps, strict=True)]
+        yield [(m, step.answer(config)) for m, step in zip(moments, steps, strict=True)]
 
 
 def figures(localizer: Localizer, sets: Sequence[Set], odometry: bool = True) -> dict[str, float]:
     """Shares of known and of wrong answers among all, and the median error of the known [m]."""
-    known, wrong, errors = 0, 0, []
-    given = [pair for some in answers(localizer, sets, odometry) for pair in some]
-    for moment, answer in given:
-        known += answer.known
+    accepted, wrong, errors = 0, 0, []
+    pairs = [pair for moments in answers(localizer, sets, odometry) for pair in moments]
+    for moment, answer in pairs:
+        accepted += answer.known
         wrong += answer.known and not right(moment, answer)
         if answer.known:
             errors.append(distance(answer.map_from_base, moment.truth)[0])
-    count = max(1, len(given))
+    count = max(1, len(pairs))
     error = float(np.median(errors)) if errors else float("nan")
-    doubt = max((a.doubt for m, a in given if m.query.camera == FAULTY), default=0.0)
+    doubt = max((a.doubt for m, a in pairs if m.query.camera == FAULTY), default=0.0)
     return {
-        "images": len(given),
-        "known": known / count,
+        "images": len(pairs),
+        "known": accepted / count,
         "wrong": wrong / count,
         "error": error,
         "doubt": doubt,
@@ -169,12 +172,14 @@ def first_fixes(
     instants, images, wrong = [], [], 0
     for start in range(0, len(sets) - PATIENCE, EVERY):
         fixed, seen = PATIENCE + 1, 0
-        for number, some in enumerate(answers(localizer, sets[start : start + PATIENCE], odometry)):
-            seen += len(some)
-            if any(a.known and right(m, a) for m, a in some):
+        for number, pairs in enumerate(
+            answers(localizer, sets[start : start + PATIENCE], odometry)
+        ):
+            seen += len(pairs)
+            if any(a.known and right(m, a) for m, a in pairs):
                 fixed = number + 1
                 break
-            wrong += sum(a.known for _, a in some)
+            wrong += sum(a.known for _, a in pairs)
         instants.append(fixed)
         images.append(seen)
     never = float((np.array(instants) > PATIENCE).mean())
@@ -196,14 +201,14 @@ def right(moment: Moment, answer: Answer) -> bool:
 
 def faulty(localizer: Localizer, sets: Sequence[Set], fault: str) -> list[list[Moment]]:
     """The drive with a fault of the front camera from the tenth set on."""
-    found, held = [], None
+    changed_sets, held = [], None
     first = next(m for m in sets[0] if m.query.camera == FAULTY)
-    for number, some in enumerate(sets):
+    for number, moments in enumerate(sets):
         if number < 10 or fault == "none":
-            found.append(list(some))
+            changed_sets.append(list(moments))
             continue
         changed: list[Moment] = []
-        for moment in some:
+        for moment in moments:
             if moment.query.camera != FAULTY:
                 changed.append(moment)
             elif fault == "covered":
@@ -213,10 +218,10 @@ def faulty(localizer: Localizer, sets: Sequence[Set], fault: str) -> list[list[M
             elif fault == "other clock":
                 changed.append(_stamped(moment, moment.query.frame.stamp_ns + HOUR))
         if fault == "late":  # of the set before, after all others
-            now = next(m for m in some if m.query.camera == FAULTY)
+            now = next(m for m in moments if m.query.camera == FAULTY)
             changed, held = changed + ([held] if held else []), now
-        found.append(changed)
-    return found
+        changed_sets.append(changed)
+    return changed_sets
 
 
 def _covered(localizer: Localizer, moment: Moment, seed: int) -> Moment:

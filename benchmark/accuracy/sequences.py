@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ PERIOD_NS = 400_000_000  # between images, as in the drives
 WITH_ODOMETRY = {"odometry": True, "no odometry": False}
 
 
-def measure(runs: Path = RUNS) -> dict:
+def measure(runs: Path = RUNS) -> dict[str, Any]:
     """Figures by ride and row; kidnappings by condition and row.
 
     runs: where the figures of finished rides lie, by commit: an interrupted run goes on with the
@@ -48,27 +49,27 @@ def measure(runs: Path = RUNS) -> dict:
     """
     folder = runs / git_commit()
     folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, dict] = {}
+    results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         for maps, ride in chain(town(root), gardens(root), train(root)):
             file = folder / f"{ride.name}.json"
             if not file.exists():
                 write_json(file, of_ride(maps, ride))
-            found[ride.name] = json.loads(file.read_text())
+            results[ride.name] = json.loads(file.read_text())
     kidnapped = {
-        name: values.pop("kidnapped") for name, values in found.items() if "kidnapped" in values
+        name: values.pop("kidnapped") for name, values in results.items() if "kidnapped" in values
     }
     return {
-        "rides": found,
+        "rides": results,
         "least": LocalizerConfig().min_probability,
         "kidnapped": {"conditions": kidnapped, "excess_p90": excess(kidnapped)},
     }
 
 
-def of_ride(maps: Maps, ride: Ride) -> dict[str, dict]:
+def of_ride(maps: Maps, ride: Ride) -> dict[str, dict[str, Any]]:
     """Figures by row, and in the town of kidnappings."""
-    found = {
+    rows = {
         f"{mode}/{kind}": figures(opened(maps, kind, ride.max_speed), ride, mode)
         for mode, kind in ROWS
         if kind in maps
@@ -76,11 +77,11 @@ def of_ride(maps: Maps, ride: Ride) -> dict[str, dict]:
     if ride.name.startswith("town"):
         localizer = opened(maps)
         alone = list(queries(localizer, ride.items))
-        found["kidnapped"] = {
+        rows["kidnapped"] = {
             row: recoveries(localizer, alone, ride, odometry)
             for row, odometry in WITH_ODOMETRY.items()
         }
-    return found
+    return rows
 
 
 def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
@@ -133,7 +134,7 @@ def recoveries(
     return result
 
 
-def excess(conditions: Mapping[str, dict]) -> float:
+def excess(conditions: Mapping[str, dict[str, Any]]) -> float:
     """90th percentile of images that kidnapping costs above a cold start, with odometry."""
     rows = [rows["odometry"] for rows in conditions.values()]
     later = [np.subtract(row["carried"], row["cold"]) for row in rows]
@@ -142,13 +143,13 @@ def excess(conditions: Mapping[str, dict]) -> float:
 
 def trials(ride: Ride) -> Iterator[tuple[int, int]]:
     """First images of the stretches, the same for the same ride."""
-    rng, given = np.random.default_rng(0), 0
-    while given < TRIALS:
+    rng, count = np.random.default_rng(0), 0
+    while count < TRIALS:
         start = int(rng.integers(0, len(ride.items) - BEFORE))
         landing = int(rng.integers(0, len(ride.items) - AFTER))
         left, reached = ride.truth[start + BEFORE - 1], ride.truth[landing]
         if np.linalg.norm(left.translation - reached.translation) >= FAR:
-            given += 1
+            count += 1
             yield start, landing
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmark.peers import peer_similarities
 from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
@@ -29,7 +30,7 @@ FIRST = "disam_ros, pose of the first candidate"
 SINGLE = {"localizer.sequence.enabled": False, "localizer.min_probability": 0.0}
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Metrics by condition and method: the node, the peers, chance and the bound."""
     drives = [read_drive(DATA / condition) for condition in CONDITIONS]
     model, reference = load_model(MODEL), Dataset(DATA / "reference")
@@ -60,12 +61,12 @@ def node_metrics(drives: Sequence[Drive], bases: Sequence[Transform]) -> dict[st
             )
             for condition in CONDITIONS
         ]
-    found: dict[str, list[Metrics]] = {OURS: [], FIRST: []}
+    metrics: dict[str, list[Metrics]] = {OURS: [], FIRST: []}
     for drive, run in zip(drives, runs, strict=True):
         rows = [ranked_ids(run.answers[stamp])[0] for stamp in drive.stamps_ns]
-        found[OURS].append(score(drive.truth, [run.poses[stamp] for stamp in drive.stamps_ns]))
-        found[FIRST].append(score(drive.truth, [bases[row] for row in rows]))
-    return found
+        metrics[OURS].append(score(drive.truth, [run.poses[stamp] for stamp in drive.stamps_ns]))
+        metrics[FIRST].append(score(drive.truth, [bases[row] for row in rows]))
+    return metrics
 
 
 def peer_metrics(

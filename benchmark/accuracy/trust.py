@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,9 +37,9 @@ ROWS = {  # parameters of the node
 }
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Figures by condition and row."""
-    found: dict[str, dict] = {}
+    results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         settings = replace(EVERY_IMAGE, keypoints=KEYPOINTS)
@@ -52,19 +53,21 @@ def measure() -> dict:
                 name: figures(place_map, bag, condition, parameters)
                 for name, parameters in ROWS.items()
             }
-            found[condition] = {FIRST: rows[ALL].pop(FIRST), **rows}
-    return {"map_images": len(place_map), "conditions": found}
+            results[condition] = {FIRST: rows[ALL].pop(FIRST), **rows}
+    return {"map_images": len(place_map), "conditions": results}
 
 
-def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict:
+def figures(
+    place_map: PlaceMap, bag: Path, name: str, parameters: dict[str, Any]
+) -> dict[str, Any]:
     """What the node published for the images of a bag, and the figures of their FIRST candidates'
     poses."""
     source = open_images(bag, place_map.header.map_frame)
     options = NodeOptions(parameters=parameters)
     drive = replay_drive(place_map, MODEL, bag, source, name, options)
     judged = judge(place_map, [drive], {}).overall
-    given = [frame for frame in judged.frames if frame.pose is not None]
-    wrong = [frame.error_m > WRONG_M for frame in given]
+    posed = [frame for frame in judged.frames if frame.pose is not None]
+    wrong = [frame.error_m > WRONG_M for frame in posed]
     first = score(
         [f.truth for f in judged.frames],
         [f.ranking[0] if f.ranking else None for f in judged.frames],
@@ -78,7 +81,7 @@ def figures(place_map: PlaceMap, bag: Path, name: str, parameters: dict) -> dict
         },
         "queries": len(judged.frames),
         "answered": judged.metrics.answered,
-        "wrong": float(np.mean(wrong)) if given else 0.0,
+        "wrong": float(np.mean(wrong)) if posed else 0.0,
         "full_precision": judged.curve.recall_at_full_precision,
         "within": list(judged.metrics.within.values()),
         "median_m": judged.metrics.median_error_m,

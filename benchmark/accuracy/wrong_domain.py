@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ HALF_M, HALF_DEG = THRESHOLDS[1]
 CHOOSER = "chooser"
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Shares by condition and domain, and what a wrong domain costs."""
     conditions = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -43,19 +44,19 @@ def measure() -> dict:
     }
 
 
-def row(localizer: Localizer, ride: Ride) -> dict:
+def row(localizer: Localizer, ride: Ride) -> dict[str, Any]:
     """Scores of a drive with each domain of the model, and with the chooser's."""
     answers = {
-        domain: [found.map_from_base for found in localized(localizer, ride.items, domain)]
+        domain: [answer.map_from_base for answer in localized(localizer, ride.items, domain)]
         for domain in localizer.model.domain_names()
     }
-    chosen = [found.domain.name for found in localized(localizer, ride.items)]
+    chosen = [answer.domain.name for answer in localized(localizer, ride.items)]
     return scores(ride.truth, answers, chosen)
 
 
 def scores(
     truth: Sequence[Transform], answers: Mapping[str, Sequence[Transform]], chosen: Sequence[str]
-) -> dict:
+) -> dict[str, Any]:
     """Shares right by domain and for the `chosen` domain of each query.
 
     truth, answers: map_from_base. Gives [within 5 m, within 0.5 m 5°] by domain.
@@ -75,7 +76,7 @@ def _shares(truth: Sequence[Transform], answers: Sequence[Transform]) -> list[fl
     return [float(np.mean(metres <= RECALL_M)), float(np.mean(near))]
 
 
-def summary(conditions: Mapping[str, dict]) -> dict:
+def summary(conditions: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Means over conditions, the best fixed domain, and where the chooser's is not the best.
 
     better: for both shares [domain, gain over the chooser, condition]. worst: [loss of R@1,
@@ -85,12 +86,12 @@ def summary(conditions: Mapping[str, dict]) -> dict:
     names = list(next(iter(shares.values())))
     domains = [name for name in names if name != CHOOSER]
     mean = {name: np.mean([rows[name] for rows in shares.values()], 0).tolist() for name in names}
-    better: list[list] = [[], []]
-    for k, found in enumerate(better):
+    better: list[list[Any]] = [[], []]
+    for k, entry in enumerate(better):
         for condition, rows in shares.items():
             best = max(domains, key=lambda name, rows=rows: rows[name][k])
             if rows[best][k] > rows[CHOOSER][k]:
-                found.append([best, rows[best][k] - rows[CHOOSER][k], condition])
+                entry.append([best, rows[best][k] - rows[CHOOSER][k], condition])
     worst = max(
         [rows[CHOOSER][0] - rows[name][0], name, condition]
         for condition, rows in shares.items()

@@ -10,8 +10,10 @@ peer's similarities for a sequence of images, drive by drive.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.peers.efficientnet import (
     centred_grid_similarity,
@@ -24,8 +26,8 @@ from benchmark.peers.sequence import SAME_PACE, sequence_similarity
 from benchmark.peers.vlad import vlad_similarity
 from disam_ros.evaluation.baselines import hog_similarity
 
-Images = Sequence[np.ndarray]
-Peer = Callable[[Images, Images], np.ndarray]
+Images = Sequence[NDArray[Any]]
+Peer = Callable[[Images, Images], NDArray[Any]]
 
 PEERS: dict[str, Peer] = {
     "HOG": hog_similarity,
@@ -41,7 +43,7 @@ SEQUENCE_PEERS = {"SeqSLAM (SAD over 10 frames)": "Patch-normalised SAD"}  # by 
 
 def peer_similarities(
     map_images: Images, drives: Sequence[Images], velocities: tuple[float, float] = SAME_PACE
-) -> Iterator[tuple[str, list[np.ndarray]]]:
+) -> Iterator[tuple[str, list[NDArray[Any]]]]:
     """Every peer's similarities [Q, M], drive by drive; images are described once per PEERS entry.
 
     drives: uint8 RGB images in the order they were taken. velocities: slowest and fastest of a

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import Any
 
 import cv2
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,39 +24,39 @@ GEM_POWER = 3.0
 
 
 def gem_similarity(
-    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
-) -> np.ndarray:
+    map_images: Iterable[NDArray[Any]], query_images: Iterable[NDArray[Any]]
+) -> NDArray[Any]:
     """Last block, generalized-mean pooling: uint8 RGB images [H, W, 3] → similarities [Q, M]."""
     return cosine(_rows(gem, query_images), _rows(gem, map_images))
 
 
 def grid_similarity(
-    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
-) -> np.ndarray:
+    map_images: Iterable[NDArray[Any]], query_images: Iterable[NDArray[Any]]
+) -> NDArray[Any]:
     """Block 10 on a grid of cells: uint8 RGB images [H, W, 3] → similarities [Q, M]."""
     return cosine(_rows(cells, query_images), _rows(cells, map_images))
 
 
 def centred_grid_similarity(
-    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
-) -> np.ndarray:
-    """The same, centred with the map's mean."""
+    map_images: Iterable[NDArray[Any]], query_images: Iterable[NDArray[Any]]
+) -> NDArray[Any]:
+    """Similarity of grids of cells, centred with the map's mean."""
     return centred_cosine(_rows(cells, query_images), _rows(cells, map_images))
 
 
-def gem(image: np.ndarray) -> Tensor:
+def gem(image: NDArray[Any]) -> Tensor:
     """Generalized mean (Radenović et al., TPAMI 2019) of the last block's features [320]."""
     z = features(image)[0].clamp_min(1e-6)
     return z.pow(GEM_POWER).mean((-2, -1)).pow(1 / GEM_POWER)
 
 
-def cells(image: np.ndarray) -> Tensor:
+def cells(image: NDArray[Any]) -> Tensor:
     """Block 10's features averaged over CELLS, flattened [112·5·8]."""
     return functional.adaptive_avg_pool2d(features(image, MIDDLE)[0], CELLS).flatten()
 
 
 @torch.inference_mode()
-def features(image: np.ndarray, blocks: int | None = None) -> Tensor:
+def features(image: NDArray[Any], blocks: int | None = None) -> Tensor:
     """uint8 RGB image [H, W, 3] → features [1, C, h, w] after so many blocks (None: all)."""
     net = network()
     scale = LONGEST / max(image.shape[:2]) / MULTIPLE
@@ -84,5 +85,7 @@ def network() -> nn.Module:
     return net.eval()
 
 
-def _rows(describe: Callable[[np.ndarray], Tensor], images: Iterable[np.ndarray]) -> np.ndarray:
+def _rows(
+    describe: Callable[[NDArray[Any]], Tensor], images: Iterable[NDArray[Any]]
+) -> NDArray[Any]:
     return torch.stack([describe(image) for image in images]).numpy()

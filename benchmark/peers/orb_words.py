@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 FEATURES = 1000  # keypoints of an image at most, the strongest
 FAST_THRESHOLD = 7  # grey levels a corner must stand out by; low, for images with little contrast
@@ -25,8 +27,8 @@ SEED = 0
 
 
 def orb_words_similarity(
-    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
-) -> np.ndarray:
+    map_images: Iterable[NDArray[Any]], query_images: Iterable[NDArray[Any]]
+) -> NDArray[Any]:
     """uint8 RGB images [H, W, 3] → similarities [Q, M], 0…1; 0 for an image without a keypoint."""
     references, queries = ([orb(i) for i in images] for images in (map_images, query_images))
     tree = grow(np.concatenate(references), LEVELS, np.random.default_rng(SEED))
@@ -35,7 +37,7 @@ def orb_words_similarity(
     return l1_score(weighted(count_words(tree, queries), idf), weighted(counts, idf))
 
 
-def orb(image: np.ndarray) -> np.ndarray:
+def orb(image: NDArray[Any]) -> NDArray[Any]:
     """uint8 RGB image [H, W, 3] → descriptors of its keypoints, uint8 [P, BYTES]."""
     detector = cv2.ORB_create(FEATURES, fastThreshold=FAST_THRESHOLD)
     _, rows = detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
@@ -46,7 +48,7 @@ def orb(image: np.ndarray) -> np.ndarray:
 class Node:
     """A node of the vocabulary tree; one without children is a word."""
 
-    centres: np.ndarray  # of the children, uint8 [K, BYTES]
+    centres: NDArray[Any]  # of the children, uint8 [K, BYTES]
     children: tuple[Node, ...] = ()
 
     @property
@@ -54,21 +56,21 @@ class Node:
         """Words below this node."""
         return sum(child.size for child in self.children) or 1
 
-    def words(self, rows: np.ndarray) -> np.ndarray:
+    def words(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Number [N] of the word that descriptors [N, BYTES] descend to."""
-        found = np.zeros(len(rows), int)
+        numbers = np.zeros(len(rows), int)
         if not self.children or not len(rows):
-            return found
+            return numbers
         _, branch = nearest(rows, self.centres)
         first = 0
         for number, child in enumerate(self.children):
             inside = branch == number
-            found[inside] = first + child.words(rows[inside])
+            numbers[inside] = first + child.words(rows[inside])
             first += child.size
-        return found
+        return numbers
 
 
-def grow(rows: np.ndarray, levels: int, rng: np.random.Generator) -> Node:
+def grow(rows: NDArray[Any], levels: int, rng: np.random.Generator) -> Node:
     """The tree of so many levels that descriptors [N, BYTES] make."""
     centres = medians(rows, rng) if levels and len(rows) else rows[:0]
     if len(centres) < 2:
@@ -78,7 +80,7 @@ def grow(rows: np.ndarray, levels: int, rng: np.random.Generator) -> Node:
     return Node(centres, tuple(below))
 
 
-def medians(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def medians(rows: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """BRANCHES centres of descriptors [N, BYTES], fewer where fewer of them differ.
 
     k-means++ seeds (Arthur & Vassilvitskii, SODA 2007), then k-medians.
@@ -93,7 +95,7 @@ def medians(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return lloyd(rows, seeds)
 
 
-def lloyd(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def lloyd(rows: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
     """k-medians from given centres; the median of binary rows is the majority of each bit."""
     bits = np.unpackbits(rows, axis=1)
     for _ in range(ROUNDS):
@@ -105,7 +107,7 @@ def lloyd(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return centres
 
 
-def nearest(rows: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest(rows: NDArray[Any], centres: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Hamming distance [N] of rows [N, BYTES] to the nearest centre, and its number [N]."""
     index = faiss.IndexBinaryFlat(8 * centres.shape[1])
     index.add(centres)
@@ -113,20 +115,20 @@ def nearest(rows: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return distances[:, 0], numbers[:, 0]
 
 
-def count_words(tree: Node, described: Sequence[np.ndarray]) -> np.ndarray:
+def count_words(tree: Node, described: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """How often each image, descriptors [P, BYTES], has each word: int [N, W]."""
     image = np.repeat(np.arange(len(described)), [len(rows) for rows in described])
     cells = image * tree.size + tree.words(np.concatenate(described))
     return np.bincount(cells, minlength=len(described) * tree.size).reshape(-1, tree.size)
 
 
-def weighted(counts: np.ndarray, idf: np.ndarray) -> np.ndarray:
+def weighted(counts: NDArray[Any], idf: NDArray[Any]) -> NDArray[Any]:
     """Counts [N, W] times inverse document frequencies [W], rows scaled to sum 1, float32."""
     rows = counts * idf
     return (rows / rows.sum(1, keepdims=True).clip(1e-12)).astype(np.float32)
 
 
-def l1_score(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
+def l1_score(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[Any]:
     """Rows of sum 1, [Q, W] and [M, W] → 1 − ½|q − r|₁, which is Σ min(q, r), float32 [Q, M]."""
     inverted = np.ascontiguousarray(references.T)
     scores = np.zeros((len(queries), len(references)), np.float32)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import cv2
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 SIZE = (64, 32)  # width, height
 PATCH = 8  # pixels
@@ -16,8 +18,8 @@ CHECKERS = np.float32(1 - 2 * (np.indices((PATCH, PATCH)).sum(0) % 2))  # ±1
 
 
 def sad_similarity(
-    map_images: Iterable[np.ndarray], query_images: Iterable[np.ndarray]
-) -> np.ndarray:
+    map_images: Iterable[NDArray[Any]], query_images: Iterable[NDArray[Any]]
+) -> NDArray[Any]:
     """uint8 RGB images [H, W, 3] → similarities [Q, M]: less the mean absolute difference."""
     references, queries = (
         np.stack([patch_normalized(image).ravel() for image in images])
@@ -26,7 +28,7 @@ def sad_similarity(
     return -faiss.pairwise_distances(queries, references, faiss.METRIC_L1) / references.shape[1]
 
 
-def patch_normalized(image: np.ndarray) -> np.ndarray:
+def patch_normalized(image: NDArray[Any]) -> NDArray[Any]:
     """uint8 RGB image [H, W, 3] → float32 [32, 64], every patch of mean 0 and deviation 1.
 
     A patch of one grey level becomes a checkerboard, which resembles other such patches and no

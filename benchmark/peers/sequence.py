@@ -6,7 +6,10 @@ Online: a query uses the frames before it, without look-ahead; the first ones fe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 FRAMES = 10  # of a sequence, the query's own the last (paper: d_s = 10)
 WINDOW = 10  # map images around one that its contrast is enhanced by (paper: R_window = 10)
@@ -15,8 +18,8 @@ STEP = 0.1  # between two velocities
 
 
 def sequence_similarity(
-    similarity: np.ndarray, velocities: tuple[float, float] = SAME_PACE
-) -> np.ndarray:
+    similarity: NDArray[Any], velocities: tuple[float, float] = SAME_PACE
+) -> NDArray[Any]:
     """Similarities [Q, M] of one drive's images in order → of the sequences that end there [Q, M].
 
     The mean along the best straight line; what would lie before the map's first image counts 0,
@@ -31,7 +34,7 @@ def sequence_similarity(
     return best / frames[:, None]
 
 
-def enhance_contrast(similarity: np.ndarray) -> np.ndarray:
+def enhance_contrast(similarity: NDArray[Any]) -> NDArray[Any]:
     """Each value [Q, M] less the mean, by the deviation, of its neighbourhood on the map."""
     places = np.arange(similarity.shape[1])
     first, end = (places - WINDOW // 2).clip(0), (places + WINDOW // 2 + 1).clip(max=len(places))
@@ -41,7 +44,7 @@ def enhance_contrast(similarity: np.ndarray) -> np.ndarray:
     return ((centred - mean) / deviation.clip(1e-6)).astype(np.float32)
 
 
-def sum_along(enhanced: np.ndarray, velocity: float) -> np.ndarray:
+def sum_along(enhanced: NDArray[Any], velocity: float) -> NDArray[Any]:
     """Sums [Q, M] of values [Q, M] along lines of one velocity that end at each of them."""
     queries, places = enhanced.shape
     total = np.zeros_like(enhanced)
@@ -51,7 +54,7 @@ def sum_along(enhanced: np.ndarray, velocity: float) -> np.ndarray:
     return total
 
 
-def _window_sums(values: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+def _window_sums(values: NDArray[Any], first: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
     """Sums [Q, M] of values [Q, M] over the columns first…end − 1 of each column."""
     sums = np.pad(values.cumsum(1), ((0, 0), (1, 0)))
     return sums[:, end] - sums[:, first]

@@ -9,10 +9,12 @@ patch to the next instead of two pixels, 64 words instead of 128, no PCA.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.evaluation.baselines import cosine, unit
 
@@ -26,8 +28,8 @@ SEED = 0
 
 
 def vlad_similarity(
-    map_images: Sequence[np.ndarray], query_images: Sequence[np.ndarray]
-) -> np.ndarray:
+    map_images: Sequence[NDArray[Any]], query_images: Sequence[NDArray[Any]]
+) -> NDArray[Any]:
     """uint8 RGB images [H, W, 3] → similarities [Q, M]."""
     words = vocabulary(map_images)
     references, queries = (
@@ -37,7 +39,7 @@ def vlad_similarity(
     return cosine(queries, references)
 
 
-def vocabulary(images: Sequence[np.ndarray]) -> np.ndarray:
+def vocabulary(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Words float32 [WORDS, 128]: k-means centres of the images' patches."""
     rng = np.random.default_rng(SEED)
     chosen = np.linspace(0, len(images) - 1, min(LEARNING_IMAGES, len(images))).astype(int)
@@ -48,7 +50,7 @@ def vocabulary(images: Sequence[np.ndarray]) -> np.ndarray:
     return kmeans.centroids
 
 
-def root_sift(image: np.ndarray) -> np.ndarray:
+def root_sift(image: NDArray[Any]) -> NDArray[Any]:
     """uint8 RGB image [H, W, 3] → RootSIFT of its patches, unit rows float32 [P, 128].
 
     Patches without any gradient are left out.
@@ -72,7 +74,7 @@ def grid(height: int, width: int) -> list[cv2.KeyPoint]:
     ]
 
 
-def vlad(patches: np.ndarray, words: np.ndarray) -> np.ndarray:
+def vlad(patches: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
     """Patches [P, D], words [K, D] → sums of residuals by word, each normalized, float32 [K·D]."""
     nearest = (patches @ words.T - 0.5 * (words**2).sum(1)).argmax(1)
     belongs = np.eye(len(words), dtype=np.float32)[nearest]  # [P, K]

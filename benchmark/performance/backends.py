@@ -19,9 +19,11 @@ from functools import cache
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.performance.page import PAGE
@@ -50,7 +52,7 @@ INT8 = "ONNX Runtime, 8-bit integers"
 SHIPPED = {MOBILE: "torch, memory kept, channels_last", FULL: "torch, memory kept"}
 
 
-def measure(rounds: Mapping[str, int] = ROUNDS) -> dict:
+def measure(rounds: Mapping[str, int] = ROUNDS) -> dict[str, Any]:
     """Time, CPU time and difference of every form that can run here, with one thread and all.
 
     Returns {"missing": [form], "rows": [{"network", "size", "threads", "form", "backend",
@@ -66,8 +68,8 @@ def measure(rounds: Mapping[str, int] = ROUNDS) -> dict:
         for threads in sorted({1, before}):
             torch.set_num_threads(threads)
             with tempfile.TemporaryDirectory() as folder:
-                found, absent = _compare(label, count, Path(folder))
-            rows += [{"network": label, "threads": threads} | row for row in found]
+                compared, absent = _compare(label, count, Path(folder))
+            rows += [{"network": label, "threads": threads} | row for row in compared]
             missing |= set(absent)
     torch.set_num_threads(before)
     return {"missing": sorted(missing), "rows": rows}
@@ -87,7 +89,7 @@ def _network(label: str) -> tuple[nn.Module, Tensor]:
     return network.eval().requires_grad_(False), image
 
 
-def _compare(label: str, rounds: int, folder: Path) -> tuple[list[dict], list[str]]:
+def _compare(label: str, rounds: int, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """All forms in turn. Returns rows and the names of the forms that cannot run here."""
     network, image = _network(label)
     forms: dict[str, Run] = {}
@@ -110,7 +112,7 @@ def _compare(label: str, rounds: int, folder: Path) -> tuple[list[dict], list[st
     plain = np.median(times[PLAIN][:, 0])
     backends = {SHIPPED[label]: "torch", "ONNX Runtime": "onnx", INT8: "onnx-int8"}
     rows = []
-    for name, (clock, cpu) in ((name, found.T) for name, found in times.items()):
+    for name, (clock, cpu) in ((name, samples.T) for name, samples in times.items()):
         row = {"form": name, "backend": backends.get(name, ""), "size": list(image.shape[2:])}
         row |= {"ready_s": ready.get(name), "difference": differences.get(name, 0.0)}
         row |= {"median_ms": float(np.median(clock)), "cpu_ms": float(np.median(cpu))}
@@ -120,10 +122,10 @@ def _compare(label: str, rounds: int, folder: Path) -> tuple[list[dict], list[st
 
 
 def _difference(features: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    return max(relative_error(z, known) for z, known in zip(features, expected, strict=True))
+    return max(relative_error(z, right) for z, right in zip(features, expected, strict=True))
 
 
-def _take_turns(label: str, forms: Mapping[str, Run], rounds: int) -> dict[str, np.ndarray]:
+def _take_turns(label: str, forms: Mapping[str, Run], rounds: int) -> dict[str, NDArray[Any]]:
     """Milliseconds by the clock and of CPU time [rounds · BURST, 2] of every form.
 
     Plain torch is in a process of its own, since how memory is kept holds for a whole process.

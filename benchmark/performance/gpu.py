@@ -16,9 +16,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmark.performance import training_step
 from benchmark.performance.page import PAGE
@@ -49,17 +51,17 @@ def measure(
     repeats: int = REPEATS,
     copied: int = COPIED,
     side: int = SIDE,
-) -> dict:
+) -> dict[str, Any]:
     """Figures of a device; empty without a GPU. Milliseconds are medians."""
     if device != CPU and not torch.cuda.is_available():
         return {}
-    found = limits(device, copied, side)
+    results = limits(device, copied, side)
     rows = [row for size, config in maps.items() for row in answers(device, size, config, repeats)]
     for row in rows:
-        row["limit_ms"] = 1e3 * row["searched_bytes"] / found["bytes_per_s"]
+        row["limit_ms"] = 1e3 * row["searched_bytes"] / results["bytes_per_s"]
     return {
         "device": torch.cuda.get_device_name(device) if device != CPU else CPU,
-        "limits": found,
+        "limits": results,
         "encoders": encoders(device, repeats),
         "answers": rows,
         "training": training_step.measure() if device != CPU else None,
@@ -78,7 +80,7 @@ def limits(device: str, copied: int, side: int) -> dict[str, float]:
     return figures
 
 
-def encoders(device: str, repeats: int) -> list[dict]:
+def encoders(device: str, repeats: int) -> list[dict[str, Any]]:
     """Both stages of the shipped model by form and batch, pixels of 640×480 in, features out."""
     model, rows = load_model(MODEL), []
     domain = model.domain_names()[0]
@@ -97,7 +99,7 @@ def encoders(device: str, repeats: int) -> list[dict]:
     return rows
 
 
-def answers(device: str, size: int, config: DescriptorConfig, repeats: int) -> list[dict]:
+def answers(device: str, size: int, config: DescriptorConfig, repeats: int) -> list[dict[str, Any]]:
     """An image, or four as one batch, to poses among so many map images of noise."""
     if device != CPU:
         torch.cuda.reset_peak_memory_stats(device)
@@ -144,7 +146,7 @@ def main() -> int:
     return PAGE.main(["gpu"])
 
 
-def _encode(backend: Backend, domain: str, images: list[np.ndarray]) -> object:
+def _encode(backend: Backend, domain: str, images: list[NDArray[Any]]) -> object:
     return backend.encode(domain, backend.prepare(images))
 
 
@@ -158,7 +160,7 @@ def _eager(backend: CudaBackend) -> CudaBackend:
     return backend
 
 
-def _picture(seed: int) -> np.ndarray:
+def _picture(seed: int) -> NDArray[Any]:
     return np.random.default_rng(seed).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ KEYPOINTS = (0, MapBuilderConfig().keypoints)
 FIRST = 5  # images that are not counted, until all is warm
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Seconds to build each map, and milliseconds of the answers on it, in turn."""
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -70,7 +70,10 @@ def main() -> None:
 
 
 def count_arrived(driver: dict[str, str], node: dict[str, str], size: tuple[int, int]) -> int:
-    """Of IMAGES images [width, height]. driver, node: what their environments have in addition."""
+    """Counts the images that arrive, of IMAGES of size [width, height].
+
+    driver, node: what their environments have in addition.
+    """
     listening = subprocess.Popen(
         [sys.executable, "-c", START + NODE, "listener"],
         env={**os.environ, **node},

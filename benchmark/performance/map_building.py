@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ PROBED = 32  # images that the parts are timed on
 CONFIG = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
 
 
-def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict:
+def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict[str, Any]:
     """Images a second of both, in turn; milliseconds of an image's parts; memory by map size."""
     model = load_model(MODEL)
     with tempfile.TemporaryDirectory() as scratch:

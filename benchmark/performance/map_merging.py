@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmark.machine import fresh, load
 from benchmark.performance.map_building import spent
@@ -22,7 +23,7 @@ from disam_ros.models.model import load_model
 SIZES = (1_000, 10_000)  # images of each map
 
 
-def measure(sizes: tuple[int, ...] = SIZES) -> dict:
+def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     """Seconds of a merge and of the copy by size of each map."""
     return {"rows": {str(images): fresh(merging, images) | {"load": load()} for images in sizes}}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ CASES = (  # width, height, parameters of the node
 STARTS, IMAGES = 3, 100_000  # images of the map that the node starts with
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Figures of every case, seconds of every start, the most memory of any [MiB]."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -62,7 +63,9 @@ def measure() -> dict:
     }
 
 
-def node_figures(scratch: Path, map_dir: Path, width: int, height: int, settings: dict) -> dict:
+def node_figures(
+    scratch: Path, map_dir: Path, width: int, height: int, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Frames sent, poses published and milliseconds of one case."""
     raw = settings.get("image_transport", "raw") == "raw"
     drive = enlarged(scratch / "drive", (width, height))

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ ENCODERS = ("preprocess", "encode")  # stages
 TARGET_MS = 3.0  # of a moment, besides these
 
 
-def measure(images: int = MAP_IMAGES, moments: int = MOMENTS) -> dict:
+def measure(images: int = MAP_IMAGES, moments: int = MOMENTS) -> dict[str, Any]:
     """Milliseconds of a moment by number of cameras: the whole, encoders, the rest."""
     threads = torch.get_num_threads()
     rows = {

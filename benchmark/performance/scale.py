@@ -12,11 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
+from numpy.typing import NDArray
 
 from benchmark.machine import fresh, load, resident
 from benchmark.performance.real_maps import town_and_nordland
@@ -49,7 +51,7 @@ OPENED, REPEATS = 100_000, 5  # images of the map that is opened, and how often
 PICTURE = Path("docs/images/scale.png")
 
 
-def measure(sizes: tuple[int, ...] = SIZES) -> dict:
+def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     """Figures of every index, of discs, of real and synthetic queries, and of opening a map."""
     worlds, statistics = worlds_of_real_maps()
     rows = []
@@ -71,7 +73,7 @@ def measure(sizes: tuple[int, ...] = SIZES) -> dict:
     return {"rows": rows, "disc": disc, "statistics": statistics, "opening": opening()}
 
 
-def draw(results: dict, path: Path = PICTURE) -> None:
+def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
     """Latency, memory and recall against the size of the map, as curves."""
     figure = Figure(figsize=(9.0, 2.8), layout="constrained")
     panels = {
@@ -96,7 +98,7 @@ def draw(results: dict, path: Path = PICTURE) -> None:
     figure.savefig(path, dpi=110)
 
 
-def opening(images: int = OPENED, repeats: int = REPEATS) -> dict:
+def opening(images: int = OPENED, repeats: int = REPEATS) -> dict[str, Any]:
     """Median seconds of each step of opening a map in a fresh process, and MiB it then holds.
 
     Coarse descriptors have the usual 512 bytes; fine ones 112 in place of 21 504, which are never
@@ -126,7 +128,7 @@ def open_map(directory: Path) -> dict[str, float]:
     return steps | {"MiB": (resident("VmRSS") - before) / 2**20}
 
 
-def worlds_of_real_maps() -> tuple[list[World], dict]:
+def worlds_of_real_maps() -> tuple[list[World], dict[str, Any]]:
     """The statistics of both maps, and how real and synthetic queries compare."""
     places = town_and_nordland()
     whole = [place.references.astype(np.float32) for place in places]
@@ -150,13 +152,13 @@ def worlds_of_real_maps() -> tuple[list[World], dict]:
 
 def synthesize(
     folder: Path, worlds: list[World], count: int, seed: int = 0
-) -> tuple[Projection, np.ndarray]:
+) -> tuple[Projection, NDArray[Any]]:
     """Write codes.npy, int8 [count, d]; returns what decodes them and queries [QUERIES, d]."""
     rng = np.random.default_rng(seed)
     width = len(worlds[0].mean)
     codes = np.lib.format.open_memmap(folder / "codes.npy", "w+", np.int8, (count, width))
     projection, done, queries = None, 0, []
-    wanted = -(-QUERIES * min(4, count) // count) if count < QUERIES else QUERIES
+    per_image = -(-QUERIES * min(4, count) // count) if count < QUERIES else QUERIES
     for turn, rows in enumerate(routes(worlds, count)):
         if projection is None:
             steps = 1.5 * MARGIN * np.abs(rows).max(0) / LEVELS
@@ -164,7 +166,7 @@ def synthesize(
         codes[done : done + len(rows)] = projection.encode(rows)
         done += len(rows)
         kind = worlds[turn % len(worlds)]
-        shown = rows[rng.integers(0, len(rows), wanted)]
+        shown = rows[rng.integers(0, len(rows), per_image)]
         for condition, part in zip(
             kind.conditions, np.array_split(shown, len(kind.conditions)), strict=True
         ):
@@ -173,15 +175,15 @@ def synthesize(
     return projection, every[rng.permutation(len(every))[:QUERIES]]
 
 
-def exact(folder: Path, projection: Projection, queries: np.ndarray) -> np.ndarray:
+def exact(folder: Path, projection: Projection, queries: NDArray[Any]) -> NDArray[Any]:
     """Rows [Q, BEST] of the largest inner products, by comparing all in parts."""
     codes = np.load(folder / "codes.npy", mmap_mode="r")
     rows, scores = [], []
     for start in range(0, len(codes), 20_000):
-        found = queries @ projection.decode(codes[start : start + 20_000]).T
-        best = np.argpartition(-found, BEST - 1, axis=1)[:, :BEST]
+        part = queries @ projection.decode(codes[start : start + 20_000]).T
+        best = np.argpartition(-part, BEST - 1, axis=1)[:, :BEST]
         rows.append(best + start)
-        scores.append(np.take_along_axis(found, best, 1))
+        scores.append(np.take_along_axis(part, best, 1))
     order = np.argsort(-np.concatenate(scores, 1), axis=1)[:, :BEST]
     return np.take_along_axis(np.concatenate(rows, 1), order, 1)
 
@@ -196,8 +198,8 @@ def _build(folder: Path, projection: Projection) -> tuple[float, float]:
 
 
 def _search(
-    folder: Path, projection: Projection, queries: np.ndarray, expected: np.ndarray, kind: str
-) -> dict:
+    folder: Path, projection: Projection, queries: NDArray[Any], expected: NDArray[Any], kind: str
+) -> dict[str, Any]:
     before, start = resident("VmRSS"), time.perf_counter()
     codes = np.load(folder / "codes.npy", mmap_mode="r")
     if kind == "cells":
@@ -205,7 +207,7 @@ def _search(
     else:
         index = FlatIndex(codes, projection.steps)
     opened = time.perf_counter() - start
-    times, found, queries = {}, [], queries[:, None]  # of one descriptor each
+    times, shares, queries = {}, [], queries[:, None]  # of one descriptor each
     for threads in (1, 2):
         faiss.omp_set_num_threads(threads)
         rows = [index.search(query, BEST)[0] for query in queries]  # also brings pages in
@@ -215,18 +217,18 @@ def _search(
     for query in queries:
         index.search(query, BEST)
     cpu = 1e3 * (time.process_time() - spent) / len(queries)
-    found = [len(set(r) & set(e)) / len(e) for r, e in zip(rows, expected, strict=True)]
+    shares = [len(set(r) & set(e)) / len(e) for r, e in zip(rows, expected, strict=True)]
     ram = (resident("VmRSS") - before) / 2**20
     return {
         "open_s": opened,
         "ram_mib": ram,
         "ms": times,
         "cpu_ms": cpu,
-        "found": float(np.mean(found)),
+        "found": float(np.mean(shares)),
     }
 
 
-def _discs(folder: Path, projection: Projection, queries: np.ndarray) -> dict:
+def _discs(folder: Path, projection: Projection, queries: NDArray[Any]) -> dict[str, Any]:
     """PlaceIndex against a filtered scan (faiss IDSelector) of all codes."""
     codes = np.load(folder / "codes.npy", mmap_mode="r")
     count = np.arange(len(codes))
@@ -244,7 +246,7 @@ def _discs(folder: Path, projection: Projection, queries: np.ndarray) -> dict:
     for start in range(0, len(codes), CHUNK):
         flat.add(projection.decode(codes[start : start + CHUNK]))
 
-    def filtered(query: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    def filtered(query: NDArray[Any], centre: NDArray[Any]) -> NDArray[Any]:
         selected = faiss.IDSelectorBatch(index._tree.query_ball_point(centre, RADIUS))
         parameters = faiss.SearchParameters(sel=selected)
         return flat.search(query, BEST, params=parameters)[1][0]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ STAGES = {
 SHOWN = 1.0  # ms from which a stage's time is written into its bar
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Milliseconds by preset and backend, and of the straightforward form.
 
     ratio: of the straightforward form's time to the total; bound: to the encoders alone, the best
@@ -70,7 +71,7 @@ def measure() -> dict:
     return results | ratios(reference, rows)
 
 
-def draw(results: dict, path: Path = PICTURE) -> None:
+def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
     """The stages of one image with the shipped model, a bar for each backend."""
     figure = Figure(figsize=(9.0, 2.0), layout="constrained")
     axes = figure.subplots()
@@ -92,7 +93,7 @@ def draw(results: dict, path: Path = PICTURE) -> None:
     figure.savefig(path, dpi=110)
 
 
-def ratios(reference: dict, rows: list[dict]) -> dict:
+def ratios(reference: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Adds ratios to the rows; the best ratio and its bound by preset."""
     whole = reference["encode"] + reference["loop"]
     best: dict[str, float] = {}
@@ -106,7 +107,7 @@ def ratios(reference: dict, rows: list[dict]) -> dict:
     return {"best": best, "bound": bound}
 
 
-def reference_times(threads: int, images: int = MAP_IMAGES, preset: str = "full") -> dict:
+def reference_times(threads: int, images: int = MAP_IMAGES, preset: str = "full") -> dict[str, Any]:
     """Milliseconds of both encoders as torch runs them, and of the loop over `images`."""
     torch.set_num_threads(threads)
     model = create_model(PRESETS[preset], [Domain("day", (-90.0, 90.0))])
@@ -117,7 +118,9 @@ def reference_times(threads: int, images: int = MAP_IMAGES, preset: str = "full"
     return {"encode": 1e3 * seconds, "loop": loop_time(model) * images}
 
 
-def query_times(preset: str, backend: str, queries: int, images: int, threads: int) -> dict:
+def query_times(
+    preset: str, backend: str, queries: int, images: int, threads: int
+) -> dict[str, Any]:
     """Milliseconds of each stage of a localization among `images`, and of the preset's loop."""
     torch.set_num_threads(threads)
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+from numpy.typing import NDArray
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -53,7 +53,7 @@ class Start(NamedTuple):
 
 
 def first_pose(
-    map_dir: Path | str, model_dir: Path | str, image: np.ndarray, timeout: float = 60.0
+    map_dir: Path | str, model_dir: Path | str, image: NDArray[Any], timeout: float = 60.0
 ) -> Start:
     """The start of a node up to its pose of an image, uint8 RGB, that is sent repeatedly.
 

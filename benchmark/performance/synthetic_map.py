@@ -17,8 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from demo.drives import MODEL
 from disam_ros.camera import Camera
@@ -42,9 +44,9 @@ STRETCHES = np.linspace(1.0, 3.0, 21)
 class Condition:
     """How queries follow from their images, along the axes of a world."""
 
-    mean: np.ndarray  # coordinates [d]
-    gain: np.ndarray  # of the image's offset in the query's [d]
-    noise: np.ndarray  # what the regression left of n real queries [n, d]
+    mean: NDArray[Any]  # coordinates [d]
+    gain: NDArray[Any]  # of the image's offset in the query's [d]
+    noise: NDArray[Any]  # what the regression left of n real queries [n, d]
     stretch: float = 1.0
 
 
@@ -52,15 +54,15 @@ class Condition:
 class World:
     """Statistics of a map [d] and of queries on it. axes: orthonormal rows [d, d]."""
 
-    mean: np.ndarray
-    axes: np.ndarray
-    spread: np.ndarray  # standard deviations along the axes
-    memory: np.ndarray  # correlations of neighbouring images along the axes
+    mean: NDArray[Any]
+    axes: NDArray[Any]
+    spread: NDArray[Any]  # standard deviations along the axes
+    memory: NDArray[Any]  # correlations of neighbouring images along the axes
     length: float
     conditions: tuple[Condition, ...] = ()
 
 
-def world(images: np.ndarray, queries: Sequence[tuple[np.ndarray, np.ndarray]]) -> World:
+def world(images: NDArray[Any], queries: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> World:
     """Statistics of map coordinates [N, d] and of queries [Q, d] with the rows [Q] they show."""
     mean = images.mean(0)
     _, lengths, axes = np.linalg.svd(images - mean, full_matrices=True)
@@ -77,7 +79,7 @@ def world(images: np.ndarray, queries: Sequence[tuple[np.ndarray, np.ndarray]]) 
     return replace(plain, conditions=tuple(conditions))
 
 
-def routes(worlds: Sequence[World], count: int, seed: int = 0) -> Iterator[np.ndarray]:
+def routes(worlds: Sequence[World], count: int, seed: int = 0) -> Iterator[NDArray[Any]]:
     """Coordinates of `count` images in parts [n, d], routes of the worlds in turn."""
     rng = np.random.default_rng(seed)
     share = -(-count // len(worlds))
@@ -90,13 +92,13 @@ def routes(worlds: Sequence[World], count: int, seed: int = 0) -> Iterator[np.nd
         done, turn = done + len(part), turn + 1
 
 
-def walk(kind: World, number: int, length: int, rng: np.random.Generator) -> np.ndarray:
+def walk(kind: World, number: int, length: int, rng: np.random.Generator) -> NDArray[Any]:
     """Routes one after the other, float32 [number · length, d]."""
     steps = rng.standard_normal((length, number, len(kind.mean)), np.float32)
     fresh = np.sqrt(1 - kind.memory**2)
-    for last, here in pairwise(steps):
-        here *= fresh
-        here += kind.memory * last
+    for last, step in pairwise(steps):
+        step *= fresh
+        step += kind.memory * last
     steps *= kind.spread
     along = steps.transpose(1, 0, 2).reshape(number * length, -1)
     rows = along @ kind.axes + kind.mean
@@ -104,8 +106,8 @@ def walk(kind: World, number: int, length: int, rng: np.random.Generator) -> np.
 
 
 def seen_again(
-    kind: World, condition: Condition, images: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+    kind: World, condition: Condition, images: NDArray[Any], rng: np.random.Generator
+) -> NDArray[Any]:
     """A query for each image [n, d]."""
     along = (images - kind.mean) @ kind.axes.T
     noise = rng.standard_normal((len(images), len(condition.noise)), np.float32) @ condition.noise
@@ -114,7 +116,7 @@ def seen_again(
 
 
 def retrieval_statistics(
-    images: np.ndarray, queries: np.ndarray, rows: np.ndarray
+    images: NDArray[Any], queries: NDArray[Any], rows: NDArray[Any]
 ) -> dict[str, float]:
     """Recall, scores and margins of queries [Q, d] of the rows [Q] among images [N, d].
 
@@ -144,7 +146,9 @@ def imitation(
     return retrieval_statistics(made, seen_again(kind, condition, made[rows], rng), rows)
 
 
-def _condition(kind: World, images: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> Condition:
+def _condition(
+    kind: World, images: NDArray[Any], queries: NDArray[Any], rows: NDArray[Any]
+) -> Condition:
     mean = queries.mean(0)
     offsets = (queries - mean) @ kind.axes.T
     sources = (images[rows] - images[rows].mean(0)) @ kind.axes.T
@@ -157,7 +161,11 @@ def _condition(kind: World, images: np.ndarray, queries: np.ndarray, rows: np.nd
 
 
 def _stretched(
-    kind: World, condition: Condition, images: np.ndarray, queries: np.ndarray, rows: np.ndarray
+    kind: World,
+    condition: Condition,
+    images: NDArray[Any],
+    queries: NDArray[Any],
+    rows: NDArray[Any],
 ) -> Condition:
     """The condition with the noise that makes its queries as hard as the real ones."""
     real = retrieval_statistics(images, queries, rows)["R@1 ±1"]
@@ -192,7 +200,7 @@ def noise_map(
     spectrum = 1.0 / np.sqrt(1.0 + np.arange(sizes["coarse"], dtype=np.float32))
     domain = model.domain_names()[0]
 
-    def draw() -> tuple[np.ndarray, np.ndarray]:
+    def draw() -> tuple[NDArray[Any], NDArray[Any]]:
         coarse = spectrum * rng.standard_normal(sizes["coarse"], np.float32)
         return coarse / np.linalg.norm(coarse), rng.standard_normal(sizes["fine"], np.float32)
 

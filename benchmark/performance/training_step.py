@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ CUDA_FORM = Form(
 )
 
 
-def measure(forms: Sequence[Form] | None = None, repeats: int = 7) -> dict:
+def measure(forms: Sequence[Form] | None = None, repeats: int = 7) -> dict[str, Any]:
     """Every form's speed and memory on the GPU, else on the CPU, in one interleaved run.
 
     Returns {"device", "rows": [{"form", "contrastive", "batch", "size", "images_per_s", "ratio",
@@ -108,9 +109,9 @@ def images_per_second(forms: Sequence[Form], repeats: int, device: torch.device)
         _seconds(step, device)
     times: list[list[float]] = [[] for _ in forms]
     for _ in range(repeats):
-        for step, found in zip(steps, times, strict=True):
-            found.append(_seconds(step, device))
-    return [2 * f.batch / median(found) for f, found in zip(forms, times, strict=True)]
+        for step, durations in zip(steps, times, strict=True):
+            durations.append(_seconds(step, device))
+    return [2 * f.batch / median(durations) for f, durations in zip(forms, times, strict=True)]
 
 
 def peak_memory(form: Form, device_name: str) -> float:
@@ -237,14 +238,14 @@ class NaiveTraining:
 def generator_terms(networks: Networks, batch: Unpaired) -> tuple[Terms, dict[str, Tensor]]:
     """All terms of the encoders and decoders, and the translations by the domain they are of."""
     a, b = batch.domains
-    there = _translate(networks, a, b, batch.a)
+    translated_way = _translate(networks, a, b, batch.a)
     back = _translate(networks, b, a, batch.b)
     negatives_b = _further_negatives(networks, b, batch.more_b)
     negatives_a = _further_negatives(networks, a, batch.more_a)
-    there_terms = _terms(networks.discriminators[b], there, back, negatives_b)
-    back_terms = _terms(networks.discriminators[a], back, there, negatives_a)
+    there_terms = _terms(networks.discriminators[b], translated_way, back, negatives_b)
+    back_terms = _terms(networks.discriminators[a], back, translated_way, negatives_a)
     terms = {name: there_terms[name] + back_terms[name] for name in there_terms}
-    return terms, {b: there.fake, a: back.fake}
+    return terms, {b: translated_way.fake, a: back.fake}
 
 
 def critic_term(networks: Networks, batch: Unpaired, fakes: Mapping[str, Tensor]) -> Tensor:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ asyncio.run(read())
 """
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Milliseconds from an image to its pose, with and without a page, in turn."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("ROS_DOMAIN_ID", str(claim_domain()))
@@ -65,12 +66,12 @@ def measure() -> dict:
                     run = run_node_on_bag(root / "bag", root / "map", MODEL, NodeOptions(rate=1.0))
                 laps = [timings_ms(values) for values in run.answers.values()][WARM:]
                 times[name].append([lap[PUBLISHED] for lap in laps])
-    each = {name: [float(np.median(run)) for run in runs] for name, runs in times.items()}
-    differences = np.subtract(each[WATCHED], each[ALONE])
+    medians = {name: [float(np.median(run)) for run in runs] for name, runs in times.items()}
+    differences = np.subtract(medians[WATCHED], medians[ALONE])
     return {
         "width": SIZE[0],
         "height": SIZE[1],
-        "rows": {name: {"each": each[name], **figures(runs)} for name, runs in times.items()},
+        "rows": {name: {"each": medians[name], **figures(runs)} for name, runs in times.items()},
         "difference": float(np.median(differences)),
         "range": [float(differences.min()), float(differences.max())],
         "load": load(),
@@ -78,7 +79,7 @@ def measure() -> dict:
 
 
 def figures(runs: list[list[float]]) -> dict[str, float]:
-    """Of the images of all runs together."""
+    """Percentiles of the images of all runs together."""
     together = np.concatenate(runs)
     middle, high = np.percentile(together, (50, 90))
     return {"images": len(together), "p50": float(middle), "p90": float(high)}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ MOUNT = Transform.from_rotation(np.array([0.8, 0.0, 1.5]), BODY_FROM_OPTICAL)
 TARGET_MS = 2.0
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Medians [ms] by lens; shares of the encoder's time in the same run."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -47,10 +48,10 @@ def measure() -> dict:
         for _ in range(ROUNDS):
             times["warp"].append(milliseconds(lambda warp=warp: warp.apply(picture)))
             times["encode"].append(milliseconds(lambda view=view: backend.encode(DOMAIN, view)))
-        found = {key: median(values) for key, values in times.items()}
+        medians = {key: median(values) for key, values in times.items()}
         size = f"{warp.view.width}×{warp.view.height}"
-        share = found["warp"] / found["encode"]
-        rows[name] = {**found, "share": share, "table": table, "view": size}
+        share = medians["warp"] / medians["encode"]
+        rows[name] = {**medians, "share": share, "table": table, "view": size}
     worst = max(row["warp"] for row in rows.values())
     return {"model": model.label, "rows": rows, "worst": worst, "target": TARGET_MS, "load": load()}
 
@@ -75,7 +76,7 @@ def pinhole(degrees: float, distortion: tuple[float, ...] = ()) -> Camera:
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """Of a call."""
+    """Duration of a call [ms]."""
     begun = time.perf_counter()
     call()
     return 1e3 * (time.perf_counter() - begun)

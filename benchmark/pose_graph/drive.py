@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.single_images import describe
 from demo.drives import MODEL, REFERENCE
@@ -38,8 +40,8 @@ class EncodedDrive:
     map_from_base, and the view for verification."""
 
     stamps_ns: list[int]
-    coarse: np.ndarray
-    fine: np.ndarray
+    coarse: NDArray[Any]
+    fine: NDArray[Any]
     matches: list[MapMatch]
     truth: list[Transform]
     views: Sequence[View] = ()

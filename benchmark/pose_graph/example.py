@@ -81,13 +81,13 @@ class Measured:
 def measure(drive: EncodedDrive, seed: int) -> Measured:
     """Trajectories and their errors with the odometry of one seed."""
     odometry = wheel_odometry(simulate_drive(DRIVE).trajectory, seed)
-    found = {verified: detect(drive, odometry, verified) for verified in (False, True)}
+    detected = {verified: detect(drive, odometry, verified) for verified in (False, True)}
     rng = np.random.default_rng(seed)
-    bad = {verified: outliers(drive, closures, rng) for verified, closures in found.items()}
+    bad = {verified: outliers(drive, closures, rng) for verified, closures in detected.items()}
     start = drive.truth[0]
     tracks = {"odometry": [start @ odometry[0].inverse() @ pose for pose in odometry]}
     for use, (verified, chosen) in USES.items():
-        good = list(filter(chosen, found[verified]))
+        good = list(filter(chosen, detected[verified]))
         spoiled = [*good, *filter(chosen, bad[verified])]
         tracks[use] = solve(start, odometry, drive.stamps_ns, good)
         tracks[f"{use}, wrong ones injected"] = solve(start, odometry, drive.stamps_ns, spoiled)
@@ -95,15 +95,15 @@ def measure(drive: EncodedDrive, seed: int) -> Measured:
             start, odometry, drive.stamps_ns, spoiled, robust=False
         )
     kinds = {
-        UNVERIFIED: [closure for closure in found[False] if closure.kind == OWN],
-        "own drive": [closure for closure in found[True] if closure.kind == OWN],
-        "map": [closure for closure in found[True] if closure.kind == MAP],
+        UNVERIFIED: [closure for closure in detected[False] if closure.kind == OWN],
+        "own drive": [closure for closure in detected[True] if closure.kind == OWN],
+        "map": [closure for closure in detected[True] if closure.kind == MAP],
     }
     return Measured(
         errors={name: trajectory_error(drive.truth, track) for name, track in tracks.items()},
         tracks=tracks,
-        detected={kind: len(some) for kind, some in kinds.items()},
-        wrong={kind: sum(is_wrong(drive, c) for c in some) for kind, some in kinds.items()},
+        detected={kind: len(members) for kind, members in kinds.items()},
+        wrong={kind: sum(is_wrong(drive, c) for c in members) for kind, members in kinds.items()},
         own=kinds["own drive"],
         relative_poses={kind: accuracy(drive, kinds[kind]) for kind in (UNVERIFIED, "own drive")},
     )

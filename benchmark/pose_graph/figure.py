@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.geometry import Transform
 
@@ -44,5 +46,5 @@ def draw(path: Path, truth: Sequence[Transform], tracks: Mapping[str, list[Trans
     plt.close(figure)
 
 
-def _flat(track: Sequence[Transform]) -> np.ndarray:
+def _flat(track: Sequence[Transform]) -> NDArray[Any]:
     return np.array([pose.translation[:2] for pose in track]).T

@@ -77,7 +77,7 @@ def accuracy(drive: EncodedDrive, closures: Sequence[LoopClosure]) -> dict[str, 
     """Errors of the relative poses, and their normalized estimation errors squared (NEES): 6 on
     average where the covariances are right."""
     at = dict(zip(drive.stamps_ns, drive.truth, strict=True))
-    found = [closure.keyframe_from_base for closure in closures]
+    estimates = [closure.keyframe_from_base for closure in closures]
     errors = np.array(
         [
             offset(at[c.keyframe_stamp_ns].inverse() @ at[c.stamp_ns], c.keyframe_from_base.pose)
@@ -85,11 +85,11 @@ def accuracy(drive: EncodedDrive, closures: Sequence[LoopClosure]) -> dict[str, 
         ]
     )
     squares = np.array(
-        [e @ np.linalg.solve(f.covariance, e) for e, f in zip(errors, found, strict=True)]
+        [e @ np.linalg.solve(f.covariance, e) for e, f in zip(errors, estimates, strict=True)]
     )
     metres = np.linalg.norm(errors[:, :3], axis=1)
     degrees = np.degrees(np.linalg.norm(errors[:, 3:], axis=1))
-    sigmas = [np.sqrt(np.trace(f.covariance[:3, :3])) for f in found]
+    sigmas = [np.sqrt(np.trace(f.covariance[:3, :3])) for f in estimates]
     return {
         "error, m": float(np.median(metres)),
         "90 % below, m": float(np.percentile(metres, 90)),
@@ -126,10 +126,10 @@ def costs(
             begin = time.perf_counter()
             verify_loop(kept[closure.keyframe_stamp_ns], kept[closure.stamp_ns], unverified)
             verifications.append(1e3 * (time.perf_counter() - begin))
-    known = np.mean([np.mean(k.precisions > 0) for k in kept.values() if len(k)])
+    with_depth = np.mean([np.mean(k.precisions > 0) for k in kept.values() if len(k)])
     return (
         f"{len(extractions)} keyframes, {np.median(extractions):.0f} ms each (at most "
-        f"{max(extractions):.0f}); {100 * known:.0f} % of keypoints with a depth; "
+        f"{max(extractions):.0f}); {100 * with_depth:.0f} % of keypoints with a depth; "
         f"{len(verifications)} verifications, {np.median(verifications):.0f} ms each (at most "
         f"{max(verifications):.0f})"
     )

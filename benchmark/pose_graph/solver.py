@@ -57,10 +57,10 @@ def solve(
         params = gtsam.GncLMParams()
         params.setLossType(gtsam.GncLossType.TLS)
         params.setKnownInliers(trusted)
-        found = gtsam.GncLMOptimizer(graph, values, params).optimize()
+        solution = gtsam.GncLMOptimizer(graph, values, params).optimize()
     else:
-        found = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
-    matrices = [found.atPose3(i).matrix() for i in range(len(odometry))]
+        solution = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
+    matrices = [solution.atPose3(i).matrix() for i in range(len(odometry))]
     return [Transform.from_rotation(matrix[:3, 3], matrix[:3, :3]) for matrix in matrices]
 
 

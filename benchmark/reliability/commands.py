@@ -67,7 +67,7 @@ def write_world(folder: Path) -> World:
     return world
 
 
-def start(command: Sequence[str], log: Path) -> subprocess.Popen:
+def start(command: Sequence[str], log: Path) -> subprocess.Popen[str]:
     """A process with its output in a file."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as file:
@@ -75,7 +75,10 @@ def start(command: Sequence[str], log: Path) -> subprocess.Popen:
 
 
 def wait(
-    process: subprocess.Popen, log: Path, reached: Callable[[], bool], patience: float = PATIENCE
+    process: subprocess.Popen[str],
+    log: Path,
+    reached: Callable[[], bool],
+    patience: float = PATIENCE,
 ) -> bool:
     """Wait until a condition is met (True) or the process has ended (False).
 

@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmark.machine import load
 from benchmark.reliability.commands import (
@@ -55,7 +56,7 @@ def can_mount() -> bool:
 
 def fill(world: World, name: str, folder: Path) -> Full:
     """Run a command on each of the small disks."""
-    found, began = Full(name), time.monotonic()
+    outcome, began = Full(name), time.monotonic()
     log, disk = folder / "log", folder / "disk"
     disk.mkdir()
     try:
@@ -63,36 +64,36 @@ def fill(world: World, name: str, folder: Path) -> Full:
             raise HangError(f"it fails on a large disk:\n{tail(log)}")
         whole = folder / "whole"
         size = size_of(whole) if whole.is_dir() else whole.stat().st_size
-        found.needed = size >> 10
+        outcome.needed = size >> 10
         for share in SHARES:
-            found.sizes.append(max(LEAST, round(share * size)) >> 10)
-            _check(found, world, folder)
-            print(f"{name}: disk of {found.sizes[-1]} of {found.needed} KiB", flush=True)
+            outcome.sizes.append(max(LEAST, round(share * size)) >> 10)
+            _check(outcome, world, folder)
+            print(f"{name}: disk of {outcome.sizes[-1]} of {outcome.needed} KiB", flush=True)
     except HangError as error:
-        found.faults.append(str(error))
-    found.seconds = time.monotonic() - began
-    return found
+        outcome.faults.append(str(error))
+    outcome.seconds = time.monotonic() - began
+    return outcome
 
 
-def _check(found: Full, world: World, folder: Path) -> None:
+def _check(outcome: Full, world: World, folder: Path) -> None:
     log, listing = folder / "log", folder / "listing"
     script = (
-        f"mount -t tmpfs -o size={found.sizes[-1]}k none {folder / 'disk'} && "
+        f"mount -t tmpfs -o size={outcome.sizes[-1]}k none {folder / 'disk'} && "
         f'cd {folder / "disk"} && "$@"; status=$?; ls -A > {listing}; exit $status'
     )
-    status = finish([*MOUNT, script, "sh", *world.line(found.name, "out")], log)
+    status = finish([*MOUNT, script, "sh", *world.line(outcome.name, "out")], log)
     text = log.read_text(errors="replace")
-    found.line = text.replace("\r", "\n").splitlines()[-1] if text else ""
+    outcome.line = text.replace("\r", "\n").splitlines()[-1] if text else ""
     if status != 1 or "Traceback" in text:
-        found.faults.append(f"status {status} on {found.sizes[-1]} KiB:\n{tail(log)}")
-    elif not re.match(r"disam: (bag )?out\b.* free space", found.line):
-        found.faults.append(f"the last line names no output or remedy: {found.line}")
+        outcome.faults.append(f"status {status} on {outcome.sizes[-1]} KiB:\n{tail(log)}")
+    elif not re.match(r"disam: (bag )?out\b.* free space", outcome.line):
+        outcome.faults.append(f"the last line names no output or remedy: {outcome.line}")
     stays = set(listing.read_text().splitlines())
-    if stays - RESUMED.get(found.name, set()):
-        found.faults.append(f"half-written: {', '.join(sorted(stays))}")
+    if stays - RESUMED.get(outcome.name, set()):
+        outcome.faults.append(f"half-written: {', '.join(sorted(stays))}")
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Rows of the page, and the faults of all; nothing where no disk can be made."""
     if not can_mount():
         print("no user namespaces: a disk cannot be made")

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from benchmark.machine import load
 from benchmark.reliability.commands import (
@@ -50,17 +51,17 @@ class Killed:
 
 def kill(world: World, name: str, kills: int, folder: Path, random: Random, end: float) -> Killed:
     """Kill a command so many times and run it to its end, again and again if need be."""
-    found, began = Killed(name), time.monotonic()
+    outcome, began = Killed(name), time.monotonic()
     try:
-        _kill(found, world, name, kills, folder, random, end)
+        _kill(outcome, world, name, kills, folder, random, end)
     except HangError as error:
-        found.faults.append(str(error))
-    found.seconds = time.monotonic() - began
-    return found
+        outcome.faults.append(str(error))
+    outcome.seconds = time.monotonic() - began
+    return outcome
 
 
 def _kill(
-    found: Killed, world: World, name: str, kills: int, folder: Path, random: Random, end: float
+    outcome: Killed, world: World, name: str, kills: int, folder: Path, random: Random, end: float
 ) -> None:
     log, whole, output = (folder / part for part in ("log", "whole", "out"))
     if finish(world.line(name, whole), log):
@@ -69,48 +70,48 @@ def _kill(
     for file, text in FOREIGN.items():
         (folder / file).write_text(text)
     inputs = digests(world.folder)
-    while found.kills < kills:
+    while outcome.kills < kills:
         if time.monotonic() > end:
-            found.faults.append(f"{kills - found.kills} kills were not made in time")
+            outcome.faults.append(f"{kills - outcome.kills} kills were not made in time")
             return
         process, share = start(world.line(name, output), log), random.uniform(0.0, 0.95)
         if wait(process, log, lambda share=share: size_of(part_of(output)) >= share * size):
             process.kill()
             process.wait()
-            found.kills += 1
-            print(f"{name}: kill {found.kills} of {kills} at {100 * share:.0f} %", flush=True)
+            outcome.kills += 1
+            print(f"{name}: kill {outcome.kills} of {kills} at {100 * share:.0f} %", flush=True)
         else:
-            found.finished += 1
+            outcome.finished += 1
         if output.exists():
-            _check(found, name, process.returncode, output, expected, log)
-            output.rename(folder / f"done {found.outputs}")
+            _check(outcome, name, process.returncode, output, expected, log)
+            output.rename(folder / f"done {outcome.outputs}")
         elif process.returncode != -9:
-            found.faults.append(f"status {process.returncode} without an output:\n{tail(log)}")
+            outcome.faults.append(f"status {process.returncode} without an output:\n{tail(log)}")
             return
     if finish(world.line(name, output), log):
-        found.faults.append(f"it does not go on after a kill:\n{tail(log)}")
+        outcome.faults.append(f"it does not go on after a kill:\n{tail(log)}")
     else:
-        _check(found, name, 0, output, expected, log)
-    done = {f"done {number + 1}" for number in range(found.outputs)}
+        _check(outcome, name, 0, output, expected, log)
+    done = {f"done {number + 1}" for number in range(outcome.outputs)}
     others = {path.name for path in folder.iterdir()} - done - {"log", "whole", "out", *FOREIGN}
     if others:
-        found.faults.append(f"left behind: {', '.join(sorted(others))}")
+        outcome.faults.append(f"left behind: {', '.join(sorted(others))}")
     if any((folder / file).read_text() != text for file, text in FOREIGN.items()):
-        found.faults.append("a file beside the output was changed")
+        outcome.faults.append("a file beside the output was changed")
     if digests(world.folder) != inputs:
-        found.faults.append("an input was changed")
+        outcome.faults.append("an input was changed")
 
 
 def _check(
-    found: Killed, name: str, status: int, output: Path, expected: dict[str, str], log: Path
+    outcome: Killed, name: str, status: int, output: Path, expected: dict[str, str], log: Path
 ) -> None:
     """An output that has its name is complete."""
-    found.outputs += 1
+    outcome.outputs += 1
     if status not in (0, -9):
-        found.faults.append(f"status {status} with an output:\n{tail(log)}")
+        outcome.faults.append(f"status {status} with an output:\n{tail(log)}")
     seen = _compared(name, output)
     if wrong := sorted(key for key in {*seen, *expected} if seen.get(key) != expected.get(key)):
-        found.faults.append(f"differs from a run without a kill: {', '.join(wrong)}")
+        outcome.faults.append(f"differs from a run without a kill: {', '.join(wrong)}")
 
 
 def _compared(name: str, output: Path) -> dict[str, str]:
@@ -119,7 +120,7 @@ def _compared(name: str, output: Path) -> dict[str, str]:
     return {key: value for key, value in files if key.startswith(chosen) and key != MANIFEST}
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Rows of the page, and the faults of all."""
     random, end, rows = Random(SEED), time.monotonic() + BUDGET, []
     with tempfile.TemporaryDirectory() as scratch:

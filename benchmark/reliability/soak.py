@@ -21,6 +21,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rclpy.executors import ExternalShutdownException
 from tqdm import tqdm
@@ -79,7 +80,7 @@ class Plan:
         return cls(images, min(600 * HZ, images // 2))
 
     def stamp_ns(self, number: int) -> int:
-        """Of an image: a period after the last; every other jump is ahead, the others back."""
+        """Stamp of an image: a period after the last; every other jump is ahead."""
         ahead = number // self.jump % 2
         return START_NS + number * 10**9 // HZ + ahead * JUMP_NS
 
@@ -126,23 +127,23 @@ class Run:
 
     def faults(self) -> list[str]:
         """What must not be; empty: the node has passed."""
-        found = [self.ended] if self.ended else []
+        reasons = [self.ended] if self.ended else []
         first, last = self.growth("resident")
         if last > (1 + GROWTH) * first:
-            found.append(f"memory grew from {first:.0f} to {last:.0f} MiB")
+            reasons.append(f"memory grew from {first:.0f} to {last:.0f} MiB")
         for figure in ("threads", "descriptors"):
             first, last = self.growth(figure)
             if last > first:
-                found.append(f"{figure} grew from {first:g} to {last:g}")
+                reasons.append(f"{figure} grew from {first:g} to {last:g}")
         if self.unaccounted and not self.interrupted:
-            found.append(f"{self.unaccounted} images have neither an answer nor a counted drop")
+            reasons.append(f"{self.unaccounted} images have neither an answer nor a counted drop")
         repeated = self.foreign + sum(number > 1 for number in self.answers.values())
         if repeated:
-            found.append(f"{repeated} answers too many")
-        found += [f"a reload failed: {reason}" for reason in set(self.reloads) - {""}]
+            reasons.append(f"{repeated} answers too many")
+        reasons += [f"a reload failed: {reason}" for reason in set(self.reloads) - {""}]
         if errors := self.counts.get("inference errors", 0):
-            found.append(f"{errors} images ended in an error of the localizer")
-        return found
+            reasons.append(f"{errors} images ended in an error of the localizer")
+        return reasons
 
 
 def soak(map_dir: Path, model_dir: Path, route: Sequence[Sight], plan: Plan) -> Run:
@@ -171,7 +172,7 @@ def soak(map_dir: Path, model_dir: Path, route: Sequence[Sight], plan: Plan) -> 
     return run
 
 
-def _connect(recorder: AnswerRecorder, process: subprocess.Popen, vehicle: Vehicle) -> None:
+def _connect(recorder: AnswerRecorder, process: subprocess.Popen[str], vehicle: Vehicle) -> None:
     """Wait until images reach the node and answers come back. Raises DisamError."""
 
     def connected() -> bool:
@@ -184,7 +185,9 @@ def _connect(recorder: AnswerRecorder, process: subprocess.Popen, vehicle: Vehic
         raise DisamError(f"the node did not become active within {PATIENCE:g} s")
 
 
-def _drive(run: Run, recorder: AnswerRecorder, process: subprocess.Popen, vehicle: Vehicle) -> None:
+def _drive(
+    run: Run, recorder: AnswerRecorder, process: subprocess.Popen[str], vehicle: Vehicle
+) -> None:
     """Send the images of the plan, no faster than they are due."""
     plan, began = run.plan, time.monotonic()
     due = began
@@ -204,7 +207,9 @@ def _drive(run: Run, recorder: AnswerRecorder, process: subprocess.Popen, vehicl
             bar.update()
 
 
-def _drain(run: Run, recorder: AnswerRecorder, process: subprocess.Popen, vehicle: Vehicle) -> None:
+def _drain(
+    run: Run, recorder: AnswerRecorder, process: subprocess.Popen[str], vehicle: Vehicle
+) -> None:
     """Wait for the answers to the last images and to the last reload; they may never come."""
 
     def complete() -> bool:
@@ -231,8 +236,8 @@ def _sample(run: Run, recorder: AnswerRecorder, pid: int, seconds: float) -> Sam
     )
 
 
-def figures(run: Run) -> dict:
-    """Those of the page: medians over parts of the time."""
+def figures(run: Run) -> dict[str, Any]:
+    """Figures of the page: medians over parts of the time."""
     size = max(1, -(-len(run.samples) // ROWS))
     parts = [run.samples[i : i + size] for i in range(0, len(run.samples), size)]
     rows = [asdict(part[-1]) for part in parts]
@@ -255,7 +260,7 @@ def figures(run: Run) -> dict:
     }
 
 
-def measure(minutes: float = MINUTES) -> dict:
+def measure(minutes: float = MINUTES) -> dict[str, Any]:
     """Figures of a run with the shipped model on a map of the shipped drive, with keypoints."""
     source = open_dataset(REFERENCE)
     with tempfile.TemporaryDirectory() as scratch:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
@@ -21,7 +23,7 @@ from disam_ros.nodes import conversions
 
 QUEUE = 100  # messages that wait for the localizer's acknowledgement
 PRIOR_SIGMA = 5.0  # [m]
-Sight = tuple[Callable[[], np.ndarray], Transform]  # reads the image uint8 RGB; map_from_base
+Sight = tuple[Callable[[], NDArray[Any]], Transform]  # reads the image uint8 RGB; map_from_base
 
 
 class Vehicle:
@@ -66,6 +68,6 @@ class Vehicle:
         return bool(self._requests) and not self._requests[-1].done()
 
     def reloads(self) -> list[str]:
-        """Of each request that was answered the reason why it failed; empty where it succeeded."""
+        """Reasons why answered requests failed; empty for one that succeeded."""
         answers = [request.result() for request in self._requests if request.done()]
         return ["" if answer.success else answer.message for answer in answers]

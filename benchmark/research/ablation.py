@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmark.research.companions import claimed
 from benchmark.research.learning import seeds_parser, train_section
@@ -86,7 +87,9 @@ CLAIMS = tuple((name, ONLY) for name in ROWS if name != ONLY) + (
 )
 
 
-def measure(runs: Path = RUNS, seeds: Sequence[int] = SEEDS, finished: bool = False) -> dict:
+def measure(
+    runs: Path = RUNS, seeds: Sequence[int] = SEEDS, finished: bool = False
+) -> dict[str, Any]:
     """Train what is missing and judge every row. Returns JSON-able figures.
 
     finished: runs that are not trained are left out.
@@ -98,8 +101,11 @@ def measure(runs: Path = RUNS, seeds: Sequence[int] = SEEDS, finished: bool = Fa
     recipe = load_config(RECIPE)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe)
-    rows: dict[str, dict[str, dict]] = {n: {} for n in (BEFORE, STORED, *ROWS, BOTH)}
-    found: dict[str, dict[str, dict]] = {"translation": {}, **{name: {} for name in ROWS}}
+    rows: dict[str, dict[str, dict[str, Any]]] = {n: {} for n in (BEFORE, STORED, *ROWS, BOTH)}
+    results: dict[str, dict[str, dict[str, Any]]] = {
+        "translation": {},
+        **{name: {} for name in ROWS},
+    }
     for seed in seeds:
         start = initial(recipe, seed)
         rows[BEFORE][str(seed)] = judge.within(start, start, "coarse")
@@ -112,8 +118,8 @@ def measure(runs: Path = RUNS, seeds: Sequence[int] = SEEDS, finished: bool = Fa
             print(f"{name}, seed {seed}", flush=True)
             first = trained(translation(recipe, row.sharing, seed, runs))
             if row.sharing == "none":
-                found["translation"][str(seed)] = first
-            found[name][str(seed)] = trained(config)
+                results["translation"][str(seed)] = first
+            results[name][str(seed)] = trained(config)
             states[name] = load_stage(Path(config.output), row.stage)
             rows[name][str(seed)] = judge.kept(Path(config.output), states[name], row.stage)
         if {COARSE_ONLY, FINE_ONLY} <= set(states):
@@ -128,12 +134,12 @@ def measure(runs: Path = RUNS, seeds: Sequence[int] = SEEDS, finished: bool = Fa
         "map_images": len(judge.town.poses),
         "bound": judge.town.bound(),
         "rows": rows,
-        "training": found,
+        "training": results,
         "claims": claims(rows),
     }
 
 
-def claims(rows: dict[str, dict[str, dict]]) -> dict[str, list]:
+def claims(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, list[Any]]:
     """Gain of a row over another, and what the seeds say of it."""
 
     def means(name: str) -> list[float]:
@@ -175,7 +181,7 @@ def row_config(recipe: TrainConfig, name: str, seed: int, runs: Path) -> TrainCo
     return parse_config({**values, "validate_every": STEPS // 3})
 
 
-def trained(config: TrainConfig) -> dict:
+def trained(config: TrainConfig) -> dict[str, Any]:
     """What is kept of a run, which is trained, resumed or only read."""
     kept = Path(config.output) / TRAINING
     if not kept.exists():
@@ -212,11 +218,11 @@ class Judge:
         """Shares by condition. coarse, fine: encoders of either. stage: the metric that ranks,
         coarse, fine or coarse-to-fine."""
         references = self._described(coarse, fine, REFERENCE, stage, config)
-        found = {}
+        shares = {}
         for condition in CONDITIONS:
             queries = self._described(coarse, fine, condition, stage, config)
-            found[condition] = self.town.within(condition, ranked(queries, references, stage))
-        return found
+            shares[condition] = self.town.within(condition, ranked(queries, references, stage))
+        return shares
 
     def kept(self, run: Path, state: State, stage: str) -> dict[str, Shares]:
         """Shares of a finished run's encoders by one metric, judged once."""
@@ -226,7 +232,7 @@ class Judge:
 
     def _described(
         self, coarse: State, fine: State, domain: str, stage: str, config: DescriptorConfig
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Coarse and fine descriptors [N, D]; of a metric that does not rank none, [0]."""
         town = self.town
         images = town.mapped if domain == REFERENCE else town.queries[domain]
@@ -245,25 +251,25 @@ class Judge:
         return features(networks.encoders[domain], images)
 
 
-Descriptors = tuple[np.ndarray, np.ndarray]  # coarse and fine [N, D]
+Descriptors = tuple[NDArray[Any], NDArray[Any]]  # coarse and fine [N, D]
 
 
-def ranked(queries: Descriptors, references: Descriptors, stage: str) -> np.ndarray:
+def ranked(queries: Descriptors, references: Descriptors, stage: str) -> NDArray[Any]:
     """Best reference row of each query [Q] by one metric, or by coarse-to-fine."""
     if stage == "coarse-to-fine":
         return coarse_to_fine(queries, references)
     part = ("coarse", "fine").index(stage)
-    best: np.ndarray = (queries[part] @ references[part].T).argmax(1)
+    best: NDArray[Any] = (queries[part] @ references[part].T).argmax(1)
     return best
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    given = seeds_parser("ablation", __doc__).parse_args(argv)
-    seeds, whole = given.seeds, given.write or not given.seeds
+    arguments = seeds_parser("ablation", __doc__).parse_args(argv)
+    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
     chosen = seeds or SEEDS
     return train_section(
-        "ablation", lambda: measure(seeds=chosen, finished=given.write), whole=whole
+        "ablation", lambda: measure(seeds=chosen, finished=arguments.write), whole=whole
     )
 
 
@@ -272,8 +278,8 @@ if __name__ == "__main__":
 
 
 def coarse_to_fine(
-    queries: tuple[np.ndarray, np.ndarray], references: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
+    queries: tuple[NDArray[Any], NDArray[Any]], references: tuple[NDArray[Any], NDArray[Any]]
+) -> NDArray[Any]:
     """Best reference row of each query: CANDIDATES by coarse similarity, the best by fine.
 
     queries, references: coarse and fine descriptors [Q, D] and [N, D].

@@ -53,24 +53,26 @@ FIGURES = "figures.json"  # of a trained row
 PICTURE = Path("docs/images/companions.png")
 
 
-def measure(root: Path = ROOT, seeds: Sequence[int] = SEEDS, finished: bool = False) -> dict:
+def measure(
+    root: Path = ROOT, seeds: Sequence[int] = SEEDS, finished: bool = False
+) -> dict[str, Any]:
     """Train what is missing and evaluate every row: figures by row, seed and condition.
 
     finished: rows that are not trained and evaluated are left out and named.
     """
     if not finished:
         prepare(root)
-    found: dict[str, dict] = {}
+    results: dict[str, dict[str, Any]] = {}
     missing = []
     for name, seed in in_order(seeds):
         if finished and not (run_of(name, seed, root) / FIGURES).exists():
             missing.append(f"{name}, seed {seed}")
             continue
         try:
-            found.setdefault(name, {})[str(seed)] = figures(name, seed, root)
+            results.setdefault(name, {})[str(seed)] = figures(name, seed, root)
         except ModelError as error:  # weights that are not there
             missing.append(f"{name}: {error}")
-    rows = {name: found[name] for name in ROWS if found.get(name)}
+    rows = {name: results[name] for name in ROWS if results.get(name)}
     return {
         "steps": STEPS,
         "seeds": list(seeds),
@@ -89,20 +91,20 @@ def in_order(seeds: Sequence[int]) -> Iterator[tuple[str, int]]:
         yield from ((name, seed) for name, row in ROWS.items() if not row.once)
 
 
-def figures(name: str, seed: int, root: Path = ROOT) -> dict:
-    """Those of a row: "conditions", recall of the validation town against steps ("history") and
+def figures(name: str, seed: int, root: Path = ROOT) -> dict[str, Any]:
+    """Figures of a row: "conditions", recall of the validation town against steps ("history") and
     "seconds"; trained, resumed or only read."""
     kept = run_of(name, seed, root) / FIGURES
     if not kept.exists():
         model = load_model(train(name, seed, root))
         row, made = ROWS[name], model.training
-        found = {
+        results = {
             "conditions": evaluate(model, row.above, name in PRIORS, root),
             "history": [[e["step"], e["mean"]] for e in made["validation"]["history"]],
             "seconds": made["seconds"],
             "commit": made["commit"],
         }
-        write_json(kept, found)
+        write_json(kept, results)
     return json.loads(kept.read_text())
 
 
@@ -118,7 +120,9 @@ def train(name: str, seed: int, root: Path = ROOT) -> Path:
     return directory / "model"
 
 
-def evaluate(model: Model, from_above: bool, priors: bool, root: Path = ROOT) -> dict[str, dict]:
+def evaluate(
+    model: Model, from_above: bool, priors: bool, root: Path = ROOT
+) -> dict[str, dict[str, Any]]:
     """Figures by condition: accuracy and its bound, recall, errors, the same with priors."""
     places = above(TEST, root) if from_above else reference(root)
     everything = MapBuilderConfig(
@@ -129,23 +133,23 @@ def evaluate(model: Model, from_above: bool, priors: bool, root: Path = ROOT) ->
         target = Path(scratch) / "map"
         place_map = build_map(open_dataset(places), model, target, everything, show_progress=False)
         localizer = Localizer(model, place_map, LocalizerConfig(device="cpu"))
-        found = {}
+        results = {}
         for condition in CONDITIONS:
             source = open_dataset(queries(condition, root))
             drive = evaluate_drive(localizer, source, condition, show_progress=False)
             trials = prior_figures(localizer, source, NOISES) if priors else []
             judged = judge(place_map, [drive], {}, criteria).overall
-            found[condition] = {
+            results[condition] = {
                 "accuracy": judged.metrics.accuracy,
                 "bound": judged.bound.accuracy,
                 "recall_at_1": judged.metrics.recall_at_1,
                 "median_m": judged.metrics.median_error_m,
                 "priors": [trial.to_json() for trial in trials],
             }
-    return found
+    return results
 
 
-def summary(rows: dict) -> dict:
+def summary(rows: dict[str, Any]) -> dict[str, Any]:
     """Figures by seed, means over conditions: what the tables of the page show.
 
     accuracy, bound: by row and distance. local, median_m: by row, for no prior and for NOISES.
@@ -154,7 +158,7 @@ def summary(rows: dict) -> dict:
     """
 
     def mean(name: str, *keys: str | int) -> list[float]:
-        """Of every seed, over the conditions."""
+        """Mean over the conditions, of every seed."""
         return [
             _mean(_at(c, keys) for c in seed["conditions"].values()) for seed in rows[name].values()
         ]
@@ -183,18 +187,20 @@ def summary(rows: dict) -> dict:
         "local": local,
         "median_m": {n: [mean(n, "priors", k, "median_error_m") for k in counts] for n in priors},
         "depth": depth,
-        "curves": {n: found[0] for n, found in histories.items()},
+        "curves": {n: history[0] for n, history in histories.items()},
         "gain": {n: [h[-1][1] - h[-2][1] for h in f] for n, f in histories.items() if f[0][1:]},
         "minutes": sum(seed["seconds"] for seeds in rows.values() for seed in seeds.values()) / 60,
         "claims": claims(accuracy, local, depth),
     }
 
 
-def claims(accuracy: dict, local: dict, depth: dict) -> dict[str, list]:
+def claims(
+    accuracy: dict[str, Any], local: dict[str, Any], depth: dict[str, Any]
+) -> dict[str, list[Any]]:
     """Each claim of the papers that has both of its rows: gain and what the seeds say of it."""
-    at_5_m = {name: found["5 m"] for name, found in accuracy.items()}
-    near_prior = {name: found[1] for name, found in local.items()}  # of 10 m
-    night = {name: found["night 5 m"] for name, found in depth.items()}
+    at_5_m = {name: shares["5 m"] for name, shares in accuracy.items()}
+    near_prior = {name: shares[1] for name, shares in local.items()}  # of 10 m
+    night = {name: shares["night 5 m"] for name, shares in depth.items()}
     camera, safa, sky = "camera, ", "camera, SAFA, ", "from above, "
     near, everywhere = "negatives within 50 m", "negatives from all towns"
     pairs = {
@@ -240,13 +246,13 @@ def claims(accuracy: dict, local: dict, depth: dict) -> dict[str, list]:
         ),
     }
     return {
-        claim: claimed(found[better], found[other])
-        for claim, (found, better, other) in pairs.items()
-        if {better, other} <= set(found)
+        claim: claimed(shares[better], shares[other])
+        for claim, (shares, better, other) in pairs.items()
+        if {better, other} <= set(shares)
     }
 
 
-def claimed(better: Sequence[float], other: Sequence[float]) -> list:
+def claimed(better: Sequence[float], other: Sequence[float]) -> list[Any]:
     """Difference of two rows' means, and what their seeds say of it."""
     gain = float(np.mean(better) - np.mean(other))
     if min(len(better), len(other)) < 2:
@@ -256,22 +262,22 @@ def claimed(better: Sequence[float], other: Sequence[float]) -> list:
     return [gain, "the opposite" if max(better) < min(other) else "within the seeds"]
 
 
-def draw(results: dict, path: Path = PICTURE) -> None:
+def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
     """Recall of the validation town against steps, and recall@D on the town that is judged."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    found = results["summary"]
+    summed = results["summary"]
     figure = Figure(figsize=(12.0, 9.5), layout="constrained")
     panels = {"losses on tuples": TUPLES, "spatial prior": PRIORS, "scene geometry": DEPTHS}
     for axes, (title, names) in zip(figure.subplots(2, 3).T, panels.items(), strict=True):
         for part in axes:
             part.set_prop_cycle(color=colormaps["tab20"].colors)
         for name in names:
-            if name in found["curves"]:
-                axes[0].plot(*np.transpose(found["curves"][name]), marker=".", label=name)
-            if name in found["accuracy"]:
-                shares = [100 * np.mean(v) for v in found["accuracy"][name].values()]
+            if name in summed["curves"]:
+                axes[0].plot(*np.transpose(summed["curves"][name]), marker=".", label=name)
+            if name in summed["accuracy"]:
+                shares = [100 * np.mean(v) for v in summed["accuracy"][name].values()]
                 axes[1].plot(DISTANCES, shares, marker=".", label=name)
         axes[0].set(title=title, xlabel="steps", ylabel="recall@1 in the validation town (%)")
         axes[0].grid(alpha=0.3)
@@ -301,9 +307,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--write", action="store_true", help="train nothing, write the page with what is trained"
     )
-    given = parser.parse_args(argv)
-    seeds = given.seeds or SEEDS
-    if given.write:
+    arguments = parser.parse_args(argv)
+    seeds = arguments.seeds or SEEDS
+    if arguments.write:
         results = stored(measure(seeds=seeds, finished=True))
         PAGE.keep("companions", results, circumstances())
         draw(results)

@@ -74,8 +74,8 @@ def _above(town: int, root: Path) -> None:
         return
     if not (tiles / "tiles.json").exists():
         write_tiles(TownAerialConfig(town_seed=town, drive_seed=ABOVE_DRIVE + town), tiles)
-    known = town in TRAINED
+    is_trained = town in TRAINED
     mapped = {CHOICES: VALIDATION / "reference", TEST: reference(root)}
-    poses = trained(town, root) / "summer_day" if known else mapped[town]
-    config = AerialConfig(spacing=ABOVE_SPACING if known else 0.0)
+    poses = trained(town, root) / "summer_day" if is_trained else mapped[town]
+    config = AerialConfig(spacing=ABOVE_SPACING if is_trained else 0.0)
     write_aerial_dataset(TileSet(tiles), Dataset(poses), directory, config)

@@ -181,6 +181,6 @@ def _start(row: Row, seed: int, root: Path) -> Path:
 
 def imagenet() -> Path:
     """The file of EfficientNet-Lite0's weights that a benchmark dependency brings."""
-    found = find_spec(BACKBONE)
-    folder = Path(found.origin).parent if found and found.origin else CONVERTED
+    package = find_spec(BACKBONE)
+    folder = Path(package.origin).parent if package and package.origin else CONVERTED
     return next(folder.rglob("*.pth"))

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.research.companions import claimed
@@ -69,7 +70,7 @@ ROWS = {
 }
 
 
-def measure(seeds: Sequence[int] = SEEDS) -> dict:
+def measure(seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures.
 
     rows: by name and seed the shares within each threshold by condition; bound: those of the
@@ -77,7 +78,7 @@ def measure(seeds: Sequence[int] = SEEDS) -> dict:
     by condition and threshold.
     """
     judge = Judge()
-    rows: dict[str, dict[str, dict]] = {name: {} for name in (COARSE, BOTH, *ROWS)}
+    rows: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in (COARSE, BOTH, *ROWS)}
     for seed in seeds:
         coarse = trained(stage_config("coarse", Row(), seed, "coarse"))
         candidates = judge.candidates(coarse)
@@ -100,7 +101,9 @@ def measure(seeds: Sequence[int] = SEEDS) -> dict:
     }
 
 
-def claims(rows: dict[str, dict[str, dict]]) -> dict[str, dict[str, dict[str, list]]]:
+def claims(
+    rows: dict[str, dict[str, dict[str, Any]]],
+) -> dict[str, dict[str, dict[str, list[Any]]]]:
     """Gain of each fine stage by condition and threshold [points], and what the seeds say."""
 
     def values(name: str, condition: str, threshold: str) -> list[float]:
@@ -153,33 +156,35 @@ class Judge:
         torch.set_num_threads(self._recipe.threads)
         self.town = Town.read(self._recipe.network.build().image_size, CONDITIONS)
 
-    def candidates(self, encoders: State) -> dict[str, np.ndarray]:
+    def candidates(self, encoders: State) -> dict[str, NDArray[Any]]:
         """Map images of every query [Q, CANDIDATES] by condition, best first, also with the view
         shifted sideways, as at run time."""
         config = self._recipe.descriptor
         references = coarse_descriptor(
             self._features(encoders, REFERENCE, self.town.mapped), config
         )
-        found = {}
+        candidates = {}
         for condition, images in self.town.queries.items():
             views = self._features(encoders, condition, images)
             scores = torch.stack(
                 [(shifted_descriptors(z[None], config) @ references.T).amax(0) for z in views]
             )
-            found[condition] = scores.topk(min(CANDIDATES, len(references))).indices.numpy()
-        return found
+            candidates[condition] = scores.topk(min(CANDIDATES, len(references))).indices.numpy()
+        return candidates
 
-    def within(self, candidates: dict[str, np.ndarray], encoders: State | None) -> dict[str, dict]:
+    def within(
+        self, candidates: dict[str, NDArray[Any]], encoders: State | None
+    ) -> dict[str, dict[str, Any]]:
         """Shares within each threshold by condition. encoders: that re-rank; None: none do."""
         if encoders is None:
             return {c: self.town.within(c, chosen[:, 0]) for c, chosen in candidates.items()}
-        mapped, found = self._features(encoders, REFERENCE, self.town.mapped), {}
+        mapped, shares = self._features(encoders, REFERENCE, self.town.mapped), {}
         for condition, chosen in candidates.items():
             views = self._features(encoders, condition, self.town.queries[condition])
             scores = fine_similarities(views, mapped, self._recipe.descriptor).numpy()
             best = np.take_along_axis(scores, chosen, 1).argmax(1)
-            found[condition] = self.town.within(condition, chosen[np.arange(len(best)), best])
-        return found
+            shares[condition] = self.town.within(condition, chosen[np.arange(len(best)), best])
+        return shares
 
     def _features(self, encoders: State, domain: str, images: Tensor) -> Tensor:
         networks = create_networks(self._recipe.network.build(), list(CONDITIONS), False, 0)
@@ -189,8 +194,8 @@ class Judge:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    given = seeds_parser("fine_stage", __doc__).parse_args(argv)
-    seeds, whole = given.seeds, given.write or not given.seeds
+    arguments = seeds_parser("fine_stage", __doc__).parse_args(argv)
+    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
     return train_section("fine_stage", lambda: measure(seeds or SEEDS), whole=whole)
 
 

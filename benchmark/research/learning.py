@@ -35,9 +35,9 @@ def seeds_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 
 def train_section(
     name: str,
-    measure: Callable[[], dict],
+    measure: Callable[[], dict[str, Any]],
     whole: bool,
-    finish: Callable[[dict, str], tuple[dict, str]] | None = None,
+    finish: Callable[[dict[str, Any], str], tuple[dict[str, Any], str]] | None = None,
 ) -> int:
     """Measure, then write the section if it is whole, else print it. Returns the exit code:
     STOPPED where it was interrupted, after which the same command goes on.
@@ -59,8 +59,10 @@ def train_section(
     return 0
 
 
-def run_figures(config: TrainConfig, start: State, recall: Callable[[State], Any]) -> dict:
-    """Those of a run of one stage, which is trained, resumed or only read: recall of its weights
+def run_figures(
+    config: TrainConfig, start: State, recall: Callable[[State], Any]
+) -> dict[str, Any]:
+    """Figures of a run of one stage, which is trained, resumed or only read: recall of its weights
     "trained" and "averaged" with the start, "terms" of its losses, "seconds"."""
     kept = Path(config.output) / FIGURES
     if kept.exists():
@@ -71,11 +73,11 @@ def run_figures(config: TrainConfig, start: State, recall: Callable[[State], Any
     trained = load_stage(Path(config.output), stage.name)
     trained = {k: v for k, v in trained.items() if k.startswith("encoders/")}
     halfway = interpolated(start, trained, dict.fromkeys(config.domains, SHARE))
-    found = {
+    results = {
         "trained": recall(trained),
         "averaged": recall(halfway),
         "terms": training.progress.terms[stage.name],
         "seconds": training.progress.seconds,
     }
-    write_json(kept, found)
-    return found
+    write_json(kept, results)
+    return results

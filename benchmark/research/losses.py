@@ -89,7 +89,7 @@ def measure(
     data: Path = DATA,
     seeds: Sequence[int] = SEEDS,
     chosen: Sequence[str] = tuple(ROWS),
-) -> dict:
+) -> dict[str, Any]:
     """Train what is missing and judge every row. Returns JSON-able figures.
 
     rows: by name and seed the recall "trained" and "averaged" [%], "terms" of the losses and
@@ -97,7 +97,7 @@ def measure(
     the gain of the mean recall [points] and what the seeds say of it.
     """
     judge = Judge(data)
-    rows: dict[str, dict[str, dict]] = {name: {} for name in chosen}
+    rows: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in chosen}
     for name, seed in _in_order(seeds, runs, chosen):
         config = row_config(name, seed, runs, data)
         rows[name][str(seed)] = run_figures(config, judge.start(), judge.recall)
@@ -114,12 +114,12 @@ def measure(
     }
 
 
-def claims(rows: dict[str, dict[str, dict]]) -> dict[str, dict[str, list]]:
+def claims(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, list[Any]]]:
     """What each row gains over the one that it adds a loss to, and over the contrastive loss alone,
     for its weights and the average."""
 
     def means(name: str, kind: str) -> list[float]:
-        return [found[kind]["mean"] for found in rows[name].values()]
+        return [row[kind]["mean"] for row in rows[name].values()]
 
     pairs = {
         (name, below): None
@@ -135,7 +135,7 @@ def claims(rows: dict[str, dict[str, dict]]) -> dict[str, dict[str, list]]:
     }
 
 
-def beside_stored(results: dict, under: str) -> tuple[dict, str]:
+def beside_stored(results: dict[str, Any], under: str) -> tuple[dict[str, Any], str]:
     """The stored section with the rows of `results` in place of its own, and how both were made.
 
     Raises ConfigError where the stored rows were trained otherwise.
@@ -224,11 +224,11 @@ def _in_order(seeds: Sequence[int], runs: Path, rows: Sequence[str]) -> Iterator
     todo = [(name, seed) for seed in seeds for name in rows]
     began, done = time.monotonic(), 0
     for number, (name, seed) in enumerate(todo):
-        known = (Path(row_config(name, seed, runs).output) / FIGURES).exists()
+        is_trained = (Path(row_config(name, seed, runs).output) / FIGURES).exists()
         left = "" if not done else f", {_left(began, done, len(todo) - number):.0f} min left"
         print(f"{number + 1}/{len(todo)}: {name}, seed {seed}{left}", flush=True)
         yield name, seed
-        done += not known
+        done += not is_trained
 
 
 def _left(began: float, done: int, more: int) -> float:
@@ -245,12 +245,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=RUNS, help=f"of the trainings ({RUNS})")
     parser.add_argument("--data", type=Path, default=DATA, help=f"rendered drives ({DATA})")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    given = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     return train_section(
         "losses",
-        lambda: measure(given.runs, given.data, given.seeds or SEEDS, given.rows),
-        whole=given.write or not given.seeds,
-        finish=beside_stored if len(given.rows) < len(ROWS) else None,
+        lambda: measure(arguments.runs, arguments.data, arguments.seeds or SEEDS, arguments.rows),
+        whole=arguments.write or not arguments.seeds,
+        finish=beside_stored if len(arguments.rows) < len(ROWS) else None,
     )
 
 

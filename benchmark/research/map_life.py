@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from benchmark.accuracy.drives import town_drives
@@ -46,7 +48,7 @@ KEPT = (0.5, 0.25)  # shares of a pruned map
 DEMO = {"autumn_rain": "autumn_rain", "dusk": "night", "spring_morning": "summer_day"}
 
 
-def measure() -> dict:
+def measure() -> dict[str, Any]:
     """Recall within RIGHT by map and condition, and what the operations say of themselves."""
     model = load_model(SHIPPED / "outdoor")
     drives = {name: open_dataset(QUERIES / name) for name in CONDITIONS}
@@ -79,18 +81,18 @@ class _Queries:
         self._pixels = {n: [item.load() for item in items] for n, items in self._items.items()}
         self.domains = {name: name for name in drives}
 
-    def poses(self, name: str) -> np.ndarray:
+    def poses(self, name: str) -> NDArray[Any]:
         """True map_from_camera, [n, 7]."""
-        found = [item.record.map_from_camera for item in self._items[name]]
-        return np.array([[*pose.translation, *pose.quaternion] for pose in found])
+        poses = [item.record.map_from_camera for item in self._items[name]]
+        return np.array([[*pose.translation, *pose.quaternion] for pose in poses])
 
-    def errors(self, place_map: PlaceMap, stage: str = "") -> dict[str, np.ndarray]:
+    def errors(self, place_map: PlaceMap, stage: str = "") -> dict[str, NDArray[Any]]:
         """Distances [m] of the answers from the truth, by drive.
 
         stage: "" of the answer; "1" of the coarse stage's first; "all" of its nearest candidate.
         """
         localizer = Localizer(self._model, place_map, LocalizerConfig(device="cpu"))
-        found = {}
+        errors = {}
         for name, items in self._items.items():
             metres = []
             for item, pixels in zip(items, self._pixels[name], strict=True):
@@ -103,22 +105,22 @@ class _Queries:
                 truth = item.record.map_from_camera.translation
                 gaps = np.linalg.norm(place_map.poses[rows, :3] - truth, axis=1)
                 metres.append(float(gaps.min()))
-            found[name] = np.array(metres)
-        return found
+            errors[name] = np.array(metres)
+        return errors
 
     def recalls(self, place_map: PlaceMap, stage: str = "") -> dict[str, float]:
         """Shares within RIGHT by drive, and of all."""
         errors = self.errors(place_map, stage)
-        shares = {name: float((found <= RIGHT).mean()) for name, found in errors.items()}
+        shares = {name: float((metres <= RIGHT).mean()) for name, metres in errors.items()}
         return {**shares, "all": float((np.concatenate([*errors.values()]) <= RIGHT).mean())}
 
 
-def _directions(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict:
-    """The same map with the model's directions and with its own."""
-    own = replace(model, projection=None)
-    found = build_map(open_dataset(MAP), own, folder / "own", EVERY_IMAGE)
+def _directions(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict[str, Any]:
+    """Figures of one map with the model's directions and with its own."""
+    without_directions = replace(model, projection=None)
+    own_map = build_map(open_dataset(MAP), without_directions, folder / "own", EVERY_IMAGE)
     rows = {}
-    for name, place_map in (("the map's own", found), ("the model's", whole)):
+    for name, place_map in (("the map's own", own_map), ("the model's", whole)):
         size = sum(path.stat().st_size for path in place_map.directory.iterdir())
         rows[name] = {
             "coarse": town.recalls(place_map, "1"),
@@ -134,7 +136,7 @@ def _directions(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> 
     return rows
 
 
-def _conditions(model: Model, town: _Queries, folder: Path) -> dict:
+def _conditions(model: Model, town: _Queries, folder: Path) -> dict[str, Any]:
     """Maps of one condition each, and of all."""
     config = replace(EVERY_IMAGE, keyframe_distance=SPACING, keyframe_angle=360.0)
     sources = {"summer_day": MAP, **{name: RENDERED / name for name in ("night", "winter_snow")}}
@@ -148,7 +150,7 @@ def _conditions(model: Model, town: _Queries, folder: Path) -> dict:
     return {**rows, "merged": {"images": len(merged), **town.recalls(merged)}, "frames": frames}
 
 
-def _merge(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict:
+def _merge(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict[str, Any]:
     """The first and the last part of the drive, and both merged."""
     count = round(OVERLAP * len(whole))
     parts = {"first part": slice(count), "last part": slice(len(whole) - count, None)}
@@ -167,14 +169,14 @@ def _merge(model: Model, whole: PlaceMap, town: _Queries, folder: Path) -> dict:
     return {**rows, "frames": str(alignment)}
 
 
-def _prune(place_map: PlaceMap, queries: _Queries, folder: Path) -> dict:
+def _prune(place_map: PlaceMap, queries: _Queries, folder: Path) -> dict[str, Any]:
     """The map with fewer images. Its queries must not be in step with the map's images."""
     rows = {"1": {"images": len(place_map), **queries.recalls(place_map)}}
     for keep in KEPT:
         kept = kept_rows(place_map, keep)
         part = Part(place_map, kept, mean_of=stood_for(place_map, kept))
-        found = assemble([part], folder / f"kept_{keep:g}", {"operation": "prune"})
-        rows[f"{keep:g}"] = {"images": len(found), **queries.recalls(found)}
+        pruned = assemble([part], folder / f"kept_{keep:g}", {"operation": "prune"})
+        rows[f"{keep:g}"] = {"images": len(pruned), **queries.recalls(pruned)}
     return rows
 
 
@@ -187,7 +189,7 @@ def _demo(model: Model, folder: Path) -> tuple[PlaceMap, _Queries]:
     return place_map, queries
 
 
-def _auc(model: Model, place_map: PlaceMap, queries: _Queries) -> dict:
+def _auc(model: Model, place_map: PlaceMap, queries: _Queries) -> dict[str, Any]:
     weak = weakness(place_map, fine_shape(place_map, model))
     errors = queries.errors(place_map)
     risks = {name: risk_at(place_map, weak, queries.poses(name)) for name in errors}
@@ -199,7 +201,7 @@ def _auc(model: Model, place_map: PlaceMap, queries: _Queries) -> dict:
     }
 
 
-def area(scores: np.ndarray, positive: np.ndarray) -> float | None:
+def area(scores: NDArray[Any], positive: NDArray[Any]) -> float | None:
     """Area under the ROC curve (Mann–Whitney); None where only one kind is there."""
     count = int(positive.sum())
     if count in (0, len(positive)):

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,7 +69,7 @@ def measure(
     seeds: Sequence[int] = SEEDS,
     arms: Sequence[str] = ARMS,
     conditions: Sequence[str] = CONDITIONS,
-) -> dict:
+) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures.
 
     conditions: recall@1 [%] of the "start" and, by arm and seed, "trained", "averaged" and
@@ -76,10 +77,10 @@ def measure(
     """
     recipe = load_config(RECIPE)
     torch.set_num_threads(recipe.threads)
-    found: dict[str, dict] = {}
+    results: dict[str, dict[str, Any]] = {}
     for condition in conditions:
         config_of = partial(arm_config, condition=condition, runs=runs, data=data)
-        found[condition] = judged(condition, Judge(condition, data), config_of, seeds, arms)
+        results[condition] = judged(condition, Judge(condition, data), config_of, seeds, arms)
     return {
         "steps": recipe.stages[0].steps,
         "batch": recipe.stages[0].aligned_batch,
@@ -87,7 +88,7 @@ def measure(
         "seeds": list(seeds),
         "share": SHARE,
         "translation": translation(runs, data)[1] if TRANSLATED in arms else None,
-        "conditions": found,
+        "conditions": results,
     }
 
 
@@ -97,9 +98,9 @@ def judged(
     config_of: Callable[..., TrainConfig],
     seeds: Sequence[int],
     arms: Sequence[str],
-) -> dict:
+) -> dict[str, Any]:
     """A scene's figures; config_of: the recipe of `arm` and `seed`."""
-    rows: dict[str, dict] = {arm: {} for arm in arms}
+    rows: dict[str, dict[str, Any]] = {arm: {} for arm in arms}
     for seed in seeds:
         for arm in arms:
             print(f"{scene}, {arm}, seed {seed}", flush=True)
@@ -109,7 +110,7 @@ def judged(
     return {"start": start, "rows": rows, "claims": claims(rows)}
 
 
-def claims(rows: dict[str, dict[str, dict]]) -> dict[str, dict[str, list]]:
+def claims(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, list[Any]]]:
     """Gain of an arm's recall over another's, by kind of weights, and what the seeds say of it."""
     return {
         f"{arm} over {other}": {
@@ -160,7 +161,7 @@ def restyling(arm: str, condition: str, runs: Path, data: Path) -> Restyle:
     return Translation(config, Path(config.output), REFERENCE, condition)
 
 
-def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict]:
+def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict[str, Any]]:
     """The translation's recipe, trained where it is not, and its steps and seconds."""
     values = load_config(TRANSLATION).to_json()
     values |= {
@@ -193,18 +194,18 @@ class Judge:
 
     def recall(self, state: State) -> float:
         """Recall@1 [%] within 5 m and 10°."""
-        found = self._validation
-        if found is None:
-            found = self._validation = self._read()
+        validation = self._validation
+        if validation is None:
+            validation = self._validation = self._read()
             start = self._networks().encoders[REFERENCE]
-            self._mapped = features(start, found.images[REFERENCE])  # frozen: those of all arms
+            self._mapped = features(start, validation.images[REFERENCE])  # frozen
         networks = self._networks()
         networks.load(state)
         condition = self._domains[1]
-        queries = features(networks.encoders[condition], found.images[condition])
+        queries = features(networks.encoders[condition], validation.images[condition])
         best = fine_similarities(queries, self._mapped, self._recipe.descriptor).argmax(1)
-        places = found.places[condition], found.places[REFERENCE][best.numpy()]
-        right = same_place(*places, found.radius, found.angle, SAME_TILE).diagonal()
+        places = validation.places[condition], validation.places[REFERENCE][best.numpy()]
+        right = same_place(*places, validation.radius, validation.angle, SAME_TILE).diagonal()
         return 100.0 * float(right.mean())
 
     def _read(self) -> ValidationSet:
@@ -225,8 +226,8 @@ class Judge:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    given = seeds_parser("new_condition", __doc__).parse_args(argv)
-    seeds, whole = given.seeds, given.write or not given.seeds
+    arguments = seeds_parser("new_condition", __doc__).parse_args(argv)
+    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
     return train_section("new_condition", lambda: measure(seeds=seeds or SEEDS), whole=whole)
 
 

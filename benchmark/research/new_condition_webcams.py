@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,13 +59,13 @@ SHIFT = 0.25  # of the tiles that are judged
 JUDGED = 8  # images of a camera and light that are judged, 16 tiles each
 
 
-def measure(runs: Path = RUNS, data: Path = DATA, seeds: Sequence[int] = SEEDS) -> dict:
+def measure(runs: Path = RUNS, data: Path = DATA, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures as new_condition.measure."""
     recipe = load_config(RECIPE)
     torch.set_num_threads(recipe.threads)
     config_of = partial(arm_config, runs=runs, data=data)
     judge = WebcamJudge(NIGHT, data)
-    found = judged("webcams", judge, config_of, seeds, ARMS)
+    results = judged("webcams", judge, config_of, seeds, ARMS)
     return {
         "steps": recipe.stages[0].steps,
         "batch": recipe.stages[0].aligned_batch,
@@ -76,7 +77,7 @@ def measure(runs: Path = RUNS, data: Path = DATA, seeds: Sequence[int] = SEEDS) 
         "queries": judge.queries(),
         "shift": SHIFT,
         "translation": translation(runs, data)[1],
-        **found,
+        **results,
     }
 
 
@@ -127,7 +128,7 @@ def restyling(arm: str, runs: Path, data: Path) -> Restyle | None:
     return Translation(config, Path(config.output), REFERENCE, NIGHT)
 
 
-def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict]:
+def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict[str, Any]]:
     """The translation's recipe, trained where it is not, and its steps and seconds."""
     values = load_config(TRANSLATION).to_json()
     (stage,) = values["stages"]
@@ -151,7 +152,7 @@ def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict]:
 def cameras(data: Path) -> dict[str, tuple[list[Path], list[Path]]]:
     """By camera IMAGES images by day and as many by night, evenly chosen; cameras that have fewer
     of either are left out. Raises DatasetError where none is left."""
-    found = {}
+    names = {}
     for folder in sorted(path for path in (data / "train").glob("*") if path.is_dir()):
         paths = sorted(folder.glob("*.jpg"))
         light = np.array(day_or_night([image.read(path) for path in paths]) if paths else [])
@@ -161,10 +162,10 @@ def cameras(data: Path) -> dict[str, tuple[list[Path], list[Path]]]:
                 [paths[rows[k]] for k in np.linspace(0, len(rows) - 1, IMAGES).round().astype(int)]
                 for rows in chosen
             )
-            found[folder.name] = days, nights
-    if not found:
+            names[folder.name] = days, nights
+    if not names:
         raise DatasetError(f"{data}/train: no camera with {IMAGES} images by day and by night")
-    return found
+    return names
 
 
 class WebcamJudge(Judge):
@@ -192,8 +193,8 @@ class WebcamJudge(Judge):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and judge; with all seeds write the section."""
-    given = seeds_parser("new_condition_webcams", __doc__).parse_args(argv)
-    seeds, whole = given.seeds, given.write or not given.seeds
+    arguments = seeds_parser("new_condition_webcams", __doc__).parse_args(argv)
+    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
     return train_section(
         "new_condition_webcams", lambda: measure(seeds=seeds or SEEDS), whole=whole
     )

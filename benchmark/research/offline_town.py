@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros.datasets.dataset import Dataset
@@ -42,11 +43,11 @@ class Town:
     def read(cls, size: tuple[int, int], conditions: Sequence[str]) -> Town:
         """size: height and width. Raises DatasetError where it is not rendered."""
         mapped, poses = _read(MAP, size)
-        found = {condition: _read(QUERIES / condition, size) for condition in conditions}
-        queries = {condition: images for condition, (images, _) in found.items()}
-        return cls(mapped, poses, queries, {c: truth for c, (_, truth) in found.items()})
+        drives = {condition: _read(QUERIES / condition, size) for condition in conditions}
+        queries = {condition: images for condition, (images, _) in drives.items()}
+        return cls(mapped, poses, queries, {c: truth for c, (_, truth) in drives.items()})
 
-    def within(self, condition: str, rows: np.ndarray) -> Shares:
+    def within(self, condition: str, rows: NDArray[Any]) -> Shares:
         """Shares of the answers with these map images [Q]."""
         return score(self.truth[condition], [self.poses[row] for row in rows]).within
 

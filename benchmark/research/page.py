@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmark.pages import Page
 from benchmark.research.paper_claims import paper_claims
 
 
-def derive(figures: Mapping[str, dict]) -> dict:
+def derive(figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """What became of the papers' claims, by the sections that were measured."""
     results = {name: section["results"] for name, section in figures.items()}
     return {"paper_claims": paper_claims(results)}

@@ -113,7 +113,7 @@ CLAIMS = (
 )
 
 
-def paper_claims(results: Mapping[str, dict]) -> list[dict[str, str]]:
+def paper_claims(results: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
     """Rows of the table: paper, claim, what is found here, section. results: by section, of those
     that were measured with today's code; without any of these no rows."""
     if not set(results) & set(LINKS):
@@ -129,13 +129,13 @@ def paper_claims(results: Mapping[str, dict]) -> list[dict[str, str]]:
     ]
 
 
-def _here(claim: Claim, results: Mapping[str, dict]) -> str:
+def _here(claim: Claim, results: Mapping[str, dict[str, Any]]) -> str:
     if claim.why:
         return NEVER + claim.why
-    found: Any = results.get(claim.section)
+    value: Any = results.get(claim.section)
     for key in claim.keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if found is None:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if value is None:
         return "not measured"
-    gain, outcome = found
+    gain, outcome = value
     return f"{claim.factor * gain:+.1f}, {outcome}"

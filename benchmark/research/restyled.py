@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
@@ -23,10 +25,10 @@ from training.engine.checkpoints import load_stage
 
 STRENGTH = 1.0  # of the photometric change
 
-Restyle = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 RGB [H, W, 3] → same
+Restyle = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]  # uint8 RGB [H, W, 3] → same
 
 
-def photometrically(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def photometrically(picture: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     """Random gamma, contrast, noise and grey, as in training but stronger."""
     x = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
     return _pixels(photometric(x, STRENGTH, random))
@@ -39,7 +41,7 @@ class ColourTransfer:
     def __init__(self, styles: Iterable[Path]) -> None:
         self._moments = [_moments(_lab(image.read(path))) for path in styles]
 
-    def __call__(self, picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def __call__(self, picture: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
         lab = _lab(picture)
         mean, deviation = _moments(lab)
         target, spread = self._moments[random.integers(len(self._moments))]
@@ -59,11 +61,11 @@ class Translation:
         self._size = network.image_size
 
     @torch.inference_mode()
-    def __call__(self, picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def __call__(self, picture: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
         x = image.to_tensor(picture, self._size)[None]
-        found = _pixels(self._decoder(self._encoder(x))[0])
+        translated = _pixels(self._decoder(self._encoder(x))[0])
         height, width = picture.shape[:2]
-        return cv2.resize(found, (width, height), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(translated, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def write_restyled(source: Path, target: Path, domain: str, restyle: Restyle, seed: int) -> None:
@@ -78,15 +80,15 @@ def write_restyled(source: Path, target: Path, domain: str, restyle: Restyle, se
             writer.add(jpeg, record.stamp_ns, record.camera, domain, pose)
 
 
-def _pixels(x: torch.Tensor) -> np.ndarray:
+def _pixels(x: torch.Tensor) -> NDArray[Any]:
     """Image [3, H, W] in [−1, 1] → uint8 RGB [H, W, 3]."""
-    found = (127.5 * (x.clamp(-1, 1) + 1)).round().to(torch.uint8)
-    return found.permute(1, 2, 0).contiguous().numpy()
+    pixels = (127.5 * (x.clamp(-1, 1) + 1)).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
-def _lab(picture: np.ndarray) -> np.ndarray:
+def _lab(picture: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
 
 
-def _moments(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(lab: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return lab.mean((0, 1)), lab.std((0, 1))
