@@ -51,6 +51,25 @@ SHARED: dict[str, dict[str, Any]] = {  # options and arguments of several comman
 }
 
 
+def add(
+    command: argparse._ActionsContainer,
+    name: str,
+    text: str,
+    kind: Callable[[str], Any] | None = None,
+    **details: Any,
+) -> None:
+    """Adds an option or an argument to a command or a group.
+
+    kind: parser of its value; bool: a flag; None: a text, which is empty by default. details: of
+    argparse.
+    """
+    if kind is bool:
+        command.add_argument(name, action="store_true", help=text)
+        return
+    default = "" if kind is None and "nargs" not in details else None
+    command.add_argument(name, type=kind or expand, help=text, **{"default": default, **details})
+
+
 def add_shared(command: argparse.ArgumentParser, *names: str) -> None:
     """Adds options of SHARED."""
     for name in names:

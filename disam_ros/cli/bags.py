@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import add_image_limit, add_setting, add_shared, number, weather
+from disam_ros.cli.arguments import add, add_image_limit, add_setting, add_shared, number, weather
 from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import MapBuilderConfig
@@ -21,38 +21,28 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_shared(extract, "--bag", "--pose-topic")
     add_output(extract, DATASET, "dataset directory to write")
     add_image_limit(extract)
-    extract.add_argument("--domain", required=True, help="domain of all images")
+    add(extract, "--domain", "domain of all images", required=True)
     add_trajectory(extract)
     add_setting(extract, MapBuilderConfig, "keyframe_distance", unset="0")
     add_setting(extract, MapBuilderConfig, "keyframe_angle", unset="rotations are ignored")
-    extract.add_argument(
-        "--depth-topic",
-        nargs="*",
-        metavar="CAMERA=TOPIC",
-        help="depth topics; default: …/CAMERA/depth/image_raw if recorded; no values: no depth",
-    )
-    extract.add_argument(
-        "--depth-gap",
-        type=number(0.0, 3600.0),
-        default=0.02,
-        help="longest time between an image and its depth [s]",
-    )
+    text = "depth topics; default: …/CAMERA/depth/image_raw if recorded; no values: no depth"
+    add(extract, "--depth-topic", text, nargs="*", metavar="CAMERA=TOPIC")
+    text = "longest time between an image and its depth [s]"
+    add(extract, "--depth-gap", text, number(0.0, 3600.0), default=0.02)
 
     to_bag = command("to-bag", to_bag_command, "dataset directory → rosbag2")
     add_shared(to_bag, "--dataset")
     add_output(to_bag, BAG, "bag directory to write")
     add_image_limit(to_bag)
-    to_bag.add_argument(
-        "--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage format"
-    )
-    to_bag.add_argument("--domain", default=None, help="drive to write, if there are several")
-    to_bag.add_argument("--weather", type=weather, default=None, help="word to publish on /weather")
+    add(to_bag, "--storage", "storage format", choices=("mcap", "sqlite3"), default="mcap")
+    add(to_bag, "--domain", "drive to write, if there are several", default=None)
+    add(to_bag, "--weather", "word to publish on /weather", weather)
 
     replay = command("replay", replay_command, "play a bag onto ROS topics with /clock")
-    replay.add_argument("bag", help="rosbag2 directory or .mcap/.db3 file")
+    add(replay, "bag", "rosbag2 directory or .mcap/.db3 file")
     for name in ("rate", "start_delay", "loop", "prefix"):
         add_setting(replay, ReplayConfig, name)
-    replay.add_argument("--topics", nargs="*", help="topics to play; default: all")
+    add(replay, "--topics", "topics to play; default: all", nargs="*")
 
 
 def extract_command(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
-from disam_ros.cli.arguments import add_image_limit, add_settings, settings_of
+from disam_ros.cli.arguments import add, add_image_limit, add_settings, settings_of
 from disam_ros.cli.help import HelpFormatter, Parser
 from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.errors import ConfigError
@@ -24,8 +24,8 @@ def add_commands(command: Callable[..., Parser]) -> None:
     synth.fill = _add_synth_arguments
 
     aerial = command("aerial", aerial_command, "aerial tiles and poses → dataset of polar images")
-    aerial.add_argument("--tiles", required=True, help="tile directory")
-    aerial.add_argument("--poses", required=True, help="dataset with the poses")
+    add(aerial, "--tiles", "tile directory", required=True)
+    add(aerial, "--poses", "dataset with the poses", required=True)
     add_output(aerial, DATASET, "dataset directory to write")
     add_image_limit(aerial)
     aerial.fill = _add_aerial_settings
@@ -36,13 +36,10 @@ def add_commands(command: Callable[..., Parser]) -> None:
     submission = command(
         "submission", submission_command, "answers → file for the visual localization benchmark"
     )
-    submission.add_argument(
-        "--benchmark", required=True, choices=("cmu-seasons", "robotcar-seasons"), help="dataset"
-    )
-    submission.add_argument(
-        "--answers", required=True, help="answers.csv of disam localize --dataset"
-    )
-    submission.add_argument("--dataset", required=True, help="dataset directory of the queries")
+    names = ("cmu-seasons", "robotcar-seasons")
+    add(submission, "--benchmark", "dataset", required=True, choices=names)
+    add(submission, "--answers", "answers.csv of disam localize --dataset", required=True)
+    add(submission, "--dataset", "dataset directory of the queries", required=True)
     add_output(submission, FILE, "file, such as CMU_eval_disam.txt")
 
 

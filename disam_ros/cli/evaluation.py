@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from disam_ros.cli.arguments import (
+    add,
     add_image_limit,
     add_localizer_settings,
     add_shared,
@@ -33,85 +34,46 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate = command(
         "evaluate", evaluate_command, "evaluate drives against a map: figures and a report"
     )
-    evaluate.add_argument("drives", nargs="+", help="dataset directories or bags")
+    metres = number(0.0, 1e6)
+    add(evaluate, "drives", "dataset directories or bags", nargs="+")
     add_shared(evaluate, "--map", "--model", "--pose-topic", "--dataset-domains")
-    evaluate.add_argument("--output", default="evaluation", help="directory to write")
+    add(evaluate, "--output", "directory to write", default="evaluation")
     add_overwrite(evaluate, _evaluate_outputs)
     add_image_limit(evaluate)
-    evaluate.add_argument(
-        "--map-images",
-        default="",
-        help="dataset or bag that the map was built from, for images in the report",
-    )
+    text = "dataset or bag that the map was built from, for images in the report"
+    add(evaluate, "--map-images", text)
     add_localizer_settings(evaluate)
-    evaluate.add_argument(
-        "--single",
-        action="store_true",
-        help="judge each image alone instead of tracking the sequence of images and odometry",
+    text = "judge each image alone instead of tracking the sequence of images and odometry"
+    add(evaluate, "--single", text, bool)
+    text = "pose threshold [m] [°], repeatable; default: 0.25 2, 0.5 5 and 5 10"
+    names = ("METRES", "DEGREES")
+    add(evaluate, "--threshold", text, metres, nargs=2, action="append", metavar=names)
+    text = "distance of a correct place for recall@N [m]; default: 5"
+    add(evaluate, "--recall-distance", text, metres)
+    add(evaluate, "--distances", "distances for accuracy [m]; default: 5 10 15", metres, nargs="+")
+    text = (
+        "what every condition has to reach, else the exit status is 1, such as "
+        "'r1@5m>=85, wrong<=1%%, p99<=60ms' (docs/evaluation.md)"
     )
-    evaluate.add_argument(
-        "--threshold",
-        type=number(0.0, 1e6),
-        nargs=2,
-        action="append",
-        metavar=("METRES", "DEGREES"),
-        help="pose threshold [m] [°], repeatable; default: 0.25 2, 0.5 5 and 5 10",
-    )
-    evaluate.add_argument(
-        "--recall-distance",
-        type=number(0.0, 1e6),
-        help="distance of a correct place for recall@N [m]; default: 5",
-    )
-    evaluate.add_argument(
-        "--distances",
-        type=number(0.0, 1e6),
-        nargs="+",
-        help="distances for accuracy [m]; default: 5 10 15",
-    )
-    evaluate.add_argument(
-        "--require",
-        default="",
-        metavar="FIGURES",
-        help="what every condition has to reach, else the exit status is 1, such as "
-        "'r1@5m>=85, wrong<=1%%, p99<=60ms' (docs/evaluation.md)",
-    )
+    add(evaluate, "--require", text, metavar="FIGURES")
     node = evaluate.add_argument_group("through the running node (bags only)")
-    node.add_argument(
-        "--through-node", action="store_true", help="replay the bag to the localizer node over DDS"
-    )
-    node.add_argument(
-        "--rate",
-        type=number(0.0, 1e6),
-        default=0.0,
-        help="speed relative to the recording; 0: each image after the answer to the last one",
-    )
-    node.add_argument(
-        "--camera",
-        default="",
-        help="camera of the bag, or its image topic; default: its only camera",
-    )
-    node.add_argument(
-        "--record", default="", help="directory for a bag of the node's answers per drive"
-    )
+    add(node, "--through-node", "replay the bag to the localizer node over DDS", bool)
+    text = "speed relative to the recording; 0: each image after the answer to the last one"
+    add(node, "--rate", text, metres, default=0.0)
+    add(node, "--camera", "camera of the bag, or its image topic; default: its only camera")
+    add(node, "--record", "directory for a bag of the node's answers per drive")
 
     compare = command(
         "compare", compare_command, "compare two evaluations, or one with predictions"
     )
-    compare.add_argument(
-        "evaluations",
-        nargs="+",
-        help="two output directories of disam evaluate, or one with --against",
+    text = "two output directories of disam evaluate, or one with --against"
+    add(compare, "evaluations", text, nargs="+")
+    text = (
+        "another method's answers to the same queries: pairs (hloc), a table, a folder of "
+        "VPR-methods-evaluation, or poses (TUM)"
     )
-    compare.add_argument(
-        "--against",
-        default="",
-        metavar="PREDICTIONS",
-        help="another method's answers to the same queries: pairs (hloc), a table, a folder of "
-        "VPR-methods-evaluation, or poses (TUM)",
-    )
-    compare.add_argument(
-        "--map", default="", help="map of the predictions; default: that of the evaluation"
-    )
+    add(compare, "--against", text, metavar="PREDICTIONS")
+    add(compare, "--map", "map of the predictions; default: that of the evaluation")
 
 
 def _evaluate_outputs(arguments: argparse.Namespace) -> Outputs:

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from disam_ros.cli.arguments import MODEL_HELP, add_image_limit, add_setting, add_shared, number
+from disam_ros.cli.arguments import (
+    MODEL_HELP,
+    add,
+    add_image_limit,
+    add_setting,
+    add_shared,
+    number,
+)
 from disam_ros.cli.help import HelpFormatter
 from disam_ros.cli.outputs import add_output, add_overwrite
 from disam_ros.config import MapBuilderConfig
@@ -43,7 +50,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     info = operation("info", info_command, "what a map holds, and its history")
     add_shared(info, "map")
-    info.add_argument("--json", action="store_true", help="print JSON")
+    add(info, "--json", "print JSON", bool)
 
     check = operation("check", check_command, "verify all files of a map, rebuild its indices")
     add_shared(check, "map")
@@ -55,30 +62,21 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     crop = operation("crop", crop_command, "a map of the images inside a polygon")
     add_shared(crop, "map")
     region = crop.add_mutually_exclusive_group(required=True)
-    region.add_argument(
-        "--polygon",
-        type=number(-1e7, 1e7),
-        nargs="+",
-        metavar="METRES",
-        help="x y x y … of the corners in the map frame [m]",
-    )
-    region.add_argument("--geojson", type=Path, help="file with polygons of longitude and latitude")
+    text = "x y x y … of the corners in the map frame [m]"
+    add(region, "--polygon", text, number(-1e7, 1e7), nargs="+", metavar="METRES")
+    add(region, "--geojson", "file with polygons of longitude and latitude", Path)
     add_output(crop, MAP, NEW_MAP)
 
     merge = operation("merge", merge_command, "one map of the images of several")
-    merge.add_argument(
-        "maps", nargs="+", metavar="map", help="map directories; in the first's frame"
-    )
+    add(merge, "maps", "map directories; in the first's frame", nargs="+", metavar="map")
     _add_fitting(merge)
-    merge.add_argument(
-        "--scale", action="store_true", help="other maps are not in metres (with --align)"
-    )
+    add(merge, "--scale", "other maps are not in metres (with --align)", bool)
     add_output(merge, MAP, NEW_MAP)
 
     extend = operation("extend", extend_command, "a map with further drives or conditions")
     add_shared(extend, "map", "--pose-topic", "--ray")
-    extend.add_argument("--dataset", nargs="+", default=[], help="dataset directories of drives")
-    extend.add_argument("--bag", nargs="+", default=[], help="rosbag2 directories or files")
+    add(extend, "--dataset", "dataset directories of drives", nargs="+", default=[])
+    add(extend, "--bag", "rosbag2 directories or files", nargs="+", default=[])
     add_setting(extend, MapBuilderConfig, "domain")
     add_setting(extend, MapBuilderConfig, "keyframe_distance", unset="that of the map")
     add_image_limit(extend)
@@ -86,70 +84,45 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_output(extend, MAP, NEW_MAP)
     add_setting(extend, MapBuilderNodeConfig, "device")
 
-    prune = operation("prune", prune_command, "a map without the images that others stand for")
+    prune = operation("prune", prune_command, "a map without its least useful images")
     add_shared(prune, "map")
-    prune.add_argument(
-        "--keep",
-        type=number(0.0, 1.0),
-        default=0.5,
-        help="share of the images of each camera and condition that stay",
-    )
-    prune.add_argument(
-        "--used",
-        nargs="+",
-        default=[],
-        metavar="EVALUATION",
-        help="outputs of disam evaluate with this map: images that were right answers go last",
-    )
+    text = "share of the images of each camera and condition that stay"
+    add(prune, "--keep", text, number(0.0, 1.0), default=0.5)
+    text = "outputs of disam evaluate with this map: images that were right answers go last"
+    add(prune, "--used", text, nargs="+", default=[], metavar="EVALUATION")
     add_output(prune, MAP, NEW_MAP)
 
     align = operation("align", align_command, "a map in another frame")
     add_shared(align, "map")
     frame = align.add_mutually_exclusive_group(required=True)
-    frame.add_argument("--to", help="map directory: its frame, by images of the same places")
-    frame.add_argument(
-        "--fixes",
-        type=Path,
-        help="table of stamp_ns, latitude, longitude of the drive: east and north of the first one",
-    )
-    frame.add_argument(
-        "--origin",
-        type=number(-180.0, 180.0),
-        nargs=2,
-        metavar=("LATITUDE", "LONGITUDE"),
-        help="of a map that knows its place: its new origin [°]",
-    )
-    align.add_argument("--model", type=find_model, default="", help=f"with --to: {MODEL_HELP}")
-    align.add_argument("--scale", action="store_true", help="the map is not in metres (with --to)")
+    add(frame, "--to", "map directory: its frame, by images of the same places")
+    text = "table of stamp_ns, latitude, longitude of the drive: east and north of the first one"
+    add(frame, "--fixes", text, Path)
+    text, names = "of a map that knows its place: its new origin [°]", ("LATITUDE", "LONGITUDE")
+    add(frame, "--origin", text, number(-180.0, 180.0), nargs=2, metavar=names)
+    add(align, "--model", f"with --to: {MODEL_HELP}", find_model, default="")
+    add(align, "--scale", "the map is not in metres (with --to)", bool)
     add_output(align, MAP, NEW_MAP)
 
     export = operation("export", export_command, "a map's poses for other programs")
     add_shared(export, "map")
-    export.add_argument(
-        "--format",
-        required=True,
-        choices=FORMATS,
-        help="geojson, kml: points; tum: poses of a camera; colmap: text model; utm: folder of "
-        "images @east@north@…, as VPR-methods-evaluation reads",
+    text = (
+        "geojson, kml: points; tum: poses of a camera; colmap: text model; utm: folder of "
+        "images @east@north@…, as VPR-methods-evaluation reads"
     )
-    export.add_argument("--camera", default="", help="only the images of this camera")
-    export.add_argument(
-        "--images",
-        type=Path,
-        help="utm: dataset directory that the map was built from; default: the map's thumbnails",
-    )
-    export.add_argument("--output", required=True, help="file to write, or folder (colmap, utm)")
+    add(export, "--format", text, required=True, choices=FORMATS)
+    add(export, "--camera", "only the images of this camera")
+    text = "utm: dataset directory that the map was built from; default: the map's thumbnails"
+    add(export, "--images", text, Path)
+    add(export, "--output", "file to write, or folder (colmap, utm)", required=True)
     add_overwrite(export, lambda a: {Path(a.output): EXPORT if a.format in FOLDERS else FILE})
 
 
-def _add_fitting(sub: argparse.ArgumentParser) -> None:
+def _add_fitting(command: argparse.ArgumentParser) -> None:
     """Adds the options of a command that fits maps to each other."""
-    add_shared(sub, "--model")
-    sub.add_argument(
-        "--align",
-        action="store_true",
-        help="move maps whose frame differs from the first's; else they are refused",
-    )
+    add_shared(command, "--model")
+    text = "move maps whose frame differs from the first's; else they are refused"
+    add(command, "--align", text, bool)
 
 
 def info_command(arguments: argparse.Namespace) -> None:

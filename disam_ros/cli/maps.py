@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from disam_ros.cli.arguments import (
     AS_CONFIGURED,
+    add,
     add_config,
     add_image_limit,
     add_localizer_settings,
@@ -36,8 +37,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands that build maps and localize images."""
     build = command("build-map", build_map_command, "build a map, or resume an interrupted build")
     source = build.add_mutually_exclusive_group(required=True)
-    source.add_argument("--dataset", help="dataset directory")
-    source.add_argument("--bag", help="rosbag2 directory or .mcap/.db3 file")
+    add(source, "--dataset", "dataset directory")
+    add(source, "--bag", "rosbag2 directory or .mcap/.db3 file")
     add_shared(build, "--model", "--pose-topic", "--ray")
     add_output(build, MAP, "map directory to write")
     add_image_limit(build)
@@ -48,15 +49,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_setting(build, MapBuilderNodeConfig, "device")
 
     localize = command("localize", localize_command, "localize images against a map, offline")
-    localize.add_argument("images", nargs="*", help="image files")
-    localize.add_argument("--dataset", help="dataset directory instead of image files")
+    add(localize, "images", "image files", nargs="*")
+    add(localize, "--dataset", "dataset directory instead of image files")
     add_shared(localize, "--map", "--model", "--dataset-domains")
     add_output(localize, FILE, "CSV file to write", "answers.csv")
     add_image_limit(localize)
     add_localizer_settings(localize)
-    localize.add_argument(
-        "--camera", default="", help="camera of the images; default: the only one of the map"
-    )
+    add(localize, "--camera", "camera of the images; default: the only one of the map")
 
 
 def build_map_command(arguments: argparse.Namespace) -> None:

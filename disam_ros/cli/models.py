@@ -13,6 +13,7 @@ from disam_ros.cli.arguments import (
     LARGEST_SIDE,
     MODEL_HELP,
     SEED,
+    add,
     add_image_limit,
     add_shared,
     number,
@@ -32,114 +33,71 @@ logger = logging.getLogger(__name__)
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands that make, export and calibrate models."""
     create = command("create-model", create_model_command, "write an UNTRAINED model directory")
-    create.add_argument(
-        "--preset", choices=("full", "lite", "mobile"), default="lite", help="network size"
-    )
-    create.add_argument("--seed", type=whole(0, SEED), default=0, help="seed of the random weights")
+    sizes = ("full", "lite", "mobile")
+    add(create, "--preset", "network size", choices=sizes, default="lite")
+    add(create, "--seed", "seed of the random weights", whole(0, SEED), default=0)
 
     imported = command(
         "import-checkpoint",
         import_checkpoint_command,
         "convert checkpoints of the public DISAM implementation",
     )
-    imported.add_argument(
-        "--coarse", required=True, help="prefix of the coarse encoders' files, such as …/300_net_G"
-    )
-    imported.add_argument(
-        "--fine", help="prefix of the fine encoders' files; default: the coarse ones"
-    )
-    imported.add_argument(
-        "--image-size",
-        type=whole(1, LARGEST_SIDE),
-        nargs=2,
-        default=(256, 256),
-        help="height and width of the network input [pixels]",
-    )
+    text = "prefix of the coarse encoders' files, such as …/300_net_G"
+    add(imported, "--coarse", text, required=True)
+    text = "prefix of the fine encoders' files; default: the coarse ones"
+    add(imported, "--fine", text, default=None)
+    text, side = "height and width of the network input [pixels]", whole(1, LARGEST_SIDE)
+    add(imported, "--image-size", text, side, nargs=2, default=(256, 256))
+
     network = command(
         "import-model",
         import_model_command,
         "import an ONNX network that maps images to descriptors or feature maps",
     )
-    network.add_argument(
-        "file", help="ONNX file: images [B, 3, H, W] to a descriptor [B, D] or map [B, C, h, w]"
+    add(
+        network, "file", "ONNX file: images [B, 3, H, W] to a descriptor [B, D] or map [B, C, h, w]"
     )
-    network.add_argument("--name", required=True, help="name of the model")
-    network.add_argument(
-        "--licence", required=True, help="licence of the weights: SPDX identifier or text"
-    )
-    network.add_argument("--source", default="", help="where the weights are from, such as a URL")
-    network.add_argument(
-        "--input",
-        type=_image_size,
-        required=True,
-        metavar="HxW",
-        help="height and width of the network input [pixels], such as 322x322",
-    )
-    for option, text in (
-        ("--mean", "subtracted from red, green and blue in [0, 1]"),
-        ("--std", "by which red, green and blue are divided then"),
-    ):
-        network.add_argument(
-            option,
-            type=number(0.0, 1e3),
-            nargs=3,
-            required=True,
-            metavar=("R", "G", "B"),
-            help=text,
-        )
-    network.add_argument(
-        "--output-name", default="", help="the output to use, if the file has several"
-    )
-    network.add_argument(
-        "--domains",
-        default="any",
-        help="domain names, which share the network; default: one for all conditions",
-    )
+    add(network, "--name", "name of the model", required=True)
+    text = "licence of the weights: SPDX identifier or text"
+    add(network, "--licence", text, required=True)
+    add(network, "--source", "where the weights are from, such as a URL")
+    text = "height and width of the network input [pixels], such as 322x322"
+    add(network, "--input", text, _image_size, required=True, metavar="HxW")
+    colours = {"nargs": 3, "required": True, "metavar": ("R", "G", "B")}
+    text = "subtracted from red, green and blue in [0, 1]"
+    add(network, "--mean", text, number(0.0, 1e3), **colours)
+    text = "by which red, green and blue are divided then"
+    add(network, "--std", text, number(0.0, 1e3), **colours)
+    add(network, "--output-name", "the output to use, if the file has several")
+    text = "domain names, which share the network; default: one for all conditions"
+    add(network, "--domains", text, default="any")
+    text = "domain names in the order of the encoders: day,night,…"
     for sub in (create, imported):
-        sub.add_argument(
-            "--domains",
-            required=True,
-            help="domain names in the order of the encoders: day,night,…",
-        )
+        add(sub, "--domains", text, required=True)
     for sub in (create, imported, network):
-        sub.add_argument("--rules", default="", help="YAML file of further domain rules")
+        add(sub, "--rules", "YAML file of further domain rules")
         add_output(sub, MODEL, "model directory to write")
 
     export = command("export", export_command, "export the encoders of a model as ONNX files")
     add_shared(export, "--model")
-    export.add_argument(
-        "--output", help="directory to write; default: MODEL/onnx, which localizers use"
-    )
-    export.add_argument(
-        "--domain", nargs="+", metavar="NAME", help="domains to export; default: all"
-    )
+    add(export, "--output", "directory to write; default: MODEL/onnx, which localizers use")
+    add(export, "--domain", "domains to export; default: all", nargs="+", metavar="NAME")
     add_overwrite(export, lambda arguments: {_export_output(arguments): EXPORT})
-    export.add_argument("--onnx", action="store_true", help="export format; the only one so far")
+    add(export, "--onnx", "export format; the only one so far", bool)
 
     calibrate = command(
         "calibrate",
         calibrate_command,
         "estimate probabilities and covariances of sequences from drives with poses",
     )
-    calibrate.add_argument(
-        "drives", nargs="+", help="datasets or bags that were not used in training"
-    )
+    add(calibrate, "drives", "datasets or bags that were not used in training", nargs="+")
     add_shared(calibrate, "--map")
-    calibrate.add_argument(
-        "--model",
-        type=find_model,
-        required=True,
-        help=f"{MODEL_HELP}; calibration.json is written there",
-    )
+    text = f"{MODEL_HELP}; calibration.json is written there"
+    add(calibrate, "--model", text, find_model, required=True)
     add_overwrite(calibrate, _calibrate_outputs)
     add_image_limit(calibrate)
-    calibrate.add_argument(
-        "--accuracy",
-        nargs=2,
-        type=number(0.0, 1e3),
-        metavar=("M", "DEG"),
-        help="of the drives' poses: no answer is taken for more exact; without: 0.05 m, 0.25°",
-    )
+    text = "of the drives' poses: no answer is taken for more exact; without: 0.05 m, 0.25°"
+    add(calibrate, "--accuracy", text, number(0.0, 1e3), nargs=2, metavar=("M", "DEG"))
 
 
 def create_model_command(arguments: argparse.Namespace) -> None:

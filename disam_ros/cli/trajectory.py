@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from disam_ros.cli.arguments import add_setting, number
+from disam_ros.cli.arguments import add, add_setting, number
 from disam_ros.errors import ConfigError
 from disam_ros.node_config import MapBuilderNodeConfig
 
@@ -19,36 +19,17 @@ FIX_POSES = ("fix+odometry", "fix+odometry+imu")
 def add_trajectory(command: argparse.ArgumentParser) -> None:
     """Adds the options of poses from a file in place of the bag's."""
     group = command.add_argument_group("poses from a file in place of the bag's (docs/mapping.md)")
-    group.add_argument(
-        "--trajectory",
-        default="",
-        help="TUM, KITTI, EuRoC, a table of latitude and longitude, or a solution of RTKLIB",
-    )
-    group.add_argument(
-        "--trajectory-frame",
-        default="",
-        help="whose poses they are: a frame of /tf_static or a camera; default: the vehicle's base",
-    )
-    group.add_argument(
-        "--time-offset",
-        type=_offset,
-        default=0.0,
-        metavar="SECONDS",
-        help="to add to its stamps; auto: found by the turns in the bag's odometry (default: 0)",
-    )
-    group.add_argument(
-        "--trajectory-origin",
-        type=number(-180.0, 180.0),
-        nargs=2,
-        metavar=("LATITUDE", "LONGITUDE"),
-        help="of the map frame of a table or of fixes [°]; default: the first",
-    )
-    group.add_argument(
-        "--poses",
-        choices=FIX_POSES,
-        default="",
-        help="smooth the bag's fixes and odometry, with turns by its IMU or without, into poses",
-    )
+    text = "TUM, KITTI, EuRoC, a table of latitude and longitude, or a solution of RTKLIB"
+    add(group, "--trajectory", text)
+    text = "whose poses they are: a frame of /tf_static or a camera; default: the vehicle's base"
+    add(group, "--trajectory-frame", text)
+    text = "to add to its stamps; auto: found by the turns in the bag's odometry (default: 0)"
+    add(group, "--time-offset", text, _offset, default=0.0, metavar="SECONDS")
+    text = "of the map frame of a table or of fixes [°]; default: the first"
+    names = ("LATITUDE", "LONGITUDE")
+    add(group, "--trajectory-origin", text, number(-180.0, 180.0), nargs=2, metavar=names)
+    text = "smooth the bag's fixes and odometry, with turns by its IMU or without, into poses"
+    add(group, "--poses", text, choices=FIX_POSES)
     add_setting(
         group, MapBuilderNodeConfig, "max_pose_gap", unset=f"{MapBuilderNodeConfig.max_pose_gap:g}"
     )
