@@ -4,14 +4,11 @@ import csv
 import cv2
 import numpy as np
 import pytest
-import torch
 from support.data import camera_pose, save_tiny_model, texture, write_dataset
 
 from disam_ros.cli import main
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.model import load_model
-from disam_ros.models.networks import Encoder
 
 SETTINGS = "batch_size: 4\ndescriptor:\n  coarse_grid: 4\n  fine_grid: 8\n"
 
@@ -99,19 +96,6 @@ def test_a_bag_gives_the_same_map_as_the_dataset_it_was_made_of(root):
         a, b = one.map_from_camera, two.map_from_camera
         assert np.allclose(a.translation, b.translation, atol=1e-6)
         assert np.allclose(a.rotation, b.rotation, atol=1e-6)
-
-
-def test_a_public_checkpoint_is_imported(tmp_path):
-    encoder = Encoder(2, 1)
-    torch.save(encoder.state_dict(), tmp_path / "300_net_G0.pth")
-    status = main(
-        ["import-checkpoint", "--coarse", str(tmp_path / "300_net_G"), "--domains", "summer_day"]
-        + ["--output", str(tmp_path / "model")]
-    )
-    assert status == 0
-    image = torch.zeros(1, 3, 64, 64)
-    features = load_model(tmp_path / "model").coarse["summer_day"](image)
-    assert torch.allclose(features, encoder(image), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,13 @@ def test_missing_packages_of_ros_are_named_as_the_distribution_has_them(monkeypa
     assert "sudo apt install ros-jazzy-tf2-ros-py\n" in shown
 
 
-def test_what_pip_cannot_bring_is_not_asked_of_it(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("gone", "pip"), [("rclpy", True), ("tf2_ros", False)])
+def test_what_pip_cannot_bring_is_not_asked_of_it(monkeypatch, tmp_path, capsys, gone, pip):
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     monkeypatch.setattr(doctor, "Path", lambda *_: tmp_path)  # no ROS 2 is installed
-    missing = [doctor.Finding(p, doctor.MISSING, "") for p in doctor.ROS_PACKAGES]
-    assert "disam_ros[ros]" in doctor._ros_command(missing)
-    only = [f for f in missing if f.package.module in doctor.NO_WHEEL]
-    assert "install ROS 2" in doctor._ros_command(only)
-    assert "pip" not in doctor._ros_command(only)
+    monkeypatch.setattr(
+        doctor, "examine", lambda p: doctor.Finding(p, MISSING if p.module == gone else OK, "")
+    )
+    main(["doctor"])
+    advice = capsys.readouterr().out.splitlines()[-1]
+    assert "install ROS 2" in advice and ("disam_ros[ros]" in advice) == pip

@@ -11,7 +11,7 @@ from disam_ros.camera import virtual_camera, warp_between, warp_into
 from disam_ros.errors import ConfigError
 from season_town import DriveConfig, simulate_drive
 
-pytest.importorskip("moderngl", reason="no renderer: pip install -e '.[synth]'")
+pytest.importorskip("moderngl", reason="moderngl is not installed")
 pytestmark = pytest.mark.slow
 
 SHORT = {"town_seed": 1, "length_m": 5.0, "spacing_m": 5.0, "depth": True}

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
+pytest.importorskip("moderngl", reason="moderngl is not installed")
 
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import ConfigError

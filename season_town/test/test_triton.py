@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("moderngl", reason="moderngl is not installed (extra `synth`)")
+pytest.importorskip("moderngl", reason="moderngl is not installed")
 
 from season_town import RenderError
 from season_town.rendering import gl

@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from support.data import (
     DESCRIPTOR,
     camera_pose,
@@ -29,7 +28,7 @@ from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.report import svg, write_report
 from disam_ros.evaluation.report.curves import normalized_errors
 from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, overlay
-from disam_ros.evaluation.report.plots import _lines, ground, log_odds, plan
+from disam_ros.evaluation.report.plots import ground, log_odds, plan
 from disam_ros.evaluation.report.timeline import MAX_ROWS, changes, labelled_domains
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN
@@ -176,14 +175,15 @@ def test_probabilities_are_drawn_as_log_odds_and_ranks_of_a_sequence_explained(
 
 
 def test_many_lines_of_wrong_answers_fade(localizer, source):
-    def lines(count):
-        wrong = evaluate(localizer, drive(localizer, source, "day", moved=range(count)))
-        frames = wrong.overall.frames * (5 if count > 5 else 1)
-        axes = Figure().add_subplot()
-        _lines(axes, [frame for frame in frames if frame.pose is not None])
-        return axes.lines[0].get_alpha()
+    def opacity(count, times=1):
+        result = evaluate(localizer, drive(localizer, source, "day", moved=range(count)))
+        frames = result.overall.frames * times
+        condition = replace(result.overall, frames=frames)
+        drawn = plan("day", condition, ground(localizer.map, frames), result.criteria)
+        (line,) = re.findall(r"stroke: var\(--wrong\); stroke-opacity: ([\d.]+)", drawn)
+        return float(line)
 
-    assert lines(2) == pytest.approx(0.6) and 0.15 <= lines(12) < 0.4
+    assert opacity(2) == pytest.approx(0.6) and 0.15 <= opacity(12, times=5) < 0.4
 
 
 def test_names_are_escaped(page):
