@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from demo.make_data import JPEG_QUALITY, STEADY, TOWN_SEED
+from demo.make_data import JPEG_QUALITY, TOWN_SEED
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
 from season_town import DriveConfig, write_drive
 from season_town.writer import CAMERA
@@ -15,7 +15,9 @@ from season_town.writer import CAMERA
 RENDERED = Path("runs/rig")
 LENGTH = 300.0  # metres of the route
 CAMERAS = {"front": 0.0, "left": 90.0, "rear": 180.0, "right": -90.0}  # yaw on the vehicle [deg]
-MAPPED = DriveConfig("summer_day", TOWN_SEED, 0, spacing_m=2.0, length_m=LENGTH, **STEADY)
+MAPPED = DriveConfig(  # the mapping drive keeps to its lane
+    "summer_day", TOWN_SEED, 0, spacing_m=2.0, length_m=LENGTH, lateral_m=0.1, yaw_deg=0.5
+)
 THERE, BACK = "there", "back"
 DRIVES = {
     (condition, way): DriveConfig(

@@ -35,7 +35,7 @@ from demo.drives import MODEL
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.compression import MARGIN, learn_projection
-from disam_ros.mapping.index import CHUNK, CellIndex, FlatIndex, PlaceIndex, write_cells
+from disam_ros.mapping.index import CellIndex, FlatIndex, write_cells
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from disam_ros.models.projection import LEVELS, Projection
@@ -44,15 +44,12 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUERIES = 200
 BEST = 3  # images whose loss counts
 COORDINATES = 512
-STREETS = 20.0  # metres between the parallel routes that discs are cut from
-RADIUS = 50.0
-FILTERED = 20  # queries that the filtered scan is timed on
 OPENED, REPEATS = 100_000, 5  # images of the map that is opened, and how often
 PICTURE = Path("docs/images/scale.png")
 
 
 def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
-    """Figures of every index, of discs, of real and synthetic queries, and of opening a map."""
+    """Figures of every index, of real and synthetic queries, and of opening a map."""
     worlds, statistics = worlds_of_real_maps()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,9 +65,7 @@ def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
                     row["file_mib"] = (folder / "cells").stat().st_size / 2**20
                 row |= fresh(_search, folder, projection, queries, expected, kind)
                 rows.append(row)
-        disc = fresh(_discs, folder, projection, queries)
-    disc["images"] = sizes[-1]
-    return {"rows": rows, "disc": disc, "statistics": statistics, "opening": opening()}
+    return {"rows": rows, "statistics": statistics, "opening": opening()}
 
 
 def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
@@ -225,43 +220,6 @@ def _search(
         "ms": times,
         "cpu_ms": cpu,
         "found": float(np.mean(shares)),
-    }
-
-
-def _discs(folder: Path, projection: Projection, queries: NDArray[Any]) -> dict[str, Any]:
-    """PlaceIndex against a filtered scan (faiss IDSelector) of all codes."""
-    codes = np.load(folder / "codes.npy", mmap_mode="r")
-    count = np.arange(len(codes))
-    positions = np.stack([count % 1000, STREETS * (count // 1000), 0 * count], 1).astype(float)
-    before, start = resident("VmRSS"), time.perf_counter()
-    index = PlaceIndex(codes, projection.steps, positions)
-    made, tree = time.perf_counter() - start, (resident("VmRSS") - before) / 2**20
-    centres = positions[np.random.default_rng(0).integers(0, len(codes), len(queries)), :2]
-    pairs = list(zip(queries[:, None], centres, strict=True))
-    faiss.omp_set_num_threads(2)
-    index.search(queries[:1], BEST, *centres[0], RADIUS)
-    ms = milliseconds([lambda q=q, c=c: index.search(q, BEST, *c, RADIUS) for q, c in pairs])
-    inside = [len(index._tree.query_ball_point(c, RADIUS)) for c in centres]
-    flat = faiss.IndexFlatIP(codes.shape[1])
-    for start in range(0, len(codes), CHUNK):
-        flat.add(projection.decode(codes[start : start + CHUNK]))
-
-    def filtered(query: NDArray[Any], centre: NDArray[Any]) -> NDArray[Any]:
-        selected = faiss.IDSelectorBatch(index._tree.query_ball_point(centre, RADIUS))
-        parameters = faiss.SearchParameters(sel=selected)
-        return flat.search(query, BEST, params=parameters)[1][0]
-
-    for query, centre in pairs[:3]:  # both must find the same
-        if set(filtered(query, centre)) != set(index.search(query, BEST, *centre, RADIUS)[0]):
-            raise AssertionError("the filtered scan finds other rows")
-    slow = milliseconds([lambda q=q, c=c: filtered(q, c) for q, c in pairs[:FILTERED]])
-    return {
-        "ms": float(np.median(ms)),
-        "p99_ms": float(np.percentile(ms, 99)),
-        "filtered_ms": float(np.median(slow)),
-        "inside": float(np.mean(inside)),
-        "tree_mib": tree,
-        "tree_s": made,
     }
 
 

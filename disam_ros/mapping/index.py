@@ -7,7 +7,7 @@ Others are searched by the leading coordinates, and a shortlist is re-ranked by 
 Above FLAT images the leading coordinates are in an inverted file (faiss IndexIVF), of which the
 cells nearest to the query are searched: a file of the map, read into memory like the codes. It has
 four bits of a coordinate, whose products are looked up in the processor's registers (André et al.,
-VLDB 2015). With a position, only the images within a radius are searched. Faiss, 40 MB, is imported
+VLDB 2015). Faiss, 40 MB, is imported
 for maps that are not searched exhaustively.
 """
 
@@ -146,10 +146,6 @@ class PlaceIndex:
     def __init__(self, codes: Codes, steps: Steps, positions: NDArray[np.float64]) -> None:
         self._codes, self._steps = np.asarray(codes), steps
         self._tree = cKDTree(positions[:, :2])
-
-    def search(self, query: Query, count: int, x: float, y: float, radius: float) -> Found:
-        """As CoarseIndex, among the images within `radius` [m] of (x, y); may be empty."""
-        return self.best(query, count, self.near(x, y, radius))
 
     def near(self, x: float, y: float, radius: float) -> NDArray[np.int64]:
         """Rows int64 [n] of the images within `radius` [m] of (x, y)."""

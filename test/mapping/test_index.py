@@ -224,11 +224,11 @@ def test_a_disc_holds_the_best_of_its_images_and_no_others(codes, projection):
     for row in range(20):
         x, y, _ = positions[row]
         inside = np.flatnonzero(np.hypot(positions[:, 0] - x, positions[:, 1] - y) <= 30.0)
-        rows, scores = index.search(stored[[row]], 3, x, y, 30.0)
+        rows, scores = index.best(stored[[row]], 3, index.near(x, y, 30.0))
         expected = inside[np.argsort(-(stored[inside] @ stored[row]))[:3]]
         assert rows.tolist() == expected.tolist()
         assert np.allclose(scores, stored[rows] @ stored[row], atol=1e-5)
-    assert len(index.search(stored[:1], 3, 1e6, 0.0, 30.0)[0]) == 0
+    assert len(index.near(1e6, 0.0, 30.0)) == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no index", b"IwSQ" + bytes(50)])
