@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every setting as a dataclass field with its help, unit and range; YAML that rejects unknown keys.
 
-ROS parameters are declared from these same fields (nodes/parameters.py), one to one; a field that
-is itself a dataclass becomes a dotted prefix.
+ROS parameters are declared from these same fields (nodes/rclpy_extra/parameters.py), one to one; a
+field that is itself a dataclass becomes a dotted prefix.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ def start(name: str) -> int:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, partial(_end, name))
     try:
+        if name.endswith("_node"):
+            import_module("disam_ros.nodes").require_middleware()
         module = import_module(MODULES[name])
     except Exception as error:
         if type(error).__module__ != "disam_ros.errors":

@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 
+MAX_VARIANCE = 1e9  # nav2 refuses a covariance element above
+MIN_EIGENVALUE = 0.01  # of the published correlation matrix
 TEMPERATURE = 0.05  # fine-similarity difference that makes a candidate e times less likely
 
 
@@ -104,3 +107,31 @@ def is_covariance(matrix: NDArray[np.float64]) -> bool:
     if not np.allclose(matrix, matrix.T, rtol=1e-9, atol=1e-12):
         return False
     return bool(np.linalg.eigvalsh(matrix)[0] > 0)
+
+
+def publishable_covariance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A covariance [6, 6] without a negative element, positive definite, no element above 1e9.
+
+    nav2 rejects a message with any negative element, even off the diagonal. Variances are kept
+    (those above 1e9 m² become 1e9). Negative correlations become 0. Should the rest no longer be
+    positive definite, all correlations shrink by one factor until the smallest eigenvalue of the
+    correlation matrix is 0.01.
+    Raises GeometryError unless all elements are finite and the variances positive.
+    """
+    covariance = np.asarray(covariance, dtype=np.float64)
+    variances = np.diag(covariance)
+    if not np.isfinite(covariance).all() or (variances <= 0).any():
+        raise GeometryError(
+            f"expected a finite covariance with positive variances, got {covariance.tolist()}"
+        )
+    deviations = np.sqrt(variances)
+    correlation = np.clip(covariance / np.outer(deviations, deviations), 0.0, 1.0)
+    correlation = (correlation + correlation.T) / 2
+    np.fill_diagonal(correlation, 0.0)
+    smallest = np.linalg.eigvalsh(correlation)[0]  # ≤ 0, as the trace is 0
+    if 1.0 + smallest < MIN_EIGENVALUE:
+        correlation *= (1.0 - MIN_EIGENVALUE) / -smallest
+    np.fill_diagonal(correlation, 1.0)
+    deviations = np.minimum(deviations, np.sqrt(MAX_VARIANCE))
+    published: NDArray[np.float64] = correlation * np.outer(deviations, deviations)
+    return published

@@ -9,6 +9,8 @@ from disam_ros.camera.camera import (
     camera_of_info,
     cameras_from_json,
     same_shape,
+    uncalibrated,
+    vehicle_camera,
 )
 from disam_ros.camera.lenses import (
     DISTORTION_MODELS,
@@ -42,6 +44,8 @@ __all__ = [
     "quarter_turn",
     "same_shape",
     "same_view",
+    "uncalibrated",
+    "vehicle_camera",
     "virtual_camera",
     "warp_between",
     "warp_into",

@@ -218,6 +218,29 @@ def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Came
     return Camera(width, height, fx, fy, cx, cy, distortion, mounted, model)
 
 
+def uncalibrated(base_from_camera: Transform | None = None) -> Camera:
+    """A camera of which only the mount is known."""
+    return Camera(0, 0, 0.0, 0.0, 0.0, 0.0, (), base_from_camera or Transform.identity())
+
+
+def vehicle_camera(
+    info: Any | None, map_camera: Camera | None, base_from_camera: Transform
+) -> Camera:
+    """The vehicle's camera with the intrinsics of its sensor_msgs/CameraInfo, else with the map's.
+
+    It is not calibrated where neither is, or where its CameraInfo cannot be used.
+    """
+    camera = map_camera or uncalibrated()
+    sized = info is not None and info.distortion_model == EQUIRECTANGULAR
+    if info is not None and (sized or min(info.k[0], info.k[4]) > 0):
+        try:
+            camera = camera_of_info(info)
+            camera.check()
+        except GeometryError:
+            camera = uncalibrated()
+    return replace(camera, base_from_camera=base_from_camera)
+
+
 def _counts(model: str) -> str:
     """Possible numbers of coefficients of a lens model, in words."""
     return ", ".join(map(str, DISTORTIONS[model]))

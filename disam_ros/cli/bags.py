@@ -13,6 +13,7 @@ from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET
 from disam_ros.node_config import ReplayConfig
+from disam_ros.nodes import require_middleware
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -89,6 +90,7 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
 
 
 def replay_command(arguments: argparse.Namespace) -> None:
+    require_middleware()
     from disam_ros.nodes.replay.replay import replay
 
     config = ReplayConfig(

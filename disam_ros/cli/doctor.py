@@ -18,6 +18,7 @@ from pathlib import Path
 from disam_ros.device import has_cuda_driver
 from disam_ros.errors import ConfigError
 from disam_ros.files.paths import shipped_models
+from disam_ros.nodes import require_middleware
 
 OK, MISSING, OLD, BROKEN = "ok", "missing", "too old", "broken"
 
@@ -174,7 +175,7 @@ def _dds() -> tuple[str, str, str]:
 def _middleware_fault() -> str:
     """Returns why the environment's middleware cannot be used, and selects the default instead."""
     try:
-        importlib.import_module("disam_ros.nodes")
+        require_middleware()
     except ConfigError as error:
         del os.environ["RMW_IMPLEMENTATION"]  # rcl would end this process
         return str(error)

@@ -22,6 +22,7 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, EVALUATION
+from disam_ros.nodes import require_middleware
 
 if TYPE_CHECKING:
     from disam_ros.evaluation import Criteria, Drive
@@ -167,6 +168,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
         return evaluate_drive(localizer, source, name, arguments.dataset_domains)
     if (Path(path) / "dataset.json").exists():
         raise ConfigError(f"{path} is a dataset directory: make a bag of it with 'disam to-bag'")
+    require_middleware()
     try:
         from disam_ros.nodes.replay.node_run import NodeOptions
         from disam_ros.nodes.replay.replay_drive import replay_drive

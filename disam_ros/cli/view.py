@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 
 from disam_ros.cli.arguments import add_shared
+from disam_ros.nodes import require_middleware
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -21,6 +22,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def view_command(arguments: argparse.Namespace) -> None:
+    require_middleware()
     from disam_ros.nodes.view.view import view
 
     view(arguments.node, arguments.host, arguments.port)

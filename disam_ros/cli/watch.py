@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from disam_ros.cli.arguments import add_shared
+from disam_ros.nodes import require_middleware
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -20,6 +21,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def watch_command(arguments: argparse.Namespace) -> None:
     """Prints until Ctrl-C, or until nobody reads it any more, as in `disam watch | head`."""
+    require_middleware()
     from disam_ros.nodes.watch import watch
 
     try:

@@ -12,7 +12,7 @@ from disam_ros.camera import Camera
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.tf import Tf, open_tf
 
 

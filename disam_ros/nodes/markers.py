@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RViz markers of the candidates and the activation map as a heat map on the image."""
+"""RViz markers of the candidates."""
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -14,7 +12,6 @@ from disam_ros.nodes.conversions import transform_to_pose
 ARROW = (2.0, 0.3, 0.3)  # length, width, height in metres
 TEXT_HEIGHT = 0.8  # metres
 TEXT_ABOVE = 1.5  # metres above the pose
-HEAT_SHARE = 0.5  # of the heat's colour where it is hottest
 
 GREEN = ColorRGBA(r=0.1, g=0.8, b=0.2, a=1.0)
 GREY = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.8)
@@ -42,13 +39,3 @@ def candidate_markers(
         text.scale.z = TEXT_HEIGHT
         markers += [arrow, text]
     return MarkerArray(markers=markers)
-
-
-def overlay_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Heat (float32 [g, g] in [0, 1]) over an image (uint8 RGB [H, W, 3]); returns a new image."""
-    height, width = image.shape[:2]
-    heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
-    colors = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_JET)
-    colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
-    share = HEAT_SHARE * heat[..., None]
-    return ((1 - share) * image + share * colors).astype(np.uint8)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of a match: query, map image and activation map side by side, text below them.
+"""Pictures: heat over an image, and a match: query, map image and activation map side by side, text
+below them.
 
 Needs neither ROS nor a localizer: `disam view` takes it apart again.
 """
@@ -23,6 +24,7 @@ TEXT = LINE * LINES
 PAPER, INK, FAINT = (28, 24, 22), (236, 233, 230), (165, 158, 150)  # BGR
 FONT, SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 MARGIN = 6  # of text [px]
+HEAT_SHARE = 0.5  # of the heat's colour where it is hottest
 
 
 def compose(
@@ -58,6 +60,16 @@ def panels(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
             f"expected {PANELS} panels of {WIDTH} px over {TEXT} px of text, got {width}x{height}"
         )
     return np.split(picture[:-TEXT], PANELS, axis=1)
+
+
+def overlay_heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Heat (float32 [g, g] in [0, 1]) over an image (uint8 RGB [H, W, 3]); returns a new image."""
+    height, width = image.shape[:2]
+    heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
+    colors = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_JET)
+    colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
+    share = HEAT_SHARE * heat[..., None]
+    return ((1 - share) * image + share * colors).astype(np.uint8)
 
 
 def _fit(panel: NDArray[np.uint8], picture: NDArray[np.uint8]) -> None:

@@ -20,8 +20,8 @@ from scipy.spatial.transform import Rotation
 from disam_ros.errors import DisamError
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status
-from disam_ros.nodes.process import GuardedExecutor
-from disam_ros.nodes.starting import require_node_name, starting
+from disam_ros.nodes.rclpy_extra.process import GuardedExecutor
+from disam_ros.nodes.rclpy_extra.starting import require_node_name, starting
 
 DEPTH = 100
 PERIOD = 0.2  # seconds between two drawings

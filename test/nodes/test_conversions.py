@@ -13,93 +13,39 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import Header
 from support.data import texture
-from support.messages import compressed_message, image_message
+from support.messages import image_message
 
-from disam_ros.camera import Camera, camera_of_info
+from disam_ros.camera import Camera, camera_of_info, vehicle_camera
+from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.errors import GeometryError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
-from disam_ros.nodes.conversions import image_from_message, publishable_covariance
-from disam_ros.nodes.markers import candidate_markers, overlay_heat
-
-PIXEL = {  # one red pixel, encoded
-    "rgb8": (200, 30, 10),
-    "bgr8": (10, 30, 200),
-    "rgba8": (200, 30, 10, 255),
-    "bgra8": (10, 30, 200, 255),
-}
+from disam_ros.nodes.conversions import image_from_message
+from disam_ros.nodes.markers import candidate_markers
+from disam_ros.nodes.match_picture import overlay_heat
+from disam_ros.uncertainty import publishable_covariance
 
 
-def message_of(encoding: str, rows: list[list[int]], width: int, step: int = 0) -> Image:
-    data = np.array(rows, dtype=np.uint8)
-    message = Image(height=len(rows), width=width, encoding=encoding)
-    message.step = step or data.shape[1]
-    message.data = data.tobytes()
-    return message
+@pytest.mark.parametrize("encoding", [*conversions.CV_BRIDGE_BYTES, "mono16", "bayer_grbg8"])
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_images_come_out_as_bags_decode_them(encoding, padding, big_endian):
+    step = 8 * conversions.CV_BRIDGE_BYTES.get(encoding, 2) + padding
+    data = np.random.default_rng(0).integers(0, 256, 4 * step, np.uint8).tobytes()
+    message = Image(height=4, width=8, encoding=encoding, step=step, data=data)
+    message.is_bigendian = int(big_endian)
+    if encoding == "bayer_grbg8":
+        message.step, message.data = 8, data[:32]
+    pixels = image_from_message(message)
+    assert pixels.shape == (4, 8, 3) and (pixels == decode_image(message)).all()
 
 
-@pytest.mark.parametrize("encoding", PIXEL)
-def test_colour_encodings_come_out_as_rgb(encoding):
-    rows = [list(PIXEL[encoding]) * 3] * 2
-    image = image_from_message(message_of(encoding, rows, 3))
-    assert image.shape == (2, 3, 3)
-    assert (image == (200, 30, 10)).all()
-
-
-def test_grey_images_come_out_with_three_equal_channels():
-    image = image_from_message(message_of("mono8", [[0, 128, 255]], 3))
-    assert image.tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
-
-
-@pytest.mark.parametrize("encoding", ["mono16", "yuv422_yuy2", "bayer_grbg8"])
-def test_encodings_that_cv_bridge_does_not_convert_come_out_as_rgb(encoding):
-    pixel_bytes = 1 if encoding == "bayer_grbg8" else 2
-    image = image_from_message(message_of(encoding, [[128] * 8 * pixel_bytes] * 8, 8))
-    assert image.shape == (8, 8, 3)
-    assert np.abs(image.astype(int) - 128).max() <= 3
-
-
-@pytest.mark.parametrize("encoding", ["rgb8", "mono8"])
-def test_padding_at_the_end_of_rows_is_cut_off(encoding):
-    size = 9 if encoding == "rgb8" else 3
-    rows = [[*range(10 * r, 10 * r + size), 77, 77] for r in range(4)]
-    padded = image_from_message(message_of(encoding, rows, 3))
-    plain = image_from_message(message_of(encoding, [row[:size] for row in rows], 3))
-    assert (padded == plain).all()
-
-
-def test_an_unknown_encoding_is_refused_naming_the_known_ones():
-    with pytest.raises(ImageError, match=r"'h264' is unknown; known: .*bgr8"):
-        image_from_message(message_of("h264", [[0] * 9], 3))
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"step": 4}, "step"),
-        ({"height": 3}, "got step 9 and 18"),
-        ({"width": 0}, "0x2"),
-        ({"height": 0}, "3x0"),
-        ({"data": b""}, "0 bytes"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused(change, match):
-    message = message_of("rgb8", [[1] * 9] * 2, 3)
+@pytest.mark.parametrize("change", [{"step": 4}, {"height": 3}, {"width": 0}, {"data": b""}])
+def test_sizes_that_do_not_fit_are_refused(change):
+    message = conversions.image_to_message(texture(0), Header())
     for name, value in change.items():
         setattr(message, name, value)
-    with pytest.raises(ImageError, match=match):
-        image_from_message(message)
-
-
-def test_compressed_images_are_decoded_as_rgb():
-    image = texture(1)
-    assert (image_from_message(compressed_message(image)) == image).all()
-
-
-def test_a_truncated_jpeg_is_refused():
-    message = compressed_message(texture(1), form=".jpg")
-    message.data = message.data[: len(message.data) // 2]
-    with pytest.raises(ImageError, match="truncated"):
+    with pytest.raises(ImageError):
         image_from_message(message)
 
 
@@ -209,14 +155,14 @@ def test_a_vehicles_camera_is_calibrated_by_its_camera_info_else_as_the_maps():
     mount = Transform.from_xyz_rpy([0.5, 0.0, 1.0, 0.0, 0.0, 0.3])
     mapped = Camera(64, 48, 60.0, 60.0, 32.0, 24.0)
     info = CameraInfo(width=64, height=48, distortion_model="plumb_bob")
-    assert conversions.vehicle_camera(info, mapped, mount).fx == 60.0  # it tells nothing
+    assert vehicle_camera(info, mapped, mount).fx == 60.0  # it tells nothing
     info.k = [50.0, 0.0, 32.0, 0.0, 51.0, 24.0, 0.0, 0.0, 1.0]
     for told, focal in ((None, 60.0), (info, 50.0)):
-        camera = conversions.vehicle_camera(told, mapped, mount)
+        camera = vehicle_camera(told, mapped, mount)
         assert camera.fx == focal and camera.base_from_camera == mount
     info.distortion_model = "wide"
-    assert not conversions.vehicle_camera(info, mapped, mount).calibrated
-    assert not conversions.vehicle_camera(None, None, mount).calibrated
+    assert not vehicle_camera(info, mapped, mount).calibrated
+    assert not vehicle_camera(None, None, mount).calibrated
 
 
 def test_markers_begin_by_removing_the_old_ones_and_show_every_score():

@@ -9,9 +9,9 @@ pytest.importorskip("rclpy", reason="needs rclpy", exc_type=ImportError)
 
 from support.messages import values
 
-from disam_ros.nodes import diagnostics
-from disam_ros.nodes.diagnostics import ERROR, HOLD, OK, RATE_WINDOW, WARN, Monitor
 from disam_ros.nodes.localizer.reports import Reports
+from disam_ros.nodes.rclpy_extra import diagnostics
+from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, HOLD, OK, RATE_WINDOW, WARN, Monitor
 
 
 class Clock:

@@ -8,7 +8,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[r
 import rclpy
 from rclpy.context import Context
 
-from disam_ros.nodes.process import GuardedExecutor, InterruptibleExecutor
+from disam_ros.nodes.rclpy_extra.process import GuardedExecutor, InterruptibleExecutor
 
 
 @pytest.fixture

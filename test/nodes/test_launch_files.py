@@ -52,7 +52,7 @@ def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
     from rclpy.context import Context
     from support.ros import DOMAIN_ID
 
-    from disam_ros.nodes.parameters import declare
+    from disam_ros.nodes.rclpy_extra.parameters import declare
 
     path = ROOT / "config" / f"{name}.yaml"
     context = Context()

@@ -140,7 +140,7 @@ def wrong_step():
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        (truncated_jpeg_like, "height * step bytes"),
+        (truncated_jpeg_like, "expected 48 rows of 192 bytes"),
         (unknown_encoding, "'h264' is unknown"),
         (wrong_step, "step 7"),
         (Image, "is unknown"),

@@ -25,6 +25,7 @@ from disam_ros.nodes import match_picture
 from disam_ros.nodes.conversions import pose_to_transform
 from disam_ros.nodes.localizer.publishers.match_image import RATE, MatchImages
 from disam_ros.nodes.match_picture import PANELS, TEXT, WIDTH, compose, panels
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 MATCH, POSES = f"{NODE}/match_image", f"{NODE}/map_poses"
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -122,7 +123,7 @@ def test_at_most_five_images_a_second_are_drawn_and_none_unwatched(monkeypatch, 
     monkeypatch.setattr("disam_ros.nodes.localizer.publishers.match_image.time", clock)
     publisher = SimpleNamespace(get_subscription_count=lambda: subscribers)
     node = SimpleNamespace(create_lifecycle_publisher=lambda *_: publisher)
-    images = MatchImages(node, lambda what: nullcontext())
+    images = MatchImages(node, Monitor("pictures"), lambda what: nullcontext())
     images._worker = SimpleNamespace(offer=lambda slot, match: drawn.append(clock.now))
     random = np.random.default_rng(0)
     for step in range(1000):  # 10 Hz, not quite on time

@@ -14,7 +14,7 @@ from support.ros import DOMAIN_ID
 
 from disam_ros.errors import ConfigError
 from disam_ros.node_config import LocalizerNodeConfig, MapBuilderNodeConfig
-from disam_ros.nodes import parameters
+from disam_ros.nodes.rclpy_extra import parameters
 
 
 @pytest.fixture(scope="module")

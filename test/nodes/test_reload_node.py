@@ -174,8 +174,8 @@ class Gate:
 def test_a_second_reload_is_refused_while_the_first_is_under_way():
     from rclpy.lifecycle import LifecycleNode
 
-    from disam_ros.nodes.diagnostics import Monitor
     from disam_ros.nodes.localizer.reload import Reload
+    from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
     gate, adopted = Gate(), []
     with Client("/loader") as client:

@@ -21,13 +21,13 @@ from disam_ros.image import encode_jpeg
 from disam_ros.localization.answer import KNOWN, MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.nodes.conversions import publishable_covariance
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import find_topics
 from disam_ros.nodes.replay.domain import own_domain
 from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 from disam_ros.nodes.replay.replay_drive import replay_drive
+from disam_ros.uncertainty import publishable_covariance
 
 SECOND = 10**9
 FRAMES = 10

@@ -21,8 +21,8 @@ from support.robot import NODE
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.nodes.conversions import pose_to_transform
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.publishers import map_odom
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.slam.loop_closure import UNSCALED_SIGMA
 from disam_ros.slam.loop_closure_message import MAP, NAME, OWN, from_values
 

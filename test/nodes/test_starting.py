@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 
 from disam_ros.entry import MODULES
 from disam_ros.files.paths import DISCOVERY, PROFILE_VARIABLES, profile
-from disam_ros.nodes.starting import starting
+from disam_ros.nodes.rclpy_extra.starting import starting
 
 BAG = Path(__file__).parents[2] / "demo/data/night"
 

@@ -13,16 +13,15 @@ import torch
 from std_msgs.msg import Header
 from support.data import detailed
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, uncalibrated
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import _of_vehicle
-from disam_ros.nodes.conversions import UNKNOWN
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.publishers.loop_closures import VERIFIED, LoopClosures
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.slam.loop_closure_message import OWN, from_values
 from disam_ros.slam.map_match import relative_to
 from disam_ros.uncertainty import PoseWithCovariance
@@ -107,7 +106,7 @@ class Vehicle:
 
 
 def test_without_intrinsics_loop_closures_are_unverified_which_is_reported_once():
-    vehicle = Vehicle(UNKNOWN)
+    vehicle = Vehicle(uncalibrated())
     closures = vehicle.drive(3 * LAP)
     assert len(closures) >= 3 and all(c.kind == OWN and c.inliers == 0 for c in closures)
     assert all(np.trace(c.keyframe_from_base.covariance[:3, :3]) > 6.0 for c in closures)
@@ -125,7 +124,7 @@ def test_with_intrinsics_they_are_verified_without_a_warning():
 
 
 def test_lio_sam_finds_both_ends_of_a_loop_closure_by_its_times():
-    vehicle = Vehicle(UNKNOWN)
+    vehicle = Vehicle(uncalibrated())
     closures = vehicle.drive(3 * LAP)
     assert len(vehicle.times) == len(closures) >= 3
     keyframes = [float(SECONDS * (i + 1)) for i in range(3 * LAP)]  # LIO-SAM's, in their order
@@ -140,7 +139,7 @@ def test_lio_sam_finds_both_ends_of_a_loop_closure_by_its_times():
 
 
 def test_without_verification_missing_intrinsics_are_no_warning():
-    vehicle = Vehicle(UNKNOWN, replace(CONFIG, keypoints=0))
+    vehicle = Vehicle(uncalibrated(), replace(CONFIG, keypoints=0))
     assert vehicle.drive(3 * LAP) and vehicle.warnings == []
 
 

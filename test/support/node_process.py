@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from disam_ros.entry import MODULES
 from support import forks, logs
 
 PATIENCE = 300.0  # seconds that a process has to end
@@ -56,7 +57,8 @@ class NodeProcess:
         self._process: subprocess.Popen | BaseProcess
         if fresh:
             with log.open("wb") as file:
-                code = f"{before}; import runpy; runpy.run_module({name!r}, run_name='__main__')"
+                executable = next(key for key, module in MODULES.items() if module == name)
+                code = f"{before}; from disam_ros.entry import start; exit(start({executable!r}))"
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", code, *arguments],
                     stdout=file,
@@ -128,8 +130,7 @@ class CommandProcess(NodeProcess):
     def __init__(
         self, log: Path, line: list[str], *, fresh: bool = False, before: str = "pass"
     ) -> None:
-        module = "disam_ros.cli.__main__" if fresh else "disam_ros.cli.program"
-        self._start(module, log, line, fresh, before)
+        self._start("disam_ros.cli.program", log, line, fresh, before)
 
 
 def localizers_in_forks(started: list[NodeProcess], log: Path) -> Callable[..., Any]:

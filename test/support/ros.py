@@ -26,7 +26,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from disam_ros.nodes.starting import starting
+from disam_ros.nodes.rclpy_extra.starting import starting
 from support.messages import values
 
 DOMAIN_ID = int(os.environ["ROS_DOMAIN_ID"])  # claimed by conftest.py

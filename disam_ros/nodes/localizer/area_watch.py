@@ -10,7 +10,7 @@ from sensor_msgs.msg import NavSatFix
 
 from disam_ros.localization.areas import Areas
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 
 class AreaWatch:

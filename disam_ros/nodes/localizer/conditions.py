@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import NavSatFix
 from std_msgs.msg import String
@@ -15,10 +15,10 @@ from disam_ros.errors import DomainError
 from disam_ros.models.model import Model
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import LONGEST, Monitor
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
-from disam_ros.nodes.subscriptions import sensor_qos, subscribe
+from disam_ros.nodes.rclpy_extra.diagnostics import LONGEST, Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import sensor_qos
 
 
 class Conditions(Part):
@@ -30,7 +30,7 @@ class Conditions(Part):
 
     def __init__(
         self,
-        node: Node,
+        node: LifecycleNode,
         monitor: Monitor,
         model: Model,
         on_fix: Sequence[Callable[[NavSatFix], None]] = (),
@@ -39,25 +39,18 @@ class Conditions(Part):
         self.domain: str | None = None
         self.latitude: float | None = None
         self.longitude: float | None = None
-        self._node, self._monitor = node, monitor
+        super().__init__(node, monitor)
         self._domains, self._listeners = model.domains, on_fix
         reliable = QoSProfile(depth=10)
-        self._subscriptions = [
-            subscribe(node, String, "weather", self._on_weather, monitor, reliable),
-            subscribe(node, String, "domain", self._on_domain, monitor, reliable),
-            subscribe(node, NavSatFix, "fix", self._on_fix, monitor, sensor_qos()),
-        ]
+        self._subscriptions.add(String, "weather", self._on_weather, reliable)
+        self._subscriptions.add(String, "domain", self._on_domain, reliable)
+        self._subscriptions.add(NavSatFix, "fix", self._on_fix, sensor_qos())
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Goes on with another model. A domain that it does not have is forgotten."""
         self._domains = loaded.localizer.model.domains
         if self.domain and not DomainChooser(self._domains).find(self.domain):
             self.domain = None
-
-    def destroy(self) -> None:
-        """Unsubscribe."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
 
     def _on_weather(self, message: String) -> None:
         try:

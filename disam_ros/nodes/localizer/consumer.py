@@ -11,10 +11,10 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.node_config import NEVER, RECOVER, LocalizerNodeConfig
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.consumer_pose import TOPIC, ConsumerPose
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.tf import Tf
 from disam_ros.slam.agreement import AGREEING, Motion, StampedPose
 from disam_ros.slam.supervisor import (
@@ -42,10 +42,9 @@ class Consumer(Part):
         track: OdometryTrack,
         tf: Tf | None,
     ) -> None:
-        self._node, self._monitor, self._mode = node, monitor, config.initialize
-        self._publisher = node.create_lifecycle_publisher(
-            PoseWithCovarianceStamped, "~/initial_pose", 1
-        )
+        super().__init__(node, monitor)
+        self._mode = config.initialize
+        self._initial_pose = self._publisher(PoseWithCovarianceStamped, "~/initial_pose", 1)
         self._supervisor: Supervisor | None = None
         self._loaded: Loaded | None = None
         if self._mode == NEVER:
@@ -63,8 +62,8 @@ class Consumer(Part):
         return self._supervisor is not None and self._supervisor.lost
 
     def destroy(self) -> None:
-        """Take publisher and subscription down."""
-        self._node.destroy_lifecycle_publisher(self._publisher)
+        """Give back topics."""
+        super().destroy()
         if self._supervisor is not None:
             self._pose.destroy()
 
@@ -102,13 +101,13 @@ class Consumer(Part):
 
     def start(self, message: PoseWithCovarianceStamped, stamp_ns: int | None) -> None:
         """Publish an initial pose, once: a consumer restarts with each message."""
-        self._publisher.publish(message)
+        self._initial_pose.publish(message)
         if self._supervisor is None or stamp_ns is None:
             return
         self._supervisor.sent(stamp_ns)
         self._monitor.count(SENT)
         at = message.pose.pose.position
-        topic = self._publisher.topic_name
+        topic = self._initial_pose.topic_name
         self._node.get_logger().info(f"initial pose on {topic}: x {at.x:.1f} m, y {at.y:.1f} m")
 
     def _begin(self, config: LocalizerConfig) -> Supervisor:
@@ -126,11 +125,11 @@ class Consumer(Part):
 
     def _is_heard(self) -> bool:
         """Whether somebody takes initial poses; reported if not."""
-        if self._publisher.get_subscription_count():
+        if self._initial_pose.get_subscription_count():
             self._monitor.solved("initial pose")
             return True
         text = (
-            f"an initial pose is due, but nothing subscribes to {self._publisher.topic_name}: "
+            f"an initial pose is due, but nothing subscribes to {self._initial_pose.topic_name}: "
             "start the consumer, or remap ~/initial_pose to its initialpose"
         )
         self._warn("initial pose", text)

@@ -15,8 +15,8 @@ from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
-from disam_ros.nodes.subscriptions import subscribe
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions
 from disam_ros.nodes.tf import Tf
 from disam_ros.slam.agreement import StampedPose
 from disam_ros.uncertainty import PoseWithCovariance
@@ -39,13 +39,12 @@ class ConsumerPose:
         self._map_frame, self._base_frame = "", base_frame
         self._heard: StampedPose | None = None
         qos = QoSProfile(depth=10)
-        self._subscription = subscribe(
-            node, PoseWithCovarianceStamped, TOPIC, self._on_pose, monitor, qos
-        )
+        self._subscriptions = Subscriptions(node, monitor)
+        self._subscriptions.add(PoseWithCovarianceStamped, TOPIC, self._on_pose, qos)
 
     def destroy(self) -> None:
         """Unsubscribe."""
-        self._node.destroy_subscription(self._subscription)
+        self._subscriptions.destroy()
 
     def adopt(self, map_frame: str) -> None:
         """Takes the frame of a map's poses, and forgets the pose on the last one."""

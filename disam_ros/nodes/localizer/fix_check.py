@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import numpy as np
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import NavSatFix
 
 from disam_ros.geodesy import Origin
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loaded import Loaded, map_origin
 from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 FAR = 1000.0  # from the nearest map image [m]
 FACT, KEY = "fix from the map (m)", "fix"
@@ -20,8 +21,8 @@ FACT, KEY = "fix from the map (m)", "fix"
 class FixCheck(Part):
     """Compares fixes with the map; nothing where its place on Earth is unknown."""
 
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
+    def __init__(self, node: LifecycleNode, monitor: Monitor) -> None:
+        super().__init__(node, monitor)
         self._origin: Origin | None = None
         self._poses = np.zeros((0, 7))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -20,6 +19,8 @@ from disam_ros.camera import (
     ViewMatch,
     mount_difference,
     same_shape,
+    uncalibrated,
+    vehicle_camera,
     warp_into,
 )
 from disam_ros.errors import GeometryError
@@ -27,11 +28,12 @@ from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes.conversions import UNKNOWN, check_camera_info, vehicle_camera
-from disam_ros.nodes.diagnostics import Monitor
+from disam_ros.nodes.conversions import check_camera_info
+from disam_ros.nodes.image_input import StampChecker
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
-from disam_ros.nodes.subscriptions import StampChecker, sensor_qos, subscribe
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import sensor_qos
 
 LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
@@ -40,36 +42,23 @@ class InputChecks(Part):
     """topics: camera_info topic by camera. localizer: of the map."""
 
     def __init__(
-        self, node: Node, monitor: Monitor, topics: Mapping[str, str], localizer: Localizer
+        self, node: LifecycleNode, monitor: Monitor, topics: Mapping[str, str], localizer: Localizer
     ) -> None:
-        self._node, self._monitor, self.localizer = node, monitor, localizer
-        self._stamps = StampChecker(node, monitor)
+        super().__init__(node, monitor)
+        self._localizer = localizer
+        self._stamps = StampChecker(monitor)
         self._mounts: dict[str, tuple[Transform, Camera]] = {}  # checked
         self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
         self._topics = {camera: node.resolve_topic_name(name) for camera, name in topics.items()}
         self._infos: dict[str, CameraInfo] = {}  # usable ones, or of a lens that is no pinhole
         self._last: dict[str, CameraInfo] = {}  # checked
-        self._subscriptions = [
-            subscribe(
-                node,
-                CameraInfo,
-                topic,
-                functools.partial(self._on_camera_info, camera),
-                monitor,
-                sensor_qos(),
-                remedy=None,  # they are all alike
-            )
-            for camera, topic in topics.items()
-        ]
+        for camera, topic in topics.items():  # messages are all alike: a lost one is no loss
+            take = functools.partial(self._on_camera_info, camera)
+            self._subscriptions.add(CameraInfo, topic, take, sensor_qos(), remedy="")
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Takes another map."""
-        self.localizer = loaded.localizer
-
-    def destroy(self) -> None:
-        """Unsubscribes."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        self._localizer = loaded.localizer
 
     def stamp(self, camera: str, header: Header) -> int | None:
         """The stamp [ns]; None, with a warning, where it cannot be the capture time."""
@@ -85,7 +74,7 @@ class InputChecks(Part):
         self._monitor.warn_once(key, text)
 
     def camera(self, name: str, base_from_camera: Transform, image: NDArray[np.uint8]) -> Camera:
-        """The vehicle's camera with its mount (see conversions.vehicle_camera), for an image
+        """The vehicle's camera with its mount (see `vehicle_camera`), for an image
         [H, W, 3]: not calibrated where the image is of another shape than its camera_info."""
         info, mapped = self._infos.get(name), self._mapped(name, base_from_camera)
         self._check_mount(name, base_from_camera)
@@ -100,17 +89,17 @@ class InputChecks(Part):
             f"'{name}' have {width}x{height}: it is not used; publish that of these images"
         )
         self._monitor.warn_once(key, text, hold=None)
-        return replace(UNKNOWN, base_from_camera=base_from_camera)
+        return uncalibrated(base_from_camera)
 
     def _mapped(self, name: str, base_from_camera: Transform) -> Camera | None:
         """The map's camera of a name, else the one that looks where it does; None: none known."""
-        if name in self.localizer.map.camera_names:
-            return self.localizer.map.header.cameras.get(name)
-        lens = replace(UNKNOWN, base_from_camera=base_from_camera)
-        return self.localizer.view_matches(name, lens)[0].mapped
+        if name in self._localizer.map.camera_names:
+            return self._localizer.map.header.cameras.get(name)
+        lens = uncalibrated(base_from_camera)
+        return self._localizer.view_matches(name, lens)[0].mapped
 
     def _check_mount(self, name: str, base_from_camera: Transform) -> None:
-        mapped = self.localizer.map.header.cameras.get(name)
+        mapped = self._localizer.map.header.cameras.get(name)
         if mapped is None or self._mounts.get(name) == (base_from_camera, mapped):
             return
         self._mounts[name] = base_from_camera, mapped
@@ -139,7 +128,7 @@ class InputChecks(Part):
 
     def _check_view(self, camera: str, lens: Camera, size: tuple[int, int]) -> None:
         """Report once how images of a size become the map camera's, or why they do not."""
-        matches = self.localizer.view_matches(camera, lens)
+        matches = self._localizer.view_matches(camera, lens)
         mapped = matches[0].mapped
         if self._views.get(camera) == (lens, mapped, size):
             return

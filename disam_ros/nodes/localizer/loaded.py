@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rclpy.node import Node
 
+from disam_ros.camera import uncalibrated
 from disam_ros.config import PriorConfig
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError
@@ -18,7 +19,6 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes.conversions import UNKNOWN
 from disam_ros.nodes.extrinsics import fixed_extrinsics
 from disam_ros.nodes.tf import tf_installed
 
@@ -58,7 +58,7 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     fixed = fixed_extrinsics(node, config, cameras, localizer.map.header.cameras)
     later = config.use_tf and tf_installed()  # then TF may say where a camera looks
     for camera in () if later else cameras:
-        lens = replace(UNKNOWN, base_from_camera=fixed[camera])
+        lens = uncalibrated(fixed[camera])
         localizer.view_matches(camera, lens)  # raises MapError for a camera unlike any of the map
     return Loaded(Pipeline(localizer), cameras, fixed)
 

@@ -12,10 +12,8 @@ import gc
 import traceback
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from disam_ros.device import free_device_memory
@@ -23,23 +21,28 @@ from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.image import limit_megapixels
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes import parameters, process
-from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor, shorten
 from disam_ros.nodes.localizer.loaded import Loaded, load
 from disam_ros.nodes.localizer.reload import Reload
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.session import Session
+from disam_ros.nodes.rclpy_extra import parameters, process
+from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, DiagnosticsPublisher, Monitor, shorten
+from disam_ros.nodes.rclpy_extra.lifecycle import GuardedLifecycleNode
 
 NAME = "localizer"
 
 # Set at any time, as are most of `localizer.`; the others only while the node is unconfigured.
 # ~/reload takes another map or model.
 LIVE = ("map", "model", "stale_after")
-NOT_LIVE = ("localizer.device", "localizer.backend", "localizer.domain.from_image")
-NOT_LIVE += ("localizer.verify.",)
+NOT_LIVE = (
+    "localizer.device",
+    "localizer.backend",
+    "localizer.domain.from_image",
+    "localizer.verify.",
+)
 
 
-class LocalizerNode(LifecycleNode):
+class LocalizerNode(GuardedLifecycleNode):
     """Parameters: LocalizerNodeConfig. Raises ConfigError for wrong ones."""
 
     def __init__(self) -> None:
@@ -53,8 +56,6 @@ class LocalizerNode(LifecycleNode):
         self._relocalize = Relocalize(self, self._config.stale_after)
         self._reload = Reload(self, self._monitor, self._load, self._adopt)
         self._diagnostics = DiagnosticsPublisher(self, self._monitor, self._status)
-        self._answer_change_state = self._service_change_state.callback
-        self._service_change_state.callback = self._on_change_state
 
     def autostart(self) -> None:
         """Configure and activate, unless a lifecycle manager does."""
@@ -139,24 +140,8 @@ class LocalizerNode(LifecycleNode):
     def _status(self) -> DiagnosticStatus:
         if self._session is not None:
             self._session.update()
-        state = self._state_machine.current_state[1]  # rclpy has no public accessor
-        self._monitor.fact("state", state)
-        return self._monitor.status(state)
-
-    def _on_change_state(
-        self, request: ChangeState.Request, response: ChangeState.Response
-    ) -> ChangeState.Response:
-        """rclpy lets a transition that does not fit the state end the process; this refuses it."""
-        try:
-            return self._answer_change_state(request, response)
-        except rclpy_implementation.RCLError:
-            state = self._state_machine.current_state[1]
-            self.get_logger().warning(
-                f"transition {request.transition.id} refused: the node is {state}; a lifecycle "
-                "manager needs the parameter autostart set to false"
-            )
-            response.success = False
-            return response
+        self._monitor.fact("state", self.state)
+        return self._monitor.status(self.state)
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
@@ -218,7 +203,3 @@ def create() -> LocalizerNode:
 def main(args: list[str] | None = None) -> int:
     """The localizer_node executable."""
     return process.run(NAME, create, args)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

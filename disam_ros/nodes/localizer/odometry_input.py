@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 from nav_msgs.msg import Odometry
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import GeometryError
 from disam_ros.localization.sequence.odometry import BACK, JUMP, OdometryTrack, Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
-from disam_ros.nodes.subscriptions import sensor_qos, subscribe
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import sensor_qos
 
 NS = 1_000_000_000
 DEPTH = 50  # messages that may wait for the executor
@@ -30,21 +30,15 @@ class OdometryInput(Part):
     frame_id: odometry's frame; empty before the first message.
     """
 
-    def __init__(self, node: Node, monitor: Monitor, config: LocalizerConfig) -> None:
-        self._node, self._monitor = node, monitor
+    def __init__(self, node: LifecycleNode, monitor: Monitor, config: LocalizerConfig) -> None:
+        super().__init__(node, monitor)
         self.track = OdometryTrack.of_config(config)
         self.frame_id = ""
-        self._subscription = subscribe(
-            node, Odometry, "odom", self._on_message, monitor, sensor_qos(depth=DEPTH)
-        )
+        self._subscriptions.add(Odometry, "odom", self._on_message, sensor_qos(depth=DEPTH))
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Takes the limits of motion."""
         self.track.configure(config.localizer)
-
-    def destroy(self) -> None:
-        """Unsubscribes."""
-        self._node.destroy_subscription(self._subscription)
 
     def at(self, stamp_ns: int | None) -> Reading | None:
         """Odometry at a stamp; None without any near it, reported if there was some before."""

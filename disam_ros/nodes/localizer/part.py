@@ -3,15 +3,34 @@
 
 from __future__ import annotations
 
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSProfile
+
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.localizer.loaded import Loaded
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions
 
 
 class Part:
-    """A part of the session, such as the publishers of a topic; most override both methods."""
+    """A part of the session, such as the publishers of a topic; most override `configure`."""
+
+    def __init__(self, node: LifecycleNode, monitor: Monitor) -> None:
+        self._node, self._monitor = node, monitor
+        self._subscriptions = Subscriptions(node, monitor)
+        self._publishers: list[LifecyclePublisher] = []
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
-        """Takes settings that changed, or another map or model; called between two images."""
+        """Take settings that changed, or another map or model; called between two images."""
 
     def destroy(self) -> None:
-        """Gives back topics and services."""
+        """Give back topics."""
+        self._subscriptions.destroy()
+        while self._publishers:
+            self._node.destroy_lifecycle_publisher(self._publishers.pop())
+
+    def _publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> LifecyclePublisher:
+        """A publisher that is silent while the node is inactive."""
+        publisher = self._node.create_lifecycle_publisher(kind, topic, qos)
+        self._publishers.append(publisher)
+        return publisher

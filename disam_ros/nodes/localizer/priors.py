@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import NavSatFix
 
 from disam_ros.errors import PriorError
@@ -14,10 +14,10 @@ from disam_ros.localization.sequence.odometry import OdometryPrior, OdometryTrac
 from disam_ros.mapping.place_map import MapHeader
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loaded import Loaded, map_origin
 from disam_ros.nodes.localizer.part import Part
-from disam_ros.nodes.subscriptions import sensor_qos, subscribe
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import sensor_qos
 
 NS = 1_000_000_000
 
@@ -29,18 +29,12 @@ class Priors(Part):
     neither the map nor the configuration has a place on Earth.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        monitor: Monitor,
-        odometry: OdometryTrack,
-    ) -> None:
-        self._node, self._monitor, self._track = node, monitor, odometry
+    def __init__(self, node: LifecycleNode, monitor: Monitor, odometry: OdometryTrack) -> None:
+        super().__init__(node, monitor)
+        self._track = odometry
         self._source = "none"
         self._header: MapHeader | None = None
-        self._subscription = subscribe(
-            node, PoseWithCovarianceStamped, "prior", self._on_pose, monitor, sensor_qos()
-        )
+        self._subscriptions.add(PoseWithCovarianceStamped, "prior", self._on_pose, sensor_qos())
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Goes on with other settings or another map; another source or map starts without a prior.
@@ -59,17 +53,13 @@ class Priors(Part):
             effects = (USED, OVERRULED, OFF_MAP)
             self._monitor.start_counts(*(f"priors {effect}" for effect in effects))
 
-    def destroy(self) -> None:
-        """Unsubscribe."""
-        self._node.destroy_subscription(self._subscription)
-
     def at(self, stamp_ns: int | None) -> PositionPrior | None:
         """Prior at an image's stamp; None if there is none (reported in diagnostics)."""
         if self._source == "none":
             return None
         found, fault = self._look_up(stamp_ns)
         if fault:
-            self._warn("prior age", f"no prior: {fault}")
+            self._monitor.warn_once("prior age", f"no prior: {fault}")
         else:
             self._monitor.solved("prior age")
         if found is None:
@@ -88,9 +78,10 @@ class Priors(Part):
         self._monitor.fact("prior", f"{answer.prior}: {place}")
         if answer.prior == OFF_MAP:
             advice = "check its frame and origin, or the vehicle is where nothing was mapped"
-            self._warn("prior", f"the prior is off the map and not used: {advice}")
+            self._monitor.warn_once("prior", f"the prior is off the map and not used: {advice}")
         elif answer.prior == OVERRULED:
-            self._warn("prior", "the prior was overruled: the image looks like another place")
+            text = "the prior was overruled: the image looks like another place"
+            self._monitor.warn_once("prior", text)
         else:
             self._monitor.solved("prior")
         self._monitor.count(f"priors {answer.prior}")
@@ -141,8 +132,5 @@ class Priors(Part):
         return self._newest[1], ""
 
     def _refuse(self, text: str) -> None:
-        self._warn("prior message", text)
+        self._monitor.warn_once("prior message", text)
         self._monitor.count("priors refused")
-
-    def _warn(self, key: str, text: str) -> None:
-        self._monitor.warn_once(key, text)

@@ -14,7 +14,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from disam_ros.errors import DisamError
-from disam_ros.nodes.diagnostics import ERROR, Monitor
+from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, Monitor
 
 T = TypeVar("T")
 KEY = "reload"

@@ -16,16 +16,22 @@ from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.upside_down import REMEDY
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.nodes.diagnostics import ERROR, Monitor
 from disam_ros.nodes.localizer.publishers import answer_status
-from disam_ros.nodes.process import describe
+from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, Monitor
+from disam_ros.nodes.rclpy_extra.process import describe
 
 NO_ACTIVATION = "none: the model has one global descriptor per image"
 DOUBTED, TRUSTED = 0.9, 0.5  # probability that a camera sees nothing of the map
 BLIND, UNDECODABLE = "images blind", "images undecodable"
 COUNTERS = (
-    *("images received", "images dropped", UNDECODABLE, BLIND, "stamps refused"),
-    *("places known", "places unknown", "inference errors"),
+    "images received",
+    "images dropped",
+    UNDECODABLE,
+    BLIND,
+    "stamps refused",
+    "places known",
+    "places unknown",
+    "inference errors",
 )
 
 

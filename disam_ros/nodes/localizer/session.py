@@ -20,8 +20,8 @@ from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.extrinsics import Extrinsics
+from disam_ros.nodes.image_input import ImageInput
 from disam_ros.nodes.localizer.area_watch import AreaWatch
 from disam_ros.nodes.localizer.conditions import Conditions
 from disam_ros.nodes.localizer.consumer import LOST, Consumer
@@ -40,7 +40,7 @@ from disam_ros.nodes.localizer.publishers.outputs import Outputs, Poses
 from disam_ros.nodes.localizer.publishers.summary import INACTIVE, WAITING, Summary
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.reports import Reports
-from disam_ros.nodes.subscriptions import ImageInput
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.worker import Worker
 
 
@@ -82,16 +82,16 @@ class Session:
         self._odometry = OdometryInput(node, monitor, config.localizer)
         self._priors = Priors(node, monitor, self._odometry.track)
         area = AreaWatch(node, monitor, config.areas, lambda: self._config.map, switch)
-        fixes = FixCheck(monitor)
+        fixes = FixCheck(node, monitor)
         listeners = [self._priors.on_fix, area.on_fix, fixes.on_fix]
         self._conditions = Conditions(node, monitor, loaded.localizer.model, listeners)
         self._extrinsics = Extrinsics(node, monitor, config.base_frame, loaded.fixed, config.use_tf)
-        self._outputs = Outputs(node, config.base_frame)
+        self._outputs = Outputs(node, monitor, config.base_frame)
         track, tf = self._odometry.track, self._extrinsics.tf
         self._consumer = Consumer(node, monitor, config, track, tf)
-        self._summary = Summary(node, config.base_frame)
-        self._match_images = MatchImages(node, self._reports.guard)
-        self._map_poses = MapPoses(node)
+        self._summary = Summary(node, monitor, config.base_frame)
+        self._match_images = MatchImages(node, monitor, self._reports.guard)
+        self._map_poses = MapPoses(node, monitor)
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
         self._loops = LoopClosures(node, monitor, config.loop_closure, config.base_frame)
         prefixes = {name: f"{name}/" if len(loaded.cameras) > 1 else "" for name in loaded.cameras}

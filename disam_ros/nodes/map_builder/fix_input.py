@@ -12,9 +12,9 @@ from sensor_msgs.msg import NavSatFix
 
 from disam_ros.errors import PriorError
 from disam_ros.nodes import conversions
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.map_builder.map_place import UNKNOWN_DEVIATION, MapPlace, Registration
-from disam_ros.nodes.subscriptions import sensor_qos, subscribe
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions, sensor_qos
 from disam_ros.pose_buffer import PoseBuffer
 
 WAITING = 100  # fixes that wait for a later pose
@@ -26,13 +26,15 @@ COUNT = "fixes used"
 class FixInput:
     """Registers fixes to the poses of a track. newest: latitude and longitude [deg] of the last."""
 
-    def __init__(self, node: Node, monitor: Monitor, track: PoseBuffer) -> None:
+    def __init__(
+        self, node: Node, monitor: Monitor, subscriptions: Subscriptions, track: PoseBuffer
+    ) -> None:
         self._node, self._monitor, self._track = node, monitor, track
         self.newest: tuple[float, float] | None = None
         self._waiting: deque[tuple[int, float, float, float]] = deque(maxlen=WAITING)
         self._place = MapPlace()
         monitor.start_counts(COUNT)
-        subscribe(node, NavSatFix, "fix", self._on_fix, monitor, sensor_qos())
+        subscriptions.add(NavSatFix, "fix", self._on_fix, sensor_qos())
 
     def add_posed(self) -> None:
         """Take the waiting fixes whose pose can be interpolated."""

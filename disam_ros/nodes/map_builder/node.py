@@ -25,12 +25,14 @@ from disam_ros.errors import ConfigError, DisamError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.image import limit_megapixels
 from disam_ros.node_config import MapBuilderNodeConfig
-from disam_ros.nodes import conversions, parameters, process
-from disam_ros.nodes.diagnostics import ERROR, DiagnosticsPublisher, Monitor
+from disam_ros.nodes import conversions
 from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
+from disam_ros.nodes.image_input import ImageInput, StampChecker
 from disam_ros.nodes.map_builder.fix_input import FixInput
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
-from disam_ros.nodes.subscriptions import ImageInput, StampChecker, sensor_qos, subscribe
+from disam_ros.nodes.rclpy_extra import parameters, process
+from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, DiagnosticsPublisher, Monitor
+from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions, sensor_qos
 from disam_ros.nodes.tf import Tf, open_tf
 from disam_ros.pose_buffer import PoseBuffer
 
@@ -40,8 +42,16 @@ KEPT_POSES = 500
 POSE_DEPTH = 50
 SILENCE = 5.0  # time without an image that is reported [s]
 TF_PERIOD = 0.02  # of looking for a newer pose in TF [s]
-COUNTERS = ("images received", "images without pose", "images dropped", "stamps refused")
-COUNTERS += ("poses received", "poses refused", "images undecodable", "build errors")
+COUNTERS = (
+    "images received",
+    "images without pose",
+    "images dropped",
+    "stamps refused",
+    "poses received",
+    "poses refused",
+    "images undecodable",
+    "build errors",
+)
 
 
 class MapBuilderNode(Node):
@@ -55,11 +65,14 @@ class MapBuilderNode(Node):
         monitor = self._monitor = Monitor(title, self.get_logger())
         monitor.start_counts(*COUNTERS)
         given = from_parameter(config.base_from_camera, [config.camera])
-        self._stamps = StampChecker(self, monitor)
+        self._stamps = StampChecker(monitor)
+        self._subscriptions = Subscriptions(self, monitor)
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
         self._map = LiveMap(config, monitor, self.get_logger(), self._place)
         unplaced = math.isnan(config.latitude) or math.isnan(config.longitude)
-        self._fixes = FixInput(self, monitor, self._track) if unplaced else None
+        self._fixes = None
+        if unplaced:
+            self._fixes = FixInput(self, monitor, self._subscriptions, self._track)
         self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
         if config.identity_extrinsics:
             if given is not None:
@@ -104,14 +117,15 @@ class MapBuilderNode(Node):
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
         self._input = ImageInput(self, "image", config.image_transport, self._on_image, monitor)
-        subscribe(self, CameraInfo, "camera_info", self._on_camera_info, monitor, sensor_qos())
+        add = self._subscriptions.add
+        add(CameraInfo, "camera_info", self._on_camera_info, sensor_qos())
         qos = sensor_qos(depth=POSE_DEPTH)
         if config.pose_source == "odom":
-            subscribe(self, Odometry, "odom", self._on_posed, monitor, qos)
+            add(Odometry, "odom", self._on_posed, qos)
         elif config.pose_source == "pose_with_covariance":
-            subscribe(self, PoseWithCovarianceStamped, "pose", self._on_posed, monitor, qos)
+            add(PoseWithCovarianceStamped, "pose", self._on_posed, qos)
         elif config.pose_source == "pose":
-            subscribe(self, PoseStamped, "pose", self._on_pose, monitor, qos)
+            add(PoseStamped, "pose", self._on_pose, qos)
         else:
             self._follow_tf(self._extrinsics.tf or open_tf(self))
 
@@ -256,7 +270,3 @@ class MapBuilderNode(Node):
 def main(args: list[str] | None = None) -> int:
     """The map_builder_node executable."""
     return process.run(NAME, MapBuilderNode, args)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -26,8 +26,8 @@ from disam_ros.datasets.bags.reader import RawMessage
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status
-from disam_ros.nodes.process import InterruptibleExecutor
-from disam_ros.nodes.starting import starting
+from disam_ros.nodes.rclpy_extra.process import InterruptibleExecutor
+from disam_ros.nodes.rclpy_extra.starting import starting
 
 DEPTH = 10_000  # messages that may wait for the executor
 DIAGNOSTICS = "/diagnostics"

@@ -23,7 +23,7 @@ from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.node_config import ReplayConfig
-from disam_ros.nodes.diagnostics import ERROR
+from disam_ros.nodes.rclpy_extra.diagnostics import ERROR
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
 from disam_ros.nodes.replay.domain import own_domain

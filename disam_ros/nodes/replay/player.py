@@ -23,7 +23,7 @@ from disam_ros.datasets.bags.messages import serialized_stamp_ns
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.errors import BagError, DisamError
 from disam_ros.node_config import ReplayConfig
-from disam_ros.nodes.process import InterruptibleExecutor
+from disam_ros.nodes.rclpy_extra.process import InterruptibleExecutor
 
 CLOCK_PERIOD = 0.01  # longest wall time between two /clock messages [s]
 CLOCK_TOPIC = "/clock"

@@ -13,8 +13,8 @@ from rclpy.node import Node
 
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.node_config import ReplayConfig
+from disam_ros.nodes.rclpy_extra.starting import starting
 from disam_ros.nodes.replay.player import Player
-from disam_ros.nodes.starting import starting
 
 
 def replay(bag: Path | str, config: ReplayConfig) -> int:

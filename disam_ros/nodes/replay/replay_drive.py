@@ -24,7 +24,7 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.extrinsics import mapped_extrinsics
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.localizer.publishers.answer_status import FAILED, PUBLISHED
-from disam_ros.nodes.process import undisturbed
+from disam_ros.nodes.rclpy_extra.process import undisturbed
 from disam_ros.nodes.replay.answer_bag import write_answer_bag
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
 from disam_ros.nodes.replay.node_run import NodeOptions, NodeRun, replay_to_node

@@ -30,8 +30,8 @@ from disam_ros.errors import DisamError
 from disam_ros.localization.answer import KNOWN
 from disam_ros.nodes import conversions, match_picture
 from disam_ros.nodes.localizer.publishers import answer_status
-from disam_ros.nodes.process import GuardedExecutor
-from disam_ros.nodes.starting import require_node_name, starting
+from disam_ros.nodes.rclpy_extra.process import GuardedExecutor
+from disam_ros.nodes.rclpy_extra.starting import require_node_name, starting
 from disam_ros.nodes.view.scene import Scene
 
 logger = logging.getLogger(__name__)

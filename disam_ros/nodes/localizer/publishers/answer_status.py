@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from disam_ros.errors import ImageError
 from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
-from disam_ros.nodes.diagnostics import ERROR, OK, WARN, shorten
+from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, OK, WARN, shorten
 
 NAME = "localizer: answer"
 INTERFACE = "1"  # version of the keys (docs/ros.md): of one that goes or changes its meaning

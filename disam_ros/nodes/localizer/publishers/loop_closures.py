@@ -15,9 +15,9 @@ from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.models.arrays import as_numpy
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.slam.keyframe_depths import View
 from disam_ros.slam.loop_closure import LoopCloser
 from disam_ros.slam.loop_closure_message import MAP, NAME, OWN, LoopClosure, summary, to_values
@@ -38,17 +38,16 @@ class LoopClosures(Part):
     def __init__(
         self, node: LifecycleNode, monitor: Monitor, config: LoopClosureConfig, base_frame: str
     ) -> None:
-        self._node, self._monitor = node, monitor
+        super().__init__(node, monitor)
         self._config, self._base_frame = config, base_frame
         self._closers: dict[str, LoopCloser] = {}
         self._last_ns: dict[str, int] = {}
         self._loaded: Loaded | None = None
         self._blind: set[str] = set()  # cameras whose intrinsics are not known
-        self._publisher = self._times = None
-        if config.enabled:
-            create, topic = node.create_lifecycle_publisher, "~/loop_closure"
-            self._publisher = create(DiagnosticArray, topic, DEPTH)
-            self._times = create(Float64MultiArray, f"{topic}_times", DEPTH)
+        self._enabled = config.enabled
+        if self._enabled:
+            self._closures = self._publisher(DiagnosticArray, "~/loop_closure", DEPTH)
+            self._times = self._publisher(Float64MultiArray, "~/loop_closure_times", DEPTH)
             counts = (f"loop closures {kind}" for kind in (OWN, MAP))
             monitor.start_counts(*counts, VERIFIED, NEW_DRIVES, REFUSED)
 
@@ -58,12 +57,6 @@ class LoopClosures(Part):
             self._loaded = loaded
             self._closers.clear()
             self._blind.clear()
-
-    def destroy(self) -> None:
-        """Take the publishers down."""
-        if self._publisher is not None:
-            self._node.destroy_lifecycle_publisher(self._publisher)
-            self._node.destroy_lifecycle_publisher(self._times)
 
     def add(
         self,
@@ -76,7 +69,7 @@ class LoopClosures(Part):
         """Add an image and its answer. odometry: at its stamp; None: loop closures are of the drive
         only, and of unknown scale."""
         frame, stamp_ns = query.frame, query.frame.stamp_ns
-        if self._publisher is None or stamp_ns is None:
+        if not self._enabled or stamp_ns is None:
             return
         closer, fine = self._closer(frame.camera, stamp_ns), as_numpy(query.fine)
         try:
@@ -93,7 +86,7 @@ class LoopClosures(Part):
             raise
         self._monitor.fact("keyframes of this drive", sum(map(len, self._closers.values())))
         for closure in closures:
-            self._publisher.publish(message_of(closure, frame.camera, stamp, self._base_frame))
+            self._closures.publish(message_of(closure, frame.camera, stamp, self._base_frame))
             if closure.kind == OWN:
                 self._times.publish(times_of(closure))
             self._monitor.count(f"loop closures {closure.kind}")

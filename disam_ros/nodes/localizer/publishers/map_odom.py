@@ -7,12 +7,12 @@ import importlib
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import Reading
-from disam_ros.nodes.diagnostics import Monitor
 from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 NS = 1_000_000_000
 DEPTH = 100
@@ -26,8 +26,9 @@ class MapOdom(Part):
     def __init__(
         self, node: LifecycleNode, monitor: Monitor, wanted: bool, tolerance: float
     ) -> None:
-        self._node, self._monitor, self._tolerance_ns = node, monitor, round(NS * tolerance)
-        self._publisher = None
+        super().__init__(node, monitor)
+        self._tolerance_ns = round(NS * tolerance)
+        self._tf: LifecyclePublisher | None = None
         if not wanted:
             return
         try:
@@ -35,12 +36,7 @@ class MapOdom(Part):
         except ImportError:
             monitor.warn_once("tf", MISSING, hold=None)
             return
-        self._publisher = node.create_lifecycle_publisher(self._kind, "/tf", DEPTH)
-
-    def destroy(self) -> None:
-        """Take the publisher down."""
-        if self._publisher is not None:
-            self._node.destroy_lifecycle_publisher(self._publisher)
+        self._tf = self._publisher(self._kind, "/tf", DEPTH)
 
     def publish(
         self,
@@ -50,14 +46,14 @@ class MapOdom(Part):
         frames: tuple[str, str],
     ) -> None:
         """A pose was published. frames: names of map and odometry."""
-        if self._publisher is None:
+        if self._tf is None:
             return
         if reading is None or stamp_ns is None:
             self._monitor.warn_once("tf odometry", NO_ODOMETRY)
             return
         transform = map_from_base @ reading.odom_from_base.inverse()
         message = transform_stamped(transform, stamp_ns + self._tolerance_ns, frames)
-        self._publisher.publish(self._kind(transforms=[message]))
+        self._tf.publish(self._kind(transforms=[message]))
 
 
 def transform_stamped(

@@ -13,6 +13,7 @@ from disam_ros.camera import mount
 from disam_ros.geometry import compose
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 MOST = 2000  # poses; of larger maps every second, third, … image
 
@@ -20,14 +21,10 @@ MOST = 2000  # poses; of larger maps every second, third, … image
 class MapPoses(Part):
     """Publishes the poses of the map images, latched: late subscribers get them, too."""
 
-    def __init__(self, node: LifecycleNode) -> None:
-        self._node = node
+    def __init__(self, node: LifecycleNode, monitor: Monitor) -> None:
+        super().__init__(node, monitor)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._publisher = node.create_lifecycle_publisher(PoseArray, "~/map_poses", latched)
-
-    def destroy(self) -> None:
-        """Take the publisher down."""
-        self._node.destroy_lifecycle_publisher(self._publisher)
+        self._poses = self._publisher(PoseArray, "~/map_poses", latched)
 
     def publish(self, place_map: PlaceMap) -> None:
         """Publishes the poses of a map."""
@@ -35,7 +32,7 @@ class MapPoses(Part):
             frame_id=place_map.header.map_frame, stamp=self._node.get_clock().now().to_msg()
         )
         poses = [_pose(*row) for row in thinned(place_map).tolist()]
-        self._publisher.publish(PoseArray(header=header, poses=poses))
+        self._poses.publish(PoseArray(header=header, poses=poses))
 
 
 def thinned(place_map: PlaceMap) -> np.ndarray:

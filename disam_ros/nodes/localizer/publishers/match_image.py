@@ -26,7 +26,7 @@ from disam_ros.mapping.thumbnails import shrink
 from disam_ros.nodes import conversions, match_picture
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.localizer.publishers.answer_status import probability_text
-from disam_ros.nodes.markers import overlay_heat
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.worker import Worker
 
 RATE = 5.0  # images a second, at most [Hz]
@@ -48,10 +48,14 @@ class MatchImages(Part):
     """Publishes them between `start` and `stop`. guard: reports an error inside of it."""
 
     def __init__(
-        self, node: LifecycleNode, guard: Callable[[str], AbstractContextManager[None]]
+        self,
+        node: LifecycleNode,
+        monitor: Monitor,
+        guard: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        self._node, self._guard = node, guard
-        self._publisher = node.create_lifecycle_publisher(Image, "~/match_image", DEPTH)
+        super().__init__(node, monitor)
+        self._guard = guard
+        self._image = self._publisher(Image, "~/match_image", DEPTH)
         self._worker: Worker[Match] | None = None
         self._due = 0.0  # time of the next one on the monotonic clock [s]
 
@@ -66,14 +70,14 @@ class MatchImages(Part):
             worker.stop()
 
     def destroy(self) -> None:
-        """Take the publisher down."""
+        """Stop, and give back the topic."""
         self.stop()
-        self._node.destroy_lifecycle_publisher(self._publisher)
+        super().destroy()
 
     def offer(self, match: Match) -> None:
         """Draw it if somebody subscribes and the last one was long enough ago."""
         worker, now = self._worker, time.monotonic()
-        if worker is None or now < self._due or not self._publisher.get_subscription_count():
+        if worker is None or now < self._due or not self._image.get_subscription_count():
             return
         self._due = max(self._due, now - 0.5 / RATE) + 1.0 / RATE  # images are not on time
         worker.offer("", match)
@@ -83,14 +87,15 @@ class MatchImages(Part):
             picture = self._draw(match)
             message = conversions.image_to_message(picture, match.header, "bgr8")
             if self._worker is not None and self._node.context.ok():  # not stopped meanwhile
-                self._publisher.publish(message)
+                self._image.publish(message)
 
     def _draw(self, match: Match) -> NDArray[np.uint8]:
         localizer, answer = match.localizer, match.answer
         query = shrink(match.query.frame.image, match_picture.WIDTH)
         heat: NDArray[np.uint8] | str = NO_HEAT
         if localizer.has_activation_maps:
-            heat = overlay_heat(query, localizer.activation_map(match.query, answer.record))
+            activation = localizer.activation_map(match.query, answer.record)
+            heat = match_picture.overlay_heat(query, activation)
         shown = query, self._thumbnail(match), heat
         titles = f"camera {answer.camera}", f"map image {answer.record.id}", "where it looked"
         return match_picture.compose(shown, titles, caption(answer))

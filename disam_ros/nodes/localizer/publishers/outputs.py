@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
-from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
@@ -20,7 +20,9 @@ from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
-from disam_ros.nodes.markers import candidate_markers, overlay_heat
+from disam_ros.nodes.markers import candidate_markers
+from disam_ros.nodes.match_picture import overlay_heat
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 DEPTH = 100  # messages kept for reliable subscribers that lag
 LARGE_DEPTH = 5  # of those that are large
@@ -38,19 +40,19 @@ class Poses:
 class Outputs(Part):
     """Publishes answers. map_frame: frame of all poses. base_frame: the vehicle's."""
 
-    def __init__(self, node: LifecycleNode, base_frame: str) -> None:
+    def __init__(self, node: LifecycleNode, monitor: Monitor, base_frame: str) -> None:
+        super().__init__(node, monitor)
         self.map_frame = ""
-        self._node, self._base_frame = node, base_frame
-        self._publishers: list[LifecyclePublisher] = []
-        self._pose = self._create(PoseStamped, "~/pose")
-        self._pose_with_covariance = self._create(
-            PoseWithCovarianceStamped, "~/pose_with_covariance"
+        self._base_frame, publisher = base_frame, self._publisher
+        self._pose = publisher(PoseStamped, "~/pose", DEPTH)
+        self._pose_with_covariance = publisher(
+            PoseWithCovarianceStamped, "~/pose_with_covariance", DEPTH
         )
-        self._global_pose = self._create(PoseWithCovarianceStamped, "~/global_pose")
-        self._candidates = self._create(PoseArray, "~/candidates")
-        self._markers = self._create(MarkerArray, "~/markers", LARGE_DEPTH)
-        self._activation = self._create(Image, "~/activation_map", LARGE_DEPTH)
-        self._answer = self._create(DiagnosticArray, "~/answer")
+        self._global_pose = publisher(PoseWithCovarianceStamped, "~/global_pose", DEPTH)
+        self._candidates = publisher(PoseArray, "~/candidates", DEPTH)
+        self._markers = publisher(MarkerArray, "~/markers", LARGE_DEPTH)
+        self._activation = publisher(Image, "~/activation_map", LARGE_DEPTH)
+        self._answer = publisher(DiagnosticArray, "~/answer", DEPTH)
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Takes the map's frame."""
@@ -109,13 +111,3 @@ class Outputs(Part):
         if self._activation.get_subscription_count():
             picture = overlay_heat(image, heat())
             self._activation.publish(conversions.image_to_message(picture, stamp))
-
-    def destroy(self) -> None:
-        """Take the publishers down."""
-        for publisher in self._publishers:
-            self._node.destroy_lifecycle_publisher(publisher)
-
-    def _create(self, kind: type, topic: str, depth: int = DEPTH) -> LifecyclePublisher:
-        publisher = self._node.create_lifecycle_publisher(kind, topic, depth)
-        self._publishers.append(publisher)
-        return publisher

@@ -17,6 +17,7 @@ from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.loaded import Loaded, map_origin
 from disam_ros.nodes.localizer.part import Part
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 WAITING, INACTIVE = "waiting", "inactive"  # states beside the outcomes of images
 DEPTH = 100
@@ -25,25 +26,21 @@ DEPTH = 100
 class Summary(Part):
     """Publishes the summary. The state is latched: late subscribers get the last one, too."""
 
-    def __init__(self, node: LifecycleNode, base_frame: str) -> None:
-        self._node, self._base_frame = node, base_frame
+    def __init__(self, node: LifecycleNode, monitor: Monitor, base_frame: str) -> None:
+        super().__init__(node, monitor)
+        self._base_frame = base_frame
         self._origin: Origin | None = None
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._state = node.create_lifecycle_publisher(String, "~/state", latched)
-        self._probability = node.create_lifecycle_publisher(Float32, "~/probability", DEPTH)
-        self._distance = node.create_lifecycle_publisher(Float32, "~/distance_since_known", DEPTH)
-        self._fix = node.create_lifecycle_publisher(NavSatFix, "~/fix", DEPTH)
+        self._state = self._publisher(String, "~/state", latched)
+        self._probability = self._publisher(Float32, "~/probability", DEPTH)
+        self._distance = self._publisher(Float32, "~/distance_since_known", DEPTH)
+        self._fix = self._publisher(NavSatFix, "~/fix", DEPTH)
         self._last_state = ""
         self._last_known: Reading | None = None
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Takes the map's place on Earth."""
         self._origin = map_origin(config.localizer.prior, loaded.header)
-
-    def destroy(self) -> None:
-        """Takes the publishers down."""
-        for publisher in (self._state, self._probability, self._distance, self._fix):
-            self._node.destroy_lifecycle_publisher(publisher)
 
     def state(self, word: str) -> None:
         """An outcome of an image, WAITING or INACTIVE; published where it changes."""

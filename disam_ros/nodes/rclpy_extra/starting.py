@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rclpy.exceptions import InvalidTopicNameException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -23,11 +26,13 @@ def starting() -> Iterator[None]:
 
     Sets the environment so that a program that starts later finds this one at once: Fast DDS
     answers a new participant a single time, and if that gets lost only its own next announcement,
-    every 3 s, is heard. A profile of the user's own stays.
+    every 3 s, is heard. A profile of the user's own stays. Logs go to a temporary folder where
+    rcl's own folder takes none.
 
     Raises ConfigError where ROS refuses a name, the ROS_DOMAIN_ID or its middleware.
     """
     _require_domain(os.environ.get("ROS_DOMAIN_ID", ""))
+    _require_log_folder()
     os.environ.update(missing_profile(os.environ, DISCOVERY))  # Fast DDS reads it at the first node
     try:
         yield
@@ -50,3 +55,22 @@ def _require_domain(text: str) -> None:
         fits = False
     if not fits:
         raise ConfigError(f"ROS_DOMAIN_ID expects 0 to {LARGEST_DOMAIN}, got '{text[:40]}'")
+
+
+def _require_log_folder() -> None:
+    """Send rcl's logs (~/.ros/log) to a temporary folder where they cannot be written."""
+    variables = os.environ
+    home = variables.get("HOME") or "/dev/null"  # rcl asks nothing else
+    ros_home = variables.get("ROS_HOME") or "~/.ros"
+    folder = Path(variables.get("ROS_LOG_DIR") or Path(ros_home, "log"))
+    if folder.parts[0] == "~":
+        folder = Path(home, *folder.parts[1:])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        variables["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ros_log_")
+        logging.getLogger(__name__).warning(
+            "%s; logs are in %s: set ROS_LOG_DIR", error, variables["ROS_LOG_DIR"]
+        )

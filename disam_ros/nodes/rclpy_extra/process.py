@@ -20,7 +20,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.logging import get_logger
 
 from disam_ros.errors import DisamError
-from disam_ros.nodes.starting import starting
+from disam_ros.nodes.rclpy_extra.starting import starting
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subscriptions whose QoS problems are reported; raw and compressed image input."""
+"""Raw and compressed image input, with advice where no images come; their stamps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import (
-    HistoryPolicy,
-    QoSPolicyKind,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_policy_name_from_kind,
-)
+from rclpy.qos import QoSPolicyKind, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
@@ -25,12 +18,13 @@ from std_msgs.msg import Header
 from disam_ros.files.paths import FAST_DDS, LARGE_IMAGES, profile
 from disam_ros.localization.image_checks import StampOrder
 from disam_ros.nodes.conversions import stamp_to_ns
-from disam_ros.nodes.diagnostics import IMAGES, Monitor, type_name
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ModuleNotFoundError:  # ROS 2 Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+from disam_ros.nodes.rclpy_extra.diagnostics import IMAGES, Monitor, type_name
+from disam_ros.nodes.rclpy_extra.subscriptions import (
+    TOO_SLOW,
+    QoSRequestedIncompatibleQoSInfo,
+    Subscriptions,
+    sensor_qos,
+)
 
 LISTED = 5  # topics named in a warning
 
@@ -38,8 +32,8 @@ LISTED = 5  # topics named in a warning
 class StampChecker:
     """Reports stamps that cannot be capture times: zero, or before the camera's last one."""
 
-    def __init__(self, node: Node, monitor: Monitor) -> None:
-        self._node, self._monitor, self._order = node, monitor, StampOrder()
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor, self._order = monitor, StampOrder()
 
     def usable(self, camera: str, header: Header) -> int | None:
         """The stamp [ns]; None, with a warning, where it cannot be the capture time."""
@@ -54,48 +48,6 @@ class StampChecker:
             self._monitor.warn_once(f"stamp of {camera}", text)
             self._monitor.count("stamps refused")
         return usable
-
-
-def sensor_qos(reliability: str = "best_effort", depth: int = 1) -> QoSProfile:
-    """QoS for the newest message only, or the last `depth`. reliability: 'best_effort' or
-    'reliable'."""
-    return QoSProfile(
-        depth=depth,
-        history=HistoryPolicy.KEEP_LAST,
-        reliability=ReliabilityPolicy[reliability.upper()],
-    )
-
-
-def subscribe(
-    node: Node,
-    kind: type,
-    topic: str,
-    callback: Callable[[Any], None],
-    monitor: Monitor,
-    qos: QoSProfile,
-    overriding: QoSOverridingOptions | None = None,
-    on_mismatch: Callable[[Any], None] | None = None,
-    remedy: str | None = "",
-) -> Subscription:
-    """Subscribe with `qos_overrides`; incompatible publishers and lost messages are reported.
-
-    overriding: policies that may be overridden; None: history, depth and reliability.
-    on_mismatch: handles an incompatible publisher instead of reporting it. remedy: of losses;
-    None: they are only counted.
-    """
-    callbacks = SubscriptionEventCallbacks(
-        incompatible_qos=on_mismatch
-        or (lambda event: _report_mismatch(node, topic, monitor, event)),
-        message_lost=lambda event: _report_loss(node, topic, monitor, remedy, event),
-    )
-    return node.create_subscription(
-        kind,
-        topic,
-        callback,
-        qos,
-        event_callbacks=callbacks,
-        qos_overriding_options=overriding or QoSOverridingOptions.with_default_policies(),
-    )
 
 
 class ImageInput:
@@ -114,16 +66,13 @@ class ImageInput:
         monitor: Monitor,
     ) -> None:
         compressed = transport == "compressed"
-        self._node, self._monitor, self._callback = node, monitor, callback
+        self._node, self._callback = node, callback
         self._kind = CompressedImage if compressed else Image
         self._topic = f"{camera_topic}/compressed" if compressed else camera_topic
-        self._remedy = "" if compressed else _remedy_of_large_images()
+        self._remedy = TOO_SLOW if compressed else _remedy_of_large_images()
         self._fallback: Timer | None = None
-        self._subscription = self._subscribe(
-            "reliable",
-            QoSOverridingOptions.with_default_policies(),
-            None if self._is_overridden() else self._plan_fallback,
-        )
+        self._subscriptions = Subscriptions(node, monitor)
+        self._subscription = self._subscribe("reliable")
 
     def publisher_count(self) -> int:
         """Number of matched publishers."""
@@ -138,7 +87,7 @@ class ImageInput:
         node, name = self._node, self._node.resolve_topic_name(self._topic)
         kinds = {info.topic_type for info in node.get_publishers_info_by_topic(name)}
         if kinds:
-            if type_name(self._kind) in kinds and self._monitor.shows(_loss(self._topic)):
+            if type_name(self._kind) in kinds and self._subscriptions.loses(self._topic):
                 return f"all are lost on the way; {self._remedy}"
             if type_name(self._kind) in kinds:
                 return f"the publisher of {name} sends nothing: check the camera"
@@ -157,7 +106,7 @@ class ImageInput:
         """Unsubscribe."""
         if self._fallback is not None:
             self._node.destroy_timer(self._fallback)
-        self._node.destroy_subscription(self._subscription)
+        self._subscriptions.destroy()
 
     def _is_overridden(self) -> bool:
         """Whether the user set the reliability of this very subscription."""
@@ -165,33 +114,30 @@ class ImageInput:
         return f"qos_overrides.{name}.subscription.reliability" in self._node._parameter_overrides
 
     def _subscribe(
-        self,
-        reliability: str,
-        overriding: QoSOverridingOptions,
-        on_mismatch: Callable[[Any], None] | None = None,
+        self, reliability: str, overriding: QoSOverridingOptions | None = None
     ) -> Subscription:
-        return subscribe(
-            self._node,
+        plain = overriding is not None or self._is_overridden()
+        return self._subscriptions.add(
             self._kind,
             self._topic,
             self._callback,
-            self._monitor,
             sensor_qos(reliability),
-            overriding,
-            on_mismatch,
-            self._remedy,
+            remedy=self._remedy,
+            overriding=overriding,
+            on_mismatch=None if plain else self._plan_fallback,
         )
 
-    def _plan_fallback(self, event: Any) -> None:
+    def _plan_fallback(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         if qos_policy_name_from_kind(event.last_policy_kind) != "RELIABILITY":
-            _report_mismatch(self._node, self._topic, self._monitor, event)
+            self._subscriptions.report_mismatch(self._topic, event)
         elif self._fallback is None:  # in a timer: the event still needs the subscription
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._fallback = self._node.create_timer(0.0, self._fall_back, clock=steady)
 
     def _fall_back(self) -> None:
-        self._fallback.cancel()
-        self._node.destroy_subscription(self._subscription)
+        if self._fallback is not None:
+            self._fallback.cancel()
+        self._subscriptions.destroy()
         others = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
         self._subscription = self._subscribe("best_effort", others)
         name = self._node.resolve_topic_name(self._topic)
@@ -204,31 +150,6 @@ def _published_images(node: Node) -> list[str]:
     names = [name for name, kinds in offered if not set(IMAGES).isdisjoint(kinds)]
     own = f"{node.get_fully_qualified_name()}/"
     return sorted(n for n in names if not n.startswith(own) and node.count_publishers(n))[:LISTED]
-
-
-def _report_mismatch(node: Node, topic: str, monitor: Monitor, event: Any) -> None:
-    policy = qos_policy_name_from_kind(event.last_policy_kind)
-    name = node.resolve_topic_name(topic)
-    advice = f"set qos_overrides.{name}.subscription.{policy.lower()} to what the publisher offers"
-    text = f"no messages from a publisher on {name}: its {policy} does not fit; {advice}"
-    monitor.warn_once(f"QoS of {topic}", text, hold=None)
-    monitor.count("incompatible QoS events")
-
-
-def _loss(topic: str) -> str:
-    """Key of the problem that messages of a topic are lost."""
-    return f"loss of {topic}"
-
-
-def _report_loss(node: Node, topic: str, monitor: Monitor, remedy: str | None, event: Any) -> None:
-    monitor.count("messages lost", event.total_count_change)
-    if remedy is None:
-        return
-    text = (
-        f"the middleware lost messages of {node.resolve_topic_name(topic)}; "
-        f"{remedy or 'the machine or the network is too slow for what is sent'}"
-    )
-    monitor.warn_once(_loss(topic), text)
 
 
 def _remedy_of_large_images() -> str:
