@@ -66,13 +66,13 @@ class MapBuilderNode(Node):
         monitor.start_counts(*COUNTERS)
         given = from_parameter(config.base_from_camera, [config.camera])
         self._stamps = StampChecker(monitor)
-        self._subscriptions = Subscriptions(self, monitor)
+        self._topics = Subscriptions(self, monitor)
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
         self._map = LiveMap(config, monitor, self.get_logger(), self._place)
         unplaced = math.isnan(config.latitude) or math.isnan(config.longitude)
         self._fixes = None
         if unplaced:
-            self._fixes = FixInput(self, monitor, self._subscriptions, self._track)
+            self._fixes = FixInput(self, monitor, self._topics, self._track)
         self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
         if config.identity_extrinsics:
             if given is not None:
@@ -89,7 +89,7 @@ class MapBuilderNode(Node):
         self.create_service(
             Trigger, "~/finish", self._on_finish, callback_group=ReentrantCallbackGroup()
         )
-        source = f"images on {self._input.describe()}"
+        source = f"images on {self._images.describe()}"
         self.get_logger().info(
             f"building {config.output} from {source}; call ~/finish to complete it"
         )
@@ -108,7 +108,7 @@ class MapBuilderNode(Node):
     def _status(self) -> DiagnosticStatus:
         """The present status, with the reason where no images come."""
         if time.monotonic() - self._last_image > SILENCE:
-            text = f"no image for more than {SILENCE:g} s: {self._input.advice()}"
+            text = f"no image for more than {SILENCE:g} s: {self._images.advice()}"
             self._monitor.warn_once("age", text, hold=None)
         else:
             self._monitor.solved("age")
@@ -116,8 +116,8 @@ class MapBuilderNode(Node):
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
-        self._input = ImageInput(self, "image", config.image_transport, self._on_image, monitor)
-        add = self._subscriptions.add
+        self._images = ImageInput(self, "image", config.image_transport, self._on_image, monitor)
+        add = self._topics.add
         add(CameraInfo, "camera_info", self._on_camera_info, sensor_qos())
         qos = sensor_qos(depth=POSE_DEPTH)
         if config.pose_source == "odom":
