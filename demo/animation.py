@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's picture: a drive, its matches and its way on the map, from what `make demo` wrote.
+"""Makes the README's picture of a drive, its matches and its route from the output of `make demo`.
 
 python -m demo.animation        # docs/images/night.webp
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Map a summer drive, replay a winter and a night drive through the node, evaluate its answers.
+"""Maps a summer drive, replays a winter and a night drive through the node, evaluates its answers.
 
 Prints tables and writes a report and a figure to demo_output.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drive through the demo's town again and again, with `disam view` beside it."""
+"""Drives through the demo's town again and again, with `disam view` beside it."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Frame:
 
 
 class Drive:
-    """A drive: an iterable of frames of known number. Iterating renders them again."""
+    """A drive as an iterable of frames of known number. Each iteration renders them again."""
 
     def __init__(self, config: DriveConfig) -> None:
         self.config = config

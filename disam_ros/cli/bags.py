@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags: extracting, writing, playing."""
+"""Commands that extract, write and play bags."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets: rendering, conversion, benchmark submission."""
+"""Commands that make datasets, and submissions to a benchmark."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluating drives, comparing evaluations."""
+"""Commands that evaluate drives and compare evaluations."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`disam map`: look at a map, check it, and make new ones of it."""
+"""The command disam map: looks at a map, checks it, and makes new ones of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Building maps and localizing against them."""
+"""Commands that build maps and localize images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creating, importing, exporting and calibrating models."""
+"""Commands that create, import, export and calibrate models."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running localizer on a web page."""
+"""The command that shows a running localizer on a web page."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running localizer in the terminal."""
+"""The command that shows a running localizer in the terminal."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: b
 
 
 def _match_cells(answer: QueryResult) -> list[object]:
-    """The cells of probability, map image, score and pose."""
+    """Returns the cells of probability, map image, score and pose."""
     pose, best = answer.map_from_camera, answer.best
     values = [""] * len(ANSWER_POSE)
     if pose is not None:

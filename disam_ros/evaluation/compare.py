@@ -77,7 +77,7 @@ def compare(a: Results, b: Results) -> list[Difference]:
 
 
 def comparison_table(a: Results, b: Results, names: tuple[str, str]) -> Table:
-    """The differences for a terminal. names: of the two evaluations."""
+    """Tabulates the differences for a terminal. names: of the two evaluations."""
     table = Table(title=f"{names[1]} against {names[0]}", title_justify="left")
     table.add_column("condition", no_wrap=True)
     table.add_column("figure")

@@ -90,7 +90,7 @@ class Consistency:
 
 
 def consistency(estimates: Sequence[Estimate]) -> Consistency | None:
-    """NEES of estimates of `map_from_base`; None of none."""
+    """NEES of estimates of `map_from_base`; None without any."""
     if not estimates:
         return None
     gaps, covariances = estimation_errors(estimates)

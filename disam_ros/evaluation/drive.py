@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Query results of a whole drive, offline or of the running node."""
+"""Results of a whole drive, offline or from the running node."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Drive:
     interrupted: int = 0  # signal that ended the run early; 0: none
 
     def map_from_base(self, camera: str, poses: Iterable[Transform | None]) -> list[Transform]:
-        """The vehicle's poses for those poses of a camera (map_from_camera) that are known."""
+        """Converts a camera's poses (map_from_camera) to the vehicle's, without unknown ones."""
         camera_from_base = mount(self.source.info.cameras, camera).inverse()
         return [pose @ camera_from_base for pose in poses if pose is not None]
 
     def condition_of(self, record: ImageRecord) -> str:
-        """The domain of an image; the drive's name where it is unknown."""
+        """Returns the domain of an image; the drive's name where it is unknown."""
         return record.domain or self.name
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An answer with its ground truth, and whether it is right."""
+"""Answers with their ground truth, and verdicts on them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def count(frames: Sequence[EvaluatedFrame], criteria: Criteria) -> Counts:
 
 
 def estimates(frames: Sequence[EvaluatedFrame]) -> list[Estimate]:
-    """True poses, answers and covariances of the frames that have all three."""
+    """Collects true pose, answer and covariance of the frames that have all three."""
     return [
         (f.truth, f.pose, f.answer.covariance)
         for f in frames

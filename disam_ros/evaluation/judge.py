@@ -50,7 +50,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of some drives."""
+    """All figures of an evaluation."""
 
     setup: dict[str, object]  # model, map, settings and machine
     criteria: Criteria

@@ -150,5 +150,5 @@ def _quantile(values: NDArray[np.float64], share: float) -> float:
 
 
 def mean(values: Sequence[float] | NDArray[Any]) -> float:
-    """Mean of numbers; nan of none."""
+    """Mean of numbers; nan without any."""
     return float(np.mean(values)) if len(values) else float("nan")

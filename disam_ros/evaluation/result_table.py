@@ -43,7 +43,7 @@ class ResultTable:
 
     @property
     def firsts(self) -> list[bool]:
-        """Whether a part is the first of its column."""
+        """Tells of each part whether it is the first of its column."""
         return [i == 0 for column in self.columns for i in range(len(column.parts))]
 
     def __rich__(self) -> Table:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of an evaluation as tables."""
+"""Tables of the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACKED = (
 
 
 def table(title: str, rows: Mapping[str, Metrics], criteria: Criteria = DEFAULTS) -> ResultTable:
-    """Pose thresholds, recall@1 and errors: a row per method or condition."""
+    """Tabulates pose thresholds, recall@1 and errors with a row per method or condition."""
     columns = [
         Column("queries", lambda m: [str(m.queries)]),
         _share("answered", lambda m: m.answered),
@@ -52,7 +52,7 @@ def tables(evaluation: Evaluation) -> list[ResultTable]:
 
 
 def runs_table(runs: Mapping[str, Mapping[str, object]]) -> ResultTable:
-    """Rates and counts of the runs, one column per drive."""
+    """Tabulates rates and counts of the runs with a column per drive."""
 
     def column(drive: str) -> Column:
         return Column(drive, lambda key: [plain(runs[drive].get(key)) or "–"])
@@ -110,7 +110,7 @@ def _coverage(conditions: Mapping[str, Condition], criteria: Criteria) -> Result
 
 
 def is_tracked(setup: Mapping[str, Any]) -> bool:
-    """Whether an evaluation with this setup tracked sequences."""
+    """Returns whether an evaluation with this setup tracked sequences."""
     settings = setup.get("settings")
     sequence = settings.get("sequence") if isinstance(settings, Mapping) else None
     return bool(isinstance(sequence, Mapping) and sequence.get("enabled"))
@@ -162,7 +162,7 @@ def _domains(conditions: Mapping[str, Condition]) -> ResultTable:
 
 
 def _latency(conditions: Mapping[str, Condition]) -> ResultTable:
-    """A row for each stage over all images, and of several conditions for the total of each."""
+    """Tabulates the latency of each stage over all images, and the total by condition."""
     whole = conditions.get(OVERALL, next(iter(conditions.values())))
     subjects = [(stage, (whole, stage)) for stage in whole.latency_ms]
     if len(conditions) > 1:

@@ -71,7 +71,7 @@ def set_uniforms(program: moderngl.Program, values: Mapping[str, Value]) -> None
 def projection(
     width: int, height: int, focal: float, near: float = 0.15, far: float = 900.0
 ) -> Points:
-    """Clip from camera (optical axes), [4, 4], principal point in the middle; y points up."""
+    """Projection matrix, clip from camera (optical axes), [4, 4]; principal point in the middle."""
     matrix = np.zeros((4, 4))
     matrix[0, 0] = 2 * focal / width
     matrix[1, 1] = -2 * focal / height
@@ -89,7 +89,7 @@ def metric_depth(raw: NDArray[np.float32], near: float = 0.15, far: float = 900.
 
 
 def sun_projection(direction: Points, reach: float) -> Points:
-    """Clip from map for parallel light from `direction`, covering `reach` metres around."""
+    """Projection matrix, clip from map, of parallel light from a direction over `reach` metres."""
     side = np.cross([0.0, 0.0, 1.0], direction)
     side /= np.linalg.norm(side)
     up = np.cross(direction, side)

@@ -176,7 +176,7 @@ class Renderer:
 
 
 def _view(map_from_camera: Transform) -> Points:
-    """Camera (optical axes) from map, [4, 4]."""
+    """Returns the transform camera (optical axes) from map, [4, 4]."""
     matrix = np.eye(4)
     rotation = map_from_camera.rotation.T
     matrix[:3, :3] = rotation
@@ -185,7 +185,7 @@ def _view(map_from_camera: Transform) -> Points:
 
 
 def _rays(clip: Points, view: Points) -> Points:
-    """Map direction from clip position (x, y, 1, 1)."""
+    """Returns the transform of a clip position (x, y, 1, 1) to a map direction, [4, 4]."""
     to_ray = np.diag([1 / clip[0, 0], 1 / clip[1, 1], 1.0, 1.0])
     turn = np.eye(4)
     turn[:3, :3] = view[:3, :3].T

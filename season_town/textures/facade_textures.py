@@ -18,7 +18,7 @@ BAYS = ("blank", "window", "shutters", "door")
 
 
 def paint_facade(rng: np.random.Generator, style: str, bay: str) -> Picture:
-    """One bay of a wall, uint8 RGBA [SIZE, SIZE, 4]."""
+    """Paints one bay of a wall, uint8 RGBA [SIZE, SIZE, 4]."""
     picture = np.ascontiguousarray(_WALL_PAINTERS[style](rng))
     if bay != "blank":
         _OPENINGS[bay](picture, STYLES.index(style))
@@ -68,7 +68,7 @@ def _concrete(rng: np.random.Generator) -> Picture:
 
 
 def _glass(picture: Picture, x0: int, y0: int, x1: int, y1: int) -> None:
-    """A pane with curtains and a reflection gradient."""
+    """Paints a pane with curtains and a reflection gradient."""
     ramp = np.linspace(1.0, 0.45, y1 - y0)[:, None, None]
     picture[y0:y1, x0:x1] = 0
     picture[y0:y1, x0:x1, :3] = ramp * np.array([72, 84, 98])

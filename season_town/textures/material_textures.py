@@ -13,7 +13,7 @@ from season_town.textures.texture_canvas import SIZE, fractal_noise, grey
 def _sprinkle(
     rng: np.random.Generator, count: int, size: tuple[int, int], spread: float, tall: float
 ) -> Picture:
-    """Random leaves of bright to dark grey on nothing, thinning out towards the border."""
+    """Paints random leaves of bright to dark grey, thinning out towards the border."""
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     for shade in np.linspace(110, 255, count):
         angle, radius = rng.uniform(0, 2 * np.pi), spread * np.sqrt(rng.uniform())
@@ -43,7 +43,7 @@ def _hedge(rng: np.random.Generator) -> Picture:
 
 
 def _needle(rng: np.random.Generator) -> Picture:
-    """A skirt of twigs: full at the top, fraying at the bottom."""
+    """Paints a skirt of twigs: full at the top, fraying at the bottom."""
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
     for _ in range(900):
         x, y = int(rng.integers(0, SIZE)), int(rng.integers(0, 215))
@@ -54,7 +54,7 @@ def _needle(rng: np.random.Generator) -> Picture:
 
 
 def _branch(rng: np.random.Generator) -> Picture:
-    """A leafless crown growing from the middle of the lower border."""
+    """Paints a leafless crown growing from the middle of the lower border."""
     picture = np.zeros((SIZE, SIZE, 4), np.uint8)
 
     def grow(x: float, y: float, angle: float, length: float, width: float) -> None:

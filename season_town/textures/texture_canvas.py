@@ -11,7 +11,7 @@ SIZE = 256  # pixels a side
 
 
 def fractal_noise(rng: np.random.Generator, power: float, size: int = SIZE) -> Points:
-    """Tileable noise, float [size, size] in 0..1; amplitude falls with frequency**power."""
+    """Draws tileable noise, float [size, size] in 0..1; amplitude falls with frequency**power."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = 1.0
     spectrum = np.fft.rfft2(rng.standard_normal((size, size))) / frequency**power

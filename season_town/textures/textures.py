@@ -25,7 +25,7 @@ LAYER = {name: float(i) for i, name in enumerate(NAMES)}
 
 @lru_cache(maxsize=1)
 def texture_layers() -> Picture:
-    """All layers, uint8 [len(NAMES), SIZE, SIZE, 4], first row at the top of the picture."""
+    """Paints all layers, uint8 [len(NAMES), SIZE, SIZE, 4], first row at the top of the picture."""
     rng = np.random.default_rng(7)
     layers = [paint_facade(rng, *name.rsplit("_", 1)) for name in FACADES]
     layers += [CUTOUT_PAINTERS[name](rng) for name in CUTOUTS]

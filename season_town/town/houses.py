@@ -60,7 +60,7 @@ HOUSE_TYPES = (
 
 
 def house_mesh(kind: int, tint: int, roof: int, seed: float) -> Mesh:
-    """Mesh of a house; `seed` decides which window is lit and small variations."""
+    """Makes a house; `seed` decides which window is lit and small variations."""
     house = HOUSE_TYPES[kind]
     rng = np.random.default_rng(int(seed * 1e9))
     colour = TINTS[tint] if house.style != "brick" else _mix(TINTS[tint], 0.75)
@@ -83,7 +83,7 @@ def _mix(colour: Rgb, share: float) -> Rgb:
 
 
 def _facades(rng: np.random.Generator, house: HouseType, tint: Rgb) -> Mesh:
-    """Four walls as a grid of bays, on a plinth."""
+    """Makes four walls as a grid of bays, on a plinth."""
     half = house.width / 2
     corners = np.array([(0, -half), (0, half), (-house.depth, half), (-house.depth, -half)], float)
     parts = []

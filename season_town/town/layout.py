@@ -81,6 +81,6 @@ class Town:
 
     @property
     def lamps(self) -> Points:
-        """Feet of the street lamps, [L, 3]."""
+        """Returns the feet of the street lamps, [L, 3]."""
         feet = [[*prop.position, 0.0] for prop in self.props if prop.kind == "lamp"]
         return np.array(feet).reshape(-1, 3)

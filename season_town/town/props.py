@@ -83,7 +83,7 @@ def street_furniture(kind: str, seed: float) -> Mesh:
 
 
 def fence_mesh(kind: str, length: float, setback: float, seed: float) -> Mesh:
-    """A front fence along y at x=0 with a gate of 1.4 m, and sides running back to the house."""
+    """Makes a fence along y at x=0 with a gate of 1.4 m, and sides running back to the house."""
     gate = 0.7
     spans = [
         ((0.0, -length / 2), (0.0, -gate)),
@@ -111,7 +111,7 @@ def _fence_span(kind: str, a: Points, b: Points, seed: float) -> Mesh:
 
 
 def car_mesh(rng: np.random.Generator) -> Mesh:
-    """A parked car: hatchback, saloon or van."""
+    """Makes a parked car: hatchback, saloon or van."""
     kind = int(rng.integers(3))
     tint = CAR_COLOURS[int(rng.integers(len(CAR_COLOURS)))]
     glass = (0.10, 0.12, 0.14)
@@ -144,7 +144,7 @@ def car_mesh(rng: np.random.Generator) -> Mesh:
 
 
 def _panel(profile: list[tuple[float, float]], y: float, tint: Rgb) -> Mesh:
-    """The flat side of a swept profile of six points."""
+    """Makes the flat side of a swept profile of six points."""
     p = [[x, y, z] for x, z in profile]
     mesh = quads([[p[0], p[5], p[4], p[3]], [p[0], p[3], p[2], p[1]]], PLAIN, tint)
     mesh[..., 3:6] = (0, np.sign(y), 0)
@@ -164,7 +164,7 @@ def _wheel(x: float, y: float) -> Mesh:
 
 
 def person_mesh(rng: np.random.Generator) -> Mesh:
-    """A walker about 1.7 m tall."""
+    """Makes a walker about 1.7 m tall."""
     coat, trousers = rng.uniform(0.08, 0.75, 3), rng.uniform(0.06, 0.35, 3)
     stride = rng.uniform(0.1, 0.3)
     parts = []

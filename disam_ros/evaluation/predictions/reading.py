@@ -26,7 +26,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions: map images or poses."""
+    """Predicted map images, or poses."""
 
     ranked: dict[str, list[str]] = field(default_factory=dict)  # map images by query, best first
     poses: Trajectory | None = None  # in place of map images

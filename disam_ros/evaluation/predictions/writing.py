@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our rankings as pairs, the form of hloc, which `disam compare --against` reads, too."""
+"""Writes rankings as pairs in the format of hloc, which `disam compare --against` reads as well."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ LEGEND_ROW = 19  # pixels
 
 @styled
 def precision_recall_plot(conditions: Mapping[str, Condition]) -> Markup:
-    """Precision over recall of all conditions that have a curve."""
+    """Draws precision over recall of all conditions that have a curve."""
     figure = new_figure(HALF, 400 + LEGEND_ROW * len(conditions))
     axes = figure.add_subplot()
     for index, (name, condition) in enumerate(conditions.items()):
@@ -56,7 +56,7 @@ def precision_recall_plot(conditions: Mapping[str, Condition]) -> Markup:
 
 @styled
 def consistency_plot(conditions: Mapping[str, Condition]) -> Markup:
-    """Share of position errors inside the confidence ellipsoid over its probability."""
+    """Draws the share of position errors inside the confidence ellipsoid over its probability."""
     figure = new_figure(HALF, 400 + LEGEND_ROW * len(conditions))
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
@@ -78,7 +78,7 @@ def consistency_plot(conditions: Mapping[str, Condition]) -> Markup:
 
 @styled
 def probability_histograms(conditions: Mapping[str, Condition], criteria: Criteria) -> Markup:
-    """Probabilities of best matches, right and wrong ones stacked, by condition."""
+    """Draws histograms of the probabilities of right and wrong best matches by condition."""
     groups = {}
     for name, condition in conditions.items():
         frames = [f for f in condition.frames if f.truth is not None and f.best is not None]
@@ -121,7 +121,7 @@ def normalized_errors(condition: Condition) -> NDArray[np.float64]:
 def _thinned(
     x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """At most MAX_VERTICES points of a curve, including its ends."""
+    """Keeps at most MAX_VERTICES points of a curve, including its ends."""
     rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_VERTICES)).astype(int))
     return x[rows], y[rows]
 

@@ -136,7 +136,7 @@ def plan(
 
 @styled
 def along_route(name: str, condition: Condition, criteria: Criteria) -> Markup:
-    """Errors, and probabilities as log-odds, over the travelled distance.
+    """Draws errors, and probabilities as log-odds, over the travelled distance.
 
     Without truth: probabilities over the images.
     """

@@ -91,7 +91,7 @@ def new_figure(
 
 
 def named_style(index: int) -> dict[str, Any]:
-    """Colour and dashes of the index-th name."""
+    """Returns colour and dashes of the index-th name."""
     return {
         "color": NAMED[index % len(NAMED)],
         "linestyle": DASHES[index // len(NAMED) % len(DASHES)],

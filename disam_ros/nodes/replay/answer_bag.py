@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bag of a localizer's answers to a drive, with ground truth."""
+"""Writes a bag of a localizer's answers to a drive, with ground truth."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A localizer that ends with the process that started it: its standard input is a pipe from there.
+"""Runs a localizer that ends with its parent process, whose pipe is its standard input.
 
 The system closes the pipe however that process ends.
 """

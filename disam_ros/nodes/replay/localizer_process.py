@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A localizer node in a process and a ROS domain of its own."""
+"""Runs a localizer node in a process and a ROS domain of its own."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ ANSWERED = COUNTS[2:]  # those with a message on ~/answer
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """How a localizer node is started and fed with a bag."""
+    """Settings of a localizer node that is fed with a bag."""
 
     # Speed relative to the recording; 0: each image after the answer to the last one.
     rate: float = 0.0
@@ -101,7 +101,7 @@ def replay_to_node(
     model_dir: Path | str,
     options: NodeOptions,
 ) -> NodeRun:
-    """Same as `run_node_on_bag` for topics that are known already; Ctrl-C ends it early."""
+    """Runs a node as `run_node_on_bag` does, on known topics; Ctrl-C ends it early."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     domain_id = own_domain()
     parameters: dict[str, object] = {

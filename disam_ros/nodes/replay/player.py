@@ -124,8 +124,10 @@ class Player:
         )
 
     def _wait_for_subscribers(self) -> None:
-        """Until every topic has had a subscriber for SETTLING, `start_delay` at most; the clock
-        stands still."""
+        """Waits until every topic has had a subscriber for SETTLING, at most `start_delay`.
+
+        The clock stands still.
+        """
         end, matched = time.monotonic() + self._config.start_delay, math.inf
         while (left := end - (now := time.monotonic())) > 0:
             self._publish_clock(self._reader.start_ns)

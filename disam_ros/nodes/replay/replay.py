@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replay of a rosbag2 recording with /clock, where `ros2 bag play` is not installed."""
+"""Replays a rosbag2 recording with /clock, where `ros2 bag play` is not installed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running node's answers to a drive, in the form of offline evaluation."""
+"""Evaluates the running node on a drive, with results as of an offline evaluation."""
 
 from __future__ import annotations
 
