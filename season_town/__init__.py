@@ -5,7 +5,7 @@ Needs moderngl, which `pip install ./season_town` brings, and OpenGL; software r
 """
 
 from season_town.conditions import CONDITIONS, Condition
-from season_town.drive import Drive, DriveConfig, Frame, simulate_drive
+from season_town.drive import DriveConfig, Frame, RenderedDrive
 from season_town.rendering.gl import RenderError
 from season_town.rendering.renderer import Renderer
 from season_town.town.build import build_town
@@ -15,13 +15,12 @@ from season_town.writer import write_drive
 __all__ = [
     "CONDITIONS",
     "Condition",
-    "Drive",
     "DriveConfig",
     "Frame",
     "RenderError",
+    "RenderedDrive",
     "Renderer",
     "Town",
     "build_town",
-    "simulate_drive",
     "write_drive",
 ]

@@ -98,8 +98,11 @@ class Frame:
     fix: tuple[float, float, float]  # GNSS: latitude, longitude in degrees, altitude in metres
 
 
-class Drive:
-    """A drive as an iterable of frames of known number. Each iteration renders them again."""
+class RenderedDrive:
+    """A drive as an iterable of frames; `len()` gives their number.
+
+    Each iteration renders the frames again, and raises RenderError without an OpenGL context.
+    """
 
     def __init__(self, config: DriveConfig) -> None:
         self.config = config
@@ -175,11 +178,3 @@ class Drive:
             config.height,
             config.fov_deg,
         )
-
-
-def simulate_drive(config: DriveConfig) -> Drive:
-    """Returns a drive as an iterable of frames; `len()` gives their number.
-
-    Iterating raises RenderError where no OpenGL context can be had.
-    """
-    return Drive(config)

@@ -13,7 +13,7 @@ from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.depth import DEPTH_UNIT
 from disam_ros.datasets.sensor_tables import FIX_COLUMNS, FIX_FILE, ODOM_COLUMNS, ODOM_FILE
 from season_town.conditions import LATITUDE, LONGITUDE
-from season_town.drive import DriveConfig, Frame, simulate_drive
+from season_town.drive import DriveConfig, Frame, RenderedDrive
 from season_town.sensors import GNSS_SIGMA
 
 CAMERA = "front"
@@ -30,7 +30,7 @@ def write_drive(
 
     overwrite: replace a dataset of an earlier run. Raises OutputError, RenderError without OpenGL.
     """
-    drive = simulate_drive(config)
+    drive = RenderedDrive(config)
     info = DatasetInfo(
         name=f"season_town_{config.town_seed}_{config.condition}_{config.drive_seed}",
         cameras={CAMERA: drive.camera},

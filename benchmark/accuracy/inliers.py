@@ -44,7 +44,7 @@ from disam_ros.geometry import Transform
 from disam_ros.mapping.keypoints import KeypointHeader, fill_depths, keypoints_of
 from disam_ros.mapping.repetition import APART, QUANTILE, SIMILAR
 from disam_ros.uncertainty import offset
-from season_town import DriveConfig, simulate_drive
+from season_town import DriveConfig, RenderedDrive
 
 COUNTS = (512, 1024, 2048)  # keypoints of an image
 CHOSEN = 1024  # whose models are printed
@@ -186,7 +186,7 @@ def _first(good: NDArray[Any], after: int) -> int:
 
 
 def _rendered(config: DriveConfig) -> Iterator[View]:
-    drive = simulate_drive(config)
+    drive = RenderedDrive(config)
     for frame in drive:
         pose = frame.map_from_camera
         yield View(frame.image, pose.translation, pose, drive.camera, frame.depth)

@@ -26,7 +26,7 @@ from benchmark.pose_graph.solver import solve
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform
 from disam_ros.slam.loop_closure_message import MAP, OWN, LoopClosure
-from season_town.drive import simulate_drive
+from season_town.drive import RenderedDrive
 from season_town.sensors import wheel_odometry
 
 FIGURE = Path("docs/images/pose_graph.png")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = [measure(drive, seed) for seed in ODOMETRY_SEEDS]
     draw(arguments.figure, drive.truth, results[0].tracks)
     print(render(results))
-    odometry = wheel_odometry(simulate_drive(DRIVE).trajectory, ODOMETRY_SEEDS[0])
+    odometry = wheel_odometry(RenderedDrive(DRIVE).trajectory, ODOMETRY_SEEDS[0])
     print(costs(drive, odometry, results[0].own))
     closures = detect(drive, [None] * len(odometry), verified=True)
     wrong = [is_wrong(drive, closure) for closure in closures]
@@ -80,7 +80,7 @@ class Measured:
 
 def measure(drive: EncodedDrive, seed: int) -> Measured:
     """Trajectories and their errors with the odometry of one seed."""
-    odometry = wheel_odometry(simulate_drive(DRIVE).trajectory, seed)
+    odometry = wheel_odometry(RenderedDrive(DRIVE).trajectory, seed)
     detected = {verified: detect(drive, odometry, verified) for verified in (False, True)}
     rng = np.random.default_rng(seed)
     bad = {verified: outliers(drive, closures, rng) for verified, closures in detected.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from disam_ros.camera import virtual_camera, warp_between, warp_into
 from disam_ros.errors import ConfigError
-from season_town import DriveConfig, simulate_drive
+from season_town import DriveConfig, RenderedDrive
 
 pytest.importorskip("moderngl", reason="moderngl is not installed")
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ WIDE = {
 
 
 def first(**settings):
-    drive = simulate_drive(DriveConfig(**SHORT | settings))
+    drive = RenderedDrive(DriveConfig(**SHORT | settings))
     frames = iter(drive)
     frame = next(frames)
     frames.close()

@@ -16,8 +16,7 @@ pytest.importorskip("moderngl", reason="moderngl is not installed")
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import distance
-from season_town import CONDITIONS, DriveConfig, RenderError, build_town, simulate_drive
-from season_town.drive import Drive
+from season_town import CONDITIONS, DriveConfig, RenderedDrive, RenderError, build_town
 from season_town.rendering import gl
 from season_town.rendering.renderer import Renderer
 from season_town.sensors import gnss_fixes, wheel_odometry
@@ -37,7 +36,7 @@ def _opengl() -> None:
 
 @pytest.fixture(scope="module")
 def summer() -> list:
-    return list(simulate_drive(DriveConfig(**SMALL, depth=True)))
+    return list(RenderedDrive(DriveConfig(**SMALL, depth=True)))
 
 
 def _track(seed: int = 0, **changes: object) -> object:
@@ -53,7 +52,7 @@ def _track(seed: int = 0, **changes: object) -> object:
 
 
 def test_same_seed_gives_same_pixels(summer):
-    again = list(simulate_drive(DriveConfig(**SMALL, depth=True)))
+    again = list(RenderedDrive(DriveConfig(**SMALL, depth=True)))
     for a, b in zip(summer, again, strict=True):
         assert a.stamp_ns == b.stamp_ns
         np.testing.assert_array_equal(a.image, b.image)
@@ -61,7 +60,7 @@ def test_same_seed_gives_same_pixels(summer):
 
 
 def test_another_drive_seed_gives_other_pixels_and_poses(summer):
-    other = next(iter(simulate_drive(DriveConfig(**SMALL, drive_seed=3))))
+    other = next(iter(RenderedDrive(DriveConfig(**SMALL, drive_seed=3))))
     assert np.abs(other.image.astype(int) - summer[0].image).mean() > 3
     assert distance(other.map_from_base, summer[0].map_from_base)[0] > 0.01
 
@@ -76,19 +75,19 @@ def test_frames_have_the_asked_shape_and_are_not_blank(summer):
 
 def test_two_drives_can_be_rendered_in_turns(summer):
     night_config = DriveConfig(condition="night", **SMALL)
-    drives = simulate_drive(DriveConfig(**SMALL)), simulate_drive(night_config)
+    drives = RenderedDrive(DriveConfig(**SMALL)), RenderedDrive(night_config)
     for day, night, alone in zip(*drives, summer, strict=True):
         np.testing.assert_array_equal(day.image, alone.image)
         assert night.image.mean() < day.image.mean()
 
 
 def test_length_is_known_before_rendering(summer):
-    assert len(simulate_drive(DriveConfig(**SMALL))) == len(summer) == 2
+    assert len(RenderedDrive(DriveConfig(**SMALL))) == len(summer) == 2
 
 
 def test_depth_of_one_frame_reprojects_onto_the_next(summer):
     a, b = summer
-    camera = Drive(DriveConfig(**SMALL)).camera
+    camera = RenderedDrive(DriveConfig(**SMALL)).camera
     v, u = np.mgrid[0:120:3, 0:160:3]
     z = a.depth[v, u].astype(np.float64)
     keep = np.isfinite(z) & (z < 40) & (z > 6)
@@ -107,7 +106,7 @@ def test_depth_of_one_frame_reprojects_onto_the_next(summer):
 
 def test_depth_below_the_horizon_is_the_flat_ground(summer):
     frame = summer[0]
-    camera = Drive(DriveConfig(**SMALL)).camera
+    camera = RenderedDrive(DriveConfig(**SMALL)).camera
     u, v = 80, 117
     ray = np.array([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, 1.0])
     direction = frame.map_from_camera.rotation @ ray
@@ -119,7 +118,7 @@ def test_a_lamp_stands_where_the_town_says():
     """Hiding nothing but depth: the pole's depth appears at the projected point of the pole."""
     town = build_town(1)
     renderer = Renderer(town, CONDITIONS["summer_day"], width=160, height=120)
-    hits, mount = 0, Drive(DriveConfig(**SMALL)).camera.base_from_camera
+    hits, mount = 0, RenderedDrive(DriveConfig(**SMALL)).camera.base_from_camera
     for map_from_base in _track(lateral_m=0.0, spacing_m=25.0, length_m=300.0).poses:
         map_from_camera = map_from_base @ mount
         depth = renderer.render(map_from_camera)[1]
@@ -207,7 +206,7 @@ def test_gnss_is_a_few_metres_off_and_changes_slowly():
 
 def test_conditions_look_different_at_one_place():
     images = {
-        name: next(iter(simulate_drive(DriveConfig(condition=name, **SMALL)))).image.astype(float)
+        name: next(iter(RenderedDrive(DriveConfig(condition=name, **SMALL)))).image.astype(float)
         for name in ("summer_day", "winter_snow", "autumn_rain", "night")
     }
     assert images["night"].mean() < 0.6 * images["summer_day"].mean()
@@ -231,7 +230,7 @@ def test_written_drive_reads_back_with_odometry_and_fixes(tmp_path):
     assert dataset.info.latitude == 51.05
     camera = dataset.info.cameras["front"]
     assert (camera.width, camera.height) == (160, 120)
-    frame = next(iter(simulate_drive(config)))
+    frame = next(iter(RenderedDrive(config)))
     record = dataset.records[0]
     assert record.stamp_ns == frame.stamp_ns
     assert distance(record.map_from_camera, frame.map_from_camera)[0] < 1e-6

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.slow
 DRAW_TRAIN_DRAW = """
 import numpy as np
 import torch
-from season_town import DriveConfig, simulate_drive
+from season_town import DriveConfig, RenderedDrive
 
 def draw():
-    drive = simulate_drive(DriveConfig(width=160, height=120, spacing_m=4.0, length_m=4.0))
+    drive = RenderedDrive(DriveConfig(width=160, height=120, spacing_m=4.0, length_m=4.0))
     return next(iter(drive)).image
 
 before = draw()

@@ -286,7 +286,7 @@ def test_extract_takes_depth_topics_by_camera(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_drive_rendered_with_depth_keeps_it(tmp_path):
     pytest.importorskip("moderngl", reason="moderngl is not installed")
-    from season_town import DriveConfig, RenderError, simulate_drive
+    from season_town import DriveConfig, RenderedDrive, RenderError
     from season_town.rendering import gl
     from season_town.writer import write_drive
 
@@ -299,7 +299,7 @@ def test_a_drive_rendered_with_depth_keeps_it(tmp_path):
     write_drive(DriveConfig(**small), tmp_path / "plain")
     dataset, plain = Dataset(tmp_path / "drive"), Dataset(tmp_path / "plain")
     for record, frame in zip(
-        dataset.records, simulate_drive(DriveConfig(**small, depth=True)), strict=True
+        dataset.records, RenderedDrive(DriveConfig(**small, depth=True)), strict=True
     ):
         depth, known = dataset.depth(record), frame.depth < 131
         assert np.abs(depth[known] - frame.depth[known]).max() <= DEPTH_UNIT / 2 + 1e-4
