@@ -62,11 +62,11 @@ def learn(
     if missing := [domain for domain in domains if domain not in rows]:
         raise TrainingError(f"no images of {', '.join(missing)} in the data: add them with --data")
     random = np.random.default_rng(seed)
-    found = [
+    samples = [
         descriptors(model, domain, store, random.choice(rows[domain], crops), random)
         for domain in domains
     ]
-    projection = learn_projection(np.concatenate(found), size)
+    projection = learn_projection(np.concatenate(samples), size)
     provenance = {
         "data": list(data),
         "images": {domain: len(rows[domain]) for domain in domains},
@@ -87,11 +87,11 @@ def descriptors(
 ) -> NDArray[np.float16]:
     """Coarse descriptors [N, D] of a random crop of each of the images `rows` [N]."""
     backend = select_backend("auto", model, CPU)
-    found, config = [], DescriptorConfig()
+    described, config = [], DescriptorConfig()
     for start in tqdm(range(0, len(rows), BATCH), desc=domain, unit="batch", leave=False):
         crops = [_crop(store, int(row), random) for row in rows[start : start + BATCH]]
-        found.append(describe(backend, domain, np.stack(crops), config)[0].astype(np.float16))
-    return np.concatenate(found)
+        described.append(describe(backend, domain, np.stack(crops), config)[0].astype(np.float16))
+    return np.concatenate(described)
 
 
 def _crop(store: ImageStore, row: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -111,11 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--crops", type=int, default=CROPS, help="of each domain")
     parser.add_argument("--size", type=int, default=SIZE, help="number of directions")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     def work() -> str:
-        size = learn(given.model, given.data, given.crops, given.size, given.seed)
-        return f"{size} directions written to {given.model}"
+        size = learn(options.model, options.data, options.crops, options.size, options.seed)
+        return f"{size} directions written to {options.model}"
 
     return exit_status(work)
 

@@ -16,9 +16,11 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -110,14 +112,14 @@ def open_store(entries: Sequence[str], domains: Sequence[str]) -> ImageStore:
     light = {"day": ["day" if "day" in domains else "summer_day"]}
     store = ImageStore(photos, INPUT_SIZE, CROPS, light=light) if photos else None
     if store is None or not set(domains) & set(store.rows()):
-        found = _counts(store) if store else "other domains only"
+        counts = _counts(store) if store else "other domains only"
         raise TrainingError(
-            f"no images of {', '.join(domains)} in {', '.join(entries)}: found {found}"
+            f"no images of {', '.join(domains)} in {', '.join(entries)}: found {counts}"
         )
     return store
 
 
-def samples(store: ImageStore, domains: Sequence[str]) -> Iterator[tuple[np.ndarray, str]]:
+def samples(store: ImageStore, domains: Sequence[str]) -> Iterator[tuple[NDArray[Any], str]]:
     """Whole images of these domains as a camera gives them, and their domains."""
     return ((image.read(p.path), p.domain) for p in store.photos if p.domain in domains)
 
@@ -206,13 +208,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validation", nargs="*", default=[], help="the same, never trained on")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     def work() -> str:
-        table = train(given.model, given.data, given.validation, given.steps, given.seed)
+        table = train(options.model, options.data, options.validation, options.steps, options.seed)
         if table:
             show(table)
-        return f"domain classifier written to {given.model}"
+        return f"domain classifier written to {options.model}"
 
     return exit_status(work)
 

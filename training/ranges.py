@@ -72,16 +72,16 @@ def measure(model_dir: Path, config: TrainConfig, images: int = IMAGES) -> Recal
         for domain, chosen in tqdm(rows.items(), unit="domain", leave=False)
         for file, encoders in stages.items()
     }
-    found = _validate(model, config)
+    faults = _validate(model, config)
     provenance = {
         "data": config.data,
         "images": {domain: len(chosen) for domain, chosen in rows.items()},
         "seed": config.seed,
         "commit": git_commit(),
-        "validation": {"data": config.validation.data, "recall": found} if found else None,
+        "validation": {"data": config.validation.data, "recall": faults} if faults else None,
     }
     add_ranges(model_dir, model.ranges, provenance)
-    return found
+    return faults
 
 
 def _open_store(
@@ -89,11 +89,11 @@ def _open_store(
 ) -> tuple[ImageStore, dict[str, list[int]]]:
     """Random images of the data, and at most `images` rows of each domain. Raises TrainingError."""
     domains, random = model.domain_names(), np.random.default_rng(config.seed)
-    found = find_photos(config.data)
+    every_photo = find_photos(config.data)
     photos = []
     for domain in ("", *domains):
-        own = [photo for photo in found if photo.domain == domain]
-        photos += [own[k] for k in random.permutation(len(own))[: READ * images]]
+        photos_of = [photo for photo in every_photo if photo.domain == domain]
+        photos += [photos_of[k] for k in random.permutation(len(photos_of))[: READ * images]]
     light = {"day": config.webcam_day, "night": config.webcam_night}
     store = ImageStore(photos, model.network.image_size, config.crops, light=light)
     rows = store.rows()
@@ -122,7 +122,7 @@ def ranges_of(encoder: nn.Module, images: Sequence[Tensor]) -> NDArray[np.float3
     finally:
         for hook in hooks:
             hook.remove()
-    return np.array([np.mean(found, 0) for found in ends.values()], np.float32)
+    return np.array([np.mean(pairs, 0) for pairs in ends.values()], np.float32)
 
 
 def _validate(model: Model, config: TrainConfig) -> Recalls:
@@ -136,13 +136,13 @@ def _validate(model: Model, config: TrainConfig) -> Recalls:
     similarity = similarity_of("fine", config.descriptor)
     exact = select_backend("onnx", model, CPU)
     mapper = _encoder(exact, validation.reference)
-    found = {}
+    by_domain = {}
     for backend in (exact, select_backend("onnx-int8", model, CPU)):
         encoders = {domain: _encoder(backend, domain) for domain in domains}
         cpu = torch.device(CPU)
         recalls = recall(encoders, similarity, validation, cpu, mapper=mapper)
-        found[backend.precision] = {name: round(value, 2) for name, value in recalls.items()}
-    return found
+        by_domain[backend.precision] = {name: round(value, 2) for name, value in recalls.items()}
+    return by_domain
 
 
 def _encoder(backend: Backend, domain: str) -> Encoder:
@@ -173,19 +173,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", help="replaces the recipe's data")
     parser.add_argument("--validation", nargs="*", help="replaces the recipe's validation data")
     parser.add_argument("--images", type=int, default=IMAGES, help="of each domain")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     def work() -> str:
-        config = load_config(given.config)
+        config = load_config(options.config)
         if not isinstance(config, TrainConfig):
-            raise TrainingError(f"{given.config}: 8-bit integers are for models of method 'disam'")
-        config.data = given.data or config.data
-        if given.validation is not None:
-            config.validation.data = given.validation
-        found = measure(given.model, config, given.images)
-        if found:
-            show(found)
-        return f"ranges written to {given.model}"
+            raise TrainingError(
+                f"{options.config}: 8-bit integers are for models of method 'disam'"
+            )
+        config.data = options.data or config.data
+        if options.validation is not None:
+            config.validation.data = options.validation
+        faults = measure(options.model, config, options.images)
+        if faults:
+            show(faults)
+        return f"ranges written to {options.model}"
 
     return exit_status(work)
 

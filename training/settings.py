@@ -175,7 +175,7 @@ def validates(config: RunConfig) -> bool:
     return bool(config.validation.data or config.validation.held_out)
 
 
-def pair_of(values: list, name: str) -> tuple:
+def pair_of(values: list[Any], name: str) -> tuple[Any, ...]:
     """A list of two as a tuple. Raises ConfigError naming the setting."""
     if len(values) != 2:
         raise ConfigError(f"'{name}' expects two numbers, got {values!r}")

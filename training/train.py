@@ -41,14 +41,14 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    given = parser.parse_args(arguments)
-    config = load_config(given.config)
+    options = parser.parse_args(arguments)
+    config = load_config(options.config)
     for key in ("data", "initial", "output", "device", "seed"):
-        if getattr(given, key) is not None:
-            setattr(config, key, getattr(given, key))
-    if given.validation is not None:
-        config.validation.data = given.validation
-    return config, given.resume
+        if getattr(options, key) is not None:
+            setattr(config, key, getattr(options, key))
+    if options.validation is not None:
+        config.validation.data = options.validation
+    return config, options.resume
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,9 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import combinations
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from training.data.image_store import ImageStore
@@ -30,7 +32,7 @@ CROP_SCALES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 CROP_GAIN = 0.15  # correlation that a crop must explain beyond the whole image
 CROP_CORRELATION = 0.7
 
-Partners = Mapping[tuple[str, str], Mapping[int, np.ndarray]]  # of domains: row → partners' rows
+Partners = Mapping[tuple[str, str], Mapping[int, NDArray[Any]]]  # of domains: row → partners' rows
 
 
 def check_images(store: ImageStore) -> list[str]:
@@ -39,12 +41,12 @@ def check_images(store: ImageStore) -> list[str]:
     for photo in store.photos:
         if photo.drive and photo.group:
             drives[photo.drive, photo.camera, photo.domain].append(photo)
-    found = [
+    faults = [
         sentence
         for (drive, camera, _), photos in drives.items()
         for sentence in _check_drive(f"{drive} ({camera})", photos)
     ]
-    return found + _duplicates(store)
+    return faults + _duplicates(store)
 
 
 def _check_drive(name: str, photos: Sequence[Photo]) -> list[str]:
@@ -53,26 +55,26 @@ def _check_drive(name: str, photos: Sequence[Photo]) -> list[str]:
     stamps = np.array([photo.stamp_ns for photo in ordered], dtype=np.int64)
     gaps = np.diff(stamps)
     moved = np.linalg.norm(np.diff([photo.position for photo in ordered], axis=0), axis=-1)
-    found = []
+    faults = []
     if len(gaps) and gaps.max() > MAX_GAP_NS:
-        found.append(
+        faults.append(
             f"{name}: {gaps.max() / MAX_GAP_NS:.0f} days lie between two images: the clock was set "
             f"on the way; poses by time are wrong then, extract the two parts separately"
         )
     fast = (gaps > 0) & (moved > MAX_SPEED * gaps * 1e-9)
     if fast.any():
         speed = (moved[fast] / (gaps[fast] * 1e-9)).max()
-        found.append(
+        faults.append(
             f"{name}: the camera jumps {int(fast.sum())} times, at up to {speed:.0f} m/s: poses of "
             f"two map frames, or a clock that jumps; extract the drive again with its own poses"
         )
     standing = int((moved < STANDING).sum()) if len(moved) else 0
     if standing > MANY * len(ordered):
-        found.append(
+        faults.append(
             f"{name}: {standing} of {len(ordered)} images stand within {100 * STANDING:.0f} cm of "
             f"the one before: they teach that place alone; thin the drive by distance"
         )
-    return found
+    return faults
 
 
 def _duplicates(store: ImageStore) -> list[str]:
@@ -87,12 +89,12 @@ def _duplicates(store: ImageStore) -> list[str]:
         domains = sorted({photo.domain for photo in photos})
         across.update(combinations(domains, 2))
         within.update({d: n - 1 for d, n in Counter(p.domain for p in photos).items() if n > 1})
-    found = [
+    pairs = [
         f"{count} images are the same in '{a}' and '{b}': one of the two is named wrong, or a "
         f"drive is there twice; remove one"
         for (a, b), count in across.items()
     ]
-    return found + [
+    return pairs + [
         f"{count} images of '{domain}' repeat another: a frozen camera, or a drive that is there "
         f"twice; remove them"
         for domain, count in within.items()
@@ -122,7 +124,7 @@ def check_pairs(
     rows: of each domain. partners: of each two domains that have true pairs. frozen: domains whose
     encoders need no pairs with each other.
     """
-    found = []
+    faults = []
     for a, b in combinations(rows, 2):
         if a in frozen and b in frozen:
             continue
@@ -130,23 +132,23 @@ def check_pairs(
         posed = [row for row in rows[a] if store.photos[row].group]
         share = len(pairs) / max(1, len(posed))
         if share < LITTLE and posed:
-            found.append(
+            faults.append(
                 f"only {len(pairs)} of {len(posed)} images of '{a}' have one of '{b}' at their "
                 f"place{_nearest(store, posed, rows[b])}"
             )
-    return found
+    return faults
 
 
 def _nearest(store: ImageStore, posed: Sequence[int], others: Sequence[int]) -> str:
     """How far the images of the other domain are, and the remedy."""
     gaps: list[float] = []
     for group in {store.photos[row].group for row in posed}:
-        here, there = (
+        near_points, other_points = (
             [store.photos[r].position for r in rows if store.photos[r].group == group]
             for rows in (posed, others)
         )
-        if there:
-            gaps += cKDTree(there).query(here)[0].tolist()
+        if other_points:
+            gaps += cKDTree(other_points).query(near_points)[0].tolist()
     if not gaps:
         return ": they share no map frame; put drives of one route into one folder"
     return (
@@ -158,7 +160,7 @@ def _nearest(store: ImageStore, posed: Sequence[int], others: Sequence[int]) -> 
 
 def check_crops(store: ImageStore, partners: Partners) -> list[str]:
     """Domains whose images show a part of what another's show, as crops or another lens do."""
-    found = []
+    faults = []
     for (a, b), pairs in partners.items():
         rows = [row for row in pairs if not store.photos[row].tiled]
         if a == b or len(rows) < 4:
@@ -172,15 +174,15 @@ def check_crops(store: ImageStore, partners: Partners) -> list[str]:
             scales = [crop_scale(*(pair[::-1] if turned else pair)) for pair in couples]
             smaller = [scale for scale in scales if scale < 1.0]
             if len(smaller) > 0.6 * len(scales):
-                found.append(
+                faults.append(
                     f"images of '{narrow}' show about {100 * np.median(smaller):.0f} % of the "
                     f"width of those of '{wide}': they are cropped, or of another lens. Features "
                     f"are compared cell by cell; crop the wider ones alike"
                 )
-    return found
+    return faults
 
 
-def crop_scale(wide: np.ndarray, narrow: np.ndarray) -> float:
+def crop_scale(wide: NDArray[Any], narrow: NDArray[Any]) -> float:
     """The fraction of `wide`'s width that `narrow` shows; 1 where it is no crop of it.
 
     Both uint8 RGB [H, W, 3]. The scale whose normalized cross-correlation is best, if it explains
@@ -197,7 +199,7 @@ def crop_scale(wide: np.ndarray, narrow: np.ndarray) -> float:
     return CROP_SCALES[best] if clear else 1.0
 
 
-def _grey(image: np.ndarray, scale: float) -> np.ndarray:
+def _grey(image: NDArray[Any], scale: float) -> NDArray[Any]:
     width = round(CROP_WIDTH * scale)
     shape = width, max(1, round(width * image.shape[0] / image.shape[1]))
     return cv2.cvtColor(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
@@ -48,14 +50,14 @@ def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Phot
     return trained, [photos[n] for n in sorted(held)]
 
 
-def _last_stretch(photos: Sequence[Photo], share: float) -> np.ndarray:
+def _last_stretch(photos: Sequence[Photo], share: float) -> NDArray[Any]:
     """Which photos [N] of a route are nearest to the last `share` of its longest drive's way."""
     drives: dict[tuple[str, str], list[Photo]] = {}
     for photo in photos:
         drives.setdefault((photo.drive, photo.camera), []).append(photo)
     ways = []
-    for found in drives.values():
-        way = np.array([p.position for p in sorted(found, key=lambda p: p.stamp_ns)])
+    for drive in drives.values():
+        way = np.array([p.position for p in sorted(drive, key=lambda p: p.stamp_ns)])
         along = np.concatenate([[0.0], np.linalg.norm(np.diff(way, axis=0), axis=1).cumsum()])
         ways.append((along[-1], way, along >= (1.0 - share) * along[-1]))
     _, way, last = max(ways, key=lambda item: item[0])

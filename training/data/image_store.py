@@ -12,9 +12,11 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros.errors import ImageError
@@ -48,8 +50,8 @@ class ImageStore:
         self.size, self.crops = size, crops
         self.small = 0
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(self._load, self._within_limit(photos)))
-        kept = [(p, i) for p, i in zip(photos, found, strict=True) if i is not None]
+            loaded = list(pool.map(self._load, self._within_limit(photos)))
+        kept = [(p, i) for p, i in zip(photos, loaded, strict=True) if i is not None]
         self.skipped = len(photos) - len(kept)
         if not kept:
             raise TrainingError(f"none of {len(photos)} images can be read, see the log")
@@ -80,7 +82,7 @@ class ImageStore:
         part = self.images[row][top : max(bottom, top + 1), left : max(right, left + 1)]
         return to_tensor(part[:, ::-1] if flip else part, self.size)
 
-    def place(self, row: int, box: Box) -> np.ndarray:
+    def place(self, row: int, box: Box) -> NDArray[Any]:
         """Place of the crop, [PLACE_SIZE]; an image of unknown place is a group of its own."""
         photo = self.photos[row]
         group = self._groups.setdefault(photo.group or f"{photo.path}", len(self._groups))
@@ -100,7 +102,7 @@ class ImageStore:
             )
         return photos
 
-    def _load(self, photo: Photo) -> np.ndarray | None:
+    def _load(self, photo: Photo) -> NDArray[Any] | None:
         """Decode and shrink so that the image just covers `cache_scale` crops."""
         try:
             image = read(photo.path)
@@ -117,19 +119,19 @@ class ImageStore:
 
 
 def _with_domains(
-    found: Sequence[tuple[Photo, np.ndarray]], light: Mapping[str, Sequence[str]]
-) -> tuple[list[np.ndarray], list[Photo]]:
+    lit: Sequence[tuple[Photo, NDArray[Any]]], light: Mapping[str, Sequence[str]]
+) -> tuple[list[NDArray[Any]], list[Photo]]:
     """Images and photos with the domains of fixed cameras': one entry for each domain."""
     views: dict[str, list[int]] = {}
-    for row, (photo, _) in enumerate(found):
+    for row, (photo, _) in enumerate(lit):
         if not photo.domain:
             views.setdefault(photo.group, []).append(row)
     domains: dict[int, Sequence[str]] = {}
     for rows in views.values():
-        for row, name in zip(rows, day_or_night([found[r][1] for r in rows]), strict=True):
+        for row, name in zip(rows, day_or_night([lit[r][1] for r in rows]), strict=True):
             domains[row] = light.get(name, [name])
     images, photos = [], []
-    for row, (photo, image) in enumerate(found):
+    for row, (photo, image) in enumerate(lit):
         for domain in domains.get(row, [photo.domain]):
             images.append(image)
             photos.append(replace(photo, domain=domain))

@@ -9,8 +9,10 @@ images of a drive by position and axis.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 PLACE_SIZE = 11
 
@@ -51,8 +53,8 @@ def jittered(box: Box, amount: float, random: np.random.Generator) -> Box:
 
 
 def same_place(
-    a: np.ndarray, b: np.ndarray, radius: float, angle: float, overlap: float
-) -> np.ndarray:
+    a: NDArray[Any], b: NDArray[Any], radius: float, angle: float, overlap: float
+) -> NDArray[Any]:
     """Whether places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] are one, bool [A, B].
 
     radius: metres. angle: degrees between the axes. overlap: the share of the smaller box that
@@ -67,7 +69,7 @@ def same_place(
     return (x[..., 0] == y[..., 0]) & near & turned & (common > overlap * smaller + 1e-9)
 
 
-def metres_apart(a: np.ndarray, b: np.ndarray, angle: float) -> np.ndarray:
+def metres_apart(a: NDArray[Any], b: NDArray[Any], angle: float) -> NDArray[Any]:
     """Distances of places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] in metres, [A, B].
 
     Infinite between groups, and between axes more than `angle` degrees apart.
@@ -78,5 +80,5 @@ def metres_apart(a: np.ndarray, b: np.ndarray, angle: float) -> np.ndarray:
     return np.where((x[..., 0] == y[..., 0]) & turned, gaps, np.inf)
 
 
-def _area(place: np.ndarray) -> np.ndarray:
+def _area(place: NDArray[Any]) -> NDArray[Any]:
     return (place[..., 9:] - place[..., 7:9]).prod(-1)

@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disam_ros.datasets.dataset import Dataset
 from training.errors import TrainingError
@@ -51,7 +53,7 @@ class Photo:
     drive: str = ""
     camera: str = ""
     stamp_ns: int = 0
-    depth: Callable[[], np.ndarray | None] | None = field(default=None, compare=False, repr=False)
+    depth: Callable[[], NDArray[Any] | None] | None = field(default=None, compare=False, repr=False)
 
 
 def find_photos(entries: Sequence[str]) -> list[Photo]:
@@ -66,10 +68,12 @@ def find_photos(entries: Sequence[str]) -> list[Photo]:
     for entry in entries:
         parts = entry.split(TOGETHER)
         for part in parts:
-            found = _find(part.strip())
-            if not found:
+            part_photos = _find(part.strip())
+            if not part_photos:
                 raise TrainingError(f"no images ({', '.join(SUFFIXES)}) in '{part}'")
-            photos += found if len(parts) == 1 else [_regrouped(p, entry) for p in found]
+            photos += (
+                part_photos if len(parts) == 1 else [_regrouped(p, entry) for p in part_photos]
+            )
     return photos
 
 
@@ -129,7 +133,7 @@ def _images(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
 
 
-def day_or_night(images: Sequence[np.ndarray]) -> list[str]:
+def day_or_night(images: Sequence[NDArray[Any]]) -> list[str]:
     """Day or night of images of ONE fixed camera, by the brightness of the sky (Otsu).
 
     images: uint8 RGB [H, W, 3]. The blue of the upper third is bright by day and dark by night even
@@ -144,7 +148,7 @@ def day_or_night(images: Sequence[np.ndarray]) -> list[str]:
     return ["day" if value >= threshold else "night" for value in sky]
 
 
-def _otsu(values: np.ndarray) -> tuple[float, float, float]:
+def _otsu(values: NDArray[Any]) -> tuple[float, float, float]:
     """Best split of values in two: threshold, ratio of the means, share of variance explained."""
     ordered = np.sort(values)
     count = len(ordered)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from training.engine.networks import State
 
@@ -31,7 +32,7 @@ class Average:
     shares: dict[str, float]
     recall: dict[str, Recalls]
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """For the model's provenance."""
         return {"shares": self.shares, "recall": self.recall}
 
@@ -66,20 +67,20 @@ def choose_average(
 
     common = {share: measured(dict.fromkeys(domains, share)) for share in tried}
     best = _smallest({share: common[share]["mean"] for share in tried})
-    found = dict.fromkeys(domains, best)
+    choice = dict.fromkeys(domains, best)
     rows = {share: measured({**dict.fromkeys(domains, share), reference: best}) for share in tried}
     for domain in domains:
         if domain != reference:
-            found[domain] = _smallest({share: _of(domain, rows[share]) for share in tried})
-    chosen = measured(found)
+            choice[domain] = _smallest({share: _of(domain, rows[share]) for share in tried})
+    chosen = measured(choice)
     if chosen["mean"] < common[0.0]["mean"]:
         log.warning(
             "THE TRAINED MODEL IS WORSE THAN ITS START: recall@1 %.1f %%, the start has %.1f %%",
             chosen["mean"],
             common[0.0]["mean"],
         )
-    state = interpolated(start, trained, found)
-    return Average(state, found, {**{f"{s:g}": r for s, r in common.items()}, "chosen": chosen})
+    state = interpolated(start, trained, choice)
+    return Average(state, choice, {**{f"{s:g}": r for s, r in common.items()}, "chosen": chosen})
 
 
 def _smallest(recalls: Mapping[float, float]) -> float:
@@ -88,7 +89,7 @@ def _smallest(recalls: Mapping[float, float]) -> float:
     return min(share for share, recall in recalls.items() if recall >= highest - EQUAL)
 
 
-def _of(domain: str, found: Recalls) -> float:
+def _of(domain: str, recalls: Recalls) -> float:
     """Mean recall of a domain's entries: its name, or its name with the kind of views."""
-    own = [value for name, value in found.items() if name.split(" ")[0] == domain]
-    return sum(own) / max(1, len(own))
+    values = [value for name, value in recalls.items() if name.split(" ")[0] == domain]
+    return sum(values) / max(1, len(values))

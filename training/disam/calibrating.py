@@ -48,14 +48,14 @@ def calibrate_model(model: Path, entries: Sequence[str], reference: str) -> str:
             )
             localizer = Localizer.open(target, model, LocalizerConfig())
             sources = [open_dataset(drive.directory) for drive in others]
-            found = calibrate(localizer, sources, show_progress=False)
+            calibration = calibrate(localizer, sources, show_progress=False)
         except DisamError as error:
             return f"not calibrated: {error}"
-    save_calibration(found, model)
+    save_calibration(calibration, model)
     return (
-        f"calibrated on {', '.join(found.learned_on)}: errors of correct answers (1 sigma) "
-        f"{found.horizontal:.2f} m horizontal, {found.vertical:.2f} m vertical, {found.yaw:.2f}° "
-        f"yaw"
+        f"calibrated on {', '.join(calibration.learned_on)}: errors of correct answers (1 sigma) "
+        f"{calibration.horizontal:.2f} m horizontal, {calibration.vertical:.2f} m vertical, "
+        f"{calibration.yaw:.2f}° yaw"
     )
 
 

@@ -234,8 +234,8 @@ def check(config: TrainConfig) -> None:
     check_run(config)
     for k, stage in enumerate(config.stages):
         if not stage.losses.on():
-            known = ", ".join(f.name for f in fields(LossWeights))
-            raise ConfigError(f"'stages.{k}.losses' are all off; give a weight to some of {known}")
+            names = ", ".join(f.name for f in fields(LossWeights))
+            raise ConfigError(f"'stages.{k}.losses' are all off; give a weight to some of {names}")
     if config.average and not (config.initial and validates(config)):
         raise ConfigError(
             "'average' needs 'initial' weights and 'validation.data' or 'validation.held_out'"

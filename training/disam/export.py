@@ -44,8 +44,8 @@ def export_model(
         encoders = Networks({d.name: build_encoder(network) for d in domains})
         state = best_encoders(directory, source)
         if average is not None:
-            found = average(source, state)
-            state, averages[source] = found.state, found.to_json()
+            averaged = average(source, state)
+            state, averages[source] = averaged.state, averaged.to_json()
         encoders.load(state)
         made[source] = encoders.encoders
     stages = {part: made[source] for part, source in sources.items()}

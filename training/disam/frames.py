@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.check import Partners
@@ -33,7 +35,7 @@ def check_frames(
     encoders: of the start; untrained ones will do. Pairs are found by poses, so images of one place
     that never resemble each other were not taken at one place.
     """
-    found = []
+    faults = []
     for (a, b), pairs in partners.items():
         rows = [row for row in pairs if not store.photos[row].tiled]
         if a == b or len(rows) < FEWEST:
@@ -47,29 +49,29 @@ def check_frames(
         )
         places = (np.stack([store.place(r, WHOLE) for r in of]) for of in (rows_a, rows_b))
         different = ~same_place(*places, radius=negative_radius, angle=180.0, overlap=0.25)
-        better, known = rank_of_pairs(similarity(z_a, z_b).cpu().numpy(), different)
-        if known >= FEWEST and better < 0.5 + chance_of_rank(known):
-            found.append(
+        better, counted = rank_of_pairs(similarity(z_a, z_b).cpu().numpy(), different)
+        if counted >= FEWEST and better < 0.5 + chance_of_rank(counted):
+            faults.append(
                 f"images of '{a}' and '{b}' that poses put at one place are no more alike than "
                 f"those of other places (the true one is ahead of {100 * better:.0f} % of "
                 f"them, chance is 50 %): the drives' poses lie in different map frames, or one "
                 f"drive's poses are delayed. Bring them into one frame, or leave one out"
             )
-    return found
+    return faults
 
 
-def rank_of_pairs(similarities: np.ndarray, different: np.ndarray) -> tuple[float, int]:
+def rank_of_pairs(similarities: NDArray[Any], different: NDArray[Any]) -> tuple[float, int]:
     """How often image a_k is more similar to its own b_k than to one of another place.
 
     similarities [N, N]; different: bool [N, N]. Returns the mean share, and of how many images.
     """
-    own = np.diag(similarities)[:, None]
+    of_pairs = np.diag(similarities)[:, None]
     counts = different.sum(1)
-    known = counts > 0
-    if not known.any():
+    counted = counts > 0
+    if not counted.any():
         return 1.0, 0
-    ahead = ((own > similarities) & different).sum(1)[known] / counts[known]
-    return float(ahead.mean()), int(known.sum())
+    ahead = ((of_pairs > similarities) & different).sum(1)[counted] / counts[counted]
+    return float(ahead.mean()), int(counted.sum())
 
 
 def chance_of_rank(count: int) -> float:

@@ -163,9 +163,9 @@ def contrastive(
     near = pair.to(logits.dtype) if targets is None else targets.masked_fill(pair, 1.0)
     left_out = ~(different | (near > 0))
     terms = []
-    for rows, wanted, masked in ((logits, near, left_out), (logits.T, near.T, left_out.T)):
+    for rows, positives, masked in ((logits, near, left_out), (logits.T, near.T, left_out.T)):
         logs = rows.masked_fill(masked, float("-inf")).log_softmax(1).masked_fill(masked, 0.0)
-        terms.append(-(wanted / wanted.sum(1, keepdim=True) * logs).sum(1).mean())
+        terms.append(-(positives / positives.sum(1, keepdim=True) * logs).sum(1).mean())
     return torch.stack(terms).mean()
 
 

@@ -56,10 +56,10 @@ def _share_weights(encoders: Sequence[nn.Module], adapted: bool) -> None:
     first = encoders[0]
     stem = next(name for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d))
     for encoder in encoders[1:]:
-        for (name, layer), own in zip(first.named_modules(), encoder.modules(), strict=True):
+        for (name, layer), copy in zip(first.named_modules(), encoder.modules(), strict=True):
             for key, weight in layer.named_parameters(recurse=False):
                 if not adapted or (weight.ndim > 1 and name != stem):
-                    setattr(own, key, weight)
+                    setattr(copy, key, weight)
 
 
 def _share_blocks(networks: Mapping[str, nn.Module], chosen: slice) -> None:
@@ -86,18 +86,18 @@ class TranslationPool:
     def exchange(self, domain: str, images: Tensor, random: np.random.Generator) -> Tensor:
         """Store images [B, 3, H, W] and return each, or half the time an older one in its place."""
         stored = self._images.setdefault(domain, [])
-        given = []
+        exchanged = []
         for image in images.detach():
             if len(stored) < self.capacity:
                 stored.append(image.clone())
-                given.append(image)
+                exchanged.append(image)
             elif self.capacity and random.random() < 0.5:
                 place = int(random.integers(self.capacity))
-                given.append(stored[place])
+                exchanged.append(stored[place])
                 stored[place] = image.clone()
             else:
-                given.append(image)
-        return torch.stack(given)
+                exchanged.append(image)
+        return torch.stack(exchanged)
 
     def state(self) -> State:
         return {

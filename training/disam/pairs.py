@@ -91,11 +91,11 @@ def _map_terms(
     away, of = [], []
     for x, y, allowed in ((a, b, different), (b, a, different.T)):
         chosen = negatives_of(x, y, allowed, hard)
-        found = allowed.any(1)
-        if found.any():
-            pair = best_overlap(x[found], y[chosen[found]])
+        possible = allowed.any(1)
+        if possible.any():
+            pair = best_overlap(x[possible], y[chosen[possible]])
             away.append(losses.map_distance(*pair, form))
-            of.append(positive[found])
+            of.append(positive[possible])
     negative = torch.cat(away) if away else positive[:0]
     if form == "relative":
         unit = scales.update("pair_map", negative)

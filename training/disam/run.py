@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from disam_ros.models.model import load_model
 from training.data.check import check_crops, check_pairs
@@ -42,12 +43,12 @@ class Training(Loop):
 
     def check_data(self) -> list[str]:
         """Also of true pairs, where the recipe has losses on them."""
-        found, sampler, config = super().check_data(), self.sampler, self.config
+        faults, sampler, config = super().check_data(), self.sampler, self.config
         if sampler.pairs:
-            found += check_pairs(self.store, sampler.rows, sampler.pairs, config.frozen)
-            found += check_crops(self.store, sampler.pairs)
+            faults += check_pairs(self.store, sampler.rows, sampler.pairs, config.frozen)
+            faults += check_crops(self.store, sampler.pairs)
             networks = self._networks(0)
-            found += check_frames(
+            faults += check_frames(
                 encoders=networks.encoders,
                 similarity=similarity_of("fine", config.descriptor),
                 store=self.store,
@@ -55,7 +56,7 @@ class Training(Loop):
                 negative_radius=config.aligned.negative_radius,
                 device=self.device,
             )
-        return found
+        return faults
 
     def stage_run(self, index: int) -> StageRun:
         networks = self._networks(index)
@@ -67,7 +68,7 @@ class Training(Loop):
                 module.compile()
         return StageRun(self.config, index, networks, self.device, self.processes, self.sampler)
 
-    def metric(self, run: StageRun) -> tuple[Mapping, Similarity]:
+    def metric(self, run: StageRun) -> tuple[Mapping[str, Any], Similarity]:
         return run.networks.encoders, similarity_of(run.stage.name, self.config.descriptor)
 
     def export(self) -> Path:
@@ -83,11 +84,11 @@ class Training(Loop):
 
     def finish(self, model: Path) -> None:
         """Calibrate the model and write report.html, start beside result."""
-        found, notes = load_model(model), []
+        exported, notes = load_model(model), []
         if self.config.average and self.validation is not None:
             notes += [
                 f"share of the trained weights in the average: {_listed(average['shares'])}"
-                for average in found.training["average"].values()
+                for average in exported.training["average"].values()
             ]
         if self.config.calibrate and self.validation_data:
             reference = self.config.validation.reference or self.domains[0]
@@ -96,13 +97,13 @@ class Training(Loop):
         result: dict[str, float] = {}
         mistakes: list[Mistake] = []
         if self.validation is not None:
-            for encoder in found.fine.values():
+            for encoder in exported.fine.values():
                 encoder.to(self.device)
             similarity = similarity_of("fine", self.config.descriptor)
-            given = similarity, self.validation, self.device
-            start = recall(self._start().encoders, *given)
-            result = recall(found.fine, *given)
-            entries = list(compared(found.fine, *given))
+            judged_by = similarity, self.validation, self.device
+            start = recall(self._start().encoders, *judged_by)
+            result = recall(exported.fine, *judged_by)
+            entries = list(compared(exported.fine, *judged_by))
             mistakes = worst(entries, self.validation, WORST)
         report = Report(
             model=self.config.name,

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -72,10 +74,10 @@ class Sampler:
         self, store: ImageStore, domains: Sequence[str], seed: int = 0, process: int = 0
     ) -> None:
         rows = store.rows()
-        require_conditions(domains, {domain: len(found) for domain, found in rows.items()})
+        require_conditions(domains, {domain: len(members) for domain, members in rows.items()})
         self.store, self.seed, self.process = store, seed, process
         self.rows = {domain: rows[domain] for domain in domains}
-        self._pairs: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+        self._pairs: dict[tuple[str, str], dict[int, NDArray[Any]]] = {}
 
     @property
     def pairs(self) -> Partners:
@@ -84,13 +86,15 @@ class Sampler:
 
     def unpaired(self, stage: int, step: int, count: int, more: int = 0) -> Unpaired:
         """`count` random crops of each of two domains and `more` further ones of each."""
-        shared, own = self._generators(stage, step)
+        shared, of_stage = self._generators(stage, step)
         a, b = shared.permutation(list(self.rows))[:2].tolist()
-        mirrored = own.random(count) < 0.5
+        mirrored = of_stage.random(count) < 0.5
         images = []
         for domain, flips in ((a, mirrored), (b, ~mirrored)):
-            flips = [*flips, *(own.random(more) < 0.5)]
-            images.append(torch.stack([self._random_crop(domain, bool(f), own) for f in flips]))
+            flips = [*flips, *(of_stage.random(more) < 0.5)]
+            images.append(
+                torch.stack([self._random_crop(domain, bool(f), of_stage) for f in flips])
+            )
         x, y = images
         return Unpaired((a, b), x[:count], y[:count], x[count:], y[count:])
 
@@ -115,20 +119,20 @@ class Sampler:
 
     def aligned(self, stage: int, step: int, count: int, config: AlignedConfig) -> Aligned:
         """`count` random true pairs of two domains or, some of the time, of one."""
-        shared, own = self._generators(stage, step)
+        shared, of_stage = self._generators(stage, step)
         alone = shared.random() < config.same_domain
         choices = [pair for pair in self._pairs if (pair[0] == pair[1]) == alone]
         choices = choices or list(self._pairs)
         a, b = choices[shared.integers(len(choices))]
         partners = self._pairs[a, b]
-        rows = self._rows_of_batch(list(partners), count, config.neighbourhood, own)
+        rows = self._rows_of_batch(list(partners), count, config.neighbourhood, of_stage)
         crops_a, crops_b = [], []
         for row in rows:
-            flip = bool(own.random() < 0.5)
-            box = random_box(self.store, row, own)
+            flip = bool(of_stage.random() < 0.5)
+            box = random_box(self.store, row, of_stage)
             crops_a.append((row, box, flip))
-            partner = int(own.choice(partners[row]))
-            crops_b.append((partner, jittered(box, config.jitter, own), flip))
+            partner = int(of_stage.choice(partners[row]))
+            crops_b.append((partner, jittered(box, config.jitter, of_stage), flip))
         places = [
             np.stack([self.store.place(r, box) for r, box, _ in c]) for c in (crops_a, crops_b)
         ]
@@ -141,7 +145,7 @@ class Sampler:
             metres[[self.store.photos[row].tiled for row in rows]] = torch.inf  # crops are places
         strength = self.store.crops.photometric
         x, y = (
-            torch.stack([photometric(self.store.crop(*crop), strength, own) for crop in c])
+            torch.stack([photometric(self.store.crop(*crop), strength, of_stage) for crop in c])
             for c in (crops_a, crops_b)
         )
         return Aligned((a, b), x, y, torch.from_numpy(different), metres)
@@ -180,30 +184,30 @@ def _is_near(photo: Photo, centre: Photo, radius: float) -> bool:
 
 def find_partners(
     store: ImageStore, rows_a: Sequence[int], rows_b: Sequence[int], config: AlignedConfig
-) -> dict[int, np.ndarray]:
+) -> dict[int, NDArray[Any]]:
     """For images of one domain the nearest image of another (all that are equally near).
 
     Fixed cameras' images are all equally near. An image is never its own partner.
     """
-    partners: dict[int, np.ndarray] = {}
+    partners: dict[int, NDArray[Any]] = {}
     for group in {store.photos[row].group for row in rows_a} - {""}:
-        here, there = (
+        points, partners_points = (
             np.array([r for r in rows if store.photos[r].group == group], dtype=int)
             for rows in (rows_a, rows_b)
         )
-        if not len(there):
+        if not len(partners_points):
             continue
         positions, axes = (
-            np.array([getattr(store.photos[r], name) for r in there])
+            np.array([getattr(store.photos[r], name) for r in partners_points])
             for name in ("position", "axis")
         )
         tree = cKDTree(positions)
-        for row in here:
+        for row in points:
             photo = store.photos[row]
             near = np.array(tree.query_ball_point(photo.position, config.radius), dtype=int)
             turned = axes[near] @ np.array(photo.axis) < np.cos(np.radians(config.angle)) - 1e-9
-            near = near[~turned & (there[near] != row)]
+            near = near[~turned & (partners_points[near] != row)]
             if len(near):
                 gaps = np.linalg.norm(positions[near] - photo.position, axis=1)
-                partners[int(row)] = there[near[gaps <= gaps.min() + 1e-6]]
+                partners[int(row)] = partners_points[near[gaps <= gaps.min() + 1e-6]]
     return dict(sorted(partners.items()))

@@ -35,10 +35,10 @@ class Scales:
         Of no distances the mean so far, or 1.
         """
         now = negatives.detach()
-        found = self._average(torch.stack([now.sum(), now.new_tensor(float(now.numel()))]))
+        sums = self._average(torch.stack([now.sum(), now.new_tensor(float(now.numel()))]))
         old = self._means.get(kind)
-        if found[1] > 0:
-            mean = found[0] / found[1]
+        if sums[1] > 0:
+            mean = sums[0] / sums[1]
             count = self._counts[kind] = self._counts.get(kind, 0) + 1
             old = mean if old is None else old.to(mean).lerp(mean, max(1.0 / count, 1.0 / MEMORY))
             self._means[kind] = old
@@ -53,6 +53,6 @@ class Scales:
 
     def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
         """Restore a `state`; what earlier versions wrote has none."""
-        found = {k.removeprefix("scale/"): v for k, v in state.items() if k.startswith("scale/")}
-        self._means = {k: v[0].to(device, torch.float32) for k, v in found.items()}
-        self._counts = {k: int(v[1]) for k, v in found.items()}
+        scales = {k.removeprefix("scale/"): v for k, v in state.items() if k.startswith("scale/")}
+        self._means = {k: v[0].to(device, torch.float32) for k, v in scales.items()}
+        self._counts = {k: int(v[1]) for k, v in scales.items()}

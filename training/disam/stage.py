@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.optim import Adam, Optimizer
@@ -74,11 +76,11 @@ class StageRun(StageBase):
             _require_gradient(critics, True)
             seeds = [self.config.seed, self.index, step, self.processes.rank, POOL_STREAM]
             with self.autocast():
-                found = discriminator_terms(
+                terms_of = discriminator_terms(
                     self.networks, ways, self.pool, np.random.default_rng(seeds)
                 )
-            self.descend("critics", found, {"discriminator": self.stage.losses.gan})
-            terms |= found
+            self.descend("critics", terms_of, {"discriminator": self.stage.losses.gan})
+            terms |= terms_of
         return terms
 
     def out_of_memory(self) -> TrainingError:
@@ -88,7 +90,7 @@ class StageRun(StageBase):
             f"batch_size, aligned_batch, network.image_size or network.width"
         )
 
-    def losses(self, step: int, batch: Batch) -> tuple[Terms, tuple | None]:
+    def losses(self, step: int, batch: Batch) -> tuple[Terms, tuple[Any, ...] | None]:
         """All terms of the generators' step and the translations, if any."""
         terms: Terms = {}
         ways = None
@@ -140,6 +142,6 @@ class StageRun(StageBase):
         self.scales.load(state, self.device)
 
 
-def _require_gradient(parameters: list, needed: bool) -> None:
+def _require_gradient(parameters: list[Any], needed: bool) -> None:
     for parameter in parameters:
         parameter.requires_grad_(needed)

@@ -66,10 +66,10 @@ def generator_terms(
     a, b = batch.domains
     names = stage.losses.on()
     again = bool(set(names) - {"gan"})
-    there = translate(networks, a, b, batch.a, again)
+    across = translate(networks, a, b, batch.a, again)
     back = translate(networks, b, a, batch.b, again)
     terms: Terms = {}
-    for way in (there, back):
+    for way in (across, back):
         if "gan" in names:
             _add(terms, "gan", losses.gan_loss(networks.discriminators[way.target](way.fake), 1.0))
         if "cycle" in names:
@@ -79,8 +79,8 @@ def generator_terms(
         if hard and not triplets.cached:
             bank = _fresh_bank(networks, batch, triplets.form)
         with torch.autocast(batch.a.device.type, enabled=False):
-            _add_representation(terms, (there, back), stage, triplets, bank, hard, scales)
-    return terms, (there, back)
+            _add_representation(terms, (across, back), stage, triplets, bank, hard, scales)
+    return terms, (across, back)
 
 
 @dataclass
@@ -104,14 +104,14 @@ class _Directions:
 
     def hardest(self, measure: losses.Measure, away: list[Tensor]) -> list[Tensor]:
         """Distances [B] of the anchor and the nearest negative; `away` where there is but one."""
-        found = []
+        hardest_rows = []
         for anchor, real, more, only in zip(self.anchors, self.real, self.more, away, strict=True):
             if more is None:
-                found.append(only)
+                hardest_rows.append(only)
                 continue
             group = torch.cat([real, more.to(real)])
-            found.append(measure(anchor, losses.hardest_negative(anchor, group, measure)))
-        return found
+            hardest_rows.append(measure(anchor, losses.hardest_negative(anchor, group, measure)))
+        return hardest_rows
 
 
 def _add_representation(
@@ -133,14 +133,14 @@ def _add_representation(
     real = [z.detach() for z, _ in pairs[::-1]]
     more = [bank.get(way.target) if hard else None for way in ways]
     anchors = [pair[triplets.negatives == "translated"] for pair in pairs]  # z' or z
-    given = _Directions(pairs, anchors, real, more)
+    directions = _Directions(pairs, anchors, real, more)
     if "fcl_cosine" in names:
         for z, z_again in pairs:
             _add(terms, "fcl_cosine", losses.feature_cosine_loss(z_again, z))
     if names & {"fcl", "triplet_fcl"}:
-        _add_feature_terms(terms, given, names, triplets, stage.adaptive, scales)
+        _add_feature_terms(terms, directions, names, triplets, stage.adaptive, scales)
     if names & {"sam", "triplet_sam"}:
-        _add_map_terms(terms, given, names, triplets, stage.adaptive, scales)
+        _add_map_terms(terms, directions, names, triplets, stage.adaptive, scales)
     if stage.hard_from < 1 and triplets.cached and names & {"triplet_fcl", "triplet_sam"}:
         for way, (z, _) in zip(ways, pairs, strict=True):
             bank.push(way.origin, z)
@@ -148,7 +148,7 @@ def _add_representation(
 
 def _add_feature_terms(
     terms: Terms,
-    given: _Directions,
+    directions: _Directions,
     names: set[str],
     triplets: TripletConfig,
     adaptive: bool,
@@ -157,20 +157,20 @@ def _add_feature_terms(
     """Eq. 12, 20 and 22."""
     form = triplets.form
     measure = partial(losses.distance, form=form)
-    away = given.away(measure)
+    away = directions.away(measure)
     unit = scales.update("z", torch.cat(away)) if form == "relative" else 1.0
-    gaps = [losses.feature_consistency(z_again, z, form) / unit for z, z_again in given.pairs]
+    gaps = [losses.feature_consistency(z_again, z, form) / unit for z, z_again in directions.pairs]
     if "fcl" in names:
         terms["fcl"] = torch.stack(gaps).mean(1).sum()
     if "triplet_fcl" in names:
         margin = margin_of("fcl", triplets, adaptive)
-        for gap, far in zip(gaps, given.hardest(measure, away), strict=True):
+        for gap, far in zip(gaps, directions.hardest(measure, away), strict=True):
             _add(terms, "triplet_fcl", losses.adaptive_triplet(gap, far / unit, *margin))
 
 
 def _add_map_terms(
     terms: Terms,
-    given: _Directions,
+    directions: _Directions,
     names: set[str],
     triplets: TripletConfig,
     adaptive: bool,
@@ -179,16 +179,16 @@ def _add_map_terms(
     """Eq. 19, 21 and 23; both maps of the negative pair are with respect to each other."""
     form = triplets.form
     measure = partial(losses.map_distance, form=form)
-    away = given.away(measure) if form == "relative" or "triplet_sam" in names else []
+    away = directions.away(measure) if form == "relative" or "triplet_sam" in names else []
     unit = scales.update("map", torch.cat(away)) if form == "relative" else 1.0
-    maps = [losses.activation_pair(z, z_again) for z, z_again in given.pairs]
+    maps = [losses.activation_pair(z, z_again) for z, z_again in directions.pairs]
     if "sam" in names:
         for pair in maps:
             gap = losses.activation_consistency(*pair, form)
             _add(terms, "sam", (gap / unit).mean())
     if "triplet_sam" in names:
         margin = margin_of("sam", triplets, adaptive)
-        for pair, far in zip(maps, given.hardest(measure, away), strict=True):
+        for pair, far in zip(maps, directions.hardest(measure, away), strict=True):
             gap = losses.distance(*pair, form) / unit
             _add(terms, "triplet_sam", losses.adaptive_triplet(gap, far / unit, *margin))
 

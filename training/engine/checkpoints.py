@@ -59,18 +59,18 @@ class Progress:
     seconds: float = 0.0
     began_at: str = ""  # commit
     best: dict[str, float] = field(default_factory=dict)  # by stage: mean recall, percent
-    history: list[dict] = field(default_factory=list)  # validations in order
+    history: list[dict[str, Any]] = field(default_factory=list)  # validations in order
     rate: float = 1.0  # factor of the stage's learning rate, halved after a loss was not finite
     terms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     data: list[str] = field(default_factory=list)  # what the check of the data found
 
     def note(self, stage: str, means: Mapping[str, float], shares: Mapping[str, float]) -> None:
         """Keep losses of a stage in `terms`: the last mean and the mean share of the gradient."""
-        found = self.terms.setdefault(stage, {})
+        terms = self.terms.setdefault(stage, {})
         for name, mean in means.items():
-            found.setdefault(name, {})["value"] = mean
+            terms.setdefault(name, {})["value"] = mean
         for name, share in shares.items():
-            entry = found.setdefault(name, {})
+            entry = terms.setdefault(name, {})
             count = entry["measured"] = entry.get("measured", 0) + 1
             before = entry.get("gradient_share", 0.0)
             entry["gradient_share"] = before + (share - before) / count
@@ -227,8 +227,8 @@ def load_stage(directory: Path, name: str) -> State:
 def best_encoders(directory: Path, name: str) -> State:
     """A stage's encoders with the best recall, or the last ones where none was measured."""
     best = f"{name}.best"
-    found = (directory / "stages" / f"{best}.safetensors").exists()
-    return load_stage(directory, best if found else name)
+    exists = (directory / "stages" / f"{best}.safetensors").exists()
+    return load_stage(directory, best if exists else name)
 
 
 def forget_stages(directory: Path) -> None:
@@ -241,8 +241,8 @@ def forget_stages(directory: Path) -> None:
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    found = (directory / "checkpoints").glob("*/state.json")
-    return [path.parent for path in found if path.parent.name.isdigit()]
+    states = (directory / "checkpoints").glob("*/state.json")
+    return [path.parent for path in states if path.parent.name.isdigit()]
 
 
 def _sync_files(directory: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from training.engine.checkpoints import Progress
 from training.settings import RunConfig
 
 
-def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int]) -> dict:
+def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int]) -> dict[str, Any]:
     """Losses and their shares, data, seed, steps, commit, time, machine and recall of a run."""
     return {
         "losses": {stage.name: stage.losses.on() for stage in config.stages},
@@ -39,9 +40,9 @@ def git_commit() -> str:
     """Commit of this source tree; '-dirty' with changes, empty outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             [*command, "--abbrev=40", "--exclude=*"], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return described.stdout.strip() if described.returncode == 0 else ""

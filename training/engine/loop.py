@@ -65,18 +65,18 @@ class Loop(ABC):
             torch.set_num_threads(config.threads)
         torch.backends.cudnn.benchmark = True
         size = self.image_size()
-        wanted = {*config.domains, ""} if config.domains else None
+        allowed = {*config.domains, ""} if config.domains else None
         self._require_fresh(resume)
         photos, self.validation_data = self._hold_out(
-            [p for p in find_photos(config.data) if wanted is None or p.domain in wanted]
+            [p for p in find_photos(config.data) if allowed is None or p.domain in allowed]
         )
         light = {"day": config.webcam_day, "night": config.webcam_night}
         self.store = store = ImageStore(photos, size, config.crops, light=light)
-        found = store.rows()
-        self.domains = config.domains or list(found)
+        rows = store.rows()
+        self.domains = config.domains or list(rows)
         self.tags = domains_named(self.domains, load_rules(config.rules or None))
         self.prepare(store)
-        self.images = {domain: len(found.get(domain, [])) for domain in self.domains}
+        self.images = {domain: len(rows.get(domain, [])) for domain in self.domains}
         self.validation: ValidationSet | None = None
         if self.validation_data and self.processes.first:
             chosen = replace(config.validation, data=self.validation_data)
@@ -291,11 +291,11 @@ class Loop(ABC):
 
     def _validate(self, run: StageBase, reporter: Reporter, step: int) -> None:
         name = run.stage.name
-        found = recall(*self.metric(run), self.validation, self.device)
-        reporter.recall(step, found)
-        self.progress.history.append({"stage": name, "step": step, **found})
-        if step and found["mean"] > self.progress.best.get(name, -1.0):
-            self.progress.best[name] = found["mean"]
+        recalls = recall(*self.metric(run), self.validation, self.device)
+        reporter.recall(step, recalls)
+        self.progress.history.append({"stage": name, "step": step, **recalls})
+        if step and recalls["mean"] > self.progress.best.get(name, -1.0):
+            self.progress.best[name] = recalls["mean"]
             encoders = Networks(run.networks.encoders).state()
             checkpoints.save_stage(self.directory, f"{name}.best", encoders)
 

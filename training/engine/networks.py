@@ -35,8 +35,8 @@ class Networks:
     def generators(self) -> list[nn.Parameter]:
         """Parameters of encoders and decoders, each once, but for those that are frozen."""
         modules = [*self.encoders.values(), *self.decoders.values()]
-        own = (p for module in modules for p in module.parameters() if p.requires_grad)
-        return list(dict.fromkeys(own))
+        parameters = (p for module in modules for p in module.parameters() if p.requires_grad)
+        return list(dict.fromkeys(parameters))
 
     def is_frozen(self, domain: str) -> bool:
         """Whether a domain's encoder keeps its weights."""
@@ -60,11 +60,11 @@ class Networks:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over the weights of those modules that `state` holds."""
         for name, module in self.modules():
-            found = {
+            arrays = {
                 k.removeprefix(name + "/"): v for k, v in state.items() if k.startswith(name + "/")
             }
-            if found:
-                module.load_state_dict(found)
+            if arrays:
+                module.load_state_dict(arrays)
 
     def start_from(self, path: Path) -> None:
         """Take over weights of a file: a stage of another run, or an encoder's pretrained trunk.
@@ -79,9 +79,9 @@ class Networks:
                 state = load_file(path)
             except (OSError, SafetensorError) as error:
                 raise ModelError(f"initial weights {path} cannot be read: {error}") from error
-        known = {name for name, _ in self.modules()}
-        if not any("/".join(key.split("/")[:2]) in known for key in state):
-            raise ModelError(f"{path} holds none of {', '.join(sorted(known))}")
+        names = {name for name, _ in self.modules()}
+        if not any("/".join(key.split("/")[:2]) in names for key in state):
+            raise ModelError(f"{path} holds none of {', '.join(sorted(names))}")
         try:
             self.load(state)
         except RuntimeError as error:

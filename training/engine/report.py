@@ -57,25 +57,27 @@ class Report:
         stages: dict[str, list[tuple[float, float]]] = {}
         for entry in self.progress.history:
             stages.setdefault(entry["stage"], []).append((entry["step"], entry["mean"]))
-        found = {}
+        curves = {}
         for name, points in stages.items():
             last = max(step for step, _ in points) or 1
-            found[name] = " ".join(
+            curves[name] = " ".join(
                 f"{WIDTH * step / last:.1f},{HEIGHT * (1 - mean / 100):.1f}"
                 for step, mean in points
             )
-        return found
+        return curves
 
 
 def worst(entries: Sequence[Compared], validation: ValidationSet, count: int) -> list[Mistake]:
     """The queries answered wrongly with the greatest lead, though the map has a right image."""
-    found = []
+    ranked = []
     for entry in entries:
         has = entry.right.any(1) & ~entry.answered_right()
         best_right = np.where(entry.right, entry.scores, -np.inf)
         leads = entry.scores.max(1) - best_right.max(1)
-        found += [(float(leads[row]), entry, row) for row in np.flatnonzero(has & (leads < np.inf))]
-    found.sort(key=lambda item: -item[0])
+        ranked += [
+            (float(leads[row]), entry, row) for row in np.flatnonzero(has & (leads < np.inf))
+        ]
+    ranked.sort(key=lambda item: -item[0])
     mapped = validation.images[validation.reference]
     return [
         Mistake(
@@ -89,7 +91,7 @@ def worst(entries: Sequence[Compared], validation: ValidationSet, count: int) ->
                 ]
             ),
         )
-        for lead, entry, row in found[:count]
+        for lead, entry, row in ranked[:count]
     ]
 
 

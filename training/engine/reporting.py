@@ -78,10 +78,10 @@ class Reporter:
     def back_to(self, step: int) -> None:
         self._bar.update(step - self._bar.n)
 
-    def recall(self, step: int, found: dict[str, float]) -> None:
-        text = ", ".join(f"{k} {v:.1f}" for k, v in found.items())
+    def recall(self, step: int, recalls: dict[str, float]) -> None:
+        text = ", ".join(f"{k} {v:.1f}" for k, v in recalls.items())
         self._bar.write(f"{self._stage} step {step}: recall@1 {text} %", file=sys.stderr)
-        self._scalars(step, {f"recall_{k}": v for k, v in found.items()})
+        self._scalars(step, {f"recall_{k}": v for k, v in recalls.items()})
 
     def grid(self, step: int, picture: Tensor) -> None:
         if self._writer is not None:

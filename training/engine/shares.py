@@ -18,15 +18,15 @@ PATIENCE = 100  # steps without a gradient until a loss is warned of
 
 def gradient_norms(terms: Terms, parameters: Sequence[nn.Parameter]) -> dict[str, float]:
     """Norm of each unweighted term's gradient. The graph stays; no parameter's gradient changes."""
-    found = {}
+    norms = {}
     for name, term in terms.items():
         slopes: Sequence[Tensor | None] = ()
         if term.requires_grad:
             slopes = torch.autograd.grad(
                 term, list(parameters), retain_graph=True, allow_unused=True
             )
-        found[name] = _norm([slope for slope in slopes if slope is not None])
-    return found
+        norms[name] = _norm([slope for slope in slopes if slope is not None])
+    return norms
 
 
 def norm_of_gradients(parameters: Sequence[nn.Parameter]) -> float:

@@ -80,7 +80,7 @@ class StageBase(ABC):
         return self.rate_factor * min(1.0, (steps - step) / falling)
 
     def learning_rate(self, step: int) -> float:
-        """Of the first optimizer."""
+        """Learning rate of the first optimizer."""
         return next(iter(self.rates.values())) * self.share_of_rate(step)
 
     def step(self, step: int, batch: Any) -> Terms:
@@ -150,11 +150,13 @@ class StageBase(ABC):
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
         for name, scaler in self.scalers.items():
             head = f"scaler/{name}/"
-            found = {k.removeprefix(head): v.item() for k, v in state.items() if k.startswith(head)}
-            if found:
-                found["growth_interval"] = int(found["growth_interval"])
-                found["_growth_tracker"] = int(found["_growth_tracker"])
-                scaler.load_state_dict(found)
+            state_of = {
+                k.removeprefix(head): v.item() for k, v in state.items() if k.startswith(head)
+            }
+            if state_of:
+                state_of["growth_interval"] = int(state_of["growth_interval"])
+                state_of["_growth_tracker"] = int(state_of["_growth_tracker"])
+                scaler.load_state_dict(state_of)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

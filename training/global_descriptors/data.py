@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros.domains.domain import Domain
@@ -34,10 +36,10 @@ class Batch:
     rows: int [K]. tuples: int [T, S], which rows they are; empty without tuples. pairs: B.
     """
 
-    rows: np.ndarray
+    rows: NDArray[Any]
     views: Views
     flip: bool
-    tuples: np.ndarray
+    tuples: NDArray[Any]
     pairs: int
 
 
@@ -55,14 +57,14 @@ class StageData:
     ) -> None:
         self.config, self.index, self.viewer, self.routes = config, index, viewer, routes
         self.processes, self.stage = processes, config.stages[index]
-        found = viewer.store.rows()
-        wanted = self.stage.domains or [domain.name for domain in domains]
-        if lacking := [name for name in wanted if name not in found]:
+        rows = viewer.store.rows()
+        chosen = self.stage.domains or [domain.name for domain in domains]
+        if lacking := [name for name in chosen if name not in rows]:
             raise TrainingError(
                 f"stage '{self.stage.name}' wants images of {', '.join(lacking)}; there are "
-                f"{', '.join(f'{len(r)} of {d}' for d, r in found.items())}"
+                f"{', '.join(f'{len(r)} of {d}' for d, r in rows.items())}"
             )
-        self.rows = np.sort(np.concatenate([found[name] for name in wanted]))
+        self.rows = np.sort(np.concatenate([rows[name] for name in chosen]))
         seed = (config.seed, index)
         self.tuples = self.pairs = None
         if self.stage.losses.on(TUPLE_LOSSES):
@@ -70,14 +72,14 @@ class StageData:
                 routes, self.rows, config.tuples, seed, processes.rank, processes.count
             )
         if self.stage.losses.on(PAIR_LOSSES):
-            sides = self._sides({d.name: d for d in domains if d.name in wanted}, found)
+            sides = self._sides({d.name: d for d in domains if d.name in chosen}, rows)
             self.pairs = NeighbourhoodSampler(
                 routes, *sides, config.neighbourhoods, seed, processes.rank
             )
         if self.stage.losses.on(DEPTH_LOSSES):
-            self.with_depth = require_depth(self.rows, viewer.depths, ", ".join(wanted))
+            self.with_depth = require_depth(self.rows, viewer.depths, ", ".join(chosen))
 
-    def domains_of(self, rows: np.ndarray) -> list[str]:
+    def domains_of(self, rows: NDArray[Any]) -> list[str]:
         return [self.viewer.store.photos[row].domain for row in rows.tolist()]
 
     def draw(self, step: int) -> Batch:
@@ -99,7 +101,7 @@ class StageData:
         flip = bool(self.config.mirror and random.random() < 0.5)
         return Batch(rows, self.viewer.augmented(rows, random, flip), flip, tuples, pairs)
 
-    def mine(self, batch: Batch, step: int, descriptors: np.ndarray, memory: Memory) -> Batch:
+    def mine(self, batch: Batch, step: int, descriptors: NDArray[Any], memory: Memory) -> Batch:
         """Hard negative mining: far images replaced by the memory's most similar to their anchor.
 
         descriptors: of the anchors [T, D].
@@ -130,8 +132,8 @@ class StageData:
         return torch.from_numpy(self.routes.metres(queries, partners)).float()
 
     def _sides(
-        self, domains: dict[str, Domain], found: dict[str, list[int]]
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, domains: dict[str, Domain], rows: dict[str, list[int]]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Rows of queries and of references; the same where no domain is the map's own."""
         named = self.config.neighbourhoods.references
         side = [d for d in named or domains if named or domains[d].view == "aerial"]
@@ -142,10 +144,10 @@ class StageData:
             )
         if not side:
             return self.rows, self.rows
-        queries = [row for d in domains if d not in side for row in found[d]]
+        queries = [row for d in domains if d not in side for row in rows[d]]
         if not queries:
             raise TrainingError(f"all domains ({', '.join(side)}) are the map's: no queries")
-        return np.sort(queries), np.sort([row for d in side for row in found[d]])
+        return np.sort(queries), np.sort([row for d in side for row in rows[d]])
 
     def _random(self, step: int, stream: int) -> np.random.Generator:
         seeds = [self.config.seed, self.index, step, stream + self.processes.rank]

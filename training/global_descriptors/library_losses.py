@@ -43,7 +43,7 @@ def multi_similarity(tuples: Tensor, near: int, alpha: float, beta: float, base:
 
 
 def _library() -> tuple[ModuleType, ModuleType]:
-    """Its modules `losses` and `reducers`. Raises TrainingError where it is not installed."""
+    """The library's `losses` and `reducers`. Raises TrainingError where it is not installed."""
     try:
         from pytorch_metric_learning import losses, reducers
     except ImportError as error:

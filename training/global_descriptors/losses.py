@@ -124,8 +124,8 @@ def distance_regression(tuples: Tensor, metres: Tensor, farthest: float, delta: 
     metres: [T, K, K].
     """
     gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]
-    wanted = FARTHEST_PAIR * (metres[:, 0, 1:] / farthest).clamp(max=1.0)
-    return functional.huber_loss(gaps, wanted, delta=delta)
+    target = FARTHEST_PAIR * (metres[:, 0, 1:] / farthest).clamp(max=1.0)
+    return functional.huber_loss(gaps, target, delta=delta)
 
 
 def quadruplet(
@@ -203,9 +203,9 @@ def depth_loss(predicted: Tensor, truth: Tensor) -> Tensor:
     predicted: [B, 1, h, w] in (0, 1). truth: the same shape, nan where unknown; what lies beyond
     the limit counts as 1. Zero, with a gradient of zero, where nothing is known.
     """
-    known = truth.isfinite() | truth.isposinf()
+    valid = truth.isfinite() | truth.isposinf()
     gaps = (predicted - truth.nan_to_num(0.0, posinf=1.0).clamp(0.0, 1.0)).abs()
-    return (gaps * known).sum() / known.sum().clamp_min(1)
+    return (gaps * valid).sum() / valid.sum().clamp_min(1)
 
 
 def _log_one_plus(exponents: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.errors import TrainingError
 from training.global_descriptors.config import NeighbourhoodConfig
@@ -32,8 +34,8 @@ class NeighbourhoodSampler:
     def __init__(
         self,
         routes: Routes,
-        queries: Sequence[int] | np.ndarray,
-        references: Sequence[int] | np.ndarray,
+        queries: Sequence[int] | NDArray[Any],
+        references: Sequence[int] | NDArray[Any],
         config: NeighbourhoodConfig,
         seed: tuple[int, int],
         process: int = 0,
@@ -62,7 +64,7 @@ class NeighbourhoodSampler:
         self._is_query = np.zeros(len(routes.route), dtype=bool)
         self._is_query[self.rows] = True
 
-    def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Rows [B] of queries of one neighbourhood and of their partners [B].
 
         Without a radius queries come from all routes. Smaller than `batch` only where the route, or
@@ -85,11 +87,11 @@ class NeighbourhoodSampler:
         return self._with_partners(queries, random)
 
     def _with_partners(
-        self, queries: np.ndarray, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, queries: NDArray[Any], random: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         partners = [random.choice(self._partners(row)) for row in queries.tolist()]
         return queries, np.array(partners, dtype=int)
 
-    def _partners(self, row: int) -> np.ndarray:
+    def _partners(self, row: int) -> NDArray[Any]:
         near = self.routes.near(row, self.config.positive_radius, self.config.yaw)
         return near[self._is_reference[near]]

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from training.data.sources import Photo
@@ -15,7 +17,7 @@ UNKNOWN = -1  # route of an image without a pose
 LEVEL = 0.1  # horizontal share of a heading's axis below which it has no yaw
 
 
-def wrapped(angle: np.ndarray) -> np.ndarray:
+def wrapped(angle: NDArray[Any]) -> NDArray[Any]:
     """Angles in radians → the same in [−π, π)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
@@ -51,19 +53,19 @@ class Routes:
             rows = np.flatnonzero(self.route == number)
             self._trees[number] = (rows, cKDTree(self.position[rows]))
 
-    def posed(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Those of the rows whose place is known."""
+    def posed(self, rows: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
+        """Rows, of some, whose place is known."""
         rows = np.asarray(rows, dtype=int)
         return rows[self.route[rows] != UNKNOWN]
 
-    def within(self, row: int, radius: float) -> np.ndarray:
+    def within(self, row: int, radius: float) -> NDArray[Any]:
         """Sorted rows of the same route at most `radius` metres away, itself among them."""
         if self.route[row] == UNKNOWN:
             return np.zeros(0, dtype=int)
         rows, tree = self._trees[int(self.route[row])]
         return rows[sorted(tree.query_ball_point(self.position[row], radius))]
 
-    def near(self, row: int, radius: float, angle: float) -> np.ndarray:
+    def near(self, row: int, radius: float, angle: float) -> NDArray[Any]:
         """Sorted rows of other images of the same place.
 
         At most `radius` metres away and turned by at most `angle` degrees.
@@ -72,7 +74,7 @@ class Routes:
         turn = np.abs(wrapped(self.yaw[rows] - self.yaw[row]))
         return rows[(turn <= np.radians(angle) + 1e-9) & (rows != row)]
 
-    def metres(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def metres(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         """Distances float64 [..., A, B] between rows a [..., A] and b [..., B].
 
         Infinite between routes and where a place is unknown; 0 from an image to itself.
@@ -89,8 +91,8 @@ class Routes:
 
 
 def thinned(
-    routes: Routes, rows: np.ndarray, spacing: float, angle: float, random: np.random.Generator
-) -> np.ndarray:
+    routes: Routes, rows: NDArray[Any], spacing: float, angle: float, random: np.random.Generator
+) -> NDArray[Any]:
     """A random maximal choice of rows, no two of which are near; in random order.
 
     Near: less than `spacing` metres away and turned by at most `angle` degrees. Spacing 0: all.

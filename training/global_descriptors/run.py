@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros.models.model import global_model, save_model
@@ -53,8 +55,8 @@ class GlobalTraining(Loop):
             height, width = self.image_size()
             depths = DepthStore(store.photos, (height // 2, width // 2), config.crops.cache_scale)
         self.viewer = Viewer(store, depths)
-        found = store.rows()
-        self.rows = {d: found[d] for d in self.domains if d in found}
+        by_domain = store.rows()
+        self.rows = {d: by_domain[d] for d in self.domains if d in by_domain}
         enough = min(config.sample, sum(len(rows) for rows in self.rows.values()))
         if enough <= config.network.size:
             raise TrainingError(
@@ -72,7 +74,7 @@ class GlobalTraining(Loop):
         data = self.data[index]
         return GlobalStage(self.config, data, networks, self.branches, self.device, self.processes)
 
-    def metric(self, run: GlobalStage) -> tuple[Mapping, Similarity]:
+    def metric(self, run: GlobalStage) -> tuple[Mapping[str, Any], Similarity]:
         networks = run.networks.encoders
         return {d: networks[b].describe for d, b in self.branches.items()}, _products
 
@@ -87,8 +89,8 @@ class GlobalTraining(Loop):
             self._whiten(networks)
             if self.validation is not None:
                 encoders = {d: networks.encoders[b] for d, b in self.branches.items()}
-                found = recall(encoders, _products, self.validation, self.device)
-                training["whitened_recall"] = found
+                recalls = recall(encoders, _products, self.validation, self.device)
+                training["whitened_recall"] = recalls
         for network in networks.encoders.values():
             network.cpu().to(memory_format=torch.contiguous_format)
         model = global_model(
@@ -121,7 +123,7 @@ class GlobalTraining(Loop):
             domains = [d for d in self.rows if self.branches[d] == branch]
             network.prepare(self.viewer.plain(self._sample(domains, PREPARED)))
 
-    def _sample(self, domains: list[str], count: int) -> np.ndarray:
+    def _sample(self, domains: list[str], count: int) -> NDArray[Any]:
         """Rows of up to `count` images, spread evenly over those of the domains."""
         rows = np.concatenate([self.rows[d] for d in domains])
         return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Adam, Optimizer
 
@@ -61,10 +62,10 @@ class GlobalStage(StageBase):
         terms = self.terms(self._mined(step, batch))
         weights = self.stage.losses.on()
         for name in self.optimizers:
-            own = {k: v for k, v in terms.items() if (k == "depth") == (name == "decoders")}
+            chosen = {k: v for k, v in terms.items() if (k == "depth") == (name == "decoders")}
             if self.processes.count > 1:
                 self._fill_gradients(name)
-            self.descend(name, own, weights)
+            self.descend(name, chosen, weights)
         return terms
 
     def terms(self, batch: Batch) -> Terms:
@@ -113,7 +114,7 @@ class GlobalStage(StageBase):
         anchors = self._describe(batch.tuples[:, 0])
         return self.data.mine(batch, step, anchors, self.memory)
 
-    def _describe(self, rows: np.ndarray) -> np.ndarray:
+    def _describe(self, rows: NDArray[Any]) -> NDArray[Any]:
         return describe_rows(
             self.networks, self.branches, self.data.viewer, rows, self.move
         ).numpy()

@@ -53,9 +53,9 @@ def loss_terms(
             tuples = space[: geometry.tuple_images].view(shape)
             if weights.triplet and chosen is None:  # the first space is the fused one
                 base = config.baselines
-                found = min(base.negatives, config.tuples.far), config.tuples.near
-                positives = min(base.positives, found[1])
-                chosen = losses.hardest_triplets(tuples, found[1], positives, found[0])
+                count_far = min(base.negatives, config.tuples.far), config.tuples.near
+                positives = min(base.positives, count_far[1])
+                chosen = losses.hardest_triplets(tuples, count_far[1], positives, count_far[0])
             for name, value in _tuple_terms(tuples, geometry, weights, config, chosen):
                 terms[name] = terms[name] + value if name in terms else value
         if weights.on(PAIR_LOSSES):
@@ -71,8 +71,8 @@ def loss_terms(
 
 def _spaces(parts: Parts) -> list[Tensor]:
     """The fused descriptors, then those of the modalities."""
-    found = (parts.fused, parts.image, parts.depth, parts.true_depth)
-    return [parts.fused] if parts.depth is None else [x for x in found if x is not None]
+    spaces = (parts.fused, parts.image, parts.depth, parts.true_depth)
+    return [parts.fused] if parts.depth is None else [x for x in spaces if x is not None]
 
 
 def _tuple_terms(
@@ -85,13 +85,13 @@ def _tuple_terms(
     near, base, soft = config.tuples.near, config.baselines, config.soft
     if weights.soft_contrastive:
         influence = losses.Influence(soft.influence, soft.gamma, soft.tau)
-        given = tuples, geometry.tuple_metres, influence, soft.eta, soft.nu
+        shared = tuples, geometry.tuple_metres, influence, soft.eta, soft.nu
         if soft.form == "sum":
             yield "soft_contrastive", losses.soft_sum(tuples, geometry.tuple_metres, influence)
         elif soft.form == "paper":
-            yield "soft_contrastive", losses.soft_contrastive_paper(*given, soft.mu)
+            yield "soft_contrastive", losses.soft_contrastive_paper(*shared, soft.mu)
         else:
-            yield "soft_contrastive", losses.soft_contrastive_released(*given, soft.anchors)
+            yield "soft_contrastive", losses.soft_contrastive_released(*shared, soft.anchors)
     if weights.multi_similarity:
         constants = base.alpha, base.beta, base.base
         yield "multi_similarity", library_losses.multi_similarity(tuples, near, *constants)

@@ -12,8 +12,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.errors import TrainingError
 from training.global_descriptors.config import TupleConfig
@@ -28,8 +30,8 @@ ANCHORS, DRAWS, CACHE = 2**21, 2**22, 2**23  # streams of random numbers
 class Memory:
     """Images far negatives are mined from: rows [M], and descriptors [M, D] of some step."""
 
-    rows: np.ndarray
-    descriptors: np.ndarray
+    rows: NDArray[Any]
+    descriptors: NDArray[Any]
 
 
 class TupleSampler:
@@ -41,7 +43,7 @@ class TupleSampler:
     def __init__(
         self,
         routes: Routes,
-        rows: Sequence[int] | np.ndarray,
+        rows: Sequence[int] | NDArray[Any],
         config: TupleConfig,
         seed: tuple[int, int],
         process: int = 0,
@@ -55,10 +57,10 @@ class TupleSampler:
         net = self._apart([], self.rows, len(self.rows))  # rows that lie apart from each other
         self._net, self._spread = net, np.concatenate([net, self.rows])
         self.anchors = self._find_anchors()
-        self._epochs: dict[int, np.ndarray] = {}
+        self._epochs: dict[int, NDArray[Any]] = {}
         self._length = len(self.epoch(0))
 
-    def epoch(self, number: int) -> np.ndarray:
+    def epoch(self, number: int) -> NDArray[Any]:
         """Anchors of an epoch in their order: about one per `anchor_spacing` metres of route."""
         if number not in self._epochs:
             random = np.random.default_rng([*self.seed, number, ANCHORS])
@@ -68,12 +70,12 @@ class TupleSampler:
             self._epochs = {number: chosen}
         return self._epochs[number]
 
-    def draw(self, step: int) -> np.ndarray:
+    def draw(self, step: int) -> NDArray[Any]:
         """Rows int [T, 1 + near + far] of the tuples of a step; all far ones chosen at random."""
         random = np.random.default_rng([*self.seed, step, DRAWS + self.process])
         return np.stack([self._tuple(anchor, random) for anchor in self._anchors_of(step)])
 
-    def cache_rows(self, step: int) -> np.ndarray:
+    def cache_rows(self, step: int) -> NDArray[Any]:
         """Images whose descriptors negatives are mined from, drawn at a step."""
         random = np.random.default_rng([*self.seed, step, CACHE + self.process])
         size = min(self.config.cache, len(self.rows))
@@ -90,7 +92,7 @@ class TupleSampler:
         """How many far images of a tuple are mined."""
         return round(self.config.hard * self.config.far) if self.config.cache else 0
 
-    def mine(self, rows: np.ndarray, descriptors: np.ndarray, memory: Memory) -> np.ndarray:
+    def mine(self, rows: NDArray[Any], descriptors: NDArray[Any], memory: Memory) -> NDArray[Any]:
         """The tuples with their last far images replaced by the most similar of the memory.
 
         rows: as from `draw`. descriptors: of the anchors, [T, D]. A tuple for which the memory does
@@ -98,13 +100,13 @@ class TupleSampler:
         """
         return np.stack([self._mine(*pair, memory) for pair in zip(rows, descriptors, strict=True)])
 
-    def _mine(self, row: np.ndarray, anchor: np.ndarray, memory: Memory) -> np.ndarray:
-        wanted = self.mined
-        fixed, spare = row[: len(row) - wanted], row[len(row) - wanted :]
+    def _mine(self, row: NDArray[Any], anchor: NDArray[Any], memory: Memory) -> NDArray[Any]:
+        count = self.mined
+        fixed, spare = row[: len(row) - count], row[len(row) - count :]
         taken = [fixed[0], *fixed[1 + self.config.near :]]
         order = memory.rows[np.argsort(-(memory.descriptors @ anchor), kind="stable")]
-        chosen = self._apart(taken, np.concatenate([order, spare]), wanted)
-        return row if len(chosen) < wanted else np.concatenate([fixed, chosen])
+        chosen = self._apart(taken, np.concatenate([order, spare]), count)
+        return row if len(chosen) < count else np.concatenate([fixed, chosen])
 
     def _anchors_of(self, step: int) -> list[int]:
         """Anchors of this process in a step; one epoch follows the other."""
@@ -117,11 +119,11 @@ class TupleSampler:
         chosen = self.epoch(number // self._length)
         return int(chosen[number % self._length % len(chosen)])
 
-    def _near(self, anchor: int) -> np.ndarray:
+    def _near(self, anchor: int) -> NDArray[Any]:
         near = self.routes.near(anchor, self.config.near_radius, self.config.yaw)
         return near[self._member[near]]
 
-    def _tuple(self, anchor: int, random: np.random.Generator) -> np.ndarray:
+    def _tuple(self, anchor: int, random: np.random.Generator) -> NDArray[Any]:
         count = self.config.far
         near = random.choice(self._near(anchor), self.config.near, replace=False)
         far = self._apart([anchor], random.permutation(self.rows), count)
@@ -129,7 +131,7 @@ class TupleSampler:
             far = self._apart([anchor], self._spread, count)  # known to suffice
         return np.concatenate([[anchor], near, far])
 
-    def _apart(self, taken: Sequence[int], ordered: np.ndarray, count: int) -> np.ndarray:
+    def _apart(self, taken: Sequence[int], ordered: NDArray[Any], count: int) -> NDArray[Any]:
         """The first `count` rows of an order that lie apart from those taken and each other."""
         chosen: list[int] = []
         gaps = self.routes.metres(ordered, np.asarray(taken, dtype=int))
@@ -146,7 +148,7 @@ class TupleSampler:
             enough or len(self._apart([anchor], self._spread, self.config.far)) == self.config.far
         )
 
-    def _find_anchors(self) -> np.ndarray:
+    def _find_anchors(self) -> NDArray[Any]:
         """Rows with enough near and far images; how many lack them is logged."""
         config = self.config
         lonely = [r for r in self.rows.tolist() if len(self._near(r)) < config.near]

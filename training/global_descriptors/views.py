@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disam_ros.models.global_descriptors import DEPTH_LIMIT
@@ -34,9 +36,9 @@ class DepthStore:
         with ThreadPoolExecutor(threads) as pool:
             self._maps = list(pool.map(self._load, photos))
 
-    def known(self) -> np.ndarray:
+    def known(self) -> NDArray[Any]:
         """Rows of the photos that have a depth map."""
-        return np.array([k for k, found in enumerate(self._maps) if found is not None], dtype=int)
+        return np.array([k for k, depth in enumerate(self._maps) if depth is not None], dtype=int)
 
     def crop(self, row: int, box: Box, flip: bool = False) -> Tensor:
         """Part of a depth map as float32 [1, h, w]; all unknown where there is none."""
@@ -51,7 +53,7 @@ class DepthStore:
         part = depth[rows[:, None], (columns[::-1] if flip else columns)[None]]
         return torch.from_numpy(part.astype(np.float32))[None]
 
-    def _load(self, photo: Photo) -> np.ndarray | None:
+    def _load(self, photo: Photo) -> NDArray[Any] | None:
         depth = photo.depth() if photo.depth else None
         if depth is None:
             return None
@@ -77,7 +79,7 @@ class Viewer:
         self.store, self.depths = store, depths
 
     def augmented(
-        self, rows: Sequence[int] | np.ndarray, random: np.random.Generator, flip: bool
+        self, rows: Sequence[int] | NDArray[Any], random: np.random.Generator, flip: bool
     ) -> Views:
         """Random crops with random photometry; mirrored all together."""
         images, depths = [], []
@@ -89,7 +91,7 @@ class Viewer:
                 depths.append(self.depths.crop(row, box, flip))
         return Views(torch.stack(images), torch.stack(depths) if depths else None)
 
-    def plain(self, rows: Sequence[int] | np.ndarray) -> Tensor:
+    def plain(self, rows: Sequence[int] | NDArray[Any]) -> Tensor:
         """Centred crops [K, 3, H, W] as they are."""
         return torch.stack([self._plain(row) for row in np.asarray(rows).tolist()])
 
@@ -99,12 +101,12 @@ class Viewer:
         return self.store.crop(row, fit_box(shape, self.store.size, zoom, 0.5, 0.5))
 
 
-def require_depth(rows: np.ndarray, depths: DepthStore, what: str) -> np.ndarray:
-    """Those of the rows that have a depth map. Raises TrainingError for none."""
-    found = np.intersect1d(rows, depths.known())
-    if not len(found):
+def require_depth(rows: NDArray[Any], depths: DepthStore, what: str) -> NDArray[Any]:
+    """Rows, of some, that have a depth map. Raises TrainingError for none."""
+    kept = np.intersect1d(rows, depths.known())
+    if not len(kept):
         raise TrainingError(
             f"none of {len(rows)} images of {what} has a depth map: give datasets with depth "
             f"(docs/formats.md), or turn losses.depth off"
         )
-    return found
+    return kept
