@@ -70,7 +70,7 @@ def image_to_message(image: NDArray[np.uint8], header: Header, encoding: str = "
 
 def stamp_to_ns(header: Header) -> int:
     """The stamp of a header in nanoseconds."""
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
 def header_of(stamp: Header, frame_id: str) -> Header:

@@ -33,7 +33,7 @@ class Extrinsics:
     ) -> None:
         self._node, self._monitor, self._base_frame = node, monitor, base_frame
         self.fixed = fixed
-        self._found: dict[str, Transform] = {}  # by frame id
+        self._from_tf: dict[str, Transform] = {}  # by frame id
         self._owners: dict[str, str] = {}  # camera by frame id
         self.tf: Tf | None = open_tf(node) if use_tf else None
         if self.tf is not None:
@@ -51,12 +51,12 @@ class Extrinsics:
 
         A frame is that of one camera: others with its name have the fixed one, which is reported.
         """
-        found = self.from_tf(frame_id)
-        if found is None:
+        from_tf = self.from_tf(frame_id)
+        if from_tf is None:
             return self.fixed[camera]
         owner = self._owners.setdefault(frame_id, camera)
         if owner == camera:
-            return found
+            return from_tf
         text = (
             f"images of cameras '{owner}' and '{camera}' have one frame '{frame_id}': those of "
             f"'{camera}' are taken from parameters or the map; give it a frame of its own"
@@ -66,12 +66,12 @@ class Extrinsics:
         return self.fixed[camera]
 
     def from_tf(self, frame_id: str) -> Transform | None:
-        """The same as far as TF knows it."""
-        if self.tf is not None and frame_id and frame_id not in self._found:
-            found = self._look_up(self.tf, frame_id)
-            if found is not None:
-                self._found[frame_id] = found
-        return self._found.get(frame_id)
+        """Pose of an optical frame in the base frame by TF; None where TF does not know it."""
+        if self.tf is not None and frame_id and frame_id not in self._from_tf:
+            base_from_camera = self._look_up(self.tf, frame_id)
+            if base_from_camera is not None:
+                self._from_tf[frame_id] = base_from_camera
+        return self._from_tf.get(frame_id)
 
     def destroy(self) -> None:
         """Stop listening to TF."""
@@ -80,7 +80,7 @@ class Extrinsics:
 
     def _look_up(self, tf: Tf, frame_id: str) -> Transform | None:
         try:
-            found, _ = tf.look_up(self._base_frame, frame_id)
+            base_from_camera, _ = tf.look_up(self._base_frame, frame_id)
         except LookupError as error:
             instead = "using fixed extrinsics" if self.fixed else "waiting for it"
             text = f"no TF {self._base_frame} ← {frame_id} yet, {instead}: {error}"
@@ -88,7 +88,7 @@ class Extrinsics:
             return None
         self._monitor.solved(f"tf {frame_id}")
         self._node.get_logger().info(f"extrinsics of {frame_id} taken from TF")
-        return found
+        return base_from_camera
 
 
 def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transform] | None:
@@ -111,9 +111,9 @@ def fixed_extrinsics(
     node: Node, config: LocalizerNodeConfig, cameras: list[str], mapped: Mapping[str, Camera]
 ) -> dict[str, Transform]:
     """Extrinsics by camera from the parameter or, where it is all zero, from the map."""
-    given = from_parameter(config.base_from_camera, cameras)
-    if given is not None:
-        return given
+    parameter = from_parameter(config.base_from_camera, cameras)
+    if parameter is not None:
+        return parameter
     node.get_logger().info("base_from_camera is all zero: using the extrinsics stored in the map")
     return {name: mapped_extrinsics(mapped, name) for name in cameras}
 

@@ -21,7 +21,7 @@ from disam_ros.nodes.conversions import stamp_to_ns
 from disam_ros.nodes.rclpy_extra.diagnostics import IMAGES, Monitor, type_name
 from disam_ros.nodes.rclpy_extra.subscriptions import (
     TOO_SLOW,
-    QoSRequestedIncompatibleQoSInfo,
+    Mismatch,
     Subscriptions,
     sensor_qos,
 )
@@ -127,7 +127,7 @@ class ImageInput:
             on_mismatch=None if plain else self._plan_fallback,
         )
 
-    def _plan_fallback(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
+    def _plan_fallback(self, event: Mismatch) -> None:
         if qos_policy_name_from_kind(event.last_policy_kind) != "RELIABILITY":
             self._subscriptions.report_mismatch(self._topic, event)
         elif self._fallback is None:  # in a timer: the event still needs the subscription
@@ -148,8 +148,9 @@ def _published_images(node: Node) -> list[str]:
     """Topics with a publisher of images, raw or compressed, sorted, at most LISTED."""
     offered = node.get_topic_names_and_types()
     names = [name for name, kinds in offered if not set(IMAGES).isdisjoint(kinds)]
-    own = f"{node.get_fully_qualified_name()}/"
-    return sorted(n for n in names if not n.startswith(own) and node.count_publishers(n))[:LISTED]
+    prefix = f"{node.get_fully_qualified_name()}/"
+    others = (n for n in names if not n.startswith(prefix) and node.count_publishers(n))
+    return sorted(others)[:LISTED]
 
 
 def _remedy_of_large_images() -> str:

@@ -65,10 +65,10 @@ def panels(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 def overlay_heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Heat (float32 [g, g] in [0, 1]) over an image (uint8 RGB [H, W, 3]); returns a new image."""
     height, width = image.shape[:2]
-    heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
-    colors = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_JET)
+    spread = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
+    colors = cv2.applyColorMap((255 * spread).astype(np.uint8), cv2.COLORMAP_JET)
     colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
-    share = HEAT_SHARE * heat[..., None]
+    share = HEAT_SHARE * spread[..., None]
     return ((1 - share) * image + share * colors).astype(np.uint8)
 
 

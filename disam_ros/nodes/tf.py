@@ -41,13 +41,14 @@ class Tf:
             moments.insert(0, Time(nanoseconds=stamp_ns, clock_type=ClockType.ROS_TIME))
         for moment in moments:
             try:
-                found = self._buffer.lookup_transform(parent, child, moment)
+                transform = self._buffer.lookup_transform(parent, child, moment)
             except self._module.TransformException as error:
                 reason = error
                 continue
-            at, turn = found.transform.translation, found.transform.rotation
+            at, turn = transform.transform.translation, transform.transform.rotation
             quaternion = np.array([turn.x, turn.y, turn.z, turn.w])
-            return Transform(np.array([at.x, at.y, at.z]), quaternion), stamp_to_ns(found.header)
+            pose = Transform(np.array([at.x, at.y, at.z]), quaternion)
+            return pose, stamp_to_ns(transform.header)
         raise LookupError(str(reason)) from reason
 
 

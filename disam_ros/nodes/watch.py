@@ -127,10 +127,10 @@ def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
     require_node_name(node)
     with starting():
         rclpy.init()
-        own = rclpy.create_node("disam_watch", enable_rosout=False)
-        _subscribe(own, seen)
-    executor = GuardedExecutor(own.get_logger().warning)
-    executor.add_node(own)
+        watcher = rclpy.create_node("disam_watch", enable_rosout=False)
+        _subscribe(watcher, seen)
+    executor = GuardedExecutor(watcher.get_logger().warning)
+    executor.add_node(watcher)
     try:
         print(CLEAR if drawn else f"waiting for images of {node}", file=output, flush=True)
         while rclpy.ok():
@@ -144,11 +144,11 @@ def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        own.destroy_node()
+        watcher.destroy_node()
         rclpy.try_shutdown()
 
 
-def _subscribe(own: Node, seen: Seen) -> None:
+def _subscribe(watcher: Node, seen: Seen) -> None:
     """Keep what comes in `seen`."""
 
     def on_answer(message: DiagnosticArray) -> None:
@@ -164,10 +164,10 @@ def _subscribe(own: Node, seen: Seen) -> None:
             if status.name == f"{seen.node[1:]}: relocalization":
                 seen.status = status
 
-    own.create_subscription(DiagnosticArray, f"{seen.node}/answer", on_answer, DEPTH)
+    watcher.create_subscription(DiagnosticArray, f"{seen.node}/answer", on_answer, DEPTH)
     pose = f"{seen.node}/pose_with_covariance"
-    own.create_subscription(PoseWithCovarianceStamped, pose, on_pose, DEPTH)
-    own.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, DEPTH)
+    watcher.create_subscription(PoseWithCovarianceStamped, pose, on_pose, DEPTH)
+    watcher.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, DEPTH)
 
 
 def _values(status: DiagnosticStatus | None) -> dict[str, str]:

@@ -25,12 +25,12 @@ class ConsistencyCheck:
         """Start a new sequence of matches."""
         self._matches = []
 
-    def add(self, then: Keyframe, here: Keyframe, spacing: float) -> None:
+    def add(self, then: Keyframe, now: Keyframe, spacing: float) -> None:
         """A match. spacing: metres between the images that may be matched.
 
         A contradiction starts a new sequence with this match.
         """
-        match = then, here
+        match = then, now
         if not all(_agree(other, match, SLACK + spacing) for other in self._matches):
             self.reset()
         self._matches = [*self._matches, match][-self._length :]
@@ -44,9 +44,9 @@ class ConsistencyCheck:
 def _agree(a: Match, b: Match, slack: float) -> bool:
     """Whether the places then are related as the images now: by odometry where it relates both
     pairs, else by the distances driven, so that revisited places advance with the vehicle."""
-    then, here = motion(a[0].odometry, b[0].odometry), motion(a[1].odometry, b[1].odometry)
-    if then is not None and here is not None:
-        gap, turn = distance(then, here)
+    then, now = motion(a[0].odometry, b[0].odometry), motion(a[1].odometry, b[1].odometry)
+    if then is not None and now is not None:
+        gap, turn = distance(then, now)
         return gap <= slack and turn <= ANGLE
     revisited = abs(b[0].travelled - a[0].travelled)
     driven = abs(b[1].travelled - a[1].travelled)

@@ -43,20 +43,18 @@ def edge_between(
     if closure.kind != OWN or not closure.metric:
         return None
     stamps = sorted(nodes)
-    ends = [_nearest(stamps, s) for s in (closure.keyframe_stamp_ns, closure.stamp_ns)]
-    wanted = closure.keyframe_stamp_ns, closure.stamp_ns
-    if any(
-        found is None or abs(found - stamp) > tolerance_ns
-        for found, stamp in zip(ends, wanted, strict=True)
-    ):
+    then = _nearest(stamps, closure.keyframe_stamp_ns, tolerance_ns)
+    now = _nearest(stamps, closure.stamp_ns, tolerance_ns)
+    if then is None or now is None:
         return None
     relative = closure.keyframe_from_base
     axes = np.kron(np.eye(2), relative.pose.rotation.T)
     information = np.linalg.inv(axes @ relative.covariance @ axes.T)
-    then, now = (nodes[stamp] for stamp in ends if stamp is not None)
-    return Edge(then, now, relative.pose, (information + information.T) / 2)
+    return Edge(nodes[then], nodes[now], relative.pose, (information + information.T) / 2)
 
 
-def _nearest(stamps: list[int], stamp: int) -> int | None:
+def _nearest(stamps: list[int], stamp: int, tolerance_ns: int) -> int | None:
+    """The nearest of sorted stamps; None where it is farther than the tolerance."""
     after = bisect_left(stamps, stamp)
-    return min(stamps[max(0, after - 1) : after + 1], key=lambda s: abs(s - stamp), default=None)
+    near = [s for s in stamps[max(0, after - 1) : after + 1] if abs(s - stamp) <= tolerance_ns]
+    return min(near, key=lambda s: abs(s - stamp), default=None)

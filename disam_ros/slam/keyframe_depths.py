@@ -39,9 +39,9 @@ def extract(view: View, count: int) -> Keypoints:
 
     Raises ImageError.
     """
-    found = open_features(FEATURES).extract(view.image, count)
-    found = found if view.warp is None else found[view.warp.shows(found.pixels)]
-    return replace(found.seen_by(view.camera, view.image), scores=None)
+    keypoints = open_features(FEATURES).extract(view.image, count)
+    keypoints = keypoints if view.warp is None else keypoints[view.warp.shows(keypoints.pixels)]
+    return replace(keypoints.seen_by(view.camera, view.image), scores=None)
 
 
 class KeyframeDepths:

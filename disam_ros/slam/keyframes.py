@@ -115,7 +115,7 @@ def unit(descriptor: NDArray[np.floating]) -> NDArray[np.float32]:
 def fine_similarities(
     fine: NDArray[np.float32], references: NDArray[np.float32] | NDArray[np.int8]
 ) -> NDArray[np.float32]:
-    """Of features [C, h, w] with those of other images [N, C, h, w], the best over shifts: [N]."""
+    """Similarities of features [C, h, w] to others [N, C, h, w], the best over shifts: [N]."""
     others, shifts = np.asarray(references, np.float32), Shifts.of_grid(*fine.shape[1:])
     best: NDArray[np.float32] = shifted_similarities(fine[None], others, shifts)[0].max(1)
     return best

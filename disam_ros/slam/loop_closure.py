@@ -91,17 +91,17 @@ class LoopCloser:
         descriptors of another length, not finite or all 0; ImageError.
         """
         coarse, fine = unit(coarse), unit(fine)
-        here = self._arrived(stamp_ns, odometry, fine)
+        now = self._arrived(stamp_ns, odometry, fine)
         if not self._config.keypoints:
             view = None
-        if not self._is_next(OWN, here, self._spacing):
+        if not self._is_next(OWN, now, self._spacing):
             if view is not None:
                 self._depths.observe(view, odometry, self._spacing / 2)
             return []
         if view is not None:
-            here = replace(here, keypoints=self._depths.add(view, odometry))
-        closure = self._detect(here, coarse, fine)
-        if self._keyframes.add(here, coarse, fine):
+            now = replace(now, keypoints=self._depths.add(view, odometry))
+        closure = self._detect(now, coarse, fine)
+        if self._keyframes.add(now, coarse, fine):
             self._spacing *= 2
         return [] if closure is None else [closure]
 
@@ -113,9 +113,9 @@ class LoopCloser:
         May be called before or after `add` with the same image. Raises LoopClosureError for a stamp
         before the last one.
         """
-        here, check = self._arrived(stamp_ns, odometry), self._checks[MAP]
+        now, check = self._arrived(stamp_ns, odometry), self._checks[MAP]
         last = self._last.get(MAP)
-        if not self._is_next(MAP, here, self._config.keyframe_distance):
+        if not self._is_next(MAP, now, self._config.keyframe_distance):
             return []
         if match is None:
             check.reset()
@@ -123,7 +123,7 @@ class LoopCloser:
         if last is None or motion(last.odometry, odometry) is None:
             check.reset()
         place = Keyframe(match.stamp_ns, Reading(match.map_from_base, 0.0, 0), 0.0)
-        check.add(place, here, match.spacing)
+        check.add(place, now, match.spacing)
         if not self._accepts(MAP):
             return []
         self._reported_at[MAP] = self._path.travelled
@@ -155,44 +155,44 @@ class LoopCloser:
             self._path.by_view(fine)
         return Keyframe(stamp_ns, odometry, self._path.travelled)
 
-    def _is_next(self, kind: str, here: Keyframe, spacing: float) -> bool:
+    def _is_next(self, kind: str, now: Keyframe, spacing: float) -> bool:
         """Whether the image is far enough from the last that was taken; then it is the last."""
         last = self._last.get(kind)
         if last is not None:
-            moved = motion(last.odometry, here.odometry)
-            metres, degrees = here.travelled - last.travelled, 0.0
+            moved = motion(last.odometry, now.odometry)
+            metres, degrees = now.travelled - last.travelled, 0.0
             if moved is not None:
                 metres, degrees = distance(Transform.identity(), moved)
             if metres < spacing and degrees < KEYFRAME_ANGLE:
                 return False
-        self._last[kind] = here
+        self._last[kind] = now
         return True
 
     def _detect(
-        self, here: Keyframe, coarse: NDArray[np.float32], fine: NDArray[np.float32]
+        self, now: Keyframe, coarse: NDArray[np.float32], fine: NDArray[np.float32]
     ) -> LoopClosure | None:
         config, check = self._config, self._checks[OWN]
         latest = replace(
-            here,
-            stamp_ns=here.stamp_ns - round(MIN_AGE * 1e9),
-            travelled=here.travelled - config.min_path,
+            now,
+            stamp_ns=now.stamp_ns - round(MIN_AGE * 1e9),
+            travelled=now.travelled - config.min_path,
         )
-        found = self._keyframes.best_match(coarse, fine, latest, CANDIDATES)
-        if found is None or found[1] < self._least or self._drifts(found[0], here):
+        match = self._keyframes.best_match(coarse, fine, latest, CANDIDATES)
+        if match is None or match[1] < self._least or self._drifts(match[0], now):
             check.reset()
             return None
-        then, score = found
-        verified = self._verified(then, here)
+        then, score = match
+        verified = self._verified(then, now)
         sure = verified is not None and verified.inliers >= SURE_INLIERS
         if score < config.score_threshold and not sure:
             check.reset()
             return None
-        check.add(then, here, self._spacing)
+        check.add(then, now, self._spacing)
         if verified is None or not self._accepts(OWN, sure):
             return None
-        self._reported_at[OWN] = here.travelled
+        self._reported_at[OWN] = now.travelled
         return LoopClosure(
-            stamp_ns=here.stamp_ns,
+            stamp_ns=now.stamp_ns,
             keyframe_stamp_ns=then.stamp_ns,
             keyframe_from_base=verified.pose,
             score=score,
@@ -200,13 +200,13 @@ class LoopCloser:
             metric=verified.metric,
         )
 
-    def _verified(self, then: Keyframe, here: Keyframe) -> RelativePose | None:
+    def _verified(self, then: Keyframe, now: Keyframe) -> RelativePose | None:
         """The relative pose, by keypoints where both have some; None: they contradict."""
         scaled = then.odometry is not None
         unverified = _same_place(_spread(self._spacing) if scaled else UNSCALED_SIGMA)
-        if then.keypoints is None or here.keypoints is None:
+        if then.keypoints is None or now.keypoints is None:
             return RelativePose(unverified)
-        return verify_loop(then.keypoints, here.keypoints, unverified, scaled)
+        return verify_loop(then.keypoints, now.keypoints, unverified, scaled)
 
     def _accepts(self, kind: str, sure: bool = False) -> bool:
         """Whether the match is sure by its inliers, or enough matches agree and the last loop
@@ -214,12 +214,12 @@ class LoopCloser:
         driven = self._path.travelled - self._reported_at[kind]
         return sure or (self._checks[kind].consistent and driven >= PLACE_DISTANCE)
 
-    def _drifts(self, then: Keyframe, here: Keyframe) -> bool:
+    def _drifts(self, then: Keyframe, now: Keyframe) -> bool:
         """Whether these can be one place only if odometry drifted more than it can."""
-        moved = motion(then.odometry, here.odometry)
+        moved = motion(then.odometry, now.odometry)
         if moved is None:
             return False
-        allowed = MAX_DRIFT * (here.travelled - then.travelled)
+        allowed = MAX_DRIFT * (now.travelled - then.travelled)
         return float(np.linalg.norm(moved.translation)) > allowed + SLACK + self._spacing
 
 

@@ -51,33 +51,33 @@ def verify_loop(
     rows_now, rows_then = match(FEATURES, now.descriptors, then.descriptors).T
     then_matched, now_matched = then[rows_then], now[rows_now]
     if scaled:
-        found = relative_pose(then_matched, now_matched, unverified.covariance)
+        estimate = relative_pose(then_matched, now_matched, unverified.covariance)
     else:
-        found = epipolar_pose(then_matched, now_matched)
-    if found is None or found.inliers.sum() < MIN_INLIERS:
+        estimate = epipolar_pose(then_matched, now_matched)
+    if estimate is None or estimate.inliers.sum() < MIN_INLIERS:
         return None
-    metric = bool((then_matched.precisions > 0)[found.inliers].sum() >= MIN_DEPTHS)
-    cameras = found.world_from_camera
+    metric = bool((then_matched.precisions > 0)[estimate.inliers].sum() >= MIN_DEPTHS)
+    cameras = estimate.world_from_camera
     if not scaled:
         cameras = of_unknown_scale(cameras, float(np.sqrt(unverified.covariance[0, 0])))
     covariance = cameras.covariance + np.diag(FLOOR) ** 2
     shift = SCALE_SIGMA * cameras.pose.translation
     covariance[:3, :3] += np.outer(shift, shift)
     cameras = PoseWithCovariance(cameras.pose, covariance)
-    return RelativePose(pose_of_base(cameras, then, now), int(found.inliers.sum()), metric)
+    return RelativePose(pose_of_base(cameras, then, now), int(estimate.inliers.sum()), metric)
 
 
-def of_unknown_scale(found: PoseWithCovariance, sigma: float) -> PoseWithCovariance:
+def of_unknown_scale(pose: PoseWithCovariance, sigma: float) -> PoseWithCovariance:
     """A pose with a translation of unit length as one of unknown length, `sigma` metres or so.
 
-    Errors across its direction, those of `found` and DIRECTION_SIGMA, grow with the length.
+    Errors across its direction, those of the pose and DIRECTION_SIGMA, grow with the length.
     """
-    stretch, direction = np.diag([sigma] * 3 + [1.0] * 3), found.pose.translation
-    covariance = stretch @ found.covariance @ stretch
+    stretch, direction = np.diag([sigma] * 3 + [1.0] * 3), pose.pose.translation
+    covariance = stretch @ pose.covariance @ stretch
     covariance[:3, :3] += sigma**2 * (
         np.outer(direction, direction) + DIRECTION_SIGMA**2 * np.eye(3)
     )
-    return PoseWithCovariance(found.pose, covariance)
+    return PoseWithCovariance(pose.pose, covariance)
 
 
 def pose_of_base(

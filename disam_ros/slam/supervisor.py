@@ -60,7 +60,7 @@ class Supervisor:
         self._attempts = 0  # initial poses since it agreed last
 
     def unsure(self) -> None:
-        """An answer that is not confident: those before and after it are in no row."""
+        """Resets the agreement counters: an answer was not confident."""
         self._answers.clear()
         self._against.clear()
 

@@ -66,8 +66,8 @@ class Conditions(Part):
 
     def _on_domain(self, message: String) -> None:
         if message.data and not DomainChooser(self._domains).find(message.data):
-            known = ", ".join(domain.name for domain in self._domains)
-            text = f"domain '{message.data}' ignored: known are {known}"
+            names = ", ".join(domain.name for domain in self._domains)
+            text = f"domain '{message.data}' ignored: known are {names}"
             self._monitor.warn_once("domain", text, hold=None)
             return
         self._monitor.solved("domain")

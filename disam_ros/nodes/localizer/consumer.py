@@ -95,7 +95,7 @@ class Consumer(Part):
             return
         now, theirs = StampedPose(stamp_ns, answer.pose, odometry), self._pose.at(stamp_ns)
         due = supervisor.answered(now, theirs)
-        self._report(now, theirs)
+        self._report(supervisor, now, theirs)
         if due and self._is_heard():
             self.start(message, stamp_ns)
 
@@ -135,12 +135,12 @@ class Consumer(Part):
         self._warn("initial pose", text)
         return False
 
-    def _report(self, now: StampedPose, theirs: StampedPose | None) -> None:
-        state = self._supervisor.state
+    def _report(self, supervisor: Supervisor, now: StampedPose, theirs: StampedPose | None) -> None:
+        state = supervisor.state
         self._monitor.fact("consumer", state.value)
         if theirs is not None:
-            here = theirs.at(now, self._supervisor.limits)
-            metres, degrees = geometry.distance(now.pose.pose, here.pose)
+            moved = theirs.at(now, supervisor.limits)
+            metres, degrees = geometry.distance(now.pose.pose, moved.pose)
             self._monitor.fact("consumer off by", f"{metres:.2f} m, {degrees:.1f}°")
         if state is self._reported:
             return

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import NavSatFix
 
@@ -24,7 +25,7 @@ class FixCheck(Part):
     def __init__(self, node: LifecycleNode, monitor: Monitor) -> None:
         super().__init__(node, monitor)
         self._origin: Origin | None = None
-        self._poses = np.zeros((0, 7))
+        self._poses: NDArray[np.float64] = np.zeros((0, 7))
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Takes the origin of the map, and the poses of its images [N, ≥ 2] [m]."""

@@ -175,4 +175,4 @@ def _comparison(camera: str, matches: Sequence[ViewMatch]) -> str:
 def _intrinsics(info: CameraInfo) -> bytes:
     """What is checked, comparable: nan equals nan."""
     numbers = np.array([info.width, info.height, *info.k, *info.d], np.float64)
-    return numbers.tobytes() + info.distortion_model.encode()
+    return numbers.tobytes() + str(info.distortion_model).encode()

@@ -63,19 +63,19 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     return Loaded(Pipeline(localizer), cameras, fixed)
 
 
-def _cameras(wanted: list[str], place_map: PlaceMap) -> list[str]:
+def _cameras(names: list[str], place_map: PlaceMap) -> list[str]:
     """The cameras by name. Raises ConfigError where none is named, or one twice."""
-    known = place_map.cameras()
-    if wanted in ([], [""]):
-        if len(known) > 1:
+    mapped = place_map.cameras()
+    if names in ([], [""]):
+        if len(mapped) > 1:
             raise ConfigError(
                 f"the map has several cameras: set 'cameras' to those of this vehicle, of "
-                f"{', '.join(known)}"
+                f"{', '.join(mapped)}"
             )
-        return known
-    if not all(wanted) or len(set(wanted)) != len(wanted):
-        raise ConfigError(f"'cameras' expects different names, got {wanted}")
-    return wanted
+        return mapped
+    if not all(names) or len(set(names)) != len(names):
+        raise ConfigError(f"'cameras' expects different names, got {names}")
+    return names
 
 
 def map_origin(config: PriorConfig, header: MapHeader) -> Origin | None:
@@ -83,17 +83,14 @@ def map_origin(config: PriorConfig, header: MapHeader) -> Origin | None:
 
     Raises ConfigError for these where fixes are priors.
     """
-    places = (
-        (config.origin_latitude, config.origin_longitude),
-        (header.latitude, header.longitude),
-    )
-    for latitude, longitude in places:
-        known = [v is not None and not math.isnan(v) for v in (latitude, longitude)]
-        if all(known):
-            return Origin(latitude, longitude, config.origin_yaw)
-        if any(known) and config.source != "fix":
+    configured = config.origin_latitude, config.origin_longitude
+    for place in (configured, (header.latitude, header.longitude)):
+        numbers = [value for value in place if value is not None and not math.isnan(value)]
+        if len(numbers) == 2:
+            return Origin(numbers[0], numbers[1], config.origin_yaw)
+        if numbers and config.source != "fix":
             return None
-        if any(known):
+        if numbers:
             raise ConfigError(
                 "the origin of the map for fixes expects latitude and longitude, got only one: set "
                 "localizer.prior.origin_latitude and localizer.prior.origin_longitude"

@@ -60,10 +60,10 @@ class LocalizerNode(GuardedLifecycleNode):
     def autostart(self) -> None:
         """Configure and activate, unless a lifecycle manager does."""
         if not self._config.autostart:
-            own = self.get_fully_qualified_name()
+            name = self.get_fully_qualified_name()
             self.get_logger().info(
                 "unconfigured: waiting for a lifecycle manager; by hand "
-                f"'ros2 lifecycle set {own} configure', then '… activate'"
+                f"'ros2 lifecycle set {name} configure', then '… activate'"
             )
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -89,10 +89,10 @@ class LocalizerNode(GuardedLifecycleNode):
             text = str(error) or type(error).__name__
             self._monitor.problem("configuration", f"cannot configure: {text}", ERROR, hold=None)
             detail = "" if isinstance(error, DisamError) else f"\n{traceback.format_exc()}"
-            own = self.get_fully_qualified_name()
+            name = self.get_fully_qualified_name()
             self.get_logger().error(
-                f"cannot configure: {text}; mend it, or 'ros2 param set {own} PARAMETER VALUE', "
-                f"then 'ros2 lifecycle set {own} configure' and '… activate'{detail}"
+                f"cannot configure: {text}; mend it, or 'ros2 param set {name} PARAMETER VALUE', "
+                f"then 'ros2 lifecycle set {name} configure' and '… activate'{detail}"
             )
             return TransitionCallbackReturn.FAILURE
         return super().on_configure(state)

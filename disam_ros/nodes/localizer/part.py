@@ -31,6 +31,6 @@ class Part:
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> LifecyclePublisher:
         """A publisher that is silent while the node is inactive."""
-        publisher = self._node.create_lifecycle_publisher(kind, topic, qos)
+        publisher: LifecyclePublisher = self._node.create_lifecycle_publisher(kind, topic, qos)
         self._publishers.append(publisher)
         return publisher

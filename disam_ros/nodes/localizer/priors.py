@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import NavSatFix
@@ -57,14 +58,14 @@ class Priors(Part):
         """Prior at an image's stamp; None if there is none (reported in diagnostics)."""
         if self._source == "none":
             return None
-        found, fault = self._look_up(stamp_ns)
+        prior, fault = self._look_up(stamp_ns)
         if fault:
             self._monitor.warn_once("prior age", f"no prior: {fault}")
         else:
             self._monitor.solved("prior age")
-        if found is None:
+        if prior is None:
             self._monitor.fact("prior", f"none: {fault or 'no answer yet to start from'}")
-        return found
+        return prior
 
     def answered(self, stamp_ns: int | None, answer: Answer, prior: PositionPrior | None) -> None:
         """Remember an answer to propagate, and report the effect of its prior."""
@@ -89,7 +90,7 @@ class Priors(Part):
     def on_fix(self, message: NavSatFix) -> None:
         """A satellite fix."""
         place = conversions.place_of(message)
-        if self._source != "fix" or place is None:
+        if self._source != "fix" or place is None or self._origin is None:
             return
         try:
             prior = gnss_prior(*place, conversions.fix_covariance(message), self._origin)
@@ -99,7 +100,7 @@ class Priors(Part):
         self._take(message, prior)
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
-        if self._source != "topic":
+        if self._source != "topic" or self._header is None:
             return
         frame, at = message.header.frame_id, message.pose.pose.position
         expected = self._header.map_frame
@@ -108,7 +109,7 @@ class Priors(Part):
             return
         try:
             covariance = conversions.covariance_of(message)[:2, :2]
-            prior = PositionPrior([at.x, at.y, at.z], covariance)
+            prior = PositionPrior(np.array([at.x, at.y, at.z]), covariance)
         except PriorError as error:
             self._refuse(f"prior ignored: {error}")
             return
@@ -125,8 +126,8 @@ class Priors(Part):
         topic = "prior" if self._source == "topic" else self._source
         stale = f"nothing on '{topic}' within {self._max_age:g} s of the image"
         if self._source == "odom":
-            found = self._odometry.at(stamp_ns)
-            return found, "" if found or self._odometry.anchor is None else stale
+            prior = self._odometry.at(stamp_ns)
+            return prior, "" if prior or self._odometry.anchor is None else stale
         if self._newest is None or abs(stamp_ns - self._newest[0]) > NS * self._max_age:
             return None, stale
         return self._newest[1], ""

@@ -83,10 +83,9 @@ class Reload(Generic[T]):
 
     def _open(self, opened: Future) -> None:
         try:
-            new = self._open_new()
+            opened.set_result(self._open_new())
         except Exception as error:
-            new = error
-        opened.set_result(new)
+            opened.set_result(error)
 
     def _refuse(self, error: Exception) -> str:
         text = f"reload failed, all goes on as before: {str(error) or type(error).__name__}"

@@ -152,8 +152,8 @@ class Reports:
             self._posed.add(answer.camera)
             log.info(f"first pose: {text}, x {x:.1f} m, y {y:.1f} m")
         else:
-            known = f"place known: {text}, x {x:.1f} m, y {y:.1f} m"
-            log.info(known, throttle_duration_sec=1.0)
+            line = f"place known: {text}, x {x:.1f} m, y {y:.1f} m"
+            log.info(line, throttle_duration_sec=1.0)
 
     def failed(self, error: Exception) -> str:
         """Report an image without an answer and return the reason in words."""
@@ -165,8 +165,8 @@ class Reports:
             return text
         text = f"localization failed: {str(error) or type(error).__name__}"
         if self._monitor.problem("inference", text, ERROR):
-            known = isinstance(error, DisamError)
-            log.error(text if known else f"{text}\n{''.join(traceback.format_exception(error))}")
+            expected = isinstance(error, DisamError)
+            log.error(text if expected else f"{text}\n{''.join(traceback.format_exception(error))}")
         self._monitor.count("inference errors")
         return text
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.worker import Worker
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arrival:
     """An image message. number: counts them. stamp_ns: None where the stamp is unusable.
     received: time.perf_counter [s]."""
@@ -128,7 +128,7 @@ class Session:
         self._reports.wait_for(self._loaded.cameras)
         self._map_poses.publish(self._loaded.localizer.map)
         self._match_images.start()
-        self._worker = Worker(self._work, self._reports.failed)
+        self._worker = Worker(self._work, self._failed)
         self._relocalize.active = True
         self._summary.state(WAITING)
         topics = ", ".join(camera.describe() for camera in self._inputs.values())
@@ -150,7 +150,10 @@ class Session:
     def destroy(self) -> None:
         """Gives back topics and services."""
         self._stop_worker()
-        for part in (*self._inputs.values(), self._extrinsics, *self._parts):
+        for image_input in self._inputs.values():
+            image_input.destroy()
+        self._extrinsics.destroy()
+        for part in self._parts:
             part.destroy()
         self._reports.links(0, 0)
 
@@ -200,17 +203,24 @@ class Session:
     def _work(self, arrival: Arrival) -> None:
         """Answer an image and what waits of other cameras. On the worker thread."""
         worker = self._worker
-        arrivals = [arrival, *(worker.take() if worker else ())]
+        shots: dict[Arrival, Shot] = {}
         with self._between:
-            shots: list[tuple[Arrival, Shot]] = []
-            for each in arrivals:
-                with self._answering(each):
-                    shots.append((each, self._shot(each)))
-            for each, localized in self._process(shots):
-                with self._answering(each):
-                    if isinstance(localized, Exception):
-                        raise localized
-                    self._publish(each, localized)
+            for image in (arrival, *(worker.take() if worker else ())):
+                with self._answering(image):
+                    shots[image] = self._shot(image)
+            try:
+                results = self._loaded.pipeline.process(list(shots.values()))
+            except Exception as error:
+                for image in shots:
+                    self._refuse(image, error)
+                return
+            for image, localized in zip(shots, results, strict=True):
+                with self._answering(image):
+                    self._publish(image, localized)
+
+    def _failed(self, error: Exception) -> None:
+        """Report a fault of `_work` itself."""
+        self._reports.failed(error)
 
     @contextmanager
     def _answering(self, arrival: Arrival) -> Iterator[None]:
@@ -218,22 +228,16 @@ class Session:
         try:
             yield
         except Exception as error:
-            if not self._node.context.ok():  # shut down in the middle of an image
-                return
-            self._relocalize.hindered(self._reports.failed(error))
-            status = answer_status.refused(arrival.camera, error)
-            self._summary.state(answer_status.outcome(status))
-            self._outputs.answer(status, arrival.message.header)
+            self._refuse(arrival, error)
 
-    def _process(
-        self, shots: Sequence[tuple[Arrival, Shot]]
-    ) -> list[tuple[Arrival, Localized | Exception]]:
-        """Localized images, or why none of them is."""
-        try:
-            localized = self._loaded.pipeline.process([shot for _, shot in shots])
-        except Exception as error:
-            return [(arrival, error) for arrival, _ in shots]
-        return [(arrival, result) for (arrival, _), result in zip(shots, localized, strict=True)]
+    def _refuse(self, arrival: Arrival, error: Exception) -> None:
+        """Answer an image with the reason why it has no pose."""
+        if not self._node.context.ok():  # shut down in the middle of an image
+            return
+        self._relocalize.hindered(self._reports.failed(error))
+        status = answer_status.refused(arrival.camera, error)
+        self._summary.state(answer_status.outcome(status))
+        self._outputs.answer(status, arrival.message.header)
 
     def _shot(self, arrival: Arrival) -> Shot:
         """The image with what is known at its stamp. Raises MapError where the map's files were
@@ -264,8 +268,9 @@ class Session:
         the place of the answer.
         """
         localizer, header = self._loaded.localizer, arrival.message.header
-        shot, query, answer = localized.shot, localized.query, localized.answer
-        frame, odometry = shot.frame, shot.odometry
+        answer, query = localized.answer, localized.query
+        shot, frame, odometry = localized.shot, localized.shot.frame, localized.shot.odometry
+        assert query is not None  # an answer has one
         poses = self._outputs.publish(answer, header)
         if poses is not None:
             with self._reports.guard("TF map → odom"):

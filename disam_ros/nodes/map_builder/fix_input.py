@@ -48,15 +48,15 @@ class FixInput:
 
     def place(self) -> tuple[float, float] | None:
         """Latitude and longitude [deg] of the map's origin, reported; None: unknown."""
-        log, found = self._node.get_logger(), self._place.register()
-        if fault := self._fault(found):
+        log, registration = self._node.get_logger(), self._place.register()
+        if fault := self._fault(registration):
             log.warning(f"the map gets no place on Earth: {fault}; set latitude and longitude")
             return None
-        if found is None:
+        if registration is None:
             log.info("the map gets no place on Earth: no fix came with a pose")
             return None
-        origin, text = found.origin, ""
-        if not found.axes:
+        origin, text = registration.origin, ""
+        if not registration.axes:
             text = "; the drive is too short for the direction of its axes: taken as east, north"
         elif abs(origin.yaw) > LEAST_YAW:
             text = (
@@ -67,14 +67,14 @@ class FixInput:
         log.info(f"the map's origin is at latitude, longitude {place}{text}")
         return origin.latitude, origin.longitude
 
-    def _fault(self, found: Registration | None) -> str:
+    def _fault(self, registration: Registration | None) -> str:
         """What is wrong with the fixes; empty: nothing, or there are none."""
-        if found is None and self._place.count:
+        if registration is None and self._place.count:
             return "the origin of the poses lies more than 100 km from the fixes"
-        if found is not None and found.deviation > LARGEST_DEVIATION:
+        if registration is not None and registration.deviation > LARGEST_DEVIATION:
             return (
-                f"fixes lie {found.deviation:.0f} m (root mean square) from the poses; are these "
-                "metres, and does the receiver see the sky?"
+                f"fixes lie {registration.deviation:.0f} m (root mean square) from the "
+                "poses; are these metres, and does the receiver see the sky?"
             )
         return ""
 
@@ -84,8 +84,8 @@ class FixInput:
             return
         self.newest, variance = place, UNKNOWN_DEVIATION**2
         try:
-            found = float(np.trace(conversions.fix_covariance(message)) / 2)
-            variance = found if math.isfinite(found) and found > 0 else variance
+            measured = float(np.trace(conversions.fix_covariance(message)) / 2)
+            variance = measured if math.isfinite(measured) and measured > 0 else variance
         except PriorError:  # its covariance is unknown
             pass
         self._waiting.append((conversions.stamp_to_ns(message.header), *place, variance))

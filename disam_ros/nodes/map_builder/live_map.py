@@ -14,7 +14,8 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.device import describe_device, select_device
 from disam_ros.domains.domain import DomainChooser

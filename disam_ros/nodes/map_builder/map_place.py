@@ -36,8 +36,8 @@ class MapPlace:
         self._lock = threading.Lock()
         self._start: Origin | None = None
         self._weight = 0.0
-        self._sums = np.zeros(4)  # of x, y on the map, and of east, north [m]
-        self._squares = np.zeros((4, 4))
+        self._sums: NDArray[np.float64] = np.zeros(4)  # of x, y on the map, and of east, north [m]
+        self._squares: NDArray[np.float64] = np.zeros((4, 4))
         self.count = 0
 
     def add(

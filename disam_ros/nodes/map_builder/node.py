@@ -64,7 +64,7 @@ class MapBuilderNode(Node):
         title = f"{self.get_fully_qualified_name()[1:]}: map building"
         monitor = self._monitor = Monitor(title, self.get_logger())
         monitor.start_counts(*COUNTERS)
-        given = from_parameter(config.base_from_camera, [config.camera])
+        mounts = from_parameter(config.base_from_camera, [config.camera])
         self._stamps = StampChecker(monitor)
         self._topics = Subscriptions(self, monitor)
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
@@ -75,11 +75,11 @@ class MapBuilderNode(Node):
             self._fixes = FixInput(self, monitor, self._topics, self._track)
         self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
         if config.identity_extrinsics:
-            if given is not None:
+            if mounts is not None:
                 raise ConfigError("'identity_extrinsics' and 'base_from_camera' are set: take one")
-            given = {config.camera: Transform.identity()}
-        use_tf = config.use_tf and given is None
-        self._extrinsics = Extrinsics(self, monitor, config.base_frame, given or {}, use_tf)
+            mounts = {config.camera: Transform.identity()}
+        use_tf = config.use_tf and mounts is None
+        self._extrinsics = Extrinsics(self, monitor, config.base_frame, mounts or {}, use_tf)
         self._info: CameraInfo | None = None
         self._map_frame = ""
         self._first_image: float | None = None  # on the monotonic clock [s]
@@ -191,7 +191,7 @@ class MapBuilderNode(Node):
         self._add_posed_images()
 
     def _place(self) -> tuple[float, float] | None:
-        """Of the map's origin; None: as by parameter, or unknown."""
+        """Latitude and longitude [deg] of the map's origin; None: set by parameter, or unknown."""
         return self._fixes.place() if self._fixes is not None else None
 
     def _on_image(self, message: Image | CompressedImage) -> None:

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -176,8 +177,8 @@ class DiagnosticsPublisher:
         self._timer = node.create_timer(CHECK_PERIOD, self._tick, clock=clock)
 
     def _check_name(self) -> None:
-        own = self._node.get_name(), self._node.get_namespace()
-        count = self._node.get_node_names_and_namespaces().count(own)
+        name = self._node.get_name(), self._node.get_namespace()
+        count = self._node.get_node_names_and_namespaces().count(name)
         if count <= 1:
             self._monitor.solved("name")
             return
@@ -195,16 +196,16 @@ class DiagnosticsPublisher:
         """
         node = self._node
         for subscription in node.subscriptions:
-            name, wanted = subscription.topic_name, type_name(subscription.msg_type)
-            if wanted in IMAGES:
+            name, expected = subscription.topic_name, type_name(subscription.msg_type)
+            if expected in IMAGES:
                 continue
             kinds = {info.topic_type for info in node.get_publishers_info_by_topic(name)}
-            if not kinds or wanted in kinds:
+            if not kinds or expected in kinds:
                 self._monitor.solved(f"type of {name}")
                 continue
             text = (
                 f"no message of {name} is heard: it is published as {', '.join(sorted(kinds))}, "
-                f"expected {wanted}; remap {name} to a topic of that type"
+                f"expected {expected}; remap {name} to a topic of that type"
             )
             self._monitor.warn_once(f"type of {name}", text, hold=None)
 
@@ -224,7 +225,7 @@ class DiagnosticsPublisher:
         self._publisher.publish(message)
 
 
-def type_name(kind: type) -> str:
+def type_name(kind: Any) -> str:
     """The name of a message type, such as sensor_msgs/msg/Image."""
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 

@@ -33,12 +33,12 @@ def declare(node: Node, cls: type[T], changeable: bool = False) -> T:
     Otherwise all are read-only. Raises ConfigError for an unknown parameter (naming the nearest
     known one), a wrong type or a value out of range.
     """
-    given = {
+    overrides = {
         name: parameter.value
         for name, parameter in node._parameter_overrides.items()
         if not node.has_parameter(name) and not name.startswith(QOS_PREFIX)
     }
-    config = build(cls, _nested(given))
+    config = build(cls, _nested(overrides))
     for name, field, value in leaves(config):
         descriptor = _descriptor(field, value, read_only=not changeable)
         node.declare_parameter(name, value, descriptor, ignore_override=True)
@@ -66,7 +66,7 @@ def differences(before: Any, after: Any) -> list[str]:
     return [name for name, value in new.items() if repr(value) != repr(old[name])]
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """(dotted name, field, value) of every setting that is not itself a dataclass."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -92,7 +92,7 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _descriptor(field: dataclasses.Field, value: Any, read_only: bool) -> ParameterDescriptor:
+def _descriptor(field: dataclasses.Field[Any], value: Any, read_only: bool) -> ParameterDescriptor:
     meta = field.metadata
     descriptor = ParameterDescriptor(
         description=meta.get("help", ""), read_only=read_only, dynamic_typing=_is_nan(field.default)

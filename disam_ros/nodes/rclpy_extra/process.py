@@ -59,7 +59,7 @@ class Interruption:
         self._raises = False
 
     def ignore(self) -> None:
-        """The same until the interpreter has ended, which restores what Python handles."""
+        """From now on both signals do nothing, even while the interpreter ends."""
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
 
@@ -108,9 +108,9 @@ class GuardedExecutor(InterruptibleExecutor):
     def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         """As in rclpy, and remember whose callback it is."""
         self._entity = None
-        found: tuple[Any, Any, Any] = super().wait_for_ready_callbacks(*args, **kwargs)
-        self._entity = found[1] or found[0]
-        return found
+        ready: tuple[Any, Any, Any] = super().wait_for_ready_callbacks(*args, **kwargs)
+        self._entity = ready[1] or ready[0]
+        return ready
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """As in rclpy, and report what a callback raised."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from rclpy.node import Node
 from rclpy.qos import (
@@ -24,13 +24,14 @@ try:
         QoSRequestedIncompatibleQoSInfo,
         SubscriptionEventCallbacks,
     )
-except ModuleNotFoundError:  # ROS 2 Humble
+except ImportError:  # ROS 2 Humble
     from rclpy.qos_event import (
         QoSMessageLostInfo,
         QoSRequestedIncompatibleQoSInfo,
         SubscriptionEventCallbacks,
     )
 
+Mismatch: TypeAlias = QoSRequestedIncompatibleQoSInfo
 M = TypeVar("M")
 TOO_SLOW = "the machine or the network is too slow for what is sent"
 
@@ -64,7 +65,7 @@ class Subscriptions:
         *,
         remedy: str = TOO_SLOW,
         overriding: QoSOverridingOptions | None = None,
-        on_mismatch: Callable[[QoSRequestedIncompatibleQoSInfo], None] | None = None,
+        on_mismatch: Callable[[Mismatch], None] | None = None,
     ) -> Subscription:
         """Subscribe.
 
@@ -96,7 +97,7 @@ class Subscriptions:
         """Whether messages of a topic were lost of late."""
         return self._monitor.shows(f"loss of {topic}")
 
-    def report_mismatch(self, topic: str, event: QoSRequestedIncompatibleQoSInfo) -> None:
+    def report_mismatch(self, topic: str, event: Mismatch) -> None:
         """Report a publisher whose QoS does not fit."""
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         name = self._node.resolve_topic_name(topic)

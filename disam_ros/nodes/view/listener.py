@@ -16,6 +16,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
+from numpy.typing import NDArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException
@@ -91,8 +92,8 @@ class Listener:
         """Whether there is a localizer, and what to do if not; subscriptions of an open page."""
         scene, node = self._scene, self._node
         heard = time.monotonic() - self._diagnosed < SILENT
-        found = heard or bool(node.count_publishers(f"{scene.node}/answer"))
-        scene.set(found=found, hint="" if found else hint(node, scene.node))
+        present = heard or bool(node.count_publishers(f"{scene.node}/answer"))
+        scene.set(found=present, hint="" if present else hint(node, scene.node))
         if scene.viewers and not self._on_demand:
             self._on_demand = [
                 self._subscribe(PoseArray, "candidates", self._on_candidates, 1),
@@ -158,7 +159,7 @@ class Listener:
         self._scene.set_pictures([cv2.imencode(".jpg", p, JPEG)[1].tobytes() for p in shown])
 
 
-def ellipse(covariance: np.ndarray) -> list[float]:
+def ellipse(covariance: NDArray[np.float64]) -> list[float]:
     """Half axes [m], the longer first, and direction of it [rad] of the ellipse that holds 95 %.
 
     covariance: [2, 2] of x and y [m²].
@@ -173,7 +174,7 @@ def faults(status: DiagnosticStatus) -> str:
     """What a status deviates in, in words; empty for a sound node."""
     if status.level == DiagnosticStatus.OK:
         return ""
-    return status.message.partition(": ")[2] or status.message
+    return str(status.message.partition(": ")[2] or status.message)
 
 
 def hint(node: Node, name: str) -> str:

@@ -60,10 +60,10 @@ class Scene:
 
     def set_map(self, frame: str, points: list[tuple[float, float]]) -> None:
         """Positions [m] of a map's images; another map than before ends the track."""
-        found = finite({"frame": frame, "points": points})
+        content = finite({"frame": frame, "points": points})
         with self._lock:
-            if found != self.map:
-                self.map = found
+            if content != self.map:
+                self.map = content
                 self._now.map += 1
                 self._track.clear()
 
@@ -118,7 +118,7 @@ class Scene:
 
 
 def finite(value: Any) -> Any:
-    """The same with None in place of numbers that JSON cannot hold."""
+    """Replaces numbers that JSON cannot hold by None."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

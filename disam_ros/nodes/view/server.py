@@ -112,8 +112,8 @@ class Server:
         """
         old = isinstance(first, str)
         path, headers = (first, second) if old else (second.path, second.headers)
-        found = self._page(urlsplit(path).path, headers)
-        return found if old or found is None else _response(*found)
+        answer = self._page(urlsplit(path).path, headers)
+        return answer if old or answer is None else _response(*answer)
 
     def _page(self, path: str, headers: Any) -> Answer | None:
         """A file, or why there is none; None: a WebSocket may be opened."""
@@ -137,8 +137,8 @@ def is_own(host: str) -> bool:
     The page of another site that lets its own name lead here (DNS rebinding) is refused thereby.
     """
     name = urlsplit(f"//{host}").hostname or ""
-    own = socket.gethostname().lower()
-    if name in ("localhost", own, f"{own.partition('.')[0]}.local"):
+    machine = socket.gethostname().lower()
+    if name in ("localhost", machine, f"{machine.partition('.')[0]}.local"):
         return True
     with suppress(ValueError):
         ipaddress.ip_address(name)
@@ -158,8 +158,8 @@ def _text(status: HTTPStatus, text: str) -> Answer:
 
 def _headers(kind: str, body: bytes) -> list[tuple[str, str]]:
     length = str(len(body))
-    own = {"Content-Type": kind, "Content-Length": length, "Connection": "close"}
-    return [*own.items(), *HEADERS.items()]
+    entity = {"Content-Type": kind, "Content-Length": length, "Connection": "close"}
+    return [*entity.items(), *HEADERS.items()]
 
 
 def _response(status: HTTPStatus, headers: list[tuple[str, str]], body: bytes) -> Any:

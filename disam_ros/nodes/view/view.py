@@ -30,7 +30,7 @@ async def _serve(server: Server, node: str, host: str, port: int) -> None:
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     running = asyncio.ensure_future(server.run(host, port, ready))
     with _signals_cancel(running), suppress(asyncio.CancelledError):
-        await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
             print(f"{node} is shown on http://{_shown(host)}:{ready.result()}/ until Ctrl-C")
             if not _is_loopback(host):

@@ -86,7 +86,7 @@ def prior_effect(values: Mapping[str, str]) -> str:
 
 
 def ranked_ids(values: Mapping[str, str]) -> list[int]:
-    """The same after the map image that is the answer."""
+    """Ids of the answer's map image, then of the other candidates."""
     first = int(values["map image"])
     return [first, *(i for i in candidate_ids(values) if i != first)]
 

@@ -110,7 +110,7 @@ class LoopClosures(Part):
         return None
 
     def _closer(self, camera: str, stamp_ns: int) -> LoopCloser:
-        """That of a camera; a new one where the clock was set back."""
+        """The detector of a camera; a new one where the clock was set back."""
         last, self._last_ns[camera] = self._last_ns.get(camera, stamp_ns), stamp_ns
         if stamp_ns < last and self._closers.pop(camera, None) is not None:
             self._warn("stamps went backwards: the drive starts over for loop closures")

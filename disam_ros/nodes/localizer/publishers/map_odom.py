@@ -21,15 +21,15 @@ NO_ODOMETRY = "publish_tf needs odometry at the image's time on 'odom': no TF is
 
 
 class MapOdom(Part):
-    """Broadcasts on /tf, if wanted. tolerance: seconds after the image for which it holds."""
+    """Broadcasts on /tf, if enabled. tolerance: seconds after the image for which it holds."""
 
     def __init__(
-        self, node: LifecycleNode, monitor: Monitor, wanted: bool, tolerance: float
+        self, node: LifecycleNode, monitor: Monitor, enabled: bool, tolerance: float
     ) -> None:
         super().__init__(node, monitor)
         self._tolerance_ns = round(NS * tolerance)
         self._tf: LifecyclePublisher | None = None
-        if not wanted:
+        if not enabled:
             return
         try:
             self._kind = importlib.import_module("tf2_msgs.msg").TFMessage

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
@@ -35,7 +36,7 @@ class MapPoses(Part):
         self._poses.publish(PoseArray(header=header, poses=poses))
 
 
-def thinned(place_map: PlaceMap) -> np.ndarray:
+def thinned(place_map: PlaceMap) -> NDArray[np.float64]:
     """`map_from_base` [n, 7] of at most MOST images, evenly: tx … qw."""
     poses = []
     for camera in place_map.cameras():

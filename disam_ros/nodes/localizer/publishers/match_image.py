@@ -102,11 +102,11 @@ class MatchImages(Part):
 
     def _thumbnail(self, match: Match) -> NDArray[np.uint8] | str:
         try:
-            found = match.localizer.map.thumbnail(match.answer.record.id)
+            thumbnail = match.localizer.map.thumbnail(match.answer.record.id)
         except DisamError as error:
             self._node.get_logger().warning(str(error), throttle_duration_sec=60.0)
-            found = None
-        return NO_THUMBNAIL if found is None else found
+            thumbnail = None
+        return NO_THUMBNAIL if thumbnail is None else thumbnail
 
 
 def caption(answer: Answer) -> str:

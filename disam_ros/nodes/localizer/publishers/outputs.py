@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
+from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -102,7 +103,7 @@ class Outputs(Part):
         return self._answer.get_subscription_count()
 
     def publish_activation(
-        self, image: np.ndarray, heat: Callable[[], np.ndarray], stamp: Header
+        self, image: NDArray[np.uint8], heat: Callable[[], NDArray[np.float32]], stamp: Header
     ) -> None:
         """Publish an image with heat over it, which is computed only if somebody listens.
 
