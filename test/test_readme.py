@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 PAGES = {str(p.relative_to(DOCS)): p.read_text() for p in sorted(DOCS.rglob("*.md"))}
 PAGES["README.md"] = README
 ROS = PAGES["ros.md"]
-MAX_WORDS = 800
+MAX_WORDS = 600
 NODE_NAMES = {"localizer_node": "localizer", "map_builder_node": "map_builder"}
 
 
@@ -59,7 +59,7 @@ def anchors(text):
 
 
 def test_the_readme_is_short_and_begins_with_the_two_commands():
-    assert len(README.split()) <= MAX_WORDS
+    assert len(README.replace("|", " ").split()) <= MAX_WORDS
     first_block = README[README.index("```bash") :]
     assert first_block.index("make demo") < first_block.index("make test") < 200
 
