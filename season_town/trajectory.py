@@ -18,7 +18,6 @@ class Trajectory:
 
     time: Points  # [N] seconds since the start
     poses: list[Transform]  # map_from_base
-    lateral: Points  # [N] metres left of the lane centre
     twist: Points  # [N, 2] forward speed m/s, yaw rate rad/s
 
 
@@ -89,7 +88,7 @@ def drive_route(
         Transform.from_xyz_rpy([x, y, 0.0, r, p, h])
         for (x, y, h), (r, p) in zip(planar, tilt, strict=True)
     ]
-    return Trajectory(time, poses, lateral_m * lateral(s), np.column_stack([v, w]))
+    return Trajectory(time, poses, np.column_stack([v, w]))
 
 
 class _Lane:

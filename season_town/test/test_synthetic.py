@@ -122,7 +122,7 @@ def test_a_lamp_stands_where_the_town_says():
     for map_from_base in _track(lateral_m=0.0, spacing_m=25.0, length_m=300.0).poses:
         map_from_camera = map_from_base @ mount
         depth = renderer.render(map_from_camera)[1]
-        for foot in town.lamps:
+        for foot in (np.append(p.position, 0.0) for p in town.props if p.kind == "lamp"):
             p = map_from_camera.inverse()
             x, y, z = p.rotation @ (foot + np.array([0, 0, 1.6])) + p.translation
             u, v = (
@@ -157,12 +157,10 @@ def test_towns_of_other_seeds_differ_and_the_same_seed_repeats():
 
 def test_lateral_offset_speed_and_yaw_stay_within_their_amplitudes():
     track = _track(seed=4)
-    assert np.abs(track.lateral).max() <= 0.6
-    assert np.abs(track.lateral).max() > 0.2
     assert track.twist[:, 0].min() > 3.5 and track.twist[:, 0].max() < 9.6
     centre = _track(seed=4, lateral_m=0.0, yaw_deg=0.0)
     pairs = list(zip(track.poses, centre.poses, strict=True))
-    assert max(distance(a, b)[0] for a, b in pairs) <= 0.601
+    assert 0.2 < max(distance(a, b)[0] for a, b in pairs) <= 0.601
     assert max(distance(a, b)[1] for a, b in pairs) < 10
 
 

@@ -78,9 +78,3 @@ class Town:
     houses: list[House] = field(default_factory=list)
     props: list[Prop] = field(default_factory=list)
     route: Points = field(default_factory=lambda: np.zeros((0, 2)))  # lane centre, every 0.25 m
-
-    @property
-    def lamps(self) -> Points:
-        """Returns the feet of the street lamps, [L, 3]."""
-        feet = [[*prop.position, 0.0] for prop in self.props if prop.kind == "lamp"]
-        return np.array(feet).reshape(-1, 3)

@@ -15,7 +15,7 @@ from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset, open_images
-from disam_ros.errors import BagError, ConfigError, DatasetError, MapError
+from disam_ros.errors import ConfigError, DatasetError, MapError
 from disam_ros.evaluation import collect, evaluate_drive, judge, read_results, write_results
 from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.results import to_json
@@ -149,12 +149,6 @@ def test_a_dataset_in_another_frame_is_not_compared(localizer, dataset):
     drive = evaluate_drive(localizer, source, "drive", show_progress=False)
     assert judge(localizer.map, [drive], {}).overall.metrics.judged == 0
     assert any("frame 'map', expected 'town'" in note for note in drive.notes)
-
-
-def test_an_unknown_pose_topic_is_answered_with_what_the_bag_holds(tmp_path):
-    bag = write_bag(tmp_path / "bag", count=3)
-    with pytest.raises(BagError, match="/ground_truth/pose"):
-        open_images(bag, "map", "/ground_truth/pos")
 
 
 def test_clocks_that_never_meet_are_noted_with_their_times(evaluate, tmp_path):
