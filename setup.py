@@ -37,7 +37,7 @@ setup(
         (f"share/{PACKAGE}/config", glob("config/*.*")),
         (f"share/{PACKAGE}/config/consumers", glob("config/consumers/*.yaml")),
         *(
-            (f"share/{PACKAGE}/models/{name}", glob(f"models/{name}/*.*"))  # without exports
+            (f"share/{PACKAGE}/models/{name}", glob(f"models/{name}/*.*"))
             for name in MODELS
         ),
     ],

@@ -13,6 +13,7 @@ import logging
 import sys
 
 from disam_ros.errors import DisamError
+from disam_ros.models.export import add_onnx
 from training.disam.run import Training
 from training.engine import parallel
 from training.engine.loop import Interrupted, Loop
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         training = open_run(config, resume)
         model = training.run()
         if training.processes.first:
+            add_onnx(model)
             log.info("model written to %s", model)
         return 0
     except Interrupted as stopped:

@@ -27,17 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.performance.page import PAGE
-from disam_ros.models.backend import (
-    INPUT,
-    OUTPUTS,
-    keep_freed_memory,
-    open_session,
-    select_backend,
-)
-from disam_ros.models.export import PACKAGES, EncoderPair, relative_error, to_onnx
+from disam_ros.models.backend import keep_freed_memory, select_backend
+from disam_ros.models.export import PACKAGES, EncoderStages, relative_error, to_onnx
 from disam_ros.models.model import load_model
 from disam_ros.models.network_config import PRESETS
 from disam_ros.models.networks import build_encoder
+from disam_ros.models.onnx_backend import INPUT, open_session
 from disam_ros.models.onnx_runtime.session import has_runtime
 
 Run = Callable[[], Sequence[Tensor]]
@@ -81,7 +76,7 @@ def _network(label: str) -> tuple[nn.Module, Tensor]:
     if label == MOBILE:
         model = load_model(MODEL)
         name, size = model.domain_names()[0], model.network.image_size
-        network: nn.Module = EncoderPair(model.coarse[name], model.fine[name])
+        network: nn.Module = EncoderStages(model, name)
     else:
         size = PRESETS["full"].image_size
         network = build_encoder(PRESETS["full"])
@@ -166,8 +161,7 @@ def _forms(label: str, folder: Path) -> Iterator[tuple[str, Callable[[], Run | N
     yield "torch.compile, memory kept", lambda: _compiled(network, image)
     path = folder / "network.onnx"
     if all(find_spec(name) for name in PACKAGES):
-        outputs = OUTPUTS if label == MOBILE else OUTPUTS[:1]
-        proto = to_onnx(network, tuple(image.shape[2:]), outputs)
+        proto = to_onnx(network, tuple(image.shape[2:]), ["z"])
         path.write_bytes(proto.SerializeToString())
     yield "ONNX Runtime", lambda: _onnx_runtime(path, image)
     if label == MOBILE:
@@ -200,7 +194,7 @@ def _int8(image: Tensor) -> Run | None:
         return None
     model = load_model(MODEL)
     backend, domain = select_backend("onnx-int8", model, "cpu"), model.domain_names()[0]
-    return lambda: [torch.from_numpy(z) for z in backend.encode(domain, image.numpy())]
+    return lambda: [torch.from_numpy(backend.encode(domain, image.numpy())[0])]
 
 
 def _openvino(path: Path, image: Tensor) -> Run | None:

@@ -28,7 +28,6 @@ from disam_ros.image import to_tensor
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
-from disam_ros.models.backend import EXPORT_FOLDER
 from disam_ros.models.export import export_onnx
 from disam_ros.models.model import Model, create_model, load_model, save_model
 from disam_ros.models.network_config import PRESETS
@@ -128,9 +127,7 @@ def query_times(
     config.sequence.enabled = True
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "model"
-        model = _saved(preset, directory)
-        if backend == "onnx":
-            export_onnx(model, directory / EXPORT_FOLDER)
+        model = _saved(preset, directory, backend == "onnx")
         place_map = noise_map(Path(scratch) / "map", model, images, distinct=DISTINCT)
         loop = loop_time(model) * images
         pipeline = Pipeline(Localizer(model, place_map, config, directory))
@@ -159,11 +156,13 @@ def loop_time(model: Model, repeats: int = 5) -> float:
     return 1e3 * seconds / LOOP_IMAGES
 
 
-def _saved(preset: str, directory: Path) -> Model:
+def _saved(preset: str, directory: Path, onnx: bool = False) -> Model:
     if preset == OUTDOOR:
         shutil.copytree(SHIPPED, directory)
     else:
         save_model(create_model(PRESETS[preset], [Domain("day", (-90.0, 90.0))]), directory)
+        if onnx:
+            export_onnx(directory)
     return load_model(directory)
 
 

@@ -35,7 +35,7 @@ def measure() -> dict[str, Any]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     model = load_model(SHIPPED)
-    backend = select_backend("auto", model, "cpu", SHIPPED)
+    backend = select_backend("auto", model, "cpu")
     mapped = pinhole(80.0)
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     rows = {}

@@ -21,7 +21,7 @@ from disam_ros.cli.arguments import (
 )
 from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import OutputError
-from disam_ros.files.outputs import EXPORT, FILE, MODEL
+from disam_ros.files.outputs import FILE, MODEL
 from disam_ros.files.paths import find_model, shipped_models
 
 if TYPE_CHECKING:
@@ -78,12 +78,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         add(sub, "--rules", "YAML file of further domain rules")
         add_output(sub, MODEL, "model directory to write")
 
-    export = command("export", export_command, "export the encoders of a model as ONNX files")
+    export = command("export", export_command, "write the ONNX files of a model, one per domain")
     add_shared(export, "--model")
-    add(export, "--output", "directory to write; default: MODEL/onnx, which localizers use")
-    add(export, "--domain", "domains to export; default: all", nargs="+", metavar="NAME")
-    add_overwrite(export, lambda arguments: {_export_output(arguments): EXPORT})
-    add(export, "--onnx", "export format; the only one so far", bool)
 
     calibrate = command(
         "calibrate",
@@ -111,12 +107,14 @@ def create_model_command(arguments: argparse.Namespace) -> None:
 
 
 def import_checkpoint_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.models.export import add_onnx
     from disam_ros.models.import_checkpoint import import_checkpoint
     from disam_ros.models.model import save_model
 
     size = (arguments.image_size[0], arguments.image_size[1])
     model = import_checkpoint(arguments.coarse, _domains(arguments), arguments.fine, size)
     save_model(model, arguments.output, overwrite=arguments.overwrite)
+    add_onnx(arguments.output)
     print(f"{model.label} → {arguments.output}")
 
 
@@ -153,19 +151,9 @@ def _image_size(text: str) -> tuple[int, int]:
 
 def export_command(arguments: argparse.Namespace) -> None:
     from disam_ros.models.export import export_onnx
-    from disam_ros.models.model import load_model
 
-    output = _export_output(arguments)
-    model, domains = load_model(arguments.model), arguments.domain or ()
-    errors = export_onnx(model, output, domains, arguments.overwrite)
-    for domain, error in errors.items():
-        print(f"{output / domain}.onnx: differs from torch by {error:.1e} of the largest feature")
-
-
-def _export_output(arguments: argparse.Namespace) -> Path:
-    from disam_ros.models.backend import EXPORT_FOLDER
-
-    return Path(arguments.output or Path(arguments.model) / EXPORT_FOLDER)
+    for domain, error in export_onnx(arguments.model).items():
+        print(f"{domain}.onnx: differs from torch by {error:.1e} of the largest feature")
 
 
 def _domains(arguments: argparse.Namespace) -> list[Domain]:

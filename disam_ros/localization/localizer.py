@@ -86,7 +86,7 @@ class Localizer:
     def _prepare(self, device: str) -> None:
         """Opens encoders, coarse search and fine comparison on a device."""
         self.device = device
-        self.backend = select_backend(self.config.backend, self.model, device, self._model_dir)
+        self.backend = select_backend(self.config.backend, self.model, device)
         self._mean = on_device(self.map.mean[:, None, None], device)
         self._projection = self.map.projection(self.model.projection)
         # On a CPU the projection computes; it needs less memory and time than a product of floats.

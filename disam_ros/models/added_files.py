@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that a model directory gets later: domain classifier, directions of coarse descriptors,
-ranges of activations.
+encoders as ONNX files.
 
 They are no part of the model's identity: its maps stay valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.errors import ModelError
+from disam_ros.files.writing import file_sha256
 from disam_ros.models import model_files
-from disam_ros.models.onnx_runtime import ranges as activation_ranges
-from disam_ros.models.onnx_runtime.ranges import StoredRanges
 from disam_ros.models.projection import FILE, NAME, Projection, write_projection
 
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256
-ADDED = (f"{CLASSIFIER}.safetensors", FILE, activation_ranges.FILE, "calibration.json")
+ADDED = (f"{CLASSIFIER}.safetensors", FILE, "calibration.json")
 
 
 def add_classifier(
@@ -55,13 +54,28 @@ def add_projection(
         header["training"][NAME] = dict(provenance)
 
 
-def add_ranges(directory: Path | str, ranges: StoredRanges, provenance: Mapping[str, Any]) -> None:
-    """Add ranges of activations to a model directory, or replace them; as `add_classifier`."""
-    directory, name = Path(directory), activation_ranges.NAME
+@contextmanager
+def adding_onnx(
+    directory: Path, precision: str, provenance: Mapping[str, Any] | None = None
+) -> Iterator[Callable[[str], Path]]:
+    """Adds ONNX files of a precision to a model directory, or replaces them; as `add_classifier`.
+
+    Gives the path that a domain's file is to be written to. Raises ModelError.
+    """
     with _header(directory) as header:
-        _forget(directory, header, name, name)
-        header["sha256"][name] = activation_ranges.write_ranges(directory, ranges)
-        header["training"][name] = dict(provenance)
+        names = {d["name"]: onnx_file(d["name"], precision) for d in header["domains"]}
+        if any([header["sha256"].pop(name, None) for name in names.values()]):
+            header["training"].pop(precision, None)
+            model_files.write_header(directory, header)
+        yield lambda domain: directory / names[domain]
+        header["sha256"] |= {name: file_sha256(directory / name) for name in names.values()}
+        if provenance is not None:
+            header["training"][precision] = dict(provenance)
+
+
+def onnx_file(domain: str, precision: str) -> str:
+    """Name of a domain's encoders as an ONNX file. precision: float32 or int8."""
+    return f"{domain}.onnx" if precision == "float32" else f"{domain}.{precision}.onnx"
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from disam_ros.models.similarity import Shifts, channel_normalize, normalize
 
 if TYPE_CHECKING:
     from disam_ros.models.backend import Backend
-    from disam_ros.models.model import Network
+    from disam_ros.models.kinds import Network
 
 
 def describe(

@@ -1,93 +1,106 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX export of a model: one file per domain with both encoders, for ONNX Runtime and TensorRT.
+"""ONNX files of a model directory: one per domain with its encoders, for ONNX Runtime and TensorRT.
 
-backend.py describes the file format.
+`<domain>.onnx` maps `image` float32 [B, 3, H, W] in [−1, 1], as image.to_tensor gives it, to
+features [B, C, h, w]: `z_coarse` and `z_fine`, or `z` where they are the same. It holds the graph;
+its weights are those of the safetensors beside it, which it refers to as external data.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from disam_ros.errors import ConfigError, DomainError, ModelError
-from disam_ros.files.outputs import EXPORT, atomic_directory
+from disam_ros.errors import ConfigError, ModelError
+from disam_ros.files.writing import atomic_file
+from disam_ros.models.added_files import adding_onnx
 from disam_ros.models.arrays import Array, as_numpy
-from disam_ros.models.backend import (
-    EXPORT_FORMAT,
-    INPUT,
-    OUTPUTS,
-    open_session,
-    run_session,
-    write_checksums,
-)
-from disam_ros.models.imported import ImportedConfig
-from disam_ros.models.model import Model
+from disam_ros.models.kinds import STAGES
+from disam_ros.models.model import PRECISIONS, Model, load_model
+from disam_ros.models.onnx_backend import INPUT, is_imported, open_session
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, TensorProto
+
+logger = logging.getLogger(__name__)
 
 OPSET = 18
 OLDEST_TORCH = (2, 6)  # the first whose exporter supports dynamic shapes
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4  # largest difference of a feature, relative to the largest feature
 CHECK_BATCHES = (1, 3)
+TYPES = {"F16": "FLOAT16", "F32": "FLOAT"}  # of safetensors, as ONNX names them
 
 
-class EncoderPair(nn.Module):
-    """Both encoders of a domain: images [B, 3, H, W] → coarse and fine features [B, C, h, w]."""
+class EncoderStages(nn.Module):
+    """Encoders of a domain: images [B, 3, H, W] → features [B, C, h, w] of each stage."""
 
-    def __init__(self, coarse: nn.Module, fine: nn.Module) -> None:
+    def __init__(self, model: Model, domain: str) -> None:
         super().__init__()
-        self.coarse, self.fine = coarse, fine
+        stages = (
+            {"shared": model.fine}
+            if model.shared
+            else dict(zip(STAGES, (model.coarse, model.fine), strict=True))
+        )
+        for stage, encoders in stages.items():
+            self.add_module(stage, encoders[domain])
+        self.outputs = ["z"] if model.shared else [f"z_{stage}" for stage in STAGES]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.coarse(image)
-        return z, z.clone() if self.fine is self.coarse else self.fine(image)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(encoder(image) for encoder in self.children())
 
 
-def export_onnx(
-    model: Model, directory: Path | str, domains: Sequence[str] = (), overwrite: bool = False
-) -> dict[str, float]:
-    """Write `<directory>/<domain>.onnx`, for all domains or some, on the CPU, and their checksums.
+def export_onnx(directory: Path | str) -> dict[str, float]:
+    """Writes `<domain>.onnx` for all domains into a model directory, in place of earlier ones.
 
     Each file is run by ONNX Runtime and compared with torch. Returns the largest relative error by
-    domain. The directory appears when all files are verified, or not at all. Raises ConfigError for
-    a missing package, DomainError for an unknown domain, ModelError for an imported model and where
-    features differ from torch's by more than TOLERANCE, OutputError. overwrite: an export that is
-    there.
+    domain. Raises ConfigError for a missing package, ModelError for an imported model and where
+    features differ from torch's by more than TOLERANCE.
     """
-    directory = Path(directory)
-    if isinstance(model.network, ImportedConfig):
+    model = load_model(directory)
+    if is_imported(model):
         raise ModelError(
             f"model '{model.name}' was imported: it is an ONNX file already, "
-            f"{model.network.files[0]}, which localizers run without an export"
+            f"{model.kind.files(True)[0]}, which localizers run without an export"
         )
     _require_packages()
-    if not model.identity:
-        raise ModelError("the model was never saved: an export needs a saved model to refer to")
-    if unknown := sorted(set(domains) - set(model.domain_names())):
-        raise DomainError(
-            f"model '{model.name}' has no domain {', '.join(unknown)}, only "
-            f"{', '.join(model.domain_names())}"
-        )
-    names = domains or model.domain_names()
-    with atomic_directory(directory, EXPORT, overwrite) as part:
-        found = {name: _export_domain(model, name, part / f"{name}.onnx") for name in names}
-        write_checksums(part)
-        return found
+    assert model.directory is not None
+    with adding_onnx(model.directory, PRECISIONS[0]) as path_of:
+        return {name: _export_domain(model, name, path_of(name)) for name in model.domain_names()}
+
+
+def add_onnx(directory: Path | str) -> None:
+    """Writes the ONNX files of a new model; without the packages logs how to do it later."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if not missing:
+        export_onnx(directory)
+        return
+    logger.warning(
+        "no ONNX files, as %s is not installed: pip install 'disam_ros[onnx]', then disam export "
+        "--model %s",
+        ", ".join(missing),
+        directory,
+    )
+
+
+def encoder_graph(model: Model, domain: str) -> ModelProto:
+    """Exports the encoders of a domain with their weights."""
+    stages = EncoderStages(model, domain).eval()
+    return to_onnx(stages, model.network.image_size, stages.outputs)
 
 
 def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -> ModelProto:
-    """A network over images [B, 3, *size] as an ONNX graph with any batch size B."""
+    """Exports a network over images [B, 3, *size] with any batch size B."""
     images = torch.zeros(2, 3, *size)
     with _quiet():
         program = torch.onnx.export(
@@ -110,42 +123,101 @@ def to_onnx(network: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -
 
 def relative_error(values: Array, expected: Array) -> float:
     """Largest difference, relative to the largest expected magnitude."""
-    found, known = as_numpy(values), as_numpy(expected)
-    return float(np.abs(found - known).max() / max(float(np.abs(known).max()), 1e-12))
+    a, b = as_numpy(values), as_numpy(expected)
+    return float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-12))
 
 
 def _export_domain(model: Model, domain: str, path: Path) -> float:
-    """Write and verify one file. Returns its largest relative error."""
+    """Writes and verifies the file of a domain. Returns its largest relative error."""
     import onnx
 
-    pair = EncoderPair(model.coarse[domain], model.fine[domain]).eval()
-    proto = to_onnx(pair, model.network.image_size, OUTPUTS)
+    proto = encoder_graph(model, domain)
+    _refer(proto, model, domain)
     facts = {
-        "format_version": str(EXPORT_FORMAT),
         "model_identity": model.identity,
         "model_name": model.name,
         "domain": domain,
         "input": "RGB [B, 3, H, W], resized uint8 / 127.5 − 1",
     }
     onnx.helper.set_model_props(proto, facts)
-    path.write_bytes(proto.SerializeToString())
-    session = open_session(path)
-    error = 0.0
-    for batch in CHECK_BATCHES:
-        generator = torch.Generator().manual_seed(batch)
-        images = torch.rand(batch, 3, *model.network.image_size, generator=generator) * 2 - 1
-        with torch.inference_mode():
-            expected = pair(images)
-        found = run_session(session, images.numpy())
-        pairs = zip(found, expected, strict=True)
-        error = max(error, *(relative_error(z, z_torch.numpy()) for z, z_torch in pairs))
+    with atomic_file(path, "wb") as file:
+        file.write(proto.SerializeToString())
+    error = _error(path, EncoderStages(model, domain).eval(), model.network.image_size)
     if not error <= TOLERANCE:  # also for nan
+        path.unlink()
         raise ModelError(
             f"the exported file of domain '{domain}' differs from torch by {error:.1e} of the "
             f"largest feature, expected at most {TOLERANCE:.0e}; try other versions of "
             f"{', '.join(PACKAGES)}"
         )
     return error
+
+
+def _error(path: Path, stages: EncoderStages, size: tuple[int, int]) -> float:
+    """Largest relative error of a file's features, beside torch's."""
+    session, errors = open_session(path), []
+    for batch in CHECK_BATCHES:
+        generator = torch.Generator().manual_seed(batch)
+        images = torch.rand(batch, 3, *size, generator=generator) * 2 - 1
+        with torch.inference_mode():
+            expected = stages(images)
+        features = session.run(None, {INPUT: images.numpy()})
+        errors += [relative_error(z, y.numpy()) for z, y in zip(features, expected, strict=True)]
+    return max(errors)
+
+
+def _refer(proto: ModelProto, model: Model, domain: str) -> None:
+    """Replaces the weights of a graph by references to the files that hold them."""
+    from onnx import TensorProto, helper
+
+    stored = _stored_weights(model, domain)
+    casts, constants = [], list(proto.graph.initializer)
+    for k, tensor in enumerate(constants):
+        if tensor.name not in stored:
+            continue
+        constants[k] = stored[tensor.name]
+        casts.append(
+            helper.make_node("Cast", [constants[k].name], [tensor.name], to=TensorProto.FLOAT)
+        )
+    nodes = [*casts, *proto.graph.node]
+    for field, values in (("initializer", constants), ("node", nodes)):
+        proto.graph.ClearField(field)
+        getattr(proto.graph, field).extend(values)
+
+
+def _stored_weights(model: Model, domain: str) -> dict[str, TensorProto]:
+    """Weights in the files of a model directory, by the names of parameters of `EncoderStages`."""
+    from onnx import TensorProto
+
+    assert model.directory is not None
+    stages = ["shared"] if model.shared else list(STAGES)
+    name, tensors = model.network_names()[domain], {}
+    for stage, file in zip(stages, model.kind.files(model.shared), strict=True):
+        path = model.directory / f"{file}{model.kind.suffix}"
+        header, start = _safetensors_header(path)
+        for key, entry in header.items():
+            if not key.startswith(f"{name}/") or entry["dtype"] not in TYPES:
+                continue
+            first, last = entry["data_offsets"]
+            tensor = TensorProto(
+                name=f"{file}/{key}",
+                data_type=TensorProto.DataType.Value(TYPES[entry["dtype"]]),
+                dims=entry["shape"],
+                data_location=TensorProto.EXTERNAL,
+            )
+            place = {"location": path.name, "offset": start + first, "length": last - first}
+            for what, value in place.items():
+                tensor.external_data.add(key=what, value=str(value))
+            tensors[f"{stage}.{key.removeprefix(f'{name}/')}"] = tensor
+    return tensors
+
+
+def _safetensors_header(path: Path) -> tuple[Mapping[str, Any], int]:
+    """Entries of a safetensors file by name, and where its numbers begin [bytes]."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    return {key: entry for key, entry in header.items() if key != "__metadata__"}, 8 + size
 
 
 def _require_packages() -> None:

@@ -131,15 +131,24 @@ class OnnxNetwork:
         expected = (len(images), self.config.channels, *self.config.feature_size)
         if z.size != math.prod(expected):
             raise ModelError(
-                f"{self.folder / self.config.files[0]} gave {list(z.shape)}, model.json says "
+                f"{self.file} gave {list(z.shape)}, model.json says "
                 f"{list(expected)}: import it again"
             )
         return like(z.reshape(expected), images)
 
+    @property
+    def file(self) -> Path:
+        """The ONNX file."""
+        return self.folder / self.config.files[0]
+
+    def features(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Features that serve both stages."""
+        return [self(images)]
+
     def session(self) -> InferenceSession:
         """The open session; it is opened if there is none."""
         if self._session is None:
-            self._session = open_session(self.folder / self.config.files[0], self._device)
+            self._session = open_session(self.file, self._device)
         return self._session
 
     def to(self, device: str) -> OnnxNetwork:

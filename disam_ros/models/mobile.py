@@ -18,9 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from disam_ros.errors import ModelError
-from disam_ros.models.mobile_graph import STEM_LAYER, Block, Convolution, blocks
+from disam_ros.models.network_config import MOBILE_CHANNELS
 
 BATCH_NORM_EPSILON = 1e-3
+STEM = 32  # channels
+STAGES = (  # expansion, channels, blocks, kernel, stride of the first block
+    (1, 16, 1, 3, 1),
+    (6, 24, 2, 3, 2),
+    (6, 40, 2, 5, 2),
+    (6, 80, 3, 3, 2),
+    (6, MOBILE_CHANNELS, 3, 5, 1),
+)
 
 
 class MobileEncoder(nn.Module):
@@ -28,8 +36,14 @@ class MobileEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _Convolution(STEM_LAYER)
-        self.blocks = nn.ModuleList(InvertedResidual(block) for block in blocks())
+        self.stem = _Convolution(3, STEM, 3, stride=2)
+        blocks, channels = [], STEM
+        for expansion, out, count, kernel, stride in STAGES:
+            for k in range(count):
+                step = 1 if k else stride
+                blocks.append(InvertedResidual(channels, expansion, out, kernel, step))
+                channels = out
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, image: Tensor) -> Tensor:
         x = functional.relu6(self.stem(image))
@@ -41,12 +55,13 @@ class MobileEncoder(nn.Module):
 class InvertedResidual(nn.Module):
     """1×1 expansion, ReLU6, depthwise k×k, ReLU6, 1×1 projection; + skip where shapes agree."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, channels: int, expansion: int, out: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.expand = _Convolution(block.expand) if block.expand else None
-        self.depthwise = _Convolution(block.depthwise)
-        self.project = _Convolution(block.project)
-        self.skips = block.skips
+        wide = expansion * channels
+        self.expand = _Convolution(channels, wide, 1) if expansion > 1 else None
+        self.depthwise = _Convolution(wide, wide, kernel, stride, groups=wide)
+        self.project = _Convolution(wide, out, 1)
+        self.skips = stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] → [B, C', h/stride, w/stride]
         wide = x if self.expand is None else functional.relu6(self.expand(x))
@@ -57,18 +72,12 @@ class InvertedResidual(nn.Module):
 class _Convolution(nn.Conv2d):
     """Convolution with TensorFlow's 'same' zero padding, which the weights were trained with."""
 
-    def __init__(self, layer: Convolution) -> None:
-        before, after = layer.margins
+    def __init__(
+        self, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        before, after = (kernel - stride) // 2, (kernel - 1) // 2  # zeros round rows and columns
         even = before == after
-        groups = layer.channels if layer.depthwise else 1
-        super().__init__(
-            layer.channels,
-            layer.out,
-            layer.kernel,
-            layer.stride,
-            before if even else 0,
-            groups=groups,
-        )
+        super().__init__(channels, out, kernel, stride, before if even else 0, groups=groups)
         self.margins = None if even else (before, after) * 2
         if self.weight.is_meta:  # only shapes are wanted
             return

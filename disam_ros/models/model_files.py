@@ -7,7 +7,7 @@ Headers and arrays are read without torch, networks with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from disam_ros.device import CPU
 from disam_ros.errors import ModelError
 from disam_ros.files.paths import MODEL_FILE, shipped_models
 from disam_ros.files.reading import read_json, reading
 from disam_ros.files.writing import atomic_file, file_sha256, write_json
-from disam_ros.models.mobile_graph import Weights, require_weights
 
 if TYPE_CHECKING:
     import torch
@@ -99,60 +97,6 @@ def write_arrays(path: Path, weights: Mapping[str, NDArray[Any]]) -> str:
     with atomic_file(path, "wb") as file:
         file.write(save({name: np.ascontiguousarray(array) for name, array in weights.items()}))
     return file_sha256(path)
-
-
-class StoredEncoders(Mapping[str, "nn.Module"]):
-    """Mobile encoders of a stage by domain, for inference: eval mode, no gradients.
-
-    weights: arrays by name, by domain, for what runs without torch; a network of torch is made of
-    them when it is first asked for.
-    """
-
-    def __init__(self, weights: Mapping[str, Weights]) -> None:
-        self.weights = weights
-        self._networks: dict[str, nn.Module] = {}
-        self._device = CPU
-
-    @classmethod
-    def of_file(cls, path: Path, sha256: str, domains: Sequence[str]) -> StoredEncoders:
-        """Read a file of keys `<domain>/<parameter>`.
-
-        Raises ModelError where it is missing, damaged (its SHA-256 differs) or does not fit.
-        """
-        arrays = read_arrays(path, sha256)
-        weights = {}
-        for name in domains:
-            prefix = f"{name}/"
-            own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-            require_weights(own, f"{path}, {name}")
-            weights[name] = own
-        return cls(weights)
-
-    def to(self, device: str) -> None:
-        """Move the networks, also those to come, to a device."""
-        self._device = device
-        for network in self._networks.values():
-            network.to(device)
-
-    def __getitem__(self, domain: str) -> nn.Module:
-        if domain not in self._networks:
-            self._networks[domain] = self._build(self.weights[domain])
-        return self._networks[domain]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.weights)
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-    def _build(self, weights: Weights) -> nn.Module:
-        import torch
-
-        from disam_ros.models.mobile import MobileEncoder
-
-        network = MobileEncoder()
-        network.load_state_dict({k: torch.from_numpy(v).float() for k, v in weights.items()})
-        return network.eval().requires_grad_(False).to(self._device)
 
 
 def identity(hashes: Mapping[str, str], files: Iterable[str]) -> str:

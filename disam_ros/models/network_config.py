@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from disam_ros.errors import ModelError
-from disam_ros.models import mobile_graph
 
 ENCODERS = ("disam", "mobile")
+MOBILE_CHANNELS, MOBILE_STRIDE = 112, 16  # of the mobile encoder's features
 MOST = 1024  # channels of the first layer, and blocks
 LARGEST_SIDE = 4096  # of a network's images [px]
 
@@ -31,9 +31,9 @@ class NetworkConfig:
         height, width = self.image_size
         if self.encoder not in ENCODERS:
             raise ModelError(f"encoder must be one of {', '.join(ENCODERS)}, got '{self.encoder}'")
-        if self.encoder == "mobile" and self.channels != mobile_graph.CHANNELS:
+        if self.encoder == "mobile" and self.channels != MOBILE_CHANNELS:
             raise ModelError(
-                f"the mobile encoder has width {mobile_graph.CHANNELS // 4}, got {self.width}"
+                f"the mobile encoder has width {MOBILE_CHANNELS // 4}, got {self.width}"
             )
         if not 1 <= self.width <= MOST:
             raise ModelError(f"width must be 1 to {MOST}, got {self.width}")
@@ -48,7 +48,7 @@ class NetworkConfig:
 
     @property
     def is_mobile(self) -> bool:
-        """Whether the encoder is the mobile one, which ONNX Runtime runs without an export."""
+        """Whether the encoder is the mobile one."""
         return self.encoder == "mobile"
 
     @property
@@ -64,7 +64,7 @@ class NetworkConfig:
     @property
     def stride(self) -> int:
         """Stride of the latent features [px]."""
-        return mobile_graph.STRIDE if self.is_mobile else 4
+        return MOBILE_STRIDE if self.is_mobile else 4
 
     @property
     def feature_size(self) -> tuple[int, int]:

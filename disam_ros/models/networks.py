@@ -13,30 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from disam_ros.models import mobile
-from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.network_config import NetworkConfig
-
-
-def build_network(config: NetworkConfig | GlobalConfig) -> nn.Module:
-    """An untrained encoder, or an untrained network of a global model."""
-    if isinstance(config, NetworkConfig):
-        return build_encoder(config)
-    from disam_ros.models.global_descriptors.network import GlobalNetwork
-
-    return GlobalNetwork(config)
-
-
-def draw_network(config: NetworkConfig | GlobalConfig, seed: int) -> nn.Module:
-    """A network with random weights of a seed; the global random state is unchanged."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(config).eval()
-
-
-def count_weights(config: NetworkConfig | GlobalConfig) -> int:
-    """How many numbers a network's weights are."""
-    with torch.device("meta"):  # shapes only
-        return sum(value.numel() for value in build_network(config).state_dict().values())
 
 
 def build_encoder(config: NetworkConfig) -> nn.Module:

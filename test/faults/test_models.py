@@ -28,8 +28,8 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import model_files
 from disam_ros.models.arrays import require_features
-from disam_ros.models.backend import CHECKSUMS, OnnxBackend, select_backend, write_checksums
-from disam_ros.models.export import EncoderPair, to_onnx
+from disam_ros.models.backend import select_backend
+from disam_ros.models.export import PACKAGES, export_onnx
 from disam_ros.models.model import load_model
 
 CPU = "cpu"
@@ -98,7 +98,7 @@ def test_a_file_of_weights_without_end_is_refused_before_it_is_read(world):
         load_model(world / "model")
 
 
-@pytest.mark.parametrize("name", ["domain", "directions", "ranges"])
+@pytest.mark.parametrize("name", ["domain", "directions"])
 def test_an_added_file_without_end_is_refused_before_it_is_read(world, name):
     edit_json(world / "model/model.json", lambda v: v["sha256"].update({name: "0" * 64}))
     path = world / "model" / f"{name}.safetensors"
@@ -221,41 +221,17 @@ def test_a_map_whose_descriptors_are_of_another_size_is_refused(name, world):
 
 @pytest.fixture(scope="module")
 def exported(sound, tmp_path_factory):
-    """The model with its encoders as ONNX files, which do not pass through the exporter's check."""
-    pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("onnx")
-    directory = tmp_path_factory.mktemp("exported") / "model"
-    model = load_model(shutil.copytree(sound / "model", directory))
-    (directory / "onnx").mkdir()
-    proto = to_onnx(
-        EncoderPair(model.coarse["day"], model.fine["day"]).eval(),
-        model.network.image_size,
-        ("z_coarse", "z_fine"),
-    )
-    for domain in model.domain_names():
-        facts = {"format_version": "1", "model_identity": model.identity, "domain": domain}
-        onnx.helper.set_model_props(proto, facts)
-        (directory / "onnx" / f"{domain}.onnx").write_bytes(proto.SerializeToString())
-    write_checksums(directory / "onnx")
+    """The model with its encoders as ONNX files."""
+    for name in PACKAGES:
+        pytest.importorskip(name)
+    directory = shutil.copytree(sound / "model", tmp_path_factory.mktemp("exported") / "model")
+    export_onnx(directory)
     return directory
 
 
 @pytest.fixture
 def export(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / "model")
-
-
-def rewrite_weights(path: Path, value: float) -> None:
-    """Every weight of an ONNX file becomes one value."""
-    import onnx
-
-    model = onnx.load(path)
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype == np.float32:
-            full = onnx.numpy_helper.from_array(np.full_like(values, value), tensor.name)
-            tensor.CopyFrom(full)
-    onnx.save(model, path)
 
 
 def flip_byte(path: Path) -> None:
@@ -265,44 +241,32 @@ def flip_byte(path: Path) -> None:
 
 
 def null_checksum(path: Path) -> None:
-    edit_json(path.with_name(CHECKSUMS), lambda v: v["sha256"].update({path.name: None}))
+    edit_json(path.with_name("model.json"), lambda v: v["sha256"].update({path.name: None}))
 
 
 DAMAGES = {
-    "a byte": (flip_byte, r"day\.onnx is damaged: its SHA-256 differs from checksums\.json"),
-    "zeros": (lambda p: rewrite_weights(p, 0.0), r"day\.onnx is damaged: its SHA-256"),
-    "nan": (lambda p: rewrite_weights(p, NAN), r"day\.onnx is damaged: its SHA-256"),
-    "no checksums": (
-        lambda p: p.with_name(CHECKSUMS).unlink(),
-        r"checksums\.json not found.*disam export",
-    ),
-    "a null checksum": (null_checksum, r"checksums\.json: 'sha256' expects an object"),
-    "no file": (Path.unlink, r"day\.onnx not found: run 'disam export"),
+    "a byte": (flip_byte, r"day\.onnx is damaged: its SHA-256 differs.*disam export"),
+    "a null checksum": (null_checksum, r"model\.json: 'sha256' expects an object"),
+    "no file": (Path.unlink, r"day\.onnx not found"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_an_exported_encoder_that_was_damaged_is_refused_by_name(name, export):
     damage, words = DAMAGES[name]
-    damage(export / "onnx" / "day.onnx")
+    damage(export / "day.onnx")
     with pytest.raises(ModelError, match=words):
-        select_backend("onnx", load_model(export), CPU, export)
-
-
-def test_without_checksums_torch_runs_the_encoders(export, caplog):
-    (export / "onnx" / CHECKSUMS).unlink()
-    assert select_backend("auto", load_model(export), CPU, export).name == "torch"
-    assert "lacks checksums.json" in caplog.text
+        select_backend("auto", load_model(export), CPU)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_an_exported_encoder_that_gives_no_features_is_a_fault_of_the_file(name, export):
     value, words = WEIGHTS[name]
-    rewrite_weights(export / "onnx" / "day.onnx", value)
-    write_checksums(export / "onnx")
-    backend = OnnxBackend(load_model(export), export / "onnx")
-    with pytest.raises(ModelError, match=rf"day\.onnx gives features that {words}"):
-        backend.encode("day", np.random.default_rng(0).random((1, 3, 48, 64), np.float32))
+    fill_weights(export, value)
+    with pytest.raises(ModelError, match=rf"day\.onnx, domain 'day', gives features that {words}"):
+        select_backend("onnx", load_model(export), CPU).encode(
+            "day", np.random.default_rng(0).random((1, 3, 48, 64), np.float32)
+        )
 
 
 @pytest.mark.parametrize("body", ["c = Constant <value_float = 0.0> () y = Mul (image, c)"])

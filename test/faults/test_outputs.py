@@ -312,7 +312,6 @@ LIMITS = {
     "evaluate": (0, 100, 3_000, 20_000),
     "localize": (0, 100, 500),
     "submission": (0, 100),
-    "export": (0, 1_000),
     "synth": (0, 100),
     "synth-aerial": (0, 100),
 }

@@ -276,7 +276,7 @@ class FakeGpu:
         backend = self.on_fake(lambda *arguments: select_backend(*arguments), "encode")
         monkeypatch.setattr(
             module + "select_backend",
-            lambda kind, model, device, folder: backend(kind, model, device, folder),
+            lambda kind, model, device: backend(kind, model, device),
         )
 
     def on_fake(self, make, stage):

@@ -9,10 +9,9 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ModelError
 from disam_ros.models.descriptor import coarse_descriptor, descriptor_shapes
-from disam_ros.models.mobile import BATCH_NORM_EPSILON, MobileEncoder, read_backbone
-from disam_ros.models.mobile_graph import CHANNELS, STAGES
+from disam_ros.models.mobile import BATCH_NORM_EPSILON, STAGES, MobileEncoder, read_backbone
 from disam_ros.models.model import create_model, load_model, save_model
-from disam_ros.models.network_config import PRESETS, NetworkConfig
+from disam_ros.models.network_config import MOBILE_CHANNELS, PRESETS, NetworkConfig
 from disam_ros.models.networks import Decoder, build_decoder
 from training.disam.networks import create_networks
 from training.disam.run import Training
@@ -91,7 +90,7 @@ def test_a_pretrained_trunk_gives_the_features_it_had_with_batch_normalization(w
     encoder.load_state_dict(read_backbone(path))
     image = torch.rand(2, 3, 64, 96) * 2 - 1
     expected = network(image)
-    assert expected.shape == (2, CHANNELS, 4, 6)
+    assert expected.shape == (2, MOBILE_CHANNELS, 4, 6)
     assert torch.allclose(
         encoder(image), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
     )
@@ -114,7 +113,7 @@ def test_a_mobile_model_survives_saving_and_its_features_are_a_sixteenth(tmp_pat
     assert again.network == SMALL
     image = torch.rand(1, 3, 32, 48)
     z = again.coarse["night"](image)
-    assert z.shape == (1, CHANNELS, 2, 3)
+    assert z.shape == (1, MOBILE_CHANNELS, 2, 3)
     assert torch.equal(z, model.coarse["night"](image))
 
 

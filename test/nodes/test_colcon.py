@@ -27,7 +27,7 @@ def write_workspace(root):
     """A colcon workspace with a copy of this package."""
     source = root / "src" / "disam_ros"
     source.mkdir(parents=True)
-    ignored = shutil.ignore_patterns("__pycache__", "onnx")
+    ignored = shutil.ignore_patterns("__pycache__")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in FILES:

@@ -5,13 +5,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from support.global_models import create_global_model
 from support.maps import base_pose, beside, save_tiny_map
 from support.node_process import SINGLE, node_process
 from support.robot import Robot
 
 from disam_ros.domains.domain import Domain
 from disam_ros.models.global_descriptors import GlobalConfig
-from disam_ros.models.model import create_global_model, load_model, save_model
+from disam_ros.models.model import load_model, save_model
 from disam_ros.nodes.conversions import pose_to_transform
 
 

@@ -71,7 +71,6 @@ COMMANDS = {
     ),
 }
 RENDERED = {
-    "export": Command("export --model {w}/model", packages=ONNX),
     "synth": Command(
         "synth --conditions summer_day --spacing 200 --width 32 --height 24",
         folder="summer_day",

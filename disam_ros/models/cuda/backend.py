@@ -18,7 +18,7 @@ from disam_ros.device import is_cuda, require_torch
 from disam_ros.models.arrays import require_features, sample_images
 from disam_ros.models.cuda.graphs import Features, Graphs, Network
 from disam_ros.models.cuda.inputs import DeviceInputs
-from disam_ros.models.model import STAGES, Model
+from disam_ros.models.model import Model
 from disam_ros.models.similarity import least_similarity
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ class CudaBackend:
                 self._to_float32("an image leaves its range")
                 self._load(domain)
                 z = self._run(domain, given)
-            for name, features in zip(STAGES, z, strict=True):
-                source = self._model.files.get(name, self._model.name)
+            for source, features in zip(self._model.stage_files(), z, strict=True):
                 require_features(features, given, f"{source}, domain '{domain}',")
         return z[0], z[-1]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from disam_ros.errors import ModelError
-from disam_ros.models import mobile_graph
+from disam_ros.models.network_config import MOBILE_CHANNELS
 
 BACKBONES = ("vgg16", "resnet18", "alexnet", "mobile", "disam")
 HEADS = ("netvlad", "mac", "gem", "safa")
@@ -68,7 +68,7 @@ class GlobalConfig:
     @property
     def latent(self) -> int:
         """Channels of the backbone's features."""
-        known = {"vgg16": 512, "resnet18": 256, "alexnet": 256, "mobile": mobile_graph.CHANNELS}
+        known = {"vgg16": 512, "resnet18": 256, "alexnet": 256, "mobile": MOBILE_CHANNELS}
         return known.get(self.backbone, 4 * self.width)
 
     @property

@@ -18,10 +18,6 @@ logger = logging.getLogger(__name__)
 
 ON_CPU, ON_CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 RUNTIME = ("onnx", "onnxruntime")  # packages that make and run graphs
-NO_RUNTIME = (
-    "backend '{}' needs the packages onnx and onnxruntime: pip install 'disam_ros[onnx]', or set "
-    "backend to 'torch'"
-)
 
 
 def has_runtime() -> bool:
@@ -29,10 +25,13 @@ def has_runtime() -> bool:
     return all(find_spec(name) is not None for name in RUNTIME)
 
 
-def require_runtime(backend: str = "onnx") -> None:
-    """Raise ConfigError, naming the backend, where ONNX Runtime cannot run mobile encoders."""
+def require_runtime() -> None:
+    """Raises ConfigError where ONNX Runtime is not installed."""
     if not has_runtime():
-        raise ConfigError(NO_RUNTIME.format(backend))
+        raise ConfigError(
+            "backend 'onnx' needs the packages onnx and onnxruntime: pip install "
+            "'disam_ros[onnx]', or set backend to 'torch'"
+        )
 
 
 def create_session(model: Path | bytes, device: str) -> InferenceSession:

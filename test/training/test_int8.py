@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measuring the ranges of activations."""
+"""Quantizing mobile encoders."""
 
-import numpy as np
+import onnx
 import pytest
-import torch
 import yaml
 from support.data import save_tiny_model
 from support.training_data import write_drive, write_webcams
-from torch.nn import functional
 
 from disam_ros.domains.domain import Domain
-from disam_ros.models.mobile import MobileEncoder
+from disam_ros.models.arrays import sample_images
+from disam_ros.models.export import export_onnx
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import NetworkConfig
-from disam_ros.models.onnx_runtime.int8_graph import range_names
-from training import ranges
+from training import int8
 
+pytestmark = pytest.mark.slow
 MOBILE = NetworkConfig(width=28, image_size=(32, 48), encoder="mobile")
 
 
@@ -25,6 +24,7 @@ def recipe(tmp_path):
     model = create_model(MOBILE, [Domain("day"), Domain("night")])
     model.fine = model.coarse
     save_model(model, tmp_path / "model")
+    export_onnx(tmp_path / "model")
     write_webcams(tmp_path / "webcams")
     for domain in ("day", "night"):
         write_drive(tmp_path / "drives" / domain, domain, 4)
@@ -39,31 +39,33 @@ def recipe(tmp_path):
 
 
 def run(model, recipe, *more):
-    return ranges.main(["--model", str(model), "--config", str(recipe), *more])
+    return int8.main(["--model", str(model), "--config", str(recipe), *more])
 
 
-def test_ranges_are_means_over_images_of_the_ends_of_every_layer():
-    encoder, images = MobileEncoder().eval(), torch.rand(3, 3, 32, 48) * 2 - 1
-    found = dict(zip(range_names(), ranges.ranges_of(encoder, images), strict=True))
-    with torch.inference_mode():
-        x = functional.relu6(encoder.stem(images))
-        x = encoder.blocks[0](x)  # its output has the first range
-    ends = torch.stack([x.amin((1, 2, 3)), x.amax((1, 2, 3))], 1).mean(0)
-    assert np.allclose(found["blocks.0.project"], ends, atol=1e-5)
-    assert "stem" not in found and not encoder.stem._forward_hooks
-
-
-def test_the_command_adds_ranges_and_what_they_cost(recipe, capsys):
+def test_the_command_adds_files_and_what_they_cost(recipe, capsys):
     model = recipe.parent / "model"
+    identity = load_model(model).identity
     assert run(model, recipe, "--images", "2") == 0
     assert "recall@1" in capsys.readouterr().out
     loaded = load_model(model)
-    note = loaded.training["ranges"]
-    assert sorted(loaded.ranges) == ["encoder/day", "encoder/night"]
+    note = loaded.training["int8"]
+    assert loaded.identity == identity and {"day.int8.onnx", "night.int8.onnx"} < set(loaded.onnx)
     assert note["images"] == {"day": 2, "night": 2} and note["commit"] is not None
     assert set(note["validation"]["recall"]) == {"float32", "int8"}
     assert run(model, recipe, "--images", "2", "--validation") == 0
-    assert load_model(model).training["ranges"]["validation"] is None
+    assert load_model(model).training["int8"]["validation"] is None
+
+
+def test_stem_first_block_and_features_stay_in_floating_point(recipe, tmp_path):
+    model = load_model(recipe.parent / "model")
+    images = [image[None] for image in sample_images(MOBILE.image_size)]
+    int8.quantize_encoders(int8.encoder_graph(model, "day"), images, tmp_path / "day.onnx")
+    graph = onnx.load(tmp_path / "day.onnx").graph
+    floats = [tensor.name for tensor in graph.initializer if tensor.data_type == 1 and tensor.dims]
+    kernels = {name for name in floats if name.endswith("weight") and "scale" not in name}
+    first = ("stem", "blocks.0.depthwise", "blocks.0.project")
+    assert kernels == {f"shared.{name}.weight" for name in first}
+    assert graph.node[-1].op_type in ("Add", "Identity")
 
 
 def test_data_without_a_domain_of_the_model_change_nothing(recipe, caplog):
@@ -71,7 +73,7 @@ def test_data_without_a_domain_of_the_model_change_nothing(recipe, caplog):
     before = (model / "model.json").read_bytes()
     assert run(model, recipe, "--data", str(recipe.parent / "drives" / "day")) == 1
     assert "no images of night" in caplog.text
-    assert (model / "model.json").read_bytes() == before and not list(model.glob("ranges*"))
+    assert (model / "model.json").read_bytes() == before and not list(model.glob("*.int8.onnx"))
 
 
 def test_other_networks_are_refused(recipe, tmp_path, caplog):
