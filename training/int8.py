@@ -158,11 +158,11 @@ def _open_store(
 ) -> tuple[ImageStore, dict[str, list[int]]]:
     """Random images of the data, and at most `images` rows of each domain. Raises TrainingError."""
     domains, random = model.domain_names(), np.random.default_rng(config.seed)
-    found = find_photos(config.data)
+    every_photo = find_photos(config.data)
     photos = []
     for domain in ("", *domains):
-        own = [photo for photo in found if photo.domain == domain]
-        photos += [own[k] for k in random.permutation(len(own))[: READ * images]]
+        photos_of = [photo for photo in every_photo if photo.domain == domain]
+        photos += [photos_of[k] for k in random.permutation(len(photos_of))[: READ * images]]
     light = {"day": config.webcam_day, "night": config.webcam_night}
     store = ImageStore(photos, model.network.image_size, config.crops, light=light)
     rows = store.rows()
@@ -217,19 +217,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", help="replaces the recipe's data")
     parser.add_argument("--validation", nargs="*", help="replaces the recipe's validation data")
     parser.add_argument("--images", type=int, default=IMAGES, help="of each domain")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     def work() -> str:
-        config = load_config(given.config)
+        config = load_config(options.config)
         if not isinstance(config, TrainConfig):
-            raise TrainingError(f"{given.config}: 8-bit integers are for models of method 'disam'")
-        config.data = given.data or config.data
-        if given.validation is not None:
-            config.validation.data = given.validation
-        found = quantize(given.model, config, given.images)
-        if found:
-            show(found)
-        return f"encoders in integers written to {given.model}"
+            raise TrainingError(
+                f"{options.config}: 8-bit integers are for models of method 'disam'"
+            )
+        config.data = options.data or config.data
+        if options.validation is not None:
+            config.validation.data = options.validation
+        recalls = quantize(options.model, config, options.images)
+        if recalls:
+            show(recalls)
+        return f"encoders in integers written to {options.model}"
 
     return exit_status(work)
 
