@@ -36,10 +36,7 @@ setup(
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
         (f"share/{PACKAGE}/config", glob("config/*.*")),
         (f"share/{PACKAGE}/config/consumers", glob("config/consumers/*.yaml")),
-        *(
-            (f"share/{PACKAGE}/models/{name}", glob(f"models/{name}/*.*"))
-            for name in MODELS
-        ),
+        *((f"share/{PACKAGE}/models/{name}", glob(f"models/{name}/*.*")) for name in MODELS),
     ],
     install_requires=[
         "setuptools",
