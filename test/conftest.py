@@ -17,6 +17,9 @@ from disam_ros.nodes.replay.domain import claim_domain
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch and faiss are loaded
 os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.pop("ROS_LOCALHOST_ONLY", None)  # of the shell, as are those below
+os.environ.pop("ROS_NAMESPACE", None)
+os.environ.pop("RCUTILS_CONSOLE_OUTPUT_FORMAT", None)
 os.environ["PYTHONUNBUFFERED"] = "1"
 # A shell's background job ignores SIGINT, and so would all processes that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

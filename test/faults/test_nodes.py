@@ -29,7 +29,7 @@ from support.ros import Client
 from support.tf import tf2_ros
 from support.unusable import (
     BROKEN_IMAGES,
-    ENCODINGS,
+    FRAMES,
     INFOS,
     MESSAGES,
     framed,
@@ -88,14 +88,14 @@ def test_an_image_that_cannot_be_used_is_answered_once_with_the_reason(vehicle, 
     before = vehicle.client.now()
     answer = values(vehicle.ask(make()).status[0])
     assert answer["outcome"] == "unreadable"
-    assert any(word in answer["reason"] for word in words.split("|")), answer
+    assert words in answer["reason"], answer
     assert len(answer["reason"]) < 1000
     vehicle.client.problem("image skipped", before)
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_an_image_in_any_clothes_is_known(vehicle, name):
-    answer = values(vehicle.ask(ENCODINGS[name]()).status[0])
+@pytest.mark.parametrize("name", FRAMES)
+def test_an_image_is_known_whatever_its_frame(vehicle, name):
+    answer = values(vehicle.ask(framed(FRAMES[name])).status[0])
     assert (answer["outcome"], answer["map image"]) == ("known", "1"), answer
 
 
@@ -143,25 +143,18 @@ def test_a_message_that_cannot_be_used_is_reported(vehicle, name):
 
 # Parameters.
 
-NUMBERS = ("localizer.prior.max_age", "stale_after", "localizer.max_speed")
-NUMBERS += ("localizer.sequence.odometry_noise", "localizer.min_probability")
 VALUES = [
-    *((name, value) for name in NUMBERS for value in (1e300, -1e300, NAN, INF, -INF)),
-    *(("localizer.candidates", value) for value in (0, -1, 1001, 2**62)),
+    ("localizer.prior.max_age", NAN),
+    ("localizer.max_speed", 1e300),
+    ("stale_after", -INF),
+    ("localizer.candidates", 2**62),
     ("localizer.candidates", "many"),
-    ("localizer.candidates", 3.5),
     ("localizer.prior.source", "raspberry"),
-    ("localizer.domain.weather", "raspberry"),
     ("localizer.domain.weather", "r" * MEGABYTE),
-    ("localizer.domain.latitude", 91.0),
     ("localizer.domain.override", "raspberry"),
-    ("localizer.prior.origin_yaw", 1e300),
     ("localizer.device", "cpu"),
-    ("localizer.verify.when", "sometimes"),
     ("base_from_camera", [NAN] * 6),
-    ("cameras", ["left"]),
     ("relocalize_timeout", 1e300),
-    ("loop_closure.keypoints", 10),
 ]
 
 
@@ -174,15 +167,8 @@ def test_a_value_that_cannot_be_is_refused_with_a_reason(vehicle, name, value):
     assert any(word in result.reason for word in words), result.reason
 
 
-@pytest.mark.parametrize("value", [1e-300, 0.1, 3600.0, 0.0], ids=lambda value: f"{value:g} s")
-def test_every_age_that_is_accepted_can_be_lived_with(vehicle, value):
-    vehicle.set("localizer.prior.max_age", value)
-    vehicle.drive()
-    vehicle.set("localizer.prior.max_age", 1.0)
-
-
 @pytest.mark.parametrize("value", [0.1, 86400.0])
-def test_every_timeout_that_is_accepted_can_be_waited_for(vehicle, value):
+def test_the_shortest_and_the_longest_timeout_can_be_waited_for(vehicle, value):
     vehicle.set("stale_after", value)
     answer = vehicle.client.ask("relocalize")
     vehicle.client.barrier()
@@ -217,8 +203,6 @@ def test_a_transition_that_does_not_fit_is_refused(vehicle, number):
     [
         ("", "'map' is empty"),
         ("nowhere", "is not a map"),
-        ("model", "is not a map"),
-        ("log", "is not a map"),
         ("other", "was built with model"),
     ],
 )
@@ -245,7 +229,6 @@ def grow(path):
 
 
 CHANGES = {
-    "emptied": lambda path: os.truncate(path, 0),
     "cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
     "overwritten": overwrite,
     "grown": grow,
@@ -277,9 +260,9 @@ def test_a_map_that_is_changed_in_use_is_reported_and_no_image_answered(
 
 
 @pytest.mark.parametrize("change", [*CHANGES, "removed"])
-@pytest.mark.parametrize("name", ["coarse.npy", "poses.npy", "mean.npy", "map.json"])
-def test_what_was_read_into_memory_may_change(vehicle, copied, name, change):
-    CHANGES.get(change, os.unlink)(copied / name)
+def test_what_was_read_into_memory_may_change(vehicle, copied, change):
+    for name in ("coarse.npy", "poses.npy", "mean.npy", "map.json"):
+        CHANGES.get(change, os.unlink)(copied / name)
     vehicle.drive()
 
 

@@ -224,14 +224,14 @@ def test_tf_shows_the_pose_of_a_consumer_that_publishes_none(start):
     options = {"fresh": True, "before": TF_STAND_IN}
     with start("recover", *INITIAL_POSE, **options) as rider:
         for place in range(20):
-            there = transform_message("town", "base_link", straight(place))
-            rider.deliver(tf2_ros.TOPIC, there)
+            theirs = transform_message("town", "base_link", straight(place))
+            rider.deliver(tf2_ros.TOPIC, theirs)
             rider.drive(place)
         rider.consumer("agrees")
         assert not rider.amcl.starts
         rider.drive(*range(20, 32))  # TF stays behind, the odometry of its stamp does not
         assert not rider.amcl.starts
-        there.header.stamp.sec = START_S + rider.second
-        rider.client.deliver(tf2_ros.TOPIC, there)
+        theirs.header.stamp.sec = START_S + rider.second
+        rider.client.deliver(tf2_ros.TOPIC, theirs)
         rider.drive(*range(32, 38))
         rider.client.until(lambda: rider.amcl.starts, "a pose for a robot that TF has elsewhere")

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The localizer node with one camera, in its own process, talked to over DDS."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -10,9 +8,6 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import String
 from support.data import save_tiny_model, texture
@@ -119,59 +114,10 @@ def test_markers_and_activation_map_come_when_somebody_listens(robot):
     assert markers[-1].markers[1].header.frame_id == "town"
 
 
-def truncated_jpeg_like():
-    message = image_message(texture(0))
-    message.data = message.data[:100]
-    return message
-
-
-def unknown_encoding():
-    message = image_message(texture(0))
-    message.encoding = "h264"
-    return message
-
-
 def wrong_step():
     message = image_message(texture(0))
     message.step = 7
     return message
-
-
-@pytest.mark.parametrize(
-    ("broken", "words"),
-    [
-        (truncated_jpeg_like, "expected 48 rows of 192 bytes"),
-        (unknown_encoding, "'h264' is unknown"),
-        (wrong_step, "step 7"),
-        (Image, "is unknown"),
-        (lambda: Image(encoding="rgb8"), "with pixels, got 0x0"),
-    ],
-)
-def test_a_broken_image_is_reported_and_the_next_good_one_is_answered(robot, broken, words):
-    before = robot.client.now()
-    status, said = read(robot.ask(broken()))
-    assert (status.level, said["outcome"]) == (DiagnosticStatus.ERROR, "unreadable")
-    assert words in status.message and words in said["reason"]
-    assert robot.client.problem(words, before).level == DiagnosticStatus.WARN
-    assert same_place(robot.localize(4).pose, 4)
-
-
-def test_stamp_zero_is_localized_with_its_stamp_kept_and_reported(robot):
-    before, message = robot.client.now(), image_message(texture(2))
-    message.header.stamp.sec = 0
-    robot.client.publish("image", message)
-    assert same_place(robot.of_image(robot.poses, message).pose, 2)
-    assert robot.client.problem("carry no stamp", before).level == DiagnosticStatus.WARN
-
-
-def test_a_stamp_that_goes_backwards_is_localized_and_reported(robot):
-    before = robot.client.now()
-    robot.second += 20
-    robot.localize(1)
-    robot.second -= 10
-    assert same_place(robot.localize(2).pose, 2)
-    robot.client.problem("go backwards", before)
-    robot.second += 10
 
 
 def test_an_unknown_weather_word_is_reported_until_a_known_one_comes(robot):
@@ -213,14 +159,6 @@ def test_the_fix_says_where_the_sun_stands(robot):
         robot.restart()
 
 
-def test_odometry_that_is_not_finite_is_reported_and_ignored(robot):
-    before, odometry = robot.client.now(), Odometry()
-    odometry.pose.pose.position.x = math.nan
-    robot.deliver("odom", odometry)
-    robot.client.problem("odometry ignored", before)
-    assert same_place(robot.localize(3).pose, 3)
-
-
 def test_a_camera_that_sees_little_of_the_maps_view_is_reported(robot):
     before, info = robot.client.now(), CameraInfo(width=64, height=48)
     info.k = [200.0, 0.0, 32.0, 0.0, 200.0, 24.0, 0.0, 0.0, 1.0]
@@ -252,19 +190,6 @@ def test_below_the_least_probability_no_pose_comes_and_diagnostics_say_why(robot
         robot.client.diagnosis(lambda s: "unknown place" not in s.message, "known again")
     finally:
         robot.set("localizer.min_probability", 0.0)
-
-
-def test_parameters_are_checked_when_they_change(robot):
-    def reason(name, value):
-        result = robot.client.set_parameter(name, value)
-        return "" if result.successful else result.reason
-
-    assert "out of range" in reason("localizer.min_probability", 3.0)
-    assert "deactivate and clean it up first" in reason("localizer.device", "cpu")
-    assert "not a known weather word" in reason("localizer.domain.weather", "raspberry")
-    assert "which has day, night" in reason("localizer.domain.override", "noon")
-    assert not reason("localizer.domain.weather", "fog")
-    assert not reason("localizer.domain.weather", "")
 
 
 def test_relocalize_answers_only_after_a_fresh_image(robot):
@@ -339,18 +264,3 @@ def test_deactivate_stops_publishing_and_activate_resumes(robot):
     assert robot.client.transition("activate")
     assert same_place(robot.localize(2).pose, 2)
     assert sent.header.stamp not in [pose.header.stamp for pose in robot.poses]
-
-
-def test_cleanup_and_configure_begin_again(robot):
-    before = robot.client.now()
-    assert robot.client.transition("deactivate") and robot.client.transition("cleanup")
-    robot.client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured", before)
-    assert robot.client.transition("configure") and robot.client.transition("activate")
-    robot.reconnect()
-    assert same_place(robot.localize(5).pose, 5)
-
-
-def test_a_transition_that_does_not_fit_is_refused_without_harm(robot):
-    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-    assert not robot.client.call(ChangeState, f"{NODE}/change_state", request).success
-    assert same_place(robot.localize(1).pose, 1)

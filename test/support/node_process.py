@@ -30,6 +30,17 @@ RELIABLE = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for t
 SINGLE = {"localizer.sequence.enabled": False, "localizer.min_probability": 0.0}
 
 
+_running: set[NodeProcess] = set()  # nodes that nobody has ended
+
+
+def require_running() -> None:
+    """Fail where a node has ended by itself: nothing is to be waited for."""
+    ended = {process for process in _running if process.returncode is not None}
+    _running.difference_update(ended)
+    for process in ended:
+        raise AssertionError(f"a node ended by itself, exit code {process.returncode}")
+
+
 class NodeProcess:
     """A node in its own process; `log` holds what it writes.
 
@@ -50,6 +61,7 @@ class NodeProcess:
         for parameter, value in parameters.items():
             arguments += ["-p", f"{parameter}:={_yaml(value)}"]
         self._start(f"disam_ros.nodes.{module}", log, arguments, fresh, before)
+        _running.add(self)
 
     def _start(self, name: str, log: Path, arguments: list[str], fresh: bool, before: str) -> None:
         self._log = log
@@ -90,6 +102,7 @@ class NodeProcess:
 
     def wait(self) -> int:
         """Exit code of a process that ends by itself."""
+        _running.discard(self)
         if isinstance(self._process, subprocess.Popen):
             self._process.wait(PATIENCE)
         else:
@@ -100,11 +113,13 @@ class NodeProcess:
         return code
 
     def kill(self) -> None:
+        _running.discard(self)
         self._process.kill()
 
     def interrupt(self, signum: int = signal.SIGINT) -> int:
         """Signal the process group of a fresh one twice, as a terminal and `ros2 launch` do
         together; returns the exit code."""
+        _running.discard(self)
         try:
             os.killpg(self._process.pid, signum)
             time.sleep(SECOND_SIGNAL)
@@ -116,6 +131,7 @@ class NodeProcess:
 
     def stop(self, signum: int = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""
+        _running.discard(self)
         if self.returncode is None:
             os.kill(self._process.pid, signum)
         try:

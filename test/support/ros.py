@@ -28,9 +28,10 @@ from std_srvs.srv import Trigger
 
 from disam_ros.nodes.rclpy_extra.starting import starting
 from support.messages import values
+from support.node_process import require_running
 
 DOMAIN_ID = int(os.environ["ROS_DOMAIN_ID"])  # claimed by conftest.py
-DEADLINE = 300.0  # seconds after which something that should happen counts as not happening
+DEADLINE = 120.0  # seconds after which something that should happen counts as not happening
 REPEAT = 0.5  # seconds between two sendings of a message that may be lost
 
 
@@ -85,6 +86,7 @@ class Client:
             self.spin()
             if value := condition():
                 return value
+            require_running()
             assert now < end, f"waited {timeout:g} s in vain for {what}"
 
     def spin(self) -> None:
