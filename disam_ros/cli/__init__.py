@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from disam_ros.entry import WORDS, signal_of
@@ -106,17 +107,13 @@ def command_line() -> Parser:
         view,
         watch,
     )
-    from disam_ros.cli.help import HelpFormatter, Parser, Version
+    from disam_ros.cli.help import Parser, Version, add_command
 
     parser = Parser(prog="disam", description=__doc__)
     parser.add_argument("--version", action=Version, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run: object, text: str) -> Parser:
-        sub = commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
-        sub.set_defaults(run=run)
-        return sub
-
+    command = partial(add_command, commands)
     # In the order of the help.
     for group in (maps, map_life, evaluation, models, bags, watch, view, parameters, data, doctor):
         group.add_commands(command)

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 
 from disam_ros.cli.arguments import add, add_image_limit, add_settings, settings_of
-from disam_ros.cli.help import HelpFormatter, Parser
+from disam_ros.cli.help import Parser, add_command
 from disam_ros.cli.outputs import add_output, in_words
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import DATASET, FILE
@@ -89,13 +89,12 @@ def _add_formats(convert: Parser) -> None:
 
     formats = convert.add_subparsers(required=True, dest="format", metavar="format")
     for name, kind in FORMATS.items():
-        text = kind.TITLE
-        sub = formats.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
-        sub.add_argument("--input", required=True, help="directory, video or database to read")
+        sub = add_command(formats, name, convert_command, kind.TITLE)
+        add(sub, "--input", "directory, video or database to read", required=True)
         add_output(sub, DATASET, "dataset directory to write")
         add_image_limit(sub)
         if "domain" not in kind.__dataclass_fields__:
-            sub.add_argument("--domains", nargs="+", help="domains to keep; default: all")
+            add(sub, "--domains", "domains to keep; default: all", nargs="+")
         add_settings(sub, kind)
         sub.set_defaults(domains=())
 

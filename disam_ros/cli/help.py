@@ -35,6 +35,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+def add_command(
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    run: Callable[[argparse.Namespace], int | None] | None,
+    text: str,
+) -> Parser:
+    """Adds a command. run: None for one that has commands of its own."""
+    command = commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
+    command.set_defaults(run=run)
+    return command
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to an option's help unless it is empty or named there already."""
 

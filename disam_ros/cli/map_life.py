@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from disam_ros.cli.arguments import (
     add_shared,
     number,
 )
-from disam_ros.cli.help import HelpFormatter
+from disam_ros.cli.help import Parser, add_command
 from disam_ros.cli.outputs import add_output, add_overwrite
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
@@ -36,17 +37,12 @@ RIGHT = 5.0, 10.0  # errors up to which an answer was right [m], [deg]
 NEW_MAP = "map directory to write; a map is never changed in place"
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Callable[..., Parser]) -> None:
     """Adds the commands that look at a map and make new ones of it."""
-    group = command("map", lambda _: None, "look at a map, check it, make new ones of it")
+    group = command("map", None, "look at a map, check it, make new ones of it")
     commands = group.add_subparsers(required=True, metavar="operation")
 
-    def operation(
-        name: str, run: Callable[[argparse.Namespace], None], text: str
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
-        sub.set_defaults(run=run)
-        return sub
+    operation = partial(add_command, commands)
 
     info = operation("info", info_command, "what a map holds, and its history")
     add_shared(info, "map")
