@@ -56,7 +56,7 @@ def solve_pnp(
     focal = 1.0 / sigma  # so that one unit is one standard deviation
     matrix = np.diag([focal, focal, 1.0])
     try:
-        found, turn, shift, chosen = cv2.solvePnPRansac(
+        success, turn, shift, chosen = cv2.solvePnPRansac(
             points,
             bearings * focal,
             matrix,
@@ -68,7 +68,7 @@ def solve_pnp(
         )
     except cv2.error:  # coincident or collinear points
         return None
-    if not found or chosen is None or len(chosen) < MIN_POINTS:
+    if not success or chosen is None or len(chosen) < MIN_POINTS:
         return None
     rotation = Rotation.from_rotvec(turn[:, 0]).inv()
     pose = Transform(-rotation.apply(shift[:, 0]), rotation.as_quat())
@@ -173,7 +173,7 @@ def project(points: Floats) -> tuple[Floats, Floats]:
 
 
 def essential_pose(
-    here: Floats, there: Floats, tolerance: float
+    bearings_here: Floats, bearings_there: Floats, tolerance: float
 ) -> tuple[Transform, NDArray[np.bool_]] | None:
     """Relative pose up to scale of two cameras with matched bearings [M, 2] each.
 
@@ -181,37 +181,52 @@ def essential_pose(
     matrix by MAGSAC++ (Barath et al., CVPR 2020). tolerance: off the epipolar line, in units of a
     bearing. None where fewer than MIN_MATCHES agree.
     """
-    if len(here) < MIN_MATCHES:
+    if len(bearings_here) < MIN_MATCHES:
         return None
     matrix, mask = cv2.findEssentialMat(
-        here, there, np.eye(3), cv2.USAC_MAGSAC, CONFIDENCE, tolerance, ESSENTIAL_SAMPLES
+        bearings_here,
+        bearings_there,
+        np.eye(3),
+        cv2.USAC_MAGSAC,
+        CONFIDENCE,
+        tolerance,
+        ESSENTIAL_SAMPLES,
     )
     if matrix is None or matrix.shape != (3, 3):
         return None
-    count, rotation, shift, mask = cv2.recoverPose(matrix, here, there, np.eye(3), mask=mask)
+    count, rotation, shift, mask = cv2.recoverPose(
+        matrix, bearings_here, bearings_there, np.eye(3), mask=mask
+    )
     if count < MIN_MATCHES:
         return None
     pose = Transform.from_rotation(np.asarray(shift[:, 0], float), np.asarray(rotation, float))
     return pose, mask[:, 0] > 0
 
 
-def epipolar_distances(there_from_here: Transform, here: Floats, there: Floats) -> Floats:
+def epipolar_distances(
+    there_from_here: Transform, bearings_here: Floats, bearings_there: Floats
+) -> Floats:
     """Sampson distances [M] of matched bearings [M, 2] from the epipolar geometry of a pose
     (Hartley and Zisserman, Multiple View Geometry, 2nd ed., Eq. 11.9), in units of a bearing."""
     shift = there_from_here.translation
     length = float(np.linalg.norm(shift))
     if length < 1e-9:  # rotation alone: no baseline
-        turned = np.column_stack([here, np.ones(len(here))]) @ there_from_here.rotation.T
-        gaps: Floats = np.linalg.norm(turned[:, :2] / turned[:, 2:] - there, axis=1)
+        turned = (
+            np.column_stack([bearings_here, np.ones(len(bearings_here))])
+            @ there_from_here.rotation.T
+        )
+        gaps: Floats = np.linalg.norm(turned[:, :2] / turned[:, 2:] - bearings_there, axis=1)
         return gaps
-    return np.abs(epipolar_residuals(there_from_here, here, there))
+    return np.abs(epipolar_residuals(there_from_here, bearings_here, bearings_there))
 
 
-def epipolar_residuals(there_from_here: Transform, here: Floats, there: Floats) -> Floats:
+def epipolar_residuals(
+    there_from_here: Transform, bearings_here: Floats, bearings_there: Floats
+) -> Floats:
     """`epipolar_distances` with their signs, of a pose with a translation."""
     direction = there_from_here.translation / np.linalg.norm(there_from_here.translation)
     matrix = cross_matrices(direction[None])[0] @ there_from_here.rotation
-    a, b = (np.column_stack([x, np.ones(len(x))]) for x in (here, there))
+    a, b = (np.column_stack([x, np.ones(len(x))]) for x in (bearings_here, bearings_there))
     lines, back = a @ matrix.T, b @ matrix
     slopes = (lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1)
     residuals: Floats = (b * lines).sum(1) / np.sqrt(np.maximum(slopes, 1e-24))
@@ -219,19 +234,19 @@ def epipolar_residuals(there_from_here: Transform, here: Floats, there: Floats) 
 
 
 def epipolar_inliers(
-    here: NDArray[np.float32], there: NDArray[np.float32], tolerance: float
+    pixels_here: NDArray[np.float32], pixels_there: NDArray[np.float32], tolerance: float
 ) -> NDArray[np.bool_]:
     """Matches of pixels [M, 2] of two images that fit one fundamental matrix (MAGSAC++), bool [M].
 
     For cameras without intrinsics. tolerance: pixels off the epipolar line. All false where fewer
     than MIN_MATCHES agree.
     """
-    none = np.zeros(len(here), bool)
-    if len(here) < MIN_MATCHES:
+    none = np.zeros(len(pixels_here), bool)
+    if len(pixels_here) < MIN_MATCHES:
         return none
     try:
         _, mask = cv2.findFundamentalMat(
-            here, there, cv2.USAC_MAGSAC, tolerance, CONFIDENCE, FUNDAMENTAL_SAMPLES
+            pixels_here, pixels_there, cv2.USAC_MAGSAC, tolerance, CONFIDENCE, FUNDAMENTAL_SAMPLES
         )
     except cv2.error:  # coincident or collinear pixels
         return none

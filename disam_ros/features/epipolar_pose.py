@@ -45,8 +45,8 @@ def epipolar_pose(then: Keypoints, now: Keypoints) -> Solution | None:
     if len(then) < MIN_MATCHES:
         return None
     problem = _Problem(then, now)
-    found = [problem.refined(start) for start in problem.starts()]
-    (best, inliers, likelihood), *others = sorted(found, key=lambda item: -item[2])
+    minima = [problem.refined(start) for start in problem.starts()]
+    (best, inliers, likelihood), *others = sorted(minima, key=lambda item: -item[2])
     if inliers.sum() < MIN_MATCHES:
         return None
     covariance = problem.covariance(best, inliers)
@@ -67,22 +67,22 @@ class _Problem:
         """The essential matrix by MAGSAC++ (Barath et al., CVPR 2020), and a shift along each axis
         with the rotation that explains the matches best alone."""
         turn, eye = self._turn().as_quat(), np.eye(3)
-        found = [Transform(axis, turn) for axis in eye]
+        poses = [Transform(axis, turn) for axis in eye]
         now, then, tolerance = self._now, self._then, TOLERANCE * self._sigma
         matrix, mask = cv2.findEssentialMat(now, then, eye, cv2.USAC_MAGSAC, CONFIDENCE, tolerance)
         if matrix is not None and matrix.shape == (3, 3):
             _, rotation, shift, *_ = cv2.recoverPose(matrix, now, then, eye, mask=mask)
-            found.append(
+            poses.append(
                 Transform.from_rotation(np.asarray(shift[:, 0], float), np.asarray(rotation, float))
             )
-        return found
+        return poses
 
     def refined(self, start: Transform) -> tuple[Transform, NDArray[np.bool_], float]:
-        """The minimum near a start, its inliers bool [M] and its log likelihood over that of no
-        inlier; the translation has the sign with more of it."""
+        """Refines a start. Returns the pose at the minimum, its inliers bool [M] and its log
+        likelihood over that of no inlier; the translation has the likelier sign."""
         from scipy.optimize import least_squares
 
-        found = least_squares(
+        minimum = least_squares(
             lambda step: self._residuals(_moved(start, step)),
             np.zeros(5),
             loss="cauchy",
@@ -90,18 +90,18 @@ class _Problem:
             x_scale=TURN_SCALE,
             max_nfev=EVALUATIONS,
         )
-        pose = _moved(start, found.x)
+        pose = _moved(start, minimum.x)
         both = [Transform(sign * pose.translation, pose.quaternion) for sign in (1.0, -1.0)]
         return max((self._judged(one) for one in both), key=lambda item: item[2])
 
     def covariance(self, pose: Transform, inliers: NDArray[np.bool_]) -> Floats:
-        """Of the pose's error [6, 6], by differences."""
+        """Covariance of the pose's error [6, 6], by finite differences."""
         size = 1e-6
-        here = self._residuals(pose)
-        steps = [self._residuals(_moved(pose, step)) - here for step in size * np.eye(5)]
+        residuals = self._residuals(pose)
+        steps = [self._residuals(_moved(pose, step)) - residuals for step in size * np.eye(5)]
         jacobian = np.stack(steps, 1) / size
-        weights = inliers / (1.0 + here**2 / CAUCHY_SCALE**2)
-        spread = COVARIANCE_INFLATION * max(1.0, float(weights @ here**2) / weights.sum())
+        weights = inliers / (1.0 + residuals**2 / CAUCHY_SCALE**2)
+        spread = COVARIANCE_INFLATION * max(1.0, float(weights @ residuals**2) / weights.sum())
         normal = (jacobian * weights[:, None]).T @ jacobian / spread
         within = np.linalg.inv(normal + np.diag([1.0, 1.0, 0.0, 0.0, 0.0]))
         axes = np.zeros((6, 5))

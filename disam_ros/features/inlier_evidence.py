@@ -144,9 +144,9 @@ def fit_ratio(
         ratios = _mixture(np.exp(theta[0]) * lead, failures(theta[1]))
         return float(weight @ (np.logaddexp(0.0, ratios) - label * ratios))
 
-    found = minimize(cost, np.zeros(2), method="Nelder-Mead").x
+    minimum = minimize(cost, np.zeros(2), method="Nelder-Mead").x
     high = max(1.0, float(np.log(images)))
-    return InlierRatio(float(np.exp(found[0])), failures(found[1]), high)
+    return InlierRatio(float(np.exp(minimum[0])), failures(minimum[1]), high)
 
 
 def fit_errors(

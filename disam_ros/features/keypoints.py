@@ -41,7 +41,7 @@ class Keypoints:
         descriptors: NDArray[np.uint8],
         scores: NDArray[np.float32],
     ) -> Keypoints:
-        """As a detector gives them: no depth is known."""
+        """Makes keypoints of a detector's output: no depth is known."""
         inverse_depths, precisions = np.zeros((2, len(pixels)), np.float32)
         return cls(pixels, descriptors, inverse_depths, precisions, scores=scores)
 
@@ -49,7 +49,7 @@ class Keypoints:
         return len(self.pixels)
 
     def __getitem__(self, rows: NDArray[Any]) -> Keypoints:
-        """Copies of some rows, by index or mask."""
+        """Copies rows, by index or mask."""
         return replace(
             self,
             pixels=self.pixels[rows],
@@ -60,8 +60,8 @@ class Keypoints:
         )
 
     def seen_by(self, camera: Camera | None, image: NDArray[np.uint8]) -> Keypoints:
-        """The same with the camera that took the image [H, W, 3], whatever image size it is given
-        for; None or one without intrinsics: no camera."""
+        """Adds the camera that took the image [H, W, 3], whatever image size it is given for;
+        None or one without intrinsics: no camera."""
         if camera is None or not camera.calibrated:
             return replace(self, camera=None)
         return replace(self, camera=camera.resized(image.shape[1], image.shape[0]))
@@ -95,5 +95,5 @@ class Keypoints:
     def depths(self) -> NDArray[np.float32]:
         """Depths float32 [K], metres along the optical axis; nan where unknown."""
         with np.errstate(divide="ignore"):
-            known = (1.0 / np.asarray(self.inverse_depths, np.float64)).astype(np.float32)
-        return np.where(self.precisions > 0, known, np.float32(np.nan))
+            depths = (1.0 / np.asarray(self.inverse_depths, np.float64)).astype(np.float32)
+        return np.where(self.precisions > 0, depths, np.float32(np.nan))

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from disam_ros.features.detection import unit_vectors
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.features.local_features import unit_vectors
 
 # Largest ratio of the best match's distance to the second best's (Lowe, IJCV 2004). Between day and
 # night a learned descriptor's second best match is hardly farther than the right one.
@@ -60,12 +60,12 @@ class _Mutual:
 
     def pairs(self, max_ratio: float, axis: Literal[0, 1] = 1) -> Matches:
         """Pairs [M, 2] that pass the ratio test among the others of a row (axis 1) or column."""
-        found = np.stack([self._rows, self._nearest], 1)
+        pairs = np.stack([self._rows, self._nearest], 1)
         if max_ratio >= 1.0 or not self._cosines.size:
-            return found
-        second = self._cosines.max(axis)[found[:, 1 - axis]]
+            return pairs
+        second = self._cosines.max(axis)[pairs[:, 1 - axis]]
         farthest = max_ratio**2 * (1.0 - second)  # squared distances are 2 − 2 cos
-        passed: Matches = found[1.0 - self._best <= farthest]
+        passed: Matches = pairs[1.0 - self._best <= farthest]
         return passed
 
 
@@ -75,9 +75,9 @@ class NearestNeighbours:
     def __init__(self, kind: str) -> None:
         self.kind = self.name = kind
 
-    def __call__(self, here: Keypoints, there: Keypoints) -> Matches:
+    def __call__(self, query: Keypoints, view: Keypoints) -> Matches:
         """Pairs of rows int64 [M, 2] of two images' keypoints."""
-        return match(self.kind, here.descriptors, there.descriptors)
+        return match(self.kind, query.descriptors, view.descriptors)
 
 
 class LearnedMatcher(NearestNeighbours):
@@ -94,14 +94,14 @@ class LearnedMatcher(NearestNeighbours):
         self.name = f"{kind} lightglue"
         self._network = load_matcher(kind, device)
 
-    def __call__(self, here: Keypoints, there: Keypoints) -> Matches:
+    def __call__(self, query: Keypoints, view: Keypoints) -> Matches:
         """Pairs of rows int64 [M, 2] of two images' keypoints."""
         from disam_ros.features.learned.light_glue import match_learned
 
-        if not len(here) or not len(there):
+        if not len(query) or not len(view):
             return np.zeros((0, 2), np.int64)
-        a, b = (unit_vectors(self.kind, image.descriptors) for image in (here, there))
-        return match_learned(self._network, a, b, _centred(here), _centred(there))
+        a, b = (unit_vectors(self.kind, image.descriptors) for image in (query, view))
+        return match_learned(self._network, a, b, _centred(query), _centred(view))
 
 
 def _centred(image: Keypoints) -> NDArray[np.float32]:

@@ -42,11 +42,11 @@ def relative_pose(then: Keypoints, now: Keypoints, prior: Floats) -> Solution | 
     likely. None where fewer than MIN_POINTS agree.
     """
     problem = _Problem.of(then, now, prior)
-    found = [_refine(Transform.identity(), problem, GATES)]
+    minima = [_refine(Transform.identity(), problem, GATES)]
     guess = _pnp(then, now, problem.sigma)
     if guess is not None:
-        found.append(_refine(guess, problem, GATES[-1:]))
-    solutions = [solution for solution in found if solution is not None]
+        minima.append(_refine(guess, problem, GATES[-1:]))
+    solutions = [solution for solution in minima if solution is not None]
     if not solutions:
         return None
     (best, likelihood), *others = sorted(solutions, key=lambda solution: -solution[1])
@@ -91,11 +91,11 @@ def _sigma(then: Keypoints, now: Keypoints) -> float:
 
 def _pnp(then: Keypoints, now: Keypoints, sigma: float) -> Transform | None:
     """PnP on the keypoints whose depth is known well."""
-    known = then.precisions * (MAX_DEPTH_PARALLAX_SIGMA * sigma) ** 2 >= 1.0
-    depths = 1.0 / np.maximum(then.inverse_depths[known], MIN_INVERSE_DEPTH)
-    points = np.column_stack([then[known].bearings * depths[:, None], depths])
-    found = solve_pnp(points, now[known].bearings, GATES[-1] * sigma, sigma)
-    return None if found is None else found.world_from_camera.pose
+    precise = then.precisions * (MAX_DEPTH_PARALLAX_SIGMA * sigma) ** 2 >= 1.0
+    depths = 1.0 / np.maximum(then.inverse_depths[precise], MIN_INVERSE_DEPTH)
+    points = np.column_stack([then[precise].bearings * depths[:, None], depths])
+    solution = solve_pnp(points, now[precise].bearings, GATES[-1] * sigma, sigma)
+    return None if solution is None else solution.world_from_camera.pose
 
 
 def _refine(

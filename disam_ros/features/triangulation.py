@@ -17,19 +17,24 @@ MAX_RELATIVE_SIGMA = 0.1  # standard deviation of a depth over the depth: demand
 
 
 def inverse_depths(
-    here: NDArray[Any], there: NDArray[Any], there_from_here: Transform, sigma: float
+    bearings_here: NDArray[Any],
+    bearings_there: NDArray[Any],
+    there_from_here: Transform,
+    sigma: float,
 ) -> NDArray[np.float64]:
-    """Inverse depths of keypoints in `here` and their precisions (1/σ²), float64 [2, M].
+    """Inverse depths of keypoints here and their precisions (1/σ²), float64 [2, M].
 
-    here, there: bearings [M, 2] of the same points in two images; sigma: standard deviation of a
-    bearing. Precision 0 where a point was not matched (nan), lies behind a camera or off its
-    epipolar line. With a = R (x, y, 1) and inverse depth ρ, the point appears `there` at
+    bearings_here, bearings_there: [M, 2], of the same points in two images; sigma: standard
+    deviation of a bearing. Precision 0 where a point was not matched (nan), lies behind a camera or
+    off its epipolar line. With a = R (x, y, 1) and inverse depth ρ, the point appears there at
     (a + ρ t)₁₂ / (a + ρ t)₃, so u gives ρ (t₁₂ − u t₃) = u a₃ − a₁₂: least squares for ρ.
     """
-    rotated = np.column_stack([here, np.ones(len(here))]) @ there_from_here.rotation.T
+    rotated = (
+        np.column_stack([bearings_here, np.ones(len(bearings_here))]) @ there_from_here.rotation.T
+    )
     shift = there_from_here.translation
-    slopes = shift[:2] - there * shift[2]
-    offsets = there * rotated[:, 2:] - rotated[:, :2]
+    slopes = shift[:2] - bearings_there * shift[2]
+    offsets = bearings_there * rotated[:, 2:] - rotated[:, :2]
     squared = np.maximum((slopes**2).sum(1), 1e-12)
     inverse = (slopes * offsets).sum(1) / squared
     ahead = rotated[:, 2] + inverse * shift[2]  # depth there over depth here
@@ -39,13 +44,13 @@ def inverse_depths(
     return np.where(good, [inverse, squared / (sigma * ahead) ** 2], 0.0)
 
 
-def fuse_depths(found: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
+def fuse_depths(measurements: list[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
     """Depths float64 [count] fused from several images, each [2, count] of inverse_depths.
 
     nan where their standard deviation exceeds MAX_RELATIVE_SIGMA. Measurements that contradict the
     most precise one are left out.
     """
-    inverse, precision = np.stack([np.zeros((2, count)), *found], 1)
+    inverse, precision = np.stack([np.zeros((2, count)), *measurements], 1)
     best = precision.argmax(0), np.arange(count)
     gap = np.abs(inverse - inverse[best]) * np.sqrt(precision)
     weights = np.where(gap <= GATE, precision, 0.0)

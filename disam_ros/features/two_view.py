@@ -37,52 +37,53 @@ PLACE_RADIUS = 10.0  # metres beyond which two images show different places
 
 @dataclass(frozen=True, eq=False)
 class TwoView:
-    """matches, inliers: how many keypoints match, and agree with one pose. there_from_here: metric
-    pose of the query's camera in that of the known image, None with fewer than MIN_INLIERS of known
-    depth; metric: how many of these it is from. direction: the same up to scale (translation of
-    unit length), where it is not metric."""
+    """What two images share. "Here" is the query's camera, "there" the known image's."""
 
-    matches: int
-    inliers: int
-    there_from_here: PoseWithCovariance | None = None
-    metric: int = 0
-    direction: Transform | None = None
+    matches: int  # keypoints that match
+    inliers: int  # of these, those that agree with one pose
+    there_from_here: PoseWithCovariance | None = None  # metric; None with fewer than MIN_INLIERS
+    metric: int = 0  # inliers of known depth, which the metric pose is from
+    direction: Transform | None = None  # pose with a translation of unit length, if not metric
 
 
 def compare(matcher: NearestNeighbours, query: Keypoints, known: Keypoints) -> TwoView:
-    """A query's keypoints against those of an image whose depths may be known.
+    """Compares a query's keypoints with those of an image whose depths may be known.
 
     The pose is by PnP where enough matches of known depth agree, else the essential matrix, or the
     fundamental matrix where a camera has no intrinsics. Matches without depth count as inliers
     where they fit the epipolar geometry of the pose, so that numbers of inliers are comparable.
     """
     pairs = matcher(query, known)
-    here, there = query[pairs[:, 0]], known[pairs[:, 1]]
-    if here.camera is None or there.camera is None:
-        agree = epipolar_inliers(here.pixels, there.pixels, EPIPOLAR_TOLERANCE)
+    keypoints_here, keypoints_there = query[pairs[:, 0]], known[pairs[:, 1]]
+    if keypoints_here.camera is None or keypoints_there.camera is None:
+        agree = epipolar_inliers(keypoints_here.pixels, keypoints_there.pixels, EPIPOLAR_TOLERANCE)
         return TwoView(len(pairs), int(agree.sum()))
-    tolerance = here.pixel_angle * TOLERANCE
-    metric = np.isfinite(there.depths)
+    tolerance = keypoints_here.pixel_angle * TOLERANCE
+    metric = np.isfinite(keypoints_there.depths)
     solution = None
     if metric.sum() >= MIN_POINTS:
-        solution = _metric_pose(here[metric], there[metric], PIXEL_SIGMA[matcher.kind])
+        solution = _metric_pose(
+            keypoints_here[metric], keypoints_there[metric], PIXEL_SIGMA[matcher.kind]
+        )
     if solution is not None:
         pose = solution.world_from_camera
-        others = here[~metric].bearings, there[~metric].bearings
+        others = keypoints_here[~metric].bearings, keypoints_there[~metric].bearings
         agree = epipolar_distances(pose.pose, *others) <= tolerance
         count = int(solution.inliers.sum())
         return TwoView(len(pairs), count + int(agree.sum()), pose, count)
-    found = essential_pose(here.bearings, there.bearings, tolerance)
-    inliers = 0 if found is None else int(found[1].sum())
-    if found is None or inliers < MIN_INLIERS:
+    essential = essential_pose(keypoints_here.bearings, keypoints_there.bearings, tolerance)
+    inliers = 0 if essential is None else int(essential[1].sum())
+    if essential is None or inliers < MIN_INLIERS:
         return TwoView(len(pairs), inliers)
-    return TwoView(len(pairs), inliers, direction=found[0])
+    return TwoView(len(pairs), inliers, direction=essential[0])
 
 
-def _metric_pose(here: Keypoints, there: Keypoints, pixels: float) -> Solution | None:
-    """By PnP; None with fewer than MIN_INLIERS. pixels: standard deviation of a keypoint."""
-    depths = there.depths[:, None].astype(np.float64)
-    points = np.column_stack([there.bearings * depths, depths])
-    sigma, tolerance = here.pixel_angle * pixels, here.pixel_angle * TOLERANCE
-    found = solve_pnp(points, here.bearings, tolerance, sigma, DEPTH_SIGMA)
-    return found if found is not None and found.inliers.sum() >= MIN_INLIERS else None
+def _metric_pose(
+    keypoints_here: Keypoints, keypoints_there: Keypoints, pixels: float
+) -> Solution | None:
+    """Metric pose by PnP; None with fewer than MIN_INLIERS. pixels: deviation of a keypoint."""
+    depths = keypoints_there.depths[:, None].astype(np.float64)
+    points = np.column_stack([keypoints_there.bearings * depths, depths])
+    sigma, tolerance = keypoints_here.pixel_angle * pixels, keypoints_here.pixel_angle * TOLERANCE
+    solution = solve_pnp(points, keypoints_here.bearings, tolerance, sigma, DEPTH_SIGMA)
+    return solution if solution is not None and solution.inliers.sum() >= MIN_INLIERS else None

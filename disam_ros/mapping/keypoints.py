@@ -21,14 +21,9 @@ from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.errors import MapError
+from disam_ros.features.detection import DESCRIPTOR_BYTES, unit_vectors
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.features.local_features import (
-    DESCRIPTOR_BYTES,
-    open_features,
-    resolve,
-    unit_vectors,
-    weights_of,
-)
+from disam_ros.features.local_features import open_features, resolve, weights_of
 from disam_ros.features.matching import Matches, match_both_ways
 from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_depths
 from disam_ros.geometry import Transform

@@ -43,7 +43,7 @@ class Backend(Protocol):
 
     @property
     def precision(self) -> str:
-        """Of the computation: float32, half or int8."""
+        """Precision of the computation: float32, half or int8."""
         ...
 
     def prepare(self, images: Sequence[NDArray[np.uint8]]) -> Any:

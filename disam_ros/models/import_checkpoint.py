@@ -65,12 +65,12 @@ def _read_encoder(path: str) -> Encoder:
         )
     convolutions = sum(value.ndim == 4 for value in ordered)
     encoder = Encoder(width=first.shape[0], blocks=(convolutions - 3) // 2)
-    own = encoder.state_dict()
+    state = encoder.state_dict()
     shapes = [tuple(value.shape) for value in ordered]
-    expected = [tuple(value.shape) for value in own.values()]
+    expected = [tuple(value.shape) for value in state.values()]
     if shapes != expected:
         raise ModelError(f"{path}: expected weights of shapes {expected}, got {shapes}")
-    encoder.load_state_dict(dict(zip(own, ordered, strict=True)))
+    encoder.load_state_dict(dict(zip(state, ordered, strict=True)))
     return encoder.eval().requires_grad_(False)
 
 

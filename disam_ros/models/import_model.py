@@ -128,12 +128,12 @@ def _side_files(file: Path) -> list[str]:
 
 def _tensors(graph: Any) -> list[Any]:
     """Weights and constants of a graph and its subgraphs (onnx.TensorProto)."""
-    found = list(graph.initializer)
+    tensors = list(graph.initializer)
     for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        found += [attribute.t, *attribute.tensors]
+        tensors += [attribute.t, *attribute.tensors]
         for inner in (attribute.g, *attribute.graphs):
-            found += _tensors(inner)
-    return found
+            tensors += _tensors(inner)
+    return tensors
 
 
 def _inspect(file: Path, draft: ImportedConfig) -> ImportedConfig:
@@ -188,25 +188,25 @@ def _check_input(file: Path, session: InferenceSession, size: tuple[int, int]) -
         refuse("export it for RGB images, channels first")
     if isinstance(batch, int) and batch != 1:
         refuse(f"it takes batches of {batch} only: export it with a dynamic batch axis or for 1")
-    for given, found in zip(size, fixed, strict=True):
-        if isinstance(found, int) and found != given:
+    for asked, exported in zip(size, fixed, strict=True):
+        if isinstance(exported, int) and exported != asked:
             height, width = fixed
             refuse(f"its image size is fixed: --input {height}x{width}, not {size[0]}x{size[1]}")
     return isinstance(batch, int)
 
 
-def _choose_output(file: Path, session: InferenceSession, wanted: str) -> str:
+def _choose_output(file: Path, session: InferenceSession, name: str) -> str:
     """Name of the output to use. Raises ModelError."""
     outputs = session.get_outputs()
     names = [output.name for output in outputs]
-    if wanted and wanted not in names:
-        raise ModelError(f"{file} has no output '{wanted}', only {_described(outputs)}")
-    if not wanted and len(names) > 1:
+    if name and name not in names:
+        raise ModelError(f"{file} has no output '{name}', only {_described(outputs)}")
+    if not name and len(names) > 1:
         raise ModelError(
             f"{file} has several outputs: {_described(outputs)}; choose {EXPECTED_OUTPUT} with "
             f"--output-name"
         )
-    return wanted or str(names[0])
+    return name or str(names[0])
 
 
 def _described(values: Sequence[NodeArg]) -> str:
@@ -262,15 +262,15 @@ def _takes_batches(
     """Whether a batch gives the descriptors of its images alone."""
     expected = np.concatenate(singles)
     try:
-        found = run(session, output, images)
+        batched = run(session, output, images)
     except Exception as error:
         reason = one_line(error)
         logger.warning("%s runs image by image: a batch of 2 fails with %s", file, reason)
         return False
-    if found.shape != expected.shape:
-        logger.warning("%s runs image by image: a batch of 2 gives %s", file, list(found.shape))
+    if batched.shape != expected.shape:
+        logger.warning("%s runs image by image: a batch of 2 gives %s", file, list(batched.shape))
         return False
-    change = float(np.abs(found - expected).max() / np.abs(expected).max())
+    change = float(np.abs(batched - expected).max() / np.abs(expected).max())
     if not change <= MAX_BATCH_ERROR:
         logger.warning(
             "%s runs image by image: in a batch, descriptors change by %.1e", file, change

@@ -215,11 +215,11 @@ def allows_commercial_use(licence: str) -> bool | None:
     (`A OR B`) the freest does.
     """
     if " OR " in licence:
-        found = [allows_commercial_use(part) for part in licence.split(" OR ")]
-        return True if True in found else None if None in found else False
+        verdicts = [allows_commercial_use(part) for part in licence.split(" OR ")]
+        return True if True in verdicts else None if None in verdicts else False
     if RESTRICTED.search(licence.replace("_", "-")):
         return False
-    known = {identifier.lower() for identifier in PERMISSIVE.split()}
+    identifiers = {identifier.lower() for identifier in PERMISSIVE.split()}
     parts = [part.strip(" ()") for part in licence.split(" AND ")]
     plain = [re.sub(r"(-only|-or-later|\+)$", "", part.lower()) for part in parts]
-    return True if all(part in known for part in plain) else None
+    return True if all(part in identifiers for part in plain) else None

@@ -72,8 +72,8 @@ def read_networks(path: Path, sha256: str, networks: Mapping[str, nn.Module]) ->
     weights = _read_weights(path, sha256)
     for name, network in networks.items():
         prefix = f"{name}/"
-        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        _fill(network, own, f"{path}, {name}")
+        state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        _fill(network, state, f"{path}, {name}")
 
 
 def read_arrays(path: Path, sha256: str) -> dict[str, NDArray[Any]]:

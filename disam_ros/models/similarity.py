@@ -47,8 +47,8 @@ def least_similarity(z_a: Sequence[Array], z_b: Sequence[Array]) -> float:
     nan counts as −1, as does a feature that is infinite.
     """
     pairs = zip(z_a, z_b, strict=True)
-    found = np.concatenate([as_numpy(fine_similarity(a, b)) for a, b in pairs])
-    return float(np.nan_to_num(found, nan=-1.0, posinf=-1.0, neginf=-1.0).min())
+    similarities = np.concatenate([as_numpy(fine_similarity(a, b)) for a, b in pairs])
+    return float(np.nan_to_num(similarities, nan=-1.0, posinf=-1.0, neginf=-1.0).min())
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class ShiftedFeatures(Generic[Array]):
         products = _row_products(z.reshape(len(z), -1), self.moved)  # [B, A·S]
         norms = _squared_norms(z).reshape(len(z), -1) @ self.inside.T  # [B, S]
         squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
-        found = products.T.reshape(squared.shape) / squared**0.5
-        return found.swapaxes(1, 2)
+        cosines = products.T.reshape(squared.shape) / squared**0.5
+        return cosines.swapaxes(1, 2)
 
 
 def shifted_similarities(z_a: Array, z_b: Array, shifts: Shifts) -> Array:
@@ -139,19 +139,19 @@ def sub_cell_shifts(similarities: NDArray[np.float32], shifts: Shifts) -> NDArra
     [N, 2].
     """
     grid = similarities.reshape(-1, 2 * shifts.rows + 1, 2 * shifts.columns + 1)
-    each = np.arange(len(grid))
+    images = np.arange(len(grid))
     y, x = np.divmod(grid.reshape(len(grid), -1).argmax(1), grid.shape[2])
-    lines = (grid[each, y], x, shifts.columns), (grid[each, :, x], y, shifts.rows)
-    found = [best - most + _vertex(line, best) for line, best, most in lines]
-    return np.stack(found, 1).astype(np.float32)
+    lines = (grid[images, y], x, shifts.columns), (grid[images, :, x], y, shifts.rows)
+    vertices = [best - most + _vertex(line, best) for line, best, most in lines]
+    return np.stack(vertices, 1).astype(np.float32)
 
 
 def _vertex(values: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.float32]:
     """Offset [N] of a parabola's vertex from the maximum `best` [N] of values [N, n]."""
-    each, last = np.arange(len(values)), values.shape[1] - 1
+    images, last = np.arange(len(values)), values.shape[1] - 1
     inside = (best > 0) & (best < last)
-    low, high = values[each, (best - 1).clip(0)], values[each, (best + 1).clip(None, last)]
-    curvature = 2 * values[each, best] - low - high
+    low, high = values[images, (best - 1).clip(0)], values[images, (best + 1).clip(None, last)]
+    curvature = 2 * values[images, best] - low - high
     offset: NDArray[np.float32] = (high - low) / (2 * np.maximum(curvature, EPSILON))
     return np.where(inside, offset.clip(-0.5, 0.5), np.float32(0.0))
 
@@ -184,7 +184,7 @@ def _by_channel(z: Array) -> Array:
 
 
 def _squared_norms(z: Array) -> Any:
-    """Of the channels in each cell, [B, C, h, w] → [B, h, w]."""
+    """Squared norms of the channels in each cell, [B, C, h, w] → [B, h, w]."""
     if isinstance(z, np.ndarray):
         return np.einsum("bchw,bchw->bhw", z, z)  # without a product as large as z
     return (z * z).sum(1)

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from disam_ros.features.detection import DESCRIPTOR_BYTES
 from disam_ros.features.inlier_evidence import (
     MAP_ERRORS,
     MIN_REPETITION,
@@ -15,7 +16,6 @@ from disam_ros.features.inlier_evidence import (
     fit_ratio,
     inlier_model,
 )
-from disam_ros.features.local_features import DESCRIPTOR_BYTES
 
 COUNTS = np.arange(0.0, 1500.0)
 EVERY = pytest.mark.parametrize("name", MODELS)

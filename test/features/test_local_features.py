@@ -4,15 +4,9 @@ import pytest
 from support.scene import pose, render
 
 from disam_ros.errors import ConfigError, ImageError
+from disam_ros.features.detection import DESCRIPTOR_BYTES, LEARNED, unit_vectors
 from disam_ros.features.learned import weights
-from disam_ros.features.local_features import (
-    DESCRIPTOR_BYTES,
-    LEARNED,
-    open_features,
-    resolve,
-    unit_vectors,
-    weights_of,
-)
+from disam_ros.features.local_features import open_features, resolve, weights_of
 from disam_ros.features.matching import MAX_RATIO, match, match_both_ways
 
 KINDS = ("sift", "orb")

@@ -75,8 +75,8 @@ class Aliked(nn.Module):
         sampled = _sampled(features, pixels[:, None] + moves)[0]  # [128, K, positions]
         weights = self.state["desc_head.sf_conv.weight"][:, :, 0, 0]
         gathered = functional.selu(torch.einsum("dc,ckp->dkp", weights, sampled))
-        found = torch.einsum("ckp,pcd->kd", gathered, self.state["desc_head.agg_weights"])
-        return functional.normalize(found, dim=1)
+        descriptors = torch.einsum("ckp,pcd->kd", gathered, self.state["desc_head.agg_weights"])
+        return functional.normalize(descriptors, dim=1)
 
     def _head(self, x: Tensor, name: str) -> Tensor:
         name = f"desc_head.{name}"
@@ -103,9 +103,9 @@ def keypoints(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     weights = around.flatten(1).softmax(1).reshape(around.shape)
     shift = torch.stack([(weights * step).sum((1, 2)), (weights * step[:, None]).sum((1, 2))], 1)
     pixels = torch.stack([x, y], 1) + shift
-    found = _sampled(scores, pixels[:, None])[0, 0, :, 0]
-    order = found.argsort(descending=True, stable=True)
-    return pixels[order], found[order]
+    refined = _sampled(scores, pixels[:, None])[0, 0, :, 0]
+    order = refined.argsort(descending=True, stable=True)
+    return pixels[order], refined[order]
 
 
 def _maxima(scores: Tensor) -> Tensor:
@@ -134,10 +134,10 @@ class _Block(nn.Module):
             self.shortcut = state[f"{name}.downsample.weight"], state[f"{name}.downsample.bias"]
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.second(functional.selu(self.first(x)))
+        out: Tensor = self.second(functional.selu(self.first(x)))
         if self.shortcut is not None:
-            found = found + functional.conv2d(x, self.shortcut[0], self.shortcut[1])
-        return functional.selu(found)
+            out = out + functional.conv2d(x, self.shortcut[0], self.shortcut[1])
+        return functional.selu(out)
 
 
 class _Convolution(nn.Module):
@@ -172,7 +172,7 @@ class _Deformable(_Convolution):
         moves = moves.clamp(-limit, limit).reshape(3, 3, 2, height, width)  # y before x
         y = torch.arange(float(height), device=x.device)[:, None]
         x0 = torch.arange(float(width), device=x.device)
-        found = self.bias[:, None, None]
+        out = self.bias[:, None, None]
         for row in range(3):
             for column in range(3):
                 where = torch.stack(
@@ -180,8 +180,8 @@ class _Deformable(_Convolution):
                     -1,
                 )
                 tap = _sampled(x, where)[0]
-                found = found + torch.einsum("dc,chw->dhw", self.weight[:, :, row, column], tap)
-        return found[None]
+                out = out + torch.einsum("dc,chw->dhw", self.weight[:, :, row, column], tap)
+        return out[None]
 
 
 def _sampled(features: Tensor, where: Tensor) -> Tensor:

@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from disam_ros.features.keypoints import DETECTION_SIZE, Keypoints
-from disam_ros.features.learned import aliked, xfeat
-from disam_ros.features.local_features import (
+from disam_ros.features.detection import (
     DESCRIPTOR_BYTES,
     LocalFeatures,
     grey_levels,
@@ -20,6 +18,8 @@ from disam_ros.features.local_features import (
     signed_bytes,
     unit,
 )
+from disam_ros.features.keypoints import DETECTION_SIZE, Keypoints
+from disam_ros.features.learned import aliked, xfeat
 
 WEIGHTS = {"xfeat": (xfeat.EXTRA, xfeat.FILE), "aliked": (aliked.EXTRA, aliked.FILE)}
 MIN_PEAK = 0.05  # keypoint probability in XFeat's heat map
@@ -27,7 +27,7 @@ NMS_SIZE = 5  # pixels, window of XFeat's non-maximum suppression
 
 
 def open_learned(name: str, device: str = "cpu") -> LocalFeatures:
-    """XFeat or ALIKED. Raises ConfigError where the weights are not installed, ModelError."""
+    """Opens XFeat or ALIKED. Raises ConfigError where the weights are not installed, ModelError."""
     return XFeat(device) if name == "xfeat" else AlikedFeatures(device)
 
 
@@ -41,7 +41,7 @@ class XFeat:
         self._network, self._device = xfeat.load_xfeat(device), device
 
     def extract(self, image: NDArray[np.uint8], count: int) -> Keypoints:
-        """See LocalFeatures."""
+        """Detects keypoints, see LocalFeatures."""
         grey = grey_levels(image)
         if grey is None:
             return no_keypoints(DESCRIPTOR_BYTES[self.name])
@@ -52,8 +52,8 @@ class XFeat:
         whole = np.pad((small - small.mean()) / small.std(), ((0, below), (0, right)))
         whole = whole.astype(np.float32, copy=False)
         with torch.inference_mode():
-            found = self._network(torch.from_numpy(whole).to(self._device)[None, None])
-        cells, logits, reliability = (x[0].permute(1, 2, 0).cpu().numpy() for x in found)
+            outputs = self._network(torch.from_numpy(whole).to(self._device)[None, None])
+        cells, logits, reliability = (x[0].permute(1, 2, 0).cpu().numpy() for x in outputs)
         peaks = _peaks(logits)[:height, :width]
         y, x = np.nonzero(peaks)
         pixels = np.stack([x, y], 1).astype(np.float32)
@@ -73,7 +73,7 @@ class AlikedFeatures:
         self._network, self._device = aliked.load_aliked(device), device
 
     def extract(self, image: NDArray[np.uint8], count: int) -> Keypoints:
-        """See LocalFeatures."""
+        """Detects keypoints, see LocalFeatures."""
         grey = grey_levels(image)
         if grey is None or min(grey.shape) < xfeat.CELL:
             return no_keypoints(DESCRIPTOR_BYTES[self.name])
@@ -82,10 +82,10 @@ class AlikedFeatures:
         with torch.inference_mode():
             features, heat = self._network(torch.from_numpy(small).to(self._device)[None])
             pixels, scores = aliked.keypoints(heat, count)
-            found = self._network.describe(features, pixels)
+            descriptors = self._network.describe(features, pixels)
         return Keypoints.detected(
             original_pixels(pixels.cpu().numpy(), scale),
-            signed_bytes(found.cpu().numpy()),
+            signed_bytes(descriptors.cpu().numpy()),
             scores.cpu().numpy(),
         )
 

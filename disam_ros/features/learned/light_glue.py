@@ -133,8 +133,8 @@ def load_matcher(kind: str, device: str = "cpu") -> LightGlue:
 
 def _joined(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Scaled dot-product attention of [heads, K, d] → [K, heads · d]."""
-    found = functional.scaled_dot_product_attention(queries, keys, values)
-    return found.transpose(0, 1).flatten(1)
+    attended = functional.scaled_dot_product_attention(queries, keys, values)
+    return attended.transpose(0, 1).flatten(1)
 
 
 def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -56,20 +56,20 @@ class CudaBackend:
         return "half" if self._half else "float32"
 
     def encode(self, domain: str, images: NDArray[np.float32] | Tensor) -> tuple[Any, Any]:
-        """As of `Backend`; images also as `prepare` gives them. Features are on the device."""
+        """Encodes images, also as `prepare` gives them. Features are on the device."""
         import torch
 
-        given = torch.as_tensor(images, device=self._device)
+        pixels = torch.as_tensor(images, device=self._device)
         with self._lock, torch.inference_mode():
             if domain not in self._networks:
                 self._load(domain)
-            z = self._run(domain, given)
+            z = self._run(domain, pixels)
             if self._half and not all(bool(x.isfinite().all()) for x in z):
                 self._to_float32("an image leaves its range")
                 self._load(domain)
-                z = self._run(domain, given)
+                z = self._run(domain, pixels)
             for source, features in zip(self._model.stage_files(), z, strict=True):
-                require_features(features, given, f"{source}, domain '{domain}',")
+                require_features(features, pixels, f"{source}, domain '{domain}',")
         return z[0], z[-1]
 
     def _run(self, domain: str, images: Tensor) -> Features:
@@ -82,11 +82,13 @@ class CudaBackend:
             return
         half, exact = self._copy(domain, half=True), self._copy(domain, half=False)
         tested = self._self_test()
-        found = least_similarity(half(tested), exact(tested))
-        if found >= AGREEMENT:
+        similarity = least_similarity(half(tested), exact(tested))
+        if similarity >= AGREEMENT:
             self._networks[domain] = half
             return
-        self._to_float32(f"domain '{domain}' has features of similarity {found:.4f} with float32's")
+        self._to_float32(
+            f"domain '{domain}' has features of similarity {similarity:.4f} with float32's"
+        )
         self._networks[domain] = exact
 
     def _to_float32(self, reason: str) -> None:
@@ -120,8 +122,8 @@ class CudaBackend:
         stages += [] if fine is coarse else [to_device(fine)]
 
         def network(images: Tensor) -> Features:
-            given = images.to(kind, memory_format=layout)
-            z = [stage(given).float().contiguous() for stage in stages]
+            pixels = images.to(kind, memory_format=layout)
+            z = [stage(pixels).float().contiguous() for stage in stages]
             return z[0], z[-1]
 
         return network

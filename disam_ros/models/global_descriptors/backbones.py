@@ -37,14 +37,14 @@ def build_backbone(config: GlobalConfig) -> nn.Module:
 
 def skip_levels(config: GlobalConfig) -> tuple[tuple[int, int], tuple[int, int]]:
     """(channels, stride) of the shallow and the deep features."""
-    known = {
+    levels = {
         "vgg16": ((256, 4), (512, 8)),
         "resnet18": ((64, 4), (128, 8)),
         "alexnet": ((64, 4), (192, 8)),
         "mobile": ((24, 4), (40, 8)),
         "disam": ((2 * config.width, 2), (4 * config.width, 4)),
     }
-    return known[config.backbone]
+    return levels[config.backbone]
 
 
 def latent_size(config: GlobalConfig) -> tuple[int, int]:
@@ -142,12 +142,12 @@ class Mobile(nn.Module):
 
     def forward(self, image: Tensor) -> Features:
         x = functional.relu6(self.stem(image))
-        found = []
+        skips = []
         for k, block in enumerate(self.blocks):
             x = block(x)
             if k in (2, 4):  # the last ones at strides 4 and 8
-                found.append(x)
-        return found[0], found[1], x
+                skips.append(x)
+        return skips[0], skips[1], x
 
 
 class Disam(nn.Module):

@@ -33,10 +33,10 @@ class GlobalConfig:
     image_size: tuple[int, int] = (192, 256)  # height, width in pixels; multiples of the stride
 
     def __post_init__(self) -> None:
-        for what, known in (("backbone", BACKBONES), ("head", HEADS)):
+        for what, choices in (("backbone", BACKBONES), ("head", HEADS)):
             value = getattr(self, what)
-            if value not in known:
-                raise ModelError(f"{what} must be one of {', '.join(known)}, got '{value}'")
+            if value not in choices:
+                raise ModelError(f"{what} must be one of {', '.join(choices)}, got '{value}'")
         for what, least in (("clusters", 1), ("heads", 1), ("width", 1), ("encoder_blocks", 0)):
             if not least <= getattr(self, what) <= MOST:
                 raise ModelError(f"{what} must be {least} to {MOST}, got {getattr(self, what)}")
@@ -68,8 +68,8 @@ class GlobalConfig:
     @property
     def latent(self) -> int:
         """Channels of the backbone's features."""
-        known = {"vgg16": 512, "resnet18": 256, "alexnet": 256, "mobile": MOBILE_CHANNELS}
-        return known.get(self.backbone, 4 * self.width)
+        channels = {"vgg16": 512, "resnet18": 256, "alexnet": 256, "mobile": MOBILE_CHANNELS}
+        return channels.get(self.backbone, 4 * self.width)
 
     @property
     def depth_latent(self) -> int:

@@ -57,8 +57,8 @@ class IntegerProduct:
         whole = np.rint(rows / steps)
         high = np.rint(whole / BASE)
         digits = np.concatenate([high, whole - BASE * high]) + ZERO
-        found = self._session.run([PRODUCTS], {A: digits.astype(np.uint8)})[0]
-        high, low = np.asarray(found, np.float32).reshape(2, len(rows), -1)
+        outputs = self._session.run([PRODUCTS], {A: digits.astype(np.uint8)})[0]
+        high, low = np.asarray(outputs, np.float32).reshape(2, len(rows), -1)
         products: NDArray[np.float32] = (BASE * high + low) * steps * self._scales
         return products
 
@@ -94,12 +94,12 @@ def _session(
     """A session of one node with matrices of any size. inputs, output: kinds of their numbers."""
     from onnx import helper
 
-    given = [
+    values = [
         helper.make_tensor_value_info(name, kind, [f"{name} rows", f"{name} columns"])
         for name, kind in inputs.items()
     ]
     made = helper.make_tensor_value_info(PRODUCTS, output, ["rows", "columns"])
-    graph = helper.make_graph([node], PRODUCTS, given, [made], constants)
+    graph = helper.make_graph([node], PRODUCTS, values, [made], constants)
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
     return create_session(model.SerializeToString(), CPU)
