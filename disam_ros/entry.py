@@ -30,6 +30,9 @@ def start(name: str) -> int:
     such as a missing middleware, is one line and status 1. Into a file or a pipe progress bars are
     written every ten seconds only, unless TQDM_MININTERVAL says otherwise.
     """
+    if name not in MODULES:
+        print(f"{name} is no executable; expected one of {', '.join(MODULES)}", file=sys.stderr)
+        return 2
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # read when tqdm is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of OpenMP's threads, see device.py

@@ -78,6 +78,16 @@ def test_nothing_is_imported_before_an_executable_heeds_signals_but_what_python_
     assert set(ran.stdout.split()) - {"__future__"} == own
 
 
+def test_an_executable_of_another_name_is_answered_with_the_known_ones():
+    ran = subprocess.run(
+        [sys.executable, "-m", "disam_ros.entry", "localizer"], capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        "localizer is no executable; expected one of disam, localizer_node, map_builder_node\n"
+    )
+
+
 def test_a_file_or_a_pipe_gets_a_line_of_progress_now_and_then_only():
     code = "import os; print(os.environ['TQDM_MININTERVAL'])"
     start = "import disam_ros.entry as e, types, sys; sys.modules['x'] = types.SimpleNamespace("
