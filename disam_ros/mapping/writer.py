@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -32,7 +32,7 @@ from disam_ros.files.writing import describe_fault, file_sha256, sync, write_jso
 from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
 from disam_ros.mapping.encoding import FileRows
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
-from disam_ros.mapping.place_map import MapHeader, index_file
+from disam_ros.mapping.place_map import DIRECTIONS, MEAN, MapHeader, index_file
 from disam_ros.mapping.repetition import COMPARED, evenly, repetition
 from disam_ros.mapping.rows import RowFile, Rows
 from disam_ros.models.projection import Projection
@@ -142,79 +142,55 @@ class MapWriter:
                 self._arrays[name].seek(0, os.SEEK_END)
             for file in self._files:
                 sync(file)
-            self._compress()
-            cameras = self._tabulate()
-            self._triangulate(cameras, show_progress)
-            if self._header.keypoints is not None:
-                most = map_repetition(self.part, self._header, cameras)
-                found = replace(self._header.keypoints, repetition=most)
-                self._header = replace(self._header, keypoints=found)
-            values = self._header.to_json() | {"images": self.count, **(extra or {})}
-            values["camera_names"] = cameras
-            values["sha256"] = {name: self._seal(name) for name in self._header.data_files}
-            write_json(self.part / "map.json", values)
-            self._output.publish(expected=[index_file(k) for k in range(len(cameras))])
+            contents = self._contents()
+            self._triangulate(contents, show_progress)
+            write_map(self.part, self._header, contents, extra or {})
+            self._output.publish(map(index_file, range(len(contents.camera_names))))
             for name in (PROGRESS, COARSE, FINE):
                 (self.directory / name).unlink(missing_ok=True)
         self.close()
         return self.directory
 
-    def _seal(self, name: str) -> str:
-        """Sync a data file to disk. Returns its SHA-256."""
-        with (self.part / name).open("r+b") as file:
-            sync(file)
-        return file_sha256(self.part / name)
-
-    def _compress(self) -> None:
-        """Write coarse.npy with its projection and fine.npy with the mean of the features."""
+    def _contents(self) -> Contents:
+        """Compresses the descriptors and tabulates poses and cameras."""
         coarse, fine = map(self._stored, (COARSE, FINE))
-        projection = self._projection
+        projection, directions = self._projection, None
         if projection is None:
             projection = learn_projection(coarse, self._header.descriptor.coarse_size)
-            np.save(self.part / "directions.npy", projection.directions)
-        np.save(self.part / "steps.npy", projection.steps)
-        self._write_codes("coarse.npy", projection.size, lambda k: projection.encode(coarse[k]))
+            directions = projection.directions
         mean = channel_means(fine, self._shape)
-        np.save(self.part / "mean.npy", mean)
         cells = np.repeat(mean, math.prod(self._shape[1:]))
-        self._write_codes("fine.npy", len(cells), lambda k: to_int8(fine[k] - cells))
-
-    def _write_codes(
-        self, name: str, size: int, codes_of: Callable[[slice], NDArray[np.int8]]
-    ) -> None:
-        """Write int8 codes [N, size] in chunks of rows."""
-        with (self.part / name).open("wb") as file:
-            write_npy_header(file, np.dtype(np.int8), (self.count, size))
-            for start in range(0, self.count, CHUNK):
-                file.write(codes_of(slice(start, start + CHUNK)).tobytes())
-
-    def _tabulate(self) -> list[str]:
-        """Write poses.npy and cameras.npy from images.csv. Returns the camera names."""
+        chunks = [slice(start, start + CHUNK) for start in range(0, self.count, CHUNK)]
         records = RecordTable(HeldFile(self.part / "images.csv", MapError))
-        poses = np.zeros((len(records), 7))
-        cameras = np.zeros(len(records), np.int16)
+        poses, camera_of = np.zeros((self.count, 7)), np.zeros(self.count, np.int16)
         names: dict[str, int] = {}
         for row, record in enumerate(records):
             pose = record.map_from_camera
             assert pose is not None  # as `add` requires
             poses[row] = *pose.translation, *pose.quaternion
-            cameras[row] = names.setdefault(record.camera, len(names))
-        np.save(self.part / "poses.npy", poses)
-        np.save(self.part / "cameras.npy", cameras)
-        return list(names)
+            camera_of[row] = names.setdefault(record.camera, len(names))
+        return Contents(
+            poses=poses,
+            camera_of=camera_of,
+            camera_names=list(names),
+            coarse=(projection.encode(coarse[chunk]) for chunk in chunks),
+            fine=(to_int8(fine[chunk] - cells) for chunk in chunks),
+            steps=projection.steps,
+            mean=mean,
+            directions=directions,
+        )
 
-    def _triangulate(self, cameras: list[str], show_progress: bool) -> None:
-        """Triangulate depths of keypoints without one; repeating it after a kill is harmless."""
+    def _triangulate(self, contents: Contents, show_progress: bool) -> None:
+        """Triangulates depths of keypoints without one; repeating it after a kill is harmless."""
         header = self._header.keypoints
         if header is None:
             return
-        poses, camera_of = np.load(self.part / "poses.npy"), np.load(self.part / "cameras.npy")
         with RowFile(self.part / FILE, header.row_type, NPY_HEADER_BYTES) as table:
-            for number, name in enumerate(cameras):
-                rows = np.flatnonzero(camera_of == number)
-                camera = intrinsics(self._header.cameras, name)
+            for number, name in enumerate(contents.camera_names):
+                rows = np.flatnonzero(contents.camera_of == number)
+                camera, poses = intrinsics(self._header.cameras, name), contents.poses[rows]
                 if camera is not None:
-                    fill_depths(table, rows, header.features, poses[rows], camera, show_progress)
+                    fill_depths(table, rows, header.features, poses, camera, show_progress)
 
     def _stored(self, name: str) -> Rows:
         """An array that is complete."""
@@ -303,24 +279,80 @@ class MapWriter:
             ) from error
 
 
-def map_repetition(folder: Path, header: MapHeader, cameras: Sequence[str]) -> float | None:
-    """Repetition of the keypoints in a map's arrays, that of the most repetitive camera."""
+@dataclass(frozen=True)
+class Contents:
+    """What a map holds of its images, besides images.csv and the files that it may lack."""
+
+    poses: NDArray[np.float64]  # map_from_camera [N, 7]
+    camera_of: NDArray[np.int16]  # [N], indices of camera_names
+    camera_names: Sequence[str]
+    coarse: Iterable[NDArray[np.int8]]  # codes [n, d], in chunks
+    fine: Iterable[NDArray[np.int8]]  # codes [n, D], in chunks
+    steps: NDArray[np.float32]  # quantization steps of coarse codes [d]
+    mean: NDArray[np.float32]  # of fine features per channel [C]
+    directions: NDArray[Any] | None  # of coarse descriptors [d, D]; None: the model's
+
+
+def write_map(
+    folder: Path, header: MapHeader, contents: Contents, values: Mapping[str, Any]
+) -> None:
+    """Completes a map beside its images.csv, keypoints and thumbnails, map.json last.
+
+    values: further entries of map.json.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        "poses.npy": contents.poses,
+        "cameras.npy": contents.camera_of,
+        "steps.npy": contents.steps,
+        MEAN: contents.mean,
+    }
+    if contents.directions is not None:
+        arrays[DIRECTIONS] = contents.directions
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+    count = len(contents.poses)
+    write_rows(folder / "coarse.npy", count, contents.coarse)
+    write_rows(folder / "fine.npy", count, contents.fine)
+    if header.keypoints is not None:
+        most = map_repetition(folder, header, contents)
+        header = replace(header, keypoints=replace(header.keypoints, repetition=most))
+    entries = header.to_json() | {"images": count, **values}
+    entries["camera_names"] = list(contents.camera_names)
+    entries["sha256"] = {name: _seal(folder / name) for name in header.data_files}
+    write_json(folder / "map.json", entries)
+
+
+def map_repetition(folder: Path, header: MapHeader, contents: Contents) -> float | None:
+    """Repetition of the keypoints in a map's files, that of the most repetitive camera."""
     assert header.keypoints is not None
-    poses, camera_of, steps = (
-        np.load(folder / f"{name}.npy") for name in ("poses", "cameras", "steps")
-    )
-    coarse, found = Rows(HeldFile(folder / "coarse.npy", MapError)), []
+    coarse, values = Rows(HeldFile(folder / "coarse.npy", MapError)), []
     with RowFile(folder / FILE, header.keypoints.row_type, NPY_HEADER_BYTES) as table:
-        for number, name in enumerate(cameras):
-            rows = np.flatnonzero(camera_of == number)
+        for number, name in enumerate(contents.camera_names):
+            rows = np.flatnonzero(contents.camera_of == number)
             rows = rows[evenly(len(rows), COMPARED)]
-            camera, codes = intrinsics(header.cameras, name), coarse[rows] * steps
-            kind = header.keypoints.features
-            found.append(repetition(table, rows, kind, poses[rows], codes, camera))
-    return max((value for value in found if value is not None), default=None)
+            camera, codes = intrinsics(header.cameras, name), coarse[rows] * contents.steps
+            kind, poses = header.keypoints.features, contents.poses[rows]
+            values.append(repetition(table, rows, kind, poses, codes, camera))
+    return max((value for value in values if value is not None), default=None)
+
+
+def write_rows(path: Path, count: int, chunks: Iterable[NDArray[Any]]) -> None:
+    """Writes an array of `count` rows in chunks of rows."""
+    with path.open("wb") as file:
+        for number, chunk in enumerate(chunks):
+            if not number:
+                write_npy_header(file, chunk.dtype, (count, chunk.shape[1]))
+            file.write(np.ascontiguousarray(chunk).tobytes())
+
+
+def _seal(path: Path) -> str:
+    """Syncs a file to disk. Returns its SHA-256."""
+    with path.open("r+b") as file:
+        sync(file)
+    return file_sha256(path)
 
 
 def write_npy_header(file: IO[bytes], kind: np.dtype[Any], shape: tuple[int, int]) -> None:
-    """Header of NPY_HEADER_BYTES."""
+    """Writes the header of an array, NPY_HEADER_BYTES long."""
     values = {"descr": kind.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, values)  # type: ignore[no-untyped-call]

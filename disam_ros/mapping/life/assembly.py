@@ -21,15 +21,14 @@ from disam_ros.camera import Camera
 from disam_ros.datasets.records import record_row, records_writer
 from disam_ros.errors import MapError
 from disam_ros.files.outputs import MAP, atomic_directory
-from disam_ros.files.writing import file_sha256, part_of, sync, write_json
+from disam_ros.files.writing import file_sha256, part_of
 from disam_ros.geometry import Transform, distance
 from disam_ros.mapping import keypoints
 from disam_ros.mapping.builder import write_indices
 from disam_ros.mapping.compression import to_int8
-from disam_ros.mapping.place_map import DIRECTIONS, MapHeader, PlaceMap, index_file
-from disam_ros.mapping.rows import Rows
+from disam_ros.mapping.place_map import MapHeader, PlaceMap, index_file
 from disam_ros.mapping.thumbnails import FILE as THUMBNAILS
-from disam_ros.mapping.writer import PROGRESS, map_repetition, write_npy_header
+from disam_ros.mapping.writer import PROGRESS, Contents, write_map, write_rows
 from disam_ros.models.projection import LEVELS, decode
 from disam_ros.models.similarity import unit_rows
 
@@ -70,21 +69,42 @@ class Part:
         place_map, steps = self.place_map, self.place_map.steps
         if self.mean_of is None:
             return place_map.coarse[self.rows]
-        found = np.empty((len(self.rows), len(steps)), np.int8)
-        for row, some in zip(found, self.mean_of, strict=True):
-            units = unit_rows(decode(place_map.coarse[some], steps))
-            row[:] = np.rint(unit_rows(units.mean(0)) / steps).clip(-LEVELS, LEVELS)
-        return found
+        codes = np.empty((len(self.rows), len(steps)), np.int8)
+        for code, rows in zip(codes, self.mean_of, strict=True):
+            units = unit_rows(decode(place_map.coarse[rows], steps))
+            code[:] = np.rint(unit_rows(units.mean(0)) / steps).clip(-LEVELS, LEVELS)
+        return codes
 
-    def fine(self, chosen: slice) -> NDArray[np.int8]:
-        """Fine codes of some of the rows."""
+    def chunks(self) -> list[slice]:
+        """Slices of the rows, CHUNK long."""
+        return [slice(start, start + CHUNK) for start in range(0, len(self.rows), CHUNK)]
+
+    def fine(self, chunk: slice, mean: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Fine codes [n, D] of a chunk, less the mean [C] of the new map."""
+        place_map = self.place_map
         if self.mean_of is None:
-            return self.place_map.fine[self.rows[chosen]]
-        means = [
-            unit_rows(np.asarray(self.place_map.fine[some], np.float32)).mean(0)
-            for some in self.mean_of[chosen]
-        ]
-        return to_int8(np.stack(means))
+            codes = place_map.fine[self.rows[chunk]]
+        else:
+            units = [unit_rows(np.asarray(place_map.fine[rows], np.float32)).mean(0)
+                     for rows in self.mean_of[chunk]]  # fmt: skip
+            codes = to_int8(np.stack(units))
+        same = np.array_equal(mean, place_map.mean)
+        return codes if same else recentred(codes, place_map.mean, mean)
+
+    def keypoints(self, chunk: slice) -> NDArray[np.uint8]:
+        """Rows of keypoints of a chunk, their depths scaled."""
+        place_map = self.place_map
+        assert place_map.keypoint_rows is not None and place_map.header.keypoints is not None
+        rows: NDArray[np.uint8] = place_map.keypoint_rows[self.rows[chunk]]
+        if self.scale != 1.0:
+            rows = rows.copy()
+            rows.view(place_map.header.keypoints.row_type)["depths"] *= np.float32(self.scale)
+        return rows
+
+    def thumbnails(self, chunk: slice) -> NDArray[np.uint8]:
+        """Rows of thumbnails of a chunk."""
+        assert self.place_map.thumbnail_rows is not None
+        return self.place_map.thumbnail_rows[self.rows[chunk]]
 
 
 def assemble(
@@ -126,16 +146,20 @@ def assemble(
     history = [*first.history, {**operation, "images": sum(len(part.rows) for part in parts)}]
     names = list(dict.fromkeys(n for part in parts for n in part.place_map.camera_names))
     expected = [index_file(k) for k in range(len(names))]
+    values = {
+        "revision": max(part.place_map.revision for part in parts) + 1,
+        "history": history,
+    }
     with atomic_directory(output, MAP, overwrite, expected) as folder:
-        header = _write(folder, parts, header, names)
-        values = header.to_json() | {
-            "images": sum(len(part.rows) for part in parts),
-            "revision": max(part.place_map.revision for part in parts) + 1,
-            "history": history,
-            "camera_names": names,
-            "sha256": {name: file_sha256(folder / name) for name in header.data_files},
-        }
-        write_json(folder / "map.json", values)
+        contents = _contents(parts, names)
+        _write_records(folder / "images.csv", parts, contents.poses)
+        if header.keypoints is not None:
+            rows = (part.keypoints(chunk) for part in parts for chunk in part.chunks())
+            write_rows(folder / keypoints.FILE, len(contents.poses), rows)
+        if header.thumbnails:
+            rows = (part.thumbnails(chunk) for part in parts for chunk in part.chunks())
+            write_rows(folder / THUMBNAILS, len(contents.poses), rows)
+        write_map(folder, header, contents, values)
     place_map = PlaceMap(output, verify=False)
     write_indices(place_map)
     return place_map
@@ -164,10 +188,10 @@ def require_fit(maps: Sequence[PlaceMap]) -> None:
                     f"be compared with another map's: build it again with a model that has "
                     f"directions (docs/maps.md)"
                 )
-        found = [
+        settings = [
             (m.header.directions, m.header.descriptor, _kind(m.header)) for m in (first, other)
         ]
-        for what, a, b in zip(("directions", "descriptor", "keypoints"), *found, strict=True):
+        for what, a, b in zip(("directions", "descriptor", "keypoints"), *settings, strict=True):
             if a != b:
                 raise MapError(
                     f"{other.directory} has other {what} than {first.directory}: {b} and {a}; "
@@ -184,8 +208,8 @@ def _cameras(parts: Sequence[Part]) -> dict[str, Camera]:
     cameras: dict[str, Camera] = {}
     for part in parts:
         for name, camera in part.place_map.header.cameras.items():
-            known = cameras.setdefault(name, camera)
-            if not _same(known, camera):
+            first = cameras.setdefault(name, camera)
+            if not _same(first, camera):
                 raise MapError(
                     f"camera '{name}' of {part.place_map.directory} has another lens or mount than "
                     f"in {parts[0].place_map.directory}: give one of them another name"
@@ -200,42 +224,26 @@ def _same(a: Camera, b: Camera) -> bool:
     return bool(same and metres <= MOUNT[0] and degrees <= MOUNT[1])
 
 
-def _write(
-    folder: Path, parts: Sequence[Part], header: MapHeader, names: Sequence[str]
-) -> MapHeader:
-    """Write all files but map.json and indices. Returns the header with what was measured."""
-    first = parts[0].place_map
-    poses = np.concatenate([part.poses for part in parts])
+def _contents(parts: Sequence[Part], names: Sequence[str]) -> Contents:
+    """Poses, cameras and codes of the parts' images."""
+    first, mean = parts[0].place_map, _mean(parts)
     cameras = [
         np.array([names.index(name) for name in part.place_map.camera_names], np.int16)[
             part.place_map.camera_of[part.rows]
         ]
         for part in parts
     ]
-    mean = _mean(parts)
-    arrays = {
-        "poses.npy": poses,
-        "cameras.npy": np.concatenate(cameras),
-        "coarse.npy": np.concatenate([part.coarse() for part in parts]),
-        "steps.npy": first.steps,
-        "mean.npy": mean,
-    }
-    if not header.directions:
-        arrays[DIRECTIONS] = first.projection(None).directions
-    for name, array in arrays.items():
-        with (folder / name).open("wb") as file:
-            np.save(file, array)
-            sync(file)
-    _write_records(folder / "images.csv", parts, poses)
-    _copy_rows(folder / "fine.npy", [(part.place_map.fine, part) for part in parts], mean)
-    if header.keypoints is not None:
-        rows = [(part.place_map.keypoint_rows, part) for part in parts]
-        _copy_rows(folder / keypoints.FILE, rows, row_type=header.keypoints.row_type)
-        most = map_repetition(folder, header, names)
-        header = replace(header, keypoints=replace(header.keypoints, repetition=most))
-    if header.thumbnails:
-        _copy_rows(folder / THUMBNAILS, [(p.place_map.thumbnail_rows, p) for p in parts])
-    return header
+    directions = None if first.header.directions else first.projection(None).directions
+    return Contents(
+        poses=np.concatenate([part.poses for part in parts]),
+        camera_of=np.concatenate(cameras),
+        camera_names=names,
+        coarse=(part.coarse() for part in parts),
+        fine=(part.fine(chunk, mean) for part in parts for chunk in part.chunks()),
+        steps=first.steps,
+        mean=mean,
+        directions=directions,
+    )
 
 
 def _mean(parts: Sequence[Part]) -> NDArray[np.float32]:
@@ -257,31 +265,6 @@ def _write_records(path: Path, parts: Sequence[Part], poses: NDArray[np.float64]
                 record = replace(part.place_map.records[row], id=number, map_from_camera=pose)
                 writer.writerow(record_row(record))
                 number += 1
-        sync(file)
-
-
-def _copy_rows(
-    path: Path,
-    sources: Sequence[tuple[Rows | None, Part]],
-    mean: NDArray[np.float32] | None = None,
-    row_type: np.dtype[np.void] | None = None,
-) -> None:
-    """Write the parts' rows. mean: of fine descriptors. row_type: of keypoints."""
-    arrays = [rows for rows, _ in sources if rows is not None]
-    total = sum(len(part.rows) for _, part in sources)
-    with path.open("wb") as file:
-        write_npy_header(file, arrays[0].dtype, (total, arrays[0].shape[1]))
-        for rows, part in zip(arrays, (part for _, part in sources), strict=True):
-            for start in range(0, len(part.rows), CHUNK):
-                chosen = slice(start, start + CHUNK)
-                found = rows[part.rows[chosen]] if mean is None else part.fine(chosen)
-                if mean is not None and not np.array_equal(mean, part.place_map.mean):
-                    found = recentred(found, part.place_map.mean, mean)
-                if row_type is not None and part.scale != 1.0:
-                    found = found.copy()
-                    found.view(row_type)["depths"] *= np.float32(part.scale)
-                file.write(np.ascontiguousarray(found).tobytes())
-        sync(file)
 
 
 def recentred(
