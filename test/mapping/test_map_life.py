@@ -171,7 +171,7 @@ def test_an_operation_that_ends_early_leaves_nothing_and_the_old_map(root, tmp_p
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("disam_ros.mapping.life.assembly._copy_rows", interrupted)
+    monkeypatch.setattr("disam_ros.mapping.life.assembly.write_map", interrupted)
     with pytest.raises(KeyboardInterrupt):
         assemble([Part.whole(PlaceMap(root / "map"))], tmp_path / "new", {"operation": "crop"})
     assert files_of(root / "map") == before and not list(tmp_path.iterdir())
