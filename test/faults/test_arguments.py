@@ -12,6 +12,7 @@ ARGUMENTS = [
     ("localize a.jpg --map m --model m --candidates -3", "from 1 to 1000, got '-3'"),
     ("localize a.jpg --map m --model m --candidates 2.5", "a whole number from 1 to 1000"),
     ("localize a.jpg --map m --model m --weather raspberry", "raspberry"),
+    ("localize a.jpg --map m --model m --max-megapixels nan", "a number from 0.001 to 1000"),
     ("build-map --dataset d --model m --output o --keyframe-distance nan", "a number from 0 to"),
     ("build-map --dataset d --model m --output o --keyframe-distance -1", "a number from 0 to"),
     ("build-map --dataset d --model m --output o --keypoints -5", "from 0 to 4096, got '-5'"),

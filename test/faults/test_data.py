@@ -37,13 +37,12 @@ from disam_ros.datasets.records import RecordTable, read_records
 from disam_ros.datasets.sensor_tables import FIX_COLUMNS, read_odometry, read_table
 from disam_ros.datasets.sources import open_bag, open_images
 from disam_ros.datasets.text_rows import text_rows
-from disam_ros.errors import BagError, DatasetError, DisamError, ImageError, PriorError
+from disam_ros.errors import BagError, DatasetError, DisamError, ImageError
 from disam_ros.evaluation.submission import answered_poses
 from disam_ros.files.held import HeldFile
-from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 from disam_ros.image import decode, encode_jpeg
-from disam_ros.localization.prior import PositionPrior, gnss_prior
+from disam_ros.localization.prior import PositionPrior
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
@@ -457,36 +456,6 @@ def test_an_unknown_weather_word_of_a_settings_file_is_an_error(world, capsys):
 
 
 # Priors.
-
-COVARIANCES = [
-    np.full((2, 2), NAN),
-    np.diag([INF, 1.0]),
-    np.diag([1e308, 1e308]),
-    np.diag([1e19, 1.0]),
-    np.diag([1.0, 0.0]),
-    np.diag([1.0, -1.0]),
-    np.diag([1e-300, 1e-300]),
-    np.array([[1.0, 1e308], [1e308, 1.0]]),
-    np.array([[1.0, 1.0], [1.0, 1.0]]),
-    np.eye(3),
-]
-MEANS = [[NAN, 0.0], [INF, 0.0], [1e308, 0.0], [0.0, -1e10, 0.0], [0.0]]
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("number", range(len(COVARIANCES)))
-def test_a_covariance_that_cannot_be_is_refused(number):
-    with pytest.raises(PriorError, match="covariance of a position"):
-        PositionPrior([0.0, 0.0], COVARIANCES[number])
-    with pytest.raises(PriorError, match="covariance of a position"):
-        gnss_prior(47.0, 8.0, COVARIANCES[number], Origin(47.0, 8.0))
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("number", range(len(MEANS)))
-def test_a_position_that_cannot_be_is_refused(number):
-    with pytest.raises(PriorError, match="position expects"):
-        PositionPrior(MEANS[number], np.eye(2))
 
 
 @pytest.mark.filterwarnings("error")

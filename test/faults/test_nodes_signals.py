@@ -138,18 +138,6 @@ def test_an_evaluation_writes_the_answers_that_it_has(world, tmp_path):
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-def test_an_evaluation_without_an_answer_writes_nothing(world, tmp_path, signum):
-    before = slowed("disam_ros.datasets.sources.open_images", 3600)
-    process = evaluation(world, tmp_path / "results", 0.0, tmp_path / "log", before)
-    with Client("/localizer") as client:
-        client.until(lambda: "slow" in process.log, "the bag being opened")
-        assert process.interrupt(signum) == 128 + signum
-    assert_clean(process)
-    assert process.log.splitlines()[-1] == f"disam: {WORDS[signum]}"
-    assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
 def test_a_replay_ends_cleanly(world, tmp_path, signum):
     line = ["replay", str(world / "drive"), "--rate", "0.5", "--start-delay", "0"]
     process = CommandProcess(tmp_path / "log", line, fresh=True)

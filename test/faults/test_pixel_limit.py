@@ -15,12 +15,9 @@ from support.faults import limited_pixels, png_of
 
 from disam_ros import image
 from disam_ros.cli import main
-from disam_ros.cli.parameters import NODES
 from disam_ros.datasets.bags.image_messages import decode_depth_image, decode_image
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.files.checking import build
 from disam_ros.image import MEGAPIXELS, encode_jpeg, limit_megapixels, megapixels
-from disam_ros.settings import parameter_rows
 from training.data.image_store import ImageStore
 from training.data.sources import find_photos
 from training.errors import TrainingError
@@ -68,14 +65,6 @@ def test_without_the_option_the_limit_is_the_default(inputs, tmp_path, name):
     with limited_pixels(1000):
         assert main(COMMANDS[name].line(inputs, tmp_path / "out")) == 0
         assert megapixels() == MEGAPIXELS
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e9", "many"])
-def test_a_limit_that_cannot_be_is_refused(inputs, tmp_path, capsys, value):
-    with pytest.raises(SystemExit) as end:
-        main(COMMANDS["localize"].line(inputs, tmp_path / "out", "--max-megapixels", value))
-    assert end.value.code == 2
-    assert "--max-megapixels: expected a number from 0.001 to 1000" in capsys.readouterr().err
 
 
 def test_workers_of_a_cluster_have_the_limit_of_the_process_that_builds(tmp_path, monkeypatch):
@@ -165,13 +154,6 @@ def test_a_raw_image_above_the_limit_is_refused_before_any_copy(encoding, no_cop
             read(message)
 
 
-@pytest.mark.parametrize("encoding", RAW | DEPTH)
-def test_a_raw_image_at_the_limit_is_read(encoding):
-    for read in readers(encoding):
-        with limited_pixels(3072):
-            assert read(raw(encoding, (RAW | DEPTH)[encoding])).shape[:2] == (48, 64)
-
-
 @pytest.mark.parametrize("fault", ABSURD)
 def test_a_raw_image_of_an_absurd_size_is_one_line_before_any_copy(fault, no_copies):
     height, width, step = ABSURD[fault]
@@ -200,13 +182,6 @@ def test_images_above_the_limit_are_left_out_of_training_by_name(tmp_path, caplo
     with limited_pixels(1000), pytest.raises(TrainingError, match="none of 2 images can be read"):
         ImageStore(photos, (32, 32), CropConfig())
     assert "small.jpg has 32x32 pixels, expected at most 1000" in caplog.text
-
-
-@pytest.mark.parametrize("name", ["localizer", "map_builder"])
-def test_a_node_that_reads_images_has_the_parameter(name):
-    rows = [row for row in parameter_rows(NODES[name]) if "`max_megapixels`" in row]
-    assert len(rows) == 1 and "| `50.0` | 0.001 … 1000 |" in rows[0]
-    assert build(NODES[name], {"max_megapixels": 12}).max_megapixels == 12.0
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import pytest
 
 from demo import make_data, run_demo
 from disam_ros.errors import OutputError
-from disam_ros.files import outputs
 from disam_ros.files.outputs import MANIFEST, add_to_output, atomic_directory, remove_output
 from training.engine import checkpoints
 
@@ -121,19 +120,3 @@ def test_a_run_forgets_the_stages_that_it_wrote_and_refuses_others(tmp_path):
     with pytest.raises(OutputError, match="stages holds files that this command did not write"):
         checkpoints.forget_stages(tmp_path / "run")
     assert tree(tmp_path) == before
-
-
-def test_folders_that_are_named_like_checkpoints_are_no_checkpoints(tmp_path):
-    foreign(tmp_path / "checkpoints" / "2024")
-    assert checkpoints.find_checkpoint(tmp_path) is None
-
-
-def test_nothing_that_trains_or_demonstrates_removes_a_whole_folder():
-    root = Path(outputs.__file__).parents[2]
-    found = [
-        str(path)
-        for room in ("training", "demo")
-        for path in (root / room).rglob("*.py")
-        if "rmtree" in path.read_text()
-    ]
-    assert found == []

@@ -73,7 +73,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 
 
 @pytest.mark.parametrize("signum", ENDS)
-@pytest.mark.parametrize("module", ["numpy", "scipy"])
+@pytest.mark.parametrize("module", ["numpy"])
 @pytest.mark.parametrize("name", NODES)
 def test_a_signal_while_the_libraries_of_a_node_load_is_one_line(
     started, tmp_path, name, module, signum
@@ -89,7 +89,7 @@ def test_a_signal_while_the_libraries_of_a_node_load_is_one_line(
 
 
 @pytest.mark.parametrize("signum", ENDS)
-@pytest.mark.parametrize("module", ["argparse", "numpy", "scipy", "cv2"])
+@pytest.mark.parametrize("module", ["argparse", "cv2"])
 def test_a_signal_while_the_libraries_of_a_command_load_is_one_line(
     started, tmp_path, module, signum
 ):
@@ -176,16 +176,6 @@ def test_every_executable_of_the_package_is_started_by_the_entry():
     setup = (Path(__file__).parents[2] / "setup.py").read_text()
     scripts = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', setup)
     assert sorted(scripts) == sorted((name, "disam_ros.entry", "main") for name in MODULES)
-
-
-@pytest.mark.parametrize("module", ["disam_ros", "disam_ros.entry"])
-def test_no_library_is_loaded_before_signals_are_handled(module):
-    program = (
-        f"import sys; before = set(sys.modules); import {module}; "
-        "print({m.split('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    assert done.stdout == b"{'disam_ros'}\n"
 
 
 def running(pid: int) -> bool:

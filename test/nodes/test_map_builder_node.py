@@ -11,7 +11,7 @@ pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import CameraInfo, Image, NavSatFix, NavSatStatus
+from sensor_msgs.msg import CameraInfo, NavSatFix, NavSatStatus
 from support.data import save_tiny_model, texture
 from support.localize import localize
 from support.maps import START_S, base_pose, beside
@@ -270,22 +270,6 @@ def test_images_that_wait_in_vain_for_poses_are_reported(model, tmp_path):
         for second in range(20):  # 16 may wait
             drive.image(100 + second)
         drive.problem("images wait in vain", before)
-
-
-def test_a_builder_without_images_says_in_one_line_what_to_do(model, tmp_path):
-    parameters = options(model, tmp_path / "map", image_transport="compressed")
-    with (
-        node_process("map_builder.node", tmp_path / "log", parameters) as process,
-        Drive() as drive,
-    ):
-        raw = drive.node.create_publisher(Image, "/image", 1)
-        words = "/image/compressed (sensor_msgs/msg/CompressedImage); call ~/finish"
-        drive.until(lambda: words in process.log, words)
-        words = "it is not published, but /image is: set image_transport to raw"
-        drive.problem(words, 0)
-        drive.facts()
-        assert process.log.count(words) == 1
-        drive.node.destroy_publisher(raw)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,20 @@ class Match:
     header: Header
 
 
+class Pace:
+    """Lets through at most `rate` events a second on average, which need not be on time."""
+
+    def __init__(self, rate: float) -> None:
+        self._period, self._next = 1.0 / rate, 0.0  # [s]
+
+    def due(self, now: float) -> bool:
+        """Whether an event at a time [s] is let through."""
+        if now < self._next:
+            return False
+        self._next = max(self._next, now - self._period / 2) + self._period
+        return True
+
+
 class MatchImages(Part):
     """Publishes them between `start` and `stop`. guard: reports an error inside of it."""
 
@@ -57,7 +71,7 @@ class MatchImages(Part):
         self._guard = guard
         self._image = self._publisher(Image, "~/match_image", DEPTH)
         self._worker: Worker[Match] | None = None
-        self._due = 0.0  # time of the next one on the monotonic clock [s]
+        self._pace = Pace(RATE)
 
     def start(self) -> None:
         """Begin to draw."""
@@ -76,11 +90,11 @@ class MatchImages(Part):
 
     def offer(self, match: Match) -> None:
         """Draw it if somebody subscribes and the last one was long enough ago."""
-        worker, now = self._worker, time.monotonic()
-        if worker is None or now < self._due or not self._image.get_subscription_count():
+        worker = self._worker
+        if worker is None or not self._image.get_subscription_count():
             return
-        self._due = max(self._due, now - 0.5 / RATE) + 1.0 / RATE  # images are not on time
-        worker.offer("", match)
+        if self._pace.due(time.monotonic()):
+            worker.offer("", match)
 
     def _publish(self, match: Match) -> None:
         with self._guard("the match image"):

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
-pytest.importorskip("rclpy")
-
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam.agreement import (

@@ -4,8 +4,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
 from demo.drives import CONDITIONS, DATA, MODEL, make_map
 from disam_ros.config import LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_images

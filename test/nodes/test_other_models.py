@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The localizer node with an imported model, in its own process, talked to over DDS."""
+"""The localizer node with models other than the paper's."""
 
 import pytest
 
 pytest.importorskip("rclpy")
-pytest.importorskip("onnxruntime", reason="not installed: pip install '.[onnx]'")
-pytest.importorskip("onnx", reason="not installed: pip install '.[onnx]'")
 
 from std_msgs.msg import String
 from support.data import texture
+from support.global_models import create_global_model
 from support.maps import base_pose, beside, save_tiny_map
 from support.node_process import SINGLE, node_process
 from support.onnx_files import write_onnx
 from support.robot import Robot
 
+from disam_ros.domains.domain import Domain
+from disam_ros.models.global_descriptors import GlobalConfig
 from disam_ros.models.import_model import import_model
+from disam_ros.models.model import load_model, save_model
 from disam_ros.nodes.conversions import pose_to_transform
 
 
 def test_the_node_answers_with_an_imported_model(tmp_path):
+    pytest.importorskip("onnxruntime", reason="not installed: pip install '.[onnx]'")
+    pytest.importorskip("onnx", reason="not installed: pip install '.[onnx]'")
     file, half = write_onnx(tmp_path / "network.onnx"), (0.5, 0.5, 0.5)
     model = import_model(file, tmp_path / "model", "small", "MIT", (48, 64), half, half)
     save_tiny_map(tmp_path / "map", model)
@@ -31,3 +35,16 @@ def test_the_node_answers_with_an_imported_model(tmp_path):
         robot.deliver("domain", String(data="night"))
         assert robot.answer(texture(1))["domain"] == "any"
         assert "ignored" not in process.log
+
+
+def test_the_node_answers_with_a_global_model(tmp_path):
+    config = GlobalConfig("disam", width=4, encoder_blocks=1, clusters=4, image_size=(64, 64))
+    domains = [Domain("day"), Domain("aerial", view="aerial")]
+    save_model(create_global_model(config, domains), tmp_path / "model")
+    save_tiny_map(tmp_path / "map", load_model(tmp_path / "model"))
+    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model"), **SINGLE}
+    with (
+        node_process("localizer.node", tmp_path / "log", places) as process,
+        Robot(process) as robot,
+    ):
+        assert beside(pose_to_transform(robot.localize(3).pose), base_pose(3))
