@@ -220,8 +220,8 @@ class MapBuilder:
 
     def _domain_of(self, record: ImageRecord) -> str:
         name = self._config.domain or record.domain
-        if found := self._domains.find(name):
-            return found
+        if domain := self._domains.find(name):
+            return domain
         if name:
             raise MapError(
                 f"model '{self._model.name}' has no encoder for domain '{name}', only for "

@@ -43,8 +43,8 @@ def row_makers(
 ) -> dict[str, RowMaker]:
     """Makers of the files that a map may lack. Raises as `keypoint_maker`."""
     makers: dict[str, RowMaker] = {}
-    if found := keypoints.keypoint_maker(config, cameras, device):
-        makers[keypoints.FILE] = found
+    if maker := keypoints.keypoint_maker(config, cameras, device):
+        makers[keypoints.FILE] = maker
     if config.thumbnails:
         makers[thumbnails.FILE] = thumbnails.ThumbnailMaker()
     return makers

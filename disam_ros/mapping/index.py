@@ -52,14 +52,14 @@ SEED = 0
 Codes = NDArray[np.int8]  # [N, d]
 Steps = NDArray[np.float32]  # quantization steps of the codes [d] (models/projection.py)
 Query = NDArray[np.float32]  # coordinates of descriptors [K, d]
-Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows [n] and their scores [n], best first
+Ranked = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows [n] and their scores [n], best first
 Bonus = NDArray[np.float64] | float
 
 
 class CoarseIndex(Protocol):
     """Maximum inner product search."""
 
-    def search(self, query: Query, count: int) -> Found:
+    def search(self, query: Query, count: int) -> Ranked:
         """Rows and scores of the `count` best images, best first, or of all if there are fewer.
 
         query: coordinates float32 [K, d] (compression.py). Returns int64 [n] and float32 [n].
@@ -75,7 +75,7 @@ class FlatIndex:
         if self._decoded is None:
             self._index = _leading_index(codes[:, :LEADING], steps[:LEADING])
 
-    def search(self, query: Query, count: int) -> Found:
+    def search(self, query: Query, count: int) -> Ranked:
         if self._decoded is not None:
             scores = (self._decoded @ query.T).max(1)
             best = np.argsort(-scores, kind="stable")[:count]
@@ -97,12 +97,12 @@ class CellIndex:
         except RuntimeError as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
         if self._index.ntotal != len(codes) or self._index.d > len(steps):
-            found = f"{self._index.ntotal} images by {self._index.d} coordinates"
-            raise ValueError(f"{path} has {found}, the map {len(codes)} by {len(steps)}")
+            size = f"{self._index.ntotal} images by {self._index.d} coordinates"
+            raise ValueError(f"{path} has {size}, the map {len(codes)} by {len(steps)}")
         self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
         self._codes, self._steps = np.asarray(codes), steps
 
-    def search(self, query: Query, count: int) -> Found:
+    def search(self, query: Query, count: int) -> Ranked:
         rows = _nearest(self._index, query, count)
         return _best(self._codes, self._steps, rows, query, count)
 
@@ -121,7 +121,7 @@ class TorchIndex:
             part = torch.from_numpy(decode(codes[start : start + CHUNK], steps)).half()
             self._rows[start : start + CHUNK] = part.to(device)
 
-    def search(self, query: Query, count: int) -> Found:
+    def search(self, query: Query, count: int) -> Ranked:
         import torch
 
         descriptors = like(query, self._rows)
@@ -151,8 +151,8 @@ class PlaceIndex:
         """Rows int64 [n] of the images within `radius` [m] of (x, y)."""
         return np.array(self._tree.query_ball_point((x, y), radius), dtype=np.int64)
 
-    def best(self, query: Query, count: int, rows: NDArray[np.int64], bonus: Bonus = 0.0) -> Found:
-        """As CoarseIndex, among given rows [n].
+    def best(self, query: Query, count: int, rows: NDArray[np.int64], bonus: Bonus = 0.0) -> Ranked:
+        """Searches as CoarseIndex does, among rows [n].
 
         bonus: [n], added to the scores for ranking, not to the returned scores.
         """
@@ -219,12 +219,12 @@ def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
     faiss.omp_set_num_threads(1)
     try:
         shortlist = max(SHORTLIST, index.ntotal // LARGE)
-        wanted = max(2 * count, shortlist // len(query))
-        _, rows = index.search(leading, min(wanted, index.ntotal))
+        most = max(2 * count, shortlist // len(query))
+        _, rows = index.search(leading, min(most, index.ntotal))
     finally:
         faiss.omp_set_num_threads(threads)
-    found = np.unique(rows)
-    return found[found >= 0]
+    rows = np.unique(rows)
+    return rows[rows >= 0]
 
 
 def _leading_index(codes: Codes, steps: Steps) -> faiss.IndexScalarQuantizer:
@@ -251,7 +251,7 @@ def _best(
     query: Query,
     count: int,
     bonus: Bonus = 0.0,
-) -> Found:
+) -> Ranked:
     """The `count` rows of largest inner product (plus bonus) among given rows, and their scores."""
     scores = (codes[rows].astype(np.float32) @ (query * steps).T).max(1)
     best = np.argsort(-(scores + bonus), kind="stable")[:count]

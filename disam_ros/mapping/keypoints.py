@@ -44,20 +44,18 @@ SAME_WEIGHTS = {XFEAT_ONNX: XFEAT}
 
 @dataclass(frozen=True)
 class KeypointHeader:
-    """Their entry in map.json. features: detector. count: at most, of an image. weights: SHA-256 of
-    the detector's file, empty where it has none. repetition: inliers between images of different
-    places (repetition.py), None where that is unknown. Raises MapError for another detector."""
+    """Entry of the keypoints in map.json. Raises MapError for another detector."""
 
-    features: str
-    count: int
-    weights: str = ""
-    repetition: float | None = None
+    features: str  # detector
+    count: int  # of an image, at most
+    weights: str = ""  # SHA-256 of the detector's file; empty where it has none
+    repetition: float | None = None  # inliers between images of different places (repetition.py)
 
     def __post_init__(self) -> None:
         sound = self.repetition is None or self.repetition >= 0
         if self.features not in DESCRIPTOR_BYTES or not 1 <= self.count <= MOST or not sound:
-            known = ", ".join(DESCRIPTOR_BYTES)
-            raise MapError(f"expected keypoints of {known}, 1 to {MOST} an image, got {self}")
+            names = ", ".join(DESCRIPTOR_BYTES)
+            raise MapError(f"expected keypoints of {names}, 1 to {MOST} an image, got {self}")
 
     @property
     def row_type(self) -> np.dtype[np.void]:
@@ -100,18 +98,18 @@ class KeypointMaker:
     def row(self, item: PosedImage, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bytes uint8 [B] of an image, whose pixels are uint8 RGB [H, W, 3]."""
         features = open_features(self.header.features, self.device)
-        found = features.extract(pixels, self.header.count)
+        keypoints = features.extract(pixels, self.header.count)
         depth = item.depth() if item.depth else None
         row = np.zeros((), self.header.row_type)
-        count = row["count"] = len(found)
+        count = row["count"] = len(keypoints)
         camera = self.cameras.get(item.record.camera)
         size = np.array(pixels.shape[1::-1])
         target = np.array([camera.width, camera.height]) if camera else size
-        row["pixels"][:count] = scaled(found.pixels, size, target)
+        row["pixels"][:count] = scaled(keypoints.pixels, size, target)
         row["depths"] = np.nan
         if depth is not None:
-            row["depths"][:count] = _depths_at(depth, found.pixels, size)
-        row["descriptors"][:count] = found.descriptors
+            row["depths"][:count] = _depths_at(depth, keypoints.pixels, size)
+        row["descriptors"][:count] = keypoints.descriptors
         return np.frombuffer(row.tobytes(), np.uint8)
 
 
@@ -169,18 +167,18 @@ def fill_depths(
     sigma = PIXEL_SIGMA / camera.fx
     bar = tqdm(rows, "depths of keypoints", unit="img", disable=not show_progress)
     for index, row in enumerate(bar):
-        here, found = views[index], []
-        if not here.lacks_depths:
+        view, measurements = views[index], []
+        if not view.lacks_depths:
             continue
         for other in _neighbours(poses[:, :3], index):
             matches = views.matches(index, other)
-            matched = np.full((len(here.bearings), 2), np.nan)
+            matched = np.full((len(view.bearings), 2), np.nan)
             matched[matches[:, 0]] = views[other].bearings[matches[:, 1]]
             there_from_here = transforms[other].inverse() @ transforms[index]
-            found.append(inverse_depths(here.bearings, matched, there_from_here, sigma))
+            measurements.append(inverse_depths(view.bearings, matched, there_from_here, sigma))
         views.forget(index)
         filled = table[row]
-        filled["depths"][: len(here.bearings)] = fuse_depths(found, len(here.bearings))
+        filled["depths"][: len(view.bearings)] = fuse_depths(measurements, len(view.bearings))
         table[row] = filled
 
 
@@ -210,26 +208,30 @@ class _Views:
 
         @lru_cache(KEPT)
         def view(index: int) -> _View:
-            known = keypoints_of(table[rows[index]], camera)
-            vectors = unit_vectors(features, known.descriptors)
-            return _View(known.bearings, vectors, len(known) > 0 and not known.precisions.any())
+            keypoints = keypoints_of(table[rows[index]], camera)
+            vectors = unit_vectors(features, keypoints.descriptors)
+            return _View(
+                keypoints.bearings, vectors, len(keypoints) > 0 and not keypoints.precisions.any()
+            )
 
         self._view = view
 
     def __getitem__(self, index: int) -> _View:
         return self._view(index)
 
-    def matches(self, here: int, there: int) -> Matches:
+    def matches(self, first: int, second: int) -> Matches:
         """Pairs of rows [M, 2] of the keypoints of two images."""
-        if (here, there) not in self._matches:
-            a, b = self[here].vectors, self[there].vectors
+        if (first, second) not in self._matches:
+            a, b = self[first].vectors, self[second].vectors
             forth, back = match_both_ways(self._features, a, b)
-            self._matches[here, there], self._matches[there, here] = forth, back
-        return self._matches[here, there]
+            self._matches[first, second], self._matches[second, first] = forth, back
+        return self._matches[first, second]
 
     def forget(self, index: int) -> None:
         """Drop the matches of an image that is done."""
-        self._matches = {pair: found for pair, found in self._matches.items() if pair[0] > index}
+        self._matches = {
+            pair: matches for pair, matches in self._matches.items() if pair[0] > index
+        }
 
 
 def _depths_at(
@@ -246,12 +248,12 @@ def _depths_at(
 def _neighbours(positions: NDArray[np.float64], index: int) -> Iterator[int]:
     """The nearest images at least as far away as each of BASELINES, before and after this one."""
     for step in (-1, 1):
-        wanted, other = list(BASELINES), index + step
-        while wanted and 0 <= other < len(positions):
+        baselines, other = list(BASELINES), index + step
+        while baselines and 0 <= other < len(positions):
             gap = np.linalg.norm(positions[other] - positions[index])
             if gap > MAX_STEP:
                 break
-            if gap >= wanted[0]:
+            if gap >= baselines[0]:
                 yield other
-                wanted = [baseline for baseline in wanted if baseline > gap]
+                baselines = [baseline for baseline in baselines if baseline > gap]
             other += step

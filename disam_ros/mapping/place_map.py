@@ -85,28 +85,28 @@ CHECKED = 2**28  # size [bytes] up to which the checksum of a file is verified a
 class MapHeader:
     """Contents of map.json except for counts and checksums."""
 
-    model_identity: str
+    model_identity: str  # of the model that it was built with
     model_name: str
-    map_frame: str
-    cameras: dict[str, Camera]
+    map_frame: str  # frame of the poses
+    cameras: dict[str, Camera]  # lens and mount by name
     descriptor: DescriptorConfig
-    latitude: float | None = None
+    latitude: float | None = None  # of the frame's origin [deg]
     longitude: float | None = None
-    keypoints: KeypointHeader | None = None
-    thumbnails: bool = False
+    keypoints: KeypointHeader | None = None  # None: the map has none
+    thumbnails: bool = False  # whether it has them
     directions: str = ""  # SHA-256 of the model's; empty: the map has its own
 
     @property
     def row_bytes(self) -> dict[str, int]:
         """Bytes of an image in each of the files that a map may lack."""
-        found = {FILE: self.keypoints.row_type.itemsize} if self.keypoints else {}
-        return found | ({thumbnails.FILE: thumbnails.BYTES} if self.thumbnails else {})
+        sizes = {FILE: self.keypoints.row_type.itemsize} if self.keypoints else {}
+        return sizes | ({thumbnails.FILE: thumbnails.BYTES} if self.thumbnails else {})
 
     @property
     def data_files(self) -> tuple[str, ...]:
         """Files of the map except for map.json and indices."""
-        own = (name for name in DATA_FILES if name != DIRECTIONS or not self.directions)
-        return (*own, *self.row_bytes)
+        names = (name for name in DATA_FILES if name != DIRECTIONS or not self.directions)
+        return (*names, *self.row_bytes)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
@@ -118,7 +118,7 @@ class MapHeader:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> MapHeader:
-        """From the entries of map.json, of KINDS. Raises MapError, naming `where` and the key."""
+        """Makes a header of the entries of map.json (KINDS). Raises MapError with `where` and key."""
         names = ("model_identity", "model_name", "map_frame", "latitude", "longitude")
         keypoints = values["keypoints"]
         require_place(values["latitude"], values["longitude"], where, MapError)
@@ -139,25 +139,35 @@ class MapHeader:
 class PlaceMap:
     """A complete map, opened for reading.
 
-    records: rows of images.csv, parsed on access. poses, coarse: the arrays, in memory. fine: read
-    on access from a file held open (rows.py), as are records and keypoints: accesses raise MapError
-    where the file was changed. steps: quantization steps of coarse codes, float32 [d]. mean: of the
-    fine descriptors per channel, float32 [C]. camera_of: int16
-    [N], indices of camera_names. revision: 1 for a map that was built, then one more with each
-    operation of mapping/life; history: what was done, oldest first. keypoint_rows, thumbnail_rows:
-    of their files, or None. verify: compare the checksums of all files; None: of files up to
-    CHECKED bytes; False: of none. Sizes are always compared. Raises MapError when the directory is
-    missing, half-written, damaged or of another version.
+    `poses`, `camera_of` and `coarse` are in memory. `records`, `fine` and keypoints are read on
+    access from files held open, which raises MapError where a file was changed.
     """
 
+    header: MapHeader
+    camera_names: list[str]
+    revision: int  # 1 for a map that was built, then one more with each operation of mapping/life
+    history: list[dict[str, Any]]  # what was done, oldest first
+    records: RecordTable  # rows of images.csv
+    poses: NDArray[np.float64]  # map_from_camera [N, 7]: tx ty tz qx qy qz qw
+    camera_of: NDArray[np.int16]  # [N], indices of camera_names
+    coarse: NDArray[np.int8]  # codes [N, d]
+    steps: NDArray[np.float32]  # quantization steps of coarse codes [d]
+    fine: Rows  # codes int8 [N, D]
+    mean: NDArray[np.float32]  # of the fine features per channel [C]
+    keypoint_rows: Rows | None  # bytes of KeypointHeader.row_type [N, B]
+    thumbnail_rows: Rows | None
+
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
+        """verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of
+        none. Sizes are always compared. Raises MapError when the directory is missing,
+        half-written, damaged or of another version."""
         self.directory = Path(directory)
         values = _read_header(self.directory)
         self.header = MapHeader.from_json(values, str(self.directory / "map.json"))
         count, checksums = values["images"], values["sha256"]
-        self.camera_names: list[str] = values["camera_names"]
+        self.camera_names = values["camera_names"]
         self.revision = _revision(values["revision"], self.directory / "map.json")
-        self.history: list[dict[str, Any]] = values["history"] or []
+        self.history = values["history"] or []
         for entry in self.history:
             check_entries(entry, HISTORY_KINDS, f"{self.directory / 'map.json'}: history", MapError)
         files = {
@@ -169,10 +179,10 @@ class PlaceMap:
         rows = {name: _rows(name, file) for name, file in files.items() if name in ARRAY_KINDS}
         self.poses, self.coarse = rows["poses.npy"][:], rows["coarse.npy"][:]
         self.fine, self.camera_of = rows["fine.npy"], rows["cameras.npy"][:]
-        self.steps: NDArray[np.float32] = rows["steps.npy"][:]
-        own = rows.get(DIRECTIONS)
-        self._projection = None if own is None else Projection(own[:], self.steps)
-        self.mean: NDArray[np.float32] = rows[MEAN][:]
+        self.steps = rows["steps.npy"][:]
+        stored = rows.get(DIRECTIONS)
+        self._projection = None if stored is None else Projection(stored[:], self.steps)
+        self.mean = rows[MEAN][:]
         self.keypoint_rows = self._keypoint_rows(rows.get(FILE))
         self._read_later = [
             files[name] for name in ("images.csv", "fine.npy", FILE) if name in files
@@ -217,10 +227,10 @@ class PlaceMap:
             return self._projection
         expected, name = self.header.directions, self.header.model_name
         if of_model is None or of_model.sha256 != expected or len(self.steps) != of_model.size:
-            found = of_model.sha256[:12] if of_model else "none"
+            present = of_model.sha256[:12] if of_model else "none"
             raise MapError(
                 f"{self.directory} was built with directions {expected[:12]} of model '{name}', "
-                f"which has {found} now; load the model it was built with or rebuild the map"
+                f"which has {present} now; load the model it was built with or rebuild the map"
             )
         return of_model
 
@@ -245,8 +255,7 @@ class PlaceMap:
                 f"setting keypoints, such as 512"
             )
         camera = intrinsics(self.header.cameras, self.camera_names[self.camera_of[row]])
-        found = self.keypoint_rows[row].view(self.header.keypoints.row_type)[0]
-        return keypoints_of(found, camera)
+        return keypoints_of(self.keypoint_rows[row].view(self.header.keypoints.row_type)[0], camera)
 
     def thumbnail(self, row: int) -> NDArray[np.uint8] | None:
         """Small picture of a map image, uint8 RGB [h, w, 3]; None where the map has none.
@@ -315,8 +324,8 @@ def _rows(name: str, file: HeldFile) -> Rows:
     """An array of the map. Raises MapError unless it is of its kind."""
     rows, (kind, axes) = Rows(file), ARRAY_KINDS[name]
     if rows.dtype != kind or rows.ndim != axes:
-        found = f"{rows.dtype} {list(rows.shape)}"
-        raise MapError(f"{file.path} is damaged: expected {axes} axes of {kind}, got {found}")
+        actual = f"{rows.dtype} {list(rows.shape)}"
+        raise MapError(f"{file.path} is damaged: expected {axes} axes of {kind}, got {actual}")
     return rows
 
 
@@ -334,8 +343,8 @@ def _revision(value: int | None, where: Path) -> int:
 def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "map.json"
     with reading(path, MapError):
-        found = path.exists()
-    if not found:
+        exists = path.exists()
+    if not exists:
         part = part_of(directory)
         hint = "build one with 'disam build-map'"
         if part.exists():

@@ -37,7 +37,7 @@ def repetition(
     map_from_camera [n, 7]; descriptors: coarse [n, d]; camera: None without intrinsics. None where
     the images show one place only.
     """
-    matcher, found = NearestNeighbours(kind), []
+    matcher, inliers = NearestNeighbours(kind), []
     unit = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True).clip(1e-12)
     for index in evenly(len(rows), SAMPLES):
         gaps = np.linalg.norm(poses[:, :3] - poses[index, :3], axis=1)
@@ -46,9 +46,9 @@ def repetition(
             continue
         others = others[np.argsort(-(unit[others] @ unit[index]))[:SIMILAR]]
         query = keypoints_of(table[rows[index]], camera)
-        known = (keypoints_of(table[row], camera) for row in rows[others])
-        found.append(max(compare(matcher, query, image).inliers for image in known))
-    return float(np.quantile(found, QUANTILE)) if found else None
+        views = (keypoints_of(table[row], camera) for row in rows[others])
+        inliers.append(max(compare(matcher, query, image).inliers for image in views))
+    return float(np.quantile(inliers, QUANTILE)) if inliers else None
 
 
 def evenly(length: int, count: int) -> NDArray[np.int64]:

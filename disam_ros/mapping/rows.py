@@ -96,10 +96,10 @@ class RowFile:
 
     def __getitem__(self, row: int) -> np.void:
         self._seek(row)
-        found = np.zeros(1, self._kind)
-        if self._file.readinto(found.view(np.uint8).data) < self._kind.itemsize:
+        values = np.zeros(1, self._kind)
+        if self._file.readinto(values.view(np.uint8).data) < self._kind.itemsize:
             raise OSError(errno.EIO, "it was cut off", self._file.name)
-        value: np.void = found[0]
+        value: np.void = values[0]
         return value
 
     def __setitem__(self, row: int, value: np.void) -> None:

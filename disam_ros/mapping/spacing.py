@@ -27,9 +27,9 @@ def neighbour_steps(poses: NDArray[np.float64]) -> NDArray[np.float64]:
     rows, last = np.arange(len(poses)), len(poses) - 1
     ahead = _displacements(poses[rows], poses[np.minimum(rows + 1, last)])
     behind = _displacements(poses[np.maximum(rows - 1, 0)], poses[rows])
-    there, back = (np.linalg.norm(steps[:, :3], axis=1) for steps in (ahead, behind))
-    leaves = (rows == last) | (there > np.maximum(BREAK * back, BREAK_M)) & (rows > 0)
-    joins = (rows == 0) | (back > np.maximum(BREAK * there, BREAK_M)) & (rows < last)
+    forth, back = (np.linalg.norm(steps[:, :3], axis=1) for steps in (ahead, behind))
+    leaves = (rows == last) | (forth > np.maximum(BREAK * back, BREAK_M)) & (rows > 0)
+    joins = (rows == 0) | (back > np.maximum(BREAK * forth, BREAK_M)) & (rows < last)
     both = np.stack([np.where(leaves[:, None], behind, ahead)] * 2, axis=1)
     both[:, 1] = np.where(joins[:, None], ahead, behind)
     return both
@@ -48,12 +48,12 @@ def next_rows(poses: NDArray[np.float64]) -> NDArray[np.int64]:
         np.where(np.isinf(around[2:]), lengths, around[2:]),
     )
     joined = (lengths <= MAX_STEP) & (lengths <= np.maximum(BREAK * shorter, BREAK_M))
-    found: NDArray[np.int64] = np.append(np.where(joined, np.arange(1, len(poses)), -1), -1)
-    return found
+    rows: NDArray[np.int64] = np.append(np.where(joined, np.arange(1, len(poses)), -1), -1)
+    return rows
 
 
 def _displacements(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of poses [n, 7] to others, [n, 6], at most MAX_STEP long."""
+    """Displacements [n, 6] from poses [n, 7] to others, at most MAX_STEP long."""
     turns = Rotation.from_quat(after[:, 3:]) * Rotation.from_quat(before[:, 3:]).inv()
     steps = np.hstack([after[:, :3] - before[:, :3], turns.as_rotvec()])
     lengths = np.linalg.norm(steps[:, :3], axis=1, keepdims=True)

@@ -31,8 +31,8 @@ class MapViews:
                 raise MapError(f"camera '{name}': {error}") from error
 
     def of(self, item: PosedImage) -> PosedImage:
-        """The image, its pose and its depth as of the virtual camera; itself where that is its
-        own."""
+        """Turns an image, its pose and its depth into those of the virtual camera; leaves those of
+        its camera as they are."""
         name, pose = item.record.camera, item.record.map_from_camera
         lens, view = self._lenses.get(name), self.cameras.get(name)
         if lens is None or view is None or lens == view:
@@ -54,8 +54,8 @@ def _load(load: Callable[[], NDArray[np.uint8]], lens: Camera, view: Camera) -> 
 def _depth(
     depth: Callable[[], NDArray[np.float32] | None], lens: Camera, view: Camera
 ) -> NDArray[np.float32] | None:
-    found = depth()
-    return None if found is None else _warp(lens, view, lens.width, lens.height).depth(found)
+    values = depth()
+    return None if values is None else _warp(lens, view, lens.width, lens.height).depth(values)
 
 
 def _warp(lens: Camera, view: Camera, width: int, height: int) -> Warp:

@@ -254,10 +254,10 @@ class MapWriter:
                 raise MapError(f"{self.part / PROGRESS}: '{key}' expects 0 or more")
         for name, size in expected.items():
             with reading(self.part / name, MapError):
-                found = (self.part / name).stat().st_size
-            if found < size:
+                actual = (self.part / name).stat().st_size
+            if actual < size:
                 raise MapError(
-                    f"{self.part / name} is damaged: it has {found} bytes, expected {size}"
+                    f"{self.part / name} is damaged: it has {actual} bytes, expected {size}"
                 )
 
     def _npy_header(self, name: str, rows: int) -> bytes:

@@ -95,8 +95,8 @@ def align_to_origin(
 
     Returns the motion in words. Raises MapError for a map without place, OutputError.
     """
-    here = Origin(place[0], place[1])
-    turn = plane_from_plane(here, origin_of(place_map))
+    origin = Origin(place[0], place[1])
+    turn = plane_from_plane(origin, origin_of(place_map))
     metres = float(np.linalg.norm(turn.translation))
     if metres > 100_000.0:
         raise MapError(
@@ -105,7 +105,7 @@ def align_to_origin(
         )
     operation = {"operation": "align", "origin": list(place)}
     part = Part(place_map, np.arange(len(place_map)), turn)
-    assemble([part], output, operation, overwrite, (here.latitude, here.longitude))
+    assemble([part], output, operation, overwrite, (origin.latitude, origin.longitude))
     return f"moved by {metres:.2f} m"
 
 
@@ -143,15 +143,15 @@ def read_fixes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         ]
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise MapError(f"{path} is malformed ({error}): {expected}") from error
-    known = [row for row in rows if np.isfinite(row[1:]).all()]
-    if not known:
+    fixes = [row for row in rows if np.isfinite(row[1:]).all()]
+    if not fixes:
         raise MapError(f"{path} holds no fix: {expected}")
-    for _, latitude, longitude in known:
+    for _, latitude, longitude in fixes:
         require_place(latitude, longitude, str(path))
-    known.sort()
-    stamps = np.array([row[0] for row in known], np.int64)
+    fixes.sort()
+    stamps = np.array([row[0] for row in fixes], np.int64)
     stamps, first = np.unique(stamps, return_index=True)
-    return stamps, np.array([row[1:] for row in known])[first]
+    return stamps, np.array([row[1:] for row in fixes])[first]
 
 
 def _extent(points: NDArray[np.float64]) -> float:

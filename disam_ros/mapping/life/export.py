@@ -159,7 +159,7 @@ def export_map(
 
 
 def records(part: Part) -> list[ImageRecord]:
-    """Of the part's images, with their numbers in the map."""
+    """Records of the part's images, with their numbers in the map."""
     return [part.place_map.records[row] for row in part.rows.tolist()]
 
 
@@ -176,8 +176,8 @@ def geodetic(part: Part) -> NDArray[np.float64]:
     """
     origin, poses = origin_of(part.place_map), part.poses
     degrees = [origin.to_geodetic(position) for position in poses[:, :3]]
-    found = np.column_stack([np.array(degrees), poses[:, 2]])
-    return found.round(DIGITS)
+    places = np.column_stack([np.array(degrees), poses[:, 2]])
+    return places.round(DIGITS)
 
 
 def compass(poses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -102,10 +102,10 @@ def estimate(
             if not SCALES[0] <= scale <= SCALES[1]:
                 continue
             shift = a[index, :3] - turns[index].apply(scale * b[index, :3])
-            found = turns[index], scale, shift
-            fits = _agreeing(a, b, turns, found, near)
+            guess = turns[index], scale, shift
+            fits = _agreeing(a, b, turns, guess, near)
             if fits.sum() > agrees.sum():
-                best, agrees = found, fits
+                best, agrees = guess, fits
     for _ in range(ROUNDS):
         if agrees.sum() < 2:
             break
@@ -142,10 +142,10 @@ def _scale(a: NDArray[np.float64], b: NDArray[np.float64], i: int, j: int) -> fl
 
 
 def _residuals(
-    a: NDArray[np.float64], b: NDArray[np.float64], turns: Rotation, found: Similarity
+    a: NDArray[np.float64], b: NDArray[np.float64], turns: Rotation, similarity: Similarity
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of positions [m] and orientations [deg], [n] each."""
-    turn, scale, shift = found
+    """Residuals of positions [m] and orientations [deg], [n] each."""
+    turn, scale, shift = similarity
     metres = np.linalg.norm(a[:, :3] - turn.apply(scale * b[:, :3]) - shift, axis=1)
     return metres, np.degrees((turns * turn.inv()).magnitude())
 
@@ -154,10 +154,10 @@ def _agreeing(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
     turns: Rotation,
-    found: Similarity,
+    similarity: Similarity,
     near: float,
 ) -> NDArray[np.bool_]:
-    metres, degrees = _residuals(a, b, turns, found)
+    metres, degrees = _residuals(a, b, turns, similarity)
     agrees: NDArray[np.bool_] = (metres <= near) & (degrees <= NEAR_DEG)
     return agrees
 

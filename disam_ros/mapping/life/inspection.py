@@ -52,7 +52,7 @@ def write_inspection(
 ) -> Weakness:
     """Write the page. shape: (C, h, w) of fine descriptors; domains: of the model. Raises
     OutputError."""
-    found = weakness(place_map, shape)
+    weak = weakness(place_map, shape)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("disam_ros.mapping.life", "."),
         autoescape=True,
@@ -61,31 +61,31 @@ def write_inspection(
         lstrip_blocks=True,
     )
     text = environment.get_template("inspection.html.j2").render(
-        _contents(place_map, found, domains)
+        _contents(place_map, weak, domains)
     )
     with output_file(path, overwrite, encoding="utf-8") as file:
         file.write(text)
-    return found
+    return weak
 
 
-def findings(found: Weakness) -> list[Finding]:
+def findings(weak: Weakness) -> list[Finding]:
     """What is weak, most images first."""
-    dark = found.light < DARK
-    one_way = found.headings.sum(1) <= ONE_WAY
+    dark = weak.light < DARK
+    one_way = weak.headings.sum(1) <= ONE_WAY
     lacking = [
-        (name, float(1.0 - found.domains[:, number].mean()))
-        for number, name in enumerate(found.domain_names)
+        (name, float(1.0 - weak.domains[:, number].mean()))
+        for number, name in enumerate(weak.domain_names)
     ]
-    some = [
+    candidates = [
         Finding(
             "aliasing",
-            float((found.aliasing > 0).mean()),
+            float((weak.aliasing > 0).mean()),
             "look more like another place than like the next images of their own",
             "map more densely there, or drive with odometry and sequences",
         ),
         Finding(
             "coverage",
-            float(found.hole.mean()),
+            float(weak.hole.mean()),
             f"lie at a gap in the drive, of more than {HOLE_M:g} m and {HOLE_STEPS:g} spacings",
             "drive there again and extend the map",
         ),
@@ -97,7 +97,7 @@ def findings(found: Weakness) -> list[Finding]:
         ),
         Finding(
             "light",
-            float(np.mean(dark)) if np.isfinite(found.light).any() else 0.0,
+            float(np.mean(dark)) if np.isfinite(weak.light).any() else 0.0,
             f"are darker than {DARK:g} of 255",
             "map with headlights on or at another hour, or extend by a drive by day",
         ),
@@ -112,14 +112,14 @@ def findings(found: Weakness) -> list[Finding]:
             if len(lacking) > 1
         ),
     ]
-    return sorted((f for f in some if f.share > 0), key=lambda f: -f.share)
+    return sorted((f for f in candidates if f.share > 0), key=lambda f: -f.share)
 
 
-def worst_places(place_map: PlaceMap, found: Weakness) -> list[int]:
+def worst_places(place_map: PlaceMap, weak: Weakness) -> list[int]:
     """Indices of the weakest places, APART from each other, weakest first."""
     chosen: list[int] = []
-    positions = place_map.poses[found.rows, :2]
-    for index in np.argsort(-found.risk).tolist():
+    positions = place_map.poses[weak.rows, :2]
+    for index in np.argsort(-weak.risk).tolist():
         gaps = [float(np.linalg.norm(positions[index] - positions[k])) for k in chosen]
         if min(gaps, default=np.inf) >= APART:
             chosen.append(index)
@@ -128,12 +128,12 @@ def worst_places(place_map: PlaceMap, found: Weakness) -> list[int]:
     return chosen
 
 
-def _contents(place_map: PlaceMap, found: Weakness, domains: Sequence[str]) -> dict[str, object]:
+def _contents(place_map: PlaceMap, weak: Weakness, domains: Sequence[str]) -> dict[str, object]:
     points, scale = _plan(place_map.poses[:, :2])
-    limits = np.quantile(found.risk, [0.2, 0.4, 0.6, 0.8])
-    level = np.searchsorted(limits, found.risk)
-    worst = worst_places(place_map, found)
-    at = points[found.rows]
+    limits = np.quantile(weak.risk, [0.2, 0.4, 0.6, 0.8])
+    level = np.searchsorted(limits, weak.risk)
+    worst = worst_places(place_map, weak)
+    at = points[weak.rows]
     facts = summary(place_map)
     return {
         "name": place_map.directory.name,
@@ -156,45 +156,45 @@ def _contents(place_map: PlaceMap, found: Weakness, domains: Sequence[str]) -> d
             for (x, y), k in zip(at, level, strict=True)
         ],
         "colours": COLOURS,
-        "holes": [{"x": round(float(x), 1), "y": round(float(y), 1)} for x, y in at[found.hole]],
+        "holes": [{"x": round(float(x), 1), "y": round(float(y), 1)} for x, y in at[weak.hole]],
         "places": [
-            _place(place_map, found, index, number, points) for number, index in enumerate(worst, 1)
+            _place(place_map, weak, index, number, points) for number, index in enumerate(worst, 1)
         ],
-        "findings": findings(found),
+        "findings": findings(weak),
         "bar": round(scale * _round_length(100.0 / scale), 1),
         "bar_text": f"{_round_length(100.0 / scale):g} m",
-        "looked": len(found.rows),
+        "looked": len(weak.rows),
         "headings": HEADINGS,
         "same": SAME_M,
     }
 
 
 def _place(
-    place_map: PlaceMap, found: Weakness, index: int, number: int, points: NDArray[np.float64]
+    place_map: PlaceMap, weak: Weakness, index: int, number: int, points: NDArray[np.float64]
 ) -> dict[str, object]:
-    row, twin = int(found.rows[index]), int(found.twin[index])
+    row, twin = int(weak.rows[index]), int(weak.twin[index])
     x, y = place_map.poses[row, :2]
     away = float(np.linalg.norm(place_map.poses[twin, :3] - place_map.poses[row, :3]))
     reasons = []
-    if found.aliasing[index] > 0:
+    if weak.aliasing[index] > 0:
         reasons.append(f"looks more like image {twin}, {away:.0f} m away, than like itself")
     elif twin != row:
         reasons.append(
-            f"image {twin}, {away:.0f} m away, is only {-found.aliasing[index]:.2f} less alike "
+            f"image {twin}, {away:.0f} m away, is only {-weak.aliasing[index]:.2f} less alike "
             f"than its own place"
         )
-    if found.hole[index]:
-        reasons.append(f"at a gap of {found.gap[index]:.0f} m")
-    if found.own[index] <= 0:
+    if weak.hole[index]:
+        reasons.append(f"at a gap of {weak.gap[index]:.0f} m")
+    if weak.self_similarity[index] <= 0:
         reasons.append(f"no other image within {SAME_M:g} m looks this way")
-    if found.light[index] < DARK:
+    if weak.light[index] < DARK:
         reasons.append("dark")
     return {
         "number": number,
         "row": row,
         "position": f"{x:.1f}, {y:.1f} m",
         "domain": place_map.records[row].domain,
-        "risk": f"{found.risk[index]:.1f}",
+        "risk": f"{weak.risk[index]:.1f}",
         "reasons": "; ".join(reasons) or "low similarity to its own place",
         "picture": _picture(place_map, row),
         "twin": _picture(place_map, twin) if twin != row else "",

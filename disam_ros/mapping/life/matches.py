@@ -39,17 +39,17 @@ def match_maps(a: PlaceMap, b: PlaceMap, shape: tuple[int, int, int]) -> Matches
 
     shape: (C, h, w) of fine descriptors.
     """
-    found = []
+    matches = []
     for camera in sorted(set(a.camera_names) & set(b.camera_names)):
         rows_a, rows_b = a.rows_of(camera), b.rows_of(camera)
-        some = rows_b[evenly(len(rows_b), SAMPLES)]
-        best, score = best_matches(b, some, a, rows_a, shape)
+        sample = rows_b[evenly(len(rows_b), SAMPLES)]
+        best, score = best_matches(b, sample, a, rows_a, shape)
         back, _ = best_matches(a, best, b, rows_b, shape)
         # Neighbours along the track look alike: the way back may end at the next image.
-        at = np.searchsorted(rows_b, back) - np.searchsorted(rows_b, some)
+        at = np.searchsorted(rows_b, back) - np.searchsorted(rows_b, sample)
         mutual = np.abs(at) <= 1
-        found.append((best[mutual], some[mutual], score[mutual]))
-    rows = [np.concatenate([part[k] for part in found]) for k in range(3)] if found else []
+        matches.append((best[mutual], sample[mutual], score[mutual]))
+    rows = [np.concatenate([part[k] for part in matches]) for k in range(3)] if matches else []
     if not rows:
         return Matches(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     return Matches(*rows)

@@ -51,12 +51,12 @@ def merge(
     require_fit(maps)
     shape = fine_shape(maps[0], model)
     parts = [Part.whole(maps[0])]
-    found = []
+    references = []
     for other in maps[1:]:
         part, text = _fitted(maps[0], other, shape, align, scaled)
         parts.append(part)
-        found.append({**reference(other), "frame": text})
-    entry = {**(operation or {"operation": "merge"}), "maps": found}
+        references.append({**reference(other), "frame": text})
+    entry = {**(operation or {"operation": "merge"}), "maps": references}
     return assemble(parts, output, entry, overwrite)
 
 
@@ -111,14 +111,14 @@ def first_from_other(first: PlaceMap, other: PlaceMap) -> Transform:
     places = [(m.header.latitude, m.header.longitude) for m in (first, other)]
     if places[0] == places[1] or any(value is None for place in places for value in place):
         return Transform.identity()
-    here, there = (Origin(*place) for place in places)  # type: ignore[arg-type]
-    return plane_from_plane(here, there)
+    first_origin, other_origin = (Origin(*place) for place in places)  # type: ignore[arg-type]
+    return plane_from_plane(first_origin, other_origin)
 
 
-def plane_from_plane(here: Origin, there: Origin) -> Transform:
+def plane_from_plane(target: Origin, source: Origin) -> Transform:
     """Tangent plane of one origin from that of another, near by: shift, and the turn of north."""
-    shift = here.to_enu(there.latitude, there.longitude)
-    north = here.to_enu(there.latitude + 1e-4, there.longitude) - shift
+    shift = target.to_enu(source.latitude, source.longitude)
+    north = target.to_enu(source.latitude + 1e-4, source.longitude) - shift
     yaw = np.arctan2(-north[0], north[1])
     return Transform.from_xyz_rpy([shift[0], shift[1], 0.0, 0.0, 0.0, float(yaw)])
 
@@ -158,10 +158,10 @@ def extend(
         folder = Path(f"{output}.drive{number}")
         folders.append(folder)
         made = encoder(drive, config) if encoder else None
-        found = build_map(
+        drive_map = build_map(
             drive, model, folder, config, device, show_progress, encoder=made, overwrite=True
         )
-        built.append(found)
+        built.append(drive_map)
     entry = {"operation": "extend", "settings": asdict(config)}
     merged = merge([place_map, *built], model, output, align, False, overwrite, entry)
     for folder in folders:
@@ -188,10 +188,10 @@ def settings_of(place_map: PlaceMap) -> MapBuilderConfig:
     Raises MapError for settings that cannot be.
     """
     for entry in place_map.history:
-        known = entry.get("settings")
-        if entry.get("operation") == "build" and isinstance(known, dict):
+        settings = entry.get("settings")
+        if entry.get("operation") == "build" and isinstance(settings, dict):
             try:
-                return replace(build(MapBuilderConfig, known), domain="")
+                return replace(build(MapBuilderConfig, settings), domain="")
             except ConfigError as error:
                 path = place_map.directory / "map.json"
                 raise MapError(f"{path}: 'history', 'settings': {error}") from error

@@ -49,17 +49,17 @@ def kept_rows(
 def stood_for(place_map: PlaceMap, kept: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """For each of the images that stay [n], rows of those whose mean it becomes: itself, and those
     of its camera and condition that go and have no much nearer one, up to NEAR."""
-    found = [[row] for row in kept.tolist()]
+    groups = [[row] for row in kept.tolist()]
     number = dict(zip(kept.tolist(), range(len(kept)), strict=True))
     for rows in _groups(place_map):
         points, stays = _points(place_map, rows), np.isin(rows, kept)
         tree, goes = cKDTree(points[stays]), np.flatnonzero(~stays)
         gaps = tree.query(points[goes])[0]
         near = tree.query_ball_point(points[goes], np.minimum(SHARED * gaps, NEAR))
-        for row, some in zip(rows[goes].tolist(), near, strict=True):
-            for index in some:
-                found[number[int(rows[stays][index])]].append(row)
-    return [np.array(some, np.int64) for some in found]
+        for row, indices in zip(rows[goes].tolist(), near, strict=True):
+            for index in indices:
+                groups[number[int(rows[stays][index])]].append(row)
+    return [np.array(group, np.int64) for group in groups]
 
 
 def uses_of(
@@ -116,12 +116,12 @@ def _thinned(
     kept = _net(tree, order, high)
     for _ in range(ROUNDS):
         middle = (low + high) / 2
-        found = _net(tree, order, middle)
-        if len(found) > count:
+        net = _net(tree, order, middle)
+        if len(net) > count:
             low = middle
         else:
-            high, kept = middle, found
-        if len(found) == count:
+            high, kept = middle, net
+        if len(net) == count:
             break
     gaps = cKDTree(points[kept]).query(points)[0]
     more = np.argsort(-gaps, kind="stable")[: count - len(kept)]

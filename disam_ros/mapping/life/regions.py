@@ -33,20 +33,20 @@ def inside(points: NDArray[np.float64], ring: Ring) -> NDArray[np.bool_]:
 
 def rows_in(place_map: PlaceMap, rings: list[Ring]) -> NDArray[np.int64]:
     """Rows of the images whose cameras stand in any of the polygons. Raises MapError for none."""
-    found = np.zeros(len(place_map), bool)
+    chosen = np.zeros(len(place_map), bool)
     for ring in rings:
-        found |= inside(place_map.poses[:, :2], ring)
-    if not found.any():
+        chosen |= inside(place_map.poses[:, :2], ring)
+    if not chosen.any():
         low, high = place_map.poses[:, :2].min(0), place_map.poses[:, :2].max(0)
         raise MapError(
             f"no image of {place_map.directory} lies in the polygon: the map reaches from "
             f"({low[0]:.1f}, {low[1]:.1f}) to ({high[0]:.1f}, {high[1]:.1f}) m"
         )
-    return np.flatnonzero(found)
+    return np.flatnonzero(chosen)
 
 
 def polygon(corners: list[float]) -> Ring:
-    """From x y x y … [m]. Raises MapError for less than three corners."""
+    """Makes a polygon of x y x y … [m]. Raises MapError for less than three corners."""
     if len(corners) < 6 or len(corners) % 2:
         raise MapError(
             f"a polygon has x and y of three or more corners, got {len(corners)} numbers"
@@ -95,6 +95,6 @@ def _outer_rings(values: Any) -> list[Any]:
     if kind == "MultiPolygon" and isinstance(coordinates, list):
         return [part[0] for part in coordinates if isinstance(part, list) and part]
     inner = [values.get("geometry")]
-    for found in (values.get("features"), values.get("geometries")):
-        inner += found if isinstance(found, list) else []
+    for parts in (values.get("features"), values.get("geometries")):
+        inner += parts if isinstance(parts, list) else []
     return [ring for part in inner for ring in _outer_rings(part)]

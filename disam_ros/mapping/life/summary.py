@@ -63,10 +63,10 @@ def require_sound(place_map: PlaceMap) -> None:
         raise MapError(f"{place_map.directory}: poses.npy holds poses that are none")
     for row, record in enumerate(place_map.records):
         pose = record.map_from_camera
-        known = place_map.poses[row]
-        if pose is None or not np.allclose(pose.translation, known[:3], rtol=1e-6, atol=1e-3):
+        stored = place_map.poses[row]
+        if pose is None or not np.allclose(pose.translation, stored[:3], rtol=1e-6, atol=1e-3):
             raise MapError(f"{place_map.directory}: images.csv and poses.npy differ at row {row}")
-        turn = Rotation.from_quat(pose.quaternion) * Rotation.from_quat(known[3:]).inv()
+        turn = Rotation.from_quat(pose.quaternion) * Rotation.from_quat(stored[3:]).inv()
         if turn.magnitude() > 1e-3:
             raise MapError(f"{place_map.directory}: images.csv and poses.npy differ at row {row}")
         if record.camera != place_map.camera_names[place_map.camera_of[row]]:

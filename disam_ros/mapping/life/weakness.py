@@ -38,26 +38,19 @@ DARK = 30.0  # mean grey level below which little can be seen
 
 @dataclass(frozen=True)
 class Weakness:
-    """Of n images, `rows` of the map. Arrays [n] unless said.
+    """What makes n images hard to recognize."""
 
-    risk: in standard deviations. aliasing: similarity of another place less that of the own; twin:
-    row of that image. own: similarity of the own place. light: mean grey level of the thumbnail, 0
-    to 255, nan without. gap: to the next images of the drive [m]. hole: whether it is one.
-    headings: sectors of 45° seen within SAME_M [n, HEADINGS]. domains: conditions seen there,
-    [n, D] by domain_names.
-    """
-
-    rows: NDArray[np.int64]
-    risk: NDArray[np.float64]
-    aliasing: NDArray[np.float64]
-    twin: NDArray[np.int64]
-    own: NDArray[np.float64]
-    light: NDArray[np.float64]
-    gap: NDArray[np.float64]
-    hole: NDArray[np.bool_]
-    headings: NDArray[np.bool_]
-    domains: NDArray[np.bool_]
-    domain_names: tuple[str, ...]
+    rows: NDArray[np.int64]  # of the map [n]
+    risk: NDArray[np.float64]  # in standard deviations [n]
+    aliasing: NDArray[np.float64]  # similarity of another place less self_similarity [n]
+    twin: NDArray[np.int64]  # row of that place's image [n]
+    self_similarity: NDArray[np.float64]  # with the image's own place [n]
+    light: NDArray[np.float64]  # mean grey level of the thumbnail, 0 to 255; nan without [n]
+    gap: NDArray[np.float64]  # to the next images of the drive [m], [n]
+    hole: NDArray[np.bool_]  # whether the gap is one [n]
+    headings: NDArray[np.bool_]  # sectors of 45° seen within SAME_M [n, HEADINGS]
+    domains: NDArray[np.bool_]  # conditions seen there [n, D]
+    domain_names: tuple[str, ...]  # [D]
 
 
 def weakness(place_map: PlaceMap, shape: tuple[int, int, int]) -> Weakness:
@@ -65,16 +58,16 @@ def weakness(place_map: PlaceMap, shape: tuple[int, int, int]) -> Weakness:
     rows = evenly(len(place_map), MOST)
     poses = place_map.poses
     axes = Rotation.from_quat(poses[:, 3:]).as_matrix()[:, :, 2]
-    aliasing, twin, own = _aliasing(place_map, rows, axes, shape)
+    aliasing, twin, self_similarity = _aliasing(place_map, rows, axes, shape)
     gap, hole = _gaps(place_map)
     headings, domains, names = _seen(place_map, rows, axes)
-    score = _standard(aliasing) - _standard(own)
+    score = _standard(aliasing) - _standard(self_similarity)
     return Weakness(
         rows=rows,
         risk=_smoothed(poses[rows], axes[rows], score),
         aliasing=aliasing,
         twin=twin,
-        own=own,
+        self_similarity=self_similarity,
         light=_light(place_map, rows),
         gap=gap[rows],
         hole=hole[rows],
@@ -84,16 +77,14 @@ def weakness(place_map: PlaceMap, shape: tuple[int, int, int]) -> Weakness:
     )
 
 
-def risk_at(
-    place_map: PlaceMap, found: Weakness, poses: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def risk_at(place_map: PlaceMap, weak: Weakness, poses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Risk of poses map_from_camera [n, 7]: that of the nearest image that looks the same way."""
     axes, seen = (
         Rotation.from_quat(p[:, 3:]).as_matrix()[:, :, 2] for p in (poses, place_map.poses)
     )
-    tree = cKDTree(_points(place_map.poses[found.rows], seen[found.rows]))
+    tree = cKDTree(_points(place_map.poses[weak.rows], seen[weak.rows]))
     nearest = tree.query(_points(poses, axes))[1]
-    risks: NDArray[np.float64] = found.risk[nearest]
+    risks: NDArray[np.float64] = weak.risk[nearest]
     return risks
 
 
@@ -104,7 +95,7 @@ def _aliasing(
     shape: tuple[int, int, int],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """Similarity of the best image of another place less that of the own; its row; the own's."""
-    margin, own = np.zeros(len(rows)), np.zeros(len(rows))
+    margin, self_similarity = np.zeros(len(rows)), np.zeros(len(rows))
     twin = rows.copy()
     for camera in place_map.cameras():
         among = place_map.rows_of(camera)
@@ -119,16 +110,16 @@ def _aliasing(
             far = gaps > 2 * place
             best = [0.0, 0.0]
             for kind, chosen in enumerate((near, far)):
-                some = among[chosen]
-                if not len(some):
+                others = among[chosen]
+                if not len(others):
                     continue
-                some = some[np.argsort(-coarse[chosen])[:CANDIDATES]]
-                scores = fine_similarities(place_map, row, place_map, some, shape)
+                others = others[np.argsort(-coarse[chosen])[:CANDIDATES]]
+                scores = fine_similarities(place_map, row, place_map, others, shape)
                 best[kind] = float(scores.max())
                 if kind == 1:
-                    twin[index] = some[int(scores.argmax())]
-            own[index], margin[index] = best[0], best[1] - best[0]
-    return margin, twin, own
+                    twin[index] = others[int(scores.argmax())]
+            self_similarity[index], margin[index] = best[0], best[1] - best[0]
+    return margin, twin, self_similarity
 
 
 def _gaps(place_map: PlaceMap) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -164,12 +155,12 @@ def _usual_step(poses: NDArray[np.float64]) -> float:
 
 def _light(place_map: PlaceMap, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean grey level of the thumbnails; nan without."""
-    found = np.full(len(rows), np.nan)
+    levels = np.full(len(rows), np.nan)
     for index, row in enumerate(rows.tolist()):
         picture = place_map.thumbnail(row)
         if picture is not None:
-            found[index] = float(picture.mean())
-    return found
+            levels[index] = float(picture.mean())
+    return levels
 
 
 def _seen(
@@ -185,19 +176,19 @@ def _seen(
     near = cKDTree(place_map.poses[:, :2]).query_ball_point(place_map.poses[rows, :2], SAME_M)
     headings = np.zeros((len(rows), HEADINGS), bool)
     domains = np.zeros((len(rows), len(names)), bool)
-    for index, some in enumerate(near):
-        headings[index, sector[some]] = True
-        domains[index, number[some]] = True
+    for index, around in enumerate(near):
+        headings[index, sector[around]] = True
+        domains[index, number[around]] = True
     return headings, domains, names
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """In standard deviations from the median, at most 4 either way."""
+    """Values in standard deviations from the median, at most 4 either way."""
     spread = float(values.std())
     if spread < 1e-9:
         return np.zeros(len(values))
-    found: NDArray[np.float64] = ((values - np.median(values)) / spread).clip(-4.0, 4.0)
-    return found
+    scores: NDArray[np.float64] = ((values - np.median(values)) / spread).clip(-4.0, 4.0)
+    return scores
 
 
 def _points(poses: NDArray[np.float64], axes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -211,4 +202,4 @@ def _smoothed(
     """Mean of the images within RADIUS that look the same way."""
     points = _points(poses, axes)
     near = cKDTree(points).query_ball_point(points, RADIUS)
-    return np.array([values[some].mean() for some in near])
+    return np.array([values[around].mean() for around in near])
