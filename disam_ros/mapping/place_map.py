@@ -118,7 +118,7 @@ class MapHeader:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> MapHeader:
-        """Makes a header of the entries of map.json (KINDS). Raises MapError with `where` and key."""
+        """Makes a header of the entries of map.json (KINDS). Raises MapError: `where`, the key."""
         names = ("model_identity", "model_name", "map_frame", "latitude", "longitude")
         keypoints = values["keypoints"]
         require_place(values["latitude"], values["longitude"], where, MapError)
