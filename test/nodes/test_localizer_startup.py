@@ -15,19 +15,24 @@ from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import Parameter, ParameterType
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image, NavSatFix, NavSatStatus
+from std_msgs.msg import String
 from support.data import save_tiny_model, texture
 from support.localize import localize
 from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, beside, save_tiny_map
 from support.messages import compressed_message, image_message, values
-from support.node_process import SINGLE, NodeProcess, node_process
+from support.node_process import RELIABLE, SINGLE, NodeProcess, node_process
 from support.robot import NODE, Robot
 from support.ros import Client
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform, distance
+from disam_ros.localization.areas import AGREEING
 from disam_ros.localization.localizer import Localizer
+from disam_ros.models.model import load_model
 from disam_ros.nodes.conversions import pose_to_transform
+
+SHIFT = Transform.from_xyz_rpy([0.0, 500.0, 0.0, 0.0, 0.0, 0.0])
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +216,58 @@ def test_a_reliability_that_does_not_fit_is_reported_with_the_remedy(world, clie
     with node_process("localizer.node", tmp_path / "log", parameters) as process:
         client.problem(f"set {name} to what the publisher offers", before)
         assert "RELIABILITY does not fit" in process.log
+
+
+def test_a_node_that_waits_says_for_what_and_how_to_get_it(world, tmp_path):
+    wrong = options(world, image_transport="compressed", stale_after=0.3)
+    with (
+        node_process("localizer.node", tmp_path / "log", wrong) as process,
+        Client(NODE) as client,
+    ):
+        client.problem("no images are published at all: start the camera", 0)
+        assert "waiting for images on /image/compressed (sensor_msgs/msg/Comp" in process.log
+        raw = client.node.create_publisher(Image, "/image", 1)
+        client.problem("but /image is: set image_transport to raw", 0)
+        client.node.destroy_publisher(raw)
+        other = client.node.create_publisher(CompressedImage, "/cam/image/compressed", 1)
+        client.problem("remap image/compressed, images are on /cam/image/compressed", 0)
+        text = client.node.create_publisher(String, "/image/compressed", 1)
+        client.problem("is published as std_msgs/msg/String: remap image/compressed", 0)
+        client.node.destroy_publisher(text)
+        silent = client.node.create_publisher(CompressedImage, "/image/compressed", 1)
+        client.problem("the publisher of /image/compressed sends nothing: check the camera", 0)
+        assert process.log.count("sends nothing: check the camera") == 1
+        assert process.log.count("are published at all") == 1
+        assert process.log.count("set image_transport to raw") == 1
+        client.node.destroy_publisher(other)
+        client.node.destroy_publisher(silent)
+
+
+def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(world, tmp_path):
+    model = load_model(world / "model")
+    near, far = tmp_path / "near", tmp_path / "far"
+    save_tiny_map(near, model, place=(48.0, 9.0))
+    options_far = {"place": (48.1, 9.0), "frame": "village"}
+    save_tiny_map(far, model, pose=lambda i: SHIFT @ base_pose(i), **options_far)
+    changes = {"areas": [str(near), str(far)], "localizer.domain.override": "day"}
+    parameters = options(world, map=str(near), **changes)
+
+    def fix(latitude):
+        status = NavSatStatus(status=NavSatStatus.STATUS_FIX)
+        return NavSatFix(status=status, latitude=latitude, longitude=9.0)
+
+    with (
+        node_process("localizer.node", tmp_path / "log", {**parameters, **RELIABLE}) as process,
+        Robot(process) as robot,
+    ):
+        assert same_place(robot.localize(3).pose, 3)
+        for _ in range(AGREEING + 1):
+            robot.deliver("fix", fix(60.0))
+        assert "fixes lie on the map" not in process.log
+        assert same_place(robot.localize(3).pose, 3)
+        village = 48.1 + 500.0 / 111_200.0  # its images lie 500 m north of its origin
+        for _ in range(AGREEING):
+            robot.deliver("fix", fix(village))
+        robot.client.diagnosis(lambda s: values(s).get("map frame") == "village", "the other map")
+        assert beside(pose_to_transform(robot.localize(4).pose), SHIFT @ base_pose(4))
+        assert process.log.count("fixes lie on the map") == 1

@@ -9,20 +9,16 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from sensor_msgs.msg import NavSatFix, NavSatStatus
 from support.data import save_tiny_model
 from support.maps import base_pose, beside, save_tiny_map
-from support.messages import values
-from support.node_process import RELIABLE, SINGLE, node_process
+from support.node_process import SINGLE, node_process
 from support.robot import Robot
 from support.ros import DEADLINE, Client
 
 from disam_ros.errors import MapError
 from disam_ros.geometry import Transform
-from disam_ros.localization.areas import AGREEING
 from disam_ros.mapping.life.assembly import Part, assemble
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.model import load_model
 from disam_ros.nodes.conversions import pose_to_transform
 
 SHIFT = Transform.from_xyz_rpy([0.0, 500.0, 0.0, 0.0, 0.0, 0.0])
@@ -47,8 +43,8 @@ def at(pose, expected, frame):
     assert beside(pose_to_transform(pose.pose), expected)
 
 
-@pytest.fixture
-def robot(world, tmp_path):
+@pytest.fixture(scope="module")
+def node(world):
     parameters = {
         "map": str(world / "map"),
         "model": str(world / "model"),
@@ -56,10 +52,18 @@ def robot(world, tmp_path):
         **SINGLE,
     }
     with (
-        node_process("localizer.node", tmp_path / "log", parameters) as process,
+        node_process("localizer.node", world / "log", parameters) as process,
         Robot(process) as robot,
     ):
         yield robot
+
+
+@pytest.fixture
+def robot(node, world):
+    """The robot, with the first map."""
+    name(node, world)
+    assert node.client.trigger("reload").success
+    return node
 
 
 def name(robot, world, suffix=""):
@@ -122,40 +126,6 @@ def test_a_node_that_is_cleaned_up_while_it_reloads_survives(robot, world):
     assert robot.client.transition("activate")
     robot.reconnect()
     at(robot.localize(4), shifted(4), "village")
-
-
-def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(world, tmp_path):
-    model = load_model(world / "model")
-    here, there = tmp_path / "here", tmp_path / "there"
-    save_tiny_map(here, model, place=(48.0, 9.0))
-    save_tiny_map(there, model, place=(48.1, 9.0), pose=shifted, frame="village")
-    parameters = {
-        "map": str(here),
-        "model": str(world / "model"),
-        "areas": [str(here), str(there)],
-        "localizer.domain.override": "day",
-        **SINGLE,
-    }
-
-    def fix(latitude):
-        status = NavSatStatus(status=NavSatStatus.STATUS_FIX)
-        return NavSatFix(status=status, latitude=latitude, longitude=9.0)
-
-    with (
-        node_process("localizer.node", tmp_path / "log", {**parameters, **RELIABLE}) as process,
-        Robot(process) as robot,
-    ):
-        at(robot.localize(3), base_pose(3), "town")
-        for _ in range(AGREEING + 1):
-            robot.deliver("fix", fix(60.0))
-        assert "fixes lie on the map" not in process.log
-        at(robot.localize(3), base_pose(3), "town")
-        village = 48.1 + 500.0 / 111_200.0  # its images lie 500 m north of its origin
-        for _ in range(AGREEING):
-            robot.deliver("fix", fix(village))
-        robot.client.diagnosis(lambda s: values(s).get("map frame") == "village", "the other map")
-        at(robot.localize(4), shifted(4), "village")
-        assert process.log.count("fixes lie on the map") == 1
 
 
 class Gate:
