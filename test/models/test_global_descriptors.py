@@ -13,16 +13,12 @@ from torch import nn
 from torch.nn import functional
 
 from disam_ros.errors import ModelError
-from disam_ros.models.global_descriptors import (
-    BACKBONES,
-    HEADS,
-    GlobalConfig,
-    GlobalNetwork,
-    read_backbone_weights,
-)
+from disam_ros.models.global_descriptors.backbone_weights import read_backbone_weights
 from disam_ros.models.global_descriptors.backbones import build_backbone, latent_size
+from disam_ros.models.global_descriptors.config import BACKBONES, HEADS, GlobalConfig
 from disam_ros.models.global_descriptors.depth import jet
 from disam_ros.models.global_descriptors.heads import CONTRAST, Gem, Mac, NetVlad, Safa
+from disam_ros.models.global_descriptors.network import GlobalNetwork
 from disam_ros.models.global_descriptors.whitening import Whitening
 from disam_ros.models.mobile import MobileEncoder
 from disam_ros.models.networks import Encoder

@@ -14,7 +14,7 @@ from support.onnx_files import write_onnx
 from support.robot import Robot
 
 from disam_ros.domains.domain import Domain
-from disam_ros.models.global_descriptors import GlobalConfig
+from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.import_model import import_model
 from disam_ros.models.model import load_model, save_model
 from disam_ros.nodes.conversions import pose_to_transform

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from disam_ros.errors import ModelError
-from disam_ros.models.global_descriptors import GlobalConfig, read_backbone_weights
+from disam_ros.models.global_descriptors.backbone_weights import read_backbone_weights
 from disam_ros.models.global_descriptors.backbones import alexnet, vgg16
+from disam_ros.models.global_descriptors.config import GlobalConfig
 from training.global_descriptors import convert_weights
 
 

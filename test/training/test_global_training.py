@@ -13,7 +13,7 @@ from support.global_training import COUNT, depth_recipe, recipe, stage, weights,
 
 from disam_ros import load_model
 from disam_ros.errors import ConfigError, ModelError
-from disam_ros.models.global_descriptors import DEPTH_LIMIT
+from disam_ros.models.global_descriptors.depth import DEPTH_LIMIT
 from training.data.places import Box
 from training.data.sources import Photo, find_photos
 from training.engine.checkpoints import find_checkpoint

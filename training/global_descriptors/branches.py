@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from disam_ros.domains.domain import Domain
-from disam_ros.models.global_descriptors import GlobalNetwork, Parts, read_backbone_weights
+from disam_ros.models.global_descriptors.backbone_weights import read_backbone_weights
+from disam_ros.models.global_descriptors.network import GlobalNetwork, Parts
 from training.engine.networks import Networks, drawn_from_seed
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.views import Viewer

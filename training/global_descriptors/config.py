@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from disam_ros.errors import ConfigError, ModelError
-from disam_ros.models.global_descriptors import BACKBONES, HEADS, GlobalConfig
+from disam_ros.models.global_descriptors.config import BACKBONES, HEADS, GlobalConfig
 from disam_ros.settings import setting
 from training.global_descriptors.losses import ANCHORS, FORMS, INFLUENCES
 from training.settings import RunConfig, check_run, check_stages, pair_of, read_recipe

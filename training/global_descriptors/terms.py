@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from disam_ros.models.global_descriptors import Parts
+from disam_ros.models.global_descriptors.network import Parts
 from training.engine.networks import Terms
 from training.global_descriptors import library_losses, losses
 from training.global_descriptors.config import (

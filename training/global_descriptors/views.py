@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from disam_ros.models.global_descriptors import DEPTH_LIMIT
+from disam_ros.models.global_descriptors.depth import DEPTH_LIMIT
 from training.data.augment import photometric
 from training.data.image_store import ImageStore, random_box, zoom_range
 from training.data.places import Box, fit_box
