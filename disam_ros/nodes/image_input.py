@@ -154,8 +154,7 @@ def _published_images(node: Node) -> list[str]:
 
 
 def _remedy_of_large_images() -> str:
-    """Who publishes them decides: of best-effort images beyond its shared memory fragments are
-    overwritten before they are read."""
+    """Return what helps against lost images: the publisher's shared memory is too small for them."""
     remedy = "set image_transport to compressed, or let the driver publish them reliably"
     if get_rmw_implementation_identifier() in FAST_DDS:
         for variable, path in list(profile(LARGE_IMAGES).items())[:1]:

@@ -30,7 +30,7 @@ HEAT_SHARE = 0.5  # of the heat's colour where it is hottest
 def compose(
     pictures: Sequence[NDArray[np.uint8] | str], titles: Sequence[str], text: str
 ) -> NDArray[np.uint8]:
-    """PANELS pictures, uint8 RGB, or words in their place, the titles below them, then the text.
+    """Draw PANELS pictures, uint8 RGB, or words in their place, titles below them, then the text.
 
     Returns uint8 BGR [h + TEXT, PANELS * WIDTH, 3]. The panels have the shape of the first picture,
     unless that is very wide or high.
@@ -88,6 +88,6 @@ def _fit(panel: NDArray[np.uint8], picture: NDArray[np.uint8]) -> None:
 def _write(
     canvas: NDArray[np.uint8], text: str, at: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
-    """ASCII alone: OpenCV has no other letters."""
+    """Write a text in ASCII, as OpenCV has no other letters."""
     ascii_text = text.encode("ascii", "replace").decode()
     cv2.putText(canvas, ascii_text, at, FONT, SCALE, colour, 1, cv2.LINE_AA)

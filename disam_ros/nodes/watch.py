@@ -31,15 +31,14 @@ NOTHING = "–"
 
 @dataclass
 class Seen:
-    """What was heard last. answer: ~/answer. pose: of the last known place. status: diagnostics.
-    outcomes: number of images by outcome. fresh: answers since the last drawing."""
+    """The last messages of a localizer."""
 
     node: str
     answer: DiagnosticArray | None = None
-    pose: PoseWithCovarianceStamped | None = None
-    status: DiagnosticStatus | None = None
-    outcomes: Counter[str] = field(default_factory=Counter)
-    fresh: list[DiagnosticArray] = field(default_factory=list)
+    pose: PoseWithCovarianceStamped | None = None  # of the last known place
+    status: DiagnosticStatus | None = None  # of /diagnostics
+    outcomes: Counter[str] = field(default_factory=Counter)  # images by outcome
+    fresh: list[DiagnosticArray] = field(default_factory=list)  # answers since the last drawing
 
     def lines(self) -> list[str]:
         """The view, a line for each thing."""
@@ -106,7 +105,7 @@ def pose_text(message: PoseWithCovarianceStamped | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Without control characters: a message shall not steer the terminal."""
+    """Replace control characters: a message shall not steer the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -149,7 +148,7 @@ def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
 
 
 def _subscribe(watcher: Node, seen: Seen) -> None:
-    """Keep what comes in `seen`."""
+    """Subscribe to a localizer; messages are kept in `seen`."""
 
     def on_answer(message: DiagnosticArray) -> None:
         seen.answer = message

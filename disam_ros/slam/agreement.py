@@ -23,10 +23,10 @@ TURN_RATE = 1.0  # of a vehicle whose odometry is not known, 1 σ [rad/s]
 
 @dataclass(frozen=True)
 class Motion:
-    """How far a vehicle moves unseen. noise: of odometry [m/m]; max_speed: without it [m/s]."""
+    """Limits of a vehicle's unseen motion."""
 
-    noise: float
-    max_speed: float
+    noise: float  # of odometry [m/m]
+    max_speed: float  # without odometry [m/s]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StampedPose:
     odometry: Reading | None
 
     def at(self, now: StampedPose, limits: Motion) -> PoseWithCovariance:
-        """This pose moved on, or back, to the moment of another one."""
+        """Moves this pose to the moment of another one, in either direction of time."""
         moved = motion(self.odometry, now.odometry)
         growth = np.zeros(6)
         if moved is None or self.odometry is None or now.odometry is None:
@@ -61,7 +61,7 @@ def distance_squared(a: PoseWithCovariance, b: PoseWithCovariance) -> float:
 
 
 def agree(now: StampedPose, before: StampedPose, limits: Motion) -> bool:
-    """Whether two poses of the vehicle can both be right."""
+    """Tests whether two poses of the vehicle can both be right."""
     return distance_squared(now.pose, before.at(now, limits)) <= GATE
 
 

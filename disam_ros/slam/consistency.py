@@ -15,7 +15,7 @@ Match = tuple[Keyframe, Keyframe]  # the place then, and the image now
 
 
 class ConsistencyCheck:
-    """Whether the last `length` matches lie to each other as the images now do."""
+    """Tests whether the last `length` matches lie to each other as the images now do."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -26,7 +26,7 @@ class ConsistencyCheck:
         self._matches = []
 
     def add(self, then: Keyframe, now: Keyframe, spacing: float) -> None:
-        """A match. spacing: metres between the images that may be matched.
+        """Adds a match. spacing: metres between the images that may be matched.
 
         A contradiction starts a new sequence with this match.
         """

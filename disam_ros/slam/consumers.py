@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Consumer:
-    """remappings: the localizer's topic → the stack's. parameters: of the localizer."""
+    """What a stack asks of the localizer."""
 
-    remappings: dict[str, str] = field(default_factory=dict)
-    parameters: dict[str, object] = field(default_factory=dict)
+    remappings: dict[str, str] = field(default_factory=dict)  # the localizer's topic → the stack's
+    parameters: dict[str, object] = field(default_factory=dict)  # of the localizer
 
 
 _AMCL = Consumer(

@@ -25,7 +25,7 @@ class DrivenPath:
         self._view: NDArray[np.float32] | None = None  # since odometry is missing, the last changed
 
     def by_odometry(self, odometry: Reading) -> None:
-        """Odometry at an image; where it started over, the vehicle is taken to have stood still."""
+        """Adds odometry at an image; where it started over, the vehicle counts as at rest."""
         moved = motion(self._odometry, odometry)
         if moved is not None:  # metres counted by the view meanwhile are no further ones
             metres = float(np.linalg.norm(moved.translation))
@@ -33,7 +33,7 @@ class DrivenPath:
         self._odometry, self._there, self._view = odometry, self.travelled, None
 
     def by_view(self, fine: NDArray[np.float32]) -> None:
-        """The fine descriptor [C, h, w] of an image without odometry."""
+        """Adds an image without odometry by its fine descriptor [C, h, w]."""
         if self._view is None:
             self._view = fine
         elif float(fine_similarities(fine, self._view[None])[0]) < self._changed:

@@ -19,15 +19,13 @@ TOLERANCE_NS = 50_000_000  # between an image and the node made of it [ns]
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """An edge from an older node to a newer one.
-
-    from_to: pose of the newer node in the older one. information: inverse covariance [6, 6], order
-    x y z rotX rotY rotZ about the axes of the NEWER node, as rtabmap and g2o take it.
-    """
+    """An edge from an older node to a newer one."""
 
     from_id: int
     to_id: int
-    from_to: Transform
+    from_to: Transform  # pose of the newer node in the older one
+    # Inverse covariance [6, 6], order x y z rotX rotY rotZ about the axes of the NEWER node, as
+    # rtabmap and g2o take it.
     information: NDArray[np.float64]
     type: int = GLOBAL_CLOSURE
 

@@ -26,12 +26,11 @@ REACH = 2  # keyframes before this one that its keypoints are triangulated with
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An image uint8 RGB [H, W, 3] and its camera: calibrated, for any image size. warp: that made
-    the image, if one did."""
+    """An image and its camera."""
 
-    image: NDArray[np.uint8]
-    camera: Camera
-    warp: Warp | None = None
+    image: NDArray[np.uint8]  # RGB [H, W, 3]
+    camera: Camera  # calibrated, for any image size
+    warp: Warp | None = None  # that made the image, if one did
 
 
 def extract(view: View, count: int) -> Keypoints:
@@ -57,8 +56,8 @@ class KeyframeDepths:
         self._between: tuple[Reading | None, View] | None = None
 
     def observe(self, view: View, odometry: Reading | None, baseline: float) -> None:
-        """An image that is no keyframe; kept if it is the first at least `baseline` metres past the
-        last keyframe."""
+        """Takes an image that is no keyframe; keeps the first one that is at least `baseline`
+        metres past the last keyframe."""
         if self._last and self._between is None:
             last, keypoints = self._last[-1]
             moved = _motion_of_camera(last, keypoints.calibrated_camera, odometry, view.camera)

@@ -17,13 +17,12 @@ from disam_ros.models.similarity import Shifts, shifted_similarities
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """An image of the drive. odometry: at its stamp; None: unknown. travelled: metres since the
-    start of the drive. keypoints: for verification."""
+    """An image of the drive."""
 
     stamp_ns: int
-    odometry: Reading | None
-    travelled: float
-    keypoints: Keypoints | None = None
+    odometry: Reading | None  # at its stamp; None: unknown
+    travelled: float  # since the start of the drive [m]
+    keypoints: Keypoints | None = None  # for verification
 
 
 class KeyframeDatabase:

@@ -28,23 +28,19 @@ T = TypeVar("T")
 class LoopClosure:
     """An edge of a pose graph: the vehicle met a place again.
 
-    stamp_ns, keyframe_stamp_ns: of the image now and of the keyframe. keyframe_from_base: the base
-    frame now in the base frame then; metres, covariance about the axes of the latter (REP-103).
-    score: fine similarity of the two. inliers: keypoints that agree; 0: none were compared. kind:
-    OWN or MAP. map_from_keyframe: pose of the base on the map at that map image; of MAP only.
-    metric: whether the length of the translation was measured. If not, its direction was where
-    there are inliers; the covariance is as large as the uncertainty of the length.
-
     Raises LoopClosureError unless the covariance is symmetric, positive definite.
     """
 
-    stamp_ns: int
+    stamp_ns: int  # of the image now
     keyframe_stamp_ns: int
+    # The base frame now in the base frame then [m], covariance about the axes of the latter.
     keyframe_from_base: PoseWithCovariance
-    score: float
-    inliers: int = 0
-    kind: str = OWN
-    map_from_keyframe: Transform | None = None
+    score: float  # fine similarity of the two images
+    inliers: int = 0  # keypoints that agree; 0: none were compared
+    kind: str = OWN  # or MAP
+    map_from_keyframe: Transform | None = None  # pose of the base at that map image; of MAP only
+    # Whether the length of the translation was measured. If not, its direction was where there are
+    # inliers; the covariance is as large as the uncertainty of the length.
     metric: bool = True
 
     def __post_init__(self) -> None:

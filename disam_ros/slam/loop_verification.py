@@ -28,12 +28,11 @@ FLOOR = np.array([0.05] * 3 + [np.radians(0.2)] * 3)
 
 @dataclass(frozen=True, eq=False)
 class RelativePose:
-    """`keyframe_from_base` of a vehicle that met a place again. inliers: keypoints that agree; 0:
-    none were compared. metric: whether the length of the translation was measured."""
+    """The motion between two visits of a place."""
 
-    pose: PoseWithCovariance
-    inliers: int = 0
-    metric: bool = False
+    pose: PoseWithCovariance  # keyframe_from_base
+    inliers: int = 0  # keypoints that agree; 0: none were compared
+    metric: bool = False  # whether the length of the translation was measured
 
 
 def verify_loop(

@@ -16,19 +16,14 @@ from disam_ros.uncertainty import PoseWithCovariance
 
 @dataclass(frozen=True, eq=False)
 class MapMatch:
-    """The map image that an image was matched with.
+    """The map image that an image was matched with."""
 
-    stamp_ns, map_from_base: of the map image. spacing: metres between map images.
-    keyframe_from_base: pose relative to it, None where none was estimated; inliers: keypoints that
-    agree with it.
-    """
-
-    stamp_ns: int
-    map_from_base: Transform
-    score: float
-    spacing: float
-    keyframe_from_base: PoseWithCovariance | None = None
-    inliers: int = 0
+    stamp_ns: int  # of the map image
+    map_from_base: Transform  # the vehicle's pose at the map image
+    score: float  # fine similarity
+    spacing: float  # between map images [m]
+    keyframe_from_base: PoseWithCovariance | None = None  # pose relative to it; None: unknown
+    inliers: int = 0  # keypoints that agree with this pose
 
 
 def map_match(localizer: Localizer, query: Query, answer: Answer) -> MapMatch | None:

@@ -32,7 +32,7 @@ LONGEST_PAUSE_NS = 320 * SECOND
 
 
 class State(Enum):
-    """What is known of the consumer."""
+    """States of the consumer, in words."""
 
     WAITING = "waiting for answers that agree"
     SILENT = "started; it has not published a pose since"
@@ -46,13 +46,13 @@ class State(Enum):
 class Supervisor:
     """Decides by confident answers and the consumer's own poses.
 
-    recover: whether a lost consumer gets another initial pose. started: it had its first one, or
-    agreed without. lost: AGREEING answers in a row contradict it, and it has not agreed since.
+    recover: whether a lost consumer gets another initial pose. limits: of unseen motion.
     """
 
     def __init__(self, recover: bool, limits: Motion) -> None:
         self.recover, self.limits = recover, limits
-        self.started = self.lost = False
+        self.started = False  # the consumer had its first initial pose, or agreed without one
+        self.lost = False  # AGREEING answers in a row contradict it, and it has not agreed since
         self.state = State.WAITING
         self._answers, self._against = Streak(), Streak()
         self._sent_ns: int | None = None
@@ -65,7 +65,7 @@ class Supervisor:
         self._against.clear()
 
     def sent(self, stamp_ns: int) -> None:
-        """An initial pose was published."""
+        """Notes that an initial pose was published."""
         self.started, self._sent_ns, self.state = True, stamp_ns, State.SILENT
         self._attempts += 1
         self.unsure()

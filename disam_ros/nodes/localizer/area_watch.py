@@ -14,7 +14,7 @@ from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 
 class AreaWatch:
-    """directories: maps to choose from; without any nothing is watched.
+    """Chooses the map that fixes lie on. directories: of all maps; without any nothing is watched.
 
     current: the map in use. switch: takes another. Raises DisamError for maps that cannot be used.
     """

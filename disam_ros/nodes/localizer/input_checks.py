@@ -39,7 +39,7 @@ LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
 
 class InputChecks(Part):
-    """topics: camera_info topic by camera. localizer: of the map."""
+    """Checks images and camera_info. topics: camera_info topic by camera. localizer: of the map."""
 
     def __init__(
         self, node: LifecycleNode, monitor: Monitor, topics: Mapping[str, str], localizer: Localizer
@@ -154,7 +154,7 @@ class InputChecks(Part):
             self._node.get_logger().info(text)
 
     def _view_fault(self, camera: str, mapped: Camera | None) -> str:
-        """Why images are compared as they are; empty: they need not be."""
+        """Says why images are compared unwarped; empty where they are warped."""
         if mapped is None or not mapped.calibrated or mapped.is_assumed:
             return f"the map has no intrinsics of camera '{camera}': its images are compared as is"
         if camera not in self._infos:
@@ -164,7 +164,7 @@ class InputChecks(Part):
 
 
 def _comparison(camera: str, matches: Sequence[ViewMatch]) -> str:
-    """With which map images those of a camera are compared, in words."""
+    """Names the map cameras that images of a camera are compared with."""
     names = [
         match.camera + (f" (vehicle turned by {90 * match.quarters}°)" if match.quarters else "")
         for match in matches
@@ -173,6 +173,6 @@ def _comparison(camera: str, matches: Sequence[ViewMatch]) -> str:
 
 
 def _intrinsics(info: CameraInfo) -> bytes:
-    """What is checked, comparable: nan equals nan."""
+    """Intrinsics as bytes: nan equals nan."""
     numbers = np.array([info.width, info.height, *info.k, *info.d], np.float64)
     return numbers.tobytes() + str(info.distortion_model).encode()

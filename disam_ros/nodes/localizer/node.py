@@ -43,7 +43,10 @@ NOT_LIVE = (
 
 
 class LocalizerNode(GuardedLifecycleNode):
-    """Parameters: LocalizerNodeConfig. Raises ConfigError for wrong ones."""
+    """The localizer as a lifecycle node with the parameters of LocalizerNodeConfig.
+
+    Raises ConfigError for wrong ones.
+    """
 
     def __init__(self) -> None:
         super().__init__(NAME)
@@ -194,12 +197,12 @@ def is_live(name: str) -> bool:
 
 
 def create() -> LocalizerNode:
-    """The node, started if `autostart` is set."""
+    """Create the node and start it if `autostart` is set."""
     node = LocalizerNode()
     node.autostart()
     return node
 
 
 def main(args: list[str] | None = None) -> int:
-    """The localizer_node executable."""
+    """Run the executable localizer_node."""
     return process.run(NAME, create, args)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the session of a localizer node consists of."""
+"""Parts of a session of the localizer node."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Priors(Part):
         self._monitor.count(f"priors {answer.prior}")
 
     def on_fix(self, message: NavSatFix) -> None:
-        """A satellite fix."""
+        """Takes a satellite fix."""
         place = conversions.place_of(message)
         if self._source != "fix" or place is None or self._origin is None:
             return

@@ -61,7 +61,7 @@ class Reload(Generic[T]):
         return opened
 
     def _finish(self, new: T | Exception) -> tuple[bool, str]:
-        """Exchange: whether it worked, and the log line or the reason."""
+        """Exchange map and model; returns whether it worked, and the log line or the reason."""
         self._under_way = False
         try:
             if isinstance(new, Exception):

@@ -34,7 +34,7 @@ class Relocalize:
         )
 
     def arrived(self, number: int) -> None:
-        """An image arrived; only later ones answer requests made from now on."""
+        """Note an image; only later ones answer requests made from now on."""
         with self._lock:
             self._newest = number
 
@@ -44,7 +44,7 @@ class Relocalize:
             return any(newest < number for newest, _ in self._waiting)
 
     def answer(self, number: int, success: bool, message: str) -> None:
-        """Image `number` was localized: answer the requests that arrived before it."""
+        """Answer the requests that arrived before image `number`, which was localized."""
         with self._lock:
             ready = [future for newest, future in self._waiting if newest < number]
             self._waiting = [w for w in self._waiting if w[0] >= number]
@@ -52,7 +52,7 @@ class Relocalize:
             future.set_result((success, message))
 
     def hindered(self, reason: str) -> None:
-        """An image could not be used: the reason if a request times out."""
+        """Note why an image could not be used: the reason if a request times out."""
         self._hindrance = reason
 
     def stop(self, reason: str) -> None:

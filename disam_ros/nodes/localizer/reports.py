@@ -52,7 +52,7 @@ class Reports:
         self._posed.clear()
 
     def arrived(self, camera: str) -> None:
-        """An image came."""
+        """Count an image that came."""
         self._monitor.mark("images in")
         self._monitor.count("images received")
         self._last_image[camera] = time.monotonic()

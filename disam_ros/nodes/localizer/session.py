@@ -46,14 +46,13 @@ from disam_ros.nodes.worker import Worker
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """An image message. number: counts them. stamp_ns: None where the stamp is unusable.
-    received: time.perf_counter [s]."""
+    """An image message that has arrived."""
 
     camera: str
     message: Image | CompressedImage
-    number: int
-    stamp_ns: int | None
-    received: float
+    number: int  # counts all images of the session
+    stamp_ns: int | None  # None: unusable
+    received: float  # time.perf_counter [s]
 
 
 class Session:
@@ -240,7 +239,7 @@ class Session:
         self._outputs.answer(status, arrival.message.header)
 
     def _shot(self, arrival: Arrival) -> Shot:
-        """The image with what is known at its stamp. Raises MapError where the map's files were
+        """Collects what is known at an image's stamp. Raises MapError where the map's files were
         changed."""
         self._loaded.localizer.map.check()
         frame = self._frame(arrival)

@@ -38,12 +38,12 @@ NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class PosedMessage:
-    """An image message, its stamp [ns] and vehicle pose. place: latitude and longitude [deg]."""
+    """An image message and the vehicle's pose at its stamp."""
 
     stamp_ns: int
     message: Image | CompressedImage
     map_from_base: Transform
-    place: tuple[float, float] | None = None
+    place: tuple[float, float] | None = None  # latitude and longitude [deg]
 
 
 class LiveMap:
@@ -169,7 +169,7 @@ class LiveMap:
             self._logger.info(f"{count} image{plural} in the map, {seconds:.0f} s after the first")
 
     def _decode(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
-        """The pixels. Raises ImageError, for which the builder leaves the image out and logs it."""
+        """Decode an image. Raises ImageError: the builder then leaves the image out and logs it."""
         try:
             return image_from_message(message)
         except ImageError as error:

@@ -18,12 +18,11 @@ UNKNOWN_DEVIATION = 10.0  # of a fix without covariance, 1 σ [m]
 
 @dataclass(frozen=True)
 class Registration:
-    """origin: of the map frame, with the yaw of its x axis. axes: whether that yaw was measured; if
-    not, the axes are taken as east and north. deviation: root mean square residual of a fix [m]."""
+    """The map frame registered to the Earth."""
 
-    origin: Origin
-    axes: bool
-    deviation: float
+    origin: Origin  # of the map frame, with the yaw of its x axis
+    axes: bool  # whether that yaw was measured; if not, the axes are taken as east and north
+    deviation: float  # root mean square residual of a fix [m]
 
 
 class MapPlace:
@@ -47,7 +46,7 @@ class MapPlace:
         position: NDArray[np.float64],
         variance: float = UNKNOWN_DEVIATION**2,
     ) -> None:
-        """A fix [deg] with its variance [m²], and map_from_base's position [≥ 2] then [m]."""
+        """Add a fix [deg] with its variance [m²], and map_from_base's position [≥ 2] then [m]."""
         self._start = self._start or Origin(latitude, longitude)
         enu = self._start.to_enu(latitude, longitude)
         row = np.concatenate([np.asarray(position, np.float64)[:2], enu[:2]])

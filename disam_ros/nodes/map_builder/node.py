@@ -55,7 +55,10 @@ COUNTERS = (
 
 
 class MapBuilderNode(Node):
-    """Parameters: MapBuilderNodeConfig. Raises DisamError where they, model or output are wrong."""
+    """The map builder as a node with the parameters of MapBuilderNodeConfig.
+
+    Raises DisamError where they, the model or the output are at fault.
+    """
 
     def __init__(self) -> None:
         super().__init__(NAME)
@@ -268,5 +271,5 @@ class MapBuilderNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """The map_builder_node executable."""
+    """Run the executable map_builder_node."""
     return process.run(NAME, MapBuilderNode, args)

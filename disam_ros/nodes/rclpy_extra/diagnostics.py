@@ -34,8 +34,7 @@ LONGEST = 500  # characters of a text: words of a message may be of any length
 
 
 def shorten(text: str) -> str:
-    """A text in one line: control characters escaped; of a long one the beginning and the end, and
-    how much is left out."""
+    """Return a text in one line, control characters escaped; a long one loses its middle."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     if len(text) <= LONGEST:
@@ -46,11 +45,11 @@ def shorten(text: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """A deviation. until: end of its display on the monotonic clock [s]; None: until solved."""
+    """A deviation that is reported."""
 
     level: bytes
     text: str
-    until: float | None
+    until: float | None  # end of its display on the monotonic clock [s]; None: until solved
 
 
 class Monitor:
@@ -127,7 +126,7 @@ class Monitor:
             return key in self._problems
 
     def solved(self, key: str) -> None:
-        """A problem is gone."""
+        """Remove a problem that is gone."""
         with self._lock:
             self._problems.pop(key, None)
 

@@ -55,7 +55,7 @@ class Interruption:
             signal.signal(signum, self._on_signal)
 
     def defer(self) -> None:
-        """From now on the first does nothing either: what is under way is completed."""
+        """From now on no signal raises: what is under way is completed."""
         self._raises = False
 
     def ignore(self) -> None:
@@ -71,7 +71,7 @@ class Interruption:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """In this block SIGINT and SIGTERM do nothing: what it writes is written as a whole."""
+    """Ignore SIGINT and SIGTERM in this block: what it writes is written as a whole."""
     if threading.current_thread() is not threading.main_thread():  # Python handles them there
         yield
         return

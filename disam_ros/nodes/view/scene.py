@@ -23,28 +23,24 @@ BREAK = None  # in the track, where the place was unknown in between
 
 @dataclass
 class Cursor:
-    """What a page has: number of the map, counts of positions and outcomes, number of the pictures,
-    and of the state."""
+    """Versions of what a page has been sent."""
 
     map: int = 0
-    track: int = 0
-    history: int = 0
+    track: int = 0  # number of positions
+    history: int = 0  # number of outcomes
     pictures: int = 0
     state: int = -1
 
 
 @dataclass
 class Scene:
-    """All values are JSON's; none is NaN. node: the localizer's name with the namespace.
+    """The content of all pages, in values of JSON without NaN."""
 
-    values: single values by name. pictures: JPEGs of query, match and activation map.
-    """
-
-    node: str
+    node: str  # the localizer's name with the namespace
     viewers: int = 0  # pages that are open
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)  # single values by name
     map: dict[str, Any] = field(default_factory=dict)
-    pictures: list[bytes] = field(default_factory=list)
+    pictures: list[bytes] = field(default_factory=list)  # JPEGs: query, match, activation map
     _track: deque[Any] = field(default_factory=lambda: deque(maxlen=TRACK))
     _history: deque[list[Any]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     _now: Cursor = field(default_factory=Cursor)
@@ -59,7 +55,7 @@ class Scene:
                 self._now.state += 1
 
     def set_map(self, frame: str, points: list[tuple[float, float]]) -> None:
-        """Positions [m] of a map's images; another map than before ends the track."""
+        """Set the positions [m] of a map's images; another map than before ends the track."""
         content = finite({"frame": frame, "points": points})
         with self._lock:
             if content != self.map:
@@ -68,17 +64,17 @@ class Scene:
                 self._track.clear()
 
     def add_position(self, x: float, y: float) -> None:
-        """The vehicle was here [m]."""
+        """Add a position of the vehicle [m]."""
         if math.isfinite(x) and math.isfinite(y):
             self._extend([round(x, 2), round(y, 2)])
 
     def break_track(self) -> None:
-        """The place was unknown."""
+        """End the line of positions: the place was unknown."""
         if self._track and self._track[-1] is not BREAK:
             self._extend(BREAK)
 
     def add_outcome(self, outcome: str, probability: float | None) -> None:
-        """An image was answered now."""
+        """Add the outcome of an image that was answered now."""
         now = time.monotonic()
         with self._lock:
             self._history.append([round(now, 3), finite(probability), outcome])
@@ -87,7 +83,7 @@ class Scene:
                 self._history.popleft()
 
     def set_pictures(self, jpegs: list[bytes]) -> None:
-        """Query, match and activation map."""
+        """Set the pictures of query, match and activation map."""
         with self._lock:
             self.pictures = jpegs
             self._now.pictures += 1
@@ -127,5 +123,5 @@ def finite(value: Any) -> Any:
 
 
 def _last(items: deque[Any], count: int) -> list[Any]:
-    """The last so many."""
+    """Return the last `count` items."""
     return list(items)[-count:] if count else []

@@ -36,12 +36,12 @@ NO_THUMBNAIL, NO_HEAT = "the map has no thumbnail of it", "none: global descript
 
 @dataclass(frozen=True)
 class Match:
-    """A localized image. header: of its message."""
+    """A localized image."""
 
     localizer: Localizer
     query: Query
     answer: Answer
-    header: Header
+    header: Header  # of the image's message
 
 
 class Pace:
@@ -59,7 +59,7 @@ class Pace:
 
 
 class MatchImages(Part):
-    """Publishes them between `start` and `stop`. guard: reports an error inside of it."""
+    """Publishes match images between `start` and `stop`. guard: reports an error of its block."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class MatchImages(Part):
 
 
 def caption(answer: Answer) -> str:
-    """State, probability and place."""
+    """State, probability and place in words."""
     state = KNOWN if answer.known else UNKNOWN
     x, y, _ = answer.map_from_base.translation
     yaw = Rotation.from_quat(answer.map_from_base.quaternion).as_euler("ZYX", degrees=True)[0]

@@ -31,11 +31,11 @@ LARGE_DEPTH = 5  # of those that are large
 
 @dataclass(frozen=True)
 class Poses:
-    """An answer as messages. global_pose: its frame_id names the frame ON THE ROBOT."""
+    """An answer as messages."""
 
     pose: PoseStamped
     with_covariance: PoseWithCovarianceStamped
-    global_pose: PoseWithCovarianceStamped
+    global_pose: PoseWithCovarianceStamped  # its frame_id names the frame ON THE ROBOT
 
 
 class Outputs(Part):

@@ -43,13 +43,13 @@ class Summary(Part):
         self._origin = map_origin(config.localizer.prior, loaded.header)
 
     def state(self, word: str) -> None:
-        """An outcome of an image, WAITING or INACTIVE; published where it changes."""
+        """Publish a state that changes: an outcome of an image, WAITING or INACTIVE."""
         if word != self._last_state:
             self._last_state = word
             self._state.publish(String(data=word))
 
     def answered(self, answer: Answer, odometry: Reading | None, stamp: Header) -> None:
-        """Probability, distance and fix. odometry: at the image's stamp. stamp: its header."""
+        """Publish probability, distance and fix. odometry: at the stamp. stamp: the image's."""
         self._probability.publish(Float32(data=float(answer.probability)))
         if answer.known:
             self._last_known = odometry
