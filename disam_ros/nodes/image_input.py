@@ -154,7 +154,7 @@ def _published_images(node: Node) -> list[str]:
 
 
 def _remedy_of_large_images() -> str:
-    """Return what helps against lost images: the publisher's shared memory is too small for them."""
+    """Return what helps against lost images, too large for the publisher's shared memory."""
     remedy = "set image_transport to compressed, or let the driver publish them reliably"
     if get_rmw_implementation_identifier() in FAST_DDS:
         for variable, path in list(profile(LARGE_IMAGES).items())[:1]:
