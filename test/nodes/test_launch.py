@@ -133,31 +133,11 @@ def heeds_signals(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", LAUNCHES)
-def test_a_launch_file_shows_its_arguments_without_starting_anything(installed, name):
-    command = ["ros2", "launch", "disam_ros", name, "--show-args"]
-    ran = subprocess.run(
-        command, env=installed, capture_output=True, text=True, timeout=PATIENCE, check=True
-    )
-    declared = re.findall(r"^    '(\w+)':", ran.stdout, re.MULTILINE)
-    assert {"model", "config"} < set(declared)
-    assert "process started" not in ran.stdout
-
-
-def test_a_launch_with_a_parameter_file_that_does_not_exist_ends_with_the_known_ones(
-    installed, tmp_path
-):
-    arguments = {"map": "map", "model": "outdoor", "config": "cpu_robt"}
-    with launched("relocalization", arguments, installed, tmp_path / "log") as launch:
-        assert launch.wait() != 0
-        assert "'cpu_robt' does not exist; expected a path, or one of cpu_robot" in launch.log
-        assert "process started" not in launch.log
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"consumer": "amlc"}, "amlc"),
+        ({"config": "cpu_robt"}, "'cpu_robt' does not exist; expected a path, or one of cpu_robot"),
         ({"image": "/l/image,/r/image"}, "for 1 cameras: name as many"),
         ({"cameras": "left,right", "image": "/l/image"}, "for 2 cameras: name as many"),
     ],

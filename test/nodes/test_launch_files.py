@@ -66,8 +66,18 @@ def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
 
 
 # What the localizer publishes, and what a recorded evaluation also holds.
-PUBLISHED = {"pose", "pose_with_covariance", "candidates", "markers", "activation_map", "answer"}
-PUBLISHED |= {"match_image", "map_poses", "probability", "state"}
+PUBLISHED = (
+    "pose",
+    "pose_with_covariance",
+    "candidates",
+    "markers",
+    "activation_map",
+    "answer",
+    "match_image",
+    "map_poses",
+    "probability",
+    "state",
+)
 RECORDED = {"/ground_truth/pose", "/map/route", "/camera/front/image_raw/compressed"}
 KNOWN_TOPICS = {f"/localizer/{name}" for name in PUBLISHED} | RECORDED | {"/diagnostics"}
 

@@ -43,22 +43,29 @@ def world(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def robot(world, request, tmp_path):
-    """Its node takes the prior from one source."""
+@pytest.fixture(scope="module")
+def node(world):
     parameters = {
         "map": str(world / "map"),
         "model": str(world / "model"),
         "localizer.domain.override": "day",
-        "localizer.prior.source": request.param,
         **RELIABLE,
         **SINGLE,
     }
     with (
-        node_process("localizer.node", tmp_path / "log", parameters) as process,
+        node_process("localizer.node", world / "log", parameters) as process,
         Robot(process) as robot,
     ):
         yield robot
+
+
+@pytest.fixture
+def robot(node, request):
+    """The robot; its node takes the prior from one source."""
+    node.second += 60  # what came before is old
+    node.set("localizer.prior.source", "none")  # forgets the last one's
+    node.set("localizer.prior.source", request.param)
+    return node
 
 
 def with_source(source):

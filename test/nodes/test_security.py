@@ -118,8 +118,10 @@ def test_the_policy_of_the_map_builder_is_what_it_does(world, tmp_path, transpor
         check("map_builder", node, client, TF | others)
 
 
-@pytest.mark.parametrize("keystore", ["nothing", "no enclave", "no keys"])
-@pytest.mark.parametrize("node", ["localizer", "map_builder"])
+@pytest.mark.parametrize(
+    ("node", "keystore"),
+    [("localizer", "nothing"), ("localizer", "no enclave"), ("map_builder", "no keys")],
+)
 def test_a_node_without_its_keys_ends_in_one_line(tmp_path, monkeypatch, node, keystore):
     if keystore != "nothing":
         (tmp_path / "enclaves").mkdir()

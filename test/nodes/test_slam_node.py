@@ -23,7 +23,6 @@ from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.nodes.conversions import pose_to_transform
 from disam_ros.nodes.localizer.publishers import map_odom
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
-from disam_ros.slam.loop_closure import UNSCALED_SIGMA
 from disam_ros.slam.loop_closure_message import MAP, NAME, OWN, from_values
 
 LOOPS = {
@@ -110,31 +109,6 @@ def test_places_of_the_drive_and_of_the_map_met_again_are_published_with_both_st
     assert len(on_map) == grown(status, MAP)
 
 
-def test_without_odometry_places_of_the_drive_are_met_again_too(robot):
-    seconds, laps = 3, 3
-    robot.restart()
-    messages, before = robot.heard[CLOSURES], robot.client.facts()
-    messages.clear()
-    for index in range(laps * LAP):
-        robot.second += seconds - 1
-        robot.drive(index, detailed(index % LAP), odometry=False)
-    status = robot.client.diagnosis(
-        lambda s: values(s)["keyframes of this drive"] == str(laps * LAP), "all keyframes"
-    )
-    key = f"loop closures {OWN}"
-    count = int(values(status)[key]) - int(before[key])
-    robot.client.until(lambda: len(messages) == count, "all loop closures")
-    closures = [from_values(values(m.status[0])) for m in messages]
-    assert closures
-    for closure in closures:
-        age = (closure.stamp_ns - closure.keyframe_stamp_ns) // 10**9
-        assert closure.kind == OWN and age == 2 * seconds * LAP  # a lap is shorter than min_path
-        assert closure.inliers >= 12 and not closure.metric
-        found = closure.keyframe_from_base
-        assert distance(found.pose, Transform.identity())[1] < 1.0
-        assert np.trace(found.covariance[:3, :3]) >= UNSCALED_SIGMA**2
-
-
 def test_a_clock_set_back_begins_a_new_drive_and_the_node_goes_on(robot):
     before = robot.client.facts()
     robot.drive(0)
@@ -208,7 +182,7 @@ def test_tf_holds_for_a_while_after_the_image_and_needs_odometry(monkeypatch):
     there = SimpleNamespace(TFMessage=SimpleNamespace)
     monkeypatch.setattr(map_odom.importlib, "import_module", lambda name: there)
     node, monitor = Recorder(), Monitor("tf")
-    broadcaster = map_odom.MapOdom(node, monitor, wanted=True, tolerance=0.5)
+    broadcaster = map_odom.MapOdom(node, monitor, enabled=True, tolerance=0.5)
     frames = ("town", "odom")
     broadcaster.publish(ring(2), None, 10**9, frames)
     assert not node.published and map_odom.NO_ODOMETRY in monitor.status("active").message

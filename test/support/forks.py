@@ -13,13 +13,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-IMPORTED = [f"disam_ros.nodes.{name}.node" for name in ("localizer", "map_builder")]
-IMPORTED += ["disam_ros.nodes.replay.replay"]
-IMPORTED += ["disam_ros.mapping.builder"]  # all that there is without ROS
-# What nodes load when they are made and the small models of the tests: three seconds of CPU time.
-IMPORTED += ["rosidl_generator_py", "service_msgs.msg", "type_description_interfaces.msg"]
-IMPORTED += ["disam_ros.models.networks", "disam_ros.models.mobile", "safetensors.torch"]
-IMPORTED += ["threadpoolctl", "torch.utils._device"]
+IMPORTED = [
+    "disam_ros.nodes.localizer.node",
+    "disam_ros.nodes.map_builder.node",
+    "disam_ros.nodes.replay.replay",
+    "disam_ros.mapping.builder",  # all that there is without ROS
+    # What nodes load when they are made, and the small models of the tests: three seconds.
+    "rosidl_generator_py",
+    "service_msgs.msg",
+    "type_description_interfaces.msg",
+    "disam_ros.models.networks",
+    "disam_ros.models.mobile",
+    "safetensors.torch",
+    "threadpoolctl",
+    "torch.utils._device",
+]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTED)
 
