@@ -158,8 +158,10 @@ class PlaceMap:
     thumbnail_rows: Rows | None
 
     def __init__(self, directory: Path | str, verify: bool | None = None) -> None:
-        """verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of
-        none. Sizes are always compared. Raises MapError when the directory is missing,
+        """Opens a map and compares its sizes.
+
+        verify: compare the checksums of all files; None: of files up to CHECKED bytes; False: of
+        none. Raises MapError when the directory is missing,
         half-written, damaged or of another version."""
         self.directory = Path(directory)
         values = _read_header(self.directory)

@@ -16,7 +16,7 @@ from disam_ros.errors import GeometryError, MapError
 
 
 class MapViews:
-    """cameras: the virtual camera for each of the mapping cameras, most of them the same one.
+    """Turns images of the mapping cameras into those of virtual ones, `cameras` by name.
 
     field_of_view: across [deg]; 0: the mapping camera's own. Raises MapError where it sees less.
     """

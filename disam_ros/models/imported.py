@@ -88,7 +88,7 @@ class ImportedConfig:
             raise ModelError(f"files must be in the model directory, got '{strange[0]}'")
 
     def interface_sha256(self) -> str:
-        """SHA-256 of what makes other descriptors of the same file: preprocessing and output."""
+        """SHA-256 of preprocessing and output, which change the descriptors of a file."""
         interface = [self.image_size, self.mean, self.std, self.output]
         return hashlib.sha256(json.dumps(interface).encode()).hexdigest()
 

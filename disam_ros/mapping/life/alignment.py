@@ -33,7 +33,7 @@ def align_to_map(
     output: Path | str,
     overwrite: bool = False,
 ) -> str:
-    """A map in the frame and with the place of another, by images of the same places.
+    """Moves a map to the frame and the place of another, by images of the same places.
 
     scaled: the map is not in metres. Returns the residuals in words. Raises MapError where too few
     matches agree, OutputError.
@@ -59,7 +59,7 @@ def align_to_map(
 def align_to_fixes(
     place_map: PlaceMap, path: Path, output: Path | str, overwrite: bool = False
 ) -> str:
-    """A map in the east-north plane of its first fix: rotation about z and shift, robust.
+    """Moves a map to the east-north plane of its first fix: rotation about z and shift, robust.
 
     path: a table of stamp_ns, latitude and longitude [deg], as fix.csv of a dataset. Returns the
     residuals in words. Raises MapError where too few images have fixes, OutputError.
@@ -91,7 +91,7 @@ def align_to_fixes(
 def align_to_origin(
     place_map: PlaceMap, place: list[float], output: Path | str, overwrite: bool = False
 ) -> str:
-    """A map that knows its place, in the east-north plane of another origin [deg] near by.
+    """Moves a map that knows its place to the east-north plane of another origin [deg] near by.
 
     Returns the motion in words. Raises MapError for a map without place, OutputError.
     """

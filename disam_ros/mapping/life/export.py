@@ -33,7 +33,7 @@ PINHOLE, OPENCV = "PINHOLE", "OPENCV"  # COLMAP's camera models: 4 parameters, a
 
 
 def export_geojson(part: Part, path: Path, overwrite: bool = False) -> None:
-    """A point per image, with what is known of it. Raises MapError, OutputError."""
+    """Writes a point per image with its record. Raises MapError, OutputError."""
     degrees, headings = geodetic(part), compass(part.poses)
     features = [
         {
@@ -56,7 +56,7 @@ def export_geojson(part: Part, path: Path, overwrite: bool = False) -> None:
 
 
 def export_kml(part: Part, path: Path, overwrite: bool = False) -> None:
-    """A placemark per image. Raises MapError, OutputError."""
+    """Writes a placemark per image. Raises MapError, OutputError."""
     root = ElementTree.Element("kml", xmlns="http://www.opengis.net/kml/2.2")
     document = ElementTree.SubElement(root, "Document")
     ElementTree.SubElement(document, "name").text = part.place_map.directory.name
@@ -106,7 +106,7 @@ def export_colmap(part: Part, path: Path, overwrite: bool = False) -> None:
 
 
 def export_utm(part: Part, path: Path, overwrite: bool = False, images: Path | None = None) -> None:
-    """A folder of images named by UTM: their thumbnails, or the files that `images` holds.
+    """Writes a folder of images named by UTM: their thumbnails, or the files that `images` holds.
 
     images: the dataset directory that the map was built from. Raises MapError, OutputError.
     """

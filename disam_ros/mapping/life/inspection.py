@@ -69,7 +69,7 @@ def write_inspection(
 
 
 def findings(weak: Weakness) -> list[Finding]:
-    """What is weak, most images first."""
+    """Lists the weaknesses, most images first."""
     dark = weak.light < DARK
     one_way = weak.headings.sum(1) <= ONE_WAY
     lacking = [

@@ -42,7 +42,7 @@ def merge(
     overwrite: bool = False,
     operation: Mapping[str, Any] | None = None,
 ) -> PlaceMap:
-    """One map of the images of all, in the first one's frame.
+    """Merges the images of all maps into one, in the first one's frame.
 
     align: move maps whose frames differ; else they are refused. scaled: other maps than the first
     are not in metres (with align). operation: entry of the history. Raises MapError for maps of
@@ -69,7 +69,7 @@ def fine_shape(place_map: PlaceMap, model: Model) -> tuple[int, int, int]:
 def _fitted(
     first: PlaceMap, other: PlaceMap, shape: tuple[int, int, int], align: bool, scaled: bool
 ) -> tuple[Part, str]:
-    """The other map's images in the first one's frame, and how it was found."""
+    """Moves the other map's images to the first one's frame. Returns a text about the fit, too."""
     part = replace(Part.whole(other), new_from_old=first_from_other(first, other))
     moved = MovedMap(part)
     try:
@@ -116,7 +116,7 @@ def first_from_other(first: PlaceMap, other: PlaceMap) -> Transform:
 
 
 def plane_from_plane(target: Origin, source: Origin) -> Transform:
-    """Tangent plane of one origin from that of another, near by: shift, and the turn of north."""
+    """Transform to the tangent plane of an origin from another's: shift, and the turn of north."""
     shift = target.to_enu(source.latitude, source.longitude)
     north = target.to_enu(source.latitude + 1e-4, source.longitude) - shift
     yaw = np.arctan2(-north[0], north[1])
@@ -143,7 +143,7 @@ def extend(
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> PlaceMap:
-    """A map with the images of further drives, each encoded by the encoder of its domain.
+    """Extends a map by the images of further drives, each encoded by the encoder of its domain.
 
     config: of the drives' map building; descriptor, keypoints and thumbnails are the map's.
     encoder: of a drive, such as on a cluster; None encodes in this process. The drives are built
@@ -170,7 +170,7 @@ def extend(
 
 
 def like(place_map: PlaceMap, config: MapBuilderConfig) -> MapBuilderConfig:
-    """Settings of map building, with those of which a map allows one only."""
+    """Settings of map building, those that a map fixes taken from the map."""
     header = place_map.header
     keypoints = header.keypoints
     return replace(

@@ -47,8 +47,10 @@ def kept_rows(
 
 
 def stood_for(place_map: PlaceMap, kept: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """For each of the images that stay [n], rows of those whose mean it becomes: itself, and those
-    of its camera and condition that go and have no much nearer one, up to NEAR."""
+    """Rows of the images whose mean each image that stays becomes, [n] lists.
+
+    They are itself and those of its camera and condition that go and have no much nearer one, up to
+    NEAR."""
     groups = [[row] for row in kept.tolist()]
     number = dict(zip(kept.tolist(), range(len(kept)), strict=True))
     for rows in _groups(place_map):

@@ -94,7 +94,7 @@ def _aliasing(
     axes: NDArray[np.float64],
     shape: tuple[int, int, int],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Similarity of the best image of another place less that of the own; its row; the own's."""
+    """Margin of the best image of another place over the own place, its row, the own similarity."""
     margin, self_similarity = np.zeros(len(rows)), np.zeros(len(rows))
     twin = rows.copy()
     for camera in place_map.cameras():

@@ -31,13 +31,13 @@ class Graphs:
     """
 
     def __init__(self, enabled: bool) -> None:
-        """enabled: False, such as off CUDA: nothing is recorded."""
+        """Keeps no graph yet. enabled: False, such as off CUDA: nothing is recorded."""
         self.enabled = enabled
         self._uses: Counter[Hashable] = Counter()
         self._graphs: dict[Hashable, _Graph] = {}
 
     def __call__(self, name: str, network: Network, images: Tensor) -> Features:
-        """What the network makes of images; name: which network it is."""
+        """Runs a network on images. name: of the network, for its graph."""
         key = (name, tuple(images.shape), images.dtype)
         if key in self._graphs:
             return self._graphs[key](images)
@@ -57,7 +57,7 @@ class _Graph:
         self._graph, self._inputs, self._outputs = graph, inputs, outputs
 
     def __call__(self, images: Tensor) -> Features:
-        """Copies of the outputs, since the next call writes over them."""
+        """Returns copies of the outputs, since the next call writes over them."""
         self._inputs.copy_(images)
         self._graph.replay()
         copies = {id(z): z.clone() for z in self._outputs}

@@ -81,7 +81,7 @@ class DeviceInputs:
 
 
 def can_resize(shape: Size, size: Size) -> bool:
-    """Whether matrices can do it: an image that shrinks one way and grows the other is resized by
+    """Whether matrices can resize: an image that shrinks one way and grows the other is resized by
     OpenCV in a mixed form."""
     shrinks = [have > want for have, want in zip(shape, size, strict=True)]
     grows = [have < want for have, want in zip(shape, size, strict=True)]

@@ -72,7 +72,7 @@ class Chain(nn.Module):
 
 
 def vgg16() -> Chain:
-    """To conv5_3: 512 channels at stride 16; skips from conv3_3 and conv4_3."""
+    """VGG16 up to conv5_3: 512 channels at stride 16; skips from conv3_3 and conv4_3."""
     layers: list[nn.Module] = []
     channels = 3
     for out, count in VGG16_STAGES:
@@ -84,7 +84,7 @@ def vgg16() -> Chain:
 
 
 def alexnet() -> Chain:
-    """To conv5: 256 channels, [H/16 − 1, W/16 − 1]; skips from conv1 and conv2."""
+    """AlexNet up to conv5: 256 channels, [H/16 − 1, W/16 − 1]; skips from conv1 and conv2."""
     layers = [
         *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
         *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
@@ -96,7 +96,7 @@ def alexnet() -> Chain:
 
 
 class ResNet18(nn.Module):
-    """To layer3: 256 channels at stride 16; skips from layer1 and layer2."""
+    """ResNet18 up to layer3: 256 channels at stride 16; skips from layer1 and layer2."""
 
     def __init__(self) -> None:
         super().__init__()
