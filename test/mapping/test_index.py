@@ -191,24 +191,6 @@ def test_an_index_takes_half_a_byte_of_each_of_its_leading_coordinates(
     assert index.search(query, 3)[0].tolist()[0] == 3
 
 
-def test_an_index_of_eight_bits_of_fewer_coordinates_is_searched_as_well(
-    codes, projection, tmp_path
-):
-    """As older maps have it."""
-    stored = projection.decode(codes)[:, :24].copy()
-    index = faiss.index_factory(24, "IVF8,SQ8", faiss.METRIC_INNER_PRODUCT)
-    index.train(stored)
-    index.add(stored)
-    faiss.write_index(index, str(tmp_path / "cells"))
-    found, exact = (
-        CellIndex(tmp_path / "cells", codes, projection.steps),
-        FlatIndex(codes, projection.steps),
-    )
-    found._cells.nprobe = 8
-    query = projection.decode(codes[[3]])
-    assert found.search(query, 10)[0].tolist() == exact.search(query, 10)[0].tolist()
-
-
 def test_directions_are_the_same_for_few_and_for_many_descriptors(descriptors):
     many, few = (
         learn_projection(descriptors, 10),

@@ -17,7 +17,7 @@ from support.localize import localize
 
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.errors import MapError, ModelError, OutputError
+from disam_ros.errors import MapError, ModelError
 from disam_ros.files.outputs import MAP, OutputDirectory
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import MapBuilder, build_map, write_indices
@@ -148,12 +148,6 @@ def test_a_half_built_map_of_other_settings_is_not_continued(
         build(dataset, model, tmp_path / "map", replace(builder_config, keyframe_distance=3.0))
     with pytest.raises(MapError, match="another model, source or settings"):
         build(write_dataset(tmp_path / "other", 3), model, tmp_path / "map", builder_config)
-
-
-def test_an_existing_map_is_never_overwritten(dataset, model, tmp_path, builder_config):
-    build(dataset, model, tmp_path / "map", builder_config)
-    with pytest.raises(OutputError, match="exists"):
-        build(dataset, model, tmp_path / "map", builder_config)
 
 
 @pytest.mark.parametrize("name", DATA_FILES)

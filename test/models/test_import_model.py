@@ -17,7 +17,7 @@ from disam_ros.cli import main
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.classifier import DomainClassifier, weight_shapes
 from disam_ros.domains.domain import Domain
-from disam_ros.errors import ConfigError, ModelError, OutputError
+from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.outputs import MANIFEST
 from disam_ros.image import to_tensor
 from disam_ros.mapping.builder import build_map
@@ -247,15 +247,6 @@ def test_a_file_that_is_missing_or_no_network_is_refused(tmp_path):
     shutil.copy(file, tmp_path / "model.json")
     with pytest.raises(ModelError, match="rename it"):
         run_import(tmp_path / "model.json", tmp_path / "model")
-
-
-def test_an_import_writes_over_nothing(tmp_path):
-    imported_model(tmp_path)
-    before = (tmp_path / "model" / "model.json").read_bytes()
-    for output in ("model", "network.onnx"):
-        with pytest.raises(OutputError, match=r"exists|is no model"):
-            run_import(tmp_path / "network.onnx", tmp_path / output)
-    assert (tmp_path / "model" / "model.json").read_bytes() == before
 
 
 def test_one_of_several_outputs_can_be_chosen(tmp_path):
