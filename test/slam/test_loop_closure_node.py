@@ -17,9 +17,11 @@ from disam_ros.camera import Camera, uncalibrated
 from disam_ros.config import LoopClosureConfig
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.answer import Answer
+from disam_ros.localization.pipeline import Localized, Shot
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import _of_vehicle
+from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.localizer.publishers.loop_closures import VERIFIED, LoopClosures
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.slam.loop_closure_message import OWN, from_values
@@ -74,6 +76,7 @@ class Vehicle:
         self.published, self.times, self.warnings = [], [], []
         self.monitor = Monitor("loops", self.get_logger())
         self._loops = LoopClosures(self, self.monitor, config, "base_link")
+        self._loops.configure(SimpleNamespace(localizer=None), LocalizerNodeConfig())
         self._camera = camera
 
     def create_lifecycle_publisher(self, kind, topic, depth):
@@ -95,8 +98,9 @@ class Vehicle:
             stamp_ns = SECONDS * (i + 1) * 10**9
             frame = Frame(detailed(i % LAP), "front", stamp_ns, self._camera)
             unknown = replace(tracked(Transform.identity(), np.eye(6)), known=False)
+            shot = Shot(frame, reading if odometry else None)
             query = Query(frame, None, coarse, fine)
-            self._loops.add(None, query, unknown, reading if odometry else None, Header())
+            self._loops.answered(Localized(shot, query, unknown), Header())
         statuses = [message.status[0] for message in self.published]
         return [from_values({v.key: v.value for v in status.values}) for status in statuses]
 

@@ -78,7 +78,7 @@ class Consumer(Part):
             started, self._supervisor = self._supervisor.started, self._begin(config.localizer)
             self._supervisor.started = started
 
-    def answered(
+    def supervise(
         self,
         answer: Answer,
         message: PoseWithCovarianceStamped | None,

@@ -25,8 +25,8 @@ from disam_ros.camera import (
 )
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Localized
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.conversions import check_camera_info
 from disam_ros.nodes.image_input import StampChecker
@@ -64,8 +64,9 @@ class InputChecks(Part):
         """The stamp [ns]; None, with a warning, where it cannot be the capture time."""
         return self._stamps.usable(camera, header)
 
-    def repeats(self, answer: Answer) -> None:
+    def answered(self, localized: Localized, header: Header) -> None:
         """Report an image that repeats the last ones."""
+        answer = localized.answer
         key = f"repeats of {answer.camera}"
         if answer.informative:
             self._monitor.solved(key)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
+from std_msgs.msg import Header
 
+from disam_ros.localization.pipeline import Localized
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
@@ -13,7 +15,9 @@ from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions
 
 
 class Part:
-    """A part of the session, such as the publishers of a topic; most override `configure`."""
+    """A part of the session, such as the publishers of a topic."""
+
+    title = "a part of the session"  # in reports of its errors
 
     def __init__(self, node: LifecycleNode, monitor: Monitor) -> None:
         self._node, self._monitor = node, monitor
@@ -22,6 +26,12 @@ class Part:
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Take settings that changed, or another map or model; called between two images."""
+
+    def answered(self, localized: Localized, header: Header) -> None:
+        """Take a localized image, whose poses were published. header: of the image.
+
+        An error is reported and ends nothing else.
+        """
 
     def destroy(self) -> None:
         """Give back topics."""

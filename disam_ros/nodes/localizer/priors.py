@@ -7,9 +7,10 @@ import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import NavSatFix
+from std_msgs.msg import Header
 
 from disam_ros.errors import PriorError
-from disam_ros.localization.answer import Answer
+from disam_ros.localization.pipeline import Localized
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, PositionPrior, gnss_prior
 from disam_ros.localization.sequence.odometry import OdometryPrior, OdometryTrack
 from disam_ros.mapping.place_map import MapHeader
@@ -67,8 +68,10 @@ class Priors(Part):
             self._monitor.fact("prior", f"none: {fault or 'no answer yet to start from'}")
         return prior
 
-    def answered(self, stamp_ns: int | None, answer: Answer, prior: PositionPrior | None) -> None:
+    def answered(self, localized: Localized, header: Header) -> None:
         """Remember an answer to propagate, and report the effect of its prior."""
+        answer, prior = localized.answer, localized.shot.prior
+        stamp_ns = localized.shot.frame.stamp_ns
         if self._source == "odom" and stamp_ns is not None and answer.known:
             covariance = answer.covariance[:2, :2]
             self._odometry.answered(stamp_ns, answer.map_from_base, covariance)

@@ -36,7 +36,7 @@ from disam_ros.nodes.localizer.publishers.loop_closures import LoopClosures
 from disam_ros.nodes.localizer.publishers.map_odom import MapOdom
 from disam_ros.nodes.localizer.publishers.map_poses import MapPoses
 from disam_ros.nodes.localizer.publishers.match_image import Match, MatchImages
-from disam_ros.nodes.localizer.publishers.outputs import Outputs, Poses
+from disam_ros.nodes.localizer.publishers.outputs import ActivationMaps, Outputs, Poses
 from disam_ros.nodes.localizer.publishers.summary import INACTIVE, WAITING, Summary
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.reports import Reports
@@ -92,14 +92,23 @@ class Session:
         self._match_images = MatchImages(node, monitor, self._reports.guard)
         self._map_poses = MapPoses(node, monitor)
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
-        self._loops = LoopClosures(node, monitor, config.loop_closure, config.base_frame)
         prefixes = {name: f"{name}/" if len(loaded.cameras) > 1 else "" for name in loaded.cameras}
         infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
         self._checks = InputChecks(node, monitor, infos, loaded.localizer)
         self._parts: list[Part] = [
-            *(self._priors, self._odometry, fixes, self._conditions, self._outputs, self._checks),
-            *(self._consumer, self._summary, self._match_images, self._map_poses),
-            *(self._map_odom, self._loops),
+            self._priors,
+            self._odometry,
+            fixes,
+            self._conditions,
+            self._outputs,
+            self._checks,
+            self._consumer,
+            self._summary,
+            self._match_images,
+            self._map_poses,
+            self._map_odom,
+            LoopClosures(node, monitor, config.loop_closure, config.base_frame),
+            ActivationMaps(node, monitor),
         ]
         self._inputs = {
             name: ImageInput(
@@ -261,41 +270,33 @@ class Session:
         )
 
     def _publish(self, arrival: Arrival, localized: Localized) -> None:
-        """Poses first, then log and diagnostics, loop closures; ~/answer is the last message.
+        """Publishes poses, then what the parts make of the answer; ~/answer is the last message.
 
-        What follows the poses may fail, but an image has one answer. Raises the error that took
-        the place of the answer.
+        A part may fail, but an image has one answer. Raises the error that took the place of the
+        answer.
         """
         localizer, header = self._loaded.localizer, arrival.message.header
         answer, query = localized.answer, localized.query
-        shot, frame, odometry = localized.shot, localized.shot.frame, localized.shot.odometry
-        assert query is not None  # an answer has one
+        stamp_ns, odometry = localized.shot.frame.stamp_ns, localized.shot.odometry
         poses = self._outputs.publish(answer, header)
         if poses is not None:
             with self._reports.guard("TF map → odom"):
                 frames = self._outputs.map_frame, self._odometry.frame_id
-                self._map_odom.publish(answer.map_from_base, odometry, frame.stamp_ns, frames)
-        self._start_consumer(arrival, frame.stamp_ns, answer, poses, odometry)
+                self._map_odom.publish(answer.map_from_base, odometry, stamp_ns, frames)
+        self._start_consumer(arrival, stamp_ns, answer, poses, odometry)
         latency = 1e3 * (time.perf_counter() - arrival.received)
-        with self._reports.guard("the candidates"):
-            self._outputs.publish_candidates(answer, header)
-        self._summary.answered(answer, odometry, header)
-        self._checks.repeats(answer)
-        self._priors.answered(frame.stamp_ns, answer, shot.prior)
+        for part in self._parts:
+            with self._reports.guard(part.title):
+                part.answered(localized, header)
         text = self._reports.answered(answer, latency, self._config.localizer.min_probability)
-        with self._reports.guard("loop closure detection"):
-            self._loops.add(localizer, query, answer, odometry, header)
-        if localizer.has_activation_maps:
-            heat = functools.partial(localizer.activation_map, query, answer.record)
-            with self._reports.guard("the activation map"):
-                self._outputs.publish_activation(query.frame.image, heat, header)
         self._relocalize.answer(arrival.number, answer.known, text)
         status = answer_status.localized(answer, latency)
         outcome = answer_status.outcome(status)
         self._summary.state(LOST if outcome == KNOWN and self._consumer.lost else outcome)
         self._outputs.answer(status, header)
-        with self._reports.guard("the match image"):
-            self._match_images.offer(Match(localizer, query, answer, header))
+        if query is not None:
+            with self._reports.guard("the match image"):
+                self._match_images.offer(Match(localizer, query, answer, header))
 
     def _start_consumer(
         self,
@@ -312,4 +313,4 @@ class Session:
             return
         with self._reports.guard("the supervision of the consumer"):
             settings = self._config.localizer
-            self._consumer.answered(answer, message, stamp_ns, odometry, settings)
+            self._consumer.supervise(answer, message, stamp_ns, odometry, settings)

@@ -9,10 +9,8 @@ from std_msgs.msg import Float64MultiArray, Header
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
-from disam_ros.localization.answer import Answer
-from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.query import Frame, Query
-from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.localization.pipeline import Localized
+from disam_ros.localization.query import Frame
 from disam_ros.models.arrays import as_numpy
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.localizer.loaded import Loaded
@@ -34,6 +32,8 @@ class LoopClosures(Part):
     base_frame: the vehicle's frame, which the relative poses are of. After an error a drive starts
     over.
     """
+
+    title = "loop closure detection"
 
     def __init__(
         self, node: LifecycleNode, monitor: Monitor, config: LoopClosureConfig, base_frame: str
@@ -58,24 +58,18 @@ class LoopClosures(Part):
             self._closers.clear()
             self._blind.clear()
 
-    def add(
-        self,
-        localizer: Localizer,
-        query: Query,
-        answer: Answer,
-        odometry: Reading | None,
-        stamp: Header,
-    ) -> None:
-        """Add an image and its answer. odometry: at its stamp; None: loop closures are of the drive
-        only, and of unknown scale."""
-        frame, stamp_ns = query.frame, query.frame.stamp_ns
-        if not self._enabled or stamp_ns is None:
+    def answered(self, localized: Localized, header: Header) -> None:
+        """Add an image and its answer; without odometry loop closures are of the drive only, and of
+        unknown scale."""
+        query, answer, odometry = localized.query, localized.answer, localized.shot.odometry
+        frame, stamp_ns = localized.shot.frame, localized.shot.frame.stamp_ns
+        if not self._enabled or stamp_ns is None or query is None or self._loaded is None:
             return
         closer, fine = self._closer(frame.camera, stamp_ns), as_numpy(query.fine)
         try:
             closures = closer.add(stamp_ns, odometry, query.coarse, fine, self._view(frame))
             if odometry is not None:
-                match = map_match(localizer, query, answer)
+                match = map_match(self._loaded.localizer, query, answer)
                 closures += closer.add_map_match(stamp_ns, odometry, match)
         except LoopClosureError as error:
             self._warn(f"no keyframe for loop closures: {error}")
@@ -86,7 +80,7 @@ class LoopClosures(Part):
             raise
         self._monitor.fact("keyframes of this drive", sum(map(len, self._closers.values())))
         for closure in closures:
-            self._closures.publish(message_of(closure, frame.camera, stamp, self._base_frame))
+            self._closures.publish(message_of(closure, frame.camera, header, self._base_frame))
             if closure.kind == OWN:
                 self._times.publish(times_of(closure))
             self._monitor.count(f"loop closures {closure.kind}")

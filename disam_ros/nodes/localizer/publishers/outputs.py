@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
-from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -17,6 +15,8 @@ from visualization_msgs.msg import MarkerArray
 
 from disam_ros.geometry import Transform, compose
 from disam_ros.localization.answer import Answer
+from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.pipeline import Localized
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.loaded import Loaded
@@ -41,6 +41,8 @@ class Poses:
 class Outputs(Part):
     """Publishes answers. map_frame: frame of all poses. base_frame: the vehicle's."""
 
+    title = "the candidates"
+
     def __init__(self, node: LifecycleNode, monitor: Monitor, base_frame: str) -> None:
         super().__init__(node, monitor)
         self.map_frame = ""
@@ -52,7 +54,6 @@ class Outputs(Part):
         self._global_pose = publisher(PoseWithCovarianceStamped, "~/global_pose", DEPTH)
         self._candidates = publisher(PoseArray, "~/candidates", DEPTH)
         self._markers = publisher(MarkerArray, "~/markers", LARGE_DEPTH)
-        self._activation = publisher(Image, "~/activation_map", LARGE_DEPTH)
         self._answer = publisher(DiagnosticArray, "~/answer", DEPTH)
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
@@ -78,9 +79,9 @@ class Outputs(Part):
             PoseWithCovarianceStamped(header=on_robot, pose=pose.pose),
         )
 
-    def publish_candidates(self, answer: Answer, stamp: Header) -> None:
-        """Publish candidates and markers to those who subscribe. stamp: the image's header."""
-        header = conversions.header_of(stamp, self.map_frame)
+    def answered(self, localized: Localized, header: Header) -> None:
+        """Publish candidates and markers to those who subscribe."""
+        answer, header = localized.answer, conversions.header_of(header, self.map_frame)
         markers = bool(self._markers.get_subscription_count())
         if not markers and not self._candidates.get_subscription_count():
             return
@@ -102,13 +103,25 @@ class Outputs(Part):
         """Number of subscribers of ~/answer."""
         return self._answer.get_subscription_count()
 
-    def publish_activation(
-        self, image: NDArray[np.uint8], heat: Callable[[], NDArray[np.float32]], stamp: Header
-    ) -> None:
-        """Publish an image with heat over it, which is computed only if somebody listens.
 
-        It stays in the camera's frame.
-        """
-        if self._activation.get_subscription_count():
-            picture = overlay_heat(image, heat())
-            self._activation.publish(conversions.image_to_message(picture, stamp))
+class ActivationMaps(Part):
+    """Publishes images with heat over them, which is computed only if somebody listens."""
+
+    title = "the activation map"
+
+    def __init__(self, node: LifecycleNode, monitor: Monitor) -> None:
+        super().__init__(node, monitor)
+        self._localizer: Localizer | None = None
+        self._image = self._publisher(Image, "~/activation_map", LARGE_DEPTH)
+
+    def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
+        """Take another map or model."""
+        self._localizer = loaded.localizer if loaded.localizer.has_activation_maps else None
+
+    def answered(self, localized: Localized, header: Header) -> None:
+        """Publish an image, in the camera's frame."""
+        localizer, query = self._localizer, localized.query
+        if localizer and query and self._image.get_subscription_count():
+            heat = localizer.activation_map(query, localized.answer.record)
+            picture = overlay_heat(query.frame.image, heat)
+            self._image.publish(conversions.image_to_message(picture, header))

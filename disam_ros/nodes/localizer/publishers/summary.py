@@ -12,6 +12,7 @@ from std_msgs.msg import Float32, Header, String
 
 from disam_ros.geodesy import Origin
 from disam_ros.localization.answer import Answer
+from disam_ros.localization.pipeline import Localized
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
@@ -25,6 +26,8 @@ DEPTH = 100
 
 class Summary(Part):
     """Publishes the summary. The state is latched: late subscribers get the last one, too."""
+
+    title = "the summary"
 
     def __init__(self, node: LifecycleNode, monitor: Monitor, base_frame: str) -> None:
         super().__init__(node, monitor)
@@ -48,13 +51,14 @@ class Summary(Part):
             self._last_state = word
             self._state.publish(String(data=word))
 
-    def answered(self, answer: Answer, odometry: Reading | None, stamp: Header) -> None:
-        """Publish probability, distance and fix. odometry: at the stamp. stamp: the image's."""
+    def answered(self, localized: Localized, header: Header) -> None:
+        """Publish probability, distance and fix."""
+        answer, odometry = localized.answer, localized.shot.odometry
         self._probability.publish(Float32(data=float(answer.probability)))
         if answer.known:
             self._last_known = odometry
             if self._origin is not None:
-                header = conversions.header_of(stamp, self._base_frame)
+                header = conversions.header_of(header, self._base_frame)
                 self._fix.publish(fix_message(answer, self._origin, header))
         last = self._last_known
         if odometry is not None and last is not None and odometry.drive == last.drive:
