@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distributed encoding on a Ray cluster (`pip install 'disam_ros[ray]'`); the map is the same.
 
-Images are read by the workers, so a dataset directory must have the same path on all machines.
+Workers read images and encoders: dataset and model directory have the same path on all machines.
 Batches of a machine that fails are retried on another.
 """
 

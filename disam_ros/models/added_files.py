@@ -35,7 +35,7 @@ def add_classifier(
     path = directory / f"{CLASSIFIER}.safetensors"
     with _header(directory) as header:
         classifier.require_domains([domain["name"] for domain in header["domains"]])
-        _forget(directory, header, CLASSIFIER, "domain_classifier")
+        _forget(directory, header, "domain_classifier", CLASSIFIER)
         header["sha256"][CLASSIFIER] = model_files.write_arrays(path, classifier.weights)
         header["training"]["domain_classifier"] = dict(provenance)
 
@@ -64,9 +64,7 @@ def adding_onnx(
     """
     with _header(directory) as header:
         names = {d["name"]: onnx_file(d["name"], precision) for d in header["domains"]}
-        if any([header["sha256"].pop(name, None) for name in names.values()]):
-            header["training"].pop(precision, None)
-            model_files.write_header(directory, header)
+        _forget(directory, header, precision, *names.values())
         yield lambda domain: directory / names[domain]
         header["sha256"] |= {name: file_sha256(directory / name) for name in names.values()}
         if provenance is not None:
@@ -92,8 +90,8 @@ def _header(directory: Path) -> Iterator[dict[str, Any]]:
         raise ModelError(f"{directory} cannot be written: {error.strerror}") from error
 
 
-def _forget(directory: Path, header: dict[str, Any], key: str, topic: str) -> None:
-    """Write model.json without a file and its provenance, before the file is replaced."""
-    if header["sha256"].pop(key, None) is not None:
+def _forget(directory: Path, header: dict[str, Any], topic: str, *files: str) -> None:
+    """Writes model.json without files and their provenance, before these are replaced."""
+    if any([header["sha256"].pop(file, None) for file in files]):
         header["training"].pop(topic, None)
         model_files.write_header(directory, header)

@@ -128,9 +128,10 @@ class _Trained:
         stages = []
         for file, sha256 in hashes.items():
             path = directory / f"{file}{self.suffix}"
-            model_files.check_file(path, sha256)
             encoders = StoredEncoders(list(networks), _Reading(self, path, sha256, networks))
-            if not lazy:
+            if lazy:
+                model_files.check_file(path, sha256)
+            else:
                 next(iter(encoders.values()))
             stages.append(encoders)
         return list(stages)
