@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT_VERSION = 1
+MAKERS = "'disam import-model', 'disam import-checkpoint' or 'python -m training.train'"
 MAX_BYTES = 1 << 32  # of a file of weights
 KINDS = {
     "name": str | None,
@@ -42,11 +43,15 @@ def read_header(directory: Path) -> dict[str, Any]:
     with reading(path, ModelError):
         if not path.exists():
             raise ModelError(
-                f"{path} not found: {directory} is not a model directory; make one with "
-                f"'disam import-model', 'disam import-checkpoint' or training/train.py, or name a "
-                f"shipped one: {', '.join(shipped_models()) or 'none is installed'}"
+                f"{path} not found: {directory} is not a model directory; make one with {MAKERS}, "
+                f"or name a shipped one: {', '.join(shipped_models()) or 'none is installed'}"
             )
-    return read_json(path, FORMAT_VERSION, ModelError, KINDS)
+    try:
+        return read_json(path, FORMAT_VERSION, ModelError, KINDS)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}; restore the file, or make the model anew with {MAKERS}"
+        ) from error
 
 
 def write_header(directory: Path, header: Mapping[str, Any]) -> None:

@@ -51,6 +51,10 @@ def world(sound, tmp_path):
 
 
 HEADER_EDITS = [
+    (
+        lambda v: v.update(format_version=2),
+        "version 2, expected 1; .* anew with 'disam import-model'",
+    ),
     (lambda v: v.pop("sha256"), "'sha256' expects an object of which each value is a text"),
     (lambda v: v.update(sha256=None), "'sha256' expects an object of which each value is a text"),
     (lambda v: v["sha256"].update(coarse=None), "'sha256' expects an object of which each value"),

@@ -234,7 +234,7 @@ def test_fine_rows_that_do_not_fit_stay_in_the_cpus_memory(monkeypatch, caplog):
 # Faults
 
 
-def test_the_words_of_a_device_are_told_from_other_errors(error):
+def test_errors_of_a_device_are_distinguished_from_others(error):
     assert is_device_fault(error)
     assert is_device_fault(RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"))
     assert not is_device_fault(RuntimeError("size mismatch"))
@@ -330,7 +330,7 @@ def test_cameras_encoded_as_one_batch_give_the_queries_of_each_alone(place_map):
 
 
 @pytest.mark.parametrize("built", [None, "12.8"])
-def test_a_driver_that_torch_cannot_use_is_told_in_one_line(monkeypatch, caplog, built):
+def test_a_driver_that_torch_cannot_use_is_logged_in_one_line(monkeypatch, caplog, built):
     monkeypatch.setattr("disam_ros.device.has_cuda_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built)
