@@ -36,7 +36,7 @@ from disam_ros.nodes.view.listener import ellipse, faults
 from disam_ros.nodes.view.scene import HISTORY, TRACK, Cursor, Scene
 from disam_ros.nodes.view.server import Server, is_own
 
-PATIENCE = 300.0  # seconds after which something that should happen counts as not happening
+PATIENCE = 120.0  # seconds after which something that should happen counts as not happening
 
 
 # What a page is sent.

@@ -18,7 +18,7 @@ from typing import Any
 from disam_ros.entry import MODULES
 from support import forks, logs
 
-PATIENCE = 300.0  # seconds that a process has to end
+PATIENCE = 120.0  # seconds that a process has to end
 SECOND_SIGNAL = 0.2  # seconds between two signals
 SENSORS = ("odom", "fix", "prior", "camera_info", "pose")
 # Sensor data is best effort: of what is sent, some may be lost. Where a test is about something
