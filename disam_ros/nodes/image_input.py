@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -25,6 +24,7 @@ from disam_ros.nodes.rclpy_extra.subscriptions import (
     Subscriptions,
     sensor_qos,
 )
+from disam_ros.nodes.rclpy_extra.waiting import steady_timer
 
 LISTED = 5  # topics named in a warning
 
@@ -131,8 +131,7 @@ class ImageInput:
         if qos_policy_name_from_kind(event.last_policy_kind) != "RELIABILITY":
             self._subscriptions.report_mismatch(self._topic, event)
         elif self._fallback is None:  # in a timer: the event still needs the subscription
-            steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._fallback = self._node.create_timer(0.0, self._fall_back, clock=steady)
+            self._fallback = steady_timer(self._node, 0.0, self._fall_back)
 
     def _fall_back(self) -> None:
         if self._fallback is not None:

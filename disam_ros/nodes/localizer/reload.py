@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 
 from disam_ros.errors import DisamError
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, Monitor
+from disam_ros.nodes.rclpy_extra.waiting import waking_future
 
 T = TypeVar("T")
 KEY = "reload"
@@ -49,8 +50,7 @@ class Reload(Generic[T]):
         self._start().add_done_callback(lambda opened: self._finish(opened.result()))
 
     def _start(self) -> Future:
-        opened = Future(executor=self._node.executor)
-        opened.add_done_callback(lambda _: None)  # wakes the executor
+        opened = waking_future(self._node)
         thread = threading.Thread(
             target=self._open, args=(opened,), name="disam_reload", daemon=True
         )

@@ -6,10 +6,11 @@ from __future__ import annotations
 import threading
 
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 from std_srvs.srv import Trigger
+
+from disam_ros.nodes.rclpy_extra.waiting import steady_timer, waking_future
 
 PATIENCE = 2.5  # timeout over `stale_after`
 
@@ -67,12 +68,11 @@ class Relocalize:
             response.success, response.message = False, "the localizer is not active"
             return response
         self._hindrance = ""
-        future = Future(executor=self._node.executor)
-        future.add_done_callback(lambda _: None)  # wakes the executor
+        future = waking_future(self._node)
         with self._lock:
             self._waiting.append((self._newest, future))
-        clock, timeout = Clock(clock_type=ClockType.STEADY_TIME), PATIENCE * self.stale_after
-        timer = self._node.create_timer(timeout, lambda: self._expire(future, timeout), clock=clock)
+        timeout = PATIENCE * self.stale_after
+        timer = steady_timer(self._node, timeout, lambda: self._expire(future, timeout))
         response.success, response.message = await future
         self._node.destroy_timer(timer)
         return response

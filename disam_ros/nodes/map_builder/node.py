@@ -11,10 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.task import Future
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -33,6 +30,7 @@ from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.rclpy_extra import parameters, process
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, DiagnosticsPublisher, Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions, sensor_qos
+from disam_ros.nodes.rclpy_extra.waiting import steady_timer, waking_future
 from disam_ros.nodes.tf import Tf, open_tf
 from disam_ros.pose_buffer import PoseBuffer
 
@@ -138,8 +136,7 @@ class MapBuilderNode(Node):
             raise ConfigError(
                 "pose_source is 'tf', but tf2_ros is not installed: install it, or take a topic"
             )
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(TF_PERIOD, lambda: self._look_up(tf), clock=clock)
+        steady_timer(self, TF_PERIOD, lambda: self._look_up(tf))
 
     def _look_up(self, tf: Tf) -> None:
         config, newest = self._config, self._track.newest
@@ -262,8 +259,7 @@ class MapBuilderNode(Node):
         return True
 
     async def _on_finish(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        answer = Future(executor=self.executor)
-        answer.add_done_callback(lambda _: None)  # wakes the executor
+        answer = waking_future(self)
         self._map.finish(answer)
         response.success, response.message = await answer
         self.get_logger().info(response.message)

@@ -6,6 +6,8 @@
   (`process`, `lifecycle`);
 * a wrong name, domain or folder of logs ends the process with a traceback (`starting`);
 * a parameter of a wrong name is ignored, one out of range accepted (`parameters`);
+* timers stand still with simulated time, and a service that awaits another thread is not answered
+  (`waiting`);
 * publishers of another QoS or type, and lost messages, go unnoticed (`subscriptions`,
   `diagnostics`).
 """

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock, ClockType
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.logging import get_logger
 from rclpy.node import Node
 
 from disam_ros.device import memory_mib, memory_peak_mib
+from disam_ros.nodes.rclpy_extra.waiting import steady_timer
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -172,8 +172,7 @@ class DiagnosticsPublisher:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._last: tuple[bytes, str] | None = None
         self._last_time = self._checked = 0.0
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(CHECK_PERIOD, self._tick, clock=clock)
+        self._timer = steady_timer(node, CHECK_PERIOD, self._tick)
 
     def _check_name(self) -> None:
         name = self._node.get_name(), self._node.get_namespace()

@@ -17,8 +17,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
 from numpy.typing import NDArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -33,6 +31,7 @@ from disam_ros.nodes import conversions, match_picture
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.rclpy_extra.process import GuardedExecutor
 from disam_ros.nodes.rclpy_extra.starting import require_node_name, starting
+from disam_ros.nodes.rclpy_extra.waiting import steady_timer
 from disam_ros.nodes.view.scene import Scene
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class Listener:
         self._subscribe(DiagnosticArray, "answer", self._on_answer)
         self._subscribe(PoseWithCovarianceStamped, "pose_with_covariance", self._on_pose)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DEPTH)
-        self._node.create_timer(PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady_timer(self._node, PERIOD, self._look)
         self._executor = GuardedExecutor(logger.warning)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="disam_view", daemon=True)
