@@ -109,7 +109,9 @@ def _ready(model: Model) -> bool:
     """Whether ONNX Runtime can run the encoders of all domains; logs why not."""
     if missing := missing_domains(model):
         if model.directory is not None:
-            logger.info(
+            slower = model.network.depthwise  # than ONNX Runtime
+            logger.log(
+                logging.WARNING if slower else logging.INFO,
                 "torch runs the encoders: there are no ONNX files of %s; write them: %s",
                 ", ".join(missing),
                 remedy(model.directory),
