@@ -75,7 +75,7 @@ def localize_all(
 ) -> Iterator[QueryResult]:
     """Localizes the images of a drive in order; unreadable ones are logged.
 
-    images, believe_domains: as of `evaluate_drive`. ranks: length of the ranking, at least the
+    images, believe_domains: see `evaluate_drive`. ranks: length of the ranking, at least the
     number of candidates. Raises ConfigError if the configuration wants a prior: priors come from
     topics of the node.
     """

@@ -36,8 +36,8 @@ OTHERS = {  # figures without intervals, and where they stand in results.json
 class Difference:
     """A figure of two evaluations."""
 
-    condition: str
-    figure: str
+    condition: str  # name of the condition, the same in both
+    figure: str  # name of the figure, with its unit
     a: float | None  # of the first evaluation
     b: float | None  # of the second evaluation
     interval: tuple[float, float] | None = None  # 95 %, of b − a; None: frames cannot be paired

@@ -27,9 +27,9 @@ class PrecisionRecall:
     the answers are right, `recall[i]` of the queries that show a mapped place have a right answer.
     """
 
-    thresholds: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
+    thresholds: NDArray[np.float64]  # probabilities [K], falling
+    precision: NDArray[np.float64]  # [K] in 0…1
+    recall: NDArray[np.float64]  # [K] in 0…1
 
     @property
     def area(self) -> float:
@@ -79,9 +79,9 @@ class Consistency:
 
     answers: int  # number of answers with truth and covariance
     position_mean: float  # of x, y, z
-    position_median: float
+    position_median: float  # of x, y, z
     pose_mean: float  # of all six degrees of freedom
-    pose_median: float
+    pose_median: float  # of all six degrees of freedom
     plane_mean: float  # of x, y and yaw: on flat ground the height is never wrong
     covered: float  # share of the positions inside the 95 % ellipsoid
 

@@ -30,7 +30,7 @@ Answers = Callable[[ImageSource], Iterable[QueryResult]]
 class Drive:
     """Query results of one drive."""
 
-    name: str
+    name: str  # of the directory or bag, without its extension
     source: ImageSource  # with the camera names of the map
     answers: list[QueryResult]  # in the order of the images
     seconds: float  # duration of the run

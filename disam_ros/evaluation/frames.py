@@ -31,9 +31,9 @@ ANSWERED = "answered"  # the true pose is not known
 class EvaluatedFrame:
     """An image of a drive, its answer and its true pose; all poses are map_from_base."""
 
-    drive: Drive
-    answer: QueryResult
-    truth: Transform | None
+    drive: Drive  # to which the image belongs
+    answer: QueryResult  # to the image
+    truth: Transform | None  # the true pose; None where it is unknown
     best: Transform | None  # pose of the best match, whether or not the place counts as known
     ranking: tuple[Transform, ...]  # poses of the retrieved map images
     bound: Transform | None  # pose of the nearest map image of the same camera
@@ -60,7 +60,7 @@ def verdict(frame: EvaluatedFrame, criteria: Criteria) -> str:
 class Counts:
     """Numbers of images whose true pose is known."""
 
-    images: int
+    images: int  # all of them
     known: int  # whose place counts as known
     wrong: int  # whose answer is farther than the recall distance from the true pose
     worst_m: float  # error of the farthest wrong answer [m]; nan without any

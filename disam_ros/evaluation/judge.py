@@ -35,14 +35,14 @@ CONSISTENT = (0.4, 2.5)  # position NEES over its expectation that needs no note
 class Condition:
     """Frames of one condition, in order, and their figures; None where there is no data."""
 
-    frames: list[EvaluatedFrame]
+    frames: list[EvaluatedFrame]  # in the order of the drives and their images
     metrics: Metrics  # of the answers
     bound: Metrics  # of the nearest map images: the upper bound of retrieval
     judged: Counts  # of all images with a true pose
     on_map: Counts  # of images taken near a map image (Criteria.on_map_distance)
     off_map: Counts  # of the other images
-    curve: PrecisionRecall | None
-    consistency: Consistency | None
+    curve: PrecisionRecall | None  # over the probability of the answers
+    consistency: Consistency | None  # of the covariances with the errors
     latency_ms: dict[str, dict[str, float]]  # stage → "p50", "p90", "p99"
     images_per_second: float  # one image after the other, without decoding
     domains: dict[str, int]  # number of images by chosen domain
@@ -53,7 +53,7 @@ class Evaluation:
     """All figures of an evaluation."""
 
     setup: dict[str, object]  # model, map, settings and machine
-    criteria: Criteria
+    criteria: Criteria  # by which answers were judged
     conditions: dict[str, Condition]  # by name
     overall: Condition  # all frames
     runs: dict[str, dict[str, object]]  # rates and counts by drive

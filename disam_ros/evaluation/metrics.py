@@ -51,16 +51,16 @@ class Metrics:
     Errors are of the answered ones.
     """
 
-    queries: int
+    queries: int  # number of images
     answered: float  # share of queries with an answer
     judged: int  # queries whose true pose is known
     within: dict[str, float]  # share within each pose threshold: "0.25 m 2°" → 0…1
     recall: dict[str, float]  # share with a right place among the first N: "R@1" → 0…1
     accuracy: dict[str, float]  # share whose error is less than a distance: "5 m" → 0…1
-    median_error_m: float
-    median_error_deg: float
-    p90_error_m: float
-    p90_error_deg: float
+    median_error_m: float  # median of the translation errors [m]
+    median_error_deg: float  # median of the rotation errors [°]
+    p90_error_m: float  # 90th percentile of the translation errors [m]
+    p90_error_deg: float  # 90th percentile of the rotation errors [°]
 
     @property
     def recall_at_1(self) -> float:

@@ -29,9 +29,9 @@ class Requirement:
     """A bound on a figure of every condition."""
 
     text: str  # as the user wrote it
-    figure: Figure
+    figure: Figure  # reads the figure of a condition
     at_least: bool  # lower bound; False: upper bound
-    limit: float
+    limit: float  # the bound itself
     unit: str  # of figure and limit
 
     def is_met(self, condition: Condition) -> bool:

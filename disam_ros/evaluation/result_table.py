@@ -17,7 +17,7 @@ BOUND = "upper bound"  # part of a column: the score of the nearest map image
 class Column:
     """A heading over one or more parts, which have a unit or a name each."""
 
-    name: str
+    name: str  # the heading
     cells: Callable[[Any], Sequence[str]]  # texts of a row, one per part, from the row's subject
     parts: tuple[str, ...] = ("",)  # unit or name
 
@@ -26,8 +26,8 @@ class Column:
 class ResultTable:
     """A table of results."""
 
-    title: str
-    columns: list[Column]
+    title: str  # stands above the table
+    columns: list[Column]  # from left to right
     subjects: list[tuple[str, Any]]  # name of each row and the object that its cells describe
     terms: dict[str, str] = field(default_factory=dict)  # explanations of words of the table
 
@@ -43,7 +43,7 @@ class ResultTable:
 
     @property
     def firsts(self) -> list[bool]:
-        """Tells of each part whether it is the first of its column."""
+        """Returns whether each part is the first of its column."""
         return [i == 0 for column in self.columns for i in range(len(column.parts))]
 
     def __rich__(self) -> Table:

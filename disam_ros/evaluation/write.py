@@ -41,8 +41,8 @@ def write_evaluation(
 ) -> None:
     """Writes everything into a directory, which appears when it is complete.
 
-    references: the drive the map was made of, so that the report can show its images. overwrite:
-    an evaluation that is there. Raises OutputError.
+    references: the drive that the map was built from, so that the report can show its images.
+    overwrite: replaces an existing evaluation. Raises OutputError.
     """
     with atomic_directory(output, EVALUATION, overwrite) as part:
         write_results(part / RESULTS, evaluation)

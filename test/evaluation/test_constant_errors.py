@@ -23,14 +23,14 @@ COUNT = 12
 
 def frames(error, count=40, noise=0.0, wrong=0):
     """Answers that are off by a transform of the vehicle, metres of noise and wrong places."""
-    rng, found = np.random.default_rng(1), []
+    rng, answers = np.random.default_rng(1), []
     for index in range(count):
         truth = Transform.from_xyz_rpy([3.0 * index, 0.0, 0.0, 0.0, 0.0, 0.3 * index])
-        given = truth @ error @ Transform.from_xyz_rpy([*rng.normal(0, noise, 2), 0, 0, 0, 0])
+        pose = truth @ error @ Transform.from_xyz_rpy([*rng.normal(0, noise, 2), 0, 0, 0, 0])
         if index < wrong:
-            given = Transform.from_xyz_rpy([*rng.uniform(-500, 500, 2), 0, 0, 0, rng.uniform(0, 6)])
-        found.append(SimpleNamespace(truth=truth, pose=given))
-    return found
+            pose = Transform.from_xyz_rpy([*rng.uniform(-500, 500, 2), 0, 0, 0, rng.uniform(0, 6)])
+        answers.append(SimpleNamespace(truth=truth, pose=pose))
+    return answers
 
 
 @pytest.mark.parametrize("wrong", [0, 8])
@@ -48,7 +48,7 @@ def test_a_common_lever_arm_is_named_in_the_axes_of_the_vehicle(wrong):
 
 
 @pytest.mark.parametrize(
-    "found",
+    "answers",
     [
         frames(Transform.identity(), noise=2.0),
         frames(Transform.identity(), count=40, wrong=40),
@@ -58,8 +58,8 @@ def test_a_common_lever_arm_is_named_in_the_axes_of_the_vehicle(wrong):
     ],
     ids=["noise", "wrong places", "small", "few answers", "no truth"],
 )
-def test_what_scatters_or_is_small_is_no_common_error(found):
-    assert constant_errors(found) == []
+def test_what_scatters_or_is_small_is_no_common_error(answers):
+    assert constant_errors(answers) == []
 
 
 @pytest.mark.parametrize("sound", [True, False])

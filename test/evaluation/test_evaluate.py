@@ -79,14 +79,14 @@ def write_bag(path, *, late_ns=0, frame="map", poses=True, start=0, count=COUNT,
 
 
 def test_the_drive_a_map_was_made_of_is_right_everywhere(evaluate, dataset):
-    found = evaluate(dataset.directory).overall
-    assert found.metrics.queries == found.metrics.judged == COUNT
-    assert found.metrics.within == {"0.25 m 2°": 1.0, "0.5 m 5°": 1.0, "5 m 10°": 1.0}
-    assert found.metrics.recall == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}
-    assert found.bound.within == found.metrics.within and found.off_map.images == 0
-    assert found.curve.recall_at_full_precision == 1.0
-    assert found.domains == {"day": COUNT}
-    assert set(found.latency_ms["total"]) == {"p50", "p90", "p99"}
+    overall = evaluate(dataset.directory).overall
+    assert overall.metrics.queries == overall.metrics.judged == COUNT
+    assert overall.metrics.within == {"0.25 m 2°": 1.0, "0.5 m 5°": 1.0, "5 m 10°": 1.0}
+    assert overall.metrics.recall == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}
+    assert overall.bound.within == overall.metrics.within and overall.off_map.images == 0
+    assert overall.curve.recall_at_full_precision == 1.0
+    assert overall.domains == {"day": COUNT}
+    assert set(overall.latency_ms["total"]) == {"p50", "p90", "p99"}
 
 
 def test_a_bag_and_the_dataset_it_was_made_of_get_the_same_answers(evaluate, dataset, tmp_path):
@@ -99,15 +99,15 @@ def test_a_bag_and_the_dataset_it_was_made_of_get_the_same_answers(evaluate, dat
 
 
 def test_conditions_are_those_of_the_dataset_or_the_name_of_the_bag(evaluate, dataset, tmp_path):
-    found = evaluate(dataset.directory, write_bag(tmp_path / "evening", count=4))
-    assert list(found.conditions) == ["day", "evening"]
-    assert found.overall.metrics.queries == COUNT + 4
+    evaluation = evaluate(dataset.directory, write_bag(tmp_path / "evening", count=4))
+    assert list(evaluation.conditions) == ["day", "evening"]
+    assert evaluation.overall.metrics.queries == COUNT + 4
 
 
 def test_conditions_of_one_name_in_two_drives_are_kept_apart(evaluate, dataset, tmp_path):
     other = write_dataset(tmp_path / "again", 3)
-    found = evaluate(dataset.directory, other.directory)
-    assert list(found.conditions) == ["dataset, day", "again, day"]
+    evaluation = evaluate(dataset.directory, other.directory)
+    assert list(evaluation.conditions) == ["dataset, day", "again, day"]
 
 
 def test_weather_and_place_recorded_in_a_bag_choose_the_domain(localizer, model, tmp_path):
@@ -128,20 +128,20 @@ def test_weather_and_place_recorded_in_a_bag_choose_the_domain(localizer, model,
 
 
 def test_without_true_poses_there_are_all_figures_but_errors(evaluate, tmp_path):
-    found = evaluate(write_bag(tmp_path / "bag", poses=False))
-    assert found.overall.metrics.answered == 1.0 and found.overall.metrics.judged == 0
-    assert found.overall.curve is None and found.overall.consistency is None
-    assert found.overall.latency_ms["total"]["p50"] > 0
-    assert math.isnan(found.overall.metrics.recall_at_1)
-    (note,) = (n for n in found.notes if "no ground truth" in n)
+    evaluation = evaluate(write_bag(tmp_path / "bag", poses=False))
+    assert evaluation.overall.metrics.answered == 1.0 and evaluation.overall.metrics.judged == 0
+    assert evaluation.overall.curve is None and evaluation.overall.consistency is None
+    assert evaluation.overall.latency_ms["total"]["p50"] > 0
+    assert math.isnan(evaluation.overall.metrics.recall_at_1)
+    (note,) = (n for n in evaluation.notes if "no ground truth" in n)
     assert "holds no poses" in note
-    json.dumps(to_json(found), allow_nan=False)
+    json.dumps(to_json(evaluation), allow_nan=False)
 
 
 def test_poses_in_another_frame_are_not_compared(evaluate, tmp_path):
-    found = evaluate(write_bag(tmp_path / "bag", frame="utm"))
-    assert found.overall.metrics.judged == 0
-    assert any("['utm'], expected 'map'" in note for note in found.notes)
+    evaluation = evaluate(write_bag(tmp_path / "bag", frame="utm"))
+    assert evaluation.overall.metrics.judged == 0
+    assert any("['utm'], expected 'map'" in note for note in evaluation.notes)
 
 
 def test_a_dataset_in_another_frame_is_not_compared(localizer, dataset):
@@ -152,9 +152,10 @@ def test_a_dataset_in_another_frame_is_not_compared(localizer, dataset):
 
 
 def test_clocks_that_never_meet_are_noted_with_their_times(evaluate, tmp_path):
-    found = evaluate(write_bag(tmp_path / "bag", late_ns=1000 * SECOND))
-    assert found.overall.metrics.judged == 0
-    assert any("do their clocks differ?" in note and "1001.000" in note for note in found.notes)
+    evaluation = evaluate(write_bag(tmp_path / "bag", late_ns=1000 * SECOND))
+    assert evaluation.overall.metrics.judged == 0
+    notes = evaluation.notes
+    assert any("do their clocks differ?" in note and "1001.000" in note for note in notes)
 
 
 def test_images_off_the_map_are_counted_and_cannot_be_right(evaluate, tmp_path):
@@ -163,19 +164,20 @@ def test_images_off_the_map_are_counted_and_cannot_be_right(evaluate, tmp_path):
         for i, x in enumerate((0.0, 1000.0, 2000.0)):
             place = Transform(camera.translation + [x, 0, 0], camera.quaternion)
             writer.add(encode_jpeg(texture(i)), (i + 1) * SECOND, "front", "day", place)
-    found = evaluate(tmp_path / "far")
-    assert found.overall.on_map.images / found.overall.judged.images == pytest.approx(1 / 3)
-    assert found.overall.bound.recall_at_1 == pytest.approx(1 / 3)
-    assert any("2 of 3 images were taken more than 5 m" in note for note in found.notes)
+    evaluation = evaluate(tmp_path / "far")
+    overall = evaluation.overall
+    assert overall.on_map.images / overall.judged.images == pytest.approx(1 / 3)
+    assert overall.bound.recall_at_1 == pytest.approx(1 / 3)
+    assert any("2 of 3 images were taken more than 5 m" in note for note in evaluation.notes)
 
 
 def test_a_drive_of_another_place_is_called_that(evaluate, tmp_path):
     place = Transform(np.array([5000.0, 0, 0]), camera_pose(0).quaternion)
     with DatasetWriter(tmp_path / "far", DatasetInfo("far", {"front": CAMERA})) as writer:
         writer.add(encode_jpeg(texture(0)), SECOND, "front", "", place)
-    found = evaluate(tmp_path / "far")
-    assert any("another place or frame" in note for note in found.notes)
-    assert list(found.conditions) == ["far"]  # the dataset names none
+    evaluation = evaluate(tmp_path / "far")
+    assert any("another place or frame" in note for note in evaluation.notes)
+    assert list(evaluation.conditions) == ["far"]  # the dataset names none
 
 
 def test_repeated_stamps_are_left_out_and_counted(localizer, tmp_path):
@@ -195,10 +197,10 @@ def test_images_without_a_stamp_are_all_kept(localizer, dataset):
 
 
 def test_damaged_images_count_as_unanswered(evaluate, tmp_path):
-    found = evaluate(write_bag(tmp_path / "bag", broken=(3, 7)))
-    assert found.overall.metrics.answered == pytest.approx(1 - 2 / COUNT)
-    assert found.overall.metrics.recall_at_1 == pytest.approx(1 - 2 / COUNT)
-    assert any("2 images could not be decoded" in note for note in found.notes)
+    evaluation = evaluate(write_bag(tmp_path / "bag", broken=(3, 7)))
+    assert evaluation.overall.metrics.answered == pytest.approx(1 - 2 / COUNT)
+    assert evaluation.overall.metrics.recall_at_1 == pytest.approx(1 - 2 / COUNT)
+    assert any("2 images could not be decoded" in note for note in evaluation.notes)
 
 
 def test_lost_images_count_as_unanswered(localizer, dataset):
@@ -209,8 +211,8 @@ def test_lost_images_count_as_unanswered(localizer, dataset):
         "lossy",
         lambda prepared: [QueryResult(item.record, MISSING) for item in prepared.images],
     )
-    found = judge(localizer.map, [drive], {}).overall
-    assert found.metrics.answered == 0.0 and found.metrics.recall_at_1 == 0.0
+    overall = judge(localizer.map, [drive], {}).overall
+    assert overall.metrics.answered == 0.0 and overall.metrics.recall_at_1 == 0.0
     assert any(f"{COUNT} images were lost or dropped" in note for note in drive.notes)
 
 
@@ -255,10 +257,10 @@ def test_an_interrupted_evaluation_has_figures_of_the_answers_so_far(localizer, 
 
 
 def test_results_are_read_back_as_they_were_written(evaluate, dataset, tmp_path):
-    found = evaluate(dataset.directory)
-    write_results(tmp_path / "results.json", found)
+    evaluation = evaluate(dataset.directory)
+    write_results(tmp_path / "results.json", evaluation)
     values = read_results(tmp_path / "results.json")
-    assert values["conditions"]["day"]["metrics"]["within"] == found.overall.metrics.within
+    assert values["conditions"]["day"]["metrics"]["within"] == evaluation.overall.metrics.within
     assert values["frames"]["matched_id"] == list(range(COUNT))
     assert values["setup"] == {"model": "tiny"}
 
@@ -280,15 +282,15 @@ def test_evo_reads_the_trajectories_and_measures_the_same_error(localizer, tmp_p
 
     bag = write_bag(tmp_path / "bag", late_ns=SECOND // 4)
     drive = evaluate_drive(localizer, open_images(bag, "map"), "bag", show_progress=False)
-    found = judge(localizer.map, [drive], {})
-    write_trajectories(tmp_path / "out", found)
+    evaluation = judge(localizer.map, [drive], {})
+    write_trajectories(tmp_path / "out", evaluation)
     answers, truth = (
         file_interface.read_tum_trajectory_file(str(tmp_path / "out" / name))
         for name in ("bag.txt", "bag_truth.txt")
     )
     ape = metrics.APE(metrics.PoseRelation.translation_part)
     ape.process_data(sync.associate_trajectories(truth, answers))
-    mine = [frame.error_m for frame in found.overall.frames if frame.pose is not None]
+    mine = [frame.error_m for frame in evaluation.overall.frames if frame.pose is not None]
     assert ape.get_statistic(metrics.StatisticsType.mean) == pytest.approx(np.mean(mine), abs=1e-6)
     assert np.mean(mine) > 0.1
 

@@ -141,18 +141,18 @@ def test_errors_drawn_from_the_covariance_are_consistent_with_it():
     for gap in rng.multivariate_normal(np.zeros(6), covariance, 4000):
         turn = Rotation.from_rotvec(gap[3:]) * Rotation.from_quat(answer.quaternion)
         truth.append(Transform(answer.translation + gap[:3], turn.as_quat()))
-    found = consistency([(pose, answer, covariance) for pose in truth])
-    assert found.position_mean == pytest.approx(1.0, abs=0.06)
-    assert found.position_median == pytest.approx(1.0, abs=0.06)
-    assert found.pose_mean == pytest.approx(1.0, abs=0.06)
-    assert found.plane_mean == pytest.approx(1.0, abs=0.06)
-    assert found.covered == pytest.approx(0.95, abs=0.015)
+    figures = consistency([(pose, answer, covariance) for pose in truth])
+    assert figures.position_mean == pytest.approx(1.0, abs=0.06)
+    assert figures.position_median == pytest.approx(1.0, abs=0.06)
+    assert figures.pose_mean == pytest.approx(1.0, abs=0.06)
+    assert figures.plane_mean == pytest.approx(1.0, abs=0.06)
+    assert figures.covered == pytest.approx(0.95, abs=0.015)
 
 
 def test_a_covariance_that_is_too_small_shows_as_overconfidence():
     truth = [pose(x) for x in np.linspace(-2, 2, 50)]
-    found = consistency([(at, pose(0.0), np.eye(6) / 100) for at in truth])
-    assert found.position_mean > 10 and found.covered < 0.5
+    figures = consistency([(at, pose(0.0), np.eye(6) / 100) for at in truth])
+    assert figures.position_mean > 10 and figures.covered < 0.5
 
 
 def results(outcomes, name="night", **more):

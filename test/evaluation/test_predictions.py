@@ -41,20 +41,22 @@ def names(world):
 def written(path, kind, queries, images):
     """Predictions in one form; images: of each query, best first."""
     if kind == "pairs":
-        rows = [f"{q} {image}" for q, found in zip(queries, images, strict=True) for image in found]
+        rows = [
+            f"{q} {image}" for q, ranking in zip(queries, images, strict=True) for image in ranking
+        ]
     elif kind == "table":
         rows = ["query,1,2"]
-        rows += [",".join([q, *found]) for q, found in zip(queries, images, strict=True)]
+        rows += [",".join([q, *ranking]) for q, ranking in zip(queries, images, strict=True)]
     elif kind == "utm":
         rows = []
-        for q, found in zip(queries, images, strict=True):
-            for image in found:
+        for q, ranking in zip(queries, images, strict=True):
+            for image in ranking:
                 number = int(image.split("/")[-1].removesuffix(".jpg")) // 10**9 - 1
                 rows.append(f"{q} db/@1.00@2.00@33@U@51.0@13.7@{number}@@90.00@@@@1@day@.jpg")
     else:
         path.mkdir()
-        for k, (q, found) in enumerate(zip(queries, images, strict=True)):
-            text = "\n".join(["Query path:", f"/a/{q}\n", "Predictions paths:", *found, ""])
+        for k, (q, ranking) in enumerate(zip(queries, images, strict=True)):
+            text = "\n".join(["Query path:", f"/a/{q}\n", "Predictions paths:", *ranking, ""])
             (path / f"{k:03d}.txt").write_text(text)
         return path
     path.write_text("\n".join(rows))
@@ -67,20 +69,20 @@ def test_predictions_of_each_form_are_judged_by_their_first_map_image(world, tmp
     images = [[queries[min(k + 3 * (k % 2), COUNT - 1)], queries[0]] for k in range(COUNT)]
     path = written(tmp_path / "theirs", kind, queries, images)
     ours = read_results(world / "ours")
-    found = results_of(ours, read_predictions(path), PlaceMap(world / "map"))
+    results = results_of(ours, read_predictions(path), PlaceMap(world / "map"))
     expected = [min(3 * (k % 2), COUNT - 1 - k) for k in range(COUNT)]
-    assert np.allclose(found["frames"]["error_m"], expected, atol=1e-6)
-    (row,) = (d for d in compare(ours, found) if d.figure == "within 0.25 m 2°, %")
+    assert np.allclose(results["frames"]["error_m"], expected, atol=1e-6)
+    (row,) = (d for d in compare(ours, results) if d.figure == "within 0.25 m 2°, %")
     assert (row.a, row.b) == (1.0, sum(e == 0 for e in expected) / COUNT)
 
 
 def test_our_predictions_come_back_with_the_poses_of_their_map_images(world):
     (path,) = (world / "ours" / "predictions").iterdir()
     ours = read_results(world / "ours")
-    assert all(len(found) > 1 for found in read_predictions(path).ranked.values())
-    found = results_of(ours, read_predictions(path), PlaceMap(world / "map"))
-    assert found["frames"]["matched_id"] == ours["frames"]["matched_id"]
-    assert np.allclose(found["frames"]["error_m"], 0.0, atol=1e-6)  # the queries are the map's
+    assert all(len(ranking) > 1 for ranking in read_predictions(path).ranked.values())
+    results = results_of(ours, read_predictions(path), PlaceMap(world / "map"))
+    assert results["frames"]["matched_id"] == ours["frames"]["matched_id"]
+    assert np.allclose(results["frames"]["error_m"], 0.0, atol=1e-6)  # the queries are the map's
     step = PlaceMap(world / "map").spacing()  # our own poses lie between map images
     assert np.all(np.array(ours["frames"]["error_m"]) < step / 10)
 
@@ -92,10 +94,10 @@ def test_poses_of_another_system_are_compared_at_the_queries_stamps(world, tmp_p
     path.write_text("\n".join(rows))
     ours = read_results(world / "ours")
     place_map = PlaceMap(world / "map")
-    found = results_of(ours, read_predictions(path), place_map)
-    assert found["frames"]["outcome"].count("known") == 8
+    results = results_of(ours, read_predictions(path), place_map)
+    assert results["frames"]["outcome"].count("known") == 8
     # The base is at the camera of this dataset, whose mount is the identity.
-    assert found["frames"]["error_m"][0] == pytest.approx(np.hypot(0.5, 1.5))
+    assert results["frames"]["error_m"][0] == pytest.approx(np.hypot(0.5, 1.5))
 
 
 def test_one_command_shows_both_in_one_table(world, tmp_path, capsys):

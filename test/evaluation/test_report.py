@@ -120,18 +120,18 @@ class Addresses(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.found = set(), []
+        self.tags, self.values = set(), []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         keys = ("src", "href", "xlink:href", "srcset", "poster", "data", "action")
-        self.found += [value for key, value in attrs if key in keys]
+        self.values += [value for key, value in attrs if key in keys]
 
 
 def test_the_report_loads_nothing_from_elsewhere(page):
     addresses = Addresses(page)
-    assert all(address.startswith(("data:image/", "#")) for address in addresses.found)
+    assert all(address.startswith(("data:image/", "#")) for address in addresses.values)
     assert not addresses.tags & {"script", "link", "iframe", "object", "base"}
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert set(re.findall(r"\w+://[^\"'<\s]*", page)) <= namespaces
@@ -256,8 +256,8 @@ def test_the_best_are_right_and_spread_and_the_worst_are_wrong(evaluation):
 def test_wrong_answers_come_first_and_are_not_all_of_one_place(localizer, source):
     result = evaluate(localizer, drive(localizer, source, "day", moved=range(8)))
     frames = list(result.overall.frames)
-    there = Transform(frames[7].truth.translation + [0, 100, 0], frames[7].truth.quaternion)
-    frames[7] = replace(frames[7], truth=there)
+    pose = Transform(frames[7].truth.translation + [0, 100, 0], frames[7].truth.quaternion)
+    frames[7] = replace(frames[7], truth=pose)
     condition = replace(result.conditions["day"], frames=frames)
     chosen = choose(replace(result, conditions={"day": condition}))
     assert [c.kind for c in chosen] == [WORST] * 6 + [BEST] * 3
@@ -307,8 +307,8 @@ def test_a_covariance_far_from_the_errors_is_noted_with_what_it_means(
         for a in whole.answers
     ]
     notes = evaluate(localizer, replace(whole, answers=answers)).notes
-    found = [note for note in notes if "NEES" in note]
-    assert [words in note for note in found] == ([] if words is None else [True])
+    matches = [note for note in notes if "NEES" in note]
+    assert [words in note for note in matches] == ([] if words is None else [True])
 
 
 def test_without_true_poses_the_least_and_the_most_probable_are_shown(localizer, source):
@@ -333,11 +333,11 @@ def test_examples_without_the_images_of_the_map_have_no_match(localizer, evaluat
 
 def test_a_map_image_without_stamp_is_found_by_its_source(localizer, source, evaluation):
     unstamped = [replace(i, record=replace(i.record, stamp_ns=0)) for i in source.images]
-    found = load(choose(evaluation), localizer, replace(source, images=unstamped))
-    assert all(np.array_equal(e.match, texture(e.frame.answer.best.id)) for e in found)
+    examples = load(choose(evaluation), localizer, replace(source, images=unstamped))
+    assert all(np.array_equal(e.match, texture(e.frame.answer.best.id)) for e in examples)
     topic = [replace(i, record=replace(i.record, source="/image")) for i in unstamped]
-    found = load(choose(evaluation), localizer, replace(source, images=topic))
-    assert {e.match is None for e in found} == {True}
+    examples = load(choose(evaluation), localizer, replace(source, images=topic))
+    assert {e.match is None for e in examples} == {True}
 
 
 def test_images_that_cannot_be_read_are_left_out(localizer, source):
@@ -439,13 +439,13 @@ PROBE = """<script>addEventListener("load", () => {
 @pytest.fixture
 def browser(tmp_path):
     """Runs a headless browser on a page and returns what it prints."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
         pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
 
     def run(page, *options):
         command = [
-            found,
+            program,
             *QUIET,
             f"--user-data-dir={tmp_path / 'profile'}",
             f"--window-size={SCREEN[0]},{SCREEN[1]}",
@@ -481,8 +481,8 @@ def test_no_table_is_wider_than_a_page_of_1000_pixels(tmp_path, page, browser):
     probed = tmp_path / "probed.html"
     probed.write_text(page.replace("</body>", PROBE))
     dom = browser(probed, "--dump-dom", "--window-size=1000,1200")
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
-    assert (found["wide"], found["overflow"], found["clipped"]) == ("", "0", "")
+    figures = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
+    assert (figures["wide"], figures["overflow"], figures["clipped"]) == ("", "0", "")
 
 
 @pytest.mark.slow

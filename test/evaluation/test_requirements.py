@@ -65,24 +65,24 @@ def test_the_drive_a_map_was_made_of_reaches_all_that_can_be_reached(evaluation,
 
 
 def test_what_is_not_reached_is_named_with_condition_and_value(evaluation):
-    wanted = parse_requirements("r1@5m>=85, wrong>=1%, p50<=0ms", CRITERIA)
+    requirements = parse_requirements("r1@5m>=85, wrong>=1%, p50<=0ms", CRITERIA)
     with pytest.raises(RequirementError) as caught:
-        require(evaluation, wanted)
+        require(evaluation, requirements)
     (condition,) = evaluation.conditions
     assert str(caught.value).startswith(
         f"2 requirements are not met: {condition}: wrong>=1%, got 0 %"
     )
     assert "p50<=0ms" in str(caught.value) and "r1@5m" not in str(caught.value)
     with pytest.raises(RequirementError, match=r"^1 requirement is not met: "):
-        require(evaluation, wanted[1:2])
+        require(evaluation, requirements[1:2])
 
 
 @pytest.mark.parametrize("sign", ["<=", ">="])
 def test_a_figure_without_data_is_not_reached(evaluation, sign):
-    (wanted,) = parse_requirements(f"p99{sign}1", CRITERIA)
+    (requirement,) = parse_requirements(f"p99{sign}1", CRITERIA)
     (condition,) = evaluation.conditions.values()
-    assert np.isfinite(wanted.figure(condition))
-    assert not wanted.is_met(replace(condition, latency_ms={}))
+    assert np.isfinite(requirement.figure(condition))
+    assert not requirement.is_met(replace(condition, latency_ms={}))
 
 
 @pytest.mark.parametrize("text", NO_REQUIREMENTS)

@@ -211,8 +211,8 @@ def test_images_that_come_too_fast_are_dropped_and_the_counts_add_up(
     missing = sum(answer.outcome == MISSING for answer in drive.answers)
     assert missing == run["dropped"] + run["lost in transport"] > 0
     # Another camera name, no true pose, raw images.
-    known = [answer for answer in drive.answers if answer.outcome == KNOWN]
-    assert known and all(answer.record.camera == "front" for answer in known)
+    answers = [answer for answer in drive.answers if answer.outcome == KNOWN]
+    assert answers and all(answer.record.camera == "front" for answer in answers)
     assert any("no ground truth" in note for note in drive.notes)
     with BagReader(record) as reader:
         assert reader.topics()[IMAGES].count == FLOOD

@@ -4,7 +4,7 @@
 pairs    lines `query map_image`, best first, as hloc's pairs_from_retrieval.py writes them
 table    comma-separated: the query, then its map images, best first, on each line
 folder   of text files as VPR-methods-evaluation saves, `Query path:` and `Predictions paths:`
-poses    lines `timestamp tx ty tz qx qy qz qw` (TUM), map_from_base, as of rtabmap
+poses    lines `timestamp tx ty tz qx qy qz qw` (TUM), map_from_base, as rtabmap exports
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ MIN_HEAT, MAX_HEAT = 0.1, 0.75  # opacity of the activation map where it is 0 an
 class Choice:
     """A frame to show."""
 
-    frame: EvaluatedFrame
+    frame: EvaluatedFrame  # with its answer and true pose
     matched: ImageRecord  # the frame's best match
-    condition: str
+    condition: str  # name of the frame's condition
     kind: str  # BEST or WORST
 
 
@@ -43,7 +43,7 @@ class Choice:
 class Example(Choice):
     """A chosen frame with its images, uint8 RGB [H, W, 3]."""
 
-    query: Image
+    query: Image  # the frame's image
     match: Image | None  # the map image; None where it is not available
     # Activation map of the query against its match [g, g] in [0, 1]; None with a global descriptor.
     heat: NDArray[np.float32] | None

@@ -26,8 +26,8 @@ class Change:
     """The choice of another domain, or for another reason."""
 
     when: str  # time of the first image
-    domain: str
-    reason: str
+    domain: str  # name of the chosen domain
+    reason: str  # why it was chosen, without the domain's name
 
 
 def changes(drive: Drive) -> tuple[list[Change], str]:
@@ -53,14 +53,14 @@ def changes(drive: Drive) -> tuple[list[Change], str]:
     return rows, left_out and f"{left_out}."
 
 
-def labelled_domains(drive: Drive, known: set[str]) -> list[str] | None:
+def labelled_domains(drive: Drive, domains: set[str]) -> list[str] | None:
     """Returns the condition that each image is labelled with; None where there are no labels.
 
-    Labels are the domains of a dataset's images, else the drive's name if it is among `known`.
+    Labels are the domains of a dataset's images, else the drive's name if it is among `domains`.
     """
     if any(answer.record.domain for answer in drive.answers):
         return [answer.record.domain for answer in drive.answers]
-    return [drive.name] * len(drive.answers) if drive.name in known else None
+    return [drive.name] * len(drive.answers) if drive.name in domains else None
 
 
 def known_domains(drives: Sequence[Drive], place_map: PlaceMap) -> set[str]:
@@ -100,11 +100,11 @@ def strip(drive: Drive, labels: list[str] | None, colours: dict[str, str]) -> Ma
     return to_svg(figure, f"Domains of {drive.name} over time")
 
 
-def domain_colours(drives: Sequence[Drive], known: set[str]) -> dict[str, str]:
+def domain_colours(drives: Sequence[Drive], domains: set[str]) -> dict[str, str]:
     """Assigns a colour to each name of a domain, in the order of appearance."""
     names: dict[str, None] = {}
     for drive in drives:
-        labels = labelled_domains(drive, known) or []
+        labels = labelled_domains(drive, domains) or []
         names |= dict.fromkeys([*labels, *(answer.domain for answer in drive.answers)])
     names.pop("", None)
     return {name: NAMED[i % len(NAMED)] for i, name in enumerate(names)}

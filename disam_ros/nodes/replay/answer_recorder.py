@@ -36,7 +36,7 @@ DIAGNOSTICS = "/diagnostics"
 class AnswerRecorder:
     """Records from entering to leaving the context, while `wait` or another executor spins `node`.
 
-    domain_id: of ROS; None: that of the environment.
+    domain_id: ROS domain; None: that of the environment.
     """
 
     def __init__(self, node_name: str = "localizer", domain_id: int | None = None) -> None:

@@ -25,8 +25,8 @@ def localizer_process(
     """Runs a localizer node that logs warnings to stderr and is stopped at the end.
 
     Ctrl-C in a terminal does not reach it; should this process be killed, it ends as well
-    (child.py). remappings: relative name → topic. domain_id: of ROS;
-    None: that of the environment.
+    (child.py). remappings: relative name → topic. domain_id: ROS domain; None: that of the
+    environment.
     """
     command = [sys.executable, "-m", "disam_ros.nodes.replay.child", "--ros-args"]
     for name, value in parameters.items():

@@ -81,7 +81,7 @@ class NodeRun:
 def run_node_on_bag(
     bag: Path | str, map_dir: Path | str, model_dir: Path | str, options: NodeOptions
 ) -> NodeRun:
-    """Answers of a freshly started localizer node to the images of a bag.
+    """Returns what a freshly started localizer node answers to the images of a bag.
 
     The node runs in a ROS domain of its own unless ROS_DOMAIN_ID is set.
     Raises DisamError when the bag lacks the camera, the node does not start or ends early; the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates the running node on a drive, with results as of an offline evaluation."""
+"""Evaluates the running node on a drive, in the form of an offline evaluation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def replay_drive(
     options: NodeOptions = NodeOptions(),
     record: BagWriter | None = None,
 ) -> Drive:
-    """Answers of the localizer node, over DDS, to the images of a bag.
+    """Returns the localizer node's answers, over DDS, to the images of a bag.
 
     source: the same images, with ground truth where it is known. record: takes the answers, see
     `write_answer_bag`. A node gets the extrinsics of the source's camera where they are not the
