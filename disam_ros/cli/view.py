@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import add_shared
+from disam_ros.cli.arguments import add, add_shared, whole
 from disam_ros.nodes import require_middleware
 
 
@@ -15,10 +15,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     text = "show a running localizer on a web page, until Ctrl-C"
     viewing = command("view", view_command, text)
     add_shared(viewing, "--node")
-    viewing.add_argument(
-        "--host", default="127.0.0.1", help="address to serve on; 0.0.0.0: to the whole network"
-    )
-    viewing.add_argument("--port", type=int, default=8087, help="port to serve on")
+    text = "address to serve on; 0.0.0.0: to the whole network"
+    add(viewing, "--host", text, default="127.0.0.1")
+    add(viewing, "--port", "port to serve on; 0: a free one", whole(0, 65535), default=8087)
 
 
 def view_command(arguments: argparse.Namespace) -> None:
