@@ -134,7 +134,10 @@ class Page:
     def _figures(self) -> dict[str, dict[str, Any]]:
         if not self.figures.exists():
             return {}
-        return parse_json(read_bytes(self.figures, DatasetError), str(self.figures), DatasetError)
+        result: dict[str, dict[str, Any]] = parse_json(
+            read_bytes(self.figures, DatasetError), str(self.figures), DatasetError
+        )
+        return result
 
     def _measure(self, name: str) -> bool:
         """Measure a section and keep its figures; without its data the old ones stay.
@@ -159,7 +162,8 @@ class Page:
 
 def stored(results: dict[str, Any]) -> dict[str, Any]:
     """Results as they are read again from JSON."""
-    return json.loads(json.dumps(results))
+    result: dict[str, Any] = json.loads(json.dumps(results))
+    return result
 
 
 def percent(share: float, of: Sequence[float] = ()) -> str:

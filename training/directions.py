@@ -96,8 +96,10 @@ def descriptors(
 
 def _crop(store: ImageStore, row: int, random: np.random.Generator) -> NDArray[np.float32]:
     zoom, across, down = random.uniform(1.0, ZOOM), random.random(), random.random()
-    box = fit_box(store.images[row].shape[:2], store.size, zoom, across, down)
-    return store.crop(row, box, flip=random.random() < 0.5).numpy()
+    height, width = store.images[row].shape[:2]
+    box = fit_box((height, width), store.size, zoom, across, down)
+    crop: NDArray[np.float32] = store.crop(row, box, flip=random.random() < 0.5).numpy()
+    return crop
 
 
 def main(arguments: list[str] | None = None) -> int:

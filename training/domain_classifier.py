@@ -169,13 +169,14 @@ def draw_batch(
 ) -> tuple[Tensor, Tensor]:
     """Augmented crops [B, 3, 48, 64] in [−1, 1] and labels [B], all labels equally often."""
     labels = np.resize(random.permutation(len(rows_by_label)), BATCH)
-    images = [_crop(store, int(random.choice(rows_by_label[k])), random) for k in labels]
+    images = [_crop(store, int(random.choice(rows_by_label[k])), random) for k in labels.tolist()]
     return torch.stack(images), torch.from_numpy(labels)
 
 
 def _crop(store: ImageStore, row: int, random: np.random.Generator) -> Tensor:
     zoom, across, down = random.uniform(ZOOM[0], ZOOM[1]), random.random(), random.random()
-    box = fit_box(store.images[row].shape[:2], INPUT_SIZE, zoom, across, down)
+    height, width = store.images[row].shape[:2]
+    box = fit_box((height, width), INPUT_SIZE, zoom, across, down)
     crop = photometric(store.crop(row, box, flip=random.random() < 0.5), PHOTOMETRIC, random)
     return (crop + random.uniform(-BRIGHTNESS, BRIGHTNESS)).clamp(-1, 1)
 

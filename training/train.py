@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from typing import Any
 
 from disam_ros.errors import DisamError
 from disam_ros.models.export import add_onnx
+from training.disam.config import TrainConfig
 from training.disam.run import Training
 from training.engine import parallel
 from training.engine.loop import Interrupted, Loop
@@ -25,10 +27,12 @@ from training.settings import RunConfig
 log = logging.getLogger(__name__)
 
 
-def open_run(config: RunConfig, resume: bool = False) -> Loop:
-    """The run of a recipe by its method."""
-    kind = GlobalTraining if isinstance(config, GlobalTrainConfig) else Training
-    return kind(config, resume)
+def open_run(config: RunConfig, resume: bool = False) -> Loop[Any]:
+    """Opens the run of a recipe by its method."""
+    if isinstance(config, GlobalTrainConfig):
+        return GlobalTraining(config, resume)
+    assert isinstance(config, TrainConfig)
+    return Training(config, resume)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool]:

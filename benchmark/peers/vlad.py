@@ -61,7 +61,8 @@ def root_sift(image: NDArray[Any]) -> NDArray[Any]:
         gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     _, rows = cv2.SIFT_create().compute(gray, grid(*gray.shape))
     rows = rows[rows.any(1)]
-    return np.sqrt(rows / rows.sum(1, keepdims=True))
+    result: NDArray[Any] = np.sqrt(rows / rows.sum(1, keepdims=True))
+    return result
 
 
 def grid(height: int, width: int) -> list[cv2.KeyPoint]:

@@ -102,7 +102,8 @@ def walk(kind: World, number: int, length: int, rng: np.random.Generator) -> NDA
     steps *= kind.spread
     along = steps.transpose(1, 0, 2).reshape(number * length, -1)
     rows = along @ kind.axes + kind.mean
-    return rows * (kind.length / np.linalg.norm(rows, axis=1, keepdims=True))
+    result: NDArray[Any] = rows * (kind.length / np.linalg.norm(rows, axis=1, keepdims=True))
+    return result
 
 
 def seen_again(
@@ -112,7 +113,10 @@ def seen_again(
     along = (images - kind.mean) @ kind.axes.T
     noise = rng.standard_normal((len(images), len(condition.noise)), np.float32) @ condition.noise
     noise *= condition.stretch / len(condition.noise) ** 0.5
-    return (condition.mean + (along * condition.gain + noise) @ kind.axes).astype(np.float32)
+    result: NDArray[Any] = (condition.mean + (along * condition.gain + noise) @ kind.axes).astype(
+        np.float32
+    )
+    return result
 
 
 def retrieval_statistics(

@@ -197,7 +197,8 @@ def trained(config: TrainConfig) -> dict[str, Any]:
                 "seconds": progress.seconds,
             },
         )
-    return json.loads(kept.read_text())
+    result: dict[str, Any] = json.loads(kept.read_text())
+    return result
 
 
 def initial(recipe: TrainConfig, seed: int) -> State:
@@ -228,7 +229,8 @@ class Judge:
         """Shares of a finished run's encoders by one metric, judged once."""
         if not (run / JUDGED).exists():
             write_json(run / JUDGED, self.within(state, state, stage))
-        return json.loads((run / JUDGED).read_text())
+        result: dict[str, Shares] = json.loads((run / JUDGED).read_text())
+        return result
 
     def _described(
         self, coarse: State, fine: State, domain: str, stage: str, config: DescriptorConfig
@@ -290,4 +292,5 @@ def coarse_to_fine(
         references[1][rows].astype(np.float32) @ query
         for rows, query in zip(top, queries[1].astype(np.float32), strict=True)
     ]
-    return top[np.arange(len(top)), np.argmax(fine, axis=1)]
+    result: NDArray[Any] = top[np.arange(len(top)), np.argmax(fine, axis=1)]
+    return result

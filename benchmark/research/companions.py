@@ -105,7 +105,8 @@ def figures(name: str, seed: int, root: Path = ROOT) -> dict[str, Any]:
             "commit": made["commit"],
         }
         write_json(kept, results)
-    return json.loads(kept.read_text())
+    result: dict[str, Any] = json.loads(kept.read_text())
+    return result
 
 
 def train(name: str, seed: int, root: Path = ROOT) -> Path:
@@ -293,7 +294,8 @@ def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
 def _at(values: Any, keys: Sequence[str | int]) -> float:
     for key in keys:
         values = values[key]
-    return values
+    result: float = values
+    return result
 
 
 def _mean(values: Iterable[float]) -> float:

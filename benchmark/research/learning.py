@@ -66,7 +66,8 @@ def run_figures(
     "trained" and "averaged" with the start, "terms" of its losses, "seconds"."""
     kept = Path(config.output) / FIGURES
     if kept.exists():
-        return json.loads(kept.read_text())
+        result: dict[str, Any] = json.loads(kept.read_text())
+        return result
     (stage,) = config.stages
     training = Training(config, resume=True)
     training.run()

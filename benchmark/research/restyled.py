@@ -47,7 +47,8 @@ class ColourTransfer:
         target, spread = self._moments[random.integers(len(self._moments))]
         lab = (lab - mean) / np.maximum(deviation, 1e-6) * spread + target
         rgb = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB)
-        return np.clip(np.rint(255 * rgb), 0, 255).astype(np.uint8)
+        result: NDArray[Any] = np.clip(np.rint(255 * rgb), 0, 255).astype(np.uint8)
+        return result
 
 
 class Translation:

@@ -26,4 +26,5 @@ def photometric(image: Tensor, strength: float, random: np.random.Generator) -> 
     x = x**gamma
     x = (x - x.mean()) * contrast + x.mean()
     x = x + noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(int(seed)))
-    return (2 * x - 1).clamp(-1, 1)
+    result: Tensor = (2 * x - 1).clamp(-1, 1)
+    return result

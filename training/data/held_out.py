@@ -62,7 +62,8 @@ def _last_stretch(photos: Sequence[Photo], share: float) -> NDArray[Any]:
         ways.append((along[-1], way, along >= (1.0 - share) * along[-1]))
     _, way, last = max(ways, key=lambda item: item[0])
     nearest = cKDTree(way).query([p.position for p in photos])[1]
-    return last[nearest]
+    result: NDArray[Any] = last[nearest]
+    return result
 
 
 def write(photos: Sequence[Photo], directory: Path) -> Path:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,8 @@ from training.data.places import Box, fit_box
 from training.data.sources import Photo, day_or_night
 from training.errors import TrainingError
 from training.settings import CropConfig
+
+Batch = TypeVar("Batch")
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +140,9 @@ def _with_domains(
     return images, photos
 
 
-def prefetched(make: Callable[[int], object], steps: range, ahead: int) -> Generator:
+def prefetched(
+    make: Callable[[int], Batch], steps: range, ahead: int
+) -> Generator[Batch, None, None]:
     """make(step) for every step, up to `ahead` of them computed beforehand in a thread."""
     if ahead == 0:
         yield from map(make, steps)
@@ -160,8 +164,8 @@ def random_box(store: ImageStore, row: int, random: np.random.Generator) -> Box:
     """A crop of random place and zoom of an image."""
     zoom, across, down = random.random(3)
     low, high = zoom_range(store.crops, store.photos[row].tiled)
-    shape = store.images[row].shape[:2]
-    return fit_box(shape, store.size, low + zoom * (high - low), across, down)
+    height, width = store.images[row].shape[:2]
+    return fit_box((height, width), store.size, low + zoom * (high - low), across, down)
 
 
 def zoom_range(crops: CropConfig, tiled: bool) -> list[float]:

@@ -66,7 +66,10 @@ def same_place(
     low, high = np.maximum(x[..., 7:9], y[..., 7:9]), np.minimum(x[..., 9:], y[..., 9:])
     common = (high - low).clip(min=0).prod(-1)
     smaller = np.minimum(_area(x), _area(y))
-    return (x[..., 0] == y[..., 0]) & near & turned & (common > overlap * smaller + 1e-9)
+    result: NDArray[Any] = (
+        (x[..., 0] == y[..., 0]) & near & turned & (common > overlap * smaller + 1e-9)
+    )
+    return result
 
 
 def metres_apart(a: NDArray[Any], b: NDArray[Any], angle: float) -> NDArray[Any]:
@@ -81,4 +84,5 @@ def metres_apart(a: NDArray[Any], b: NDArray[Any], angle: float) -> NDArray[Any]
 
 
 def _area(place: NDArray[Any]) -> NDArray[Any]:
-    return (place[..., 9:] - place[..., 7:9]).prod(-1)
+    result: NDArray[Any] = (place[..., 9:] - place[..., 7:9]).prod(-1)
+    return result

@@ -114,14 +114,16 @@ def _drive(folder: Path, group: str) -> list[Photo]:
     photos = []
     for record in dataset.records:
         pose, path = record.map_from_camera, dataset.path(record)
-        origin = {"drive": str(folder), "camera": record.camera, "stamp_ns": record.stamp_ns}
         depth = partial(dataset.depth, record) if dataset.info.depth_unit is not None else None
         if pose is None:
-            photos.append(Photo(path, record.domain, depth=depth, **origin))
-            continue
-        axis = pose.rotation @ np.array(FORWARD)
-        place = group, tuple(pose.translation.tolist()), tuple(axis.tolist())
-        photos.append(Photo(path, record.domain, *place, depth=depth, **origin))
+            photo = Photo(path, record.domain, depth=depth)
+        else:
+            (x, y, z), axis = pose.translation.tolist(), pose.rotation @ np.array(FORWARD)
+            ahead = tuple(axis.tolist())
+            photo = Photo(path, record.domain, group, (x, y, z), ahead, depth=depth)
+        photos.append(
+            replace(photo, drive=str(folder), camera=record.camera, stamp_ns=record.stamp_ns)
+        )
     return photos
 
 

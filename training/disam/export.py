@@ -48,9 +48,15 @@ def export_model(
             state, averages[source] = averaged.state, averaged.to_json()
         encoders.load(state)
         made[source] = encoders.encoders
-    stages = {part: made[source] for part, source in sources.items()}
     training = provenance(config, progress, images) | {"stages_used": sources}
     if averages:
         training["average"] = averages
-    model = Model(network, list(domains), **stages, name=config.name, training=training)
+    model = Model(
+        network,
+        list(domains),
+        coarse=made[sources["coarse"]],
+        fine=made[sources["fine"]],
+        name=config.name,
+        training=training,
+    )
     return save_model(model, directory / "model", half=config.half, overwrite=True)

@@ -47,8 +47,12 @@ def check_frames(
             torch.cat([encoders[d](store.crop(r, WHOLE)[None].to(device)).float() for r in of])
             for d, of in ((a, rows_a), (b, rows_b))
         )
-        places = (np.stack([store.place(r, WHOLE) for r in of]) for of in (rows_a, rows_b))
-        different = ~same_place(*places, radius=negative_radius, angle=180.0, overlap=0.25)
+        places_a, places_b = (
+            np.stack([store.place(r, WHOLE) for r in of]) for of in (rows_a, rows_b)
+        )
+        different = ~same_place(
+            places_a, places_b, radius=negative_radius, angle=180.0, overlap=0.25
+        )
         better, counted = rank_of_pairs(similarity(z_a, z_b).cpu().numpy(), different)
         if counted >= FEWEST and better < 0.5 + chance_of_rank(counted):
             faults.append(

@@ -62,7 +62,8 @@ def distance(a: Tensor, b: Tensor, form: str) -> Tensor:
     """Distance per sample: 'paper' ‖a − b‖₂, else the mean squared error. [B, ...] → [B]."""
     difference = (a - b).flatten(1)
     if form == "paper":
-        return difference.norm(dim=1)
+        result: Tensor = difference.norm(dim=1)
+        return result
     return difference.square().mean(1)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from disam_ros.models.network_config import NetworkConfig
 from disam_ros.models.networks import (
     Discriminator,
-    NetworkConfig,
     ResidualBlock,
     build_decoder,
     build_encoder,
@@ -66,7 +66,8 @@ def _share_blocks(networks: Mapping[str, nn.Module], chosen: slice) -> None:
     """Give all networks these residual blocks of the first one."""
     first: list[nn.Module] = []
     for network in networks.values():
-        layers = network.model
+        layers = network.get_submodule("model")
+        assert isinstance(layers, nn.Sequential)
         places = [k for k, layer in enumerate(layers) if isinstance(layer, ResidualBlock)][chosen]
         first = first or [layers[k] for k in places]
         for k, block in zip(places, first, strict=True):

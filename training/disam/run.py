@@ -13,12 +13,12 @@ from training.data.check import check_crops, check_pairs
 from training.data.image_store import ImageStore
 from training.disam.averaging import Average, choose_average
 from training.disam.calibrating import calibrate_model
-from training.disam.config import ALIGNED, TRANSLATING
+from training.disam.config import ALIGNED, TRANSLATING, TrainConfig
 from training.disam.export import export_model
 from training.disam.frames import check_frames
 from training.disam.matching import Similarity, similarity_of
 from training.disam.networks import create_networks, translation_grid
-from training.disam.sampling import Batch, Sampler
+from training.disam.sampling import Sampler
 from training.disam.stage import StageRun
 from training.engine import checkpoints
 from training.engine.loop import Loop
@@ -30,11 +30,12 @@ from training.engine.validate import compared, recall
 log = logging.getLogger(__name__)
 
 
-class Training(Loop):
+class Training(Loop[TrainConfig]):
     """A run of DISAM's own method: encoders per domain, from translation or from true pairs."""
 
     def image_size(self) -> tuple[int, int]:
-        return self.config.network.build().image_size
+        result: tuple[int, int] = self.config.network.build().image_size
+        return result
 
     def prepare(self, store: ImageStore) -> None:
         self.sampler = Sampler(store, self.domains, self.config.seed, self.processes.rank)
@@ -138,24 +139,25 @@ class Training(Loop):
     def _average(self, stage: str, trained: State) -> Average:
         """The average of a stage's encoders with the initial ones that validates best."""
         config = self.config
-        assert self.validation is not None  # as `check` requires
+        validation = self.validation
+        assert validation is not None  # as `check` requires
         networks = self._start()
         similarity = similarity_of(stage, config.descriptor)
 
         def measure(state: State) -> dict[str, float]:
             networks.load(state)
-            return recall(networks.encoders, similarity, self.validation, self.device)
+            return recall(networks.encoders, similarity, validation, self.device)
 
         return choose_average(
             start={k: v.clone() for k, v in networks.state().items()},
             trained=trained,
             shares=config.average,
             domains=[domain for domain in self.domains if domain not in config.frozen],
-            reference=self.validation.reference,
+            reference=validation.reference,
             measure=measure,
         )
 
-    def picture(self, run: StageRun, batch: Batch, reporter: Reporter, step: int) -> None:
+    def picture(self, run: Any, batch: Any, reporter: Reporter, step: int) -> None:
         every = self.config.grid_every
         if every and step % every == 0 and batch.unpaired is not None:
             unpaired = run.to_device(batch).unpaired

@@ -91,9 +91,9 @@ class Sampler:
         mirrored = of_stage.random(count) < 0.5
         images = []
         for domain, flips in ((a, mirrored), (b, ~mirrored)):
-            flips = [*flips, *(of_stage.random(more) < 0.5)]
+            every = [*flips, *(of_stage.random(more) < 0.5)]
             images.append(
-                torch.stack([self._random_crop(domain, bool(f), of_stage) for f in flips])
+                torch.stack([self._random_crop(domain, bool(f), of_stage) for f in every])
             )
         x, y = images
         return Unpaired((a, b), x[:count], y[:count], x[count:], y[count:])
@@ -133,15 +133,15 @@ class Sampler:
             crops_a.append((row, box, flip))
             partner = int(of_stage.choice(partners[row]))
             crops_b.append((partner, jittered(box, config.jitter, of_stage), flip))
-        places = [
+        places_a, places_b = (
             np.stack([self.store.place(r, box) for r, box, _ in c]) for c in (crops_a, crops_b)
-        ]
+        )
         different = ~same_place(
-            *places, radius=config.negative_radius, angle=180.0, overlap=SAME_VIEW
+            places_a, places_b, radius=config.negative_radius, angle=180.0, overlap=SAME_VIEW
         )
         metres = None
         if config.soft > 0:
-            metres = torch.from_numpy(metres_apart(*places, config.angle)).float()
+            metres = torch.from_numpy(metres_apart(places_a, places_b, config.angle)).float()
             metres[[self.store.photos[row].tiled for row in rows]] = torch.inf  # crops are places
         strength = self.store.crops.photometric
         x, y = (

@@ -23,7 +23,7 @@ from training.errors import TrainingError
 POOL_STREAM = 2**20  # random stream of the pool, apart from the sampler's
 
 
-class StageRun(StageBase):
+class StageRun(StageBase[TrainConfig]):
     """Trains the networks for one stage; `index` is its position in the recipe."""
 
     def __init__(
@@ -43,15 +43,18 @@ class StageRun(StageBase):
         self.scales = Scales(self.processes.mean)
 
     def make_optimizers(self) -> dict[str, Optimizer]:
-        options = {"lr": self.config.learning_rate, "betas": (self.config.beta1, 0.999)}
-        optimizers = {"generators": Adam(self.networks.generators(), **options)}
+        rate, betas = self.config.learning_rate, (self.config.beta1, 0.999)
+        optimizers: dict[str, Optimizer] = {
+            "generators": Adam(self.networks.generators(), rate, betas)
+        }
         if "gan" in self.stage.losses.on():
-            optimizers["critics"] = Adam(self.networks.critics(), **options)
+            optimizers["critics"] = Adam(self.networks.critics(), rate, betas)
         return optimizers
 
     def batch(self, step: int) -> Batch:
         """The batch of a step (from 0), deterministic."""
         stage, triplets = self.stage, self.config.triplets
+        assert self.sampler is not None
         fresh = triplets.group - 1 if self.is_hard(step) and not triplets.cached else 0
         unpaired = aligned = None
         if stage.losses.on(TRANSLATING):
@@ -63,7 +66,8 @@ class StageRun(StageBase):
 
     def is_hard(self, step: int) -> bool:
         """Whether negatives are the hardest of a group in this step."""
-        return step >= self.stage.hard_from * self.stage.steps
+        result: bool = step >= self.stage.hard_from * self.stage.steps
+        return result
 
     def update(self, step: int, batch: Batch) -> Terms:
         """Update the networks of the batch's domains. Returns the unweighted loss terms."""

@@ -127,8 +127,7 @@ def _add_representation(
     `triplets.negatives` says otherwise, and their other side has no gradient."""
     names = set(stage.losses.on())
     pairs = [
-        tuple(losses.comparable(z.float(), triplets.form) for z in (way.z, way.z_again))
-        for way in ways
+        (_comparable(way.z, triplets.form), _comparable(way.z_again, triplets.form)) for way in ways
     ]
     real = [z.detach() for z, _ in pairs[::-1]]
     more = [bank.get(way.target) if hard else None for way in ways]
@@ -230,3 +229,9 @@ def discriminator_terms(
 
 def _add(terms: Terms, name: str, value: Tensor) -> None:
     terms[name] = terms[name] + value if name in terms else value
+
+
+def _comparable(z: Tensor | None, form: str) -> Tensor:
+    """Features of a way as the losses compare them, in float32."""
+    assert z is not None  # a stage with losses on features computes them
+    return losses.comparable(z.float(), form)

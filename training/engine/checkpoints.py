@@ -81,7 +81,7 @@ def save_checkpoint(
     config: RunConfig,
     images: Mapping[str, int],
     progress: Progress,
-    run: StageBase,
+    run: StageBase[Any],
     processes: Processes,
 ) -> Path:
     """Write a checkpoint and remove the older ones.
@@ -140,10 +140,11 @@ def load_progress(
     except (KeyError, TypeError) as error:
         raise TrainingError(f"{checkpoint} is damaged ({error}); remove it") from error
     was["config"] = completed(was["config"], defaults_of(config))
-    now = {"config": config.to_json(), "images": dict(images), "processes": processes.count}
+    settings = config.to_json()
+    now = {"config": settings, "images": dict(images), "processes": processes.count}
     for key in FREE_KEYS:
         was["config"].pop(key, None)
-        now["config"].pop(key, None)
+        settings.pop(key, None)
     gaps = differences(was, json.loads(json.dumps(now)))
     if gaps:
         raise TrainingError(
@@ -153,7 +154,7 @@ def load_progress(
     return progress
 
 
-def restore(checkpoint: Path, run: StageBase, processes: Processes) -> None:
+def restore(checkpoint: Path, run: StageBase[Any], processes: Processes) -> None:
     """Restore networks, optimizers and memory of a stage. Raises TrainingError if damaged."""
     try:
         run.networks.load(load_file(checkpoint / "networks.safetensors"))

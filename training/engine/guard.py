@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from training.engine.networks import State
 from training.engine.stage_base import StageBase
 from training.errors import NotFiniteError
@@ -11,17 +13,17 @@ from training.errors import NotFiniteError
 class Guard:
     """Keeps networks, optimizers and memory of a stage as of a step."""
 
-    def __init__(self, run: StageBase, step: int) -> None:
+    def __init__(self, run: StageBase[Any], step: int) -> None:
         self.step = step
         self._states = _states_of(run)
 
-    def keep(self, run: StageBase, step: int) -> None:
+    def keep(self, run: StageBase[Any], step: int) -> None:
         """Take this state as good. Raises NotFiniteError where a weight is not finite."""
         states = _states_of(run)
         require_finite(states[0], step)
         self.step, self._states = step, states
 
-    def restore(self, run: StageBase) -> int:
+    def restore(self, run: StageBase[Any]) -> int:
         """Give the stage its last good state. Returns the number of its finished steps."""
         networks, optimizers, memory = self._states
         run.networks.load(networks)
@@ -37,7 +39,7 @@ def require_finite(networks: State, step: int) -> None:
             raise NotFiniteError(f"weights '{name}' are not finite after step {step}")
 
 
-def _states_of(run: StageBase) -> tuple[State, State, State]:
+def _states_of(run: StageBase[Any]) -> tuple[State, State, State]:
     states = run.networks.state(), run.optimizer_state(), run.memory_state()
     networks, optimizers, memory = ({k: v.clone() for k, v in s.items()} for s in states)
     return networks, optimizers, memory

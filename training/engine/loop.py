@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,7 +49,10 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-class Loop(ABC):
+Config = TypeVar("Config", bound=RunConfig)
+
+
+class Loop(ABC, Generic[Config]):
     """A run of a recipe. Raises DisamError where config, data or files do not fit.
 
     A method fills in what its data, stages, metric and finished model are.
@@ -56,7 +60,7 @@ class Loop(ABC):
 
     domains: list[str]  # in the model's order
 
-    def __init__(self, config: RunConfig, resume: bool = False) -> None:
+    def __init__(self, config: Config, resume: bool = False) -> None:
         self.config = config
         self.processes, self.device = parallel.join(config.device)
         self.directory = Path(config.output or f"runs/{config.name}")
@@ -92,11 +96,11 @@ class Loop(ABC):
         """Create the samplers. Raises TrainingError for unusable images."""
 
     @abstractmethod
-    def stage_run(self, index: int) -> StageBase:
+    def stage_run(self, index: int) -> StageBase[Config]:
         """A stage with its networks: new ones, or those of the stage it starts from."""
 
     @abstractmethod
-    def metric(self, run: StageBase) -> tuple[Mapping[str, Callable[[Tensor], Tensor]], Similarity]:
+    def metric(self, run: Any) -> tuple[Mapping[str, Callable[[Tensor], Tensor]], Similarity]:
         """Encoders by domain, and the similarity of their features."""
 
     @abstractmethod
@@ -111,7 +115,7 @@ class Loop(ABC):
         """What is wrong with the images, in sentences with a remedy."""
         return check_images(self.store)
 
-    def picture(self, run: StageBase, batch: object, reporter: Reporter, step: int) -> None:
+    def picture(self, run: StageBase[Config], batch: object, reporter: Reporter, step: int) -> None:
         """Report images of a step to TensorBoard; none by default."""
         return
 
@@ -136,7 +140,8 @@ class Loop(ABC):
         """Move networks to the device in the recipe's memory format."""
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         for _, module in networks.modules():
-            module.to(self.device, memory_format=layout)
+            module.to(self.device)
+            module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
 
     def _hold_out(self, photos: list[Photo]) -> tuple[list[Photo], list[str]]:
         """Photos to train on, and the validation data: those named, else a part of the routes."""
@@ -177,7 +182,9 @@ class Loop(ABC):
         stage, progress = self.config.stages[index], self.progress
         run = self.stage_run(index)
         if progress.step:
-            checkpoints.restore(checkpoints.find_checkpoint(self.directory), run, self.processes)
+            checkpoint = checkpoints.find_checkpoint(self.directory)
+            assert checkpoint is not None  # its progress was read
+            checkpoints.restore(checkpoint, run, self.processes)
         run.rate_factor = progress.rate
         guard, losses = Guard(run, progress.step), LossLog(stage.name)
         shown = self.processes.first
@@ -194,7 +201,7 @@ class Loop(ABC):
 
     def _steps(
         self,
-        run: StageBase,
+        run: StageBase[Config],
         losses: LossLog,
         guard: Guard,
         reporter: Reporter,
@@ -230,7 +237,7 @@ class Loop(ABC):
 
     def _report(
         self,
-        run: StageBase,
+        run: StageBase[Config],
         batch: object,
         losses: LossLog,
         guard: Guard,
@@ -252,7 +259,7 @@ class Loop(ABC):
         if keeps:
             self._checkpoint(run)
 
-    def _settle(self, run: StageBase, losses: LossLog, guard: Guard) -> dict[str, float]:
+    def _settle(self, run: StageBase[Config], losses: LossLog, guard: Guard) -> dict[str, float]:
         """Take the steps since the last call as good. Returns their mean losses.
 
         Raises NotFiniteError, in all processes, where a loss or weight of any is not finite.
@@ -268,7 +275,7 @@ class Loop(ABC):
         self.progress.note(run.stage.name, means, {})
         return means
 
-    def _roll_back(self, run: StageBase, guard: Guard, error: NotFiniteError) -> None:
+    def _roll_back(self, run: StageBase[Config], guard: Guard, error: NotFiniteError) -> None:
         """Back to the last good step at half the learning rate, once a stage."""
         if self.progress.rate < 1.0:
             raise TrainingError(
@@ -289,8 +296,9 @@ class Loop(ABC):
         patience = self.config.patience
         return patience < len(means) and max(means[-patience:]) <= max(means[:-patience])
 
-    def _validate(self, run: StageBase, reporter: Reporter, step: int) -> None:
+    def _validate(self, run: StageBase[Config], reporter: Reporter, step: int) -> None:
         name = run.stage.name
+        assert self.validation is not None
         recalls = recall(*self.metric(run), self.validation, self.device)
         reporter.recall(step, recalls)
         self.progress.history.append({"stage": name, "step": step, **recalls})
@@ -299,7 +307,7 @@ class Loop(ABC):
             encoders = Networks(run.networks.encoders).state()
             checkpoints.save_stage(self.directory, f"{name}.best", encoders)
 
-    def _checkpoint(self, run: StageBase) -> None:
+    def _checkpoint(self, run: StageBase[Config]) -> None:
         checkpoints.save_checkpoint(
             directory=self.directory,
             config=self.config,
@@ -309,7 +317,7 @@ class Loop(ABC):
             processes=self.processes,
         )
 
-    def _finish_stage(self, run: StageBase) -> None:
+    def _finish_stage(self, run: StageBase[Config]) -> None:
         if self.processes.first:
             checkpoints.save_stage(self.directory, run.stage.name, run.networks.state())
         self.progress.stage, self.progress.step, self.progress.rate = run.index + 1, 0, 1.0
@@ -321,7 +329,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.asked = 0  # number of the signal
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}  # handlers as `signal.signal` returns them
 
     def __enter__(self) -> StopSignals:
         for number in (signal.SIGINT, signal.SIGTERM):

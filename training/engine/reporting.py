@@ -8,6 +8,7 @@ import math
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from tqdm import tqdm
 
 from training.engine.networks import Terms
 from training.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +110,8 @@ class Reporter:
                 self._writer.add_scalar(f"{self._stage}/{name}", value, step)
 
 
-def open_tensorboard(directory: Path) -> object | None:
-    """A SummaryWriter, or None with a message where TensorBoard is not installed."""
+def open_tensorboard(directory: Path) -> SummaryWriter | None:
+    """Opens a SummaryWriter, or returns None with a message where TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,10 @@ from training.engine.shares import gradient_norms, gradient_shares, norm_of_grad
 from training.errors import TrainingError
 from training.settings import RunConfig
 
+Config = TypeVar("Config", bound=RunConfig)
 
-class StageBase(ABC):
+
+class StageBase(ABC, Generic[Config]):
     """Trains networks for the stage number `index` of a recipe.
 
     rate_factor: of the learning rate. gradients: norm of each unweighted loss's gradient in the
@@ -29,7 +31,7 @@ class StageBase(ABC):
 
     def __init__(
         self,
-        config: RunConfig,
+        config: Config,
         index: int,
         networks: Networks,
         device: torch.device,
@@ -77,11 +79,13 @@ class StageBase(ABC):
         """1, then linearly towards 0, which the step after the last one would have."""
         steps = self.stage.steps
         falling = max(1.0, steps * (1.0 - self.stage.constant))
-        return self.rate_factor * min(1.0, (steps - step) / falling)
+        result: float = self.rate_factor * min(1.0, (steps - step) / falling)
+        return result
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the first optimizer."""
-        return next(iter(self.rates.values())) * self.share_of_rate(step)
+        result: float = next(iter(self.rates.values())) * self.share_of_rate(step)
+        return result
 
     def step(self, step: int, batch: Any) -> Terms:
         """One update. Raises TrainingError naming the settings to lower if memory runs out."""

@@ -108,7 +108,7 @@ def load_drive(directory: Path, step: int, size: tuple[int, int]) -> HalfwayDriv
         return torch.stack([to_tensor(read(dataset.path(record)), size) for record in records])
 
     at, mapped_at = (
-        np.stack([record.map_from_camera.translation for record in records])
+        np.stack([r.map_from_camera.translation for r in records if r.map_from_camera is not None])
         for records in (queries, mapped)
     )
     gaps = np.linalg.norm(at[:, None] - mapped_at[None], axis=-1)
@@ -133,7 +133,8 @@ class Compared:
 
     def answered_right(self) -> NDArray[Any]:
         """Whether the best view of the map is a right one, bool [Q]."""
-        return self.right[np.arange(len(self.scores)), self.scores.argmax(1)]
+        result: NDArray[Any] = self.right[np.arange(len(self.scores)), self.scores.argmax(1)]
+        return result
 
 
 @torch.inference_mode()
@@ -238,13 +239,15 @@ def _features(encoder: Encoder, images: Tensor, device: torch.device, batch: int
 
 def _tiled(places: NDArray[Any]) -> NDArray[Any]:
     """Which views [N, PLACE_SIZE] are tiles of a fixed camera, bool [N]."""
-    return (places[:, 9:] - places[:, 7:9]).min(1) < 1.0
+    result: NDArray[Any] = (places[:, 9:] - places[:, 7:9]).min(1) < 1.0
+    return result
 
 
 def _within(a: NDArray[Any], b: NDArray[Any], radius: float) -> NDArray[Any]:
     """Whether places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] lie within `radius` m, bool [A, B]."""
     gaps = np.linalg.norm(a[:, None, 1:4] - b[None, :, 1:4], axis=-1)
-    return (gaps <= radius) & (a[:, None, 0] == b[None, :, 0])
+    result: NDArray[Any] = (gaps <= radius) & (a[:, None, 0] == b[None, :, 0])
+    return result
 
 
 def _views(
@@ -274,7 +277,8 @@ def _views(
 def _boxes(store: ImageStore, row: int, shift: float) -> list[Box]:
     if not store.photos[row].tiled:
         return [WHOLE]
-    shape = store.images[row].shape[:2]
+    height, width = store.images[row].shape[:2]
+    shape = height, width
     boxes = [fit_box(shape, store.size, TILE_ZOOM, x, y) for y in TILE_ROW for x in TILE_ROW]
     return [_moved(box, shift) for box in boxes]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ def create_branches(config: GlobalTrainConfig, branches: Mapping[str, str]) -> N
     return Networks(drawn_from_seed(list(dict.fromkeys(branches.values())), build, config.seed))
 
 
+def by_branch(networks: Networks) -> dict[str, GlobalNetwork]:
+    """Returns the networks of the branches with their type."""
+    return cast(dict[str, GlobalNetwork], networks.encoders)
+
+
 def start_from(networks: Networks, config: GlobalTrainConfig) -> bool:
     """Take over the weights of the file `initial`, if any: a stage of another run or a backbone's.
 
@@ -48,7 +53,7 @@ def start_from(networks: Networks, config: GlobalTrainConfig) -> bool:
     if path.suffix == ".safetensors" and _is_stage(path):
         networks.start_from(path)
         return False
-    for branch, network in networks.encoders.items():
+    for branch, network in by_branch(networks).items():
         weights = read_backbone_weights(path, config.network.build(), branch)
         network.backbone.load_state_dict(weights)
     return True
@@ -66,21 +71,22 @@ def describe_parts(
     depth: their true depth [K, 1, h, w] for a network that learns to hallucinate it.
     """
     owners = [branches[domain] for domain in domains]
+    encoders = by_branch(networks)
     names = list(dict.fromkeys(owners))
     if len(names) == 1:
-        return networks.encoders[names[0]].parts(images, depth)
+        return encoders[names[0]].parts(images, depth)
     rows = {n: [k for k, owner in enumerate(owners) if owner == n] for n in names}
     order = torch.tensor([k for n in names for k in rows[n]], device=images.device).argsort()
     described = [
-        networks.encoders[n].parts(images[rows[n]], None if depth is None else depth[rows[n]])
-        for n in names
+        encoders[n].parts(images[rows[n]], None if depth is None else depth[rows[n]]) for n in names
     ]
 
     def joined(part: str) -> Tensor | None:
         values = [getattr(parts, part) for parts in described]
         return None if values[0] is None else torch.cat(values)[order]
 
-    return Parts(**{field.name: joined(field.name) for field in fields(Parts)})
+    values: dict[str, Any] = {field.name: joined(field.name) for field in fields(Parts)}
+    return Parts(**values)
 
 
 @torch.no_grad()

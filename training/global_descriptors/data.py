@@ -66,7 +66,8 @@ class StageData:
             )
         self.rows = np.sort(np.concatenate([rows[name] for name in chosen]))
         seed = (config.seed, index)
-        self.tuples = self.pairs = None
+        self.tuples: TupleSampler | None = None
+        self.pairs: NeighbourhoodSampler | None = None
         if self.stage.losses.on(TUPLE_LOSSES):
             self.tuples = TupleSampler(
                 routes, self.rows, config.tuples, seed, processes.rank, processes.count
@@ -85,7 +86,9 @@ class StageData:
     def draw(self, step: int) -> Batch:
         """The batch of a step, deterministic; all far images are random."""
         random = self._random(step, VIEWS)
-        tuples, parts, pairs = np.zeros((0, 0), dtype=int), [], 0
+        tuples: NDArray[Any] = np.zeros((0, 0), dtype=int)
+        parts: list[NDArray[Any]] = []
+        pairs = 0
         if self.tuples is not None:
             tuples = self.tuples.draw(step)
             parts.append(tuples.flatten())
@@ -106,6 +109,7 @@ class StageData:
 
         descriptors: of the anchors [T, D].
         """
+        assert self.tuples is not None, "mined without tuples"
         tuples = self.tuples.mine(batch.tuples, descriptors, memory)
         places = np.flatnonzero(tuples.flatten() != batch.tuples.flatten())
         if not len(places):
@@ -116,7 +120,7 @@ class StageData:
         images = batch.views.images.clone()
         images[places] = views.images
         depth = batch.views.depth
-        if depth is not None:
+        if depth is not None and views.depth is not None:
             depth = depth.clone()
             depth[places] = views.depth
         return replace(batch, rows=rows, views=Views(images, depth), tuples=tuples)

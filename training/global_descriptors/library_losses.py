@@ -23,7 +23,8 @@ def triplet(
     loss = losses.TripletMarginLoss(
         margin, swap=True, smooth_loss=smooth, reducer=reducers.MeanReducer()
     )
-    return loss(tuples.flatten(0, 1), indices_tuple=indices)
+    result: Tensor = loss(tuples.flatten(0, 1), indices_tuple=indices)
+    return result
 
 
 def multi_similarity(tuples: Tensor, near: int, alpha: float, beta: float, base: float) -> Tensor:
@@ -39,7 +40,10 @@ def multi_similarity(tuples: Tensor, near: int, alpha: float, beta: float, base:
     parts = (
         x[:, cut].flatten() for cut in (slice(near), slice(near, None)) for x in (anchors, numbers)
     )
-    return loss(tuples[:, 0], indices_tuple=tuple(parts), ref_emb=tuples[:, 1:].flatten(0, 1))
+    result: Tensor = loss(
+        tuples[:, 0], indices_tuple=tuple(parts), ref_emb=tuples[:, 1:].flatten(0, 1)
+    )
+    return result
 
 
 def _library() -> tuple[ModuleType, ModuleType]:

@@ -167,7 +167,8 @@ def hardest_triplets(
         p, n = p + start, n + start + 1 + near
         shape = (count, p.shape[1], n.shape[1])
         grids = (start[:, :, None], p[:, :, None], n[:, None])
-        return tuple(grid.expand(shape).flatten() for grid in grids)
+        anchors, positive, negative = (grid.expand(shape).flatten() for grid in grids)
+        return anchors, positive, negative
 
 
 def local_triplet(

@@ -94,4 +94,5 @@ class NeighbourhoodSampler:
 
     def _partners(self, row: int) -> NDArray[Any]:
         near = self.routes.near(row, self.config.positive_radius, self.config.yaw)
-        return near[self._is_reference[near]]
+        result: NDArray[Any] = near[self._is_reference[near]]
+        return result

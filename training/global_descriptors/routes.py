@@ -56,7 +56,8 @@ class Routes:
     def posed(self, rows: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
         """Rows, of some, whose place is known."""
         rows = np.asarray(rows, dtype=int)
-        return rows[self.route[rows] != UNKNOWN]
+        result: NDArray[Any] = rows[self.route[rows] != UNKNOWN]
+        return result
 
     def within(self, row: int, radius: float) -> NDArray[Any]:
         """Sorted rows of the same route at most `radius` metres away, itself among them."""
@@ -72,7 +73,8 @@ class Routes:
         """
         rows = self.within(row, radius)
         turn = np.abs(wrapped(self.yaw[rows] - self.yaw[row]))
-        return rows[(turn <= np.radians(angle) + 1e-9) & (rows != row)]
+        result: NDArray[Any] = rows[(turn <= np.radians(angle) + 1e-9) & (rows != row)]
+        return result
 
     def metres(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         """Distances float64 [..., A, B] between rows a [..., A] and b [..., B].

@@ -22,11 +22,12 @@ from training.engine.validate import Similarity, recall
 from training.errors import TrainingError
 from training.global_descriptors.branches import (
     branches_of,
+    by_branch,
     create_branches,
     describe_rows,
     start_from,
 )
-from training.global_descriptors.config import DEPTH_LOSSES
+from training.global_descriptors.config import DEPTH_LOSSES, GlobalTrainConfig
 from training.global_descriptors.data import StageData
 from training.global_descriptors.routes import Routes
 from training.global_descriptors.stage import GlobalStage
@@ -35,11 +36,12 @@ from training.global_descriptors.views import DepthStore, Viewer
 PREPARED = 200  # images of a branch that cluster centres are found from, at most
 
 
-class GlobalTraining(Loop):
+class GlobalTraining(Loop[GlobalTrainConfig]):
     """Trains one network per branch; the model's descriptors may be whitened at the end."""
 
     def image_size(self) -> tuple[int, int]:
-        return self.config.network.build().image_size
+        result: tuple[int, int] = self.config.network.build().image_size
+        return result
 
     def prepare(self, store: ImageStore) -> None:
         config = self.config
@@ -92,7 +94,7 @@ class GlobalTraining(Loop):
                 recalls = recall(encoders, _products, self.validation, self.device)
                 training["whitened_recall"] = recalls
         for network in networks.encoders.values():
-            network.cpu().to(memory_format=torch.contiguous_format)
+            network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         model = global_model(
             config.network.build(),
             list(self.tags),
@@ -119,14 +121,17 @@ class GlobalTraining(Loop):
         """Cluster centres of NetVLAD from a sample of each branch's images."""
         if self.config.network.head != "netvlad":
             return
-        for branch, network in networks.encoders.items():
+        for branch, network in by_branch(networks).items():
             domains = [d for d in self.rows if self.branches[d] == branch]
             network.prepare(self.viewer.plain(self._sample(domains, PREPARED)))
 
     def _sample(self, domains: list[str], count: int) -> NDArray[Any]:
         """Rows of up to `count` images, spread evenly over those of the domains."""
         rows = np.concatenate([self.rows[d] for d in domains])
-        return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
+        result: NDArray[Any] = rows[
+            np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
+        ]
+        return result
 
     def _whiten(self, networks: Networks) -> None:
         """Learn one whitening from images of all branches: they share a space of descriptors."""
@@ -134,7 +139,7 @@ class GlobalTraining(Loop):
         descriptors = describe_rows(
             networks, self.branches, self.viewer, rows, move=lambda images: images.to(self.device)
         )
-        for network in networks.encoders.values():
+        for network in by_branch(networks).values():
             network.learn_whitening(descriptors)
 
 

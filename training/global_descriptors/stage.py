@@ -15,14 +15,14 @@ from training.engine.networks import Networks, State, Terms
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
 from training.errors import TrainingError
-from training.global_descriptors.branches import describe_parts, describe_rows
+from training.global_descriptors.branches import by_branch, describe_parts, describe_rows
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.data import Batch, StageData
 from training.global_descriptors.terms import Geometry, loss_terms
 from training.global_descriptors.tuples import Memory
 
 
-class GlobalStage(StageBase):
+class GlobalStage(StageBase[GlobalTrainConfig]):
     """Trains networks by branch (`networks.encoders`), descriptors and depth separately."""
 
     def __init__(
@@ -39,17 +39,17 @@ class GlobalStage(StageBase):
         super().__init__(config, data.index, networks, device, processes)
 
     def make_optimizers(self) -> dict[str, Optimizer]:
-        config, networks = self.config, self.networks.encoders.values()
+        config, networks = self.config, by_branch(self.networks).values()
         descriptors = [p for network in networks for p in network.descriptor_parameters()]
         decoders = [p for network in networks for p in network.depth_parameters()]
-        decay = {"weight_decay": config.weight_decay}
+        decay = config.weight_decay
         optimizers: dict[str, Optimizer] = {}
         if self.stage.name == "decoder":
             _freeze(descriptors)
         else:
-            optimizers["descriptors"] = Adam(descriptors, config.learning_rate, **decay)
+            optimizers["descriptors"] = Adam(descriptors, config.learning_rate, weight_decay=decay)
         if self.stage.losses.depth:
-            optimizers["decoders"] = Adam(decoders, config.depth_learning_rate, **decay)
+            optimizers["decoders"] = Adam(decoders, config.depth_learning_rate, weight_decay=decay)
         else:
             _freeze(decoders)
         return optimizers
@@ -77,7 +77,8 @@ class GlobalStage(StageBase):
         truth = depth if self.stage.losses.hallucination else None
         parts = describe_parts(self.networks, self.branches, images, domains, truth)
         metres = self.data.tuple_metres(batch), self.data.pair_metres(batch)
-        geometry = Geometry(*(x.to(self.device) for x in metres), depth)
+        of_tuples, of_pairs = (x.to(self.device) for x in metres)
+        geometry = Geometry(of_tuples, of_pairs, depth)
         return loss_terms(parts, geometry, self.stage.losses, self.config)
 
     def out_of_memory(self) -> TrainingError:

@@ -62,7 +62,7 @@ def loss_terms(
             value = _local(space, geometry, config)
             old = terms.get("local_triplet")
             terms["local_triplet"] = value if old is None else old + value
-    if weights.depth:
+    if weights.depth and parts.depth_map is not None and geometry.depth is not None:
         terms["depth"] = losses.depth_loss(parts.depth_map, geometry.depth)
     if weights.hallucination and parts.imitated is not None and parts.taught is not None:
         terms["hallucination"] = losses.hallucination_loss(parts.imitated, parts.taught)
@@ -95,7 +95,7 @@ def _tuple_terms(
     if weights.multi_similarity:
         constants = base.alpha, base.beta, base.base
         yield "multi_similarity", library_losses.multi_similarity(tuples, near, *constants)
-    if weights.triplet:
+    if weights.triplet and chosen is not None:
         yield "triplet", library_losses.triplet(tuples, chosen, base.margin, base.smooth)
     for name in ("quadruplet", "lazy_quadruplet"):
         if getattr(weights, name):

@@ -121,7 +121,8 @@ class TupleSampler:
 
     def _near(self, anchor: int) -> NDArray[Any]:
         near = self.routes.near(anchor, self.config.near_radius, self.config.yaw)
-        return near[self._member[near]]
+        result: NDArray[Any] = near[self._member[near]]
+        return result
 
     def _tuple(self, anchor: int, random: np.random.Generator) -> NDArray[Any]:
         count = self.config.far

@@ -97,16 +97,17 @@ class Viewer:
 
     def _plain(self, row: int) -> Tensor:
         zoom = zoom_range(self.store.crops, self.store.photos[row].tiled)[0]
-        shape = self.store.images[row].shape[:2]
-        return self.store.crop(row, fit_box(shape, self.store.size, zoom, 0.5, 0.5))
+        height, width = self.store.images[row].shape[:2]
+        return self.store.crop(row, fit_box((height, width), self.store.size, zoom, 0.5, 0.5))
 
 
-def require_depth(rows: NDArray[Any], depths: DepthStore, what: str) -> NDArray[Any]:
+def require_depth(rows: NDArray[Any], depths: DepthStore | None, what: str) -> NDArray[Any]:
     """Rows, of some, that have a depth map. Raises TrainingError for none."""
-    kept = np.intersect1d(rows, depths.known())
+    kept = np.intersect1d(rows, [] if depths is None else depths.known())
     if not len(kept):
         raise TrainingError(
             f"none of {len(rows)} images of {what} has a depth map: give datasets with depth "
             f"(docs/formats.md), or turn losses.depth off"
         )
-    return kept
+    result: NDArray[Any] = kept
+    return result
