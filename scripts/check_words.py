@@ -37,11 +37,11 @@ def findings(path: Path) -> Iterator[str]:
             if NO_SUBJECT.match(first):
                 line = getattr(node, "lineno", 1)
                 yield f"{path}:{line}: docstring without a subject: {first!r}"
-        stored = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        if stored and node.id in NO_NOUN and node not in fields:
-            yield f"{path}:{node.lineno}: the name '{node.id}' is no noun: say what it holds"
-        if isinstance(node, ast.arg) and node.arg in NO_NOUN - {"known"}:
-            yield f"{path}:{node.lineno}: the parameter '{node.arg}' is no noun: say what it holds"
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) if name in NO_NOUN and node not in fields:
+                yield f"{path}:{node.lineno}: the local '{name}' is no noun: say what it holds"
+            case ast.arg(arg=name) if name in NO_NOUN - {"known"}:
+                yield f"{path}:{node.lineno}: the parameter '{name}' is no noun: say what it holds"
 
 
 def main(arguments: list[str]) -> int:

@@ -72,7 +72,7 @@ class DeviceInputs:
         shape = (len(images), *images[0].shape)
         if self._pinned is None or self._pinned.shape != shape:
             self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied = torch.cuda.Event()
         self._copied.synchronize()
         np.stack(images, out=self._pinned.numpy())
         uploaded = self._pinned.to(self._device, non_blocking=True)
