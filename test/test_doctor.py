@@ -63,7 +63,7 @@ def test_with_all_that_is_needed_the_status_is_zero(capsys):
 
 
 def test_a_package_that_is_too_old_or_cannot_be_loaded_is_reported(monkeypatch):
-    found = {
+    result = {
         "old": SimpleNamespace(__version__="1.9.3rc1"),
         "new": SimpleNamespace(__version__="1.10"),
     }
@@ -73,9 +73,9 @@ def test_a_package_that_is_too_old_or_cannot_be_loaded_is_reported(monkeypatch):
             raise AttributeError("_ARRAY_API not found\nand more")
         if name == "half":
             raise ModuleNotFoundError("No module named 'other'", name="other")
-        if name not in found:
+        if name not in result:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
-        return found[name]
+        return result[name]
 
     monkeypatch.setattr(doctor.importlib, "import_module", load)
     states = {

@@ -33,12 +33,12 @@ def test_a_pose_is_linear_between_neighbours_and_none_across_a_gap(track, stamp_
     stamps = np.array(sorted(track))
     buffer = PoseBuffer.of(stamps, [at(track[s]) for s in stamps.tolist()], max_gap_ns)
     before, after = stamps[stamps <= stamp_ns], stamps[stamps >= stamp_ns]
-    found = buffer.at(stamp_ns)
+    result = buffer.at(stamp_ns)
     if not len(before) or not len(after) or after[0] - before[-1] > max_gap_ns:
-        assert found is None and buffer.sample(stamp_ns) is None
+        assert result is None and buffer.sample(stamp_ns) is None
     else:
         expected = np.interp(stamp_ns, stamps, [track[s] for s in stamps.tolist()])
-        assert found.translation[0] == pytest.approx(expected, abs=1e-9)
+        assert result.translation[0] == pytest.approx(expected, abs=1e-9)
 
 
 @given(tracks)
@@ -96,7 +96,9 @@ def test_poses_are_read_while_another_thread_adds_them():
     while not done.is_set():
         newest = buffer.newest
         if newest is not None:
-            found = buffer.sample(newest.stamp_ns)
-            assert found is None or found.pose.translation[0] == found.stamp_ns == found.travelled
+            result = buffer.sample(newest.stamp_ns)
+            assert (
+                result is None or result.pose.translation[0] == result.stamp_ns == result.travelled
+            )
     writer.join()
     assert buffer.track.stamps.tolist() == [1995, 1996, 1997, 1998, 1999]

@@ -38,13 +38,13 @@ def commands(text, language="bash"):
 
 def shown(program):
     """(page, arguments) of each use of a program in the code blocks."""
-    found = []
+    result = []
     for page, text in PAGES.items():
         for words in commands(text):
             names = [Path(word).name for word in words]
             if program in names:
-                found.append((page, words[names.index(program) + 1 :]))
-    return found
+                result.append((page, words[names.index(program) + 1 :]))
+    return result
 
 
 def parameters(node):
@@ -176,9 +176,9 @@ def test_every_source_file_in_the_docs_exists():
 
 def test_every_import_in_the_docs_works():
     pattern = r"^from (disam_ros[\w.]*) import (.+)$"
-    found = [line for text in PAGES.values() for line in re.findall(pattern, text, re.MULTILINE)]
-    assert found
-    for module, names in found:
+    result = [line for text in PAGES.values() for line in re.findall(pattern, text, re.MULTILINE)]
+    assert result
+    for module, names in result:
         for name in names.split(", "):
             assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 

@@ -417,8 +417,8 @@ def test_a_damaged_image_of_a_bag_without_calibration_is_skipped_and_named(
 ):
     bag = write_bag(world / "bag", [*SOUND[:at], damaged, *SOUND[at:]])
     model = load_model(world / "model")
-    found = build_map(open_bag(bag), model, world / "new", builder_config, show_progress=False)
-    assert len(found) == 3 and '"skipped": 1' in (world / "new/map.json").read_text()
+    result = build_map(open_bag(bag), model, world / "new", builder_config, show_progress=False)
+    assert len(result) == 3 and '"skipped": 1' in (world / "new/map.json").read_text()
     assert f"skipped: bag {bag}, /camera/front/image_raw/compressed at" in caplog.text
     counts = extracted(bag, world / "extracted", "day")
     assert (counts.kept, counts.damaged) == (3, 1)

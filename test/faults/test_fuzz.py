@@ -122,8 +122,8 @@ def sound(tmp_path_factory):
 @given(st.data())
 @few
 def test_damaged_images_are_decoded_or_refused(data):
-    found = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
-    read_or_refuse(lambda: decode(found))
+    result = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
+    read_or_refuse(lambda: decode(result))
 
 
 @given(st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP"]), st.binary())
@@ -137,10 +137,10 @@ def test_any_bytes_after_a_signature_are_refused(start, rest):
 @few
 def test_a_size_in_a_header_is_that_of_the_decoded_image(data):
     """The header that is read is the one that the decoder reads, whatever was damaged."""
-    found = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
+    result = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
     try:
-        size = image.size_of(found)
-        shape = decode(found).shape[:2]
+        size = image.size_of(result)
+        shape = decode(result).shape[:2]
     except DisamError:
         return
     assert size == shape

@@ -32,14 +32,14 @@ NOWHERE = Path("/proc/nothing")  # where nobody can write, and no input is
 
 def tree(root: Path) -> dict[str, bytes | str]:
     """All that lies below a folder: contents of files, targets of links."""
-    found: dict[str, bytes | str] = {}
+    result: dict[str, bytes | str] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink():
-            found[name] = f"→ {path.readlink()}"
+            result[name] = f"→ {path.readlink()}"
         else:
-            found[name] = path.read_bytes() if path.is_file() else "folder"
-    return found
+            result[name] = path.read_bytes() if path.is_file() else "folder"
+    return result
 
 
 def fault_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:

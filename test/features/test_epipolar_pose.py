@@ -45,12 +45,12 @@ def test_rotation_and_direction_are_those_of_the_motion_whatever_its_length(metr
         direction = rng.standard_normal(3)
         direction *= metres / np.linalg.norm(direction)
         truth = Transform.from_xyz_rpy([*direction, *rng.uniform(-0.1, 0.1, 3)])
-        found = epipolar_pose(*views(truth, rng, wrong))
-        pose = found.world_from_camera.pose
+        result = epipolar_pose(*views(truth, rng, wrong))
+        pose = result.world_from_camera.pose
         assert np.linalg.norm(pose.translation) == pytest.approx(1.0)
         assert distance(pose, truth)[1] < 1.0
         assert angle(pose.translation, truth.translation) < 25.0
-        assert found.inliers[wrong:].mean() > 0.9 and found.inliers[:wrong].sum() <= 0.5 * wrong
+        assert result.inliers[wrong:].mean() > 0.9 and result.inliers[:wrong].sum() <= 0.5 * wrong
 
 
 def test_the_covariance_is_that_of_the_error_and_leaves_the_length_open():
@@ -59,10 +59,10 @@ def test_the_covariance_is_that_of_the_error_and_leaves_the_length_open():
         direction = rng.standard_normal(3)
         direction /= np.linalg.norm(direction)
         truth = Transform.from_xyz_rpy([*direction, *rng.uniform(-0.1, 0.1, 3)])
-        found = epipolar_pose(*views(truth, rng)).world_from_camera
-        error = offset(truth, found.pose)
-        open_length = found.covariance.copy()
-        along = found.pose.translation
+        result = epipolar_pose(*views(truth, rng)).world_from_camera
+        error = offset(truth, result.pose)
+        open_length = result.covariance.copy()
+        along = result.pose.translation
         assert along @ open_length[:3, :3] @ along < 0.05
         open_length[:3, :3] += np.outer(along, along)
         squares.append(error @ np.linalg.solve(open_length + 1e-12 * np.eye(6), error))
@@ -71,9 +71,9 @@ def test_the_covariance_is_that_of_the_error_and_leaves_the_length_open():
 
 def test_a_turn_on_the_spot_has_a_rotation_and_no_direction():
     truth = Transform.from_xyz_rpy([0.0, 0.0, 0.0, 0.02, 0.1, -0.03])
-    found = epipolar_pose(*views(truth, np.random.default_rng(2))).world_from_camera
-    assert distance(found.pose, truth)[1] < 0.3
-    across = np.sqrt(np.linalg.eigvalsh(found.covariance[:3, :3]))
+    result = epipolar_pose(*views(truth, np.random.default_rng(2))).world_from_camera
+    assert distance(result.pose, truth)[1] < 0.3
+    across = np.sqrt(np.linalg.eigvalsh(result.covariance[:3, :3]))
     assert across[1] > 0.1  # radians
 
 
@@ -82,8 +82,8 @@ def test_points_lie_before_both_cameras():
     rng = np.random.default_rng(3)
     for direction in np.concatenate([np.eye(3), -np.eye(3)]):
         truth = Transform.from_xyz_rpy([*direction, 0.0, 0.0, 0.0])
-        found = epipolar_pose(*views(truth, rng)).world_from_camera.pose
-        assert angle(found.translation, direction) < 10.0
+        result = epipolar_pose(*views(truth, rng)).world_from_camera.pose
+        assert angle(result.translation, direction) < 10.0
 
 
 def test_too_few_matches_have_no_pose():
@@ -93,5 +93,5 @@ def test_too_few_matches_have_no_pose():
 
 def test_random_matches_have_few_inliers():
     truth = Transform.from_xyz_rpy([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    found = epipolar_pose(*views(truth, np.random.default_rng(5), wrong=40, count=40))
-    assert found is None or found.inliers.sum() < 24
+    result = epipolar_pose(*views(truth, np.random.default_rng(5), wrong=40, count=40))
+    assert result is None or result.inliers.sum() < 24

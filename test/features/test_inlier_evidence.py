@@ -72,24 +72,24 @@ def test_the_fit_finds_the_ratio_that_the_numbers_were_drawn_from():
     inliers = inliers.clip(0)
     right = rng.random(20000) < 1.0 / (1.0 + np.exp(-true(inliers, reference)))
     classes = [(inliers[which], reference[which]) for which in (right, ~right)]
-    found = fit_ratio(classes[0], classes[1], 1000)
+    result = fit_ratio(classes[0], classes[1], 1000)
     probe = np.array([5.0, 10.0, 20.0, 40.0, 60.0, 90.0])
     drawn = np.log(right.mean() / (1 - right.mean()))  # the regression weights classes equally
-    gap = found(probe, np.full(6, 20.0)) - true(probe, np.full(6, 20.0)) + drawn
+    gap = result(probe, np.full(6, 20.0)) - true(probe, np.full(6, 20.0)) + drawn
     assert np.abs(gap).max() < 0.5
 
 
 def test_numbers_that_do_not_distinguish_places_are_no_evidence():
     rng = np.random.default_rng(1)
     same = [(rng.uniform(0, 50, 3000), rng.uniform(0, 50, 3000)) for _ in range(2)]
-    found = fit_ratio(same[0], same[1], 300)
-    assert np.abs(found(np.array([0.0, 20.0, 100.0]), np.full(3, 20.0))).max() < 0.5
+    result = fit_ratio(same[0], same[1], 300)
+    assert np.abs(result(np.array([0.0, 20.0, 100.0]), np.full(3, 20.0))).max() < 0.5
 
 
 def test_the_ratio_is_at_most_what_so_many_images_can_show():
     inliers, reference = np.full(100, 500.0), np.full(100, 5.0)
-    found = fit_ratio((inliers, reference), (reference, inliers), 50)
-    assert found(np.full(1, 1e4), np.zeros(1))[0] == pytest.approx(np.log(50))
+    result = fit_ratio((inliers, reference), (reference, inliers), 50)
+    assert result(np.full(1, 1e4), np.zeros(1))[0] == pytest.approx(np.log(50))
 
 
 def test_the_fit_of_errors_finds_the_floor_that_they_were_drawn_from():
@@ -100,16 +100,16 @@ def test_the_fit_of_errors_finds_the_floor_that_they_were_drawn_from():
     distances = rng.uniform(0.0, 3.0, 1500)
     whole = true.covariance(covariances, inliers, distances)
     errors = np.stack([rng.multivariate_normal(np.zeros(6), each) for each in whole])
-    found = fit_errors(errors, covariances, inliers, distances, (0.01, 0.05))
-    fitted = found.metres, found.degrees, found.depths
+    result = fit_errors(errors, covariances, inliers, distances, (0.01, 0.05))
+    fitted = result.metres, result.degrees, result.depths
     assert fitted == pytest.approx((0.05, 0.4, 0.1), rel=0.15)
-    assert found.few_m == pytest.approx(60.0, rel=0.3)
+    assert result.few_m == pytest.approx(60.0, rel=0.3)
 
 
 def test_no_pose_is_taken_for_more_exact_than_the_poses_that_it_was_compared_with():
     counts, covariances = np.full(50, 100), np.full((50, 6, 6), 1e-12) * np.eye(6)
-    found = fit_errors(np.full((50, 6), 1e-6), covariances, counts, np.ones(50), (0.02, 0.1))
-    assert found.metres >= 0.02 and found.degrees >= 0.1
+    result = fit_errors(np.full((50, 6), 1e-6), covariances, counts, np.ones(50), (0.02, 0.1))
+    assert result.metres >= 0.02 and result.degrees >= 0.1
 
 
 def test_what_the_map_errs_by_is_added_to_the_covariance_of_the_solve():

@@ -32,8 +32,8 @@ def test_the_place_of_a_keypoint_in_its_cell_is_read_off_the_logits():
 def test_cells_are_sampled_bilinearly_between_their_centres():
     y, x = np.mgrid[:6, :5].astype(np.float32)
     pixels = np.array([[3.5, 3.5], [11.5, 3.5], [20.0, 30.25]], np.float32)
-    found = extractors._sample(np.stack([8 * x + 3.5, 8 * y + 3.5], 2), pixels)
-    assert np.allclose(found, pixels)
+    result = extractors._sample(np.stack([8 * x + 3.5, 8 * y + 3.5], 2), pixels)
+    assert np.allclose(result, pixels)
 
 
 def deformable(offset, channels=3):
@@ -136,9 +136,9 @@ def test_images_of_any_size_have_keypoints(kind, shape):
     except ConfigError as error:
         pytest.skip(str(error))
     image = np.ascontiguousarray(render(pose(0))[0][: shape[0], : shape[1]])
-    found = features.extract(image, 200)
-    assert len(found) > 50
-    assert (found.pixels >= -0.5).all() and (found.pixels < [shape[1], shape[0]]).all()
+    result = features.extract(image, 200)
+    assert len(result) > 50
+    assert (result.pixels >= -0.5).all() and (result.pixels < [shape[1], shape[0]]).all()
 
 
 @needs("xfeat")
@@ -148,10 +148,10 @@ def test_xfeat_gives_what_its_authors_network_gives():
     image = np.sin(x / 5) * np.cos(y / 7) + 0.3 * np.sin(x * y / 200)
     image = (image - image.mean()) / image.std()
     with torch.inference_mode():
-        found = xfeat.load_xfeat()(torch.from_numpy(image)[None, None])
-    assert [list(part.shape) for part in found] == [[1, 64, 8, 12], [1, 65, 8, 12], [1, 1, 8, 12]]
+        result = xfeat.load_xfeat()(torch.from_numpy(image)[None, None])
+    assert [list(part.shape) for part in result] == [[1, 64, 8, 12], [1, 65, 8, 12], [1, 1, 8, 12]]
     expected = ([1.75222, -0.66381, -0.14642], [-0.17433, -2.13581, -3.38793], [0.05953])
-    for part, values in zip(found, expected, strict=True):
+    for part, values in zip(result, expected, strict=True):
         assert np.allclose(part[0, :3, 4, 6], values, atol=1e-4)
 
 

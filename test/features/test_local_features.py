@@ -35,22 +35,22 @@ def test_keypoints_of_an_image_are_detected_again_in_a_shifted_one(name):
 
 @pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
 def test_keypoints_are_at_most_as_many_as_asked_for_strongest_first_within_the_image(name):
-    found = opened(name).extract(render(pose(0))[0], 100)
-    assert len(found) == 100 or name in LEARNED
+    result = opened(name).extract(render(pose(0))[0], 100)
+    assert len(result) == 100 or name in LEARNED
     assert (
-        found.descriptors.shape == (len(found), DESCRIPTOR_BYTES[name])
-        and found.descriptors.dtype == np.uint8
+        result.descriptors.shape == (len(result), DESCRIPTOR_BYTES[name])
+        and result.descriptors.dtype == np.uint8
     )
-    assert (np.diff(found.scores) <= 0).all()
-    assert (found.pixels >= -0.5).all() and (found.pixels <= [319.5, 239.5]).all()
+    assert (np.diff(result.scores) <= 0).all()
+    assert (result.pixels >= -0.5).all() and (result.pixels <= [319.5, 239.5]).all()
 
 
 @pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_image_without_texture_has_no_keypoints(name, level):
-    found = opened(name).extract(np.full((120, 160, 3), level, np.uint8), 100)
-    assert len(found) == 0 and found.descriptors.shape == (0, DESCRIPTOR_BYTES[name])
-    assert match(name, found.descriptors, found.descriptors).shape == (0, 2)
+    result = opened(name).extract(np.full((120, 160, 3), level, np.uint8), 100)
+    assert len(result) == 0 and result.descriptors.shape == (0, DESCRIPTOR_BYTES[name])
+    assert match(name, result.descriptors, result.descriptors).shape == (0, 2)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -49,27 +49,27 @@ def pose_of(rng, **options):
 
 def test_exact_matches_give_the_exact_pose():
     then, now, _ = matched(np.random.default_rng(0), doubt=1e-9)
-    found = relative_pose(then, now, 1e6 * PRIOR)
-    metres, degrees = distance(found.world_from_camera.pose, POSE)
-    assert metres < 1e-4 and degrees < 1e-3 and found.inliers.all()
+    result = relative_pose(then, now, 1e6 * PRIOR)
+    metres, degrees = distance(result.world_from_camera.pose, POSE)
+    assert metres < 1e-4 and degrees < 1e-3 and result.inliers.all()
 
 
 def test_wrong_matches_are_outliers():
     then, now, right = matched(np.random.default_rng(1), noise=SIGMA, wrong=0.4)
-    found = relative_pose(then, now, PRIOR)
-    assert distance(found.world_from_camera.pose, POSE)[0] < 0.3
-    assert found.inliers[right].mean() > 0.9 and found.inliers[~right].mean() < 0.2
+    result = relative_pose(then, now, PRIOR)
+    assert distance(result.world_from_camera.pose, POSE)[0] < 0.3
+    assert result.inliers[right].mean() > 0.9 and result.inliers[~right].mean() < 0.2
 
 
 @pytest.mark.parametrize(("doubt", "known"), [(0.002, 1.0), (0.02, 1.0), (0.005, 0.4)])
 def test_squared_errors_are_as_the_covariance_says_however_uncertain_depths_are(doubt, known):
     rng, squares = np.random.default_rng(2), []
     for _ in range(60):
-        found = pose_of(rng, noise=SIGMA, doubt=doubt, known=known)
-        turn = found.pose @ POSE.inverse()
-        shift = found.pose.translation - POSE.translation
+        result = pose_of(rng, noise=SIGMA, doubt=doubt, known=known)
+        turn = result.pose @ POSE.inverse()
+        shift = result.pose.translation - POSE.translation
         error = np.concatenate([shift, 2 * turn.quaternion[:3] * np.sign(turn.quaternion[3])])
-        squares.append(COVARIANCE_INFLATION * error @ np.linalg.solve(found.covariance, error))
+        squares.append(COVARIANCE_INFLATION * error @ np.linalg.solve(result.covariance, error))
     assert 3.0 < np.mean(squares) < 10.0  # 6 for six normal errors
 
 
@@ -87,14 +87,14 @@ def test_surer_depths_and_more_of_them_never_make_the_pose_less_certain():
 
 
 def test_without_depths_rotation_and_direction_are_observed_and_the_distance_is_not():
-    found = pose_of(np.random.default_rng(4), known=0.0)
-    turn = distance(found.pose, POSE)[1]
-    shift = found.pose.translation
+    result = pose_of(np.random.default_rng(4), known=0.0)
+    turn = distance(result.pose, POSE)[1]
+    shift = result.pose.translation
     cosine = shift @ POSE.translation / np.linalg.norm(shift) / np.linalg.norm(POSE.translation)
     assert turn < 0.5 and cosine > 0.97
     axis = POSE.translation / np.linalg.norm(POSE.translation)
-    along = axis @ found.covariance[:3, :3] @ axis
-    across = np.trace(found.covariance[:3, :3]) - along
+    along = axis @ result.covariance[:3, :3] @ axis
+    across = np.trace(result.covariance[:3, :3]) - along
     assert along > 5 * across / 2
 
 

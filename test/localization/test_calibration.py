@@ -36,10 +36,10 @@ def test_the_regression_finds_the_ratio_of_two_normal_distributions():
     rng = np.random.default_rng(0)
     matches, others = rng.normal(4.0, 1.0, 40_000), rng.normal(0.0, 1.0, 40_000)
     noise = rng.normal(0.0, 1.0, (2, 40_000))
-    found = fit_ratio(np.stack([matches, noise[0]], 1), np.stack([others, noise[1]], 1))
-    assert found[0] == pytest.approx(-8.0, abs=0.4)
-    assert found[1] == pytest.approx(4.0, abs=0.2)  # log N(z; 4, 1) / N(z; 0, 1) = 4 z − 8
-    assert found[2] == pytest.approx(0.0, abs=0.1)
+    result = fit_ratio(np.stack([matches, noise[0]], 1), np.stack([others, noise[1]], 1))
+    assert result[0] == pytest.approx(-8.0, abs=0.4)
+    assert result[1] == pytest.approx(4.0, abs=0.2)  # log N(z; 4, 1) / N(z; 0, 1) = 4 z − 8
+    assert result[2] == pytest.approx(0.0, abs=0.1)
 
 
 def test_fine_and_coarse_scores_both_count_as_far_as_they_say_more_than_one():
@@ -84,10 +84,10 @@ def test_drives_that_teach_nothing_are_refused(matches):
 
 
 def test_separable_scores_still_give_finite_numbers():
-    found = fit_ratio(
+    result = fit_ratio(
         np.linspace(10, 11, 100).reshape(50, 2), np.linspace(0, 1, 100).reshape(50, 2)
     )
-    assert np.isfinite(found).all()
+    assert np.isfinite(result).all()
 
 
 def test_z_of_coarse_scores_is_that_of_all_scores_of_the_map():
@@ -152,10 +152,10 @@ def test_errors_become_their_standard_deviations():
     rng = np.random.default_rng(3)
     offsets = rng.standard_normal((50_000, 6)) * [0.5, 0.5, 0.1, 0.01, 0.01, 0.03]
     none = np.zeros((50_000, 6, 6))
-    found = fit_errors(offsets, none, none)
-    assert (found["horizontal"], found["vertical"]) == pytest.approx((0.5, 0.1), rel=0.02)
-    assert (found["tilt"], found["yaw"]) == pytest.approx(np.degrees([0.01, 0.03]), rel=0.02)
-    assert found["growth"] == [0.0] * 4
+    result = fit_errors(offsets, none, none)
+    assert (result["horizontal"], result["vertical"]) == pytest.approx((0.5, 0.1), rel=0.02)
+    assert (result["tilt"], result["yaw"]) == pytest.approx(np.degrees([0.01, 0.03]), rel=0.02)
+    assert result["growth"] == [0.0] * 4
 
 
 def test_variance_that_the_answers_state_is_not_counted_twice():
@@ -172,8 +172,8 @@ def test_errors_along_the_track_are_in_proportion_to_the_spacing(spacing):
     ahead = 0.4 * spacing * rng.standard_normal(20_000)
     offsets[:, 0] += ahead * np.cos(yaw)
     offsets[:, 1] += ahead * np.sin(yaw)
-    found = fit_errors(offsets, np.zeros((20_000, 6, 6)), steps_along(yaw, spacing))
-    assert (found["horizontal"], found["along"]) == pytest.approx((0.2, 0.4), rel=0.03)
+    result = fit_errors(offsets, np.zeros((20_000, 6, 6)), steps_along(yaw, spacing))
+    assert (result["horizontal"], result["along"]) == pytest.approx((0.2, 0.4), rel=0.03)
 
 
 def test_errors_that_grow_with_the_spacing_are_separated_from_those_that_do_not():
@@ -181,9 +181,9 @@ def test_errors_that_grow_with_the_spacing_are_separated_from_those_that_do_not(
     spacing = np.repeat([1.0, 2.0, 4.0], 4000)
     steps = np.square(spacing)[:, None, None] * steps_along(np.zeros(12_000), 1.0)
     sigma = np.hypot([[0.1, 0.1, 0.2, 0.01, 0.01, 0.02]], spacing[:, None] * [0.1, 0.1, 0, 0, 0, 0])
-    found = fit_errors(rng.standard_normal((12_000, 6)) * sigma, np.zeros((12_000, 6, 6)), steps)
-    assert (found["horizontal"], found["vertical"]) == pytest.approx((0.1, 0.2), rel=0.1)
-    assert found["growth"] == pytest.approx([0.1, 0.0, 0.0, 0.0], abs=0.01)
+    result = fit_errors(rng.standard_normal((12_000, 6)) * sigma, np.zeros((12_000, 6, 6)), steps)
+    assert (result["horizontal"], result["vertical"]) == pytest.approx((0.1, 0.2), rel=0.1)
+    assert result["growth"] == pytest.approx([0.1, 0.0, 0.0, 0.0], abs=0.01)
 
 
 def test_answers_between_overlapping_map_images_err_by_less_of_the_spacing():
@@ -192,8 +192,8 @@ def test_answers_between_overlapping_map_images_err_by_less_of_the_spacing():
     steps = np.square(spacing)[:, None, None] * steps_along(np.zeros(12_000), 1.0)
     offsets = 0.05 * rng.standard_normal((12_000, 6))
     offsets[:, 0] += 0.35 * spacing * np.minimum(1, spacing / 4) * rng.standard_normal(12_000)
-    found = fit_errors(offsets, np.zeros((12_000, 6, 6)), steps)
-    assert found["along"] == pytest.approx(0.35, rel=0.05) and found["overlap"] == 4.0
+    result = fit_errors(offsets, np.zeros((12_000, 6, 6)), steps)
+    assert result["along"] == pytest.approx(0.35, rel=0.05) and result["overlap"] == 4.0
 
 
 def test_errors_that_progress_round_a_bend_does_not_explain_are_found():
@@ -203,10 +203,10 @@ def test_errors_that_progress_round_a_bend_does_not_explain_are_found():
     own = rng.standard_normal((12_000, 6)) * [0.0, 0.3, 0.05, 0.01, 0.01, 0.2]
     offsets = rng.standard_normal((12_000, 1)) * step + own
     steps = np.tile(np.outer(step, step), (12_000, 1, 1))
-    found = fit_errors(offsets, np.zeros((12_000, 6, 6)), steps, (0.001, 0.01))
-    assert (found["horizontal"], found["vertical"]) == pytest.approx((0.22, 0.05), rel=0.05)
-    assert (found["tilt"], found["yaw"]) == pytest.approx(np.degrees([0.01, 0.19]), rel=0.05)
-    fitted = replace(DEFAULT, **found)
+    result = fit_errors(offsets, np.zeros((12_000, 6, 6)), steps, (0.001, 0.01))
+    assert (result["horizontal"], result["vertical"]) == pytest.approx((0.22, 0.05), rel=0.05)
+    assert (result["tilt"], result["yaw"]) == pytest.approx(np.degrees([0.01, 0.19]), rel=0.05)
+    fitted = replace(DEFAULT, **result)
     total = np.stack([fitted.covariance(some) for some in steps[:400]])
     assert normalized(offsets[:400], total).mean() == pytest.approx(6.0, rel=0.1)
 
@@ -226,8 +226,8 @@ def test_the_fitted_errors_make_the_drives_consistent():
 
 
 def test_no_error_is_fitted_below_the_smallest():
-    found = fit_errors(np.zeros((9, 6)), np.ones((9, 6, 6)), np.zeros((9, 6, 6)), (0.2, 0.5))
-    floors = [found[name] for name in ("horizontal", "vertical", "tilt", "yaw", "along")]
+    result = fit_errors(np.zeros((9, 6)), np.ones((9, 6, 6)), np.zeros((9, 6, 6)), (0.2, 0.5))
+    floors = [result[name] for name in ("horizontal", "vertical", "tilt", "yaw", "along")]
     assert floors == pytest.approx([0.2, 0.2, 0.5, 0.5, 0.1])
 
 
@@ -331,21 +331,21 @@ def opened(drive, model, tmp_path, builder_config):
             domain=DomainConfig(override="day"),
             sequence=SequenceConfig(enabled=enabled),
         )
-        found = Localizer(model, place_map, config)
-        found.calibration = before
-        return found
+        result = Localizer(model, place_map, config)
+        result.calibration = before
+        return result
 
     return localizer
 
 
 def test_a_calibration_is_that_of_its_drives_whatever_was_before(opened, drive):
     timid = replace(DEFAULT, slope=0.1, intercept=-1.0, high=1.0, horizontal=9.0)
-    found = calibrate(opened(), [drive], show_progress=False)
+    result = calibrate(opened(), [drive], show_progress=False)
     localizer = opened(timid, enabled=True)
-    assert calibrate(localizer, [drive], show_progress=False) == found
+    assert calibrate(localizer, [drive], show_progress=False) == result
     assert localizer.calibration == timid  # and stays as it was
-    assert found.high == pytest.approx(np.log(COUNT)) and found.low == DEFAULT.low
-    assert found.learned_on == ["textures"]
+    assert result.high == pytest.approx(np.log(COUNT)) and result.low == DEFAULT.low
+    assert result.learned_on == ["textures"]
 
 
 def test_a_drive_of_which_no_image_is_on_the_map_is_named(opened, drive):
@@ -364,11 +364,11 @@ def test_an_image_that_cannot_be_read_teaches_nothing(opened, drive):
     images = list(drive.images)
     damaged = [*images[:7], replace(images[7], load=broken), *images[8:]]
     fewer = [*images[:7], *images[8:]]
-    found = [
+    result = [
         calibrate(opened(), [replace(drive, images=some)], show_progress=False)
         for some in (damaged, fewer)
     ]
-    assert found[0] == found[1]
+    assert result[0] == result[1]
 
 
 def test_leads_of_the_right_place_and_of_others_give_back_their_odds():

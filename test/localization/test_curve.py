@@ -44,8 +44,8 @@ def pose(row):
 
 def at(curve, start, end, share):
     """One point of a curve."""
-    found = curve.points([start], [end], [share])
-    return SimpleNamespace(pose=found.pose(0), slope=found.slopes[0], bend=found.bends[0])
+    result = curve.points([start], [end], [share])
+    return SimpleNamespace(pose=result.pose(0), slope=result.slopes[0], bend=result.bends[0])
 
 
 def error(found, true):
@@ -114,8 +114,8 @@ def test_it_is_the_hermite_spline_of_parabolas_tangents(share, seed):
     slopes = np.gradient(points, knots, axis=0, edge_order=2)
     where = knots[1] + share * (knots[2] - knots[1])
     expected = CubicHermiteSpline(knots, points, slopes)(where)
-    found = at(Curve(poses), 1, 2, share).pose
-    assert np.allclose(found.translation, expected, atol=1e-9)
+    result = at(Curve(poses), 1, 2, share).pose
+    assert np.allclose(result.translation, expected, atol=1e-9)
 
 
 @given(share=SHARES, seed=st.integers(0, 10**6))
@@ -126,9 +126,9 @@ def test_it_moves_with_the_frame_of_the_map(share, seed):
     there = np.array(
         [np.concatenate([(m := moved @ pose(p)).translation, m.quaternion]) for p in poses]
     )
-    found = at(Curve(poses), 1, 2, share).pose
+    result = at(Curve(poses), 1, 2, share).pose
     again = at(Curve(there), 1, 2, share).pose
-    assert np.allclose(offset(moved @ found, again), 0.0, atol=1e-6)
+    assert np.allclose(offset(moved @ result, again), 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

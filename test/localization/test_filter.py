@@ -338,14 +338,14 @@ def ratios_at(estimator_x, x):
 
 def drive_along(poses, odometry, start=60.3, steps=30, step=2.0):
     """Probabilities and errors [m] of a drive, the same on any map."""
-    estimator, found = SequenceFilter(poses), []
+    estimator, result = SequenceFilter(poses), []
     for number in range(steps):
         x = start + step * number
         estimator.predict(forward(step) if odometry and number else None, 0.2)
         see(estimator, np.arange(len(poses)), ratios_at(poses[:, 0], x), FLOOR)
         belief = estimator.belief()
-        found.append((belief.probability, belief.map_from_base.translation[0] - x))
-    return np.array(found).T
+        result.append((belief.probability, belief.map_from_base.translation[0] - x))
+    return np.array(result).T
 
 
 @pytest.mark.parametrize("odometry", [True, False])
@@ -416,13 +416,13 @@ def tracked_between(poses, x, step=1.5, steps=12):
 @pytest.mark.parametrize("spacing", [1.0, 3.0, 6.0])
 def test_a_pose_lies_where_both_neighbours_look_alike_and_moves_with_the_vehicle(spacing):
     poses, shares = line(60, spacing), (0.1, 0.25, 0.5, 0.75, 0.9)
-    found = [tracked_between(poses, (30 + share) * spacing) for share in shares]
-    x = np.array([belief.map_from_base.translation[0] for belief in found])
+    result = [tracked_between(poses, (30 + share) * spacing) for share in shares]
+    x = np.array([belief.map_from_base.translation[0] for belief in result])
     assert x[2] == pytest.approx(30.5 * spacing, abs=0.02 * spacing)
     assert (np.diff(x) > 0).all()
     assert np.abs(x / spacing - 30 - shares).max() < 0.35
-    assert [belief.row for belief in found][::4] == [30, 31]
-    assert all(belief.probability > 0.8 for belief in found)
+    assert [belief.row for belief in result][::4] == [30, 31]
+    assert all(belief.probability > 0.8 for belief in result)
 
 
 def test_the_error_along_the_track_is_largest_halfway_and_never_none():
@@ -494,7 +494,7 @@ def test_a_drive_is_known_and_its_errors_are_as_its_covariance_says(spacing, odo
     """Similarities as on KITTI: they fall like exp(−d / 1.5 m), with noise."""
     calibration = replace(DEFAULT, horizontal=0.03, along=0.075, overlap=4.0)
     poses, rng = line(int(600 / spacing), spacing), np.random.default_rng(5)
-    estimator, found = SequenceFilter(poses), []
+    estimator, result = SequenceFilter(poses), []
     for number in range(150):
         x = 100.0 + 2.13 * number
         similarity = 0.65 * np.exp(-np.abs(poses[:, 0] - x) / 1.5)
@@ -506,8 +506,8 @@ def test_a_drive_is_known_and_its_errors_are_as_its_covariance_says(spacing, odo
         covariance = calibration.covariance(belief.steps) + belief.covariance
         assert is_covariance(covariance)
         error = belief.map_from_base.translation[0] - x
-        found.append((belief.probability, abs(error), error**2 / covariance[0, 0]))
-    probability, errors, squares = np.array(found[5:]).T
+        result.append((belief.probability, abs(error), error**2 / covariance[0, 0]))
+    probability, errors, squares = np.array(result[5:]).T
     assert (probability > 0.8).mean() > 0.9
     assert errors[probability > 0.8].max() < 5.0
     assert np.median(errors) < 0.1 * max(spacing, 2.0)

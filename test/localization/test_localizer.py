@@ -89,8 +89,8 @@ def test_cameras_are_searched_separately(tmp_path, model, builder_config):
     source = open_dataset(data.directory)
     place_map = build_map(source, model, tmp_path / "map2", builder_config, show_progress=False)
     localizer = Localizer(model, place_map, CONFIG)
-    found = localize(localizer, texture(1002), camera="right").best.record
-    assert found.camera == "right" and found.stamp_ns == 3_000_000_000
+    result = localize(localizer, texture(1002), camera="right").best.record
+    assert result.camera == "right" and result.stamp_ns == 3_000_000_000
     candidates = localize(localizer, texture(1002), camera="left").candidates
     assert {c.record.camera for c in candidates} == {"left"}
     with pytest.raises(MapError, match="several cameras"):

@@ -162,11 +162,11 @@ def test_keypoints_that_the_camera_did_not_see_are_left_out(model, tmp_path):
         verifier.verify(replace(frame, warp=warp), [3])[0].matches for warp in (None, frame.warp)
     )
     assert 20 < masked <= whole
-    found = open_features("sift").extract(frame.image, 256).pixels
-    kept = found[frame.warp.shows(found)]
+    result = open_features("sift").extract(frame.image, 256).pixels
+    kept = result[frame.warp.shows(result)]
     middle, half = np.array([(MAPPED.width - 1) / 2, (MAPPED.height - 1) / 2]), MAPPED.fx / lens.fx
     inside = (np.abs(kept - middle) <= half * np.array([160.0, 120.0]) + 1.0).all(1)
-    assert len(kept) < len(found) and inside.all()
+    assert len(kept) < len(result) and inside.all()
 
 
 def test_a_recorded_drive_of_another_camera_is_warped_offline(localizer):

@@ -32,9 +32,9 @@ def prior(x, y=0.0, sigma=2.0):
 def test_the_log_likelihood_is_that_of_a_plain_mixture(x, y, a, b, correlation, share):
     covariance = np.array([[a * a, correlation * a * b], [correlation * a * b, b * b]])
     places = np.random.default_rng(0).uniform(-150, 150, (20, 3))
-    found = PositionPrior([x, y], covariance).log_likelihood(places, share)
+    result = PositionPrior([x, y], covariance).log_likelihood(places, share)
     inverse = np.linalg.inv(covariance)
-    for value, place in zip(found, places, strict=True):
+    for value, place in zip(result, places, strict=True):
         gap = place[:2] - [x, y]
         square = float(gap @ inverse @ gap)
         assert value == pytest.approx(np.log((1 - share) * np.exp(-square / 2) + share), abs=1e-6)
@@ -45,12 +45,12 @@ def test_the_log_likelihood_is_that_of_a_plain_mixture(x, y, a, b, correlation, 
 def test_a_prior_says_nothing_more_than_its_covariance_and_its_outlier_ratio(x, y, sigma, share):
     places = np.random.default_rng(1).uniform(-150, 150, (20, 2))
     one = prior(x, y, sigma)
-    found = one.log_likelihood(places, share)
-    assert (found <= 1e-12).all()
-    assert (found >= -(one.distances(places) ** 2) / 2 - 1e-9).all()
-    assert (found >= np.log(share) - 1e-9).all()
+    result = one.log_likelihood(places, share)
+    assert (result <= 1e-12).all()
+    assert (result >= -(one.distances(places) ** 2) / 2 - 1e-9).all()
+    assert (result >= np.log(share) - 1e-9).all()
     order = np.argsort(one.distances(places))
-    assert (np.diff(found[order]) <= 1e-12).all()
+    assert (np.diff(result[order]) <= 1e-12).all()
 
 
 def test_an_outlier_ratio_of_one_says_nothing_and_an_endless_deviation_neither():
@@ -99,8 +99,8 @@ def test_what_is_no_position_is_refused(mean):
 @given(st.floats(-500, 500), st.floats(-500, 500))
 def test_a_fix_of_the_town_comes_back_to_where_it_was_taken(x, y):
     latitude, longitude, _ = geodetic(np.array([x, y, 0.0]))
-    found = gnss_prior(latitude, longitude, np.eye(2), Origin(LATITUDE, LONGITUDE))
-    assert found.mean == pytest.approx([x, y], abs=0.05)  # the town's Earth is flat
+    result = gnss_prior(latitude, longitude, np.eye(2), Origin(LATITUDE, LONGITUDE))
+    assert result.mean == pytest.approx([x, y], abs=0.05)  # the town's Earth is flat
 
 
 @settings(deadline=None)
@@ -110,17 +110,17 @@ def test_a_fix_lies_in_the_direction_and_distance_that_a_sphere_tells(lat, lon, 
     north, east = distance * np.cos(turn) / radius, distance * np.sin(turn) / radius
     there = lat + np.degrees(north), lon + np.degrees(east / np.cos(np.radians(lat)))
     there = there[0], (there[1] + 180) % 360 - 180
-    found = gnss_prior(*there, np.eye(2), Origin(lat, lon)).mean
+    result = gnss_prior(*there, np.eye(2), Origin(lat, lon)).mean
     expected = distance * np.array([np.sin(turn), np.cos(turn)])
-    assert np.linalg.norm(found - expected) < 0.03 * distance + 1e-3
+    assert np.linalg.norm(result - expected) < 0.03 * distance + 1e-3
 
 
 def test_the_axes_of_a_map_that_is_turned_turn_position_and_covariance():
     latitude, longitude, _ = geodetic(np.array([100.0, 0.0, 0.0]))  # east
     origin = Origin(LATITUDE, LONGITUDE, yaw=np.pi / 2)  # x is north, y is west
-    found = gnss_prior(latitude, longitude, np.diag([9.0, 1.0]), origin)
-    assert found.mean == pytest.approx([0.0, -100.0], abs=0.01)
-    assert np.allclose(found.covariance, np.diag([1.0, 9.0]))
+    result = gnss_prior(latitude, longitude, np.diag([9.0, 1.0]), origin)
+    assert result.mean == pytest.approx([0.0, -100.0], abs=0.01)
+    assert np.allclose(result.covariance, np.diag([1.0, 9.0]))
 
 
 def test_a_fix_of_another_region_or_of_no_place_is_refused():
@@ -154,9 +154,9 @@ def test_the_last_answer_moves_with_odometry_interpolated_at_the_stamps():
     for second in range(4):
         track.move(second * SECOND, base(100.0, 2.0 * second, np.pi / 2))
     odometry.answered(SECOND // 2, base(0, 0, 0), np.eye(2))
-    found = odometry.at(5 * SECOND // 2)  # four metres ahead
-    assert found.mean == pytest.approx([4.0, 0.0])
-    assert np.allclose(found.covariance, (1 + 0.4**2) * np.eye(2))
+    result = odometry.at(5 * SECOND // 2)  # four metres ahead
+    assert result.mean == pytest.approx([4.0, 0.0])
+    assert np.allclose(result.covariance, (1 + 0.4**2) * np.eye(2))
 
 
 def test_a_loop_brings_the_place_back_but_not_the_certainty():
@@ -166,9 +166,9 @@ def test_a_loop_brings_the_place_back_but_not_the_certainty():
     odometry.answered(0, base(7.0), np.eye(2))
     for second, (x, y) in enumerate([(10, 0), (10, 10), (0, 10), (0, 0)], 1):
         track.move(second * SECOND, base(x, y))
-    found = odometry.at(4 * SECOND)
-    assert found.mean == pytest.approx([7.0, 0.0])
-    assert found.covariance[0, 0] == pytest.approx(1 + 4.0**2)
+    result = odometry.at(4 * SECOND)
+    assert result.mean == pytest.approx([7.0, 0.0])
+    assert result.covariance[0, 0] == pytest.approx(1 + 4.0**2)
 
 
 def test_without_odometry_near_the_image_there_is_no_prior():

@@ -61,29 +61,29 @@ def best(found):
 
 def same(one, other):
     """Whether the same images were found, with the same scores but for rounding."""
-    one, other = ({c.record.id: c.score for c in found.candidates} for found in (one, other))
+    one, other = ({c.record.id: c.score for c in result.candidates} for result in (one, other))
     return one == pytest.approx(other, abs=1e-6)
 
 
 def test_a_right_prior_tells_two_places_apart_that_look_the_same(localizer):
     for place in (ORIGINAL, TWIN):
-        found = localize(localizer, texture(ORIGINAL), prior=prior(place + 1.0))
-        assert best(found) == place and found.prior == USED
-        others = [c.score for c in found.candidates if c.record.id in (ORIGINAL, TWIN)]
+        result = localize(localizer, texture(ORIGINAL), prior=prior(place + 1.0))
+        assert best(result) == place and result.prior == USED
+        others = [c.score for c in result.candidates if c.record.id in (ORIGINAL, TWIN)]
         assert others[0] > others[1]
 
 
 def test_a_wrong_prior_gives_way_to_a_perfect_match_and_that_is_reported(localizer):
-    found = localize(localizer, texture(30), prior=prior(10.0))
-    assert best(found) == 30 and found.prior == OVERRULED
-    assert found.best.prior_score == pytest.approx(0.01 * np.log(0.05), abs=1e-6)
+    result = localize(localizer, texture(30), prior=prior(10.0))
+    assert best(result) == 30 and result.prior == OVERRULED
+    assert result.best.prior_score == pytest.approx(0.01 * np.log(0.05), abs=1e-6)
 
 
 def test_a_prior_off_the_map_is_reported_and_changes_nothing(localizer):
     for image in (texture(ORIGINAL), texture(99)):
-        found = localize(localizer, image, prior=prior(20.0, 5000.0))
-        assert found.prior == OFF_MAP and same(found, localize(localizer, image))
-        assert all(c.prior_score == 0.0 for c in found.candidates)
+        result = localize(localizer, image, prior=prior(20.0, 5000.0))
+        assert result.prior == OFF_MAP and same(result, localize(localizer, image))
+        assert all(c.prior_score == 0.0 for c in result.candidates)
 
 
 def test_an_endless_deviation_and_an_outlier_ratio_of_one_change_nothing(localizer):
@@ -97,11 +97,11 @@ def test_an_endless_deviation_and_an_outlier_ratio_of_one_change_nothing(localiz
 
 
 def test_a_prior_is_widened_by_the_slack_and_half_the_maps_spacing(localizer):
-    found = localize(localizer, texture(30), prior=prior(30.0, 2.0, sigma=0.01))
-    assert found.prior == USED  # 200 deviations away, if the map were taken at its word
+    result = localize(localizer, texture(30), prior=prior(30.0, 2.0, sigma=0.01))
+    assert result.prior == USED  # 200 deviations away, if the map were taken at its word
     square = 2.0**2 / (0.5**2 + 0.5**2 + 0.01**2)
     expected = 0.01 * np.log(0.95 * np.exp(-square / 2) + 0.05)
-    assert found.best.prior_score == pytest.approx(expected, abs=1e-6)
+    assert result.best.prior_score == pytest.approx(expected, abs=1e-6)
 
 
 def test_images_near_the_prior_are_candidates_even_where_the_map_has_better_ones(localizer):
@@ -138,8 +138,8 @@ def test_far_more_images_near_a_prior_than_are_worth_comparing_leave_the_choice_
     localizer, monkeypatch
 ):
     monkeypatch.setattr("disam_ros.localization.candidates.MAX_GATED", 10)
-    found = localize(localizer, texture(ORIGINAL), prior=prior(ORIGINAL, sigma=15.0))
-    assert best(found) == ORIGINAL and len(found.candidates) == localizer.config.candidates
+    result = localize(localizer, texture(ORIGINAL), prior=prior(ORIGINAL, sigma=15.0))
+    assert best(result) == ORIGINAL and len(result.candidates) == localizer.config.candidates
 
 
 def test_a_prior_belongs_to_the_camera_that_is_asked_for(tmp_path, model, builder_config):
@@ -147,6 +147,6 @@ def test_a_prior_belongs_to_the_camera_that_is_asked_for(tmp_path, model, builde
     source = open_dataset(data.directory)
     place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
     localizer = Localizer(model, place_map, LocalizerConfig(device="cpu"))
-    found = localize(localizer, texture(1003), camera="right", prior=prior(3.0), domain="day")
-    assert found.best.record.camera == "right" and found.prior == USED
-    assert {c.record.camera for c in found.candidates} == {"right"}
+    result = localize(localizer, texture(1003), camera="right", prior=prior(3.0), domain="day")
+    assert result.best.record.camera == "right" and result.prior == USED
+    assert {c.record.camera for c in result.candidates} == {"right"}

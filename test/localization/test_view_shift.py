@@ -80,9 +80,9 @@ def test_a_view_farther_right_or_turned_right_shows_the_scene_farther_left():
 
 def test_the_angle_is_that_of_the_middle_column_for_any_lens():
     wide = Camera(800, 600, 300.0, 300.0, 420.0, 300.0)
-    found = view_angle(0.05, WIDEST, wide, LENS)
+    result = view_angle(0.05, WIDEST, wide, LENS)
     here = np.arctan((0.55 * 800 - 420.0) / 300.0)
-    assert found == pytest.approx(here - np.arctan((320.0 - 319.5) / 400.0))
+    assert result == pytest.approx(here - np.arctan((320.0 - 319.5) / 400.0))
 
 
 @pytest.mark.parametrize("columns", [9, 16, 18, 23])
@@ -113,17 +113,17 @@ def test_a_measured_turn_corrects_the_yaw_and_makes_it_surer():
     truth = turned_right(6.0)
     angle = expected_angle(truth, HERE)
     stiff = np.diag([1e-6, 1e-6, 0.1, 0.01, 0.01, np.radians(5.0)]) ** 2  # of position
-    found, _ = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.2))
-    assert np.degrees(np.abs(offset(truth, found.pose)[3:])).max() < 0.2
-    assert is_covariance(found.covariance) and found.covariance[5, 5] < stiff[5, 5] / 10
+    result, _ = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.2))
+    assert np.degrees(np.abs(offset(truth, result.pose)[3:])).max() < 0.2
+    assert is_covariance(result.covariance) and result.covariance[5, 5] < stiff[5, 5] / 10
 
 
 def test_where_the_heading_is_sure_the_angle_is_an_offset_to_the_side():
     truth = moved_right(0.5)
     stiff = np.diag([0.5, 0.5, 0.1, 1e-4, 1e-4, 1e-4]) ** 2
     angle = expected_angle(truth, HERE)
-    found, _ = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.1))
-    assert np.linalg.norm(offset(truth, found.pose)[:3]) < 0.05
+    result, _ = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.1))
+    assert np.linalg.norm(offset(truth, result.pose)[:3]) < 0.05
 
 
 def test_in_a_bend_the_angle_tells_the_progress_along_the_track():
@@ -132,9 +132,9 @@ def test_in_a_bend_the_angle_tells_the_progress_along_the_track():
     covariance = COVARIANCE / 100 + np.outer(step, step) / 12
     truth = turned_right(4.5, Transform(HERE.translation + [1.5, 0.0, 0.0], HERE.quaternion))
     angle = expected_angle(truth, HERE)
-    found, _ = with_view_angle(PoseWithCovariance(HERE, covariance), HERE, angle, np.radians(0.3))
-    assert np.abs(offset(truth, found.pose)[0]) < 0.3
-    assert found.covariance[0, 0] < covariance[0, 0] / 4
+    result, _ = with_view_angle(PoseWithCovariance(HERE, covariance), HERE, angle, np.radians(0.3))
+    assert np.abs(offset(truth, result.pose)[0]) < 0.3
+    assert result.covariance[0, 0] < covariance[0, 0] / 4
 
 
 def test_an_angle_corrects_nothing_of_errors_that_are_not_its_own():
@@ -143,10 +143,10 @@ def test_an_angle_corrects_nothing_of_errors_that_are_not_its_own():
     others = np.outer(step, step) / 12
     truth = turned_right(4.5, Transform(HERE.translation + [1.5, 0.0, 0.0], HERE.quaternion))
     pose, angle = PoseWithCovariance(HERE, COVARIANCE / 100), expected_angle(truth, HERE)
-    found, _ = with_view_angle(pose, HERE, angle, np.radians(0.3), others)
-    assert is_covariance(found.covariance) and abs(offset(found.pose, HERE)[0]) < 0.05
+    result, _ = with_view_angle(pose, HERE, angle, np.radians(0.3), others)
+    assert is_covariance(result.covariance) and abs(offset(result.pose, HERE)[0]) < 0.05
     without, _ = with_view_angle(pose, HERE, 0.0, np.radians(0.3))
-    assert without.covariance[5, 5] < found.covariance[5, 5] < pose.covariance[5, 5]
+    assert without.covariance[5, 5] < result.covariance[5, 5] < pose.covariance[5, 5]
 
 
 def test_an_angle_that_contradicts_the_pose_is_left_out():

@@ -64,10 +64,10 @@ def model():
 @pytest.mark.parametrize("shape", [(480, 640), (300, 401), (192, 256), (97, 131), (192, 300)])
 def test_pixels_resized_by_matrices_are_opencvs_to_one_level(device, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    found = DeviceInputs((192, 256), device)([image, image])
+    result = DeviceInputs((192, 256), device)([image, image])
     expected = network_input(image, (192, 256))
-    off = np.abs(found[0].cpu().numpy() - expected)
-    assert found.shape == (2, *expected.shape) and bool((found[0] == found[1]).all())
+    off = np.abs(result[0].cpu().numpy() - expected)
+    assert result.shape == (2, *expected.shape) and bool((result[0] == result[1]).all())
     assert off.max() <= 1.01 / 127.5  # ties are rounded another way
     assert (off > 1e-6).mean() < 0.1
 
@@ -75,16 +75,16 @@ def test_pixels_resized_by_matrices_are_opencvs_to_one_level(device, shape):
 @every_device
 def test_an_image_that_shrinks_one_way_and_grows_the_other_is_opencvs(device):
     image = np.random.default_rng(0).integers(0, 256, (100, 640, 3), np.uint8)
-    found = DeviceInputs((192, 256), device)([image])[0]
-    assert np.abs(found.cpu().numpy() - network_input(image, (192, 256))).max() < 1e-6
+    result = DeviceInputs((192, 256), device)([image])[0]
+    assert np.abs(result.cpu().numpy() - network_input(image, (192, 256))).max() < 1e-6
 
 
 @every_device
 def test_cameras_of_different_sizes_are_one_batch_in_their_order(device):
     images = [texture(k)[: 40 + k, :60] for k in (0, 5)]
     inputs = DeviceInputs((32, 48), device)
-    found = inputs(images)
-    assert torch.equal(found, torch.cat([inputs([image]) for image in images]))
+    result = inputs(images)
+    assert torch.equal(result, torch.cat([inputs([image]) for image in images]))
     with pytest.raises(ImageError, match="expected uint8"):
         inputs([images[0].astype(np.float32)])
 
@@ -133,8 +133,8 @@ def test_features_that_are_subnormal_in_half_precision_are_made_in_float32():
 def test_an_image_beyond_half_precision_is_answered_in_float32(model, caplog):
     backend, given = CudaBackend(model, "cpu"), sample_images(TINY.image_size)
     backend.encode("day", given)
-    found = backend.encode("day", 1e6 * given)[0]
-    assert found.isfinite().all() and backend.precision == "float32"
+    result = backend.encode("day", 1e6 * given)[0]
+    assert result.isfinite().all() and backend.precision == "float32"
     assert "an image leaves its range" in caplog.text
 
 
@@ -218,8 +218,8 @@ def test_fine_rows_are_the_same_kept_on_the_device_and_uploaded(device):
     rows, chosen = fine_rows.FineRows(stored, device), np.array([7, 3, 49])
     for resident in (None, fine_rows.to_device(stored, device)):
         rows.resident = resident
-        found = torch.as_tensor(rows.of(chosen)).cpu().numpy()
-        assert found.dtype == np.float32 and np.array_equal(found, stored[chosen])
+        result = torch.as_tensor(rows.of(chosen)).cpu().numpy()
+        assert result.dtype == np.float32 and np.array_equal(result, stored[chosen])
 
 
 def test_fine_rows_that_do_not_fit_stay_in_the_cpus_memory(monkeypatch, caplog):
@@ -304,12 +304,12 @@ class FakeGpu:
 def test_an_image_is_answered_whatever_stage_a_fake_gpu_fails_in(
     place_map, monkeypatch, caplog, error, stage
 ):
-    model, found = place_map
-    expected = localize(Localizer(model, found, ANSWERS), texture(3))
+    model, result = place_map
+    expected = localize(Localizer(model, result, ANSWERS), texture(3))
     gpu = FakeGpu(monkeypatch, error)
     if stage == "load":
         gpu.fails_at = stage
-    localizer = Localizer(model, found, replace(ANSWERS, device="cuda"))
+    localizer = Localizer(model, result, replace(ANSWERS, device="cuda"))
     gpu.fails_at = stage
     answers = [localize(localizer, texture(3)) for _ in range(2)]
     assert localizer.device == "cpu"
@@ -343,8 +343,8 @@ def test_a_driver_that_torch_cannot_use_is_logged_in_one_line(monkeypatch, caplo
 @pytest.mark.cuda
 @NO_GPU
 def test_a_gpu_answers_as_the_cpu_does(place_map):
-    model, found = place_map
-    here, there = (Localizer(model, found, replace(ANSWERS, device=d)) for d in ("cpu", "cuda"))
+    model, result = place_map
+    here, there = (Localizer(model, result, replace(ANSWERS, device=d)) for d in ("cpu", "cuda"))
     assert isinstance(there.backend, CudaBackend)
     for k in range(8):
         expected, answer = localize(here, texture(k)), localize(there, texture(k))

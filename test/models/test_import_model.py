@@ -35,8 +35,8 @@ def test_the_network_sees_the_image_less_its_mean_by_its_deviation(tmp_path):
     pixels = texture(3)
     mean, deviation = np.array(MEAN), np.array(STD)
     expected = ((pixels / 255.0 - mean) / deviation).transpose(2, 0, 1)
-    found = model.coarse["any"](to_tensor(pixels, SIZE)[None])[0]
-    assert np.allclose(found.numpy(), expected, atol=1e-5)
+    result = model.coarse["any"](to_tensor(pixels, SIZE)[None])[0]
+    assert np.allclose(result.numpy(), expected, atol=1e-5)
 
 
 def test_a_descriptor_is_one_cell_and_a_feature_map_stays_one(tmp_path):

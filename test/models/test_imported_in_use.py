@@ -144,9 +144,9 @@ def test_a_calibration_of_an_imported_model_is_used_by_it(tmp_path, builder_conf
     poses = [record.map_from_camera @ camera_pose(0).inverse() for record in records]
     odometry = (np.array([record.stamp_ns for record in records]), poses)
     drives = [replace(drive, odometry=odometry)]
-    found = calibrate(opened(tmp_path), drives, show_progress=False)
-    save_calibration(found, tmp_path / "model")
-    assert opened(tmp_path).calibration == found != DEFAULT
+    result = calibrate(opened(tmp_path), drives, show_progress=False)
+    save_calibration(result, tmp_path / "model")
+    assert opened(tmp_path).calibration == result != DEFAULT
 
 
 def test_an_export_of_an_imported_model_makes_no_sense(tmp_path, capsys):
@@ -242,10 +242,10 @@ def test_an_imported_network_gives_torchs_features(tmp_path, network, export, si
     torch.manual_seed(0)
     model = network().eval()
     export(model, str(tmp_path / "public.onnx"), *size)
-    found = run_import(tmp_path / "public.onnx", tmp_path / "model", image_size=size, **IMAGENET)
-    assert (found.network.channels, *found.network.feature_size) == shape
-    assert found.network.any_batch
+    result = run_import(tmp_path / "public.onnx", tmp_path / "model", image_size=size, **IMAGENET)
+    assert (result.network.channels, *result.network.feature_size) == shape
+    assert result.network.any_batch
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET.values())
     with torch.inference_mode():
         expected = model(((images(2, size) + 1) / 2 - mean) / std).view(2, *shape)
-    assert relative_error(found.coarse["any"](images(2, size)), expected) < 1e-4
+    assert relative_error(result.coarse["any"](images(2, size)), expected) < 1e-4

@@ -44,28 +44,28 @@ def test_products_of_rows_are_float64s_whoever_computes_them(rng, monkeypatch, s
 
 def test_a_process_that_is_forked_computes_products_as_well(rng):
     a = rng.standard_normal((50, 700)).astype(np.float32)
-    found = row_products(a, a)
+    result = row_products(a, a)
     with get_context("fork").Pool(1) as pool:
-        assert np.array_equal(pool.apply(row_products, (a, a)), found)
+        assert np.array_equal(pool.apply(row_products, (a, a)), result)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e15])
 def test_a_product_is_float64s_to_fourteen_bits_of_a_row(rng, scale):
     codes, scales = matrix(rng)
     rows = (rng.standard_normal((7, 300)) * rng.uniform(0.1, 9, (7, 1)) * scale).astype(np.float32)
-    found, right = IntegerProduct(codes, scales)(rows), exact(rows, codes, scales)
+    result, right = IntegerProduct(codes, scales)(rows), exact(rows, codes, scales)
     weights = np.abs(codes * scales[:, None].astype(np.float64)).sum(1)
     bound = np.abs(rows).max(1, keepdims=True) / (2 * LARGEST) * weights
-    assert (np.abs(found - right) <= bound + 1e-6 * np.abs(right)).all()
-    assert np.linalg.norm(found - right) < 5e-4 * np.linalg.norm(right)
+    assert (np.abs(result - right) <= bound + 1e-6 * np.abs(right)).all()
+    assert np.linalg.norm(result - right) < 5e-4 * np.linalg.norm(right)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_largest_factors_do_not_saturate(sign):
     codes, scales = np.full((3, 5376), 127, np.int8), np.ones(3, np.float32)
     rows = np.full((2, 5376), np.float32(sign * 0.37))
-    found = IntegerProduct(codes, scales)(rows)
-    assert np.allclose(found, exact(rows, codes, scales), rtol=1e-4)
+    result = IntegerProduct(codes, scales)(rows)
+    assert np.allclose(result, exact(rows, codes, scales), rtol=1e-4)
 
 
 def test_rows_of_zeros_give_zeros_and_rows_do_not_touch_each_other(rng):
@@ -97,5 +97,5 @@ def test_a_projection_in_integers_is_that_in_floats_with_any_leading_dimensions(
 
 def test_a_projection_that_has_computed_can_be_sent_to_another_process(rng):
     directions, rows = shipped(rng), rng.standard_normal((2, 300)).astype(np.float32)
-    found = directions.project(rows)
-    assert np.array_equal(pickle.loads(pickle.dumps(directions)).project(rows), found)
+    result = directions.project(rows)
+    assert np.array_equal(pickle.loads(pickle.dumps(directions)).project(rows), result)

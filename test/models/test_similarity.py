@@ -123,20 +123,20 @@ def overlap(z, dy, dx):
 
 def test_shifted_similarities_equal_a_loop_over_images_and_shifts():
     a, b, shifts = features(1, 2, 3, 5, 6), features(2, 4, 3, 5, 6), Shifts(1, 2)
-    found = shifted_similarities(a, b, shifts)
-    assert found.shape == (2, 4, len(shifts))
+    result = shifted_similarities(a, b, shifts)
+    assert result.shape == (2, 4, len(shifts))
     for i, x in enumerate(a):
         for j, y in enumerate(b):
             expected = [
                 fine_similarity(overlap(x, *s), overlap(y, -s[0], -s[1])) for s in shifts.cells
             ]
-            assert torch.allclose(found[i, j], torch.stack(expected), atol=1e-13)
+            assert torch.allclose(result[i, j], torch.stack(expected), atol=1e-13)
 
 
 def test_without_a_shift_they_are_the_fine_similarity():
     a, b = features(1, 4, 3, 5, 6), features(2, 4, 3, 5, 6)
-    found = shifted_similarities(a, b, Shifts(0, 0))[..., 0]
-    assert torch.allclose(found.diagonal(), fine_similarity(a, b), atol=1e-12)
+    result = shifted_similarities(a, b, Shifts(0, 0))[..., 0]
+    assert torch.allclose(result.diagonal(), fine_similarity(a, b), atol=1e-12)
 
 
 def test_a_wider_shift_never_lowers_the_similarity_and_it_is_symmetric():
@@ -155,9 +155,9 @@ def test_the_shifts_of_a_view_are_a_quarter_sideways_and_a_sixth_up_and_down():
 def test_a_view_moved_sideways_and_up_is_recognized_and_its_shift_found():
     wide = features(3, 1, 3, 8, 10)
     a, b = wide[..., 1:6, 2:8], wide[..., 0:5, 0:6]  # a sees two columns and a row further
-    found = shifted_similarities(a, b, Shifts(1, 2))[0]
-    assert found.max().item() == pytest.approx(1.0)
-    assert sub_cell_shifts(found.numpy(), Shifts(1, 2))[0].tolist() == [-2.0, -1.0]
+    result = shifted_similarities(a, b, Shifts(1, 2))[0]
+    assert result.max().item() == pytest.approx(1.0)
+    assert sub_cell_shifts(result.numpy(), Shifts(1, 2))[0].tolist() == [-2.0, -1.0]
     assert shifted_similarities(a, b, Shifts(1, 1)).max().item() < 0.9
 
 
@@ -166,13 +166,13 @@ def test_a_shift_between_two_cells_is_found_between_them():
     y, x = np.array(shifts.cells).T
     for true_x, true_y in ((0.0, 0.0), (1.3, -0.4), (-2.5, 0.8)):
         peak = 1.0 - 0.01 * ((x - true_x) ** 2 + (y - true_y) ** 2)
-        found = sub_cell_shifts(peak[None].astype(np.float32), shifts)
-        assert np.allclose(found, [[true_x, true_y]], atol=1e-3)
+        result = sub_cell_shifts(peak[None].astype(np.float32), shifts)
+        assert np.allclose(result, [[true_x, true_y]], atol=1e-3)
 
 
 def test_flat_similarities_give_no_shift_that_is_not_finite():
-    found = sub_cell_shifts(np.zeros((2, 45), np.float32), Shifts(2, 4))
-    assert np.isfinite(found).all()
+    result = sub_cell_shifts(np.zeros((2, 45), np.float32), Shifts(2, 4))
+    assert np.isfinite(result).all()
 
 
 def test_coarse_descriptors_of_shifted_views_hold_the_view_itself_in_their_middle():
@@ -205,6 +205,6 @@ def test_arrays_and_tensors_get_the_same_similarities_maps_and_descriptors():
         "shifted descriptors": lambda x, y: shifted_descriptors(x[:1], config),
     }
     for name, function in functions.items():
-        found, expected = function(a.numpy(), b.numpy()), function(a, b).numpy()
-        assert found.dtype == np.float32 and found.shape == expected.shape, name
-        assert np.allclose(found, expected, atol=1e-6), name
+        result, expected = function(a.numpy(), b.numpy()), function(a, b).numpy()
+        assert result.dtype == np.float32 and result.shape == expected.shape, name
+        assert np.allclose(result, expected, atol=1e-6), name

@@ -103,11 +103,11 @@ def test_counts_rates_and_latencies_are_reported_as_values(clock):
     for number in range(1, 101):
         monitor.mark("in")
         monitor.latency("stage", float(number))
-    found = values(monitor.status("active"))
-    assert found["images"] == "0"
-    assert float(found["in (Hz)"]) == pytest.approx(100 / RATE_WINDOW)
-    assert float(found["stage p50 (ms)"]) == pytest.approx(50.5)
-    assert float(found["stage p99 (ms)"]) == pytest.approx(99.0, abs=0.1)
+    result = values(monitor.status("active"))
+    assert result["images"] == "0"
+    assert float(result["in (Hz)"]) == pytest.approx(100 / RATE_WINDOW)
+    assert float(result["stage p50 (ms)"]) == pytest.approx(50.5)
+    assert float(result["stage p99 (ms)"]) == pytest.approx(99.0, abs=0.1)
     clock.now += RATE_WINDOW + 0.1
     assert values(monitor.status("active"))["in (Hz)"] == "0.00"
 

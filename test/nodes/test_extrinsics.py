@@ -35,9 +35,9 @@ class Buffer:
         Buffer.asked += 1
         if (target, source) != ("base_link", "cam") or Buffer.asked == 1:
             raise NoTransformError(f"no {source}")
-        found = TransformStamped()
-        found.transform.translation.x = 5.0
-        return found
+        result = TransformStamped()
+        result.transform.translation.x = 5.0
+        return result
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_without_a_frame_or_without_tf_the_fixed_extrinsics_count(node, tf, fram
 
 
 def test_six_numbers_per_camera_are_taken_and_all_zero_means_not_given():
-    found = from_parameter([1, 2, 3, 0, 0, 0, 4, 5, 6, 0, 0, 0], ["left", "right"])
-    assert np.allclose(found["right"].translation, [4, 5, 6])
+    result = from_parameter([1, 2, 3, 0, 0, 0, 4, 5, 6, 0, 0, 0], ["left", "right"])
+    assert np.allclose(result["right"].translation, [4, 5, 6])
     assert from_parameter([0.0] * 6, ["left", "right"]) is None
     with pytest.raises(ConfigError, match="12 numbers, got 6"):
         from_parameter([1.0, 0, 0, 0, 0, 0], ["left", "right"])

@@ -75,12 +75,12 @@ def test_lost_images_are_reported_with_what_cures_it_and_it_does(tmp_path):
 
 
 def test_the_profile_is_for_fast_dds_where_there_is_none():
-    found = missing_profile({})
-    assert set(found) == set(PROFILE_VARIABLES)
-    assert all(Path(path).is_file() for path in found.values())
-    assert missing_profile({"RMW_IMPLEMENTATION": "rmw_fastrtps_dynamic_cpp"}) == found
+    result = missing_profile({})
+    assert set(result) == set(PROFILE_VARIABLES)
+    assert all(Path(path).is_file() for path in result.values())
+    assert missing_profile({"RMW_IMPLEMENTATION": "rmw_fastrtps_dynamic_cpp"}) == result
     assert missing_profile({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}) == {}
     for name in PROFILE_VARIABLES:
         assert missing_profile({name: "own.xml"}) == {}
-    assert missing_profile(profile(DISCOVERY)) == found
-    assert missing_profile(found, DISCOVERY) == {}
+    assert missing_profile(profile(DISCOVERY)) == result
+    assert missing_profile(result, DISCOVERY) == {}

@@ -77,9 +77,9 @@ def test_the_localizer_answers_from_its_launch_file_and_two_signals_end_it_clean
     with launched("relocalization", arguments, installed, tmp_path / "log") as launch:
         with Client("/robot/localizer") as client:
             poses = client.collect(PoseStamped, "/robot/localizer/pose")
-            found = client.collect(DiagnosticArray, "/diagnostics")
+            result = client.collect(DiagnosticArray, "/diagnostics")
             launch.until(
-                client, lambda: any(values(m.status[0]).get("state") == "active" for m in found)
+                client, lambda: any(values(m.status[0]).get("state") == "active" for m in result)
             )
             publisher = client.node.create_publisher(Image, "/camera/front/image_raw", 1)
             message = image_message(texture(2))
@@ -197,9 +197,9 @@ def test_two_cameras_a_consumer_and_parameters_are_arguments(installed, tmp_path
         assert "/robot2/initialpose" in {topic for topic, _ in graph}
         names = ["initialize", "cameras", "publish_tf"]
         request = GetParameters.Request(names=names)
-        found = client.call(GetParameters, f"{name}/get_parameters", request).values
-        assert found[0].string_value == "recover" and found[2].bool_value
-        assert list(found[1].string_array_value) == ["left", "right"]
+        result = client.call(GetParameters, f"{name}/get_parameters", request).values
+        assert result[0].string_value == "recover" and result[2].bool_value
+        assert list(result[1].string_array_value) == ["left", "right"]
         assert "[INFO] [1" not in launch.log  # of the node: log_level
 
 

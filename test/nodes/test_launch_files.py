@@ -30,8 +30,8 @@ LAUNCHES = {
 
 
 def test_every_parameter_file_is_known_to_these_tests():
-    found = {path.stem for path in (ROOT / "config").glob("*.yaml")}
-    assert {name for name in found if not name.startswith("train_")} == set(CONFIGS)
+    result = {path.stem for path in (ROOT / "config").glob("*.yaml")}
+    assert {name for name in result if not name.startswith("train_")} == set(CONFIGS)
 
 
 @pytest.mark.parametrize(("name", "cls"), CONFIGS.items())
@@ -128,7 +128,7 @@ def test_the_keys_that_a_foxglove_layout_plots_are_those_of_an_answer(name):
     from disam_ros.nodes.localizer.publishers import answer_status
 
     best = Fake(record=Fake(id=1), fine_score=0.5, coarse_score=0.5)
-    found = Fake(
+    result = Fake(
         best=best,
         record=best.record,
         known=True,
@@ -144,7 +144,7 @@ def test_the_keys_that_a_foxglove_layout_plots_are_those_of_an_answer(name):
         camera="front",
         prior="",
     )
-    status = answer_status.localized(found, 2.0)
+    status = answer_status.localized(result, 2.0)
     text = foxglove(name)
     plotted = set(re.findall(r'key==\\"([^\\]+)', text))
     assert plotted and plotted <= {pair.key for pair in status.values}
@@ -162,9 +162,9 @@ def test_every_launch_command_that_is_printed_gives_arguments_that_its_file_has(
     """What is required is given, too."""
     pages = [ROOT / "README.md", ROOT / "scripts/install_robot.sh", *(ROOT / "docs").rglob("*.md")]
     text = "\n".join(path.read_text() for path in pages).replace("\\\n", " ")
-    found = re.findall(r"ros2 launch disam_ros (\w+)\.launch\.py([^\n`]*)", text)
-    assert {name for name, _ in found} == set(LAUNCHES)
-    for name, given in found:
+    result = re.findall(r"ros2 launch disam_ros (\w+)\.launch\.py([^\n`]*)", text)
+    assert {name for name, _ in result} == set(LAUNCHES)
+    for name, given in result:
         arguments = set(re.findall(r"(\w+):=", given))
         assert LAUNCHES[name] <= arguments <= declared(name), f"{name}{given}"
 
@@ -184,8 +184,8 @@ def test_a_launch_file_describes_its_arguments(name, required):
     pytest.importorskip("launch_ros")
     from launch.actions import DeclareLaunchArgument
 
-    found = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
-    entities = found["generate_launch_description"]().entities
+    result = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
+    entities = result["generate_launch_description"]().entities
     arguments = [e for e in entities if isinstance(e, DeclareLaunchArgument)]
     assert {a.name for a in arguments} == declared(name)
     assert {a.name for a in arguments if a.default_value is None} == required
@@ -205,13 +205,13 @@ def test_on_request_nodes_that_are_launched_later_get_the_profile_for_large_imag
 
     for variable in (*PROFILE_VARIABLES, "RMW_IMPLEMENTATION"):
         monkeypatch.delenv(variable, raising=False)
-    found = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
+    result = runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
 
     def started(**given):
         context = LaunchContext()
-        for argument, (default, *_) in found["ARGUMENTS"].items():
+        for argument, (default, *_) in result["ARGUMENTS"].items():
             context.launch_configurations[argument] = given.get(argument, default or "outdoor")
-        return found["start"](context)
+        return result["start"](context)
 
     assert [type(entity) for entity in started()] == [Node]
     first, *rest = started(large_images="true")
@@ -229,8 +229,8 @@ def test_a_parameter_file_is_named_by_its_path_or_as_it_is_called_in_config(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.yaml").touch()
     own = str(tmp_path / "mine.yaml")
-    found = own if name.startswith("~") else str(ROOT / "config" / "cpu_robot.yaml")
-    assert find_config(name) == found
+    result = own if name.startswith("~") else str(ROOT / "config" / "cpu_robot.yaml")
+    assert find_config(name) == result
 
 
 @pytest.mark.parametrize("name", ["cpu_robt", "config/cpu_robot", "/nowhere/cpu_robot.yaml", ""])

@@ -72,10 +72,10 @@ def test_the_pose_is_the_localizers_beside_the_map_image_with_the_images_stamp_i
 
 def test_pose_with_covariance_and_candidates_belong_to_the_same_image(robot):
     pose = robot.localize(2)
-    found = robot.of_image(robot.heard[COVARIANCE], pose)
-    assert found.header.frame_id == "town"
-    assert found.pose.pose == pose.pose
-    covariance = np.array(found.pose.covariance).reshape(6, 6)
+    result = robot.of_image(robot.heard[COVARIANCE], pose)
+    assert result.header.frame_id == "town"
+    assert result.pose.pose == pose.pose
+    covariance = np.array(result.pose.covariance).reshape(6, 6)
     assert (covariance >= 0).all()
     assert np.linalg.eigvalsh(covariance)[0] > 0
     candidates = robot.of_image(robot.heard[CANDIDATES], pose)

@@ -70,12 +70,12 @@ def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(world, 
     ):
         sent = robot.send(compressed_message(texture(3)), topic)
         pose = robot.of_image(robot.poses, sent)
-        found, mount = pose_to_transform(pose.pose), Transform.from_xyz_rpy(pose_of_camera)
-        assert beside(found, base_pose(3) @ BASE_FROM_CAMERA @ mount.inverse())
+        result, mount = pose_to_transform(pose.pose), Transform.from_xyz_rpy(pose_of_camera)
+        assert beside(result, base_pose(3) @ BASE_FROM_CAMERA @ mount.inverse())
         localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
         lens = replace(CAMERA, base_from_camera=mount)
         answer = localize(localizer, texture(3), (START_S + robot.second) * 10**9, lens=lens)
-        metres, degrees = distance(found, answer.map_from_base)
+        metres, degrees = distance(result, answer.map_from_base)
         assert metres < 1e-3 and degrees < 0.05
         before, broken = robot.client.now(), compressed_message(texture(3), form=".jpg")
         broken.data = broken.data[:200]

@@ -39,17 +39,17 @@ def test_origin_and_axes_are_found_wherever_the_drive_lies_on_the_map(
     latitude, longitude, yaw, shift
 ):
     origin = Origin(latitude, longitude, yaw)
-    found = registered(origin, TRACK + shift)
+    result = registered(origin, TRACK + shift)
     north_turns = 2 * abs(shift) / EARTH * np.tan(np.radians(abs(latitude)))  # between the planes
-    assert found.axes and found.origin.yaw == pytest.approx(yaw, abs=1e-4 + north_turns)
-    assert metres(origin, found.origin) < 2.0  # two tangent planes, kilometres apart
-    assert found.deviation < 0.05
+    assert result.axes and result.origin.yaw == pytest.approx(yaw, abs=1e-4 + north_turns)
+    assert metres(origin, result.origin) < 2.0  # two tangent planes, kilometres apart
+    assert result.deviation < 0.05
 
 
 def test_noise_of_fixes_averages_and_bad_ones_count_by_their_variance():
     origin, track = Origin(50.0, 8.0, 0.4), np.repeat(TRACK, 100, axis=0)
-    found = registered(origin, track, noise=2.0)
-    assert metres(origin, found.origin) < 0.5 and 1.5 < found.deviation < 4.0
+    result = registered(origin, track, noise=2.0)
+    assert metres(origin, result.origin) < 0.5 and 1.5 < result.deviation < 4.0
     place = MapPlace()
     for position in track:
         place.add(*origin.to_geodetic(position), position, 1.0)
@@ -59,9 +59,9 @@ def test_noise_of_fixes_averages_and_bad_ones_count_by_their_variance():
 
 def test_a_vehicle_that_hardly_moved_says_nothing_of_the_axes():
     origin = Origin(50.0, 8.0)
-    found = registered(origin, TRACK / 20)
-    assert not found.axes and found.origin.yaw == 0.0
-    assert metres(origin, found.origin) < 0.01
+    result = registered(origin, TRACK / 20)
+    assert not result.axes and result.origin.yaw == 0.0
+    assert metres(origin, result.origin) < 0.01
 
 
 def test_without_a_fix_or_with_an_origin_far_away_there_is_no_place():

@@ -101,9 +101,9 @@ def test_the_poses_of_the_map_reach_late_subscribers_and_follow_a_reload(world, 
     assert heard[0].header.frame_id == "town" and len(heard[0].poses) == 6
     for index, pose in enumerate(heard[0].poses):
         expected = base_pose(index)
-        found = pose_to_transform(pose)
-        assert np.allclose(found.translation, expected.translation, atol=1e-9)
-        assert np.allclose(found.rotation, expected.rotation, atol=1e-9)
+        result = pose_to_transform(pose)
+        assert np.allclose(result.translation, expected.translation, atol=1e-9)
+        assert np.allclose(result.rotation, expected.rotation, atol=1e-9)
     robot.set("map", str(world / "short"))
     assert robot.client.trigger("reload").success
     robot.client.until(lambda: len(heard[-1].poses) == 3, "the poses of the new map")
@@ -123,10 +123,10 @@ def test_panels_come_out_of_the_picture_as_they_went_in(height, width, rows, col
     grey = [np.full((height, width, 3), 200, np.uint8), np.full((rows, columns, 3), 90, np.uint8)]
     picture = compose([*grey, "none"], ["a", "ü", "c"], "text")
     assert picture.shape[1] == PANELS * WIDTH
-    found = panels(picture)
-    assert all(panel.shape == (picture.shape[0] - TEXT, WIDTH, 3) for panel in found)
-    assert (found[0] == 200).any() and set(np.unique(found[0])) <= {200, *match_picture.PAPER}
-    assert (found[1] == 90).any() and set(np.unique(found[1])) <= {90, *match_picture.PAPER}
+    result = panels(picture)
+    assert all(panel.shape == (picture.shape[0] - TEXT, WIDTH, 3) for panel in result)
+    assert (result[0] == 200).any() and set(np.unique(result[0])) <= {200, *match_picture.PAPER}
+    assert (result[1] == 90).any() and set(np.unique(result[1])) <= {90, *match_picture.PAPER}
 
 
 def test_a_picture_of_another_shape_is_refused():

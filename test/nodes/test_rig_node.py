@@ -94,9 +94,9 @@ def test_four_cameras_are_one_belief_and_each_of_their_images_has_one_answer(tmp
             answers = robot.client.until(
                 lambda: robot.of_moment(START_S + robot.second, len(sent)), "answers to a moment"
             )
-            found = {answer.status[0].hardware_id: answer.status[0] for answer in answers}
-            assert len(answers) == len(found) and set(found) == set(sent)
-            return {name: values(status)["outcome"] for name, status in found.items()}
+            result = {answer.status[0].hardware_id: answer.status[0] for answer in answers}
+            assert len(answers) == len(result) and set(result) == set(sent)
+            return {name: values(status)["outcome"] for name, status in result.items()}
 
         for index in range(4):
             outcomes = moment(index)

@@ -66,17 +66,17 @@ def check(executable, node, client, missing):
     """
     expected = {kind: names - missing for kind, names in allowed(executable, node).items()}
 
-    found = {}
+    result = {}
 
     def as_expected():
         with suppress(NodeNameNonExistentError):  # not yet discovered
             for kind, query in KINDS.items():
-                found[kind] = {name for name, _ in getattr(client.node, query)(node, "/")}
-        return found == expected
+                result[kind] = {name for name, _ in getattr(client.node, query)(node, "/")}
+        return result == expected
 
     with suppress(AssertionError):
         client.until(as_expected, "the graph of the policy")
-    assert found == expected
+    assert result == expected
 
 
 @pytest.mark.parametrize("transport", IMAGES)

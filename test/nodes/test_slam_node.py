@@ -92,10 +92,10 @@ def test_places_of_the_drive_and_of_the_map_met_again_are_published_with_both_st
         age = (closure.stamp_ns - closure.keyframe_stamp_ns) // 10**9
         assert age in (seconds * LAP, 2 * seconds * LAP)
         assert closure.score > 0.99 and closure.inliers >= 12
-        found = closure.keyframe_from_base
-        metres, degrees = distance(found.pose, Transform.identity())
+        result = closure.keyframe_from_base
+        metres, degrees = distance(result.pose, Transform.identity())
         assert metres < 0.1 and degrees < 0.5
-        assert np.trace(found.covariance[:3, :3]) < 1.0  # not verified: 7
+        assert np.trace(result.covariance[:3, :3]) < 1.0  # not verified: 7
     for closure in on_map:
         index = (closure.stamp_ns // 10**9 - START_S - first) // seconds
         assert distance(closure.map_from_keyframe, ring(index))[0] < 5e-3
@@ -153,9 +153,9 @@ def test_where_to_start_is_published_once_for_each_relocalization(robot):
 
 def test_the_transform_between_map_and_odometry_closes_the_chain_to_the_vehicle():
     odom_from_base = MAP_FROM_ODOM.inverse() @ ring(3)
-    found = ring(3) @ odom_from_base.inverse()
+    result = ring(3) @ odom_from_base.inverse()
     stamp_ns = START_S * 10**9 + 7
-    message = map_odom.transform_stamped(found, stamp_ns, ("town", "odom"))
+    message = map_odom.transform_stamped(result, stamp_ns, ("town", "odom"))
     assert (message.header.frame_id, message.child_frame_id) == ("town", "odom")
     assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == stamp_ns
     at, turn = message.transform.translation, message.transform.rotation
@@ -188,9 +188,9 @@ def test_tf_holds_for_a_while_after_the_image_and_needs_odometry(monkeypatch):
     assert not node.published and map_odom.NO_ODOMETRY in monitor.status("active").message
     reading = Reading(MAP_FROM_ODOM.inverse() @ ring(2), 4.0, 0)
     broadcaster.publish(ring(2), reading, 10**9, frames)
-    (found,) = node.published
-    assert (found.header.stamp.sec, found.header.stamp.nanosec) == (1, 5 * 10**8)
-    at = found.transform.translation
+    (result,) = node.published
+    assert (result.header.stamp.sec, result.header.stamp.nanosec) == (1, 5 * 10**8)
+    at = result.transform.translation
     assert np.allclose([at.x, at.y, at.z], MAP_FROM_ODOM.translation)
 
 
@@ -207,6 +207,6 @@ def test_tf_from_map_to_odometry_follows_every_pose(robot):
 
     transforms = robot.client.collect(TFMessage, "/tf")
     robot.client.until(lambda: transforms, "TF", again=lambda: robot.drive(7, texture(7)))
-    found = transforms[-1].transforms[0]
-    assert (found.header.frame_id, found.child_frame_id) == ("town", "odom")
-    assert START_S + 1 < found.header.stamp.sec <= START_S + robot.second + 1  # tf_tolerance
+    result = transforms[-1].transforms[0]
+    assert (result.header.frame_id, result.child_frame_id) == ("town", "odom")
+    assert START_S + 1 < result.header.stamp.sec <= START_S + robot.second + 1  # tf_tolerance

@@ -60,8 +60,8 @@ def test_programs_announce_themselves_often_unless_the_user_has_a_profile(monkey
     for name in PROFILE_VARIABLES:
         monkeypatch.setenv(name, own)
     with starting():
-        found = {name: os.environ[name] for name in PROFILE_VARIABLES}
-    assert found == (dict.fromkeys(PROFILE_VARIABLES, own) if own else profile(DISCOVERY))
+        result = {name: os.environ[name] for name in PROFILE_VARIABLES}
+    assert result == (dict.fromkeys(PROFILE_VARIABLES, own) if own else profile(DISCOVERY))
 
 
 def test_nothing_is_imported_before_an_executable_heeds_signals_but_what_python_has_loaded():
@@ -92,7 +92,7 @@ def test_a_file_or_a_pipe_gets_a_line_of_progress_now_and_then_only():
     code = "import os; print(os.environ['TQDM_MININTERVAL'])"
     start = "import disam_ros.entry as e, types, sys; sys.modules['x'] = types.SimpleNamespace("
     start += "main=lambda: 0); e.MODULES['disam'] = 'x'; e.start('disam');"
-    for given, found in (({}, "10"), ({"TQDM_MININTERVAL": "1"}, "1")):
+    for given, result in (({}, "10"), ({"TQDM_MININTERVAL": "1"}, "1")):
         ran = subprocess.run(
             [sys.executable, "-c", start + code],
             env={k: v for k, v in os.environ.items() if k != "TQDM_MININTERVAL"} | given,
@@ -100,7 +100,7 @@ def test_a_file_or_a_pipe_gets_a_line_of_progress_now_and_then_only():
             text=True,
             check=True,
         )
-        assert ran.stdout.strip() == found
+        assert ran.stdout.strip() == result
 
 
 def test_the_doctor_names_a_middleware_that_is_not_there():

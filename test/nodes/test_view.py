@@ -322,12 +322,12 @@ class View:
 
 @contextmanager
 def viewing(log, **how) -> Iterator[View]:
-    found = View(log, **how)
+    result = View(log, **how)
     try:
-        yield found
-        found.stop()
+        yield result
+        result.stop()
     finally:
-        found.process.kill()
+        result.process.kill()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -53,74 +53,74 @@ def problems(consumer: str, pose: PublishedPose, parameters: Mapping[str, Any]) 
 
 def malformed(pose: PublishedPose) -> list[str]:
     """Faults that every consumer refuses."""
-    found = []
+    result = []
     if pose.stamp_ns <= 0:
-        found.append("the stamp is 0; expected the time of the image")
+        result.append("the stamp is 0; expected the time of the image")
     if not pose.frame_id:
-        found.append("frame_id is empty")
+        result.append("frame_id is empty")
     if not np.isfinite([*pose.position, *pose.quaternion, *pose.covariance]).all():
-        return [*found, "a number is not finite"]
+        return [*result, "a number is not finite"]
     norm = float(np.linalg.norm(pose.quaternion))
     if abs(norm - 1.0) > NORM_TOLERANCE:
-        found.append(f"the quaternion's norm is {norm:.6f}; expected 1 within {NORM_TOLERANCE:g}")
+        result.append(f"the quaternion's norm is {norm:.6f}; expected 1 within {NORM_TOLERANCE:g}")
     matrix = np.reshape(pose.covariance, (6, 6))
     if not np.allclose(matrix, matrix.T) or np.linalg.eigvalsh(matrix)[0] <= 0:
-        found.append("the covariance is singular or none: expected symmetric, positive definite")
-    return found
+        result.append("the covariance is singular or none: expected symmetric, positive definite")
+    return result
 
 
 def amcl(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     """nav2_amcl, topic initialpose: frame compared as text, validate_messages.hpp for the rest."""
-    found = malformed(pose) + _frame(pose, parameters.get("global_frame_id", "map"))
+    result = malformed(pose) + _frame(pose, parameters.get("global_frame_id", "map"))
     lowest, highest = min(pose.covariance), max(pose.covariance)
     if lowest < 0:
-        found.append(f"a covariance element is {lowest:g}; negative ones are refused, anywhere")
+        result.append(f"a covariance element is {lowest:g}; negative ones are refused, anywhere")
     if highest > MAX_COVARIANCE:
-        found.append(f"a covariance element is {highest:g}; refused above {MAX_COVARIANCE:g}")
-    return found
+        result.append(f"a covariance element is {highest:g}; refused above {MAX_COVARIANCE:g}")
+    return result
 
 
 def robot_localization(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     """ekf_node, input pose0: absolute poses belong in the instance whose world is the map."""
-    found = malformed(pose) + _frame(pose, parameters.get("map_frame", "map"))
+    result = malformed(pose) + _frame(pose, parameters.get("map_frame", "map"))
     if parameters.get("world_frame") != parameters.get("map_frame", "map"):
-        found.append("world_frame is not map_frame: fuse a global pose in the map's instance only")
+        result.append("world_frame is not map_frame: fuse a global pose in the map's instance only")
     fused = parameters.get("pose0_config", [False] * 15)
     if missing := [AXES[i] for i in NEEDED if not fused[i]]:
-        found.append(f"pose0_config does not fuse {', '.join(missing)}")
+        result.append(f"pose0_config does not fuse {', '.join(missing)}")
     for kind in ("differential", "relative"):
         if parameters.get(f"pose0_{kind}"):
-            found.append(f"pose0_{kind} is true: the place itself would be thrown away")
-    return found
+            result.append(f"pose0_{kind} is true: the place itself would be thrown away")
+    return result
 
 
 def rtabmap(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     """rtabmap_ros, topic global_pose: frame_id names the sensor on the robot that measured."""
-    found = malformed(pose)
+    result = malformed(pose)
     if pose.frame_id == parameters.get("map_frame_id", "map"):
-        found.append(
+        result.append(
             f"frame_id is '{pose.frame_id}'; expected the frame on the robot that the pose is of, "
             f"such as '{parameters.get('frame_id', 'base_link')}'"
         )
     if str(parameters.get("Optimizer/PriorsIgnored", "true")).lower() != "false":
-        found.append("Optimizer/PriorsIgnored is true, its default: global poses have no effect")
-    return found
+        result.append("Optimizer/PriorsIgnored is true, its default: global poses have no effect")
+    return result
 
 
 def autoware(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     """Autoware's slot /sensing/gnss/pose_with_covariance, and its service to initialize."""
-    found = malformed(pose) + _frame(pose, "map")
+    result = malformed(pose) + _frame(pose, "map")
     if not parameters.get("gnss_enabled", True):
-        found.append("gnss_enabled is false: the slot that our poses fill is not read")
-    return found
+        result.append("gnss_enabled is false: the slot that our poses fill is not read")
+    return result
 
 
 def slam_toolbox(pose: PublishedPose, parameters: Mapping[str, Any]) -> list[str]:
     """slam_toolbox, topic initialpose: frame and covariance are not read."""
-    found = malformed(pose) + _frame(pose, parameters.get("map_frame", "map"))
+    result = malformed(pose) + _frame(pose, parameters.get("map_frame", "map"))
     if parameters.get("mode") != "localization":
-        found.append("mode is not 'localization': initial poses are not taken while mapping")
-    return found
+        result.append("mode is not 'localization': initial poses are not taken while mapping")
+    return result
 
 
 CONSUMERS: dict[str, Rule] = {

@@ -72,10 +72,10 @@ def test_a_faulty_pose_is_refused_for_the_reason_that_the_consumer_has(consumer,
     change, refused_by, reason = FAULTS[fault]
     pose = PublishedPose(1, FRAMES[consumer], (0, 0, 0), (0, 0, 0, 1), tuple(np.eye(6).ravel()))
     assert problems(consumer, pose, parameters(consumer)) == []
-    found = problems(consumer, replace(pose, **change), parameters(consumer))
-    assert bool(found) == (consumer in refused_by)
-    assert all(text.startswith(f"{consumer}: ") for text in found)
-    assert not found or any(reason in text for text in found)
+    result = problems(consumer, replace(pose, **change), parameters(consumer))
+    assert bool(result) == (consumer in refused_by)
+    assert all(text.startswith(f"{consumer}: ") for text in result)
+    assert not result or any(reason in text for text in result)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_a_faulty_pose_is_refused_for_the_reason_that_the_consumer_has(consumer,
 )
 def test_a_consumer_with_wrong_parameters_is_recognized(consumer, change, reason):
     pose = published(SPREAD @ SPREAD.T, FRAMES[consumer])
-    found = problems(consumer, pose, parameters(consumer) | change)
-    assert len(found) == 1 and reason in found[0]
+    result = problems(consumer, pose, parameters(consumer) | change)
+    assert len(result) == 1 and reason in result[0]
 
 
 def test_rtabmap_ignores_global_poses_by_default():

@@ -71,8 +71,8 @@ def keypoints(*place):
 
 def verified(then, now, scaled=True):
     """The relative pose and the number of inliers."""
-    found = verify_loop(then, now, UNVERIFIED, scaled)
-    return found.pose, found.inliers
+    result = verify_loop(then, now, UNVERIFIED, scaled)
+    return result.pose, result.inliers
 
 
 def normalized(found, truth):
@@ -86,8 +86,8 @@ def test_depths_appear_with_the_next_keyframe_and_are_those_of_the_scene():
     first = depths.add(view(0.0), reading(0.0))
     assert not first.precisions.any()
     second = depths.add(view(STEP), reading(STEP))
-    for found, x in ((first, 0.0), (second, STEP)):
-        known = found[found.precisions > 0]
+    for result, x in ((first, 0.0), (second, STEP)):
+        known = result[result.precisions > 0]
         assert len(known) > 50
         column, row = np.rint(known.pixels).astype(int).T
         truth = picture(x)[1][row, column]
@@ -121,12 +121,12 @@ def test_a_place_met_again_is_measured_to_centimetres_and_the_covariance_covers_
         then = along(-STEP, 0.0, STEP, seed=seed)[1]
         for _ in range(6):
             x, z, turn = rng.uniform(-1, 1, 3) * [1.0, 0.8, 6.0]
-            found, inliers = verified(then, keypoints(x, z, turn, seed))
+            result, inliers = verified(then, keypoints(x, z, turn, seed))
             truth = vehicle(0.0).inverse() @ vehicle(x, z, turn)
-            errors.append(distance(found.pose, truth))
-            squares.append(normalized(found, truth))
+            errors.append(distance(result.pose, truth))
+            squares.append(normalized(result, truth))
             assert inliers >= MIN_INLIERS
-            assert np.sqrt(np.trace(found.covariance[:3, :3])) < 0.3
+            assert np.sqrt(np.trace(result.covariance[:3, :3])) < 0.3
     metres, degrees = np.median(errors, axis=0)
     assert metres < 0.05 and degrees < 0.3
     assert np.mean(squares) < 12.0 and np.max(squares) < 40.0
@@ -135,8 +135,8 @@ def test_a_place_met_again_is_measured_to_centimetres_and_the_covariance_covers_
 def test_odometry_of_a_wrong_scale_stays_within_the_covariance():
     depths = KeyframeDepths(COUNT)
     then = [depths.add(view(x), reading(1.03 * x)) for x in (-STEP, 0.0, STEP)][1]
-    found, _ = verified(then, keypoints(1.0, 0.5, 3.0))
-    assert normalized(found, vehicle(0.0).inverse() @ vehicle(1.0, 0.5, 3.0)) < 16.8  # 99 %
+    result, _ = verified(then, keypoints(1.0, 0.5, 3.0))
+    assert normalized(result, vehicle(0.0).inverse() @ vehicle(1.0, 0.5, 3.0)) < 16.8  # 99 %
 
 
 def test_keypoints_of_another_place_contradict():
@@ -149,8 +149,8 @@ def test_without_any_depth_the_distance_stays_as_uncertain_as_it_was():
     without, known = keypoints(0.0), along(-STEP, 0.0, STEP)[1]
     now = keypoints(1.0)
     scales = [verify_loop(then, now, UNVERIFIED) for then in (without, known)]
-    assert [found.metric for found in scales] == [False, True]
-    sigmas = [np.trace(found.pose.covariance[:3, :3]) ** 0.5 for found in scales]
+    assert [result.metric for result in scales] == [False, True]
+    sigmas = [np.trace(result.pose.covariance[:3, :3]) ** 0.5 for result in scales]
     assert sigmas[0] > 3 * sigmas[1]
 
 
@@ -159,33 +159,33 @@ def test_without_odometry_rotation_and_direction_are_measured_and_the_distance_i
     for _ in range(8):
         x, z, turn = rng.uniform(-1, 1, 3) * [1.5, 1.5, 6.0]
         truth = vehicle(0.0).inverse() @ vehicle(x, z, turn)
-        found, inliers = verified(then, keypoints(x, z, turn), scaled=False)
-        degrees = distance(found.pose, truth)[1]
+        result, inliers = verified(then, keypoints(x, z, turn), scaled=False)
+        degrees = distance(result.pose, truth)[1]
         assert inliers >= MIN_INLIERS and degrees < 2.5
-        squares.append(normalized(found, truth))
+        squares.append(normalized(result, truth))
         camera = MOUNT.inverse() @ truth @ MOUNT
-        guess = MOUNT.inverse() @ found.pose @ MOUNT
+        guess = MOUNT.inverse() @ result.pose @ MOUNT
         assert np.linalg.norm(guess.translation) == pytest.approx(1.0)
         along = MOUNT.rotation @ guess.translation
-        sigma = np.sqrt(along @ found.covariance[:3, :3] @ along)
+        sigma = np.sqrt(along @ result.covariance[:3, :3] @ along)
         assert sigma >= np.sqrt(UNVERIFIED.covariance[0, 0])
         assert guess.translation @ camera.translation > 0.0
     assert np.mean(squares) < 12.0
 
 
 def test_a_vehicle_at_the_same_spot_has_no_direction_and_the_covariance_says_so():
-    found, _ = verified(keypoints(0.0), keypoints(0.0), scaled=False)
-    sigmas = np.sqrt(np.linalg.eigvalsh(found.covariance[:3, :3]))
-    assert distance(found.pose, Transform.identity())[1] < 0.5
-    assert sigmas.min() > 0.1 and normalized(found, Transform.identity()) < 6.0
+    result, _ = verified(keypoints(0.0), keypoints(0.0), scaled=False)
+    sigmas = np.sqrt(np.linalg.eigvalsh(result.covariance[:3, :3]))
+    assert distance(result.pose, Transform.identity())[1] < 0.5
+    assert sigmas.min() > 0.1 and normalized(result, Transform.identity()) < 6.0
 
 
 def test_an_image_without_texture_leaves_the_match_unverified():
     nothing = extract(View(np.full((240, 320, 3), 90, np.uint8), CAMERA), COUNT)
     (then,) = along(0.0)
     for images in ((then, nothing), (nothing, then)):
-        found, inliers = verified(*images)
-        assert found is UNVERIFIED and inliers == 0
+        result, inliers = verified(*images)
+        assert result is UNVERIFIED and inliers == 0
 
 
 def descriptors(place):
@@ -230,10 +230,10 @@ def test_a_loop_closure_has_a_measured_pose_and_only_similar_images_are_matched(
     assert len(closures) >= 2 and len(calls) <= len(closures) + 2
     for closure in closures:
         true = truth[closure.keyframe_stamp_ns].inverse() @ truth[closure.stamp_ns]
-        found = closure.keyframe_from_base
-        assert distance(found.pose, true)[0] < 0.1 and closure.inliers >= MIN_INLIERS
-        assert normalized(found, true) < 25.0
-        assert distance(found.pose, Transform.identity())[0] > 0.2
+        result = closure.keyframe_from_base
+        assert distance(result.pose, true)[0] < 0.1 and closure.inliers >= MIN_INLIERS
+        assert normalized(result, true) < 25.0
+        assert distance(result.pose, Transform.identity())[0] > 0.2
 
 
 @pytest.mark.parametrize(
@@ -246,11 +246,11 @@ def test_without_odometry_then_a_loop_closure_has_the_rotation_and_the_direction
     squares = []
     for closure in closures:
         true = truth[closure.keyframe_stamp_ns].inverse() @ truth[closure.stamp_ns]
-        found = closure.keyframe_from_base
+        result = closure.keyframe_from_base
         assert not closure.metric and closure.inliers >= MIN_INLIERS
-        assert distance(found.pose, true)[1] < 2.0
-        assert np.trace(found.covariance[:3, :3]) >= UNSCALED_SIGMA**2
-        squares.append(normalized(found, true))
+        assert distance(result.pose, true)[1] < 2.0
+        assert np.trace(result.covariance[:3, :3]) >= UNSCALED_SIGMA**2
+        squares.append(normalized(result, true))
     assert len(closures) >= 2 and np.mean(squares) < 12.0
 
 
@@ -290,9 +290,9 @@ def test_keypoints_are_released_with_their_keyframes(monkeypatch):
     made = []
 
     def counted(view, count):
-        found = extract(view, count)
-        made.append(weakref.ref(found))
-        return found
+        result = extract(view, count)
+        made.append(weakref.ref(result))
+        return result
 
     monkeypatch.setattr(keyframe_depths, "extract", counted)
     monkeypatch.setattr(loop_closure, "MAX_KEYFRAMES", 16)
@@ -307,9 +307,9 @@ def test_keypoints_are_released_with_their_keyframes(monkeypatch):
 
 
 def test_a_keypoint_of_a_keyframe_takes_144_bytes():
-    found = keypoints(0.0)
-    arrays = [value for value in vars(found).values() if isinstance(value, np.ndarray)]
-    assert sum(array.nbytes for array in arrays) == 144 * len(found)
+    result = keypoints(0.0)
+    arrays = [value for value in vars(result).values() if isinstance(value, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) == 144 * len(result)
 
 
 def test_an_error_of_the_camera_moves_the_vehicle_as_its_covariance_says():

@@ -290,16 +290,16 @@ def match(i):
 
 
 def map_closures(matches):
-    closer, found = LoopCloser(CONFIG), []
+    closer, result = LoopCloser(CONFIG), []
     for i, place in enumerate(matches):
-        found += closer.add_map_match((i + 1) * SECOND, reading(pose(i)), place)
-    return found
+        result += closer.add_map_match((i + 1) * SECOND, reading(pose(i)), place)
+    return result
 
 
 def test_places_on_the_map_close_loops_likewise():
-    found = map_closures([match(i) for i in range(LAP)])
-    assert len(found) > 10 and all(c.kind == MAP for c in found)
-    assert all(c.map_from_keyframe == pose(c.keyframe_stamp_ns) for c in found)
+    result = map_closures([match(i) for i in range(LAP)])
+    assert len(result) > 10 and all(c.kind == MAP for c in result)
+    assert all(c.map_from_keyframe == pose(c.keyframe_stamp_ns) for c in result)
 
 
 def test_wrong_or_unknown_places_on_the_map_interrupt_the_sequence():
@@ -311,8 +311,8 @@ def test_wrong_or_unknown_places_on_the_map_interrupt_the_sequence():
 def test_a_relative_pose_to_the_map_image_is_passed_on_with_its_inliers():
     relative = PoseWithCovariance(Transform.from_xyz_rpy([0.2, 0, 0, 0, 0, 0.1]), np.eye(6))
     measured = [replace(match(i), keyframe_from_base=relative, inliers=40) for i in range(LAP)]
-    found = map_closures(measured)
-    assert found and all(c.keyframe_from_base is relative and c.inliers == 40 for c in found)
+    result = map_closures(measured)
+    assert result and all(c.keyframe_from_base is relative and c.inliers == 40 for c in result)
 
 
 def test_both_kinds_may_be_asked_for_the_same_image():

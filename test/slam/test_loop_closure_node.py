@@ -55,9 +55,9 @@ def test_a_pose_relative_to_a_map_image_leads_back_to_the_estimate_with_its_cova
     here = Transform.from_xyz_rpy([10.5, 6.0, 0.1, 0.0, 0.0, 1.5])
     root = rng.standard_normal((6, 6))
     covariance = root @ root.T
-    found = relative_to(keyframe, tracked(here, covariance))
-    assert distance(keyframe @ found.pose, here) == pytest.approx((0, 0), abs=1e-6)
-    turned = keyframe.rotation @ found.covariance[:3, :3] @ keyframe.rotation.T
+    result = relative_to(keyframe, tracked(here, covariance))
+    assert distance(keyframe @ result.pose, here) == pytest.approx((0, 0), abs=1e-6)
+    turned = keyframe.rotation @ result.covariance[:3, :3] @ keyframe.rotation.T
     assert np.allclose(turned, covariance[:3, :3])
     ahead = np.zeros((6, 6))
     ahead[1, 1] = 4.0  # the map's y is ahead of this keyframe
@@ -137,9 +137,9 @@ def test_lio_sam_finds_both_ends_of_a_loop_closure_by_its_times():
         now, then = message.data
         assert now - then >= 30.0  # historyKeyframeSearchTimeDiff
         # Its rule: the first keyframe not before `now`, the last one not after `then`.
-        found = next(t for t in keyframes if t >= now), [t for t in keyframes if t <= then][-1]
+        result = next(t for t in keyframes if t >= now), [t for t in keyframes if t <= then][-1]
         expected = closure.stamp_ns / 1e9, closure.keyframe_stamp_ns / 1e9
-        assert found == expected
+        assert result == expected
 
 
 def test_without_verification_missing_intrinsics_are_no_warning():

@@ -55,10 +55,10 @@ def test_the_gate_holds_999_of_1000_true_poses():
 @given(x=numbers, y=numbers, yaw=st.floats(-3, 3), gap=st.floats(-0.5, 0.5))
 def test_the_distance_of_two_poses_is_that_of_x_y_and_yaw(x, y, yaw, gap):
     a, b = at(x, y, 5.0, yaw, tilt=0.1), at(x + gap, y - 2 * gap, 0.0, yaw + gap / 5, tilt=0.1)
-    found = distance_squared(PoseWithCovariance(a, COVARIANCE), PoseWithCovariance(b, COVARIANCE))
+    result = distance_squared(PoseWithCovariance(a, COVARIANCE), PoseWithCovariance(b, COVARIANCE))
     turn = (Rotation.from_quat(a.quaternion) * Rotation.from_quat(b.quaternion).inv()).as_rotvec()
     expected = (gap**2 + (2 * gap) ** 2) / (2 * 0.3**2) + turn[2] ** 2 / (2 * 0.05**2)
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert result == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 @settings(max_examples=50, deadline=None)

@@ -60,9 +60,9 @@ class Browser:
     def value(self, script: str) -> Any:
         """Value of an expression, of a promise once it is there."""
         options = {"returnByValue": True, "awaitPromise": True}
-        found = self.call("Runtime.evaluate", expression=script, **options)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        result = self.call("Runtime.evaluate", expression=script, **options)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
 
     def text(self, element: str) -> str:
         """The text of the element of that id."""
@@ -112,10 +112,10 @@ def browser(folder: Path) -> Iterator[Browser]:
         process = subprocess.Popen(command, stderr=file, stdout=file, start_new_session=True)
     try:
         end = time.monotonic() + DEADLINE
-        while not (found := re.search(r"listening on ws://([\d.:]+)/", log.read_text())):
+        while not (result := re.search(r"listening on ws://([\d.:]+)/", log.read_text())):
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.05)
-        with connect(_tab(found[1]), max_size=None, proxy=None, ping_interval=None) as connection:
+        with connect(_tab(result[1]), max_size=None, proxy=None, ping_interval=None) as connection:
             yield Browser(connection)
     finally:
         with suppress(ProcessLookupError):

@@ -27,8 +27,8 @@ def forget_ended() -> None:
 
 def tails() -> list[tuple[str, str]]:
     """(title, last lines) of each."""
-    found = []
+    result = []
     for log in _running:
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        found.append((f"log of a node: {log}", "\n".join(lines[-TAIL:]) or "(empty)"))
-    return found
+        result.append((f"log of a node: {log}", "\n".join(lines[-TAIL:]) or "(empty)"))
+    return result

@@ -29,13 +29,13 @@ def similarity(z, other):
 
 def weights(z, other):
     """ω_k of Eq. 17, Σ_pq ∂Y/∂z_k^pq: the slope of Y as the whole channel k rises."""
-    found = np.zeros(len(z))
+    result = np.zeros(len(z))
     for k in range(len(z)):
         up, down = z.copy(), z.copy()
         up[k] += STEP
         down[k] -= STEP
-        found[k] = (similarity(up, other) - similarity(down, other)) / (2 * STEP)
-    return found
+        result[k] = (similarity(up, other) - similarity(down, other)) / (2 * STEP)
+    return result
 
 
 def activation_map(z, other):
@@ -117,22 +117,22 @@ def terms(step, form, margins, held=None, negatives="translated"):
         pairs = [(still_anchors[k], still[1 - k]) for k in range(2)]
         unit["z"] = sum(distance(*pair, form) for pair in pairs) / 2
         unit["map"] = sum(map_distance(*pair, form) for pair in pairs) / 2
-    found = dict.fromkeys(("fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam"), 0.0)
+    result = dict.fromkeys(("fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam"), 0.0)
     for k in range(2):
         others = [still[1 - k], *more[k]]
         target = z[k] if form == "paper" else still[k]
         gap = distance(again[k], target, form) / unit["z"]
         away = min(distance(anchors[k], n, form) for n in others) / unit["z"]
-        found["fcl"] += gap
-        found["fcl_cosine"] += 1.0 - similarity(again[k], z[k])
-        found["triplet_fcl"] += triplet(gap, away, *margins[0])
+        result["fcl"] += gap
+        result["fcl_cosine"] += 1.0 - similarity(again[k], z[k])
+        result["triplet_fcl"] += triplet(gap, away, *margins[0])
         real, translated = activation_map(z[k], again[k]), activation_map(again[k], z[k])
         fixed = translated if form == "paper" else activation_map(still_again[k], still[k])
-        found["sam"] += distance(real, fixed, form) / unit["map"]
+        result["sam"] += distance(real, fixed, form) / unit["map"]
         gap = distance(real, translated, form) / unit["map"]
         away = min(map_distance(anchors[k], n, form) for n in others) / unit["map"]
-        found["triplet_sam"] += triplet(gap, away, *margins[1])
-    return found
+        result["triplet_sam"] += triplet(gap, away, *margins[1])
+    return result
 
 
 def contrastive(similarities, different, temperature):

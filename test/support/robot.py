@@ -82,8 +82,8 @@ class Robot:
 
     def of_moment(self, second: int, count: int) -> list[DiagnosticArray] | None:
         """All answers to images of that stamp [s] once there are `count`; None before."""
-        found = [each for each in self.answers if each.header.stamp.sec == second]
-        return found if len(found) >= count else None
+        result = [each for each in self.answers if each.header.stamp.sec == second]
+        return result if len(result) >= count else None
 
     def deliver(self, topic: str, message: Any) -> None:
         """Send what belongs to the next image; returns once the node has handled it."""

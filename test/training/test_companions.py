@@ -52,20 +52,20 @@ def towns(tmp_path_factory):
     from season_town import DriveConfig, RenderError, write_drive
     from season_town.aerial import TownAerialConfig, write_tiles
 
-    found = Towns(tmp_path_factory.mktemp("towns"))
+    result = Towns(tmp_path_factory.mktemp("towns"))
     small = {"width": 160, "height": 120, "spacing_m": 6.0, "length_m": 300.0, "depth": True}
     try:
         for seed, conditions in ((1, (*SEEN, "night")), (2, SEEN)):
             for drive, condition in enumerate(conditions):
                 chosen = DriveConfig(condition, seed, drive, **small)
-                write_drive(chosen, found.drives(seed) / condition)
-            tiles = found.root / f"tiles_{seed}"
+                write_drive(chosen, result.drives(seed) / condition)
+            tiles = result.root / f"tiles_{seed}"
             write_tiles(TownAerialConfig(town_seed=seed, metres_per_pixel=0.4), tiles)
-            poses = Dataset(found.drives(seed) / "summer_day")
-            write_aerial_dataset(TileSet(tiles), poses, found.above(seed), AerialConfig())
+            poses = Dataset(result.drives(seed) / "summer_day")
+            write_aerial_dataset(TileSet(tiles), poses, result.above(seed), AerialConfig())
     except RenderError as error:
         pytest.skip(f"no OpenGL context on this machine: {error}")
-    return found
+    return result
 
 
 @pytest.mark.parametrize("name", ["soft_contrastive", FROM_ABOVE, "scene_geometry"])

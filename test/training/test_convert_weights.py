@@ -46,11 +46,11 @@ def package(path, **pickles):
 @pytest.fixture(scope="module")
 def networks():
     torch.manual_seed(0)
-    found = {"alexnet": alexnet(), "vgg16": vgg16()}
-    for network in found.values():
+    result = {"alexnet": alexnet(), "vgg16": vgg16()}
+    for network in result.values():
         for layer in layers(network):
             nn.init.normal_(layer.bias)
-    return found
+    return result
 
 
 def pickled(networks):

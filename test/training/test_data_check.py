@@ -70,8 +70,8 @@ def test_fixed_cameras_serve_several_domains_without_being_duplicates(tmp_path):
     ids=["clock that was set", "poses that jump", "standing vehicle"],
 )
 def test_clocks_and_poses_of_a_drive_that_cannot_be_are_told(tmp_path, changes, said):
-    found = check_images(store_of(drive(tmp_path, "day", **changes)))
-    assert any(said in sentence and "(front)" in sentence for sentence in found), found
+    result = check_images(store_of(drive(tmp_path, "day", **changes)))
+    assert any(said in sentence and "(front)" in sentence for sentence in result), result
 
 
 def test_the_same_images_under_two_names_or_twice_under_one_are_told(tmp_path):

@@ -298,10 +298,10 @@ def test_whole_views_and_tiles_are_maps_of_their_own(tmp_path):
         sizes.add(len(b))
         return cosines(a, b)
 
-    found = recall(encoders, noticed, validation, torch.device("cpu"))
-    assert set(found) == {"night", "night tiles", "mean"}
+    result = recall(encoders, noticed, validation, torch.device("cpu"))
+    assert set(result) == {"night", "night tiles", "mean"}
     assert len(sizes) == 2 and sum(sizes) == len(validation.images["day"])
-    assert found["mean"] == pytest.approx((found["night"] + found["night tiles"]) / 2)
+    assert result["mean"] == pytest.approx((result["night"] + result["night tiles"]) / 2)
 
 
 def test_encoders_of_all_domains_are_tried_on_the_images_halfway_along_a_drive(tmp_path):
@@ -316,8 +316,8 @@ def test_encoders_of_all_domains_are_tried_on_the_images_halfway_along_a_drive(t
     assert (len(drive.mapped), len(drive.queries)) == (3, 2)
     assert np.array_equal(drive.right, [[True, True, False], [False, True, True]])
     encoders, cpu = {"day": Pixels(), "night": Pixels()}, torch.device("cpu")
-    found = recall(encoders, cosines, validation, cpu)
-    assert set(found) == {"night", "day drive", "night drive", "mean"}
+    result = recall(encoders, cosines, validation, cpu)
+    assert set(result) == {"night", "day drive", "night drive", "mean"}
 
     def the_last(a, b):
         return torch.arange(len(b)).float().expand(len(a), -1)

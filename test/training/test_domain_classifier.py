@@ -114,8 +114,8 @@ def test_in_numpy_it_gives_the_logits_of_the_network_that_was_trained():
     images = np.random.default_rng(0).random((4, 3, 48, 64), np.float32) * 2 - 1
     with torch.inference_mode():
         expected = network(torch.from_numpy(images)).numpy()
-    found = DomainClassifier(("a", "b", "c"), weights).logits(images)
-    assert np.allclose(found, expected, atol=1e-5)
+    result = DomainClassifier(("a", "b", "c"), weights).logits(images)
+    assert np.allclose(result, expected, atol=1e-5)
     with pytest.raises(ModelError, match="do not fit the network"):
         DomainClassifier(("a", "b"), weights)
 
@@ -363,6 +363,6 @@ def test_the_benchmark_leaves_out_what_is_missing(tmp_path):
     cams = write_webcams(tmp_path / "cams")
     assert measure(cams, model) == {}
     add_classifier(model, always("night"), {})
-    found = measure(cams, model)["webcams"]
-    assert found["accuracy"] == 0.5
-    assert found["confusion"]["day"] == {"day": 0, "night": 8}
+    result = measure(cams, model)["webcams"]
+    assert result["accuracy"] == 0.5
+    assert result["confusion"]["day"] == {"day": 0, "night": 8}

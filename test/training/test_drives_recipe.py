@@ -128,9 +128,9 @@ def test_the_report_shows_start_beside_result_and_the_worst_pairs(route, monkeyp
     assert "Start beside result" in page and "<td>" in page and "contrastive" in page
     encoders = load_model(route / "run" / "model").fine
     similarity = similarity_of("fine", run.config.descriptor)
-    found = recall(encoders, similarity, run.validation, run.device)
-    assert f"{found['night']:.1f}" in page
-    assert ("Worst pairs" in page) == (found["night"] < 100)
+    result = recall(encoders, similarity, run.validation, run.device)
+    assert f"{result['night']:.1f}" in page
+    assert ("Worst pairs" in page) == (result["night"] < 100)
 
 
 def test_a_model_worse_than_its_start_is_said_in_red_and_in_the_log(route, monkeypatch, caplog):

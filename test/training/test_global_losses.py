@@ -94,8 +94,8 @@ def test_the_papers_soft_contrastive_loss_equals_a_plain_loop(kind):
             near += math.exp(eta * g * s - mu)
             far += math.exp(mu - nu * (1 - g) * s)
         expected.append(math.log(1 + near) / eta + math.log(1 + far) / nu)
-    found = losses.soft_contrastive_paper(tuples, metres, influence, eta, nu, mu)
-    assert found.item() == pytest.approx(sum(expected) / 2, rel=1e-12)
+    result = losses.soft_contrastive_paper(tuples, metres, influence, eta, nu, mu)
+    assert result.item() == pytest.approx(sum(expected) / 2, rel=1e-12)
 
 
 @KINDS
@@ -114,10 +114,10 @@ def test_the_released_soft_contrastive_loss_equals_a_plain_loop(kind):
                 near += math.exp(-eta * (g * s - 1))
                 far += math.exp(nu * ((1 - g) * s - 1))
             expected.append(math.log(1 + near) / eta + math.log(1 + far) / nu)
-    found = losses.soft_contrastive_released(tuples, metres, influence, eta, nu)
-    assert found.item() == pytest.approx(sum(expected) / 10, rel=1e-12)
-    found = losses.soft_contrastive_released(tuples, metres, influence, eta, nu, "first")
-    assert found.item() == pytest.approx((expected[0] + expected[5]) / 2, rel=1e-12)
+    result = losses.soft_contrastive_released(tuples, metres, influence, eta, nu)
+    assert result.item() == pytest.approx(sum(expected) / 10, rel=1e-12)
+    result = losses.soft_contrastive_released(tuples, metres, influence, eta, nu, "first")
+    assert result.item() == pytest.approx((expected[0] + expected[5]) / 2, rel=1e-12)
 
 
 SOFT = {
@@ -171,8 +171,8 @@ def test_multi_similarity_equals_a_plain_loop():
         near = sum(math.exp(-alpha * (dot(anchor, o) - base)) for o in others[:NEAR])
         far = sum(math.exp(beta * (dot(anchor, o) - base)) for o in others[NEAR:])
         expected += (math.log(1 + near) / alpha + math.log(1 + far) / beta) / 2
-    found = library_losses.multi_similarity(tuples, NEAR, alpha, beta, base)
-    assert found.item() == pytest.approx(expected, rel=1e-9)
+    result = library_losses.multi_similarity(tuples, NEAR, alpha, beta, base)
+    assert result.item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -188,15 +188,15 @@ def test_the_triplet_loss_with_swap_equals_a_plain_loop_over_the_hardest(smooth)
                 x = gap(anchor, p) - min(gap(anchor, n), gap(p, n)) + margin
                 expected.append(math.log1p(math.exp(x)) if smooth else max(0.0, x))
     indices = losses.hardest_triplets(tuples, NEAR, 1, 2)
-    found = library_losses.triplet(tuples, indices, margin, smooth)
-    assert found.item() == pytest.approx(sum(expected) / len(expected), rel=1e-6)
+    result = library_losses.triplet(tuples, indices, margin, smooth)
+    assert result.item() == pytest.approx(sum(expected) / len(expected), rel=1e-6)
 
 
 def test_zero_means_all_triplets_of_a_tuple():
     anchors, near, far = losses.hardest_triplets(descriptors(2, 1 + NEAR + FAR), NEAR, 0, 0)
-    found = set(zip(anchors.tolist(), near.tolist(), far.tolist(), strict=True))
+    result = set(zip(anchors.tolist(), near.tolist(), far.tolist(), strict=True))
     size = 1 + NEAR + FAR
-    assert found == {
+    assert result == {
         (size * t, size * t + p, size * t + n)
         for t in range(2)
         for p in range(1, 1 + NEAR)
@@ -215,8 +215,8 @@ def test_the_quadruplet_loss_equals_a_plain_loop(lazy):
         for margin, origin in ((0.5, anchor), (0.2, last)):
             terms = [max(0.0, margin + positive - gap(origin, o)) for o in far]
             expected += (max(terms) if lazy else sum(terms) / len(terms)) / 3
-    found = losses.quadruplet(tuples, NEAR, 0.5, 0.2, lazy)
-    assert found.item() == pytest.approx(expected, rel=1e-9)
+    result = losses.quadruplet(tuples, NEAR, 0.5, 0.2, lazy)
+    assert result.item() == pytest.approx(expected, rel=1e-9)
 
 
 @KINDS
@@ -228,8 +228,8 @@ def test_the_plain_sum_equals_a_plain_loop(kind):
         for i in range(1, 5):
             near = g_near(float(d[0, i]), influence)
             expected += (2 * near - 1) * gap(numbers(f[i]), numbers(f[0])) / 8
-    found = losses.soft_sum(tuples, metres, influence)
-    assert found.item() == pytest.approx(expected, rel=1e-9)
+    result = losses.soft_sum(tuples, metres, influence)
+    assert result.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_log_ratio_loss_equals_a_plain_loop_over_pairs():
@@ -243,8 +243,8 @@ def test_the_log_ratio_loss_equals_a_plain_loop_over_pairs():
             for j in range(i + 1, 4):
                 of_descriptors = (gap(anchor, others[i]) / gap(anchor, others[j])) ** 2
                 expected.append(math.log(of_descriptors / (away[i] / away[j]) ** 2) ** 2)
-    found = losses.log_ratio(tuples, metres, 40.0)
-    assert found.item() == pytest.approx(sum(expected) / len(expected), rel=1e-9)
+    result = losses.log_ratio(tuples, metres, 40.0)
+    assert result.item() == pytest.approx(sum(expected) / len(expected), rel=1e-9)
 
 
 def test_descriptors_as_far_apart_as_their_places_have_no_log_ratio_loss():
@@ -263,8 +263,8 @@ def test_distance_regression_equals_a_plain_loop():
             wanted = math.sqrt(2) * min(1.0, float(d[0, i]) / 40.0)
             error = abs(gap(numbers(f[i]), numbers(f[0])) - wanted)
             expected += (error**2 / 2 if error < 0.2 else 0.2 * (error - 0.1)) / 8
-    found = losses.distance_regression(tuples, metres, 40.0, 0.2)
-    assert found.item() == pytest.approx(expected, rel=1e-9)
+    result = losses.distance_regression(tuples, metres, 40.0, 0.2)
+    assert result.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_hallucination_does_not_depend_on_the_features_scale_and_teaches_the_imitation_alone():
@@ -272,11 +272,11 @@ def test_hallucination_does_not_depend_on_the_features_scale_and_teaches_the_imi
         torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(k)) for k in (0, 1)
     )
     imitated.requires_grad_(), truth.requires_grad_()
-    found = losses.hallucination_loss(imitated, truth)
-    found.backward()
+    result = losses.hallucination_loss(imitated, truth)
+    result.backward()
     assert truth.grad is None and imitated.grad is not None
     scaled = losses.hallucination_loss(7 * imitated, 7 * truth)
-    torch.testing.assert_close(scaled, found)
+    torch.testing.assert_close(scaled, result)
     assert losses.hallucination_loss(truth, truth) == 0
 
 
@@ -306,9 +306,9 @@ def test_the_local_triplet_loss_equals_a_plain_loop():
                 negative = 2 - 2 * dot(numbers(x[i]), numbers(y[j]))
                 weight = 1 - math.exp(-(d**2) / 200)
                 total += weight * math.log(1 + math.exp(10 * (positive - negative)))
-    found = losses.local_triplet(a, b, metres, 10.0, 10.0, 5.0, 50.0)
+    result = losses.local_triplet(a, b, metres, 10.0, 10.0, 5.0, 50.0)
     assert pairs > 0
-    assert found.item() == pytest.approx(0.5 * total / (pairs + 1e-3), rel=1e-12)
+    assert result.item() == pytest.approx(0.5 * total / (pairs + 1e-3), rel=1e-12)
 
 
 def test_the_local_triplet_loss_takes_places_of_other_routes_where_no_distance_is_too_far():

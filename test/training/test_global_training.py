@@ -143,11 +143,11 @@ def test_ten_steps_equal_five_and_a_resume_and_five_to_the_bit(tmp_path, monkeyp
     torch.manual_seed(1234)  # whatever happened in between
     GlobalTraining(chosen("halves"), resume=True).run()
 
-    expected, found = (result(tmp_path / name) for name in ("through", "halves"))
-    assert expected.keys() == found.keys()
-    assert any(k.startswith("memory-0:memory/descriptors") for k in found)
+    expected, answer = (result(tmp_path / name) for name in ("through", "halves"))
+    assert expected.keys() == answer.keys()
+    assert any(k.startswith("memory-0:memory/descriptors") for k in answer)
     for key, value in expected.items():
-        assert torch.equal(value, found[key]), key
+        assert torch.equal(value, answer[key]), key
     models = [load_model(tmp_path / name / "model") for name in ("through", "halves")]
     assert models[0].training["validation"] == models[1].training["validation"]
     assert models[0].identity == models[1].identity
@@ -307,10 +307,10 @@ def test_images_of_two_branches_keep_their_order(drives):
         run.networks.encoders["night"].backbone.model[1].weight.mul_(-1)
     images = torch.rand(5, 3, 36, 48)
     domains = ["night", "day", "day", "night", "day"]
-    found = describe_parts(run.networks, run.branches, images, domains).fused
+    result = describe_parts(run.networks, run.branches, images, domains).fused
     for k, domain in enumerate(domains):
         network = run.networks.encoders[run.branches[domain]]
-        torch.testing.assert_close(found[k], network.describe(images[k : k + 1])[0])
+        torch.testing.assert_close(result[k], network.describe(images[k : k + 1])[0])
 
 
 def test_processes_average_the_same_gradients_although_one_lacks_a_branch(drives):
@@ -413,5 +413,5 @@ def test_a_prior_limits_validation_to_its_disc():
     encoders = dict.fromkeys(images, lambda x: x[:, :, 0, 0])
     for disc, expected in ((0.0, 0.0), (50.0, 100.0)):
         views = ValidationSet(images, places, "map", 5.0, 10.0, disc)
-        found = recall(encoders, lambda a, b: a @ b.T, views, torch.device("cpu"))
-        assert found == {"query": expected, "mean": expected}
+        result = recall(encoders, lambda a, b: a @ b.T, views, torch.device("cpu"))
+        assert result == {"query": expected, "mean": expected}

@@ -108,8 +108,8 @@ def test_adaptive_triplet_equals_a_loop_over_equation_22():
     total = 0.0
     for p, n in zip(positive.tolist(), negative.tolist(), strict=True):
         total += max(0.0, 1.0 - n / (p + 5.0 * math.exp(-2.0 * p)))
-    found = losses.adaptive_triplet(positive, negative, 5.0, 2.0)
-    assert found.item() == pytest.approx(total / 6, abs=1e-14)
+    result = losses.adaptive_triplet(positive, negative, 5.0, 2.0)
+    assert result.item() == pytest.approx(total / 6, abs=1e-14)
 
 
 def test_adaptive_margin_tends_to_m_as_the_positive_distance_tends_to_zero():
@@ -125,8 +125,8 @@ def test_adaptive_margin_tends_to_m_as_the_positive_distance_tends_to_zero():
 
 def test_adaptive_margin_vanishes_for_large_positive_distances():
     positive, negative = torch.tensor([100.0]), torch.tensor([40.0])
-    found = losses.adaptive_triplet(positive, negative, 5.0, 2.0)
-    assert found.item() == pytest.approx(1 - 40.0 / 100.0)
+    result = losses.adaptive_triplet(positive, negative, 5.0, 2.0)
+    assert result.item() == pytest.approx(1 - 40.0 / 100.0)
 
 
 def test_with_alpha_zero_the_margin_is_the_same_at_any_positive_distance():
@@ -142,8 +142,8 @@ def test_triplet_is_zero_beyond_the_margin():
 @pytest.mark.parametrize("form", losses.FORMS)
 def test_hardest_negative_is_the_nearest_of_the_group(form):
     anchor, group = features(0, 3, 2, 4, 4), features(1, 10, 2, 4, 4)
-    found = losses.hardest_negative(anchor, group, partial(losses.distance, form=form))
-    for a, chosen in zip(anchor, found, strict=True):
+    result = losses.hardest_negative(anchor, group, partial(losses.distance, form=form))
+    for a, chosen in zip(anchor, result, strict=True):
         gaps = [(a - g).norm().item() for g in group]
         assert torch.equal(chosen, group[int(np.argmin(gaps))])
 
@@ -174,8 +174,8 @@ def test_aligned_triplet_equals_a_loop(hard):
             others = [min(others)] if hard else others
             terms += [max(0.0, 1.0 - n / hinge) for n in others]
         sides.append(np.mean(terms))
-    found = losses.aligned_triplet(losses.unit_distances(a @ b.T), different, 0.5, 2.0, hard)
-    assert found.item() == pytest.approx(np.mean(sides), abs=1e-12)
+    result = losses.aligned_triplet(losses.unit_distances(a @ b.T), different, 0.5, 2.0, hard)
+    assert result.item() == pytest.approx(np.mean(sides), abs=1e-12)
 
 
 def test_contrastive_equals_a_loop_and_leaves_doubtful_negatives_out():
@@ -187,8 +187,8 @@ def test_contrastive_equals_a_loop_and_leaves_doubtful_negatives_out():
         for i in range(4):
             scores = {j: (x[i] @ y[j]).item() / 0.1 for j in range(4) if j == i or mask[i, j]}
             terms.append(math.log(sum(math.exp(s) for s in scores.values())) - scores[i])
-    found = losses.contrastive(a @ b.T, different, 0.1)
-    assert found.item() == pytest.approx(np.mean(terms), abs=1e-12)
+    result = losses.contrastive(a @ b.T, different, 0.1)
+    assert result.item() == pytest.approx(np.mean(terms), abs=1e-12)
 
 
 def test_distillation_equals_a_loop_and_its_teacher_has_no_gradient():
@@ -201,9 +201,9 @@ def test_distillation_equals_a_loop_and_its_teacher_has_no_gradient():
             strict=True,
         )
     ]
-    found = losses.distillation(z, teacher)
-    assert found.item() == pytest.approx(np.mean(cells), abs=1e-12)
-    found.backward()
+    result = losses.distillation(z, teacher)
+    assert result.item() == pytest.approx(np.mean(cells), abs=1e-12)
+    result.backward()
     assert z.grad.norm() > 0 and teacher.grad is None
 
 

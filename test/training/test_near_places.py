@@ -67,8 +67,8 @@ def test_distances_are_infinite_between_frames_and_directions():
     place = np.array([0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 1], dtype=float)
     on, elsewhere, turned = place.copy(), place.copy(), place.copy()
     on[1], elsewhere[0], turned[4:7] = 3.0, 1, (0, 0, -1)
-    found = metres_apart(place[None], np.stack([place, on, elsewhere, turned]), 15.0)
-    assert found.tolist() == [[0.0, 3.0, np.inf, np.inf]]
+    result = metres_apart(place[None], np.stack([place, on, elsewhere, turned]), 15.0)
+    assert result.tolist() == [[0.0, 3.0, np.inf, np.inf]]
 
 
 def test_tiles_of_fixed_cameras_have_no_distance_but_their_own(tmp_path):
@@ -98,8 +98,8 @@ def test_soft_contrastive_loss_equals_a_loop():
             logs = [rows[i, j].item() / 0.1 - math.log(whole) for j in kept]
             share = sum(weights)
             terms.append(-sum(weights[j] / share * g for j, g in zip(kept, logs, strict=True)))
-    found = losses.contrastive(scores, different, 0.1, targets)
-    assert found.item() == pytest.approx(np.mean(terms), abs=1e-12)
+    result = losses.contrastive(scores, different, 0.1, targets)
+    assert result.item() == pytest.approx(np.mean(terms), abs=1e-12)
 
 
 def test_targets_of_zero_are_the_plain_contrastive_loss_with_its_gradient():
@@ -130,9 +130,11 @@ def test_with_all_encoders_frozen_decoders_learn_a_translation_and_encoders_do_n
     before = run._networks(0).state()
     run.run()
     after = Training(recipe(tmp_path, stages, **both), resume=True)
-    found = after._networks(0)
-    found.start_from(tmp_path / "run" / "stages" / "translation.safetensors")
-    changed = {name.split("/")[0] for name, v in found.state().items() if not v.equal(before[name])}
+    result = after._networks(0)
+    result.start_from(tmp_path / "run" / "stages" / "translation.safetensors")
+    changed = {
+        name.split("/")[0] for name, v in result.state().items() if not v.equal(before[name])
+    }
     assert changed == {"decoders", "discriminators"}
 
 

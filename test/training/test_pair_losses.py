@@ -50,12 +50,12 @@ def test_pair_losses_have_the_values_of_the_papers_equations(in_double, form, ha
     b = 0.6 * a + 0.4 * b
     different = ~torch.eye(4, dtype=torch.bool)
     different[0, 1] = different[1, 0] = False
-    found = terms_of(a, b, different, form, hard)
+    result = terms_of(a, b, different, form, hard)
     scores = similarity_of("fine", DescriptorConfig())(a, b).numpy()
     gaps = np.sqrt(2 - 2 * scores)
     unit = gaps[different.numpy()].mean() if form == "relative" else 1.0
     gaps = gaps / unit
-    assert found["aligned_fcl"].item() == pytest.approx(np.mean(np.diag(gaps) ** 2))
+    assert result["aligned_fcl"].item() == pytest.approx(np.mean(np.diag(gaps) ** 2))
     sides = []
     for rows, allowed in ((gaps, different.numpy()), (gaps.T, different.numpy().T)):
         values = []
@@ -64,7 +64,7 @@ def test_pair_losses_have_the_values_of_the_papers_equations(in_double, form, ha
             others = [min(others)] if hard else others
             values += [paper.triplet(rows[k, k], other, 0.5, 2.0) for other in others]
         sides.append(np.mean(values))
-    assert found["aligned_triplet"].item() == pytest.approx(np.mean(sides))
+    assert result["aligned_triplet"].item() == pytest.approx(np.mean(sides))
     positive = [map_gap(a[k], b[k], form) for k in range(4)]
     near, far = [], []
     for x, y, allowed in ((a, b, different), (b, a, different.T)):
@@ -72,9 +72,9 @@ def test_pair_losses_have_the_values_of_the_papers_equations(in_double, form, ha
         near += positive
         far += [map_gap(x[k], y[int(chosen[k])], form) for k in range(4)]
     unit = np.mean(far) if form == "relative" else 1.0
-    assert found["aligned_sam"].item() == pytest.approx(np.mean(positive) / unit, rel=1e-5)
+    assert result["aligned_sam"].item() == pytest.approx(np.mean(positive) / unit, rel=1e-5)
     hinges = [paper.triplet(p / unit, n / unit, 0.5, 2.0) for p, n in zip(near, far, strict=True)]
-    assert found["aligned_triplet_sam"].item() == pytest.approx(np.mean(hinges), rel=1e-5)
+    assert result["aligned_triplet_sam"].item() == pytest.approx(np.mean(hinges), rel=1e-5)
 
 
 def map_gap(a, b, form):
@@ -116,8 +116,8 @@ def test_equal_pairs_have_no_loss_and_random_ones_have_gradients():
 @pytest.mark.parametrize("form", ["released", "relative"])
 def test_pair_losses_are_finite_where_a_batch_has_no_sure_negative(form):
     a, b = features(0).float(), features(1).float().requires_grad_()
-    found = terms_of(a, b, torch.zeros(4, 4, dtype=torch.bool), form)
-    sum(found.values()).backward()
+    result = terms_of(a, b, torch.zeros(4, 4, dtype=torch.bool), form)
+    sum(result.values()).backward()
     assert b.grad.isfinite().all()
 
 

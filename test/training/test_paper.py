@@ -100,9 +100,9 @@ def test_every_loss_has_the_gradient_of_the_papers_equations(setting, form, hard
     way = [torch.randn(p.shape, generator=random, dtype=torch.float64) for p in parameters]
     slopes = {}
     for name in NAMES:
-        found = torch.autograd.grad(terms[name], parameters, retain_graph=True, allow_unused=True)
+        result = torch.autograd.grad(terms[name], parameters, retain_graph=True, allow_unused=True)
         slopes[name] = sum(
-            (g * v).sum().item() for g, v in zip(found, way, strict=True) if g is not None
+            (g * v).sum().item() for g, v in zip(result, way, strict=True) if g is not None
         )
     ends = []
     for sign in (1.0, -1.0):
@@ -137,15 +137,15 @@ def test_contrastive_and_cycle_equal_their_loops():
     expected = paper.contrastive(similarities, different, 0.1)
     assert losses.contrastive(*given).item() == pytest.approx(expected, abs=1e-12)
     a, b = random.normal(size=(2, 2, 3, 4, 4))
-    found = losses.cycle_loss(torch.from_numpy(a), torch.from_numpy(b)).item()
-    assert found == pytest.approx(paper.cycle(a, b), abs=1e-14)
+    result = losses.cycle_loss(torch.from_numpy(a), torch.from_numpy(b)).item()
+    assert result == pytest.approx(paper.cycle(a, b), abs=1e-14)
 
 
 def test_activation_maps_equal_the_slope_of_the_similarity():
     random = np.random.default_rng(2)
     z, other = random.normal(size=(2, 4, 3, 5))
-    found = activation_map(torch.from_numpy(z), torch.from_numpy(other)).numpy()
-    np.testing.assert_allclose(found, paper.activation_map(z, other), atol=1e-8)
+    result = activation_map(torch.from_numpy(z), torch.from_numpy(other)).numpy()
+    np.testing.assert_allclose(result, paper.activation_map(z, other), atol=1e-8)
 
 
 # The relative form

@@ -50,9 +50,9 @@ def measure(networks, images):
         features = (a - b).square().sum() / (a.roll(1, 0) - b).square().sum()
         near = activation_map(z, again) - activation_map(again, z)
         far = activation_map(other, again) - activation_map(again, other)
-        found = (b @ a.T).argmax(1) == torch.arange(len(z))
+        result = (b @ a.T).argmax(1) == torch.arange(len(z))
     maps = near.square().sum() / far.square().sum()
-    return features.item(), maps.item(), found.float().mean().item()
+    return features.item(), maps.item(), result.float().mean().item()
 
 
 def trained(losses):

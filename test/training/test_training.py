@@ -131,12 +131,12 @@ def test_ten_steps_equal_five_and_a_resume_and_five_to_the_bit(drives, monkeypat
     torch.manual_seed(1234)  # whatever happened in between
     Training(halves, resume=True).run()
 
-    expected, found = (result(drives / name) for name in ("through", "halves"))
-    assert expected.keys() == found.keys()
-    assert any(k.startswith("memory-0:pool/") for k in found)
-    assert any(k.startswith("memory-0:bank/z/") for k in found)
+    expected, answer = (result(drives / name) for name in ("through", "halves"))
+    assert expected.keys() == answer.keys()
+    assert any(k.startswith("memory-0:pool/") for k in answer)
+    assert any(k.startswith("memory-0:bank/z/") for k in answer)
     for key, value in expected.items():
-        assert torch.equal(value, found[key]), key
+        assert torch.equal(value, answer[key]), key
     curves = [
         load_model(drives / n / "model").training["validation"] for n in ("through", "halves")
     ]

@@ -82,8 +82,10 @@ def test_critics_have_the_loss_and_gradient_of_the_straightforward_form(training
 
 
 def gradients(loss, parameters):
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+    result = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return [
+        torch.zeros_like(p) if g is None else g for g, p in zip(result, parameters, strict=True)
+    ]
 
 
 def test_every_form_makes_a_step():

@@ -44,8 +44,8 @@ def test_learning_rate_is_constant_and_then_falls_linearly_to_zero(tmp_path):
 
 def test_a_ramp_may_start_from_a_share_of_the_weight():
     chosen = parse_config({"stages": [stage(steps=100, ramp=0.5, ramp_from=0.5)]}).stages[0]
-    found = [weights_at(chosen, step)["sam"] for step in (0, 25, 50, 100)]
-    assert found == pytest.approx([500, 750, 1000, 1000])
+    result = [weights_at(chosen, step)["sam"] for step in (0, 25, 50, 100)]
+    assert result == pytest.approx([500, 750, 1000, 1000])
 
 
 def test_constant_margin_is_alpha_zero_and_the_relative_form_has_margins_of_its_own():
@@ -92,17 +92,17 @@ def test_hard_negatives_are_the_nearest_of_the_group_and_need_no_gradient(tmp_pa
     batch = couple(0, more=3)
     for k in range(1, 4):
         run.losses(0, Batch(couple(k), None))
-    found = []
+    result = []
     for hard in (False, True):
         bank = NegativeBank(3)
         bank.load(run.bank.state(), run.device)
         given = run.networks, batch, run.stage, config.triplets, bank, hard, Scales()
         terms, _ = generator_terms(*given)
         terms["triplet_fcl"].backward(retain_graph=True)
-        found.append(terms)
+        result.append(terms)
     for name in ("triplet_fcl", "triplet_sam"):
-        assert found[1][name] >= found[0][name]
-    assert found[1]["fcl"] == found[0]["fcl"]
+        assert result[1][name] >= result[0][name]
+    assert result[1]["fcl"] == result[0]["fcl"]
     if cached:
         assert len(run.bank.get("day")) == len(run.bank.get("night")) == 3
         assert not run.bank.get("day").requires_grad

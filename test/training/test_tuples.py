@@ -101,29 +101,29 @@ def test_one_anchor_per_metre_counts_places_not_drives():
 
 def test_near_images_are_near_and_far_ones_apart_from_the_anchor_and_each_other():
     photos = [*street(), *street(yaw=175.0), *street(yaw=-175.0)]
-    found = sampler(photos)
+    result = sampler(photos)
     for step in range(60):
-        anchor, near, far = split(found.draw(step)[0])
+        anchor, near, far = split(result.draw(step)[0])
         assert len(set(near.tolist())) == 3 and anchor not in near
-        gaps = found.routes.metres(near, np.array([anchor]))
-        turns = np.degrees(wrapped(found.routes.yaw[near] - found.routes.yaw[anchor]))
+        gaps = result.routes.metres(near, np.array([anchor]))
+        turns = np.degrees(wrapped(result.routes.yaw[near] - result.routes.yaw[anchor]))
         assert (gaps <= 15).all() and (np.abs(turns) <= 30 + 1e-6).all()
-        apart = found.routes.metres(np.array([anchor, *far]), np.array([anchor, *far]))
+        apart = result.routes.metres(np.array([anchor, *far]), np.array([anchor, *far]))
         assert (apart[~np.eye(5, dtype=bool)] > 15).all()
 
 
 def test_pairs_across_the_wrap_are_among_the_near_ones():
-    found = sampler([*street(yaw=175.0), *street(yaw=-175.0, y=1.0)], near=1)
-    rows = np.concatenate([found.draw(step) for step in range(80)])
-    sides = found.routes.yaw[rows[:, :2]] > 0
+    result = sampler([*street(yaw=175.0), *street(yaw=-175.0, y=1.0)], near=1)
+    rows = np.concatenate([result.draw(step) for step in range(80)])
+    sides = result.routes.yaw[rows[:, :2]] > 0
     assert (sides[:, 0] != sides[:, 1]).any()
 
 
 def test_every_anchor_has_its_turn_within_an_epoch_and_the_next_has_another_order():
-    found = sampler(street(30, 3.0), anchor_spacing=0.0)
-    length = len(found.anchors)
-    anchors = [int(found.draw(step)[0, 0]) for step in range(2 * length)]
-    assert sorted(anchors[:length]) == sorted(anchors[length:]) == found.anchors.tolist()
+    result = sampler(street(30, 3.0), anchor_spacing=0.0)
+    length = len(result.anchors)
+    anchors = [int(result.draw(step)[0, 0]) for step in range(2 * length)]
+    assert sorted(anchors[:length]) == sorted(anchors[length:]) == result.anchors.tolist()
     assert anchors[:length] != anchors[length:]
 
 
@@ -145,18 +145,18 @@ def test_processes_share_an_epoch_out():
 
 
 def test_another_town_is_always_far():
-    found = sampler(
+    result = sampler(
         [*street(4, 2.0), *street(4, 2.0, group="b"), *street(4, 2.0, group="c")], far=2
     )
-    anchor, _, far = split(found.draw(0)[0])
-    assert {found.routes.route[anchor], *found.routes.route[far]} == {0, 1, 2}
+    anchor, _, far = split(result.draw(0)[0])
+    assert {result.routes.route[anchor], *result.routes.route[far]} == {0, 1, 2}
 
 
 def test_images_that_cannot_be_anchors_are_counted_and_placed_in_the_log(caplog):
     photos = [*street(40), photo(500.0, 70.0), photo(900.0, 80.0)]
     with caplog.at_level(logging.WARNING):
-        found = sampler(photos)
-    assert not {40, 41} & set(found.anchors.tolist())
+        result = sampler(photos)
+    assert not {40, 41} & set(result.anchors.tolist())
     assert "2 of 42 posed images cannot be anchors" in caplog.text
     assert "2 have fewer than 3 near images (15.0 m, 30.0°), first at x 500 y 70" in caplog.text
 
@@ -176,9 +176,9 @@ def test_without_any_anchor_training_cannot_start(photos, message):
 
 def test_a_crowded_route_still_gives_the_far_images_it_holds():
     """Where a random order gets stuck, the order that is known to suffice takes over."""
-    found = sampler(street(24, 3.0), far=3, far_radius=16.0)
+    result = sampler(street(24, 3.0), far=3, far_radius=16.0)
     for step in range(100):
-        assert found.draw(step).shape == (1, 7)
+        assert result.draw(step).shape == (1, 7)
 
 
 # Mined negatives
@@ -189,33 +189,33 @@ def unit(values):
 
 
 def test_mined_negatives_are_the_most_similar_of_the_memory_that_lie_apart():
-    found = sampler(street(80), cache=50, hard=0.5, far_radius=15.0)
-    rows = found.draw(0)
+    result = sampler(street(80), cache=50, hard=0.5, far_radius=15.0)
+    rows = result.draw(0)
     anchor, near, far = split(rows[0])
     random = np.random.default_rng(0)
-    memory = Memory(found.cache_rows(0), unit(random.normal(size=(50, 8))).astype(np.float32))
-    mined = found.mine(rows, memory.descriptors[:1], memory)[0]
+    memory = Memory(result.cache_rows(0), unit(random.normal(size=(50, 8))).astype(np.float32))
+    mined = result.mine(rows, memory.descriptors[:1], memory)[0]
     assert np.array_equal(mined[:6], rows[0, :6])  # anchor, near, first two far ones stay
     _, _, after = split(mined)
-    apart = found.routes.metres(np.array([anchor, *after]), np.array([anchor, *after]))
+    apart = result.routes.metres(np.array([anchor, *after]), np.array([anchor, *after]))
     assert (apart[~np.eye(5, dtype=bool)] > 15).all()
     order = memory.rows[np.argsort(-(memory.descriptors @ memory.descriptors[0]))]
-    allowed = [r for r in order if (found.routes.metres([r], [anchor, *far[:2]]) > 15).all()]
+    allowed = [r for r in order if (result.routes.metres([r], [anchor, *far[:2]]) > 15).all()]
     assert after[2] == allowed[0]
     assert not set(near.tolist()) & set(after.tolist())
 
 
 def test_a_memory_without_far_images_leaves_the_random_ones():
-    found = sampler(street(80), cache=50)
-    rows = found.draw(0)
+    result = sampler(street(80), cache=50)
+    rows = result.draw(0)
     memory = Memory(rows[0, :1], np.ones((1, 4), np.float32))
-    assert np.array_equal(found.mine(rows, np.ones((1, 4), np.float32), memory), rows)
+    assert np.array_equal(result.mine(rows, np.ones((1, 4), np.float32), memory), rows)
 
 
 def test_the_memory_is_renewed_every_so_many_anchors():
-    found = sampler(street(80), cache=50, refresh=20, tuples=4)
-    assert [s for s in range(12) if found.renews(s)] == [0, 5, 10]
-    assert not np.array_equal(found.cache_rows(0), found.cache_rows(5))
+    result = sampler(street(80), cache=50, refresh=20, tuples=4)
+    assert [s for s in range(12) if result.renews(s)] == [0, 5, 10]
+    assert not np.array_equal(result.cache_rows(0), result.cache_rows(5))
     assert sampler(street(80), cache=0).mined == 0
 
 
@@ -234,52 +234,52 @@ def two_sides(count=60):
 
 def test_a_batch_is_a_neighbourhood_whose_images_have_a_partner_of_their_place():
     photos, ground, aerial = two_sides()
-    found = neighbours(photos, ground, aerial)
+    result = neighbours(photos, ground, aerial)
     for step in range(40):
-        queries, partners = found.draw(step)
+        queries, partners = result.draw(step)
         assert len(set(queries.tolist())) == 6
         assert set(queries.tolist()) <= set(ground) and set(partners.tolist()) <= set(aerial)
-        gaps = found.routes.metres(queries, partners)
+        gaps = result.routes.metres(queries, partners)
         assert (gaps.diagonal() <= 5).all()
-        assert (found.routes.metres(queries, queries[:1]) <= 30).all()
+        assert (result.routes.metres(queries, queries[:1]) <= 30).all()
 
 
 def test_without_a_radius_a_batch_is_of_all_routes_with_partners_of_their_places():
     photos = [*street(group="a"), *street(group="b")]
     photos += [*street(group="a", y=2.0), *street(group="b", y=2.0)]
-    found = neighbours(photos, np.arange(120), np.arange(120, 240), radius=0.0)
+    result = neighbours(photos, np.arange(120), np.arange(120, 240), radius=0.0)
     both = 0
     for step in range(20):
-        queries, partners = found.draw(step)
+        queries, partners = result.draw(step)
         assert len(set(queries.tolist())) == 6
-        assert (found.routes.metres(queries, partners).diagonal() <= 5).all()
-        both += len(set(found.routes.route[queries].tolist())) == 2
+        assert (result.routes.metres(queries, partners).diagonal() <= 5).all()
+        both += len(set(result.routes.route[queries].tolist())) == 2
     assert both > 10  # with a radius, one route makes a batch
 
 
 def test_partners_are_drawn_anew():
     photos, ground, aerial = two_sides()
-    found = neighbours(photos, ground, aerial)
+    result = neighbours(photos, ground, aerial)
     pairs = {}
     for step in range(300):
-        for query, partner in zip(*found.draw(step), strict=True):
+        for query, partner in zip(*result.draw(step), strict=True):
             pairs.setdefault(int(query), set()).add(int(partner))
     assert max(len(partners) for partners in pairs.values()) == 3  # 3 m apart, within 5 m
 
 
 def test_where_the_disc_is_too_small_the_nearest_images_fill_the_batch():
     photos, ground, aerial = two_sides()
-    found = neighbours(photos, ground, aerial, radius=4.0, batch=9)
-    queries, _ = found.draw(0)
-    gaps = found.routes.metres(queries, queries[:1])[:, 0]
+    result = neighbours(photos, ground, aerial, radius=4.0, batch=9)
+    queries, _ = result.draw(0)
+    gaps = result.routes.metres(queries, queries[:1])[:, 0]
     assert len(queries) == 9 and gaps.max() <= 24
 
 
 def test_one_side_pairs_drives_of_one_place_and_never_an_image_with_itself():
     photos = [*street(20), *street(20, y=1.0, domain="night")]
-    found = neighbours(photos, np.arange(40), np.arange(40))
+    result = neighbours(photos, np.arange(40), np.arange(40))
     for step in range(20):
-        queries, partners = found.draw(step)
+        queries, partners = result.draw(step)
         assert (queries != partners).all()
 
 
@@ -299,7 +299,7 @@ def test_images_without_a_partner_are_counted_and_placed_in_the_log(caplog):
 
 def test_two_towns_never_share_a_batch():
     photos = [*street(10), *street(10, group="b")]
-    found = neighbours(photos, np.arange(20), np.arange(20), batch=10)
+    result = neighbours(photos, np.arange(20), np.arange(20), batch=10)
     for step in range(20):
-        queries, _ = found.draw(step)
-        assert len(set(found.routes.route[queries])) == 1
+        queries, _ = result.draw(step)
+        assert len(set(result.routes.route[queries])) == 1
