@@ -59,8 +59,16 @@ PARAMETERS = {
     "qos_overrides./image.subscription.depth": 100,
 }
 DROPPED = "images dropped"
-COUNTS = ("places known", "places unknown", "priors used", "loop closures own")
-COUNTS += ("loop closures map", "stamps refused", "drives started over", "inference errors")
+COUNTS = (
+    "places known",
+    "places unknown",
+    "priors used",
+    "loop closures own",
+    "loop closures map",
+    "stamps refused",
+    "drives started over",
+    "inference errors",
+)
 
 
 @dataclass(frozen=True)

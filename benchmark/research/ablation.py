@@ -265,23 +265,7 @@ def ranked(queries: Descriptors, references: Descriptors, stage: str) -> NDArray
     return best
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section."""
-    arguments = seeds_parser("ablation", __doc__).parse_args(argv)
-    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
-    chosen = seeds or SEEDS
-    return train_section(
-        "ablation", lambda: measure(seeds=chosen, finished=arguments.write), whole=whole
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
-def coarse_to_fine(
-    queries: tuple[NDArray[Any], NDArray[Any]], references: tuple[NDArray[Any], NDArray[Any]]
-) -> NDArray[Any]:
+def coarse_to_fine(queries: Descriptors, references: Descriptors) -> NDArray[Any]:
     """Best reference row of each query: CANDIDATES by coarse similarity, the best by fine.
 
     queries, references: coarse and fine descriptors [Q, D] and [N, D].
@@ -294,3 +278,17 @@ def coarse_to_fine(
     ]
     result: NDArray[Any] = top[np.arange(len(top)), np.argmax(fine, axis=1)]
     return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and judge; with all seeds write the section."""
+    arguments = seeds_parser("ablation", __doc__).parse_args(argv)
+    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
+    chosen = seeds or SEEDS
+    return train_section(
+        "ablation", lambda: measure(seeds=chosen, finished=arguments.write), whole=whole
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,7 +27,7 @@ FIGURES = "recall.json"  # of a finished run
 
 def seeds_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     """A parser of the seeds to train. name: of the section, which is its module's."""
-    parser = argparse.ArgumentParser(prog=f"benchmark.accuracy.{name}", description=doc)
+    parser = argparse.ArgumentParser(prog=f"benchmark.research.{name}", description=doc)
     parser.add_argument("seeds", nargs="*", type=int, help="default: all, and the page is written")
     parser.add_argument("--write", action="store_true", help="write the page with these seeds")
     return parser
