@@ -53,7 +53,7 @@ setup(
         "astral>=3.2",
         "pillow>=9.1",
         "pymap3d>=3.1",
-        "rosbags>=0.10.5",
+        "rosbags>=0.11.9",
         "rich>=13.0",
         "tqdm>=4.65",
         "jinja2>=3.1",

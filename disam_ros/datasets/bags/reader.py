@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
+from rosbags.interfaces.typing import Typesdict
+from rosbags.rosbag2 import Reader as Ros2Reader
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from disam_ros.datasets.bags.messages import TYPESTORE
-from disam_ros.errors import BagError, DisamError
-from disam_ros.files.reading import reading
-from disam_ros.files.yaml_files import read_yaml
+from disam_ros.datasets.bags.storage import Part, explained, open_parts
+from disam_ros.errors import BagError
 
-MAX_METADATA = 1 << 23  # bytes of metadata.yaml: 250 of each file of a split bag
-LONGEST = 300  # characters of an error of the library
+logger = logging.getLogger(__name__)
+
+LISTED = 10  # names of topics in a line
+LONGEST = 80  # characters of the reason why a topic cannot be read
 
 
 @dataclass(frozen=True)
@@ -40,23 +46,31 @@ class RawMessage(NamedTuple):
 
 
 class BagReader:
-    """An open bag: a rosbag2 directory, or one .mcap, .db3 or .bag file. Use as a context manager.
+    """An open bag: a rosbag2 directory, or one .mcap, .db3 or .bag file, by zstd or not.
 
-    Messages come in the order of their log times. The files of a split bag are read one after the
-    other, as they were recorded. Bags without type definitions are read with those of ROS 2 Jazzy;
-    messages of ROS 1 become those of Jazzy with the same name.
+    Use as a context manager. Messages come in the order of their log times. The files of a split
+    bag are read one after the other, as they were recorded; those missing are left out with a
+    warning. Types without definition in the bag are those of ROS 2 Jazzy; messages of ROS 1 become
+    those of Jazzy with the same name. Topics that cannot be read (JSON, Protobuf, definitions at
+    fault) are left out with a line.
 
-    Raises BagError for a bag that is absent or damaged, and for topics it lacks.
+    Raises BagError for a bag that is absent or damaged, and for topics it lacks or leaves out.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        _check_path(self.path)
-        if self.path.is_dir():  # the library's own reader of YAML has no limits
-            read_yaml(self.path / "metadata.yaml", BagError, largest=MAX_METADATA)
-        with _explained(self.path):
-            self._reader = AnyReader([self.path], default_typestore=TYPESTORE)
-            self._reader.open()
+        self.left_out: dict[str, str] = {}  # why a topic cannot be read, by its name
+        self._definitions: dict[str, Typesdict] = {}  # by message type
+        self._stores: dict[str, Typestore] = {}  # by message type
+        with ExitStack() as stack:
+            self._parts = open_parts(self.path, stack)
+            self._connections = [self._readable(part) for part in self._parts]
+            self._stack = stack.pop_all()
+        if self.left_out:
+            listed = [f"{topic} ({why})" for topic, why in list(self.left_out.items())[:LISTED]]
+            more = len(self.left_out) - len(listed)
+            text = ", ".join(listed) + (f" and {more} more" if more else "")
+            _report(f"bag {self.path}: {len(self.left_out)} unreadable topics left out: {text}")
 
     def __enter__(self) -> BagReader:
         return self
@@ -66,23 +80,23 @@ class BagReader:
 
     def close(self) -> None:
         """Close the files. Closing twice does no harm."""
-        if self._reader.stack is not None:
-            self._reader.close()
+        self._stack.close()
 
     @property
     def start_ns(self) -> int:
         """Log time of the first message."""
-        return self._reader.start_time
+        return min(part.reader.start_time for part in self._parts)
 
     @property
     def end_ns(self) -> int:
         """Log time of the last message."""
-        return self._reader.end_time - 1
+        return max(part.reader.end_time for part in self._parts) - 1
 
     def topics(self) -> dict[str, TopicSummary]:
         """Topic name → type and number of messages, by name."""
         topics: dict[str, TopicSummary] = {}
-        for connection in sorted(self._reader.connections, key=lambda c: c.topic):
+        connections = [connection for part in self._connections for connection in part]
+        for connection in sorted(connections, key=lambda c: c.topic):
             before = topics[connection.topic].count if connection.topic in topics else 0
             count = before + connection.msgcount
             topics[connection.topic] = TopicSummary(connection.msgtype, count)
@@ -95,24 +109,23 @@ class BagReader:
 
     def qos(self, topic: str) -> list[Qos]:
         """Quality of service the recorded publishers offered; empty where it was not recorded."""
-        extras = [connection.ext for connection in self._selected([topic])]
-        return [
+        profiles = [
             profile
-            for extra in extras
-            if isinstance(extra, ConnectionExtRosbag2)
-            for profile in extra.offered_qos_profiles
+            for _, connections in self._selected([topic])
+            for connection in connections
+            if isinstance(connection.ext, ConnectionExtRosbag2)
+            for profile in connection.ext.offered_qos_profiles
         ]
+        return list(dict.fromkeys(profiles))  # each file of a split bag repeats them
 
     def raw(self, topics: Sequence[str] | None = None) -> Iterator[RawMessage]:
         """Serialized messages of the named topics (None: all) in time order."""
-        connections = self._selected(topics)
-        if not connections:
-            return
-        with _explained(self.path):
-            for connection, stamp_ns, data in self._reader.messages(connections):
-                if not self._reader.is2:
-                    data = self._from_ros1(connection, data)
-                yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
+        for part, connections in self._selected(topics):
+            with explained(part.path):
+                for connection, stamp_ns, data in part.messages(connections):
+                    if self._is_ros1:
+                        data = bytes(TYPESTORE.ros1_to_cdr(data, connection.msgtype))
+                    yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[RawMessage, Any]]:
         """Messages of the named topics (None: all) in time order, serialized and decoded."""
@@ -121,81 +134,93 @@ class BagReader:
 
     def decode(self, raw: RawMessage) -> Any:
         """A serialized message as an object with the fields of its ROS type."""
-        with _explained(self.path, f"a message of {raw.topic} at {raw.stamp_ns} ns"):
-            if not self._reader.is2:
-                return TYPESTORE.deserialize_cdr(raw.data, raw.type)
-            return self._reader.deserialize(raw.data, raw.type)
+        with explained(self.path, f"a message of {raw.topic} at {raw.stamp_ns} ns"):
+            return self._store(raw.type).deserialize_cdr(raw.data, raw.type)
 
-    def _from_ros1(self, connection: Connection, data: bytes) -> bytes:
-        """A serialized message of ROS 1 in CDR."""
-        if connection.msgtype not in TYPESTORE.types:
+    @property
+    def _is_ros1(self) -> bool:
+        return not isinstance(self._parts[0].reader, Ros2Reader)
+
+    def _readable(self, part: Part) -> list[Connection]:
+        """Find the connections of a file that can be read, and note why others cannot."""
+        connections = []
+        for connection in part.reader.connections:
+            if fault := self._fault(connection):
+                self.left_out[connection.topic] = fault
+            else:
+                connections.append(connection)
+        return connections
+
+    def _fault(self, connection: Connection) -> str:
+        """Why the messages of a connection cannot be read; empty: they can."""
+        kind, extra = connection.msgtype, connection.ext
+        if not isinstance(extra, ConnectionExtRosbag2):  # ROS 1
+            return "" if kind in TYPESTORE.types else f"{kind}, which ROS 2 Jazzy does not have"
+        if extra.serialization_format != "cdr":
+            return extra.serialization_format or "unknown encoding"
+        if kind in self._definitions:
+            return ""
+        if connection.msgdef.format == MessageDefinitionFormat.NONE:
+            return "" if kind in TYPESTORE.types else f"{kind}, whose definition is not recorded"
+        try:
+            self._definitions[kind] = _parse(connection)
+        except Exception as error:  # of the library's parsers
+            reason = " ".join(str(error).split())[:LONGEST]
+            return f"{kind}, whose definition cannot be parsed: {reason}"
+        return "" if kind in self._definitions[kind] else f"{kind}, which its definition lacks"
+
+    def _store(self, kind: str) -> Typestore:
+        """The store that decodes a message type. Each has its own: definitions of others differ."""
+        if kind not in self._definitions:
+            return TYPESTORE
+        if kind not in self._stores:
+            store = get_typestore(Stores.EMPTY)
+            store.register(self._definitions[kind])
+            self._stores[kind] = store
+        return self._stores[kind]
+
+    def _selected(self, topics: Sequence[str] | None) -> list[tuple[Part, list[Connection]]]:
+        """Files and their connections of topics (None: all). Raises BagError for other topics."""
+        for topic in topics or ():
+            self._require(topic)
+        return [
+            (part, chosen)
+            for part, connections in zip(self._parts, self._connections, strict=True)
+            if (chosen := [c for c in connections if topics is None or c.topic in topics])
+        ]
+
+    def _require(self, topic: str) -> None:
+        """Raise BagError for an unknown topic, and for one that cannot be read."""
+        topics = self.topics()
+        if topic in topics:
+            return
+        if topic in self.left_out:
             raise BagError(
-                f"bag {self.path}: {connection.topic} carries {connection.msgtype}, which ROS 2 "
-                f"Jazzy does not have; name the topics to read"
+                f"bag {self.path}: {topic} cannot be read: {self.left_out[topic]}; expected "
+                "messages of ROS with their definition: record it so, or name another topic"
             )
-        return bytes(TYPESTORE.ros1_to_cdr(data, connection.msgtype))
-
-    def _selected(self, topics: Sequence[str] | None) -> list[Connection]:
-        """Connections of topics (None: all). Raises BagError for an unknown topic."""
-        if topics is None:
-            return list(self._reader.connections)
-        held = self.topics()
-        for topic in topics:
-            if topic not in held:
-                raise BagError(_unknown_topic(self.path, topic, held))
-        return [c for c in self._reader.connections if c.topic in set(topics)]
-
-
-def _check_path(path: Path) -> None:
-    """Raise BagError with what to do about a path that can be no rosbag2."""
-    with reading(path, BagError):
-        _check_files(path)
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        files = sorted(f.name for f in path.iterdir() if f.suffix in (".mcap", ".db3"))
-        hint = f"open {path / files[0]} itself, or " if files else "is it a bag? If so, "
-        raise BagError(f"{path} has no metadata.yaml; {hint}run `ros2 bag reindex {path}`")
-    if path.is_file() and path.suffix not in (".mcap", ".db3", ".bag"):
-        raise BagError(f"{path}: expected a rosbag2 directory, a .mcap, .db3 or .bag file")
-
-
-def _check_files(path: Path) -> None:
-    """Raise BagError for a path that is absent, and for pipes and devices, which may not end."""
-    if not path.exists():
-        raise BagError(f"bag {path} does not exist")
-    files = path.iterdir() if path.is_dir() else [path]
-    for file in files:
-        if file.exists() and not (file.is_file() or file.is_dir()):
-            raise BagError(f"{file} is a pipe or device; expected the files of a recording")
-        if file.is_file():
-            with file.open("rb"):  # the library does not say which file it may not read
-                pass
-
-
-def _unknown_topic(path: Path, topic: str, topics: dict[str, TopicSummary]) -> str:
-    """The message about a topic that a bag does not have."""
-    near = get_close_matches(topic, topics, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    held = ", ".join(f"{name} ({s.type}, {s.count})" for name, s in topics.items())
-    return f"bag {path} has no topic {topic}; {hint}it holds: {held or 'nothing'}"
-
-
-@contextmanager
-def _explained(path: Path, what: str = "") -> Iterator[None]:
-    """Turn exceptions of the library on damaged bytes into a BagError.
-
-    Broken records surface there as TypeError, struct.error, KeyError, zstd or sqlite errors and
-    more, so every exception is caught. Only library code may run inside.
-    """
-    try:
-        yield
-    except DisamError:
-        raise
-    except OSError as error:
-        raise BagError(f"bag {path} cannot be read: {error}") from error
-    except Exception as error:
-        reason = " ".join(str(error).split())[:LONGEST]  # the library quotes whole definitions
+        near = get_close_matches(topic, topics, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        listed = ", ".join(f"{name} ({s.type}, {s.count})" for name, s in topics.items())
         raise BagError(
-            f"{what + ' in ' if what else ''}bag {path} cannot be read ({reason}); the file is "
-            "damaged or its recording was cut off. Try `ros2 bag reindex` for a directory or "
-            "`mcap recover` for an .mcap file, or record it again"
-        ) from error
+            f"bag {self.path} has no topic {topic}; {hint}it holds: {listed or 'nothing'}"
+        )
+
+
+def _parse(connection: Connection) -> Typesdict:
+    """Parse the definition of a connection's message type and of those that it uses."""
+    kind, (form, text) = connection.msgtype, connection.msgdef
+    if form == MessageDefinitionFormat.MSG:
+        return get_types_from_msg(text, kind)
+    types: Typesdict = {}
+    separator = "=" * 80 + "\n"
+    for section in filter(None, text.split(separator)):
+        head, _, body = section.partition("\n")
+        types.update(get_types_from_idl(body if head.startswith("IDL: ") else section))
+    return types
+
+
+@lru_cache(maxsize=256)
+def _report(text: str) -> None:
+    """Log a line once, however often a bag is opened."""
+    logger.info(text)
