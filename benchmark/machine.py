@@ -10,12 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from disam_ros.device import processor_name
 
+P = ParamSpec("P")
+T = TypeVar("T")
 JUDGED = "disam_ros/models", "disam_ros/localization"  # what figures depend on
 
 
@@ -62,7 +64,7 @@ def resident(field: str, process: int | str = "self") -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def fresh(function: Callable[..., Any], *arguments: object) -> object:
+def fresh(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The function's result in a process of its own, where nothing else has left its peak."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
+        return process.submit(function, *args, **kwargs).result()

@@ -194,8 +194,13 @@ def best(
     figures: Mapping[str, Any] | Sequence[Any], rows: Sequence[Mapping[str, Any] | Sequence[Any]]
 ) -> list[str]:
     """Percent of every figure, bold where it is the best of the rows'."""
-    keys = figures if isinstance(figures, Mapping) else range(len(figures))
-    return [percent(figures[key], [row[key] for row in rows]) for key in keys]
+    entries, *table = (_entries(row) for row in (figures, *rows))
+    return [percent(entries[key], [row[key] for row in table]) for key in entries]
+
+
+def _entries(row: Mapping[str, Any] | Sequence[Any]) -> dict[Any, Any]:
+    """Values by key or number."""
+    return dict(row if isinstance(row, Mapping) else enumerate(row))
 
 
 def without(rows: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import CodeType, FrameType
@@ -122,15 +123,15 @@ def through_node(map_dir: Path) -> list[dict[str, int]]:
             publisher = sender.create_publisher(Image, "/image", QoSProfile(depth=10))
             _wait(
                 lambda: (
-                    publisher.get_subscription_count()
-                    and sender.count_publishers("/localizer/answer")
+                    publisher.get_subscription_count() > 0
+                    and sender.count_publishers("/localizer/answer") > 0
                 )
             )
             drive, rows = read_drive(DATA / CONDITION), []
             frames = zip(drive.stamps_ns[: WARM_UP + IMAGES], drive.images, strict=False)
             for number, (stamp_ns, image) in enumerate(frames):
                 publisher.publish(_message(stamp_ns, image))
-                _wait(lambda number=number: len(answers) > number)
+                _wait(partial(_longer, answers, number))
                 rows.append(way.figures())
     finally:
         threading.setprofile(None)
@@ -138,6 +139,11 @@ def through_node(map_dir: Path) -> list[dict[str, int]]:
         sender.destroy_node()
         rclpy.try_shutdown()
     return rows[WARM_UP:]
+
+
+def _longer(answers: Sequence[DiagnosticArray], number: int) -> bool:
+    """Whether there are more answers than that."""
+    return len(answers) > number
 
 
 def _message(stamp_ns: int, image: NDArray[np.uint8]) -> Image:

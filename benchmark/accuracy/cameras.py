@@ -22,6 +22,7 @@ from benchmark.accuracy.drives import DRIVE_SEEDS, EVERY_IMAGE
 from benchmark.accuracy.gardens_point import domain_of
 from benchmark.accuracy.kitti_loop import LOOP
 from benchmark.single_images import localize_alone
+from benchmark.truth import truth_of
 from demo.drives import MODEL, REFERENCE
 from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
 from disam_ros.camera import FISHEYE, Camera, warp_between, warp_into
@@ -38,14 +39,17 @@ RENDERED = Path("runs/cameras")
 RATE_HZ = 2.5 / 3  # images a second: every third of the other sections'
 NEAR = 5.0  # metres of a right answer
 SAME = "80° pinhole"
-LENSES = {
+LENSES: dict[str, dict[str, Any]] = {
     SAME: {"fov_deg": 80.0},
     "60° pinhole": {"fov_deg": 60.0},
     "90° pinhole": {"fov_deg": 90.0},
     "120° pinhole": {"fov_deg": 120.0},
     "180° fisheye": {"lens": FISHEYE, "fov_deg": 180.0, "width": 320, "height": 320},
 }
-MOUNTS = {"same": {}, "turned 20°, 1 m higher": {"mount_yaw_deg": 20.0, "mount_height_m": 2.5}}
+MOUNTS: dict[str, dict[str, float]] = {
+    "same": {},
+    "turned 20°, 1 m higher": {"mount_yaw_deg": 20.0, "mount_height_m": 2.5},
+}
 SEEDS = {"summer_day": DRIVE_SEEDS["summer_day"], "winter_snow": 2}
 MAP_STEP = 4  # one of so many frames of KITTI is in the map
 FISHEYE_PX = 500.0  # pixels per radian of KITTI's
@@ -80,7 +84,7 @@ def town(scratch: Path, rendered: Path = RENDERED) -> list[dict[str, Any]]:
                     config, rendered / f"{lens} {mount} {condition}".replace(" ", "_")
                 )
                 camera = source.info.cameras["front"]
-                conditions[condition] = compared(localizer, source.images, camera, condition)
+                conditions[condition] = compared(localizer, list(source.images), camera, condition)
             rows.append(
                 {
                     "lens": lens,
@@ -96,13 +100,14 @@ def town(scratch: Path, rendered: Path = RENDERED) -> list[dict[str, Any]]:
 def crops(scratch: Path) -> dict[str, Any]:
     """A row for each crop of the frames that come back to the first stretch of KITTI 00."""
     whole = kitti.drive(kitti.DATA)
-    chosen = kitti.part(whole, whole.images[: kitti.END : MAP_STEP])
+    frames = list(whole.images)
+    chosen = kitti.part(whole, frames[: kitti.END : MAP_STEP])
     model = load_model(MODEL)
     domain = domain_of(model, "day")
     localizer = localizer_of(chosen, scratch / "kitti", domain)
     name = localizer.only_camera()
     mapped = localizer.map.header.cameras[name]
-    queries = [whole.images[k] for k in LOOP]
+    queries = [frames[k] for k in LOOP]
     rows = {}
     for title, lens in kitti_lenses(mapped).items():
         cropped = [cropped_to(item, mapped, lens) for item in queries]
@@ -166,11 +171,11 @@ def compared(
     """Queries; shares of right first answers with the warp and without."""
     camera, right = localizer.only_camera(), np.zeros((len(items), 2), bool)
     for k, item in enumerate(items):
-        image, true = item.load(), item.record.map_from_camera
+        image, true = item.load(), truth_of(item.record)
         for column, query_lens in enumerate((lens, None)):
             frame = Frame(image, camera, lens=query_lens, domain=domain)
             answer = localize_alone(localizer, frame).answer
-            right[k, column] = near(answer.record.map_from_camera, true)
+            right[k, column] = near(truth_of(answer.record), true)
     warped, plain = right.mean(0).tolist()
     return {"queries": len(items), "warped": warped, "plain": plain}
 

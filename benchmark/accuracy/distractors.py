@@ -23,7 +23,8 @@ from benchmark.accuracy.drives import EVERY_IMAGE
 from benchmark.single_images import describe
 from disam_ros import image
 from disam_ros.config import LocalizerConfig
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer

@@ -145,10 +145,13 @@ def published(queries: Dataset, run: NodeRun) -> list[list[float]]:
 
 
 def candidates(queries: Dataset, domain: str, localizer: Localizer) -> list[list[float]]:
-    """Frames of the localizer's first candidates [Q, FIRST]."""
+    """Frames of the localizer's first candidates [Q, FIRST]; infinite where nothing is visible."""
     answers = localized(localizer, open_dataset(queries.directory).images, domain)
     return [
-        [c.record.map_from_camera.translation[0] for c in a.candidates[:FIRST]] for a in answers
+        [c.map_from_camera.translation[0] for c in answer.candidates[:FIRST]]
+        if answer
+        else [np.inf] * FIRST
+        for answer in answers
     ]
 
 

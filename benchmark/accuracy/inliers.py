@@ -32,9 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from benchmark.truth import truth_of
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
+from disam_ros.errors import DatasetError
 from disam_ros.features.inlier_evidence import MIN_REPETITION, fit_errors, fit_ratio
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features
@@ -65,6 +67,12 @@ class View:
     camera: Camera | None = None
     depth: NDArray[Any] | None = None
     around: tuple[View, ...] = ()
+
+    def posed(self) -> Transform:
+        """Returns the pose. Raises DatasetError where it is unknown."""
+        if self.pose is None:
+            raise DatasetError("a view without a pose cannot be triangulated or judged")
+        return self.pose
 
     @cached_property
     def signature(self) -> NDArray[Any]:
@@ -102,7 +110,7 @@ class Outcome:
 def kitti(data: Path) -> tuple[list[Trial], list[View]]:
     """Trials of KITTI odometry 00, and a sample of its map."""
     dataset = KittiOdometry("00", "day", camera=0).read(data / "kitti")
-    poses = [record.map_from_camera for record in dataset.images]
+    poses = [truth_of(image) for image in dataset.images]
     places = np.array([pose.translation for pose in poses])
     path = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(places, axis=0), axis=1))]
     camera = dataset.info.cameras["front"]
@@ -136,12 +144,14 @@ def kitti(data: Path) -> tuple[list[Trial], list[View]]:
 
 def webcams(data: Path) -> tuple[list[Trial], list[View]]:
     """Trials of fixed webcams: moved crops by day, dusk and night; their crops by day."""
-    rng, queries, sample = np.random.default_rng(0), [], []
+    rng = np.random.default_rng(0)
+    queries: list[tuple[str, View, View]] = []
+    sample: list[View] = []
     folders = sorted([*data.glob("dnim/*/*"), *data.glob("tilde/*"), *data.glob("webcams/*")])
     for folder in folders:
         files = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))
         files = [files[i] for i in rng.choice(len(files), min(24, len(files)), replace=False)]
-        files.sort(key=lambda path: cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).mean())
+        files.sort(key=_brightness)
         if len(files) < 8:
             continue
         place = np.array([1e3 * len(sample), 0.0, 0.0])
@@ -158,6 +168,14 @@ def webcams(data: Path) -> tuple[list[Trial], list[View]]:
 _SHARES = (0.0, 0.1, 0.35, 0.5, 0.9)  # of the images, by rising brightness
 
 
+def _brightness(path: Path) -> float:
+    """Mean grey level of an image file. Raises DatasetError where it cannot be read."""
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise DatasetError(f"{path} is no image that OpenCV can read")
+    return float(grey.mean())
+
+
 def _crop(pixels: NDArray[Any], x: float, y: float) -> NDArray[Any]:
     """Four fifths of an image, moved from one edge (0) to the other (1)."""
     height, width = (int(0.8 * size) for size in pixels.shape[:2])
@@ -167,8 +185,15 @@ def _crop(pixels: NDArray[Any], x: float, y: float) -> NDArray[Any]:
 
 def town(_: Path) -> tuple[list[Trial], list[View]]:
     """Trials of the rendered town of seed 50: other conditions against summer."""
-    steady = {"lateral_m": 0.1, "yaw_deg": 0.5}
-    summer = DriveConfig("summer_day", 50, spacing_m=1.0, length_m=260.0, depth=True, **steady)
+    summer = DriveConfig(
+        condition="summer_day",
+        town_seed=50,
+        spacing_m=1.0,
+        length_m=260.0,
+        lateral_m=0.1,
+        yaw_deg=0.5,
+        depth=True,
+    )
     sample, trials = list(_rendered(summer)), []
     for condition, seed in TOWN.items():
         config = DriveConfig(condition, 50, drive_seed=seed, rate_hz=0.8, length_m=260.0)
@@ -231,7 +256,7 @@ class Matching:
             )
             depths = view.depth[y, x].astype(float)
         elif view.around and view.camera is not None:
-            depths = self._triangulated(view, count)
+            depths = self._triangulated(view, view.camera, count)
         else:
             return points
         with np.errstate(divide="ignore"):
@@ -240,7 +265,7 @@ class Matching:
             points, inverse_depths=inverse, precisions=np.where(np.isnan(depths), 0.0, np.inf)
         )
 
-    def _triangulated(self, view: View, count: int) -> NDArray[Any]:
+    def _triangulated(self, view: View, camera: Camera, count: int) -> NDArray[Any]:
         """Depths as a map has them."""
         images = [*view.around, view]
         table = np.zeros(len(images), KeypointHeader(self.kind, count).row_type)
@@ -252,15 +277,16 @@ class Matching:
                 points.pixels,
                 points.descriptors,
             )
-        poses = np.array([[*v.pose.translation, *v.pose.quaternion] for v in images])
-        fill_depths(table, np.arange(len(images)), self.kind, poses, view.camera)
-        return keypoints_of(table[-1], view.camera).depths
+        poses = np.array([[*p.translation, *p.quaternion] for p in map(View.posed, images)])
+        fill_depths(table, np.arange(len(images)), self.kind, poses, camera)
+        return keypoints_of(table[-1], camera).depths
 
     def outcome(self, trial: Trial, count: int) -> Outcome:
         """Compare a query with all its images."""
         query = self.keypoints(trial.query, count)
         start = process_time()
-        spent, counts, errors = 0.0, ([], []), []
+        spent, errors = 0.0, []
+        counts: tuple[list[int], list[int]] = ([], [])
         for which, views in zip(counts, (trial.right, trial.wrong), strict=True):
             for view in views:
                 mapped = self.known(view, count)
@@ -291,7 +317,7 @@ def _error(
 ) -> list[tuple[NDArray[Any], NDArray[Any], int, float]]:
     if match.there_from_here is None:
         return []
-    true = mapped.pose.inverse() @ query.pose
+    true = mapped.posed().inverse() @ query.posed()
     error = offset(true, match.there_from_here.pose)
     close = np.linalg.norm(error[:3]) <= MAX_ERROR
     distance = float(np.linalg.norm(true.translation))

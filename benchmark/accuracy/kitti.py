@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from benchmark.accuracy.drives import EVERY_IMAGE, frame_of
 from benchmark.accuracy.gardens_point import SHIPPED, domain_of
 from benchmark.accuracy.kitti_loop import loop_figures
+from benchmark.truth import bases
 from disam_ros import image
+from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig, SequenceConfig, VerifyConfig
 from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
 from disam_ros.datasets.records import ImageRecord
@@ -62,7 +64,9 @@ ROWS = {  # odometry; which keypoints are compared (VerifyConfig.when); None: a 
 def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict[str, Any]:
     """Figures by spacing and row. Raises DatasetError without the data."""
     whole = drive(data)
-    frames = part(whole, whole.images[:END])
+    images = list(whole.images)
+    frames = images[:END]
+    truth = bases((item.record for item in images), only_lens(whole))
     model = load_model(model_dir)
     domain = domain_of(model, "day")
     config = LocalizerConfig(device="cpu", verify=VerifyConfig("never"))
@@ -74,11 +78,11 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict[str, Any]:
             settings = replace(
                 EVERY_IMAGE, keypoints=KEYPOINTS, local_features="sift", domain=domain
             )
-            chosen = part(frames, frames.images[::step])
+            chosen = part(whole, frames[::step])
             place_map = build_map(chosen, model, Path(scratch) / str(step), settings)
             localizers[step] = Localizer(model, place_map, config, model_dir)
         for step, localizer in localizers.items():
-            queries = frames.images[step // 2 : -step : step]  # the last would be beyond the map
+            queries = frames[step // 2 : -step : step]  # the last would be beyond the map
             queries = queries[len(queries) // 2 :]
             rows = {name: figures(localizer, queries, *row) for name, row in ROWS.items()}
             spacings[f"{localizer.map.spacing():.1f}"] = {
@@ -86,8 +90,8 @@ def measure(data: Path = DATA, model_dir: Path = MODEL) -> dict[str, Any]:
                 "queries": len(queries),
                 "rows": {FIRST: rows[SINGLE].pop(FIRST), **rows},
             }
-        loops = loop_figures(localizers[MIDDLE], whole.images, _odometry(whole.images, frames))
-    curve = curve_figures(_truth(frames.images, frames))
+        loops = loop_figures(localizers[MIDDLE], images, drifting(truth))
+    curve = curve_figures(truth[:END])
     return {"model": model.label, "frames": END, "spacings": spacings, "curve": curve, **loops}
 
 
@@ -106,6 +110,12 @@ def drive(data: Path) -> ImageSource:
     return ImageSource(images, items.info, items.info.name, len(images))
 
 
+def only_lens(source: ImageSource) -> Camera:
+    """The camera of a source that has one."""
+    (lens,) = source.info.cameras.values()
+    return lens
+
+
 def part(source: ImageSource, images: Sequence[PosedImage]) -> ImageSource:
     """Some images of a source."""
     return replace(source, images=images, total=len(images))
@@ -119,27 +129,28 @@ def figures(
     config = replace(localizer.config, verify=VerifyConfig(when or "never"))
     config = replace(config, sequence=SequenceConfig(enabled=when is not None))
     pipeline, camera = Pipeline(localizer, config), localizer.only_camera()
-    mount = localizer.map.header.cameras[camera].base_from_camera
-    truth = [item.record.map_from_camera @ mount.inverse() for item in queries]
+    lens = localizer.map.header.cameras[camera]
+    truth = bases((item.record for item in queries), lens)
     stamps = np.array([item.record.stamp_ns for item in queries])
     track = OdometryTrack.of(stamps, drifting(truth), SECOND)
     answers = []
     for item in queries:
         frame = frame_of(item, camera)
-        reading = track.reading(frame.stamp_ns) if odometry else None
+        reading = track.reading(item.record.stamp_ns) if odometry else None
         (localized,) = pipeline.process([Shot(frame, reading)])
         answers.append(localized.answer)
     accepted = [
         (t, a.map_from_base, a.covariance) for t, a in zip(truth, answers, strict=True) if a.known
     ]
+    nees = consistency(accepted)
     wrong = sum(distance(true, pose)[0] > WRONG_M for true, pose, _ in accepted)
-    results = {
+    results: dict[str, Any] = {
         "known": len(accepted) / len(queries),
         "wrong": wrong / len(queries),
-        "nees": consistency(accepted).pose_mean if accepted else float("nan"),
+        "nees": nees.pose_mean if nees else float("nan"),
     } | _errors(truth, [answer.map_from_base for answer in answers])
     if when is None:
-        first = [answer.best.map_from_camera @ mount.inverse() for answer in answers]
+        first = bases((answer.best.record for answer in answers), lens)
         results[FIRST] = _errors(truth, first)
     return results
 
@@ -178,17 +189,6 @@ def _between(truth: Sequence[Transform], step: int) -> list[Transform]:
     """All poses but each step-th one, up to the last of these."""
     last = (len(truth) - 1) // step * step
     return [pose for number, pose in enumerate(truth[:last]) if number % step]
-
-
-def _truth(images: Sequence[PosedImage], source: ImageSource) -> list[Transform]:
-    (camera,) = source.info.cameras.values()
-    camera_from_base = camera.base_from_camera.inverse()
-    return [item.record.map_from_camera @ camera_from_base for item in images]
-
-
-def _odometry(images: Sequence[PosedImage], source: ImageSource) -> list[Transform]:
-    """Odometry at every image, with DRIFT."""
-    return drifting(_truth(images, source))
 
 
 def drifting(truth: Sequence[Transform]) -> list[Transform]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmark.accuracy.drives import frame_of
 from benchmark.single_images import describe
+from benchmark.truth import bases
 from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.geometry import Transform
@@ -56,10 +57,9 @@ def loop_figures(
         image = query.coarse, query.fine, View(frame.image, lens)
         for run, reading in ((measured, Reading(pose, 0.0, 0)), (none, None)):
             run.closures += run.closer.add(stamp_ns, reading, *image)
-    truth = {
-        item.record.stamp_ns: item.record.map_from_camera @ lens.base_from_camera.inverse()
-        for item in images
-    }
+    records = [item.record for item in images]
+    stamps_ns = (record.stamp_ns for record in records)
+    truth = dict(zip(stamps_ns, bases(records, lens), strict=True))
     return {
         "loop": _found(measured, truth) | _errors(measured.closures, truth),
         "loop_without_odometry": _found(none, truth),

@@ -29,14 +29,16 @@ from benchmark.accuracy.drives import EVERY_IMAGE, frame_of
 from benchmark.accuracy.gardens_point import BASE_FROM_CAMERA, aligned_dataset, without_intrinsics
 from benchmark.accuracy.gardens_point import DATA as GARDENS_POINT
 from benchmark.accuracy.kitti import DATA as KITTI
-from benchmark.accuracy.kitti import MODEL, SECOND, drifting, part
+from benchmark.accuracy.kitti import MODEL, SECOND, drifting, only_lens, part
 from benchmark.accuracy.kitti import drive as every_frame
+from benchmark.truth import bases, truth_of
 from demo.drives import CONDITIONS, REFERENCE
 from demo.drives import DATA as TOWN
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
@@ -98,8 +100,7 @@ def localized(
         reading = odometry.reading(stamp_ns) if odometry else None
         (result,) = pipeline.process([Shot(frame, reading)])
         answer = result.answer
-        true = item.record.map_from_camera
-        assert true is not None
+        true = truth_of(item.record)
         accepted.append(answer.known)
         errors.append(np.linalg.norm(answer.map_from_camera.translation - true.translation))
     return Outcomes(np.array(accepted), np.array(errors))
@@ -127,17 +128,18 @@ def measure() -> dict[str, Any]:
 def streets(root: Path) -> dict[str, Figures]:
     """sf_years, single images, by half of the city."""
     mapped, queries = (streets_source(split) for split in ("map", "query"))
-    places, truth = _positions(mapped.images), _positions(queries.images)
+    images, items = list(mapped.images), list(queries.images)
+    places, truth = _positions(images), _positions(items)
     results: dict[str, Figures] = {}
     for axis, names in enumerate((("west", "east"), ("south", "north"))):
         beyond = places[:, axis] > np.median(places[:, axis])
         for side, name in enumerate(names):
             rows = np.flatnonzero(beyond == bool(side))
-            chosen = part(mapped, [mapped.images[row] for row in rows])
+            chosen = part(mapped, [images[row] for row in rows])
             settings = replace(EVERY_IMAGE, domain=DAY)
             build_map(chosen, load_model(MODEL), root / name, settings, show_progress=False)
             gaps = _gaps(truth, places[rows])
-            outcomes = localized(opened(root / name, True, DAY), queries.images)
+            outcomes = localized(opened(root / name, True, DAY), items)
             on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
             results[name] = {
                 "on": int(on.sum()),
@@ -167,21 +169,21 @@ def streets_source(split: str) -> ImageSource:
 def leaving(root: Path) -> dict[str, Figures]:
     """KITTI odometry 00: a drive that enters and leaves the map, and other streets."""
     whole, results = every_frame(KITTI), dict[str, Figures]()
-    (lens,) = whole.info.cameras.values()
-    truth = [item.record.map_from_camera @ lens.base_from_camera.inverse() for item in whole.images]
-    stamps = np.array([item.record.stamp_ns for item in whole.images])
+    frames = list(whole.images)
+    truth = bases((item.record for item in frames), only_lens(whole))
+    stamps = np.array([item.record.stamp_ns for item in frames])
     track = OdometryTrack.of(stamps, drifting(truth), SECOND)
     rows = {
-        "keypoints": (MapBuilderConfig(domain=DAY), whole.images[:1200], whole.images[1480:1700]),
+        "keypoints": (MapBuilderConfig(domain=DAY), frames[:1200], frames[1480:1700]),
         "no keypoints": (
             MapBuilderConfig(keypoints=0, domain=DAY),
-            whole.images[:1200],
-            whole.images[1480:1700],
+            frames[:1200],
+            frames[1480:1700],
         ),
         "other streets": (
             replace(EVERY_IMAGE, domain=DAY),
-            whole.images[:420:2],
-            whole.images[600:1500:3],
+            frames[:420:2],
+            frames[600:1500:3],
         ),
     }
     for name, (settings, mapped, items) in rows.items():
@@ -224,7 +226,7 @@ def town(root: Path) -> dict[str, Figures]:
         source = open_images(TOWN / condition, reference.info.map_frame)
         items = [item for item in source.images if item.record.map_from_camera is not None]
         assert source.odometry is not None
-        gaps = _gaps(_positions(items), _positions(half.images))
+        gaps = _gaps(_positions(items), _positions(images[: len(images) // 2]))
         track = OdometryTrack.of(*source.odometry, SECOND)
         outcomes = localized(opened(root / "half"), items, track)
         results[condition] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
@@ -233,7 +235,7 @@ def town(root: Path) -> dict[str, Figures]:
 
 def _positions(items: Sequence[PosedImage]) -> NDArray[np.float64]:
     """Positions of cameras [n, 3] [m]."""
-    return np.array([item.record.map_from_camera.translation for item in items])
+    return np.array([truth_of(item.record).translation for item in items])
 
 
 def _gaps(positions: NDArray[np.float64], mapped: NDArray[np.float64]) -> NDArray[np.float64]:

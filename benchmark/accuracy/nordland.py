@@ -27,7 +27,8 @@ from benchmark.accuracy.gardens_point import (
 from benchmark.peers import peer_similarities
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig
-from disam_ros.datasets.dataset import DatasetInfo, ImageRecord
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
@@ -52,7 +53,7 @@ def measure(data: Path = DATA) -> dict[str, Any]:
     methods: dict[str, Recalls] = {
         name: model_recalls(model, summer, winter, *domains) for name, domains in ROWS.items()
     }
-    for name, (similarities,) in peer_similarities(summer, [winter]):
+    for name, (similarities,) in peer_similarities(list(summer), [list(winter)]):
         methods[name] = ranked_recalls(similarities, TOLERANCE)
     methods["chance"] = chance(len(summer), len(winter), TOLERANCE)
     return {

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmark.accuracy import gardens_point, nordland
 from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, maps_of, town_drives
+from benchmark.truth import bases
 from demo.drives import MODEL, REFERENCE
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
@@ -47,8 +48,8 @@ def town(
         items = [_placed(item, source) for item in source.images if item.record.map_from_camera]
         weather = CONDITIONS[condition].weather
         items = [item if item.weather else replace(item, weather=weather) for item in items]
-        mount = source.info.cameras["front"].base_from_camera.inverse()
-        truth = [item.record.map_from_camera @ mount for item in items]
+        truth = bases((item.record for item in items), source.info.cameras["front"])
+        assert source.odometry is not None  # every drive of the town has it
         track = OdometryTrack.of(*source.odometry, SECOND)
         speed = LocalizerConfig().max_speed
         yield maps, Ride(f"town, {condition}", items, truth, track, None, RIGHT_M, speed)
@@ -96,4 +97,7 @@ def _aligned(name: str, items: Iterable[PosedImage], domain: str, tolerance: int
 
 
 def _placed(item: PosedImage, source: ImageSource) -> PosedImage:
-    return replace(item, place=item.place or (source.info.latitude, source.info.longitude))
+    latitude, longitude = source.info.latitude, source.info.longitude
+    if item.place or latitude is None or longitude is None:
+        return item
+    return replace(item, place=(latitude, longitude))

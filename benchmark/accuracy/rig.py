@@ -19,11 +19,12 @@ import numpy as np
 from benchmark.accuracy.drives import EVERY_IMAGE
 from benchmark.accuracy.rig_drives import CAMERAS, DRIVES, MAPPED, rig_drive
 from benchmark.single_images import describe
+from benchmark.truth import bases
 from demo.drives import MODEL
 from disam_ros.config import LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.answer import Answer, Candidate, Candidates
+from disam_ros.localization.answer import Answer, Candidates
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
@@ -48,9 +49,16 @@ class Moment:
     """An image of a drive with its descriptors. odometry: at its stamp; None: unknown."""
 
     query: Query
-    candidates: Sequence[Candidate]
+    candidates: Candidates
     odometry: Reading
     truth: Transform  # map_from_base
+
+    @property
+    def stamp_ns(self) -> int:
+        """Stamp of the image; every image of a drive has one."""
+        stamp_ns = self.query.frame.stamp_ns
+        assert stamp_ns is not None
+        return stamp_ns
 
 
 Set = Sequence[Moment]
@@ -109,8 +117,8 @@ def _moment(
     lens, reading = source.info.cameras[record.camera], track.reading(record.stamp_ns)
     frame = Frame(item.load(), record.camera, record.stamp_ns, lens=lens, domain=domain)
     query = describe(localizer, frame)
-    assert reading is not None and record.map_from_camera is not None
-    truth = record.map_from_camera @ lens.base_from_camera.inverse()
+    assert reading is not None
+    (truth,) = bases([record], lens)
     return Moment(query, _candidates(localizer, query), reading, truth)
 
 
@@ -122,8 +130,10 @@ def by_cameras(
     localizer: Localizer, sets: Sequence[Set], odometry: bool
 ) -> dict[str, dict[str, Any]]:
     """Figures of each camera alone, and of all."""
-    chosen = {name: [[m for m in s if m.query.camera == name] for s in sets] for name in CAMERAS}
-    chosen[RIG] = list(sets)
+    chosen: dict[str, Sequence[Set]] = {
+        name: [[m for m in s if m.query.camera == name] for s in sets] for name in CAMERAS
+    }
+    chosen[RIG] = sets
     return {
         name: figures(localizer, part, odometry) | first_fixes(localizer, part, odometry)
         for name, part in chosen.items()
@@ -216,7 +226,7 @@ def faulty(localizer: Localizer, sets: Sequence[Set], fault: str) -> list[list[M
             elif fault == "frozen":
                 changed.append(_with_stamp(first, moment))
             elif fault == "other clock":
-                changed.append(_stamped(moment, moment.query.frame.stamp_ns + HOUR))
+                changed.append(_stamped(moment, moment.stamp_ns + HOUR))
         if fault == "late":  # of the set before, after all others
             now = next(m for m in moments if m.query.camera == FAULTY)
             changed, held = changed + ([held] if held else []), now
@@ -236,7 +246,7 @@ def _covered(localizer: Localizer, moment: Moment, seed: int) -> Moment:
 
 def _with_stamp(old: Moment, now: Moment) -> Moment:
     """An old image with the stamp of now."""
-    frozen = _stamped(old, now.query.frame.stamp_ns)
+    frozen = _stamped(old, now.stamp_ns)
     return replace(frozen, odometry=now.odometry, truth=now.truth)
 
 

@@ -69,7 +69,7 @@ def measure(runs: Path = RUNS) -> dict[str, Any]:
 
 def of_ride(maps: Maps, ride: Ride) -> dict[str, dict[str, Any]]:
     """Figures by row, and in the town of kidnappings."""
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         f"{mode}/{kind}": figures(opened(maps, kind, ride.max_speed), ride, mode)
         for mode, kind in ROWS
         if kind in maps
@@ -92,7 +92,7 @@ def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
     errors, sure, poses = [], [], []
     for item, truth in zip(ride.items, ride.truth, strict=True):
         frame = frame_of(item, camera, ride.domain)
-        odometry = ride.odometry.reading(frame.stamp_ns) if mode == ODOMETRY else None
+        odometry = ride.odometry.reading(item.record.stamp_ns) if mode == ODOMETRY else None
         (localized,) = pipeline.process([Shot(frame, odometry)])
         if isinstance(localized.outcome, BlindError):  # as in a tunnel: no answer, not a right one
             errors.append(np.inf)
@@ -185,6 +185,9 @@ def _wheel_poses(ride: Ride, frames: Sequence[int]) -> list[Transform]:
     odom = [one and one[0] for one in at]
     poses = [Transform.identity()]
     for last, frame in pairwise(frames):
-        moved = last == frame - 1 and odom[last] is not None and odom[frame] is not None
-        poses.append(poses[-1] @ odom[last].inverse() @ odom[frame] if moved else poses[-1])
+        before, now = odom[last], odom[frame]
+        if last != frame - 1 or before is None or now is None:
+            poses.append(poses[-1])
+        else:
+            poses.append(poses[-1] @ before.inverse() @ now)
     return poses

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.peers import peer_similarities
+from benchmark.truth import bases
 from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
 from demo.make_data import QUERIES, REFERENCE
 from disam_ros import image
@@ -23,8 +24,6 @@ from disam_ros.nodes.localizer.publishers.answer_status import ranked_ids
 from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 
 SLOWEST, FASTEST = QUERIES[0].speed_m_s  # of every drive
-MAP_PACE = BAG_HZ * REFERENCE.spacing_m  # m/s at which images are as far apart as the map's
-VELOCITIES = (SLOWEST / MAP_PACE, FASTEST / MAP_PACE)  # map images per query
 OURS, BOUND = "disam_ros", "nearest map image"
 FIRST = "disam_ros, pose of the first candidate"
 SINGLE = {"localizer.sequence.enabled": False, "localizer.min_probability": 0.0}
@@ -34,12 +33,11 @@ def measure() -> dict[str, Any]:
     """Metrics by condition and method: the node, the peers, chance and the bound."""
     drives = [read_drive(DATA / condition) for condition in CONDITIONS]
     model, reference = load_model(MODEL), Dataset(DATA / "reference")
-    camera_from_base = reference.info.cameras["front"].base_from_camera.inverse()
-    bases = [record.map_from_camera @ camera_from_base for record in reference.records]
-    peers = peer_metrics(reference, bases, drives)
-    figures = {**node_metrics(drives, bases), **peers}
-    figures["chance"] = [chance(drive.truth, bases) for drive in drives]
-    figures[BOUND] = [upper_bound(drive.truth, bases) for drive in drives]
+    poses = bases(reference.records, reference.info.cameras["front"])
+    peers = peer_metrics(reference, poses, drives)
+    figures = {**node_metrics(drives, poses), **peers}
+    figures["chance"] = [chance(drive.truth, poses) for drive in drives]
+    figures[BOUND] = [upper_bound(drive.truth, poses) for drive in drives]
     return {
         "model": model.label,
         "map_images": len(reference),
@@ -50,7 +48,14 @@ def measure() -> dict[str, Any]:
     }
 
 
-def node_metrics(drives: Sequence[Drive], bases: Sequence[Transform]) -> dict[str, list[Metrics]]:
+def velocities() -> tuple[float, float]:
+    """Slowest and fastest of a drive, in map images per query."""
+    assert REFERENCE.spacing_m is not None  # the map's images are equally far apart
+    pace = BAG_HZ * REFERENCE.spacing_m  # speed at which a drive's images are as far apart [m/s]
+    return SLOWEST / pace, FASTEST / pace
+
+
+def node_metrics(drives: Sequence[Drive], poses: Sequence[Transform]) -> dict[str, list[Metrics]]:
     """The running node's, per condition: of the poses that it publishes, whatever their
     probability, and of those of the map images that they are answered with."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -65,20 +70,20 @@ def node_metrics(drives: Sequence[Drive], bases: Sequence[Transform]) -> dict[st
     for drive, run in zip(drives, runs, strict=True):
         rows = [ranked_ids(run.answers[stamp])[0] for stamp in drive.stamps_ns]
         metrics[OURS].append(score(drive.truth, [run.poses[stamp] for stamp in drive.stamps_ns]))
-        metrics[FIRST].append(score(drive.truth, [bases[row] for row in rows]))
+        metrics[FIRST].append(score(drive.truth, [poses[row] for row in rows]))
     return metrics
 
 
 def peer_metrics(
-    reference: Dataset, bases: Sequence[Transform], drives: Sequence[Drive]
+    reference: Dataset, poses: Sequence[Transform], drives: Sequence[Drive]
 ) -> dict[str, list[Metrics]]:
-    """Every peer's per condition. bases: map_from_base of the reference's images."""
+    """Every peer's per condition. poses: map_from_base of the reference's images."""
     map_images = [image.read(reference.path(record)) for record in reference.records]
     queries = [drive.images for drive in drives]
     return {
         name: [
-            score(drive.truth, [bases[i] for i in similarities.argmax(1)])
+            score(drive.truth, [poses[i] for i in similarities.argmax(1)])
             for drive, similarities in zip(drives, every, strict=True)
         ]
-        for name, every in peer_similarities(map_images, queries, VELOCITIES)
+        for name, every in peer_similarities(map_images, queries, velocities())
     }

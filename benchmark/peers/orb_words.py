@@ -39,7 +39,7 @@ def orb_words_similarity(
 
 def orb(image: NDArray[Any]) -> NDArray[Any]:
     """uint8 RGB image [H, W, 3] → descriptors of its keypoints, uint8 [P, BYTES]."""
-    detector = cv2.ORB_create(FEATURES, fastThreshold=FAST_THRESHOLD)
+    detector = cv2.ORB.create(FEATURES, fastThreshold=FAST_THRESHOLD)
     _, rows = detector.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
     return np.zeros((0, BYTES), np.uint8) if rows is None else rows
 

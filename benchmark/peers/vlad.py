@@ -47,6 +47,7 @@ def vocabulary(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
     points = np.concatenate(patches)
     kmeans = faiss.Kmeans(points.shape[1], WORDS, seed=SEED, max_points_per_centroid=len(points))
     kmeans.train(points)
+    assert kmeans.centroids is not None  # it is trained
     return kmeans.centroids
 
 
@@ -59,7 +60,7 @@ def root_sift(image: NDArray[Any]) -> NDArray[Any]:
     scale = LONGEST / max(gray.shape)
     if scale < 1:
         gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    _, rows = cv2.SIFT_create().compute(gray, grid(*gray.shape))
+    _, rows = cv2.SIFT.create().compute(gray, grid(*gray.shape))
     rows = rows[rows.any(1)]
     result: NDArray[Any] = np.sqrt(rows / rows.sum(1, keepdims=True))
     return result

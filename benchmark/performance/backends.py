@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmark.networks import in_layout
 from benchmark.performance.page import PAGE
 from disam_ros.models.backend import keep_freed_memory, select_backend
 from disam_ros.models.export import PACKAGES, EncoderStages, relative_error, to_onnx
@@ -108,7 +109,8 @@ def _compare(label: str, rounds: int, folder: Path) -> tuple[list[dict[str, Any]
     backends = {SHIPPED[label]: "torch", "ONNX Runtime": "onnx", INT8: "onnx-int8"}
     rows = []
     for name, (clock, cpu) in ((name, samples.T) for name, samples in times.items()):
-        row = {"form": name, "backend": backends.get(name, ""), "size": list(image.shape[2:])}
+        row: dict[str, Any] = {"form": name, "backend": backends.get(name, "")}
+        row |= {"size": list(image.shape[2:])}
         row |= {"ready_s": ready.get(name), "difference": differences.get(name, 0.0)}
         row |= {"median_ms": float(np.median(clock)), "cpu_ms": float(np.median(cpu))}
         row |= {"p99_ms": float(np.percentile(clock, 99)), "ratio": float(plain / np.median(clock))}
@@ -161,7 +163,8 @@ def _forms(label: str, folder: Path) -> Iterator[tuple[str, Callable[[], Run | N
     yield "torch.compile, memory kept", lambda: _compiled(network, image)
     path = folder / "network.onnx"
     if all(find_spec(name) for name in PACKAGES):
-        proto = to_onnx(network, tuple(image.shape[2:]), ["z"])
+        height, width = image.shape[2:]
+        proto = to_onnx(network, (height, width), ["z"])
         path.write_bytes(proto.SerializeToString())
     yield "ONNX Runtime", lambda: _onnx_runtime(path, image)
     if label == MOBILE:
@@ -170,7 +173,7 @@ def _forms(label: str, folder: Path) -> Iterator[tuple[str, Callable[[], Run | N
 
 
 def _channels_last(network: nn.Module, image: Tensor) -> Run:
-    network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    network = in_layout(copy.deepcopy(network))
     return lambda: _as_list(network(image))
 
 
@@ -202,8 +205,11 @@ def _openvino(path: Path, image: Tensor) -> Run | None:
         return None
     import openvino
 
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    options["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
     compiled = openvino.Core().compile_model(path, "CPU", options)
     return lambda: [torch.from_numpy(z) for z in compiled(image.numpy()).values()]
 

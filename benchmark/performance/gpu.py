@@ -84,7 +84,7 @@ def encoders(device: str, repeats: int) -> list[dict[str, Any]]:
     """Both stages of the shipped model by form and batch, pixels of 640×480 in, features out."""
     model, rows = load_model(MODEL), []
     domain = model.domain_names()[0]
-    forms = {
+    forms: dict[str, Callable[[], Backend]] = {
         "float32, resized on the CPU": lambda: TorchBackend(load_model(MODEL), device),
         "half, kernel by kernel": lambda: _eager(CudaBackend(model, device)),
         "half, CUDA graph": lambda: CudaBackend(model, device),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -48,7 +49,7 @@ def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict[str, Any]:
         for turn in range(rounds):
             ready, ready_cpu = spent(lambda: encode_ready(backend, model, images))
             output = root / f"map{turn}"
-            building, building_cpu = spent(lambda o=output: build(dataset, model, o))
+            building, building_cpu = spent(partial(build, dataset, model, output))
             limit.append(images / ready)
             built.append(images / building)
             shares.append(ready_cpu / building_cpu)

@@ -30,7 +30,7 @@ from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 
 FRAMES = 100
 PERIOD_NS = 200_000_000
-CASES = (  # width, height, parameters of the node
+CASES: tuple[tuple[int, int, dict[str, Any]], ...] = (  # width, height, parameters of the node
     (640, 480, {}),
     (640, 480, {"qos_overrides./image.subscription.reliability": "best_effort"}),
     (1280, 720, {}),
@@ -97,7 +97,7 @@ def loop_ms(map_dir: Path, size: tuple[int, int] = CASES[0][:2]) -> float:
     pipeline, camera = Pipeline(localizer), localizer.only_camera()
     reference, times = Dataset(DATA / "reference"), []
     for index, record in enumerate(reference.records[:FRAMES]):
-        picture = cv2.resize(image.read(reference.path(record)), size)
+        picture = np.asarray(cv2.resize(image.read(reference.path(record)), size), np.uint8)
         stamp_ns = reference.records[0].stamp_ns + index * PERIOD_NS
         frame = Frame(picture, camera, stamp_ns)
         (localized,) = pipeline.process([Shot(frame)])

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmark.truth import truth_of
 from demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros import image
 from disam_ros.config import DescriptorConfig
@@ -47,10 +48,11 @@ def town_and_nordland() -> list[Place]:
 
 def _town(model: Model) -> Place:
     reference = Dataset(DATA / "reference")
-    positions = np.array([record.map_from_camera.translation for record in reference.records])
+    positions = np.array([truth_of(record).translation for record in reference.records])
     camera = reference.info.cameras["front"].base_from_camera
     images = [image.read(reference.path(record)) for record in reference.records]
-    queries, nearest = {}, {}
+    queries: dict[str, Descriptors] = {}
+    nearest: dict[str, NDArray[np.int64]] = {}
     for condition in CONDITIONS:
         drive = read_drive(DATA / condition)
         queries[condition] = _described(model, condition, drive.images)
@@ -64,8 +66,9 @@ def _nordland(model: Model) -> Place:
         grey = [file[season][::NORDLAND_STRIDE] for season in ("summer", "winter")]
     summer, winter = ([np.repeat(x[..., None], 3, -1) for x in season] for season in grey)
     queries = {"winter": _described(model, "winter_snow", winter)}
-    nearest = {"winter": np.arange(len(summer))}
-    return Place("Nordland", _described(model, "summer_day", summer), queries, nearest)
+    rows: NDArray[np.int64] = np.arange(len(summer))
+    described = _described(model, "summer_day", summer)
+    return Place("Nordland", described, queries, {"winter": rows})
 
 
 def _described(model: Model, domain: str, images: Iterable[NDArray[np.uint8]]) -> Descriptors:

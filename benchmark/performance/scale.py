@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
             expected = exact(folder, projection, queries)
             kinds = ["flat"] + ["cells"] * (size >= 10_000)
             for kind in kinds:
-                row = {"images": size, "kind": kind, "load": load()}
+                row: dict[str, Any] = {"images": size, "kind": kind, "load": load()}
                 if kind == "cells":
                     row["build_s"], row["build_mib"] = fresh(_build, folder, projection)
                     row["file_mib"] = (folder / "cells").stat().st_size / 2**20
@@ -71,7 +72,7 @@ def measure(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
 def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
     """Latency, memory and recall against the size of the map, as curves."""
     figure = Figure(figsize=(9.0, 2.8), layout="constrained")
-    panels = {
+    panels: dict[str, Callable[[dict[str, Any]], float]] = {
         "a search, p50 (ms)": lambda row: row["ms"]["1"][0],
         "memory (MiB)": lambda row: row["ram_mib"],
         "best three found (%)": lambda row: 100 * row["found"],
@@ -151,7 +152,8 @@ def synthesize(
     """Write codes.npy, int8 [count, d]; returns what decodes them and queries [QUERIES, d]."""
     rng = np.random.default_rng(seed)
     width = len(worlds[0].mean)
-    codes = np.lib.format.open_memmap(folder / "codes.npy", "w+", np.int8, (count, width))
+    create = np.lib.format.open_memmap
+    codes = create(folder / "codes.npy", "w+", np.int8, (count, width))  # type: ignore[no-untyped-call]
     projection, done, queries = None, 0, []
     per_image = -(-QUERIES * min(4, count) // count) if count < QUERIES else QUERIES
     for turn, rows in enumerate(routes(worlds, count)):
@@ -166,6 +168,7 @@ def synthesize(
             kind.conditions, np.array_split(shown, len(kind.conditions)), strict=True
         ):
             queries.append(seen_again(kind, condition, part, rng))
+    assert projection is not None  # there are images
     every = np.concatenate(queries)
     return projection, every[rng.permutation(len(every))[:QUERIES]]
 
@@ -197,6 +200,7 @@ def _search(
 ) -> dict[str, Any]:
     before, start = resident("VmRSS"), time.perf_counter()
     codes = np.load(folder / "codes.npy", mmap_mode="r")
+    index: CellIndex | FlatIndex
     if kind == "cells":
         index = CellIndex(folder / "cells", codes, projection.steps)
     else:
@@ -206,7 +210,7 @@ def _search(
     for threads in (1, 2):
         faiss.omp_set_num_threads(threads)
         rows = [index.search(query, BEST)[0] for query in queries]  # also brings pages in
-        ms = milliseconds([lambda q=q: index.search(q, BEST) for q in queries])
+        ms = milliseconds([partial(index.search, query, BEST) for query in queries])
         times[str(threads)] = [float(np.median(ms)), float(np.percentile(ms, 99))]
     spent = time.process_time()
     for query in queries:

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from statistics import median
 from typing import Any
 
@@ -23,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.machine import fresh, resident
+from benchmark.networks import in_layout, recipe_of
 from disam_ros.models.network_config import PRESETS, NetworkConfig
 from training.disam.config import TrainConfig
 from training.disam.networks import TranslationPool, create_networks
 from training.disam.sampling import Aligned, Batch, Unpaired
 from training.disam.stage import StageRun
 from training.engine.networks import Networks, Terms
-from training.recipes import parse_config
 
 DOMAINS = ("day", "night")
 GROUP = 10  # negatives the hardest is taken from
@@ -133,7 +134,7 @@ def prepare(form: Form, device: torch.device) -> Callable[[], object]:
     networks = create_networks(form.network, DOMAINS, not form.contrastive, seed=0)
     layout = torch.channels_last if form.channels_last else torch.contiguous_format
     for _, module in networks.modules():
-        module.to(device, memory_format=layout)
+        in_layout(module.to(device), layout)
     batch = _noise(form)
     if form.naive:
         return _naive_step(networks, batch, device)
@@ -145,6 +146,7 @@ def prepare(form: Form, device: torch.device) -> Callable[[], object]:
 
 def _naive_step(networks: Networks, batch: Batch, device: torch.device) -> Callable[[], None]:
     training, unpaired = NaiveTraining(networks, FINE), batch.unpaired
+    assert unpaired is not None  # a naive form is never contrastive
     images = (unpaired.a, unpaired.b, unpaired.more_a, unpaired.more_b)
     return lambda: training.step(Unpaired(DOMAINS, *(x.to(device) for x in images)))
 
@@ -156,7 +158,7 @@ def _recipe(form: Form) -> TrainConfig:
         stage = {"name": "coarse", "losses": {"contrastive": 1}}
     triplets = {"group": GROUP, "cached": form.cached}
     layout = {"channels_last": form.channels_last, "precision": form.precision}
-    return parse_config({"stages": [stage], "triplets": triplets, **layout})
+    return recipe_of({"stages": [stage], "triplets": triplets, **layout})
 
 
 def _noise(form: Form) -> Batch:
@@ -227,7 +229,7 @@ class NaiveTraining:
         """Update the networks of the batch's two domains."""
         terms, fakes = generator_terms(self.networks, batch)
         self.generators.zero_grad()
-        sum(self.weights[name] * term for name, term in terms.items()).backward()
+        reduce(torch.add, (self.weights[name] * term for name, term in terms.items())).backward()
         self.generators.step()
         fakes = {d: self.pool.exchange(d, fake, self.random) for d, fake in fakes.items()}
         self.critics.zero_grad()
@@ -256,7 +258,8 @@ def critic_term(networks: Networks, batch: Unpaired, fakes: Mapping[str, Tensor]
         real_loss = least_squares(critic(real), 1.0)
         fake_loss = least_squares(critic(fakes[domain].detach()), 0.0)
         terms.append(0.5 * (real_loss + fake_loss))
-    return sum(terms)
+    first, second = terms
+    return first + second
 
 
 def least_squares(heads: list[Tensor], target: float) -> Tensor:

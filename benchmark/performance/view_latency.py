@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,10 @@ def measure() -> dict[str, Any]:
         drive = enlarged(root / "drive", SIZE, PERIOD_NS)
         dataset_to_bag(drive, root / "bag", raw=True, show_progress=False)
         times: dict[str, list[list[float]]] = {ALONE: [], WATCHED: []}
-        modes = [*zip(times, (nullcontext, page), strict=True)]
+        modes: list[tuple[str, Callable[[], AbstractContextManager[None]]]] = [
+            (ALONE, nullcontext),
+            (WATCHED, page),
+        ]
         for turn in range(ROUNDS):
             for name, open_page in modes[:: 1 if turn % 2 else -1]:
                 with open_page():
@@ -92,7 +95,8 @@ def page() -> Iterator[None]:
     reader = [sys.executable, "-c", READER.format(port=PORT)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in (view, reader)]
     try:
-        if not processes[1].stdout.readline():
+        stdout = processes[1].stdout
+        if stdout is None or not stdout.readline():
             raise RuntimeError("the page of disam view could not be read")
         yield
         if any(process.poll() is not None for process in processes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,7 +39,7 @@ def measure() -> dict[str, Any]:
     backend = select_backend("auto", model, "cpu")
     mapped = pinhole(80.0)
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, lens in lenses().items():
         begun = time.perf_counter()
         warp = warp_between(lens, mapped)
@@ -46,8 +47,8 @@ def measure() -> dict[str, Any]:
         view = network_input(warp.apply(picture), model.network.image_size)[None]
         times: dict[str, list[float]] = {"warp": [], "encode": []}
         for _ in range(ROUNDS):
-            times["warp"].append(milliseconds(lambda warp=warp: warp.apply(picture)))
-            times["encode"].append(milliseconds(lambda view=view: backend.encode(DOMAIN, view)))
+            times["warp"].append(milliseconds(partial(warp.apply, picture)))
+            times["encode"].append(milliseconds(partial(backend.encode, DOMAIN, view)))
         medians = {key: median(values) for key, values in times.items()}
         size = f"{warp.view.width}×{warp.view.height}"
         share = medians["warp"] / medians["encode"]

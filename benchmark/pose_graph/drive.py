@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.single_images import describe
+from benchmark.truth import bases
 from demo.drives import MODEL, REFERENCE
 from demo.make_data import TOWN_SEED
 from disam_ros import image
@@ -60,17 +61,16 @@ def load_drive() -> EncodedDrive:
     with np.load(KEPT / "encoded.npz") as kept:
         coarse, fine, ids, scores = (kept[k] for k in ("coarse", "fine", "ids", "scores"))
     camera = drive.info.cameras["front"]
-    camera_from_base = camera.base_from_camera.inverse()
     spacing, records = place_map.spacing(), [place_map.records[i] for i in ids]
     return EncodedDrive(
         stamps_ns=[record.stamp_ns for record in drive.records],
         coarse=coarse,
         fine=fine,
         matches=[
-            MapMatch(r.stamp_ns, r.map_from_camera @ camera_from_base, float(score), spacing)
-            for r, score in zip(records, scores, strict=True)
+            MapMatch(record.stamp_ns, pose, float(score), spacing)
+            for record, pose, score in zip(records, bases(records, camera), scores, strict=True)
         ],
-        truth=[record.map_from_camera @ camera_from_base for record in drive.records],
+        truth=bases(drive.records, camera),
         views=[View(image.read(drive.path(record)), camera) for record in drive.records],
     )
 

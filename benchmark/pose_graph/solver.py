@@ -16,7 +16,7 @@ import numpy as np
 
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
-from disam_ros.slam.loop_closure_message import MAP, LoopClosure
+from disam_ros.slam.loop_closure_message import LoopClosure
 
 START = np.array([0.01] * 3 + [0.05] * 3)  # rad, metres: the first pose is known
 TURN = 5e-3  # rad per square root of a metre driven; drift is systematic, so larger than its noise
@@ -72,7 +72,7 @@ def _factor(gtsam: ModuleType, closure: LoopClosure, number: dict[int, int]) -> 
     swap = np.block([[np.zeros((3, 3)), turn], [turn, np.zeros((3, 3))]])
     noise = gtsam.noiseModel.Gaussian.Covariance(swap @ relative.covariance @ swap.T)
     now = number[closure.stamp_ns]
-    if closure.kind == MAP:
+    if closure.map_from_keyframe is not None:  # a closure with the map
         pose = closure.map_from_keyframe @ relative.pose
         return gtsam.PriorFactorPose3(now, _pose(gtsam, pose), noise)
     then = number[closure.keyframe_stamp_ns]

@@ -67,7 +67,7 @@ def write_world(folder: Path) -> World:
     return world
 
 
-def start(command: Sequence[str], log: Path) -> subprocess.Popen[str]:
+def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """A process with its output in a file."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as file:
@@ -75,7 +75,7 @@ def start(command: Sequence[str], log: Path) -> subprocess.Popen[str]:
 
 
 def wait(
-    process: subprocess.Popen[str],
+    process: subprocess.Popen[bytes],
     log: Path,
     reached: Callable[[], bool],
     patience: float = PATIENCE,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -60,6 +61,11 @@ def kill(world: World, name: str, kills: int, folder: Path, random: Random, end:
     return outcome
 
 
+def _reaches(path: Path, size: float) -> bool:
+    """Whether a file or folder has that many bytes."""
+    return size_of(path) >= size
+
+
 def _kill(
     outcome: Killed, world: World, name: str, kills: int, folder: Path, random: Random, end: float
 ) -> None:
@@ -75,7 +81,7 @@ def _kill(
             outcome.faults.append(f"{kills - outcome.kills} kills were not made in time")
             return
         process, share = start(world.line(name, output), log), random.uniform(0.0, 0.95)
-        if wait(process, log, lambda share=share: size_of(part_of(output)) >= share * size):
+        if wait(process, log, partial(_reaches, part_of(output), share * size)):
             process.kill()
             process.wait()
             outcome.kills += 1

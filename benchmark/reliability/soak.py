@@ -29,6 +29,7 @@ from tqdm import tqdm
 from benchmark.machine import circumstances, load, resident
 from benchmark.reliability.page import PAGE
 from benchmark.reliability.vehicle import Sight, Vehicle
+from benchmark.truth import truth_of
 from demo.drives import MODEL, REFERENCE
 from disam_ros.camera import mount
 from disam_ros.config import MapBuilderConfig
@@ -180,7 +181,7 @@ def soak(map_dir: Path, model_dir: Path, route: Sequence[Sight], plan: Plan) -> 
     return run
 
 
-def _connect(recorder: AnswerRecorder, process: subprocess.Popen[str], vehicle: Vehicle) -> None:
+def _connect(recorder: AnswerRecorder, process: subprocess.Popen[bytes], vehicle: Vehicle) -> None:
     """Wait until images reach the node and answers come back. Raises DisamError."""
 
     def connected() -> bool:
@@ -194,7 +195,7 @@ def _connect(recorder: AnswerRecorder, process: subprocess.Popen[str], vehicle: 
 
 
 def _drive(
-    run: Run, recorder: AnswerRecorder, process: subprocess.Popen[str], vehicle: Vehicle
+    run: Run, recorder: AnswerRecorder, process: subprocess.Popen[bytes], vehicle: Vehicle
 ) -> None:
     """Send the images of the plan, no faster than they are due."""
     plan, began = run.plan, time.monotonic()
@@ -216,7 +217,7 @@ def _drive(
 
 
 def _drain(
-    run: Run, recorder: AnswerRecorder, process: subprocess.Popen[str], vehicle: Vehicle
+    run: Run, recorder: AnswerRecorder, process: subprocess.Popen[bytes], vehicle: Vehicle
 ) -> None:
     """Wait for the answers to the last images and to the last reload; they may never come."""
 
@@ -281,8 +282,8 @@ def _route() -> list[Sight]:
     source = open_dataset(REFERENCE)
     sights = []
     for item in list(source.images)[:ROUTE]:
-        base = mount(source.info.cameras, item.record.camera).inverse()
-        sights.append((item.load, item.record.map_from_camera @ base))
+        camera_from_base = mount(source.info.cameras, item.record.camera).inverse()
+        sights.append((item.load, truth_of(item.record) @ camera_from_base))
     return sights
 
 

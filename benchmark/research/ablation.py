@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmark.networks import load_recipe, recipe_of
 from benchmark.research.companions import claimed
 from benchmark.research.learning import seeds_parser, train_section
 from benchmark.research.offline_town import REFERENCE, Shares, Town, features
@@ -35,7 +36,6 @@ from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.engine.checkpoints import load_stage
 from training.engine.networks import State
-from training.recipes import load_config, parse_config
 
 CANDIDATES = LocalizerConfig().candidates
 RECIPE = Path("config/train_ablation.yaml")
@@ -47,9 +47,9 @@ WHOLE = DescriptorConfig(coarse_grid=256, fine_grid=256)  # more cells than any 
 TRAINING = "training.json"  # of a finished run: recall against steps, losses, seconds
 JUDGED = "judged.json"  # of a finished run: shares within the thresholds
 
-BASE = {"gan": 1, "cycle": 10}
-COARSE = {**BASE, "fcl": 1}
-FINE = {**COARSE, "fcl_cosine": 1, "sam": 1}
+BASE: dict[str, float] = {"gan": 1, "cycle": 10}
+COARSE: dict[str, float] = {**BASE, "fcl": 1}
+FINE: dict[str, float] = {**COARSE, "fcl_cosine": 1, "sam": 1}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def measure(
     the mean recall against steps ("history"), "terms" of the losses and "seconds". claims: gain of
     the mean share within the widest threshold [points].
     """
-    recipe = load_config(RECIPE)
+    recipe = load_recipe(RECIPE)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe)
     rows: dict[str, dict[str, dict[str, Any]]] = {n: {} for n in (BEFORE, STORED, *ROWS, BOTH)}
@@ -155,7 +155,7 @@ def translation(recipe: TrainConfig, sharing: str, seed: int, runs: Path) -> Tra
     """The recipe itself with a seed and with encoders that share everything or nothing."""
     values = recipe.to_json()
     values["network"]["sharing"] = sharing
-    return parse_config(
+    return recipe_of(
         {**values, "seed": seed, "output": str(runs / f"translation-{sharing}-{seed}")}
     )
 
@@ -178,7 +178,7 @@ def row_config(recipe: TrainConfig, name: str, seed: int, runs: Path) -> TrainCo
     weights = Path(start.output) / "stages" / "translation.safetensors"
     output = runs / f"row{list(ROWS).index(name)}-{seed}"
     values |= {"initial": str(weights), "stages": [stage], "output": str(output)}
-    return parse_config({**values, "validate_every": STEPS // 3})
+    return recipe_of({**values, "validate_every": STEPS // 3})
 
 
 def trained(config: TrainConfig) -> dict[str, Any]:

@@ -273,7 +273,7 @@ def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
     panels = {"losses on tuples": TUPLES, "spatial prior": PRIORS, "scene geometry": DEPTHS}
     for axes, (title, names) in zip(figure.subplots(2, 3).T, panels.items(), strict=True):
         for part in axes:
-            part.set_prop_cycle(color=colormaps["tab20"].colors)
+            part.set_prop_cycle(color=[colormaps["tab20"](number) for number in range(20)])
         for name in names:
             if name in summed["curves"]:
                 axes[0].plot(*np.transpose(summed["curves"][name]), marker=".", label=name)

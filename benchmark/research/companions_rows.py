@@ -72,7 +72,10 @@ def _depth(losses: dict[str, float], **changes: Any) -> Row:
 HARD = {"tuples": {"near_radius": 10.0, "far_radius": 25.0}}  # radii of the losses without g(d)
 RELEASED, FIRST = "soft contrastive, released form", "soft contrastive, released, first anchor"
 FORM = "soft contrastive, paper's form"
-PAPER = {"form": "paper", "nu": 3.0}  # at the released ν, 50, far images have no gradient in Eq. 5
+PAPER: dict[str, Any] = {
+    "form": "paper",
+    "nu": 3.0,
+}  # at the released ν, 50, far images have no gradient in Eq. 5
 TUPLES = {
     "triplet": Row({"triplet": 1.0}, HARD),
     "quadruplet": Row({"quadruplet": 1.0}, HARD, once=True),

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.networks import in_layout, load_recipe, recipe_of
 from benchmark.research.companions import claimed
 from benchmark.research.learning import seeds_parser, train_section
 from benchmark.research.losses import RECIPE, WEIGHTS, backbone
@@ -35,7 +36,6 @@ from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.engine.checkpoints import load_stage
 from training.engine.networks import State
-from training.recipes import load_config, parse_config
 
 RUNS = Path("runs/fine")
 TOWN = RUNS / "towns" / "101"  # an image per metre
@@ -90,8 +90,8 @@ def measure(seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
             rows[name][str(seed)] = judge.within(candidates, trained(config))
     return {
         "steps": STEPS,
-        "batch": load_config(RECIPE).stages[0].aligned_batch,
-        "size": load_config(RECIPE).network.image_size,
+        "batch": load_recipe(RECIPE).stages[0].aligned_batch,
+        "size": load_recipe(RECIPE).network.image_size,
         "seeds": list(seeds),
         "map_images": len(judge.town.poses),
         "queries": len(judge.town.truth["night"]),
@@ -125,7 +125,7 @@ def claims(
 
 def stage_config(kind: str, row: Row, seed: int, stage: str) -> TrainConfig:
     """The recipe of a run: `coarse` from ImageNet weights, others from its result."""
-    values: dict[str, Any] = load_config(RECIPE).to_json()
+    values: dict[str, Any] = load_recipe(RECIPE).to_json()
     coarse = RUNS / f"coarse-{seed}" / "stages" / "fine.safetensors"
     (only,) = values["stages"]
     only |= {"steps": STEPS[stage], "losses": {name: WEIGHTS[name] for name in row.losses}}
@@ -138,7 +138,7 @@ def stage_config(kind: str, row: Row, seed: int, stage: str) -> TrainConfig:
         "gradients_every": 0,
         "output": str(RUNS / f"{kind}-{seed}"),
     }
-    return parse_config(values)
+    return recipe_of(values)
 
 
 def trained(config: TrainConfig) -> State:
@@ -152,7 +152,7 @@ class Judge:
     """Coarse-to-fine retrieval in the validation town."""
 
     def __init__(self) -> None:
-        self._recipe = load_config(RECIPE)
+        self._recipe = load_recipe(RECIPE)
         torch.set_num_threads(self._recipe.threads)
         self.town = Town.read(self._recipe.network.build().image_size, CONDITIONS)
 
@@ -189,7 +189,7 @@ class Judge:
     def _features(self, encoders: State, domain: str, images: Tensor) -> Tensor:
         networks = create_networks(self._recipe.network.build(), list(CONDITIONS), False, 0)
         networks.load(encoders)
-        return features(networks.encoders[domain].to(memory_format=torch.channels_last), images)
+        return features(in_layout(networks.encoders[domain]), images)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

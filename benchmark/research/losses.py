@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmark.networks import in_layout, load_recipe, recipe_of
 from benchmark.research.companions import claimed
 from benchmark.research.companions_rows import BACKBONE
 from benchmark.research.learning import FIGURES, SHARE, run_figures, seeds_parser, train_section
@@ -30,7 +31,6 @@ from training.disam.matching import similarity_of
 from training.disam.networks import create_networks
 from training.engine.networks import Networks, State
 from training.engine.validate import ValidationSet, load_validation, recall
-from training.recipes import load_config, parse_config
 from training.settings import ValidationConfig
 
 RECIPE = Path("config/train_losses.yaml")
@@ -101,7 +101,7 @@ def measure(
     for name, seed in _in_order(seeds, runs, chosen):
         config = row_config(name, seed, runs, data)
         rows[name][str(seed)] = run_figures(config, judge.start(), judge.recall)
-    recipe = load_config(RECIPE)
+    recipe = load_recipe(RECIPE)
     return {
         "steps": recipe.stages[0].steps,
         "batch": recipe.stages[0].aligned_batch,
@@ -155,7 +155,7 @@ def beside_stored(results: dict[str, Any], under: str) -> tuple[dict[str, Any], 
 def row_config(name: str, seed: int, runs: Path = RUNS, data: Path = DATA) -> TrainConfig:
     """The recipe of a row: its losses and margin, the seed, where the data lie."""
     row = ROWS[name]
-    values: dict[str, Any] = load_config(RECIPE).to_json()
+    values: dict[str, Any] = load_recipe(RECIPE).to_json()
     (stage,) = values["stages"]
     values["network"]["sharing"] = row.sharing
     stage |= {"losses": {name: WEIGHTS[name] for name in row.losses}, "adaptive": row.adaptive}
@@ -165,7 +165,7 @@ def row_config(name: str, seed: int, runs: Path = RUNS, data: Path = DATA) -> Tr
         "initial": str(backbone(values["initial"])),
         "output": str(runs / f"{list(ROWS).index(name)}-{seed}"),
     }
-    return parse_config(values)
+    return recipe_of(values)
 
 
 def backbone(named: str) -> Path:
@@ -194,7 +194,7 @@ class Judge:
         networks = self._networks()
         networks.load(state)
         for encoder in networks.encoders.values():
-            encoder.to(memory_format=torch.channels_last)
+            in_layout(encoder)
         similarity = similarity_of(STAGE, self.recipe.descriptor)
         return recall(networks.encoders, similarity, self.validation(), torch.device("cpu"))
 

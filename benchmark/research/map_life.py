@@ -24,6 +24,7 @@ from benchmark.accuracy.drives import town_drives
 from benchmark.accuracy.gardens_point import SHIPPED
 from benchmark.research.offline_town import MAP, QUERIES
 from benchmark.single_images import describe
+from benchmark.truth import truth_of
 from demo.drives import DATA
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import ImageSource, open_bag, open_dataset
@@ -83,7 +84,7 @@ class _Queries:
 
     def poses(self, name: str) -> NDArray[Any]:
         """True map_from_camera, [n, 7]."""
-        poses = [item.record.map_from_camera for item in self._items[name]]
+        poses = [truth_of(item.record) for item in self._items[name]]
         return np.array([[*pose.translation, *pose.quaternion] for pose in poses])
 
     def errors(self, place_map: PlaceMap, stage: str = "") -> dict[str, NDArray[Any]]:
@@ -102,7 +103,7 @@ class _Queries:
                 rows = shortlist.rows[:1] if stage == "1" else shortlist.rows
                 if not stage:
                     rows = localizer.rerank(query, shortlist).rows[:1]
-                truth = item.record.map_from_camera.translation
+                truth = truth_of(item.record).translation
                 gaps = np.linalg.norm(place_map.poses[rows, :3] - truth, axis=1)
                 metres.append(float(gaps.min()))
             errors[name] = np.array(metres)

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmark.networks import in_layout, load_recipe, recipe_of
 from benchmark.research.companions import claimed
 from benchmark.research.learning import SHARE, run_figures, seeds_parser, train_section
 from benchmark.research.losses import backbone
@@ -43,7 +44,6 @@ from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.engine.networks import Networks, State
 from training.engine.validate import SAME_TILE, ValidationSet, load_validation
-from training.recipes import load_config, parse_config
 from training.settings import ValidationConfig
 
 RECIPE = Path("config/train_new_condition.yaml")
@@ -75,7 +75,7 @@ def measure(
     conditions: recall@1 [%] of the "start" and, by arm and seed, "trained", "averaged" and
     "seconds"; "claims": what an arm gains over another. translation: its steps and seconds.
     """
-    recipe = load_config(RECIPE)
+    recipe = load_recipe(RECIPE)
     torch.set_num_threads(recipe.threads)
     results: dict[str, dict[str, Any]] = {}
     for condition in conditions:
@@ -124,7 +124,7 @@ def claims(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, li
 
 def arm_config(arm: str, condition: str, seed: int, runs: Path, data: Path) -> TrainConfig:
     """The recipe of an arm, whose restyled drives are written where they are missing."""
-    values = load_config(RECIPE).to_json()
+    values = load_recipe(RECIPE).to_json()
     drives = restyled_drives(arm, condition, runs, data)
     pairs = zip(TOWNS, drives, strict=True)
     values |= {
@@ -134,7 +134,7 @@ def arm_config(arm: str, condition: str, seed: int, runs: Path, data: Path) -> T
         "initial": str(backbone(values["initial"])),
         "output": str(runs / f"{arm.replace(' ', '_')}-{condition}-{seed}"),
     }
-    return parse_config(values)
+    return recipe_of(values)
 
 
 def restyled_drives(arm: str, condition: str, runs: Path, data: Path) -> list[Path]:
@@ -163,13 +163,13 @@ def restyling(arm: str, condition: str, runs: Path, data: Path) -> Restyle:
 
 def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict[str, Any]]:
     """The translation's recipe, trained where it is not, and its steps and seconds."""
-    values = load_config(TRANSLATION).to_json()
+    values = load_recipe(TRANSLATION).to_json()
     values |= {
         "data": [str(data / "towns" / town) for town in TOWNS],
         "initial": str(backbone(values["initial"])),
         "output": str(runs / "translation"),
     }
-    config = parse_config(values)
+    config = recipe_of(values)
     kept = Path(config.output) / "training.json"
     if not kept.exists():
         run = Training(config, resume=True)
@@ -183,7 +183,7 @@ class Judge:
     """Recall of a condition's queries in the map of summer_day, by the weights of both encoders."""
 
     def __init__(self, condition: str, data: Path) -> None:
-        self._recipe = load_config(RECIPE)
+        self._recipe = load_recipe(RECIPE)
         self._domains = [REFERENCE, condition]
         self._data = data
         self._validation: ValidationSet | None = None
@@ -220,7 +220,7 @@ class Judge:
         networks = create_networks(self._recipe.network.build(), self._domains, False, 0)
         networks.start_from(backbone(self._recipe.initial))
         for encoder in networks.encoders.values():
-            encoder.to(memory_format=torch.channels_last)
+            in_layout(encoder)
         return networks
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.networks import load_recipe, recipe_of
 from benchmark.research.learning import SHARE, seeds_parser, train_section
 from benchmark.research.losses import backbone
 from benchmark.research.new_condition import (
@@ -47,7 +48,6 @@ from training.data.sources import day_or_night
 from training.disam.config import TrainConfig
 from training.disam.run import Training
 from training.engine.validate import ValidationSet, load_validation
-from training.recipes import load_config, parse_config
 from training.settings import ValidationConfig
 
 RUNS = Path("runs/new_condition_webcams")
@@ -61,7 +61,7 @@ JUDGED = 8  # images of a camera and light that are judged, 16 tiles each
 
 def measure(runs: Path = RUNS, data: Path = DATA, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures as new_condition.measure."""
-    recipe = load_config(RECIPE)
+    recipe = load_recipe(RECIPE)
     torch.set_num_threads(recipe.threads)
     config_of = partial(arm_config, runs=runs, data=data)
     judge = WebcamJudge(NIGHT, data)
@@ -83,7 +83,7 @@ def measure(runs: Path = RUNS, data: Path = DATA, seeds: Sequence[int] = SEEDS) 
 
 def arm_config(arm: str, seed: int, runs: Path = RUNS, data: Path = DATA) -> TrainConfig:
     """The recipe of an arm, whose images are written where they are missing."""
-    values = load_config(RECIPE).to_json()
+    values = load_recipe(RECIPE).to_json()
     values |= {
         "seed": seed,
         "domains": [REFERENCE, NIGHT],
@@ -91,7 +91,7 @@ def arm_config(arm: str, seed: int, runs: Path = RUNS, data: Path = DATA) -> Tra
         "initial": str(backbone(values["initial"])),
         "output": str(runs / f"{arm.replace(' ', '_')}-{seed}"),
     }
-    return parse_config(values)
+    return recipe_of(values)
 
 
 def views(arm: str, runs: Path, data: Path) -> Path:
@@ -130,7 +130,7 @@ def restyling(arm: str, runs: Path, data: Path) -> Restyle | None:
 
 def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict[str, Any]]:
     """The translation's recipe, trained where it is not, and its steps and seconds."""
-    values = load_config(TRANSLATION).to_json()
+    values = load_recipe(TRANSLATION).to_json()
     (stage,) = values["stages"]
     values |= {
         "data": [f"webcams:{views(TRUE, runs, data)}"],
@@ -140,7 +140,7 @@ def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict[str, Any]]:
         "stages": [stage | {"steps": STEPS}],
         "output": str(runs / "translation"),
     }
-    config = parse_config(values)
+    config = recipe_of(values)
     kept = Path(config.output) / "training.json"
     if not kept.exists():
         run = Training(config, resume=True)

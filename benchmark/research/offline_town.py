@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.truth import truth_of
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.evaluation import score
 from disam_ros.evaluation.baselines import nearest
@@ -67,4 +68,4 @@ def features(encoder: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 def _read(directory: Path, size: tuple[int, int]) -> tuple[Tensor, list[Transform]]:
     dataset = Dataset(directory)
     images = [to_tensor(read(dataset.path(record)), size) for record in dataset.records]
-    return torch.stack(images), [record.map_from_camera for record in dataset.records]
+    return torch.stack(images), [truth_of(record) for record in dataset.records]
