@@ -6,10 +6,16 @@ Optical frames are x right, y down, z forward; pixel centres are at integers.
 
 from disam_ros.camera.camera import (
     Camera,
-    camera_of_info,
     cameras_from_json,
     same_shape,
     uncalibrated,
+)
+from disam_ros.camera.info import (
+    camera_of_info,
+    info_doubts,
+    is_calibrated,
+    is_rectified,
+    size_fault,
     vehicle_camera,
 )
 from disam_ros.camera.lenses import (
@@ -38,12 +44,16 @@ __all__ = [
     "coverage",
     "has_mount",
     "heading_of",
+    "info_doubts",
+    "is_calibrated",
+    "is_rectified",
     "matching_map_cameras",
     "mount",
     "mount_difference",
     "quarter_turn",
     "same_shape",
     "same_view",
+    "size_fault",
     "uncalibrated",
     "vehicle_camera",
     "virtual_camera",

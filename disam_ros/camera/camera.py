@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.camera.lenses import (
-    DISTORTION_MODELS,
     DISTORTIONS,
     EQUIRECTANGULAR,
     PINHOLE,
@@ -197,48 +196,9 @@ class Camera:
         return camera
 
 
-def camera_of_info(info: Any, base_from_camera: Transform | None = None) -> Camera:
-    """Convert a sensor_msgs/CameraInfo, unchecked; fx = fy = 0 where it is not calibrated.
-
-    Raises GeometryError for an unknown distortion model.
-    """
-    name = str(info.distortion_model)
-    if name not in DISTORTION_MODELS:
-        names = ", ".join(name for name in DISTORTION_MODELS if name)
-        raise GeometryError(f"its distortion model '{name}' is none of {names}: rectify the images")
-    model, mounted = DISTORTION_MODELS[name], base_from_camera or Transform.identity()
-    fx, _, cx, _, fy, cy = (float(value) for value in info.k[:6])
-    width, height = int(info.width), int(info.height)
-    distortion = tuple(float(value) for value in info.d)
-    if model == PINHOLE and not any(distortion):
-        distortion = ()
-    if model == EQUIRECTANGULAR:  # its size says all
-        fx = fy = width / (2 * math.pi)
-        cx, cy, distortion = (width - 1) / 2, (height - 1) / 2, ()
-    return Camera(width, height, fx, fy, cx, cy, distortion, mounted, model)
-
-
 def uncalibrated(base_from_camera: Transform | None = None) -> Camera:
     """A camera of which only the mount is known."""
     return Camera(0, 0, 0.0, 0.0, 0.0, 0.0, (), base_from_camera or Transform.identity())
-
-
-def vehicle_camera(
-    info: Any | None, map_camera: Camera | None, base_from_camera: Transform
-) -> Camera:
-    """The vehicle's camera with the intrinsics of its sensor_msgs/CameraInfo, else with the map's.
-
-    It is not calibrated where neither is, or where its CameraInfo cannot be used.
-    """
-    camera = map_camera or uncalibrated()
-    sized = info is not None and info.distortion_model == EQUIRECTANGULAR
-    if info is not None and (sized or min(info.k[0], info.k[4]) > 0):
-        try:
-            camera = camera_of_info(info)
-            camera.check()
-        except GeometryError:
-            camera = uncalibrated()
-    return replace(camera, base_from_camera=base_from_camera)
 
 
 def _counts(model: str) -> str:

@@ -140,6 +140,9 @@ def check_odometry(message: Odometry) -> Transform:
     return pose_to_transform(message.pose.pose)
 
 
-def check_camera_info(info: CameraInfo) -> None:
-    """Raise GeometryError for intrinsics that cannot be used, saying why."""
-    camera_of_info(info).check()
+def check_camera_info(info: CameraInfo, rectified: bool) -> None:
+    """Raise GeometryError for intrinsics that cannot be used, saying why.
+
+    rectified: they are of rectified images.
+    """
+    camera_of_info(info, rectified=rectified).check()

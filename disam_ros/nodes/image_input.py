@@ -14,6 +14,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from disam_ros.camera import is_rectified
 from disam_ros.files.paths import FAST_DDS, LARGE_IMAGES, profile
 from disam_ros.localization.image_checks import StampOrder
 from disam_ros.nodes.conversions import stamp_to_ns
@@ -50,6 +51,11 @@ class StampChecker:
         return usable
 
 
+def image_topic(camera_topic: str, transport: str) -> str:
+    """The topic of a camera's images by a transport."""
+    return f"{camera_topic}/compressed" if transport == "compressed" else camera_topic
+
+
 class ImageInput:
     """A subscription to an image topic or, with transport 'compressed', to its `/compressed`.
 
@@ -68,11 +74,16 @@ class ImageInput:
         compressed = transport == "compressed"
         self._node, self._callback = node, callback
         self._kind = CompressedImage if compressed else Image
-        self._topic = f"{camera_topic}/compressed" if compressed else camera_topic
+        self._topic = image_topic(camera_topic, transport)
         self._remedy = TOO_SLOW if compressed else _remedy_of_large_images()
         self._fallback: Timer | None = None
         self._subscriptions = Subscriptions(node, monitor)
         self._subscription = self._subscribe("reliable")
+
+    @property
+    def rectified(self) -> bool:
+        """Whether the images are rectified, by the name of their topic."""
+        return is_rectified(self._node.resolve_topic_name(self._topic))
 
     def publisher_count(self) -> int:
         """Number of matched publishers."""

@@ -137,7 +137,9 @@ def test_an_image_of_another_size_has_the_same_rays():
 def info(**changes):
     values = {"width": 640, "height": 480, "d": [], "distortion_model": "plumb_bob"}
     k = [400.0, 0.0, 320.0, 0.0, 400.0, 240.0, 0.0, 0.0, 1.0]
-    return SimpleNamespace(**values | {"k": k} | changes)
+    region = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+    values |= {"k": k, "p": [0.0] * 12, "binning_x": 0, "binning_y": 0, "roi": region}
+    return SimpleNamespace(**values | changes)
 
 
 FAULTS = {

@@ -7,7 +7,14 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from disam_ros.camera import EQUIRECTANGULAR, Camera, camera_of_info, same_shape
+from disam_ros.camera import (
+    Camera,
+    camera_of_info,
+    info_doubts,
+    is_calibrated,
+    is_rectified,
+    same_shape,
+)
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
@@ -96,11 +103,13 @@ def read_camera(
         )
     described = info_topic(topic)
     info = _first(reader, described) if described in reader.topics() else None
-    if info is not None and (info.k[0] != 0 or info.distortion_model == EQUIRECTANGULAR):
+    if info is not None and is_calibrated(info):
+        rectified, shape = is_rectified(topic), size[::-1]
         try:
-            camera = camera_of_info(info, pose)
+            camera = camera_of_info(info, pose, rectified=rectified, size=shape)
             camera.check()
-            _check_shape(camera, *size)
+            for doubt in info_doubts(info, rectified=rectified, size=shape):
+                logger.warning("%s: %s: %s", reader.path, described, doubt)
             return camera
         except GeometryError as fault:
             logger.warning("%s: %s is not used: %s", reader.path, described, fault)
@@ -121,15 +130,6 @@ def read_camera(
         width,
     )
     return Camera.assumed(width, height, pose)
-
-
-def _check_shape(camera: Camera, height: int, width: int) -> None:
-    """Raise GeometryError unless a camera has the shape of its images."""
-    if not same_shape((camera.width, camera.height), (width, height)):
-        raise GeometryError(
-            f"it is of {camera.width}x{camera.height} pixels, the images have {width}x{height}; "
-            "record that of these images"
-        )
 
 
 def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:

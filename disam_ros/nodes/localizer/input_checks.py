@@ -17,8 +17,10 @@ from disam_ros.camera import (
     PINHOLE,
     Camera,
     ViewMatch,
+    info_doubts,
+    is_rectified,
     mount_difference,
-    same_shape,
+    size_fault,
     uncalibrated,
     vehicle_camera,
     warp_into,
@@ -39,10 +41,18 @@ LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
 
 class InputChecks(Part):
-    """Checks images and camera_info. topics: camera_info topic by camera. localizer: of the map."""
+    """Checks images and camera_info.
+
+    topics, images: camera_info and image topic by camera. localizer: of the map.
+    """
 
     def __init__(
-        self, node: LifecycleNode, monitor: Monitor, topics: Mapping[str, str], localizer: Localizer
+        self,
+        node: LifecycleNode,
+        monitor: Monitor,
+        topics: Mapping[str, str],
+        images: Mapping[str, str],
+        localizer: Localizer,
     ) -> None:
         super().__init__(node, monitor)
         self._localizer = localizer
@@ -50,7 +60,11 @@ class InputChecks(Part):
         self._mounts: dict[str, tuple[Transform, Camera]] = {}  # checked
         self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
         self._topics = {camera: node.resolve_topic_name(name) for camera, name in topics.items()}
+        self._rectified = {
+            camera: is_rectified(node.resolve_topic_name(name)) for camera, name in images.items()
+        }
         self._infos: dict[str, CameraInfo] = {}  # usable ones, or of a lens that is no pinhole
+        self._sizes: dict[str, tuple[CameraInfo, tuple[int, int]]] = {}  # looked at for doubts
         self._last: dict[str, CameraInfo] = {}  # checked
         for camera, topic in topics.items():  # messages are all alike: a lost one is no loss
             take = functools.partial(self._on_camera_info, camera)
@@ -79,18 +93,32 @@ class InputChecks(Part):
         [H, W, 3]: not calibrated where the image is of another shape than its camera_info."""
         info, mapped = self._infos.get(name), self._mapped(name, base_from_camera)
         self._check_mount(name, base_from_camera)
-        key, (height, width) = f"shape of {name}", image.shape[:2]
-        if info is None or same_shape((width, height), (info.width, info.height)):
+        key, size = f"shape of {name}", (image.shape[1], image.shape[0])
+        fault = "" if info is None else size_fault(info, size)
+        if fault:
+            text = f"{self._topics[name]} is not used for camera '{name}': {fault}"
+            self._monitor.warn_once(key, text, hold=None)
+            return uncalibrated(base_from_camera)
+        self._monitor.solved(key)
+        rectified = self._rectified[name]
+        lens = vehicle_camera(info, mapped, base_from_camera, rectified=rectified, size=size)
+        self._check_view(name, lens, size)
+        if info is not None and lens.calibrated:
+            self._check_doubts(name, info, size)
+        return lens
+
+    def _check_doubts(self, camera: str, info: CameraInfo, size: tuple[int, int]) -> None:
+        """Report once what is odd about a camera_info for images of a size."""
+        if self._sizes.get(camera) == (info, size):
+            return
+        self._sizes[camera] = info, size
+        key = f"doubts of {camera}"
+        doubts = info_doubts(info, rectified=self._rectified[camera], size=size)
+        if doubts:
+            text = f"{self._topics[camera]} is used, but {'; '.join(doubts)}"
+            self._monitor.warn_once(key, text, hold=None)
+        else:
             self._monitor.solved(key)
-            lens = vehicle_camera(info, mapped, base_from_camera)
-            self._check_view(name, lens, (width, height))
-            return lens
-        text = (
-            f"{self._topics[name]} is of {info.width}x{info.height} pixels, images of camera "
-            f"'{name}' have {width}x{height}: it is not used; publish that of these images"
-        )
-        self._monitor.warn_once(key, text, hold=None)
-        return uncalibrated(base_from_camera)
 
     def _mapped(self, name: str, base_from_camera: Transform) -> Camera | None:
         """The map's camera of a name, else the one that looks where it does; None: none known."""
@@ -118,7 +146,7 @@ class InputChecks(Part):
         self._last[camera] = info
         key = f"intrinsics of {camera}"
         try:
-            check_camera_info(info)
+            check_camera_info(info, self._rectified[camera])
             self._monitor.solved(key)
         except GeometryError as error:
             text = f"{self._topics[camera]} is not used: {error}"
@@ -175,5 +203,7 @@ def _comparison(camera: str, matches: Sequence[ViewMatch]) -> str:
 
 def _intrinsics(info: CameraInfo) -> bytes:
     """Intrinsics as bytes: nan equals nan."""
-    numbers = np.array([info.width, info.height, *info.k, *info.d], np.float64)
+    roi = info.roi
+    region = roi.x_offset, roi.y_offset, roi.width, roi.height, info.binning_x, info.binning_y
+    numbers = np.array([info.width, info.height, *region, *info.k, *info.p, *info.d], np.float64)
     return numbers.tobytes() + str(info.distortion_model).encode()

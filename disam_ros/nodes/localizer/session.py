@@ -21,7 +21,7 @@ from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.extrinsics import Extrinsics
-from disam_ros.nodes.image_input import ImageInput
+from disam_ros.nodes.image_input import ImageInput, image_topic
 from disam_ros.nodes.localizer.area_watch import AreaWatch
 from disam_ros.nodes.localizer.conditions import Conditions
 from disam_ros.nodes.localizer.consumer import LOST, Consumer
@@ -94,7 +94,11 @@ class Session:
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
         prefixes = {name: f"{name}/" if len(loaded.cameras) > 1 else "" for name in loaded.cameras}
         infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
-        self._checks = InputChecks(node, monitor, infos, loaded.localizer)
+        images = {
+            name: image_topic(f"{prefix}image", config.image_transport)
+            for name, prefix in prefixes.items()
+        }
+        self._checks = InputChecks(node, monitor, infos, images, loaded.localizer)
         self._parts: list[Part] = [
             self._priors,
             self._odometry,

@@ -17,8 +17,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from disam_ros.camera import Camera, camera_of_info
-from disam_ros.errors import ConfigError, DisamError, GeometryError
+from disam_ros.camera import Camera, camera_of_info, info_doubts
+from disam_ros.datasets.bags.image_messages import size_of_image
+from disam_ros.errors import ConfigError, DisamError, GeometryError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import limit_megapixels
 from disam_ros.node_config import MapBuilderNodeConfig
@@ -157,7 +158,7 @@ class MapBuilderNode(Node):
         if self._info is not None:
             return
         try:
-            conversions.check_camera_info(info)
+            conversions.check_camera_info(info, self._images.rectified)
         except GeometryError as error:
             text = f"{self.resolve_topic_name('camera_info')} is not used: {error}"
             self._monitor.warn_once("camera_info", text, hold=None)
@@ -247,16 +248,32 @@ class MapBuilderNode(Node):
                 self._monitor.warn_once("extrinsics", text, level=ERROR, hold=None)
             return False
         self._monitor.solved("extrinsics")
-        if self._info is not None:
-            camera = camera_of_info(self._info, base_from_camera)
-        else:
-            self.get_logger().warning("no camera_info came: the map will hold no intrinsics")
-            width, height = getattr(message, "width", 0), getattr(message, "height", 0)
-            camera = Camera(width, height, 0.0, 0.0, 0.0, 0.0, (), base_from_camera)
-        count = self._map.begin(camera, self._map_frame)
+        count = self._map.begin(self._camera(message, base_from_camera), self._map_frame)
         if count:
             self.get_logger().info(f"resuming an interrupted build of {count} images")
         return True
+
+    def _camera(self, message: Image | CompressedImage, base_from_camera: Transform) -> Camera:
+        """The camera of an image by its camera_info; without intrinsics where that has none."""
+        try:
+            height, width = size_of_image(message)
+        except ImageError:  # the map leaves it out
+            height, width = 0, 0
+        size, rectified = (width, height) if width else None, self._images.rectified
+        fault = "no camera_info came"
+        if self._info is not None:
+            topic = self.resolve_topic_name("camera_info")
+            try:
+                camera = camera_of_info(
+                    self._info, base_from_camera, rectified=rectified, size=size
+                )
+                for doubt in info_doubts(self._info, rectified=rectified, size=size):
+                    self.get_logger().warning(f"{topic}: {doubt}")
+                return camera
+            except GeometryError as error:
+                fault = f"{topic} is not used: {error}"
+        self.get_logger().warning(f"{fault}; the map will hold no intrinsics")
+        return Camera(width, height, 0.0, 0.0, 0.0, 0.0, (), base_from_camera)
 
     async def _on_finish(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         answer = waking_future(self)
