@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What README and docs say of commands, files, parameters and topics is so."""
 
+import argparse
 import importlib
 import importlib.util
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from disam_ros.cli import command_line, main
 from disam_ros.cli.parameters import NODES
+from disam_ros.entry import MODULES
 from disam_ros.settings import parameter_rows
 
 ROOT = Path(__file__).parent.parent
@@ -24,12 +26,15 @@ PAGES["README.md"] = README
 ROS = PAGES["ros.md"]
 MAX_WORDS = 600
 NODE_NAMES = {"localizer_node": "localizer", "map_builder_node": "map_builder"}
+# Options of docker, pytest, uv, VPR-methods-evaluation and ros2 bag.
+FOREIGN = {"--build-arg", "--hypothesis-profile", "--compile-bytecode"}
+FOREIGN |= {"--num_preds_to_save", "--max-cache-size"}
 
 
-def commands(text, language="bash"):
+def commands(text):
     """The commands of the code blocks, one list of words each, comments left out."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    text = re.sub(r"\$\w+", "1", "\n".join(blocks))  # shell variables
+    blocks = re.findall(r"^( *)```(?:bash|text)\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\$\w+", "1", "\n".join(block for _, block in blocks))  # shell variables
     lines = text.replace("\\\n", " ").splitlines()
     parts = [part for line in lines for part in re.split(r"&&| \| | &$", line)]
     words = [shlex.split(part, comments=True) for part in parts]
@@ -45,6 +50,17 @@ def shown(program):
             if program in names:
                 result.append((page, words[names.index(program) + 1 :]))
     return result
+
+
+def parsers(parser, name="disam"):
+    """(command, its options) of a parser and its subcommands."""
+    if parser.fill:
+        parser.fill(parser)
+    yield name, set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, sub in action.choices.items():
+                yield from parsers(sub, f"{name} {word}")
 
 
 def parameters(node):
@@ -82,6 +98,31 @@ def test_every_disam_command_in_the_docs_is_understood(capsys):
             pytest.fail(f"{page}: disam {' '.join(words)}: {capsys.readouterr().err}")
 
 
+def test_every_command_and_option_in_the_prose_of_the_docs_exists():
+    options = dict(parsers(command_line()))
+    rooms = ("season_town", "training", "benchmark", "demo")  # whose programs have options, too
+    others = {name for room in rooms for name in re.findall(r'"(--[\w-]+)"', sources(room))}
+    others |= FOREIGN.union(*options.values())
+    wrong = []
+    for page, text in PAGES.items():
+        prose = re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`((?:--|disam )[^`]+)`", prose):
+            known, name = others, re.match(r"disam [a-z-]+(?: [a-z-]+)?", code)
+            if name:  # of a command of a command, or of all of them
+                commands = [key for key in options if key.startswith(name[0])]
+                commands = commands or [" ".join(name[0].split()[:2])]
+                known = {option for key in commands for option in options.get(key, ())}
+            used = re.findall(r"(?<!\S)--[a-z][\w-]+", code)
+            wrong += [(page, code)] if not known or not known.issuperset(used) else []
+    assert wrong == []
+
+
+def test_every_executable_in_the_docs_exists():
+    for page, words in shown("ros2"):
+        if words[0] == "run":
+            assert words[1] == "disam_ros" and words[2] in MODULES, page
+
+
 def test_every_script_and_parameter_file_that_the_readme_uses_exists():
     used = re.findall(r"\bscripts/\w+\.sh|\bconfig/\w+\.yaml", "\n".join(PAGES.values()))
     assert "scripts/install_robot.sh" in used
@@ -108,11 +149,10 @@ def test_make_keeps_the_packages_and_plugins_of_a_sourced_ros_out_of_its_environ
 
 
 def test_every_module_that_the_docs_run_exists():
-    for page, words in shown("python"):
-        if "-m" in words:
-            module = words[words.index("-m") + 1]
-            if module.split(".")[0] in ("benchmark", "demo", "disam_ros", "training"):
-                assert importlib.util.find_spec(module), f"{page}: {module}"
+    rooms = "season_town|benchmark|demo|disam_ros|training"
+    for page, text in PAGES.items():
+        for module in re.findall(rf"\bpython3? -m ((?:{rooms})\b[\w.]*\w)", text):
+            assert importlib.util.find_spec(module), f"{page}: {module}"
 
 
 def test_every_launch_file_in_the_docs_takes_its_arguments():

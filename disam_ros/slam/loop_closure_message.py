@@ -92,7 +92,7 @@ def from_values(values: Mapping[str, str]) -> LoopClosure:
         inliers=_read(values, INLIERS, int),
         kind=_read(values, KIND, str),
         map_from_keyframe=_read(values, MAP_POSE, _pose) if MAP_POSE in values else None,
-        metric=_read(values, METRIC, _truth) if METRIC in values else True,  # version 0.1: no key
+        metric=_read(values, METRIC, _truth),
     )
 
 

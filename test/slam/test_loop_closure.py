@@ -364,12 +364,11 @@ def test_the_keys_of_the_message_are_those_of_the_documentation():
     }
 
 
-def test_a_message_of_a_version_without_unknown_scales_is_metric():
+def test_a_message_says_whether_the_scale_is_known():
     relative = PoseWithCovariance(Transform.identity(), np.eye(6))
-    values = to_values(LoopClosure(2, 1, relative, 0.5, metric=False))
-    assert not from_values(values).metric
-    del values["metric"]
-    assert from_values(values).metric
+    for metric in (False, True):
+        closure = LoopClosure(2, 1, relative, 0.5, metric=metric)
+        assert from_values(to_values(closure)).metric is metric
 
 
 @pytest.mark.parametrize(
