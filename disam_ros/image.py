@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -96,23 +96,50 @@ def decode(
     data: bytes | memoryview | NDArray[np.uint8],
     what: str = "image",
     whole: bool = False,
+    *,
+    upright: bool = False,
+    to_8_bit: Callable[[NDArray[np.uint16], bool], NDArray[np.uint8]] | None = None,
 ) -> NDArray[np.uint8]:
     """Decode JPEG, PNG or WebP bytes to uint8 RGB [H, W, 3].
 
     An image of more than LARGE pixels is reduced to a half, quarter or eighth of its sides unless
-    `whole`. Raises ImageError, naming `what`, for other bytes, for a truncated JPEG, and before any
-    decoding for more pixels than the limit.
+    `whole`. Pixels are as stored, or turned as the EXIF orientation says if `upright`. to_8_bit:
+    scales 16-bit values, which are grey (True) or colours; None: 65535 is white.
+    Raises ImageError, naming `what`, for other bytes, for a truncated JPEG, and before any decoding
+    for more pixels than the limit.
     """
     data = bytes(data)
     height, width = check_file(data, what)
     scale = 1 if whole else next((n for n in (1, 2, 4) if height * width <= n * n * LARGE), 8)
+    orientation = 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+    if to_8_bit is None or not holds_16_bits(data):
+        image = _decoded(data, _REDUCED[scale] | orientation, what)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    grey = data[25] in (0, 4)  # the header's colour type: without colours, with alpha or not
+    kind = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    values = _decoded(data, kind | cv2.IMREAD_ANYDEPTH | orientation, what)
+    image = to_8_bit(np.asarray(values, np.uint16), grey)
+    if scale > 1:
+        size = image.shape[1] // scale, image.shape[0] // scale
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    code = cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(image, code), np.uint8)
+
+
+def _decoded(data: bytes, flags: int, what: str) -> NDArray[Any]:
+    """Decode bytes by OpenCV's flags. Raises ImageError."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[scale])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"{what} cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError(f"{what} is damaged: it cannot be decoded ({len(data)} bytes)")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return image
+
+
+def holds_16_bits(data: bytes) -> bool:
+    """Whether bytes are a PNG of 16 bits, by its header."""
+    return data.startswith(PNG) and data[24:25] == b"\x10"
 
 
 def check_file(data: bytes, what: str = "image") -> tuple[int, int]:

@@ -25,6 +25,12 @@ def _megapixels() -> Any:
     return setting(50.0, help, minimum=0.001, maximum=1000.0)
 
 
+def _bit_depth() -> Any:
+    """The setting of the bits of 16-bit images (datasets/bags/bit_depth.py)."""
+    help = "bits that 16-bit images use, 8 to 16; 0: by the first images of each camera"
+    return setting(0, help, minimum=0, maximum=16)
+
+
 def _frame(default: str, help: str) -> Any:
     """The setting of a TF frame."""
     return setting(default, help, resolve=_frame_name)
@@ -66,6 +72,7 @@ class LocalizerNodeConfig:
         "NAME/image and NAME/camera_info",
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
+    bit_depth: int = _bit_depth()
     max_megapixels: float = _megapixels()
     base_frame: str = _frame("base_link", "vehicle frame whose pose is published")
     base_from_camera: list[float] = _mount(
@@ -99,6 +106,7 @@ class MapBuilderNodeConfig:
     model: str = _model("model directory, or the name of a shipped one")
     camera: str = setting("front", "camera name to store in the map")
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
+    bit_depth: int = _bit_depth()
     max_megapixels: float = _megapixels()
     pose_source: str = setting(
         "pose",

@@ -21,6 +21,7 @@ from std_msgs.msg import Header
 
 from disam_ros.camera import camera_of_info
 from disam_ros.datasets.bags import image_messages
+from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.errors import GeometryError, PriorError
 from disam_ros.geometry import Transform
 from disam_ros.image import require_pixels
@@ -35,8 +36,12 @@ CV_BRIDGE_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}  # 
 _bridge = CvBridge and CvBridge()
 
 
-def image_from_message(message: Image | CompressedImage) -> NDArray[np.uint8]:
+def image_from_message(
+    message: Image | CompressedImage, bit_depth: BitDepth | None = None
+) -> NDArray[np.uint8]:
     """The pixels of a message as uint8 RGB [H, W, 3].
+
+    bit_depth: how many of 16 bits its camera uses; None: all.
 
     cv_bridge converts images of its 8-bit encodings whose rows follow each other directly,
     `image_messages` all others, to the same pixels.
@@ -45,7 +50,7 @@ def image_from_message(message: Image | CompressedImage) -> NDArray[np.uint8]:
     fit the data, zero pixels, more than the limit, and for compressed bytes that cannot be decoded.
     """
     if _bridge is None or not _is_plain(message):
-        return image_messages.decode_image(message)
+        return image_messages.decode_image(message, bit_depth=bit_depth)
     require_pixels(message.height, message.width, f"raw image ({message.encoding})")
     pixels: NDArray[np.uint8] = _bridge.imgmsg_to_cv2(message, "rgb8")
     return pixels

@@ -47,7 +47,7 @@ def encoded(rgb: np.ndarray, encoding: str, big_endian: bool) -> tuple[np.ndarra
     wide = ">u2" if big_endian else "<u2"
     if encoding.startswith("bayer"):
         pixels, expected = bayer_of(rgb, encoding[6:10]), rgb
-    elif encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv"):
+    elif encoding in ("yuv422", "yuv422_uyvy", "uyvy", "yuv422_yuy2", "yuyv"):
         pixels, expected = yuv_of(rgb, encoding in ("yuv422_yuy2", "yuyv")), rgb
     else:
         pixels, expected = {

@@ -6,14 +6,16 @@ Takes the plain fields of a message, so that bags and nodes share the decoder.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from disam_ros.datasets.bags.bit_depth import BitDepth, scale_to_8_bit
 from disam_ros.errors import ImageError
-from disam_ros.image import decode, require_pixels, size_of
+from disam_ros.image import decode, holds_16_bits, require_pixels, size_of
 
 # encoding → (channels, bytes per channel, conversion of [H, W(, channels)] uint8 to RGB)
 _BAYER = {
@@ -22,6 +24,8 @@ _BAYER = {
     "bayer_gbrg": cv2.COLOR_BayerGBRG2RGB,
     "bayer_grbg": cv2.COLOR_BayerGRBG2RGB,
 }
+_BAYER_FORMAT = re.compile(r"(bayer_[a-z]{4})(?:8|16);")  # of a CompressedImage
+LITTLE_COLOUR = 3  # difference of channels that compressing a grey image as a coloured one makes
 _CODES: dict[str, tuple[int, int, int | None]] = {
     "rgb8": (3, 1, None),
     "bgr8": (3, 1, cv2.COLOR_BGR2RGB),
@@ -37,6 +41,7 @@ _CODES: dict[str, tuple[int, int, int | None]] = {
     "bgra16": (4, 2, cv2.COLOR_BGRA2RGB),
     "mono16": (1, 2, cv2.COLOR_GRAY2RGB),
     "yuv422": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
     "uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
@@ -50,14 +55,21 @@ DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres, metres (REP 118)
 
 
 def to_rgb(
-    height: int, width: int, encoding: str, step: int, is_bigendian: bool, data: Any
+    height: int,
+    width: int,
+    encoding: str,
+    step: int,
+    is_bigendian: bool,
+    data: Any,
+    bit_depth: BitDepth | None = None,
 ) -> NDArray[np.uint8]:
     """Convert the pixels of a sensor_msgs/Image to RGB [height, width, 3].
 
     step: bytes per row, padding included. data: a bytes-like object of `height * step` bytes, half
-    as many again for nv12 and nv21. Alpha is dropped; 16-bit values are scaled to 8 bit (65535 →
-    255, rounded); Bayer images are demosaiced (bilinear). An rgb8 image is a view of `data`,
-    without copy: read-only where `data` is. Raises ImageError for an unknown encoding, for sizes
+    as many again for nv12 and nv21. bit_depth: how many of 16 bits are used; None: all. Alpha is
+    dropped; 16-bit values are scaled to 8 bit (the largest → 255, rounded); Bayer images are
+    demosaiced (bilinear). An rgb8 image is a view of `data`, without copy: read-only where `data`
+    is. Raises ImageError for an unknown encoding, for sizes
     that do not fit each other and for more pixels than the limit, before any memory is asked for.
     """
     if encoding in _PLANES:
@@ -71,11 +83,13 @@ def to_rgb(
             f"image encoding '{encoding}' is unknown; known: {', '.join(KNOWN_ENCODINGS)}. "
             "Convert on the robot (image_proc) or choose another image topic"
         )
-    channels, depth, code = _CODES[encoding]
-    rows = _rows(height, width, encoding, step, channels * depth, data)
+    channels, value_bytes, code = _CODES[encoding]
+    rows = _rows(height, width, encoding, step, channels * value_bytes, data)
     require_pixels(height, width, f"raw image ({encoding})")
-    if depth == 2:
-        rows = _to_8_bit(rows.view(">u2" if is_bigendian else "<u2"))
+    if value_bytes == 2:
+        values = rows.view(">u2" if is_bigendian else "<u2")
+        grey = encoding == "mono16"
+        rows = scale_to_8_bit(values) if bit_depth is None else bit_depth.to_8_bit(values, grey)
     pixels = rows.reshape(height, width, channels) if channels > 1 else rows
     if code is None:
         return pixels
@@ -86,10 +100,13 @@ def to_rgb(
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), np.uint8)
 
 
-def decode_image(message: Any, whole: bool = False) -> NDArray[np.uint8]:
+def decode_image(
+    message: Any, whole: bool = False, bit_depth: BitDepth | None = None
+) -> NDArray[np.uint8]:
     """Decode a sensor_msgs Image or CompressedImage, of rosbags or rclpy: RGB [H, W, 3].
 
-    whole: of a compressed image, see `image.decode`. Raises ImageError where it cannot be decoded.
+    whole: of a compressed image, see `image.decode`. bit_depth: how many of 16 bits the camera
+    uses; None: all. Raises ImageError where it cannot be decoded.
     """
     if hasattr(message, "encoding"):
         return to_rgb(
@@ -99,11 +116,32 @@ def decode_image(message: Any, whole: bool = False) -> NDArray[np.uint8]:
             message.step,
             bool(message.is_bigendian),
             message.data,
+            bit_depth,
         )
     if "compresseddepth" in message.format.lower():
         raise ImageError("a compressedDepth image holds no colours; choose the colour image topic")
     what = f"compressed image (format '{message.format[:32]}')"
-    return decode(memoryview(message.data), what, whole)
+    pattern = _BAYER_FORMAT.match(message.format)
+    scale = None if bit_depth is None else bit_depth.to_8_bit
+    if pattern is None:
+        return decode(memoryview(message.data), what, whole, to_8_bit=scale)
+    return _demosaiced(decode(memoryview(message.data), what, True, to_8_bit=scale), pattern[1])
+
+
+def has_16_bits(message: Any) -> bool:
+    """Whether a sensor_msgs Image or CompressedImage holds 16-bit values, as far as it says."""
+    if hasattr(message, "encoding"):
+        return _CODES.get(message.encoding, (0, 0, None))[1] == 2
+    return holds_16_bits(bytes(message.data[:32]))
+
+
+def _demosaiced(image: NDArray[np.uint8], pattern: str) -> NDArray[np.uint8]:
+    """Demosaic a grey image [H, W, 3] of a sensor with a colour filter; one of colours is done."""
+    height, width = image.shape[:2]
+    mosaic = np.ascontiguousarray(image[..., 1])
+    if height < 3 or width < 3 or cv2.absdiff(image, cv2.merge([mosaic] * 3)).max() > LITTLE_COLOUR:
+        return image
+    return np.asarray(cv2.cvtColor(mosaic, _BAYER[pattern]), np.uint8)
 
 
 def size_of_image(message: Any) -> tuple[int, int]:
@@ -154,9 +192,3 @@ def _rows(
             "the camera driver fills in height, step or data wrongly"
         )
     return buffer.reshape(height, step)[:, :row_bytes]
-
-
-def _to_8_bit(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Scale 0…65535 to 0…255, rounded."""
-    scaled: NDArray[np.uint8] = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return scaled

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, same_shape
 from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
-from disam_ros.datasets.bags.image_messages import decode_image, size_of_image
+from disam_ros.datasets.bags.image_messages import decode_image, has_16_bits, size_of_image
 from disam_ros.datasets.bags.pose_sources import PoseSource, Recording, TopicPoses
 from disam_ros.datasets.bags.poses import read_odometry
 from disam_ros.datasets.bags.reader import BagReader
@@ -40,6 +42,7 @@ class BagImage(NamedTuple):
     weather: str | None  # the last valid word before it; None before the first
     place: tuple[float, float] | None  # last valid fix before it, latitude and longitude [deg]
     odometry: int  # number of poses of `BagImages.odometry` that were recorded before it
+    bit_depth: BitDepth  # of its camera
 
 
 class BagImages:
@@ -49,7 +52,8 @@ class BagImages:
     before `image…`. poses: their source, which may also know where on Earth the map is.
     base_from_camera: extrinsics of cameras that /tf_static does not place. mapped: cameras of the
     map, whose calibration and extrinsics are taken where the bag has none; the only one of both by
-    any name. max_pose_gap: time [s] between two poses beyond which none is interpolated.
+    any name. max_pose_gap: time [s] between two poses beyond which none is interpolated. bit_depth:
+    bits that 16-bit images use; 0: by the first ones.
 
     Attributes: track, map_from_base; pose_fault, why none is known; odometry, odom_from_base as
     recorded, None without any. Raises BagError where the bag lacks images or poses.
@@ -66,6 +70,7 @@ class BagImages:
         map_frame: str = "map",
         base_frame: str = "base_link",
         max_pose_gap: float = 0.5,
+        bit_depth: int = 0,
     ) -> None:
         self.bag = Path(bag)
         with BagReader(bag) as reader:
@@ -75,6 +80,10 @@ class BagImages:
                 lenses = dict(zip(self.topics, lenses.values(), strict=True))
             cameras = {
                 name: read_camera(reader, topic, base_frame, mounts.get(name), lenses.get(name))
+                for name, topic in self.topics.items()
+            }
+            self._bit_depths = {
+                name: read_bit_depth(reader, topic, BitDepth(name, bit_depth))
                 for name, topic in self.topics.items()
             }
             latitude, longitude = first_fix(reader)
@@ -120,6 +129,7 @@ class BagImages:
                 weather=weather,
                 place=place,
                 odometry=self._usable[recorded],
+                bit_depth=self._bit_depths[camera_of[topic]],
             )
 
         with BagReader(self.bag) as reader:
@@ -179,10 +189,25 @@ def pixels_of(item: BagImage, bag: Path, whole: bool = False) -> NDArray[np.uint
     try:
         if isinstance(item.message, BagError):
             raise ImageError(str(item.message)) from item.message
-        return decode_image(item.message, whole=whole)
+        return decode_image(item.message, whole=whole, bit_depth=item.bit_depth)
     except ImageError as error:
         place = f"bag {bag}, {item.topic} at {item.stamp_ns} ns"
         raise ImageError(f"{place}: {error}") from error
+
+
+def read_bit_depth(reader: BagReader, topic: str, bit_depth: BitDepth) -> BitDepth:
+    """Learn from the first images of a topic how many of 16 bits they use."""
+    images = ImageMessages(reader)
+    for raw in reader.raw([topic]):
+        for message, _ in images.of(raw):
+            if isinstance(message, BagError):
+                continue
+            if bit_depth.settled or not has_16_bits(message):
+                return bit_depth
+            with suppress(ImageError):
+                decode_image(message, bit_depth=bit_depth)
+    bit_depth.settle()
+    return bit_depth
 
 
 def side_topics(reader: BagReader) -> dict[str, list[str]]:

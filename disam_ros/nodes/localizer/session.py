@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
+from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.errors import ConfigError
 from disam_ros.localization.answer import KNOWN, Answer
 from disam_ros.localization.pipeline import Localized, Shot
@@ -99,6 +100,8 @@ class Session:
             for name, prefix in prefixes.items()
         }
         self._checks = InputChecks(node, monitor, infos, images, loaded.localizer)
+        report = node.get_logger().info
+        self._bit_depths = {name: BitDepth(name, config.bit_depth, report) for name in prefixes}
         self._parts: list[Part] = [
             self._priors,
             self._odometry,
@@ -261,7 +264,8 @@ class Session:
     def _frame(self, arrival: Arrival) -> Frame:
         header, conditions = arrival.message.header, self._conditions
         base_from_camera = self._extrinsics.base_from_camera(arrival.camera, header.frame_id)
-        image = conversions.image_from_message(arrival.message)
+        bit_depth = self._bit_depths[arrival.camera]
+        image = conversions.image_from_message(arrival.message, bit_depth)
         return Frame(
             image=image,
             camera=arrival.camera,

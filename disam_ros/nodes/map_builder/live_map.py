@@ -14,6 +14,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.camera import Camera
+from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import PosedImage
@@ -67,6 +68,7 @@ class LiveMap:
         remedy = "set the parameter output to another directory, or move it away"
         require_output(config.output, MAP, remedy=remedy)
         self._config, self._monitor, self._logger = config, monitor, logger
+        self._bit_depth = BitDepth(config.camera, config.bit_depth, logger.info)
         self._device = select_device(config.device)
         self._model = load_model(config.model)
         monitor.fact("device", describe_device(self._device))
@@ -171,7 +173,7 @@ class LiveMap:
     def _decode(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
         """Decode an image. Raises ImageError: the builder then leaves the image out and logs it."""
         try:
-            return image_from_message(message)
+            return image_from_message(message, self._bit_depth)
         except ImageError as error:
             self._monitor.problem("image", f"an image was left out: {error}")
             self._monitor.count("images undecodable")

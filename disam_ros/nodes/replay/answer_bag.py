@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.images import read_bit_depth
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.sources import ImageSource
@@ -61,6 +63,7 @@ def _copy_images(
     """Copies the images with these stamps, under the camera's name in the map."""
     topic = f"/camera/{topics.mapped}/image_raw/compressed"
     with BagReader(bag) as reader:
+        bit_depth = read_bit_depth(reader, topics.image, BitDepth(topics.mapped))
         for raw in reader.raw([topics.image]):
             stamp_ns = messages.serialized_stamp_ns(raw.data)
             if stamp_ns not in stamps_ns:
@@ -70,7 +73,7 @@ def _copy_images(
                 writer.write_serialized(topic, raw.type, raw.data, stamp_ns, qos)
                 continue
             try:
-                jpeg = encode_jpeg(decode_image(reader.decode(raw)))
+                jpeg = encode_jpeg(decode_image(reader.decode(raw), bit_depth=bit_depth))
             except ImageError:  # the answer says so
                 continue
             writer.compressed_image(topics.mapped, stamp_ns, jpeg)
