@@ -265,6 +265,15 @@ def test_every_key_of_an_answer_is_on_the_page_of_the_interface():
     assert [key for key in sorted(keys) if f"`{key}`" not in ROS] == []
 
 
+def test_every_message_on_the_page_of_symptoms_is_one_of_the_package():
+    text = re.sub(r'"\s*f?"', "", sources("disam_ros"))  # strings that go on in the next line
+    symptoms = re.findall(r"^\| (.*?) \|", PAGES["troubleshooting.md"], re.MULTILINE)
+    quoted = [code for symptom in symptoms for code in re.findall(r"`([^`]+)`", symptom)]
+    assert len(quoted) > 15
+    parts = [part.strip() for code in quoted for part in re.split("…|ros2 .*", code)]
+    assert [part for part in parts if part not in text] == []
+
+
 def test_the_page_of_the_interface_names_the_parameters_that_are_read_at_configure():
     pytest.importorskip("rclpy")
     from disam_ros.nodes.localizer.node import LIVE, NOT_LIVE
