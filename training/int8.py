@@ -40,7 +40,7 @@ from disam_ros.models.onnx_backend import INPUT
 from disam_ros.models.similarity import least_similarity
 from training.command import exit_status
 from training.data.image_store import ImageStore
-from training.data.places import Box
+from training.data.places import WHOLE
 from training.data.sources import find_photos
 from training.disam.config import TrainConfig
 from training.disam.matching import similarity_of
@@ -53,7 +53,6 @@ log = logging.getLogger(__name__)
 
 IMAGES = 64  # of each domain
 READ = 4  # times as many images are read: the light of a webcam's is known afterwards
-WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 INT8 = PRECISIONS[1]
 AGREEMENT = 0.8  # least similarity of features in integers with those in float32
@@ -163,8 +162,7 @@ def _open_store(
     for domain in ("", *domains):
         photos_of = [photo for photo in every_photo if photo.domain == domain]
         photos += [photos_of[k] for k in random.permutation(len(photos_of))[: READ * images]]
-    light = {"day": config.webcam_day, "night": config.webcam_night}
-    store = ImageStore(photos, model.network.image_size, config.crops, light=light)
+    store = ImageStore(photos, model.network.image_size, config.crops, light=config.light)
     rows = store.rows()
     if missing := [domain for domain in domains if domain not in rows]:
         raise TrainingError(f"no images of {', '.join(missing)} in {', '.join(config.data)}")
@@ -177,9 +175,8 @@ def _validate(model: Model, config: TrainConfig, backends: list[Backend]) -> Rec
     if not config.validation.data:
         log.warning("the recipe has no validation data: what the integers cost stays unknown")
         return {}
-    light = {"day": config.webcam_day, "night": config.webcam_night}
     size, domains = model.network.image_size, model.domain_names()
-    validation = load_validation(config.validation, size, config.crops, domains, light)
+    validation = load_validation(config.validation, size, config.crops, domains, config.light)
     similarity = similarity_of("fine", config.descriptor)
     mapper, recalls = _encoder(backends[0], validation.reference), {}
     for backend in backends:

@@ -7,24 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from disam_ros.errors import ConfigError
+from disam_ros.files.checking import build
 from disam_ros.files.yaml_files import read_yaml
-from training.disam.config import TrainConfig, check
-from training.global_descriptors.config import GlobalTrainConfig, parse_global_config
-from training.settings import read_recipe
+from training.disam.config import TrainConfig
+from training.global_descriptors.config import GlobalTrainConfig
 
-METHODS = {"disam": TrainConfig, "global": GlobalTrainConfig}
+METHODS: dict[str, type[TrainConfig] | type[GlobalTrainConfig]] = {
+    "disam": TrainConfig,
+    "global": GlobalTrainConfig,
+}
 
 
-def parse_config(values: dict[str, Any]) -> TrainConfig | GlobalTrainConfig:
+def parse_config(values: Any) -> TrainConfig | GlobalTrainConfig:
     """Build and check a recipe of its `method` (disam). Raises ConfigError naming the key."""
-    values = dict(values) if isinstance(values, dict) else values
-    method = values.pop("method", "disam") if isinstance(values, dict) else "disam"
+    method = "disam"
+    if isinstance(values, dict):
+        values = dict(values)
+        method = values.pop("method", method)
     if method not in METHODS:
         raise ConfigError(f"'method' must be one of {', '.join(METHODS)}, got {method!r}")
-    if method == "global":
-        return parse_global_config(values)
-    config = read_recipe(TrainConfig, values)
-    check(config)
+    config: TrainConfig | GlobalTrainConfig = build(METHODS[method], values)
+    config.check()
     return config
 
 

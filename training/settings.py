@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
 
 from disam_ros.errors import ConfigError
-from disam_ros.files.checking import build
 from disam_ros.settings import setting
 
 
@@ -24,9 +23,6 @@ class CropConfig:
         "the paper)",
         minimum=0.0,
         maximum=1.0,
-    )
-    tile_zoom: list[float] = setting(
-        [1.2, 2.4], "range of zoom for fixed webcams, whose crops are places"
     )
     cache_scale: float = setting(1.3, "size of cached images, relative to the crop", minimum=1.0)
     tile_cache_scale: float = setting(
@@ -72,9 +68,38 @@ class ValidationConfig:
 
 
 @dataclass
-class RunConfig(ABC):
-    """A recipe of any method, completed by the method's own `stages`."""
+class LossWeights:
+    """λ of each loss of a method; 0 turns it off."""
 
+    def on(self, names: Sequence[str] = ()) -> dict[str, float]:
+        """Weights of the losses that are on, among `names` or among all."""
+        weights = {name: getattr(self, name) for name in names or [f.name for f in fields(self)]}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+@dataclass
+class StageConfig:
+    """One stage of any method. Its optimizer starts from scratch, its networks from another stage.
+
+    A method adds the choices of the name, and the losses.
+    """
+
+    name: str = setting("", "what the stage trains")
+    steps: int = setting(1000, "optimizer steps", minimum=1)
+    start_from: str = setting("", "earlier stage to start from; empty: as the method chooses")
+    constant: float = setting(
+        0.5,
+        "fraction of the steps at full learning rate; then linear decay to 0",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclass
+class RunConfig(ABC):
+    """A recipe of any method, completed by the method's own networks and stages."""
+
+    stage_names: ClassVar[tuple[str, ...]]  # of the method
     name: str = setting("model", "name of the model")
     output: str = setting("", "run directory; empty: runs/NAME")
     data: list[str] = setting(
@@ -103,7 +128,6 @@ class RunConfig(ABC):
     channels_last: bool = setting(
         False, "memory format; faster for the mobile encoder and on GPUs with half precision"
     )
-    prefetch: int = setting(2, "batches prefetched by a thread; 0: none", minimum=0)
     log_every: int = setting(20, "steps between reports of the losses", minimum=1)
     gradients_every: int = setting(
         50, "steps between measurements of each loss's share of the gradient; 0: none", minimum=0
@@ -117,6 +141,16 @@ class RunConfig(ABC):
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     stages: list[Any] = field(default_factory=list)
 
+    @property
+    @abstractmethod
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the networks' images [px]."""
+
+    @property
+    def light(self) -> dict[str, list[str]]:
+        """Domains of fixed webcams' images by day and by night."""
+        return {"day": self.webcam_day, "night": self.webcam_night}
+
     def stage(self, name: str) -> Any | None:
         return next((s for s in self.stages if s.name == name), None)
 
@@ -124,55 +158,40 @@ class RunConfig(ABC):
     def start_of(self, stage: Any) -> str:
         """Name of the stage whose networks this one starts from; '': untrained."""
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation data, named or held out."""
+        return bool(self.validation.data or self.validation.held_out)
 
-
-T = TypeVar("T", bound=RunConfig)
-
-
-def read_recipe(recipe: type[T], values: Any) -> T:
-    """Build a recipe with its stages, unchecked. Raises ConfigError naming the key."""
-    config = build(recipe, values)
-    if not config.stages:
-        raise ConfigError("'stages' expects a list with at least one stage; it is empty")
-    return config
-
-
-def check_stages(config: RunConfig, names: Sequence[str]) -> None:
-    """Raises ConfigError unless stages have these names, once each, and start from earlier ones."""
-    earlier: list[str] = []
-    for k, stage in enumerate(config.stages):
-        where = f"stages.{k}"
-        if stage.name not in names:
-            raise ConfigError(f"'{where}.name' must be one of {', '.join(names)}")
-        if stage.name in earlier:
-            raise ConfigError(f"'{where}.name': there is a stage '{stage.name}' already")
-        if config.start_of(stage) and config.start_of(stage) not in earlier:
+    def check(self) -> None:
+        """Raises ConfigError for settings that do not fit each other, naming one."""
+        if self.validation.drive and not self.validates:
             raise ConfigError(
-                f"'{where}.start_from' must be an earlier stage ({', '.join(earlier) or 'none'}), "
-                f"got '{config.start_of(stage)}'"
+                f"'validation.drive' is '{self.validation.drive}', but 'validation.data' is empty: "
+                f"it holds the domains to validate; give some, or leave the drive out"
             )
-        earlier.append(stage.name)
-
-
-def check_run(config: RunConfig) -> None:
-    """Raises ConfigError for ranges whose ends are out of order or below 1, and for a drive that is
-    to validate without data."""
-    if config.validation.drive and not validates(config):
-        raise ConfigError(
-            f"'validation.drive' is '{config.validation.drive}', but 'validation.data' is empty: "
-            f"it holds the domains to validate; give some, or leave the drive out"
-        )
-    for name in ("zoom", "tile_zoom"):
-        low, high = pair_of(getattr(config.crops, name), f"crops.{name}")
+        low, high = pair_of(self.crops.zoom, "crops.zoom")
         if not 1.0 <= low <= high:
-            raise ConfigError(f"'crops.{name}' expects 1 ≤ least ≤ most, got {[low, high]}")
+            raise ConfigError(f"'crops.zoom' expects 1 ≤ least ≤ most, got {[low, high]}")
+        if not self.stages:
+            raise ConfigError("'stages' expects a list with at least one stage; it is empty")
+        earlier: list[str] = []
+        for k, stage in enumerate(self.stages):
+            where = f"stages.{k}"
+            if stage.name not in self.stage_names:
+                raise ConfigError(f"'{where}.name' must be one of {', '.join(self.stage_names)}")
+            if stage.name in earlier:
+                raise ConfigError(f"'{where}.name': there is a stage '{stage.name}' already")
+            if self.start_of(stage) and self.start_of(stage) not in earlier:
+                raise ConfigError(
+                    f"'{where}.start_from' must be an earlier stage "
+                    f"({', '.join(earlier) or 'none'}), got '{self.start_of(stage)}'"
+                )
+            earlier.append(stage.name)
 
-
-def validates(config: RunConfig) -> bool:
-    """Whether a recipe has validation data, named or held out."""
-    return bool(config.validation.data or config.validation.held_out)
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as it is saved with checkpoints and models."""
+        return asdict(self)
 
 
 def pair_of(values: list[Any], name: str) -> tuple[Any, ...]:

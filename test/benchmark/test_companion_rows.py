@@ -61,7 +61,7 @@ def test_the_papers_form_pushes_far_images_apart_at_the_rows_nu_and_not_at_the_r
         tuples = torch.nn.functional.normalize(torch.randn(1, 4, 8, generator=_seed()), dim=-1)
         tuples.requires_grad_()
         far = torch.full((1, 4, 4), 1000.0)
-        found = soft_contrastive_paper(tuples, far, Influence(), config.eta, nu, config.mu)
+        found = soft_contrastive_paper(tuples, far, Influence(), config.eta, nu)
         slopes.append(torch.autograd.grad(found, tuples)[0].norm().item())
     assert slopes[0] > 0.01 and slopes[1] < 1e-6
 

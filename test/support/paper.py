@@ -135,12 +135,20 @@ def terms(step, form, margins, held=None, negatives="translated"):
     return result
 
 
-def contrastive(similarities, different, temperature):
-    """InfoNCE of true pairs (k, k), both ways; only sure negatives count."""
+def contrastive(similarities, different, temperature, near=None):
+    """InfoNCE of true pairs (k, k), both ways; only sure negatives count.
+
+    near: how much of an answer each other one is.
+    """
+    near = np.zeros_like(similarities) if near is None else near
     sides = []
-    for scores, allowed in ((similarities, different), (similarities.T, different.T)):
+    forward = similarities, different, near
+    for scores, allowed, close in (forward, [x.T for x in forward]):
         for k in range(len(scores)):
-            others = [scores[k, j] for j in range(len(scores)) if j == k or allowed[k, j]]
-            whole = sum(np.exp(value / temperature) for value in others)
-            sides.append(np.log(whole) - scores[k, k] / temperature)
+            share = [1.0 if j == k else close[k, j] for j in range(len(scores))]
+            kept = [j for j in range(len(scores)) if allowed[k, j] or share[j] > 0]
+            whole = np.log(sum(np.exp(scores[k, j] / temperature) for j in kept))
+            sides.append(
+                sum(share[j] * (whole - scores[k, j] / temperature) for j in kept) / sum(share)
+            )
     return sum(sides) / len(sides)

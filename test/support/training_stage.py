@@ -2,14 +2,18 @@
 """A tiny stage of DISAM's method on noise; importable, so that spawned processes find it."""
 
 import os
+import signal
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from training.disam.networks import create_networks
 from training.disam.sampling import Batch, Unpaired
 from training.disam.stage import StageRun
+from training.engine.checkpoints import find_checkpoint
 from training.engine.parallel import join, leave
+from training.engine.stage_base import StageBase
 from training.recipes import parse_config
 
 PAPER = {"gan": 1, "cycle": 10, "fcl": 0.1, "fcl_cosine": 0.1, "triplet_fcl": 1, "sam": 1000}
@@ -17,7 +21,6 @@ PAPER["triplet_sam"] = 1
 TINY = {
     "network": {"width": 2, "encoder_blocks": 1, "decoder_blocks": 1, "image_size": [32, 32]},
     "descriptor": {"coarse_grid": 4, "fine_grid": 8},
-    "pool": 3,
     "triplets": {"group": 4},
     "log_every": 2,
     "grid_every": 0,
@@ -58,6 +61,26 @@ def gradients_of(run, batch):
     run.step(2, batch)
     parameters = [*run.networks.generators(), *run.networks.critics()]
     return [p.grad.clone() for p in parameters if p.grad is not None]
+
+
+def interrupt_after(monkeypatch, steps):
+    """Press Ctrl-C during the `steps`-th step from now on."""
+    original, left = StageBase.step, [steps]
+
+    def step(self, *arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(StageBase, "step", step)
+
+
+def leavings(directory):
+    """Everything a run leaves: weights at the end of its stages and what the checkpoint holds."""
+    folders = directory / "stages", find_checkpoint(directory)
+    files = [path for folder in folders for path in folder.glob("*.safetensors")]
+    return {f"{path.stem}:{k}": v for path in files for k, v in load_file(path).items()}
 
 
 def one_of_two_processes(rank, port, output, output_dir):

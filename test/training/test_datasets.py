@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-import shutil
-from pathlib import Path
+"""From files to batches: sources, decoding, places, sampling, validation."""
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from support.data import texture
 from support.training_data import write_drive, write_folders, write_image, write_webcams
 
 from training.data.image_store import ImageStore, prefetched
-from training.data.places import Box, fit_box, jittered, same_place
+from training.data.places import WHOLE, Box, fit_box, jittered, metres_apart, same_place
 from training.data.sources import day_or_night, find_photos
 from training.disam.config import AlignedConfig
 from training.disam.sampling import Sampler
@@ -33,16 +32,17 @@ def test_folders_named_like_domains_give_their_domain_and_no_place(tmp_path):
     assert {p.group for p in photos} == {""}
 
 
-def test_drives_of_one_folder_share_their_map_frame_and_those_of_two_do_not(tmp_path):
+def test_drives_of_one_folder_or_joined_by_a_plus_share_their_map_frame(tmp_path):
     for town in ("a", "b"):
         for domain in ("day", "night"):
             write_drive(tmp_path / town / domain, domain, 2)
-    photos = find_photos([str(tmp_path / "a"), str(tmp_path / "b")])
-    assert len(photos) == 8
-    assert len({p.group for p in photos[:4]}) == 1
-    assert len({p.group for p in photos}) == 2
-    np.testing.assert_allclose(photos[1].position, (20, 0, 1.5))
-    np.testing.assert_allclose(photos[1].axis, (1, 0, 0), atol=1e-9)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    apart, together = find_photos([a, b]), find_photos([f"{a} + {b}"])
+    assert len({p.group for p in apart[:4]}) == 1 and len({p.group for p in apart}) == 2
+    assert len({p.group for p in together}) == 1
+    assert [p.path for p in apart] == [p.path for p in together]
+    np.testing.assert_allclose(apart[1].position, (20, 0, 1.5))
+    np.testing.assert_allclose(apart[1].axis, (1, 0, 0), atol=1e-9)
 
 
 def test_webcam_nights_are_recognised_by_their_sky_not_by_mean_brightness(tmp_path):
@@ -55,17 +55,28 @@ def test_webcam_nights_are_recognised_by_their_sky_not_by_mean_brightness(tmp_pa
 def test_a_webcams_folder_may_hold_a_folder_per_domain(tmp_path):
     for name in ("summer_day", "night"):
         write_image(tmp_path / "cam" / name / "0.png", texture(0))
-    photos = find_photos([f"webcams:{tmp_path}"])
-    assert [p.domain for p in photos] == ["night", "summer_day"]
-    assert {p.group for p in photos} == {str(tmp_path / "cam")} and all(p.tiled for p in photos)
     store = open_store(f"webcams:{tmp_path}")
     assert store.rows() == {"night": [0], "summer_day": [1]}
+    assert {p.group for p in store.photos} == {str(tmp_path / "cam")}
+    assert all(p.tiled for p in store.photos)
 
 
 def test_a_webcam_that_never_saw_a_night_is_all_day():
     days = [np.full((30, 40, 3), 100 + 5 * k, np.uint8) for k in range(8)]
     assert set(day_or_night(days)) == {"day"}
     assert set(day_or_night([d // 10 for d in days])) == {"night"}
+
+
+def test_a_webcams_images_belong_to_all_the_domains_of_their_light(tmp_path):
+    light = {"day": ["summer_day", "winter_snow"], "night": ["night"]}
+    photos = find_photos([f"webcams:{write_webcams(tmp_path)}"])
+    plain = ImageStore(photos, SIZE, CropConfig()).rows()
+    store = ImageStore(photos, SIZE, CropConfig(), light=light)
+    rows = store.rows()
+    assert len(rows["summer_day"]) == len(rows["winter_snow"]) == len(plain["day"]) > 0
+    assert len(rows["night"]) == len(plain["night"])
+    for one, other in zip(rows["summer_day"], rows["winter_snow"], strict=True):
+        assert store.images[one] is store.images[other]
 
 
 def test_missing_empty_and_test_only_data_are_refused_by_name(tmp_path):
@@ -75,6 +86,8 @@ def test_missing_empty_and_test_only_data_are_refused_by_name(tmp_path):
         find_photos([str(tmp_path / "nowhere")])
     with pytest.raises(TrainingError, match="no images"):
         find_photos([str(tmp_path)])
+    with pytest.raises(TrainingError, match="nowhere"):
+        find_photos([f"{write_folders(tmp_path / 'here')} + {tmp_path / 'nowhere'}"])
     with pytest.raises(TrainingError, match="test data"):
         find_photos(["/data/Gardens_Point"])
 
@@ -82,33 +95,26 @@ def test_missing_empty_and_test_only_data_are_refused_by_name(tmp_path):
 # Decoding
 
 
-def test_unreadable_images_are_skipped_and_counted(tmp_path, caplog):
+def test_unreadable_images_are_skipped_and_counted_unless_there_are_no_others(tmp_path, caplog):
     write_folders(tmp_path)
     (tmp_path / "day" / "0.png").write_bytes(b"no image")
     store = open_store(tmp_path)
     assert store.skipped == 1
     assert len(store.images) == len(store.photos) == 6
     assert "skipped 1 of 7" in caplog.text
+    (tmp_path / "bad" / "day").mkdir(parents=True)
+    (tmp_path / "bad" / "day" / "a.jpg").write_bytes(b"")
+    with pytest.raises(TrainingError, match="none of 1"):
+        open_store(tmp_path / "bad")
 
 
-def test_only_unreadable_images_are_an_error(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / "day").mkdir(exist_ok=True)
-        (tmp_path / "day" / f"{name}.jpg").write_bytes(b"")
-    with pytest.raises(TrainingError, match="none of 2"):
-        open_store(tmp_path)
-
-
-def test_images_are_kept_a_little_larger_than_the_crop(tmp_path):
-    store = open_store(write_folders(tmp_path))
-    assert store.images[0].shape[:2] == (round(24 * 1.3), round(32 * 1.3))
-
-
-def test_images_smaller_than_the_crop_are_enlarged_with_a_warning(tmp_path, caplog):
+def test_images_are_kept_a_little_larger_than_the_crop_and_small_ones_enlarged(tmp_path, caplog):
+    write_image(tmp_path / "day" / "large.png", texture(0, 96, 128))
     write_image(tmp_path / "day" / "small.png", texture(0, 12, 16))
     store = open_store(tmp_path)
-    assert "smaller than the crop" in caplog.text
-    assert store.crop(0, Box(0, 0, 1, 1)).shape == (3, *SIZE)
+    assert store.images[0].shape[:2] == (round(24 * 1.3), round(32 * 1.3))
+    assert "1 of 2 images are smaller than the crop" in caplog.text
+    assert store.crop(1, WHOLE).shape == (3, *SIZE)
 
 
 def test_more_images_than_memory_allows_are_refused_with_advice(tmp_path):
@@ -161,6 +167,12 @@ def test_same_place_needs_group_distance_angle_and_overlap():
     assert same_place(tile, others, 2, 180, 0.5)[0, 4:].tolist() == [False, True]
 
 
+def test_distances_are_infinite_between_frames_and_directions():
+    others = [place(), place(x=3.0), place(group=1, x=3.0), place(axis=(-1, 0, 0))]
+    metres = metres_apart(place()[None], np.stack(others), 15.0)
+    assert metres.tolist() == [[0.0, 3.0, np.inf, np.inf]]
+
+
 # Sampling
 
 
@@ -198,52 +210,60 @@ def test_a_step_draws_the_same_again_and_another_step_or_process_does_not(tmp_pa
     assert not torch.equal(batch.a, Sampler(store, ["day", "night"], seed=3).unpaired(1, 8, 4).a)
 
 
-def test_one_domain_only_is_refused(tmp_path):
-    store = open_store(write_folders(tmp_path, (("day", 3),)))
-    with pytest.raises(TrainingError, match=r"two or more domains.*day \(3\)"):
-        Sampler(store, ["day"])
-    with pytest.raises(TrainingError, match="night"):
-        Sampler(store, ["day", "night"])
+def sampler_of(store, config):
+    sampler = Sampler(store, ["day", "night"])
+    sampler.prepare_pairs(config)
+    return sampler
 
 
 def test_true_pairs_are_the_nearest_images_of_the_other_drive(tmp_path):
     write_drive(tmp_path / "day", "day", 6)
     write_drive(tmp_path / "night", "night", 6, shift=1.0)
-    sampler = Sampler(open_store(tmp_path), ["day", "night"])
-    sampler.prepare_pairs(AlignedConfig(radius=2.0))
-    pairs = sampler._pairs["day", "night"]
+    config = AlignedConfig(radius=2.0, same_domain=0.0)
+    sampler = sampler_of(open_store(tmp_path), config)
+    pairs = sampler.pairs["day", "night"]
     assert {a: b.tolist() for a, b in pairs.items()} == {k: [6 + k] for k in range(6)}
-    batch = sampler.aligned(0, 0, 5, AlignedConfig(same_domain=0.0))
+    batch = sampler.aligned(0, 0, 5, config)
     assert batch.domains == ("day", "night")
     assert torch.equal(batch.different, ~torch.eye(5, dtype=torch.bool))
 
 
 def test_true_pairs_of_webcams_show_one_view_and_tiles_apart_are_negatives(tmp_path):
     store = open_store(f"webcams:{write_webcams(tmp_path)}")
-    config = AlignedConfig(same_domain=0.0)
-    sampler = Sampler(store, ["day", "night"])
-    sampler.prepare_pairs(config)
-    for row, partners in sampler._pairs["day", "night"].items():
+    config = AlignedConfig(same_domain=0.0, soft=1.0)
+    sampler = sampler_of(store, config)
+    for row, partners in sampler.pairs["day", "night"].items():
         assert len(partners) == 4
         assert {store.photos[p].group for p in partners} == {store.photos[row].group}
     batch = sampler.aligned(0, 0, 8, config)
-    assert not batch.different.diagonal().any()
-    assert batch.different.any()
+    assert not batch.different.diagonal().any() and batch.different.any()
+    assert torch.isinf(batch.metres).all()  # crops are places, how far apart nobody knows
 
 
 def test_same_domain_pairs_never_pair_an_image_with_itself(tmp_path):
-    sampler = Sampler(open_store(f"webcams:{write_webcams(tmp_path)}"), ["day", "night"])
-    sampler.prepare_pairs(AlignedConfig())
-    assert all(row not in p for row, p in sampler._pairs["day", "day"].items())
-    assert sampler.aligned(0, 0, 4, AlignedConfig(same_domain=1.0)).domains[0] in ("day", "night")
-    domains = sampler.aligned(0, 0, 4, AlignedConfig(same_domain=1.0)).domains
+    config = AlignedConfig(same_domain=1.0)
+    sampler = sampler_of(open_store(f"webcams:{write_webcams(tmp_path)}"), config)
+    assert all(row not in p for row, p in sampler.pairs["day", "day"].items())
+    domains = sampler.aligned(0, 0, 4, config).domains
     assert domains[0] == domains[1]
 
 
+def test_half_of_a_batch_lies_in_one_neighbourhood_and_no_image_is_there_twice(tmp_path):
+    for domain in ("day", "night"):  # an image every 20 m
+        write_drive(tmp_path / domain, domain, 30, shift=float(domain == "night"))
+    config = AlignedConfig(same_domain=0.0, neighbourhood=80.0, soft=1.0)
+    sampler = sampler_of(open_store(tmp_path), config)
+    for step in range(5):
+        metres = sampler.aligned(0, step, 10, config).metres.numpy()
+        assert metres[:5, :5].max() <= 2 * 80 + 1
+        assert (metres + 1e3 * np.eye(10)).min() > 1.5
+    assert sampler.aligned(0, 1, 10, config).metres.equal(sampler.aligned(0, 1, 10, config).metres)
+    assert len(sampler.aligned(0, 0, 40, config).a) == 40  # larger than the route
+
+
 def test_data_without_places_has_no_true_pairs(tmp_path):
-    sampler = Sampler(open_store(write_folders(tmp_path)), ["day", "night"])
     with pytest.raises(TrainingError, match="no true pairs"):
-        sampler.prepare_pairs(AlignedConfig())
+        sampler_of(open_store(write_folders(tmp_path)), AlignedConfig())
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 20])
@@ -336,34 +356,8 @@ def test_a_drive_too_short_to_be_tried_on_is_refused(tmp_path):
         load_validation(config, SIZE, CropConfig(), ["day", "night"])
 
 
-def test_a_webcams_images_belong_to_all_the_domains_of_their_light(tmp_path):
-    light = {"day": ["summer_day", "winter_snow"], "night": ["night"]}
-    photos = find_photos([f"webcams:{write_webcams(tmp_path)}"])
-    plain = ImageStore(photos, SIZE, CropConfig()).rows()
-    store = ImageStore(photos, SIZE, CropConfig(), light=light)
-    rows = store.rows()
-    assert len(rows["summer_day"]) == len(rows["winter_snow"]) == len(plain["day"]) > 0
-    assert len(rows["night"]) == len(plain["night"])
-    for one, other in zip(rows["summer_day"], rows["winter_snow"], strict=True):
-        assert store.images[one] is store.images[other]
-
-
 def test_validation_without_a_map_is_refused(tmp_path):
     write_drive(tmp_path / "night", "night", 3)
     config = ValidationConfig(data=[str(tmp_path)])
     with pytest.raises(TrainingError, match="'day'"):
         load_validation(config, SIZE, CropConfig(), ["day", "night"])
-
-
-DNIM = Path(__file__).parents[3] / "shared/data/dnim/test"
-
-
-@pytest.mark.skipif(not DNIM.is_dir(), reason="dnim is not here")
-def test_dnim_nights_are_dark_skies(tmp_path):
-    for camera in DNIM.iterdir():
-        for path in sorted(camera.iterdir())[::6]:
-            target = tmp_path / camera.name / path.name
-            target.parent.mkdir(exist_ok=True)
-            shutil.copy(path, target)
-    rows = open_store(f"webcams:{tmp_path}").rows()
-    assert 0.3 < len(rows["night"]) / (len(rows["night"]) + len(rows["day"])) < 0.7

@@ -1,241 +1,231 @@
 # SPDX-License-Identifier: Apache-2.0
-import math
-from functools import partial
+"""DISAM's losses against an independent float64 form of the paper's equations."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from support import paper
+from support.paper import Step
+from torch import nn
 from torch.autograd import gradcheck
 
-from disam_ros.models.similarity import coarse_similarity
-from training.disam import losses
+from disam_ros.models.similarity import activation_map
+from training.disam import losses, steps
+from training.disam.networks import NegativeBank
+from training.disam.sampling import Unpaired
+from training.disam.scales import Scales
+from training.engine.networks import Networks
+from training.recipes import parse_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NAMES = ("fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
+FORMS = {  # m and α at which the triplets of features and of maps are neither 0 nor 1
+    "released": {"fcl": (1.0, 0.5), "sam": (0.1, 3.0)},
+    "paper": {"fcl": (5.0, 0.1), "sam": (1.0, 0.5)},
+    "relative": {"fcl": (2.0, 0.5), "sam": (2.0, 0.5)},
+}
+HARD = pytest.mark.parametrize("hard", [False, True], ids=["one negative", "hardest of three"])
+FORM = pytest.mark.parametrize("form", list(FORMS))
 
 
-def features(seed, *shape, grad=False):
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(*shape, generator=generator, dtype=torch.float64)
-    return values.requires_grad_(grad)
+class Recorded(nn.Module):
+    """A smooth layer that keeps what it gave, in the order of its calls."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.outputs = layer.double(), []
+
+    def forward(self, x):
+        self.outputs.append(torch.tanh(self.layer(x)) + 0.3)
+        return self.outputs[-1]
 
 
-def test_gan_loss_of_perfect_predictions_is_zero():
-    assert losses.gan_loss([torch.ones(1, 1, 2, 2)] * 8, 1.0).item() == 0.0
+@pytest.fixture
+def setting(monkeypatch):
+    """Networks of two domains small enough for loops, a batch, two further negatives of each."""
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)  # stay in float64
+    monkeypatch.setattr(steps, "margin_of", lambda kind, triplets, _: FORMS[triplets.form][kind])
+    torch.manual_seed(3)
+    networks = Networks(
+        encoders={d: Recorded(nn.Conv2d(3, 4, 2, stride=2)) for d in "ab"},
+        decoders={d: Recorded(nn.ConvTranspose2d(4, 3, 2, stride=2)) for d in "ab"},
+    )
+    a, b = 3 * torch.randn(2, 1, 3, 6, 8, dtype=torch.float64)
+    more = {d: 0.3 + 0.3 * torch.randn(2, 4, 3, 4, dtype=torch.float64) for d in "ab"}
+    empty = torch.zeros(0, 3, 6, 8, dtype=torch.float64)
+    return SimpleNamespace(
+        networks=networks, batch=Unpaired(("a", "b"), a, b, empty, empty), more=more
+    )
 
 
-def test_cycle_loss_is_the_mean_absolute_difference():
-    a, b = features(0, 2, 3, 4, 4), features(1, 2, 3, 4, 4)
-    expected = np.abs(a.numpy() - b.numpy()).mean()
-    assert losses.cycle_loss(a, b).item() == pytest.approx(expected, abs=1e-14)
+def measured(setting, form, hard, negatives="translated"):
+    """Terms by name, and the features of the step for the reference."""
+    stage = {"name": "fine", "hard_from": 0.0, "losses": dict.fromkeys(NAMES, 1)}
+    config = parse_config({"stages": [stage], "triplets": {"form": form, "negatives": negatives}})
+    bank = NegativeBank(2)
+    for domain, z in setting.more.items():
+        bank.push(domain, losses.comparable(z, form))
+    encoders = setting.networks.encoders
+    for encoder in encoders.values():
+        encoder.outputs.clear()
+    terms, _ = steps.generator_terms(
+        setting.networks, setting.batch, config.stages[0], config.triplets, bank, hard, Scales()
+    )
+    (z_a, again_a), (again_b, z_b) = encoders["a"].outputs, encoders["b"].outputs
+    arrays = [z.detach().numpy()[0] for z in (z_a, z_b, again_b, again_a)]
+    more = tuple(list(setting.more[d].numpy()) if hard else [] for d in "ba")
+    return terms, Step((arrays[0], arrays[1]), (arrays[2], arrays[3]), more)
+
+
+@HARD
+@FORM
+@pytest.mark.parametrize("negatives", ["translated", "real"])
+def test_every_loss_has_the_value_of_the_papers_equations(setting, form, hard, negatives):
+    terms, step = measured(setting, form, hard, negatives)
+    expected = paper.terms(step, form, list(FORMS[form].values()), negatives=negatives)
+    for name in NAMES:
+        assert 1e-3 < expected[name] < 50, name
+        assert terms[name].item() == pytest.approx(expected[name], rel=1e-6), name
+    for name in ("triplet_fcl", "triplet_sam"):
+        assert 0.05 < expected[name] < 1.95, f"{name}: both hinges are at an end"
+
+
+@HARD
+@FORM
+def test_every_loss_has_the_gradient_of_the_papers_equations(setting, form, hard):
+    """Which sides have none, too: the reference holds them still."""
+    terms, held = measured(setting, form, hard)
+    parameters = setting.networks.generators()
+    random = torch.Generator().manual_seed(5)
+    way = [torch.randn(p.shape, generator=random, dtype=torch.float64) for p in parameters]
+    slopes = {}
+    for name in NAMES:
+        gradients = torch.autograd.grad(
+            terms[name], parameters, retain_graph=True, allow_unused=True
+        )
+        slopes[name] = sum(
+            (g * v).sum().item() for g, v in zip(gradients, way, strict=True) if g is not None
+        )
+    ends = []
+    for sign in (1e-4, -1e-4):
+        with torch.no_grad():
+            for p, v in zip(parameters, way, strict=True):
+                p += sign * v
+        _, step = measured(setting, form, hard)
+        ends.append(paper.terms(step, form, list(FORMS[form].values()), held))
+        with torch.no_grad():
+            for p, v in zip(parameters, way, strict=True):
+                p -= sign * v
+    for name in NAMES:
+        expected = (ends[0][name] - ends[1][name]) / 2e-4
+        assert slopes[name] == pytest.approx(expected, rel=2e-3, abs=1e-5), name
+        assert abs(expected) > 1e-4, name
+
+
+def test_gan_loss_is_the_released_one_of_both_branches_side_by_side():
+    random = np.random.default_rng(0)
+    heads = [random.normal(size=(2, 1, 3 + k % 4, 4)) for k in range(8)]
+    tensors = [torch.from_numpy(head) for head in heads]
+    for target in (0.0, 1.0):
+        expected = paper.gan(heads[:4], heads[4:], target)
+        assert losses.gan_loss(tensors, target).item() == pytest.approx(expected, abs=1e-14)
+
+
+def test_cycle_loss_equals_its_loop():
+    a, b = np.random.default_rng(1).normal(size=(2, 2, 3, 4, 4))
+    value = losses.cycle_loss(torch.from_numpy(a), torch.from_numpy(b)).item()
+    assert value == pytest.approx(paper.cycle(a, b), abs=1e-14)
+
+
+def test_activation_maps_equal_the_slope_of_the_similarity():
+    z, other = np.random.default_rng(2).normal(size=(2, 4, 3, 5))
+    value = activation_map(torch.from_numpy(z), torch.from_numpy(other)).numpy()
+    np.testing.assert_allclose(value, paper.activation_map(z, other), atol=1e-8)
 
 
 @pytest.mark.parametrize(
-    ("form", "through_target"), [("paper", True), ("released", False), ("relative", False)]
+    ("positive", "negative", "alpha", "expected"),
+    [
+        (0.0, 2.0, 2.0, 1 - 2 / 5),  # the margin is m where the pair agrees,
+        (100.0, 40.0, 2.0, 1 - 40 / 100),  # nothing where it is far apart,
+        (10.0, 1.0, 0.0, 1 - 1 / 15),  # the same everywhere with α = 0
+        (0.0, 5.0, 2.0, 0.0),  # and beyond it there is no loss
+    ],
 )
-def test_all_forms_but_the_papers_detach_their_target(form, through_target):
-    z_again, z = features(0, 1, 2, 3, 3, grad=True), features(1, 1, 2, 3, 3, grad=True)
-    losses.feature_consistency(z_again, z, form).sum().backward()
-    assert z_again.grad is not None
-    assert (z.grad is not None) == through_target
-    real, translated = features(2, 1, 3, 3, grad=True), features(3, 1, 3, 3, grad=True)
-    losses.activation_consistency(real, translated, form).sum().backward()
-    assert real.grad is not None
-    assert (translated.grad is not None) == through_target
+def test_the_margin_adapts_to_the_distance_of_the_pair(positive, negative, alpha, expected):
+    value = losses.adaptive_triplet(torch.tensor([positive]), torch.tensor([negative]), 5.0, alpha)
+    assert value.item() == pytest.approx(expected)
 
 
-def test_feature_cosine_loss_is_zero_for_equal_and_two_for_opposite_features():
-    z = features(0, 2, 3, 4, 4)
-    assert losses.feature_cosine_loss(z, z).item() == pytest.approx(0.0, abs=1e-12)
-    assert losses.feature_cosine_loss(z, -z).item() == pytest.approx(2.0, abs=1e-12)
+# True pairs
 
 
-def sam_by_autograd(z, z_other):
-    """Eq. 17, 18 as printed: the derivative of Y, kept differentiable."""
-    z = z if z.requires_grad else z.clone().requires_grad_()
-    similarity = coarse_similarity(z, z_other).sum()
-    (gradient,) = torch.autograd.grad(similarity, z, create_graph=True)
-    weights = gradient.sum((-2, -1), keepdim=True)
-    return torch.relu((weights * z).sum(-3))
+@pytest.mark.parametrize("soft", [False, True])
+def test_contrastive_equals_a_loop_over_sure_negatives_and_near_answers(soft):
+    random = np.random.default_rng(1)
+    similarities, different = random.uniform(-1, 1, (5, 5)), random.random((5, 5)) < 0.7
+    np.fill_diagonal(different, False)
+    scores = torch.from_numpy(similarities).requires_grad_()
+    near = losses.soft_targets(torch.from_numpy(random.uniform(0, 3, (5, 5))), 1.0)
+    value = losses.contrastive(scores, torch.from_numpy(different), 0.1, near if soft else None)
+    expected = paper.contrastive(similarities, different, 0.1, near.numpy() if soft else None)
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+    value.backward()
+    doubtful = torch.from_numpy(~(different | np.eye(5, dtype=bool)))
+    assert scores.grad.isfinite().all() and (soft or not scores.grad[doubtful].any())
 
 
-def test_activation_maps_equal_the_autograd_form():
-    z, z_again = features(0, 2, 4, 3, 5), features(1, 2, 4, 3, 5)
-    real, translated = losses.activation_pair(z, z_again)
-    torch.testing.assert_close(real, sam_by_autograd(z, z_again), rtol=0, atol=1e-14)
-    torch.testing.assert_close(translated, sam_by_autograd(z_again, z), rtol=0, atol=1e-14)
-
-
-def test_gradient_of_the_sam_loss_equals_that_of_second_order_autograd():
-    gradients = []
-    for activation in (losses.activation_pair, None):
-        z, z_again = features(0, 2, 4, 3, 5, grad=True), features(1, 2, 4, 3, 5, grad=True)
-        if activation:
-            maps = activation(z, z_again)
-        else:
-            maps = sam_by_autograd(z, z_again), sam_by_autograd(z_again, z)
-        losses.activation_consistency(*maps, "paper").sum().backward()
-        gradients.append((z.grad, z_again.grad))
-    for closed, autograd in zip(*gradients, strict=True):
-        torch.testing.assert_close(closed, autograd, rtol=0, atol=1e-14)
-
-
-def test_sam_loss_of_equal_features_is_zero():
-    z = features(0, 2, 4, 3, 5)
-    maps = losses.activation_pair(z, z.clone())
-    assert losses.activation_consistency(*maps, "released").max().item() == 0.0
-
-
-def test_sam_loss_does_not_change_when_channels_are_permuted_or_the_image_mirrored():
-    z, z_again = features(0, 2, 4, 3, 5), features(1, 2, 4, 3, 5)
-
-    def value(a, b):
-        return losses.activation_consistency(*losses.activation_pair(a, b), "paper")
-
-    order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(value(z[:, order], z_again[:, order]), value(z, z_again))
-    torch.testing.assert_close(value(z.flip(-1), z_again.flip(-1)), value(z, z_again))
-
-
-def test_sam_maps_do_not_change_when_both_features_are_scaled():
-    """ω_k falls as 1/s with the scale s of a map's own features, so ω_k z_k stays."""
-    z, z_again = features(0, 2, 4, 3, 5), features(1, 2, 4, 3, 5)
-    for map_, scaled in zip(
-        losses.activation_pair(z, z_again), losses.activation_pair(7 * z, 3 * z_again), strict=True
-    ):
-        torch.testing.assert_close(map_, scaled)
-
-
-def test_adaptive_triplet_equals_a_loop_over_equation_22():
-    positive, negative = features(0, 6).abs(), features(1, 6).abs()
-    total = 0.0
-    for p, n in zip(positive.tolist(), negative.tolist(), strict=True):
-        total += max(0.0, 1.0 - n / (p + 5.0 * math.exp(-2.0 * p)))
-    result = losses.adaptive_triplet(positive, negative, 5.0, 2.0)
-    assert result.item() == pytest.approx(total / 6, abs=1e-14)
-
-
-def test_adaptive_margin_tends_to_m_as_the_positive_distance_tends_to_zero():
-    """With d_p → 0 the loss tends to 1 − d_n/m: the margin is m."""
-    m, away = 5.0, torch.tensor([2.0], dtype=torch.float64)
-    gaps = [
-        abs(losses.adaptive_triplet(away * 0 + p, away, m, 2.0).item() - (1 - 2.0 / m))
-        for p in (1.0, 0.1, 0.01, 0.0)
-    ]
-    assert gaps == sorted(gaps, reverse=True)
-    assert gaps[-1] == pytest.approx(0.0, abs=1e-15)
-
-
-def test_adaptive_margin_vanishes_for_large_positive_distances():
-    positive, negative = torch.tensor([100.0]), torch.tensor([40.0])
-    result = losses.adaptive_triplet(positive, negative, 5.0, 2.0)
-    assert result.item() == pytest.approx(1 - 40.0 / 100.0)
-
-
-def test_with_alpha_zero_the_margin_is_the_same_at_any_positive_distance():
-    positive, negative = torch.tensor([0.0, 10.0]), torch.tensor([1.0, 1.0])
-    expected = ((1 - 1 / 5) + (1 - 1 / 15)) / 2
-    assert losses.adaptive_triplet(positive, negative, 5.0, 0.0).item() == pytest.approx(expected)
-
-
-def test_triplet_is_zero_beyond_the_margin():
-    assert losses.adaptive_triplet(torch.zeros(1), torch.tensor([5.0]), 5.0, 2.0).item() == 0.0
-
-
-@pytest.mark.parametrize("form", losses.FORMS)
-def test_hardest_negative_is_the_nearest_of_the_group(form):
-    anchor, group = features(0, 3, 2, 4, 4), features(1, 10, 2, 4, 4)
-    result = losses.hardest_negative(anchor, group, partial(losses.distance, form=form))
-    for a, chosen in zip(anchor, result, strict=True):
-        gaps = [(a - g).norm().item() for g in group]
-        assert torch.equal(chosen, group[int(np.argmin(gaps))])
-
-
-def test_hardest_negative_needs_no_gradient():
-    anchor, group = features(0, 2, 5, grad=True), features(1, 4, 5)
-    measure = partial(losses.distance, form="released")
-    assert not losses.hardest_negative(anchor, group, measure).requires_grad
-
-
-def unit(seed, *shape, grad=False):
-    values = features(seed, *shape)
-    return (values / values.norm(dim=1, keepdim=True)).requires_grad_(grad)
-
-
-@pytest.mark.parametrize("hard", [False, True])
-def test_aligned_triplet_equals_a_loop(hard):
-    a, b = unit(0, 5, 6), unit(1, 5, 6)
-    different = ~torch.eye(5, dtype=torch.bool)
-    different[0, 1] = different[1, 0] = False
-    sides = []
-    for x, y in ((a, b), (b, a)):
-        terms = []
-        for i in range(5):
-            p = (x[i] - y[i]).norm().item()
-            hinge = p + 0.5 * math.exp(-2.0 * p)
-            others = [(x[i] - y[j]).norm().item() for j in range(5) if different[i, j]]
-            others = [min(others)] if hard else others
-            terms += [max(0.0, 1.0 - n / hinge) for n in others]
-        sides.append(np.mean(terms))
-    result = losses.aligned_triplet(losses.unit_distances(a @ b.T), different, 0.5, 2.0, hard)
-    assert result.item() == pytest.approx(np.mean(sides), abs=1e-12)
-
-
-def test_contrastive_equals_a_loop_and_leaves_doubtful_negatives_out():
-    a, b = unit(0, 4, 6), unit(1, 4, 6)
-    different = ~torch.eye(4, dtype=torch.bool)
-    different[2, 3] = False
-    terms = []
-    for x, y, mask in ((a, b, different), (b, a, different.T)):
-        for i in range(4):
-            scores = {j: (x[i] @ y[j]).item() / 0.1 for j in range(4) if j == i or mask[i, j]}
-            terms.append(math.log(sum(math.exp(s) for s in scores.values())) - scores[i])
-    result = losses.contrastive(a @ b.T, different, 0.1)
-    assert result.item() == pytest.approx(np.mean(terms), abs=1e-12)
+def test_soft_targets_fall_from_one_through_a_half_at_tau_to_nothing():
+    near = losses.soft_targets(torch.tensor([0.0, 1.0, 2.0, torch.inf], dtype=torch.float64), 1.0)
+    assert near.tolist() == pytest.approx([1.0, 0.5, 0.0, 0.0], abs=1e-5)
+    assert (near.diff() < 0).all()
 
 
 def test_distillation_equals_a_loop_and_its_teacher_has_no_gradient():
-    z, teacher = (features(k, 2, 3, 2, 4, grad=True) for k in range(2))
+    random = torch.Generator().manual_seed(0)
+    z, teacher = torch.randn(2, 2, 3, 2, 4, generator=random, dtype=torch.float64)
+    z, teacher = z.requires_grad_(), teacher.requires_grad_()
     cells = [
         1 - (a @ b / (a.norm() * b.norm())).item()
-        for a, b in zip(
-            z.permute(0, 2, 3, 1).reshape(-1, 3),
-            teacher.permute(0, 2, 3, 1).reshape(-1, 3),
-            strict=True,
-        )
+        for a, b in zip(*(x.movedim(1, -1).reshape(-1, 3) for x in (z, teacher)), strict=True)
     ]
-    result = losses.distillation(z, teacher)
-    assert result.item() == pytest.approx(np.mean(cells), abs=1e-12)
-    result.backward()
+    value = losses.distillation(z, teacher)
+    assert value.item() == pytest.approx(np.mean(cells), abs=1e-12)
+    value.backward()
     assert z.grad.norm() > 0 and teacher.grad is None
 
 
-def test_losses_on_true_pairs_are_finite_where_a_batch_has_no_sure_negative():
-    a, b = unit(0, 3, 6, grad=True), unit(1, 3, 6)
-    none = torch.zeros(3, 3, dtype=torch.bool)
-    triplet = losses.aligned_triplet(losses.unit_distances(a @ b.T), none, 0.5, 2.0, True)
-    (triplet + losses.contrastive(a @ b.T, none, 0.1)).backward()
-    assert a.grad.isfinite().all()
-
-
-def test_gradients_are_right():
-    z, z_again, other = (features(k, 2, 3, 3, 3, grad=True) for k in range(3))
+def test_gradients_of_true_pairs_are_right():
+    random = torch.Generator().manual_seed(3)
+    gaps = 0.5 + torch.rand(4, 4, generator=random, dtype=torch.float64).requires_grad_()
     different = ~torch.eye(4, dtype=torch.bool)
-    a, b = unit(3, 4, 5, grad=True), unit(4, 4, 5, grad=True)
+    assert gradcheck(lambda x: losses.aligned_triplet(x, different, 2.0, 0.5, hard=False), (gaps,))
+    assert gradcheck(lambda x: losses.contrastive(x, different, 0.1), (gaps,))
 
-    def triplet(x, y, n, margin, alpha):
-        gap, away = losses.distance(x, y, "paper"), losses.distance(x, n, "paper")
-        return losses.adaptive_triplet(gap, away, margin, alpha)
 
-    def sam_triplet(x, y, n):
-        gap, away = losses.map_distance(x, y, "paper"), losses.map_distance(x, n, "paper")
-        return losses.adaptive_triplet(gap, away, 0.1, 3.0)
+# The relative form
 
-    assert gradcheck(lambda x, y: losses.feature_consistency(x, y, "paper"), (z_again, z))
-    assert gradcheck(lambda *p: losses.gan_loss(p, 1.0), (z, z_again))
-    assert gradcheck(losses.cycle_loss, (z_again, z))
-    assert gradcheck(losses.feature_cosine_loss, (z_again, z))
-    assert gradcheck(losses.activation_pair, (z, z_again))
-    assert gradcheck(lambda x, y, n: triplet(x, y, n, 5.0, 0.2), (z_again, z, other))
-    assert gradcheck(sam_triplet, (z_again, z, other))
-    triplets = partial(losses.aligned_triplet, different=different, margin=2.0, alpha=0.5)
-    assert gradcheck(lambda x, y: triplets(losses.unit_distances(x @ y.T), hard=False), (a, b))
-    assert gradcheck(lambda x, y: losses.contrastive(x @ y.T, different, 0.1), (a, b))
-    assert gradcheck(lambda x: losses.distillation(x, other), (z,))
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_relative_losses_do_not_depend_on_the_scale_of_the_features(setting, monkeypatch, factor):
+    before, _ = measured(setting, "relative", False)
+    original = losses.comparable
+    monkeypatch.setattr(losses, "comparable", lambda z, form: original(factor * z, form))
+    after, _ = measured(setting, "relative", False)
+    for name in NAMES:
+        assert after[name].item() == pytest.approx(before[name].item(), rel=1e-6), name
+
+
+def test_scales_follow_the_features_forget_slowly_and_are_saved():
+    scales = Scales()
+    assert scales.update("z", torch.tensor([])).item() == 1.0
+    for value, mean in ((2.0, 2.0), (4.0, 3.0), (6.0, 4.0)):  # at first all steps weigh the same
+        assert scales.update("z", torch.tensor([value])).item() == pytest.approx(mean)
+    for _ in range(1000):
+        last = scales.update("z", torch.tensor([10.0], requires_grad=True))
+    assert last.item() == pytest.approx(10.0, abs=0.01) and not last.requires_grad
+    again = Scales()
+    again.load(scales.state(), torch.device("cpu"))
+    assert again.update("z", torch.tensor([3.0])) == scales.update("z", torch.tensor([3.0]))

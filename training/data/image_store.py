@@ -30,6 +30,8 @@ Batch = TypeVar("Batch")
 
 log = logging.getLogger(__name__)
 
+TILE_ZOOM = [1.2, 2.4]  # range of zoom for fixed webcams, whose crops are places
+
 
 class ImageStore:
     """Images decoded into memory.
@@ -85,7 +87,7 @@ class ImageStore:
         return to_tensor(part[:, ::-1] if flip else part, self.size)
 
     def place(self, row: int, box: Box) -> NDArray[Any]:
-        """Place of the crop, [PLACE_SIZE]; an image of unknown place is a group of its own."""
+        """Place of the crop, [11]; an image of unknown place is a group of its own."""
         photo = self.photos[row]
         group = self._groups.setdefault(photo.group or f"{photo.path}", len(self._groups))
         corners = (box.left, box.top, box.right, box.bottom)
@@ -169,4 +171,4 @@ def random_box(store: ImageStore, row: int, random: np.random.Generator) -> Box:
 
 
 def zoom_range(crops: CropConfig, tiled: bool) -> list[float]:
-    return crops.tile_zoom if tiled else crops.zoom
+    return TILE_ZOOM if tiled else crops.zoom

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Place identity of crops: position, optical axis and overlap of boxes.
 
-A place is a row of PLACE_SIZE numbers: group, position (3, metres), optical axis (3), box (4, as
+A place is a row of 11 numbers: group, position (3, metres), optical axis (3), box (4, as
 shares of the image: left, top, right, bottom). Crops of a fixed camera differ by their boxes,
 images of a drive by position and axis.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PLACE_SIZE = 11
+SAME_VIEW = 0.25  # crops that share more than this of the smaller one are no negatives
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class Box:
     top: float
     right: float
     bottom: float
+
+
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
 def fit_box(
@@ -55,7 +58,7 @@ def jittered(box: Box, amount: float, random: np.random.Generator) -> Box:
 def same_place(
     a: NDArray[Any], b: NDArray[Any], radius: float, angle: float, overlap: float
 ) -> NDArray[Any]:
-    """Whether places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] are one, bool [A, B].
+    """Whether places a [A, 11] and b [B, 11] are one, bool [A, B].
 
     radius: metres. angle: degrees between the axes. overlap: the share of the smaller box that
     both see must exceed it.
@@ -73,7 +76,7 @@ def same_place(
 
 
 def metres_apart(a: NDArray[Any], b: NDArray[Any], angle: float) -> NDArray[Any]:
-    """Distances of places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] in metres, [A, B].
+    """Distances of places a [A, 11] and b [B, 11] in metres, [A, B].
 
     Infinite between groups, and between axes more than `angle` degrees apart.
     """

@@ -9,7 +9,7 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.errors import ConfigError
 from disam_ros.models.network_config import ENCODERS, NetworkConfig
 from disam_ros.settings import setting
-from training.settings import RunConfig, check_run, check_stages, pair_of, validates
+from training.settings import LossWeights, RunConfig, StageConfig, pair_of
 
 SHARING = ("none", "trunk", "all")
 STAGE_NAMES = ("translation", "coarse", "fine")
@@ -25,7 +25,7 @@ ALIGNED = (
 
 
 @dataclass
-class LossWeights:
+class DisamLossWeights(LossWeights):
     """λ of each loss; 0 turns it off. In brackets the paper's; in the relative form of `triplets`
     every loss is of the order of 1."""
 
@@ -50,30 +50,19 @@ class LossWeights:
         minimum=0.0,
     )
 
-    def on(self, names: tuple[str, ...] = (*TRANSLATING, *ALIGNED)) -> dict[str, float]:
-        """The losses among `names` that are on, and their λ."""
-        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
-
 
 @dataclass
-class StageConfig:
+class DisamStageConfig(StageConfig):
     """One stage. Its networks start from another stage's, its optimizer from scratch."""
 
     name: str = setting("", "what the stage trains", choices=STAGE_NAMES)
-    steps: int = setting(1000, "optimizer steps", minimum=1)
     start_from: str = setting(
         "",
         "earlier stage to start from; empty: translation if the recipe has it, else untrained",
     )
-    losses: LossWeights = field(default_factory=LossWeights)
+    losses: DisamLossWeights = field(default_factory=DisamLossWeights)
     batch_size: int = setting(1, "images of each of the two domains per step", minimum=1)
     aligned_batch: int = setting(24, "true pairs per step", minimum=2)
-    constant: float = setting(
-        0.5,
-        "fraction of the steps at full learning rate; then linear decay to 0",
-        minimum=0.0,
-        maximum=1.0,
-    )
     ramp: float = setting(
         1.0,
         "fraction of the steps over which λ of fcl, fcl_cosine, triplet_fcl and sam ramp up",
@@ -94,7 +83,7 @@ class StageConfig:
 
 @dataclass
 class TripletConfig:
-    """Constants of Eq. 20–23."""
+    """Distances, margin and negatives of Eq. 20–23."""
 
     form: str = setting(
         "released",
@@ -103,11 +92,6 @@ class TripletConfig:
         choices=("released", "paper", "relative"),
     )
     margin: float = setting(1.0, "m_f and m_s of the relative form", minimum=0.0)
-    alpha: float = setting(2.0, "α_f and α_s of the relative form", minimum=0.0)
-    margin_fcl: float = setting(5.0, "m_f", minimum=0.0)
-    alpha_fcl: float = setting(2.0, "α_f", minimum=0.0)
-    margin_sam: float = setting(0.1, "m_s", minimum=0.0)
-    alpha_sam: float = setting(1000.0, "α_s", minimum=0.0)
     negatives: str = setting(
         "translated",
         "what a negative pair is: a translation and another image, or two real images (released "
@@ -146,7 +130,6 @@ class AlignedConfig:
         "m of aligned_triplet and aligned_triplet_sam, in the unit of triplets.form",
         minimum=0.0,
     )
-    alpha: float = setting(2.0, "α of aligned_triplet and aligned_triplet_sam", minimum=0.0)
     temperature: float = setting(0.07, "of contrastive", minimum=0.001)
     soft: float = setting(
         0.0,
@@ -195,8 +178,8 @@ class NetworkSettings:
 class TrainConfig(RunConfig):
     """A whole recipe of DISAM's own method."""
 
+    stage_names = STAGE_NAMES
     beta1: float = setting(0.5, "of Adam", minimum=0.0, maximum=1.0)
-    pool: int = setting(50, "size of the pool of past translations per domain", minimum=0)
     precision: str = setting(
         "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
     )
@@ -219,61 +202,63 @@ class TrainConfig(RunConfig):
     triplets: TripletConfig = field(default_factory=TripletConfig)
     aligned: AlignedConfig = field(default_factory=AlignedConfig)
     descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
-    stages: list[StageConfig] = field(default_factory=list)
+    stages: list[DisamStageConfig] = field(default_factory=list)
 
-    def start_of(self, stage: StageConfig) -> str:
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.network.build().image_size
+
+    def start_of(self, stage: DisamStageConfig) -> str:
         """Name of the stage whose networks this one starts from; '': untrained."""
         default = (
             "" if stage.name == "translation" or not self.stage("translation") else "translation"
         )
         return stage.start_from or default
 
+    def check(self) -> None:
+        self.network.build()
+        super().check()
+        for k, stage in enumerate(self.stages):
+            if not stage.losses.on():
+                names = ", ".join(f.name for f in fields(DisamLossWeights))
+                raise ConfigError(
+                    f"'stages.{k}.losses' are all off; give a weight to some of {names}"
+                )
+        if self.average and not (self.initial and self.validates):
+            raise ConfigError(
+                "'average' needs 'initial' weights and 'validation.data' or 'validation.held_out'"
+            )
+        if any(not 0.0 <= share <= 1.0 for share in self.average):
+            raise ConfigError(f"'average' expects shares from 0 to 1, got {self.average}")
+        self._check_shared()
+        self._check_frozen()
+        if any(stage.losses.distillation for stage in self.stages) and not self.frozen:
+            raise ConfigError("'losses.distillation' needs a domain in 'frozen' to learn from")
 
-def check(config: TrainConfig) -> None:
-    config.network.build()
-    check_run(config)
-    for k, stage in enumerate(config.stages):
-        if not stage.losses.on():
-            names = ", ".join(f.name for f in fields(LossWeights))
-            raise ConfigError(f"'stages.{k}.losses' are all off; give a weight to some of {names}")
-    if config.average and not (config.initial and validates(config)):
-        raise ConfigError(
-            "'average' needs 'initial' weights and 'validation.data' or 'validation.held_out'"
-        )
-    if any(not 0.0 <= share <= 1.0 for share in config.average):
-        raise ConfigError(f"'average' expects shares from 0 to 1, got {config.average}")
-    check_shared(config)
-    check_frozen(config)
-    if any(stage.losses.distillation for stage in config.stages) and not config.frozen:
-        raise ConfigError("'losses.distillation' needs a domain in 'frozen' to learn from")
-    check_stages(config, STAGE_NAMES)
+    def _check_frozen(self) -> None:
+        """Frozen domains exist, and something is left to learn: with all encoders frozen, decoders
+        and discriminators learn a translation."""
+        frozen, domains = set(self.frozen), set(self.domains)
+        learns = all(set(stage.losses.on()) <= {"gan", "cycle"} for stage in self.stages)
+        if not frozen <= domains or (frozen and frozen == domains and not learns):
+            raise ConfigError(
+                f"'frozen' expects some of 'domains' ({', '.join(self.domains) or 'none given'}), "
+                f"not all but for a translation (losses gan, cycle); got {', '.join(self.frozen)}"
+            )
 
-
-def check_frozen(config: TrainConfig) -> None:
-    """Raises ConfigError for domains that are not there, and where nothing would be left to learn:
-    with all encoders frozen, decoders and discriminators learn a translation."""
-    frozen, domains = set(config.frozen), set(config.domains)
-    learns = all(set(stage.losses.on()) <= {"gan", "cycle"} for stage in config.stages)
-    if not frozen <= domains or (frozen and frozen == domains and not learns):
-        raise ConfigError(
-            f"'frozen' expects some of 'domains' ({', '.join(config.domains) or 'none given'}), "
-            f"not all but for a translation (losses gan, cycle); got {', '.join(config.frozen)}"
-        )
-
-
-def check_shared(config: TrainConfig) -> None:
-    """Raises ConfigError unless every encoder and decoder has the blocks to share, and where shared
-    weights would be frozen."""
-    network = config.network
-    for name, on in (
-        ("shared_blocks", network.shared_blocks),
-        ("sharing", network.sharing != "none"),
-    ):
-        if on and config.frozen:
-            raise ConfigError(f"'network.{name}' and 'frozen' exclude each other; drop one")
-    least = min(network.encoder_blocks, network.decoder_blocks)
-    if network.shared_blocks and (network.encoder != "disam" or network.shared_blocks > least):
-        raise ConfigError(
-            f"'network.shared_blocks' expects at most {least}, the blocks of encoder and decoder, "
-            f"and the paper's encoder; got {network.shared_blocks} with '{network.encoder}'"
-        )
+    def _check_shared(self) -> None:
+        """Every encoder and decoder has the blocks to share, and no shared weights are frozen."""
+        network = self.network
+        for name, on in (
+            ("shared_blocks", network.shared_blocks),
+            ("sharing", network.sharing != "none"),
+        ):
+            if on and self.frozen:
+                raise ConfigError(f"'network.{name}' and 'frozen' exclude each other; drop one")
+        least = min(network.encoder_blocks, network.decoder_blocks)
+        if network.shared_blocks and (network.encoder != "disam" or network.shared_blocks > least):
+            raise ConfigError(
+                f"'network.shared_blocks' expects at most {least}, the blocks of encoder and "
+                f"decoder, and the paper's encoder; got {network.shared_blocks} with "
+                f"'{network.encoder}'"
+            )

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from training.data.check import Partners
 from training.data.image_store import ImageStore
-from training.data.places import Box, same_place
+from training.data.places import SAME_VIEW, WHOLE, same_place
 from training.disam.matching import Similarity
 
-WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 PAIRS = 48  # of two domains that are compared, at most
 FEWEST = 12  # that say anything
 
@@ -51,7 +50,7 @@ def check_frames(
             np.stack([store.place(r, WHOLE) for r in of]) for of in (rows_a, rows_b)
         )
         different = ~same_place(
-            places_a, places_b, radius=negative_radius, angle=180.0, overlap=0.25
+            places_a, places_b, radius=negative_radius, angle=180.0, overlap=SAME_VIEW
         )
         better, counted = rank_of_pairs(similarity(z_a, z_b).cpu().numpy(), different)
         if counted >= FEWEST and better < 0.5 + chance_of_rank(counted):

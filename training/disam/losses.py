@@ -24,6 +24,7 @@ from torch.nn import functional
 from disam_ros.models.similarity import activation_map, channel_normalize, coarse_similarity
 
 FORMS = ("released", "paper", "relative")
+RELATIVE_ALPHA = 2.0  # α of triplets whose distances are relative, or those of unit vectors
 GAN_SCALE_WEIGHTS = (1.0, 2.0, 3.0, 5.0)  # shallow to deep prediction head of each branch
 GAN_BRANCHES = 2  # averaged
 GAN_NORMALIZER = GAN_BRANCHES * 4 * sum(GAN_SCALE_WEIGHTS)  # 2·4·11

@@ -10,7 +10,7 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.models.descriptor import is_one_cell
 from disam_ros.models.similarity import Shifts, shifted_similarities
 from training.disam import losses
-from training.disam.config import AlignedConfig, StageConfig
+from training.disam.config import AlignedConfig, DisamStageConfig
 from training.disam.matching import similarity_of
 from training.disam.sampling import Aligned
 from training.disam.scales import Scales
@@ -20,7 +20,7 @@ from training.engine.networks import Networks, Terms
 def aligned_terms(
     networks: Networks,
     batch: Aligned,
-    stage: StageConfig,
+    stage: DisamStageConfig,
     config: AlignedConfig,
     descriptor: DescriptorConfig,
     hard: bool,
@@ -39,7 +39,7 @@ def aligned_terms(
     terms: Terms = {}
     with torch.autocast(batch.a.device.type, enabled=False):
         a, b = z_a.float(), z_b.float()
-        alpha = config.alpha if stage.adaptive else 0.0
+        alpha = losses.RELATIVE_ALPHA if stage.adaptive else 0.0
         if set(on) & {"contrastive", "aligned_fcl", "aligned_triplet", "aligned_triplet_sam"}:
             similarities = similarity_of(stage.name, descriptor)(a, b)
         if "contrastive" in on:

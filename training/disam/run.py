@@ -33,10 +33,6 @@ log = logging.getLogger(__name__)
 class Training(Loop[TrainConfig]):
     """A run of DISAM's own method: encoders per domain, from translation or from true pairs."""
 
-    def image_size(self) -> tuple[int, int]:
-        result: tuple[int, int] = self.config.network.build().image_size
-        return result
-
     def prepare(self, store: ImageStore) -> None:
         self.sampler = Sampler(store, self.domains, self.config.seed, self.processes.rank)
         if any(stage.losses.on(ALIGNED) for stage in self.config.stages):

@@ -21,12 +21,10 @@ from torch import Tensor
 from training.data.augment import photometric
 from training.data.check import Partners, require_conditions
 from training.data.image_store import ImageStore, random_box
-from training.data.places import jittered, metres_apart, same_place
+from training.data.places import SAME_VIEW, jittered, metres_apart, same_place
 from training.data.sources import Photo
 from training.disam.config import AlignedConfig
 from training.errors import TrainingError
-
-SAME_VIEW = 0.25  # crops that share more than this of the smaller one are no negatives
 
 
 @dataclass(frozen=True)

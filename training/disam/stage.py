@@ -18,13 +18,15 @@ from training.disam.steps import discriminator_terms, generator_terms, weights_a
 from training.engine.networks import Networks, State, Terms
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
-from training.errors import TrainingError
 
+POOL = 50  # past translations of each domain that discriminators are shown
 POOL_STREAM = 2**20  # random stream of the pool, apart from the sampler's
 
 
 class StageRun(StageBase[TrainConfig]):
     """Trains the networks for one stage; `index` is its position in the recipe."""
+
+    memory_settings = "batch_size, aligned_batch, network.width"
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class StageRun(StageBase[TrainConfig]):
         precision = getattr(torch, config.precision)
         super().__init__(config, index, networks, device, processes, precision)
         self.sampler = sampler
-        self.pool = TranslationPool(config.pool)
+        self.pool = TranslationPool(POOL)
         self.bank = NegativeBank(config.triplets.group - 1)
         self.scales = Scales(self.processes.mean)
 
@@ -86,13 +88,6 @@ class StageRun(StageBase[TrainConfig]):
             self.descend("critics", terms_of, {"discriminator": self.stage.losses.gan})
             terms |= terms_of
         return terms
-
-    def out_of_memory(self) -> TrainingError:
-        size = self.config.network.image_size
-        return TrainingError(
-            f"out of memory in stage '{self.stage.name}' at image_size {list(size)}: lower "
-            f"batch_size, aligned_batch, network.image_size or network.width"
-        )
 
     def losses(self, step: int, batch: Batch) -> tuple[Terms, tuple[Any, ...] | None]:
         """All terms of the generators' step and the translations, if any."""

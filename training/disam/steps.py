@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from training.disam import losses
-from training.disam.config import StageConfig, TripletConfig
+from training.disam.config import DisamStageConfig, TripletConfig
 from training.disam.networks import NegativeBank, TranslationPool
 from training.disam.sampling import Unpaired
 from training.disam.scales import Scales
 from training.engine.networks import Networks, Terms
 
 REPRESENTATION = ("fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
+MARGINS = {"fcl": (5.0, 2.0), "sam": (0.1, 1000.0)}  # m_f, α_f and m_s, α_s of the paper
 RAMPED = ("fcl", "fcl_cosine", "triplet_fcl", "sam")  # the paper's cycle and triplet SAM are not
 
 
@@ -33,7 +34,7 @@ class Translated:
     z_again: Tensor | None  # z' = E_j(fake)
 
 
-def weights_at(stage: StageConfig, step: int) -> dict[str, float]:
+def weights_at(stage: DisamStageConfig, step: int) -> dict[str, float]:
     """λ of the losses that are on, in one step; those of RAMPED grow linearly."""
     rise = min(1.0, step / (stage.ramp * stage.steps)) if stage.ramp > 0 else 1.0
     rise = stage.ramp_from + (1.0 - stage.ramp_from) * rise
@@ -53,7 +54,7 @@ def translate(
 def generator_terms(
     networks: Networks,
     batch: Unpaired,
-    stage: StageConfig,
+    stage: DisamStageConfig,
     triplets: TripletConfig,
     bank: NegativeBank,
     hard: bool,
@@ -117,7 +118,7 @@ class _Directions:
 def _add_representation(
     terms: Terms,
     ways: tuple[Translated, Translated],
-    stage: StageConfig,
+    stage: DisamStageConfig,
     triplets: TripletConfig,
     bank: NegativeBank,
     hard: bool,
@@ -194,10 +195,9 @@ def _add_map_terms(
 
 def margin_of(kind: str, triplets: TripletConfig, adaptive: bool) -> tuple[float, float]:
     """m and α of a triplet, kind "fcl" or "sam"; α = 0 makes the margin constant."""
-    names = (
-        ("margin", "alpha") if triplets.form == "relative" else (f"margin_{kind}", f"alpha_{kind}")
-    )
-    margin, alpha = (getattr(triplets, name) for name in names)
+    margin, alpha = MARGINS[kind]
+    if triplets.form == "relative":
+        margin, alpha = triplets.margin, losses.RELATIVE_ALPHA
     return margin, alpha if adaptive else 0.0
 
 

@@ -42,7 +42,6 @@ FREE_KEYS = (  # settings that may differ when a run is resumed: they do not cha
     "output",
     "device",
     "threads",
-    "prefetch",
     "log_every",
     "grid_every",
     "gradients_every",

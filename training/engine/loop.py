@@ -40,6 +40,8 @@ from training.settings import RunConfig
 
 log = logging.getLogger(__name__)
 
+PREFETCHED = 2  # batches drawn ahead of the step that trains on them
+
 
 class Interrupted(Exception):
     """The run was stopped by a signal; a checkpoint is written."""
@@ -68,13 +70,12 @@ class Loop(ABC, Generic[Config]):
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.backends.cudnn.benchmark = True
-        size = self.image_size()
+        size, light = config.image_size, config.light
         allowed = {*config.domains, ""} if config.domains else None
         self._require_fresh(resume)
         photos, self.validation_data = self._hold_out(
             [p for p in find_photos(config.data) if allowed is None or p.domain in allowed]
         )
-        light = {"day": config.webcam_day, "night": config.webcam_night}
         self.store = store = ImageStore(photos, size, config.crops, light=light)
         rows = store.rows()
         self.domains = config.domains or list(rows)
@@ -86,10 +87,6 @@ class Loop(ABC, Generic[Config]):
             chosen = replace(config.validation, data=self.validation_data)
             self.validation = load_validation(chosen, size, config.crops, self.domains, light)
         self.progress = self._begin()
-
-    @abstractmethod
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the networks' images in pixels."""
 
     @abstractmethod
     def prepare(self, store: ImageStore) -> None:
@@ -211,7 +208,7 @@ class Loop(ABC, Generic[Config]):
         progress, watch = self.progress, GradientWatch(run.stage.name)
         steps = range(progress.step, run.stage.steps)
         began = time.monotonic() - progress.seconds
-        with closing(prefetched(run.batch, steps, self.config.prefetch)) as batches:
+        with closing(prefetched(run.batch, steps, PREFETCHED)) as batches:
             for step, batch in zip(steps, batches, strict=True):
                 terms = run.step(step, batch)
                 losses.add(step + 1, terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class StageBase(ABC, Generic[Config]):
     """
 
     optimizers: dict[str, Optimizer]
+    memory_settings: ClassVar[str]  # those to lower where memory runs out, beside the image size
 
     def __init__(
         self,
@@ -64,10 +65,6 @@ class StageBase(ABC, Generic[Config]):
         """Update the networks. Returns the unweighted loss terms."""
 
     @abstractmethod
-    def out_of_memory(self) -> TrainingError:
-        """The error of a step that ran out of memory, naming the settings to lower."""
-
-    @abstractmethod
     def memory_state(self) -> State:
         """State of this process apart from networks and optimizers."""
 
@@ -101,7 +98,10 @@ class StageBase(ABC, Generic[Config]):
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        raise self.out_of_memory()  # out here the failed step's tensors are freed
+        raise TrainingError(  # out here the failed step's tensors are freed
+            f"out of memory in stage '{self.stage.name}' at image_size "
+            f"{list(self.config.image_size)}: lower {self.memory_settings} or network.image_size"
+        )
 
     def descend(self, name: str, terms: Terms, weights: Mapping[str, float]) -> None:
         """One step of an optimizer down the gradient of Σ λ·term, averaged over processes."""

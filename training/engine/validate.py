@@ -17,12 +17,11 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.image import read, to_tensor
 from training.data.image_store import ImageStore
-from training.data.places import Box, fit_box, same_place
+from training.data.places import WHOLE, Box, fit_box, same_place
 from training.data.sources import find_photos
 from training.errors import TrainingError
 from training.settings import CropConfig, ValidationConfig
 
-WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 TILE_ZOOM = 2.5  # fixed cameras are cut into tiles of this zoom, half a tile apart
 TILE_ROW = (0.0, 1 / 3, 2 / 3, 1.0)  # 4×4 tiles
 SAME_TILE = 0.55  # neighbours share 0.5
@@ -46,7 +45,7 @@ class HalfwayDrive:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Views by domain: images [N, 3, H, W] in [−1, 1] and places [N, PLACE_SIZE].
+    """Views by domain: images [N, 3, H, W] in [−1, 1] and places [N, 11].
 
     disc: radius of a perfect position prior [m]; 0: none. drive: that encoders of all domains are
     tried on.
@@ -238,13 +237,13 @@ def _features(encoder: Encoder, images: Tensor, device: torch.device, batch: int
 
 
 def _tiled(places: NDArray[Any]) -> NDArray[Any]:
-    """Which views [N, PLACE_SIZE] are tiles of a fixed camera, bool [N]."""
+    """Which views [N, 11] are tiles of a fixed camera, bool [N]."""
     result: NDArray[Any] = (places[:, 9:] - places[:, 7:9]).min(1) < 1.0
     return result
 
 
 def _within(a: NDArray[Any], b: NDArray[Any], radius: float) -> NDArray[Any]:
-    """Whether places a [A, PLACE_SIZE] and b [B, PLACE_SIZE] lie within `radius` m, bool [A, B]."""
+    """Whether places a [A, 11] and b [B, 11] lie within `radius` m, bool [A, B]."""
     gaps = np.linalg.norm(a[:, None, 1:4] - b[None, :, 1:4], axis=-1)
     result: NDArray[Any] = (gaps <= radius) & (a[:, None, 0] == b[None, :, 0])
     return result

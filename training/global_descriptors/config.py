@@ -10,7 +10,7 @@ from disam_ros.errors import ConfigError, ModelError
 from disam_ros.models.global_descriptors.config import BACKBONES, HEADS, GlobalConfig
 from disam_ros.settings import setting
 from training.global_descriptors.losses import ANCHORS, FORMS, INFLUENCES
-from training.settings import RunConfig, check_run, check_stages, pair_of, read_recipe
+from training.settings import LossWeights, RunConfig, StageConfig, pair_of
 
 STAGE_NAMES = ("descriptors", "decoder")
 TUPLE_LOSSES = (
@@ -27,7 +27,7 @@ DEPTH_LOSSES = ("depth", "hallucination")  # need depth maps
 
 
 @dataclass
-class GlobalLossWeights:
+class GlobalLossWeights(LossWeights):
     """Weight of each loss; 0 turns it off."""
 
     soft_contrastive: float = setting(0.0, "on tuples, Thoma et al. 2020 (1)", minimum=0.0)
@@ -43,15 +43,9 @@ class GlobalLossWeights:
         0.0, "imitation of the depth's features, Hoffman et al. 2016", minimum=0.0
     )
 
-    def on(
-        self, names: tuple[str, ...] = (*TUPLE_LOSSES, *PAIR_LOSSES, *DEPTH_LOSSES)
-    ) -> dict[str, float]:
-        """The losses among `names` that are on, and their weights."""
-        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
-
 
 @dataclass
-class GlobalStageConfig:
+class GlobalStageConfig(StageConfig):
     """One stage. It starts from the best networks of the one before, its optimizer from scratch."""
 
     name: str = setting(
@@ -63,12 +57,6 @@ class GlobalStageConfig:
     domains: list[str] = setting([], "domains this stage trains on; empty: all")
     depth_batch: int = setting(
         0, "images per step for the depth loss alone (no poses needed)", minimum=0
-    )
-    constant: float = setting(
-        0.5,
-        "fraction of the steps at full learning rate; then linear decay to 0",
-        minimum=0.0,
-        maximum=1.0,
     )
 
 
@@ -173,7 +161,6 @@ class SoftContrastiveConfig:
         "for the paper's form, such as 3",
         minimum=0.001,
     )
-    mu: float = setting(1.0, "μ of Eq. 5; the released form has none")
 
 
 @dataclass
@@ -181,7 +168,6 @@ class BaselineConfig:
     """Constants of the other losses on tuples."""
 
     margin: float = setting(0.1, "of triplet (0.1)", minimum=0.0)
-    smooth: bool = setting(False, "softplus in place of the triplet's hinge")
     positives: int = setting(
         1, "farthest near images that make triplets (1 of 4); 0: all", minimum=0
     )
@@ -190,16 +176,9 @@ class BaselineConfig:
         "nearest far images that make triplets (10 of 20); 0 or more than there are: all",
         minimum=0,
     )
-    alpha: float = setting(2.0, "α of multi_similarity, near images", minimum=0.001)
-    beta: float = setting(50.0, "β of multi_similarity, far images", minimum=0.001)
-    base: float = setting(0.5, "λ of multi_similarity")
-    quadruplet_margins: list[float] = setting(
-        [0.5, 0.2], "α, β of quadruplet and lazy_quadruplet (0.5, 0.2)"
-    )
     farthest: float = setting(
         50.0, "distance beyond which images are equally far in log_ratio and huber [m]", minimum=2.0
     )
-    delta: float = setting(0.2, "δ of huber", minimum=0.001)
 
 
 @dataclass
@@ -220,10 +199,10 @@ class LocalTripletConfig:
 class GlobalTrainConfig(RunConfig):
     """A whole recipe for a model of global descriptors."""
 
+    stage_names = STAGE_NAMES
     learning_rate: float = setting(1e-4, "of Adam (1e-6; 5e-5; 1e-4)", minimum=0.0)
     depth_learning_rate: float = setting(2e-4, "of the depth decoder (2e-4)", minimum=0.0)
     weight_decay: float = setting(0.0, "of Adam (0; 0; 1e-3)", minimum=0.0)
-    mirror: bool = setting(True, "mirror half of the batches")
     sample: int = setting(
         1000, "maximum images to learn cluster centres and whitening from", minimum=1
     )
@@ -236,6 +215,10 @@ class GlobalTrainConfig(RunConfig):
     local: LocalTripletConfig = field(default_factory=LocalTripletConfig)
     stages: list[GlobalStageConfig] = field(default_factory=list)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.network.build().image_size
+
     def start_of(self, stage: GlobalStageConfig) -> str:
         """The stage before this one, unless it names another; '': untrained."""
         place = next(k for k, other in enumerate(self.stages) if other is stage)
@@ -244,20 +227,15 @@ class GlobalTrainConfig(RunConfig):
     def to_json(self) -> dict[str, Any]:
         return {"method": "global", **super().to_json()}
 
-
-def parse_global_config(values: dict[str, Any]) -> GlobalTrainConfig:
-    """Build and check a recipe, its `method` left out. Raises ConfigError naming the key."""
-    config = read_recipe(GlobalTrainConfig, values)
-    config.network.build()
-    check_run(config)
-    pair_of(config.baselines.quadruplet_margins, "baselines.quadruplet_margins")
-    check_stages(config, STAGE_NAMES)
-    for k, stage in enumerate(config.stages):
-        _check_stage(config, stage, f"stages.{k}")
-    return config
+    def check(self) -> None:
+        self.network.build()
+        super().check()
+        for k, stage in enumerate(self.stages):
+            _check_stage(self, stage, f"stages.{k}")
 
 
 def _check_stage(config: GlobalTrainConfig, stage: GlobalStageConfig, where: str) -> None:
+    """Losses of a stage fit its name and the networks. Raises ConfigError naming the stage."""
     others = stage.losses.on((*TUPLE_LOSSES, *PAIR_LOSSES))
     if stage.losses.depth and (not config.network.depth or config.network.hallucinated):
         raise ConfigError(

@@ -101,7 +101,7 @@ class StageData:
             few = count > len(self.with_depth)
             parts.append(self._random(step, DEPTH).choice(self.with_depth, count, replace=few))
         rows = np.concatenate(parts)
-        flip = bool(self.config.mirror and random.random() < 0.5)
+        flip = bool(random.random() < 0.5)
         return Batch(rows, self.viewer.augmented(rows, random, flip), flip, tuples, pairs)
 
     def mine(self, batch: Batch, step: int, descriptors: NDArray[Any], memory: Memory) -> Batch:

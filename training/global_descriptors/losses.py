@@ -25,6 +25,9 @@ PAIRS_EPSILON = 1e-3  # added to the number of pairs, as in the paper
 SMALLEST = 1e-12  # of a squared distance: keeps the gradient of the norm finite
 NEAREST = 1.0  # [m] that nearer images count as in the log-ratio loss
 FARTHEST_PAIR = 2.0**0.5  # distance of unrelated descriptors of norm 1
+MU = 1.0  # μ of Eq. 5 of soft contrastive learning; the released form has none
+QUADRUPLET_MARGINS = 0.5, 0.2  # α, β of quadruplet and lazy quadruplet
+DELTA = 0.2  # δ of Huber's loss
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Influence:
 
 
 def soft_contrastive_paper(
-    tuples: Tensor, metres: Tensor, influence: Influence, eta: float, nu: float, mu: float
+    tuples: Tensor, metres: Tensor, influence: Influence, eta: float, nu: float
 ) -> Tensor:
     """Eq. 5: log(1 + Σ exp(η s⁺ − μ))/η + log(1 + Σ exp(μ − ν s⁻))/ν, mean over tuples.
 
@@ -63,8 +66,8 @@ def soft_contrastive_paper(
     """
     gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]  # [T, K − 1]
     d = metres[:, 0, 1:]
-    near = _log_one_plus(eta * influence.near(d) * gaps - mu)
-    far = _log_one_plus(mu - nu * influence.far(d) * gaps)
+    near = _log_one_plus(eta * influence.near(d) * gaps - MU)
+    far = _log_one_plus(MU - nu * influence.far(d) * gaps)
     return (near / eta + far / nu).mean()
 
 
@@ -117,20 +120,17 @@ def log_ratio(tuples: Tensor, metres: Tensor, farthest: float) -> Tensor:
     return (error[:, i] - error[:, j]).square().mean()
 
 
-def distance_regression(tuples: Tensor, metres: Tensor, farthest: float, delta: float) -> Tensor:
+def distance_regression(tuples: Tensor, metres: Tensor, farthest: float) -> Tensor:
     """Huber's loss of ‖f_i − f_a‖ against √2·min(1, d / `farthest`), mean over images and tuples.
 
-    √2 is the distance of unrelated descriptors. delta: of the Huber loss. tuples: [T, K, D].
-    metres: [T, K, K].
+    √2 is the distance of unrelated descriptors. tuples: [T, K, D]. metres: [T, K, K].
     """
     gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]
     target = FARTHEST_PAIR * (metres[:, 0, 1:] / farthest).clamp(max=1.0)
-    return functional.huber_loss(gaps, target, delta=delta)
+    return functional.huber_loss(gaps, target, delta=DELTA)
 
 
-def quadruplet(
-    tuples: Tensor, near: int, margin: float, second_margin: float, lazy: bool
-) -> Tensor:
+def quadruplet(tuples: Tensor, near: int, lazy: bool) -> Tensor:
     """[α + δ⁺ − δ⁻_j]₊ + [β + δ⁺ − δ*_k]₊, mean over j, k and tuples; lazy: their maxima.
 
     δ⁺: anchor to the nearest of the `near` near images, δ⁻: to the far ones but the last, δ*: from
@@ -138,8 +138,8 @@ def quadruplet(
     """
     gaps = _distances(tuples, tuples)
     positive = gaps[:, 0, 1 : 1 + near].amin(1, keepdim=True)
-    away = torch.relu(margin + positive - gaps[:, 0, 1 + near : -1])
-    other = torch.relu(second_margin + positive - gaps[:, -1, 1 + near : -1])
+    away = torch.relu(QUADRUPLET_MARGINS[0] + positive - gaps[:, 0, 1 + near : -1])
+    other = torch.relu(QUADRUPLET_MARGINS[1] + positive - gaps[:, -1, 1 + near : -1])
     return (away.amax(1) + other.amax(1) if lazy else away.mean(1) + other.mean(1)).mean()
 
 

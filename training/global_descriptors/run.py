@@ -39,10 +39,6 @@ PREPARED = 200  # images of a branch that cluster centres are found from, at mos
 class GlobalTraining(Loop[GlobalTrainConfig]):
     """Trains one network per branch; the model's descriptors may be whitened at the end."""
 
-    def image_size(self) -> tuple[int, int]:
-        result: tuple[int, int] = self.config.network.build().image_size
-        return result
-
     def prepare(self, store: ImageStore) -> None:
         config = self.config
         unknown = set(config.branches) - set(self.domains)
@@ -54,7 +50,7 @@ class GlobalTraining(Loop[GlobalTrainConfig]):
         self.branches = branches_of(config, self.tags)
         depths = None
         if any(stage.losses.on(DEPTH_LOSSES) for stage in config.stages):
-            height, width = self.image_size()
+            height, width = config.image_size
             depths = DepthStore(store.photos, (height // 2, width // 2), config.crops.cache_scale)
         self.viewer = Viewer(store, depths)
         by_domain = store.rows()

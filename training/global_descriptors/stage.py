@@ -14,7 +14,6 @@ from torch.optim import Adam, Optimizer
 from training.engine.networks import Networks, State, Terms
 from training.engine.parallel import Processes
 from training.engine.stage_base import StageBase
-from training.errors import TrainingError
 from training.global_descriptors.branches import by_branch, describe_parts, describe_rows
 from training.global_descriptors.config import GlobalTrainConfig
 from training.global_descriptors.data import Batch, StageData
@@ -24,6 +23,8 @@ from training.global_descriptors.tuples import Memory
 
 class GlobalStage(StageBase[GlobalTrainConfig]):
     """Trains networks by branch (`networks.encoders`), descriptors and depth separately."""
+
+    memory_settings = "tuples.tuples, tuples.near, tuples.far, neighbourhoods.batch, depth_batch"
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class GlobalStage(StageBase[GlobalTrainConfig]):
         return self.data.draw(step)
 
     def update(self, step: int, batch: Batch) -> Terms:
-        terms = self.terms(self._mined(step, batch))
+        terms = self.terms(self.mined(step, batch))
         weights = self.stage.losses.on()
         for name in self.optimizers:
             chosen = {k: v for k, v in terms.items() if (k == "depth") == (name == "decoders")}
@@ -81,14 +82,6 @@ class GlobalStage(StageBase[GlobalTrainConfig]):
         geometry = Geometry(of_tuples, of_pairs, depth)
         return loss_terms(parts, geometry, self.stage.losses, self.config)
 
-    def out_of_memory(self) -> TrainingError:
-        size = self.config.network.image_size
-        return TrainingError(
-            f"out of memory in stage '{self.stage.name}' at image_size {list(size)}: lower "
-            f"tuples.tuples, tuples.near, tuples.far, neighbourhoods.batch, depth_batch or "
-            f"network.image_size"
-        )
-
     def memory_state(self) -> State:
         if self.memory is None:
             return {}
@@ -104,7 +97,7 @@ class GlobalStage(StageBase[GlobalTrainConfig]):
             rows, descriptors = state["memory/rows"], state["memory/descriptors"]
             self.memory = Memory(rows.numpy(), descriptors.numpy())
 
-    def _mined(self, step: int, batch: Batch) -> Batch:
+    def mined(self, step: int, batch: Batch) -> Batch:
         """Negative mining; the cache is renewed at its interval."""
         sampler = self.data.tuples
         if sampler is None or not sampler.mined:

@@ -89,24 +89,21 @@ def _tuple_terms(
         if soft.form == "sum":
             yield "soft_contrastive", losses.soft_sum(tuples, geometry.tuple_metres, influence)
         elif soft.form == "paper":
-            yield "soft_contrastive", losses.soft_contrastive_paper(*shared, soft.mu)
+            yield "soft_contrastive", losses.soft_contrastive_paper(*shared)
         else:
             yield "soft_contrastive", losses.soft_contrastive_released(*shared, soft.anchors)
     if weights.multi_similarity:
-        constants = base.alpha, base.beta, base.base
-        yield "multi_similarity", library_losses.multi_similarity(tuples, near, *constants)
+        yield "multi_similarity", library_losses.multi_similarity(tuples, near)
     if weights.triplet and chosen is not None:
-        yield "triplet", library_losses.triplet(tuples, chosen, base.margin, base.smooth)
+        yield "triplet", library_losses.triplet(tuples, chosen, base.margin)
     for name in ("quadruplet", "lazy_quadruplet"):
         if getattr(weights, name):
-            alpha, beta = base.quadruplet_margins
-            lazy = name == "lazy_quadruplet"
-            yield name, losses.quadruplet(tuples, near, alpha, beta, lazy)
+            yield name, losses.quadruplet(tuples, near, lazy=name == "lazy_quadruplet")
     metres = geometry.tuple_metres
     if weights.log_ratio:
         yield "log_ratio", losses.log_ratio(tuples, metres, base.farthest)
     if weights.huber:
-        yield "huber", losses.distance_regression(tuples, metres, base.farthest, base.delta)
+        yield "huber", losses.distance_regression(tuples, metres, base.farthest)
 
 
 def _local(space: Tensor, geometry: Geometry, config: GlobalTrainConfig) -> Tensor:
