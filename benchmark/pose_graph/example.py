@@ -116,7 +116,7 @@ def trajectory_error(truth: Sequence[Transform], track: Sequence[Transform]) -> 
 
 
 def render(results: Sequence[Measured]) -> str:
-    """The tables of docs/slam.md: trajectories, and relative poses as medians over the drifts."""
+    """Tables of docs/slam.md (trajectories) and docs/research/method_notes.md (relative poses)."""
     rows = []
     for name in results[0].errors:
         errors = [result.errors[name] for result in results]
