@@ -274,6 +274,26 @@ def test_every_message_on_the_page_of_symptoms_is_one_of_the_package():
     assert [part for part in parts if part not in text] == []
 
 
+def test_the_page_of_formats_has_the_version_of_every_file():
+    from disam_ros.datasets import dataset
+    from disam_ros.datasets.aerial import tiles
+    from disam_ros.evaluation import results
+    from disam_ros.localization import calibration
+    from disam_ros.mapping import place_map
+    from disam_ros.models import model_files
+
+    rows = re.findall(r"^\| `(\w+)\.json` \| (\d+) \|", PAGES["formats.md"], re.MULTILINE)
+    versions = {name: int(version) for name, version in rows}
+    assert versions == {
+        "map": place_map.FORMAT_VERSION,
+        "model": model_files.FORMAT_VERSION,
+        "calibration": calibration.FORMAT_VERSION,
+        "dataset": dataset.FORMAT_VERSION,
+        "tiles": tiles.FORMAT_VERSION,
+        "results": results.FORMAT_VERSION,
+    }
+
+
 def test_the_page_of_the_interface_names_the_parameters_that_are_read_at_configure():
     pytest.importorskip("rclpy")
     from disam_ros.nodes.localizer.node import LIVE, NOT_LIVE

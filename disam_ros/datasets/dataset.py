@@ -29,6 +29,7 @@ from disam_ros.geometry import Transform
 from disam_ros.image import MAX_BYTES
 
 FORMAT_VERSION = 1
+REMEDY = "make the dataset anew with 'disam extract', 'disam convert' or 'disam synth'"
 KINDS = {
     "name": str,
     "cameras": dict,
@@ -221,7 +222,7 @@ def _read_info(directory: Path) -> DatasetInfo:
     with reading(path, DatasetError):
         if not path.exists():
             raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
-    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True)
+    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True, remedy=REMEDY)
     unit = values["depth_unit"]
     if unit is not None and unit <= 0:
         raise DatasetError(f"{path}: depth_unit is {unit!r}; expected metres greater than 0")

@@ -93,14 +93,16 @@ def read_json(
     error: type[DisamError],
     kinds: Mapping[str, Any] | None = None,
     closed: bool = False,
+    remedy: str = "",
 ) -> dict[str, Any]:
     """Read a JSON object whose "format_version" is `version` and whose entries are of `kinds`.
 
-    kinds, closed: see `check_entries`. Raises `error`, naming the file, the key, what was expected
-    and what came.
+    kinds, closed: see `check_entries`. remedy: for a file of another version. Raises `error`,
+    naming the file, the key, what was expected and what came.
     """
     values = parse_json(read_bytes(path, error), str(path), error)
     came = values.get("format_version") if isinstance(values, dict) else None
     if came is not None and came != version:
-        raise error(f"{path} has format version {brief(came)}, expected {version}")
+        text = f"{path} has format version {brief(came)}, expected {version}"
+        raise error(f"{text}; {remedy}" if remedy else text)
     return check_entries(values, {"format_version": int, **(kinds or {})}, str(path), error, closed)

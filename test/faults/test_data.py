@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -254,6 +255,14 @@ def test_json_that_is_none_is_refused_by_name(name, number, world):
     (world / name).write_text(text, encoding="latin-1")
     with pytest.raises(DisamError, match=rf"(?s){Path(name).name}.*({words})"):
         READERS[name](world)
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name.endswith(".json")])
+def test_a_file_of_another_format_names_what_makes_it_anew(name, world):
+    (world / name).write_text('{"format_version": 0}')
+    with pytest.raises(DisamError, match="format version 0, expected") as refusal:
+        READERS[name](world)
+    assert re.search("disam [a-z]+", str(refusal.value)), refusal.value
 
 
 EDITS = [

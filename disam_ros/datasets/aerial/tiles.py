@@ -28,6 +28,7 @@ from disam_ros.files.writing import write_json
 from disam_ros.image import encode_jpeg
 
 FORMAT_VERSION = 1
+REMEDY = "write tiles.json anew as in docs/formats.md, or the tiles with 'disam synth --aerial'"
 CACHED_TILES = 64
 KINDS = {
     "metres_per_pixel": float,
@@ -200,7 +201,7 @@ def _read(directory: Path) -> tuple[TileInfo, dict[tuple[int, int], str]]:
     with reading(path, DatasetError):
         if not path.exists():
             raise DatasetError(f"{path} not found: {directory} is not a tile directory")
-    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True)
+    values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True, remedy=REMEDY)
     tiles = {}
     for number, entry in enumerate(values["tiles"]):
         tile = check_entries(entry, TILE_KINDS, f"{path}: tile {number}", DatasetError)
