@@ -64,14 +64,18 @@ def network_input(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     check_image(image)
     height, width = size
     if image.shape[:2] != (height, width):
-        shrinking = image.shape[0] > height or image.shape[1] > width
-        method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
-        resized = cv2.resize(image, (width, height), interpolation=method)
-        image = np.asarray(resized, np.uint8)
+        image = resized(image, (width, height))
     scaled = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     scaled /= np.float32(127.5)
     scaled -= np.float32(1.0)
     return scaled
+
+
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize an image [H, W, 3] to a size (width, height)."""
+    shrinking = image.shape[0] > size[1] or image.shape[1] > size[0]
+    method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 
 def to_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:

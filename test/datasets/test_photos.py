@@ -16,6 +16,7 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.formats import colmap
 from disam_ros.datasets.formats.exif import Exif, read_exif
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
+from disam_ros.image import read_size
 
 NS = 10**9
 PLACE = 51.05, 13.74
@@ -244,6 +245,37 @@ def test_text_and_binary_say_the_same_to_the_last_digit(tmp_path):
         assert (one.name, one.camera) == (other.name, other.camera)
         assert one.camera_from_world == pytest.approx(pose, abs=1e-12)
         assert other.camera_from_world.tolist() == pose
+
+
+def undistorted(root, size_of):
+    """A folder dense/0 of COLMAP, whose image k has a camera of its own."""
+    names = [f"{k:03d}.jpg" for k in range(COUNT)]
+    folder = root / "sparse"
+    folder.mkdir(parents=True)
+    (root / "images").mkdir()
+    cameras, images = [], []
+    for k, name in enumerate(names):
+        width, height = size_of(k)
+        focal = 250 * (1 + 1e-3 * k)
+        cameras.append(f"{k + 1} PINHOLE {width} {height} {focal} {focal} {width / 2} {height / 2}")
+        pose = " ".join(f"{value:.15g}" for value in model_pose(k, 4.0))
+        images += [f"{k + 1} {pose} {k + 1} {name}", ""]
+        picture = Image.fromarray(texture(k)).resize((width, height))
+        picture.save(root / "images" / name)
+    (folder / "cameras.txt").write_text("\n".join(cameras) + "\n")
+    (folder / "images.txt").write_text("\n".join(images) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("size_of", [lambda k: (320, 240), lambda k: (320 + k % 2, 240 + k % 3)])
+def test_a_model_with_a_camera_for_each_image_has_one_camera(tmp_path, size_of):
+    assert convert("colmap", undistorted(tmp_path / "in", size_of), "--scale", 4) == 0
+    dataset = Dataset(tmp_path / "out")
+    (lens,) = dataset.info.cameras.values()
+    assert {record.camera for record in dataset.records} == {"front"}
+    assert lens.fx == pytest.approx(250 * (1 + 1e-3 * (COUNT - 1) / 2), rel=3e-3)
+    for record in dataset.records:
+        assert read_size(dataset.path(record)) == (lens.height, lens.width)
 
 
 FAULTS = {

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.formats.alike import merge_alike, name_cameras
 from disam_ros.datasets.formats.exif import Exif, read_exif, stamps_of
 from disam_ros.datasets.formats.foreign import (
     LOOKS_AHEAD,
@@ -116,18 +117,27 @@ class Colmap(Format):
         exifs = [read_exif(file) for file in paths]
         poses = [item.world_from_camera for item in stored]
         poses, origin = self._metric(folder, poses, exifs)
-        names = _camera_names(cameras, stored)
+        if unknown := {item.camera for item in stored} - set(cameras):
+            raise DatasetError(f"the images are of camera {min(unknown)}, which cameras lacks")
+        published = [cameras[item.camera] for item in stored]
+        lenses = merge_alike(published, str(folder))
+        names = name_cameras(lenses)
         images = [
             ForeignImage(
-                stamp, names[item.camera], self.domain, os.path.relpath(file, directory), pose
+                stamp,
+                names[lens],
+                self.domain,
+                os.path.relpath(file, directory),
+                pose,
+                size=(camera.width, camera.height),
             )
-            for item, file, pose, stamp in zip(
-                stored, paths, poses, stamps_of(paths, exifs), strict=True
+            for camera, lens, file, pose, stamp in zip(
+                published, lenses, paths, poses, stamps_of(paths, exifs), strict=True
             )
         ]
         info = DatasetInfo(
             directory.resolve().name,
-            {name: cameras[number] for number, name in names.items()},
+            {name: lens for lens, name in names.items()},
             latitude=None if origin is None else origin.latitude,
             longitude=None if origin is None else origin.longitude,
             origin=f"COLMAP {folder.name}",
@@ -268,19 +278,6 @@ def _unpack(file: BinaryIO, path: Path, form: str) -> tuple[Any, ...]:
             f"{path} ends early: expected a file of COLMAP, as it writes binary ones"
         )
     return struct.unpack(form, data)
-
-
-def _camera_names(cameras: dict[int, Camera], images: list[Registered]) -> dict[int, str]:
-    """Number of a camera → its name in the dataset; cameras of equal intrinsics are one."""
-    used = sorted({image.camera for image in images})
-    if unknown := set(used) - set(cameras):
-        raise DatasetError(f"the images are of camera {min(unknown)}, which cameras lacks")
-    alike: dict[str, str] = {}
-    for number in used:
-        alike.setdefault(str(cameras[number].to_json()), f"camera{number}")
-    if len(alike) == 1:
-        return dict.fromkeys(used, "front")
-    return {number: alike[str(cameras[number].to_json())] for number in used}
 
 
 def _from_earth(poses: list[Transform]) -> tuple[list[Transform], Origin]:

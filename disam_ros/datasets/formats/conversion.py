@@ -61,7 +61,14 @@ def write_dataset(
             counts["kept" if jpeg else "damaged"] += 1
             if jpeg:
                 counts["without_pose"] += item.map_from_camera is None
-                writer.add(jpeg, **vars(item))
+                writer.add(
+                    jpeg,
+                    item.stamp_ns,
+                    item.camera,
+                    item.domain,
+                    item.map_from_camera,
+                    item.source,
+                )
         if not counts["kept"]:
             raise DatasetError(f"{foreign.directory}: not one of {len(images)} images can be kept")
     result = replace(Conversion(0, 0, 0, 0), **counts)
@@ -75,20 +82,23 @@ def _jpeg_of(foreign: ForeignDataset, item: ForeignImage) -> bytes | None:
     try:
         if foreign.pixels is not None:
             return encode_jpeg(foreign.pixels(item))
-        return _read_jpeg(foreign.directory / item.source, camera)
+        return _read_jpeg(foreign.directory / item.source, item, camera)
     except ImageError as error:
         logger.warning("left out: %s", error)
         return None
 
 
-def _read_jpeg(path: Path, camera: Camera) -> bytes:
+def _read_jpeg(path: Path, item: ForeignImage, camera: Camera) -> bytes:
     """Read an image file as JPEG bytes. Raises ImageError where it is damaged."""
     data = read_bytes(path, ImageError, image.MAX_BYTES)
     picture = image.decode(data, str(path), whole=True)
-    height, width = picture.shape[:2]
-    if (width, height) != (camera.width, camera.height):
+    size, expected = picture.shape[1::-1], (camera.width, camera.height)
+    if size != (item.size or expected):
+        width, height = item.size or expected
         raise DatasetError(
-            f"{path} has {width}x{height} pixels, its camera {camera.width}x{camera.height}; "
+            f"{path} has {size[0]}x{size[1]} pixels, its camera {width}x{height}; "
             "intrinsics hold for one size: use the images as published"
         )
+    if size != expected:
+        return encode_jpeg(image.resized(picture, expected))
     return data if is_jpeg(data) else encode_jpeg(picture)

@@ -38,6 +38,8 @@ class ForeignImage:
     domain: str
     source: str  # the file, relative to the data set's directory, or a name where it is none
     map_from_camera: Transform | None  # None: unknown
+    # Width and height of the file [px], where it is to be scaled to its camera's; None: the same.
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
