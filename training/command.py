@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that add a file to a model directory."""
+"""The end of commands beside training.train."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def exit_status(work: Callable[[], str]) -> int:
     try:
         log.info("%s", work())
     except KeyboardInterrupt:
-        log.info("stopped; the model directory is as it was")
+        log.info("stopped; nothing was written")
         return 130
     except DisamError as error:
         log.error("%s", error)

@@ -3,9 +3,9 @@
 
 `python -m training.directions --model MODELDIR --data DIR ...`
 
-Data entries are those of training.train. Each domain's encoder describes as many random crops,
-half of them mirrored, of images of its domain: a few cameras then show many places. Uncentred PCA
-of all of them together gives the directions (disam_ros/models/projection.py).
+Data entries are those of training.train. Each domain's encoder describes equally many random crops
+of images of its domain, half of them mirrored: a few cameras then show many places. Uncentred PCA
+of all descriptors together gives the directions (disam_ros/models/projection.py).
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from disam_ros.models.backend import select_backend
 from disam_ros.models.descriptor import describe
 from disam_ros.models.model import Model, load_model
 from training.command import exit_status
-from training.data.image_store import ImageStore
-from training.data.places import fit_box
+from training.data.image_store import ImageStore, random_view
 from training.data.sources import find_photos
 from training.engine.export import git_commit
 from training.errors import TrainingError
@@ -37,8 +36,8 @@ from training.settings import CropConfig
 SIZE = 1024  # directions: bytes of a coarse descriptor in a map
 CROPS = 3000  # of each domain
 ZOOM = 2.0  # of a crop, at most
-BATCH = 16
-NIGHT = "night"  # domain that webcams' images by night are of; those by day are of all others
+BATCH = 16  # crops described at once
+NIGHT = "night"  # domain of webcams' images by night; by day they belong to all other domains
 
 
 def learn(
@@ -85,25 +84,18 @@ def descriptors(
     rows: NDArray[np.int64],
     random: np.random.Generator,
 ) -> NDArray[np.float16]:
-    """Coarse descriptors [N, D] of a random crop of each of the images `rows` [N]."""
+    """Describes a random crop of each of the images `rows` [N], coarse descriptors [N, D]."""
     backend = select_backend("auto", model, CPU)
     described, config = [], DescriptorConfig()
     for start in tqdm(range(0, len(rows), BATCH), desc=domain, unit="batch", leave=False):
-        crops = [_crop(store, int(row), random) for row in rows[start : start + BATCH]]
+        batch = rows[start : start + BATCH].tolist()
+        crops = [random_view(store, row, (1.0, ZOOM), random).numpy() for row in batch]
         described.append(describe(backend, domain, np.stack(crops), config)[0].astype(np.float16))
     return np.concatenate(described)
 
 
-def _crop(store: ImageStore, row: int, random: np.random.Generator) -> NDArray[np.float32]:
-    zoom, across, down = random.uniform(1.0, ZOOM), random.random(), random.random()
-    height, width = store.images[row].shape[:2]
-    box = fit_box((height, width), store.size, zoom, across, down)
-    crop: NDArray[np.float32] = store.crop(row, box, flip=random.random() < 0.5).numpy()
-    return crop
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status, see `exit_status`."""
+    """Run the command. Returns its `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="training.directions",
         description="Learn directions of coarse descriptors and put them into a model directory.",

@@ -41,8 +41,7 @@ from disam_ros.models.added_files import add_classifier
 from disam_ros.models.model import load_model
 from training.command import exit_status
 from training.data.augment import photometric
-from training.data.image_store import ImageStore
-from training.data.places import fit_box
+from training.data.image_store import ImageStore, random_view
 from training.data.sources import find_photos
 from training.engine.export import git_commit
 from training.errors import TrainingError
@@ -104,9 +103,9 @@ def train(
 
 
 def open_store(entries: Sequence[str], domains: Sequence[str]) -> ImageStore:
-    """Images of these domains. Raises TrainingError where there are none.
+    """Reads the images of these domains. Raises TrainingError where there are none.
 
-    Webcams' images by day are of summer_day where the model has no domain for every day.
+    Webcams' images by day count as summer_day where the model has no domain for all days.
     """
     photos = [p for p in find_photos(entries) if p.domain in ("", *domains)]
     light = {"day": ["day" if "day" in domains else "summer_day"]}
@@ -120,12 +119,12 @@ def open_store(entries: Sequence[str], domains: Sequence[str]) -> ImageStore:
 
 
 def samples(store: ImageStore, domains: Sequence[str]) -> Iterator[tuple[NDArray[Any], str]]:
-    """Whole images of these domains as a camera gives them, and their domains."""
+    """Yields whole images of these domains as a camera gives them, and their domains."""
     return ((image.read(p.path), p.domain) for p in store.photos if p.domain in domains)
 
 
 def fit(store: ImageStore, domains: Sequence[str], steps: int, seed: int) -> DomainClassifier:
-    """A classifier trained on the images, reproducible from `seed`."""
+    """Trains a classifier on the images, reproducible from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(len(domains))
@@ -149,7 +148,7 @@ def fit(store: ImageStore, domains: Sequence[str], steps: int, seed: int) -> Dom
 
 
 class Network(nn.Module):
-    """The classifier that is trained: images [B, 3, 48, 64] in [−1, 1] → logits [B, D]."""
+    """The classifier in torch: images [B, 3, 48, 64] in [−1, 1] → logits [B, D]."""
 
     def __init__(self, domains: int) -> None:
         super().__init__()
@@ -167,18 +166,14 @@ class Network(nn.Module):
 def draw_batch(
     store: ImageStore, rows_by_label: Sequence[Sequence[int]], random: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Augmented crops [B, 3, 48, 64] in [−1, 1] and labels [B], all labels equally often."""
+    """Draws augmented crops [B, 3, 48, 64] in [−1, 1] and labels [B], all equally often."""
     labels = np.resize(random.permutation(len(rows_by_label)), BATCH)
-    images = [_crop(store, int(random.choice(rows_by_label[k])), random) for k in labels.tolist()]
+    images = []
+    for label in labels.tolist():
+        view = random_view(store, int(random.choice(rows_by_label[label])), ZOOM, random)
+        bright = photometric(view, PHOTOMETRIC, random) + random.uniform(-BRIGHTNESS, BRIGHTNESS)
+        images.append(bright.clamp(-1, 1))
     return torch.stack(images), torch.from_numpy(labels)
-
-
-def _crop(store: ImageStore, row: int, random: np.random.Generator) -> Tensor:
-    zoom, across, down = random.uniform(ZOOM[0], ZOOM[1]), random.random(), random.random()
-    height, width = store.images[row].shape[:2]
-    box = fit_box((height, width), INPUT_SIZE, zoom, across, down)
-    crop = photometric(store.crop(row, box, flip=random.random() < 0.5), PHOTOMETRIC, random)
-    return (crop + random.uniform(-BRIGHTNESS, BRIGHTNESS)).clamp(-1, 1)
 
 
 def _counts(store: ImageStore) -> str:
@@ -199,7 +194,7 @@ def show(table: Confusion) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status, see `exit_status`."""
+    """Run the command. Returns its `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="training.domain_classifier",
         description="Train a domain classifier and put it into a model directory.",

@@ -3,12 +3,12 @@
 
 `python -m training.int8 --model MODELDIR --config RECIPE [--data DIR ...]`
 
-Writes `<domain>.int8.onnx` into the model directory. Static quantization by ONNX Runtime: weights
-of 7 bits per output channel, which no CPU adds up to more than 16 bits; activations between the
-means of their extremes over whole images of the domain. The stem and the first block, which make
-most of the error and take as long in integers, stay in floating point, as does the last sum, the
-features. Data and validation are the recipe's; recall on the validation data, of images in
-integers on a map in float32, stands beside that of float32.
+Writes `<domain>.int8.onnx` into the model directory. ONNX Runtime quantizes statically: weights to
+7 bits per output channel, whose sums fit the 16 bits of every CPU; activations between the means of
+their extremes over whole images of the domain. The stem and the first block, which make most of the
+error and take as long in integers, stay in floating point, as does the last sum, the features. Data
+and validation are the recipe's; the recall of images in integers on a map in float32 is reported
+beside that of float32.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from training.recipes import load_config
 log = logging.getLogger(__name__)
 
 IMAGES = 64  # of each domain
-READ = 4  # times as many images are read: the light of a webcam's is known afterwards
+READ = 4  # times as many images are read: the light of webcams' images is known after decoding
 
 INT8 = PRECISIONS[1]
 AGREEMENT = 0.8  # least similarity of features in integers with those in float32
@@ -155,7 +155,7 @@ def _require_agreement(
 def _open_store(
     model: Model, config: TrainConfig, images: int
 ) -> tuple[ImageStore, dict[str, list[int]]]:
-    """Random images of the data, and at most `images` rows of each domain. Raises TrainingError."""
+    """Reads random images, chooses at most `images` rows of each domain. Raises TrainingError."""
     domains, random = model.domain_names(), np.random.default_rng(config.seed)
     every_photo = find_photos(config.data)
     photos = []
@@ -171,7 +171,7 @@ def _open_store(
 
 
 def _validate(model: Model, config: TrainConfig, backends: list[Backend]) -> Recalls:
-    """Recall of both precisions with the fine similarity, the map in float32."""
+    """Recall@1 [%] of both precisions with the fine similarity, the map in float32."""
     if not config.validation.data:
         log.warning("the recipe has no validation data: what the integers cost stays unknown")
         return {}
@@ -187,7 +187,7 @@ def _validate(model: Model, config: TrainConfig, backends: list[Backend]) -> Rec
 
 
 def _encoder(backend: Backend, domain: str) -> Encoder:
-    """Fine features by a backend."""
+    """Wraps a backend as an encoder of fine features."""
     return lambda images: torch.from_numpy(backend.encode(domain, images.numpy())[1])
 
 
@@ -204,7 +204,7 @@ def show(recalls: Recalls) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status, see `exit_status`."""
+    """Run the command. Returns its `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="training.int8",
         description="Quantize a model's mobile encoders to 8-bit integers.",

@@ -72,7 +72,7 @@ class LossWeights:
     """λ of each loss of a method; 0 turns it off."""
 
     def on(self, names: Sequence[str] = ()) -> dict[str, float]:
-        """Weights of the losses that are on, among `names` or among all."""
+        """Returns the weights of the losses that are on, among `names` or among all."""
         weights = {name: getattr(self, name) for name in names or [f.name for f in fields(self)]}
         return {name: weight for name, weight in weights.items() if weight > 0}
 
@@ -144,11 +144,11 @@ class RunConfig(ABC):
     @property
     @abstractmethod
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the networks' images [px]."""
+        """Returns height and width of the networks' images [px]."""
 
     @property
     def light(self) -> dict[str, list[str]]:
-        """Domains of fixed webcams' images by day and by night."""
+        """Returns the domains of fixed webcams' images by day and by night."""
         return {"day": self.webcam_day, "night": self.webcam_night}
 
     def stage(self, name: str) -> Any | None:
@@ -156,11 +156,11 @@ class RunConfig(ABC):
 
     @abstractmethod
     def start_of(self, stage: Any) -> str:
-        """Name of the stage whose networks this one starts from; '': untrained."""
+        """Names the stage whose networks this one starts from; '': untrained."""
 
     @property
     def validates(self) -> bool:
-        """Whether there are validation data, named or held out."""
+        """Tells whether there are validation data, named or held out."""
         return bool(self.validation.data or self.validation.held_out)
 
     def check(self) -> None:
@@ -190,12 +190,12 @@ class RunConfig(ABC):
             earlier.append(stage.name)
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as it is saved with checkpoints and models."""
+        """Returns the recipe as it is saved with checkpoints and models."""
         return asdict(self)
 
 
 def pair_of(values: list[Any], name: str) -> tuple[Any, ...]:
-    """A list of two as a tuple. Raises ConfigError naming the setting."""
+    """Makes a tuple of a list of two. Raises ConfigError naming the setting."""
     if len(values) != 2:
         raise ConfigError(f"'{name}' expects two numbers, got {values!r}")
     return values[0], values[1]

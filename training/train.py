@@ -36,7 +36,7 @@ def open_run(config: RunConfig, resume: bool = False) -> Loop[Any]:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool]:
-    """The recipe with the command line's changes, and whether to resume."""
+    """Reads the recipe with the command line's changes, and whether to resume."""
     parser = argparse.ArgumentParser(prog="training.train", description="Train a model.")
     parser.add_argument("--config", required=True, help="recipe, config/train_*.yaml")
     parser.add_argument("--data", nargs="+", help="replaces the recipe's data")
@@ -57,7 +57,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 an error a user can act on, 130 interrupted, 143 terminated."""
+    """Train. Returns 0 done, 1 an error a user can act on, 130 interrupted, 143 terminated."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         config, resume = parse_arguments(arguments)

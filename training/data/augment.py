@@ -11,7 +11,7 @@ NOISE = 0.06  # standard deviation at strength 1, of the range [0, 1]
 
 
 def photometric(image: Tensor, strength: float, random: np.random.Generator) -> Tensor:
-    """Image [3, H, W] in [−1, 1] → the same with random gamma, contrast, noise, sometimes grey.
+    """Changes gamma and contrast of an image [3, H, W] in [−1, 1], adds noise, may remove colour.
 
     strength: 0 changes nothing; at 1 gamma and contrast vary by a factor of e either way and every
     second image loses its colours.

@@ -32,11 +32,11 @@ CROP_SCALES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 CROP_GAIN = 0.15  # correlation that a crop must explain beyond the whole image
 CROP_CORRELATION = 0.7
 
-Partners = Mapping[tuple[str, str], Mapping[int, NDArray[Any]]]  # of domains: row → partners' rows
+Partners = Mapping[tuple[str, str], Mapping[int, NDArray[Any]]]  # by two domains: row → rows
 
 
 def check_images(store: ImageStore) -> list[str]:
-    """Clocks, poses and duplicates of all images."""
+    """Checks clocks, poses and duplicates of all images."""
     drives: dict[tuple[str, str, str], list[Photo]] = defaultdict(list)
     for photo in store.photos:
         if photo.drive and photo.group:
@@ -50,7 +50,7 @@ def check_images(store: ImageStore) -> list[str]:
 
 
 def _check_drive(name: str, photos: Sequence[Photo]) -> list[str]:
-    """Clock and motion of the images of one camera on one drive."""
+    """Checks clock and motion of the images of one camera on one drive."""
     ordered = sorted(photos, key=lambda photo: photo.stamp_ns)
     stamps = np.array([photo.stamp_ns for photo in ordered], dtype=np.int64)
     gaps = np.diff(stamps)
@@ -78,7 +78,7 @@ def _check_drive(name: str, photos: Sequence[Photo]) -> list[str]:
 
 
 def _duplicates(store: ImageStore) -> list[str]:
-    """Images with the same pixels; a fixed camera's serve several domains by intention."""
+    """Counts images with the same pixels; a fixed camera's serve several domains on purpose."""
     equal: dict[bytes, list[Photo]] = defaultdict(list)
     for photo, image in zip(store.photos, store.images, strict=True):
         if not photo.tiled:
@@ -119,9 +119,9 @@ def check_pairs(
     partners: Partners,
     frozen: Sequence[str] = (),
 ) -> list[str]:
-    """How many images of each two domains have a partner, and how far the nearest ones are.
+    """Counts the images of each two domains that have a partner, and says how far others are.
 
-    rows: of each domain. partners: of each two domains that have true pairs. frozen: domains whose
+    rows: images of each domain. partners: true pairs of each two domains. frozen: domains whose
     encoders need no pairs with each other.
     """
     faults = []
@@ -140,7 +140,7 @@ def check_pairs(
 
 
 def _nearest(store: ImageStore, posed: Sequence[int], others: Sequence[int]) -> str:
-    """How far the images of the other domain are, and the remedy."""
+    """Says how far the images of the other domain are, and the remedy."""
     gaps: list[float] = []
     for group in {store.photos[row].group for row in posed}:
         near_points, other_points = (
@@ -159,7 +159,7 @@ def _nearest(store: ImageStore, posed: Sequence[int], others: Sequence[int]) -> 
 
 
 def check_crops(store: ImageStore, partners: Partners) -> list[str]:
-    """Domains whose images show a part of what another's show, as crops or another lens do."""
+    """Names domains whose images show a part of what another's show, as crops do."""
     faults = []
     for (a, b), pairs in partners.items():
         rows = [row for row in pairs if not store.photos[row].tiled]
@@ -183,7 +183,7 @@ def check_crops(store: ImageStore, partners: Partners) -> list[str]:
 
 
 def crop_scale(wide: NDArray[Any], narrow: NDArray[Any]) -> float:
-    """The fraction of `wide`'s width that `narrow` shows; 1 where it is no crop of it.
+    """Estimates the fraction of `wide`'s width that `narrow` shows; 1 where it is no crop of it.
 
     Both uint8 RGB [H, W, 3]. The scale whose normalized cross-correlation is best, if it explains
     clearly more than the whole image does.

@@ -24,10 +24,10 @@ FEWEST = 10  # held-out images of a condition, below which recall says nothing
 
 
 def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Photo]]:
-    """Photos to train on, and those of the last `share` of each route with two conditions.
+    """Splits photos into those to train on and those of the last `share` of each route.
 
-    A route is what shares a map frame; its longest drive says what its last stretch is. Photos of
-    unknown place and of fixed cameras train. A route too short to say anything is not split.
+    A route is all that shares a map frame; its longest drive defines its last stretch. Photos of
+    unknown place and of fixed cameras train. A route of one condition, or too short, is not split.
     """
     groups: dict[str, list[int]] = {}
     for number, photo in enumerate(photos):
@@ -51,7 +51,7 @@ def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Phot
 
 
 def _last_stretch(photos: Sequence[Photo], share: float) -> NDArray[Any]:
-    """Which photos [N] of a route are nearest to the last `share` of its longest drive's way."""
+    """Tells which photos of a route are nearest to the last `share` of its longest drive [N]."""
     drives: dict[tuple[str, str], list[Photo]] = {}
     for photo in photos:
         drives.setdefault((photo.drive, photo.camera), []).append(photo)

@@ -36,12 +36,13 @@ TILE_ZOOM = [1.2, 2.4]  # range of zoom for fixed webcams, whose crops are place
 class ImageStore:
     """Images decoded into memory.
 
-    photos: those that could be read, with their domain. images: uint8 RGB, as large as
-    `cache_scale` crops. skipped: how many could not be read. light: domains of fixed cameras'
-    images by 'day' and by 'night'; None: of these names.
-
     Raises TrainingError when none can be read or memory would not suffice.
     """
+
+    photos: list[Photo]  # readable ones, with their domain
+    images: list[NDArray[Any]]  # uint8 RGB, as large as `cache_scale` crops
+    skipped: int  # how many could not be read
+    small: int  # how many are smaller than a crop
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class ImageStore:
         threads: int = 2,
         light: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        """light: domains of fixed cameras' images by 'day' and 'night'; None: domains so named."""
         self.size, self.crops = size, crops
         self.small = 0
         with ThreadPoolExecutor(threads) as pool:
@@ -72,14 +74,14 @@ class ImageStore:
         self._groups: dict[str, int] = {}
 
     def rows(self) -> dict[str, list[int]]:
-        """Row numbers of each domain's images, in order of first appearance."""
+        """Lists the row numbers of each domain's images, in order of first appearance."""
         rows: dict[str, list[int]] = {}
         for row, photo in enumerate(self.photos):
             rows.setdefault(photo.domain, []).append(row)
         return rows
 
     def crop(self, row: int, box: Box, flip: bool = False) -> Tensor:
-        """Part of an image as float32 [3, H, W] in [−1, 1]."""
+        """Cuts a box out of an image, as float32 [3, H, W] in [−1, 1]."""
         height, width = self.images[row].shape[:2]
         left, top = round(box.left * width), round(box.top * height)
         right, bottom = round(box.right * width), round(box.bottom * height)
@@ -87,7 +89,7 @@ class ImageStore:
         return to_tensor(part[:, ::-1] if flip else part, self.size)
 
     def place(self, row: int, box: Box) -> NDArray[Any]:
-        """Place of the crop, [11]; an image of unknown place is a group of its own."""
+        """Returns the place of a crop, [11]; an image of unknown place is a group of its own."""
         photo = self.photos[row]
         group = self._groups.setdefault(photo.group or f"{photo.path}", len(self._groups))
         corners = (box.left, box.top, box.right, box.bottom)
@@ -125,7 +127,7 @@ class ImageStore:
 def _with_domains(
     lit: Sequence[tuple[Photo, NDArray[Any]]], light: Mapping[str, Sequence[str]]
 ) -> tuple[list[NDArray[Any]], list[Photo]]:
-    """Images and photos with the domains of fixed cameras': one entry for each domain."""
+    """Gives fixed cameras' images their domains by light: one entry for each domain."""
     views: dict[str, list[int]] = {}
     for row, (photo, _) in enumerate(lit):
         if not photo.domain:
@@ -145,7 +147,7 @@ def _with_domains(
 def prefetched(
     make: Callable[[int], Batch], steps: range, ahead: int
 ) -> Generator[Batch, None, None]:
-    """make(step) for every step, up to `ahead` of them computed beforehand in a thread."""
+    """Yields make(step) for every step, up to `ahead` of them computed beforehand in a thread."""
     if ahead == 0:
         yield from map(make, steps)
         return
@@ -163,11 +165,21 @@ def prefetched(
 
 
 def random_box(store: ImageStore, row: int, random: np.random.Generator) -> Box:
-    """A crop of random place and zoom of an image."""
+    """Draws a box of random place and zoom in an image."""
     zoom, across, down = random.random(3)
     low, high = zoom_range(store.crops, store.photos[row].tiled)
     height, width = store.images[row].shape[:2]
     return fit_box((height, width), store.size, low + zoom * (high - low), across, down)
+
+
+def random_view(
+    store: ImageStore, row: int, zoom: tuple[float, float], random: np.random.Generator
+) -> Tensor:
+    """Crops an image at random place and zoom, half the time mirrored, float32 [3, H, W]."""
+    chosen, across, down = random.uniform(*zoom), random.random(), random.random()
+    height, width = store.images[row].shape[:2]
+    box = fit_box((height, width), store.size, chosen, across, down)
+    return store.crop(row, box, flip=random.random() < 0.5)
 
 
 def zoom_range(crops: CropConfig, tiled: bool) -> list[float]:

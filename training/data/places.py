@@ -33,10 +33,10 @@ WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 def fit_box(
     shape: tuple[int, int], size: tuple[int, int], zoom: float, across: float, down: float
 ) -> Box:
-    """The largest box of the crop's proportions in an image, 1/zoom of it.
+    """Fits the largest box of the crop's proportions into an image, then 1/zoom of that box.
 
-    shape, size: (height, width) of image and crop. across, down: where between the left (top) end,
-    0, and the right (bottom) end, 1, the box lies.
+    shape, size: (height, width) of image and crop. across, down: position of the box, from 0 at the
+    left (top) edge to 1 at the right (bottom) edge.
     """
     scale = min(shape[0] / size[0], shape[1] / size[1]) / max(zoom, 1.0)
     width, height = size[1] * scale / shape[1], size[0] * scale / shape[0]
@@ -45,7 +45,7 @@ def fit_box(
 
 
 def jittered(box: Box, amount: float, random: np.random.Generator) -> Box:
-    """The box moved and resized at random by up to `amount` of its size, within the image."""
+    """Moves and resizes a box at random by up to `amount` of its size, within the image."""
     shift_x, shift_y, grow = random.uniform(-amount, amount, 3)
     grow = min((1 + grow), 1 / (box.right - box.left), 1 / (box.bottom - box.top))
     width, height = (box.right - box.left) * grow, (box.bottom - box.top) * grow
@@ -58,10 +58,10 @@ def jittered(box: Box, amount: float, random: np.random.Generator) -> Box:
 def same_place(
     a: NDArray[Any], b: NDArray[Any], radius: float, angle: float, overlap: float
 ) -> NDArray[Any]:
-    """Whether places a [A, 11] and b [B, 11] are one, bool [A, B].
+    """Tells which places a [A, 11] and b [B, 11] are the same, bool [A, B].
 
-    radius: metres. angle: degrees between the axes. overlap: the share of the smaller box that
-    both see must exceed it.
+    radius: maximum distance [m]. angle: maximum angle between the axes [deg]. overlap: share of the
+    smaller box that both must see, at least.
     """
     x, y = a[:, None], b[None]
     near = np.linalg.norm(x[..., 1:4] - y[..., 1:4], axis=-1) <= radius
@@ -76,9 +76,9 @@ def same_place(
 
 
 def metres_apart(a: NDArray[Any], b: NDArray[Any], angle: float) -> NDArray[Any]:
-    """Distances of places a [A, 11] and b [B, 11] in metres, [A, B].
+    """Distances between places a [A, 11] and b [B, 11], [A, B] [m].
 
-    Infinite between groups, and between axes more than `angle` degrees apart.
+    They are infinite between groups, and between axes more than `angle` degrees apart.
     """
     x, y = a[:, None], b[None]
     gaps = np.linalg.norm(x[..., 1:4] - y[..., 1:4], axis=-1)

@@ -35,29 +35,23 @@ FORWARD = (0.0, 0.0, 1.0)  # optical axis in the camera frame
 
 @dataclass(frozen=True)
 class Photo:
-    """One image file.
-
-    group: what its position is relative to (a route, a fixed camera); empty: place unknown.
-    position: metres in the group's frame. axis: optical axis there, unit length.
-    tiled: a fixed camera's; its crops are different places.
-    drive, camera, stamp_ns: of a dataset's image: its directory, camera and time stamp.
-    depth: reads its depth map, float32 [H, W] metres or None where there is none.
-    """
+    """One image file with its domain and place."""
 
     path: Path
     domain: str  # empty: day or night, not separated yet
-    group: str = ""
-    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    axis: tuple[float, float, float] = FORWARD
-    tiled: bool = False
-    drive: str = ""
-    camera: str = ""
-    stamp_ns: int = 0
+    group: str = ""  # what the position is relative to: a route, a fixed camera; empty: unknown
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)  # in the group's frame [m]
+    axis: tuple[float, float, float] = FORWARD  # optical axis in that frame, unit length
+    tiled: bool = False  # taken by a fixed camera: its crops are different places
+    drive: str = ""  # directory of the dataset; empty outside datasets
+    camera: str = ""  # name in the dataset
+    stamp_ns: int = 0  # time stamp in the dataset [ns]
+    # Reads the depth map, float32 [H, W] in metres, or None where there is none
     depth: Callable[[], NDArray[Any] | None] | None = field(default=None, compare=False, repr=False)
 
 
 def find_photos(entries: Sequence[str]) -> list[Photo]:
-    """All images of the entries, in the order of their names.
+    """Lists all images of the entries, in the order of their names.
 
     Raises TrainingError for an entry that is missing, empty or reserved for tests; DatasetError
     for a damaged dataset.
@@ -78,7 +72,7 @@ def find_photos(entries: Sequence[str]) -> list[Photo]:
 
 
 def _regrouped(photo: Photo, group: str) -> Photo:
-    """The photo with its position in a frame that other entries share."""
+    """Move a photo into a frame that other entries share; tiles stay where they are."""
     if photo.group and not photo.tiled:
         return replace(photo, group=group)
     return photo
@@ -136,7 +130,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def day_or_night(images: Sequence[NDArray[Any]]) -> list[str]:
-    """Day or night of images of ONE fixed camera, by the brightness of the sky (Otsu).
+    """Tells day from night in images of ONE fixed camera, by the brightness of the sky (Otsu).
 
     images: uint8 RGB [H, W, 3]. The blue of the upper third is bright by day and dark by night even
     where lamps make the night's picture as bright as the day's. Two clusters (Otsu) count as night
@@ -151,7 +145,7 @@ def day_or_night(images: Sequence[NDArray[Any]]) -> list[str]:
 
 
 def _otsu(values: NDArray[Any]) -> tuple[float, float, float]:
-    """Best split of values in two: threshold, ratio of the means, share of variance explained."""
+    """Splits values in two (Otsu): threshold, ratio of the means, share of variance explained."""
     ordered = np.sort(values)
     count = len(ordered)
     if count < 2 or ordered[0] == ordered[-1]:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Averages of start and trained weights, by domain, chosen on validation data.
 
-Fine-tuning forgets what the start could do; the weights between both keep most of either
-(Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022). Of shares that validate about
-equally well the smallest is taken, as the start has seen more of the world than the validation data
-shows.
+Fine-tuning forgets what the start could do; weights between the two keep most of either (Wortsman
+et al., Robust fine-tuning of zero-shot models, CVPR 2022). Among shares that validate about equally
+well the smallest is taken: the start has seen more of the world than the validation data show.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ EQUAL = 1.0  # percent: recalls that differ by less are equal
 
 @dataclass(frozen=True)
 class Average:
-    """state: the weights. shares: of the trained ones, by domain. recall: by common share, '0' is
-    the start and '1' the trained weights, and 'chosen' of the average itself [percent]."""
+    """An average that was chosen, and what was tried."""
 
-    state: State
-    shares: dict[str, float]
+    state: State  # the averaged weights
+    shares: dict[str, float]  # of the trained weights, by domain
+    # Recall@1 [%] by common share ('0': the start, '1': the trained weights), and of the 'chosen'
     recall: dict[str, Recalls]
 
     def to_json(self) -> dict[str, Any]:
-        """For the model's provenance."""
+        """Returns the choice as the model's provenance holds it."""
         return {"shares": self.shares, "recall": self.recall}
 
 
 def interpolated(start: State, trained: State, shares: Mapping[str, float]) -> State:
-    """Weights (1 − share) · start + share · trained; keys `encoders/<domain>/<parameter>`.
+    """Averages weights, (1 − share) · start + share · trained, by `encoders/<domain>/<parameter>`.
 
     Domains without a share keep the trained weights.
     """
@@ -57,9 +56,11 @@ def choose_average(
     reference: str,
     measure: Callable[[State], Recalls],
 ) -> Average:
-    """First a share for the map's domain `reference`, common to all `domains`, by the mean recall;
-    then one for every other domain by its own recall: the smallest within EQUAL of the best. Warns
-    where the result is worse than the start."""
+    """Choose the share of each domain: the smallest whose recall is within EQUAL of the best.
+
+    The map's domain `reference` comes first, by the mean recall with one share for all `domains`;
+    then each other domain by its own recall. Warns where the result is worse than the start.
+    """
     tried = sorted({0.0, 1.0, *shares})
 
     def measured(of: Mapping[str, float]) -> Recalls:
@@ -84,12 +85,12 @@ def choose_average(
 
 
 def _smallest(recalls: Mapping[float, float]) -> float:
-    """The smallest share whose recall is at most EQUAL below the best."""
+    """Finds the smallest share whose recall is at most EQUAL below the best."""
     highest = max(recalls.values())
     return min(share for share, recall in recalls.items() if recall >= highest - EQUAL)
 
 
 def _of(domain: str, recalls: Recalls) -> float:
-    """Mean recall of a domain's entries: its name, or its name with the kind of views."""
+    """Averages the recall of a domain's entries: its name, or its name with the kind of views."""
     values = [value for name, value in recalls.items() if name.split(" ")[0] == domain]
     return sum(values) / max(1, len(values))

@@ -19,10 +19,10 @@ from disam_ros.models.model import load_model
 
 
 def calibrate_model(model: Path, entries: Sequence[str], reference: str) -> str:
-    """Write <model>/calibration.json from the validation data. Returns a sentence of what came.
+    """Write <model>/calibration.json from the validation data. Returns a sentence on the result.
 
-    entries: of the validation data. The first folder of drives with one of the `reference`
-    condition counts: that drive is mapped, without keypoints, the folder's others are localized.
+    entries: folders of drives. In the first one that has a drive of the `reference` condition, that
+    drive is mapped, without keypoints, and the other drives are localized.
     """
     for entry in entries:
         drives = _drives(Path(entry).expanduser())
@@ -60,7 +60,7 @@ def calibrate_model(model: Path, entries: Sequence[str], reference: str) -> str:
 
 
 def _drives(folder: Path) -> list[Dataset]:
-    """Datasets directly in a folder; none in one of another kind."""
+    """Lists the datasets directly in a folder."""
     if not folder.is_dir():
         return []
     return [Dataset(d) for d in sorted(folder.iterdir()) if (d / "dataset.json").exists()]

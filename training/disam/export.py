@@ -31,8 +31,8 @@ def export_model(
 ) -> Path:
     """Write <directory>/model from the finished stages, replacing an earlier one.
 
-    Where one stage serves both, its encoders do, and run once an image. average: of the encoders of
-    a stage and the start.
+    One stage may serve as coarse and as fine one; its encoders then run once per image. average:
+    averages the encoders of a stage with the initial ones.
     """
     network = config.network.build()
     sources = {

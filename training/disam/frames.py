@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do true pairs look alike? If no more than chance, their poses lie in different frames."""
+"""True pairs should look alike: if no more than by chance, their poses lie in different frames."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from training.data.image_store import ImageStore
 from training.data.places import SAME_VIEW, WHOLE, same_place
 from training.disam.matching import Similarity
 
-PAIRS = 48  # of two domains that are compared, at most
-FEWEST = 12  # that say anything
+PAIRS = 48  # compared pairs of two domains, at most
+FEWEST = 12  # pairs below which the comparison says nothing
 
 
 @torch.inference_mode()
@@ -29,10 +29,10 @@ def check_frames(
     negative_radius: float,
     device: torch.device,
 ) -> list[str]:
-    """Sentences on each two domains whose true pairs are no more alike than other places' images.
+    """Names each two domains whose true pairs are no more alike than images of other places.
 
-    encoders: of the start; untrained ones will do. Pairs are found by poses, so images of one place
-    that never resemble each other were not taken at one place.
+    Poses make the pairs, so images of a pair that do not resemble each other were not taken at one
+    place. encoders: those of the start; untrained ones will do.
     """
     faults = []
     for (a, b), pairs in partners.items():
@@ -64,9 +64,9 @@ def check_frames(
 
 
 def rank_of_pairs(similarities: NDArray[Any], different: NDArray[Any]) -> tuple[float, int]:
-    """How often image a_k is more similar to its own b_k than to one of another place.
+    """Measures how often image a_k is more similar to its own b_k than to one of another place.
 
-    similarities [N, N]; different: bool [N, N]. Returns the mean share, and of how many images.
+    similarities: [N, N]. different: bool [N, N]. Returns the mean share, and the number of images.
     """
     of_pairs = np.diag(similarities)[:, None]
     counts = different.sum(1)
@@ -78,5 +78,5 @@ def rank_of_pairs(similarities: NDArray[Any], different: NDArray[Any]) -> tuple[
 
 
 def chance_of_rank(count: int) -> float:
-    """How far above a half the mean share of `count` random ranks may well be: two sigma."""
+    """Bounds the mean share of `count` random ranks: two sigma above a half."""
     return 2.0 * float(np.sqrt(1.0 / (12.0 * count)))

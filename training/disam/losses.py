@@ -24,6 +24,7 @@ from torch.nn import functional
 from disam_ros.models.similarity import activation_map, channel_normalize, coarse_similarity
 
 FORMS = ("released", "paper", "relative")
+STEEPNESS = 12.0  # γ·τ of soft targets, Thoma et al.
 RELATIVE_ALPHA = 2.0  # α of triplets whose distances are relative, or those of unit vectors
 GAN_SCALE_WEIGHTS = (1.0, 2.0, 3.0, 5.0)  # shallow to deep prediction head of each branch
 GAN_BRANCHES = 2  # averaged
@@ -52,9 +53,9 @@ def cycle_loss(reconstructed: Tensor, image: Tensor) -> Tensor:
 
 
 def comparable(z: Tensor, form: str) -> Tensor:
-    """Features [B, C, h, w] as distances take them: 'relative' divides each channel by its norm.
+    """Prepares features [B, C, h, w] for distances: 'relative' divides each channel by its norm.
 
-    Activation maps of the result are those of z: ω_k z_k does not depend on a channel's scale.
+    The result has the activation maps of z: ω_k z_k does not depend on a channel's scale.
     """
     return channel_normalize(z) if form == "relative" else z
 
@@ -126,7 +127,7 @@ def hardest_negative(anchor: Tensor, group: Tensor, measure: Measure) -> Tensor:
 
 
 def unit_distances(similarities: Tensor) -> Tensor:
-    """Distances of unit vectors with these cosines."""
+    """Distances of unit vectors, from their cosines."""
     return (2.0 - 2.0 * similarities).clamp_min(1e-8).sqrt()
 
 
@@ -135,9 +136,9 @@ def aligned_triplet(
 ) -> Tensor:
     """Eq. 22 on true pairs: images a_k and b_k show one place.
 
-    gaps: distances of all a_i and b_j [B, B]. different: bool [B, B], where a_i and b_j surely show
-    two places. Every other place of the batch is a negative; with `hard`, only the nearest one.
-    Both sides take their turn as the anchor.
+    gaps: distances between all a_i and b_j [B, B]. different: bool [B, B], whether a_i and b_j
+    surely show two places. Every other place of the batch is a negative; with `hard`, only the
+    nearest one. Both sides take their turn as the anchor.
     """
     positive = gaps.diagonal()
     losses = []
@@ -157,8 +158,8 @@ def contrastive(
     """InfoNCE over a batch of true pairs (not in the paper): which b belongs to which a?
 
     similarities, different: [B, B] as for `aligned_triplet`; all others but the pair are left out.
-    targets: how near a_i and b_j are, 1 for a pair (`soft_targets`): in proportion to it b_j is the
-    answer, too.
+    targets: how near a_i and b_j are, 1 for a pair (`soft_targets`); b_j counts as an answer in
+    proportion to it.
     """
     logits = similarities / temperature
     pair = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
@@ -171,9 +172,6 @@ def contrastive(
     return torch.stack(terms).mean()
 
 
-STEEPNESS = 12.0  # γ·τ of Thoma et al.
-
-
 def soft_targets(metres: Tensor, tau: float) -> Tensor:
     """g⁺ of soft contrastive learning (Thoma et al., NeurIPS 2020): 1 at 0 m, ½ at `tau` metres.
 
@@ -183,14 +181,13 @@ def soft_targets(metres: Tensor, tau: float) -> Tensor:
 
 
 def distillation(z: Tensor, teacher: Tensor) -> Tensor:
-    """Learning without forgetting (Li & Hoiem, ECCV 2016): 1 − cosine of the features of two
-    encoders at each cell, for the images of the teacher's domain; the teacher is detached.
+    """Learning without forgetting (Li & Hoiem, ECCV 2016): 1 − cosine of the features at each cell.
 
-    z, teacher: [B, C, h, w].
+    z, teacher: features [B, C, h, w] of images of the teacher's domain; the teacher is detached.
     """
     return (1.0 - functional.cosine_similarity(z, teacher.detach(), dim=1)).mean()
 
 
 def _wide(x: Tensor) -> Tensor:
-    """float32 at least, so that sums under autocast are exact enough."""
+    """Widens to float32 at least, so that sums under autocast are exact enough."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -16,19 +16,19 @@ Similarity = Callable[[Tensor, Tensor], Tensor]  # [A, C, h, w], [B, C, h, w] â†
 
 
 def similarity_of(stage: str, config: DescriptorConfig) -> Similarity:
-    """The fine similarity for the stage 'fine', else the coarse one."""
+    """Returns the fine similarity for the stage 'fine', else the coarse one."""
     return partial(fine_similarities if stage == "fine" else coarse_similarities, config=config)
 
 
 def coarse_similarities(z_a: Tensor, z_b: Tensor, config: DescriptorConfig) -> Tensor:
-    """Eq. 16 between features [A, C, h, w] and [B, C, h, w], float [A, B]."""
+    """Coarse similarity [A, B], Eq. 16, of features [A, C, h, w] and [B, C, h, w]."""
     return coarse_descriptor(z_a, config) @ coarse_descriptor(z_b, config).T
 
 
 def fine_similarities(z_a: Tensor, z_b: Tensor, config: DescriptorConfig) -> Tensor:
-    """Cosines, the best over shifts, of queries [A, C, h, w] with map images [B, C, h, w].
+    """Fine similarity [A, B]: the best cosine over shifts of queries [A, C, h, w] and map images.
 
-    The mean of the map images per channel is subtracted. Returns [A, B].
+    The mean of the map images [B, C, h, w] per channel is subtracted from both.
     """
     a, b = (normalize(pool(z, config.fine_grid)) for z in (z_a, z_b))
     if not is_one_cell(b):

@@ -20,6 +20,8 @@ from disam_ros.models.networks import (
 from training.disam.sampling import Unpaired
 from training.engine.networks import Networks, State, drawn_from_seed
 
+BANK = "bank/z/"  # prefix of keys in a checkpoint
+
 
 def create_networks(
     config: NetworkConfig,
@@ -31,12 +33,11 @@ def create_networks(
 ) -> Networks:
     """Untrained networks drawn from `seed`; those of one kind start equal in all domains.
 
-    shared: residual blocks that all domains have in common, the last of the encoders and the first
-    of the decoders. The released option also feeds them the domain as constant channels; a
-    convolution makes a constant of these, which its instance normalization removes.
-    sharing: what encoders have in common (SHARING).
+    shared: number of residual blocks that all domains have in common, the last of the encoders and
+    the first of the decoders. The released option also feeds them the domain as constant channels;
+    a convolution makes a constant of these, which its instance normalization removes. sharing: what
+    encoders have in common (SHARING).
     """
-
     make = partial(drawn_from_seed, domains, seed=seed)
     networks = Networks(make(partial(build_encoder, config)))
     if translating:
@@ -51,8 +52,11 @@ def create_networks(
 
 
 def _share_weights(encoders: Sequence[nn.Module], adapted: bool) -> None:
-    """Give all encoders the weights of the first one. adapted: but for their own first layer,
-    biases and slopes, a few percent (residual adapters: Rebuffi et al., NeurIPS 2017)."""
+    """Give all encoders the weights of the first one.
+
+    adapted: they keep their own first layer, biases and slopes, a few percent of the weights
+    (residual adapters: Rebuffi et al., NeurIPS 2017).
+    """
     first = encoders[0]
     stem = next(name for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d))
     for encoder in encoders[1:]:
@@ -63,7 +67,7 @@ def _share_weights(encoders: Sequence[nn.Module], adapted: bool) -> None:
 
 
 def _share_blocks(networks: Mapping[str, nn.Module], chosen: slice) -> None:
-    """Give all networks these residual blocks of the first one."""
+    """Give all networks the `chosen` residual blocks of the first one."""
     first: list[nn.Module] = []
     for network in networks.values():
         layers = network.get_submodule("model")
@@ -72,9 +76,6 @@ def _share_blocks(networks: Mapping[str, nn.Module], chosen: slice) -> None:
         first = first or [layers[k] for k in places]
         for k, block in zip(places, first, strict=True):
             layers[k] = block
-
-
-BANK = "bank/z/"  # of keys in a checkpoint
 
 
 class TranslationPool:
@@ -116,17 +117,14 @@ class TranslationPool:
 
 
 class NegativeBank:
-    """The last `capacity` features of each domain, without gradient.
-
-    They serve as further negatives, some steps old, at no cost.
-    """
+    """Keeps the last `capacity` features of each domain as further negatives, without gradient."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._stored: dict[str, Tensor] = {}
 
     def push(self, domain: str, values: Tensor) -> None:
-        """values: features [B, C, h, w], newest last."""
+        """Add features [B, C, h, w], newest last."""
         old = self.get(domain)
         values = values.detach() if old is None else torch.cat([old, values.detach()])
         if self.capacity:
@@ -144,7 +142,7 @@ class NegativeBank:
 
 @torch.no_grad()
 def translation_grid(networks: Networks, batch: Unpaired) -> Tensor:
-    """Two rows of image, translation, and back again, [3, 2H, 3W] in [0, 1]."""
+    """Draws two rows of image, translation, and translation back, [3, 2H, 3W] in [0, 1]."""
     rows = []
     for origin, target, image in (
         (*batch.domains, batch.a[:1]),

@@ -27,10 +27,9 @@ def aligned_terms(
     form: str,
     scales: Scales,
 ) -> Terms:
-    """Losses on true pairs.
+    """Losses on true pairs, by name, without their weights.
 
-    form: of distances (losses.py); 'relative' takes those of the similarity in units of the
-    negative pairs'.
+    form: of distances (losses.py); 'relative' divides them by the mean of negative pairs.
     """
     on = stage.losses.on()
     z_a, z_b = (
@@ -83,8 +82,8 @@ def _map_terms(
 ) -> Terms:
     """Eq. 19 and 23 on pairs of features a, b [B, C, h, w], each shifted onto the other.
 
-    The negative of a_i is the b_j of another place that is most similar to it, or without `hard`
-    the next one of the batch, and likewise for b_i.
+    The negative of a_i is the most similar b_j of another place, or without `hard` the next one in
+    the batch, and likewise for b_i.
     """
     terms: Terms = {}
     positive = losses.map_distance(*best_overlap(a, b), form)
@@ -111,9 +110,9 @@ def _map_terms(
 
 @torch.no_grad()
 def negatives_of(a: Tensor, b: Tensor, different: Tensor, hard: bool) -> Tensor:
-    """For each of a [B, C, h, w] the number of its negative among b [B].
+    """Chooses the number of the negative among b for each of a [B, C, h, w], int [B].
 
-    hard: the most similar one of another place by the best shift; else the next of another place.
+    hard: the one of another place that is most similar at its best shift; else the next one.
     """
     count = len(a)
     if hard:
@@ -125,9 +124,9 @@ def negatives_of(a: Tensor, b: Tensor, different: Tensor, hard: bool) -> Tensor:
 
 
 def best_overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Features a [B, C, h, w] shifted to where each is most similar to its b, and b; 0 outside.
+    """Shifts features a [B, C, h, w] to where each is most similar to its b; both are 0 outside.
 
-    The similarity is that of run time: another lane, another pitch.
+    A vehicle in another lane, or a camera of another pitch, sees the place shifted.
     """
     if is_one_cell(a):
         return a, b
@@ -147,6 +146,6 @@ def best_overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_shift(a: Tensor, b: Tensor) -> tuple[Tensor, Shifts]:
-    """Similarities [A, B, S] of all features for every shift of a."""
+    """Compares all features at every shift of a, similarities [A, B, S]."""
     shifts = Shifts.of_grid(*a.shape[-2:])
     return shifted_similarities(a, b, shifts), shifts

@@ -39,7 +39,7 @@ class Training(Loop[TrainConfig]):
             self.sampler.prepare_pairs(self.config.aligned, self.config.frozen)
 
     def check_data(self) -> list[str]:
-        """Also of true pairs, where the recipe has losses on them."""
+        """Checks true pairs, too, where the recipe has losses on them."""
         faults, sampler, config = super().check_data(), self.sampler, self.config
         if sampler.pairs:
             faults += check_pairs(self.store, sampler.rows, sampler.pairs, config.frozen)
@@ -121,7 +121,7 @@ class Training(Loop[TrainConfig]):
             )
 
     def _start(self) -> Networks:
-        """Encoders as they were before any stage."""
+        """Makes the encoders as they were before any stage."""
         config = self.config
         sharing = config.network.sharing
         networks = create_networks(
@@ -133,7 +133,7 @@ class Training(Loop[TrainConfig]):
         return networks
 
     def _average(self, stage: str, trained: State) -> Average:
-        """The average of a stage's encoders with the initial ones that validates best."""
+        """Chooses the average of a stage's encoders with the initial ones that validates best."""
         config = self.config
         validation = self.validation
         assert validation is not None  # as `check` requires
@@ -160,7 +160,7 @@ class Training(Loop[TrainConfig]):
             reporter.grid(step, translation_grid(run.networks, unpaired))
 
     def _networks(self, index: int) -> Networks:
-        """New networks, or those of the stage this one starts from."""
+        """Makes new networks, or reads those of the stage this one starts from."""
         config = self.config
         translating = any(stage.losses.on(TRANSLATING) for stage in config.stages)
         networks = create_networks(

@@ -29,31 +29,24 @@ from training.errors import TrainingError
 
 @dataclass(frozen=True)
 class Unpaired:
-    """Random images of two domains, [B, 3, H, W] each in [−1, 1].
-
-    Of each couple exactly one image is mirrored, so that their contents differ for sure.
-    more_a, more_b: further negatives [K, 3, H, W] of either domain.
-    """
+    """Random images of two domains. One image of each couple is mirrored, so that they differ."""
 
     domains: tuple[str, str]
-    a: Tensor
-    b: Tensor
-    more_a: Tensor
-    more_b: Tensor
+    a: Tensor  # images of the first domain [B, 3, H, W] in [−1, 1]
+    b: Tensor  # images of the second domain
+    more_a: Tensor  # further negatives of the first domain [K, 3, H, W]
+    more_b: Tensor  # further negatives of the second domain
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """True pairs: a[k] and b[k] [B, 3, H, W] show one place, in two domains or twice in one.
-
-    different: bool [B, B], where a[i] and b[j] surely show two places. metres: [B, B], how far they
-    are apart, infinite where that is unknown or the direction is another; None: not asked for.
-    """
+    """True pairs: a[k] and b[k] show one place, in two domains or twice in one."""
 
     domains: tuple[str, str]
-    a: Tensor
-    b: Tensor
-    different: Tensor
+    a: Tensor  # images of the first domain [B, 3, H, W] in [−1, 1]
+    b: Tensor  # their partners in the second domain
+    different: Tensor  # bool [B, B], whether a[i] and b[j] surely show two places
+    # Distances [B, B] [m], infinite where unknown or seen in another direction; None: not needed
     metres: Tensor | None = None
 
 
@@ -79,11 +72,11 @@ class Sampler:
 
     @property
     def pairs(self) -> Partners:
-        """True pairs by their two domains, as `prepare_pairs` found them."""
+        """Returns the true pairs by their two domains, as `prepare_pairs` found them."""
         return self._pairs
 
     def unpaired(self, stage: int, step: int, count: int, more: int = 0) -> Unpaired:
-        """`count` random crops of each of two domains and `more` further ones of each."""
+        """Draws `count` random crops of each of two domains and `more` further ones of each."""
         shared, of_stage = self._generators(stage, step)
         a, b = shared.permutation(list(self.rows))[:2].tolist()
         mirrored = of_stage.random(count) < 0.5
@@ -97,7 +90,7 @@ class Sampler:
         return Unpaired((a, b), x[:count], y[:count], x[count:], y[count:])
 
     def prepare_pairs(self, config: AlignedConfig, frozen: Sequence[str] = ()) -> None:
-        """Find all true pairs but for those of two frozen encoders.
+        """Find all true pairs, without those of two frozen encoders.
 
         Raises TrainingError when no two domains share a place.
         """
@@ -116,7 +109,7 @@ class Sampler:
             )
 
     def aligned(self, stage: int, step: int, count: int, config: AlignedConfig) -> Aligned:
-        """`count` random true pairs of two domains or, some of the time, of one."""
+        """Draws `count` random true pairs of two domains or, some of the time, of one."""
         shared, of_stage = self._generators(stage, step)
         alone = shared.random() < config.same_domain
         choices = [pair for pair in self._pairs if (pair[0] == pair[1]) == alone]
@@ -151,7 +144,7 @@ class Sampler:
     def _rows_of_batch(
         self, rows: list[int], count: int, radius: float, random: np.random.Generator
     ) -> list[int]:
-        """`count` of the rows, half of them within `radius` of one of them where that is not 0."""
+        """Draws `count` of the rows, half of them within `radius` of a random one; 0: anywhere."""
         near: list[int] = []
         if radius > 0:
             centre = self.store.photos[rows[random.integers(len(rows))]]
@@ -163,7 +156,7 @@ class Sampler:
         return [*near, *random.choice(others, more, replace=more > len(others)).tolist()]
 
     def _generators(self, stage: int, step: int) -> tuple[np.random.Generator, ...]:
-        """One generator that all processes share and one of this process."""
+        """Makes a generator that all processes share and one of this process."""
         return tuple(
             np.random.default_rng([self.seed, stage, step, who]) for who in (0, 1 + self.process)
         )
@@ -175,7 +168,7 @@ class Sampler:
 
 
 def _is_near(photo: Photo, centre: Photo, radius: float) -> bool:
-    """Whether an image is of the centre's frame and within `radius` m of it."""
+    """Tells whether an image lies in the centre's frame, within `radius` m of it."""
     away = np.subtract(photo.position, centre.position)
     return photo.group == centre.group and float(away @ away) <= radius**2
 
@@ -183,9 +176,9 @@ def _is_near(photo: Photo, centre: Photo, radius: float) -> bool:
 def find_partners(
     store: ImageStore, rows_a: Sequence[int], rows_b: Sequence[int], config: AlignedConfig
 ) -> dict[int, NDArray[Any]]:
-    """For images of one domain the nearest image of another (all that are equally near).
+    """Finds for images of one domain the nearest image of another, or all that are equally near.
 
-    Fixed cameras' images are all equally near. An image is never its own partner.
+    Images of a fixed camera are all equally near. An image is never its own partner.
     """
     partners: dict[int, NDArray[Any]] = {}
     for group in {store.photos[row].group for row in rows_a} - {""}:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Units of relative distances: running means of the distances of negative pairs.
 
-The paper's margins and weights are absolute numbers that fit one network's features. In these units
-a negative pair is at distance 1 on average, whatever the network, and stays there.
+The paper's margins and weights are absolute numbers that fit the features of one network. In these
+units a negative pair is at distance 1 on average, whatever the network.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ TINY = 1e-12
 
 
 class Scales:
-    """Running means by kind of distance: of all steps at first, then of the last MEMORY or so.
+    """Running means by kind of distance: over all steps at first, then over the last MEMORY or so.
 
-    average: mean of a tensor over processes, so that all divide by the same.
+    average: averages a tensor over processes, so that all divide by the same number.
     """
 
     def __init__(self, average: Callable[[Tensor], Tensor] = lambda value: value) -> None:
@@ -32,7 +32,7 @@ class Scales:
     def update(self, kind: str, negatives: Tensor) -> Tensor:
         """Take in distances of negative pairs [N]. Returns the mean, positive, without gradient.
 
-        Of no distances the mean so far, or 1.
+        Without distances it returns the mean so far, or 1.
         """
         now = negatives.detach()
         sums = self._average(torch.stack([now.sum(), now.new_tensor(float(now.numel()))]))
@@ -45,14 +45,14 @@ class Scales:
         return now.new_tensor(1.0) if old is None else old.to(now).clamp_min(TINY)
 
     def state(self) -> State:
-        """For a checkpoint: mean and number of steps by kind."""
+        """Returns mean and number of steps by kind, for a checkpoint."""
         return {
             f"scale/{kind}": torch.tensor([float(mean), self._counts[kind]], dtype=torch.float64)
             for kind, mean in self._means.items()
         }
 
     def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
-        """Restore a `state`; what earlier versions wrote has none."""
+        """Restore a `state`."""
         scales = {k.removeprefix("scale/"): v for k, v in state.items() if k.startswith("scale/")}
         self._means = {k: v[0].to(device, torch.float32) for k, v in scales.items()}
         self._counts = {k: int(v[1]) for k, v in scales.items()}

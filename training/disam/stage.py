@@ -67,7 +67,7 @@ class StageRun(StageBase[TrainConfig]):
         return Batch(unpaired, aligned)
 
     def is_hard(self, step: int) -> bool:
-        """Whether negatives are the hardest of a group in this step."""
+        """Tells whether negatives are the hardest of a group in this step."""
         result: bool = step >= self.stage.hard_from * self.stage.steps
         return result
 
@@ -90,7 +90,7 @@ class StageRun(StageBase[TrainConfig]):
         return terms
 
     def losses(self, step: int, batch: Batch) -> tuple[Terms, tuple[Any, ...] | None]:
-        """All terms of the generators' step and the translations, if any."""
+        """Computes all terms of the generators' step and the translations, if any."""
         terms: Terms = {}
         ways = None
         hard = self.is_hard(step)
@@ -119,7 +119,7 @@ class StageRun(StageBase[TrainConfig]):
         return terms, ways
 
     def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the device in the configured memory format."""
+        """Moves a batch to the device in the configured memory format."""
         unpaired, aligned = batch.unpaired, batch.aligned
         if unpaired is not None:
             images = (unpaired.a, unpaired.b, unpaired.more_a, unpaired.more_b)
@@ -132,7 +132,7 @@ class StageRun(StageBase[TrainConfig]):
         return Batch(unpaired, aligned)
 
     def memory_state(self) -> State:
-        """Past translations and negatives of this process, and the scales of distances."""
+        """Returns past translations and negatives of this process, and the scales of distances."""
         return {**self.pool.state(), **self.bank.state(), **self.scales.state()}
 
     def load_memory_state(self, state: State) -> None:

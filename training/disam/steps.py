@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss terms of translation, from networks and a batch. No optimizer, no files."""
+"""The loss terms of translation, from networks and a batch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ RAMPED = ("fcl", "fcl_cosine", "triplet_fcl", "sam")  # the paper's cycle and tr
 
 @dataclass
 class Translated:
-    """Images x_i [B, 3, H, W] of domain i on their way to domain j and back."""
+    """Images of domain i on their way to domain j and back."""
 
-    origin: str
-    target: str
-    image: Tensor
+    origin: str  # domain i
+    target: str  # domain j
+    image: Tensor  # x_i [B, 3, H, W]
     z: Tensor  # E_i(x_i), [B, C, h, w]
     fake: Tensor  # D_j(z), the translation
     z_again: Tensor | None  # z' = E_j(fake)
 
 
 def weights_at(stage: DisamStageConfig, step: int) -> dict[str, float]:
-    """λ of the losses that are on, in one step; those of RAMPED grow linearly."""
+    """Returns λ of the losses that are on in one step; those of RAMPED grow linearly."""
     rise = min(1.0, step / (stage.ramp * stage.steps)) if stage.ramp > 0 else 1.0
     rise = stage.ramp_from + (1.0 - stage.ramp_from) * rise
     return {k: v * rise if k in RAMPED else v for k, v in stage.losses.on().items()}
@@ -62,7 +62,7 @@ def generator_terms(
 ) -> tuple[Terms, tuple[Translated, Translated]]:
     """GAN, cycle and representation terms, both directions added up, and the translations.
 
-    Features of this step's images enter the bank, distances of negative pairs the scales.
+    Features of the images enter the bank, distances of negative pairs the scales.
     """
     a, b = batch.domains
     names = stage.losses.on()
@@ -86,25 +86,20 @@ def generator_terms(
 
 @dataclass
 class _Directions:
-    """Features of both directions, as distances take them, and their negatives.
+    """Features of both directions, as distances take them, and their negatives."""
 
-    pairs: z and z' of each. anchors: of the negative pairs, z' or z. real: the other real image's
-    z [B, C, h, w], without gradient. more: further negatives of its domain [K, C, h, w], where the
-    hardest is asked for.
-    """
-
-    pairs: list[tuple[Tensor, Tensor]]
-    anchors: list[Tensor]
-    real: list[Tensor]
-    more: list[Tensor | None]
+    pairs: list[tuple[Tensor, Tensor]]  # z and z' of each direction
+    anchors: list[Tensor]  # z' or z, which negative pairs are anchored on
+    real: list[Tensor]  # z of the other real image [B, C, h, w], without gradient
+    more: list[Tensor | None]  # further negatives of its domain [K, C, h, w], for the hardest
 
     def away(self, measure: losses.Measure) -> list[Tensor]:
-        """Distances [B] of the anchor and the other real image."""
+        """Measures the distances [B] between the anchor and the other real image."""
         both = zip(self.anchors, self.real, strict=True)
         return [measure(anchor, real) for anchor, real in both]
 
     def hardest(self, measure: losses.Measure, away: list[Tensor]) -> list[Tensor]:
-        """Distances [B] of the anchor and the nearest negative; `away` where there is but one."""
+        """Measures the distances [B] to the nearest negative; `away` where there is only one."""
         hardest_rows = []
         for anchor, real, more, only in zip(self.anchors, self.real, self.more, away, strict=True):
             if more is None:
@@ -124,8 +119,11 @@ def _add_representation(
     hard: bool,
     scales: Scales,
 ) -> None:
-    """Eq. 12, 16–23 in float32; negative pairs are anchored on the translated side, unless
-    `triplets.negatives` says otherwise, and their other side has no gradient."""
+    """Eq. 12, 16–23 in float32.
+
+    Negative pairs are anchored on the translated side, unless `triplets.negatives` says otherwise,
+    and their other side has no gradient.
+    """
     names = set(stage.losses.on())
     pairs = [
         (_comparable(way.z, triplets.form), _comparable(way.z_again, triplets.form)) for way in ways
@@ -176,7 +174,7 @@ def _add_map_terms(
     adaptive: bool,
     scales: Scales,
 ) -> None:
-    """Eq. 19, 21 and 23; both maps of the negative pair are with respect to each other."""
+    """Eq. 19, 21 and 23; both maps of a negative pair are taken with respect to each other."""
     form = triplets.form
     measure = partial(losses.map_distance, form=form)
     away = directions.away(measure) if form == "relative" or "triplet_sam" in names else []
@@ -194,7 +192,7 @@ def _add_map_terms(
 
 
 def margin_of(kind: str, triplets: TripletConfig, adaptive: bool) -> tuple[float, float]:
-    """m and α of a triplet, kind "fcl" or "sam"; α = 0 makes the margin constant."""
+    """Returns m and α of a triplet, kind "fcl" or "sam"; α = 0 makes the margin constant."""
     margin, alpha = MARGINS[kind]
     if triplets.form == "relative":
         margin, alpha = triplets.margin, losses.RELATIVE_ALPHA
@@ -203,7 +201,7 @@ def margin_of(kind: str, triplets: TripletConfig, adaptive: bool) -> tuple[float
 
 @torch.no_grad()
 def _fresh_bank(networks: Networks, batch: Unpaired, form: str) -> NegativeBank:
-    """Further negatives of both domains encoded with the present weights."""
+    """Encodes further negatives of both domains with the present weights."""
     fresh = NegativeBank(max(1, len(batch.more_a)))
     for domain, images in zip(batch.domains, (batch.more_a, batch.more_b), strict=True):
         if len(images):
@@ -217,7 +215,7 @@ def discriminator_terms(
     pool: TranslationPool,
     random: np.random.Generator,
 ) -> Terms:
-    """Least squares of real images against 1 and of (past) translations against 0, halved."""
+    """GAN loss of the discriminators: real images against 1, (past) translations against 0."""
     terms: Terms = {}
     for way, other in (ways, ways[::-1]):
         critic = networks.discriminators[way.target]

@@ -51,17 +51,18 @@ FREE_KEYS = (  # settings that may differ when a run is resumed: they do not cha
 
 @dataclass
 class Progress:
-    """How far a run is. `step` counts the finished steps of the stage number `stage`."""
+    """How far a run is."""
 
-    stage: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    began_at: str = ""  # commit
-    best: dict[str, float] = field(default_factory=dict)  # by stage: mean recall, percent
+    stage: int = 0  # number of the present stage
+    step: int = 0  # its finished steps
+    seconds: float = 0.0  # of training
+    began_at: str = ""  # commit of the source tree
+    best: dict[str, float] = field(default_factory=dict)  # mean recall by stage [percent]
     history: list[dict[str, Any]] = field(default_factory=list)  # validations in order
     rate: float = 1.0  # factor of the stage's learning rate, halved after a loss was not finite
+    # By stage and loss: last mean value, mean share of the gradient, number of measurements
     terms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    data: list[str] = field(default_factory=list)  # what the check of the data found
+    data: list[str] = field(default_factory=list)  # sentences of the check of the data
 
     def note(self, stage: str, means: Mapping[str, float], shares: Mapping[str, float]) -> None:
         """Keep losses of a stage in `terms`: the last mean and the mean share of the gradient."""
@@ -120,7 +121,7 @@ def save_checkpoint(
 
 
 def find_checkpoint(directory: Path) -> Path | None:
-    """The newest complete checkpoint of a run."""
+    """Finds the newest complete checkpoint of a run."""
     return max(_checkpoints(directory), default=None)
 
 
@@ -164,14 +165,14 @@ def restore(checkpoint: Path, run: StageBase[Any], processes: Processes) -> None
 
 
 def defaults_of(config: RunConfig) -> dict[str, Any]:
-    """A recipe of the same method with as many stages, all settings at their defaults."""
+    """Returns a recipe of the same method with as many stages, all settings at their defaults."""
     plain = type(config)()
     plain.stages = [type(stage)() for stage in config.stages]
     return plain.to_json()
 
 
 def completed(values: Any, defaults: Any) -> Any:
-    """JSON values with the keys of `defaults` that they lack, at every depth."""
+    """Completes JSON values with the keys of `defaults` that they lack, at every depth."""
     if isinstance(values, dict) and isinstance(defaults, dict):
         kept = {key: completed(value, defaults.get(key)) for key, value in values.items()}
         return kept | {key: value for key, value in defaults.items() if key not in values}
@@ -181,7 +182,7 @@ def completed(values: Any, defaults: Any) -> Any:
 
 
 def differences(was: Any, now: Any, name: str = "") -> list[str]:
-    """Every leaf in which two JSON values differ, as 'key: was → now'."""
+    """Lists every leaf in which two JSON values differ, as 'key: was → now'."""
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
         was, now = (dict(enumerate(values)) for values in (was, now))
     if isinstance(was, dict) and isinstance(now, dict):
@@ -216,7 +217,7 @@ def _written(path: Path) -> Iterator[None]:
 
 
 def load_stage(directory: Path, name: str) -> State:
-    """Networks at the end of a stage. Raises TrainingError."""
+    """Reads the networks at the end of a stage. Raises TrainingError."""
     path = directory / "stages" / f"{name}.safetensors"
     try:
         return load_file(path)
@@ -225,7 +226,7 @@ def load_stage(directory: Path, name: str) -> State:
 
 
 def best_encoders(directory: Path, name: str) -> State:
-    """A stage's encoders with the best recall, or the last ones where none was measured."""
+    """Reads a stage's encoders with the best recall, or the last ones where none was measured."""
     best = f"{name}.best"
     exists = (directory / "stages" / f"{best}.safetensors").exists()
     return load_stage(directory, best if exists else name)

@@ -16,7 +16,7 @@ from training.settings import RunConfig
 
 
 def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int]) -> dict[str, Any]:
-    """Losses and their shares, data, seed, steps, commit, time, machine and recall of a run."""
+    """Describes a run: losses and shares, data, seed, steps, commit, time, machine, recall."""
     return {
         "losses": {stage.name: stage.losses.on() for stage in config.stages},
         "steps": {stage.name: stage.steps for stage in config.stages},
@@ -37,7 +37,7 @@ def provenance(config: RunConfig, progress: Progress, images: Mapping[str, int])
 
 
 def git_commit() -> str:
-    """Commit of this source tree; '-dirty' with changes, empty outside a repository."""
+    """Names the commit of this source tree; '-dirty' with changes, empty outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         described = subprocess.run(

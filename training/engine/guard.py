@@ -11,7 +11,7 @@ from training.errors import NotFiniteError
 
 
 class Guard:
-    """Keeps networks, optimizers and memory of a stage as of a step."""
+    """Keeps networks, optimizers and memory of a stage after a step."""
 
     def __init__(self, run: StageBase[Any], step: int) -> None:
         self.step = step

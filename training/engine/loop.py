@@ -94,22 +94,22 @@ class Loop(ABC, Generic[Config]):
 
     @abstractmethod
     def stage_run(self, index: int) -> StageBase[Config]:
-        """A stage with its networks: new ones, or those of the stage it starts from."""
+        """Begin a stage with new networks, or those of the stage it starts from."""
 
     @abstractmethod
     def metric(self, run: Any) -> tuple[Mapping[str, Callable[[Tensor], Tensor]], Similarity]:
-        """Encoders by domain, and the similarity of their features."""
+        """Returns the encoders by domain, and the similarity of their features."""
 
     @abstractmethod
     def export(self) -> Path:
         """Write the model directory from the finished stages."""
 
     def finish(self, model: Path) -> None:
-        """What is made of the finished model directory; nothing by default."""
+        """Complete the finished model directory; nothing by default."""
         return
 
     def check_data(self) -> list[str]:
-        """What is wrong with the images, in sentences with a remedy."""
+        """Says what is wrong with the images, in sentences with a remedy."""
         return check_images(self.store)
 
     def picture(self, run: StageBase[Config], batch: object, reporter: Reporter, step: int) -> None:
@@ -141,7 +141,7 @@ class Loop(ABC, Generic[Config]):
             module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
 
     def _hold_out(self, photos: list[Photo]) -> tuple[list[Photo], list[str]]:
-        """Photos to train on, and the validation data: those named, else a part of the routes."""
+        """Separates photos to train on from validation data: data named, or a part of routes."""
         chosen = self.config.validation
         if chosen.data or not chosen.held_out:
             return photos, chosen.data
@@ -204,7 +204,10 @@ class Loop(ABC, Generic[Config]):
         reporter: Reporter,
         stop: StopSignals,
     ) -> None:
-        """The steps that are left. Raises NotFiniteError; what came after `guard` is void then."""
+        """Train the steps that are left.
+
+        Raises NotFiniteError; steps after the last good one, which `guard` holds, are void then.
+        """
         progress, watch = self.progress, GradientWatch(run.stage.name)
         steps = range(progress.step, run.stage.steps)
         began = time.monotonic() - progress.seconds
@@ -241,7 +244,7 @@ class Loop(ABC, Generic[Config]):
         reporter: Reporter,
         step: int,
     ) -> None:
-        """Losses, pictures, validation and checkpoint at their intervals."""
+        """Report losses and pictures, validate and save a checkpoint, at their intervals."""
         config, last = self.config, step == run.stage.steps
         logs = step % config.log_every == 0 or last
         validates = self.validation is not None and (step % config.validate_every == 0 or last)
@@ -288,7 +291,7 @@ class Loop(ABC, Generic[Config]):
         )
 
     def _is_done(self, stage: str) -> bool:
-        """Whether the last `patience` validations of a stage were no better than one before."""
+        """Tells whether the last `patience` validations of a stage were no better than before."""
         means = [entry["mean"] for entry in self.progress.history if entry["stage"] == stage]
         patience = self.config.patience
         return patience < len(means) and max(means[-patience:]) <= max(means[:-patience])

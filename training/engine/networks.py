@@ -20,34 +20,34 @@ State = dict[str, Tensor]
 
 @dataclass
 class Networks:
-    """Encoder, decoder and discriminator of every domain; the latter two may be left out."""
+    """Networks by domain or branch."""
 
-    encoders: dict[str, nn.Module]
-    decoders: dict[str, nn.Module] = field(default_factory=dict)
-    discriminators: dict[str, nn.Module] = field(default_factory=dict)
+    encoders: dict[str, nn.Module]  # images → features
+    decoders: dict[str, nn.Module] = field(default_factory=dict)  # features → images; or none
+    discriminators: dict[str, nn.Module] = field(default_factory=dict)  # real or not; or none
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """('encoder/day', module), ... in a fixed order."""
+        """Yields ('encoders/day', module), ... in a fixed order."""
         for kind in ("encoders", "decoders", "discriminators"):
             for domain, module in getattr(self, kind).items():
                 yield f"{kind}/{domain}", module
 
     def generators(self) -> list[nn.Parameter]:
-        """Parameters of encoders and decoders, each once, but for those that are frozen."""
+        """Lists the parameters of encoders and decoders, each once, without frozen ones."""
         modules = [*self.encoders.values(), *self.decoders.values()]
         parameters = (p for module in modules for p in module.parameters() if p.requires_grad)
         return list(dict.fromkeys(parameters))
 
     def is_frozen(self, domain: str) -> bool:
-        """Whether a domain's encoder keeps its weights."""
+        """Tells whether a domain's encoder keeps its weights."""
         return not any(p.requires_grad for p in self.encoders[domain].parameters())
 
     def critics(self) -> list[nn.Parameter]:
-        """Parameters of discriminators."""
+        """Lists the parameters of discriminators."""
         return [p for module in self.discriminators.values() for p in module.parameters()]
 
     def state(self) -> State:
-        """All weights, keys `encoders/<domain>/<parameter>`; what domains share is in each."""
+        """Copies all weights, by `encoders/<domain>/<parameter>`; shared ones are in each."""
         state: State = {}
         seen: set[int] = set()
         for name, module in self.modules():
@@ -91,7 +91,7 @@ class Networks:
 def drawn_from_seed(
     names: Sequence[str], build: Callable[[], nn.Module], seed: int
 ) -> dict[str, nn.Module]:
-    """A module for every name, all of them equal; other random numbers are left as they were."""
+    """Makes a module for every name, all of them equal; the global generator stays as it was."""
     modules = {}
     for name in names:
         with torch.random.fork_rng(devices=[]):
@@ -104,5 +104,5 @@ Terms = dict[str, Tensor]
 
 
 def total(terms: Terms, weights: Mapping[str, float]) -> Tensor:
-    """Σ λ·term."""
+    """Sums the weighted terms, Σ λ·term."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

@@ -40,7 +40,7 @@ class Processes:
             gradient.copy_(mean.view_as(gradient))
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over processes."""
+        """Averages a value over processes."""
         if self.count > 1:
             value = value.clone()
             distributed.all_reduce(value)
@@ -48,7 +48,7 @@ class Processes:
         return value
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is set in any process."""
+        """Tells whether the flag is set in any process."""
         if self.count == 1:
             return flag
         value = torch.tensor(float(flag), device=device)
@@ -56,7 +56,7 @@ class Processes:
         return value.item() > 0
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have come here."""
         if self.count > 1:
             distributed.barrier()
 

@@ -24,36 +24,34 @@ WIDTH, HEIGHT = 640, 160  # of the curve [px]
 
 @dataclass(frozen=True)
 class Mistake:
-    """A query answered wrongly: its condition, and how much more similar the wrong map image is
-    than the best right one. Images are data URLs."""
+    """A query answered wrongly; images are data URLs."""
 
-    name: str
-    lead: float
-    query: str
-    answer: str
-    right: str
+    name: str  # condition, as in the validation
+    lead: float  # similarity of the answer minus that of the best right map image
+    query: str  # the image
+    answer: str  # the map image of another place
+    right: str  # the best map image of its place
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows. start, result: recall@1 [%] by condition and their `mean`; empty without
-    validation data. notes: sentences on averages and calibration."""
+    """What a report shows."""
 
-    model: str
-    progress: Progress
-    images: Mapping[str, int]
-    start: Mapping[str, float]
-    result: Mapping[str, float]
-    mistakes: Sequence[Mistake]
-    notes: Sequence[str]
+    model: str  # name
+    progress: Progress  # of the finished run
+    images: Mapping[str, int]  # number by domain
+    start: Mapping[str, float]  # recall@1 of the start by condition, and their `mean` [%]
+    result: Mapping[str, float]  # recall@1 of the model; both empty without validation data
+    mistakes: Sequence[Mistake]  # worst first
+    notes: Sequence[str]  # sentences on averages and calibration
 
     @property
     def worse(self) -> bool:
-        """Whether training did harm on the validation data."""
+        """Tells whether training did harm on the validation data."""
         return bool(self.result) and self.result["mean"] < self.start["mean"]
 
     def curves(self) -> dict[str, str]:
-        """Points of an SVG polyline of the mean recall against steps, by stage."""
+        """Draws the mean recall against steps: points of an SVG polyline by stage."""
         stages: dict[str, list[tuple[float, float]]] = {}
         for entry in self.progress.history:
             stages.setdefault(entry["stage"], []).append((entry["step"], entry["mean"]))
@@ -68,7 +66,7 @@ class Report:
 
 
 def worst(entries: Sequence[Compared], validation: ValidationSet, count: int) -> list[Mistake]:
-    """The queries answered wrongly with the greatest lead, though the map has a right image."""
+    """Finds the wrong answers with the greatest lead, of queries that have a right map image."""
     ranked = []
     for entry in entries:
         has = entry.right.any(1) & ~entry.answered_right()
@@ -111,6 +109,6 @@ def write_report(report: Report, path: Path) -> Path:
 
 
 def _picture(image: Tensor) -> str:
-    """Image [3, H, W] in [−1, 1] as a data URL."""
+    """Encodes an image [3, H, W] in [−1, 1] as a data URL."""
     pixels = (127.5 * (image.clamp(-1, 1) + 1)).round().byte().permute(1, 2, 0).contiguous().numpy()
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels)).decode()

@@ -69,7 +69,7 @@ class Reporter:
         self._scalars(step, {"learning_rate": learning_rate, **means})
 
     def shares(self, step: int, terms: Terms, shares: dict[str, float]) -> None:
-        """Values of the losses in a step and their shares of the gradient."""
+        """Show values of the losses in a step and their shares of the gradient."""
         if not self._shown:
             return
         text = ", ".join(

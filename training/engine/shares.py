@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which loss moves the networks: each one's share of the gradient, and a warning of none."""
+"""Which loss moves the networks: its share of the gradient, and a warning where it has none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = 100  # steps without a gradient until a loss is warned of
 
 
 def gradient_norms(terms: Terms, parameters: Sequence[nn.Parameter]) -> dict[str, float]:
-    """Norm of each unweighted term's gradient. The graph stays; no parameter's gradient changes."""
+    """Measures the norm of each unweighted term's gradient; the graph and `.grad` stay."""
     norms = {}
     for name, term in terms.items():
         slopes: Sequence[Tensor | None] = ()
@@ -30,12 +30,12 @@ def gradient_norms(terms: Terms, parameters: Sequence[nn.Parameter]) -> dict[str
 
 
 def norm_of_gradients(parameters: Sequence[nn.Parameter]) -> float:
-    """Norm of the gradients that the parameters hold."""
+    """Measures the norm of the gradients that the parameters hold."""
     return _norm([p.grad for p in parameters if p.grad is not None])
 
 
 def gradient_shares(norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
-    """λ·norm of each loss as a share of their sum; all 0 where there is no gradient."""
+    """Divides λ·norm of each loss by their sum; all shares are 0 where there is no gradient."""
     weighted = {name: weights[name] * norm for name, norm in norms.items()}
     whole = sum(weighted.values())
     return {name: value / whole if whole > 0 else 0.0 for name, value in weighted.items()}
@@ -50,7 +50,7 @@ class GradientWatch:
         self._warned: set[str] = set()
 
     def check(self, step: int, norms: Mapping[str, float]) -> None:
-        """norms: of the unweighted losses in this step."""
+        """Take in the gradients of a step. norms: those of the unweighted losses."""
         for name, norm in norms.items():
             if norm != 0.0:
                 self._since.pop(name, None)

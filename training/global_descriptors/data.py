@@ -31,16 +31,13 @@ VIEWS, MINED, DEPTH = 2**25, 2**26, 2**27  # streams of random numbers
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of a step, one after the other: T tuples, B queries, their B partners, the rest.
+    """Images of a step, one after the other: T tuples, B queries, their B partners, the rest."""
 
-    rows: int [K]. tuples: int [T, S], which rows they are; empty without tuples. pairs: B.
-    """
-
-    rows: NDArray[Any]
-    views: Views
-    flip: bool
-    tuples: NDArray[Any]
-    pairs: int
+    rows: NDArray[Any]  # of the image store, int [K]
+    views: Views  # K crops
+    flip: bool  # whether all are mirrored
+    tuples: NDArray[Any]  # rows by tuple, int [T, S]; empty without tuples
+    pairs: int  # B
 
 
 class StageData:
@@ -84,7 +81,7 @@ class StageData:
         return [self.viewer.store.photos[row].domain for row in rows.tolist()]
 
     def draw(self, step: int) -> Batch:
-        """The batch of a step, deterministic; all far images are random."""
+        """Draws the batch of a step, the same whenever asked for; all far images are random."""
         random = self._random(step, VIEWS)
         tuples: NDArray[Any] = np.zeros((0, 0), dtype=int)
         parts: list[NDArray[Any]] = []
@@ -107,7 +104,7 @@ class StageData:
     def mine(self, batch: Batch, step: int, descriptors: NDArray[Any], memory: Memory) -> Batch:
         """Hard negative mining: far images replaced by the memory's most similar to their anchor.
 
-        descriptors: of the anchors [T, D].
+        descriptors: those of the anchors [T, D].
         """
         assert self.tuples is not None, "mined without tuples"
         tuples = self.tuples.mine(batch.tuples, descriptors, memory)
@@ -126,11 +123,11 @@ class StageData:
         return replace(batch, rows=rows, views=Views(images, depth), tuples=tuples)
 
     def tuple_metres(self, batch: Batch) -> Tensor:
-        """Distances [T, S, S] within tuples."""
+        """Measures the distances [T, S, S] within tuples [m]."""
         return torch.from_numpy(self.routes.metres(batch.tuples, batch.tuples)).float()
 
     def pair_metres(self, batch: Batch) -> Tensor:
-        """Distances [B, B] from queries to partners."""
+        """Measures the distances [B, B] from queries to partners [m]."""
         begin = batch.tuples.size
         queries, partners = (batch.rows[begin + k * batch.pairs :][: batch.pairs] for k in (0, 1))
         return torch.from_numpy(self.routes.metres(queries, partners)).float()
@@ -138,7 +135,7 @@ class StageData:
     def _sides(
         self, domains: dict[str, Domain], rows: dict[str, list[int]]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Rows of queries and of references; the same where no domain is the map's own."""
+        """Chooses rows of queries and of references; all on both sides without a map's domain."""
         named = self.config.neighbourhoods.references
         side = [d for d in named or domains if named or domains[d].view == "aerial"]
         if unknown := set(side) - set(domains):

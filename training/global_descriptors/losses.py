@@ -3,7 +3,7 @@
 
 Descriptors are L2 normalised. A tuple is [T, 1 + P + N, D]: its anchor, P near and N far images.
 Geographic distances are metres, infinite between places that share no map frame.
-Which paper: soft contrastive (Thoma et al., NeurIPS 2020), local triplet (Xia et al., RA-L 2021),
+Sources: soft contrastive (Thoma et al., NeurIPS 2020), local triplet (Xia et al., RA-L 2021),
 triplet on parts and depth (Piasco et al., ICRA 2019), quadruplet (Chen et al., CVPR 2017), lazy
 quadruplet (Uy and Lee, CVPR 2018), log-ratio (Kim et al., CVPR 2019), hallucination (Hoffman et
 al., CVPR 2016).
@@ -34,17 +34,16 @@ DELTA = 0.2  # δ of Huber's loss
 class Influence:
     """How much an image counts as near, g⁺, and as far, g⁻ = 1 − g⁺ (Definition 4.1).
 
-    g⁺ falls from about 1 at 0 m through ½ at `tau` metres to 0, g⁻ grows. `gamma` (1/m) is the
-    steepness of the sigmoid. Eq. 4 prints the sigmoid's two signs the other way round, against the
-    definition; here they follow the definition.
+    Eq. 4 prints the sigmoid's two signs the other way round, g⁺ would grow with the distance; here
+    they follow the definition.
     """
 
-    kind: str = "sigmoid"
-    gamma: float = 0.8
-    tau: float = 15.0
+    kind: str = "sigmoid"  # of INFLUENCES
+    gamma: float = 0.8  # steepness of the sigmoid [1/m]
+    tau: float = 15.0  # distance at which an image counts as half near [m]
 
     def near(self, metres: Tensor) -> Tensor:
-        """g⁺ in [0, 1], any shape."""
+        """g⁺ in [0, 1]: about 1 at 0 m, ½ at `tau`, then 0; any shape."""
         return 1.0 - self.far(metres)
 
     def far(self, metres: Tensor) -> Tensor:
@@ -81,9 +80,9 @@ def soft_contrastive_released(
 ) -> Tensor:
     """The authors' own form: log(1 + Σ_j exp(−η(g⁺S − 1)))/η + log(1 + Σ_j exp(ν(g⁻S − 1)))/ν.
 
-    S = max(0, f_i·f_j), every image of the tuple is an anchor, itself excluded; mean over anchors
-    and tuples. anchors "first": that of the tuple alone, as with the other losses. A far image adds
-    the constant e^η to the first sum, and so damps it without a gradient.
+    S = max(0, f_i·f_j); every image of the tuple is an anchor, itself excluded; mean over anchors
+    and tuples. anchors: "first" takes the tuple's anchor alone, as the other losses do. A far image
+    adds the constant e^η to the first sum, and so damps it without a gradient.
     tuples: [T, K, D]. metres: [T, K, K].
     """
     similar = (tuples @ tuples.mT).clamp_min(0.0)
@@ -97,9 +96,9 @@ def soft_contrastive_released(
 
 
 def soft_sum(tuples: Tensor, metres: Tensor, influence: Influence) -> Tensor:
-    """Σ (g⁺(d) − g⁻(d))·‖f_i − f_a‖, mean over images and tuples: Eq. 5 without its logarithms of
-    sums, so that no image counts more because it is hard.
+    """Σ (g⁺(d) − g⁻(d))·‖f_i − f_a‖, mean over images and tuples.
 
+    This is Eq. 5 without its logarithms of sums: no image counts more because it is hard.
     tuples: [T, K, D]. metres: [T, K, K].
     """
     gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]
@@ -133,8 +132,9 @@ def distance_regression(tuples: Tensor, metres: Tensor, farthest: float) -> Tens
 def quadruplet(tuples: Tensor, near: int, lazy: bool) -> Tensor:
     """[α + δ⁺ − δ⁻_j]₊ + [β + δ⁺ − δ*_k]₊, mean over j, k and tuples; lazy: their maxima.
 
-    δ⁺: anchor to the nearest of the `near` near images, δ⁻: to the far ones but the last, δ*: from
-    those to the last, which lies far from all of them. tuples: [T, 1 + near + N, D], N ≥ 2.
+    δ⁺ is the distance from the anchor to the nearest of the `near` near images, δ⁻ to the far ones
+    without the last, δ* from these to the last, which lies far from all of them.
+    tuples: [T, 1 + near + N, D], N ≥ 2.
     """
     gaps = _distances(tuples, tuples)
     positive = gaps[:, 0, 1 : 1 + near].amin(1, keepdim=True)
@@ -144,8 +144,10 @@ def quadruplet(tuples: Tensor, near: int, lazy: bool) -> Tensor:
 
 
 def hallucination_loss(imitated: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared difference of features made from the image and of those of its depth map, in
-    units of the latter's mean square; the latter are detached. Both [B, C, h, w]."""
+    """Mean squared difference between imitated and true features, over the true ones' mean square.
+
+    imitated: features of the image [B, C, h, w]. truth: features of its depth map, detached.
+    """
     truth = truth.detach()
     return functional.mse_loss(imitated, truth) / truth.square().mean().clamp_min(SMALLEST)
 
@@ -153,10 +155,10 @@ def hallucination_loss(imitated: Tensor, truth: Tensor) -> Tensor:
 def hardest_triplets(
     tuples: Tensor, near: int, positives: int, negatives: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Numbers (anchor, near, far) of triplets among the flattened images [T·K].
+    """Chooses triplets: numbers (anchor, near, far) among the flattened images [T·K].
 
-    Of each tuple the `positives` farthest near images with the `negatives` nearest far ones, in the
-    space of descriptors; 0: all of them. tuples: [T, 1 + near + N, D]; needs no gradient.
+    Each tuple gives its `positives` farthest near images with its `negatives` nearest far ones, in
+    the space of descriptors; 0: all of them. tuples: [T, 1 + near + N, D].
     """
     count, size = tuples.shape[:2]
     with torch.no_grad():
@@ -182,10 +184,9 @@ def local_triplet(
 ) -> Tensor:
     """Σ w(d)·log(1 + exp(α(d_pos − d_neg))) / (pairs + 0.001), half from a to b, half back.
 
-    d = 2 − 2·aᵀb; image k of `a` and of `b` show one place, a negative lies more than `nearest`
-    and at most `farthest` metres away; what lies nearer or beyond is left out.
-    w(d) = 1 − exp(−d²/2σ²) of the geographic distance.
-    a, b: descriptors [B, D]. metres: [B, B], from a_i to b_j. scale: α. sigma: metres.
+    d = 2 − 2·aᵀb; w(d) = 1 − exp(−d²/2σ²) of the geographic distance. a[k] and b[k] show one
+    place; a negative lies more than `nearest` and at most `farthest` metres away.
+    a, b: descriptors [B, D]. metres: [B, B], from a_i to b_j. scale: α. sigma: σ [m].
     """
     gaps = 2.0 - 2.0 * a @ b.T
     positive = gaps.diagonal()[:, None]

@@ -65,9 +65,9 @@ class NeighbourhoodSampler:
         self._is_query[self.rows] = True
 
     def draw(self, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Rows [B] of queries of one neighbourhood and of their partners [B].
+        """Draws rows of queries of one neighbourhood [B], and of their partners [B].
 
-        Without a radius queries come from all routes. Smaller than `batch` only where the route, or
+        Without a radius queries come from all routes. B is smaller than `batch` where the route, or
         all together, holds fewer images.
         """
         random = np.random.default_rng([*self.seed, step, STREAM + self.process])

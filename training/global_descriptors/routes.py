@@ -18,19 +18,21 @@ LEVEL = 0.1  # horizontal share of a heading's axis below which it has no yaw
 
 
 def wrapped(angle: NDArray[Any]) -> NDArray[Any]:
-    """Angles in radians → the same in [−π, π)."""
+    """Wraps angles [rad] into [−π, π)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 class Routes:
-    """Positions of photos. `rows` are numbers of photos; those of unknown place have no neighbours.
-
-    route: int [N], photos of one number share a map frame. position: float64 [N, 3] metres.
-    yaw: float64 [N] radians of the optical axis about the map's z axis.
+    """Positions of photos. `rows` are numbers of photos; without a place they have no neighbours.
 
     Raises TrainingError for a posed photo whose optical axis points straight up or down: it has no
     yaw, as positions without an orientation do.
     """
+
+    names: list[str]  # of the routes
+    route: NDArray[Any]  # number of the route, int [N]; UNKNOWN without a place
+    position: NDArray[Any]  # in the route's map frame [N, 3] [m]
+    yaw: NDArray[Any]  # of the optical axis about the map's z axis [N] [rad]
 
     def __init__(self, photos: Sequence[Photo]) -> None:
         names = list(dict.fromkeys(p.group for p in photos if p.group and not p.tiled))
@@ -54,22 +56,22 @@ class Routes:
             self._trees[number] = (rows, cKDTree(self.position[rows]))
 
     def posed(self, rows: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
-        """Rows, of some, whose place is known."""
+        """Selects the rows whose place is known."""
         rows = np.asarray(rows, dtype=int)
         result: NDArray[Any] = rows[self.route[rows] != UNKNOWN]
         return result
 
     def within(self, row: int, radius: float) -> NDArray[Any]:
-        """Sorted rows of the same route at most `radius` metres away, itself among them."""
+        """Finds rows of the same route at most `radius` metres away, sorted, itself among them."""
         if self.route[row] == UNKNOWN:
             return np.zeros(0, dtype=int)
         rows, tree = self._trees[int(self.route[row])]
         return rows[sorted(tree.query_ball_point(self.position[row], radius))]
 
     def near(self, row: int, radius: float, angle: float) -> NDArray[Any]:
-        """Sorted rows of other images of the same place.
+        """Finds other images of the same place: rows, sorted.
 
-        At most `radius` metres away and turned by at most `angle` degrees.
+        They are at most `radius` metres away and turned by at most `angle` degrees.
         """
         rows = self.within(row, radius)
         turn = np.abs(wrapped(self.yaw[rows] - self.yaw[row]))
@@ -77,9 +79,9 @@ class Routes:
         return result
 
     def metres(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-        """Distances float64 [..., A, B] between rows a [..., A] and b [..., B].
+        """Measures distances [..., A, B] between rows a [..., A] and b [..., B] [m].
 
-        Infinite between routes and where a place is unknown; 0 from an image to itself.
+        They are infinite between routes and where a place is unknown, 0 from an image to itself.
         """
         a, b = np.asarray(a)[..., :, None], np.asarray(b)[..., None, :]
         gaps = np.linalg.norm(self.position[a] - self.position[b], axis=-1)
@@ -87,7 +89,7 @@ class Routes:
         return np.where(apart & (a != b), np.inf, gaps)
 
     def describe(self, row: int) -> str:
-        """Route and position of a row, for people."""
+        """Names route and position of a row, for people."""
         x, y, _ = self.position[row]
         return f"x {x:.0f} y {y:.0f} m of {self.names[self.route[row]]}"
 
@@ -95,7 +97,7 @@ class Routes:
 def thinned(
     routes: Routes, rows: NDArray[Any], spacing: float, angle: float, random: np.random.Generator
 ) -> NDArray[Any]:
-    """A random maximal choice of rows, no two of which are near; in random order.
+    """Chooses rows at random, as many as possible so that no two are near; in random order.
 
     Near: less than `spacing` metres away and turned by at most `angle` degrees. Spacing 0: all.
     """

@@ -33,7 +33,7 @@ from training.global_descriptors.routes import Routes
 from training.global_descriptors.stage import GlobalStage
 from training.global_descriptors.views import DepthStore, Viewer
 
-PREPARED = 200  # images of a branch that cluster centres are found from, at most
+PREPARED = 200  # images of a branch for its cluster centres, at most
 
 
 class GlobalTraining(Loop[GlobalTrainConfig]):
@@ -102,7 +102,7 @@ class GlobalTraining(Loop[GlobalTrainConfig]):
         return save_model(model, self.directory / "model", half=config.half, overwrite=True)
 
     def _networks(self, index: int) -> Networks:
-        """New networks, or the best of the stage this one starts from."""
+        """Makes new networks, or reads the best of the stage this one starts from."""
         config = self.config
         networks = create_branches(config, self.branches)
         start = config.start_of(config.stages[index])
@@ -114,7 +114,7 @@ class GlobalTraining(Loop[GlobalTrainConfig]):
         return networks
 
     def _prepare_heads(self, networks: Networks) -> None:
-        """Cluster centres of NetVLAD from a sample of each branch's images."""
+        """Find cluster centres of NetVLAD in a sample of each branch's images."""
         if self.config.network.head != "netvlad":
             return
         for branch, network in by_branch(networks).items():
@@ -122,7 +122,7 @@ class GlobalTraining(Loop[GlobalTrainConfig]):
             network.prepare(self.viewer.plain(self._sample(domains, PREPARED)))
 
     def _sample(self, domains: list[str], count: int) -> NDArray[Any]:
-        """Rows of up to `count` images, spread evenly over those of the domains."""
+        """Chooses rows of up to `count` images, spread evenly over those of the domains."""
         rows = np.concatenate([self.rows[d] for d in domains])
         result: NDArray[Any] = rows[
             np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
@@ -140,5 +140,5 @@ class GlobalTraining(Loop[GlobalTrainConfig]):
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products [A, B] of descriptors [A, ...] and [B, ...]."""
+    """Similarity of descriptors [A, ...] and [B, ...]: inner products [A, B]."""
     return a.flatten(1) @ b.flatten(1).T

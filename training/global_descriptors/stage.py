@@ -56,7 +56,7 @@ class GlobalStage(StageBase[GlobalTrainConfig]):
         return optimizers
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step before negative mining; see `update`."""
+        """Draws the batch of a step before negative mining; see `update`."""
         return self.data.draw(step)
 
     def update(self, step: int, batch: Batch) -> Terms:
@@ -70,7 +70,7 @@ class GlobalStage(StageBase[GlobalTrainConfig]):
         return terms
 
     def terms(self, batch: Batch) -> Terms:
-        """The unweighted loss terms of a batch."""
+        """Computes the unweighted loss terms of a batch."""
         images = self.move(batch.views.images)
         domains = self.data.domains_of(batch.rows)
         depth = batch.views.depth
@@ -98,7 +98,7 @@ class GlobalStage(StageBase[GlobalTrainConfig]):
             self.memory = Memory(rows.numpy(), descriptors.numpy())
 
     def mined(self, step: int, batch: Batch) -> Batch:
-        """Negative mining; the cache is renewed at its interval."""
+        """Hard negative mining; the cache of descriptors is renewed at its interval."""
         sampler = self.data.tuples
         if sampler is None or not sampler.mined:
             return batch
@@ -114,7 +114,7 @@ class GlobalStage(StageBase[GlobalTrainConfig]):
         ).numpy()
 
     def _fill_gradients(self, name: str) -> None:
-        """Zeros for branches without images in this process: all average the same gradients."""
+        """Give branches without images in this process gradients of 0: all average the same."""
         for parameter in self.optimizers[name].param_groups[0]["params"]:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -22,28 +22,26 @@ from training.global_descriptors.config import (
 
 @dataclass(frozen=True)
 class Geometry:
-    """Layout and distances [m] of a batch: T tuples of S images come first, then B pairs twice.
+    """Layout and distances of a batch: T tuples of S images, B queries, B partners, others."""
 
-    tuple_metres: [T, S, S]. pair_metres: [B, B]. depth: truth [K, 1, h, w], or None.
-    """
-
-    tuple_metres: Tensor
-    pair_metres: Tensor
-    depth: Tensor | None
+    tuple_metres: Tensor  # distances within tuples [T, S, S] [m]
+    pair_metres: Tensor  # distances from queries to partners [B, B] [m]
+    depth: Tensor | None  # true depth [K, 1, h, w]; None where it is not trained
 
     @property
     def tuple_images(self) -> int:
+        """T·S"""
         return self.tuple_metres.shape[0] * self.tuple_metres.shape[1]
 
 
 def loss_terms(
     parts: Parts, geometry: Geometry, weights: GlobalLossWeights, config: GlobalTrainConfig
 ) -> Terms:
-    """Unweighted terms of the losses that are on.
+    """Computes the losses that are on, without their weights.
 
-    With depth the losses of descriptors act on the image's, on the depth's and on both together,
-    added up; the hardest triplets are those of both together. Where the depth's is hallucinated,
-    they act on that of the true depth, too.
+    With depth, the losses of descriptors act on the image's descriptor, on the depth's and on both
+    together, added up; both together choose the hardest triplets. Where the depth's is
+    hallucinated, the losses act on the descriptor of the true depth, too.
     """
     terms: Terms = {}
     chosen = None
@@ -70,7 +68,7 @@ def loss_terms(
 
 
 def _spaces(parts: Parts) -> list[Tensor]:
-    """The fused descriptors, then those of the modalities."""
+    """Lists the fused descriptors, then those of the modalities."""
     spaces = (parts.fused, parts.image, parts.depth, parts.true_depth)
     return [parts.fused] if parts.depth is None else [x for x in spaces if x is not None]
 

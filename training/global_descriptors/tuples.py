@@ -28,10 +28,10 @@ ANCHORS, DRAWS, CACHE = 2**21, 2**22, 2**23  # streams of random numbers
 
 @dataclass(frozen=True)
 class Memory:
-    """Images far negatives are mined from: rows [M], and descriptors [M, D] of some step."""
+    """Images that far negatives are mined from."""
 
-    rows: NDArray[Any]
-    descriptors: NDArray[Any]
+    rows: NDArray[Any]  # of the image store [M]
+    descriptors: NDArray[Any]  # by the networks of a recent step [M, D]
 
 
 class TupleSampler:
@@ -61,7 +61,7 @@ class TupleSampler:
         self._length = len(self.epoch(0))
 
     def epoch(self, number: int) -> NDArray[Any]:
-        """Anchors of an epoch in their order: about one per `anchor_spacing` metres of route."""
+        """Orders the anchors of an epoch: about one per `anchor_spacing` metres of route."""
         if number not in self._epochs:
             random = np.random.default_rng([*self.seed, number, ANCHORS])
             chosen = thinned(
@@ -71,32 +71,32 @@ class TupleSampler:
         return self._epochs[number]
 
     def draw(self, step: int) -> NDArray[Any]:
-        """Rows int [T, 1 + near + far] of the tuples of a step; all far ones chosen at random."""
+        """Draws the tuples of a step, int [T, 1 + near + far]; all far ones are random."""
         random = np.random.default_rng([*self.seed, step, DRAWS + self.process])
         return np.stack([self._tuple(anchor, random) for anchor in self._anchors_of(step)])
 
     def cache_rows(self, step: int) -> NDArray[Any]:
-        """Images whose descriptors negatives are mined from, drawn at a step."""
+        """Draws the images that negatives are mined from, at a step."""
         random = np.random.default_rng([*self.seed, step, CACHE + self.process])
         size = min(self.config.cache, len(self.rows))
         return np.sort(random.choice(self.rows, size, replace=False))
 
     def renews(self, step: int) -> bool:
-        """Whether the cache is drawn and described again before a step."""
+        """Tells whether the cache is drawn and described again before a step."""
         per_step = self.config.tuples * self.processes
         every = max(1, self.config.refresh // per_step)
         return self.mined > 0 and step % every == 0
 
     @property
     def mined(self) -> int:
-        """How many far images of a tuple are mined."""
+        """Counts the far images of a tuple that are mined."""
         return round(self.config.hard * self.config.far) if self.config.cache else 0
 
     def mine(self, rows: NDArray[Any], descriptors: NDArray[Any], memory: Memory) -> NDArray[Any]:
-        """The tuples with their last far images replaced by the most similar of the memory.
+        """Hard negative mining: replaces the last far images by the most similar of the memory.
 
-        rows: as from `draw`. descriptors: of the anchors, [T, D]. A tuple for which the memory does
-        not hold enough that lie apart keeps random ones in their place.
+        rows: as from `draw`. descriptors: those of the anchors [T, D]. A tuple for which the memory
+        does not hold enough images that lie apart keeps its random ones.
         """
         return np.stack([self._mine(*pair, memory) for pair in zip(rows, descriptors, strict=True)])
 
@@ -109,13 +109,13 @@ class TupleSampler:
         return row if len(chosen) < count else np.concatenate([fixed, chosen])
 
     def _anchors_of(self, step: int) -> list[int]:
-        """Anchors of this process in a step; one epoch follows the other."""
+        """Lists the anchors of this process in a step; one epoch follows the other."""
         count = self.config.tuples
         begin = (step * self.processes + self.process) * count
         return [self._anchor(begin + k) for k in range(count)]
 
     def _anchor(self, number: int) -> int:
-        """The number-th anchor of all epochs; every epoch counts as long as the first."""
+        """Returns the number-th anchor of all epochs; each epoch counts as long as the first."""
         chosen = self.epoch(number // self._length)
         return int(chosen[number % self._length % len(chosen)])
 
@@ -133,7 +133,7 @@ class TupleSampler:
         return np.concatenate([[anchor], near, far])
 
     def _apart(self, taken: Sequence[int], ordered: NDArray[Any], count: int) -> NDArray[Any]:
-        """The first `count` rows of an order that lie apart from those taken and each other."""
+        """Takes the first `count` rows that lie apart from those taken and from each other."""
         chosen: list[int] = []
         gaps = self.routes.metres(ordered, np.asarray(taken, dtype=int))
         left = ordered[(gaps > self.config.far_radius).all(1)]
@@ -150,7 +150,7 @@ class TupleSampler:
         )
 
     def _find_anchors(self) -> NDArray[Any]:
-        """Rows with enough near and far images; how many lack them is logged."""
+        """Finds rows with enough near and far images; logs how many lack them."""
         config = self.config
         lonely = [r for r in self.rows.tolist() if len(self._near(r)) < config.near]
         left = np.setdiff1d(self.rows, lonely)

@@ -23,10 +23,10 @@ from training.errors import TrainingError
 
 
 class DepthStore:
-    """Depth maps in memory over DEPTH_LIMIT: NaN unknown, infinite beyond the sensor's range.
+    """Depth maps in memory, divided by DEPTH_LIMIT: NaN unknown, infinite beyond the range.
 
-    size: (height, width) of the network's depth map. scale: how much larger than that maps are
-    kept. Raises DatasetError for a damaged map.
+    size: (height, width) of the network's depth map. scale: size of kept maps, relative to that.
+    Raises DatasetError for a damaged map.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class DepthStore:
             self._maps = list(pool.map(self._load, photos))
 
     def known(self) -> NDArray[Any]:
-        """Rows of the photos that have a depth map."""
+        """Lists the rows of photos that have a depth map."""
         return np.array([k for k, depth in enumerate(self._maps) if depth is not None], dtype=int)
 
     def crop(self, row: int, box: Box, flip: bool = False) -> Tensor:
-        """Part of a depth map as float32 [1, h, w]; all unknown where there is none."""
+        """Cuts a box out of a depth map, as float32 [1, h, w]; all unknown where there is none."""
         depth = self._maps[row]
         if depth is None:
             return torch.full((1, *self.size), torch.nan)
@@ -81,7 +81,7 @@ class Viewer:
     def augmented(
         self, rows: Sequence[int] | NDArray[Any], random: np.random.Generator, flip: bool
     ) -> Views:
-        """Random crops with random photometry; mirrored all together."""
+        """Makes random crops with random photometry; all are mirrored together."""
         images, depths = [], []
         for row in np.asarray(rows).tolist():
             box = random_box(self.store, row, random)
@@ -92,7 +92,7 @@ class Viewer:
         return Views(torch.stack(images), torch.stack(depths) if depths else None)
 
     def plain(self, rows: Sequence[int] | NDArray[Any]) -> Tensor:
-        """Centred crops [K, 3, H, W] as they are."""
+        """Makes centred crops [K, 3, H, W] without augmentation."""
         return torch.stack([self._plain(row) for row in np.asarray(rows).tolist()])
 
     def _plain(self, row: int) -> Tensor:
@@ -102,7 +102,7 @@ class Viewer:
 
 
 def require_depth(rows: NDArray[Any], depths: DepthStore | None, what: str) -> NDArray[Any]:
-    """Rows, of some, that have a depth map. Raises TrainingError for none."""
+    """Selects the rows that have a depth map. Raises TrainingError for none."""
     kept = np.intersect1d(rows, [] if depths is None else depths.known())
     if not len(kept):
         raise TrainingError(
