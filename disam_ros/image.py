@@ -160,12 +160,13 @@ def check_file(data: bytes, what: str = "image") -> tuple[int, int]:
     return height, width
 
 
-def read(path: Path | str, whole: bool = False) -> NDArray[np.uint8]:
-    """Read an image file as uint8 RGB [H, W, 3]. whole: see `decode`.
+def read(path: Path | str, whole: bool = False, upright: bool = False) -> NDArray[np.uint8]:
+    """Read an image file as uint8 RGB [H, W, 3]. whole, upright: see `decode`.
 
     Raises ImageError, naming the file.
     """
-    return decode(read_bytes(Path(path), ImageError, MAX_BYTES), str(path), whole=whole)
+    data = read_bytes(Path(path), ImageError, MAX_BYTES)
+    return decode(data, str(path), whole=whole, upright=upright)
 
 
 def read_size(path: Path | str) -> tuple[int, int]:

@@ -114,7 +114,7 @@ def open_files(paths: Sequence[Path | str], camera: str = "") -> ImageSource:
                 map_from_camera=None,
                 path=str(path),
             ),
-            partial(image.read, path),
+            partial(image.read, path, upright=True),
         )
         for number, path in enumerate(paths)
     ]

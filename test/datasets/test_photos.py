@@ -16,7 +16,7 @@ from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.formats import colmap
 from disam_ros.datasets.formats.exif import Exif, read_exif
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
-from disam_ros.image import read_size
+from disam_ros.image import read, read_size
 
 NS = 10**9
 PLACE = 51.05, 13.74
@@ -39,10 +39,13 @@ def sexagesimal(degrees):
     return (*map(rational, (int(degrees), int(minutes))), rational(minutes % 1 * 60, 10**6))
 
 
-def photo(path, seed=0, second=None, place=None, heading=None, zone="+02:00"):
-    """A JPEG with what a phone writes into it."""
+def photo(
+    path, seed=0, second=None, place=None, heading=None, zone="+02:00", orientation=1, turns=0
+):
+    """A JPEG with what a phone writes into it; its pixels turned to the left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
+    exif[0x0112] = orientation
     if second is not None:
         details = exif.get_ifd(0x8769)
         details[0x9003] = f"2024:05:01 14:00:{int(second):02d}"
@@ -55,7 +58,7 @@ def photo(path, seed=0, second=None, place=None, heading=None, zone="+02:00"):
         gps[5], gps[6] = b"\x00", rational(120)
         if heading is not None:
             gps[16], gps[17] = "T", rational(heading)
-    Image.fromarray(texture(seed)).save(path, exif=exif, quality=95)
+    Image.fromarray(np.rot90(texture(seed), turns)).save(path, exif=exif, quality=95)
 
 
 def base(index):
@@ -126,6 +129,60 @@ def test_photos_without_places_are_refused_and_nothing_is_written(tmp_path, caps
     assert convert("photos", tmp_path / "in") == 1
     assert "0 of 2 photos have a place in their EXIF" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+INTRINSICS = 50, 51, 30.5, 24.5, -0.1, 0.02, 0.003, -0.004
+
+
+def shown(dataset, record):
+    """What an image of a dataset shows, in grey."""
+    return read(dataset.path(record)).astype(float).mean(2)
+
+
+HELD = {1: 0, 3: 2, 6: 1, 8: 3}  # orientation → turns to the left of what a phone stores
+
+
+@pytest.mark.parametrize("orientation", HELD)
+def test_photos_are_stored_as_players_show_them(tmp_path, orientation):
+    held = {"orientation": orientation, "turns": HELD[orientation]}
+    for k in range(3):
+        photo(tmp_path / "in" / f"{k}.jpg", k, second=k, place=place(k), **held)
+    assert convert("photos", tmp_path / "in") == 0
+    dataset = Dataset(tmp_path / "out")
+    assert list(dataset.info.cameras) == ["front"]
+    for k, record in enumerate(dataset.records):
+        assert np.abs(shown(dataset, record) - texture(k).astype(float).mean(2)).mean() < 6
+
+
+@pytest.mark.parametrize("by_exif", [True, False])
+def test_upright_and_level_photos_are_two_cameras(tmp_path, by_exif):
+    for k in range(5):
+        held = {"orientation": 6 if by_exif and k % 2 else 1, "turns": not by_exif and k % 2}
+        photo(tmp_path / "in" / f"{k}.jpg", k, second=k, place=place(k), **held)
+    assert convert("photos", tmp_path / "in", "--intrinsics", *INTRINSICS) == 0
+    dataset = Dataset(tmp_path / "out")
+    assert [r.camera for r in dataset.records] == ["front", "front_upright"] * 2 + ["front"]
+    level, upright = dataset.info.cameras["front"], dataset.info.cameras["front_upright"]
+    assert (level.width, level.height, level.cx) == (64, 48, 30.5)
+    assert (upright.width, upright.height) == (48, 64)
+    for record in dataset.records:
+        camera = dataset.info.cameras[record.camera]
+        assert read(dataset.path(record)).shape[:2] == (camera.height, camera.width)
+    x, y = np.array([5.0, 60.0, 33.0]), np.array([4.0, 40.0, 11.0])
+    rays = level.rays(np.column_stack([x, y]))
+    turned = upright.rays(np.column_stack([47 - y, x]))  # clockwise
+    assert np.allclose(turned, np.column_stack([-rays[:, 1], rays[:, 0], rays[:, 2]]), atol=1e-6)
+
+
+def test_photos_of_several_sizes_and_shapes_are_all_kept(tmp_path):
+    sizes = [(64, 48), (64, 48), (128, 96), (64, 36), (48, 64)]
+    for k, size in enumerate(sizes):
+        photo(tmp_path / "in" / f"{k}.jpg", k, second=k, place=place(k))
+        with Image.open(tmp_path / "in" / f"{k}.jpg") as picture:
+            picture.resize(size).save(tmp_path / "in" / f"{k}.jpg", exif=picture.getexif())
+    assert convert("photos", tmp_path / "in") == 0
+    cameras = [record.camera for record in Dataset(tmp_path / "out").records]
+    assert cameras == ["front", "front", "front", "front_2", "front_upright"]
 
 
 # COLMAP
@@ -230,6 +287,16 @@ def test_a_model_in_earth_centred_metres_needs_no_scale(tmp_path):
     check_steps(found)
     assert distance(found.records[0].map_from_camera, camera(0)) == pytest.approx((0, 0), abs=1e-3)
     assert found.info.latitude == pytest.approx(PLACE[0])
+
+
+def test_images_of_a_model_are_as_stored_whatever_their_exif_says(tmp_path):
+    root = project(tmp_path / "in", text_model)
+    for k in range(COUNT):
+        photo(root / "images" / "left eye" / f"{k:03d}.jpg", k, orientation=6)
+    assert convert("colmap", root, "--scale", 4) == 0
+    dataset = Dataset(tmp_path / "out")
+    for k, record in enumerate(dataset.records):
+        assert np.abs(shown(dataset, record) - texture(k).astype(float).mean(2)).mean() < 6
 
 
 def test_text_and_binary_say_the_same_to_the_last_digit(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags of ROS 1, and video: in bags and in files, with lost packets and without PyAV."""
 
+import struct
 import sys
 from fractions import Fraction
 
@@ -200,6 +201,39 @@ def test_frames_of_a_variable_rate_get_the_poses_at_their_own_stamps(tmp_path):
     for number, (record, stamp) in enumerate(zip(found.records, stamps, strict=True)):
         assert record.map_from_camera.translation[0] == pytest.approx(5 + stamp / 200, abs=1e-3)
         assert difference(read_image(found.path(record)), number) < 12
+
+
+def turn_file(path, quarters):
+    """Let players turn a video by quarters clockwise: the matrix in its track header."""
+    data = path.read_bytes()
+    one, upright = 1 << 16, struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    cosine, sine = ((one, 0), (0, one), (-one, 0), (0, -one))[quarters]
+    turned = struct.pack(">9i", cosine, sine, 0, -sine, cosine, 0, 0, 0, 1 << 30)
+    at = data.index(upright, data.index(b"tkhd"))
+    path.write_bytes(data[:at] + turned + data[at + len(turned) :])
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_video_is_turned_as_players_show_it_and_its_intrinsics_with_it(tmp_path, quarters):
+    turn_file(video_file(tmp_path / "a.mp4", range(0, 500, 100)), quarters)
+    trajectory_file(tmp_path / "t.txt")
+    assert convert(tmp_path, "--start", 1001, "--intrinsics", 50, 51, 30, 25) == 0
+    dataset = Dataset(tmp_path / "out")
+    (camera,) = dataset.info.cameras.values()
+    expected = [(30, 25), (22, 30), (33, 22), (25, 33)][quarters]
+    assert (camera.cx, camera.cy) == expected
+    for number, record in enumerate(dataset.records):
+        image = read_image(dataset.path(record))
+        assert image.shape[:2] == (camera.height, camera.width)
+        assert difference(np.rot90(image, quarters), number) < 12
+
+
+def test_intrinsics_of_a_turned_video_may_be_those_of_the_shown_frames(tmp_path):
+    turn_file(video_file(tmp_path / "a.mp4", range(0, 500, 100)), 1)
+    trajectory_file(tmp_path / "t.txt")
+    assert convert(tmp_path, "--start", 1001, "--intrinsics", 50, 51, 25, 30) == 0
+    (camera,) = Dataset(tmp_path / "out").info.cameras.values()
+    assert (camera.width, camera.height, camera.cx, camera.cy) == (48, 64, 25, 30)
 
 
 def test_only_keyframes_of_a_video_are_kept_in_their_order(tmp_path):

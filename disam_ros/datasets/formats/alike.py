@@ -31,7 +31,7 @@ def merge_alike(cameras: Sequence[Camera], where: str) -> list[Camera]:
         median = _median(group, [counts[camera] for camera in group])
         merged |= dict.fromkeys(group, median)
         waiting = [camera for camera in waiting if camera not in merged]
-        if len(group) > 1:
+        if len(group) > 1 and median.calibrated:
             focal = [camera.fx * median.width / camera.width for camera in group]
             logger.info(
                 "%s: %d cameras of a like view are one, of a focal length of %.1f pixels, theirs "
@@ -57,6 +57,8 @@ def _alike(camera: Camera, other: Camera) -> bool:
     sizes = (camera.width, camera.height), (other.width, other.height)
     if camera.model != other.model or not same_shape(*sizes):
         return False
+    if not (camera.calibrated and other.calibrated):
+        return camera.calibrated == other.calibrated
     return same_view(camera, other, LIKE_DEG)
 
 
@@ -66,6 +68,8 @@ def _median(cameras: Sequence[Camera], counts: Sequence[int]) -> Camera:
         return cameras[0]
     commonest = cameras[int(np.argmax(counts))]
     width, height = commonest.width, commonest.height
+    if not commonest.calibrated:
+        return commonest
     scaled = [camera.resized(width, height) for camera in cameras]
     fx, fy, cx, cy = (
         float(np.median(np.repeat([getattr(camera, name) for camera in scaled], counts)))

@@ -91,7 +91,7 @@ def _jpeg_of(foreign: ForeignDataset, item: ForeignImage) -> bytes | None:
 def _read_jpeg(path: Path, item: ForeignImage, camera: Camera) -> bytes:
     """Read an image file as JPEG bytes. Raises ImageError where it is damaged."""
     data = read_bytes(path, ImageError, image.MAX_BYTES)
-    picture = image.decode(data, str(path), whole=True)
+    picture = image.decode(data, str(path), whole=True, upright=item.upright)
     size, expected = picture.shape[1::-1], (camera.width, camera.height)
     if size != (item.size or expected):
         width, height = item.size or expected
@@ -101,4 +101,4 @@ def _read_jpeg(path: Path, item: ForeignImage, camera: Camera) -> bytes:
         )
     if size != expected:
         return encode_jpeg(image.resized(picture, expected))
-    return data if is_jpeg(data) else encode_jpeg(picture)
+    return data if is_jpeg(data) and not item.upright else encode_jpeg(picture)

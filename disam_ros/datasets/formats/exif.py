@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and place of photos, from their EXIF (version 2.32, CIPA DC-008)."""
+"""Time, place and orientation of photos, from their EXIF (version 2.32, CIPA DC-008)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from PIL import Image
 from disam_ros.pose_buffer import NANOSECONDS
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+ORIENTATION = 0x0112
+QUARTERS = {3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}  # clockwise turns that an orientation asks for
 TAKEN, FRACTION, ZONE = 0x9003, 0x9291, 0x9011  # DateTimeOriginal, SubSec…, OffsetTimeOriginal
 LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE = 1, 2, 3, 4
 ALTITUDE_REF, ALTITUDE, DIRECTION = 5, 6, 17
@@ -22,13 +24,14 @@ ALTITUDE_REF, ALTITUDE, DIRECTION = 5, 6, 17
 
 @dataclass(frozen=True)
 class Exif:
-    """Time and place of a photo; None: not recorded."""
+    """Time, place and orientation of a photo; None: not recorded."""
 
     taken_ns: int | None = None  # Unix time; the camera's clock counts as UTC if it names no zone
     latitude: float | None = None  # [deg]
     longitude: float | None = None  # [deg]
     altitude: float | None = None  # above sea level [m]
     heading: float | None = None  # where the camera looks, clockwise from north [deg]
+    quarters: int = 0  # clockwise turns of the stored pixels after which the photo is upright
 
     @property
     def placed(self) -> bool:
@@ -37,7 +40,7 @@ class Exif:
 
 
 def read_exif(path: Path) -> Exif:
-    """Read time and place of a photo; nothing where its EXIF is absent or malformed."""
+    """Read what a photo records; nothing where its EXIF is absent or malformed."""
     try:
         with warnings.catch_warnings(), Image.open(path) as photo:
             warnings.simplefilter("ignore")  # of damaged tags
@@ -53,6 +56,7 @@ def read_exif(path: Path) -> Exif:
         _degrees(gps.get(LONGITUDE), gps.get(LONGITUDE_REF) == "W", 180),
         None if altitude is None else -altitude if below else altitude,
         _number(gps.get(DIRECTION)),
+        QUARTERS.get(tags.get(ORIENTATION, 1), 0),
     )
 
 

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,6 +40,7 @@ class ForeignImage:
     map_from_camera: Transform | None  # None: unknown
     # Width and height of the file [px], where it is to be scaled to its camera's; None: the same.
     size: tuple[int, int] | None = None
+    upright: bool = False  # whether its pixels are to be turned as its EXIF orientation says
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,42 @@ def pinhole(size: tuple[int, int], values: Sequence[float], what: str) -> Camera
     fx, fy, cx, cy, *rest = [*values, *[0.0] * (9 - len(values))]
     distortion = tuple(rest) if any(rest) else ()
     return Camera(*size, fx, fy, cx, cy, distortion, LOOKS_AHEAD)
+
+
+def turned(camera: Camera, quarters: int) -> Camera:
+    """The camera of a pinhole's images turned by quarters clockwise, and held so."""
+    for _ in range(quarters % 4):
+        if not camera.calibrated:
+            camera = replace(camera, width=camera.height, height=camera.width)
+            continue
+        distortion = camera.distortion
+        if distortion:
+            k1, k2, p1, p2, *rest = distortion
+            distortion = k1, k2, p2, -p1, *rest
+        camera = replace(
+            camera,
+            width=camera.height,
+            height=camera.width,
+            fx=camera.fy,
+            fy=camera.fx,
+            cx=camera.height - 1 - camera.cy,
+            cy=camera.cx,
+            distortion=distortion,
+        )
+    return camera
+
+
+def shown_pinhole(
+    size: tuple[int, int], quarters: int, values: Sequence[float], what: str
+) -> Camera:
+    """The pinhole of images that are stored with a size and shown turned by quarters clockwise.
+
+    values: of the stored images, or of the shown ones where only their shape fits the principal
+    point; see `pinhole`. Raises DatasetError.
+    """
+    stored = turned(pinhole(size, values, what), quarters)
+    level = not values or (values[2] >= values[3]) == (size[0] >= size[1])
+    return stored if level else pinhole((stored.width, stored.height), values, what)
 
 
 def warn_of_unused_poses(poses: Collection[str], images: list[ForeignImage], where: str) -> None:

@@ -23,7 +23,7 @@ from disam_ros.datasets.formats.foreign import (
     domain_setting,
     gap_setting,
     intrinsics_setting,
-    pinhole,
+    shown_pinhole,
 )
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.pyav import import_av
@@ -91,7 +91,7 @@ class Video(Format):
         place = trajectory.origin
         info = DatasetInfo(
             path.stem,
-            {CAMERA: pinhole(video.size, self.intrinsics, "intrinsics")},
+            {CAMERA: shown_pinhole(video.size, video.quarters, self.intrinsics, "intrinsics")},
             latitude=None if place is None else place.latitude,
             longitude=None if place is None else place.longitude,
             origin=f"video {path.name}, poses of {Path(self.trajectory).name}",
@@ -103,7 +103,8 @@ class VideoFile:
     """The first video stream of a file.
 
     Attributes: times_ns, of its frames [ns] from the first, increasing; size, width and height
-    [px]; created, metadata of the container.
+    [px] as stored; quarters, clockwise turns with which players show it; created, metadata of the
+    container.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,15 +115,17 @@ class VideoFile:
                 stream = self._stream(container)
                 self.size = stream.codec_context.width, stream.codec_context.height
                 self.created = container.metadata.get("creation_time", "")
-                base = stream.time_base
+                self._base: Fraction = stream.time_base
                 stamps = {packet.pts for packet in container.demux(stream) if packet.size}
         except (av.error.FFmpegError, OSError) as error:
             raise DatasetError(f"{path} cannot be read as a video: {error}") from error
         ordered = sorted(stamp for stamp in stamps if stamp is not None)
         if not ordered:
             raise DatasetError(f"{path}: its video has no frames with time stamps")
+        first = next(self._decoded(), None)
+        self.quarters = round(-getattr(first, "rotation", 0) / 90) % 4
         self._first = ordered[0]
-        self.times_ns = [self._since(stamp, base) for stamp in ordered]
+        self.times_ns = [self._since(stamp) for stamp in ordered]
 
     def reader(self, first_ns: int) -> Callable[[ForeignImage], NDArray[np.uint8]]:
         """Make the reader of frames in the order of their stamps.
@@ -143,12 +146,17 @@ class VideoFile:
             if since_ns != target_ns:
                 raise ImageError(f"{item.source} is damaged")
             require_pixels(frame.height, frame.width, item.source)
-            return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            shown = np.rot90(frame.to_ndarray(format="rgb24"), -self.quarters)
+            return np.ascontiguousarray(shown, np.uint8)
 
         return pixels
 
     def _frames(self) -> Iterator[tuple[int, Any]]:
         """Decode frames in the order they are shown, each with its time from the first [ns]."""
+        return ((self._since(frame.pts), frame) for frame in self._decoded())
+
+    def _decoded(self) -> Iterator[Any]:
+        """Decode the frames that have a time stamp and are whole."""
         av = import_av(DatasetError)
         with av.open(str(self._path)) as container:
             stream = self._stream(container)
@@ -157,7 +165,7 @@ class VideoFile:
                 try:
                     for frame in packet.decode():
                         if frame.pts is not None and not frame.is_corrupt:
-                            yield self._since(frame.pts, stream.time_base), frame
+                            yield frame
                 except av.error.InvalidDataError as error:
                     logger.warning("%s: %s; on from the next key frame", self._path, error)
 
@@ -166,8 +174,9 @@ class VideoFile:
             raise DatasetError(f"{self._path} holds no video")
         return container.streams.video[0]
 
-    def _since(self, stamp: int, base: Fraction) -> int:
-        return round(int(stamp - self._first) * base * NANOSECONDS)
+    def _since(self, stamp: int) -> int:
+        """The time from the first frame [ns]."""
+        return round(int(stamp - self._first) * self._base * NANOSECONDS)
 
 
 def _start(path: Path, text: str, created: str) -> int:
