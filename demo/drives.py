@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.bags.image_messages import decode_image
-from disam_ros.datasets.bags.poses import read_poses
+from disam_ros.datasets.bags.poses import GROUND_TRUTH, read_topic
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform
@@ -45,7 +45,7 @@ def make_map(output: Path) -> PlaceMap:
 def read_drive(bag: Path) -> Drive:
     """Reads the frames of a bag that have a true pose."""
     with BagReader(bag) as reader:
-        stamps, poses = read_poses(reader)
+        stamps, poses = read_topic(reader, GROUND_TRUTH)
         truth = dict(zip(stamps.tolist(), poses, strict=True))
         frames = [(raw.stamp_ns, decode_image(m)) for raw, m in reader.messages([IMAGES])]
     frames = [frame for frame in frames if frame[0] in truth]

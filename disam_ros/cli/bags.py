@@ -7,7 +7,8 @@ import argparse
 from collections.abc import Callable
 
 from disam_ros.cli.arguments import add, add_image_limit, add_setting, add_shared, number, weather
-from disam_ros.cli.outputs import add_output, in_words
+from disam_ros.cli.bag_options import add_bag_options, bag_options_of
+from disam_ros.cli.outputs import add_output
 from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
@@ -20,6 +21,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands that extract, write and play bags."""
     extract = command("extract", extract_command, "bag → dataset directory of posed images")
     add_shared(extract, "--bag", "--pose-topic")
+    add_bag_options(extract)
     add_output(extract, DATASET, "dataset directory to write")
     add_image_limit(extract)
     add(extract, "--domain", "domain of all images", required=True)
@@ -49,9 +51,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 def extract_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.bags.images import BagImages
     from disam_ros.datasets.bags.to_dataset import Extraction, bag_to_dataset
+    from disam_ros.datasets.counts import in_words
 
     gap = max_gap_of(arguments)
-    images = BagImages(arguments.bag, poses=poses_of(arguments), max_pose_gap=gap)
+    options = bag_options_of(arguments)
+    images = BagImages(arguments.bag, options, poses=poses_of(arguments), max_pose_gap=gap)
     extraction = Extraction(
         arguments.domain,
         keyframe_distance=arguments.keyframe_distance or 0.0,

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from disam_ros.cli.arguments import add, add_image_limit, add_settings, settings_of
 from disam_ros.cli.help import Parser, add_command
-from disam_ros.cli.outputs import add_output, in_words
+from disam_ros.cli.outputs import add_output
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import DATASET, FILE
 
@@ -67,6 +67,7 @@ def synth_command(arguments: argparse.Namespace) -> None:
 def aerial_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.aerial.polar import AerialConfig, write_aerial_dataset
     from disam_ros.datasets.aerial.tiles import TileSet
+    from disam_ros.datasets.counts import in_words
     from disam_ros.datasets.dataset import Dataset
 
     config = settings_of(AerialConfig, arguments)
@@ -100,6 +101,7 @@ def _add_formats(convert: Parser) -> None:
 
 
 def convert_command(arguments: argparse.Namespace) -> None:
+    from disam_ros.datasets.counts import in_words
     from disam_ros.datasets.formats import FORMATS
     from disam_ros.datasets.formats.conversion import write_dataset
 

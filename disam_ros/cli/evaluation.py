@@ -17,6 +17,7 @@ from disam_ros.cli.arguments import (
     configured,
     number,
 )
+from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.cli.outputs import Outputs, add_overwrite
 from disam_ros.config import LocalizerConfig
 from disam_ros.entry import signal_of
@@ -41,6 +42,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add(evaluate, "--output", "directory to write", default="evaluation")
     add_overwrite(evaluate, _evaluate_outputs)
     add_image_limit(evaluate)
+    add_bag_options(evaluate)
     text = "dataset or bag that the map was built from, for images in the report"
     add(evaluate, "--map-images", text)
     add_localizer_settings(evaluate)
@@ -163,11 +165,16 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
 
     name = _name_of(path)
     header = localizer.map.header
-    source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras)
+    said = bag_options_of(arguments)
+    source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras, said)
     if not arguments.through_node:
         return evaluate_drive(localizer, source, name, arguments.dataset_domains)
     if (Path(path) / "dataset.json").exists():
         raise ConfigError(f"{path} is a dataset directory: make a bag of it with 'disam to-bag'")
+    if said.recorded_stamps:
+        raise ConfigError(
+            "--stamps recorded: the node sees the stamps of messages; drop one option"
+        )
     require_middleware()
     try:
         from disam_ros.nodes.replay.node_run import NodeOptions
@@ -176,7 +183,7 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
         raise ConfigError(f"--through-node needs ROS 2, which is not installed: {error}") from error
     parameters = _changed(asdict(localizer.config), asdict(LocalizerConfig()))
     parameters["max_megapixels"] = arguments.max_megapixels
-    options = NodeOptions(arguments.rate, arguments.camera, parameters)
+    options = NodeOptions(arguments.rate, arguments.camera, parameters, said)
     record = None
     if arguments.record:
         output = Path(arguments.record) / name

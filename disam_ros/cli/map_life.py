@@ -17,6 +17,7 @@ from disam_ros.cli.arguments import (
     add_shared,
     number,
 )
+from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.cli.help import Parser, add_command
 from disam_ros.cli.outputs import add_output, add_overwrite
 from disam_ros.config import MapBuilderConfig
@@ -73,6 +74,7 @@ def add_commands(command: Callable[..., Parser]) -> None:
     add_shared(extend, "map", "--pose-topic", "--ray")
     add(extend, "--dataset", "dataset directories of drives", nargs="+", default=[])
     add(extend, "--bag", "rosbag2 directories or files", nargs="+", default=[])
+    add_bag_options(extend)
     add_setting(extend, MapBuilderConfig, "domain")
     add_setting(extend, MapBuilderConfig, "keyframe_distance", unset="that of the map")
     add_image_limit(extend)
@@ -218,8 +220,11 @@ def extend_command(arguments: argparse.Namespace) -> None:
     from disam_ros.mapping.place_map import PlaceMap
     from disam_ros.models.model import load_model
 
+    options = bag_options_of(arguments)
     drives = [open_dataset(path) for path in arguments.dataset]
-    drives += [open_bag(path, TopicPoses(arguments.pose_topic)) for path in arguments.bag]
+    drives += [
+        open_bag(path, TopicPoses(arguments.pose_topic), options=options) for path in arguments.bag
+    ]
     if not drives:
         raise ConfigError("extend expects drives: --dataset or --bag")
     config = settings_of(PlaceMap(arguments.map))

@@ -19,6 +19,7 @@ from disam_ros.cli.arguments import (
     add_shared,
     configured,
 )
+from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.cli.outputs import add_output
 from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from disam_ros.datasets.sources import PosedImage
+    from disam_ros.mapping.place_map import PlaceMap
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -45,6 +47,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_config(build, "map_builder")
     for name in ("domain", "keyframe_distance", "keypoints", "field_of_view"):
         add_setting(build, MapBuilderConfig, name, unset=AS_CONFIGURED)
+    add_bag_options(build)
     add_trajectory(build)
     add_setting(build, MapBuilderNodeConfig, "device")
 
@@ -66,7 +69,8 @@ def build_map_command(arguments: argparse.Namespace) -> None:
 
     config = configured(MapBuilderConfig, arguments)
     if not arguments.dataset:
-        source = open_bag(arguments.bag, poses_of(arguments), max_gap_of(arguments))
+        gap, options = max_gap_of(arguments), bag_options_of(arguments)
+        source = open_bag(arguments.bag, poses_of(arguments), gap, options)
     elif arguments.trajectory or arguments.poses or arguments.max_pose_gap is not None:
         raise ConfigError(
             "--trajectory and --max-pose-gap are of the poses of a --bag: a dataset has its own"
@@ -92,7 +96,17 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         encoder=encoder,
         overwrite=arguments.overwrite,
     )
-    print(f"{len(place_map)} images → {arguments.output}")
+    print(f"{_built(place_map)} → {arguments.output}")
+
+
+def _built(place_map: PlaceMap) -> str:
+    """Says how many images a new map holds, of how many, and why not of others."""
+    count, built = len(place_map), place_map.history[-1]
+    near = built["of"] - built["left_out"] - count
+    parts = [f"{count} in the map"]
+    parts += [f"{near} nearer than the keyframe distance"] if near else []
+    parts += [f"{built['left_out']} without a pose or unreadable"] if built["left_out"] else []
+    return f"{built['of']} images: {', '.join(parts)}"
 
 
 def localize_command(arguments: argparse.Namespace) -> None:

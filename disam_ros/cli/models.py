@@ -19,6 +19,7 @@ from disam_ros.cli.arguments import (
     number,
     whole,
 )
+from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import OutputError
 from disam_ros.files.outputs import FILE, MODEL
@@ -92,6 +93,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add(calibrate, "--model", text, find_model, required=True)
     add_overwrite(calibrate, _calibrate_outputs)
     add_image_limit(calibrate)
+    add_bag_options(calibrate)
     text = "of the drives' poses: no answer is taken for more exact; without: 0.05 m, 0.25°"
     add(calibrate, "--accuracy", text, number(0.0, 1e3), nargs=2, metavar=("M", "DEG"))
 
@@ -194,7 +196,8 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
 
     localizer = Localizer.open(arguments.map, arguments.model, LocalizerConfig())
     frame, mapped = localizer.map.header.map_frame, localizer.map.header.cameras
-    drives = [open_images(path, frame, mapped=mapped) for path in arguments.drives]
+    said = bag_options_of(arguments)
+    drives = [open_images(path, frame, mapped=mapped, options=said) for path in arguments.drives]
     fit = calibrate(localizer, drives, tuple(arguments.accuracy or ACCURACY))
     path = save_calibration(fit, arguments.model)
     print(

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from disam_ros.files.outputs import require_output
 
@@ -37,10 +35,3 @@ def require_outputs(arguments: argparse.Namespace) -> None:
     if "outputs" in arguments:
         for path, kind in arguments.outputs(arguments).items():
             require_output(path, kind, arguments.overwrite)
-
-
-def in_words(counts: Any) -> str:
-    """Formats counts by outcome: "9 images: 7 kept, 2 without pose"; the total comes first."""
-    (subject, total), *outcomes = asdict(counts).items()
-    parts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in outcomes)
-    return f"{total} {subject.replace('_', ' ')}: {parts}"

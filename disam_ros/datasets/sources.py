@@ -23,6 +23,7 @@ from disam_ros.pose_buffer import Track
 
 if TYPE_CHECKING:  # needs rosbags
     from disam_ros.datasets.bags.images import BagImage, BagImages
+    from disam_ros.datasets.bags.options import BagOptions
     from disam_ros.datasets.bags.pose_sources import PoseSource
 
 T = TypeVar("T")
@@ -74,11 +75,13 @@ def open_images(
     map_frame: str,
     pose_topic: str = "",
     mapped: Mapping[str, Camera] | None = None,
+    options: BagOptions | None = None,
 ) -> ImageSource:
     """Open a dataset directory or a bag whose images may have no poses.
 
     Poses in another frame than `map_frame` count as unknown. mapped: the map's cameras, for
-    intrinsics and extrinsics that a bag lacks. Raises DatasetError or BagError.
+    intrinsics and extrinsics that a bag lacks. options: what a user says of a bag. Raises
+    DatasetError or BagError.
     """
     if not Path(path).exists():
         raise DatasetError(f"{path} not found: expected a dataset directory or a rosbag2")
@@ -90,10 +93,14 @@ def open_images(
         fault = f"{path}: poses are given in frame '{frame}', expected '{map_frame}'"
         return replace(source, fault=fault).map(_unposed)
     from disam_ros.datasets.bags.images import BagImages
+    from disam_ros.datasets.bags.options import BagOptions
     from disam_ros.datasets.bags.pose_sources import TopicPoses
 
+    options = options or BagOptions()
+    options = replace(options, map_frame=options.map_frame or map_frame)
     poses = TopicPoses(pose_topic, required=False)
-    return _bag_source(BagImages(path, poses=poses, mapped=mapped, map_frame=map_frame), pose_topic)
+    source = _bag_source(BagImages(path, options, poses=poses, mapped=mapped), pose_topic)
+    return replace(source, info=replace(source.info, map_frame=map_frame))
 
 
 def _unposed(item: PosedImage) -> PosedImage:
@@ -145,16 +152,20 @@ def open_dataset(directory: Path | str) -> ImageSource:
 
 
 def open_bag(
-    bag: Path | str, poses: PoseSource | None = None, max_pose_gap: float = 0.5
+    bag: Path | str,
+    poses: PoseSource | None = None,
+    max_pose_gap: float = 0.5,
+    options: BagOptions | None = None,
 ) -> ImageSource:
-    """Open a bag whose images have poses, interpolated to their stamps.
+    """Open a bag whose images have poses, interpolated to their stamps, to map them.
 
     poses: their source; None: the best topic. max_pose_gap: time [s] between two poses beyond which
-    none is interpolated. Raises BagError, DatasetError.
+    none is interpolated. options: what a user says of the bag. Raises BagError, also for cameras
+    whose extrinsics nobody knows, and DatasetError.
     """
     from disam_ros.datasets.bags.images import BagImages
 
-    images = BagImages(bag, poses=poses, max_pose_gap=max_pose_gap)
+    images = BagImages(bag, options, poses=poses, max_pose_gap=max_pose_gap, mounted=True)
     return _bag_source(images, f"{poses.identity if poses else ''} {max_pose_gap}")
 
 
@@ -163,6 +174,7 @@ def _bag_source(images: BagImages, poses: str) -> ImageSource:
     path = images.bag.resolve()
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     identity = " ".join(f"{file.name} {file.stat().st_size}" for file in files)
+    identity += images.options.identity
     return ImageSource(
         _Mapped(partial(_posed, images.bag), images),
         images.info,

@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from disam_ros.config import MapBuilderConfig
+from disam_ros.datasets.counts import warn_of_losses
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.records import ImageRecord
@@ -32,6 +33,10 @@ from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model
 
 logger = logging.getLogger(__name__)
+LOST = (
+    "Of a bag, disam doctor BAG lists its sources of poses: --pose-topic and --trajectory choose, "
+    "--max-pose-gap SECONDS bridges longer gaps"
+)
 
 
 def build_map(
@@ -164,6 +169,11 @@ class MapBuilder:
         pending = sum(len(batch.records) for batch in self._pending)
         return self._writer.count + len(self._gathered) + pending
 
+    @property
+    def left_out(self) -> str:
+        """How many images cannot be used, and why."""
+        return f"{self._unposed} without a pose, {self._unreadable} unreadable"
+
     def add(self, item: PosedImage) -> bool:
         """Add an image; True if it was selected as a keyframe."""
         resumed = self._seen < self._writer.position  # processed before the kill
@@ -203,10 +213,12 @@ class MapBuilder:
         skipped = self._unposed + self._unreadable
         if not self._writer.count:
             raise MapError(
-                f"none of {self._seen} images could be used ({skipped} without a pose or "
-                f"unreadable): a map needs at least one; see the warnings above"
+                f"none of {self._seen} images could be used ({self.left_out}): a map needs at "
+                f"least one. {LOST}"
             )
+        warn_of_losses(self._info.name, skipped, self._seen, f"{self.left_out}. {LOST}")
         built = {"operation": "build", "source": self._info.name, "images": self._writer.count}
+        built |= {"of": self._seen, "left_out": skipped}
         built |= {"settings": asdict(self._config)}
         extra: dict[str, object] = {"skipped": skipped, "revision": 1, "history": [built]}
         if place is not None:

@@ -8,9 +8,13 @@ import numpy as np
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.poses import PoseSearch, read_odometry
+from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.tf import TfTree
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.image import encode_jpeg
+from disam_ros.pose_buffer import sort_by_stamp
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
@@ -46,9 +50,19 @@ def write_drive(path: Path, storage: str = "mcap", count: int = 10, **frames) ->
     return path
 
 
-def write_messages(path: Path, topic: str, found: list) -> Path:
-    """A bag of one topic; `found`: (stamp_ns, message)."""
+def search_of(reader: BagReader, map_frame: str = "map", base_frame: str = "base_link"):
+    """A search for the poses of a bag, over all of its time."""
+    odometry = None
+    if "/odom" in reader.topics():
+        stamps, poses = read_odometry(reader, "/odom")
+        odometry = ("/odom", sort_by_stamp(stamps, poses))
+    span = (reader.start_ns, reader.end_ns)
+    return PoseSearch(reader, TfTree(reader), map_frame, base_frame, span, odometry, SECOND)
+
+
+def write_messages(path: Path, topic: str, stamped: list) -> Path:
+    """A bag of one topic; `stamped`: (stamp_ns, message)."""
     with BagWriter(path) as bag:
-        for stamp, message in found:
+        for stamp, message in stamped:
             bag.write(topic, message, stamp, messages.RELIABLE_QOS)
     return path

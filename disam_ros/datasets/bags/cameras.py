@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cameras of a bag: image topics, intrinsics and extrinsics."""
+"""Intrinsics and extrinsics of a bag's cameras."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from disam_ros.camera import (
     Camera,
@@ -16,106 +19,81 @@ from disam_ros.camera import (
     same_shape,
 )
 from disam_ros.datasets.bags import messages
-from disam_ros.datasets.bags.image_messages import decode_image
-from disam_ros.datasets.bags.poses import forward_camera, read_base_from_camera
+from disam_ros.datasets.bags.image_topics import ImageTopic, for_camera, info_topic
+from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.datasets.bags.video import ImageMessages
-from disam_ros.errors import BagError, GeometryError, ImageError
-from disam_ros.geometry import Transform
+from disam_ros.datasets.bags.tf import TfTree
+from disam_ros.errors import BagError, GeometryError
+from disam_ros.files.yaml_files import read_yaml
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 
 logger = logging.getLogger(__name__)
-IMAGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE)
-VIDEO_TYPES = (messages.FFMPEG_PACKET, messages.COMPRESSED_VIDEO)
-TRANSPORTS = ("/compressed", "/ffmpeg", "/video")  # topics of the same images below a raw topic
+YAML = (".yaml", ".yml")
+MATRICES = "camera_matrix", "projection_matrix", "distortion_coefficients"
 
 
-def find_image_topics(reader: BagReader) -> dict[str, str]:
-    """Find every camera of a bag: camera name → image topic.
+def forward_camera() -> Transform:
+    """`base_from_camera` of a camera at the base's origin that looks ahead."""
+    return Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
 
-    A camera recorded raw and compressed is read from the raw topic; from a compressed one rather
-    than from a video. Depth images are left out.
-    Raises BagError where there is no image topic, or where two cameras would share a name.
+
+def read_mount(
+    tree: TfTree,
+    topic: ImageTopic,
+    name: str,
+    options: BagOptions,
+    base_frame: str,
+    mapped: Camera | None,
+) -> tuple[Transform | None, str]:
+    """Read `base_from_camera` of a camera, and where it comes from.
+
+    It is what the options say, else what TF says, else that of `mapped`, the map's camera; where
+    none of them knows it, None and what to do.
     """
-    cameras: dict[str, str] = {}
-    stills, videos = (sorted(reader.topics_of(*kinds)) for kinds in (IMAGE_TYPES, VIDEO_TYPES))
-    for topic in [*stills, *videos]:  # X before X/compressed
-        if "depth" in topic.lower():
-            continue
-        name = camera_name(topic)
-        if name not in cameras:
-            cameras[name] = topic
-        elif _raw_topic(topic) != _raw_topic(cameras[name]):
-            raise BagError(
-                f"bag {reader.path}: {cameras[name]} and {topic} would both be camera '{name}'; "
-                "name the image topics to use"
-            )
-    if not cameras:
-        held = ", ".join(f"{topic} ({s.type})" for topic, s in reader.topics().items())
-        raise BagError(f"bag {reader.path} holds no colour images; it holds: {held or 'nothing'}")
-    return cameras
-
-
-def camera_name(topic: str) -> str:
-    """The path element before `image…` or `video…`: /camera/front/image_raw/compressed → front."""
-    parts = [p for p in topic.split("/") if p]
-    at = next((i for i, p in enumerate(parts) if p.startswith(("image", "video"))), len(parts))
-    return parts[at - 1] if at else "camera"
-
-
-def _raw_topic(topic: str) -> str:
-    """The topic of the images that a transport compresses."""
-    return next((topic.removesuffix(end) for end in TRANSPORTS if topic.endswith(end)), topic)
-
-
-def info_topic(topic: str) -> str:
-    """The camera_info topic of an image topic (the convention of image_transport)."""
-    base = topic if topic.endswith("/video") else _raw_topic(topic)
-    return base.rsplit("/", 1)[0] + "/camera_info"
+    if (mount := for_camera(options.mounts, name)) is not None:
+        return mount, "--base-from-camera"
+    if topic.frame and (mount := tree.fixed(base_frame, topic.frame)) is not None:
+        return mount, f"TF {base_frame} ← {topic.frame}"
+    if mapped is not None:
+        return mapped.base_from_camera, "the map"
+    return None, (
+        f"TF does not place the frame '{topic.frame}' of {topic.topic} on '{base_frame}': say it "
+        f"with --base-from-camera {name}=x,y,z,roll,pitch,yaw in m and rad, or name --base-frame"
+    )
 
 
 def read_camera(
     reader: BagReader,
-    topic: str,
-    base_frame: str,
-    base_from_camera: Transform | None = None,
+    topic: ImageTopic,
+    mount: Transform,
+    described: str = "",
     mapped: Camera | None = None,
-) -> Camera:
-    """Read intrinsics and extrinsics of the camera behind an image topic.
+) -> tuple[Camera, str]:
+    """Read the camera behind an image topic, and where its intrinsics come from.
 
-    Extrinsics come from /tf_static, else from `base_from_camera`, else from `mapped`, the map's
-    camera, else the camera is assumed at the base's origin, facing forward; intrinsics come from
-    camera_info, else from `mapped`, else a horizontal field of view of 53° is assumed. Assumptions
-    and a camera_info that cannot be used are logged as warnings.
+    described: topic of camera_info or YAML file of a calibration; empty: the topic beside the
+    images. Without one that can be used intrinsics are those of `mapped`, the map's camera, else a
+    horizontal field of view of 53° is assumed; both are logged as warnings.
     """
-    image, size = _first_image(reader, topic)
-    pose = read_base_from_camera(reader, image.header.frame_id, base_frame) or base_from_camera
-    if pose is None and mapped is not None:
-        pose = mapped.base_from_camera
-    if pose is None:
-        pose = forward_camera()
-        logger.warning(
-            "%s: neither /tf_static nor the settings place frame '%s' of %s on '%s'; "
-            "assuming a camera at its origin that looks ahead",
-            reader.path,
-            image.header.frame_id,
-            topic,
-            base_frame,
-        )
-    described = info_topic(topic)
-    info = _first(reader, described) if described in reader.topics() else None
+    where = described or info_topic(topic.topic)
+    info = topic.info
+    if described:
+        info = read_info_file(where) if where.endswith(YAML) else reader.first(where)
+        if info is None or not hasattr(info, "distortion_model"):
+            raise BagError(f"bag {reader.path}: {where} holds no camera_info")
+    height, width = topic.size
     if info is not None and is_calibrated(info):
-        rectified, shape = is_rectified(topic), size[::-1]
+        rectified = is_rectified(topic.topic)
         try:
-            camera = camera_of_info(info, pose, rectified=rectified, size=shape)
+            camera = camera_of_info(info, mount, rectified=rectified, size=(width, height))
             camera.check()
-            for doubt in info_doubts(info, rectified=rectified, size=shape):
-                logger.warning("%s: %s: %s", reader.path, described, doubt)
-            return camera
+            for doubt in info_doubts(info, rectified=rectified, size=(width, height)):
+                logger.warning("%s: %s: %s", reader.path, where, doubt)
+            return camera, where
         except GeometryError as fault:
-            logger.warning("%s: %s is not used: %s", reader.path, described, fault)
-    height, width = size
+            logger.warning("%s: %s is not used: %s", reader.path, where, fault)
     if mapped is not None and same_shape((mapped.width, mapped.height), (width, height)):
-        return replace(mapped, base_from_camera=pose)
+        return replace(mapped, base_from_camera=mount), "the map"
     other = (
         f", and the images, {width}×{height}, have another shape than those of the map's camera, "
         f"{mapped.width}×{mapped.height}"
@@ -123,33 +101,57 @@ def read_camera(
         else ""
     )
     logger.warning(
-        "%s: no calibration on %s%s; assuming a focal length of %d pixels",
+        "%s: no calibration on %s%s; assuming a focal length of %d pixels: name one with "
+        "--camera-info TOPIC or FILE.yaml",
         reader.path,
-        described,
+        where,
         other,
         width,
     )
-    return Camera.assumed(width, height, pose)
+    return Camera.assumed(width, height, mount), "assumed: a view of 53° across"
 
 
-def _first_image(reader: BagReader, topic: str) -> tuple[Any, tuple[int, int]]:
-    """Read the first image of a topic that is not damaged, with its height and width.
+def read_info_file(path: Path | str) -> Any:
+    """Read a calibration in the YAML of camera_calibration_parsers, as a sensor_msgs/CameraInfo.
 
-    Raises BagError where there is none.
+    Raises BagError for a file that is none.
     """
-    fault = "it holds no messages"
-    images = ImageMessages(reader)
-    for raw in reader.raw([topic]):
-        for message, _ in images.of(raw):
-            try:
-                if isinstance(message, BagError):
-                    raise message
-                height, width, _ = decode_image(message, whole=True).shape
-                return message, (height, width)
-            except (BagError, ImageError) as error:
-                fault = f"the last one: {error}"
-    raise BagError(f"bag {reader.path}: {topic} holds no image that can be read; {fault}")
-
-
-def _first(reader: BagReader, topic: str) -> Any | None:
-    return next((message for _, message in reader.messages([topic])), None)
+    values = read_yaml(Path(path), BagError)
+    data: dict[str, list[float]] = {}
+    for name in MATRICES:
+        entry = values.get(name) if isinstance(values, dict) else None
+        numbers = entry.get("data", []) if isinstance(entry, dict) else []
+        is_row = all(isinstance(number, int | float) for number in numbers)
+        if not is_row or (name == "camera_matrix" and len(numbers) != 9):
+            raise BagError(
+                f"{path}: expected a calibration as camera_calibration writes it, with "
+                "image_width, image_height, camera_matrix, distortion_model and "
+                f"distortion_coefficients; {name} is {entry!r:.60}"
+            )
+        data[name] = [float(number) for number in numbers]
+    try:
+        width, height = int(values["image_width"]), int(values["image_height"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BagError(f"{path}: expected image_width and image_height in pixels") from error
+    projection = data["projection_matrix"]
+    return messages.make(
+        messages.CAMERA_INFO,
+        header=messages.header(0, ""),
+        width=width,
+        height=height,
+        k=np.array(data["camera_matrix"]),
+        d=np.array(data["distortion_coefficients"]),
+        r=np.eye(3).ravel(),
+        p=np.array(projection if len(projection) == 12 else [0.0] * 12),
+        distortion_model=str(values.get("distortion_model", "plumb_bob")),
+        binning_x=0,
+        binning_y=0,
+        roi=messages.make(
+            "sensor_msgs/msg/RegionOfInterest",
+            x_offset=0,
+            y_offset=0,
+            width=0,
+            height=0,
+            do_rectify=False,
+        ),
+    )

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.pose_sources import Recording
-from disam_ros.datasets.bags.poses import read_base_from_camera
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.smoothing import Fixes, smooth
 from disam_ros.datasets.trajectories import Trajectory
@@ -45,7 +44,7 @@ class FixPoses:
         if odometry is None or len(odometry.stamps) < 2:
             raise BagError(f"bag {reader.path} has no odometry to smooth fixes with")
         fixes, origin, antenna = read_fixes(reader, self.origin)
-        mount = read_base_from_camera(reader, antenna, recording.base_frame)
+        mount = recording.tree.fixed(recording.base_frame, antenna)
         arm = np.zeros(3) if mount is None else mount.translation
         lever = Transform(arm, Transform.identity().quaternion)
         stamps, bases = sort_by_stamp(*odometry)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from disam_ros.camera import Camera, same_shape
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.bit_depth import BitDepth
-from disam_ros.datasets.bags.cameras import find_image_topics, read_camera
 from disam_ros.datasets.bags.image_messages import decode_image, has_16_bits, size_of_image
+from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.pose_sources import PoseSource, Recording, TopicPoses
 from disam_ros.datasets.bags.poses import read_odometry
 from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.survey import ODOM, survey_bag
 from disam_ros.datasets.bags.video import ImageMessages
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
@@ -27,7 +29,8 @@ from disam_ros.errors import BagError, DomainError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer, Track
 
-WEATHER, FIX, ODOM = "weather", "fix", "odom"  # as the localizer node names its topics
+logger = logging.getLogger(__name__)
+MAP_FRAME = "map"
 
 
 class BagImage(NamedTuple):
@@ -48,12 +51,11 @@ class BagImage(NamedTuple):
 class BagImages:
     """The images of a bag in the order of their log times, read again in every iteration.
 
-    image_topics: camera name → topic; None takes all image topics, named by the path element
-    before `image…`. poses: their source, which may also know where on Earth the map is.
-    base_from_camera: extrinsics of cameras that /tf_static does not place. mapped: cameras of the
-    map, whose calibration and extrinsics are taken where the bag has none; the only one of both by
-    any name. max_pose_gap: time [s] between two poses beyond which none is interpolated. bit_depth:
-    bits that 16-bit images use; 0: by the first ones.
+    options: what a user says of it. poses: their source, which may also know where on Earth the map
+    is. mapped: cameras of the map, whose calibration and extrinsics are taken where the bag has
+    none; the only one of both by any name. max_pose_gap: time [s] between two poses beyond which
+    none is interpolated. mounted: refuse cameras whose extrinsics nobody knows, which else are
+    assumed at the base's origin, looking ahead.
 
     Attributes: track, map_from_base; pose_fault, why none is known; odometry, odom_from_base as
     recorded, None without any. Raises BagError where the bag lacks images or poses.
@@ -62,51 +64,59 @@ class BagImages:
     def __init__(
         self,
         bag: Path | str,
+        options: BagOptions | None = None,
         *,
-        image_topics: Mapping[str, str] | None = None,
         poses: PoseSource | None = None,
-        base_from_camera: Mapping[str, Transform] | None = None,
         mapped: Mapping[str, Camera] | None = None,
-        map_frame: str = "map",
-        base_frame: str = "base_link",
         max_pose_gap: float = 0.5,
-        bit_depth: int = 0,
+        mounted: bool = False,
     ) -> None:
-        self.bag = Path(bag)
-        with BagReader(bag) as reader:
-            self.topics = dict(image_topics or find_image_topics(reader))
-            mounts, lenses = base_from_camera or {}, mapped or {}
-            if len(lenses) == len(self.topics) == 1:
-                lenses = dict(zip(self.topics, lenses.values(), strict=True))
-            cameras = {
-                name: read_camera(reader, topic, base_frame, mounts.get(name), lenses.get(name))
-                for name, topic in self.topics.items()
-            }
+        self.bag, self.options = Path(bag), options or BagOptions()
+        with self.reader() as reader:
+            survey = survey_bag(reader, self.options, mapped)
+            for name, fault in survey.mount_faults.items():
+                if mounted:
+                    raise BagError(f"bag {bag}: {fault}. A map without extrinsics would be turned")
+                logger.warning(
+                    "%s: %s; assuming camera '%s' at its origin, looking ahead", bag, fault, name
+                )
+            self.topics, self._side_topics = survey.image_topics, survey.side_topics
             self._bit_depths = {
-                name: read_bit_depth(reader, topic, BitDepth(name, bit_depth))
+                name: read_bit_depth(reader, topic, BitDepth(name, self.options.bit_depth))
                 for name, topic in self.topics.items()
             }
             latitude, longitude = first_fix(reader)
-            self._side_topics = {name: topics[0] for name, topics in side_topics(reader).items()}
             self.odometry, self._usable = self._read_odometry(reader)
             recording = Recording(
-                reader, map_frame, base_frame, self.topics, cameras, self.odometry
+                reader,
+                survey.tree,
+                self.options.map_frame or MAP_FRAME,
+                survey.base_frame,
+                self.topics,
+                survey.cameras,
+                self._side_topics.get(ODOM, ""),
+                self.odometry,
+                round(max_pose_gap * NANOSECONDS),
             )
             trajectory = (poses or TopicPoses()).read(recording)
             if trajectory.origin is not None:
                 latitude, longitude = trajectory.origin.latitude, trajectory.origin.longitude
-            self.track = PoseBuffer.of(*trajectory.track, round(max_pose_gap * NANOSECONDS))
+            self.track = PoseBuffer.of(*trajectory.track, recording.max_gap_ns)
             self.pose_fault = trajectory.fault
             held = reader.topics()
             self._total = sum(held[topic].count for topic in self.topics.values())
         self.info = DatasetInfo(
             name=self.bag.stem,
-            cameras=cameras,
-            map_frame=map_frame,
+            cameras=survey.cameras,
+            map_frame=self.options.map_frame or MAP_FRAME,
             latitude=latitude,
             longitude=longitude,
             origin=f"bag {self.bag.name}",
         )
+
+    def reader(self) -> BagReader:
+        """Open the bag, with its stamps as the options say."""
+        return BagReader(self.bag, self.options.recorded_stamps)
 
     def __len__(self) -> int:
         return self._total
@@ -132,7 +142,7 @@ class BagImages:
                 bit_depth=self._bit_depths[camera_of[topic]],
             )
 
-        with BagReader(self.bag) as reader:
+        with self.reader() as reader:
             images = ImageMessages(reader)
             for raw in reader.raw([*camera_of, *self._side_topics.values()]):
                 if raw.type == messages.ODOMETRY:
@@ -208,17 +218,6 @@ def read_bit_depth(reader: BagReader, topic: str, bit_depth: BitDepth) -> BitDep
                 decode_image(message, bit_depth=bit_depth)
     bit_depth.settle()
     return bit_depth
-
-
-def side_topics(reader: BagReader) -> dict[str, list[str]]:
-    """Find the recorded topics of WEATHER, FIX and ODOM; the first of each is used."""
-    odometry = reader.topics_of(messages.ODOMETRY)
-    topics = {
-        WEATHER: [t for t in reader.topics_of(messages.STRING) if t.endswith("/weather")],
-        FIX: reader.topics_of(messages.FIX),
-        ODOM: sorted(odometry, key=lambda topic: topic != "/odom"),
-    }
-    return {name: names for name, names in topics.items() if names}
 
 
 def first_fix(reader: BagReader) -> tuple[float | None, float | None]:

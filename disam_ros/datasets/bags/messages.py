@@ -37,6 +37,9 @@ POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 PATH = "nav_msgs/msg/Path"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 TF = "tf2_msgs/msg/TFMessage"
+ROS1_TF = "tf/msg/tfMessage"
+TF_TYPES = (TF, ROS1_TF)
+TRANSFORM = "geometry_msgs/msg/TransformStamped"
 CLOCK = "rosgraph_msgs/msg/Clock"
 FFMPEG_PACKET = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
 COMPRESSED_VIDEO = "foxglove_msgs/msg/CompressedVideo"
@@ -50,6 +53,7 @@ TYPESTORE.register(
         "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format",
         COMPRESSED_VIDEO,
     )
+    | get_types_from_msg("geometry_msgs/TransformStamped[] transforms", ROS1_TF)
 )
 
 _FOREVER = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE, as rosbag2 records it
@@ -87,10 +91,29 @@ def header(stamp_ns: int, frame: str) -> Any:
     return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame)
 
 
+def frame(name: str) -> str:
+    """Return the name of a frame without the slash that tf 1 put before it."""
+    return name.removeprefix("/")
+
+
 def stamp_ns(message: Any) -> int:
     """The header stamp of a message [ns]."""
     stamp = message.header.stamp
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def set_stamp(message: Any, stamp_ns: int) -> None:
+    """Give a message, and the transforms in it, another stamp [ns]."""
+    for part in (message, *getattr(message, "transforms", ())):
+        for stamp in (getattr(getattr(part, "header", None), "stamp", None), _timestamp(part)):
+            if stamp is not None:
+                stamp.sec, stamp.nanosec = divmod(stamp_ns, NANOSECONDS)
+
+
+def _timestamp(message: Any) -> Any | None:
+    """The time of a message of Foxglove, which has no header; None: it is none of these."""
+    stamp = getattr(message, "timestamp", None)
+    return stamp if hasattr(stamp, "nanosec") else None
 
 
 def serialized_stamp_ns(data: bytes | memoryview) -> int:

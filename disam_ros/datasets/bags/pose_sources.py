@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags import messages
-from disam_ros.datasets.bags.poses import read_base_from_camera, read_poses
+from disam_ros.datasets.bags.poses import PoseSearch, read_poses
 from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.tf import TfTree
 from disam_ros.datasets.bags.video import packet_of
 from disam_ros.datasets.clock_offset import clock_offset, require_same_hand
 from disam_ros.datasets.trajectories.trajectory import Trajectory, span_text
 from disam_ros.errors import BagError
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import Track
+from disam_ros.pose_buffer import NANOSECONDS, Track, sort_by_stamp
 
 logger = logging.getLogger(__name__)
+TAI = 37.0  # TAI less UTC since 2017 [s]
+BOOT = 3e8  # stamps below it are no dates of robots [s]
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,30 @@ class Recording:
     """An open bag, its cameras and odometry, from which poses are read."""
 
     reader: BagReader
+    tree: TfTree
     map_frame: str
     base_frame: str
     image_topics: Mapping[str, str]  # by camera
     cameras: Mapping[str, Camera]
+    odometry_topic: str  # empty: there is none
     odometry: Track | None  # odom_from_base as recorded; None: there is none
+    max_gap_ns: int  # longest time between poses across which is interpolated
+
+    @property
+    def search(self) -> PoseSearch:
+        """What a search for poses needs."""
+        odometry = None
+        if self.odometry is not None:
+            odometry = self.odometry_topic, sort_by_stamp(*self.odometry)
+        return PoseSearch(
+            self.reader,
+            self.tree,
+            self.map_frame,
+            self.base_frame,
+            self.span(),
+            odometry,
+            self.max_gap_ns,
+        )
 
     def span(self) -> tuple[int, int]:
         """Stamps [ns] of the first image and, as the log times go on, of the last."""
@@ -75,13 +100,8 @@ class TopicPoses:
         """Read the poses. Raises BagError where they are required, and for a topic that is not."""
         reader = recording.reader
         try:
-            track = read_poses(
-                reader,
-                self.topic or None,
-                map_frame=recording.map_frame,
-                base_frame=recording.base_frame,
-                any_frame=self.required,
-            )
+            track = read_poses(recording.search, self.topic, any_frame=self.required)
+            require_overlap(track.stamps, recording)
         except BagError as error:
             if self.required or (self.topic and self.topic not in reader.topics()):
                 raise
@@ -123,7 +143,7 @@ class FilePoses:
         trajectory = trajectory.shifted(offset)
         if odometry is not None and len(odometry.stamps) > 1:
             require_same_hand(trajectory.track, odometry)
-        _require_overlap(trajectory, recording)
+        require_overlap(trajectory.stamps, recording, from_file=True)
         return trajectory
 
     def _mount(self, recording: Recording) -> Transform:
@@ -133,22 +153,42 @@ class FilePoses:
             return Transform.identity()
         if self.frame in cameras:
             return cameras[self.frame].base_from_camera
-        mount = read_base_from_camera(recording.reader, self.frame, base)
+        mount = recording.tree.fixed(base, self.frame)
         if mount is None:
             raise BagError(
-                f"bag {recording.reader.path}: /tf_static does not lead from {base} to "
+                f"bag {recording.reader.path}: TF does not lead from {base} to "
                 f"'{self.frame}', whose poses the trajectory has; expected a frame of it or a "
                 f"camera of {', '.join(cameras)}"
             )
         return mount
 
 
-def _require_overlap(trajectory: Trajectory, recording: Recording) -> None:
-    """Raise BagError where a trajectory has no time in common with the images."""
+def require_overlap(
+    stamps: NDArray[np.int64], recording: Recording, from_file: bool = False
+) -> None:
+    """Raise BagError where poses have no time in common with the images, with both spans."""
     first_ns, last_ns = recording.span()
-    if trajectory.stamps[0] > last_ns or trajectory.stamps[-1] < first_ns:
-        raise BagError(
-            f"the trajectory covers {span_text(trajectory.stamps)}, the images of bag "
-            f"{recording.reader.path} {span_text([first_ns, last_ns])}: give the time offset "
-            f"between their clocks, --time-offset SECONDS or auto"
-        )
+    if len(stamps) and stamps[0] <= last_ns and stamps[-1] >= first_ns:
+        return
+    images = span_text([first_ns, last_ns])
+    poses = span_text(stamps) if len(stamps) else "no time"
+    remedy = (
+        "give the time offset between their clocks, --time-offset SECONDS or auto"
+        if from_file
+        else "they are of different clocks; --stamps recorded takes the times of recording for both"
+    )
+    source = "the trajectory covers" if from_file else "the poses cover"
+    raise BagError(
+        f"{source} {poses}, the images of bag {recording.reader.path} {images}"
+        f"{_clock_hint(stamps, first_ns)}: {remedy}"
+    )
+
+
+def _clock_hint(stamps: NDArray[np.int64], first_ns: int) -> str:
+    """Guess why two clocks differ."""
+    gap = (first_ns - int(stamps[0])) / NANOSECONDS if len(stamps) else 0.0
+    if min(first_ns, *stamps[:1].tolist()) < BOOT * NANOSECONDS:
+        return " (one clock counts from the start of a device or of a simulation)"
+    if abs(abs(gap) - TAI) < 1.0:
+        return f" ({TAI:g} s apart, as TAI and UTC are)"
+    return f" ({gap:+.1f} s apart)" if gap else ""

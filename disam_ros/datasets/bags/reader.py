@@ -18,7 +18,7 @@ from rosbags.rosbag2 import Reader as Ros2Reader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from disam_ros.datasets.bags.messages import TYPESTORE
+from disam_ros.datasets.bags.messages import TYPESTORE, set_stamp
 from disam_ros.datasets.bags.storage import Part, explained, open_parts
 from disam_ros.errors import BagError
 
@@ -54,11 +54,13 @@ class BagReader:
     those of Jazzy with the same name. Topics that cannot be read (JSON, Protobuf, definitions at
     fault) are left out with a line.
 
+    recorded_stamps: give messages the time at which they were recorded as their stamp.
+
     Raises BagError for a bag that is absent or damaged, and for topics it lacks or leaves out.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, recorded_stamps: bool = False) -> None:
+        self.path, self.recorded_stamps = Path(path), recorded_stamps
         self.left_out: dict[str, str] = {}  # why a topic cannot be read, by its name
         self._definitions: dict[str, Typesdict] = {}  # by message type
         self._stores: dict[str, Typestore] = {}  # by message type
@@ -132,10 +134,17 @@ class BagReader:
         for raw in self.raw(topics):
             yield raw, self.decode(raw)
 
+    def first(self, topic: str) -> Any | None:
+        """The first message of a topic; None: it has none."""
+        return next((message for _, message in self.messages([topic])), None)
+
     def decode(self, raw: RawMessage) -> Any:
         """A serialized message as an object with the fields of its ROS type."""
         with explained(self.path, f"a message of {raw.topic} at {raw.stamp_ns} ns"):
-            return self._store(raw.type).deserialize_cdr(raw.data, raw.type)
+            message = self._store(raw.type).deserialize_cdr(raw.data, raw.type)
+        if self.recorded_stamps:
+            set_stamp(message, raw.stamp_ns)
+        return message
 
     @property
     def _is_ros1(self) -> bool:

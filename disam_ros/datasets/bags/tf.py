@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transform tree recorded in a bag (/tf and /tf_static)."""
+"""The transform tree recorded in a bag."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,10 @@ from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import PoseBuffer, Track
 
 logger = logging.getLogger(__name__)
-TF_TOPICS = ("/tf", "/tf_static")
+STATIC, MOVING = "tf_static", "tf"  # last names of the topics
+BASE = "base_link"
+WORLDS = {"map", "odom", "world", "earth", "utm", "local_map"}  # frames that no vehicle carries
+STILL_METRES, STILL_DEGREES = 1e-4, 0.05  # largest change of an edge that never changes
 
 
 @dataclass
@@ -32,25 +37,113 @@ class Edge:
         """The transforms over time."""
         return PoseBuffer.of(self.stamps_ns, self.transforms, max_gap_ns)
 
-
-def read_tree(reader: BagReader, static_only: bool = False) -> dict[str, Edge]:
-    """Read child frame → edge to its parent. Transforms that are not finite are left out."""
-    names = TF_TOPICS[1:] if static_only else TF_TOPICS
-    present = [t for t, s in reader.topics().items() if t in names and s.type == messages.TF]
-    tree: dict[str, Edge] = {}
-    skipped = 0
-    for raw, message in reader.messages(present):
-        for transform in message.transforms:
-            try:
-                _add(tree, transform, static=raw.topic == "/tf_static")
-            except GeometryError:
-                skipped += 1
-    if skipped:
-        logger.warning("%s: skipped %d transforms that are not finite", reader.path, skipped)
-    return tree
+    @cached_property
+    def is_fixed(self) -> bool:
+        """Whether its transform never changes."""
+        if self.static:
+            return True
+        places = np.stack([transform.translation for transform in self.transforms])
+        turns = np.stack([transform.quaternion for transform in self.transforms])
+        cosines = np.abs(turns @ turns[0]).clip(0.0, 1.0)  # of half the angles
+        still = np.degrees(2 * np.arccos(cosines)) <= STILL_DEGREES
+        return bool(still.all() and (np.abs(places - places[0]) <= STILL_METRES).all())
 
 
-def chain(tree: dict[str, Edge], target: str, source: str) -> list[Edge] | None:
+Tree = dict[str, Edge]  # edge to the parent by the name of the child frame
+
+
+class TfTree:
+    """The transform tree of a bag, read when it is first asked for.
+
+    near: topics; of several vehicles' trees the one whose namespace begins one of them is taken.
+    """
+
+    def __init__(self, reader: BagReader, near: Sequence[str] = ()) -> None:
+        self._reader = reader
+        names = [
+            topic
+            for topic, summary in reader.topics().items()
+            if summary.type in messages.TF_TYPES and _last(topic) in (STATIC, MOVING)
+        ]
+        spaces = {_space(topic) for topic in names}
+        if len(spaces) > 1 and near:
+            spaces = {s for s in spaces if any(topic.startswith(f"{s}/") for topic in near)}
+        self.topics = [topic for topic in names if _space(topic) in spaces]
+
+    @cached_property
+    def static(self) -> Tree:
+        """Edges of the static topics."""
+        return self._read([topic for topic in self.topics if _last(topic) == STATIC])
+
+    @cached_property
+    def whole(self) -> Tree:
+        """All edges."""
+        return self._read(self.topics)
+
+    def fixed(self, target: str, source: str) -> Transform | None:
+        """Return `target_from_source` of frames that are fixed to each other; None: they are not.
+
+        Static edges come first, then those of moving topics that never change.
+        """
+        if target == source:
+            return Transform.identity()
+        transform = _fixed(self.static, target, source)
+        return _fixed(self.whole, target, source) if transform is None else transform
+
+    def base_frame(self, camera_frame: str = "") -> str:
+        """Name the vehicle's frame.
+
+        base_link, with the prefix of the camera's frame if there are several; where there is none,
+        the highest frame that the camera is fixed to.
+        """
+        for tree in (self.static, self.whole):
+            frames = {*tree, *(edge.parent for edge in tree.values())}
+            bases = sorted(frame for frame in frames if _last(frame) == BASE)
+            own = [frame for frame in bases if camera_frame.startswith(frame.removesuffix(BASE))]
+            if bases:
+                return (own or bases)[0] if BASE not in bases else BASE
+        frame = camera_frame
+        for _ in self.whole:
+            edge = self.whole.get(frame)
+            if edge is None or not edge.is_fixed or _last(edge.parent) in WORLDS:
+                break
+            frame = edge.parent
+        return frame if frame != camera_frame else BASE
+
+    def root(self, frame: str) -> str:
+        """Name the highest ancestor of a frame."""
+        for _ in self.whole:
+            if frame not in self.whole:
+                break
+            frame = self.whole[frame].parent
+        return frame
+
+    def moving_chain(self, target: str, source: str) -> list[Edge]:
+        """List edges from `source` up to its ancestor `target`; none where nothing moves."""
+        edges = chain(self.whole, target, source) or []
+        return [] if all(edge.static for edge in edges) else edges
+
+    def edges_text(self) -> str:
+        """List all edges for a message."""
+        return ", ".join(f"{edge.parent}→{child}" for child, edge in self.whole.items())
+
+    def _read(self, topics: list[str]) -> Tree:
+        tree: Tree = {}
+        skipped = 0
+        for raw, message in self._reader.messages(topics) if topics else ():
+            for transform in message.transforms:
+                try:
+                    _add(tree, transform, static=_last(raw.topic) == STATIC)
+                except GeometryError:
+                    skipped += 1
+        if skipped:
+            logger.warning(
+                "%s: skipped %d transforms that are not finite", self._reader.path, skipped
+            )
+        return tree
+
+
+def chain(tree: Mapping[str, Edge], target: str, source: str) -> list[Edge] | None:
     """List edges from `source` up to its ancestor `target`, lowest first; None: it is none."""
     edges: list[Edge] = []
     frame = source
@@ -60,16 +153,6 @@ def chain(tree: dict[str, Edge], target: str, source: str) -> list[Edge] | None:
         edges.append(tree[frame])
         frame = tree[frame].parent
     return edges
-
-
-def static_transform(tree: dict[str, Edge], target: str, source: str) -> Transform | None:
-    """Return `target_from_source` of frames joined by static edges; None: they are not."""
-    for ancestor in [target, *(e.parent for e in _static_ancestors(tree, target))]:
-        edges = chain(tree, ancestor, source)
-        down = chain(tree, ancestor, target)
-        if edges is not None and down is not None and all(e.static for e in [*edges, *down]):
-            return _product(down).inverse() @ _product(edges)
-    return None
 
 
 def track(edges: list[Edge], max_gap_ns: int) -> tuple[Track, int]:
@@ -95,32 +178,44 @@ def track(edges: list[Edge], max_gap_ns: int) -> tuple[Track, int]:
     return Track(np.array(stamps, dtype=np.int64), poses), len(moments) - len(stamps)
 
 
-def _add(tree: dict[str, Edge], stamped: Any, static: bool) -> None:
+def _fixed(tree: Tree, target: str, source: str) -> Transform | None:
+    """`target_from_source` by edges of a tree that never change."""
+    ancestors = [target]
+    while (edge := tree.get(ancestors[-1])) and edge.is_fixed and len(ancestors) <= len(tree):
+        ancestors.append(edge.parent)
+    for ancestor in ancestors:
+        up, down = chain(tree, ancestor, source), chain(tree, ancestor, target)
+        if up is not None and down is not None and all(e.is_fixed for e in [*up, *down]):
+            return _product(down).inverse() @ _product(up)
+    return None
+
+
+def _add(tree: Tree, stamped: Any, static: bool) -> None:
     """Add a geometry_msgs/TransformStamped. Raises GeometryError."""
     move, turn = stamped.transform.translation, stamped.transform.rotation
     parent_from_child = Transform(
         np.array([move.x, move.y, move.z]), np.array([turn.x, turn.y, turn.z, turn.w])
     )
-    parent = stamped.header.frame_id.lstrip("/")
-    child = stamped.child_frame_id.lstrip("/")
+    parent, child = messages.frame(stamped.header.frame_id), messages.frame(stamped.child_frame_id)
     if child not in tree or tree[child].parent != parent or tree[child].static != static:
         tree[child] = Edge(parent, static)
     tree[child].stamps_ns.append(messages.stamp_ns(stamped))
     tree[child].transforms.append(parent_from_child)
 
 
-def _static_ancestors(tree: dict[str, Edge], frame: str) -> list[Edge]:
-    """Static edges from a frame upward."""
-    edges: list[Edge] = []
-    while frame in tree and tree[frame].static and len(edges) <= len(tree):
-        edges.append(tree[frame])
-        frame = tree[frame].parent
-    return edges
-
-
 def _product(edges: list[Edge]) -> Transform:
-    """`ancestor_from_lowest` of static edges, lowest first."""
+    """`ancestor_from_lowest` of fixed edges, lowest first."""
     pose = Transform.identity()
     for edge in edges:
         pose = edge.transforms[-1] @ pose
     return pose
+
+
+def _last(name: str) -> str:
+    """The last element of the name of a topic or frame."""
+    return name.rsplit("/", 1)[-1]
+
+
+def _space(topic: str) -> str:
+    """The namespace of a topic, without a slash at its end."""
+    return topic.rpartition("/")[0]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from disam_ros.datasets.bags.depth import DepthImages
 from disam_ros.datasets.bags.images import BagImage, BagImages, pixels_of
 from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.counts import in_words, warn_of_losses
 from disam_ros.datasets.dataset import DatasetWriter
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.records import ImageRecord
@@ -22,6 +23,10 @@ from disam_ros.files.outputs import require_outside
 from disam_ros.image import encode_jpeg, is_jpeg
 
 logger = logging.getLogger(__name__)
+LOST = (
+    "Images between poses far apart are kept with --max-pose-gap SECONDS, with other poses by "
+    "--pose-topic or --trajectory; disam doctor BAG lists what the bag holds"
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,10 @@ def bag_to_dataset(
         with DatasetWriter(directory, info, overwrite) as writer:
             kept, counts = _copy(bar, bag, keyframes, writer, extraction.domain)
             if not kept:
-                raise BagError(f"bag {bag}: not one image can be kept: {counts}")
+                raise BagError(f"bag {bag}: not one image can be kept: {in_words(counts)}. {LOST}")
             counts = replace(counts, with_depth=_copy_depth(depths, kept, writer))
-    logger.info("%s → %s: %s", bag, directory, counts)
+    lost = counts.without_pose + counts.damaged
+    warn_of_losses(bag, lost, counts.images, f"{in_words(counts)}. {LOST}")
     return counts
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from disam_ros.datasets.bags import messages
-from disam_ros.datasets.bags.cameras import IMAGE_TYPES, camera_name, find_image_topics, info_topic
-from disam_ros.datasets.bags.images import side_topics
+from disam_ros.datasets.bags.image_topics import IMAGE_TYPES, camera_name, find_cameras, info_topic
+from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.survey import side_topics
 from disam_ros.errors import BagError, MapError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ class BagTopics:
         return values
 
 
-def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> BagTopics:
+def find_topics(
+    bag: Path | str, map_cameras: list[str], camera: str = "", options: BagOptions | None = None
+) -> BagTopics:
     """Finds the topics of a bag that the localizer uses.
 
     map_cameras: names of the map's cameras; where the map has only one, the bag's may have another
@@ -62,7 +65,7 @@ def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> Ba
     Raises BagError, listing what the bag holds, MapError where the map lacks the camera.
     """
     with BagReader(bag) as reader:
-        name, topic = _image_topic(reader, camera)
+        name, topic = _image_topic(reader, camera, options or BagOptions())
         held = reader.topics()
         sides = side_topics(reader)
         if (info := info_topic(topic)) in held:
@@ -82,7 +85,7 @@ def find_topics(bag: Path | str, map_cameras: list[str], camera: str = "") -> Ba
     )
 
 
-def _image_topic(reader: BagReader, camera: str) -> tuple[str, str]:
+def _image_topic(reader: BagReader, camera: str, options: BagOptions) -> tuple[str, str]:
     """Returns a camera's name and its image topic."""
     if camera.startswith("/"):
         topics = sorted(reader.topics_of(*IMAGE_TYPES))
@@ -90,7 +93,8 @@ def _image_topic(reader: BagReader, camera: str) -> tuple[str, str]:
             names = ", ".join(topics) or "none"
             raise BagError(f"bag {reader.path} has no images on {camera}; image topics: {names}")
         return camera_name(camera), camera
-    cameras = find_image_topics(reader)
+    chosen = find_cameras(reader, options.image_topics).topics
+    cameras = {name: topic.topic for name, topic in chosen.items()}
     if not camera and len(cameras) == 1:
         return next(iter(cameras.items()))
     if camera not in cameras:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException
 
+from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError, DisamError
@@ -59,6 +60,8 @@ class NodeOptions:
     camera: str = ""
     # Parameters of the node besides map, model and topics.
     parameters: Mapping[str, object] = field(default_factory=dict)
+    # What a user says of the bag.
+    bag: BagOptions = field(default_factory=BagOptions)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def run_node_on_bag(
     Raises DisamError when the bag lacks the camera, the node does not start or ends early; the
     reason is in its log on stderr. Raises KeyboardInterrupt on Ctrl-C.
     """
-    topics = find_topics(bag, PlaceMap(map_dir, verify=False).cameras(), options.camera)
+    topics = find_topics(
+        bag, PlaceMap(map_dir, verify=False).cameras(), options.camera, options.bag
+    )
     run = replay_to_node(bag, topics, map_dir, model_dir, options)
     if run.interrupted:
         raise KeyboardInterrupt(run.interrupted)

@@ -18,7 +18,7 @@ from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from disam_ros.datasets.bags.cameras import IMAGE_TYPES
+from disam_ros.datasets.bags.image_topics import IMAGE_TYPES
 from disam_ros.datasets.bags.messages import serialized_stamp_ns
 from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.errors import BagError, DisamError

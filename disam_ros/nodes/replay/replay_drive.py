@@ -52,7 +52,7 @@ def replay_drive(
     Raises BagError (no such camera), OutputError (`record` exists), MapError, DisamError if the
     node does not start, ends early, or publishes another pose than the map image's.
     """
-    topics = find_topics(bag, place_map.cameras(), options.camera)
+    topics = find_topics(bag, place_map.cameras(), options.camera, options.bag)
     source = _played(source, topics)
     mapped = mapped_extrinsics(place_map.header.cameras, topics.mapped)
     base_from_camera = _recorded_extrinsics(source, topics) or mapped
