@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from disam_ros.cli.arguments import add, whole
 from disam_ros.errors import ConfigError, GeometryError
-from disam_ros.geometry import Transform
 
 if TYPE_CHECKING:
     from disam_ros.datasets.bags.options import BagOptions
+    from disam_ros.geometry import Transform
 
 MOUNT = "x,y,z,roll,pitch,yaw"
 
@@ -21,7 +21,7 @@ def add_bag_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "what a bag does not tell rightly (disam doctor BAG shows what would be used)"
     )
-    several = {"action": "append", "default": []}
+    several = {"action": "append", "default": None}
     text = "topic of a camera's images, repeatable; default: those that show a camera's view"
     add(group, "--image-topic", text, str, metavar="[NAME=]TOPIC", **several)
     text = "its camera_info or a calibration file, repeatable; default: the topic beside the images"
@@ -52,10 +52,10 @@ def bag_options_of(arguments: argparse.Namespace) -> BagOptions:
     )
 
 
-def _by_camera(option: str, texts: list[str]) -> dict[str, str]:
+def _by_camera(option: str, texts: list[str] | None) -> dict[str, str]:
     """Splits [NAME=]VALUE texts. Those without a name are of the only camera."""
     values: dict[str, str] = {}
-    for text in texts:
+    for text in texts or ():
         name, _, value = text.rpartition("=")
         if name in values and (name or option != "--image-topic"):
             raise ConfigError(f"{option} {text}: said twice; expected NAME=… for each camera")
@@ -71,6 +71,8 @@ def _by_camera(option: str, texts: list[str]) -> dict[str, str]:
 
 def _mount(text: str) -> Transform:
     """Parses six numbers. Raises ConfigError."""
+    from disam_ros.geometry import Transform
+
     try:
         return Transform.from_xyz_rpy([float(part) for part in text.split(",")])
     except (ValueError, GeometryError) as error:

@@ -10,11 +10,14 @@ import platform
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from disam_ros.cli.arguments import add, add_shared, number
+from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.device import has_cuda_driver
 from disam_ros.errors import ConfigError
 from disam_ros.files.paths import shipped_models
@@ -60,7 +63,7 @@ PACKAGES = (
     Package("tqdm", "tqdm>=4.65", "progress bars"),
     Package("jinja2", "jinja2>=3.1", "reports"),
     Package("matplotlib", "matplotlib>=3.7", "plots"),
-    Package("rosbags", "rosbags>=0.10.5", "reading and writing bags", required=False),
+    Package("rosbags", "rosbags>=0.11.9", "reading and writing bags", required=False),
     Package("av", "av>=12.0", "reading video", required=False),
     Package("websockets", "websockets>=10.0", "the page of disam view", required=False),
 )
@@ -82,9 +85,14 @@ _DEBIAN = {"tf2_ros": "tf2-ros-py"}  # packages that are not called as their mod
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the command that checks the installation."""
-    doctor = command(
-        "doctor", doctor_command, "check the installation: what is missing, and how to install it"
-    )
+    text = "check the installation, or what a bag or running topics hold for a map"
+    doctor = command("doctor", doctor_command, text)
+    add(doctor, "bag", "rosbag2 directory or .mcap/.db3/.bag file to check", nargs="?")
+    text = "check the topics that are published now, as a bag of some seconds"
+    add(doctor, "--live", text, bool)
+    add(doctor, "--seconds", "time to listen for --live", number(0.5, 600.0), default=5.0)
+    add_bag_options(doctor)
+    add_shared(doctor, "--pose-topic")
     doctor.add_argument(
         "--missing",
         action="store_true",
@@ -93,7 +101,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
-    """Prints the report. Returns 1 if anything is missing that disam_ros cannot do without."""
+    """Prints the report. Returns 1 if anything is missing that disam_ros cannot do without, or if
+    no map can be built of the bag."""
+    if arguments.live or arguments.bag:
+        return _check_bag(arguments)
     middleware = _middleware_fault()
     findings = [examine(package) for package in (*PACKAGES, *ROS_PACKAGES)]
     faults = [finding for finding in findings if finding.state != OK and finding.package.required]
@@ -119,6 +130,26 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         _print(MISSING, "models", "none came with this installation: name a model by its path")
     print(f"\n{_advice(findings)}")
     return int(bool(faults) or dds[0] == BROKEN)
+
+
+def _check_bag(arguments: argparse.Namespace) -> int:
+    """Prints the report on a bag, or on what is published now. Returns 1 if none can be mapped."""
+    from disam_ros.datasets.bags.pose_sources import TopicPoses
+    from disam_ros.datasets.bags.report import report_on
+
+    if arguments.live and arguments.bag:
+        raise ConfigError("doctor takes a bag or --live: drop one")
+    options, poses = bag_options_of(arguments), TopicPoses(arguments.pose_topic)
+    with tempfile.TemporaryDirectory() as folder:
+        bag = arguments.bag
+        if arguments.live:
+            require_middleware()
+            from disam_ros.nodes.listening import record
+
+            bag = record(Path(folder) / "live", arguments.seconds)
+        report = report_on(bag, options, poses)
+    print("\n".join(report.lines()))
+    return int(bool(report.fault))
 
 
 def examine(package: Package) -> Finding:

@@ -21,7 +21,7 @@ from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.pose_sources import PoseSource, Recording, TopicPoses
 from disam_ros.datasets.bags.poses import read_odometry
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.datasets.bags.survey import ODOM, survey_bag
+from disam_ros.datasets.bags.survey import ODOM, Survey, survey_bag
 from disam_ros.datasets.bags.video import ImageMessages
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
@@ -86,18 +86,8 @@ class BagImages:
                 for name, topic in self.topics.items()
             }
             latitude, longitude = first_fix(reader)
-            self.odometry, self._usable = self._read_odometry(reader)
-            recording = Recording(
-                reader,
-                survey.tree,
-                self.options.map_frame or MAP_FRAME,
-                survey.base_frame,
-                self.topics,
-                survey.cameras,
-                self._side_topics.get(ODOM, ""),
-                self.odometry,
-                round(max_pose_gap * NANOSECONDS),
-            )
+            recording, self._usable = open_recording(reader, survey, self.options, max_pose_gap)
+            self.odometry = recording.odometry
             trajectory = (poses or TopicPoses()).read(recording)
             if trajectory.origin is not None:
                 latitude, longitude = trajectory.origin.latitude, trajectory.origin.longitude
@@ -176,19 +166,37 @@ class BagImages:
             f"{lens.height}: record images of another shape as another camera's"
         )
 
-    def _read_odometry(self, reader: BagReader) -> tuple[Track | None, list[int]]:
-        """Usable odometry, and how many of the first 0, 1, 2… messages are usable."""
-        if ODOM not in self._side_topics:
-            return None, [0]
-        stamps, poses = read_odometry(reader, self._side_topics[ODOM])
-        usable = np.array([pose is not None for pose in poses])
-        counts = [0, *np.cumsum(usable).tolist()]
-        return Track(stamps[usable], [pose for pose in poses if pose is not None]), counts
-
     def _map_from_camera(self, camera: str, stamp_ns: int) -> Transform | None:
         """The camera's pose at a stamp; None: unknown."""
         base = self.track.at(stamp_ns)
         return None if base is None else base @ self.info.cameras[camera].base_from_camera
+
+
+def open_recording(
+    reader: BagReader, survey: Survey, options: BagOptions, max_pose_gap: float
+) -> tuple[Recording, list[int]]:
+    """What poses are read from, and how many of the first 0, 1, 2… messages of odometry are usable.
+
+    max_pose_gap: longest time between poses across which is interpolated [s].
+    """
+    odometry, counts, topic = None, [0], survey.side_topics.get(ODOM, "")
+    if topic:
+        stamps, poses = read_odometry(reader, topic)
+        usable = np.array([pose is not None for pose in poses])
+        counts += np.cumsum(usable).tolist()
+        odometry = Track(stamps[usable], [pose for pose in poses if pose is not None])
+    recording = Recording(
+        reader,
+        survey.tree,
+        options.map_frame or MAP_FRAME,
+        survey.base_frame,
+        survey.image_topics,
+        survey.cameras,
+        topic,
+        odometry,
+        round(max_pose_gap * NANOSECONDS),
+    )
+    return recording, counts
 
 
 def pixels_of(item: BagImage, bag: Path, whole: bool = False) -> NDArray[np.uint8]:

@@ -101,7 +101,8 @@ class TopicPoses:
         reader = recording.reader
         try:
             track = read_poses(recording.search, self.topic, any_frame=self.required)
-            require_overlap(track.stamps, recording)
+            if self.required:
+                require_overlap(track.stamps, recording)
         except BagError as error:
             if self.required or (self.topic and self.topic not in reader.topics()):
                 raise

@@ -99,9 +99,9 @@ class TfTree:
         for tree in (self.static, self.whole):
             frames = {*tree, *(edge.parent for edge in tree.values())}
             bases = sorted(frame for frame in frames if _last(frame) == BASE)
-            own = [frame for frame in bases if camera_frame.startswith(frame.removesuffix(BASE))]
+            alike = [frame for frame in bases if camera_frame.startswith(frame.removesuffix(BASE))]
             if bases:
-                return (own or bases)[0] if BASE not in bases else BASE
+                return (alike or bases)[0] if BASE not in bases else BASE
         frame = camera_frame
         for _ in self.whole:
             edge = self.whole.get(frame)

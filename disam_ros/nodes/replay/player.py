@@ -99,7 +99,7 @@ class Player:
                 continue
             name = f"/{prefix}{topic}" if (prefix := self._config.prefix.strip("/")) else topic
             try:
-                kind = _message_class(held[topic].type)
+                kind = message_class(held[topic].type)
                 publishers[topic] = self._node.create_publisher(kind, name, self._qos(topic))
             except (ImportError, AttributeError, NoTypeSupportImportedException):
                 self._log.info(f"{topic} is not played: {held[topic].type} is not installed")
@@ -247,7 +247,7 @@ class Pacer:
         return self._start_ns + round((time.monotonic() - self._wall_start) * self._rate * 1e9)
 
 
-def _message_class(kind: str) -> type:
+def message_class(kind: str) -> type:
     """Returns the class of 'sensor_msgs/msg/Image'. Raises ImportError or AttributeError."""
     package, *folders, name = kind.split("/")
     message: type = getattr(importlib.import_module(".".join([package, *folders])), name)
