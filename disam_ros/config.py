@@ -14,6 +14,8 @@ from disam_ros.settings import setting
 
 BACKENDS = ("auto", "torch", "onnx", "onnx-int8")  # runtimes of the encoders (models/backend.py)
 
+FIX_DEVIATION = 5.0  # of a fix whose covariance is unknown, 1 σ in east and in north [m]
+
 LOCAL_FEATURES = ("auto", "sift", "orb", "xfeat", "aliked")  # for geometric verification
 
 
@@ -108,6 +110,16 @@ class DomainConfig:
     )
 
 
+def fix_deviation() -> Any:
+    """Return the setting of how sure a fix is that does not say so."""
+    return setting(
+        FIX_DEVIATION,
+        "standard deviation of satellite fixes whose covariance is unknown, in east and north [m]",
+        minimum=0.01,
+        maximum=1000.0,
+    )
+
+
 @dataclass
 class PriorConfig:
     """Position priors (localization/prior.py)."""
@@ -138,6 +150,7 @@ class PriorConfig:
         minimum=-6.2832,
         maximum=6.2832,
     )
+    fix_deviation: float = fix_deviation()
 
 
 @dataclass

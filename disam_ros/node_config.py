@@ -8,7 +8,14 @@ from functools import partial
 from reprlib import repr as brief
 from typing import Any
 
-from disam_ros.config import LocalizerConfig, LoopClosureConfig, MapBuilderConfig, seconds, unset
+from disam_ros.config import (
+    LocalizerConfig,
+    LoopClosureConfig,
+    MapBuilderConfig,
+    fix_deviation,
+    seconds,
+    unset,
+)
 from disam_ros.errors import ConfigError
 from disam_ros.files import paths
 from disam_ros.settings import setting
@@ -136,6 +143,7 @@ class MapBuilderNodeConfig:
     )
     latitude: float = unset("latitude of the map's origin [deg]; nan: by the topic fix", 90.0)
     longitude: float = unset("longitude of the map's origin [deg]; nan: by the topic fix", 180.0)
+    fix_deviation: float = fix_deviation()
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     builder: MapBuilderConfig = field(default_factory=MapBuilderConfig)
 

@@ -30,6 +30,7 @@ def add_trajectory(command: argparse.ArgumentParser) -> None:
     add(group, "--trajectory-origin", text, number(-180.0, 180.0), nargs=2, metavar=names)
     text = "smooth the bag's fixes and odometry, with turns by its IMU or without, into poses"
     add(group, "--poses", text, choices=FIX_POSES)
+    add_setting(group, MapBuilderNodeConfig, "fix_deviation")
     add_setting(
         group, MapBuilderNodeConfig, "max_pose_gap", unset=f"{MapBuilderNodeConfig.max_pose_gap:g}"
     )
@@ -49,7 +50,9 @@ def poses_of(arguments: argparse.Namespace) -> PoseSource:
             raise ConfigError(
                 "--poses takes the bag's own fixes and odometry: drop --pose-topic and --trajectory"
             )
-        return FixPoses(arguments.poses == FIX_POSES[1], origin, max_gap_of(arguments))
+        return FixPoses(
+            arguments.poses == FIX_POSES[1], origin, max_gap_of(arguments), arguments.fix_deviation
+        )
     if arguments.trajectory:
         if arguments.pose_topic:
             raise ConfigError("--pose-topic and --trajectory exclude each other: drop one")

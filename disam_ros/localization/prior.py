@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.errors import PriorError
+from disam_ros.fixes import FARTHEST
 from disam_ros.geodesy import Origin, require_place
 from disam_ros.geometry import Transform
 
 GATE = 3.0  # Mahalanobis distance up to which a place agrees with a prior (98.9 % in 2-D)
-FARTHEST = 100e3  # largest distance of a fix from the map's origin [m]
 FARTHEST_MEAN = 1e9  # largest coordinate of a prior [m]
 VARIANCES = (1e-12, 1e18)  # smallest and largest of a prior in any direction [m²]
 ASYMMETRY = 1e-6  # of a covariance, relative to its largest element, that counts as rounding

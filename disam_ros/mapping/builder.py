@@ -185,7 +185,7 @@ class MapBuilder:
             return False
         kept = self._keyframes.keeps(item.record.camera, pose) and not resumed
         if kept:
-            record = replace(item.record, domain=self._domain_of(item.record))
+            record = replace(item.record, domain=self._domain_of(item))
             if self._gathered and self._gathered[-1].record.domain != record.domain:
                 self._submit()
             self._gathered.append(replace(item, record=record))
@@ -230,8 +230,8 @@ class MapBuilder:
             logger.warning("%s", error)
         return place_map
 
-    def _domain_of(self, record: ImageRecord) -> str:
-        name = self._config.domain or record.domain
+    def _domain_of(self, item: PosedImage) -> str:
+        name = self._config.domain or item.record.domain
         if domain := self._domains.find(name):
             return domain
         if name:
@@ -239,9 +239,9 @@ class MapBuilder:
                 f"model '{self._model.name}' has no encoder for domain '{name}', only for "
                 f"{', '.join(self._model.domain_names())}; choose one with --domain"
             )
-        place = (self._info.latitude, self._info.longitude)
+        place = item.place or (self._info.latitude, self._info.longitude)
         latitude, longitude = (float("nan") if v is None else v for v in place)
-        return self._domains.choose(record.stamp_ns, latitude, longitude).name
+        return self._domains.choose(item.record.stamp_ns, latitude, longitude).name
 
     def _submit(self) -> None:
         """Submit the gathered images for encoding; write finished batches."""

@@ -16,13 +16,13 @@ from geometry_msgs.msg import (
 )
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, NavSatFix
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from disam_ros.camera import camera_of_info
 from disam_ros.datasets.bags import image_messages
 from disam_ros.datasets.bags.bit_depth import BitDepth
-from disam_ros.errors import GeometryError, PriorError
+from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.image import require_pixels
 from disam_ros.uncertainty import publishable_covariance
@@ -119,21 +119,6 @@ def pose_with_covariance(
 def covariance_of(message: PoseWithCovarianceStamped) -> NDArray[np.float64]:
     """The covariance [6, 6] of a message."""
     return np.array(message.pose.covariance).reshape(6, 6)
-
-
-def place_of(fix: NavSatFix) -> tuple[float, float] | None:
-    """Latitude and longitude [deg]; None without a fix or where they are invalid."""
-    finite = np.isfinite(fix.latitude) and np.isfinite(fix.longitude)
-    if fix.status.status < 0 or not finite or abs(fix.latitude) > 90 or abs(fix.longitude) > 180:
-        return None
-    return fix.latitude, fix.longitude
-
-
-def fix_covariance(fix: NavSatFix) -> NDArray[np.float64]:
-    """Covariance [2, 2] of east and north [m²]. Raises PriorError where it is unknown."""
-    if fix.position_covariance_type == NavSatFix.COVARIANCE_TYPE_UNKNOWN:
-        raise PriorError("its position_covariance_type is unknown; let the receiver fill it in")
-    return np.array(fix.position_covariance).reshape(3, 3)[:2, :2]
 
 
 def check_odometry(message: Odometry) -> Transform:

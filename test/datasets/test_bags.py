@@ -38,6 +38,7 @@ from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import BagError, DatasetError
+from disam_ros.geodesy import Origin
 from disam_ros.geometry import BODY_FROM_OPTICAL, distance
 from disam_ros.image import encode_jpeg
 
@@ -266,7 +267,42 @@ def test_a_fix_counts_from_when_it_was_recorded(tmp_path):
         bag.fix(START + 1, 47.0, 8.5)
     source = open_images(tmp_path / "bag", "map")
     assert [item.place for item in source.images] == [None, (47.0, 8.5)]
-    assert (source.info.latitude, source.info.longitude) == (47.0, 8.5)
+    assert source.info.latitude is None  # without a pose no place follows for the map's origin
+
+
+@pytest.mark.parametrize("spoiled", ["nothing", "the first at 0, 0", "a third elsewhere"])
+def test_the_map_frame_is_registered_on_earth_by_fixes_and_poses(spoiled, tmp_path, caplog):
+    """Its origin is a kilometre from the drive, its x axis 0.6 rad north of east."""
+    origin = Origin(51.05, 13.74, 0.6)
+    with BagWriter(tmp_path / "bag") as bag:
+        for number in range(60):
+            stamp, pose = START + number * SECOND // 2, pose_at(1000.0 + number, yaw=0.3)
+            bag.raw_image("front", stamp, picture(number))
+            bag.ground_truth(stamp, pose)
+            latitude, longitude = origin.to_geodetic(pose.translation)
+            if spoiled == "the first at 0, 0" and number < 3:
+                latitude, longitude = 0.0, 0.0
+            if spoiled == "a third elsewhere" and number < 20:
+                latitude += 0.03
+            bag.fix(stamp, latitude, longitude, 100.0, float("nan"))
+    with caplog.at_level(logging.INFO):
+        info = open_images(tmp_path / "bag", "map").info
+    place = Origin(info.latitude, info.longitude)
+    assert np.linalg.norm(origin.to_enu(place.latitude, place.longitude)[:2]) < 1.0
+    assert "localizer.prior.origin_yaw of the localizer to 0.60" in caplog.text
+    assert ("3 of 60 fixes of /fix ignored" in caplog.text) == (spoiled == "the first at 0, 0")
+
+
+def test_a_bag_whose_poses_are_no_metres_from_its_fixes_gets_no_place_and_says_so(tmp_path, caplog):
+    with BagWriter(tmp_path / "bag") as bag:
+        for number in range(5):
+            stamp = START + number * SECOND // 2
+            bag.raw_image("front", stamp, picture(number))
+            bag.ground_truth(stamp, pose_at(2e6))  # y: 4000 km
+            bag.fix(stamp, 47.0, 8.5)
+    info = open_images(tmp_path / "bag", "map").info
+    assert info.latitude is None
+    assert "gets no place on Earth: the origin of the poses lies more than 100 km" in caplog.text
 
 
 def test_what_a_bag_does_not_say_of_its_camera_is_as_in_the_map(tmp_path):
@@ -435,7 +471,7 @@ def test_odometry_and_fixes_of_a_dataset_go_into_its_bag(tmp_path):
     assert weather.data == "fog"
     extracted(tmp_path / "bag", tmp_path / "again", "summer_day")
     info = Dataset(tmp_path / "again").info
-    assert (info.latitude, info.longitude) == (47.5, 8.25)
+    assert (info.latitude, info.longitude) == pytest.approx((47.5, 8.25), abs=1e-9)
 
 
 def test_a_fix_without_a_variance_has_an_unknown_covariance(tmp_path):

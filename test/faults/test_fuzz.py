@@ -27,7 +27,7 @@ from disam_ros.datasets.bags.image_messages import (
     decode_depth_image,
     decode_image,
 )
-from disam_ros.datasets.bags.images import is_weather, place_of
+from disam_ros.datasets.bags.images import is_weather
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import Dataset
@@ -37,6 +37,7 @@ from disam_ros.datasets.sensor_tables import ODOM_COLUMNS, read_odometry
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import DatasetError, DisamError
 from disam_ros.files.held import HeldFile
+from disam_ros.fixes import place_of
 from disam_ros.geometry import Transform
 from disam_ros.image import decode, encode_jpeg
 from disam_ros.localization.calibration import DEFAULT, load_calibration, save_calibration

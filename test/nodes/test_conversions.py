@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import Pose
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import CameraInfo, Image, NavSatFix
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from support.data import texture
 from support.messages import image_message
@@ -114,22 +114,6 @@ def test_variances_beyond_what_nav2_takes_are_limited():
 def test_a_covariance_that_is_not_finite_is_refused():
     with pytest.raises(GeometryError, match="finite"):
         publishable_covariance(np.full((6, 6), math.nan))
-
-
-@pytest.mark.parametrize(
-    ("status", "latitude", "place"),
-    [
-        (0, 50.0, (50.0, 8.0)),
-        (2, -33.0, (-33.0, 8.0)),
-        (-1, 50.0, None),
-        (0, math.nan, None),
-        (0, 91.0, None),
-    ],
-)
-def test_only_a_real_fix_tells_the_place(status, latitude, place):
-    fix = NavSatFix(latitude=latitude, longitude=8.0)
-    fix.status.status = status
-    assert conversions.place_of(fix) == place
 
 
 def test_odometry_must_be_finite_in_pose_and_twist():

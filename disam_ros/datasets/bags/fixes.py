@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pymap3d
 from numpy.typing import NDArray
 
+from disam_ros.config import FIX_DEVIATION
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.pose_sources import Recording
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.smoothing import Fixes, smooth
 from disam_ros.datasets.trajectories import Trajectory
 from disam_ros.errors import BagError
+from disam_ros.fixes import MapPlace, deviation_of, place_of
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import NANOSECONDS, Track, sort_by_stamp
+from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer, Track, sort_by_stamp
 
-UNKNOWN_SIGMA = 5.0  # of a fix without covariance [m]
+logger = logging.getLogger(__name__)
+
 LEAST_SIGMA = 0.05  # antennas are not placed better [m]
 STANDS = 0.01  # speed below which a vehicle stands [m/s]
 
@@ -31,11 +36,12 @@ class FixPoses:
     gyro: bool = False  # take turns from the IMU in place of odometry's, as for skid steering
     origin: Origin | None = None  # of the map frame; None: the first fix
     max_gap: float = 0.5  # time over which odometry is continued [s]
+    fix_deviation: float = FIX_DEVIATION  # of fixes whose covariance is unknown, 1 σ [m]
 
     @property
     def identity(self) -> str:
         """The settings."""
-        return f"fix+odometry {self.gyro} {self.origin} {self.max_gap}"
+        return f"fix+odometry {self.gyro} {self.origin} {self.max_gap} {self.fix_deviation}"
 
     def read(self, recording: Recording) -> Trajectory:
         """Smooth the poses. Raises BagError where the bag lacks fixes or odometry, DatasetError
@@ -43,7 +49,7 @@ class FixPoses:
         reader, odometry = recording.reader, recording.odometry
         if odometry is None or len(odometry.stamps) < 2:
             raise BagError(f"bag {reader.path} has no odometry to smooth fixes with")
-        fixes, origin, antenna = read_fixes(reader, self.origin)
+        fixes, origin, antenna = read_fixes(reader, self.origin, self.fix_deviation)
         mount = recording.tree.fixed(recording.base_frame, antenna)
         arm = np.zeros(3) if mount is None else mount.translation
         lever = Transform(arm, Transform.identity().quaternion)
@@ -55,25 +61,28 @@ class FixPoses:
         return Trajectory(smoothed.stamps, [pose @ back for pose in smoothed.poses], origin)
 
 
-def read_fixes(reader: BagReader, origin: Origin | None = None) -> tuple[Fixes, Origin, str]:
+def read_fixes(
+    reader: BagReader, origin: Origin | None = None, deviation: float = FIX_DEVIATION
+) -> tuple[Fixes, Origin, str]:
     """Read the valid fixes of the topic with most of them.
 
-    origin: of their metres; None: the first fix. Returns the fixes, the origin and the frame of the
-    antenna. Raises BagError where there is no fix.
+    origin: of their metres; None: the first fix. deviation: of those of unknown
+    covariance [m]. Returns the fixes, the origin and the frame of the antenna. Raises BagError
+    where there is no fix.
     """
     topics = reader.topics_of(messages.FIX)
     rows: dict[int, tuple[float, ...]] = {}
-    frame = ""
+    frame, refused = "", 0
     for _, fix in reader.messages(topics[:1] or ["/fix"]):
-        place = (fix.latitude, fix.longitude)
-        if fix.status.status < 0 or not (np.abs(place) <= (90, 180)).all():
+        place = place_of(fix)
+        if place is None:
+            refused += 1
             continue
-        variance = (fix.position_covariance[0] + fix.position_covariance[4]) / 2
-        has_variance = fix.position_covariance_type != 0 and variance > 0
-        sigma = max(float(variance) ** 0.5, LEAST_SIGMA) if has_variance else UNKNOWN_SIGMA
+        sigma = max(deviation_of(fix, deviation), LEAST_SIGMA)
         height = fix.altitude if np.isfinite(fix.altitude) else 0.0
         rows.setdefault(messages.stamp_ns(fix), (*place, height, sigma))
         frame = frame or fix.header.frame_id.lstrip("/")
+    _report_refused(reader, topics, refused)
     if not rows:
         raise BagError(f"bag {reader.path}: {', '.join(topics) or '/fix'} holds no valid fix")
     stamps = np.array(sorted(rows), np.int64)
@@ -83,6 +92,42 @@ def read_fixes(reader: BagReader, origin: Origin | None = None) -> tuple[Fixes, 
     positions = np.stack(pymap3d.geodetic2enu(latitudes, longitudes, heights, *base), 1)
     positions[:, :2] = positions[:, :2] @ origin.enu_from_map
     return Fixes(stamps, positions, sigmas), origin, frame
+
+
+def find_origin(reader: BagReader, track: PoseBuffer) -> Origin | None:
+    """Register the map frame of poses to the fixes of the topic with most of them, and report it.
+
+    The result's yaw is reported, not kept, as of the live map builder. None: there are no fixes,
+    or no place follows from them.
+    """
+    topics = reader.topics_of(messages.FIX)[:1]
+    if not topics or not len(track):
+        return None
+    place, refused = MapPlace(), 0
+    for _, fix in reader.messages(topics):
+        degrees = place_of(fix)
+        pose = track.at(messages.stamp_ns(fix))
+        refused += degrees is None
+        if degrees is not None and pose is not None:
+            variance = deviation_of(fix, FIX_DEVIATION) ** 2
+            place.add(*degrees, pose.translation, variance)
+    _report_refused(reader, topics, refused)
+    registration, text = place.outcome()
+    if registration is None:
+        log = logger.warning if place.count else logger.info
+        log("%s: the map gets no place on Earth: %s", reader.path, text)
+        return None
+    logger.info("%s: %s", reader.path, text)
+    return registration.origin
+
+
+def _report_refused(reader: BagReader, topics: Sequence[str], refused: int) -> None:
+    """Warn of fixes that are not used."""
+    if refused:
+        logger.warning(
+            "%s: %d of %d fixes of %s ignored: without a fix or at 0, 0",
+            reader.path, refused, reader.topics()[topics[0]].count, topics[0],
+        )  # fmt: skip
 
 
 def read_turns(reader: BagReader, odometry: Track) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

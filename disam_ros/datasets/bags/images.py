@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from disam_ros.camera import Camera, same_shape
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.bit_depth import BitDepth
+from disam_ros.datasets.bags.fixes import find_origin
 from disam_ros.datasets.bags.image_messages import decode_image, has_16_bits, size_of_image
 from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.pose_sources import PoseSource, Recording, TopicPoses
@@ -26,6 +27,7 @@ from disam_ros.datasets.bags.video import ImageMessages
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import BagError, DomainError, ImageError
+from disam_ros.fixes import place_of
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer, Track
 
@@ -85,13 +87,11 @@ class BagImages:
                 name: read_bit_depth(reader, topic, BitDepth(name, self.options.bit_depth))
                 for name, topic in self.topics.items()
             }
-            latitude, longitude = first_fix(reader)
             recording, self._usable = open_recording(reader, survey, self.options, max_pose_gap)
             self.odometry = recording.odometry
             trajectory = (poses or TopicPoses()).read(recording)
-            if trajectory.origin is not None:
-                latitude, longitude = trajectory.origin.latitude, trajectory.origin.longitude
             self.track = PoseBuffer.of(*trajectory.track, recording.max_gap_ns)
+            origin = trajectory.origin or find_origin(reader, self.track)
             self.pose_fault = trajectory.fault
             held = reader.topics()
             self._total = sum(held[topic].count for topic in self.topics.values())
@@ -99,8 +99,8 @@ class BagImages:
             name=self.bag.stem,
             cameras=survey.cameras,
             map_frame=self.options.map_frame or MAP_FRAME,
-            latitude=latitude,
-            longitude=longitude,
+            latitude=None if origin is None else origin.latitude,
+            longitude=None if origin is None else origin.longitude,
             origin=f"bag {self.bag.name}",
         )
 
@@ -226,21 +226,6 @@ def read_bit_depth(reader: BagReader, topic: str, bit_depth: BitDepth) -> BitDep
                 decode_image(message, bit_depth=bit_depth)
     bit_depth.settle()
     return bit_depth
-
-
-def first_fix(reader: BagReader) -> tuple[float | None, float | None]:
-    """Latitude and longitude [deg] of the first valid satellite fix; None, None: there is none."""
-    for topic in reader.topics_of(messages.FIX):
-        for _, fix in reader.messages([topic]):
-            if (place := place_of(fix)) is not None:
-                return place
-    return None, None
-
-
-def place_of(fix: Any) -> tuple[float, float] | None:
-    """Latitude and longitude [deg] of a NavSatFix; None where it is not valid."""
-    valid = fix.status.status >= 0 and abs(fix.latitude) <= 90 and abs(fix.longitude) <= 180
-    return (fix.latitude, fix.longitude) if valid else None  # a comparison with nan is false
 
 
 def is_weather(word: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from disam_ros.camera import Camera
-from disam_ros.datasets.bags.images import BagImages, open_recording, place_of
+from disam_ros.datasets.bags.images import BagImages, open_recording
 from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.pose_sources import PoseSource
 from disam_ros.datasets.bags.poses import find_poses
@@ -20,6 +20,7 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.survey import FIX, ODOM, WEATHER, survey_bag
 from disam_ros.datasets.trajectories.trajectory import span_text
 from disam_ros.errors import DisamError
+from disam_ros.fixes import place_of
 from disam_ros.pose_buffer import NANOSECONDS
 
 PACKAGE = logging.getLogger("disam_ros")

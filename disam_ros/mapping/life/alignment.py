@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import MapError
 from disam_ros.files.reading import read_lines
+from disam_ros.fixes import register
 from disam_ros.geodesy import Origin, require_place
 from disam_ros.geometry import Transform
 from disam_ros.mapping.life.assembly import Part, assemble, reference
@@ -22,7 +23,6 @@ from disam_ros.models.model import Model
 
 MAX_GAP_NS = 1_000_000_000  # between a map image and the fixes around it
 LEAST_FIXES, LEAST_EXTENT = 5, 10.0  # to know the axes: images with fixes, their extent [m]
-OUTLIER = 3.0  # residuals beyond so many times the median are left out
 
 
 def align_to_map(
@@ -107,30 +107,6 @@ def align_to_origin(
     part = Part(place_map, np.arange(len(place_map)), turn)
     assemble([part], output, operation, overwrite, (origin.latitude, origin.longitude))
     return f"moved by {metres:.2f} m"
-
-
-def register(
-    points: NDArray[np.float64], targets: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Rotation [rad] and shift [2] that take points [n, 2] to targets, and residuals [n] [m].
-
-    Least squares (Umeyama, 1991), repeated without outliers.
-    """
-    used = np.ones(len(points), bool)
-    yaw, shift, residuals = 0.0, np.zeros(2), np.zeros(len(points))
-    for _ in range(5):
-        a, b = points[used].mean(0), targets[used].mean(0)
-        cross = (targets[used] - b).T @ (points[used] - a)
-        yaw = float(np.arctan2(cross[1, 0] - cross[0, 1], np.trace(cross)))
-        c, s = np.cos(yaw), np.sin(yaw)
-        turn = np.array([[c, -s], [s, c]])
-        shift = b - turn @ a
-        residuals = np.linalg.norm(targets - points @ turn.T - shift, axis=1)
-        kept = residuals <= max(OUTLIER * float(np.median(residuals)), 1e-6)
-        if np.array_equal(kept, used):
-            break
-        used = kept
-    return yaw, shift, residuals
 
 
 def read_fixes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

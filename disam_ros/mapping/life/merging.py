@@ -32,6 +32,8 @@ from disam_ros.models.model import Model
 
 logger = logging.getLogger(__name__)
 
+PLACES_APART = 30.0  # places on Earth of one frame by the fixes of two drives, at most [m]
+
 
 def merge(
     maps: Sequence[PlaceMap],
@@ -69,15 +71,19 @@ def fine_shape(place_map: PlaceMap, model: Model) -> tuple[int, int, int]:
 def _fitted(
     first: PlaceMap, other: PlaceMap, shape: tuple[int, int, int], align: bool, scaled: bool
 ) -> tuple[Part, str]:
-    """Moves the other map's images to the first one's frame. Returns a text about the fit, too."""
-    part = replace(Part.whole(other), new_from_old=first_from_other(first, other))
-    moved = MovedMap(part)
-    try:
-        alignment = align_maps(first, moved, shape, scaled)
-    except MapError:
-        if align:
-            raise
-        alignment = None
+    """Moves the other map's images to the first one's frame. Returns a text about the fit, too.
+
+    Where the maps' places on Earth are as near as fixes tell them, their frames may be one.
+    """
+    motion = first_from_other(first, other)
+    part = replace(Part.whole(other), new_from_old=motion)
+    alignment = None
+    if 0 < np.linalg.norm(motion.translation) < PLACES_APART:
+        alignment = _aligned(first, Part.whole(other), shape, scaled, False)
+    if alignment is not None and alignment.believable and alignment.same_frame:
+        part = Part.whole(other)
+    else:
+        alignment = _aligned(first, part, shape, scaled, align)
     if alignment is None or not alignment.believable:
         text = str(alignment) if alignment else "no place in common"
         if align:
@@ -97,6 +103,18 @@ def _fitted(
             f"with --align to move it, or check where its poses come from"
         )
     return part, str(alignment)
+
+
+def _aligned(
+    first: PlaceMap, part: Part, shape: tuple[int, int, int], scaled: bool, required: bool
+) -> Alignment | None:
+    """Compares a part with a map; None where they have too little in common, unless required."""
+    try:
+        return align_maps(first, MovedMap(part), shape, scaled)
+    except MapError:
+        if required:
+            raise
+        return None
 
 
 def moved_by(part: Part, alignment: Alignment) -> Part:

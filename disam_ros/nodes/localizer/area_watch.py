@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from rclpy.node import Node
 from sensor_msgs.msg import NavSatFix
 
+from disam_ros.fixes import place_of
 from disam_ros.localization.areas import Areas
-from disam_ros.nodes import conversions
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 
@@ -35,7 +35,7 @@ class AreaWatch:
 
     def on_fix(self, message: NavSatFix) -> None:
         """Takes a satellite fix."""
-        place = conversions.place_of(message)
+        place = place_of(message)
         if self._areas is None or place is None:
             return
         current = self._current()

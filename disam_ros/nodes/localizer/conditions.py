@@ -12,9 +12,9 @@ from std_msgs.msg import String
 
 from disam_ros.domains.domain import DomainChooser, parse_weather
 from disam_ros.errors import DomainError
+from disam_ros.fixes import place_of
 from disam_ros.models.model import Model
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import LONGEST, Monitor
@@ -74,7 +74,7 @@ class Conditions(Part):
         self.domain = message.data or None
 
     def _on_fix(self, message: NavSatFix) -> None:
-        place = conversions.place_of(message)
+        place = place_of(message)
         if place is not None:
             self.latitude, self.longitude = place
         for listener in self._listeners:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import NavSatFix
 
+from disam_ros.fixes import place_of
 from disam_ros.geodesy import Origin
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.loaded import Loaded, map_origin
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
@@ -34,7 +34,7 @@ class FixCheck(Part):
 
     def on_fix(self, message: NavSatFix) -> None:
         """Takes a satellite fix."""
-        origin, place = self._origin, conversions.place_of(message)
+        origin, place = self._origin, place_of(message)
         if origin is None or place is None:
             return
         at = origin.enu_from_map.T @ origin.to_enu(*place)[:2]

@@ -10,6 +10,7 @@ from sensor_msgs.msg import NavSatFix
 from std_msgs.msg import Header
 
 from disam_ros.errors import PriorError
+from disam_ros.fixes import covariance_of, place_of
 from disam_ros.localization.pipeline import Localized
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, USED, PositionPrior, gnss_prior
 from disam_ros.localization.sequence.odometry import OdometryPrior, OdometryTrack
@@ -50,6 +51,7 @@ class Priors(Part):
             self._newest: tuple[int, PositionPrior] | None = None  # stamp [ns], of fix or topic
             self._odometry = OdometryPrior(noise, self._track)
         self._odometry.noise, self._max_age = noise, prior.max_age
+        self._deviation = prior.fix_deviation
         self._origin, self._header, self._source = origin, header, prior.source
         if self._source != "none":
             effects = (USED, OVERRULED, OFF_MAP)
@@ -92,11 +94,11 @@ class Priors(Part):
 
     def on_fix(self, message: NavSatFix) -> None:
         """Takes a satellite fix."""
-        place = conversions.place_of(message)
+        place = place_of(message)
         if self._source != "fix" or place is None or self._origin is None:
             return
         try:
-            prior = gnss_prior(*place, conversions.fix_covariance(message), self._origin)
+            prior = gnss_prior(*place, covariance_of(message, self._deviation), self._origin)
         except PriorError as error:
             self._refuse(f"fix not used as a prior: {error}")
             return

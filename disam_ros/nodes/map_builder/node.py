@@ -74,7 +74,7 @@ class MapBuilderNode(Node):
         unplaced = math.isnan(config.latitude) or math.isnan(config.longitude)
         self._fixes = None
         if unplaced:
-            self._fixes = FixInput(self, monitor, self._topics, self._track)
+            self._fixes = FixInput(self, monitor, self._topics, self._track, config.fix_deviation)
         self._waiting: deque[tuple[int, Image | CompressedImage]] = deque(maxlen=WAITING)
         if config.identity_extrinsics:
             if mounts is not None:
