@@ -53,7 +53,7 @@ def towns(tmp_path_factory):
     from season_town.aerial import TownAerialConfig, write_tiles
 
     result = Towns(tmp_path_factory.mktemp("towns"))
-    small = {"width": 160, "height": 120, "spacing_m": 6.0, "length_m": 300.0, "depth": True}
+    small = {"width": 160, "height": 120, "spacing_m": 6.0, "length_m": 180.0, "depth": True}
     try:
         for seed, conditions in ((1, (*SEEN, "night")), (2, SEEN)):
             for drive, condition in enumerate(conditions):
@@ -78,6 +78,8 @@ def test_a_recipe_trains_maps_runs_in_the_node_and_evaluates(towns, tmp_path, mo
 
     config.data, config.validation.data = [data(1)], [data(2)]
     config.output = str(tmp_path / "run")
+    for planned in config.stages:
+        planned.steps = 4
     directory = open_run(config).run()
     model = load_model(directory)
     assert model.network.encoder == "global" and "steps of" in model.label

@@ -140,11 +140,12 @@ def test_a_true_pair_that_is_always_ahead_has_rank_one_and_random_ones_a_half():
     assert rank_of_pairs(random, ~np.ones((40, 40), dtype=bool)) == (1.0, 0)
 
 
-def test_a_run_says_what_it_found_once_and_a_resumed_one_no_more(tmp_path, caplog):
+def test_a_run_says_what_it_found_in_log_and_report_and_a_resumed_one_no_more(tmp_path, caplog):
     drive(tmp_path / "data", "day", stamps=[SECOND * 10**k for k in range(0, 10, 2)], count=5)
     drive(tmp_path / "data", "night", count=5)
     config = recipe(tmp_path, [stage(1, "coarse", losses={"contrastive": 1}, aligned_batch=4)])
     Training(config).run()
     assert caplog.text.count("data: ") == caplog.text.count("the clock was set") == 1
+    assert "the clock was set" in (tmp_path / "run" / "report.html").read_text()
     Training(config, resume=True).run()
     assert caplog.text.count("data: ") == 1

@@ -14,7 +14,6 @@ from support.training_stage import TINY, recipe, stage
 
 from disam_ros import load_model
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
-from disam_ros.errors import ConfigError
 from training.data import held_out
 from training.data.sources import Photo, find_photos
 from training.disam import run as disam_run
@@ -23,7 +22,7 @@ from training.disam.matching import similarity_of
 from training.disam.run import Training
 from training.engine import checkpoints, loop
 from training.engine.validate import recall
-from training.recipes import load_config, parse_config
+from training.recipes import load_config
 from training.train import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -146,14 +145,6 @@ def test_a_model_worse_than_its_start_is_said_in_red_and_in_the_log(route, monke
     )
 
 
-def test_data_faults_stand_in_the_report(tmp_path):
-    write_route(tmp_path / "data")
-    write_route(tmp_path / "again")
-    entries = [str(tmp_path / name) for name in ("data", "again")]
-    Training(recipe(tmp_path, PLAN, data=entries)).run()
-    assert "repeat another" in (tmp_path / "run" / "report.html").read_text()
-
-
 def test_a_finished_model_is_calibrated_on_the_drives_that_validate(route, caplog):
     config = recipe(route, PLAN, validation={"held_out": 0.25}, calibrate=True)
     Training(config).run()
@@ -169,17 +160,11 @@ def test_validation_without_a_drive_to_map_leaves_the_model_uncalibrated_and_say
     assert "no drive of 'winter'" in said and "disam calibrate" in said
 
 
-def test_an_average_needs_something_to_validate_on(route):
-    with pytest.raises(ConfigError, match="held_out"):
-        parse_config({**TINY, "stages": PLAN, "initial": "x.pth", "average": [0.5]})
-
-
 NO_SPACE = "No space left on device"
 FULL = [OSError(errno.ENOSPC, NO_SPACE), SafetensorError(f"I/O error: {NO_SPACE} (os error 28)")]
 
 
-@pytest.mark.parametrize("error", FULL, ids=["numbered", "of safetensors"])
-@pytest.mark.parametrize("writer", ["save_file", "save"])
+@pytest.mark.parametrize(("writer", "error"), list(zip(("save_file", "save"), FULL, strict=True)))
 def test_a_disk_that_fills_ends_the_run_with_a_message_and_it_can_be_resumed(
     route, monkeypatch, caplog, writer, error
 ):

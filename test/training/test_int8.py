@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantizing mobile encoders."""
 
+import shutil
+
 import onnx
 import pytest
 import yaml
@@ -18,9 +20,10 @@ pytestmark = pytest.mark.slow
 MOBILE = NetworkConfig(width=28, image_size=(32, 48), encoder="mobile")
 
 
-@pytest.fixture
-def recipe(tmp_path):
-    """A mobile model, data and validation drives; the path of the recipe."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A mobile model with its ONNX files; data and validation drives."""
+    tmp_path = tmp_path_factory.mktemp("int8")
     model = create_model(MOBILE, [Domain("day"), Domain("night")])
     model.fine = model.coarse
     save_model(model, tmp_path / "model")
@@ -28,6 +31,13 @@ def recipe(tmp_path):
     write_webcams(tmp_path / "webcams")
     for domain in ("day", "night"):
         write_drive(tmp_path / "drives" / domain, domain, 4)
+    return tmp_path
+
+
+@pytest.fixture
+def recipe(prepared, tmp_path):
+    """The path of a recipe beside a copy of the model and the data."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     recipe = {
         "data": [f"webcams:{tmp_path / 'webcams'}"],
         "validation": {"data": [str(tmp_path / "drives")], "reference": "day"},

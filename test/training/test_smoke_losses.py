@@ -40,8 +40,7 @@ def nights(images):
 
 
 def measure(networks, images):
-    """Distances of features and of maps, as in WITHIN, and how many translations are nearest to
-    the image that they are of."""
+    """Distances of features and of maps, as in WITHIN."""
     with torch.no_grad():
         z = networks.encoders["day"](images)
         again = networks.encoders["night"](networks.decoders["night"](z))
@@ -50,9 +49,8 @@ def measure(networks, images):
         features = (a - b).square().sum() / (a.roll(1, 0) - b).square().sum()
         near = activation_map(z, again) - activation_map(again, z)
         far = activation_map(other, again) - activation_map(again, other)
-        result = (b @ a.T).argmax(1) == torch.arange(len(z))
     maps = near.square().sum() / far.square().sum()
-    return features.item(), maps.item(), result.float().mean().item()
+    return features.item(), maps.item()
 
 
 def trained(losses):
@@ -76,10 +74,5 @@ def trained(losses):
 @pytest.mark.parametrize("loss", list(WITHIN))
 def test_each_loss_alone_brings_translations_near_to_their_images(loss):
     before, after = trained({loss: 1})
-    for start, end, within in zip(before[:2], after[:2], WITHIN[loss], strict=True):
+    for start, end, within in zip(before, after, WITHIN[loss], strict=True):
         assert end < within < start
-
-
-def test_all_losses_together_make_a_translation_find_its_image():
-    before, after = trained(dict.fromkeys(WITHIN, 1))
-    assert before[2] < 0.4 and after[2] > 0.8
