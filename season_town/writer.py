@@ -12,6 +12,7 @@ from tqdm import tqdm
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.depth import DEPTH_UNIT
 from disam_ros.datasets.sensor_tables import FIX_COLUMNS, FIX_FILE, ODOM_COLUMNS, ODOM_FILE
+from disam_ros.files.writing import number_text
 from season_town.conditions import LATITUDE, LONGITUDE
 from season_town.drive import DriveConfig, Frame, RenderedDrive
 from season_town.sensors import GNSS_SIGMA
@@ -67,7 +68,7 @@ def _jpeg(frame: Frame, quality: int) -> bytes:
 def _odom_row(frame: Frame) -> tuple[object, ...]:
     pose = frame.odom_from_base
     values = (*pose.translation, *pose.quaternion, *frame.twist)
-    return (frame.stamp_ns, *(f"{v:.9g}" for v in values))
+    return (frame.stamp_ns, *map(number_text, values))
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:

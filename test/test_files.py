@@ -2,11 +2,34 @@
 """Laws of files and directories that are whole or absent."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from disam_ros.errors import MapError, OutputError
 from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory, atomic_directory
 from disam_ros.files.reading import read_json
-from disam_ros.files.writing import atomic_file, write_json
+from disam_ros.files.writing import atomic_file, number_text, write_json
+
+
+@given(st.floats(-1e7, 1e7))
+def test_a_number_keeps_micrometres_up_to_the_size_of_the_earth(value):
+    assert abs(float(number_text(value)) - value) <= 0.51e-6
+
+
+@given(st.floats(-999.0, 999.0))
+def test_a_small_number_is_written_to_nine_digits(value):
+    assert number_text(value) == f"{value:.9g}"
+
+
+@given(st.integers(-(10**10), 10**10))
+def test_millimetres_come_back_without_more_digits(millimetres):
+    text = number_text(millimetres / 1000)
+    assert float(text) == millimetres / 1000 and len(text.partition(".")[2]) <= 3
+
+
+@given(st.floats(allow_nan=False))
+def test_any_number_is_read_back_to_nine_digits(value):
+    assert float(number_text(value)) == pytest.approx(value, rel=1e-8, abs=1e-300)
 
 
 def left_in(directory):

@@ -18,6 +18,7 @@ from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.checking import MAX_WHOLE
 from disam_ros.files.held import HeldFile
 from disam_ros.files.reading import read_lines
+from disam_ros.files.writing import number_text
 from disam_ros.geometry import Transform
 
 RECORD_COLUMNS = ("id", "stamp_ns", "camera", "domain", "source")
@@ -54,7 +55,7 @@ def record_row(record: ImageRecord) -> dict[str, object]:
     pose = record.map_from_camera
     values = [""] * 7
     if pose is not None:
-        values = [f"{v:.9g}" for v in (*pose.translation, *pose.quaternion)]
+        values = [number_text(v) for v in (*pose.translation, *pose.quaternion)]
     return {**row, **dict(zip(POSE_COLUMNS, values, strict=True))}
 
 

@@ -16,6 +16,7 @@ from disam_ros.datasets.records import POSE_COLUMNS, ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import output_file
+from disam_ros.files.writing import number_text
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.localization.drive import localize_drive
@@ -141,7 +142,7 @@ def _match_cells(answer: QueryResult) -> list[object]:
     pose, best = answer.map_from_camera, answer.best
     values = [""] * len(ANSWER_POSE)
     if pose is not None:
-        values = [f"{v:.9g}" for v in (*pose.translation, *pose.quaternion)]
+        values = [number_text(v) for v in (*pose.translation, *pose.quaternion)]
     if best is None:
         return ["", "", "", "", *values]
     return [f"{answer.probability:.6f}", best.id, best.source, f"{answer.score:.6f}", *values]

@@ -16,6 +16,17 @@ PART = ".part"  # suffix of an incomplete file or directory
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}  # numpy's error of a full disk has no number
 
 
+def number_text(value: float) -> str:
+    """Write a number to nine digits, and to six decimals where these are more.
+
+    Coordinates of UTM or ECEF [m] so keep micrometres, and small numbers stay short.
+    """
+    if abs(value) < 1000.0:
+        return f"{value:.9g}"
+    text = f"{value:.6f}"
+    return text.rstrip("0").rstrip(".") if abs(value) < 1e15 else f"{value:.17g}"
+
+
 def file_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()

@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import MapError
 from disam_ros.files.outputs import EXPORT, atomic_directory, output_file
+from disam_ros.files.writing import number_text
 from disam_ros.geodesy import to_utm, utm_band
 from disam_ros.image import encode_jpeg, read
 from disam_ros.mapping.life.assembly import Part
@@ -123,8 +124,8 @@ def export_utm(part: Part, path: Path, overwrite: bool = False, images: Path | N
             records(part), degrees.tolist(), headings, strict=True
         ):
             east, north, zone = to_utm(latitude, longitude, zone)
-            cells = [f"{east:.2f}", f"{north:.2f}", f"{zone}", utm_band(latitude)]
-            cells += [f"{latitude:.7f}", f"{longitude:.7f}", f"{record.id}", "", f"{heading:.2f}"]
+            cells = [f"{east:.3f}", f"{north:.3f}", f"{zone}", utm_band(latitude)]
+            cells += [f"{latitude:.9f}", f"{longitude:.9f}", f"{record.id}", "", f"{heading:.2f}"]
             name = f"@{'@'.join(cells)}@@@@{record.stamp_ns}@{record.domain}@.jpg"
             (folder / name).write_bytes(_jpeg(place_map, record.id, images))
 
@@ -203,7 +204,7 @@ def _colmap_camera(place_map: PlaceMap, name: str) -> str:
                 f"camera '{name}' has {len(camera.distortion)} coefficients of distortion, "
                 f"COLMAP's {OPENCV} four; rectify the images first"
             )
-    return f"{kind} {camera.width} {camera.height} {' '.join(f'{v:.9g}' for v in values)}"
+    return f"{kind} {camera.width} {camera.height} {' '.join(map(number_text, values))}"
 
 
 def _write_colmap_images(file: TextIO, part: Part, names: list[str]) -> None:
