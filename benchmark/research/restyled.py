@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives restyled as another condition: photometric change, colour transfer, translation.
+"""Images restyled as another condition: photometric change, colour transfer, translation.
 
 Poses stay those of the source, so that both make true pairs where the condition itself has none.
+The arms of the experiments on a new condition, and what they have in common.
 """
 
 from __future__ import annotations
@@ -16,14 +17,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmark.networks import backbone, load_recipe, recipe_of
+from benchmark.research.experiment import Experiment, Rows, compared
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
 from training.data.augment import photometric
 from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
 from training.engine.checkpoints import load_stage
+from training.engine.loop import Loop
 
 STRENGTH = 1.0  # of the photometric change
+
+PHOTOMETRIC = "photometric"
+COLOUR = "colour transfer"
+TRANSLATED = "translated"
+TRUE = "true pairs"
+ARMS = (PHOTOMETRIC, COLOUR, TRANSLATED, TRUE)
+PAIRS = ((TRANSLATED, PHOTOMETRIC), (TRANSLATED, COLOUR), (TRUE, TRANSLATED))
+TRANSLATION = Path("config/train_translation.yaml")
+REFERENCE = "summer_day"
 
 Restyle = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]  # uint8 RGB [H, W, 3] → same
 
@@ -67,6 +80,43 @@ class Translation:
         translated = _pixels(self._decoder(self._encoder(x))[0])
         height, width = picture.shape[:2]
         return cv2.resize(translated, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def restyling(
+    arm: str, styles: Callable[[], Iterable[Path]], study: Experiment[TrainConfig], condition: str
+) -> Restyle:
+    """Returns what an arm does to an image of the reference. styles: images of the condition."""
+    if arm == PHOTOMETRIC:
+        return photometrically
+    if arm == COLOUR:
+        return ColourTransfer(styles())
+    study.figures(TRANSLATED, 0)
+    config = study.config(TRANSLATED, 0)
+    return Translation(config, Path(config.output), REFERENCE, condition)
+
+
+def translations(
+    runs: Path, values: Callable[[], dict[str, Any]], steps: int | None = None
+) -> Experiment[TrainConfig]:
+    """Returns the training of the translation. values: what changes in its recipe."""
+
+    def overlay(row: str, seed: int) -> TrainConfig:
+        recipe = load_recipe(TRANSLATION).to_json()
+        (stage,) = recipe["stages"]
+        stage |= {} if steps is None else {"steps": steps}
+        return recipe_of(recipe | {"initial": str(backbone(recipe["initial"]))} | values())
+
+    def spent(row: str, seed: int, run: Loop[TrainConfig]) -> dict[str, Any]:
+        return {"steps": run.config.stages[0].steps, "seconds": run.progress.seconds}
+
+    return Experiment(
+        "translation", runs, {TRANSLATED: "translation"}, overlay, spent, "training.json"
+    )
+
+
+def gains(rows: Rows) -> dict[str, Any]:
+    """Returns what an arm's recall gains over another's by kind of weights, and what seeds say."""
+    return compared(rows, PAIRS, lambda figures: {k: figures[k] for k in ("trained", "averaged")})
 
 
 def write_restyled(source: Path, target: Path, domain: str, restyle: Restyle, seed: int) -> None:

@@ -3,7 +3,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,15 +11,11 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
 from benchmark.accuracy import gardens_point, kitti, nordland
-from benchmark.research import ablation, learning, losses
-from benchmark.research.page import PAGE
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
-from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import NetworkConfig
-from training.recipes import load_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,8 +79,8 @@ def test_a_model_finds_every_frame_of_the_ride_it_has_mapped(tmp_path, pictures)
     smallest = NetworkConfig(width=2, encoder_blocks=0, decoder_blocks=0, image_size=(16, 16))
     save_model(create_model(smallest, [Domain("day")]), tmp_path / "model")
     ride = np.stack(pictures)
-    found = nordland.model_recalls(load_model(tmp_path / "model"), ride, ride, "day", "day")
-    assert found == {"R@1": 1.0, "R@5": 1.0}
+    recalls = nordland.model_recalls(load_model(tmp_path / "model"), ride, ride, "day", "day")
+    assert recalls == {"R@1": 1.0, "R@5": 1.0}
 
 
 def test_every_shipped_model_names_its_origin_and_the_models_page_its_commit():
@@ -95,68 +90,3 @@ def test_every_shipped_model_names_its_origin_and_the_models_page_its_commit():
         assert all(training[key] for key in ("data", "losses", "seconds", "commit", "machine"))
         assert training["validation"]["history"]
         assert f"`{training['commit'][:12]}`" in page
-
-
-def test_the_ablation_changes_the_losses_alone(tmp_path):
-    recipe = load_config(ablation.RECIPE)
-    configs = {name: ablation.row_config(recipe, name, 1, tmp_path) for name in ablation.ROWS}
-    for name, row in ablation.ROWS.items():
-        config = configs[name]
-        assert config.stages[0].losses.on() == row.losses and config.network.sharing == row.sharing
-        start = ablation.translation(recipe, row.sharing, 1, tmp_path)
-        assert config.initial.startswith(start.output) and start.seed == config.seed == 1
-        config.stages, config.output = [], ""
-    apart = [config for name, config in configs.items() if name != ablation.SHARED]
-    assert all(config == apart[0] for config in apart)
-
-
-def test_the_ablation_compares_features_that_are_not_pooled():
-    network = load_config(ablation.RECIPE).network.build()
-    for _, rows, columns in descriptor_shapes(network, ablation.WHOLE).values():
-        assert (rows, columns) == network.feature_size
-
-
-def test_rows_of_the_papers_losses_add_one_loss_or_change_the_margin(tmp_path):
-    for name, row in losses.ROWS.items():
-        config = losses.row_config(name, 1, tmp_path, tmp_path / "data")
-        (stage,) = config.stages
-        assert config.seed == 1 and config.triplets.form == "relative"
-        assert f"{tmp_path}/data/towns/101" in config.data and "webcams:data/tilde" in config.data
-        assert config.network.sharing == row.sharing
-        if row.below and row.sharing == "none":
-            below = losses.row_config(row.below, 1).stages[0].losses.on()
-            assert len(stage.losses.on()) == len(below) + 1 and set(below) < set(stage.losses.on())
-    constant, adaptive = losses.ROWS[losses.CONSTANT], losses.ROWS[losses.ADAPTIVE]
-    assert constant.losses == adaptive.losses and constant.adaptive != adaptive.adaptive
-
-
-def test_a_finished_row_is_read_and_not_trained_again(tmp_path, monkeypatch):
-    config = losses.row_config(losses.CONTRASTIVE, 0, tmp_path)
-    folder = Path(config.output)
-    folder.mkdir(parents=True)
-    (folder / learning.FIGURES).write_text('{"trained": {"mean": 1.0}}')
-    monkeypatch.setattr(learning, "Training", None)
-    assert learning.run_figures(config, {}, dict) == {"trained": {"mean": 1.0}}
-
-
-def test_the_losses_are_measured_for_every_seed_and_say_how_far_they_are(
-    tmp_path, monkeypatch, capsys
-):
-    def figures(config, start, recall):
-        recalls = {"night": 50.0 + config.seed, "mean": 60.0 + config.seed}
-        terms = {name: {"gradient_share": 0.5} for name in config.stages[0].losses.on()}
-        return {"trained": recalls, "averaged": recalls, "terms": terms, "seconds": 1.0}
-
-    recall = {"night": 40.0, "mean": 50.0}
-    judge = SimpleNamespace(recall=lambda state: recall, start=dict)
-    monkeypatch.setattr(losses, "Judge", lambda data: judge)
-    monkeypatch.setattr(losses, "run_figures", figures)
-    results = losses.measure(tmp_path, tmp_path, (0, 1))
-    assert all(set(found) == {"0", "1"} for found in results["rows"].values())
-    assert results["claims"]["+ FCL over contrastive"]["trained"] == [0.0, "within the seeds"]
-    said = capsys.readouterr().out
-    assert "1/16: contrastive, seed 0\n" in said and "min left" in said
-    text = PAGE.render(
-        {"losses": {"measured_under": "x", "stale": False, "results": results}}, only="losses"
-    )
-    assert "| contrastive | 50.5 (50.0–51.0) | 60.5 (60.0–61.0) | 60.5 (60.0–61.0) |" in text

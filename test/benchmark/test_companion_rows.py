@@ -7,7 +7,7 @@ import torch
 from benchmark.pages import stored
 from benchmark.research import companions, companions_rows
 from benchmark.research.companions_data import CHOICES, TEST, TRAINED
-from benchmark.research.companions_rows import ROWS, row_config
+from benchmark.research.companions_rows import ROWS, row_recipe
 from benchmark.research.page import PAGE
 from disam_ros.files.writing import write_json
 from training.global_descriptors.config import GlobalTrainConfig
@@ -27,8 +27,8 @@ def no_training(monkeypatch, tmp_path):
 def test_every_row_is_a_valid_recipe_of_the_same_budget_unless_its_name_says_otherwise(
     name, tmp_path
 ):
-    config = row_config(name, 2, tmp_path)
-    assert isinstance(config, GlobalTrainConfig) and config.seed == 2
+    config = row_recipe(name, 2, tmp_path)
+    assert isinstance(config, GlobalTrainConfig)
     (stage,) = config.stages
     if name == companions_rows.VGG16:
         assert config.network.backbone == "vgg16" and stage.steps < companions_rows.STEPS
@@ -43,43 +43,41 @@ def test_every_row_is_a_valid_recipe_of_the_same_budget_unless_its_name_says_oth
     assert tuples == 13 and pairs in (13, 16)
 
 
-def test_what_the_claims_compare_is_trained_with_every_seed_and_in_the_first_place():
-    order = list(companions.in_order((5, 6)))
-    often = [name for name, row in ROWS.items() if not row.once]
-    assert order[: len(often)] == [(name, 5) for name in often]
-    assert order[-len(often) :] == [(name, 6) for name in often]
-    assert {name for name, seed in order if seed == 5} == set(ROWS)
-    assert len(order) == len(set(order)) == len(ROWS) + len(often)
+def test_what_the_claims_compare_is_trained_with_every_seed():
+    runs = list(companions.experiment().runs((5, 6)))
+    often = {name for name, row in ROWS.items() if not row.once}
+    assert {name for name, seed in runs if seed == 6} == often >= {"triplet", companions.FORM}
+    assert {name for name, seed in runs if seed == 5} == set(ROWS)
 
 
 def test_the_papers_form_pushes_far_images_apart_at_the_rows_nu_and_not_at_the_released_one(
     tmp_path,
 ):
-    config = row_config("soft contrastive, paper's form", 0, tmp_path).soft
+    config = row_recipe("soft contrastive, paper's form", 0, tmp_path).soft
     slopes = []
     for nu in (config.nu, 50.0):
         tuples = torch.nn.functional.normalize(torch.randn(1, 4, 8, generator=_seed()), dim=-1)
         tuples.requires_grad_()
         far = torch.full((1, 4, 4), 1000.0)
-        found = soft_contrastive_paper(tuples, far, Influence(), config.eta, nu)
-        slopes.append(torch.autograd.grad(found, tuples)[0].norm().item())
+        loss = soft_contrastive_paper(tuples, far, Influence(), config.eta, nu)
+        slopes.append(torch.autograd.grad(loss, tuples)[0].norm().item())
     assert slopes[0] > 0.01 and slopes[1] < 1e-6
 
 
 def test_losses_that_know_near_and_far_only_have_radii_of_their_own_and_the_same_anchor(tmp_path):
     radii = {}
     for name in companions_rows.TUPLES:
-        config = row_config(name, 0, tmp_path)
+        config = row_recipe(name, 0, tmp_path)
         radii[name] = config.tuples.near_radius, config.tuples.far_radius
     hard = {"triplet", "quadruplet", "lazy quadruplet", "multi-similarity"}
     assert {radii[n] for n in hard} == {(10.0, 25.0)}
     assert {r for n, r in radii.items() if n not in hard} == {(15.0, 15.0)}
-    assert row_config(companions_rows.FIRST, 0, tmp_path).soft.anchors == "first"
+    assert row_recipe(companions_rows.FIRST, 0, tmp_path).soft.anchors == "first"
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_no_row_sees_the_town_it_is_judged_on(name, tmp_path):
-    config = row_config(name, 0, tmp_path)
+    config = row_recipe(name, 0, tmp_path)
     folders = {part for entry in config.data for part in entry.replace("+", "/").split("/")}
     assert str(TEST) not in str(config.validation.data).replace("'", "/").split("/")
     assert {str(town) for town in TRAINED} <= {part.strip() for part in folders}
@@ -87,7 +85,7 @@ def test_no_row_sees_the_town_it_is_judged_on(name, tmp_path):
 
 
 def test_depth_rows_are_trained_without_night_and_one_tunes_its_decoder_by_night(tmp_path):
-    rows = {name: row_config(name, 0, tmp_path) for name in companions_rows.DEPTHS}
+    rows = {name: row_recipe(name, 0, tmp_path) for name in companions_rows.DEPTHS}
     tuned = rows.pop("RGB + depth, decoder tuned by night")
     assert all(row.domains == companions_rows.BY_DAY for row in rows.values())
     assert tuned.stages[0].name == "decoder" and tuned.stages[0].domains == ["night"]
@@ -95,24 +93,11 @@ def test_depth_rows_are_trained_without_night_and_one_tunes_its_decoder_by_night
 
 def test_negatives_of_the_prior_rows_are_of_the_region_that_their_names_say(tmp_path):
     for name in companions_rows.PRIORS:
-        config = row_config(name, 0, tmp_path)
+        config = row_recipe(name, 0, tmp_path)
         radius = next(
             r for said, r in (("all towns", 0.0), ("50 m", 50.0), ("one town", 1e5)) if said in name
         )
         assert config.neighbourhoods.radius == config.local.farthest == radius
-
-
-@pytest.mark.parametrize(
-    ("better", "other", "outcome"),
-    [
-        ([3], [1, 2], "one seed"),
-        ([3, 4], [1, 2], "holds"),
-        ([1, 2], [3, 4], "the opposite"),
-        ([1, 3], [2, 4], "within"),
-    ],
-)
-def test_a_claim_holds_only_where_every_seed_is_above_every_other(better, other, outcome):
-    assert outcome in companions.claimed(better, other)[1]
 
 
 def stored_row(name, seed, root, share):
@@ -124,7 +109,7 @@ def stored_row(name, seed, root, share):
         "bound": accuracy,
         "priors": trials if name in companions_rows.PRIORS else [],
     }
-    run = companions_rows.run_of(name, seed, root)
+    run = companions.experiment(root).folder(name, seed)
     run.mkdir(parents=True)
     write_json(
         run / companions.FIGURES,
@@ -144,14 +129,14 @@ def test_the_section_can_be_written_with_what_is_trained_so_far(tmp_path):
         stored_row(companions_rows.FORM, seed, tmp_path, 0.6 + 0.1 * seed)
         for name, share in ((near, 0.9), (everywhere, 0.8), ("RGB", 0.5)):
             stored_row(name, seed, tmp_path, share)
-    results = stored(companions.measure(tmp_path, (0, 1), finished=True))
+    results = stored(companions.measure((0, 1), finished=True, root=tmp_path))
     assert set(results["rows"]) == {"triplet", companions_rows.FORM, near, everywhere, "RGB"}
     assert "multi-similarity, seed 1" in results["missing"]
-    found = results["summary"]
-    gain, outcome = found["claims"]["soft contrastive (paper's form) above triplet (5 m)"]
+    summary = results["summary"]
+    gain, outcome = summary["claims"]["soft contrastive (paper's form) above triplet (5 m)"]
     assert gain == pytest.approx(0.2) and outcome == "holds"
-    assert "depth helps at night (5 m)" not in found["claims"]
-    assert found["gain"]["triplet"] == [2.0, 2.0] and found["minutes"] == 10
+    assert "depth helps at night (5 m)" not in summary["claims"]
+    assert summary["gain"]["triplet"] == [2.0, 2.0] and summary["minutes"] == 10
     companions.draw(results, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 0
     text = PAGE.render(

@@ -14,7 +14,6 @@ from benchmark.machine import commit, is_stale
 from benchmark.pages import Page, best, verdict
 from benchmark.performance.page import PAGE as PERFORMANCE
 from benchmark.reliability.page import PAGE as RELIABILITY
-from benchmark.research import losses
 from benchmark.research.page import PAGE as RESEARCH
 from disam_ros.errors import DatasetError
 
@@ -136,36 +135,6 @@ def test_a_verdict_says_by_how_much_a_target_is_missed():
     assert verdict("p50", 4.0, 5.0, "ms") == "p50 4 ms ≤ 5: met"
     assert verdict("p50", 7.0, 5.0, "ms") == "p50 7 ms ≤ 5: missed by 2 ms"
     assert verdict("found", 98.5, 99.0, "%", True) == "found 98.5 % ≥ 99: missed by 0.5 %"
-
-
-def losses_section():
-    """Figures of the section `losses` with made-up values."""
-    recall = {"night": 50.0, "winter_snow tiles": 90.0, "mean": 70.0}
-    better = {name: value + 5 for name, value in recall.items()}
-    terms = {"contrastive": {"value": 0.1, "gradient_share": 0.75, "measured": 5}}
-    rows = {
-        name: {
-            seed: {
-                "trained": better if name == losses.FCL else recall,
-                "averaged": recall,
-                "terms": terms,
-                "seconds": 1.0,
-            }
-            for seed in "01"
-        }
-        for name in losses.ROWS
-    }
-    head = {"steps": 100, "batch": 12, "size": [144, 192], "seeds": [0, 1], "share": 0.5}
-    claims = losses.claims(rows)
-    return head | {"start": recall, "rows": rows, "claims": claims}
-
-
-def test_the_papers_losses_have_a_table_with_shares_and_claims():
-    section = {"measured_under": "x", "stale": False, "results": losses_section()}
-    text = RESEARCH.render({"losses": section}, only="losses")
-    assert "| + FCL | 55.0 | 95.0 | 75.0 | 70.0 |" in text
-    assert "contrastive 75.0" in text
-    assert "+ FCL over contrastive: +5.0, holds (averaged +0.0, within the seeds);" in text
 
 
 @pytest.mark.parametrize("commit", ["0000000", "unknown", "HEAD-dirty"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of the papers' claims says what the stored figures say, or why there are none."""
 
-from benchmark.research import ablation, companions, fine_stage, new_condition
+from benchmark.research import ablation, companions, fine_stage, new_condition, restyled
 from benchmark.research.paper_claims import CLAIMS, LINKS, NEVER, paper_claims
 
 
@@ -27,13 +27,13 @@ def test_without_any_figure_there_is_no_table():
 def test_every_claim_is_one_that_its_section_measures():
     rows = {name: {"0": {"a": {"5 m": 1.0}}, "1": {"a": {"5 m": 1.0}}} for name in ablation.ROWS}
     extra = {n: rows["+ FCL"] for n in (ablation.BEFORE, ablation.STORED, ablation.BOTH)}
-    found = {"ablation": {"claims": ablation.claims(rows | extra)}}
+    claims = ablation.claims(rows | extra)
     for claim in CLAIMS:
         if claim.section == "ablation":
-            assert claim.keys[1] in found["ablation"]["claims"]
+            assert claim.keys[1] in claims
         if claim.section == "new_condition":
             assert claim.keys[1] in new_condition.CONDITIONS
-            assert any(f"{a} over {b}" == claim.keys[3] for a, b in new_condition.CLAIMS)
+            assert any(f"{a} over {b}" == claim.keys[3] for a, b in restyled.PAIRS)
         if claim.section == "fine_stage":
             assert claim.keys[1].split(" over ")[0] in fine_stage.ROWS
     shares = {name: {"5 m": [1.0, 1.0], "night 5 m": [1.0, 1.0]} for name in companions.ROWS}

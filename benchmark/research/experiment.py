@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Experiments: trainings of rows with seeds, one file of figures for each run, claims by seed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from benchmark.machine import circumstances
+from benchmark.pages import stored
+from benchmark.research.page import PAGE
+from disam_ros.errors import ModelError
+from disam_ros.files.writing import write_json
+from training.disam.averaging import interpolated
+from training.disam.config import TrainConfig
+from training.engine.checkpoints import load_stage
+from training.engine.loop import Interrupted, Loop
+from training.engine.networks import State
+from training.settings import RunConfig
+from training.train import open_run
+
+STOPPED = 130  # exit code after Ctrl-C
+SHARE = 0.5  # of the trained weights in the average with the start
+RECALL = "recall.json"  # what `recalls` keeps of a run
+
+Config = TypeVar("Config", bound=RunConfig)
+Rows = dict[str, dict[str, Any]]  # figures by row and seed
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[Config]):
+    """Trainings of rows with seeds.
+
+    A run whose figures are kept is never trained again.
+    """
+
+    name: str  # printed before each row
+    root: Path  # of the run directories
+    rows: Mapping[str, str]  # by name: run directory in the root, with {seed}
+    overlay: Callable[[str, int], Config]  # recipe of a row with a seed, but for seed and output
+    judge: Callable[[str, int, Loop[Config]], dict[str, Any]]  # figures of a finished run
+    kept: str = RECALL  # file of the figures in a run directory
+    once: Sequence[str] = ()  # rows of the first seed alone, after its others
+
+    def folder(self, row: str, seed: int) -> Path:
+        """Returns the run directory."""
+        return self.root / self.rows[row].format(seed=seed)
+
+    def config(self, row: str, seed: int) -> Config:
+        """Returns the recipe of a run."""
+        config = self.overlay(row, seed)
+        config.seed, config.output = seed, str(self.folder(row, seed))
+        return config
+
+    def figures(self, row: str, seed: int) -> dict[str, Any]:
+        """Returns the figures of a run, which is trained, resumed or only read."""
+
+        def trained() -> dict[str, Any]:
+            run: Loop[Config] = open_run(self.config(row, seed), resume=True)
+            run.run()
+            return self.judge(row, seed, run)
+
+        return keep(self.folder(row, seed) / self.kept, trained)
+
+    def runs(self, seeds: Sequence[int]) -> Iterator[tuple[str, int]]:
+        """Yields rows and seeds in the order in which they are trained."""
+        often = [row for row in self.rows if row not in self.once]
+        for seed in seeds:
+            yield from ((row, seed) for row in often)
+            yield from ((row, seed) for row in self.once if seed == seeds[0])
+
+    def measure(self, seeds: Sequence[int], finished: bool = False) -> tuple[Rows, list[str]]:
+        """Returns the figures of all runs, and the names of those that have none.
+
+        finished: nothing is trained. A run whose model needs missing weights is left out.
+        """
+        figures: Rows = {row: {} for row in self.rows}
+        missing, runs = [], list(self.runs(seeds))
+        for number, (row, seed) in enumerate(runs, 1):
+            print(f"{self.name} {number}/{len(runs)}: {row}, seed {seed}", flush=True)
+            try:
+                if finished and not (self.folder(row, seed) / self.kept).exists():
+                    missing.append(f"{row}, seed {seed}")
+                else:
+                    figures[row][str(seed)] = self.figures(row, seed)
+            except ModelError as error:
+                missing.append(f"{row}, seed {seed}: {error}")
+        return {row: by_seed for row, by_seed in figures.items() if by_seed}, missing
+
+
+def keep(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns what a file of JSON holds; it is made where it is missing."""
+    if not file.exists():
+        write_json(file, make())
+    values: dict[str, Any] = json.loads(file.read_text())
+    return values
+
+
+def recalls(run: Loop[TrainConfig], start: State, recall: Callable[[State], Any]) -> dict[str, Any]:
+    """Returns the recall of a stage's weights, "trained" and "averaged" with the start, and
+    `progress_of` the run."""
+    trained = load_stage(run.directory, run.config.stages[0].name)
+    trained = {name: value for name, value in trained.items() if name.startswith("encoders/")}
+    averaged = interpolated(start, trained, dict.fromkeys(run.config.domains, SHARE))
+    return {"trained": recall(trained), "averaged": recall(averaged), **progress_of(run)}
+
+
+def progress_of(run: Loop[TrainConfig]) -> dict[str, Any]:
+    """Returns the "terms" of the first stage's losses and the "seconds" of a run."""
+    terms = run.progress.terms.get(run.config.stages[0].name, {})
+    return {"terms": terms, "seconds": run.progress.seconds}
+
+
+def settings_of(recipe: TrainConfig, seeds: Sequence[int]) -> dict[str, Any]:
+    """Returns what a section says of its recipe."""
+    (stage,) = recipe.stages
+    return {
+        "steps": stage.steps,
+        "batch": stage.aligned_batch,
+        "size": recipe.network.image_size,
+        "seeds": list(seeds),
+    }
+
+
+def compared(
+    rows: Rows, pairs: Sequence[tuple[str, str]], value: Callable[[dict[str, Any]], Any]
+) -> dict[str, Any]:
+    """Returns what one row gains over another, by "ROW over OTHER", of rows that have figures.
+
+    value: a run's number, or numbers by key, which the result has too.
+    """
+    values = {
+        row: [value(figures) for figures in by_seed.values()] for row, by_seed in rows.items()
+    }
+    return {
+        f"{row} over {other}": _claimed(values[row], values[other])
+        for row, other in pairs
+        if values.get(row) and values.get(other)
+    }
+
+
+def _claimed(better: Sequence[Any], other: Sequence[Any]) -> Any:
+    if isinstance(better[0], Mapping):
+        return {
+            key: _claimed([b[key] for b in better], [o[key] for o in other]) for key in better[0]
+        }
+    return claimed(better, other)
+
+
+def claimed(better: Sequence[float], other: Sequence[float]) -> list[Any]:
+    """Returns the difference of two rows' means, and what their seeds say of it."""
+    gain = float(np.mean(better) - np.mean(other))
+    if min(len(better), len(other)) < 2:
+        return [gain, "one seed"]
+    if min(better) > max(other):
+        return [gain, "holds"]
+    return [gain, "the opposite" if max(better) < min(other) else "within the seeds"]
+
+
+def main(name: str, argv: Sequence[str] | None = None) -> int:
+    """Measures a section. Returns the exit code: STOPPED after Ctrl-C.
+
+    The page is written with all seeds or on request; the figures of some seeds are printed.
+    """
+    module = PAGE.section(name)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmark.research.{name}", description=module.__doc__
+    )
+    parser.add_argument("seeds", nargs="*", type=int, help="default: all, and the page is written")
+    parser.add_argument(
+        "--write", action="store_true", help="train nothing, write the page with what is trained"
+    )
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        results = module.measure(arguments.seeds or module.SEEDS, arguments.write)
+    except Interrupted as stopped:
+        print(f"{stopped}; the same command goes on")
+        return STOPPED
+    if arguments.seeds and not arguments.write:
+        PAGE.show(name, results)
+        return 0
+    PAGE.keep(name, stored(results), circumstances())
+    if hasattr(module, "draw"):
+        module.draw(stored(results))
+    PAGE.write()
+    return 0
