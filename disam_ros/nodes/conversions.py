@@ -78,6 +78,11 @@ def stamp_to_ns(header: Header) -> int:
     return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
+def frame_of(header: Header) -> str:
+    """The frame of a header as tf2 names it: without the leading slash of older drivers."""
+    return str(header.frame_id.removeprefix("/"))
+
+
 def header_of(stamp: Header, frame_id: str) -> Header:
     """A header with the stamp of another and its own frame."""
     return Header(stamp=stamp.stamp, frame_id=frame_id)

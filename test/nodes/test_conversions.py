@@ -56,6 +56,14 @@ def test_an_rgb_image_survives_the_way_into_a_message_and_back():
     assert (image_from_message(message) == image).all()
 
 
+@pytest.mark.parametrize(
+    ("frame", "name"),
+    [("map", "map"), ("/map", "map"), ("/robot1/odom", "robot1/odom"), ("", ""), ("//a", "/a")],
+)
+def test_a_frame_loses_one_leading_slash(frame, name):
+    assert conversions.frame_of(Header(frame_id=frame)) == name
+
+
 def test_a_pose_survives_the_way_into_a_message_and_back():
     transform = Transform.from_xyz_rpy([1.0, -2.0, 3.0, 0.1, 0.2, -3.0])
     back = conversions.pose_to_transform(conversions.transform_to_pose(transform))

@@ -97,8 +97,8 @@ def test_a_prior_by_topic_distinguishes_twins_and_bad_ones_are_reported_and_igno
     before = robot.client.now()
     assert found(robot, 7)["prior"] == "none"
     warned(robot, "nothing on 'prior' within 1 s of the image", before)
-    for place in (ORIGINAL, TWIN):
-        robot.deliver("prior", pose(place))
+    for place, frame in ((ORIGINAL, "town"), (TWIN, "/town")):
+        robot.deliver("prior", pose(place, frame=frame))
         answer = found(robot, ORIGINAL)
         assert (answer["map image"], answer["prior"]) == (str(place), "used")
     robot.deliver("prior", pose(TWIN))

@@ -70,7 +70,7 @@ class ConsumerPose:
         return StampedPose(stamp_ns, consumer_pose, self._track.reading(stamp_ns))
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
-        frame = message.header.frame_id
+        frame = conversions.frame_of(message.header)
         try:
             if frame != self._map_frame:
                 raise GeometryError(

@@ -61,7 +61,7 @@ class OdometryInput(Part):
             self._monitor.warn_once("odom", text)
             self._monitor.count("odometry refused")
             return
-        self.frame_id = message.header.frame_id or "odom"
+        self.frame_id = conversions.frame_of(message.header) or "odom"
         fault = self.track.move(conversions.stamp_to_ns(message.header), odom_from_base)
         if fault:
             self._monitor.warn_once("odom", FAULTS[fault])

@@ -107,7 +107,7 @@ class Priors(Part):
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         if self._source != "topic" or self._header is None:
             return
-        frame, at = message.header.frame_id, message.pose.pose.position
+        frame, at = conversions.frame_of(message.header), message.pose.pose.position
         expected = self._header.map_frame
         if frame != expected:
             self._refuse(f"prior in frame '{frame}' ignored: expected '{expected}'")

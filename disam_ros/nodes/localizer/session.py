@@ -263,7 +263,9 @@ class Session:
 
     def _frame(self, arrival: Arrival) -> Frame:
         header, conditions = arrival.message.header, self._conditions
-        base_from_camera = self._extrinsics.base_from_camera(arrival.camera, header.frame_id)
+        base_from_camera = self._extrinsics.base_from_camera(
+            arrival.camera, conversions.frame_of(header)
+        )
         bit_depth = self._bit_depths[arrival.camera]
         image = conversions.image_from_message(arrival.message, bit_depth)
         return Frame(

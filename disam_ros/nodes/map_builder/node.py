@@ -174,11 +174,12 @@ class MapBuilderNode(Node):
 
     def _add_pose(self, header: Header, pose: Pose) -> None:
         self._monitor.count("poses received")
-        self._map_frame = self._map_frame or header.frame_id
+        frame = conversions.frame_of(header)
+        self._map_frame = self._map_frame or frame
         try:
-            if not header.frame_id or header.frame_id != self._map_frame:
+            if not frame or frame != self._map_frame:
                 raise GeometryError(
-                    f"its frame is '{header.frame_id}', expected '{self._map_frame or 'map'}'"
+                    f"its frame is '{frame}', expected '{self._map_frame or 'map'}'"
                 )
             map_from_base = conversions.pose_to_transform(pose)
             if not self._track.add(conversions.stamp_to_ns(header), map_from_base):
@@ -237,7 +238,7 @@ class MapBuilderNode(Node):
 
     def _begin(self, message: Image | CompressedImage, late: bool) -> bool:
         """Open the map; False while the extrinsics are unknown. late: report that."""
-        name, frame_id = self._config.camera, message.header.frame_id
+        name, frame_id = self._config.camera, conversions.frame_of(message.header)
         base_from_camera = self._extrinsics.from_tf(frame_id) or self._extrinsics.fixed.get(name)
         if base_from_camera is None:
             if late:

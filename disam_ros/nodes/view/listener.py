@@ -105,7 +105,7 @@ class Listener:
 
     def _on_map(self, message: PoseArray) -> None:
         points = [(round(p.position.x, 2), round(p.position.y, 2)) for p in message.poses]
-        self._scene.set_map(message.header.frame_id, points)
+        self._scene.set_map(conversions.frame_of(message.header), points)
 
     def _on_candidates(self, message: PoseArray) -> None:
         points = [(round(p.position.x, 2), round(p.position.y, 2)) for p in message.poses]
@@ -122,7 +122,7 @@ class Listener:
                 "y": round(y, 3),
                 "z": round(z, 3),
                 "yaw": round(float(yaw), 5),
-                "frame": message.header.frame_id,
+                "frame": conversions.frame_of(message.header),
                 "ellipse": (axes := ellipse(covariance[:2, :2])),
                 "deviation": round(axes[0] / ELLIPSE, 3),
                 "yaw_deviation": round(float(np.sqrt(max(covariance[5, 5], 0.0))), 5),
